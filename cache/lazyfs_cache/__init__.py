@@ -1,0 +1,1 @@
+"""A bounded, crash-safe, shared cache of verified bytes; keys are opaque."""

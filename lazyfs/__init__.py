@@ -1,0 +1,1 @@
+"""A lazy-loading, content-addressed container filesystem."""

@@ -1,0 +1,72 @@
+"""`lazyfs`: finds the command's file, runs it, and turns errors into one line."""
+
+import importlib
+import sys
+from typing import Any
+
+import click
+
+from lazyfs.core.errors import LazyfsError
+
+COMMANDS: dict[str, str] = {}
+"""Command name -> what it does, in the order `--help` shows them. Each lives in the module of its name as
+a click command called `command`, imported only when it is run: start-up stays fast."""
+
+
+class Commands(click.Group):
+    """Imports the file of the command asked for, and no other."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in COMMANDS:
+            return None
+        found = importlib.import_module(f"lazyfs.cli.{cmd_name.replace('-', '_')}").command
+        assert isinstance(found, click.Command)
+        return found
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="lazyfs")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.pass_context
+def lazyfs(ctx: click.Context, debug: bool) -> None:
+    """Run container images without pulling them: mount, fetch what is read, verify every byte.
+
+    \b
+    Example:
+      lazyfs mount http://origin.example/unpacked /cvmfs/unpacked.example.org --trust root.json
+      lazyfs run library/alpine:3.10.2 -- cat /etc/os-release
+    """
+    ctx.ensure_object(dict)["debug"] = debug
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs one command and returns its exit code; errors of the project's families are one line on stderr."""
+    arguments: dict[str, Any] = {} if argv is None else {"args": argv}
+    debug = "--debug" in (sys.argv[1:] if argv is None else argv)
+    try:
+        result = lazyfs.main(standalone_mode=False, prog_name="lazyfs", **arguments)
+    except click.exceptions.Abort:
+        click.echo("lazyfs: interrupted", err=True)
+        return 130
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except LazyfsError as error:
+        if debug:
+            raise
+        click.echo(f"lazyfs: {error}", err=True)
+        return error.exit_code
+    except BrokenPipeError:
+        return 141
+    return result if isinstance(result, int) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Objects by digest: from the cache, or fetched, verified and admitted."""

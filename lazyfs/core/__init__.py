@@ -1,0 +1,1 @@
+"""Pure formats and rules: no I/O, no clock, no randomness of its own."""

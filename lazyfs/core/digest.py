@@ -1,0 +1,56 @@
+"""Digests: SHA-256 of an object's plaintext, its only name."""
+
+import hashlib
+from typing import NamedTuple, NewType
+
+from lazyfs.core.errors import DigestMismatch, FormatError
+
+Digest = NewType("Digest", bytes)
+"""32 raw bytes."""
+
+SIZE = 32
+EMPTY = Digest(hashlib.sha256(b"").digest())
+
+
+class ObjectRef(NamedTuple):
+    """An object as metadata names it: what to ask for and how many plaintext bytes must come."""
+
+    digest: Digest
+    size: int
+
+
+def sha256(plain: bytes | bytearray | memoryview) -> Digest:
+    """The digest of these plaintext bytes."""
+    return Digest(hashlib.sha256(plain).digest())
+
+
+def ref_of(plain: bytes) -> ObjectRef:
+    """The name and size of an object with these plaintext bytes."""
+    return ObjectRef(sha256(plain), len(plain))
+
+
+def parse_hex(text: str) -> Digest:
+    """A digest from 64 lower-case hex digits, with or without the prefix `sha256:`.
+
+    Raises FormatError for anything else.
+    """
+    digits = text.removeprefix("sha256:")
+    if len(digits) != 2 * SIZE or digits.strip("0123456789abcdef"):
+        raise FormatError(f"digest {text!r} is not 64 lower-case hex digits")
+    return Digest(bytes.fromhex(digits))
+
+
+def object_path(digest: Digest) -> str:
+    """Where a store keeps the object, relative to its root: `data/ab/cdef...`."""
+    digits = digest.hex()
+    return f"data/{digits[:2]}/{digits[2:]}"
+
+
+def check(plain: bytes, ref: ObjectRef) -> bytes:
+    """The same bytes, if they are the object; raises DigestMismatch if not."""
+    if len(plain) != ref.size:
+        raise DigestMismatch(f"object {ref.digest.hex()}: {len(plain)} bytes instead of {ref.size}")
+    actual = sha256(plain)
+    if actual != ref.digest:
+        raise DigestMismatch(f"object {ref.digest.hex()}: its bytes hash to {actual.hex()}")
+    return plain

@@ -1,0 +1,53 @@
+"""A repository's format parameters: set at `repo init`, signed, stronger than a publisher's defaults."""
+
+import msgspec
+
+from lazyfs.core.chunks import MAX_SHIFT, MIN_SHIFT
+from lazyfs.core.errors import FormatError, UnsupportedFormat
+
+VERSION = 1
+FEATURES: frozenset[str] = frozenset()
+"""Required features this version understands."""
+
+
+class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What every publisher of the repository must do alike, so that equal input gives equal objects."""
+
+    version: int = VERSION
+    features: tuple[str, ...] = ()
+    chunk_shift: int = 20
+    """Files larger than 2**chunk_shift bytes are cut into chunks of that size."""
+    catalog_entries: int = 8192
+    """A directory whose subtree holds at least this many entries becomes a catalog of its own; a nested
+    catalog counts as one entry of its parent."""
+    keep_days: int = 30
+    """How long a replaced revision stays readable."""
+
+    def check(self) -> "Params":
+        """The same parameters; raises UnsupportedFormat or FormatError if a client must not go on."""
+        unknown = sorted(set(self.features) - FEATURES)
+        if self.version != VERSION or unknown:
+            raise UnsupportedFormat(
+                f"repository needs format version {self.version}, features {unknown}; this lazyfs reads "
+                f"version {VERSION}: upgrade lazyfs on this machine"
+            )
+        if not MIN_SHIFT <= self.chunk_shift <= MAX_SHIFT:
+            raise FormatError(f"chunk_shift {self.chunk_shift} is outside {MIN_SHIFT} to {MAX_SHIFT}")
+        if self.catalog_entries < 16:
+            raise FormatError(f"catalog_entries {self.catalog_entries} is under 16")
+        return self
+
+
+class Pointer(msgspec.Struct, frozen=True):
+    """One revision as the signature states it."""
+
+    name: str
+    """The repository's name, e.g. `unpacked.example.org`."""
+    revision: int
+    time: int
+    """When it was published: seconds since 1970, UTC."""
+    root: bytes
+    """Digest of the root catalog."""
+    root_size: int
+    """Plaintext bytes of the root catalog."""
+    params: Params

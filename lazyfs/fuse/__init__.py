@@ -1,0 +1,1 @@
+"""Sessions that carry the vfs to the kernel."""

@@ -1,0 +1,1 @@
+"""From images to a signed store of static files."""

@@ -1,0 +1,1 @@
+"""Starting programs from images with the runtimes a node has."""

@@ -1,0 +1,1 @@
+"""How stored bytes travel: the Fetcher protocol and what implements it."""

@@ -1,0 +1,1 @@
+"""What a repository looks like as a filesystem, here and only here."""
