@@ -1,0 +1,43 @@
+"""What machine and what code a result was measured on; every committed result carries it."""
+
+import os
+import platform
+import re
+import subprocess
+from pathlib import Path
+
+import msgspec
+
+
+class Facts(msgspec.Struct, frozen=True):
+    """Nothing in it names the machine or its network."""
+
+    cpu: str
+    cores: int
+    memory_bytes: int
+    kernel: str
+    system: str
+    python: str
+    commit: str
+    """Short hash of the checkout; `+` behind it when files differ from it."""
+
+
+def gather(checkout: Path) -> Facts:
+    """Reads /proc, /etc/os-release and git. Raises OSError or CalledProcessError if it cannot."""
+    cpu = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    memory = re.search(r"^MemTotal:\s*(\d+) kB$", Path("/proc/meminfo").read_text(), re.MULTILINE)
+    assert memory is not None
+    git = ["git", "-C", str(checkout), "-c", "safe.directory=*"]
+    head = subprocess.run([*git, "rev-parse", "--short", "HEAD"], check=True, capture_output=True, text=True)
+    changed = subprocess.run(
+        [*git, "status", "--porcelain", "--untracked-files=no"], check=True, capture_output=True, text=True
+    )
+    return Facts(
+        cpu=cpu[1].strip() if cpu else platform.machine(),
+        cores=len(os.sched_getaffinity(0)),
+        memory_bytes=int(memory[1]) * 1024,
+        kernel=platform.release(),
+        system=platform.freedesktop_os_release()["PRETTY_NAME"],
+        python=platform.python_version(),
+        commit=head.stdout.strip() + ("+" if changed.stdout else ""),
+    )
