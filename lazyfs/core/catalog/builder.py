@@ -1,0 +1,181 @@
+"""From a tree of inodes to catalogs: the same tree gives the same bytes, whatever order it was built in."""
+
+import hashlib
+from collections.abc import Callable, Iterator
+
+from lazyfs.core.catalog.entry import DIRECTORY_SIZE, LIVE, NESTED, Entry, check_entry, check_name
+from lazyfs.core.catalog.inode import Inode, Nested
+from lazyfs.core.catalog.layout import Header, Totals, encode
+from lazyfs.core.digest import ObjectRef, ref_of
+
+Emit = Callable[[ObjectRef, bytes], None]
+"""Takes each catalog's name and plaintext, nested ones before those that name them."""
+
+
+def build(root: Inode, limit: int, emit: Emit, *, live: bool = False) -> Nested:
+    """Writes the catalogs of the tree below `root` and returns how a parent names it.
+
+    A directory whose subtree holds at least `limit` entries (nested catalogs counting as one) becomes a
+    catalog of its own, so the split depends on the directory's own subtree only. With `live` the tree must be
+    one folder whose subdirectories are all nested. Sets `nlink` of every inode below `root`. Raises
+    FormatError for a name that cannot be one, ValueError for a live tree with plain subdirectories.
+    """
+    if root.children is None:
+        raise ValueError("a catalog is built from a directory with its children")
+    if live and any(child.children is not None for child in root.children.values()):
+        raise ValueError("the subdirectories of a live folder must be nested")
+    tops = _split(root, limit)
+    shared = _count_links(root, tops)
+    made: dict[int, Nested] = {}
+    for top in tops:
+        table = tuple(sorted((number, path) for number, path in shared.values())) if top is root else ()
+        made[id(top)] = _encode(top, made, shared, table, live, emit)
+    return made[id(root)]
+
+
+def _directories(root: Inode) -> list[Inode]:
+    """Every directory with children below `root`, parents before their children."""
+    found = [root]
+    for directory in found:
+        assert directory.children is not None
+        found.extend(child for child in directory.children.values() if child.children is not None)
+    return found
+
+
+def _split(root: Inode, limit: int) -> list[Inode]:
+    """The directories that become catalogs, children before parents; `root` is the last."""
+    weights: dict[int, int] = {}
+    tops = []
+    for directory in reversed(_directories(root)):
+        assert directory.children is not None
+        weight = 1 + sum(weights.pop(id(child), 1) for child in directory.children.values())
+        if weight >= limit or directory is root:
+            tops.append(directory)
+            weight = 1
+        weights[id(directory)] = weight
+    return tops
+
+
+def _walk(root: Inode, tops: set[int]) -> Iterator[tuple[bytes, Inode, Inode]]:
+    """(path, inode, top of the catalog that holds the name) of every name, depth first by name."""
+    stack: list[tuple[bytes, Inode, Inode]] = [(b"", root, root)]
+    while stack:
+        path, inode, top = stack.pop()
+        if path:
+            yield path, inode, top
+        if inode.children is None:
+            continue
+        inner = inode if id(inode) in tops else top
+        prefix = path + b"/" if path else b""
+        stack.extend(
+            (prefix + name, inode.children[name], inner) for name in sorted(inode.children, reverse=True)
+        )
+
+
+def _count_links(root: Inode, tops: list[Inode]) -> dict[int, tuple[int, bytes]]:
+    """Sets every inode's nlink; returns id(inode) -> (group id, first path) of hardlink groups that have
+    names in several catalogs."""
+    for directory in _directories(root):
+        assert directory.children is not None
+        directory.nlink = 2 + sum(child.is_dir for child in directory.children.values())
+        for child in directory.children.values():
+            if not child.is_dir:
+                child.nlink = 0
+    for directory in _directories(root):
+        assert directory.children is not None
+        for child in directory.children.values():
+            if not child.is_dir:
+                child.nlink += 1
+    first: dict[int, tuple[bytes, Inode]] = {}
+    spread: dict[int, bytes] = {}
+    for path, inode, top in _walk(root, {id(top) for top in tops}):
+        if inode.nlink > 1 and not inode.is_dir:
+            seen, holder = first.setdefault(id(inode), (path, top))
+            if holder is not top:
+                spread[id(inode)] = seen
+    taken: set[int] = set()
+    shared = {}
+    for key, path in sorted(spread.items(), key=lambda item: item[1]):
+        # A hash, not a count: a group that comes or goes elsewhere leaves this one's catalogs as they are.
+        number = int.from_bytes(hashlib.sha256(path).digest()[:4], "big") & 0x3FFF_FFFF | 1
+        while number in taken:
+            number += 2
+        taken.add(number)
+        shared[key] = (number, path)
+    return shared
+
+
+def _encode(
+    top: Inode,
+    made: dict[int, Nested],
+    shared: dict[int, tuple[int, bytes]],
+    table: tuple[tuple[int, bytes], ...],
+    live: bool,
+    emit: Emit,
+) -> Nested:
+    """Writes the catalog that hangs at `top`; the catalogs nested in it are in `made`."""
+    inner = [top]
+    owns, parents = [0], [0]
+    blobs: list[list[Entry]] = []
+    nested_totals: list[tuple[int, Totals]] = []
+    groups: dict[int, int] = {}
+    totals = Totals()
+    index = files = size = 0
+    for number, directory in enumerate(inner):
+        assert directory.children is not None
+        entries = []
+        for name in sorted(directory.children):
+            inode = directory.children[name]
+            check_name(name)
+            index += 1
+            link = 0
+            nested = made.get(id(inode)) or inode.nested
+            if nested:
+                nested_totals.append((index, nested.totals))
+                totals += nested.totals
+                inode.nlink = nested.nlink
+            elif inode.is_dir:
+                owns.append(index)
+                parents.append(number)
+                inner.append(inode)
+            elif inode.nlink > 1:
+                link = groups.setdefault(id(inode), index)
+                if id(inode) in shared:
+                    link = -shared[id(inode)][0]
+            if not inode.is_dir and groups.get(id(inode), index) == index:
+                files += 1
+                size += inode.size
+            entries.append(_entry(name, inode, nested, len(inner) - 1, link))
+        blobs.append(entries)
+    totals += Totals(index, files, size)
+    header = Header(_entry(b"", top, None, 0, 0), live, totals, tuple(nested_totals), table)
+    plain = encode(header, owns, parents, blobs)
+    ref = ref_of(plain)
+    emit(ref, plain)
+    return Nested(ref, live, top.nlink, totals)
+
+
+def _entry(name: bytes, inode: Inode, nested: Nested | None, number: int, link: int) -> Entry:
+    flags = inode.flags
+    content, detail, size = inode.content, inode.detail, inode.size
+    if inode.is_dir:
+        content, detail, size = b"", number, DIRECTORY_SIZE
+        if nested:
+            content, detail = nested.ref
+            flags |= NESTED | (LIVE if nested.live else 0)
+    entry = Entry(
+        name=name,
+        mode=inode.mode,
+        uid=inode.uid,
+        gid=inode.gid,
+        mtime=inode.mtime,
+        size=size,
+        content=content,
+        detail=detail,
+        nlink=inode.nlink,
+        link=link,
+        flags=flags,
+        xattrs=inode.xattrs,
+    )
+    check_entry(entry)
+    return entry

@@ -1,0 +1,97 @@
+"""What a publisher builds in memory: a tree of inodes, before it becomes catalogs."""
+
+import stat
+from typing import NamedTuple
+
+from lazyfs.core.catalog.entry import LIVE, NESTED, Entry, Xattrs
+from lazyfs.core.catalog.layout import Totals
+from lazyfs.core.digest import Digest, ObjectRef
+
+
+class Nested(NamedTuple):
+    """A directory that is stored already."""
+
+    ref: ObjectRef
+    live: bool
+    nlink: int
+    totals: Totals
+
+
+class Inode:
+    """A file, directory, link or device. Names that hardlink share one Inode object.
+
+    A directory has either `children` or `nested`; everything else has neither. Fields are those of
+    `Entry`; about 350 bytes each with its name, so a million entries take 350 MB.
+    """
+
+    __slots__ = (
+        "children",
+        "content",
+        "detail",
+        "flags",
+        "gid",
+        "mode",
+        "mtime",
+        "nested",
+        "nlink",
+        "size",
+        "uid",
+        "xattrs",
+    )
+
+    def __init__(
+        self,
+        mode: int,
+        *,
+        uid: int = 0,
+        gid: int = 0,
+        mtime: int = 0,
+        size: int = 0,
+        content: bytes = b"",
+        detail: int = 0,
+        flags: int = 0,
+        xattrs: Xattrs = (),
+        nested: Nested | None = None,
+    ) -> None:
+        self.mode = mode
+        self.uid = uid
+        self.gid = gid
+        self.mtime = mtime
+        self.size = size
+        self.content = content
+        self.detail = detail
+        self.flags = flags
+        self.xattrs = xattrs
+        self.nested = nested
+        self.nlink = 0
+        """Counted by the builder."""
+        self.children: dict[bytes, Inode] | None = {} if stat.S_ISDIR(mode) and nested is None else None
+
+    @property
+    def is_dir(self) -> bool:
+        return stat.S_ISDIR(self.mode)
+
+
+def from_entry(entry: Entry, totals: Totals | None = None) -> Inode:
+    """The inode of a stored entry.
+
+    A directory of the same catalog comes without its children: the caller fills them in. Hardlinks come
+    apart: the caller joins them. `totals` are a nested directory's, which the catalog's header holds.
+    """
+    nested = None
+    if entry.flags & NESTED:
+        ref = ObjectRef(Digest(entry.content), entry.detail)
+        nested = Nested(ref, bool(entry.flags & LIVE), entry.nlink, totals or Totals())
+    plain = not entry.is_dir
+    return Inode(
+        entry.mode,
+        uid=entry.uid,
+        gid=entry.gid,
+        mtime=entry.mtime,
+        size=entry.size if plain else 0,
+        content=entry.content if plain else b"",
+        detail=entry.detail if plain else 0,
+        flags=entry.flags & ~(NESTED | LIVE),
+        xattrs=entry.xattrs,
+        nested=nested,
+    )

@@ -1,0 +1,94 @@
+"""The bytes of a catalog object.
+
+    magic `LZFCAT` + version (u16) | header length, directories, entries (u32 each)
+    header: msgpack array of `Header`
+    directory table: five columns of u32, one item per directory: offset of its blob, length of its blob,
+        index of its first entry, index of its own entry, number of its parent directory
+    blobs: msgpack array of `Entry`, sorted by name as raw bytes
+
+Integers are little-endian; offsets count from the first blob. Directory 0 is the catalog's root and has entry
+index 0; the others follow breadth first, so the entries of directory k have the indexes first[k] ...
+first[k+1]-1, and an index is an entry's place in the catalog for good.
+"""
+
+import struct
+from typing import NamedTuple
+
+import msgspec
+
+from lazyfs.core.catalog.entry import U32, U63, Entry
+
+MAGIC = b"LZFCAT"
+VERSION = 1
+PREFIX = struct.Struct("<6sHIII")
+COLUMNS = 5
+MAX_SIZE = 1 << 30
+"""Plaintext bytes a reader accepts: ten million entries of one directory."""
+
+
+class Totals(msgspec.Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fields=True):
+    """What the subtree holds, nested catalogs included. A hardlink group counts its bytes once a catalog."""
+
+    entries: U63 = 0
+    files: U63 = 0
+    bytes: U63 = 0
+
+    def __add__(self, other: "Totals") -> "Totals":
+        return Totals(self.entries + other.entries, self.files + other.files, self.bytes + other.bytes)
+
+
+class Header(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """What a catalog says of itself."""
+
+    root: Entry
+    """The directory the catalog hangs at; its name is empty. A snapshot's parent entry says the same."""
+    live: bool
+    """A folder above images. A live catalog holds one directory only; its subdirectories are all nested."""
+    totals: Totals
+    nested: tuple[tuple[U32, Totals], ...] = ()
+    """(entry index, totals) of each nested catalog, sorted by index."""
+    shared: tuple[tuple[U32, bytes], ...] = ()
+    """In a snapshot's top catalog: (id, path of the first name below the top) of each hardlink group with
+    names in several catalogs, sorted by id."""
+
+
+class Table(NamedTuple):
+    """The directory table's columns while a catalog is made."""
+
+    offsets: list[int]
+    lengths: list[int]
+    firsts: list[int]
+    owns: list[int]
+    parents: list[int]
+
+
+_entry_list = msgspec.msgpack.Encoder()
+
+
+def encode_entries(entries: list[Entry]) -> bytes:
+    """One directory's blob."""
+    return _entry_list.encode(entries)
+
+
+def encode(header: Header, owns: list[int], parents: list[int], directories: list[list[Entry]]) -> bytes:
+    """The plaintext of a catalog from its directories, breadth first.
+
+    Raises OverflowError where the catalog would not fit its u32 offsets.
+    """
+    table = Table([], [], [], owns, parents)
+    blobs = []
+    offset, first = 0, 1
+    for entries in directories:
+        blob = encode_entries(entries)
+        blobs.append(blob)
+        table.offsets.append(offset)
+        table.lengths.append(len(blob))
+        table.firsts.append(first)
+        offset += len(blob)
+        first += len(entries)
+    if offset >= MAX_SIZE:
+        raise OverflowError(f"a catalog of {first} entries in {offset} bytes is over {MAX_SIZE}")
+    encoded = _entry_list.encode(header)
+    columns = [struct.pack(f"<{len(column)}I", *column) for column in table]
+    prefix = PREFIX.pack(MAGIC, VERSION, len(encoded), len(directories), first)
+    return b"".join([prefix, encoded, *columns, *blobs])
