@@ -4,6 +4,11 @@ from contextlib import AbstractContextManager
 from typing import Protocol
 
 from lazyfs.core.digest import Digest
+from lazyfs.core.errors import LazyfsError
+
+
+class StoreError(LazyfsError):
+    """The store's disk or bucket failed: full, read-only, no permission; nothing was committed."""
 
 
 class Store(Protocol):

@@ -1,0 +1,182 @@
+"""The directory store: atomic names, first writer wins, one committing publisher at a time."""
+
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lazyfs.core import codec
+from lazyfs.core.digest import Digest, object_path, sha256
+from lazyfs.core.errors import NotFound, UsageError
+from lazyfs.publish import directory_store
+from lazyfs.publish.directory_store import DirectoryStore
+from lazyfs.publish.store import StoreError
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> DirectoryStore:
+    return DirectoryStore.create(str(tmp_path / "store"))
+
+
+def put(store: DirectoryStore, plain: bytes) -> Digest:
+    digest = sha256(plain)
+    store.put(digest, codec.encode(plain))
+    return digest
+
+
+def test_an_object_is_readable_at_once_and_named_after_sync(store: DirectoryStore) -> None:
+    digest = put(store, b"hello")
+    name = os.path.join(store.path, object_path(digest))
+    assert store.has(digest)
+    assert codec.decode(store.get(digest), 5) == b"hello"
+    assert not os.path.exists(name)
+    store.sync()
+    assert codec.decode(store.get(digest), 5) == b"hello"
+    assert os.path.exists(name)
+    assert os.listdir(os.path.join(store.path, ".tmp")) == []
+
+
+def test_first_writer_wins(store: DirectoryStore) -> None:
+    digest = sha256(b"x")
+    store.put(digest, b"first")
+    store.put(digest, b"second")
+    store.sync()
+    store.put(digest, b"third")
+    store.sync()
+    assert store.get(digest) == b"first"
+
+
+def test_first_writer_wins_between_two_stores_on_one_directory(store: DirectoryStore) -> None:
+    digest = sha256(b"x")
+    other = DirectoryStore(store.path)
+    store.put(digest, b"first")
+    other.put(digest, b"second")
+    store.sync()
+    other.sync()
+    assert store.get(digest) == b"first"
+    assert os.listdir(os.path.join(store.path, ".tmp")) == []
+
+
+def test_missing_object_is_not_found(store: DirectoryStore) -> None:
+    with pytest.raises(NotFound, match=sha256(b"no").hex()):
+        store.get(sha256(b"no"))
+
+
+@pytest.mark.parametrize("files", [1, directory_store.SYNCFS_FROM])
+def test_objects_and_their_directories_are_flushed_before_they_are_named(
+    store: DirectoryStore, files: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[str] = []
+    real_fsync, real_rename, real_flush = directory_store._fsync, os.rename, store._flush
+
+    def fsync(path: str) -> None:
+        events.append("directory" if os.path.isdir(path) else "file")
+        real_fsync(path)
+
+    def rename(source: str, target: str) -> None:
+        events.append("rename")
+        real_rename(source, target)
+
+    def flush(paths: list[str]) -> None:
+        real_flush(paths)
+        events.append(f"flushed {len(paths)}")
+
+    monkeypatch.setattr(directory_store, "_fsync", fsync)
+    monkeypatch.setattr(os, "rename", rename)
+    monkeypatch.setattr(store, "_flush", flush)
+    directories = {put(store, b"%d" % number)[0] for number in range(files)}
+    assert events == []
+    store.sync()
+    assert events[: events.index("rename")][-1] == f"flushed {files}"
+    assert events.count("rename") == files
+    after = events[len(events) - events[::-1].index("rename") :]
+    assert after == ["directory"] * (len(directories) + 1)  # each data/ab, and data itself
+
+
+def test_a_full_batch_is_named_without_being_asked(
+    store: DirectoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(directory_store, "BATCH_OBJECTS", 3)
+    digests = [put(store, b"%d" % number) for number in range(4)]
+    named = [os.path.exists(os.path.join(store.path, object_path(digest))) for digest in digests]
+    assert named == [True, True, True, False]
+
+
+def test_a_web_server_may_read_everything_whatever_the_umask(tmp_path: Path) -> None:
+    old = os.umask(0o077)
+    try:
+        store = DirectoryStore.create(str(tmp_path / "store"))
+        digest = put(store, b"hello")
+        store.sync()
+        store.write_metadata("timestamp.json", b"{}", replace=True)
+    finally:
+        os.umask(old)
+    for name, mode in [
+        ("", 0o755),
+        ("data", 0o755),
+        (os.path.dirname(object_path(digest)), 0o755),
+        (object_path(digest), 0o644),
+        ("metadata", 0o755),
+        ("metadata/timestamp.json", 0o644),
+    ]:
+        assert stat.S_IMODE(os.stat(os.path.join(store.path, name)).st_mode) == mode, name
+
+
+def test_metadata_is_replaced_only_when_that_is_meant(store: DirectoryStore) -> None:
+    assert store.read_metadata("1.targets.json") is None
+    store.write_metadata("1.targets.json", b"a", replace=False)
+    with pytest.raises(UsageError, match="another publisher was first"):
+        store.write_metadata("1.targets.json", b"b", replace=False)
+    assert store.read_metadata("1.targets.json") == b"a"
+    store.write_metadata("1.targets.json", b"c", replace=True)
+    assert store.read_metadata("1.targets.json") == b"c"
+    assert os.listdir(os.path.join(store.path, ".tmp")) == []
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", ".hidden"])
+def test_metadata_names_stay_in_their_directory(store: DirectoryStore, name: str) -> None:
+    with pytest.raises(ValueError, match=name.replace(".", r"\.")):
+        store.write_metadata(name, b"", replace=True)
+
+
+def test_the_lock_names_its_holder_and_ends_with_its_process(store: DirectoryStore) -> None:
+    holder = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import sys; from lazyfs.publish.directory_store import DirectoryStore\n"
+            "with DirectoryStore(sys.argv[1]).exclusive():\n"
+            "    print('held', flush=True); sys.stdin.read()",
+            store.path,
+        ],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert holder.stdout is not None
+    assert holder.stdin is not None
+    with holder:
+        assert holder.stdout.readline() == b"held\n"
+        impatient = DirectoryStore(store.path, lock_wait=0)
+        with pytest.raises(UsageError, match=f"process {holder.pid} on "), impatient.exclusive():
+            pass
+        holder.kill()
+        holder.wait()
+        with impatient.exclusive():
+            pass
+
+
+def test_a_directory_that_is_no_store_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="lazyfs repo init"):
+        DirectoryStore(str(tmp_path / "nothing"))
+
+
+def test_a_failing_disk_is_one_clear_error(tmp_path: Path, store: DirectoryStore) -> None:
+    os.rmdir(os.path.join(store.path, "metadata"))
+    with pytest.raises(StoreError, match="No such file or directory"):
+        store.write_metadata("timestamp.json", b"{}", replace=True)
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(StoreError, match="File exists"):
+        DirectoryStore.create(str(tmp_path / "file"))
