@@ -1,0 +1,92 @@
+"""The lazyfs command as an operator runs it: in processes of its own."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+LAZYFS = [sys.executable, "-m", "lazyfs"]
+READY_SECONDS = 30
+
+
+def lazyfs(
+    *arguments: str | os.PathLike[str], check: bool = True, **options: Any
+) -> subprocess.CompletedProcess[str]:
+    """Runs one command to its end; with `check`, a failure shows what it printed."""
+    command = [*LAZYFS, *(os.fspath(argument) for argument in arguments)]
+    done = subprocess.run(
+        command, check=False, capture_output=True, text=True, timeout=options.pop("timeout", 300), **options
+    )
+    if check and done.returncode:
+        raise AssertionError(f"{' '.join(command[2:])} exited {done.returncode}\n{done.stdout}{done.stderr}")
+    return done
+
+
+def free_port() -> int:
+    """A TCP port of the loopback interface that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextmanager
+def serving(store: Path) -> Iterator[str]:
+    """`lazyfs serve` in the background; gives the repository's URL."""
+    port = free_port()
+    command = [*LAZYFS, "serve", str(store), "--listen", f"127.0.0.1:{port}"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        try:
+            wait_for_http(f"http://127.0.0.1:{port}/metadata/timestamp.json", process)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.terminate()
+            process.wait(timeout=20)
+            assert process.stderr is not None
+            process.stderr.close()
+
+
+def wait_for_http(url: str, process: subprocess.Popen[bytes]) -> None:
+    """Returns once `url` answers; raises AssertionError if the process ends or does not come up."""
+    end = time.monotonic() + READY_SECONDS
+    while time.monotonic() < end:
+        if process.poll() is not None:
+            assert process.stderr is not None
+            raise AssertionError(f"the server exited {process.returncode}: {process.stderr.read().decode()}")
+        try:
+            urllib.request.urlopen(url, timeout=5).close()
+            return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.05)
+    raise AssertionError(f"{url} did not answer in {READY_SECONDS} s")
+
+
+@contextmanager
+def mounted(source: str | Path, mountpoint: Path, *options: str | os.PathLike[str]) -> Iterator[Path]:
+    """`lazyfs mount` as a daemon, unmounted at the end."""
+    mountpoint.mkdir(exist_ok=True)
+    lazyfs("mount", str(source), mountpoint, *options)
+    try:
+        yield mountpoint
+    finally:
+        lazyfs("umount", mountpoint)
+
+
+def status(mountpoint: Path) -> Any:
+    """What the daemon says of itself."""
+    return json.loads(lazyfs("status", mountpoint, "--json").stdout)
+
+
+def new_repository(directory: Path, name: str = "test.example.org") -> tuple[Path, Path]:
+    """`repo init`: (store, keys)."""
+    store, keys = directory / "store", directory / "keys"
+    lazyfs("repo", "init", store, "--name", name, "--keys", keys)
+    return store, keys
