@@ -4,6 +4,15 @@ from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 
+def as_stored(body: bytes) -> bytes:
+    """The accept function of requests whose bytes nobody checks on the way."""
+    return body
+
+
+def never_cancelled() -> None:
+    """The check of calls that nobody cancels."""
+
+
 class Request(NamedTuple):
     """One file of a store."""
 
@@ -15,16 +24,23 @@ class Request(NamedTuple):
     """On time.monotonic()'s clock. The call returns or raises by then, however slowly bytes trickle."""
     no_cache: bool = False
     """Ask caches on the way to go back to the origin (Cache-Control: no-cache)."""
+    accept: Callable[[bytes], bytes] = as_stored
+    """Turns the stored bytes into what `fetch` returns (decoded and verified), or raises BadData: then the
+    bytes are fetched again, past whoever served them."""
+    may_be_missing: bool = False
+    """A 404 from an origin is an answer, not a fault (the probe for the next root). Everything else that is
+    asked for is reached by a signature: its 404 means a lagging replica or a lying proxy."""
 
 
 class Fetcher(Protocol):
     """Brings files of one store. Blocking and thread-safe; called from worker threads."""
 
-    def fetch(self, request: Request, check_cancelled: Callable[[], None] = lambda: None) -> bytes:
-        """The whole file as stored.
+    def fetch(self, request: Request, check_cancelled: Callable[[], None] = never_cancelled) -> bytes:
+        """What `request.accept` makes of the whole file as stored.
 
         Calls `check_cancelled` at least every second or every MiB while waiting; what it raises passes.
-        Raises NotFound, DeadlineExceeded or another TransportError, never a foreign exception.
+        Raises NotFound, DeadlineExceeded or another TransportError, BadData if every copy in reach is bad,
+        never a foreign exception.
         """
         ...
 

@@ -1,0 +1,52 @@
+"""Brings one object here: what a worker thread does for a flight."""
+
+import time
+from collections.abc import Callable
+
+from lazyfs.client.local_cache import LocalCache
+from lazyfs.core.codec import frame_bound, open_object
+from lazyfs.core.digest import ObjectRef, object_path
+from lazyfs.core.errors import DeadlineExceeded
+from lazyfs.transport.fetcher import Fetcher, Request
+
+_SLICE = 0.2
+"""Seconds to wait for another process before looking whether our reader has left."""
+
+
+class Bringer:
+    """Fetches, verifies, admits. Blocking; thread-safe."""
+
+    def __init__(self, fetcher: Fetcher, cache: LocalCache) -> None:
+        self._fetcher = fetcher
+        self._cache = cache
+
+    def bring(self, ref: ObjectRef, deadline: float, check_cancelled: Callable[[], None]) -> bytes:
+        """The object's plaintext; from the cache if another process or flight has just put it there.
+
+        The bytes are the answer whether or not the cache admits them. Raises as Fetcher.fetch does.
+        """
+        while True:
+            claim = self._cache.claim(ref.digest)
+            if claim is not None:
+                with claim:
+                    plain = self._cache.get(ref.digest)
+                    if plain is not None and len(plain) == ref.size:
+                        return plain
+                    return self._download(ref, deadline, check_cancelled)
+            while not self._cache.wait(ref.digest, _SLICE):
+                check_cancelled()
+                if time.monotonic() >= deadline:
+                    raise DeadlineExceeded(
+                        f"object {ref.digest.hex()}: another process did not bring it by the deadline"
+                    )
+
+    def _download(self, ref: ObjectRef, deadline: float, check_cancelled: Callable[[], None]) -> bytes:
+        request = Request(
+            object_path(ref.digest),
+            max_bytes=frame_bound(ref.size),
+            deadline=deadline,
+            accept=lambda frame: open_object(frame, ref),
+        )
+        plain = self._fetcher.fetch(request, check_cancelled)
+        self._cache.put(ref.digest, plain)
+        return plain

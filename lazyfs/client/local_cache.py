@@ -1,0 +1,34 @@
+"""What objects need of a cache; lazyfs_cache offers it, and tests offer it from a dict."""
+
+from types import TracebackType
+from typing import Protocol, Self
+
+from lazyfs.core.digest import Digest
+
+
+class Held(Protocol):
+    """Something given back on exit: a claim on a key, or reserved space."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None, /
+    ) -> None: ...
+
+
+class LocalCache(Protocol):
+    """Plaintext of objects on local disk. Thread-safe; a failing disk only ever answers "not here"."""
+
+    def get(self, key: Digest, /) -> bytes | None: ...
+
+    def read(self, key: Digest, offset: int, length: int, /) -> bytes | None: ...
+
+    def put(self, key: Digest, data: bytes, /) -> bool: ...
+
+    def claim(self, key: Digest, /) -> Held | None:
+        """The right to fetch this key; None while another process has it."""
+        ...
+
+    def wait(self, key: Digest, timeout: float, /) -> bool:
+        """Waits at most `timeout` seconds for another process's claim to end; True if it has."""
+        ...

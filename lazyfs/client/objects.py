@@ -1,0 +1,130 @@
+"""Objects by digest: from the cache, or fetched, verified and admitted; one request however many readers.
+
+Concurrency protocol. The first reader of a missing object starts a *flight*: a task that belongs to no
+reader and runs `Bringer.bring` in a worker thread. Readers wait for the flight's end, each under its own
+deadline and cancellation. A reader that leaves takes only itself away; when the last one has left, the
+flight is cancelled, and the thread notices within `guard.SLICE`. A flight is in the table exactly while its
+task lives, so whoever comes after its end starts anew and sees the cache first. Nobody awaits between
+looking into the table and entering it, so one object never has two flights in a process; between processes
+the cache's claims do the same.
+"""
+
+import time
+from typing import Final
+
+import trio
+
+from lazyfs.client.bring import Bringer
+from lazyfs.client.local_cache import LocalCache
+from lazyfs.core.digest import Digest, ObjectRef
+from lazyfs.core.errors import DeadlineExceeded, LazyfsError, TransportError
+from lazyfs.transport.fetcher import Fetcher
+
+PATIENCE: Final = 30.0
+"""Seconds a read waits for its bytes unless the caller says otherwise."""
+THREADS: Final = 32
+"""Requests under way at one time, and so connections and worker threads."""
+
+
+class _Flight:
+    """One object being brought, and who waits for it."""
+
+    def __init__(self, ref: ObjectRef, deadline: float) -> None:
+        self.ref = ref
+        self.patience = deadline - time.monotonic()
+        self.deadline = deadline
+        self.readers = 0
+        self.scope = trio.CancelScope()
+        self.ended = trio.Event()
+        self.plain: bytes | None = None
+        self.error: LazyfsError | None = None
+
+
+class Objects:
+    """What vfs and sessions see of cache and network. Belongs to one trio run."""
+
+    def __init__(
+        self, fetcher: Fetcher, cache: LocalCache, *, patience: float = PATIENCE, threads: int = THREADS
+    ) -> None:
+        self._cache = cache
+        self._bringer = Bringer(fetcher, cache)
+        self._patience = patience
+        self._limiter = trio.CapacityLimiter(threads)
+        self._flights: dict[Digest, _Flight] = {}
+
+    def at_hand(self, ref: ObjectRef) -> bytes | None:
+        """The plaintext, if the local cache has it; never waits for the network."""
+        plain = self._cache.get(ref.digest)
+        return plain if plain is not None and len(plain) == ref.size else None
+
+    def read_at_hand(self, ref: ObjectRef, start: int, length: int) -> bytes | None:
+        """Part of the plaintext, cut at its end, if the local cache has it."""
+        return self._cache.read(ref.digest, start, max(min(length, ref.size - start), 0))
+
+    async def fetch(self, ref: ObjectRef, *, deadline: float | None = None) -> bytes:
+        """The plaintext, verified, and admitted to the cache if that will have it.
+
+        `deadline` is on time.monotonic()'s clock; by default `patience` seconds from now. Raises
+        DeadlineExceeded, another TransportError, or BadData when every copy in reach is bad.
+        """
+        if deadline is None:
+            deadline = time.monotonic() + self._patience
+        patience = deadline - time.monotonic()
+        while True:
+            flight = self._flights.get(ref.digest)
+            if flight is None or flight.ref != ref:
+                flight = self._start(ref, deadline)
+            await self._wait(flight, deadline)
+            if flight.plain is not None:
+                return flight.plain
+            assert flight.error is not None
+            # Readers of equal patience fail together; one who joined a hastier flight may try again.
+            if isinstance(flight.error, DeadlineExceeded) and flight.patience < patience - 1:
+                continue
+            raise flight.error
+
+    def _start(self, ref: ObjectRef, deadline: float) -> _Flight:
+        flight = self._flights[ref.digest] = _Flight(ref, deadline)
+        trio.lowlevel.spawn_system_task(self._fly, flight, name=f"fetch {ref.digest.hex()[:12]}")
+        return flight
+
+    async def _wait(self, flight: _Flight, deadline: float) -> None:
+        flight.readers += 1
+        try:
+            with trio.move_on_after(deadline - time.monotonic()) as own:
+                await flight.ended.wait()
+        finally:
+            flight.readers -= 1
+            if not flight.readers and not flight.ended.is_set():
+                self._forget(flight)
+                flight.scope.cancel()
+        if own.cancelled_caught:
+            raise DeadlineExceeded(f"object {flight.ref.digest.hex()}: not here by the deadline")
+
+    async def _fly(self, flight: _Flight) -> None:
+        # A system task: what escapes from it would end the whole trio run, so nothing does.
+        error: LazyfsError = TransportError(f"object {flight.ref.digest.hex()}: reading was given up")
+        try:
+            with flight.scope:
+                flight.plain = await trio.to_thread.run_sync(
+                    self._bringer.bring,
+                    flight.ref,
+                    flight.deadline,
+                    trio.from_thread.check_cancelled,
+                    limiter=self._limiter,
+                )
+        except LazyfsError as failure:
+            error = failure
+        except trio.Cancelled:
+            raise  # the whole run ends
+        except Exception as bug:  # noqa: BLE001
+            error = TransportError(f"object {flight.ref.digest.hex()}: {type(bug).__name__}: {bug}")
+            error.__cause__ = bug
+        finally:
+            flight.error = error
+            self._forget(flight)
+            flight.ended.set()
+
+    def _forget(self, flight: _Flight) -> None:
+        if self._flights.get(flight.ref.digest) is flight:
+            del self._flights[flight.ref.digest]

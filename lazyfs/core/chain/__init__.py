@@ -1,0 +1,1 @@
+"""Which way a request takes: proxies, origins, failover, hedges. Pure: times and randomness are arguments."""

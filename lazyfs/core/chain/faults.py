@@ -1,0 +1,64 @@
+"""What can go wrong with one attempt, and whom it speaks against."""
+
+import enum
+
+from lazyfs.core.errors import TransportError
+
+
+class Fault(enum.StrEnum):
+    """Why an attempt brought nothing; the value is what status, log and metrics call it."""
+
+    DNS = "name not resolved"
+    REFUSED = "connection refused"
+    UNREACHABLE = "host unreachable"
+    CONNECT = "connect timeout"
+    TLS = "TLS failure"
+    SILENT = "no answer"
+    CLOSED = "connection closed"
+    SLOW = "below minimum rate"
+    TRUNCATED = "body truncated"
+    GARBLED = "malformed HTTP"
+    TOO_LONG = "body too long"
+    ENCODED = "unasked Content-Encoding"
+    REDIRECT = "redirect"
+    MISSING = "404"
+    THROTTLED = "429"
+    UNAVAILABLE = "502/503/504"
+    SERVER_ERROR = "5xx"
+    FORBIDDEN = "4xx"
+    PORTAL = "HTML instead of the object"
+    BAD_CONTENT = "wrong content"
+
+
+PEER = frozenset({Fault.DNS, Fault.REFUSED, Fault.UNREACHABLE, Fault.CONNECT, Fault.TLS})
+"""Faults before the request was sent: they speak against the proxy if one was used, else the origin.
+After that a proxy may only be passing on what its origin did, so both are suspects."""
+
+CONTENT = frozenset({Fault.PORTAL, Fault.BAD_CONTENT})
+"""Whoever served this served a lie: the object is asked for again without caches, then past the proxy."""
+
+
+class AttemptFailed(TransportError):
+    """One attempt over one path brought nothing."""
+
+    def __init__(self, fault: Fault, detail: str, retry_after: float | None = None) -> None:
+        super().__init__(f"{fault.value}: {detail}" if detail else fault.value)
+        self.fault = fault
+        self.retry_after = retry_after
+        """Seconds the server asked us to stay away."""
+
+
+def of_status(status: int) -> Fault | None:
+    """The fault an HTTP status means; None for 200, the only success (no ranges are asked for)."""
+    if status == 200:
+        return None
+    named = {404: Fault.MISSING, 410: Fault.MISSING, 429: Fault.THROTTLED}
+    if status in named:
+        return named[status]
+    if status in (502, 503, 504):
+        return Fault.UNAVAILABLE
+    if 300 <= status < 400:
+        return Fault.REDIRECT
+    if 400 <= status < 500:
+        return Fault.FORBIDDEN
+    return Fault.SERVER_ERROR if 500 <= status < 600 else Fault.GARBLED

@@ -1,0 +1,42 @@
+"""One attempt and its answer, whichever HTTP library makes it."""
+
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+
+class Attempt(NamedTuple):
+    """One GET over one path."""
+
+    url: str
+    proxy: str | None
+    """URL of the proxy; None goes straight to the origin."""
+    max_bytes: int
+    deadline: float
+    """On time.monotonic()'s clock."""
+    no_cache: bool = False
+    silence: float | None = None
+    """Seconds until the first byte, if less than the client's own limit."""
+
+
+class Answer(NamedTuple):
+    """A body that came whole with status 200."""
+
+    body: bytes
+    first_byte: float
+    """Seconds from the start of the attempt."""
+    elapsed: float
+    """Seconds until the last byte."""
+    html: bool
+    """Content-Type speaks of HTML: a captive portal, if the bytes are wrong too."""
+    from_cache: bool
+    """A cache on the way says that it had the object: the time says nothing about the origin."""
+
+
+class Client(Protocol):
+    """Makes attempts; thread-safe."""
+
+    def get(self, attempt: Attempt, check_cancelled: Callable[[], None]) -> Answer:
+        """Raises AttemptFailed, or what `check_cancelled` raises; returns by the deadline and 0.2 s."""
+        ...
+
+    def close(self) -> None: ...

@@ -1,0 +1,96 @@
+"""The limits of one attempt. Whatever waits for the network asks the guard, at least every SLICE seconds.
+
+requests' timeout counts from one received byte to the next, so a server that trickles never trips it; and a
+thread that waits in recv() hears no cancellation. So every socket here waits in short slices and asks.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+
+import msgspec
+
+from lazyfs.core.chain.faults import AttemptFailed, Fault
+
+SLICE = 0.1
+"""Seconds of waiting in one system call: a cancelled read returns that late at most."""
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """What one attempt may cost. All times in seconds."""
+
+    connect: float = 3.0
+    """For name, connection and TLS together; a machine in the same site answers in milliseconds."""
+    silence: float = 10.0
+    """From the request until the first byte of the answer."""
+    min_rate: int = 1024
+    """Bytes per second, over each window of `rate_window` once the answer has begun."""
+    rate_window: float = 5.0
+
+
+class Guard:
+    """Counts the bytes and the time of one attempt. Belongs to one thread."""
+
+    def __init__(self, deadline: float, limits: Limits, check_cancelled: Callable[[], None]) -> None:
+        """`deadline` is on time.monotonic()'s clock."""
+        self._limits = limits
+        self._check_cancelled = check_cancelled
+        self.deadline = deadline
+        self.started = time.monotonic()
+        self.connected = False
+        """This attempt opened its connection itself (not one kept alive)."""
+        self.first_byte: float | None = None
+        self._silent_until = self.started + limits.silence
+        self._window_start = 0.0
+        self._window_bytes = 0
+
+    def check(self) -> None:
+        """Raises AttemptFailed when the attempt has used up a limit, or what the caller's check raises."""
+        self._check_cancelled()
+        now = time.monotonic()
+        if self.first_byte is None:
+            if now >= min(self._silent_until, self.deadline):
+                raise AttemptFailed(Fault.SILENT, f"{now - self.started:.1f} s without a byte")
+            return
+        if now >= self.deadline:
+            raise AttemptFailed(Fault.SLOW, f"unfinished after {now - self.started:.1f} s")
+        if now - self._window_start >= self._limits.rate_window:
+            rate = self._window_bytes / (now - self._window_start)
+            if rate < self._limits.min_rate:
+                raise AttemptFailed(Fault.SLOW, f"{rate:.0f} B/s, under {self._limits.min_rate}")
+            self._window_start, self._window_bytes = now, 0
+
+    def received(self, count: int) -> None:
+        """`count` bytes have come; raises as `check` does, so that a trickle without a pause is cut too."""
+        if self.first_byte is None and count:
+            self.first_byte = self._window_start = time.monotonic()
+        self._window_bytes += count
+        self.check()
+
+    def connect_deadline(self) -> float:
+        """When opening a connection must have ended."""
+        return min(self.started + self._limits.connect, self.deadline)
+
+
+_current = threading.local()
+
+
+class guarding:  # noqa: N801 (a context manager, used like a function)
+    """Makes a guard the one that connections of this thread ask."""
+
+    def __init__(self, guard: Guard) -> None:
+        self._guard = guard
+
+    def __enter__(self) -> Guard:
+        _current.guard = self._guard
+        return self._guard
+
+    def __exit__(self, *_: object) -> None:
+        del _current.guard
+
+
+def current() -> Guard:
+    """The guard of this thread's attempt."""
+    guard = _current.guard
+    assert isinstance(guard, Guard)
+    return guard

@@ -1,0 +1,59 @@
+"""A LocalCache in a dict, whose disk can fail."""
+
+import threading
+from types import TracebackType
+from typing import Self
+
+from lazyfs.core.digest import Digest
+
+
+class MemoryCache:
+    """Never evicts. With `failing` it answers "not here" to everything, as a dead disk does."""
+
+    def __init__(self) -> None:
+        self.held: dict[Digest, bytes] = {}
+        self.failing = False
+        self._claims: dict[Digest, _Claim] = {}
+        self._lock = threading.Lock()
+
+    def get(self, key: Digest) -> bytes | None:
+        return None if self.failing else self.held.get(key)
+
+    def read(self, key: Digest, offset: int, length: int) -> bytes | None:
+        plain = self.get(key)
+        return None if plain is None else plain[offset : offset + length]
+
+    def put(self, key: Digest, data: bytes) -> bool:
+        if not self.failing:
+            self.held[key] = data
+        return not self.failing
+
+    def claim(self, key: Digest) -> "_Claim | None":
+        with self._lock:
+            if key in self._claims:
+                return None
+            claim = self._claims[key] = _Claim(self, key)
+            return claim
+
+    def wait(self, key: Digest, timeout: float) -> bool:
+        claim = self._claims.get(key)
+        return claim is None or claim.ended.wait(timeout)
+
+    def release(self, key: Digest) -> None:
+        with self._lock:
+            self._claims.pop(key).ended.set()
+
+
+class _Claim:
+    def __init__(self, cache: MemoryCache, key: Digest) -> None:
+        self._cache = cache
+        self._key = key
+        self.ended = threading.Event()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._cache.release(self._key)

@@ -1,0 +1,183 @@
+"""One attempt against a server that misbehaves: the right fault, in time, and connections kept alive."""
+
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from lazyfs.core.chain.faults import AttemptFailed, Fault
+from lazyfs.transport import connect
+from lazyfs.transport.answer import Attempt
+from lazyfs.transport.fetcher import never_cancelled
+from lazyfs.transport.guard import Limits
+from lazyfs.transport.requests_client import RequestsClient
+from tests.support.fault_server import FaultServer, Misbehave
+
+BODY = bytes(range(256)) * 64
+LIMITS = Limits(connect=0.5, silence=0.5, min_rate=1024, rate_window=0.4)
+
+
+@pytest.fixture
+def server() -> Iterator[FaultServer]:
+    with FaultServer({"/x": BODY}.get, bytes_per_second=20) as running:
+        yield running
+
+
+@pytest.fixture
+def client() -> Iterator[RequestsClient]:
+    made = RequestsClient(LIMITS)
+    yield made
+    made.close()
+
+
+def _attempt(server: FaultServer, *, proxied: bool = False, patience: float = 5.0) -> Attempt:
+    url = "http://origin.invalid/x" if proxied else f"{server.url}/x"
+    return Attempt(url, server.url if proxied else None, len(BODY), time.monotonic() + patience)
+
+
+FAULTS = {
+    Misbehave.REFUSE: Fault.REFUSED,
+    Misbehave.HANG: Fault.SILENT,
+    Misbehave.CLOSE: Fault.CLOSED,
+    Misbehave.CLOSE_AFTER_HEADERS: Fault.TRUNCATED,
+    Misbehave.TRICKLE: Fault.SLOW,
+    Misbehave.TRICKLE_HEADERS: Fault.SLOW,
+    Misbehave.TRUNCATE: Fault.TRUNCATED,
+    Misbehave.S404: Fault.MISSING,
+    Misbehave.S403: Fault.FORBIDDEN,
+    Misbehave.S429: Fault.THROTTLED,
+    Misbehave.S500: Fault.SERVER_ERROR,
+    Misbehave.S502: Fault.UNAVAILABLE,
+    Misbehave.S503: Fault.UNAVAILABLE,
+    Misbehave.REDIRECT: Fault.REDIRECT,
+    Misbehave.LENGTH_LONG: Fault.TOO_LONG,
+    Misbehave.CHUNKED_GARBAGE: Fault.GARBLED,
+    Misbehave.GZIP: Fault.ENCODED,
+    Misbehave.NOISE: Fault.GARBLED,
+}
+WRONG_BYTES = {Misbehave.FLIP, Misbehave.STALE, Misbehave.PORTAL, Misbehave.LENGTH_SHORT}
+"""For whoever checks digests to find."""
+
+
+def test_every_misbehaviour_is_tried() -> None:
+    assert FAULTS.keys() | WRONG_BYTES == set(Misbehave)
+
+
+@pytest.mark.parametrize("proxied", [False, True], ids=["direct", "proxied"])
+@pytest.mark.parametrize(("misbehave", "fault"), FAULTS.items(), ids=list(FAULTS))
+def test_fault_is_named(
+    server: FaultServer, client: RequestsClient, misbehave: Misbehave, fault: Fault, proxied: bool
+) -> None:
+    server.misbehave(misbehave)
+    with pytest.raises(AttemptFailed) as failure:
+        client.get(_attempt(server, proxied=proxied), never_cancelled)
+    assert failure.value.fault == fault
+    if misbehave == Misbehave.S503:
+        assert failure.value.retry_after == 1.0
+
+
+@pytest.mark.parametrize("proxied", [False, True], ids=["direct", "proxied"])
+def test_connections_are_kept_alive(server: FaultServer, client: RequestsClient, proxied: bool) -> None:
+    for _ in range(20):
+        assert client.get(_attempt(server, proxied=proxied), never_cancelled).body == BODY
+    assert server.connections == 1
+
+
+def test_a_kept_connection_that_the_server_closed_says_nothing(
+    server: FaultServer, client: RequestsClient
+) -> None:
+    """The idle connection is closed between two requests, whether or not the pool has noticed."""
+    for _ in range(20):
+        client.get(_attempt(server), never_cancelled)
+        server.misbehave(Misbehave.REFUSE)
+        server.misbehave(None)
+    assert len(server.seen) == 20
+
+
+def test_headers_ask_for_plain_bytes_and_know_no_environment(
+    server: FaultServer, client: RequestsClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    client.get(_attempt(server), never_cancelled)
+    client.get(_attempt(server)._replace(no_cache=True), never_cancelled)
+    plain, past_caches = (seen.headers for seen in server.seen)
+    assert plain["accept-encoding"] == "identity"
+    assert "cache-control" not in plain
+    assert past_caches["cache-control"] == "no-cache"
+
+
+def test_a_longer_body_than_expected_is_not_read(server: FaultServer, client: RequestsClient) -> None:
+    with pytest.raises(AttemptFailed) as failure:
+        client.get(_attempt(server)._replace(max_bytes=len(BODY) - 1), never_cancelled)
+    assert failure.value.fault == Fault.TOO_LONG
+
+
+class Cancelled(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("misbehave", [Misbehave.HANG, Misbehave.TRICKLE, Misbehave.TRICKLE_HEADERS])
+def test_cancellation_is_heard_while_waiting(misbehave: Misbehave) -> None:
+    """The limits are out of reach: only the check can end the attempt."""
+    patient = RequestsClient(Limits(connect=60, silence=60, min_rate=0, rate_window=60))
+    cancelled = threading.Event()
+
+    def check() -> None:
+        if cancelled.is_set():
+            raise Cancelled
+
+    with FaultServer({"/x": BODY}.get, bytes_per_second=20) as server:
+        server.misbehave(misbehave)
+        threading.Timer(0.3, cancelled.set).start()
+        with pytest.raises(Cancelled):
+            patient.get(_attempt(server, patience=60), check)
+    patient.close()
+
+
+def test_the_deadline_cuts_a_trickle_that_meets_the_rate(server: FaultServer) -> None:
+    patient = RequestsClient(Limits(min_rate=1))
+    server.misbehave(Misbehave.TRICKLE)
+    started = time.monotonic()
+    with pytest.raises(AttemptFailed, match="unfinished"):
+        patient.get(_attempt(server, patience=1.0), never_cancelled)
+    assert time.monotonic() - started >= 1.0
+    patient.close()
+
+
+def test_a_hanging_name_service_ends_with_the_attempt(
+    client: RequestsClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    released = threading.Event()
+
+    def hang(host: str, port: int, flags: int = 0) -> list[connect.Address]:
+        if not flags:
+            released.wait()
+        raise OSError("no such name")
+
+    monkeypatch.setattr(connect, "_addresses", hang)
+    try:
+        with pytest.raises(AttemptFailed) as failure:
+            client.get(Attempt("http://slow.invalid/x", None, 10, time.monotonic() + 5), never_cancelled)
+    finally:
+        released.set()
+    assert failure.value.fault in (Fault.DNS, Fault.SILENT)
+
+
+def test_an_old_address_outlives_the_name_service(
+    server: FaultServer, client: RequestsClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers: list[list[connect.Address]] = [[(2, ("127.0.0.1", server.port))]]
+
+    def once(host: str, port: int, flags: int = 0) -> list[connect.Address]:
+        if flags or not answers:
+            raise OSError("no such name")
+        return answers.pop()
+
+    monkeypatch.setattr(connect, "_addresses", once)
+    monkeypatch.setattr(connect, "_FRESH", 0.0)
+    for _ in range(2):
+        server.misbehave(Misbehave.REFUSE)  # closes the kept connection, so that the name is asked for again
+        server.misbehave(None)
+        attempt = Attempt(f"http://origin.example:{server.port}/x", None, len(BODY), time.monotonic() + 5)
+        assert client.get(attempt, never_cancelled).body == BODY
