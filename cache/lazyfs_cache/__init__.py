@@ -1,1 +1,19 @@
 """A bounded, crash-safe, shared cache of verified bytes; keys are opaque."""
+
+from lazyfs_cache.cache import Cache, Reservation, open_cache
+from lazyfs_cache.claims import Claim
+from lazyfs_cache.errors import CacheError, PinSetTooLarge, UnusableDirectory
+from lazyfs_cache.null import NullCache
+from lazyfs_cache.report import Stats
+
+__all__ = [
+    "Cache",
+    "CacheError",
+    "Claim",
+    "NullCache",
+    "PinSetTooLarge",
+    "Reservation",
+    "Stats",
+    "UnusableDirectory",
+    "open_cache",
+]

@@ -1,0 +1,215 @@
+"""The files of a cache: every system call on values is made here, and none of them decides anything.
+
+Values are written under tmp/, then renamed into data/: a name in data/ always had its whole content in the
+page cache. Readers open by key and need neither the index nor a lock; a file evicted under them stays
+readable until they close it.
+"""
+
+import errno
+import os
+
+from lazyfs_cache import layout, sealed
+from lazyfs_cache.filesystem import used
+
+_WHOLE = 1 << 15
+"""Files up to this many bytes are read by one call, trailer included; longer ones save the copy that
+cutting the trailer off takes."""
+
+_ALLOCATE = 1 << 16
+"""Values from this size on get their blocks before they are written, so that a full disk shows at once and
+the extent blocks are counted from the start; below it the call costs more than the write."""
+
+_READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOATIME
+_WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+
+
+class Disk:
+    """The value files of one cache directory. Every method may raise OSError."""
+
+    def __init__(self, root: str, *, fsync: bool) -> None:
+        self.root = root
+        self._fsync = fsync
+        self._data = os.open(os.path.join(root, layout.DATA), _DIRECTORY)
+        self._tmp = os.open(os.path.join(root, layout.TMP), _DIRECTORY)
+        self.block = os.statvfs(root).f_frsize
+
+    def close(self) -> None:
+        os.close(self._data)
+        os.close(self._tmp)
+
+    # -- reading -------------------------------------------------------------------------------------
+
+    def whole(self, key: bytes) -> bytes | None:
+        """The value, every block checked; None if it is not here. Raises Damaged."""
+        try:
+            fd = os.open(layout.name_of(key), _READ, dir_fd=self._data)
+        except FileNotFoundError:
+            return None
+        try:
+            start = os.pread(fd, _WHOLE, 0)
+            if len(start) < _WHOLE:
+                size = sealed.value_size(len(start))
+                if size is None:
+                    raise sealed.Damaged("no such length")
+                value = start[:size]
+                trailer: bytes = start[size:]
+            else:
+                size = _size(fd)
+                value = os.pread(fd, size, 0)
+                trailer = os.pread(fd, sealed.trailer_size(size), size)
+        finally:
+            os.close(fd)
+        sums = sealed.sums_of(key, size, trailer)
+        if len(value) != size:
+            raise sealed.Damaged("short file")
+        sealed.check(key, sums, 0, value)
+        return value
+
+    def part(self, key: bytes, offset: int, length: int) -> bytes | None:
+        """Bytes [offset, offset + length) of the value, cut at its end; only the blocks touched are read and
+        checked. None if it is not here. Raises Damaged."""
+        try:
+            fd = os.open(layout.name_of(key), _READ, dir_fd=self._data)
+        except FileNotFoundError:
+            return None
+        try:
+            size = _size(fd)
+            end = min(offset + length, size)
+            first = offset // sealed.BLOCK
+            start = first * sealed.BLOCK
+            stop = min(-(-end // sealed.BLOCK) * sealed.BLOCK, size)
+            trailer = os.pread(fd, sealed.trailer_size(size), size)
+            data = os.pread(fd, stop - start, start) if stop > start else b""
+        finally:
+            os.close(fd)
+        sums = sealed.sums_of(key, size, trailer)
+        if len(data) != max(stop - start, 0):
+            raise sealed.Damaged("short file")
+        sealed.check(key, sums, first, data)
+        return data if offset == start and end == stop else data[offset - start : end - start]
+
+    def size(self, key: bytes) -> int | None:
+        """The value's size by the length of its file; None if it is not here."""
+        try:
+            length = os.stat(layout.name_of(key), dir_fd=self._data).st_size
+        except FileNotFoundError:
+            return None
+        return sealed.value_size(length)
+
+    # -- writing -------------------------------------------------------------------------------------
+
+    def cost(self, size: int) -> int:
+        """Bytes of disk a value of `size` bytes takes at most, in whole blocks of the filesystem.
+
+        Values that are allocated up front may need a block for their extents as well.
+        """
+        return self.rounded(size) + (self.block if size >= _ALLOCATE else 0)
+
+    def rounded(self, size: int) -> int:
+        """Bytes of a sealed value of `size` bytes, in whole blocks of the filesystem."""
+        return -(-(size + sealed.trailer_size(size)) // self.block) * self.block
+
+    def write(self, name: str, key: bytes, value: bytes | memoryview) -> int:
+        """Write a sealed value to tmp/`name`; returns the bytes of disk it occupies. Leaves nothing behind
+        when it fails."""
+        trailer = sealed.seal(key, value)
+        fd = os.open(name, _WRITE, 0o600, dir_fd=self._tmp)
+        try:
+            try:
+                if len(value) >= _ALLOCATE:
+                    _allocate(fd, len(value) + len(trailer))
+                    _write_all(fd, value)
+                    _write_all(fd, trailer)
+                else:
+                    _write_all(fd, b"".join((value, trailer)))
+                if self._fsync:
+                    os.fsync(fd)
+                occupied = os.fstat(fd).st_blocks * 512
+            finally:
+                os.close(fd)
+        except BaseException:
+            self.discard_tmp(name)
+            raise
+        return occupied
+
+    def publish(self, name: str, key: bytes) -> None:
+        """Give tmp/`name` its place under data/."""
+        place = layout.name_of(key)
+        try:
+            os.rename(name, place, src_dir_fd=self._tmp, dst_dir_fd=self._data)
+        except FileNotFoundError:
+            os.mkdir(place[:2], 0o700, dir_fd=self._data)
+            os.rename(name, place, src_dir_fd=self._tmp, dst_dir_fd=self._data)
+
+    def discard_tmp(self, name: str) -> None:
+        try:
+            os.unlink(name, dir_fd=self._tmp)
+        except FileNotFoundError:
+            pass
+
+    def remove(self, key: bytes) -> None:
+        """Unlink the value; nothing happens if it is not here."""
+        try:
+            os.unlink(layout.name_of(key), dir_fd=self._data)
+        except FileNotFoundError:
+            pass
+
+    # -- looking -------------------------------------------------------------------------------------
+
+    def file_length(self, key: bytes) -> int | None:
+        try:
+            return os.stat(layout.name_of(key), dir_fd=self._data).st_size
+        except FileNotFoundError:
+            return None
+
+    def occupied(self, key: bytes) -> int:
+        """Bytes of disk the value's file occupies now; 0 if it is not here."""
+        return used(layout.name_of(key), self._data)
+
+    def directory_used(self, number: int) -> int:
+        """Bytes of disk the names in fan-out directory `number` occupy."""
+        return used(layout.FAN_OUT[number], self._data)
+
+    def names(self, number: int) -> list[str]:
+        """What lies in fan-out directory `number`."""
+        try:
+            return os.listdir(os.path.join(self.root, layout.DATA, layout.FAN_OUT[number]))
+        except FileNotFoundError:
+            return []
+
+    def remove_name(self, number: int, name: str) -> None:
+        """Unlink a file in a fan-out directory that is no key's."""
+        try:
+            os.unlink(f"{layout.FAN_OUT[number]}/{name}", dir_fd=self._data)
+        except FileNotFoundError:
+            pass
+
+    def tmp_names(self) -> list[str]:
+        return os.listdir(os.path.join(self.root, layout.TMP))
+
+    def space(self) -> os.statvfs_result:
+        return os.fstatvfs(self._data)
+
+
+def _size(fd: int) -> int:
+    size = sealed.value_size(os.fstat(fd).st_size)
+    if size is None:
+        raise sealed.Damaged("no value has this length")
+    return size
+
+
+def _allocate(fd: int, length: int) -> None:
+    try:
+        os.posix_fallocate(fd, 0, length)
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
+            raise
+
+
+def _write_all(fd: int, data: bytes | memoryview) -> None:
+    written = os.write(fd, data)
+    if written != len(data):
+        view = memoryview(data)
+        while written < len(view):
+            written += os.write(fd, view[written:])

@@ -1,0 +1,46 @@
+"""Where things lie in a cache directory, and what they cost. Pure: no I/O.
+
+DIR/                     mode 0700, one user's
+  state.json             format, boot id, PID namespace, index generation, clean mark
+  lock                   flock, exclusive, with a time-out: held around every change of the index or of data/
+  presence               flock, shared: held as long as a process has the cache open
+  owners, claims         byte-range locks; the files stay empty
+  index-N/               LMDB, generation N
+  data/xx/HEX            sealed values: xx is a checksum of the key, HEX the key
+  tmp/OWNER-N            values being written
+  pins/HEX               pin sets that outlive processes: one file of keys per label
+"""
+
+from isal import isal_zlib
+
+FORMAT = 1
+
+STATE, LOCK, PRESENCE, OWNERS, CLAIMS = "state.json", "lock", "presence", "owners", "claims"
+DATA, TMP, PINS, INDEX = "data", "tmp", "pins", "index-"
+
+MAX_KEY = 120
+"""Bytes of the longest key: its hexadecimal form is a file name (255 bytes at most)."""
+
+FAN_OUT = tuple(f"{number:02x}" for number in range(256))
+"""Directories under data/: 3,900 names each at a million entries, about 300 KiB of directory."""
+
+_PREFIX = tuple(f"{name}/" for name in FAN_OUT)
+
+
+def bucket(key: bytes) -> int:
+    """The fan-out directory of a key: a checksum, so that keys need not be evenly distributed themselves."""
+    return isal_zlib.crc32(key) & 0xFF
+
+
+def name_of(key: bytes) -> str:
+    """The path of a key's value, relative to data/."""
+    return _PREFIX[isal_zlib.crc32(key) & 0xFF] + key.hex()
+
+
+def key_of(directory: str, name: str) -> bytes | None:
+    """The key whose value lies at `data/directory/name`, None if no key's does."""
+    try:
+        key = bytes.fromhex(name)
+    except ValueError:
+        return None
+    return key if key and len(key) <= MAX_KEY and name_of(key) == f"{directory}/{name}" else None

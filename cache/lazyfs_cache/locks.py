@@ -1,0 +1,112 @@
+"""The three kinds of lock, all of which the kernel drops when their holder dies."""
+
+import errno
+import fcntl
+import os
+import struct
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class ChangeLock:
+    """One writer at a time, among the threads of this process and among processes, with a time-out.
+
+    Between processes it is flock(2), polled: a blocking flock cannot be given a time-out without signals.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._threads = threading.Lock()
+
+    @contextmanager
+    def held(self, timeout: float) -> Iterator[bool]:
+        """Yields whether the lock was had within `timeout` seconds."""
+        deadline = time.monotonic() + timeout
+        if not self._threads.acquire(timeout=timeout):
+            yield False
+            return
+        try:
+            if not self._flock(deadline):
+                yield False
+                return
+            try:
+                yield True
+            finally:
+                fcntl.flock(self._fd, fcntl.LOCK_UN)
+        finally:
+            self._threads.release()
+
+    def _flock(self, deadline: float) -> bool:
+        pause = 0.0002  # about the length of one change
+        while True:
+            try:
+                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return True
+            except BlockingIOError:
+                if time.monotonic() + pause > deadline:
+                    return False
+            time.sleep(pause)
+            pause = min(pause * 1.5, 0.005)
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
+class Presence:
+    """Held shared by every process that has the cache open; whoever can have it alone is the only one."""
+
+    def __init__(self, path: str) -> None:
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+    def alone(self) -> bool:
+        """True if no other process has the cache open. Call under the change lock, then `share`."""
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def share(self) -> None:
+        fcntl.flock(self._fd, fcntl.LOCK_SH)
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
+def _flock64(kind: int, start: int) -> bytes:
+    return struct.pack("hhqqi4x", kind, os.SEEK_SET, start, 1, 0)
+
+
+class ByteLocks:
+    """Exclusive locks on single bytes of an empty file: as many as there are numbers, none of them on disk.
+
+    Open-file-description locks (fcntl(2)): unlike POSIX locks they are not lost when another descriptor of
+    the file is closed, and not shared between two caches in one process.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+    def take(self, number: int) -> bool:
+        """Lock `number` (0 to 2^63 - 2); False if another process has it."""
+        try:
+            fcntl.fcntl(self._fd, fcntl.F_OFD_SETLK, _flock64(fcntl.F_WRLCK, number))
+        except OSError as error:
+            if error.errno in (errno.EAGAIN, errno.EACCES):
+                return False
+            raise
+        return True
+
+    def drop(self, number: int) -> None:
+        fcntl.fcntl(self._fd, fcntl.F_OFD_SETLK, _flock64(fcntl.F_UNLCK, number))
+
+    def taken(self, number: int) -> bool:
+        """Whether another process holds `number`."""
+        answer = fcntl.fcntl(self._fd, fcntl.F_OFD_GETLK, _flock64(fcntl.F_WRLCK, number))
+        return int.from_bytes(answer[:2], sys.byteorder) != fcntl.F_UNLCK
+
+    def close(self) -> None:
+        os.close(self._fd)

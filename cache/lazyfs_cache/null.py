@@ -1,0 +1,56 @@
+"""No cache: the same calls, every answer "not here"."""
+
+from collections.abc import Iterator
+
+from lazyfs_cache.claims import Claim
+from lazyfs_cache.index import Entry
+from lazyfs_cache.report import Stats
+
+
+class NullCache:
+    """Stands where no cache directory is configured or usable."""
+
+    def __init__(self, why: str = "no cache directory") -> None:
+        self._why = why
+
+    def get(self, key: bytes) -> bytes | None:  # noqa: ARG002
+        return None
+
+    def read(self, key: bytes, offset: int, length: int) -> bytes | None:  # noqa: ARG002
+        return None
+
+    def size(self, key: bytes) -> int | None:  # noqa: ARG002
+        return None
+
+    def reserve(self, key: bytes, size: int) -> None:  # noqa: ARG002
+        return None
+
+    def put(self, key: bytes, value: bytes | memoryview, reservation: object = None) -> bool:  # noqa: ARG002
+        return False
+
+    def claim(self, key: bytes) -> Claim:  # noqa: ARG002
+        return Claim()
+
+    def wait(self, key: bytes, timeout: float) -> bool:  # noqa: ARG002
+        return True
+
+    def discard(self, key: bytes) -> None:
+        pass
+
+    def pin(self, key: bytes, owner: bytes) -> bool:  # noqa: ARG002
+        return False
+
+    def unpin(self, key: bytes, owner: bytes) -> None:
+        pass
+
+    def entries(self) -> Iterator[tuple[bytes, Entry]]:
+        return iter(())
+
+    def stats(self) -> Stats:
+        return Stats(
+            state=f"off: {self._why}", limit=0, charged=0, pinned=0, reserved=0, index=0, entries=0, hits=0,
+            misses=0, admitted=0, refused=0, damaged=0, evictions=0,
+        )  # fmt: skip
+
+    def close(self) -> None:
+        pass

@@ -1,0 +1,49 @@
+"""The small file that says whether the index may be trusted: written whole, then renamed."""
+
+import os
+
+import msgspec
+
+from lazyfs_cache import layout
+from lazyfs_cache.errors import UnusableDirectory
+
+
+class State(msgspec.Struct, kw_only=True):
+    """What the processes that open a cache agree on."""
+
+    format: int = layout.FORMAT
+    boot: str
+    """Boot id under which the index was last open."""
+    namespace: str
+    """PID namespace of the processes that have it open."""
+    generation: int
+    """Number of the index in use; a new one is begun when an old one is discarded."""
+    map_size: int
+    clean: bool
+    """True once the last process has closed the cache and the index is on the disk."""
+
+
+def load(root: str) -> State | None:
+    """The state, None if there is none or it cannot be read. Raises UnusableDirectory for another format."""
+    try:
+        with open(os.path.join(root, layout.STATE), "rb") as file:
+            state = msgspec.json.decode(file.read(), type=State)
+    except (FileNotFoundError, msgspec.DecodeError):
+        return None
+    if state.format != layout.FORMAT:
+        raise UnusableDirectory(
+            f"cache {root}: format {state.format}, this version has {layout.FORMAT}; give another directory"
+        )
+    return state
+
+
+def save(root: str, state: State) -> None:
+    """Replace the state; it is on the disk when this returns."""
+    path = os.path.join(root, layout.STATE)
+    fd = os.open(path + ".new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(fd, msgspec.json.encode(state))
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+    os.rename(path + ".new", path)

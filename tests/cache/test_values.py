@@ -1,0 +1,74 @@
+"""Values go in and come out; what is not right on the disk does not come out."""
+
+import hashlib
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lazyfs_cache import Cache, layout, open_cache
+
+LIMIT = 16 << 20
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Iterator[Cache]:
+    with open_cache(str(tmp_path / "cache"), LIMIT) as opened:
+        yield opened
+
+
+def key_for(number: int) -> bytes:
+    return hashlib.sha256(str(number).encode()).digest()
+
+
+def du(directory: Path) -> int:
+    return int(subprocess.check_output(["du", "-sB1", str(directory)]).split()[0])
+
+
+@pytest.mark.parametrize("size", [0, 1, 4095, 32767, 65535, 65536, 65537, 200_000, 3 << 20])
+def test_a_value_comes_out_as_it_went_in(cache: Cache, size: int) -> None:
+    value = os.urandom(size)
+    assert cache.get(b"key") is None
+    assert cache.put(b"key", value)
+    assert cache.get(b"key") == value
+    assert cache.size(b"key") == size
+    for offset in (0, 1, 65535, 65536, size // 2, max(size - 1, 0), size, size + 1):
+        for length in (0, 1, 4096, 65536, 131072, size + 1):
+            assert cache.read(b"key", offset, length) == value[offset : offset + length]
+
+
+@pytest.mark.parametrize("size", [10, 70_000, 1 << 20])
+def test_every_flipped_byte_is_seen_and_the_value_can_be_put_again(
+    cache: Cache, size: int, tmp_path: Path
+) -> None:
+    value = os.urandom(size)
+    path = tmp_path / "cache" / "data" / layout.name_of(b"key")
+    for place in {0, size // 2, size - 1, size, size + 3, size + 11, size + 19}:
+        assert cache.put(b"key", value)
+        sealed = bytearray(path.read_bytes())
+        sealed[min(place, len(sealed) - 1)] ^= 0x40
+        path.write_bytes(sealed)
+        assert cache.get(b"key") is None
+        assert cache.put(b"key", value)
+        assert cache.get(b"key") == value
+    assert cache.stats().damaged > 0
+
+
+def test_the_bound_holds_and_the_least_recently_used_goes_first(cache: Cache, tmp_path: Path) -> None:
+    for number in range(600):
+        assert cache.put(key_for(number), os.urandom(50_000))
+        assert cache.get(key_for(0)) is not None
+        occupied = du(tmp_path / "cache")
+        charged = cache.stats().charged
+        assert occupied <= charged <= LIMIT
+    here = [number for number in range(600) if cache.get(key_for(number)) is not None]
+    assert here == [0, *range(here[1], 600)]
+    assert occupied >= charged * 0.98
+
+
+def test_one_process_opens_one_cache(cache: Cache, tmp_path: Path) -> None:
+    with open_cache(str(tmp_path / "cache"), LIMIT) as again:
+        assert again is cache
+    assert cache.put(b"still", b"open")
