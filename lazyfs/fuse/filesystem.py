@@ -1,0 +1,117 @@
+"""Between the vfs and a session: the lock, the miss path, and what is counted.
+
+A session asks the tree under `lock`. What is not at hand comes as Need, and `complete` brings it and asks
+again: that is the whole miss path, the same for both sessions. The lock is never held across an await, a
+network access or a notification to the kernel.
+"""
+
+import errno
+import logging
+import os
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from typing import Protocol, TypeVar
+
+import trio
+
+from lazyfs.core.digest import Digest, ObjectRef
+from lazyfs.core.errors import BadData, DeadlineExceeded, LazyfsError
+from lazyfs.fuse.counters import Counters
+from lazyfs.vfs.need import Brought, LocalObjects, Need, NeedRepository
+from lazyfs.vfs.tree import Tree
+
+T = TypeVar("T")
+ROUNDS = 64
+"""How often one call may find something else missing. A path through nested catalogs needs one round each;
+more means objects that lead in circles."""
+
+log = logging.getLogger(__name__)
+
+
+class Source(LocalObjects, Protocol):
+    """Objects of one repository, at hand or to be brought."""
+
+    async def fetch(self, ref: ObjectRef, *, deadline: float | None = None) -> bytes:
+        """The verified plaintext; raises TransportError or BadData."""
+        ...
+
+
+class Filesystem:
+    """One mount's tree with its way to bring what is missing."""
+
+    def __init__(
+        self,
+        tree: Tree,
+        open_repository: Callable[[str], Awaitable[None]],
+        *,
+        patience: float = 30.0,
+    ) -> None:
+        """`open_repository` makes a repository of a site known to the tree; raises LazyfsError.
+
+        `patience`: seconds after which a call that waits for objects fails with EIO.
+        """
+        self.tree = tree
+        self.lock = threading.Lock()
+        self.sources: dict[str, Source] = {}
+        self.counters = Counters()
+        self.patience = patience
+        self._open_repository = open_repository
+
+    async def complete(self, call: Callable[[Brought], T]) -> T:
+        """The call's answer, once everything it needs is here. Raises OSError."""
+        brought: dict[Digest, bytes] = {}
+        deadline = time.monotonic() + self.patience
+        for _ in range(ROUNDS):
+            try:
+                with self.lock:
+                    return call(brought)
+            except Need as need:
+                await self._bring(need, brought, deadline)
+            except NeedRepository as need:
+                await self._open(need.name, deadline)
+            except LazyfsError as error:
+                raise self.fault(error) from error
+        raise self.fault(BadData("catalogs that lead into one another without end"))
+
+    async def _bring(self, need: Need, brought: dict[Digest, bytes], deadline: float) -> None:
+        source = self.sources[need.repository]
+        self.counters.misses += len(need.refs)
+        started = time.monotonic()
+        if len(need.refs) == 1:
+            try:
+                brought[need.refs[0].digest] = await source.fetch(need.refs[0], deadline=deadline)
+            except LazyfsError as error:
+                raise self.fault(error) from error
+        else:
+            failures: list[LazyfsError] = []
+
+            async def one(ref: ObjectRef, nursery: trio.Nursery) -> None:
+                try:
+                    brought[ref.digest] = await source.fetch(ref, deadline=deadline)
+                except LazyfsError as error:
+                    failures.append(error)
+                    nursery.cancel_scope.cancel()
+
+            async with trio.open_nursery() as nursery:
+                for ref in need.refs:
+                    nursery.start_soon(one, ref, nursery)
+            if failures:
+                raise self.fault(failures[0]) from failures[0]
+        self.counters.waited(time.monotonic() - started)
+
+    async def _open(self, name: str, deadline: float) -> None:
+        try:
+            with trio.fail_after(deadline - time.monotonic()):
+                await self._open_repository(name)
+        except trio.TooSlowError:
+            raise self.fault(DeadlineExceeded(f"repository {name}: not open by the deadline")) from None
+        except LazyfsError as error:
+            raise self.fault(error) from error
+
+    def fault(self, error: LazyfsError) -> OSError:
+        """Counts and logs what a reader will see as EIO."""
+        kind = type(error).__name__
+        self.counters.faults[kind] = self.counters.faults.get(kind, 0) + 1
+        log.warning("EIO: %s: %s", kind, error)
+        return OSError(errno.EIO, os.strerror(errno.EIO))

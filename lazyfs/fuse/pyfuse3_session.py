@@ -1,0 +1,215 @@
+"""The session on pyfuse3 and trio: translates, and nothing else.
+
+pyfuse3 hands `read` and `readdir` only the handle that OPEN and OPENDIR returned, so the handle is the inode
+number. It offers neither zero-message open nor cached symlinks: OPEN, RELEASE, OPENDIR, READDIRPLUS,
+RELEASEDIR and READLINK come again each time.
+"""
+# ruff: noqa: ARG002 - pyfuse3 fixes the signatures
+
+import errno
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import pyfuse3
+
+from lazyfs.core.errors import UsageError
+from lazyfs.fuse.filesystem import Filesystem
+from lazyfs.fuse.session import FOREVER, Options, statfs
+from lazyfs.vfs import content
+from lazyfs.vfs.attributes import BLOCK_SIZE, Attributes
+from lazyfs.vfs.need import Brought
+from lazyfs.vfs.operators import get_xattr, list_xattrs
+
+T = TypeVar("T")
+TASKS = 1000
+"""Requests under way at one time: each may wait for the network, and none must hold up the others."""
+
+
+class Pyfuse3Session:
+    """Implements `Session`. One per process: pyfuse3 keeps its state in the module."""
+
+    def __init__(self, filesystem: Filesystem, mountpoint: str, options: Options) -> None:
+        """Mounts; raises UsageError if the mount is refused."""
+        wanted = {"fsname=" + options.source.replace(",", "\\,"), "subtype=lazyfs", "ro"}
+        if options.allow_other:
+            wanted.add("allow_other")
+        if options.permissions == "image":
+            wanted.add("default_permissions")
+        if options.suid:
+            wanted.add("suid")
+        if options.dev:
+            wanted.add("dev")
+        try:
+            pyfuse3.init(_Operations(filesystem), mountpoint, wanted)
+        except RuntimeError as error:
+            raise UsageError(
+                f"cannot mount on {mountpoint}: {error}; see whether fusermount3 works there, and whether "
+                f"/etc/fuse.conf has user_allow_other"
+            ) from None
+        self._filesystem = filesystem
+        self._open = True
+
+    async def serve(self) -> None:
+        try:
+            await pyfuse3.main(max_tasks=TASKS)
+        finally:
+            self.unmount()
+
+    def unmount(self) -> None:
+        if self._open:
+            self._open = False
+            pyfuse3.close(unmount=True)
+
+    def forget_inode(self, number: int) -> None:
+        _ignore_unknown(lambda: pyfuse3.invalidate_inode(number))
+        self._filesystem.counters.notified += 1
+
+    def forget_entry(self, parent: int, name: bytes) -> None:
+        _ignore_unknown(lambda: pyfuse3.invalidate_entry(parent, name))
+        self._filesystem.counters.notified += 1
+
+
+def _ignore_unknown(notify: Callable[[], None]) -> None:
+    try:
+        notify()
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR):  # the kernel did not know it
+            raise
+
+
+class _Operations(pyfuse3.Operations):
+    """pyfuse3's callbacks. The kernel's permission checks are asked for by mount options."""
+
+    supports_dot_lookup = False
+    enable_writeback_cache = False
+    enable_acl = False
+
+    def __init__(self, filesystem: Filesystem) -> None:
+        super().__init__()
+        self._fs = filesystem
+        self._tree = filesystem.tree
+
+    async def _ask(self, name: str, call: Callable[[Brought], T]) -> T:
+        self._fs.counters.upcall(name)
+        try:
+            return await self._fs.complete(call)
+        except OSError as error:
+            raise pyfuse3.FUSEError(error.errno or errno.EIO) from None
+
+    async def lookup(
+        self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.EntryAttributes:
+        def call(brought: Brought) -> Attributes | None:
+            found = self._tree.lookup(parent_inode, name, brought)
+            if found is not None:
+                self._tree.hold(found.number)
+            return found
+
+        found = await self._ask("LOOKUP", call)
+        if found is None:
+            missing = pyfuse3.EntryAttributes()
+            missing.st_ino = 0  # a name known to be missing, unlike ENOENT, is remembered
+            missing.entry_timeout = FOREVER
+            return missing
+        return _entry_attributes(found)
+
+    async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
+        self._fs.counters.upcall("FORGET")
+        with self._fs.lock:
+            for number, lookups in inode_list:
+                self._tree.forget(number, lookups)
+
+    async def getattr(self, inode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
+        return _entry_attributes(
+            await self._ask("GETATTR", lambda brought: self._tree.getattr(inode, brought))
+        )
+
+    async def readlink(self, inode: int, ctx: pyfuse3.RequestContext) -> bytes:
+        return await self._ask("READLINK", lambda brought: self._tree.readlink(inode, brought))
+
+    async def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
+        self._fs.counters.upcall("OPEN")
+        return pyfuse3.FileInfo(fh=inode, keep_cache=True)
+
+    async def read(self, fh: int, off: int, size: int) -> bytes:
+        pieces = await self._ask("READ", lambda brought: content.read(self._tree, fh, off, size, brought))
+        data = b"".join(pieces)
+        self._fs.counters.read_bytes += len(data)
+        return data
+
+    async def release(self, fh: int) -> None:
+        self._fs.counters.upcall("RELEASE")
+
+    async def flush(self, fh: int) -> None:
+        self._fs.counters.upcall("FLUSH")
+
+    async def opendir(self, inode: int, ctx: pyfuse3.RequestContext) -> int:
+        self._fs.counters.upcall("OPENDIR")
+        return inode
+
+    async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
+        def call(brought: Brought) -> None:
+            if start_id < 1:
+                own = _entry_attributes(self._tree.getattr(fh, brought))
+                if not pyfuse3.readdir_reply(token, b".", own, 1):
+                    return
+            if start_id < 2:
+                above = _entry_attributes(self._tree.getattr(self._tree.parent(fh, brought), brought))
+                if not pyfuse3.readdir_reply(token, b"..", above, 2):
+                    return
+            position = max(start_id - 2, 0)
+            for name, attributes in self._tree.listing(fh, position, brought):
+                position += 1
+                if not pyfuse3.readdir_reply(token, name, _entry_attributes(attributes), position + 2):
+                    return
+                self._tree.hold(attributes.number)
+
+        def checked(brought: Brought) -> None:
+            # What is missing must come up before the first reply: a reply cannot be taken back.
+            self._tree.getattr(fh, brought)
+            self._tree.getattr(self._tree.parent(fh, brought), brought)
+            self._tree.listing(fh, start_id, brought)
+            call(brought)
+
+        await self._ask("READDIRPLUS", checked)
+
+    async def releasedir(self, fh: int) -> None:
+        self._fs.counters.upcall("RELEASEDIR")
+
+    async def statfs(self, ctx: pyfuse3.RequestContext) -> pyfuse3.StatvfsData:
+        self._fs.counters.upcall("STATFS")
+        with self._fs.lock:
+            space = statfs(self._tree)
+        data = pyfuse3.StatvfsData()
+        data.f_bsize, data.f_frsize = space["bsize"], space["frsize"]
+        data.f_blocks, data.f_bfree, data.f_bavail = space["blocks"], 0, 0
+        data.f_files, data.f_ffree, data.f_favail = space["files"], 0, 0
+        data.f_namemax = space["namemax"]
+        return data
+
+    async def getxattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> bytes:
+        value = await self._ask("GETXATTR", lambda brought: get_xattr(self._tree, inode, name, brought))
+        if value is None:
+            raise pyfuse3.FUSEError(errno.ENODATA)
+        return value
+
+    async def listxattr(self, inode: int, ctx: pyfuse3.RequestContext) -> list[bytes]:
+        return await self._ask("LISTXATTR", lambda brought: list_xattrs(self._tree, inode, brought))
+
+
+def _entry_attributes(found: Attributes) -> pyfuse3.EntryAttributes:
+    entry = pyfuse3.EntryAttributes()
+    entry.st_ino = found.number
+    entry.generation = 0
+    entry.entry_timeout = FOREVER
+    entry.attr_timeout = FOREVER
+    entry.st_mode = found.mode
+    entry.st_nlink = found.nlink
+    entry.st_uid = found.uid
+    entry.st_gid = found.gid
+    entry.st_rdev = found.rdev
+    entry.st_size = found.size
+    entry.st_blksize = BLOCK_SIZE
+    entry.st_blocks = found.blocks
+    entry.st_atime_ns = entry.st_mtime_ns = entry.st_ctime_ns = found.mtime
+    return entry

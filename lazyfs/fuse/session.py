@@ -1,0 +1,64 @@
+"""The seam between what is mounted and how it talks to the kernel."""
+
+from typing import Protocol
+
+from lazyfs.vfs.tree import Tree
+
+FOREVER = 0xFFFF_FFFF
+"""Seconds that names, attributes and missing names stay valid: images do not change, and where a folder
+does, the kernel is told."""
+
+
+class Options:
+    """How the mount looks to the host."""
+
+    def __init__(
+        self,
+        *,
+        source: str,
+        suid: bool = False,
+        dev: bool = False,
+        permissions: str = "image",
+        allow_other: bool = True,
+    ) -> None:
+        """`source`: what `df` and /proc/mounts show. `permissions`: `image` lets the kernel check modes,
+        `open` shows them and lets everybody read."""
+        self.source = source
+        self.suid = suid
+        self.dev = dev
+        self.permissions = permissions
+        self.allow_other = allow_other
+
+
+class Session(Protocol):
+    """One mounted filesystem. Made and mounted by its class; then served until it is unmounted."""
+
+    async def serve(self) -> None:
+        """Answers the kernel; returns after the unmount. Cancelling it ends the answering."""
+        ...
+
+    def unmount(self) -> None:
+        """Takes the mount away, also from under programs that still use it."""
+        ...
+
+    def forget_inode(self, number: int) -> None:
+        """Tells the kernel to drop attributes and pages of an inode. Blocks while a request that touches it
+        is under way: never call it in the event loop or under the filesystem's lock."""
+        ...
+
+    def forget_entry(self, parent: int, name: bytes) -> None:
+        """Tells the kernel to drop what it knows of a name. Blocks as `forget_inode` does."""
+        ...
+
+
+class Space(dict[str, int]):
+    """What statfs shows, by the names of struct statvfs."""
+
+
+def statfs(tree: Tree) -> Space:
+    """A full, read-only filesystem the size of the repositories that are open."""
+    blocks = files = 0
+    for totals in tree.totals():
+        blocks += -(-totals.bytes // 4096)
+        files += totals.entries
+    return Space(bsize=4096, frsize=4096, blocks=blocks, files=files, namemax=255)

@@ -1,0 +1,37 @@
+"""What stat shows of an entry."""
+
+import os
+import stat
+from typing import NamedTuple
+
+from lazyfs.core.catalog.entry import Entry
+
+BLOCK_SIZE = 4096
+_DEVICES = (stat.S_IFCHR, stat.S_IFBLK)
+
+
+class Attributes(NamedTuple):
+    """Fields of struct stat. Times other than mtime do not exist in an image: they show the mtime."""
+
+    number: int
+    mode: int
+    nlink: int
+    uid: int
+    gid: int
+    size: int
+    mtime: int
+    """Nanoseconds since 1970, may be negative."""
+    rdev: int = 0
+
+    @property
+    def blocks(self) -> int:
+        """st_blocks, in 512 bytes."""
+        return -(-self.size // 512)
+
+
+def attributes(number: int, entry: Entry) -> Attributes:
+    """The attributes of an entry known by this number."""
+    rdev = 0
+    if entry.detail and stat.S_IFMT(entry.mode) in _DEVICES:
+        rdev = os.makedev(entry.detail >> 32, entry.detail & 0xFFFF_FFFF)
+    return Attributes(number, entry.mode, entry.nlink, entry.uid, entry.gid, entry.size, entry.mtime, rdev)

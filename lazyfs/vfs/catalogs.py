@@ -1,0 +1,66 @@
+"""Catalogs and chunk lists in memory: bounded, least recently used out first, read again when needed."""
+
+from collections import OrderedDict
+
+from lazyfs.core.catalog.reader import Catalog
+from lazyfs.core.chunks import ChunkList
+from lazyfs.core.digest import Digest, ObjectRef
+from lazyfs.vfs.need import Brought, LocalObjects, Need
+
+LIMIT = 128 << 20
+"""Bytes of encoded catalogs and chunk lists held. A catalog whose every directory has been touched takes
+about four times its encoded size, a list its own."""
+
+
+class Parsed:
+    """One for all repositories of a mount: equal catalogs are held once, wherever they hang."""
+
+    def __init__(self, limit: int = LIMIT) -> None:
+        self._limit = limit
+        self._held: OrderedDict[Digest, tuple[Catalog | ChunkList, int]] = OrderedDict()
+        self.bytes = 0
+        """Encoded bytes held."""
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def catalog(self, repository: str, ref: ObjectRef, objects: LocalObjects, brought: Brought) -> Catalog:
+        """The parsed catalog. Raises Need or FormatError."""
+        held = self._held.get(ref.digest)
+        if held is not None:
+            self._held.move_to_end(ref.digest)
+            if isinstance(held[0], Catalog):
+                return held[0]
+        catalog = Catalog(_bytes(repository, ref, objects, brought))
+        self._keep(ref, catalog)
+        return catalog
+
+    def chunk_list(
+        self, repository: str, ref: ObjectRef, size: int, shift: int, objects: LocalObjects, brought: Brought
+    ) -> ChunkList:
+        """The parsed chunk list of a file of `size` bytes. Raises Need or FormatError."""
+        held = self._held.get(ref.digest)
+        if held is not None:
+            self._held.move_to_end(ref.digest)
+            if isinstance(held[0], ChunkList) and (held[0].size, held[0].shift) == (size, shift):
+                return held[0]
+        chunks = ChunkList(_bytes(repository, ref, objects, brought), size, shift)
+        self._keep(ref, chunks)
+        return chunks
+
+    def _keep(self, ref: ObjectRef, parsed: Catalog | ChunkList) -> None:
+        before = self._held.pop(ref.digest, None)
+        if before:
+            self.bytes -= before[1]
+        self._held[ref.digest] = (parsed, ref.size)
+        self.bytes += ref.size
+        while self.bytes > self._limit and len(self._held) > 1:
+            _, (_, size) = self._held.popitem(last=False)
+            self.bytes -= size
+
+
+def _bytes(repository: str, ref: ObjectRef, objects: LocalObjects, brought: Brought) -> bytes:
+    encoded = brought.get(ref.digest) or objects.at_hand(ref)
+    if encoded is None:
+        raise Need(repository, (ref,))
+    return encoded

@@ -1,0 +1,40 @@
+"""What the vfs takes from below, and how it says what is missing."""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from lazyfs.core.digest import Digest, ObjectRef
+
+Brought = Mapping[Digest, bytes]
+"""Verified plaintexts fetched for the call at hand: it works even where no cache can keep them."""
+
+NOTHING: Brought = {}
+
+
+class LocalObjects(Protocol):
+    """Objects that can be had without waiting for a network. Both answer None for what is not here."""
+
+    def at_hand(self, ref: ObjectRef) -> bytes | None:
+        """The whole plaintext, verified."""
+        ...
+
+    def read_at_hand(self, ref: ObjectRef, start: int, length: int) -> bytes | None:
+        """Bytes [start, start + length) of the plaintext, verified; the range lies inside the object."""
+        ...
+
+
+class Need(Exception):
+    """The call needs these objects of this repository: bring them and ask again with them."""
+
+    def __init__(self, repository: str, refs: tuple[ObjectRef, ...]) -> None:
+        super().__init__(repository, refs)
+        self.repository = repository
+        self.refs = refs
+
+
+class NeedRepository(Exception):
+    """The call needs a repository that is not open yet: open it and ask again."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name

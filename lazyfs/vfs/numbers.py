@@ -1,0 +1,21 @@
+"""Inode numbers: (slot, index) in 64 bits, so that no table grows with every file.
+
+The slot says which catalog, hanging where; the index is the entry's place in it. Number 1, the root of every
+FUSE filesystem, is the mount's top folder, wherever its slot is: slot 0 is never allotted.
+"""
+
+ROOT = 1
+SPREAD = 0x8000_0000
+"""Set in the index of a hardlink group with names in several catalogs: the rest is the group's id, and the
+slot is the one of its snapshot's top catalog. Catalogs hold fewer than 2**31 entries."""
+_INDEX = 0xFFFF_FFFF
+
+
+def pack(slot: int, index: int) -> int:
+    """The number of entry `index` of the catalog in `slot`."""
+    return slot << 32 | index
+
+
+def unpack(number: int) -> tuple[int, int]:
+    """(slot, index) of a number."""
+    return number >> 32, number & _INDEX

@@ -1,0 +1,223 @@
+"""Which slot stands for which catalog at which path, and for how long.
+
+A slot is allotted to (repository, path where the catalog hangs, catalog digest, digest of the snapshot's top
+catalog). The last part is there because a nested catalog's hardlinks may lead into its neighbours: the same
+bytes below another top are another snapshot. A live folder has a slot by its path alone.
+
+A slot is freed when the kernel has forgotten all numbers in it and no slot hangs below it. Slot numbers are
+handed out in rising order and not reused until 2**32 have been, so a stale number is never another file's.
+"""
+
+from collections.abc import Callable, Iterator
+
+import msgspec
+
+from lazyfs.core.digest import Digest, ObjectRef
+from lazyfs.vfs.numbers import ROOT, pack, unpack
+
+_LIMIT = 1 << 32
+
+
+class Place(msgspec.Struct, array_like=True, frozen=True):
+    """What a slot stands for, as it is persisted."""
+
+    slot: int
+    repository: str
+    path: bytes
+    """Below the repository's root, no slash at either end."""
+    live: bool
+    digest: bytes
+    """The catalog; of a live folder the one it shows now."""
+    size: int
+    parent: int
+    """The slot above, 0 for a repository's root."""
+    parent_index: int
+    """The place of the entry in the catalog above, if that is a snapshot's; 0 otherwise."""
+    leaves: bool = False
+    """Numbers of what lies in a live folder and is no nested directory; `parent` is the folder."""
+
+
+class Slot:
+    """An allotted slot."""
+
+    __slots__ = (
+        "below",
+        "count",
+        "in_folder",
+        "leaves",
+        "live",
+        "number",
+        "own",
+        "parent",
+        "parent_index",
+        "path",
+        "ref",
+        "repository",
+        "top",
+    )
+
+    def __init__(self, place: Place, parent: "Slot | None") -> None:
+        self.number: int = place.slot
+        self.repository = place.repository
+        self.path = place.path
+        self.ref = ObjectRef(Digest(place.digest), place.size)
+        self.live = place.live
+        self.leaves = place.leaves
+        self.parent = parent
+        self.parent_index = place.parent_index
+        self.count = 0
+        """Lookups of its numbers that the kernel has not given back."""
+        self.below = 0
+        """Slots whose parent this is."""
+        self.own: int = parent.own if place.leaves and parent is not None else pack(place.slot, 0)
+        """The inode number of the directory the catalog hangs at."""
+        starts_here = place.live or place.leaves or parent is None or parent.live
+        self.top: Slot = self if starts_here else parent.top  # type: ignore[union-attr]
+        """The slot of the snapshot's top catalog."""
+        self.in_folder = parent is not None and parent.live and not place.live and not place.leaves
+        """A snapshot that hangs in a live folder: an image or a published tree."""
+
+    def place(self) -> Place:
+        """The record to persist."""
+        above = self.parent.number if self.parent else 0
+        return Place(
+            self.number,
+            self.repository,
+            self.path,
+            self.live,
+            self.ref.digest,
+            self.ref.size,
+            above,
+            self.parent_index,
+            self.leaves,
+        )
+
+
+_Key = tuple[str, bytes, bytes, bytes, bool]
+
+
+def _key(slot: Slot) -> _Key:
+    if slot.live:
+        return (slot.repository, slot.path, b"", b"", False)
+    top = b"" if slot.top is slot else slot.top.ref.digest
+    return (slot.repository, slot.path, slot.ref.digest, top, slot.leaves)
+
+
+def _forget_nothing(_: Place | int) -> None:
+    """A journal that keeps nothing."""
+
+
+class SlotTable:
+    """The slots in use. Not thread-safe: the session's lock is held around every call."""
+
+    def __init__(self, record: Callable[[Place | int], None] = _forget_nothing) -> None:
+        """`record` is told of every slot allotted or changed (its Place) and freed (its number)."""
+        self._record = record
+        self._slots: dict[int, Slot] = {}
+        self._by_key: dict[_Key, Slot] = {}
+        self._next = 1
+        self.root: Slot | None = None
+        """The folder that the kernel knows as inode 1."""
+
+    def __len__(self) -> int:
+        return len(self._slots)
+
+    def __iter__(self) -> Iterator[Slot]:
+        return iter(list(self._slots.values()))
+
+    def __contains__(self, slot: int) -> bool:
+        return slot in self._slots
+
+    def get(self, slot: int) -> Slot | None:
+        """The slot with this number, if it is allotted."""
+        return self._slots.get(slot)
+
+    def restore(self, places: Iterator[Place]) -> None:
+        """Takes over what an earlier process had allotted; those slots stay until the mount ends, because
+        how often the kernel looked them up is not known."""
+        for place in places:
+            slot = self._add(place)
+            slot.count = 1 << 62
+            if not slot.parent:
+                self.root = self.root or slot
+        if self.root:
+            self.root.own = ROOT
+
+    def live(self, repository: str, path: bytes, ref: ObjectRef, parent: Slot | None, index: int) -> Slot:
+        """The slot of a live folder; its catalog changes with the revision."""
+        found = self._by_key.get((repository, path, b"", b"", False))
+        return found or self._allot(repository, path, ref, parent, index, live=True)
+
+    def snapshot(self, parent: Slot | None, repository: str, path: bytes, ref: ObjectRef, index: int) -> Slot:
+        """The slot of a nested catalog that does not change."""
+        top = b"" if parent is None or parent.live else parent.top.ref.digest
+        found = self._by_key.get((repository, path, ref.digest, top, False))
+        return found or self._allot(repository, path, ref, parent, index)
+
+    def leaves(self, folder: Slot) -> Slot:
+        """The slot for what lies in a live folder at the revision it shows now."""
+        found = self._by_key.get((folder.repository, folder.path, folder.ref.digest, b"", True))
+        return found or self._allot(folder.repository, folder.path, folder.ref, folder, 0, leaves=True)
+
+    def _allot(
+        self,
+        repository: str,
+        path: bytes,
+        ref: ObjectRef,
+        parent: Slot | None,
+        index: int,
+        *,
+        live: bool = False,
+        leaves: bool = False,
+    ) -> Slot:
+        while self._next in self._slots:
+            self._next = self._next % (_LIMIT - 1) + 1
+        above = parent.number if parent else 0
+        place = Place(self._next, repository, path, live, ref.digest, ref.size, above, index, leaves)
+        self._next = self._next % (_LIMIT - 1) + 1
+        slot = self._add(place)
+        self._record(place)
+        if self.root is None:
+            self.root = slot
+            slot.own = ROOT
+            slot.count = 1
+        return slot
+
+    def _add(self, place: Place) -> Slot:
+        parent = self._slots.get(place.parent)
+        slot = Slot(place, parent)
+        if parent:
+            parent.below += 1
+        self._slots[place.slot] = slot
+        self._by_key[_key(slot)] = slot
+        self._next = max(self._next, place.slot + 1)
+        return slot
+
+    def show(self, folder: Slot, ref: ObjectRef) -> None:
+        """A live folder shows another catalog from now on."""
+        folder.ref = ref
+        self._record(folder.place())
+
+    def forget(self, number: int, lookups: int) -> None:
+        """The kernel gives back `lookups` lookups of this number. A number of no slot is no error: it may
+        have been given out before a crash."""
+        slot = self._slots.get(unpack(number)[0])
+        if slot is not None:
+            slot.count = max(0, slot.count - lookups)
+            self._free(slot)
+
+    def sweep(self) -> int:
+        """Frees slots that were allotted for an answer which was never sent; returns how many."""
+        before = len(self._slots)
+        for slot in list(self._slots.values()):
+            self._free(slot)
+        return before - len(self._slots)
+
+    def _free(self, slot: Slot | None) -> None:
+        while slot is not None and not slot.count and not slot.below and slot.number in self._slots:
+            del self._slots[slot.number]
+            del self._by_key[_key(slot)]
+            self._record(slot.number)
+            slot = slot.parent
+            if slot is not None:
+                slot.below -= 1

@@ -1,0 +1,103 @@
+"""Small trees for tests of the vfs and the sessions: written as nested dicts, built by the real builder."""
+
+import stat
+from collections.abc import Mapping
+from typing import Any
+
+from lazyfs.core.catalog.builder import build
+from lazyfs.core.catalog.inode import Inode, Nested
+from lazyfs.core.chunks import ChunkList
+from lazyfs.core.digest import Digest, ObjectRef, sha256
+
+MTIME = 1_600_000_000_123_456_789
+NO_SPLIT = 1 << 30
+
+Spec = Mapping[str, Any]
+"""name -> bytes (a file), str (a symbolic link), dict (a directory), Nested (stored already), or an Inode."""
+
+
+class Objects(dict[Digest, bytes]):
+    """Objects by digest; a LocalObjects that has everything at hand, or what `here` says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.here: set[Digest] | None = None
+        self.asked = 0
+
+    def put(self, plain: bytes) -> Digest:
+        digest = sha256(plain)
+        self[digest] = plain
+        return digest
+
+    def emit(self, ref: ObjectRef, plain: bytes) -> None:
+        assert self.put(plain) == ref.digest
+        assert len(plain) == ref.size
+
+    def at_hand(self, ref: ObjectRef) -> bytes | None:
+        self.asked += 1
+        return self[ref.digest] if self.here is None or ref.digest in self.here else None
+
+    def read_at_hand(self, ref: ObjectRef, start: int, length: int) -> bytes | None:
+        whole = self.at_hand(ref)
+        return None if whole is None else whole[start : start + length]
+
+
+def file(objects: Objects, data: bytes, *, shift: int = 16, **fields: Any) -> Inode:
+    """A regular file; cut into chunks of 2**shift bytes if it is larger."""
+    fields = {"mode": 0o644, "mtime": MTIME} | fields
+    mode = stat.S_IFREG | fields.pop("mode")
+    if not data:
+        return Inode(mode, **fields)
+    if len(data) <= 1 << shift:
+        return Inode(mode, size=len(data), content=objects.put(data), **fields)
+    digests = [objects.put(data[at : at + (1 << shift)]) for at in range(0, len(data), 1 << shift)]
+    listed = objects.put(ChunkList.encode(digests, len(data), shift))
+    return Inode(mode, size=len(data), content=listed, detail=shift, **fields)
+
+
+def folder(**fields: Any) -> Inode:
+    """An empty directory."""
+    fields = {"mode": 0o755, "mtime": MTIME} | fields
+    return Inode(stat.S_IFDIR | fields.pop("mode"), **fields)
+
+
+def tree(objects: Objects, spec: Spec) -> Inode:
+    """The inode of a directory."""
+    root = folder()
+    assert root.children is not None
+    for name, what in spec.items():
+        root.children[name.encode("utf-8", "surrogateescape")] = _inode(objects, what)
+    return root
+
+
+def _inode(objects: Objects, what: Any) -> Inode:
+    if isinstance(what, Inode):
+        return what
+    if isinstance(what, Nested):
+        return folder_of(what)
+    if isinstance(what, bytes):
+        return file(objects, what)
+    if isinstance(what, str):
+        target = what.encode("utf-8", "surrogateescape")
+        return Inode(stat.S_IFLNK | 0o777, size=len(target), content=target, mtime=MTIME)
+    return tree(objects, what)
+
+
+def folder_of(nested: Nested) -> Inode:
+    """The entry under which a stored directory hangs."""
+    return Inode(stat.S_IFDIR | 0o755, mtime=MTIME, nested=nested)
+
+
+def image(objects: Objects, spec: Spec, *, split: int = NO_SPLIT) -> Nested:
+    """A snapshot: an image or a published tree."""
+    return build(tree(objects, spec), split, objects.emit)
+
+
+def live(objects: Objects, spec: Spec) -> Nested:
+    """A folder above images; its directories must be Nested or dicts, which become live folders too."""
+    root = folder()
+    assert root.children is not None
+    for name, what in spec.items():
+        inner = live(objects, what) if isinstance(what, dict) else what
+        root.children[name.encode("utf-8", "surrogateescape")] = _inode(objects, inner)
+    return build(root, NO_SPLIT, objects.emit, live=True)
