@@ -19,6 +19,7 @@ from lazyfs.core.digest import Digest, ObjectRef
 from lazyfs.core.errors import BadData, DeadlineExceeded, LazyfsError
 from lazyfs.fuse.counters import Counters
 from lazyfs.vfs.need import Brought, LocalObjects, Need, NeedRepository
+from lazyfs.vfs.revision import Change, switch
 from lazyfs.vfs.tree import Tree
 
 T = TypeVar("T")
@@ -35,6 +36,22 @@ class Source(LocalObjects, Protocol):
     async def fetch(self, ref: ObjectRef, *, deadline: float | None = None) -> bytes:
         """The verified plaintext; raises TransportError or BadData."""
         ...
+
+
+class Notified(Protocol):
+    """The part of a session that tells the kernel to forget."""
+
+    def forget_inode(self, number: int) -> None: ...
+
+    def forget_entry(self, parent: int, name: bytes) -> None: ...
+
+
+class _NotMounted:
+    """Before the mount there is no kernel to tell."""
+
+    def forget_inode(self, number: int) -> None: ...
+
+    def forget_entry(self, parent: int, name: bytes) -> None: ...
 
 
 class Filesystem:
@@ -57,6 +74,10 @@ class Filesystem:
         self.counters = Counters()
         self.patience = patience
         self._open_repository = open_repository
+        self.session: Notified = _NotMounted()
+        """Where notifications go."""
+        self.changed: Callable[[set[int]], None] = lambda _: None
+        """Called under the lock with the folders that show something else from now on."""
 
     async def complete(self, call: Callable[[Brought], T]) -> T:
         """The call's answer, once everything it needs is here. Raises OSError."""
@@ -108,6 +129,28 @@ class Filesystem:
             raise self.fault(DeadlineExceeded(f"repository {name}: not open by the deadline")) from None
         except LazyfsError as error:
             raise self.fault(error) from error
+
+    async def switch(self, repository: str, root: ObjectRef, revision: int) -> None:
+        """Shows another revision and has the kernel drop what has changed, and only that.
+
+        Returns when the kernel has: from then on nobody sees an old name in a live folder.
+        """
+
+        def apply(brought: Brought) -> list[Change]:
+            changes = switch(self.tree, repository, root, revision, brought)
+            self.changed({change.number for change in changes})
+            return changes
+
+        changes = await self.complete(apply)
+        await trio.to_thread.run_sync(self._notify, changes)
+
+    def _notify(self, changes: list[Change]) -> None:
+        # Outside the lock: the kernel lets a notification wait for requests on the same folder.
+        for number, name in changes:
+            if name is None:
+                self.session.forget_inode(number)
+            else:
+                self.session.forget_entry(number, name)
 
     def fault(self, error: LazyfsError) -> OSError:
         """Counts and logs what a reader will see as EIO."""

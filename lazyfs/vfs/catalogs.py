@@ -48,6 +48,11 @@ class Parsed:
         self._keep(ref, chunks)
         return chunks
 
+    def clear(self) -> None:
+        """Lets go of everything; it is read again when it is needed."""
+        self._held.clear()
+        self.bytes = 0
+
     def _keep(self, ref: ObjectRef, parsed: Catalog | ChunkList) -> None:
         before = self._held.pop(ref.digest, None)
         if before:

@@ -143,9 +143,13 @@ class SlotTable:
         if self.root:
             self.root.own = ROOT
 
+    def find_live(self, repository: str, path: bytes) -> Slot | None:
+        """The slot of a live folder, if the kernel may know it."""
+        return self._by_key.get((repository, path, b"", b"", False))
+
     def live(self, repository: str, path: bytes, ref: ObjectRef, parent: Slot | None, index: int) -> Slot:
         """The slot of a live folder; its catalog changes with the revision."""
-        found = self._by_key.get((repository, path, b"", b"", False))
+        found = self.find_live(repository, path)
         return found or self._allot(repository, path, ref, parent, index, live=True)
 
     def snapshot(self, parent: Slot | None, repository: str, path: bytes, ref: ObjectRef, index: int) -> Slot:

@@ -1,0 +1,119 @@
+"""The mount point: what hangs there now, and taking it away."""
+
+import ctypes
+import errno
+import os
+import shutil
+import stat
+import subprocess
+from typing import NamedTuple
+
+from lazyfs.core.errors import UsageError
+
+FSTYPE = "fuse.lazyfs"
+_MNT_DETACH = 2
+
+
+class Mount(NamedTuple):
+    """One line of /proc/self/mountinfo."""
+
+    device: str
+    """major:minor, which names the connection and the bdi under /sys."""
+    mountpoint: str
+    fstype: str
+    source: str
+    options: str
+
+
+def mounts() -> list[Mount]:
+    """All mounts of this namespace, in the order they were made."""
+    found = []
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as lines:
+        for line in lines:
+            left, _, right = line.partition(" - ")
+            fields, (fstype, source, *options) = left.split(" "), right.rstrip("\n").split(" ")
+            found.append(
+                Mount(fields[2], _plain(fields[4]), fstype, _plain(source), " ".join((fields[5], *options)))
+            )
+    return found
+
+
+def _plain(text: str) -> str:
+    for octal, character in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
+        text = text.replace(octal, character)
+    return text
+
+
+def find(mountpoint: str) -> Mount | None:
+    """What is mounted on this directory, topmost; looks at no file of it, so a dead mount cannot hang it."""
+    found = [mount for mount in mounts() if mount.mountpoint == mountpoint]
+    return found[-1] if found else None
+
+
+def absolute(mountpoint: str) -> str:
+    """The path as the kernel lists it; the last component is not touched, for it may be a dead mount."""
+    head, tail = os.path.split(os.path.abspath(mountpoint))
+    return os.path.join(os.path.realpath(head), tail)
+
+
+def prepare(mountpoint: str) -> bool:
+    """Makes sure that a mount can go there; a mount left by a killed daemon is taken away first.
+
+    Returns whether one was. Raises UsageError.
+    """
+    replaced = False
+    try:
+        found = os.stat(mountpoint)
+    except FileNotFoundError:
+        raise UsageError(f"mount point {mountpoint} does not exist: mkdir it first") from None
+    except OSError as error:
+        there = find(mountpoint)
+        if error.errno not in (errno.ENOTCONN, errno.ECONNABORTED) or not there or there.fstype != FSTYPE:
+            raise UsageError(f"mount point {mountpoint}: {error.strerror}; choose another") from None
+        unmount(mountpoint)
+        found, replaced = os.stat(mountpoint), True
+    if not stat.S_ISDIR(found.st_mode):
+        raise UsageError(f"mount point {mountpoint} is no directory: choose another")
+    there = find(mountpoint)
+    if there:
+        how = f"lazyfs umount {mountpoint}" if there.fstype == FSTYPE else "choose another, or unmount that"
+        raise UsageError(
+            f"mount point {mountpoint} is busy: {there.source} ({there.fstype}) is mounted there; {how}"
+        )
+    return replaced
+
+
+def check_device(path: str = "/dev/fuse") -> None:
+    """Raises UsageError, with what to do, if FUSE filesystems cannot be mounted by this user."""
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CLOEXEC))
+    except FileNotFoundError:
+        raise UsageError(
+            f"{path} does not exist: load the module as root (modprobe fuse), or run the container with "
+            f"--device /dev/fuse"
+        ) from None
+    except OSError as error:
+        raise UsageError(
+            f"{path} cannot be opened by uid {os.geteuid()}: {error.strerror}; as root: chmod 0666 {path}"
+        ) from None
+
+
+def unmount(mountpoint: str, *, lazy: bool = True) -> None:
+    """Takes the topmost mount of this directory away; `lazy` also while it is in use: programs inside keep
+    what they have open. Raises UsageError."""
+    if os.geteuid() == 0:
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.umount2(os.fsencode(mountpoint), _MNT_DETACH if lazy else 0) == 0:
+            return
+        number = ctypes.get_errno()
+        if number == errno.EBUSY:
+            raise UsageError(f"{mountpoint} is in use; see who with: fuser -vm {mountpoint}")
+        raise UsageError(f"cannot unmount {mountpoint}: {os.strerror(number)}")
+    tool = shutil.which("fusermount3")
+    if tool is None:
+        raise UsageError("fusermount3 is not installed: apt-get install fuse3, or unmount as root")
+    flags = "-uzq" if lazy else "-u"
+    done = subprocess.run([tool, flags, "--", mountpoint], check=False, capture_output=True, text=True)
+    if done.returncode:
+        reason = done.stderr.strip().removeprefix("fusermount3: ") or f"exit code {done.returncode}"
+        raise UsageError(f"cannot unmount {mountpoint}: {reason}")

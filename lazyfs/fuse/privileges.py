@@ -1,0 +1,70 @@
+"""Root mounts; somebody else serves.
+
+With a user configured, the process lowers its effective ids before it opens cache and network, raises them
+for the moment of mount(2), and drops them for good when the mount answers.
+"""
+
+import os
+import pwd
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from lazyfs.core.errors import UsageError
+
+
+class Privileges:
+    """The ids of the daemon. Without a user, every call does nothing."""
+
+    def __init__(self, user: str | None) -> None:
+        """Raises UsageError if the user does not exist or this is not root."""
+        self._account: pwd.struct_passwd | None = None
+        self._dropped = False
+        if user is None:
+            return
+        try:
+            self._account = pwd.getpwnam(user)
+        except KeyError:
+            raise UsageError(f"--user {user}: no such user; create it, or leave the option out") from None
+        if os.geteuid() != 0:
+            raise UsageError(f"--user {user}: only root can become somebody else; leave the option out")
+
+    def make_own(self, directory: str) -> None:
+        """Makes the directory if need be, the user's. Raises UsageError."""
+        try:
+            os.makedirs(directory, mode=0o700, exist_ok=True)
+            if self._account:
+                os.chown(directory, self._account.pw_uid, self._account.pw_gid)
+            if not os.access(directory, os.R_OK | os.W_OK | os.X_OK):
+                raise PermissionError(13, "Permission denied")
+        except OSError as error:
+            raise UsageError(
+                f"cache directory {directory}: {error.strerror}; give another with --cache"
+            ) from None
+
+    def lower(self) -> None:
+        """The user's ids in effect, root's kept for `raised`."""
+        if self._account and not self._dropped:
+            os.setgroups([self._account.pw_gid])
+            os.setegid(self._account.pw_gid)
+            os.seteuid(self._account.pw_uid)
+
+    @contextmanager
+    def raised(self) -> Iterator[None]:
+        """Root's ids for the length of a block, unless they have been dropped."""
+        if not self._account or self._dropped:
+            yield
+            return
+        os.seteuid(0)
+        os.setegid(0)
+        try:
+            yield
+        finally:
+            self.lower()
+
+    def drop(self) -> None:
+        """The user's ids for good."""
+        if self._account and not self._dropped:
+            os.seteuid(0)
+            os.setresgid(self._account.pw_gid, self._account.pw_gid, self._account.pw_gid)
+            os.setresuid(self._account.pw_uid, self._account.pw_uid, self._account.pw_uid)
+            self._dropped = True

@@ -1,0 +1,110 @@
+"""What an operator sets for a mount, from the command line and a TOML file."""
+
+import os
+import tomllib
+from typing import Any
+
+import msgspec
+
+from lazyfs.core.errors import UsageError
+
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+
+
+class Place(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where one repository is had and what it is trusted by."""
+
+    url: str
+    trust: str | None = None
+    """Path of a root metadata file, or the fingerprint of one; needed at the first use only."""
+    proxy: str | None = None
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One mount. Names as in the TOML file; the command line writes `-` for `_`."""
+
+    mountpoint: str = ""
+    source: str = ""
+    """URL or store directory; empty where `repositories` are shown below the mount point."""
+    repositories: dict[str, Place] = {}
+    trust: str | None = None
+    proxy: str | None = None
+    cache: str = ""
+    cache_limit: str = "4G"
+    cache_keep_free: str = "0"
+    """Bytes of the cache's filesystem that stay free for others."""
+    fuse: str = "auto"
+    suid: bool = False
+    dev: bool = False
+    permissions: str | None = None
+    """`image` or `open`; by default `image` for root and `open` for everybody else."""
+    user: str | None = None
+    """As root: who the daemon becomes after mounting."""
+    log: str | None = None
+    trace: str | None = None
+    metrics: str | None = None
+    """HOST:PORT of the Prometheus endpoint."""
+    refresh: float = 240.0
+    """Seconds between looks for a new revision."""
+    patience: float = 30.0
+    """Seconds a read waits for its bytes."""
+    max_stale: float | None = None
+    """Seconds past its expiry that a revision is still served; by default for ever."""
+    on_outage: str = "fail"
+    uid: int | None = None
+    gid: int | None = None
+    """Show every file as this user's or group's, for runtimes without privileges."""
+
+    def site(self) -> bool:
+        """Whether many repositories are shown below the mount point."""
+        return bool(self.repositories)
+
+
+def load(path: str) -> dict[str, Any]:
+    """The fields of a TOML file; raises UsageError naming file and fault."""
+    try:
+        with open(path, "rb") as file:
+            return tomllib.load(file)
+    except OSError as error:
+        raise UsageError(f"--config {path}: {error.strerror}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"--config {path}: {error}") from None
+
+
+def settings(fields: dict[str, Any], origin: str) -> Settings:
+    """Checked settings; raises UsageError naming the field. `origin` says where the fields are from."""
+    try:
+        made = msgspec.convert(fields, Settings)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"{origin}: {error}") from None
+    for name, value, allowed in (
+        ("fuse", made.fuse, ("auto", "direct", "pyfuse3")),
+        ("permissions", made.permissions or "open", ("image", "open")),
+        ("on_outage", made.on_outage, ("fail", "wait")),
+    ):
+        if value not in allowed:
+            raise UsageError(f"{origin}: {name} is {value!r}, but must be one of {', '.join(allowed)}")
+    if bool(made.source) == bool(made.repositories):
+        raise UsageError(f"{origin}: give either one repository's URL or a file with [repositories]")
+    for name in made.repositories:
+        if not name or "/" in name or name in (".", ".."):
+            raise UsageError(f"{origin}: repository {name!r} cannot be the name of a folder")
+    size(made.cache_limit, "cache_limit")
+    size(made.cache_keep_free, "cache_keep_free")
+    return made
+
+
+def size(text: str, name: str) -> int:
+    """Bytes of a size like `4G` or `500M` (powers of 1024); raises UsageError."""
+    digits, unit = text.rstrip("KMGTkmgtiB"), text.lstrip("0123456789.").upper().rstrip("B").rstrip("I")
+    try:
+        return int(float(digits) * _UNITS[unit])
+    except (ValueError, KeyError, OverflowError):
+        raise UsageError(f"{name} {text!r} is no size: write it like 4G or 500M") from None
+
+
+def default_cache() -> str:
+    """/var/cache/lazyfs for root, lazyfs below XDG_CACHE_HOME or ~/.cache for others."""
+    if os.geteuid() == 0:
+        return "/var/cache/lazyfs"
+    return os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "lazyfs")

@@ -1,0 +1,78 @@
+"""Mounts a tree of the test's own making with either session; see tests.support.fuse_server."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from lazyfs.core.catalog.inode import Nested
+from lazyfs.fuse import mountpoint as points
+from tests.support.images import Objects
+
+
+class Mounted:
+    """A mounted tree and the strings that move it."""
+
+    def __init__(
+        self, path: Path, process: "subprocess.Popen[str]", objects: Objects, directory: Path
+    ) -> None:
+        self.path = path
+        self.process = process
+        self.objects = objects
+        self._directory = directory
+
+    def ask(self, what: str, **fields: Any) -> Any:
+        """One command of the server; see there."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(json.dumps({"do": what} | fields) + "\n")
+        self.process.stdin.flush()
+        return json.loads(self.process.stdout.readline())
+
+    def upcalls(self) -> dict[str, int]:
+        """How often the kernel has asked, by type."""
+        found: dict[str, int] = self.ask("counters")["upcalls"]
+        return found
+
+    def show(self, root: Nested, revision: int) -> None:
+        """Switches to another revision."""
+        store(self.objects, self._directory)
+        self.ask("switch", root=root.ref.digest.hex(), size=root.ref.size, revision=revision)
+
+
+def store(objects: Objects, directory: Path) -> None:
+    """Writes objects where the server finds them."""
+    directory.mkdir(exist_ok=True)
+    for digest, plain in objects.items():
+        path = directory / digest.hex()
+        if not path.exists():
+            path.write_bytes(plain)
+
+
+@contextmanager
+def mounted(
+    kind: str, objects: Objects, root: Nested, directory: Path, *, permissions: str = "image"
+) -> Iterator[Mounted]:
+    """The tree on `directory/mnt`; taken away at the end, also if the test failed in it."""
+    mnt = directory / "mnt"
+    mnt.mkdir()
+    store(objects, directory / "objects")
+    command = [sys.executable, "-m", "tests.support.fuse_server", kind, str(mnt), str(directory / "objects")]
+    command += [root.ref.digest.hex(), str(root.ref.size), permissions]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            assert process.stdout.readline() == "ready\n"
+            yield Mounted(mnt, process, objects, directory / "objects")
+        finally:
+            if points.find(str(mnt)):
+                points.unmount(str(mnt))
+            try:
+                process.wait(timeout=20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raise
+    assert process.returncode == 0

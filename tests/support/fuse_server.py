@@ -1,0 +1,154 @@
+"""A session over objects in a directory, in a process of its own and under a test's control.
+
+`python -m tests.support.fuse_server SESSION MOUNTPOINT OBJECTS ROOT SIZE PERMISSIONS`: says `ready`, then
+answers one JSON line on stdout for each on stdin. Objects are files named by their hex digest. A test can
+hold fetches back, see how many there were, switch the revision and read the counters.
+"""
+
+import json
+import os
+import sys
+import threading
+from typing import Any
+
+import trio
+
+from lazyfs.core.digest import Digest, ObjectRef, check
+from lazyfs.core.errors import LazyfsError, NotFound
+from lazyfs.fuse.filesystem import Filesystem
+from lazyfs.fuse.opening import make_session
+from lazyfs.fuse.session import Options
+from lazyfs.vfs.slots import SlotTable
+from lazyfs.vfs.tree import Repository, Tree
+
+
+class SlowObjects:
+    """Objects that are at hand once fetched, unless `keep` is off; fetching waits while `held`."""
+
+    def __init__(self, directory: str) -> None:
+        self._directory = directory
+        self._here: dict[Digest, bytes] = {}
+        self.keep = True
+        self.everything_here = True
+        self.fetched: list[str] = []
+        self.delay = 0.0
+        self.waiting = 0
+        self.go = trio.Event()
+        self.go.set()
+
+    def _load(self, ref: ObjectRef) -> bytes:
+        try:
+            with open(os.path.join(self._directory, ref.digest.hex()), "rb") as file:
+                return check(file.read(), ref)
+        except FileNotFoundError:
+            raise NotFound(f"object {ref.digest.hex()} is not there") from None
+
+    def at_hand(self, ref: ObjectRef) -> bytes | None:
+        if self.everything_here:
+            try:
+                return self._load(ref)
+            except LazyfsError:
+                return None
+        return self._here.get(ref.digest)
+
+    def read_at_hand(self, ref: ObjectRef, start: int, length: int) -> bytes | None:
+        whole = self.at_hand(ref)
+        return None if whole is None else whole[start : start + length]
+
+    async def fetch(self, ref: ObjectRef, *, deadline: float | None = None) -> bytes:
+        self.fetched.append(ref.digest.hex())
+        self.waiting += 1
+        try:
+            await self.go.wait()
+            if self.delay:
+                await trio.sleep(self.delay)
+        finally:
+            self.waiting -= 1
+        plain = self._load(ref)
+        if self.keep:
+            self._here[ref.digest] = plain
+        return plain
+
+
+class Server:
+    """One mount and its commands."""
+
+    def __init__(self, objects: SlowObjects, filesystem: Filesystem) -> None:
+        self._objects = objects
+        self._filesystem = filesystem
+
+    async def do(self, request: dict[str, Any]) -> Any:
+        objects, tree = self._objects, self._filesystem.tree
+        match request["do"]:
+            case "counters":
+                return self._filesystem.counters.snapshot()
+            case "table":
+                with self._filesystem.lock:
+                    return {
+                        "slots": len(tree.slots),
+                        "lookups": sum(slot.count for slot in tree.slots) - 1,
+                        "copies": len(tree.copies),
+                        "rss": _resident(),
+                        "fds": len(os.listdir("/proc/self/fd")),
+                    }
+            case "objects":
+                objects.everything_here = request.get("here", objects.everything_here)
+                objects.keep = request.get("keep", objects.keep)
+                objects.delay = request.get("delay", objects.delay)
+                return {"fetched": objects.fetched, "waiting": objects.waiting}
+            case "hold":
+                objects.go = trio.Event()
+            case "go":
+                objects.go.set()
+            case "forget objects":
+                objects._here.clear()
+                with self._filesystem.lock:
+                    tree.parsed.clear()
+            case "switch":
+                root = ObjectRef(Digest(bytes.fromhex(request["root"])), request["size"])
+                await self._filesystem.switch("test", root, request["revision"])
+            case other:
+                raise AssertionError(other)
+        return {}
+
+
+def _resident() -> int:
+    with open("/proc/self/statm", encoding="ascii") as line:
+        return int(line.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+async def serve(kind: str, mountpoint: str, directory: str, root: ObjectRef, permissions: str) -> None:
+    async def no_site(name: str) -> None:
+        raise NotFound(name)
+
+    objects = SlowObjects(directory)
+    filesystem = Filesystem(Tree(SlotTable()), no_site, patience=30)
+    filesystem.sources["test"] = objects
+    filesystem.tree.show_repository(Repository("test", objects, root, 1))
+    options = Options(source="test", permissions=permissions, suid=False, dev=False)
+    session = make_session(kind, filesystem, mountpoint, options)
+    filesystem.session = session
+    server = Server(objects, filesystem)
+    token = trio.lowlevel.current_trio_token()
+    async with trio.open_nursery() as nursery:
+
+        def commands() -> None:
+            for line in sys.stdin:
+                answer = trio.from_thread.run(server.do, json.loads(line), trio_token=token)
+                print(json.dumps(answer), flush=True)
+
+        async def main() -> None:
+            await session.serve()
+            nursery.cancel_scope.cancel()
+
+        nursery.start_soon(main)
+        await trio.to_thread.run_sync(os.stat, mountpoint)
+        print("ready", flush=True)
+        threading.Thread(target=commands, daemon=True).start()
+
+
+if __name__ == "__main__":
+    sys.setswitchinterval(50e-6)
+    _, kind, mountpoint, directory, digest, size, permissions = sys.argv
+    root = ObjectRef(Digest(bytes.fromhex(digest)), int(size))
+    trio.run(serve, kind, mountpoint, directory, root, permissions)
