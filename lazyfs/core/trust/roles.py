@@ -1,0 +1,24 @@
+"""The four roles, the files they sign, and how large those may be."""
+
+from typing import Final
+
+ROOT: Final = "root"
+TIMESTAMP: Final = "timestamp"
+SNAPSHOT: Final = "snapshot"
+TARGETS: Final = "targets"
+
+MAX_ROOT = 512_000
+MAX_TIMESTAMP = 16_384
+"""Bytes. Nothing signed states the size of these two files beforehand, so these limits do (python-tuf's)."""
+
+MAX_SNAPSHOT = 2_000_000
+MAX_TARGETS = 5_000_000
+"""Bytes, for a publisher that signed no length, and for guesses made before the signed length is known."""
+
+MAX_ROOTS = 256
+"""How many new roots one update follows (specification 5.3.3)."""
+
+
+def file_name(role: str, version: int) -> str:
+    """The file of one version of a role under metadata/. Only the timestamp changes under its name."""
+    return "timestamp.json" if role == TIMESTAMP else f"{version}.{role}.json"

@@ -1,0 +1,84 @@
+"""One signed file: parse it, and count the valid signatures of its role."""
+
+from datetime import UTC, datetime
+from typing import TypeVar
+
+from tuf.api.exceptions import LengthOrHashMismatchError, RepositoryError
+from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, Targets, Timestamp
+
+from lazyfs.core.trust.errors import Expired, Malformed, MixedUp, ThresholdNotMet, TooLarge, WrongKey
+from lazyfs.core.trust.roles import ROOT
+
+T = TypeVar("T", Root, Snapshot, Targets, Timestamp)
+
+
+def load(kind: type[T], data: bytes, root: Root, limit: int) -> T:
+    """The content of a file signed by the role's keys in `root`.
+
+    Raises TooLarge over `limit` bytes, Malformed, WrongKey or ThresholdNotMet.
+    """
+    metadata = _parse(kind, data, limit)
+    result = root.get_verification_result(kind.type, metadata.signed_bytes, metadata.signatures)
+    _judge(f"{kind.type} version {metadata.signed.version}", len(result.signed), result.threshold)
+    return metadata.signed
+
+
+def load_root(data: bytes, previous: Root | None, limit: int) -> Root:
+    """A root signed by its own keys and, where there is one, by those of the root before it.
+
+    Raises as `load`.
+    """
+    metadata = _parse(Root, data, limit)
+    name = f"root version {metadata.signed.version}"
+    if previous:
+        before = previous.get_verification_result(ROOT, metadata.signed_bytes, metadata.signatures)
+        _judge(f"{name} (by version {previous.version})", len(before.signed), before.threshold)
+    own = metadata.signed.get_verification_result(ROOT, metadata.signed_bytes, metadata.signatures)
+    _judge(f"{name} (by itself)", len(own.signed), own.threshold)
+    return metadata.signed
+
+
+def check_fresh(signed: Root | Snapshot | Targets | Timestamp, now: datetime) -> None:
+    """Raises Expired if `signed` is past its date."""
+    if signed.is_expired(now):
+        raise Expired(
+            f"{signed.type} version {signed.version} expired on {when(signed.expires)}: the publisher must "
+            "run `lazyfs repo resign`, or this machine's clock is wrong"
+        )
+
+
+def check_named(name: str, data: bytes, length: int | None, hashes: dict[str, str] | None) -> None:
+    """Raises MixedUp unless `data` is what signed metadata names by length and hash."""
+    try:
+        MetaFile(1, length, hashes).verify_length_and_hashes(data)
+    except (LengthOrHashMismatchError, ValueError) as error:
+        raise MixedUp(f"{name} is not the file that the signed metadata names: {error}") from None
+
+
+def when(moment: datetime) -> str:
+    """A moment as messages show it."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _parse(kind: type[T], data: bytes, limit: int) -> Metadata[T]:
+    if len(data) > limit:
+        raise TooLarge(f"{kind.type} metadata of {len(data)} bytes is over the limit of {limit}")
+    try:
+        metadata = Metadata[T].from_bytes(data)
+        # Canonical encoding fails on values that JSON can hold and signed bytes cannot.
+        metadata.signed_bytes  # noqa: B018
+    except (RepositoryError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise Malformed(f"{kind.type} metadata cannot be read: {str(error)[:200]}") from None
+    if metadata.signed.type != kind.type:
+        raise Malformed(f"{kind.type} metadata was asked for, {metadata.signed.type} metadata came")
+    return metadata
+
+
+def _judge(name: str, valid: int, threshold: int) -> None:
+    if not valid:
+        raise WrongKey(
+            f"{name} is not signed by any key of its role: it comes from another repository, or from "
+            "somebody without the keys"
+        )
+    if valid < threshold:
+        raise ThresholdNotMet(f"{name} is signed by {valid} of the {threshold} keys its role demands")

@@ -1,0 +1,151 @@
+"""One attempt to advance: feed it what the server has, in the order root, timestamp, snapshot, targets."""
+
+from datetime import datetime
+from typing import NamedTuple
+
+from tuf.api.metadata import Snapshot, Targets, Timestamp
+
+from lazyfs.core.trust import signed
+from lazyfs.core.trust.errors import Frozen, Malformed, MixedUp, Rollback
+from lazyfs.core.trust.pointer import from_targets
+from lazyfs.core.trust.roles import MAX_SNAPSHOT, MAX_TARGETS, MAX_TIMESTAMP, SNAPSHOT, TARGETS, file_name
+from lazyfs.core.trust.state import Held, State, check_snapshot, check_targets
+
+
+class Wanted(NamedTuple):
+    """A file of metadata/ to feed next."""
+
+    name: str
+    max_bytes: int
+
+
+class Update:
+    """Holds what has been verified so far. A call that raises changes nothing.
+
+    `state` is what may be kept at any time: new roots count from the moment they are verified, the revision
+    only once all three other files are.
+    """
+
+    def __init__(self, state: State, now: datetime) -> None:
+        self.state = state
+        self._now = now
+        self._timestamp: tuple[bytes, Timestamp] | None = None
+        self._snapshot: tuple[bytes, Snapshot] | None = None
+
+    def root(self, data: bytes) -> None:
+        """The next root. Not after the timestamp: it would have been checked against the old keys."""
+        assert self._timestamp is None
+        self.state = self.state.add_root(data)
+
+    def timestamp(self, data: bytes) -> Wanted | None:
+        """Takes the timestamp; returns the snapshot it names, or None if the trusted revision is the newest.
+
+        Raises Expired, Frozen, Rollback, MixedUp, or what `signed.load` raises.
+        """
+        signed.check_fresh(self.state.root, self._now)
+        new = signed.load(Timestamp, data, self.state.root, MAX_TIMESTAMP)
+        floor = self.state.floor
+        if floor:
+            _check_timestamp_floor(floor, data, new)
+            if data == floor.timestamp_bytes and new.is_expired(self._now):
+                raise Frozen(
+                    f"the server still gives timestamp version {new.version}, which expired on "
+                    f"{signed.when(new.expires)}: the publisher must run `lazyfs repo resign`, or somebody "
+                    "keeps newer revisions from this machine"
+                )
+        signed.check_fresh(new, self._now)
+        meta = new.snapshot_meta
+        held = self.state.held
+        if held and held.root is self.state.root:
+            if data == held.timestamp_bytes:
+                return None
+            if meta.version == held.snapshot.version:
+                check_snapshot(new, held.snapshot_bytes, held.snapshot)
+                signed.check_fresh(held.snapshot, self._now)
+                signed.check_fresh(held.targets, self._now)
+                self.state = State(
+                    self.state.root_bytes,
+                    self.state.root,
+                    Held(data, held.snapshot_bytes, held.targets_bytes, self.state.root),
+                )
+                return None
+        self._timestamp = data, new
+        return Wanted(file_name(SNAPSHOT, meta.version), _limit(meta.length, MAX_SNAPSHOT))
+
+    def snapshot(self, data: bytes) -> Wanted:
+        """Takes the snapshot; returns the targets it names. Raises as `timestamp`."""
+        assert self._timestamp is not None
+        _, timestamp = self._timestamp
+        limit = _limit(timestamp.snapshot_meta.length, MAX_SNAPSHOT)
+        new = signed.load(Snapshot, data, self.state.root, limit)
+        check_snapshot(timestamp, data, new)
+        signed.check_fresh(new, self._now)
+        if floor := self.state.floor:
+            _check_snapshot_floor(floor.snapshot, new)
+        meta = new.meta.get("targets.json")
+        if meta is None:
+            raise MixedUp(f"snapshot version {new.version} does not name targets.json")
+        self._snapshot = data, new
+        return Wanted(file_name(TARGETS, meta.version), _limit(meta.length, MAX_TARGETS))
+
+    def targets(self, data: bytes) -> State:
+        """Takes the targets; returns the state that trusts the new revision.
+
+        Raises as `timestamp`, and UnsupportedFormat for a revision that this version cannot read.
+        """
+        assert self._timestamp is not None
+        assert self._snapshot is not None
+        snapshot_bytes, snapshot = self._snapshot
+        limit = _limit(snapshot.meta["targets.json"].length, MAX_TARGETS)
+        new = signed.load(Targets, data, self.state.root, limit)
+        check_targets(snapshot, data, new)
+        signed.check_fresh(new, self._now)
+        pointer = from_targets(new)
+        held, floor = self.state.held, self.state.floor
+        if held and pointer.name != held.pointer.name:
+            raise MixedUp(f"repository {pointer.name!r} came where {held.pointer.name!r} is trusted")
+        if floor:
+            if pointer.revision < floor.pointer.revision:
+                raise Rollback(
+                    f"revision {pointer.revision} came after revision {floor.pointer.revision} was trusted"
+                )
+            if pointer.revision == floor.pointer.revision and pointer.root != floor.pointer.root:
+                raise MixedUp(f"revision {pointer.revision} names two different root catalogs")
+        self.state = State(
+            self.state.root_bytes,
+            self.state.root,
+            Held(self._timestamp[0], snapshot_bytes, data, self.state.root),
+        )
+        return self.state
+
+
+def _limit(length: int | None, default: int) -> int:
+    return default if length is None else min(length, default)
+
+
+def _check_timestamp_floor(floor: Held, data: bytes, new: Timestamp) -> None:
+    old = floor.timestamp
+    if new.version < old.version:
+        raise Rollback(
+            f"timestamp version {new.version} came after version {old.version} was trusted: a proxy or "
+            "replica lags behind, or somebody replays old metadata"
+        )
+    if new.version == old.version and data != floor.timestamp_bytes and new != old:
+        raise MixedUp(f"timestamp version {new.version} has two contents")
+    if new.snapshot_meta.version < old.snapshot_meta.version:
+        raise Rollback(
+            f"timestamp version {new.version} names snapshot version {new.snapshot_meta.version} after "
+            f"version {old.snapshot_meta.version} was trusted"
+        )
+
+
+def _check_snapshot_floor(old: Snapshot, new: Snapshot) -> None:
+    for name, meta in old.meta.items():
+        found = new.meta.get(name)
+        if found is None:
+            raise Malformed(f"snapshot version {new.version} no longer names {name}")
+        if found.version < meta.version:
+            raise Rollback(
+                f"snapshot version {new.version} names {name} version {found.version} after version "
+                f"{meta.version} was trusted"
+            )
