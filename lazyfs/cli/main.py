@@ -8,7 +8,9 @@ import click
 
 from lazyfs.core.errors import LazyfsError
 
-COMMANDS: dict[str, str] = {}
+COMMANDS: dict[str, str] = {
+    "repo": "Make a repository, renew its expiry, replace its keys.",
+}
 """Command name -> what it does, in the order `--help` shows them. Each lives in the module of its name as
 a click command called `command`, imported only when it is run: start-up stays fast."""
 

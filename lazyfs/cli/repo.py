@@ -1,0 +1,191 @@
+"""`lazyfs repo`: a repository's keys and its signed pointer."""
+
+from datetime import UTC, datetime, timedelta
+
+import click
+
+from lazyfs.core.chunks import MAX_SHIFT, MIN_SHIFT
+from lazyfs.core.digest import sha256
+from lazyfs.core.errors import UsageError
+from lazyfs.core.params import Params
+from lazyfs.core.trust.roles import ROOT, TARGETS, TIMESTAMP
+from lazyfs.core.trust.signed import when
+from lazyfs.publish import keys as key_files
+from lazyfs.publish import pointer as pointers
+from lazyfs.publish import repository
+from lazyfs.publish.directory_store import DirectoryStore
+
+KEYS_HELP = "Directory of the private keys [default: ~/.config/lazyfs/keys/NAME]."
+WARN_BEFORE = timedelta(days=60)
+
+
+@click.group()
+def command() -> None:
+    """Make a repository, renew its expiry, replace its keys, show what is signed."""
+
+
+@command.command()
+@click.argument("store")
+@click.option("--name", required=True, help="The repository's name, for example unpacked.example.org.")
+@click.option("--keys", metavar="DIR", help=KEYS_HELP)
+@click.option(
+    "--root-keys", metavar="DIR", help="Directory of the root keys, to be kept offline [default: --keys]."
+)
+@click.option("--root-count", default=1, show_default=True, help="How many root keys to make.")
+@click.option("--root-threshold", default=1, show_default=True, help="How many of them must sign a new root.")
+@click.option(
+    "--chunk-shift",
+    default=Params().chunk_shift,
+    show_default=True,
+    type=click.IntRange(MIN_SHIFT, MAX_SHIFT),
+    help="Files are cut into chunks of 2**N bytes.",
+)
+@click.option(
+    "--keep-days",
+    default=Params().keep_days,
+    show_default=True,
+    type=click.IntRange(0),
+    help="How long a replaced revision stays readable.",
+)
+@click.option(
+    "--expiry",
+    default=pointers.TIMESTAMP_DAYS,
+    show_default=True,
+    type=click.FloatRange(0, min_open=True),
+    help="Days until the timestamp must be renewed.",
+)
+def init(
+    store: str,
+    name: str,
+    keys: str | None,
+    root_keys: str | None,
+    root_count: int,
+    root_threshold: int,
+    chunk_shift: int,
+    keep_days: int,
+    expiry: float,
+) -> None:
+    """Make a repository: its keys, and an empty first revision in the directory STORE.
+
+    \b
+    Example:
+      lazyfs repo init /srv/unpacked --name unpacked.example.org
+    """
+    fresh = repository.init(
+        store,
+        name,
+        datetime.now(UTC),
+        keys=keys,
+        root_keys=root_keys,
+        root_count=root_count,
+        root_threshold=root_threshold,
+        params=Params(chunk_shift=chunk_shift, keep_days=keep_days),
+        timestamp_days=expiry,
+    )
+    click.echo(f"repository   {fresh.pointer.name}, revision {fresh.pointer.revision}")
+    click.echo(f"keys         {fresh.keys_directory}")
+    if fresh.root_keys_directory != fresh.keys_directory:
+        click.echo(f"root keys    {fresh.root_keys_directory}")
+    click.echo(f"fingerprint  {fresh.fingerprint.hex()}")
+    click.echo(
+        "Clients trust it with: lazyfs mount URL MOUNTPOINT --trust FINGERPRINT (or a copy of 1.root.json)"
+    )
+    click.echo(
+        f"Run `lazyfs repo resign {store}` every day, from cron: the timestamp expires after {expiry:g} days."
+    )
+
+
+@command.command()
+@click.argument("store")
+@click.option("--keys", metavar="DIR", help=KEYS_HELP)
+@click.option(
+    "--expiry",
+    default=pointers.TIMESTAMP_DAYS,
+    show_default=True,
+    type=click.FloatRange(0, min_open=True),
+    help="Days until it must be renewed again.",
+)
+def resign(store: str, keys: str | None, expiry: float) -> None:
+    """Renew the expiry of the committed revision; needs only the timestamp's key."""
+    opened = DirectoryStore(store)
+    now = datetime.now(UTC)
+    renewed = repository.resign(opened, _load(opened, keys), now, expiry)
+    click.echo(f"timestamp expires {when(renewed.expires)}")
+    if renewed.publisher_expires - now < WARN_BEFORE:
+        click.echo(
+            f"lazyfs: targets and snapshot expire {when(renewed.publisher_expires)}: run resign or "
+            "publish once on a machine that has the targets key",
+            err=True,
+        )
+
+
+@command.command()
+@click.argument("store")
+@click.argument("role", type=click.Choice([ROOT, TARGETS, TIMESTAMP]))
+@click.option("--keys", metavar="DIR", help=KEYS_HELP)
+@click.option(
+    "--root-keys",
+    metavar="DIR",
+    multiple=True,
+    help="Directories of the present root keys [default: --keys].",
+)
+@click.option(
+    "--new-keys", metavar="DIR", help="Where new keys are written [default: --keys; for root: --root-keys]."
+)
+@click.option(
+    "--count", default=1, show_default=True, type=click.IntRange(1), help="How many new keys to make."
+)
+@click.option(
+    "--threshold", default=1, show_default=True, type=click.IntRange(1), help="How many of them must sign."
+)
+def rotate(
+    store: str,
+    role: str,
+    keys: str | None,
+    root_keys: tuple[str, ...],
+    new_keys: str | None,
+    count: int,
+    threshold: int,
+) -> None:
+    """Replace the keys of ROLE by new ones, in a new root signed by the root keys.
+
+    Clients follow by themselves; nothing has to be handed out again.
+    """
+    opened = DirectoryStore(store)
+    directory = keys or key_files.default_directory(pointers.current(opened).name)
+    target = new_keys or (root_keys[0] if role == ROOT and root_keys else directory)
+    key_files.check_apart(target, store)
+    if threshold > count:
+        raise UsageError(f"--threshold {threshold} is more than the {count} new keys: raise --count")
+    present = key_files.load(directory)
+    for place in root_keys:
+        present |= key_files.load(place)
+    new = key_files.generate(target, [role] * count)
+    dead = repository.rotate(opened, role, new, threshold, present, datetime.now(UTC))
+    click.echo(f"{role}: {count} new in {target}, {threshold} needed")
+    for place in {directory, *root_keys}:
+        for path in key_files.retire(place, dead):
+            click.echo(f"retired {path}: destroy it")
+
+
+@command.command()
+@click.argument("store")
+def show(store: str) -> None:
+    """Show the committed revision, its expiry, and who may sign what."""
+    opened = DirectoryStore(store)
+    committed = pointers.read(opened)
+    pointer, root, held = committed.pointer, committed.state.root, committed.held
+    click.echo(f"repository   {pointer.name}")
+    click.echo(f"revision     {pointer.revision} of {when(datetime.fromtimestamp(pointer.time, UTC))}")
+    click.echo(f"catalog      {pointer.root.hex()} ({pointer.root_size} bytes)")
+    click.echo(f"fingerprint  {sha256(committed.state.root_bytes[0]).hex()}")
+    for signed in (held.timestamp, held.snapshot, held.targets, root):
+        late = " EXPIRED" if signed.is_expired() else ""
+        click.echo(f"{signed.type:12} version {signed.version}, expires {when(signed.expires)}{late}")
+    for role in (ROOT, TARGETS, TIMESTAMP):
+        ids = " ".join(keyid[:8] for keyid in root.roles[role].keyids)
+        click.echo(f"{role} keys".ljust(16) + f"{root.roles[role].threshold} of {ids}")
+
+
+def _load(store: DirectoryStore, directory: str | None) -> key_files.Keys:
+    return key_files.load(directory or key_files.default_directory(pointers.current(store).name))
