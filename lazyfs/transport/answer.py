@@ -14,8 +14,9 @@ class Attempt(NamedTuple):
     deadline: float
     """On time.monotonic()'s clock."""
     no_cache: bool = False
-    silence: float | None = None
-    """Seconds until the first byte, if less than the client's own limit."""
+    patience: float | None = None
+    """Seconds without a byte, and length of the window for the least rate, if less than the client's own:
+    another path is waiting to be tried."""
 
 
 class Answer(NamedTuple):

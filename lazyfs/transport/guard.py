@@ -27,6 +27,14 @@ class Limits(msgspec.Struct, frozen=True):
     """Bytes per second, over each window of `rate_window` once the answer has begun."""
     rate_window: float = 5.0
 
+    def hurried(self, patience: float | None) -> "Limits":
+        """The same, but nothing without progress may take longer than `patience`."""
+        if patience is None or patience >= max(self.silence, self.rate_window):
+            return self
+        return Limits(
+            self.connect, min(self.silence, patience), self.min_rate, min(self.rate_window, patience)
+        )
+
 
 class Guard:
     """Counts the bytes and the time of one attempt. Belongs to one thread."""

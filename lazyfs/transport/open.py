@@ -1,15 +1,33 @@
 """What an operator writes for a store, as a Fetcher."""
 
+import random
+
+from lazyfs.core.chain.chain import Chain
+from lazyfs.core.chain.notation import DIRECT, parse_origins, parse_proxies
+from lazyfs.core.chain.policy import Policy
 from lazyfs.core.errors import UsageError
 from lazyfs.transport.fetcher import Fetcher
+from lazyfs.transport.guard import Limits
+from lazyfs.transport.http import HttpFetcher
 from lazyfs.transport.local import LocalFetcher
 
 
-def open_fetcher(store: str, proxy: str | None = None) -> Fetcher:
-    """A Fetcher for a store directory or an http(s) URL.
+def open_fetcher(
+    store: str,
+    proxy: str | None = None,
+    *,
+    repository: str | None = None,
+    policy: Policy | None = None,
+    limits: Limits | None = None,
+    connections: int = 32,
+    verify: bool | str = True,
+) -> Fetcher:
+    """A Fetcher for a store directory, or for http(s) URLs.
 
-    `proxy`: URL of a proxy. Proxies of the environment (`http_proxy`) are not used: a mount must
-    not depend on the shell it was started from. Raises UsageError.
+    `store`: a directory, or `http://s1/@repo@;http://s2/@repo@` where @repo@ stands for `repository`.
+    `proxy`: `http://p1:3128|http://p2:3128;DIRECT`; None is DIRECT. Proxies of the environment
+    (`http_proxy`) are not used: a mount must not depend on the shell it was started from. `verify`: False, or
+    a file of CA certificates. Raises UsageError.
     """
     if "://" not in store:
         if proxy:
@@ -19,8 +37,10 @@ def open_fetcher(store: str, proxy: str | None = None) -> Fetcher:
         return LocalFetcher(store)
     if not store.startswith(("http://", "https://")):
         raise UsageError(f"store {store}: use a directory or a URL that starts with http:// or https://")
-    from lazyfs.transport.guard import Limits
-    from lazyfs.transport.http import HttpFetcher
+    proxies = parse_proxies(proxy or DIRECT)
+    origins = parse_origins(store, repository)
+    # requests takes 60 ms to import, and a store in a directory needs none
     from lazyfs.transport.requests_client import RequestsClient
 
-    return HttpFetcher(store, RequestsClient(Limits()), proxy)
+    client = RequestsClient(limits or Limits(), connections=connections, verify=verify)
+    return HttpFetcher(Chain(proxies, origins, policy or Policy(), random.random), client)

@@ -180,11 +180,7 @@ class RequestsClient:
 
         Redirects are not followed: a store has none, a captive portal does.
         """
-        limits = self._limits
-        if attempt.silence is not None:
-            limits = Limits(
-                limits.connect, min(limits.silence, attempt.silence), limits.min_rate, limits.rate_window
-            )
+        limits = self._limits.hurried(attempt.patience)
         with guarding(Guard(attempt.deadline, limits, check_cancelled)) as guard:
             try:
                 return self._get(attempt, guard)

@@ -48,6 +48,10 @@ class AttemptFailed(TransportError):
         """Seconds the server asked us to stay away."""
 
 
+class Outage(TransportError):
+    """No path has worked for longer than the grace: fails at once, until a probe finds one."""
+
+
 def of_status(status: int) -> Fault | None:
     """The fault an HTTP status means; None for 200, the only success (no ranges are asked for)."""
     if status == 200:

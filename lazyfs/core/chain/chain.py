@@ -1,0 +1,166 @@
+"""Proxies and origins of one repository: who is up, in which order they are asked, what happened to them.
+
+Pure and not thread-safe: the caller gives times on one monotonic clock, a source of randomness in [0, 1), and
+holds a lock. One Plan per request makes the decisions; the chain is what plans share.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from lazyfs.core.chain.faults import Fault
+from lazyfs.core.chain.hedge import Hedges
+from lazyfs.core.chain.member import Member, State
+from lazyfs.core.chain.policy import Policy
+from lazyfs.core.chain.report import ChainReport, MemberReport
+
+
+class News(NamedTuple):
+    """A member's state changed: one log line."""
+
+    member: str
+    kind: str
+    state: State
+    why: str
+
+
+class Chain:
+    """The members and what all requests have learnt of them."""
+
+    def __init__(
+        self,
+        proxies: Sequence[Sequence[str]],
+        origins: Sequence[str],
+        policy: Policy,
+        random: Callable[[], float],
+    ) -> None:
+        """Proxies as parse_proxies gives them, origins as parse_origins does."""
+        self.policy = policy
+        self.random = random
+        self.groups = [[Member(url, "proxy", policy, random) for url in group] for group in proxies]
+        self.origins = [Member(url, "origin", policy, random) for url in origins]
+        self.hedges = Hedges(policy)
+        self.requests = 0
+        self.attempts = 0
+        self.failed_requests = 0
+        self.healed = 0
+        self.faults: Counter[Fault] = Counter()
+        self.last_fault: dict[Member, str] = {}
+        self.news: list[News] = []
+        """For the log; whoever reads empties it."""
+        self.path_failed: dict[tuple[Member, Member], float] = {}
+        """When the path from a proxy to an origin last failed."""
+        self.probing: set[tuple[Member, Member]] = set()
+        """Paths that are being tried out of turn."""
+        self._outage: float | None = None
+        """When the last path was lost."""
+        self._outage_seen = 0.0
+        self._sweep_at = 0.0
+        self._sweeps = 0
+
+    def proxy_order(self, key: str) -> list[Member]:
+        """Groups in order; within a group by rendezvous hashing, so that each object has one home among
+        the squids of a group, and the load of one that is down spreads over the others."""
+        order: list[Member] = []
+        for group in self.groups:
+            if len(group) == 1:
+                order += group
+            else:
+                order += sorted(group, key=lambda proxy: _weight(proxy.url, key), reverse=True)
+        return order
+
+    def origin_order(self, now: float) -> list[Member]:
+        """By latency, with a margin so that near-equal origins keep their places: each change of place
+        makes the site's caches fetch everything again under another URL."""
+        policy, origins = self.policy, self.origins
+        for index in range(1, len(origins)):
+            before, behind = origins[index - 1], origins[index]
+            if before.latency is None or behind.latency is None:
+                continue
+            if behind.latency + 0.005 < before.latency * (1 - policy.latency_margin):
+                origins[index - 1], origins[index] = behind, before
+        if len(origins) > 1 and self.requests % policy.explore_every == 0:
+            for origin in origins:
+                old = now - origin.measured > policy.latency_age
+                if old and origin.state is State.UP:
+                    return [origin, *(other for other in origins if other is not origin)]
+        return list(origins)
+
+    def any_usable(self, now: float) -> bool:
+        """Some path may be tried now."""
+        return not all(origin.dead(now) for origin in self.origins) and not all(
+            proxy.dead(now) for group in self.groups for proxy in group
+        )
+
+    def no_path(self, now: float) -> None:
+        """A request found no usable path. An outage that nobody has met for a while may be over: it begins
+        anew, with its grace."""
+        if self._outage is None or self._forgotten(now):
+            self._outage = now
+            self._sweeps = 0
+            self._sweep_at = now
+        self._outage_seen = now
+
+    def outage_lasts(self, now: float) -> bool:
+        """No path has worked for longer than the grace: requests fail at once."""
+        if self._outage is None or now - self._outage < self.policy.outage_grace or self._forgotten(now):
+            return False
+        self._outage_seen = now
+        return True
+
+    def _forgotten(self, now: float) -> bool:
+        # longer than any request that goes on trying leaves between two looks
+        return now - self._outage_seen > max(self.policy.outage_grace, 3 * self.policy.pause_max)
+
+    def take_sweep(self, now: float) -> bool:
+        """True for the one request that shall try all paths now, whatever is thought of them."""
+        if now < self._sweep_at:
+            return False
+        wait = min(self.policy.probe_first * 2.0 ** min(self._sweeps, 30), self.policy.probe_max)
+        self._sweeps += 1
+        self._sweep_at = now + wait * (1 - self.policy.jitter * self.random())
+        return True
+
+    def path_found(self) -> None:
+        """Right bytes came."""
+        self._outage = None
+
+    def tell(self, member: Member) -> None:
+        """Notes a change of state for the log."""
+        self.news.append(News(member.name, member.kind, member.state, member.why))
+
+    def report(self, now: float) -> ChainReport:
+        """A snapshot."""
+        members = [(index, proxy) for index, group in enumerate(self.groups) for proxy in group]
+        members += list(enumerate(self.origins))
+        return ChainReport(
+            members=[
+                MemberReport(
+                    name=member.name,
+                    kind=member.kind,
+                    group=group,
+                    state=member.state.value,
+                    why=member.why,
+                    for_seconds=max(now - member.changed, 0.0) if member.changed > float("-inf") else 0.0,
+                    retry_in=0.0 if member.usable(now) else max(member.retry_at - now, 0.0),
+                    answers=member.answers,
+                    latency_ms=None if member.latency is None else member.latency * 1000,
+                    faults={fault.value: count for fault, count in member.faults.items()},
+                    last_fault=self.last_fault.get(member, ""),
+                )
+                for group, member in members
+            ],
+            outage_seconds=0.0 if self._outage is None else max(now - self._outage, 0.0),
+            requests=self.requests,
+            attempts=self.attempts,
+            failed_requests=self.failed_requests,
+            hedges=self.hedges.started,
+            hedges_won=self.hedges.won,
+            healed=self.healed,
+            faults={fault.value: count for fault, count in self.faults.items()},
+        )
+
+
+def _weight(url: str, key: str) -> bytes:
+    return hashlib.sha256(f"{url} {key}".encode()).digest()

@@ -1,0 +1,46 @@
+"""When a slow attempt gets a rival, and how many rivals there may be."""
+
+from collections import deque
+
+from lazyfs.core.chain.policy import Policy
+
+_SAMPLES = 128
+_ENOUGH = 20
+
+
+class Hedges:
+    """Durations of recent attempts and the budget for second ones."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+        self._durations: deque[float] = deque(maxlen=_SAMPLES)
+        self._threshold = policy.hedge_default
+        self._budget = 1.0
+        self.started = 0
+        self.won = 0
+
+    def request(self) -> None:
+        """A request begins: it earns its share of a hedge; no more than one is ever saved up."""
+        self._budget = min(self._budget + self._policy.hedge_share, 1.0)
+
+    def took(self, seconds: float) -> None:
+        """An attempt succeeded."""
+        durations = self._durations
+        durations.append(seconds)
+        count = len(durations)
+        if count >= _ENOUGH and count % 8 == 0:
+            slow = sorted(durations)[min(int(count * self._policy.hedge_percentile), count - 1)]
+            self._threshold = max(slow * self._policy.hedge_factor, self._policy.hedge_floor)
+
+    @property
+    def after(self) -> float:
+        """Seconds after which an attempt counts as slow."""
+        return self._threshold
+
+    def take(self) -> bool:
+        """Pays for one hedge, if the budget allows."""
+        if self._budget < 1.0:
+            return False
+        self._budget -= 1.0
+        self.started += 1
+        return True

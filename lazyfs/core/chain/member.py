@@ -1,0 +1,107 @@
+"""One proxy or origin: whether it can be used, and why not."""
+
+import enum
+from collections import Counter, deque
+from collections.abc import Callable
+
+from lazyfs.core.chain.faults import Fault
+from lazyfs.core.chain.notation import DIRECT, redact
+from lazyfs.core.chain.policy import Policy
+
+
+class State(enum.StrEnum):
+    """Up, put aside after a failure, or put aside for serving wrong bytes."""
+
+    UP = "up"
+    DOWN = "down"
+    LIAR = "liar"
+
+
+class Member:
+    """Health of one proxy or origin. Not thread-safe: its chain's owner holds a lock."""
+
+    def __init__(self, url: str, kind: str, policy: Policy, random: Callable[[], float]) -> None:
+        self.url = url
+        self.name = redact(url)
+        self.kind = kind
+        self.direct = kind == "proxy" and url == DIRECT
+        self._policy = policy
+        self._random = random
+        self.state = State.UP
+        self.why = ""
+        self.changed = float("-inf")
+        """When the state last changed; what attempts begun before it say is old news."""
+        self.retry_at = float("-inf")
+        self.failures = 0
+        self.trials = 0
+        """Attempts under way that find out whether it is back."""
+        self.answers = 0
+        self.faults: Counter[Fault] = Counter()
+        """Seen on attempts over this member, whoever was to blame."""
+        self.latency: float | None = None
+        """Smoothed seconds to the first byte of answers that no cache gave (origins)."""
+        self.measured = float("-inf")
+        self._lies: deque[float] = deque()
+
+    def usable(self, now: float) -> bool:
+        """Up, or due for a trial that nobody is making yet."""
+        return self.state is State.UP or (now >= self.retry_at and not self.trials)
+
+    def dead(self, now: float) -> bool:
+        """Cannot be hoped for now: failed, and neither up nor due. A liar is no good, but not dead."""
+        return not self.usable(now) and not (self.state is State.LIAR and not self.failures)
+
+    def answered(self, now: float) -> bool:
+        """An attempt over this member brought the right bytes. True if it is taken back by this."""
+        self.answers += 1
+        self.failures = 0
+        if self.state is State.UP or (self.state is State.LIAR and now < self.retry_at):
+            return False
+        self.state, self.why, self.changed, self.retry_at = State.UP, "", now, float("-inf")
+        self._lies.clear()
+        return True
+
+    def blame(
+        self, why: str, started: float, now: float, *, stay_away: float | None = None, proven: bool = True
+    ) -> bool:
+        """A failure was this member's. True if it is put aside by this.
+
+        What began before the last change of state is old news. Without proof (no other path worked) the
+        first failure in a row changes nothing: a hiccup of the only path must not stop everybody.
+        """
+        if started < self.changed:
+            return False
+        policy = self._policy
+        self.failures += 1
+        if not proven and self.failures == 1 and stay_away is None and self.state is State.UP:
+            return False
+        away = min(policy.probe_first * 2.0 ** min(self.failures - 1, 30), policy.probe_max)
+        if stay_away is not None:
+            away = max(away, min(stay_away, policy.retry_after_max))
+        if self.state is State.LIAR and self.retry_at > now + away:
+            return False
+        self._aside(State.DOWN, why, now, away)
+        return True
+
+    def lied(self, why: str, now: float) -> bool:
+        """It served wrong bytes. True if it has done so too often and is put aside by this."""
+        self._lies.append(now)
+        while now - self._lies[0] > self._policy.lie_window:
+            self._lies.popleft()
+        if len(self._lies) < self._policy.lies:
+            return False
+        news = self.state is not State.LIAR
+        self._aside(State.LIAR, f"{why}, {len(self._lies)} times", now, self._policy.liar_aside)
+        return news
+
+    def _aside(self, state: State, why: str, now: float, away: float) -> None:
+        self.state, self.why, self.changed = state, why, now
+        self.retry_at = now + away * (1 - self._policy.jitter * self._random())
+
+    def measure(self, first_byte: float, now: float) -> None:
+        """Seconds to the first byte of an answer that came from the origin itself."""
+        if self.latency is None or now - self.measured > self._policy.latency_age:
+            self.latency = first_byte
+        else:
+            self.latency += 0.2 * (first_byte - self.latency)
+        self.measured = now

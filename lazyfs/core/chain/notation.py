@@ -1,0 +1,65 @@
+"""The field's notation for proxies and origins.
+
+`http://p1:3128|http://p2:3128;http://p3:3128;DIRECT`: `|` balances within a group, `;` falls through to the
+next group. `http://s1/@repo@;http://s2/@repo@`: origins in order of preference until latencies are known.
+"""
+
+import urllib.parse
+
+from lazyfs.core.errors import UsageError
+
+DIRECT = "DIRECT"
+REPOSITORY = "@repo@"
+
+
+def parse_proxies(text: str) -> tuple[tuple[str, ...], ...]:
+    """Groups of proxy URLs, each URL once; DIRECT stands for itself. Raises UsageError."""
+    groups: list[tuple[str, ...]] = []
+    known: set[str] = set()
+    for group in text.split(";"):
+        members: list[str] = []
+        for member in (part.strip() for part in group.split("|")):
+            if member.lower() == "auto":
+                raise UsageError("proxy 'auto': WPAD is not supported; name the proxies, or DIRECT")
+            name = DIRECT if member.upper() == DIRECT else _checked(member, "proxy", "http://squid:3128")
+            if name not in known:
+                known.add(name)
+                members.append(name)
+        if members:
+            groups.append(tuple(members))
+    return tuple(groups)
+
+
+def parse_origins(text: str, repository: str | None = None) -> tuple[str, ...]:
+    """URLs of stores, without trailing slashes, each once. `@repo@` becomes the repository's name.
+
+    Raises UsageError.
+    """
+    found: dict[str, None] = {}
+    for origin in (part.strip() for part in text.split(";")):
+        if REPOSITORY in origin:
+            if repository is None:
+                raise UsageError(f"origin {redact(origin)}: {REPOSITORY} needs the repository's name")
+            origin = origin.replace(REPOSITORY, repository)
+        found[_checked(origin, "origin", "http://server/repository").rstrip("/")] = None
+    return tuple(found)
+
+
+def redact(url: str) -> str:
+    """The URL without user name, password and query: what log, status and errors may show."""
+    head, mark, rest = url.partition("://")
+    if not mark:
+        return url
+    place, slash, path = rest.partition("/")
+    return f"{head}://{place.rpartition('@')[2]}{slash}{path.partition('?')[0]}"
+
+
+def _checked(url: str, what: str, example: str) -> str:
+    try:
+        parts = urllib.parse.urlsplit(url)
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # brackets, or a port that is no number up to 65535
+        usable = False
+    if not usable or not url.isascii() or any(character <= " " for character in url):
+        raise UsageError(f"{what} {redact(url)!r}: write it as {example}")
+    return url

@@ -1,0 +1,313 @@
+"""One request's way through the chain: attempts, outcomes and times go in, the next attempt comes out.
+
+A *path* is a proxy (or DIRECT) and an origin. A *round* is one pass over all paths. The rules, which
+docs/chain.md states for operators:
+
+- The first path is the home proxy of the object in the first group that has a usable member, and the first
+  origin. After a failure the next origin is asked through the same proxy; a proxy that fails with two
+  origins, or that cannot be connected to, is left for the next.
+- Wrong bytes and 404 make all further attempts of the request go past caches.
+- Who is to blame is decided when a path works: what differs between the failed path and the working one. If
+  none works, an origin that failed over two proxies, or that a proxy itself reports, is; else both are.
+- When every usable path has been tried, the others are, out of turn; then a pause, and the next round.
+- When no path has worked for longer than the grace, requests fail at once; one of them, at intervals, sweeps
+  all paths first.
+- A request ends with bytes, at its deadline, or when every path says 404 or wrong bytes.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from typing import NamedTuple
+
+from lazyfs.core.chain.chain import Chain
+from lazyfs.core.chain.faults import CONTENT, PEER, Fault, Outage
+from lazyfs.core.chain.member import Member, State
+from lazyfs.core.errors import BadData, DeadlineExceeded, LazyfsError, NotFound
+
+_PROXY_SAYS = frozenset({Fault.UNAVAILABLE, Fault.SERVER_ERROR, Fault.THROTTLED})
+"""Said by a proxy that works, of an origin that does not (or by the origin itself)."""
+
+
+class Route(NamedTuple):
+    """The next attempt."""
+
+    proxy: Member
+    origin: Member
+    no_cache: bool
+    silence: float
+    """Seconds without a byte after which another path is the better bet."""
+    on_trial: tuple[Member, ...]
+    """Members that were put aside and are due."""
+    out_of_turn: bool
+    """Tried although a member is put aside, because nothing else is left."""
+
+
+class Pause(NamedTuple):
+    """Nothing to try before this time."""
+
+    until: float
+
+
+class GiveUp(NamedTuple):
+    """What to raise."""
+
+    error: LazyfsError
+
+
+class _Failure(NamedTuple):
+    route: Route
+    fault: Fault
+    started: float
+    retry_after: float | None
+
+
+class Plan:
+    """The state of one request. Every Route taken must be given back by exactly one of `succeeded`,
+    `failed` and `abandoned`."""
+
+    def __init__(
+        self, chain: Chain, path: str, now: float, deadline: float, *, no_cache: bool, may_be_missing: bool
+    ) -> None:
+        chain.requests += 1
+        chain.hedges.request()
+        self._chain = chain
+        self._path = path
+        self._deadline = deadline
+        self._no_cache = no_cache
+        self._may_be_missing = may_be_missing
+        self._proxies = chain.proxy_order(path)
+        self._origins = chain.origin_order(now)
+        self._tried: set[tuple[Member, Member, bool]] = set()
+        self._failures: list[_Failure] = []
+        """Of this round: nobody has been blamed for them yet."""
+        self._unreachable: set[Member] = set()
+        self._sweeping = False
+        """This request tries every path, for all others."""
+        self._rounds = 0
+        self._final: LazyfsError | None = None
+        self._words: dict[str, None] = {}
+        """What went wrong over which path, for the error's text."""
+
+    def next(self, now: float) -> Route | Pause | GiveUp:
+        """What to do now."""
+        if self._final is not None:
+            return self._give_up(self._final)
+        if now >= self._deadline:
+            self._end_round(now)
+            return self._give_up(DeadlineExceeded(self._text("not here by the deadline")))
+        chain = self._chain
+        if not self._sweeping and chain.outage_lasts(now):
+            self._end_round(now)
+            if not chain.take_sweep(now):
+                return self._give_up(Outage(self._text("every path is down")))
+            self._sweeping = True
+        route = self._pick(now, self._whatever if self._sweeping else self._in_turn)
+        if route is not None:
+            return route
+        if not self._sweeping:
+            if not chain.any_usable(now):
+                chain.no_path(now)
+            route = self._pick(now, self._out_of_turn)
+            if route is not None:
+                return route
+        verdict = self._verdict()
+        self._end_round(now)
+        if verdict is not None:
+            return self._give_up(verdict)
+        if self._sweeping:
+            return self._give_up(Outage(self._text("every path is down")))
+        policy = self._chain.policy
+        pause = min(policy.pause * 2.0 ** min(self._rounds, 30), policy.pause_max)
+        self._rounds += 1
+        return Pause(min(now + pause * (1 - policy.jitter * self._chain.random()), self._deadline))
+
+    def hedge(self, now: float, beside: Route) -> Route | None:
+        """A second path beside a slow one, if the budget allows and another proxy or origin is up."""
+        for proxy in self._proxies:
+            for origin in self._origins:
+                if proxy is beside.proxy and (proxy.direct is False or origin is beside.origin):
+                    continue
+                key = (proxy, origin, self._no_cache)
+                if proxy.state is origin.state is State.UP and key not in self._tried:
+                    if not self._chain.hedges.take():
+                        return None
+                    self._tried.add(key)
+                    self._chain.attempts += 1
+                    return Route(proxy, origin, self._no_cache, self._deadline - now, (), False)
+        return None
+
+    def succeeded(
+        self, route: Route, now: float, *, first_byte: float, elapsed: float, from_cache: bool
+    ) -> None:
+        """The attempt brought what was asked for."""
+        self._return(route)
+        self._chain.hedges.took(elapsed)
+        if not from_cache:
+            route.origin.measure(first_byte, now)
+        self._works(route, now)
+        if any(failure.fault in CONTENT for failure in self._failures):
+            self._chain.healed += 1
+        guilty: dict[Member, _Failure] = {}
+        for failure in self._failures:
+            proxy, origin = failure.route.proxy, failure.route.origin
+            if origin is route.origin and proxy is not route.proxy:
+                guilty[proxy] = failure
+            elif proxy is route.proxy and origin is not route.origin:
+                guilty[origin] = failure
+            elif origin is route.origin and failure.fault in CONTENT:
+                # the same path, past its caches: the copy was bad
+                guilty[origin if proxy.direct else proxy] = failure
+        for member, failure in guilty.items():
+            self._blame(member, failure, now)
+        self._failures.clear()
+
+    def failed(
+        self, route: Route, fault: Fault, started: float, now: float, *, retry_after: float | None = None
+    ) -> None:
+        """The attempt that began at `started` brought nothing, or bytes that were not accepted."""
+        self._return(route)
+        chain, proxy, origin = self._chain, route.proxy, route.origin
+        if fault is Fault.MISSING and self._may_be_missing:
+            self._works(route, now)
+            self._final = NotFound(f"{self._path}: {origin.name} does not have it")
+            return
+        chain.faults[fault] += 1
+        proxy.faults[fault] += 1
+        origin.faults[fault] += 1
+        chain.last_fault[proxy] = f"{fault.value} (from {origin.name})"
+        chain.last_fault[origin] = f"{fault.value} (over {proxy.name})"
+        self._words[f"{fault.value} from {origin.name} over {proxy.name}"] = None
+        if fault in CONTENT or fault is Fault.MISSING:
+            self._no_cache = True
+        chain.path_failed[proxy, origin] = now
+        failure = _Failure(route, fault, started, retry_after)
+        if fault in PEER and not proxy.direct:
+            for other in chain.origins:
+                chain.path_failed[proxy, other] = now
+            self._unreachable.add(proxy)
+            self._blame(proxy, failure, now)
+            return
+        self._failures.append(failure)
+        if fault not in CONTENT and fault is not Fault.MISSING:
+            for member in route.on_trial:
+                if member is origin or origin not in route.on_trial or fault not in _PROXY_SAYS:
+                    self._blame(member, failure, now)
+
+    def abandoned(self, route: Route) -> None:
+        """The attempt was cancelled: another was faster, or nobody waits any more."""
+        self._return(route)
+
+    def _in_turn(self, proxy: Member, origin: Member, now: float) -> bool:
+        return proxy.usable(now) and origin.usable(now)
+
+    def _out_of_turn(self, proxy: Member, origin: Member, now: float) -> bool:
+        """Members put aside may be fine in another pairing; a liar always serves, past its cache."""
+        path = (proxy, origin)
+        free = path not in self._chain.probing or not (proxy.dead(now) or origin.dead(now))
+        return free and now - self._chain.path_failed.get(path, float("-inf")) >= self._chain.policy.rest
+
+    def _whatever(self, proxy: Member, origin: Member, now: float) -> bool:  # noqa: ARG002
+        return proxy not in self._unreachable
+
+    def _pick(self, now: float, ready: Callable[[Member, Member, float], bool]) -> Route | None:
+        over = Counter(failure.route.proxy for failure in self._failures)
+        to = Counter(failure.route.origin for failure in self._failures)
+        paths = [
+            (proxy, origin)
+            for proxy in self._proxies
+            for origin in self._origins
+            if (proxy, origin, self._past_caches(proxy)) not in self._tried and ready(proxy, origin, now)
+        ]
+        if not paths:
+            return None
+        proxy, origin = min(
+            paths,
+            key=lambda path: (
+                over[path[0]] >= 2,
+                self._proxies.index(path[0]),
+                to[path[1]],
+                self._origins.index(path[1]),
+            ),
+        )
+        no_cache = self._past_caches(proxy)
+        self._tried.add((proxy, origin, no_cache))
+        in_turn = proxy.usable(now) and origin.usable(now)
+        trial = tuple(member for member in (proxy, origin) if in_turn and member.state is not State.UP)
+        for member in trial:
+            member.trials += 1
+        if not in_turn:
+            self._chain.probing.add((proxy, origin))
+        policy = self._chain.policy
+        others = len(self._proxies) * len(self._origins) - len({path[:2] for path in self._tried})
+        silence = max((self._deadline - now) / (min(others, 3) + 1), policy.least_silence)
+        longest = (
+            policy.silence_last
+            if not others
+            else policy.trial_silence
+            if trial or not in_turn
+            else policy.silence
+        )
+        self._chain.attempts += 1
+        return Route(proxy, origin, no_cache, min(silence, longest), trial, not in_turn)
+
+    def _past_caches(self, proxy: Member) -> bool:
+        return self._no_cache or proxy.state is State.LIAR
+
+    def _return(self, route: Route) -> None:
+        for member in route.on_trial:
+            member.trials -= 1
+        if route.out_of_turn:
+            self._chain.probing.discard((route.proxy, route.origin))
+
+    def _works(self, route: Route, now: float) -> None:
+        self._chain.path_found()
+        for member in (route.proxy, route.origin):
+            if member.answered(now):
+                self._chain.tell(member)
+
+    def _verdict(self) -> LazyfsError | None:
+        faults = {failure.fault for failure in self._failures}
+        if not faults or not faults <= CONTENT | {Fault.MISSING}:
+            return None
+        if faults == {Fault.MISSING}:
+            return NotFound(self._text("no origin has it"))
+        return BadData(self._text("every copy in reach is wrong")) if self._rounds else None
+
+    def _end_round(self, now: float) -> None:
+        """No path worked: decides whom that speaks against."""
+        suspects = [
+            failure
+            for failure in self._failures
+            if failure.fault not in CONTENT and failure.fault is not Fault.MISSING
+        ]
+        for failure in suspects:
+            proxy, origin = failure.route.proxy, failure.route.origin
+            ways = {other.route.proxy for other in suspects if other.route.origin is origin}
+            self._blame(origin, failure, now, proven=False)
+            if len(ways) == 1 and not proxy.direct and failure.fault not in _PROXY_SAYS:
+                self._blame(proxy, failure, now, proven=False)
+        self._failures.clear()
+        self._tried.clear()
+        self._unreachable.clear()
+
+    def _blame(self, member: Member, failure: _Failure, now: float, *, proven: bool = True) -> None:
+        other = failure.route.proxy if member is failure.route.origin else failure.route.origin
+        why = f"{failure.fault.value} ({'over' if member.kind == 'origin' else 'from'} {other.name})"
+        if failure.fault in CONTENT or (failure.fault is Fault.MISSING and member.kind == "proxy"):
+            news = not member.direct and member.lied(why, now)
+        elif failure.fault is Fault.MISSING:
+            return  # a replica that lags behind is right about everything else
+        else:
+            news = member.blame(why, failure.started, now, stay_away=failure.retry_after, proven=proven)
+        if news:
+            self._chain.tell(member)
+
+    def _give_up(self, error: LazyfsError) -> GiveUp:
+        if self._final is None:
+            self._chain.failed_requests += 1
+        self._final = error
+        return GiveUp(error)
+
+    def _text(self, what: str) -> str:
+        ways = "; ".join(list(self._words)[-4:])
+        return f"{self._path}: {what}" + (f" ({ways})" if ways else "")

@@ -1,0 +1,46 @@
+"""The chain's state as `lazyfs status` and metrics show it."""
+
+import msgspec
+
+
+class MemberReport(msgspec.Struct, frozen=True):
+    """One proxy or origin."""
+
+    name: str
+    """URL without secrets, or DIRECT."""
+    kind: str
+    """`proxy` or `origin`."""
+    group: int
+    """Proxies: which group of the chain, from 0. Origins: rank in the present order."""
+    state: str
+    """`up`, `down` or `liar`."""
+    why: str
+    """The fault that put it aside; empty when up."""
+    for_seconds: float
+    """How long it has been in this state; 0 if always."""
+    retry_in: float
+    """Seconds until it is tried again; 0 when up or due."""
+    answers: int
+    latency_ms: float | None
+    """Origins: smoothed time to the first byte."""
+    faults: dict[str, int]
+    """Faults seen on attempts over it, by kind."""
+    last_fault: str
+    """The latest of them and over what, e.g. `no answer (from http://s1/r)`; kept after recovery."""
+
+
+class ChainReport(msgspec.Struct, frozen=True):
+    """Everything a site needs to see why reads are slow or fail."""
+
+    members: list[MemberReport]
+    outage_seconds: float
+    """How long no path has worked; 0 while one does."""
+    requests: int
+    attempts: int
+    failed_requests: int
+    hedges: int
+    hedges_won: int
+    healed: int
+    """Objects that came right after a wrong copy had been refused."""
+    faults: dict[str, int]
+    """By kind, over all attempts."""

@@ -1,0 +1,81 @@
+"""An attempt and its rival: the first to bring the bytes ends the other.
+
+The first attempt runs in the caller's thread. Its guard asks `poll` in every slice of waiting; so a rival is
+started, and its result noticed, without any thread more than the rival's own. A rival is a daemon thread that
+hears the same deadline and ends within a slice of being told; at most `RIVALS` run in a process.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+RIVALS = 16
+_slots = threading.BoundedSemaphore(RIVALS)
+
+T = TypeVar("T")
+
+
+class Overtaken(BaseException):
+    """Raised out of the first attempt when the rival has won. Never leaves this package."""
+
+
+class Beaten(BaseException):
+    """Raised out of the rival when nobody needs it any more. Never leaves this package."""
+
+
+class Race(Generic[T]):
+    """At most one rival beside one attempt. Used by one thread, apart from the rival's."""
+
+    def __init__(
+        self, after: float, enter: Callable[[], Callable[[Callable[[], None]], T | None] | None]
+    ) -> None:
+        """When `after` seconds have passed, `enter` is asked for a rival: a call that takes the check it must
+        make while it waits, and returns its result, None if it failed; or None if there shall be none."""
+        self._start_at = time.monotonic() + after
+        self._enter: Callable[[], Callable[[Callable[[], None]], T | None] | None] | None = enter
+        self._ended = threading.Event()
+        self._over = False
+        self._running = False
+        self._result: T | None = None
+
+    def poll(self) -> None:
+        """Starts the rival when it is time; raises Overtaken when it has won."""
+        if self._enter is not None and time.monotonic() >= self._start_at:
+            enter, self._enter = self._enter, None
+            if _slots.acquire(blocking=False):
+                self._begin(enter)
+        if self._result is not None:
+            raise Overtaken
+
+    def _begin(self, enter: Callable[[], Callable[[Callable[[], None]], T | None] | None]) -> None:
+        rival = enter()
+        if rival is None:
+            _slots.release()
+            return
+        self._running = True
+        threading.Thread(target=self._run, args=(rival,), name="hedge", daemon=True).start()
+
+    def _run(self, rival: Callable[[Callable[[], None]], T | None]) -> None:
+        try:
+            self._result = rival(self._check)
+        except Beaten:
+            pass
+        finally:
+            _slots.release()
+            self._ended.set()
+
+    def _check(self) -> None:
+        if self._over:
+            raise Beaten
+
+    def finish(self) -> None:
+        """The first attempt has brought the bytes, or nobody waits any more: the rival shall end."""
+        self._over = True
+
+    def wait(self, check: Callable[[], None]) -> T | None:
+        """The first attempt failed: what the rival brings, if one is running."""
+        self._enter = None
+        while self._running and not self._ended.wait(0.05):
+            check()
+        return self._result
