@@ -10,6 +10,7 @@ from lazyfs.core.errors import LazyfsError
 
 COMMANDS: dict[str, str] = {
     "repo": "Make a repository, renew its expiry, replace its keys.",
+    "serve": "Serve a store over HTTP from this machine.",
 }
 """Command name -> what it does, in the order `--help` shows them. Each lives in the module of its name as
 a click command called `command`, imported only when it is run: start-up stays fast."""

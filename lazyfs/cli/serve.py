@@ -1,0 +1,52 @@
+"""`lazyfs serve`: a store over HTTP, from one machine."""
+
+import signal
+import threading
+from contextlib import ExitStack
+from typing import TextIO
+
+import click
+
+from lazyfs.publish.serve import Origin, Served, parse_address
+
+
+@click.command()
+@click.argument("store")
+@click.option(
+    "--listen",
+    default="127.0.0.1:8000",
+    show_default=True,
+    metavar="HOST:PORT",
+    help="Where; port 0 takes any free one.",
+)
+@click.option(
+    "--access-log",
+    type=click.File("a", lazy=False),
+    metavar="FILE",
+    help="One line for each request: method, path, status, body bytes ('-': standard output).",
+)
+def command(store: str, listen: str, access_log: TextIO | None) -> None:
+    """Serve the directory STORE over HTTP, until ctrl-C.
+
+    For one machine or a trial; a site puts nginx in its place.
+
+    \b
+    Example:
+      lazyfs serve /srv/unpacked --listen 0.0.0.0:8000
+    """
+    mutex = threading.Lock()
+
+    def log(served: Served) -> None:
+        with mutex:
+            print(*served, file=access_log, flush=True)
+
+    ends = {signal.SIGINT, signal.SIGTERM}
+    signal.pthread_sigmask(signal.SIG_BLOCK, ends)  # before the threads start, which inherit it
+    with ExitStack() as stack:
+        origin = stack.enter_context(
+            Origin(store, *parse_address(listen), log if access_log else None).running()
+        )
+        click.echo(f"serving {origin.store} at {origin.url} (ctrl-C ends)")
+        signal.sigwait(ends)
+    counters = origin.counters
+    click.echo(f"served {counters.requests()} requests, {counters.bytes()} bytes")
