@@ -40,15 +40,13 @@ def switch(
         old = tree.parsed.catalog(repository, slot.ref, opened.objects, brought)
         new = tree.parsed.catalog(repository, ref, opened.objects, brought)
         for name, before, after in _differences(old, new):
-            if _live(old, before) and _live(new, after):
-                assert before is not None
-                assert after is not None
+            stays = _live(old, before) and _live(new, after)
+            if after is not None and after.nested and _live(new, after):
                 below = tree.slots.find_live(repository, slot.path + b"/" + name if slot.path else name)
-                if below is not None:
-                    assert after.nested is not None
+                if below is not None:  # also one that had gone, if somebody is still in it
                     work.append((below, after.nested))
                     changes.append(Change(below.own, None))
-            else:
+            if not stays:
                 changes.append(Change(slot.own, name))
         changes.append(Change(slot.own, None))
         shown.append((slot, ref))

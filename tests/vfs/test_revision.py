@@ -1,0 +1,146 @@
+"""A new revision on a live mount: folders move on, snapshots stay, and only what changed is dropped."""
+
+import pytest
+
+from lazyfs.core.catalog.inode import Nested
+from lazyfs.core.digest import Digest
+from lazyfs.vfs import content
+from lazyfs.vfs.need import Need
+from lazyfs.vfs.numbers import ROOT
+from lazyfs.vfs.revision import Change, switch
+from lazyfs.vfs.slots import SlotTable
+from lazyfs.vfs.tree import Repository, Tree
+from tests.support.images import Objects, image, live
+
+
+class Site:
+    """A repository with two registries; the kernel's part is played by `look`."""
+
+    def __init__(self) -> None:
+        self.objects = Objects()
+        self.a, self.b, self.c = (
+            image(self.objects, {"f": name, "d": {"g": b"g"}}) for name in (b"a", b"b", b"c")
+        )
+        self.tree = Tree(SlotTable())
+        self.first = live(
+            self.objects, {"one": {"a:1": self.a, "b:1": self.b, "latest": "a:1"}, "two": {"c:1": self.c}}
+        )
+        self.tree.show_repository(Repository("test", self.objects, self.first.ref, 1))
+
+    def way(self, path: str) -> list[int]:
+        numbers = [ROOT]
+        for name in path.split("/"):
+            child = self.tree.lookup(numbers[-1], name.encode())
+            assert child is not None, path
+            self.tree.hold(child.number)
+            numbers.append(child.number)
+        return numbers[1:]
+
+    def look(self, path: str) -> int:
+        return self.way(path)[-1]
+
+    def switch(self, root: Nested, revision: int = 2) -> list[Change]:
+        return switch(self.tree, "test", root.ref, revision)
+
+    def read(self, number: int) -> bytes:
+        return b"".join(content.read(self.tree, number, 0, 100))
+
+    def names(self, number: int) -> list[bytes]:
+        return [child.name for child in self.tree.listing(number)]
+
+
+def test_a_new_tag_touches_its_folders_only() -> None:
+    site = Site()
+    numbers = {path: site.look(path) for path in ("one", "one/a:1", "one/a:1/f", "two", "two/c:1/f")}
+    one = {"a:1": site.a, "b:1": site.b, "b:2": site.c, "latest": "b:2"}
+    changes = site.switch(live(site.objects, {"one": one, "two": {"c:1": site.c}}))
+    folder = numbers["one"]
+    assert set(changes) == {
+        Change(ROOT, None),
+        Change(folder, None),
+        Change(folder, b"b:2"),
+        Change(folder, b"latest"),
+    }
+    assert {path: site.look(path) for path in numbers} == numbers
+    assert site.read(site.look("one/b:2/f")) == b"c"
+    assert site.tree.readlink(site.look("one/latest")) == b"b:2"
+
+
+def test_a_snapshot_that_was_replaced_stays_for_those_inside() -> None:
+    site = Site()
+    directory, opened = site.look("one/a:1/d"), site.look("one/a:1/f")
+    old = site.look("one/a:1")
+    changed = image(site.objects, {"f": b"new", "d": {"g": b"g2"}})
+    changes = site.switch(live(site.objects, {"one": {"a:1": changed, "b:1": site.b, "latest": "a:1"}}))
+    assert Change(site.look("one"), b"a:1") in changes
+    assert Change(ROOT, b"two") in changes
+    assert site.read(opened) == b"a"
+    assert site.names(directory) == [b"g"]
+    assert site.tree.parent(directory) == old
+    assert site.look("one/a:1") != old
+    assert site.read(site.look("one/a:1/f")) == b"new"
+    assert site.look("one/a:1/d") != directory
+
+
+def test_a_folder_that_went_shows_its_last_content_to_those_inside() -> None:
+    site = Site()
+    two = site.look("two")
+    site.switch(live(site.objects, {"one": {"a:1": site.a}}))
+    assert site.tree.lookup(ROOT, b"two") is None
+    assert site.names(two) == [b"c:1"]
+
+
+def test_a_folder_that_came_back_shows_what_is_there_now() -> None:
+    site = Site()
+    two = site.look("two")
+    site.switch(live(site.objects, {"one": {"a:1": site.a}}))
+    changes = site.switch(live(site.objects, {"two": {"d:1": site.a}}), 3)
+    assert site.look("two") == two
+    assert site.names(two) == [b"d:1"]
+    assert {Change(two, b"c:1"), Change(two, b"d:1"), Change(two, None)} <= set(changes)
+
+
+def test_nothing_changes_before_everything_is_here() -> None:
+    site = Site()
+    one = site.look("one")
+    new = live(site.objects, {"one": {"b:1": site.b}})
+    site.objects.here = set(site.objects) - {new.ref.digest}
+    with pytest.raises(Need) as need:
+        site.switch(new)
+    assert need.value.refs == (new.ref,)
+    assert site.tree.repositories["test"].revision == 1
+    assert site.names(one) == [b"a:1", b"b:1", b"latest"]
+    brought: dict[Digest, bytes] = {new.ref.digest: site.objects[new.ref.digest]}
+    assert switch(site.tree, "test", new.ref, 2, brought)
+    assert site.names(one) == [b"b:1"]
+
+
+def test_the_same_revision_changes_nothing() -> None:
+    site = Site()
+    site.look("one/a:1/f")
+    assert site.switch(site.first) == []
+
+
+def test_a_root_that_is_an_image_is_replaced_whole() -> None:
+    objects = Objects()
+    old, new = image(objects, {"f": b"1", "same": b"s"}), image(objects, {"f": b"2", "same": b"s"})
+    tree = Tree(SlotTable())
+    tree.show_repository(Repository("test", objects, old.ref, 1))
+    held = tree.lookup(ROOT, b"f")
+    assert held is not None
+    tree.hold(held.number)
+    changes = switch(tree, "test", new.ref, 2)
+    assert set(changes) == {Change(ROOT, b"f"), Change(ROOT, b"same"), Change(ROOT, None)}
+    assert b"".join(content.read(tree, held.number, 0, 9)) == b"1"
+
+
+def test_a_thousand_revisions_leave_nothing_behind() -> None:
+    site = Site()
+    for revision in range(2, 1002):
+        tag = f"v:{revision}"
+        assert site.switch(live(site.objects, {"one": {"a:1": site.a, tag: site.b}}), revision)
+        for path in ("one/a:1/f", f"one/{tag}"):
+            for number in reversed(site.way(path)):
+                site.tree.forget(number, 1)
+    site.tree.slots.sweep()
+    assert len(site.tree.slots) == 1

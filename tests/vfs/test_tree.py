@@ -1,0 +1,283 @@
+"""The vfs without a kernel: numbers, names, snapshots, and what is asked for when it is not at hand."""
+
+import errno
+import stat
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lazyfs.core.catalog.inode import Inode, Nested
+from lazyfs.core.digest import Digest
+from lazyfs.vfs import content
+from lazyfs.vfs.need import Need, NeedRepository
+from lazyfs.vfs.numbers import ROOT, unpack
+from lazyfs.vfs.slots import SlotTable
+from lazyfs.vfs.tree import Repository, Tree
+from tests.support.images import Objects, file, folder, image, live
+
+
+def shown(objects: Objects, root: Nested) -> Tree:
+    tree = Tree(SlotTable())
+    tree.show_repository(Repository("test", objects, root.ref, 1))
+    return tree
+
+
+def number(tree: Tree, path: str) -> int:
+    """Looks a path up as the kernel does, holding every number on the way."""
+    found = ROOT
+    for name in path.split("/"):
+        child = tree.lookup(found, name.encode())
+        assert child is not None, path
+        tree.hold(child.number)
+        found = child.number
+    return found
+
+
+def walk(tree: Tree, at: int = ROOT, path: bytes = b"") -> Iterator[tuple[bytes, int]]:
+    for name, attributes in tree.listing(at):
+        inner = path + b"/" + name if path else name
+        yield inner, attributes.number
+        if stat.S_ISDIR(attributes.mode):
+            yield from walk(tree, attributes.number, inner)
+
+
+def read(tree: Tree, at: int, offset: int = 0, length: int = 1 << 30) -> bytes:
+    return b"".join(content.read(tree, at, offset, length))
+
+
+names = st.text("abc", min_size=1, max_size=3)
+specs = st.recursive(
+    st.binary(max_size=4), lambda inner: st.dictionaries(names, inner, max_size=5), max_leaves=30
+).map(lambda spec: spec if isinstance(spec, dict) else {"only": spec})
+
+
+@given(specs, st.integers(2, 12))
+@settings(deadline=None)
+def test_every_number_leads_back_to_its_entry_however_catalogs_nest(
+    spec: dict[str, object], split: int
+) -> None:
+    objects = Objects()
+    tree = shown(objects, live(objects, {"image": image(objects, spec, split=split)}))
+    found = dict(walk(tree))
+    assert len(set(found.values())) == len(found)
+    for path, at in found.items():
+        assert tree.path_of(at) == path
+        name = path.rpartition(b"/")[2]
+        above = found.get(path.rpartition(b"/")[0], ROOT)
+        looked = tree.lookup(above, name)
+        assert looked is not None
+        assert looked == tree.getattr(at)
+        if stat.S_ISDIR(looked.mode):
+            assert tree.parent(at) == above
+
+
+@given(st.data())
+@settings(deadline=None, max_examples=50)
+def test_reads_are_the_bytes_of_the_file(data: st.DataObject) -> None:
+    plain = data.draw(st.binary(max_size=40_000))
+    objects = Objects()
+    root = live(objects, {"image": image(objects, {"f": file(objects, plain, shift=12)})})
+    tree = shown(objects, root)
+    at = number(tree, "image/f")
+    offset, length = data.draw(st.integers(0, 50_000)), data.draw(st.integers(0, 50_000))
+    assert read(tree, at, offset, length) == plain[offset : offset + length]
+
+
+def test_a_missing_name_is_none_and_wrong_questions_have_their_errno() -> None:
+    objects = Objects()
+    tree = shown(objects, live(objects, {"image": image(objects, {"f": b"1", "l": "f", "d": {}})}))
+    assert tree.lookup(ROOT, b"nothing") is None
+    for expected, call in (
+        (errno.ENAMETOOLONG, lambda: tree.lookup(ROOT, b"x" * 256)),
+        (errno.ENOTDIR, lambda: tree.lookup(number(tree, "image/f"), b"x")),
+        (errno.ENOTDIR, lambda: list(tree.listing(number(tree, "image/f")))),
+        (errno.EINVAL, lambda: tree.readlink(number(tree, "image/f"))),
+        (errno.EISDIR, lambda: read(tree, number(tree, "image/d"))),
+        (errno.EINVAL, lambda: read(tree, number(tree, "image/l"))),
+        (errno.ESTALE, lambda: tree.getattr(12345 << 32)),
+    ):
+        with pytest.raises(OSError) as caught:  # noqa: PT011 - the number is what matters
+            call()
+        assert caught.value.errno == expected
+
+
+def test_hardlinks_share_a_number_in_one_catalog_and_across() -> None:
+    objects = Objects()
+    near, far = file(objects, b"near"), file(objects, b"far")
+    far_folder = {f"f{i}": b"x" for i in range(30)} | {"far": far}
+    spec = {"a": {"near": near}, "near": near, "far": far, "nested": far_folder}
+    tree = shown(objects, live(objects, {"image": image(objects, spec, split=20)}))
+    assert number(tree, "image/near") == number(tree, "image/a/near")
+    spread = number(tree, "image/nested/far")
+    assert spread == number(tree, "image/far")
+    assert unpack(spread)[0] == unpack(number(tree, "image"))[0]
+    assert tree.getattr(spread).nlink == 2
+    assert read(tree, spread) == b"far"
+    assert tree.path_of(spread) == b"image/far"
+
+
+def test_a_spread_hardlink_in_a_nested_catalog_is_found_through_it() -> None:
+    objects = Objects()
+    link = file(objects, b"both")
+    spec = {name: {"deep": {f"f{i}": b"x" for i in range(30)} | {"link": link}} for name in ("one", "two")}
+    tree = shown(objects, live(objects, {"image": image(objects, spec, split=20)}))
+    at = number(tree, "image/two/deep/link")
+    tree.parsed.clear()
+    assert read(tree, at) == b"both"
+
+
+def test_one_catalog_at_two_paths_has_two_sets_of_numbers() -> None:
+    objects = Objects()
+    same = image(objects, {"d": {"f": b"1"}})
+    tree = shown(objects, live(objects, {"one": same, "two": same}))
+    assert number(tree, "one/d") != number(tree, "two/d")
+    assert len(tree.parsed) == 2  # the root's catalog and one for both
+
+
+def test_what_is_missing_is_asked_for_and_enough_when_brought() -> None:
+    objects = Objects()
+    plain = b"x" * 4096 + b"y" * 4096 + b"z"
+    root = live(objects, {"image": image(objects, {"big": file(objects, plain, shift=12)})})
+    tree = shown(objects, root)
+    objects.here = {root.ref.digest}
+    above = number(tree, "image")
+    brought: dict[Digest, bytes] = {}
+    with pytest.raises(Need) as need:
+        tree.lookup(above, b"big")
+    brought |= {ref.digest: objects[ref.digest] for ref in need.value.refs}
+    big = tree.lookup(above, b"big", brought)
+    assert big is not None
+    tree.hold(big.number)
+    rounds = []
+    while True:
+        try:
+            data = b"".join(content.read(tree, big.number, 0, 10_000, brought))
+            break
+        except Need as more:
+            rounds.append(len(more.refs))
+            brought |= {ref.digest: objects[ref.digest] for ref in more.refs}
+    assert data == plain
+    assert rounds == [1, 3]  # the chunk list, then all chunks together
+
+
+def test_a_slot_lives_until_the_kernel_has_forgotten_all_its_numbers() -> None:
+    objects = Objects()
+    spec = {"sub": {f"f{i}": b"x" for i in range(30)}}
+    tree = shown(objects, live(objects, {"image": image(objects, spec, split=20)}))
+    before = len(tree.slots)
+    numbers = [number(tree, path) for path in ("image", "image/sub", "image/sub/f3")]
+    for at, given_out in zip(reversed(numbers), (1, 2, 3), strict=True):
+        assert tree.getattr(at)
+        tree.forget(at, given_out)
+    tree.slots.sweep()
+    assert len(tree.slots) == before
+    with pytest.raises(OSError, match="Stale"):
+        tree.getattr(numbers[2])
+    assert number(tree, "image/sub/f3") != numbers[2]
+
+
+def test_more_forgets_than_lookups_are_harmless() -> None:
+    objects = Objects()
+    tree = shown(objects, live(objects, {"image": image(objects, {"f": b"1"})}))
+    at = number(tree, "image/f")
+    tree.forget(at, 1 << 40)
+    tree.forget(at, 1)
+    tree.forget(ROOT, 1 << 40)
+    tree.forget(987 << 32, 5)
+    assert read(tree, number(tree, "image/f")) == b"1"
+
+
+def test_a_nested_slot_keeps_the_one_above() -> None:
+    objects = Objects()
+    spec = {"sub": {f"f{i}": b"x" for i in range(30)}}
+    tree = shown(objects, live(objects, {"image": image(objects, spec, split=20)}))
+    outer, inner = number(tree, "image"), number(tree, "image/sub/f3")
+    tree.forget(outer, 3)
+    assert tree.parent(unpack(inner)[0] << 32) == outer
+    assert tree.getattr(outer)
+
+
+def test_listing_goes_on_where_it_stopped() -> None:
+    objects = Objects()
+    tree = shown(objects, live(objects, {"image": image(objects, {f"f{i:03}": b"" for i in range(100)})}))
+    at = number(tree, "image")
+    whole = [child.name for child in tree.listing(at)]
+    assert [child.name for child in tree.listing(at, 60)] == whole[60:]
+    assert list(tree.listing(at, 100)) == []
+    assert list(tree.listing(at, 1 << 40)) == []
+
+
+def test_large_equal_files_of_two_images_share_one_number() -> None:
+    objects = Objects()
+    large, small = b"L" * (64 << 10), b"s" * 100
+    one = image(objects, {"lib": {"large": large, "small": small, "copy": large}, "x": b"1"})
+    two = image(objects, {"lib": {"large": large, "small": small}, "x": b"2"})
+    other_mode = image(objects, {"lib": {"large": file(objects, large, mode=0o755)}})
+    linked = file(objects, large)
+    links = image(objects, {"lib": {"large": linked, "again": linked}})
+    tree = shown(objects, live(objects, {"one": one, "two": two, "three": other_mode, "four": links}))
+    shared = number(tree, "one/lib/large")
+    assert number(tree, "two/lib/large") == shared
+    assert number(tree, "one/lib/copy") != shared
+    assert number(tree, "one/lib/small") != number(tree, "two/lib/small")
+    assert number(tree, "three/lib/large") != shared
+    assert number(tree, "four/lib/large") != shared
+    assert read(tree, shared) == large
+    tree.forget(shared, 1)
+    assert read(tree, shared) == large
+    tree.forget(shared, 1)
+    assert tree.copies.get(shared) is None
+
+
+def test_nothing_lies_below_a_shared_file() -> None:
+    objects = Objects()
+    tree = shown(objects, live(objects, {"one": image(objects, {"large": b"L" * (64 << 10)})}))
+    with pytest.raises(OSError, match="Not a directory"):
+        tree.lookup(number(tree, "one/large"), b"x")
+
+
+def test_overlay_marks_are_shown_for_users_too() -> None:
+    objects = Objects()
+    marked = folder(xattrs=((b"trusted.overlay.opaque", b"y"), (b"user.overlay.origin", b"own")))
+    both = file(objects, b"1", xattrs=((b"trusted.overlay.x", b"t"), (b"user.overlay.x", b"u")))
+    tree = shown(objects, live(objects, {"image": image(objects, {"d": marked, "f": both})}))
+    assert tree.xattrs(number(tree, "image/d"))[b"user.overlay.opaque"] == b"y"
+    assert tree.xattrs(number(tree, "image/f"))[b"user.overlay.x"] == b"u"
+
+
+def test_a_site_opens_repositories_when_they_are_first_looked_up() -> None:
+    objects = Objects()
+    tree = Tree(SlotTable())
+    tree.show_site(("one.example", "two.example"))
+    assert list(tree.listing(ROOT)) == []
+    assert tree.lookup(ROOT, b"three.example") is None
+    with pytest.raises(NeedRepository, match=r"one\.example"):
+        tree.lookup(ROOT, b"one.example")
+    root = live(objects, {"image": image(objects, {"f": b"1"})})
+    tree.show_repository(Repository("one.example", objects, root.ref, 1))
+    assert read(tree, number(tree, "one.example/image/f")) == b"1"
+    assert [child.name for child in tree.listing(ROOT)] == [b"one.example"]
+    assert tree.parent(number(tree, "one.example")) == ROOT
+    assert tree.getattr(ROOT).nlink == 2
+
+
+def test_a_repository_whose_root_is_itself_an_image() -> None:
+    objects = Objects()
+    link = file(objects, b"2")
+    spec = {"d": {"f": b"1", "l": link}, "l": link, "n": {f"f{i}": b"x" for i in range(30)}}
+    tree = shown(objects, image(objects, spec, split=20))
+    assert read(tree, number(tree, "d/f")) == b"1"
+    assert number(tree, "d/l") == number(tree, "l")
+    assert tree.parent(number(tree, "d")) == ROOT
+    assert tree.parent(number(tree, "n")) == ROOT
+    found = dict(walk(tree))
+    assert all(tree.path_of(at) == path for path, at in found.items() if at != found[b"l"])
+
+
+def test_devices() -> None:
+    objects = Objects()
+    null = Inode(stat.S_IFCHR | 0o666, detail=1 << 32 | 3)
+    tree = shown(objects, live(objects, {"image": image(objects, {"null": null})}))
+    assert tree.getattr(number(tree, "image/null")).rdev == 0x103
