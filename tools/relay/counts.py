@@ -1,0 +1,20 @@
+"""What has passed the relay since it started."""
+
+from dataclasses import asdict, dataclass
+
+
+@dataclass
+class Counts:
+    """Totals over all connections of all forwards."""
+
+    connections: int = 0
+    requests: int = 0
+    """HTTP requests whose head has passed."""
+    bytes_up: int = 0
+    """From clients to origins."""
+    bytes_down: int = 0
+
+    def minus(self, earlier: "Counts") -> "Counts":
+        """What came to pass after `earlier`."""
+        mine, theirs = asdict(self), asdict(earlier)
+        return Counts(**{name: mine[name] - theirs[name] for name in mine})

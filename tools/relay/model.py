@@ -1,0 +1,97 @@
+"""When bytes arrive: a path with a round-trip time, one bottleneck and TCP's slow start. No I/O, no clock.
+
+All times are seconds on the caller's clock, sizes are bytes. The model is that of a long uncongested path: no
+loss, a queue in front of the bottleneck that is never full, first come first served among all connections.
+"""
+
+from collections import deque
+from dataclasses import dataclass, field
+
+SEGMENT = 1448
+"""Payload of an Ethernet frame with TCP timestamps."""
+INITIAL_WINDOW = 10 * SEGMENT
+"""RFC 6928."""
+LARGEST_WINDOW = 6 << 20
+"""Linux's default tcp_rmem limit: what a receiver advertises at most."""
+IDLE_RESTART = 0.2
+"""Linux: after a retransmission timeout of silence, at least this above the round trip, the window is new."""
+
+
+@dataclass
+class Bottleneck:
+    """One direction of the path, shared by all connections."""
+
+    bytes_per_second: float
+    busy_until: float = 0.0
+
+    def transmit(self, now: float, size: int) -> float:
+        """When the last of `size` bytes offered at `now` has left the bottleneck."""
+        self.busy_until = max(now, self.busy_until) + size / self.bytes_per_second
+        return self.busy_until
+
+
+@dataclass
+class Flow:
+    """One direction of one connection.
+
+    `opened` is when the handshake is over: nothing offered before is sent before.
+    """
+
+    bottleneck: Bottleneck
+    round_trip: float
+    opened: float = 0.0
+    slow_start: bool = True
+    window: int = INITIAL_WINDOW
+    _unacknowledged: deque[tuple[float, int]] = field(default_factory=deque)
+    _in_flight: int = 0
+    _last_sent: float = 0.0
+
+    def room(self, now: float) -> int:
+        """How many bytes may be offered at `now`; 0 while the window is full."""
+        while self._unacknowledged and self._unacknowledged[0][0] <= now:
+            _, size = self._unacknowledged.popleft()
+            self._in_flight -= size
+            self.window = min(self.window + size, LARGEST_WINDOW)
+        if not self.slow_start:
+            return LARGEST_WINDOW - self._in_flight
+        if not self._in_flight and now - self._last_sent > self.round_trip + IDLE_RESTART:
+            self.window = INITIAL_WINDOW
+        return max(self.window - self._in_flight, 0)
+
+    def room_again(self) -> float:
+        """When the next acknowledgement makes room; only asked while `room` is 0: something is in flight."""
+        return self._unacknowledged[0][0]
+
+    def send(self, now: float, size: int) -> float:
+        """Offers `size` bytes, at most `room`; returns when the last of them arrives at the other end."""
+        left = self.bottleneck.transmit(max(now, self.opened), size)
+        self._unacknowledged.append((left + self.round_trip, size))
+        self._in_flight += size
+        self._last_sent = left
+        return left + self.round_trip / 2
+
+
+@dataclass
+class Path:
+    """The network between a client and the origin."""
+
+    round_trip: float
+    bytes_per_second: float
+    slow_start: bool = True
+    up: Bottleneck = field(init=False)
+    down: Bottleneck = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.up = Bottleneck(self.bytes_per_second)
+        self.down = Bottleneck(self.bytes_per_second)
+
+    def connect(self, now: float) -> tuple[Flow, Flow]:
+        """A connection whose SYN leaves at `now`: (client to origin, origin to client).
+
+        The client may send when the SYN's answer is back, one round trip later.
+        """
+        opened = now + self.round_trip
+        return (
+            Flow(self.up, self.round_trip, opened, self.slow_start),
+            Flow(self.down, self.round_trip, opened - self.round_trip / 2, self.slow_start),
+        )

@@ -1,0 +1,97 @@
+"""The relay's own I/O: TCP connections on trio, each byte held back until the model says it arrives."""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+
+import trio
+
+from tools.relay.counts import Counts
+from tools.relay.model import Flow, Path
+from tools.relay.requests import RequestCounter
+
+READ_BYTES = 64 << 10
+"""Most bytes moved in one go: 5 ms of a 100 Mbit/s line, so that connections share it fairly."""
+QUEUE = 512
+"""Deliveries waiting for a receiver that does not read; then the sender is held up, as by a full window."""
+EARLY = 0.0005
+"""Seconds by which a delivery may be early: epoll sleeps whole milliseconds, and late ones add up."""
+
+
+async def pump(
+    source: trio.abc.ReceiveStream, sink: trio.abc.SendStream, flow: Flow, count: Callable[[bytes], None]
+) -> None:
+    """Moves one direction of a connection until the source ends; the sink hears of the end in its place."""
+    to_deliver, due = trio.open_memory_channel[tuple[float, bytes]](QUEUE)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_deliver, due, sink)
+        async with to_deliver:
+            while True:
+                room = flow.room(trio.current_time())
+                if not room:
+                    await trio.sleep_until(flow.room_again())
+                    continue
+                try:
+                    data = bytes(await source.receive_some(min(room, READ_BYTES)))
+                except (trio.BrokenResourceError, trio.ClosedResourceError):
+                    data = b""
+                arrives = flow.send(trio.current_time(), len(data))
+                await to_deliver.send((arrives, data))
+                if not data:
+                    return
+                count(data)
+
+
+async def _deliver(due: trio.MemoryReceiveChannel[tuple[float, bytes]], sink: trio.abc.SendStream) -> None:
+    gone = False
+    async for arrives, data in due:
+        if arrives - trio.current_time() > EARLY:
+            await trio.sleep_until(arrives)
+        if gone:
+            continue  # the receiver has left: what the sender still sends is swallowed, as a reset would do
+        try:
+            if data:
+                await sink.send_all(data)
+            elif isinstance(sink, trio.abc.HalfCloseableStream):
+                await sink.send_eof()
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            gone = True
+
+
+class Relay:
+    """Any number of forwards over one path."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.counts = Counts()
+
+    async def forward(
+        self, client: trio.abc.HalfCloseableStream, origin: tuple[str, int], connected_at: float | None = None
+    ) -> None:
+        """Serves one accepted connection until both directions have ended."""
+        self.counts.connections += 1
+        up, down = self.path.connect(trio.current_time() if connected_at is None else connected_at)
+        counter = RequestCounter()
+
+        def count_up(data: bytes) -> None:
+            self.counts.bytes_up += len(data)
+            before = counter.requests
+            counter.feed(data)
+            self.counts.requests += counter.requests - before
+
+        def count_down(data: bytes) -> None:
+            self.counts.bytes_down += len(data)
+
+        try:
+            server = await trio.open_tcp_stream(*origin)
+        except OSError:
+            await client.aclose()
+            return
+        async with client, server, trio.open_nursery() as nursery:
+            nursery.start_soon(pump, client, server, up, count_up)
+            nursery.start_soon(pump, server, client, down, count_down)
+
+    async def tell(self, asker: trio.abc.SendStream) -> None:
+        """Answers a connection to the counts port: one line of JSON."""
+        async with asker:
+            await asker.send_all(json.dumps(asdict(self.counts)).encode() + b"\n")
