@@ -19,6 +19,8 @@ class Bringer:
     def __init__(self, fetcher: Fetcher, cache: LocalCache) -> None:
         self._fetcher = fetcher
         self._cache = cache
+        self.admitted = True
+        """Whether the cache kept the last object it was given."""
 
     def bring(self, ref: ObjectRef, deadline: float, check_cancelled: Callable[[], None]) -> bytes:
         """The object's plaintext; from the cache if another process or flight has just put it there.
@@ -48,5 +50,5 @@ class Bringer:
             accept=lambda frame: open_object(frame, ref),
         )
         plain = self._fetcher.fetch(request, check_cancelled)
-        self._cache.put(ref.digest, plain)
+        self.admitted = self._cache.put(ref.digest, plain)
         return plain

@@ -9,21 +9,27 @@ looking into the table and entering it, so one object never has two flights in a
 the cache's claims do the same.
 """
 
+import logging
+import random
 import time
-from typing import Final
+from typing import Final, Literal
 
 import trio
 
 from lazyfs.client.bring import Bringer
 from lazyfs.client.local_cache import LocalCache
 from lazyfs.core.digest import Digest, ObjectRef
-from lazyfs.core.errors import DeadlineExceeded, LazyfsError, TransportError
+from lazyfs.core.errors import DeadlineExceeded, LazyfsError, NotFound, TransportError
 from lazyfs.transport.fetcher import Fetcher
+
+log = logging.getLogger(__name__)
 
 PATIENCE: Final = 30.0
 """Seconds a read waits for its bytes unless the caller says otherwise."""
 THREADS: Final = 32
 """Requests under way at one time, and so connections and worker threads."""
+_AGAIN: Final = 0.5
+"""Seconds, and up to as many more by chance, before a held read tries again."""
 
 
 class _Flight:
@@ -44,13 +50,27 @@ class Objects:
     """What vfs and sessions see of cache and network. Belongs to one trio run."""
 
     def __init__(
-        self, fetcher: Fetcher, cache: LocalCache, *, patience: float = PATIENCE, threads: int = THREADS
+        self,
+        fetcher: Fetcher,
+        cache: LocalCache,
+        *,
+        patience: float = PATIENCE,
+        threads: int = THREADS,
+        on_outage: Literal["fail", "wait"] = "fail",
     ) -> None:
+        """`on_outage`: with `wait`, reads are held beyond their deadline until they can be answered, like
+        those of a hard NFS mount: a failed read of a mapped file is SIGBUS in the program that reads."""
         self._cache = cache
         self._bringer = Bringer(fetcher, cache)
         self._patience = patience
         self._limiter = trio.CapacityLimiter(threads)
         self._flights: dict[Digest, _Flight] = {}
+        self._hold = on_outage == "wait"
+
+    @property
+    def keeps(self) -> bool:
+        """The cache admitted what it was last given."""
+        return self._bringer.admitted
 
     def at_hand(self, ref: ObjectRef) -> bytes | None:
         """The plaintext, if the local cache has it; never waits for the network."""
@@ -61,14 +81,26 @@ class Objects:
         """Part of the plaintext, cut at its end, if the local cache has it."""
         return self._cache.read(ref.digest, start, max(min(length, ref.size - start), 0))
 
-    async def fetch(self, ref: ObjectRef, *, deadline: float | None = None) -> bytes:
+    async def fetch(self, ref: ObjectRef, *, deadline: float | None = None, held: bool = True) -> bytes:
         """The plaintext, verified, and admitted to the cache if that will have it.
 
         `deadline` is on time.monotonic()'s clock; by default `patience` seconds from now. Raises
-        DeadlineExceeded, another TransportError, or BadData when every copy in reach is bad.
+        DeadlineExceeded, another TransportError, or BadData when every copy in reach is bad. With
+        `on_outage="wait"` only NotFound and BadData, unless `held` is False; cancel it to stop waiting.
         """
-        if deadline is None:
-            deadline = time.monotonic() + self._patience
+        patience = self._patience if deadline is None else max(deadline - time.monotonic(), 0.0)
+        while True:
+            try:
+                return await self._fetch(ref, time.monotonic() + patience)
+            except NotFound:
+                raise
+            except TransportError as error:
+                if not (self._hold and held):
+                    raise
+                log.warning("reads are held: %s", error)
+            await trio.sleep(_AGAIN * (1 + random.random()))  # noqa: S311 (jitter)
+
+    async def _fetch(self, ref: ObjectRef, deadline: float) -> bytes:
         patience = deadline - time.monotonic()
         while True:
             flight = self._flights.get(ref.digest)

@@ -1,8 +1,6 @@
 """Objects: one miss is one request; who leaves strands nobody; a dead cache disk fails no read."""
 
-import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,51 +8,18 @@ import trio
 import trio.testing
 
 from lazyfs.client.objects import Objects
+from lazyfs.core.chain.faults import Outage
 from lazyfs.core.digest import ObjectRef, ref_of
 from lazyfs.core.errors import BadData, DeadlineExceeded, NotFound, TransportError
-from lazyfs.transport.fetcher import Request, never_cancelled
-from lazyfs.transport.local import LocalFetcher
+from lazyfs_cache import NullCache, open_cache
+from tests.support.gate_fetcher import GateFetcher
 from tests.support.memory_cache import MemoryCache
 from tests.support.store_files import store_object, store_objects
-
-
-class GateFetcher:
-    """A store whose answers wait until the gate is opened; counts requests and cancellations."""
-
-    def __init__(self, directory: Path) -> None:
-        self._store = LocalFetcher(str(directory))
-        self.gate = threading.Event()
-        self.requests: list[str] = []
-        self.cancelled = 0
-        self.failure: Exception | None = None
-
-    def fetch(self, request: Request, check_cancelled: Callable[[], None] = never_cancelled) -> bytes:
-        self.requests.append(request.path)
-        while not self.gate.wait(0.01):
-            try:
-                check_cancelled()
-            except BaseException:
-                self.cancelled += 1
-                raise
-            if time.monotonic() >= request.deadline:
-                raise DeadlineExceeded("late")
-        if self.failure is not None:
-            raise self.failure
-        return self._store.fetch(request, check_cancelled)
-
-    def close(self) -> None:
-        pass
 
 
 @pytest.fixture
 def fetcher(tmp_path: Path) -> GateFetcher:
     return GateFetcher(tmp_path)
-
-
-async def _asked(fetcher: GateFetcher, count: int = 1) -> None:
-    """Returns when the store has been asked `count` times."""
-    while len(fetcher.requests) < count:
-        await trio.sleep(0.001)
 
 
 async def test_fetched_verified_admitted(tmp_path: Path, fetcher: GateFetcher) -> None:
@@ -80,7 +45,7 @@ async def test_many_readers_are_one_request(tmp_path: Path, fetcher: GateFetcher
     async with trio.open_nursery() as nursery:
         for _ in range(50):
             nursery.start_soon(read)
-        await _asked(fetcher)
+        await fetcher.asked()
         fetcher.gate.set()
     assert got == [b"hello"] * 50
     assert len(fetcher.requests) == 1
@@ -97,7 +62,7 @@ async def test_a_cancelled_first_reader_strands_nobody(tmp_path: Path, fetcher: 
     async with trio.open_nursery() as nursery:
         async with trio.open_nursery() as first:
             first.start_soon(read)
-            await _asked(fetcher)
+            await fetcher.asked()
             nursery.start_soon(read)
             await trio.testing.wait_all_tasks_blocked()
             first.cancel_scope.cancel()
@@ -113,7 +78,7 @@ async def test_the_last_reader_to_leave_ends_the_request(tmp_path: Path, fetcher
     async with trio.open_nursery() as nursery:
         for _ in range(3):
             nursery.start_soon(objects.fetch, ref)
-        await _asked(fetcher)
+        await fetcher.asked()
         nursery.cancel_scope.cancel()
     while not fetcher.cancelled:
         await trio.sleep(0.001)
@@ -141,7 +106,7 @@ async def test_a_failure_reaches_every_reader_and_the_next_one_asks_anew(
     async with trio.open_nursery() as nursery:
         for _ in range(5):
             nursery.start_soon(read)
-        await _asked(fetcher)
+        await fetcher.asked()
         fetcher.gate.set()
     assert len(failures) == 5
     assert len(fetcher.requests) == 1
@@ -159,7 +124,7 @@ async def test_every_reader_has_its_own_deadline(tmp_path: Path, fetcher: GateFe
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(read)
-        await _asked(fetcher)
+        await fetcher.asked()
         with pytest.raises(DeadlineExceeded):
             await objects.fetch(ref, deadline=time.monotonic() + 0.05)
         fetcher.gate.set()
@@ -181,9 +146,9 @@ async def test_a_patient_reader_outlives_a_hasty_flight(tmp_path: Path, fetcher:
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(hasty)
-        await _asked(fetcher)
+        await fetcher.asked()
         nursery.start_soon(patient)
-        await _asked(fetcher, 2)
+        await fetcher.asked(2)
         fetcher.gate.set()
     assert got == [b"hello"]
 
@@ -254,8 +219,65 @@ async def test_requests_under_way_are_bounded(tmp_path: Path, fetcher: GateFetch
     async with trio.open_nursery() as nursery:
         for ref in refs:
             nursery.start_soon(objects.fetch, ref)
-        await _asked(fetcher, 3)
+        await fetcher.asked(3)
         await trio.testing.wait_all_tasks_blocked()
         assert len(fetcher.requests) == 3
         fetcher.gate.set()
     assert len(fetcher.requests) == 10
+
+
+async def test_with_wait_reads_are_held_through_an_outage(tmp_path: Path, fetcher: GateFetcher) -> None:
+    ref = store_object(tmp_path, b"hello")
+    objects = Objects(fetcher, MemoryCache(), on_outage="wait")
+    fetcher.failure = Outage("every path is down")
+    fetcher.gate.set()
+    got: list[bytes] = []
+
+    async def read() -> None:
+        got.append(await objects.fetch(ref, deadline=time.monotonic() + 0.05))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(read)
+        await fetcher.asked(2)  # the first try has failed and the read goes on
+        fetcher.failure = None
+    assert got == [b"hello"]
+
+
+async def test_held_reads_can_be_killed(tmp_path: Path, fetcher: GateFetcher) -> None:
+    ref = store_object(tmp_path, b"hello")
+    objects = Objects(fetcher, MemoryCache(), on_outage="wait", patience=0.05)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(objects.fetch, ref)
+        await fetcher.asked(2)
+        nursery.cancel_scope.cancel()
+    assert not objects._flights
+
+
+async def test_with_wait_what_is_missing_or_bad_still_fails(tmp_path: Path, fetcher: GateFetcher) -> None:
+    ref = store_object(tmp_path, b"hello")
+    objects = Objects(fetcher, MemoryCache(), on_outage="wait")
+    fetcher.gate.set()
+    for failure in (NotFound("404"), BadData("bad")):
+        fetcher.failure = failure
+        with pytest.raises(type(failure)):
+            await objects.fetch(ref)
+    fetcher.failure = Outage("down")
+    with pytest.raises(Outage):
+        await objects.fetch(ref, held=False)
+
+
+async def test_over_the_real_cache(tmp_path: Path, fetcher: GateFetcher) -> None:
+    ref = store_object(tmp_path, b"hello" * 100_000)
+    fetcher.gate.set()
+    with open_cache(str(tmp_path / "cache"), 64 << 20) as cache:
+        objects = Objects(fetcher, cache)
+        async with trio.open_nursery() as nursery:
+            for _ in range(10):
+                nursery.start_soon(objects.fetch, ref)
+        assert objects.at_hand(ref) == b"hello" * 100_000
+        assert objects.read_at_hand(ref, 70_000, 5) == b"hello"
+        assert objects.keeps
+    assert len(fetcher.requests) == 1
+    nothing = Objects(fetcher, NullCache())
+    assert await nothing.fetch(ref) == b"hello" * 100_000
+    assert not nothing.keeps

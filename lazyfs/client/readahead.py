@@ -1,0 +1,77 @@
+"""How far ahead of a sequential reader to fetch: a window of bytes that grows and shrinks. Pure.
+
+The kernel reads ahead too (128 KiB by default), but only what one round trip to a proxy makes too little of:
+at 20 ms a reader of 1 MiB chunks one at a time gets 50 MB/s at best, with 16 under way the link's speed.
+"""
+
+from collections import OrderedDict
+
+FIRST = 2 << 20
+"""Bytes ahead for a reader that has just turned out to be sequential."""
+MOST = 32 << 20
+"""Bytes ahead at most, for one reader."""
+SLACK = 1 << 20
+"""How far from where it stopped a read may begin and still continue: the kernel sends reads out of order."""
+PROOF = 3
+"""Reads in sequence before anything is fetched ahead: the head of a file is read far more often than the
+file (ELF headers, archives' indexes)."""
+READERS = 1024
+"""Files watched at one time; the least recently read is forgotten."""
+
+
+class Window:
+    """One reader of one file."""
+
+    def __init__(self) -> None:
+        self._position = 0
+        """The end of what has been read in sequence."""
+        self._asked = 0
+        """The end of what has been asked for ahead."""
+        self._refill_at = 0
+        """Where the reader has used up half of the last window."""
+        self._streak = 0
+        self._size = FIRST
+
+    def read(self, offset: int, length: int, size: int) -> tuple[int, int]:
+        """A read of [offset, offset + length) of a file of `size` bytes: the range to fetch ahead, as start
+        and end; empty (start == end) if there is nothing to do.
+
+        The window doubles each time the reader has used up half of it, and halves at each jump.
+        """
+        end = min(offset + length, size)
+        if not -SLACK <= offset - self._position <= SLACK:
+            self._streak = 0
+            self._size = max(self._size // 2, FIRST)
+            self._position = self._asked = self._refill_at = end
+            return end, end
+        self._streak += 1
+        self._position = max(self._position, end)
+        self._asked = max(self._asked, self._position)
+        if self._streak < PROOF or self._position < self._refill_at:
+            return end, end
+        start = self._asked
+        self._refill_at = self._position + self._size // 2
+        self._asked = min(self._position + self._size, size)
+        if self._asked <= start:
+            self._asked = start
+            return end, end
+        self._size = min(self._size * 2, MOST)
+        return start, self._asked
+
+
+class ReadAhead:
+    """The readers of a mount. Not thread-safe: call it from the event loop or under the tree's lock."""
+
+    def __init__(self) -> None:
+        self._windows: OrderedDict[int, Window] = OrderedDict()
+
+    def read(self, number: int, offset: int, length: int, size: int) -> tuple[int, int]:
+        """See Window.read; `number` is the file's inode number."""
+        window = self._windows.get(number)
+        if window is None:
+            window = self._windows[number] = Window()
+            if len(self._windows) > READERS:
+                self._windows.popitem(last=False)
+        else:
+            self._windows.move_to_end(number)
+        return window.read(offset, length, size)

@@ -1,0 +1,92 @@
+"""Read-ahead in the background: into the cache, once, bounded, joined by readers."""
+
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+
+from lazyfs.client.background import Background
+from lazyfs.client.objects import Objects
+from tests.support.gate_fetcher import GateFetcher
+from tests.support.memory_cache import MemoryCache
+from tests.support.store_files import store_objects
+
+
+@pytest.fixture
+def fetcher(tmp_path: Path) -> GateFetcher:
+    return GateFetcher(tmp_path)
+
+
+async def test_objects_come_into_the_cache_once(tmp_path: Path, fetcher: GateFetcher) -> None:
+    held = store_objects(tmp_path, 8, 1000)
+    cache = MemoryCache()
+    background = Background(Objects(fetcher, cache))
+    for _ in range(3):
+        background.start(held)
+    fetcher.gate.set()
+    while len(cache.held) < 8:
+        await trio.sleep(0.001)
+    background.start(held)
+    assert len(fetcher.requests) == 8
+    assert background.started == 8
+
+
+async def test_a_reader_joins_the_flight(tmp_path: Path, fetcher: GateFetcher) -> None:
+    ref, plain = next(iter(store_objects(tmp_path, 1, 1000).items()))
+    objects = Objects(fetcher, MemoryCache())
+    Background(objects).start([ref])
+    await fetcher.asked()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(objects.fetch, ref)
+        await trio.testing.wait_all_tasks_blocked()
+        fetcher.gate.set()
+    assert objects.at_hand(ref) == plain
+    assert len(fetcher.requests) == 1
+
+
+async def test_bytes_and_requests_are_bounded(tmp_path: Path, fetcher: GateFetcher) -> None:
+    held = store_objects(tmp_path, 10, 1000)
+    cache = MemoryCache()
+    background = Background(Objects(fetcher, cache), tasks=2, most=5000)
+    background.start(held)
+    await fetcher.asked(2)
+    await trio.testing.wait_all_tasks_blocked()
+    assert len(fetcher.requests) == 2
+    assert (background.started, background.dropped) == (5, 5)
+    fetcher.gate.set()
+    while len(cache.held) < 5:
+        await trio.sleep(0.001)
+    await trio.testing.wait_all_tasks_blocked()
+    background.start(held)
+    assert background.started == 10
+
+
+async def test_failures_are_quiet_and_forgotten(tmp_path: Path, fetcher: GateFetcher) -> None:
+    ref = next(iter(store_objects(tmp_path, 1, 1000)))
+    fetcher.failure = ConnectionError("bug")
+    cache = MemoryCache()
+    background = Background(Objects(fetcher, cache))
+    fetcher.gate.set()
+    background.start([ref])
+    await fetcher.asked()
+    while background._coming:
+        await trio.sleep(0.001)
+    fetcher.failure = None
+    background.start([ref])
+    while not cache.held:
+        await trio.sleep(0.001)
+
+
+async def test_nothing_is_fetched_twice_for_a_cache_that_keeps_nothing(
+    tmp_path: Path, fetcher: GateFetcher
+) -> None:
+    first, second = store_objects(tmp_path, 2, 1000)
+    cache = MemoryCache()
+    cache.failing = True
+    objects = Objects(fetcher, cache)
+    fetcher.gate.set()
+    await objects.fetch(first)
+    Background(objects).start([second])
+    await trio.testing.wait_all_tasks_blocked()
+    assert len(fetcher.requests) == 1
