@@ -11,9 +11,10 @@ MAX_ROOT = 512_000
 MAX_TIMESTAMP = 16_384
 """Bytes. Nothing signed states the size of these two files beforehand, so these limits do (python-tuf's)."""
 
-MAX_SNAPSHOT = 2_000_000
-MAX_TARGETS = 5_000_000
-"""Bytes, for a publisher that signed no length, and for guesses made before the signed length is known."""
+MAX_SNAPSHOT = 65_536
+MAX_TARGETS = 65_536
+"""Bytes, for a publisher that signed no length, and for guesses made before the signed length is known: with
+one target both files have about 600 bytes."""
 
 MAX_ROOTS = 256
 """How many new roots one update follows (specification 5.3.3)."""

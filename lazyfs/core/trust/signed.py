@@ -38,6 +38,11 @@ def load_root(data: bytes, previous: Root | None, limit: int) -> Root:
     return metadata.signed
 
 
+def check_shape(kind: type[T], data: bytes, limit: int) -> None:
+    """Raises TooLarge or Malformed for bytes that cannot be such a file, whoever signed it."""
+    _parse(kind, data, limit)
+
+
 def check_fresh(signed: Root | Snapshot | Targets | Timestamp, now: datetime) -> None:
     """Raises Expired if `signed` is past its date."""
     if signed.is_expired(now):

@@ -1,0 +1,104 @@
+"""When to look for a new revision: at an interval that differs from worker to worker, and on demand."""
+
+import random
+import time
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+
+import trio
+
+from lazyfs.client.revisions import Revisions
+from lazyfs.core.errors import LazyfsError
+from lazyfs.core.params import Pointer
+
+INTERVAL = 300.0
+"""Seconds between refreshes, give or take JITTER: a thousand workers are three small requests a second, which
+the site's proxy answers."""
+
+RETRY = 15.0
+"""Seconds until the first attempt after a failed one; doubles with each failure up to the interval."""
+
+JITTER = 0.2
+PATIENCE = 30.0
+"""Seconds that one refresh may take."""
+
+
+class Refresher:
+    """Keeps one mount's revision fresh. Belongs to one trio run."""
+
+    def __init__(
+        self,
+        revisions: Revisions,
+        on_advance: Callable[[Pointer], Awaitable[None]],
+        *,
+        interval: float = INTERVAL,
+        patience: float = PATIENCE,
+        uniform: Callable[[float, float], float] = random.uniform,
+        wall_clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        """`on_advance` is awaited with each revision that differs from the one before it."""
+        self._revisions = revisions
+        self._on_advance = on_advance
+        self._interval = interval
+        self._patience = patience
+        self._uniform = uniform
+        self._wall_clock = wall_clock
+        self._asked = trio.Event()
+        self._waiting: list[_Answer] = []
+
+    async def now(self) -> Pointer:
+        """A refresh that starts after this call, its `on_advance` done; raises what the refresh raises."""
+        answer = _Answer()
+        self._waiting.append(answer)
+        self._asked.set()
+        await answer.ended.wait()
+        if isinstance(answer.result, Pointer):
+            return answer.result
+        assert answer.result is not None
+        raise answer.result
+
+    async def run(self) -> None:
+        """Refreshes for ever; failures are the report's (Revisions.report), not this task's."""
+        failures = 0
+        served = self._revisions.serving(self._wall_clock())
+        waiting: list[_Answer] = []
+        try:
+            while True:
+                with trio.move_on_after(self._pause(failures)):
+                    await self._asked.wait()
+                self._asked = trio.Event()
+                waiting, self._waiting = self._waiting, []
+                try:
+                    pointer = await trio.to_thread.run_sync(self._refresh)
+                except LazyfsError as error:
+                    failures += 1
+                    _end(waiting, error)
+                    continue
+                failures = 0
+                if pointer != served:
+                    await self._on_advance(pointer)
+                    served = pointer
+                _end(waiting, pointer)
+        finally:
+            _end(waiting + self._waiting, LazyfsError("the mount ended before the refresh did"))
+
+    def _refresh(self) -> Pointer:
+        deadline = time.monotonic() + self._patience
+        return self._revisions.refresh(self._wall_clock(), deadline, trio.from_thread.check_cancelled)
+
+    def _pause(self, failures: int) -> float:
+        pause = min(RETRY * 2.0 ** (failures - 1), self._interval) if failures else self._interval
+        return pause * self._uniform(1 - JITTER, 1 + JITTER)
+
+
+class _Answer:
+    def __init__(self) -> None:
+        self.ended = trio.Event()
+        self.result: Pointer | LazyfsError | None = None
+
+
+def _end(waiting: list[_Answer], result: Pointer | LazyfsError) -> None:
+    for answer in waiting:
+        if not answer.ended.is_set():
+            answer.result = result
+            answer.ended.set()

@@ -1,0 +1,191 @@
+"""A repository in memory: signs what a test tells it to, lies where a test tells it to, counts fetches."""
+
+import threading
+from collections import Counter
+from collections.abc import Callable
+from copy import deepcopy
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from securesystemslib.signer import CryptoSigner
+from tuf.api.metadata import Metadata, MetaFile, Role, Root, Snapshot, TargetFile, Targets, Timestamp
+from tuf.api.serialization.json import JSONSerializer
+
+from lazyfs.client.anchor import Anchor
+from lazyfs.client.revisions import Revisions
+from lazyfs.core.digest import Digest, sha256
+from lazyfs.core.errors import NotFound, TransportError
+from lazyfs.core.params import Params, Pointer
+from lazyfs.core.trust.pointer import TARGET, to_target
+from lazyfs.core.trust.signed import T
+from lazyfs.core.trust.state import bootstrap
+from lazyfs.transport.fetcher import Request, never_cancelled
+
+START = datetime(2026, 5, 1, 12, tzinfo=UTC)
+NAME = "test.example.org"
+Tamper = Callable[[Request, bytes | None], bytes | None]
+
+
+class SimulatedRepository:
+    """Signs by hand, so that it can sign what no publisher of ours would. Also a Fetcher."""
+
+    def __init__(self, now: datetime = START, name: str = NAME) -> None:
+        self.now = now
+        self.name = name
+        self.params: Params = Params()
+        self.files: dict[str, bytes] = {}
+        """What the origin has under metadata/."""
+        self.cached: dict[str, bytes] = {}
+        """What a proxy answers with, unless asked for `no_cache`."""
+        self.tamper: Tamper = lambda _request, body: body
+        """The attacker: sees each request and the true body, returns another (None: 404) or raises."""
+        self.requests: list[Request] = []
+        self._mutex = threading.Lock()
+        self.signers = {role: [CryptoSigner.generate_ed25519()] for role in ("root", "targets", "timestamp")}
+        self.signers["snapshot"] = self.signers["targets"]
+        self.root = Root(1, expires=now + timedelta(days=3650), consistent_snapshot=True)
+        self.root.roles = {role: Role([], 1) for role in self.signers}
+        for role, signers in self.signers.items():
+            for signer in signers:
+                self.root.add_key(signer.public_key, role)
+        self.targets = Targets(1, expires=now + timedelta(days=365))
+        self.snapshot = Snapshot(1, expires=now + timedelta(days=365))
+        self.timestamp = Timestamp(1, expires=now + timedelta(days=7))
+        self.pointer = Pointer(name, 1, int(now.timestamp()), sha256(b"1"), 1, self.params)
+        self.targets.targets[TARGET] = to_target(self.pointer)
+        self.write_root()
+        self.write_targets()
+
+    # -- publishing ----------------------------------------------------------------------------------------
+
+    def sign(self, signed: T, signers: list[CryptoSigner] | None = None) -> bytes:
+        """The file, signed by the role's keys or by `signers`."""
+        metadata: Metadata[T] = Metadata(signed)
+        for signer in self.signers[signed.type] if signers is None else signers:
+            metadata.sign(signer, append=True)
+        return metadata.to_bytes(JSONSerializer(compact=True))
+
+    def publish(self) -> Pointer:
+        """The next revision."""
+        number = self.pointer.revision + 1
+        content = b"%d" % number
+        self.pointer = Pointer(
+            self.name, number, int(self.now.timestamp()), sha256(content), len(content), self.params
+        )
+        self.targets.targets[TARGET] = to_target(self.pointer)
+        self.bump()
+        return self.pointer
+
+    def bump(self) -> None:
+        """New versions of targets, snapshot and timestamp with what they hold now."""
+        self.targets.version += 1
+        self.snapshot.version = self.targets.version
+        self.timestamp.version += 1
+        self.renew()
+        self.write_targets()
+
+    def renew(self) -> None:
+        """Expiry dates counted from now."""
+        self.targets.expires = self.snapshot.expires = self.now + timedelta(days=365)
+        self.timestamp.expires = self.now + timedelta(days=7)
+
+    def resign(self) -> None:
+        """A new timestamp and nothing else."""
+        self.timestamp.version += 1
+        self.timestamp.expires = self.now + timedelta(days=7)
+        self.write_timestamp()
+
+    def rotate(self, role: str, count: int = 1, threshold: int = 1) -> list[CryptoSigner]:
+        """New keys for a role (the publisher's sign targets and snapshot); returns the old ones."""
+        old = self.signers[role]
+        new = [CryptoSigner.generate_ed25519() for _ in range(count)]
+        for changed in ("targets", "snapshot") if role == "targets" else (role,):
+            for keyid in list(self.root.roles[changed].keyids):
+                self.root.revoke_key(keyid, changed)
+            for signer in new:
+                self.root.add_key(signer.public_key, changed)
+            self.root.roles[changed].threshold = threshold
+            self.signers[changed] = new
+        self.root.version += 1
+        self.write_root([*old, *new] if role == "root" else None)
+        self.bump()
+        return old
+
+    def write_root(self, signers: list[CryptoSigner] | None = None) -> None:
+        self.files[f"{self.root.version}.root.json"] = self.sign(self.root, signers)
+
+    def write_targets(self) -> None:
+        """Targets, and the snapshot and timestamp that name them."""
+        data = self.sign(self.targets)
+        self.files[f"{self.targets.version}.targets.json"] = data
+        self.snapshot.meta = {"targets.json": MetaFile.from_data(self.targets.version, data, ["sha256"])}
+        self.write_snapshot()
+
+    def write_snapshot(self) -> None:
+        data = self.sign(self.snapshot)
+        self.files[f"{self.snapshot.version}.snapshot.json"] = data
+        self.timestamp.snapshot_meta = MetaFile.from_data(self.snapshot.version, data, ["sha256"])
+        self.write_timestamp()
+
+    def write_timestamp(self) -> None:
+        self.files["timestamp.json"] = self.sign(self.timestamp)
+
+    def clone(self) -> "SimulatedRepository":
+        """The same keys and files, to be led another way: what a thief of the keys could do."""
+        other = SimulatedRepository.__new__(SimulatedRepository)
+        other.__dict__.update(self.__dict__)
+        for name in ("files", "cached", "root", "targets", "snapshot", "timestamp"):
+            setattr(other, name, deepcopy(getattr(self, name)))
+        other.signers = dict(self.signers)
+        other.requests = []
+        return other
+
+    # -- serving -------------------------------------------------------------------------------------------
+
+    def fetch(self, request: Request, check_cancelled: Callable[[], None] = never_cancelled) -> bytes:
+        """See Fetcher."""
+        check_cancelled()
+        name = request.path.removeprefix("metadata/")
+        with self._mutex:
+            self.requests.append(request)
+            body = self.files.get(name)
+            if not request.no_cache:
+                body = self.cached.get(name, body)
+        body = self.tamper(request, body)
+        if body is None:
+            raise NotFound(f"{request.path}: 404")
+        if len(body) > request.max_bytes:
+            raise TransportError(f"{request.path}: more than the {request.max_bytes} bytes expected")
+        return request.accept(body)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def fetched(self) -> Counter[str]:
+        """Requests by name since the last call."""
+        with self._mutex:
+            names = Counter(request.path.removeprefix("metadata/") for request in self.requests)
+            self.requests.clear()
+        return names
+
+    # -- clients -------------------------------------------------------------------------------------------
+
+    def fingerprint(self) -> Digest:
+        return sha256(self.files["1.root.json"])
+
+    def client(
+        self, directory: Path, *, anchor: Anchor | str | None = "root", max_stale: float | None = None
+    ) -> Revisions:
+        """A client of this repository, by default with 1.root.json in its hand."""
+        if isinstance(anchor, str):
+            anchor = bootstrap(self.files["1.root.json"])
+        return Revisions(self, str(directory / "trust"), anchor, max_stale=max_stale)
+
+    def refresh(self, client: Revisions) -> Pointer:
+        """One refresh at this repository's time."""
+        return client.refresh(self.now, float("inf"))
+
+
+def extra_target(content: bytes = b"extra") -> TargetFile:
+    """A target that no client asks for."""
+    return TargetFile(len(content), {"sha256": sha256(content).hex()}, "extra")

@@ -1,0 +1,162 @@
+"""A worker that starts with every server dead, and what it finds on its disk."""
+
+import os
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from lazyfs.client.revisions import Revisions
+from lazyfs.core.errors import TransportError, UsageError
+from lazyfs.core.trust.errors import Expired
+from lazyfs.transport.fetcher import Request
+from tests.support.simulated_repository import SimulatedRepository
+
+
+def dead(request: Request, body: bytes | None) -> bytes | None:
+    raise TransportError("no server")
+
+
+@pytest.mark.parametrize("anchor", ["root", "fingerprint", None])
+def test_the_last_trusted_revision_is_served_with_every_server_dead(
+    repository: SimulatedRepository, client: Revisions, tmp_path: Path, anchor: str | None
+) -> None:
+    given = repository.fingerprint() if anchor == "fingerprint" else anchor
+    published = repository.publish()
+    repository.refresh(client)
+    repository.tamper = dead
+    repository.fetched()
+    restarted = repository.client(tmp_path, anchor=given)
+    assert restarted.offline(repository.now) == published
+    assert not repository.fetched()
+    with pytest.raises(TransportError, match="no server"):
+        repository.refresh(restarted)
+    assert restarted.serving(repository.now) == published
+    report = restarted.report(repository.now)
+    assert (report.revision, report.error, report.problem) == (2, "no server", "")
+
+
+def test_it_recovers_by_itself_when_a_server_is_back(
+    repository: SimulatedRepository, client: Revisions, tmp_path: Path
+) -> None:
+    restarted = repository.client(tmp_path)
+    restarted.offline(repository.now)
+    repository.tamper = dead
+    with pytest.raises(TransportError):
+        repository.refresh(restarted)
+    repository.tamper = lambda _request, body: body
+    published = repository.publish()
+    assert repository.refresh(restarted) == published
+    assert restarted.serving(repository.now) == published
+    assert restarted.report(repository.now).error == ""
+
+
+def test_expiry_does_not_stop_serving(
+    repository: SimulatedRepository, client: Revisions, tmp_path: Path
+) -> None:
+    repository.now += timedelta(days=4000)
+    restarted = repository.client(tmp_path)
+    assert restarted.offline(repository.now) == repository.pointer
+    assert restarted.report(repository.now).expired
+
+
+def test_max_stale_stops_serving_for_those_who_want_it_to(
+    repository: SimulatedRepository, client: Revisions, tmp_path: Path
+) -> None:
+    strict = repository.client(tmp_path, max_stale=3600)
+    repository.now += timedelta(days=7, minutes=59)
+    assert strict.offline(repository.now) == repository.pointer
+    repository.now += timedelta(minutes=2)
+    with pytest.raises(Expired, match="--max-stale 3600 s"):
+        strict.offline(repository.now)
+    repository.resign()
+    repository.refresh(strict)
+    assert strict.serving(repository.now) == repository.pointer
+
+
+def test_nothing_is_trusted_on_first_use_without_an_anchor(
+    repository: SimulatedRepository, tmp_path: Path
+) -> None:
+    client = repository.client(tmp_path, anchor=None)
+    assert client.offline(repository.now) is None
+    with pytest.raises(UsageError, match="--trust FINGERPRINT"):
+        repository.refresh(client)
+    assert not repository.fetched()
+
+
+def test_every_byte_of_the_persisted_state_is_checked(
+    repository: SimulatedRepository, client: Revisions, tmp_path: Path
+) -> None:
+    file = tmp_path / "trust" / "trust.json"
+    good = file.read_bytes()
+    for place in range(0, len(good), 37):
+        file.write_bytes(good[:place] + bytes([good[place] ^ 1]) + good[place + 1 :])
+        restarted = repository.client(tmp_path)
+        served = restarted.offline(repository.now)
+        assert served in (None, repository.pointer)
+        assert served or "was not used" in restarted.report(repository.now).problem, place
+    file.write_bytes(good[: len(good) // 2])
+    restarted = repository.client(tmp_path)
+    assert restarted.offline(repository.now) is None
+    assert (tmp_path / "trust" / "trust.json.bad").exists()
+    assert repository.refresh(restarted) == repository.pointer
+
+
+def test_another_root_given_by_the_operator_overrides_what_was_persisted(
+    repository: SimulatedRepository, client: Revisions, tmp_path: Path
+) -> None:
+    rebuilt = SimulatedRepository()
+    restarted = rebuilt.client(tmp_path)
+    assert restarted.offline(rebuilt.now) is None
+    assert "does not start from the root that was given" in restarted.report(rebuilt.now).problem
+    assert rebuilt.refresh(restarted) == rebuilt.pointer
+    assert rebuilt.client(tmp_path).offline(rebuilt.now) == rebuilt.pointer
+
+
+def test_two_mounts_share_what_they_learn(
+    repository: SimulatedRepository, client: Revisions, tmp_path: Path
+) -> None:
+    other = repository.client(tmp_path)
+    published = repository.publish()
+    repository.refresh(other)
+    repository.fetched()
+    assert repository.refresh(client) == published
+    assert repository.fetched() == {"timestamp.json": 1}
+
+
+def test_a_mount_that_lags_does_not_overwrite_what_a_newer_one_persisted(
+    repository: SimulatedRepository, client: Revisions, tmp_path: Path
+) -> None:
+    published = repository.publish()
+    lagging = repository.client(tmp_path)
+    lagging.offline(repository.now)
+
+    def overtaken(request: Request, body: bytes | None) -> bytes | None:
+        if "targets" in request.path:  # the other mount is faster by two revisions
+            repository.tamper = lambda _request, body: body
+            repository.publish()
+            repository.refresh(client)
+        return body
+
+    repository.tamper = overtaken
+    assert repository.refresh(lagging) == published
+    assert repository.client(tmp_path).offline(repository.now) == repository.pointer
+    assert repository.pointer.revision == 3
+
+
+@pytest.mark.parametrize("obstacle", ["file in the way", "full disk"])
+def test_a_state_directory_that_fails_stops_nothing(
+    repository: SimulatedRepository, tmp_path: Path, obstacle: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if obstacle == "file in the way":
+        (tmp_path / "trust").write_bytes(b"")
+    else:
+
+        def full(descriptor: int) -> None:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(os, "fsync", full)
+    client = repository.client(tmp_path)
+    assert client.offline(repository.now) is None
+    assert repository.refresh(client) == repository.pointer
+    assert "could not be saved" in client.report(repository.now).problem

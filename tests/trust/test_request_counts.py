@@ -1,0 +1,96 @@
+"""What trust costs in requests and round trips."""
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from lazyfs.client.revisions import Revisions
+from lazyfs.transport.fetcher import Request
+from tests.support.simulated_repository import SimulatedRepository
+
+
+def test_a_refresh_that_finds_nothing_new_is_one_request(
+    repository: SimulatedRepository, client: Revisions
+) -> None:
+    before = client.serving(repository.now)
+    assert repository.refresh(client) == before
+    assert repository.fetched() == {"timestamp.json": 1}
+
+
+def test_a_renewed_timestamp_is_one_request(repository: SimulatedRepository, client: Revisions) -> None:
+    repository.resign()
+    repository.refresh(client)
+    assert repository.fetched() == {"timestamp.json": 1}
+    assert client.report(repository.now).timestamp_version == 2
+
+
+def test_a_new_revision_is_four_requests_and_one_of_them_asks_for_a_newer_root(
+    repository: SimulatedRepository, client: Revisions
+) -> None:
+    published = repository.publish()
+    assert repository.refresh(client) == published
+    assert repository.fetched() == {
+        "timestamp.json": 1,
+        "2.root.json": 1,
+        "2.snapshot.json": 1,
+        "2.targets.json": 1,
+    }
+
+
+@pytest.mark.parametrize("given", ["root", "fingerprint"])
+def test_a_first_mount_takes_two_round_trips(
+    repository: SimulatedRepository, tmp_path: Path, given: str
+) -> None:
+    first = {"timestamp.json", "2.root.json"} | ({"1.root.json"} if given == "fingerprint" else set())
+    second = {"1.snapshot.json", "1.targets.json"}
+    barriers = {
+        name: barrier
+        for names in (first, second)
+        for barrier in [threading.Barrier(len(names))]
+        for name in names
+    }
+
+    def together(request: Request, body: bytes | None) -> bytes | None:
+        # Each waits until all of its round trip are under way: BrokenBarrierError if they are not.
+        barriers[request.path.removeprefix("metadata/")].wait(10)
+        return body
+
+    repository.tamper = together
+    client = repository.client(
+        tmp_path, anchor=repository.fingerprint() if given == "fingerprint" else "root"
+    )
+    assert repository.refresh(client) == repository.pointer
+    assert repository.fetched() == dict.fromkeys(first | second, 1)
+
+
+def test_targets_of_another_number_than_the_snapshot_cost_one_more_request(
+    repository: SimulatedRepository, client: Revisions
+) -> None:
+    repository.snapshot.version = 7
+    published = repository.publish()
+    repository.snapshot.version = 8
+    repository.write_snapshot()
+    assert repository.refresh(client) == published
+    assert repository.fetched() == {
+        "timestamp.json": 1,
+        "2.root.json": 1,
+        "8.snapshot.json": 1,
+        "8.targets.json": 1,
+        "2.targets.json": 1,
+    }
+
+
+def test_what_is_not_believed_is_asked_for_once_more_past_the_caches(
+    repository: SimulatedRepository, client: Revisions
+) -> None:
+    old = repository.files["timestamp.json"]
+    repository.publish()
+    repository.refresh(client)
+    repository.fetched()
+    repository.cached["timestamp.json"] = old  # a proxy that lags
+    assert repository.refresh(client) == repository.pointer
+    assert [request.no_cache for request in repository.requests if "timestamp" in request.path] == [
+        False,
+        True,
+    ]
