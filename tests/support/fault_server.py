@@ -4,6 +4,7 @@ It serves what `content(path)` gives and keeps a log of the requests. `fault` (f
 (per path) can be changed while it runs.
 """
 
+import email.utils
 import enum
 import socket
 import threading
@@ -255,7 +256,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _send(sock: socket.socket, status: int, body: bytes, headers: dict[str, str]) -> bool:
-    fields = {"Content-Length": str(len(body))} | headers
+    fields = {"Content-Length": str(len(body)), "Date": email.utils.formatdate(usegmt=True)} | headers
     head = f"HTTP/1.1 {status} X\r\n" + "".join(f"{name}: {value}\r\n" for name, value in fields.items())
     sock.sendall(head.encode() + b"\r\n" + body)
     return True

@@ -100,7 +100,7 @@ class Plan:
             self._end_round(now)
             if not chain.take_sweep(now):
                 return self._give_up(Outage(self._text("every path is down")))
-            self._sweeping = True
+            self._sweeping = self._no_cache = True
         route = self._pick(now, self._whatever if self._sweeping else self._in_turn)
         if route is not None:
             return route
@@ -286,6 +286,8 @@ class Plan:
             self._blame(origin, failure, now, proven=False)
             if len(ways) == 1 and not proxy.direct and failure.fault not in _PROXY_SAYS:
                 self._blame(proxy, failure, now, proven=False)
+            # a cache that keeps errors (squid's negative_ttl) says so long after the origin is back
+            self._no_cache = self._no_cache or (self._rounds > 0 and failure.fault in _PROXY_SAYS)
         self._failures.clear()
         self._tried.clear()
         self._unreachable.clear()
