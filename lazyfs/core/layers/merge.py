@@ -1,0 +1,182 @@
+"""Layers of records become one tree: what an unpacker would have left on a disk, without the disk.
+
+Follows umoci's unpacker (oci/layer/tar_extract.go): parents are found through links, jailed in the image; a
+whiteout spares what its own layer has put there, whichever came first; what is in the way is replaced, except
+a directory by a directory. Where umoci uses the clock (parents no layer has), this uses the epoch.
+"""
+
+import stat
+from collections.abc import Callable
+
+from lazyfs.core.catalog.inode import Inode
+from lazyfs.core.errors import FormatError
+from lazyfs.core.layers.record import Kind, Record
+
+MAX_LINKS = 255
+"""Links followed for one path, as securejoin does."""
+MAX_DEPTH = 2048
+"""Directories within directories: more than a path of PATH_MAX bytes can name."""
+
+
+def _no_warning(_message: str) -> None:
+    pass
+
+
+class Merge:
+    """Apply the layers from the lowest up: `start_layer`, then `apply` each of its records; `root` is the
+    result. Raises FormatError for a record that no unpacker could apply."""
+
+    def __init__(self, warn: Callable[[str], None] = _no_warning) -> None:
+        self.root = Inode(stat.S_IFDIR | 0o755)
+        self._warn = warn
+        self._upper: dict[Inode, set[bytes]] = {}
+        """Names that the current layer has put somewhere, with the directories that lead to them."""
+
+    def start_layer(self) -> None:
+        """What has been put so far is below the records that follow."""
+        self._upper.clear()
+
+    def apply(self, record: Record) -> None:
+        """One record of the current layer."""
+        if not record.path:
+            if record.kind == Kind.OPAQUE:
+                self._hide_all(self.root)
+            elif record.kind == Kind.INODE and stat.S_ISDIR(record.mode):
+                _set_metadata(self.root, record)
+            else:
+                raise FormatError("a layer would replace or hide the image's root directory")
+            return
+        *parents, name = record.path.split(b"/")
+        if record.kind == Kind.OPAQUE:
+            # Like umoci: the directory's own path is followed through links.
+            _, trail = self._resolve([*parents, name], record)
+            if trail[-1] is not None:
+                self._hide_all(trail[-1])
+            return
+        path, trail = self._resolve(parents, record)
+        if record.kind == Kind.WHITEOUT:
+            if trail[-1] is not None and trail[-1].children is not None:
+                self._hide(trail[-1], name)
+            return
+        directory = self._make(path, trail, record)
+        self._place(directory, name, record)
+        upper = self._upper.get(directory)
+        if upper is None:
+            upper = self._upper[directory] = set()
+            for parent, step in zip(trail, path, strict=False):
+                assert parent is not None
+                self._upper.setdefault(parent, set()).add(step)
+        upper.add(name)
+
+    def _resolve(self, names: list[bytes], record: Record) -> tuple[list[bytes], list[Inode | None]]:
+        """The path with every link followed, and what is there: one inode more than names, from the root on,
+        None from where nothing is. `..` in a link that leads above the root is refused."""
+        path: list[bytes] = []
+        trail: list[Inode | None] = [self.root]
+        rest = names[::-1]
+        links = 0
+        while rest:
+            name = rest.pop()
+            if name in (b"", b"."):
+                continue
+            if name == b"..":
+                if not path:
+                    raise FormatError(
+                        f"layer entry {record.path!r} leads out of the image through a symbolic link"
+                    )
+                path.pop()
+                trail.pop()
+                continue
+            parent = trail[-1]
+            child = parent.children.get(name) if parent is not None and parent.children is not None else None
+            if child is None or not stat.S_ISLNK(child.mode):
+                path.append(name)
+                trail.append(child)
+                continue
+            links += 1
+            if links > MAX_LINKS:
+                raise FormatError(f"layer entry {record.path!r} goes through more than {MAX_LINKS} links")
+            if child.content.startswith(b"/"):
+                path.clear()
+                del trail[1:]
+            rest.extend(reversed(child.content.split(b"/")))
+        if len(path) > MAX_DEPTH:
+            raise FormatError(f"layer entry {record.path[:80]!r}... lies {len(path)} directories deep")
+        return path, trail
+
+    def _make(self, path: list[bytes], trail: list[Inode | None], record: Record) -> Inode:
+        """The directory at the end of the trail; directories that no layer has are made on the way."""
+        directory = self.root
+        for position, name in enumerate(path):
+            assert directory.children is not None
+            child = trail[position + 1]
+            if child is None:
+                child = directory.children[name] = trail[position + 1] = Inode(stat.S_IFDIR | 0o755)
+            elif child.children is None:
+                raise FormatError(
+                    f"layer entry {record.path!r}: {b'/'.join(path[: position + 1])!r} is not a directory"
+                )
+            directory = child
+        return directory
+
+    def _place(self, directory: Inode, name: bytes, record: Record) -> None:
+        assert directory.children is not None
+        old = directory.children.get(name)
+        if record.kind == Kind.HARDLINK:
+            directory.children.pop(name, None)
+            directory.children[name] = self._link_target(record)
+        elif old is not None and old.is_dir and stat.S_ISDIR(record.mode):
+            _set_metadata(old, record)
+        else:
+            if old is not None and stat.S_ISLNK(old.mode) and stat.S_ISDIR(record.mode):
+                self._warn(f"directory {record.path!r} replaces a symbolic link to {old.content!r}")
+            directory.children[name] = Inode(
+                record.mode,
+                uid=record.uid,
+                gid=record.gid,
+                mtime=record.mtime,
+                size=record.size,
+                content=record.content,
+                detail=record.detail,
+                xattrs=record.xattrs,
+            )
+
+    def _link_target(self, record: Record) -> Inode:
+        """The inode a hard link shares; its last name is not followed if it is a symbolic link."""
+        *parents, name = record.content.split(b"/")
+        _, trail = self._resolve(parents, record)
+        holder = trail[-1]
+        found = holder.children.get(name) if holder is not None and holder.children is not None else None
+        if found is None:
+            raise FormatError(f"layer entry {record.path!r} is a hard link to {record.content!r}, not there")
+        if found.is_dir:
+            raise FormatError(
+                f"layer entry {record.path!r} is a hard link to the directory {record.content!r}"
+            )
+        return found
+
+    def _hide_all(self, directory: Inode) -> None:
+        for name in list(directory.children or ()):
+            self._hide(directory, name)
+
+    def _hide(self, directory: Inode, name: bytes) -> None:
+        """Removes what the layers below have put at this name and under it."""
+        stack = [(directory, name)]
+        while stack:
+            directory, name = stack.pop()
+            assert directory.children is not None
+            if name not in directory.children:
+                continue
+            if name not in self._upper.get(directory, ()):
+                del directory.children[name]
+                continue
+            child = directory.children[name]
+            stack.extend((child, inner) for inner in child.children or ())
+
+
+def _set_metadata(directory: Inode, record: Record) -> None:
+    directory.mode = record.mode
+    directory.uid = record.uid
+    directory.gid = record.gid
+    directory.mtime = record.mtime
+    directory.xattrs = record.xattrs

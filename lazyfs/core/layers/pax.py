@@ -1,0 +1,86 @@
+"""Extended headers of POSIX.1-2001 archives (pax), as bytes: names and values need not be UTF-8."""
+
+import re
+
+from lazyfs.core.errors import FormatError
+
+Records = dict[bytes, bytes]
+Sparse = list[tuple[int, int]]
+"""(offset, length) of each run of data in the expanded file, in order."""
+
+XATTR = b"SCHILY.xattr."
+_TIME = re.compile(rb"(-?)(\d+)(?:\.(\d*))?")
+_NUMBER = re.compile(rb"\d{1,19}")
+
+
+def parse(data: bytes) -> tuple[Records, Sparse]:
+    """The records of one extended header, later ones winning, and the runs of a GNU 0.0 sparse map (whose
+    keys repeat, so that order matters). Raises FormatError."""
+    records: Records = {}
+    runs: Sparse = []
+    offset: int | None = None
+    position = 0
+    while position < len(data):
+        space = data.find(b" ", position, position + 20)
+        digits = data[position:space]
+        if space < 0 or not digits.isdigit():
+            if not data[position:].strip(b"\0"):
+                break
+            raise FormatError(f"pax header: {data[position : position + 20]!r} is not the length of a record")
+        end = position + int(digits)
+        equals = data.find(b"=", space, end)
+        if end > len(data) or equals <= space + 1 or data[end - 1 : end] != b"\n":
+            raise FormatError(f"pax header: bad record {data[position : position + 40]!r}")
+        key, value = data[space + 1 : equals], data[equals + 1 : end - 1]
+        if key == b"GNU.sparse.offset":
+            offset = number(key, value)
+        elif key == b"GNU.sparse.numbytes":
+            if offset is None:
+                raise FormatError("pax header: GNU.sparse.numbytes without an offset before it")
+            runs.append((offset, number(key, value)))
+            offset = None
+        records[key] = value
+        position = end
+    return records, runs
+
+
+def number(key: bytes, value: bytes) -> int:
+    """A decimal field; raises FormatError naming it."""
+    if not _NUMBER.fullmatch(value):
+        raise FormatError(f"pax header: {key.decode(errors='replace')} is {value[:40]!r}, not a number")
+    return int(value)
+
+
+def nanoseconds(key: bytes, value: bytes) -> int:
+    """A decimal time in seconds as exact nanoseconds; digits beyond the ninth are cut off."""
+    match = _TIME.fullmatch(value)
+    if not match or len(match[2]) > 18:
+        raise FormatError(f"pax header: {key.decode()} is {value[:40]!r}, not a time")
+    fraction = (match[3] or b"")[:9].ljust(9, b"0")
+    total = int(match[2]) * 1_000_000_000 + int(fraction)
+    return -total if match[1] else total
+
+
+def xattrs(records: Records) -> tuple[tuple[bytes, bytes], ...]:
+    """Extended attributes, values raw, sorted by name."""
+    found = ((key[len(XATTR) :], value) for key, value in records.items() if key.startswith(XATTR))
+    return tuple(sorted(found))
+
+
+def sparse_map(text: bytes) -> Sparse:
+    """A GNU 0.1 map: offset,length,offset,length,... in decimal."""
+    fields = text.split(b",") if text else []
+    if len(fields) % 2:
+        raise FormatError("pax header: GNU.sparse.map has an odd count of numbers")
+    numbers = [number(b"GNU.sparse.map", field) for field in fields]
+    return list(zip(numbers[::2], numbers[1::2], strict=True))
+
+
+def check_sparse(runs: Sparse, size: int) -> Sparse:
+    """The same runs; raises FormatError unless they are in order and inside a file of `size` bytes."""
+    previous = 0
+    for offset, length in runs:
+        if offset < previous or offset + length > size:
+            raise FormatError(f"sparse file: data at {offset}+{length} of {size} overlaps or overruns")
+        previous = offset + length
+    return runs

@@ -1,0 +1,176 @@
+"""Records: what one entry of a layer says, without its bytes; a layer is a list of them, in order.
+
+Order matters (a link may lead to where a later entry goes, a whiteout leaves alone what came before it in its
+own layer), so a stored layer is its records, not a tree. A file of records is `LZFREC` + version (u16), then
+per batch its length (u32) and a msgpack array of at most 4096 `Record`s. Integers are little-endian.
+"""
+
+import stat
+import struct
+from collections.abc import Iterable, Iterator
+from enum import IntEnum
+
+import msgspec
+
+from lazyfs.core.catalog.entry import NAME_MAX, Xattrs
+from lazyfs.core.errors import FormatError
+from lazyfs.core.layers import tar
+
+MAGIC = struct.pack("<6sH", b"LZFREC", 1)
+BATCH = 4096
+_LENGTH = struct.Struct("<I")
+
+WHITEOUT_PREFIX = b".wh."
+OPAQUE_NAME = b".wh..wh..opq"
+
+
+class Kind(IntEnum):
+    """What a record does to the tree."""
+
+    INODE = 0
+    HARDLINK = 1
+    """`content` is the path of the name to link to."""
+    WHITEOUT = 2
+    """Hides `path` of the layers below."""
+    OPAQUE = 3
+    """Hides what the layers below have in the directory `path`."""
+
+
+class Record(msgspec.Struct, array_like=True, gc=False, forbid_unknown_fields=True):
+    """One entry. `content` of a file is set once its bytes have been ingested; see Entry for the fields."""
+
+    kind: int
+    path: bytes
+    """Relative to the image's root, no empty, `.` or `..` parts; empty for the root itself."""
+    mode: int = 0
+    uid: int = 0
+    gid: int = 0
+    mtime: int = 0
+    size: int = 0
+    content: bytes = b""
+    detail: int = 0
+    xattrs: Xattrs = ()
+
+
+_TYPES = {
+    tar.FILE: stat.S_IFREG,
+    tar.SYMLINK: stat.S_IFLNK,
+    tar.CHAR: stat.S_IFCHR,
+    tar.BLOCK_DEVICE: stat.S_IFBLK,
+    tar.DIRECTORY: stat.S_IFDIR,
+    tar.FIFO: stat.S_IFIFO,
+}
+_I64 = 1 << 63
+
+
+def from_member(member: tar.Member, *, whiteouts: bool) -> Record:
+    """The record of an archive entry; raises FormatError for one that must not be applied.
+
+    With `whiteouts` names that begin with `.wh.` are orders to hide, whatever type their entry has; without
+    (an archive that is no layer) they are files like any other.
+    """
+    path = clean(member.name, member.name)
+    name = path.rpartition(b"/")[2]
+    if whiteouts and name.startswith(WHITEOUT_PREFIX):
+        return _whiteout(path, name, member.name)
+    if not path and member.kind != tar.DIRECTORY:
+        raise FormatError(f"layer entry {member.name!r} would replace the image's root directory")
+    if member.kind == tar.HARDLINK:
+        target = clean(member.target, member.name)
+        if not target:
+            raise FormatError(f"layer entry {member.name!r} is a hard link to nothing")
+        return Record(Kind.HARDLINK, path, content=target)
+    if not -_I64 <= member.mtime < _I64:
+        raise FormatError(f"layer entry {member.name!r}: time {member.mtime} ns is out of range")
+    record = Record(
+        Kind.INODE,
+        path,
+        mode=_TYPES[member.kind] | member.mode,
+        uid=member.uid,
+        gid=member.gid,
+        mtime=member.mtime,
+        size=member.size,
+        xattrs=_checked(member),
+    )
+    if member.kind == tar.SYMLINK:
+        if not member.target or b"\0" in member.target:
+            raise FormatError(f"layer entry {member.name!r} is a symbolic link to {member.target!r}")
+        record.mode = stat.S_IFLNK | 0o777
+        record.content = member.target
+        record.size = len(member.target)
+    elif member.kind in (tar.CHAR, tar.BLOCK_DEVICE):
+        if not (0 <= member.major < 1 << 31 and 0 <= member.minor < 1 << 32):
+            raise FormatError(f"layer entry {member.name!r}: device {member.major}:{member.minor}")
+        record.detail = member.major << 32 | member.minor
+    return record
+
+
+def clean(path: bytes, shown: bytes) -> bytes:
+    """The path without empty and `.` parts; a leading `/` means the image's root. Raises FormatError for a
+    `..` that leads above the root, a NUL, and names the kernel would not take."""
+    parts: list[bytes] = []
+    for part in path.split(b"/"):
+        if part in (b"", b"."):
+            continue
+        if part == b"..":
+            if not parts:
+                raise FormatError(f"layer entry {shown!r}: {path!r} leads out of the image")
+            parts.pop()
+            continue
+        if len(part) > NAME_MAX or b"\0" in part:
+            raise FormatError(f"layer entry {shown[:300]!r}: a name longer than {NAME_MAX} bytes or with NUL")
+        parts.append(part)
+    return b"/".join(parts)
+
+
+def _whiteout(path: bytes, name: bytes, shown: bytes) -> Record:
+    parent = path[: -len(name)].rstrip(b"/")
+    if name == OPAQUE_NAME:
+        return Record(Kind.OPAQUE, parent)
+    hidden = name[len(WHITEOUT_PREFIX) :]
+    if hidden in (b"", b".", b".."):
+        raise FormatError(f"layer entry {shown!r} is a whiteout that names nothing")
+    return Record(Kind.WHITEOUT, parent + b"/" + hidden if parent else hidden)
+
+
+def _checked(member: tar.Member) -> Xattrs:
+    for name, value in member.xattrs:
+        if not name or len(name) > NAME_MAX or b"\0" in name or len(value) > 1 << 16:
+            raise FormatError(f"layer entry {member.name!r}: extended attribute {name[:80]!r} is too long")
+    return member.xattrs
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(list[Record])
+
+
+def encode(records: list[Record]) -> Iterator[bytes]:
+    """The parts of a file of records."""
+    yield MAGIC
+    for start in range(0, len(records), BATCH):
+        blob = _encoder.encode(records[start : start + BATCH])
+        yield _LENGTH.pack(len(blob)) + blob
+
+
+def decode(parts: Iterable[bytes]) -> Iterator[Record]:
+    """The records of a file that comes in parts of any size. Raises FormatError."""
+    buffer = bytearray()
+    started = False
+    for part in parts:
+        buffer += part
+        if not started and len(buffer) >= len(MAGIC):
+            if not buffer.startswith(MAGIC):
+                raise FormatError(f"not a file of layer records: it begins with {bytes(buffer[:8])!r}")
+            del buffer[: len(MAGIC)]
+            started = True
+        while started and len(buffer) >= _LENGTH.size:
+            end = _LENGTH.size + _LENGTH.unpack_from(buffer)[0]
+            if len(buffer) < end:
+                break
+            try:
+                yield from _decoder.decode(buffer[_LENGTH.size : end])
+            except msgspec.MsgspecError as error:
+                raise FormatError(f"bad layer records: {error}") from None
+            del buffer[:end]
+    if not started or buffer:
+        raise FormatError("a file of layer records is cut off")

@@ -1,0 +1,1 @@
+"""Images as registries describe them: references, manifests, indexes, configs; pure."""
