@@ -10,6 +10,8 @@ from lazyfs.core.errors import LazyfsError
 
 COMMANDS: dict[str, str] = {
     "repo": "Make a repository, renew its expiry, replace its keys.",
+    "publish": "Publish images and trees into a store.",
+    "check": "Verify that everything in a store is there and right.",
     "serve": "Serve a store over HTTP from this machine.",
 }
 """Command name -> what it does, in the order `--help` shows them. Each lives in the module of its name as

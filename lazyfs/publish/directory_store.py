@@ -115,6 +115,16 @@ class DirectoryStore:
             os.close(self._watch)
             self._watch = -1
 
+    def abandon(self) -> None:
+        with self._mutex, _reported(self.path):
+            for temporary in self._pending.values():
+                os.unlink(temporary)
+            self._pending.clear()
+            self._pending_bytes = 0
+            if self._watch >= 0:
+                os.close(self._watch)
+                self._watch = -1
+
     def read_metadata(self, name: str) -> bytes | None:
         with _reported(self.path):
             try:

@@ -30,6 +30,10 @@ class Store(Protocol):
         """Returns when everything put so far, and the directories that name it, are on stable storage."""
         ...
 
+    def abandon(self) -> None:
+        """Drops what was put since the last sync, as far as it has no name yet: the publish has failed."""
+        ...
+
     def read_metadata(self, name: str) -> bytes | None:
         """A file under metadata/, or None."""
         ...

@@ -1,0 +1,79 @@
+"""`lazyfs publish`: images and trees into a store, as its next revision."""
+
+import platform as host
+from datetime import UTC, datetime
+
+import click
+import msgspec
+
+from lazyfs.core.codec import LEVEL
+from lazyfs.core.oci.platform import parse_platform
+from lazyfs.publish import keys as key_files
+from lazyfs.publish import pointer as pointers
+from lazyfs.publish import publisher
+from lazyfs.publish.directory_store import DirectoryStore
+
+
+@click.command()
+@click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
+@click.argument("store")
+@click.option("--as", "place", metavar="PATH", help="Where it hangs: registry/repository:tag, or a path.")
+@click.option(
+    "--keys", metavar="DIR", help="Directory of the private keys [default: ~/.config/lazyfs/keys/NAME]."
+)
+@click.option("--platform", help="Which image of an index: os/architecture[/variant] [default: this host's].")
+@click.option(
+    "--level", default=LEVEL, show_default=True, type=click.IntRange(1, 19), help="zstd compression level."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def command(
+    sources: tuple[str, ...],
+    store: str,
+    place: str | None,
+    keys: str | None,
+    platform: str | None,
+    level: int,
+    as_json: bool,
+) -> None:
+    """Publish images and trees into STORE as one new revision, or none if nothing changed.
+
+    SOURCE is oci:DIR[:TAG], docker-archive:FILE[:REFERENCE], tar:FILE or dir:DIR.
+
+    \b
+    Examples:
+      lazyfs publish oci:./layout:bookworm /srv/unpacked --as registry.example/debian:bookworm
+      lazyfs publish dir:/opt/software /srv/unpacked --as software/2026
+    """
+    if place and len(sources) > 1:
+        raise click.UsageError("--as names one place: publish the sources one by one")
+    opened = DirectoryStore(store)
+    name = pointers.current(opened).name
+    options = publisher.Options(
+        platform=parse_platform(platform or host.machine()),
+        place=place,
+        level=level,
+        warn=lambda message: click.echo(f"lazyfs: warning: {message}", err=True),
+    )
+    loaded = key_files.load(keys or key_files.default_directory(name))
+    report = publisher.publish(opened, loaded, sources, options, lambda: datetime.now(UTC))
+    if as_json:
+        answer = {
+            "repository": name,
+            "revision": report.pointer.revision,
+            "changed": report.changed,
+            "root": report.pointer.root.hex(),
+            "places": report.places,
+            "new_objects": report.new_objects,
+            "new_bytes": report.new_bytes,
+        }
+        click.echo(msgspec.json.encode(answer))
+        return
+    for source, where in report.places.items():
+        click.echo(f"{source} -> {where}")
+    if report.changed:
+        click.echo(
+            f"{name} revision {report.pointer.revision}: {report.new_objects} new objects, "
+            f"{report.new_bytes} bytes stored"
+        )
+    else:
+        click.echo(f"{name} revision {report.pointer.revision}: up to date")

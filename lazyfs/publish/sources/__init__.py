@@ -1,0 +1,1 @@
+"""Where images and trees come from: each source streams its layers once."""

@@ -1,0 +1,34 @@
+"""What every source of an image offers the publisher."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple, Protocol
+
+from lazyfs.core.digest import Digest
+from lazyfs.core.oci.manifest import Config
+from lazyfs.publish.layer import Blob
+
+
+class Layer(NamedTuple):
+    """One layer of an image as the source knows it before reading it."""
+
+    blob: Blob
+    diff_id: Digest
+
+
+class Image(Protocol):
+    """One image. Layers are read in whatever order suits the source."""
+
+    name: str
+    """What messages call it."""
+    place: str | None
+    """Where it hangs in the tree unless the operator says otherwise: `registry/repository:tag`."""
+    manifest: bytes
+    config_bytes: bytes
+    config_digest: Digest
+    config: Config
+    layers: tuple[Layer, ...]
+
+    def read(self, wanted: Sequence[int]) -> Iterator[tuple[int, Iterable[bytes]]]:
+        """The stored bytes of the layers with these numbers, in parts; each is used up before the next is
+        asked for. Raises BadData, TransportError or UsageError."""
+        ...

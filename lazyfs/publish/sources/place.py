@@ -1,0 +1,27 @@
+"""Where an image hangs that was not fetched by a reference."""
+
+import os
+import re
+
+from lazyfs.core.errors import UsageError
+from lazyfs.core.oci.reference import parse
+
+LOCAL = "localhost"
+"""The registry part of images that name none, as podman does."""
+
+
+def default_place(ref_name: str | None, path: str) -> str | None:
+    """The place of an image found under `ref_name` (an annotation or a RepoTag) in a file or directory: the
+    reference's own path, or `localhost/<name of the directory>:<tag>` if it is a tag alone."""
+    if not ref_name:
+        return None
+    if "/" in ref_name or ":" in ref_name:
+        try:
+            return parse(ref_name).path
+        except UsageError:
+            return None
+    base = re.sub(r"[^a-z0-9]+", "-", os.path.basename(os.path.abspath(path)).lower()).strip("-")
+    try:
+        return parse(f"{LOCAL}/{base or 'image'}:{ref_name}").path
+    except UsageError:
+        return None

@@ -1,0 +1,197 @@
+"""Bytes on their way from a source to the tar reader: hashed, decompressed by magic, read in exact pieces."""
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from typing import BinaryIO
+
+import zstandard
+from isal import isal_zlib
+
+from lazyfs.core.codec import MAX_WINDOW
+from lazyfs.core.digest import Digest
+from lazyfs.core.errors import FormatError
+
+PART = 1 << 20
+"""Bytes taken from a file or socket at a time."""
+
+_GZIP = b"\x1f\x8b"
+_ZSTD = b"\x28\xb5\x2f\xfd"
+_SKIPPABLE = tuple(bytes((0x50 + n, 0x2A, 0x4D, 0x18)) for n in range(16))
+_OTHERS = {b"BZh": "bzip2", b"\xfd7zXZ\0": "xz", b"PK\x03\x04": "zip"}
+
+
+def parts_of(file: BinaryIO) -> Iterator[bytes]:
+    """The file from where it stands to its end."""
+    while part := file.read(PART):
+        yield part
+
+
+class Hashed:
+    """Passes parts on and keeps their hash and count."""
+
+    def __init__(self, parts: Iterable[bytes], advance: Callable[[int], None] = lambda _count: None) -> None:
+        self._parts = parts
+        self._advance = advance
+        self._hash = hashlib.sha256()
+        self.size = 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        for part in self._parts:
+            self._hash.update(part)
+            self.size += len(part)
+            self._advance(len(part))
+            yield part
+
+    @property
+    def digest(self) -> Digest:
+        return Digest(self._hash.digest())
+
+
+def decompressed(parts: Iterable[bytes]) -> Iterator[bytes]:
+    """Plain bytes of a gzip (several members), zstd (several frames) or plain stream, told apart by magic.
+
+    A part of at most PART bytes expands to 1 GiB of gzip at worst, so gzip output is taken in steps. Raises
+    FormatError for a stream that is cut off or damaged.
+    """
+    source = iter(parts)
+    head = b""
+    for part in source:
+        head += part
+        if len(head) >= 6:
+            break
+    if head.startswith(_GZIP):
+        yield from _gunzip(head, source)
+    elif head.startswith((_ZSTD, *_SKIPPABLE)):
+        yield from _unzstd(head, source)
+    else:
+        for magic, kind in _OTHERS.items():
+            if head.startswith(magic):
+                raise FormatError(f"compressed with {kind}: only gzip and zstd are read; recompress it")
+        if head:
+            yield head
+        yield from source
+
+
+def _gunzip(head: bytes, source: Iterator[bytes]) -> Iterator[bytes]:
+    member = isal_zlib.decompressobj(31)
+    data = head
+    try:
+        while True:
+            while data:
+                if member.eof:
+                    if not data.strip(b"\0"):  # padding that some archivers put after the last member
+                        data = b""
+                        break
+                    member = isal_zlib.decompressobj(31)
+                out = member.decompress(data, PART)
+                if out:
+                    yield out
+                data = member.unused_data if member.eof else member.unconsumed_tail
+            while not member.eof and (out := member.decompress(b"", PART)):
+                yield out
+            following = next(source, None)
+            if following is None:
+                break
+            data = following
+    except isal_zlib.error as error:  # type: ignore[misc] # the stubs make it a variable
+        raise FormatError(f"damaged gzip data: {error}") from None
+    if not member.eof:
+        raise FormatError("gzip data ends before its end: is it truncated?")
+
+
+def _unzstd(head: bytes, source: Iterator[bytes]) -> Iterator[bytes]:
+    decompressor = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW)
+    pending = head
+    while pending or (pending := next(source, b"")):
+        while len(pending) < 18 and (part := next(source, b"")):
+            pending += part
+        frame = _Frame(decompressor, pending, source)
+        yield from frame
+        pending = frame.rest
+
+
+class _Frame:
+    """One zstd frame; `rest` is what was read beyond it."""
+
+    def __init__(
+        self, decompressor: zstandard.ZstdDecompressor, head: bytes, source: Iterator[bytes]
+    ) -> None:
+        self._decompressor = decompressor
+        self._head = head
+        self._source = source
+        self.rest = b""
+
+    def __iter__(self) -> Iterator[bytes]:
+        if self._head.startswith(_SKIPPABLE):
+            self._skip()
+            return
+        frame = self._decompressor.decompressobj(write_size=PART)
+        data = self._head
+        try:
+            while True:
+                # Small steps: what one call gives back is bounded by nothing but its input.
+                for start in range(0, len(data), _ZSTD_STEP):
+                    out = frame.decompress(data[start : start + _ZSTD_STEP])
+                    if out:
+                        yield out
+                    if frame.eof:
+                        self.rest = frame.unused_data + data[start + _ZSTD_STEP :]
+                        return
+                following = next(self._source, None)
+                if following is None:
+                    raise FormatError("zstd data ends before its end: is it truncated?")
+                data = following
+        except zstandard.ZstdError as error:
+            raise FormatError(f"damaged zstd data: {error}") from None
+
+    def _skip(self) -> None:
+        left = 8 + int.from_bytes(self._head[4:8], "little")
+        data = self._head
+        while len(data) <= left:
+            left -= len(data)
+            data = next(self._source, b"")
+            if not data:
+                if left:
+                    raise FormatError("zstd data ends inside a skippable frame: is it truncated?")
+                return
+        self.rest = data[left:]
+
+
+_ZSTD_STEP = 1 << 12
+"""Bytes given to the zstd decompressor at a time: a block of 128 KiB may come from 4 bytes."""
+
+
+class ExactReader:
+    """Reads exact counts out of parts of any size."""
+
+    def __init__(self, parts: Iterable[bytes]) -> None:
+        self._parts = iter(parts)
+        self._buffer = b""
+        self._position = 0
+
+    def read(self, count: int) -> bytes:
+        """`count` bytes, fewer only at the end."""
+        end = self._position + count
+        if end <= len(self._buffer):
+            data = self._buffer[self._position : end]
+            self._position = end
+            return data
+        pieces = [self._buffer[self._position :]]
+        missing = count - len(pieces[0])
+        self._buffer, self._position = b"", 0
+        while missing > 0:
+            part = next(self._parts, None)
+            if part is None:
+                break
+            if len(part) > missing:
+                self._buffer, self._position = part, missing
+                part = part[:missing]
+            missing -= len(part)
+            pieces.append(part)
+        return b"".join(pieces)
+
+    def rest(self) -> Iterator[int]:
+        """Reads to the end, giving the length of each part passed over."""
+        self._buffer, self._position = b"", 0
+        for part in self._parts:
+            yield len(part)

@@ -1,0 +1,106 @@
+"""A published tree read straight from its catalogs, in the same terms as `tests.support.trees`."""
+
+import hashlib
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from lazyfs.core.catalog.entry import ADDED, Entry
+from lazyfs.core.digest import Digest, ObjectRef
+from lazyfs.publish import pointer as pointers
+from lazyfs.publish.directory_store import DirectoryStore
+from lazyfs.publish.stored_tree import Place, StoredTree
+
+_KINDS = {
+    stat.S_IFREG: b"f",
+    stat.S_IFDIR: b"d",
+    stat.S_IFLNK: b"l",
+    stat.S_IFCHR: b"c",
+    stat.S_IFBLK: b"b",
+    stat.S_IFIFO: b"p",
+}
+
+
+def open_tree(store: Path) -> StoredTree:
+    """The committed revision's tree."""
+    opened = DirectoryStore(str(store))
+    pointer = pointers.current(opened)
+    return StoredTree(opened, ObjectRef(Digest(pointer.root), pointer.root_size))
+
+
+class Listed:
+    """Everything below one path; entries that the publisher added are left out."""
+
+    def __init__(self, tree: StoredTree, path: str) -> None:
+        self._tree = tree
+        found = tree.find(path)
+        assert found is not None, path
+        self.root = found.entry
+        self.entries: dict[bytes, Entry] = {}
+        self.groups: dict[tuple[object, ...], set[bytes]] = {}
+        for name, entry, key in _walk(tree, found, b""):
+            self.entries[name] = entry
+            if key:
+                self.groups.setdefault(key, set()).add(name)
+
+    def listing(self) -> dict[bytes, bytes]:
+        """As trees.listing."""
+        return {path: _line(entry) for path, entry in self.entries.items()}
+
+    def hardlink_groups(self) -> set[frozenset[bytes]]:
+        """As trees.hardlink_groups."""
+        return {frozenset(names) for names in self.groups.values() if len(names) > 1}
+
+    def xattrs(self) -> dict[bytes, dict[str, bytes]]:
+        """As trees.xattrs."""
+        return {
+            path: {name.decode(): value for name, value in entry.xattrs}
+            for path, entry in self.entries.items()
+            if entry.xattrs
+        }
+
+    def read(self, path: bytes) -> bytes:
+        """A file's bytes."""
+        return b"".join(self._tree.content(self.entries[path]))
+
+    def digests(self) -> dict[bytes, str]:
+        """As trees.digests."""
+        found = {}
+        for path, entry in self.entries.items():
+            if entry.is_file:
+                digest = hashlib.sha256()
+                for part in self._tree.content(entry):
+                    digest.update(part)
+                found[path] = digest.hexdigest()
+        return found
+
+
+def _walk(
+    tree: StoredTree, place: Place, prefix: bytes
+) -> Iterator[tuple[bytes, Entry, tuple[object, ...] | None]]:
+    for entry in tree.entries(place):
+        path = prefix + entry.name
+        if entry.flags & ADDED:
+            continue
+        key = None
+        if entry.link:
+            key = (id(place.catalog), entry.link) if entry.link > 0 else ("shared", entry.link)
+        yield path, entry, key
+        if entry.is_dir:
+            yield from _walk(tree, tree.place(entry, place.catalog), path + b"/")
+
+
+def _line(entry: Entry) -> bytes:
+    seconds, nanoseconds = divmod(entry.mtime, 1_000_000_000)
+    return b" ".join(
+        [
+            _KINDS[stat.S_IFMT(entry.mode)],
+            b"%o" % (entry.mode & 0o7777),
+            b"%d" % entry.uid,
+            b"%d" % entry.gid,
+            b"%d" % entry.nlink,
+            b"-" if entry.is_dir else b"%d" % entry.size,
+            entry.content if entry.is_link else b"",
+            b"%d.%09d0" % (seconds, nanoseconds),
+        ]
+    )
