@@ -11,6 +11,7 @@ from tests.support.cli import lazyfs, new_repository
 from tests.support.debian import TAG, make_image
 
 PLACE = f"localhost/layout:{TAG}"
+pytestmark = pytest.mark.timeout(600)  # the first test makes the image: debootstrap, and umoci four times
 
 
 @pytest.fixture(scope="module")
