@@ -87,6 +87,7 @@ class Server:
                     return {
                         "slots": len(tree.slots),
                         "lookups": sum(slot.count for slot in tree.slots) - 1,
+                        "places": [f"{slot.path.decode()} {slot.count} {slot.below}" for slot in tree.slots],
                         "copies": len(tree.copies),
                         "rss": _resident(),
                         "fds": len(os.listdir("/proc/self/fd")),

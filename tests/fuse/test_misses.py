@@ -1,0 +1,147 @@
+"""What is not at hand: fetched once, nobody else held up, failures and kills end the wait."""
+
+import errno
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from lazyfs.fuse.opening import KINDS
+from tests.support.fuse_mount import Mounted, mounted
+from tests.support.images import Objects, file, image, live
+
+pytestmark = pytest.mark.root
+BIG = os.urandom(1 << 20)
+
+
+@pytest.fixture(params=KINDS)
+def kind(request: pytest.FixtureRequest) -> str:
+    found: str = request.param
+    return found
+
+
+@pytest.fixture
+def mount(kind: str, tmp_path: Path) -> Iterator[Mounted]:
+    """A mount with nothing at hand but what has been fetched."""
+    objects = Objects()
+    one = image(objects, {"f": b"one", "big": file(objects, BIG, shift=17), "d": {"g": b"g"}})
+    two = image(objects, {"f": b"two"})
+    with mounted(kind, objects, live(objects, {"one": one, "two": two}), tmp_path) as found:
+        (found.path / "two/f").read_bytes()
+        found.ask("objects", here=False)
+        yield found
+        found.ask("go")
+
+
+def until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < end, "it never came to that"
+        time.sleep(0.005)
+
+
+def start(*command: str | Path) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def test_what_is_missing_is_fetched_once(mount: Mounted) -> None:
+    assert (mount.path / "one/f").read_bytes() == b"one"
+    assert (mount.path / "one/big").read_bytes() == BIG
+    fetched = mount.ask("objects")["fetched"]
+    assert len(fetched) == len(set(fetched))
+
+
+def test_nothing_has_to_be_kept(mount: Mounted) -> None:
+    mount.ask("objects", keep=False)
+    assert (mount.path / "one/big").read_bytes() == BIG
+    assert (mount.path / "one/d/g").read_bytes() == b"g"
+
+
+def test_a_slow_fetch_holds_up_nobody_else(mount: Mounted) -> None:
+    assert (mount.path / "one/f").stat().st_size == 3
+    mount.ask("hold")
+    waiting = [start("cat", mount.path / "one" / name) for name in ("f", "big", "d/g")]
+    until(lambda: mount.ask("objects")["waiting"] >= 3)
+    os.listdir(mount.path / "two")
+    assert not (mount.path / "one/missing").exists()
+    assert os.lstat(mount.path / "one/d").st_mtime > 0
+    assert all(process.poll() is None for process in waiting)
+    mount.ask("go")
+    assert [process.communicate()[0] for process in waiting] == [b"one", BIG, b"g"]
+
+
+def test_more_readers_wait_than_a_pool_has_threads(mount: Mounted) -> None:
+    os.lstat(mount.path / "one/big")
+    mount.ask("hold")
+    readers = [threading.Thread(target=(mount.path / "one/f").read_bytes) for _ in range(4)]
+    readers += [
+        threading.Thread(target=_read_at, args=(mount.path / "one/big", at << 12)) for at in range(100)
+    ]
+    for reader in readers:
+        reader.start()
+    until(lambda: mount.ask("objects")["waiting"] >= 8)
+    assert os.listdir(mount.path / "two") == ["f"]
+    mount.ask("go")
+    for reader in readers:
+        reader.join(timeout=30)
+        assert not reader.is_alive()
+
+
+def _read_at(path: Path, offset: int) -> None:
+    with open(path, "rb") as opened:
+        assert os.pread(opened.fileno(), 10, offset) == BIG[offset : offset + 10]
+
+
+def test_what_cannot_be_had_is_an_io_error_and_is_asked_for_again(mount: Mounted, tmp_path: Path) -> None:
+    name = next(digest for digest, plain in mount.objects.items() if plain == b"one")
+    stored = tmp_path / "objects" / name.hex()
+    stored.rename(tmp_path / "aside")
+    for _ in range(2):
+        with pytest.raises(OSError) as caught:  # noqa: PT011 - the number is what matters
+            (mount.path / "one/f").read_bytes()
+        assert caught.value.errno == errno.EIO
+    assert mount.ask("counters")["faults"]["NotFound"] >= 2
+    (tmp_path / "aside").rename(stored)
+    assert (mount.path / "one/f").read_bytes() == b"one"
+
+
+def test_a_catalog_that_is_none_is_an_io_error(kind: str, tmp_path: Path) -> None:
+    objects = Objects()
+    broken = image(objects, {"f": b"1"})
+    nonsense = b"no catalog at all" * 10
+    digest = objects.put(nonsense)
+    bad = broken._replace(ref=broken.ref._replace(digest=digest, size=len(nonsense)))
+    with mounted(kind, objects, live(objects, {"bad": bad, "good": broken}), tmp_path) as found:
+        with pytest.raises(OSError) as caught:  # noqa: PT011 - the number is what matters
+            os.lstat(found.path / "bad/f")
+        assert caught.value.errno == errno.EIO
+        assert (found.path / "good/f").read_bytes() == b"1"
+
+
+def test_a_reader_of_data_can_be_killed(mount: Mounted) -> None:
+    os.lstat(mount.path / "one/f")
+    mount.ask("hold")
+    reader = start("cat", mount.path / "one/f")
+    until(lambda: mount.ask("objects")["waiting"] == 1)
+    reader.send_signal(signal.SIGKILL)
+    assert reader.wait(timeout=10) == -signal.SIGKILL
+    for pipe in (reader.stdout, reader.stderr):
+        assert pipe is not None
+        pipe.close()
+    mount.ask("go")
+    assert (mount.path / "one/f").read_bytes() == b"one"
+
+
+def test_catalogs_that_were_let_go_are_read_again(mount: Mounted) -> None:
+    with open(mount.path / "one/d/g", "rb") as opened:
+        before = os.fstat(opened.fileno()).st_ino
+        mount.ask("forget objects")
+        mount.ask("objects", here=True)
+        assert opened.read() == b"g"
+        assert os.stat(mount.path / "one/d/g").st_ino == before
+        assert sorted(os.listdir(mount.path / "one")) == ["big", "d", "f"]

@@ -1,0 +1,91 @@
+"""What has been asked once is not asked again, by the daemon's own count."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lazyfs.fuse.opening import KINDS
+from tests.support.fuse_mount import Mounted, mounted
+from tests.support.images import Objects, file, image, live
+
+pytestmark = pytest.mark.root
+
+REMAINING = {
+    "direct": {"STATFS"},
+    "pyfuse3": {"STATFS", "OPEN", "RELEASE", "OPENDIR", "READDIRPLUS", "RELEASEDIR", "READLINK", "FLUSH"},
+}
+"""What a session still hears of when everything is warm. `find` asks statfs once; no kernel remembers that."""
+
+
+@pytest.fixture(params=KINDS)
+def kind(request: pytest.FixtureRequest) -> str:
+    found: str = request.param
+    return found
+
+
+@pytest.fixture
+def mount(kind: str, tmp_path: Path) -> Iterator[Mounted]:
+    objects = Objects()
+    one = image(
+        objects,
+        {
+            "bin": {"tool": file(objects, Path("/bin/busybox").read_bytes(), mode=0o755), "sh": "tool"},
+            "many": {f"d{i}": {f"f{j}": b"%d" % (i * j) for j in range(20)} for i in range(20)},
+            "big": file(objects, os.urandom(3 << 20)),
+        },
+        split=100,
+    )
+    with mounted(kind, objects, live(objects, {"one": one, "latest": "one"}), tmp_path) as found:
+        yield found
+
+
+PROGRAMS = {
+    "find": "find {0} -printf '%p %s %T@ %l\\n'",
+    "stat": "stat {0}/one/many/*/f1 {0}/latest/bin/sh",
+    "missing": "! stat {0}/one/nothing {0}/one/many/d1/nothing",
+    "cat": "cat {0}/one/many/d3/* {0}/latest/big",
+    "start": "{0}/latest/bin/sh -c true",
+    "tar": "tar -cf /dev/null -C {0} .",
+}
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_the_second_time_asks_nothing(kind: str, mount: Mounted, program: str) -> None:
+    def run() -> None:
+        command = PROGRAMS[program].format(mount.path)
+        subprocess.run(
+            ["sh", "-c", command], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+
+    run()
+    before = mount.upcalls()
+    run()
+    again = {name: number - before.get(name, 0) for name, number in mount.upcalls().items()}
+    asked = {name for name, number in again.items() if number}
+    assert asked <= REMAINING[kind], again
+
+
+def test_one_images_read_warms_the_other(kind: str, tmp_path: Path) -> None:
+    objects = Objects()
+    large = file(objects, os.urandom(1 << 20))
+    one, two = (image(objects, {"lib": {"large": large}, "tag": name}) for name in (b"1", b"2"))
+    with mounted(kind, objects, live(objects, {"one": one, "two": two}), tmp_path) as found:
+        data = (found.path / "one/lib/large").read_bytes()
+        before = found.upcalls()["READ"]
+        assert (found.path / "two/lib/large").read_bytes() == data
+        assert found.upcalls()["READ"] == before
+        numbers = {os.stat(found.path / name / "lib/large").st_ino for name in ("one", "two")}
+        assert len(numbers) == 1
+
+
+def test_all_lookups_are_given_back(mount: Mounted) -> None:
+    subprocess.run(["find", mount.path, "-ls"], check=True, stdout=subprocess.DEVNULL)
+    assert mount.ask("table")["lookups"] > 400
+    for _ in range(3):
+        Path("/proc/sys/vm/drop_caches").write_text("2")
+    left = mount.ask("table")
+    assert left["lookups"] <= 3
+    assert left["slots"] <= 4
