@@ -13,6 +13,10 @@ COMMANDS: dict[str, str] = {
     "publish": "Publish images and trees into a store.",
     "check": "Verify that everything in a store is there and right.",
     "serve": "Serve a store over HTTP from this machine.",
+    "mount": "Mount a repository.",
+    "umount": "Unmount.",
+    "status": "Show what is mounted and how it fares.",
+    "refresh": "Look for a new revision now.",
 }
 """Command name -> what it does, in the order `--help` shows them. Each lives in the module of its name as
 a click command called `command`, imported only when it is run: start-up stays fast."""

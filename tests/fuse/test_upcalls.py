@@ -17,7 +17,7 @@ REMAINING = {
     "direct": {"STATFS"},
     "pyfuse3": {"STATFS", "OPEN", "RELEASE", "OPENDIR", "READDIRPLUS", "RELEASEDIR", "READLINK", "FLUSH"},
 }
-"""What a session still hears of when everything is warm. `find` asks statfs once; no kernel remembers that."""
+"""What a session still hears of when all is warm. `find` asks statfs once; no kernel remembers that."""
 
 
 @pytest.fixture(params=KINDS)
