@@ -8,11 +8,14 @@ from lazyfs.core.errors import UsageError
 from lazyfs.fuse import control
 
 SECONDS = 20.0
-"""A daemon that still serves open files of a lazy unmount lives on; nobody waits longer than this."""
+"""A daemon that writes its cache's index ends within a second; nobody waits longer than this."""
 
 
-def wait_for_end(mountpoint: str, unmount: Callable[[], None]) -> None:
-    """Unmounts, then returns when the daemon has ended, if this user may know which process it is."""
+def wait_for_end(mountpoint: str, unmount: Callable[[], None], *, patiently: bool = True) -> None:
+    """Unmounts, then returns when the daemon has ended, if this user may know which process it is.
+
+    Not `patiently`: at once, for what is still in use is served on until it is closed.
+    """
     try:
         pid = int(control.ask(mountpoint, {"do": "pid"}, timeout=5)["pid"])
         process = os.pidfd_open(pid)
@@ -21,6 +24,6 @@ def wait_for_end(mountpoint: str, unmount: Callable[[], None]) -> None:
         return
     try:
         unmount()
-        select.select([process], [], [], SECONDS)
+        select.select([process], [], [], SECONDS if patiently else 0)
     finally:
         os.close(process)

@@ -10,17 +10,20 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Protocol, TypeVar
 
 import trio
 
+from lazyfs.client.readahead import ReadAhead
+from lazyfs.core.catalog.entry import Entry
 from lazyfs.core.digest import Digest, ObjectRef
 from lazyfs.core.errors import BadData, DeadlineExceeded, LazyfsError
 from lazyfs.fuse.counters import Counters
+from lazyfs.vfs import content
 from lazyfs.vfs.need import Brought, LocalObjects, Need, NeedRepository
 from lazyfs.vfs.revision import Change, switch
-from lazyfs.vfs.tree import Tree
+from lazyfs.vfs.tree import Repository, Tree
 
 T = TypeVar("T")
 ROUNDS = 64
@@ -35,6 +38,14 @@ class Source(LocalObjects, Protocol):
 
     async def fetch(self, ref: ObjectRef, *, deadline: float | None = None) -> bytes:
         """The verified plaintext; raises TransportError or BadData."""
+        ...
+
+
+class Ahead(Protocol):
+    """Fetches without anybody waiting."""
+
+    def start(self, refs: Iterable[ObjectRef]) -> None:
+        """Begins to fetch what is not here; returns at once. Called in the event loop."""
         ...
 
 
@@ -71,6 +82,12 @@ class Filesystem:
         self.tree = tree
         self.lock = threading.Lock()
         self.sources: dict[str, Source] = {}
+        """By repository: where missing objects come from."""
+        self.ahead: dict[str, Ahead] = {}
+        """By repository: who fetches what nobody waits for yet."""
+        self.token: trio.lowlevel.TrioToken | None = None
+        """The event loop that fetches ahead; the session sets it. None: nothing is fetched ahead."""
+        self._readahead = ReadAhead()
         self.counters = Counters()
         self.patience = patience
         self._open_repository = open_repository
@@ -129,6 +146,30 @@ class Filesystem:
             raise self.fault(DeadlineExceeded(f"repository {name}: not open by the deadline")) from None
         except LazyfsError as error:
             raise self.fault(error) from error
+
+    def read(self, number: int, offset: int, length: int, brought: Brought) -> list[bytes]:
+        """Bytes of a file, in pieces to be joined; call it under the lock. Raises Need or OSError.
+
+        A sequential reader of a chunked file has what comes next fetched for it.
+        """
+        entry, repository = content.file(self.tree, number, brought)
+        if entry.detail and not brought and self.token is not None:
+            start, end = self._readahead.read(number, offset, length, entry.size)
+            if start < end:
+                self._fetch_ahead(repository, entry, start, end - start)
+        pieces = content.pieces(self.tree, repository, entry, offset, length, brought)
+        self.counters.read_bytes += sum(map(len, pieces))
+        return pieces
+
+    def _fetch_ahead(self, repository: Repository, entry: Entry, start: int, length: int) -> None:
+        starter = self.ahead.get(repository.name)
+        if starter is None or self.token is None:
+            return
+        try:
+            parts = content.parts(self.tree, repository, entry, start, length)
+        except (Need, LazyfsError):
+            return  # the reader needs the chunk list first, or is about to hear that it is bad
+        self.token.run_sync_soon(starter.start, [part.ref for part in parts])
 
     async def switch(self, repository: str, root: ObjectRef, revision: int) -> None:
         """Shows another revision and has the kernel drop what has changed, and only that.

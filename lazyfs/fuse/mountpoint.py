@@ -61,17 +61,16 @@ def prepare(mountpoint: str) -> bool:
 
     Returns whether one was. Raises UsageError.
     """
-    replaced = False
+    there = find(mountpoint)
+    replaced = there is not None and there.fstype == FSTYPE and not _alive(mountpoint)
+    if replaced:
+        unmount(mountpoint)
     try:
         found = os.stat(mountpoint)
     except FileNotFoundError:
         raise UsageError(f"mount point {mountpoint} does not exist: mkdir it first") from None
     except OSError as error:
-        there = find(mountpoint)
-        if error.errno not in (errno.ENOTCONN, errno.ECONNABORTED) or not there or there.fstype != FSTYPE:
-            raise UsageError(f"mount point {mountpoint}: {error.strerror}; choose another") from None
-        unmount(mountpoint)
-        found, replaced = os.stat(mountpoint), True
+        raise UsageError(f"mount point {mountpoint}: {error.strerror}; choose another") from None
     if not stat.S_ISDIR(found.st_mode):
         raise UsageError(f"mount point {mountpoint} is no directory: choose another")
     there = find(mountpoint)
@@ -81,6 +80,15 @@ def prepare(mountpoint: str) -> bool:
             f"mount point {mountpoint} is busy: {there.source} ({there.fstype}) is mounted there; {how}"
         )
     return replaced
+
+
+def _alive(mountpoint: str) -> bool:
+    """Whether a daemon answers. statfs is the one question that the kernel never answers from memory."""
+    try:
+        os.statvfs(mountpoint)
+    except OSError as error:
+        return error.errno not in (errno.ENOTCONN, errno.ECONNABORTED)
+    return True
 
 
 def check_device(path: str = "/dev/fuse") -> None:

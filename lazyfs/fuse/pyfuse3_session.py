@@ -11,11 +11,11 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import pyfuse3
+import trio
 
 from lazyfs.core.errors import UsageError
 from lazyfs.fuse.filesystem import Filesystem
 from lazyfs.fuse.session import FOREVER, Options, statfs
-from lazyfs.vfs import content
 from lazyfs.vfs.attributes import BLOCK_SIZE, Attributes
 from lazyfs.vfs.need import Brought
 from lazyfs.vfs.operators import get_xattr, list_xattrs
@@ -50,6 +50,7 @@ class Pyfuse3Session:
         self._open = True
 
     async def serve(self) -> None:
+        self._filesystem.token = trio.lowlevel.current_trio_token()
         try:
             await pyfuse3.main(max_tasks=TASKS)
         finally:
@@ -132,10 +133,8 @@ class _Operations(pyfuse3.Operations):
         return pyfuse3.FileInfo(fh=inode, keep_cache=True)
 
     async def read(self, fh: int, off: int, size: int) -> bytes:
-        pieces = await self._ask("READ", lambda brought: content.read(self._tree, fh, off, size, brought))
-        data = b"".join(pieces)
-        self._fs.counters.read_bytes += len(data)
-        return data
+        pieces = await self._ask("READ", lambda brought: self._fs.read(fh, off, size, brought))
+        return b"".join(pieces)
 
     async def release(self, fh: int) -> None:
         self._fs.counters.upcall("RELEASE")

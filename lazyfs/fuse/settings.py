@@ -2,7 +2,7 @@
 
 import os
 import tomllib
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -50,7 +50,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Seconds a read waits for its bytes."""
     max_stale: float | None = None
     """Seconds past its expiry that a revision is still served; by default for ever."""
-    on_outage: str = "fail"
+    on_outage: Literal["fail", "wait"] = "fail"
     uid: int | None = None
     gid: int | None = None
     """Show every file as this user's or group's, for runtimes without privileges."""
@@ -80,7 +80,6 @@ def settings(fields: dict[str, Any], origin: str) -> Settings:
     for name, value, allowed in (
         ("fuse", made.fuse, ("auto", "direct", "pyfuse3")),
         ("permissions", made.permissions or "open", ("image", "open")),
-        ("on_outage", made.on_outage, ("fail", "wait")),
     ):
         if value not in allowed:
             raise UsageError(f"{origin}: {name} is {value!r}, but must be one of {', '.join(allowed)}")
@@ -92,6 +91,30 @@ def settings(fields: dict[str, Any], origin: str) -> Settings:
     size(made.cache_limit, "cache_limit")
     size(made.cache_keep_free, "cache_keep_free")
     return made
+
+
+def from_here(made: Settings) -> Settings:
+    """The same with absolute paths: the daemon works in /."""
+    changes: dict[str, Any] = {
+        name: os.path.abspath(value) for name in ("cache", "log", "trace") if (value := getattr(made, name))
+    }
+    if made.trust:
+        changes["trust"] = _file(made.trust)
+    if made.source and "://" not in made.source:
+        changes["source"] = os.path.abspath(made.source)
+    changes["repositories"] = {
+        name: msgspec.structs.replace(
+            place,
+            url=place.url if "://" in place.url else os.path.abspath(place.url),
+            trust=place.trust and _file(place.trust),
+        )
+        for name, place in made.repositories.items()
+    }
+    return msgspec.structs.replace(made, **changes)
+
+
+def _file(trust: str) -> str:
+    return os.path.abspath(trust) if os.path.exists(trust) else trust
 
 
 def size(text: str, name: str) -> int:

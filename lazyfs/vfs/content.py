@@ -48,6 +48,13 @@ def read(tree: Tree, number: int, offset: int, length: int, brought: Brought = N
     Raises Need with every object that is missing, so that they travel together.
     """
     entry, repository = file(tree, number, brought)
+    return pieces(tree, repository, entry, offset, length, brought)
+
+
+def pieces(
+    tree: Tree, repository: Repository, entry: Entry, offset: int, length: int, brought: Brought = NOTHING
+) -> list[bytes]:
+    """Like `read`, of an entry that is known."""
     found: list[bytes] = []
     missing = []
     for ref, start, size in parts(tree, repository, entry, offset, length, brought):

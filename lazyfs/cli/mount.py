@@ -1,0 +1,66 @@
+"""`lazyfs mount`: a repository, or a folder of them, as a directory."""
+
+from typing import Any
+
+import click
+
+from lazyfs.core.errors import UsageError
+
+
+@click.command("mount")
+@click.argument("places", nargs=-1, required=True, metavar="[URL|STORE] MOUNTPOINT")
+@click.option(
+    "--trust", metavar="ROOT.json|FINGERPRINT", help="Root of trust, for the first mount of a repository."
+)
+@click.option("--proxy", metavar="CHAIN", help="Proxies, e.g. 'http://p1:3128|http://p2:3128;DIRECT'.")
+@click.option("--cache", metavar="DIR", help="Where bytes are kept [/var/cache/lazyfs or ~/.cache/lazyfs].")
+@click.option("--cache-limit", metavar="SIZE", help="Most bytes the cache takes, e.g. 20G; 0 for none [4G].")
+@click.option(
+    "--fuse", type=click.Choice(["auto", "direct", "pyfuse3"]), help="How to talk to the kernel [auto]."
+)
+@click.option(
+    "--permissions",
+    type=click.Choice(["image", "open"]),
+    help="Check the image's modes, or show them and let everybody read [image for root, open for others].",
+)
+@click.option("--suid", is_flag=True, default=None, help="Let setuid programs of images work on this host.")
+@click.option("--dev", is_flag=True, default=None, help="Let device files of images work on this host.")
+@click.option("--user", metavar="NAME", help="As root: become this user after mounting.")
+@click.option("--foreground", is_flag=True, help="Stay in the terminal; ctrl-C unmounts.")
+@click.option("--log", metavar="FILE", help="Where the daemon writes what happens.")
+@click.option("--trace", metavar="FILE", help="Write one line for each file opened and object fetched.")
+@click.option("--metrics", metavar="HOST:PORT", help="Serve Prometheus metrics there.")
+@click.option("--refresh", type=float, metavar="SECONDS", help="How often to look for a new revision [240].")
+@click.option("--patience", type=float, metavar="SECONDS", help="How long a read waits for its bytes [30].")
+@click.option("--on-outage", type=click.Choice(["fail", "wait"]), help="Reads with every server dead [fail].")
+@click.option(
+    "--max-stale", type=float, metavar="SECONDS", help="Stop serving a revision so long after its expiry."
+)
+@click.option("--uid", type=int, help="Show every file as this user's.")
+@click.option("--gid", type=int, help="Show every file as this group's.")
+@click.option("--config", metavar="FILE", help="TOML file with these options and [repositories].")
+def command(places: tuple[str, ...], foreground: bool, config: str | None, **options: Any) -> None:
+    """Mount a repository. Returns when the mount answers; unmount with `lazyfs umount`.
+
+    \b
+    Examples:
+      lazyfs mount http://origin.example/unpacked /cvmfs/unpacked.example.org --trust root.json
+      lazyfs mount --config /etc/lazyfs/site.toml /cvmfs
+    """
+    from lazyfs.fuse import background, daemon
+    from lazyfs.fuse.mountpoint import absolute
+    from lazyfs.fuse.settings import from_here, load, settings
+
+    if len(places) > 2:
+        raise UsageError(f"{len(places)} places given: write lazyfs mount URL MOUNTPOINT")
+    fields = load(config) if config else {}
+    fields |= {name: value for name, value in options.items() if value is not None}
+    if len(places) == 2:
+        fields["source"] = places[0]
+        fields.pop("repositories", None)
+    fields["mountpoint"] = absolute(places[-1])
+    wanted = from_here(settings(fields, f"--config {config}" if config else "mount"))
+    if foreground:
+        daemon.run(wanted, lambda: click.echo(f"lazyfs: {wanted.mountpoint} is mounted", err=True))
+    else:
+        background.run(lambda ready: daemon.run(wanted, ready), wanted.log)

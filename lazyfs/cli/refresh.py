@@ -1,0 +1,20 @@
+"""`lazyfs refresh`: look for a new revision now."""
+
+import click
+
+from lazyfs.core.errors import LazyfsError
+
+
+@click.command("refresh")
+@click.argument("mountpoint")
+def command(mountpoint: str) -> None:
+    """Look for a new revision of what is mounted, and show it."""
+    from lazyfs.fuse import control
+    from lazyfs.fuse.mountpoint import absolute
+
+    said = control.ask(absolute(mountpoint), {"do": "refresh"}, timeout=600)["repositories"]
+    for name, news in said.items():
+        click.echo(f"{name}: {news}")
+    failed = [name for name, news in said.items() if news.startswith("failed")]
+    if failed:
+        raise LazyfsError(f"no news of {', '.join(failed)}; the mount goes on with what it has")

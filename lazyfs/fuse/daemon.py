@@ -1,0 +1,224 @@
+"""The process behind a mount: cache, repositories, session, control socket, and their end."""
+
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import trio
+
+from lazyfs.core.errors import LazyfsError, UsageError
+from lazyfs.fuse import control, mountpoint, runtime
+from lazyfs.fuse.filesystem import Filesystem
+from lazyfs.fuse.opening import KINDS, make_session
+from lazyfs.fuse.privileges import Privileges
+from lazyfs.fuse.repositories import Repositories
+from lazyfs.fuse.session import Options, Session
+from lazyfs.fuse.settings import Place, Settings, default_cache, size
+from lazyfs.vfs.slots import SlotTable
+from lazyfs.vfs.tree import Tree
+from lazyfs_cache import Cache, CacheError, NullCache, open_cache
+
+log = logging.getLogger(__name__)
+
+
+def run(settings: Settings, ready: Callable[[], None]) -> None:
+    """Mounts and serves until unmounted; calls `ready` once programs can use the mount.
+
+    Raises LazyfsError before that if it cannot be mounted; the mount point is then as it was.
+    """
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    sys.setswitchinterval(50e-6)  # a busy fetching thread would otherwise hold an answer up by 5 ms
+    mountpoint.check_device()
+    if mountpoint.prepare(settings.mountpoint):
+        log.info("%s: took away a mount whose daemon had died", settings.mountpoint)
+    privileges = Privileges(settings.user)
+    directory = settings.cache or default_cache()
+    privileges.make_own(directory)
+    privileges.lower()
+    cache = _open_cache(directory, settings)
+    try:
+        daemon = Daemon(settings, cache, os.path.join(directory, "state"), privileges)
+        trio.run(daemon.serve, ready)
+    finally:
+        cache.close()
+
+
+def _open_cache(directory: str, settings: Settings) -> Cache | NullCache:
+    limit = size(settings.cache_limit, "cache_limit")
+    if limit == 0:
+        return NullCache()
+    try:
+        return open_cache(
+            os.path.join(directory, "objects"),
+            limit,
+            keep_free=size(settings.cache_keep_free, "cache_keep_free"),
+        )
+    except CacheError as error:
+        raise UsageError(str(error)) from None
+
+
+class Daemon:
+    """One mount's parts while it lives."""
+
+    def __init__(
+        self, settings: Settings, cache: Cache | NullCache, state_dir: str, privileges: Privileges
+    ) -> None:
+        self._settings = settings
+        self._cache = cache
+        self._privileges = privileges
+        self._started = time.time()
+        self._repositories = Repositories(settings, cache, state_dir)
+        self._filesystem = Filesystem(Tree(SlotTable()), self._open_of_site, patience=settings.patience)
+        self._session: Session | None = None
+        self._kind = ""
+
+    async def serve(self, ready: Callable[[], None]) -> None:
+        """Runs until the mount is gone or a signal says so."""
+        settings = self._settings
+        socket_path = runtime.socket_path(settings.mountpoint)
+        try:
+            if settings.site():
+                self._filesystem.tree.show_site(tuple(settings.repositories))
+            else:
+                place = Place(url=settings.source, trust=settings.trust, proxy=settings.proxy)
+                await self._repositories.open(place, self._filesystem)
+            with self._privileges.raised():
+                self._session, self._kind = _mount(self._filesystem, settings)
+            self._filesystem.session = self._session
+            try:
+                async with trio.open_nursery() as nursery:
+                    await nursery.start(control.serve, socket_path, self._handlers())
+                    nursery.start_soon(self._stop_on_signal, nursery.cancel_scope)
+                    nursery.start_soon(self._keep_fresh)
+                    nursery.start_soon(self._say_ready, ready)
+                    await self._session.serve()
+                    nursery.cancel_scope.cancel()
+            finally:
+                with self._privileges.raised():
+                    self._session.unmount()
+        finally:
+            self._repositories.close()
+
+    async def _say_ready(self, ready: Callable[[], None]) -> None:
+        # A stat in a thread: the kernel's answer comes from this very process.
+        await trio.to_thread.run_sync(os.stat, self._settings.mountpoint)
+        self._privileges.drop()
+        log.info("mounted %s on %s (%s)", self._source(), self._settings.mountpoint, self._kind)
+        ready()
+
+    async def _stop_on_signal(self, scope: trio.CancelScope) -> None:
+        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
+            async for number in signals:
+                log.info("unmounting: %s", signal.Signals(number).name)
+                scope.cancel()
+
+    async def _keep_fresh(self) -> None:
+        while True:
+            await trio.sleep(self._settings.refresh)
+            await self._refresh_all()
+
+    async def _refresh_all(self) -> dict[str, str]:
+        said = {}
+        for name in list(self._repositories.opened):
+            try:
+                changed = await self._repositories.refresh(name, self._filesystem)
+                said[name] = "new revision" if changed else "no news"
+            except (LazyfsError, OSError) as error:
+                said[name] = f"failed: {error}"
+                log.warning("%s: no newer revision: %s", name, error)
+        return said
+
+    async def _open_of_site(self, name: str) -> None:
+        await self._repositories.open(self._settings.repositories[name], self._filesystem, name)
+
+    def _source(self) -> str:
+        return self._settings.source or "lazyfs"
+
+    # the control socket
+
+    def _handlers(self) -> dict[str, control.Handler]:
+        return {
+            "pid": self._pid,
+            "status": self._status,
+            "refresh": self._refresh,
+            "cache-resize": self._resize,
+        }
+
+    async def _pid(self, _: dict[str, Any]) -> dict[str, Any]:
+        return {"pid": os.getpid()}
+
+    async def _status(self, _: dict[str, Any]) -> dict[str, Any]:
+        tree = self._filesystem.tree
+        with self._filesystem.lock:
+            memory = {
+                "slots": len(tree.slots),
+                "catalogs": len(tree.parsed),
+                "catalog_bytes": tree.parsed.bytes,
+            }
+        return {
+            "mountpoint": self._settings.mountpoint,
+            "source": self._source(),
+            "session": self._kind,
+            "pid": os.getpid(),
+            "uptime": round(time.time() - self._started, 1),
+            "repositories": {
+                name: {
+                    "url": opened.place.url,
+                    "revision": opened.state.pointer.revision,
+                    "published": opened.state.pointer.time,
+                    "root": opened.state.pointer.root.hex(),
+                    "looked": opened.state.looked,
+                    "warning": opened.state.warning,
+                }
+                for name, opened in self._repositories.opened.items()
+            },
+            "counters": self._filesystem.counters.snapshot(),
+            "memory": memory,
+            "cache": _plain(self._cache.stats()),
+        }
+
+    async def _refresh(self, _: dict[str, Any]) -> dict[str, Any]:
+        return {"repositories": await self._refresh_all()}
+
+    async def _resize(self, request: dict[str, Any]) -> dict[str, Any]:
+        resize = getattr(self._cache, "resize", None)
+        limit = request.get("limit")
+        if resize is None or not isinstance(limit, int):
+            raise UsageError("this cache cannot be resized, or `limit` is not a number of bytes")
+        await trio.to_thread.run_sync(resize, limit)
+        return {"limit": limit}
+
+
+def _plain(stats: Any) -> dict[str, Any]:
+    import msgspec
+
+    found = msgspec.to_builtins(stats)
+    assert isinstance(found, dict)
+    return found
+
+
+def _mount(filesystem: Filesystem, settings: Settings) -> tuple[Session, str]:
+    root = os.geteuid() == 0
+    options = Options(
+        source=settings.source or "lazyfs",
+        suid=settings.suid,
+        dev=settings.dev,
+        permissions=settings.permissions or ("image" if root else "open"),
+        allow_other=root or _user_allow_other(),
+    )
+    kinds = KINDS if settings.fuse == "auto" else (settings.fuse,)
+    return make_session(kinds[0], filesystem, settings.mountpoint, options), kinds[0]
+
+
+def _user_allow_other() -> bool:
+    try:
+        with open("/etc/fuse.conf", encoding="utf-8") as lines:
+            return any(line.strip() == "user_allow_other" for line in lines)
+    except OSError:
+        return False

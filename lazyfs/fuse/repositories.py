@@ -1,0 +1,147 @@
+"""Opens repositories for a mount and keeps them at their newest trusted revision."""
+
+import hashlib
+import logging
+import os
+import time
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+import trio
+
+from lazyfs.client.anchor import Anchor, anchor_of_directory, read_anchor
+from lazyfs.client.background import Background
+from lazyfs.client.objects import Objects
+from lazyfs.client.revisions import Revisions
+from lazyfs.core.digest import Digest, ObjectRef
+from lazyfs.core.errors import LazyfsError, TransportError, TrustError, UnsupportedFormat, UsageError
+from lazyfs.core.params import Pointer
+from lazyfs.fuse.filesystem import Filesystem
+from lazyfs.fuse.settings import Place, Settings
+from lazyfs.transport.fetcher import Fetcher
+from lazyfs.transport.open import open_fetcher
+from lazyfs.vfs.tree import Repository
+from lazyfs_cache import Cache, NullCache
+
+FIRST_LOOK = 10.0
+"""Seconds that a mount waits for a newer revision while it has a trusted one already."""
+
+log = logging.getLogger(__name__)
+
+
+class Opened(NamedTuple):
+    """A repository in use."""
+
+    place: Place
+    fetcher: Fetcher
+    revisions: Revisions
+    objects: Objects
+    state: "State"
+
+
+class State:
+    """What `status` shows of a repository's revision."""
+
+    def __init__(self, pointer: Pointer, warning: str) -> None:
+        self.pointer = pointer
+        self.warning = warning
+        """Why the newest revision could not be had at the last look; empty if it could."""
+        self.looked = time.time()
+
+
+def root_of(pointer: Pointer) -> ObjectRef:
+    """The object that is the revision's root catalog."""
+    return ObjectRef(Digest(pointer.root), pointer.root_size)
+
+
+class Repositories:
+    """The open repositories of one mount."""
+
+    def __init__(self, settings: Settings, cache: Cache | NullCache, state_dir: str) -> None:
+        self._settings = settings
+        self._cache = cache
+        self._state_dir = state_dir
+        self.opened: dict[str, Opened] = {}
+
+    async def open(self, place: Place, filesystem: Filesystem, name: str | None = None) -> str:
+        """Connects, believes a revision, brings its root catalog, and shows it; returns its name.
+
+        `name`: under which a site shows it; by default what the signature says. Raises LazyfsError.
+        """
+        opened = await trio.to_thread.run_sync(self._connect, place, name)
+        pointer = opened.state.pointer
+        shown = name or pointer.name
+        root = root_of(pointer)
+        if opened.objects.at_hand(root) is None:
+            await opened.objects.fetch(root)
+        self.opened[shown] = opened
+        filesystem.sources[shown] = opened.objects
+        filesystem.ahead[shown] = Background(opened.objects)
+        with filesystem.lock:
+            filesystem.tree.show_repository(Repository(shown, opened.objects, root, pointer.revision))
+        return shown
+
+    def _connect(self, place: Place, name: str | None) -> Opened:
+        anchor, why = _anchor(place)
+        fetcher = open_fetcher(place.url, place.proxy, repository=name)
+        key = hashlib.sha256(place.url.encode()).hexdigest()[:20]
+        directory = os.path.join(self._state_dir, key)
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+        revisions = Revisions(fetcher, directory, anchor, max_stale=self._settings.max_stale)
+        now = datetime.now(UTC)
+        known = revisions.offline(now)
+        if known is None and why is not None:
+            raise why
+        deadline = time.monotonic() + (FIRST_LOOK if known else self._settings.patience)
+        warning = ""
+        try:
+            pointer = revisions.refresh(now, deadline)
+        except (TransportError, TrustError, UnsupportedFormat) as error:
+            if known is None:
+                raise
+            pointer, warning = known, str(error)
+            log.warning("%s stays at revision %d: %s", place.url, known.revision, error)
+        objects = Objects(
+            fetcher, self._cache, patience=self._settings.patience, on_outage=self._settings.on_outage
+        )
+        return Opened(place, fetcher, revisions, objects, State(pointer, warning))
+
+    async def refresh(self, name: str, filesystem: Filesystem) -> bool:
+        """Looks for a newer revision and shows it; returns whether there was one. Raises LazyfsError."""
+        opened = self.opened[name]
+        state = opened.state
+        deadline = time.monotonic() + self._settings.patience
+        try:
+            pointer = await trio.to_thread.run_sync(opened.revisions.refresh, datetime.now(UTC), deadline)
+        except LazyfsError as error:
+            state.warning = str(error)
+            raise
+        finally:
+            state.looked = time.time()
+        state.warning = ""
+        if pointer.revision == state.pointer.revision:
+            state.pointer = pointer
+            return False
+        await filesystem.switch(name, root_of(pointer), pointer.revision)
+        state.pointer = pointer
+        return True
+
+    def close(self) -> None:
+        """Gives connections back."""
+        for opened in self.opened.values():
+            opened.fetcher.close()
+
+
+def _anchor(place: Place) -> tuple[Anchor | None, UsageError | None]:
+    """What to trust first, or why there is nothing: that matters only if nothing is trusted already."""
+    if place.trust:
+        return read_anchor(place.trust), None
+    if "://" in place.url:
+        return None, UsageError(
+            f"{place.url} is mounted for the first time: say what to trust with --trust ROOT.json or "
+            f"--trust FINGERPRINT (`lazyfs repo show STORE` prints it)"
+        )
+    try:
+        return anchor_of_directory(place.url), None
+    except UsageError as error:
+        return None, error

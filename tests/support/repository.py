@@ -1,0 +1,37 @@
+"""A store with a repository in it, from trees of the tests' own making, without the publisher's sources."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from lazyfs.core import codec
+from lazyfs.core.catalog.inode import Nested
+from lazyfs.publish import keys, pointer, repository
+from lazyfs.publish.directory_store import DirectoryStore
+from tests.support.images import Objects
+
+
+class Published:
+    """A repository in `directory/store` with its keys beside it."""
+
+    def __init__(self, directory: Path, name: str = "test.example.org") -> None:
+        self.store = directory / "store"
+        self.keys = directory / "keys"
+        self.name = name
+        self.objects = Objects()
+        directory.mkdir(exist_ok=True)
+        repository.init(str(self.store), name, datetime.now(UTC), keys=str(self.keys))
+        self._directory_store = DirectoryStore(str(self.store))
+
+    def commit(self, root: Nested) -> int:
+        """Stores all objects, makes `root` the newest revision, and returns its number."""
+        for digest, plain in self.objects.items():
+            self._directory_store.put(digest, codec.encode(plain))
+        before = pointer.current(self._directory_store)
+        done = pointer.commit(
+            self._directory_store,
+            keys.load(str(self.keys)),
+            root.ref,
+            expected_revision=before.revision,
+            now=datetime.now(UTC),
+        )
+        return done.revision
