@@ -182,7 +182,7 @@ class SimulatedRepository:
         return Revisions(self, str(directory / "trust"), anchor, max_stale=max_stale)
 
     def refresh(self, client: Revisions) -> Pointer:
-        """One refresh at this repository's time."""
+        """One refresh at this repository's time; the client asks whatever repository it was made by."""
         return client.refresh(self.now, float("inf"))
 
 

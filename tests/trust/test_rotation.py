@@ -1,0 +1,80 @@
+"""Key rotation through the root, as a client that is mounted sees it."""
+
+from pathlib import Path
+
+import pytest
+
+from lazyfs.client.revisions import Revisions
+from lazyfs.core.trust.errors import WrongKey
+from lazyfs.core.trust.state import bootstrap
+from tests.support.simulated_repository import SimulatedRepository
+
+ROLES = ["root", "targets", "timestamp"]
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_live_client_follows_a_rotation(
+    repository: SimulatedRepository, client: Revisions, tmp_path: Path, role: str
+) -> None:
+    repository.rotate(role, count=2, threshold=2)
+    assert repository.refresh(client) == repository.pointer
+    published = repository.publish()
+    assert repository.refresh(client) == published
+    assert client.report(repository.now).root_version == 2
+    assert repository.client(tmp_path).offline(repository.now) == published
+
+
+def test_a_client_that_slept_through_many_rotations_catches_up(
+    repository: SimulatedRepository, client: Revisions, tmp_path: Path
+) -> None:
+    for role in ROLES * 4:
+        repository.rotate(role)
+    published = repository.publish()
+    assert repository.refresh(client) == published
+    assert client.report(repository.now).root_version == 13
+    assert repository.client(tmp_path, anchor=repository.fingerprint()).offline(repository.now) == published
+
+
+@pytest.mark.parametrize("version", [1, 2, 4])
+def test_a_root_file_of_any_version_is_a_good_anchor(
+    repository: SimulatedRepository, tmp_path: Path, version: int
+) -> None:
+    for role in ROLES:
+        repository.rotate(role)
+    anchor = bootstrap(repository.files[f"{version}.root.json"])
+    client = repository.client(tmp_path, anchor=anchor)
+    assert repository.refresh(client) == repository.pointer
+    assert client.report(repository.now).root_version == 4
+
+
+def test_a_rotation_under_way_stops_advancing_and_not_serving(
+    repository: SimulatedRepository, client: Revisions, tmp_path: Path
+) -> None:
+    """The publisher was killed between the new root and the revision signed under it."""
+    old = repository.clone()
+    repository.rotate("timestamp")
+    finished = repository.files
+    old.publish()  # by a publisher that does not know yet
+    repository.files = {**old.files, "2.root.json": finished["2.root.json"]}
+    with pytest.raises(WrongKey, match="timestamp version 2"):
+        repository.refresh(client)
+    assert client.report(repository.now).root_version == 2
+    assert client.serving(repository.now) == repository.pointer
+    assert repository.client(tmp_path).offline(repository.now) == repository.pointer
+    repository.files = finished
+    assert repository.refresh(client) == repository.pointer
+
+
+def test_a_rotation_seen_with_the_same_snapshot_is_judged_by_the_new_keys(
+    repository: SimulatedRepository, client: Revisions
+) -> None:
+    """A root that changes nothing but its own version: the snapshot that is held counts under it too."""
+    repository.root.version += 1
+    repository.write_root()
+    repository.publish()
+    repository.refresh(client)
+    assert client.report(repository.now).root_version == 2
+    repository.fetched()
+    repository.resign()
+    repository.refresh(client)
+    assert repository.fetched() == {"timestamp.json": 1}
