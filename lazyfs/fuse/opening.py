@@ -1,14 +1,38 @@
 """Which session: the direct one where it works, the one on pyfuse3 otherwise."""
 
+import logging
+
+from lazyfs.core.errors import UsageError
 from lazyfs.fuse.filesystem import Filesystem
 from lazyfs.fuse.session import Options, Session
 
-KINDS = ("pyfuse3",)
+KINDS = ("direct", "pyfuse3")
+"""In the order in which `auto` tries them."""
+
+log = logging.getLogger(__name__)
 
 
 def make_session(kind: str, filesystem: Filesystem, mountpoint: str, options: Options) -> Session:
-    """Mounts with a session of this kind; raises UsageError if the mount is refused."""
-    from lazyfs.fuse.pyfuse3_session import Pyfuse3Session
+    """Mounts with a session of this kind, or with `auto` the first that works.
 
-    assert kind in KINDS
+    Raises UsageError if the mount is refused.
+    """
+    if kind != "auto":
+        return _make(kind, filesystem, mountpoint, options)
+    for other in KINDS[:-1]:
+        try:
+            return _make(other, filesystem, mountpoint, options)
+        except UsageError as error:
+            log.warning("--fuse %s does not work here: %s", other, error)
+    return _make(KINDS[-1], filesystem, mountpoint, options)
+
+
+def _make(kind: str, filesystem: Filesystem, mountpoint: str, options: Options) -> Session:
+    if kind == "direct":
+        from lazyfs.fuse.direct import DirectSession
+
+        return DirectSession(filesystem, mountpoint, options)
+    from lazyfs.fuse.pyfuse3_session import Pyfuse3Session  # costs 30 ms of import
+
+    assert kind == "pyfuse3"
     return Pyfuse3Session(filesystem, mountpoint, options)

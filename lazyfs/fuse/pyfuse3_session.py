@@ -28,6 +28,8 @@ TASKS = 1000
 class Pyfuse3Session:
     """Implements `Session`. One per process: pyfuse3 keeps its state in the module."""
 
+    kind = "pyfuse3"
+
     def __init__(self, filesystem: Filesystem, mountpoint: str, options: Options) -> None:
         """Mounts; raises UsageError if the mount is refused."""
         wanted = {"fsname=" + options.source.replace(",", "\\,"), "subtype=lazyfs", "ro"}

@@ -33,6 +33,9 @@ class Options:
 class Session(Protocol):
     """One mounted filesystem. Made and mounted by its class; then served until it is unmounted."""
 
+    kind: str
+    """As `--fuse` calls it."""
+
     async def serve(self) -> None:
         """Answers the kernel; returns after the unmount. Cancelling it ends the answering."""
         ...

@@ -1,0 +1,122 @@
+"""A thread that reads the kernel's requests and answers what is at hand."""
+
+import errno
+import logging
+import os
+
+from lazyfs.core.errors import LazyfsError
+from lazyfs.fuse.answers import Answers
+from lazyfs.fuse.filesystem import Filesystem
+from lazyfs.fuse.kernel import protocol, requests
+from lazyfs.fuse.kernel.channel import OVER, Channel
+from lazyfs.fuse.waiting import Waiting
+from lazyfs.vfs.need import NOTHING, Need, NeedRepository
+
+BUFFER = 128 << 10
+"""Bytes for one request. The longest are batches of forgotten inodes, which fill what there is."""
+
+_HEADER = protocol.IN_HEADER.size
+_OUT = protocol.OUT_HEADER.size
+_TRY_AGAIN = (errno.EINTR, errno.EAGAIN, errno.ENOENT)  # ENOENT: the request was given up before it was read
+_NOTES = frozenset((protocol.FORGET, protocol.BATCH_FORGET, protocol.INTERRUPT, protocol.DESTROY))
+
+log = logging.getLogger(__name__)
+
+
+class Reader:
+    """One thread's work; several may share a channel."""
+
+    def __init__(self, filesystem: Filesystem, channel: Channel, answers: Answers, waiting: Waiting) -> None:
+        self._fs = filesystem
+        self._channel = channel
+        self._answers = answers
+        self._waiting = waiting
+        self._counters = filesystem.counters.part()
+
+    def run(self) -> None:
+        """Returns when the connection is gone. Attributes are looked up once: a request takes 3 us here."""
+        counters, upcalls, names = self._counters, self._counters.upcalls, protocol.OPCODE_NAMES
+        fd, lock, lookup, write = self._channel.fd, self._fs.lock, self._answers.lookup, self._channel.write
+        unpack, pack = protocol.IN_HEADER.unpack_from, protocol.OUT_HEADER.pack
+        lookup_opcode, buffer = protocol.LOOKUP, bytearray(BUFFER)
+        buffers, view, readv = [buffer], memoryview(buffer), os.readv
+        while True:
+            try:
+                length = readv(fd, buffers)
+            except OSError as error:
+                if error.errno in _TRY_AGAIN:
+                    continue
+                if error.errno not in OVER:
+                    log.exception("reading requests")
+                return
+            if length < _HEADER:
+                if not length:
+                    return
+                counters.malformed += 1
+                continue
+            told, opcode, unique, number, *_ = unpack(buffer)
+            name = names.get(opcode, "UNKNOWN")
+            upcalls[name] = upcalls.get(name, 0) + 1
+            if (
+                opcode == lookup_opcode
+                and told == length
+                and buffer.find(0, _HEADER, length) == length - 1 > _HEADER
+            ):
+                # What most requests are, and one name as it should be.
+                try:
+                    with lock:
+                        body = lookup(number, bytes(view[_HEADER : length - 1]))
+                except (Need, NeedRepository, OSError, LazyfsError):
+                    pass  # the long way says what it is
+                else:
+                    write(pack(_OUT + len(body), 0, unique) + body)
+                    continue
+            # A length that is not what was read leaves nothing to parse: what needs a payload fails.
+            self._serve(opcode, unique, number, bytes(view[_HEADER:length]) if told == length else b"")
+
+    def _serve(self, opcode: int, unique: int, number: int, payload: bytes) -> None:
+        """One request; whatever it holds, nothing escapes."""
+        try:
+            if opcode in _NOTES:
+                self._take_note(opcode, unique, number, payload)
+            else:
+                self._answer(opcode, unique, number, payload)
+        except OSError as error:
+            self._channel.refuse(unique, error.errno or errno.EIO)
+        except LazyfsError as error:
+            self._channel.refuse(unique, self._fs.fault(error).errno or errno.EIO)
+        except requests.Malformed as error:
+            self._counters.malformed += 1
+            log.warning("malformed request %d: %s", opcode, error)
+            self._channel.refuse(unique, errno.EIO)
+        except Exception:  # a bug in one answer must not end all others
+            log.exception("request %d for inode %d", opcode, number)
+            self._channel.refuse(unique, errno.EIO)
+
+    def _answer(self, opcode: int, unique: int, number: int, payload: bytes) -> None:
+        call = self._answers.plan(opcode, number, payload)
+        try:
+            if opcode == protocol.READ:
+                pieces = self._answers.read_at_hand(number, payload)
+                self._counters.read_bytes += sum(map(len, pieces))
+            else:
+                with self._fs.lock:
+                    pieces = call(NOTHING)
+        except (Need, NeedRepository):
+            self._waiting.start(unique, call)
+        else:
+            self._channel.reply(unique, pieces)
+
+    def _take_note(self, opcode: int, unique: int, number: int, payload: bytes) -> None:
+        """Requests that ask for nothing."""
+        if opcode == protocol.DESTROY:
+            self._channel.refuse(unique, 0)
+        elif opcode == protocol.INTERRUPT:
+            if not self._waiting.interrupt(requests.interrupted(payload)):
+                # Another thread answers it, or is about to let it wait: the kernel asks again if need be.
+                self._channel.refuse(unique, errno.EAGAIN)
+        else:
+            forget = opcode == protocol.FORGET
+            pairs = [(number, requests.forget(payload))] if forget else requests.forgets(payload)
+            with self._fs.lock:
+                self._answers.forget(pairs)
