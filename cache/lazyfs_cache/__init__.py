@@ -1,10 +1,12 @@
 """A bounded, crash-safe, shared cache of verified bytes; keys are opaque."""
 
-from lazyfs_cache.cache import Cache, Reservation, open_cache
+from lazyfs_cache.admission import Reservation
+from lazyfs_cache.cache import Cache
 from lazyfs_cache.claims import Claim
 from lazyfs_cache.errors import CacheError, PinSetTooLarge, UnusableDirectory
 from lazyfs_cache.null import NullCache
-from lazyfs_cache.report import Stats
+from lazyfs_cache.opened import open_cache
+from lazyfs_cache.report import Stats, Verified
 
 __all__ = [
     "Cache",
@@ -15,5 +17,6 @@ __all__ = [
     "Reservation",
     "Stats",
     "UnusableDirectory",
+    "Verified",
     "open_cache",
 ]

@@ -7,6 +7,7 @@ readable until they close it.
 
 import errno
 import os
+from contextlib import suppress
 
 from lazyfs_cache import layout, sealed
 from lazyfs_cache.filesystem import used
@@ -139,7 +140,8 @@ class Disk:
         try:
             os.rename(name, place, src_dir_fd=self._tmp, dst_dir_fd=self._data)
         except FileNotFoundError:
-            os.mkdir(place[:2], 0o700, dir_fd=self._data)
+            with suppress(FileExistsError):  # another process was first
+                os.mkdir(place[:2], 0o700, dir_fd=self._data)
             os.rename(name, place, src_dir_fd=self._tmp, dst_dir_fd=self._data)
 
     def discard_tmp(self, name: str) -> None:
@@ -157,15 +159,21 @@ class Disk:
 
     # -- looking -------------------------------------------------------------------------------------
 
-    def file_length(self, key: bytes) -> int | None:
+    def found(self, key: bytes) -> os.stat_result | None:
+        """What the filesystem says of the value's file; None if it is not here."""
         try:
-            return os.stat(layout.name_of(key), dir_fd=self._data).st_size
+            return os.stat(layout.name_of(key), dir_fd=self._data, follow_symlinks=False)
         except FileNotFoundError:
             return None
 
-    def occupied(self, key: bytes) -> int:
-        """Bytes of disk the value's file occupies now; 0 if it is not here."""
-        return used(layout.name_of(key), self._data)
+    def length(self, key: bytes) -> int | None:
+        found = self.found(key)
+        return None if found is None else found.st_size
+
+    def any_data(self) -> bool:
+        """Whether there may be values: a fan-out directory exists."""
+        with os.scandir(os.path.join(self.root, layout.DATA)) as found:
+            return next(found, None) is not None
 
     def directory_used(self, number: int) -> int:
         """Bytes of disk the names in fan-out directory `number` occupy."""

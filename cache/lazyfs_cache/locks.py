@@ -51,6 +51,13 @@ class ChangeLock:
             time.sleep(pause)
             pause = min(pause * 1.5, 0.005)
 
+    def generation(self) -> int:
+        """The number last set by any process; 0 at first."""
+        return int.from_bytes(os.pread(self._fd, 8, 0), "big")
+
+    def set_generation(self, number: int) -> None:
+        os.pwrite(self._fd, number.to_bytes(8, "big"), 0)
+
     def close(self) -> None:
         os.close(self._fd)
 

@@ -1,8 +1,9 @@
-"""Opening and closing a cache directory: whose it is, and whether the index may be believed.
+"""Whose a cache directory is, and whether its index may be believed.
 
-Both run under the change lock. The first process to open decides: an index whose machine was rebooted
-without a clean close is never opened (a torn LMDB file can crash the process that maps it), it is deleted
-and rebuilt from the files. While others have the cache open, a newcomer takes what they agreed on.
+The first process to open a cache decides: an index whose machine was rebooted without a clean close is never
+opened (a torn LMDB file can crash the process that maps it); it is deleted and rebuilt from the files. While
+others have the cache open, a newcomer takes what they agreed on. All of it happens under the change lock,
+but for `prepare`.
 """
 
 import os
@@ -11,13 +12,22 @@ import shutil
 from lazyfs_cache import layout, space, state
 from lazyfs_cache.errors import CacheError, UnusableDirectory
 from lazyfs_cache.filesystem import boot_id, network_type, pid_namespace
-from lazyfs_cache.locks import Presence
+
+_OURS = {
+    layout.STATE, layout.STATE + ".new", layout.LOCK, layout.PRESENCE, layout.OWNERS, layout.CLAIMS,
+    layout.DATA, layout.TMP, layout.PINS, "lost+found",
+}  # fmt: skip
 
 
-def prepare(root: str, limit: int) -> None:
-    """Make the directory a cache of this user's, or raise UnusableDirectory saying why it cannot be one."""
-    if limit < space.MIN_LIMIT:
-        raise CacheError(f"cache limit {limit}: at least {space.MIN_LIMIT} bytes are needed")
+def prepare(root: str, limit: int | None) -> None:
+    """Make the directory a cache of this user's, or raise UnusableDirectory saying why it cannot be one.
+
+    Without a limit the cache must exist.
+    """
+    if limit is not None and limit < space.MIN_LIMIT:
+        raise CacheError(f"cache {root}: limit {limit} is too small; give at least {space.MIN_LIMIT} bytes")
+    if limit is None and not os.path.exists(os.path.join(root, layout.STATE)):
+        raise UnusableDirectory(f"cache {root}: there is no cache; give the directory of one")
     try:
         os.makedirs(root, mode=0o700, exist_ok=True)
         kind = network_type(root)
@@ -34,7 +44,7 @@ def prepare(root: str, limit: int) -> None:
         raise UnusableDirectory(
             f"cache {root}: belongs to user {owner}, not to {os.geteuid()}; one user's cache serves no other"
         )
-    if names - {"lost+found"} and not {layout.LOCK, layout.PRESENCE} <= names:
+    if any(name not in _OURS and not name.startswith(layout.INDEX) for name in names):
         raise UnusableDirectory(f"cache {root}: holds files that are not a cache's; give an empty directory")
     try:
         os.chmod(root, 0o700)
@@ -44,38 +54,49 @@ def prepare(root: str, limit: int) -> None:
         raise UnusableDirectory(f"cache {root}: {error.strerror}; give another directory") from error
 
 
-def agree(root: str, limit: int, presence: Presence) -> tuple[state.State, bool]:
-    """The state to work under, and whether the index must be rebuilt from the files.
+def agree(root: str, limit: int | None, *, alone: bool) -> state.State:
+    """The state to work under. Alone, this process decides, and deletes an index that may be torn.
 
     Raises UnusableDirectory if processes of another PID namespace have the cache open.
     """
     found = state.load(root)
     here, namespace = boot_id(), pid_namespace()
-    if not presence.alone():
+    if not alone:
         if found is None:
-            raise UnusableDirectory(
-                f"cache {root}: in use, but its {layout.STATE} is gone; close it everywhere"
-            )
+            raise UnusableDirectory(f"cache {root}: in use, but without {layout.STATE}; close it everywhere")
         if found.namespace != namespace:
             raise UnusableDirectory(
-                f"cache {root}: in use from another PID namespace ({found.namespace}); give this one "
-                f"a directory of its own"
+                f"cache {root}: in use from another PID namespace ({found.namespace}); give this one a "
+                f"directory of its own"
             )
-        return found, False
-    usable = found is not None and (found.clean or found.boot == here)
-    usable = usable and found is not None and os.path.exists(index_path(root, found.generation))
+        return found
+    if found is None and limit is None:
+        raise UnusableDirectory(f"cache {root}: {layout.STATE} is not readable; mount with it once")
     generation = found.generation if found is not None else 0
-    if not usable:
+    if found is None or not (found.clean or found.boot == here):
         for name in os.listdir(root):
             if name.startswith(layout.INDEX):
                 shutil.rmtree(os.path.join(root, name))
         generation += 1
+    known = limit or (found.limit if found is not None else space.MIN_LIMIT)
     agreed = state.State(
-        boot=here, namespace=namespace, generation=generation, map_size=space.map_size(limit), clean=False
+        boot=here,
+        namespace=namespace,
+        generation=generation,
+        limit=known,
+        map_size=space.map_size(known),
+        clean=False,
     )
     state.save(root, agreed)
-    return agreed, not usable and any(os.scandir(os.path.join(root, layout.DATA)))
+    return agreed
 
 
 def index_path(root: str, generation: int) -> str:
     return os.path.join(root, f"{layout.INDEX}{generation}")
+
+
+def set_aside(root: str, generation: int) -> None:
+    """Keep a damaged index, and no older one."""
+    aside = os.path.join(root, layout.ASIDE)
+    shutil.rmtree(aside, ignore_errors=True)
+    os.rename(index_path(root, generation), aside)

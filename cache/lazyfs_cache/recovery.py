@@ -1,76 +1,73 @@
 """Putting the index and the files in step again, after a process died or the index was lost.
 
-A process notes what it is about to do (an intent) before it touches a file, so after its death only the keys
-of its intents and the first values in the order of use (evictions cut short) can be out of step.
+A process notes a key in its journal before it gives it a file or takes it away, so after its death only the
+keys in its journal can be out of step.
 """
 
-from lazyfs_cache import layout, sealed
+from lazyfs_cache import journal, layout, sealed
 from lazyfs_cache.disk import Disk
 from lazyfs_cache.index import Change
 from lazyfs_cache.locks import ByteLocks
 
-HOLDER_KEPT = 0
-"""Holder number of pins that outlive processes."""
-
 SCANNED = 256
-"""`Sums.scan` when no fan-out directory is left to look at."""
+"""`Sums.scan` when a rebuild has no fan-out directory left to look at."""
+
+FILES_PER_CHANGE = 256
+"""Files a rebuild adopts while it holds the change lock once: about 3 ms."""
 
 
-def tmp_name(owner: int, number: int) -> str:
-    """The temporary file of an intent: named so that what a dead process left behind can be told."""
-    return f"{owner}-{number}"
+def orphaned(name: str, owners: ByteLocks, me: int) -> bool:
+    """Whether a name in tmp/ was left behind by a process that is dead, or is no cache's at all."""
+    owner = journal.owner_of(name)
+    return owner is None or (owner != me and not owners.taken(owner))
 
 
 def bury(change: Change, disk: Disk, owners: ByteLocks, me: int) -> int:
     """Undo what processes that died had begun, and drop their pins; returns how many had died."""
-    dead = {owner for owner in change.all_owners() if owner != me and not owners.taken(owner)}
-    if not dead:
-        return 0
-    for number, intent in change.all_intents():
-        if intent.owner in dead:
-            disk.discard_tmp(tmp_name(intent.owner, number))
-            reconcile(change, disk, intent.key)
-            change.settle(number)
+    dead = [owner for owner in change.all_owners() if owner != me and not owners.taken(owner)]
     for owner in dead:
+        for key in journal.read(disk.root, owner):
+            reconcile(change, disk, key)
+        for slot in range(journal.SLOTS):
+            disk.discard_tmp(journal.tmp_name(owner, slot))
+        disk.discard_tmp(journal.name(owner))
         for label, key in change.pins_of(owner):
-            change.drop_pin(key, owner, label)
+            change.unpin(key, owner, label)
         change.drop_owner(owner)
-    drop_missing(change, disk)
+    if change.sums.scanner in dead:
+        change.sums.scanner = me
     return len(dead)
 
 
 def reconcile(change: Change, disk: Disk, key: bytes) -> None:
-    """Make the entry and the file of one key agree: whichever is there alone goes."""
+    """Make entry and file of one key agree: whichever is there alone goes. The directory may be new."""
     entry = change.entry(key)
     if entry is None:
         disk.remove(key)
-    elif disk.file_length(key) is None:
+    elif disk.length(key) is None:
         change.forget(key, entry)
-
-
-def drop_missing(change: Change, disk: Disk) -> None:
-    """Forget the values at the head of the order of use whose files an eviction had already removed."""
-    while (oldest := change.oldest()) is not None and disk.file_length(oldest[0]) is None:
-        change.forget(*oldest)
+    number = layout.bucket(key)
+    change.set_folder(number, disk.directory_used(number))
 
 
 def adopt(change: Change, disk: Disk, directory: int, names: list[str]) -> None:
-    """Enter files found in a fan-out directory into an index that does not know them; delete what is not a
-    value. Their charge moves from what is unscanned, so the whole never seems smaller than it is."""
+    """Enter files found in a fan-out directory into an index that does not know them, as last used when they
+    were written; delete what is no value. Their charge moves from what is unscanned, so that the whole never
+    seems smaller than it is. Their bytes are checked when they are read."""
     sums = change.sums
     for name in names:
         key = layout.key_of(layout.FAN_OUT[directory], name)
-        length = disk.file_length(key) if key is not None else None
         if key is None:
             disk.remove_name(directory, name)
-        elif length is not None and change.entry(key) is None:
-            size = sealed.value_size(length)
-            if size is None:
-                disk.remove(key)
-                continue
-            charge = max(disk.occupied(key), disk.rounded(size))
-            change.insert(key, size, charge)
-            sums.unscanned -= min(charge, sums.unscanned)
-    occupied = disk.directory_used(directory)
-    sums.unscanned -= min(occupied, sums.unscanned)
-    change.set_folder(directory, occupied)
+            continue
+        found = disk.found(key)
+        if found is None or change.entry(key) is not None:
+            continue
+        size = sealed.value_size(found.st_size)
+        if size is None:
+            disk.remove(key)
+            continue
+        charge = max(found.st_blocks * 512, disk.rounded(size))
+        change.insert(key, size, charge, used=min(found.st_mtime_ns // 1000, sums.tick))
+        sums.unscanned -= min(charge, sums.unscanned)
+    change.set_folder(directory, disk.directory_used(directory))

@@ -4,24 +4,39 @@ import msgspec
 
 
 class Stats(msgspec.Struct, frozen=True, kw_only=True):
-    """One look at the cache. Bytes unless a name says otherwise; the counters are this process's own."""
+    """One look at a cache. Bytes unless a name says otherwise; hits to damaged count this process's own."""
 
     state: str
-    """"on", "off: why" or "rebuilding"."""
-    limit: int
-    charged: int
+    """"on", "rebuilding", or "off: why"."""
+    limit: int = 0
+    charged: int = 0
     """What the cache counts as occupied: never less than `du` says."""
-    pinned: int
-    reserved: int
+    pinned: int = 0
+    reserved: int = 0
     """Held for values on their way here."""
-    index: int
-    entries: int
-    hits: int
-    misses: int
-    admitted: int
-    refused: int
-    """Values that were not admitted: no space that may be freed, lock not had in time, or the disk failed."""
-    damaged: int
-    """Values found wrong by their checksums, evicted and answered as not here."""
-    evictions: int
+    index: int = 0
+    """Occupied by the index, part of `charged`."""
+    entries: int = 0
+    hits: int = 0
+    misses: int = 0
+    admitted: int = 0
+    refused: int = 0
+    """Values not admitted: no space that may be freed, lock not had in time, or the disk failed."""
+    damaged: int = 0
+    """Values found wrong by their checksums, evicted, and answered as not here."""
+    evictions: int = 0
     """By all processes, since the index was made."""
+
+
+class Verified(msgspec.Struct, frozen=True, kw_only=True):
+    """What reading everything found; all of it is repaired."""
+
+    values: int
+    """Values that are right."""
+    bytes: int
+    damaged: int
+    """Values whose checksums failed."""
+    orphans: int
+    """Files without an entry."""
+    missing: int
+    """Entries without a file."""

@@ -2,7 +2,7 @@
 
     du <= charged <= limit
 
-`charged` is the sum of: values (blocks of the filesystem they occupy), reservations (upper bounds), the
+`charged` is the sum of values (the blocks of the filesystem they occupy), reservations (upper bounds), the
 directories their names lie in, the index's file and the few fixed files. Two things can grow before they
 can be counted, by at most `slack` per change: the index's file and a directory. So nothing is admitted into
 the last `slack` bytes of the limit.
@@ -15,28 +15,30 @@ from typing import NamedTuple
 from lazyfs_cache import layout
 from lazyfs_cache.disk import Disk
 from lazyfs_cache.filesystem import used
-from lazyfs_cache.index import Change, Index, Sums
+from lazyfs_cache.index import Change, Entry, Index, Sums
+from lazyfs_cache.journal import SLOTS, Journal
 
 MIN_LIMIT = 2 << 20
 """Smallest limit: below it the fixed files and the slack leave no room for values."""
 
+PER_CHANGE = 64
+"""Values evicted while the change lock is held once: about 1 ms for small ones."""
+
 _INDEX_BYTES_PER_ENTRY = 320
 """Map bytes set aside per entry: 160-200 are used at a million entries of 32-byte keys."""
 
-_EXTRA = 32
-"""Values evicted beyond what is needed, so that the next admissions need not evict: at most so many, down to
-the low watermark."""
-
-MOST_PER_CHANGE = 256
-"""Values evicted while the change lock is held once: about 4 ms for small ones."""
-
-KEEP_INODES = 100
+_KEEP_INODES = 100
 """The part of the filesystem's inodes that is left free: one in so many."""
 
 
 def slack(limit: int) -> int:
     """Bytes by which the index and a directory may grow within one change."""
     return (128 << 10) + limit // 128
+
+
+def purse(limit: int) -> int:
+    """Bytes a process holds beyond what it has promised, while it admits values."""
+    return min(max(limit // 256, 64 << 10), 4 << 20)
 
 
 def map_size(limit: int) -> int:
@@ -56,31 +58,36 @@ class Need(NamedTuple):
     bytes: int
     entries: int
 
-    def __bool__(self) -> bool:
-        return self.bytes > 0 or self.entries > 0
+    @property
+    def met(self) -> bool:
+        return self.bytes <= 0 and self.entries <= 0
 
 
 class Space:
     """The account of one cache directory, as seen by one process."""
 
-    def __init__(self, root: str, disk: Disk, index: Index, *, map_size: int, keep_free: int) -> None:
+    def __init__(self, root: str, disk: Disk, index: Index, *, keep_free: int) -> None:
         self._root = root
         self._disk = disk
         self._index = index
-        self._most_entries = map_size // _INDEX_BYTES_PER_ENTRY
         self._keep_free = keep_free
+        self.journal: Journal
         self.fixed = 0
         self.measure()
 
+    def use(self, index: Index) -> None:
+        """Another index has taken the place of the one in use."""
+        self._index = index
+        self.measure()
+
     def measure(self) -> None:
-        """Count the fixed files again: locks, state, tmp/ itself and what is set aside."""
+        """Count the fixed files again: the directories, locks, pin sets, and an index set aside."""
         fixed = used(self._root)
-        for name in os.listdir(self._root):
-            fixed += used(os.path.join(self._root, name))
-        for entry in os.scandir(self._index.directory):
-            if entry.name != "data.mdb":
-                fixed += used(entry.path)
-        self.fixed = fixed
+        for entry in os.scandir(self._root):
+            fixed += used(entry.path)
+            if entry.is_dir(follow_symlinks=False) and entry.name not in (layout.DATA, layout.TMP):
+                fixed += sum(used(inner.path) for inner in os.scandir(entry.path))
+        self.fixed = fixed - self._index.used()
 
     def charged(self, sums: Sums) -> int:
         """All the cache counts as occupied."""
@@ -91,59 +98,51 @@ class Space:
         return sums.limit - slack(sums.limit) - self.fixed - self._index.used()
 
     def need(self, change: Change, charge: int) -> Need:
-        """What must go before `charge` more bytes and one more entry may come."""
+        """What must go before `charge` more bytes, and a journal full of entries, may come."""
         sums = change.sums
         over = sums.charged + charge - self.capacity(sums)
-        entries = sums.entries + sums.intents + 1 - self._most_entries
-        space = self._disk.space()
-        # What is reserved is not on the disk yet (or only in part): it will be taken from what is free now.
-        over = max(over, self._keep_free + charge + sums.reserved - space.f_bavail * space.f_frsize)
-        if space.f_files:
-            entries = max(entries, space.f_files // KEEP_INODES + 1 + sums.intents - space.f_favail)
+        entries = sums.entries + SLOTS - self._index.map_size // _INDEX_BYTES_PER_ENTRY
+        disk = self._disk.space()
+        # What is reserved is not on the disk yet, or only in part: it will be taken from what is free now.
+        over = max(over, self._keep_free + charge + sums.reserved - disk.f_bavail * disk.f_frsize)
+        if disk.f_files:
+            entries = max(entries, disk.f_files // _KEEP_INODES + SLOTS - disk.f_favail)
         return Need(over, entries)
 
-    def possible(self, change: Change, charge: int) -> bool:
+    def above_high(self, sums: Sums) -> bool:
+        """Whether the high watermark, a 64th of the limit below the capacity, is passed."""
+        return sums.charged > self.capacity(sums) - sums.limit // 64
+
+    def above_low(self, sums: Sums) -> Need:
+        """What must go to reach the low watermark, a 32nd of the limit below the capacity."""
+        return Need(sums.charged - self.capacity(sums) + sums.limit // 32, 0)
+
+    def possible(self, sums: Sums, charge: int) -> bool:
         """Whether evicting everything that may be evicted would make room for `charge` bytes."""
-        sums = change.sums
         return sums.pinned + sums.reserved + sums.folders + charge <= self.capacity(sums)
 
-    def evict(self, change: Change, need: Need) -> int:
-        """Evict least recently used values until `need` is met or MOST_PER_CHANGE are gone; returns how many
-        went. Files first, then their charges, so that no byte is counted free while it is not; killed in
-        between, the values without files are the first in the order of use, where the next one finds them.
-        """
-        freed = 0
-        for count in range(MOST_PER_CHANGE):
-            if freed >= need.bytes and count >= need.entries:
-                return count
-            oldest = change.oldest()
-            if oldest is None:
-                return count
-            key, entry = oldest
-            self._disk.remove(key)
-            change.remove(key, entry)
-            change.sums.evictions += 1
-            freed += entry.charge
-        return MOST_PER_CHANGE
-
-    def evict_bytes(self, change: Change, wanted: int) -> int:
-        """Evict at least `wanted` bytes, as far as one change goes; returns how many values went."""
-        return self.evict(change, Need(wanted, 1))
-
-    def pinnable(self, change: Change, charge: int) -> bool:
+    def pinnable(self, sums: Sums, charge: int) -> bool:
         """Whether `charge` more pinned bytes leave an eighth of the limit for everything else."""
-        sums = change.sums
         return sums.pinned + charge + sums.folders <= self.capacity(sums) - sums.limit // 8
 
-    def spare(self, change: Change, charge: int) -> None:
-        """Evict a little more, towards the low watermark (31/32 of the limit), once eviction has begun."""
-        sums = change.sums
-        low = self.capacity(sums) - sums.limit // 32
-        for _ in range(_EXTRA):
-            if sums.charged + charge <= low:
-                return
-            if not self.evict(change, Need(1, 1)):
-                return
+    def evict(self, change: Change, need: Need) -> int:
+        """Evict least recently used values until `need` is met or PER_CHANGE are gone; returns how many went.
+
+        Files first, then their charges, so that no byte is counted free while it is not.
+        """
+        victims: list[tuple[bytes, Entry]] = []
+        freed = 0
+        for key, entry in change.oldest():
+            if len(victims) == PER_CHANGE or (freed >= need.bytes and len(victims) >= need.entries):
+                break
+            victims.append((key, entry))
+            freed += entry.charge
+        noted = self.journal.removing(key for key, _ in victims)
+        for key, entry in victims[:noted]:
+            self._disk.remove(key)
+            change.evict(key, entry)
+        change.sums.evictions += noted
+        return noted
 
     def count_folder(self, change: Change, key: bytes) -> None:
         """A name came to `key`'s directory: count what the directory occupies now."""

@@ -18,6 +18,7 @@ class State(msgspec.Struct, kw_only=True):
     """PID namespace of the processes that have it open."""
     generation: int
     """Number of the index in use; a new one is begun when an old one is discarded."""
+    limit: int
     map_size: int
     clean: bool
     """True once the last process has closed the cache and the index is on the disk."""

@@ -15,7 +15,7 @@ LIMIT = 16 << 20
 
 @pytest.fixture
 def cache(tmp_path: Path) -> Iterator[Cache]:
-    with open_cache(str(tmp_path / "cache"), LIMIT) as opened:
+    with open_cache(str(tmp_path / "cache"), LIMIT, upkeep=False) as opened:
         yield opened
 
 

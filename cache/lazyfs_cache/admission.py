@@ -1,0 +1,150 @@
+"""Admitting values: space first, then the bytes, then the name, then the entry.
+
+    1. draw the upper bound from the purse; if it has too little, a change evicts what must go and fills it
+    2. note the key in the journal, write the sealed value to tmp/, rename it into data/: no lock
+    3. with the next change (16 values, or half a second), enter what it occupies into the index
+
+Until 3 the value is charged by what the purse holds. Killed before it, a process leaves a journal that names
+the key, and the purse's charge stands until the next process has undone it.
+"""
+
+import time
+from contextlib import suppress
+from types import TracebackType
+
+from lazyfs_cache import journal, layout
+from lazyfs_cache.ledger import FULL, Ledger
+from lazyfs_cache.purse import Arrived
+from lazyfs_cache.space import Need
+
+
+class Reservation:
+    """Space held for one value that is on its way; given back unless `Cache.put` used it."""
+
+    def __init__(self, ledger: Ledger, key: bytes, size: int, charge: int) -> None:
+        self._ledger: Ledger | None = ledger
+        self.generation = ledger.purse.generation
+        self.key = key
+        self.size = size
+        self.charge = charge
+
+    def release(self) -> None:
+        """Give the space back. Does nothing the second time."""
+        ledger, self._ledger = self._ledger, None
+        if ledger is not None:
+            ledger.purse.give_back(self.charge, self.generation)
+            ledger.wake.set()
+
+    def used(self) -> None:
+        """The value is here: its space is charged as an entry, or soon will be."""
+        self._ledger = None
+
+    def __enter__(self) -> "Reservation":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+
+class Admission:
+    """The way in."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._disk = ledger.disk
+        self._space = ledger.space
+        self._purse = ledger.purse
+        self.admitted = self.refused = 0
+
+    def reserve(self, key: bytes, size: int) -> Reservation | None:
+        """Hold space for a value before its download starts; None: go on without the cache."""
+        charge = self._disk.cost(size)
+        if self._ledger.off is None and 0 < len(key) <= layout.MAX_KEY and self._draw(charge):
+            return Reservation(self._ledger, key, size, charge)
+        self.refused += 1
+        return None
+
+    def _draw(self, charge: int) -> bool:
+        ledger = self._ledger
+        deadline = time.monotonic() + ledger.timeout
+        while ledger.stale() or not self._purse.draw(charge):
+            with ledger.change(max(deadline - time.monotonic(), 0)) as change:
+                possible = change is not None and self._space.possible(change.sums, charge)
+                progress = change is not None and possible and ledger.fill_purse(change, charge)
+            if not progress or change is None or not change.committed:
+                return False
+        return True
+
+    def put(self, key: bytes, value: bytes | memoryview, reservation: Reservation | None) -> bool:
+        """Admit a verified value; True if it is here afterwards."""
+        if reservation is not None and (reservation.key != key or reservation.size != len(value)):
+            reservation.release()
+            reservation = None
+        if self._ledger.off is not None:
+            return False
+        try:
+            if not self._ledger.remove_damaged(key):
+                return False
+            if self._disk.length(key) is not None:
+                if reservation is not None:
+                    reservation.release()
+                return True
+        except OSError as error:
+            self._ledger.fail(error)
+            return False
+        held = reservation or self.reserve(key, len(value))
+        if held is None:
+            return False
+        with held:
+            done = self._store(held, value)
+        if done:
+            self.admitted += 1
+        else:
+            self.refused += 1
+        return done
+
+    def _store(self, held: Reservation, value: bytes | memoryview) -> bool:
+        ledger, purse = self._ledger, self._purse
+        slot = purse.slot()
+        if slot is None:
+            with ledger.change():  # frees the slots of what has arrived
+                pass
+            slot = purse.slot()
+            if slot is None:
+                return False
+        owner = ledger.me
+        try:
+            ledger.journal.arriving(slot, held.key)
+            occupied = self._write(journal.tmp_name(owner, slot), held, value)
+            if occupied is None or held.generation != purse.generation:
+                self._disk.discard_tmp(journal.tmp_name(owner, slot))
+                purse.free_slot(slot)
+                return False
+            self._disk.publish(journal.tmp_name(owner, slot), held.key)
+        except OSError as error:
+            purse.free_slot(slot)
+            ledger.fail(error)
+            with suppress(OSError):
+                self._disk.discard_tmp(journal.tmp_name(owner, slot))
+            return False
+        held.used()
+        due = purse.arrive(Arrived(slot, held.key, held.size, held.charge, occupied))
+        ledger.uses.touch(held.key)
+        if due:
+            with ledger.change() as change:
+                if change is not None:
+                    ledger.fill_purse(change, 0)
+        return True
+
+    def _write(self, tmp: str, held: Reservation, value: bytes | memoryview) -> int | None:
+        """The bytes of disk the value occupies; None if they are more than it was reserved with."""
+        try:
+            occupied = self._disk.write(tmp, held.key, value)
+        except OSError as error:
+            # The disk is full although the account has room: others fill it. Evict as much, try again.
+            if error.errno not in FULL or not self._ledger.evict(Need(held.charge, 1)):
+                raise
+            occupied = self._disk.write(tmp, held.key, value)
+        return max(occupied, self._disk.rounded(held.size)) if occupied <= held.charge else None

@@ -1,0 +1,392 @@
+"""The account and the lock that guards it: one process's part in a cache directory.
+
+Concurrency protocol of changes. `change` takes the change lock (threads first, then processes; with a
+time-out), looks whether another process has begun a new generation of the index, opens an LMDB transaction,
+settles what readers left (uses, damaged values, ended intents), and hands the transaction to the caller.
+Names under data/ are made and removed only inside a change, so index and files can only part when a process
+dies or the disk fails, and `recovery` knows where to look then.
+"""
+
+import errno
+import functools
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+import lmdb
+
+from lazyfs_cache import journal, layout, opening, pinsets, recovery, state
+from lazyfs_cache.disk import Disk
+from lazyfs_cache.errors import CacheError, PinSetTooLarge
+from lazyfs_cache.index import KEPT, Change, Entry, Index, IndexDamaged
+from lazyfs_cache.journal import Journal
+from lazyfs_cache.locks import ByteLocks, ChangeLock, Presence
+from lazyfs_cache.purse import Arrived, Purse
+from lazyfs_cache.space import MIN_LIMIT, Need, Space, map_size, purse
+from lazyfs_cache.uses import Uses
+
+log = logging.getLogger("lazyfs_cache")
+
+T = TypeVar("T")
+
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_HARMLESS = FULL | {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR, errno.EAGAIN}
+"""Errors of one call that say nothing against the disk."""
+
+_DAMAGED = (
+    IndexDamaged, lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.InvalidError, lmdb.PanicError,
+    lmdb.VersionMismatchError, lmdb.IncompatibleError,
+)  # fmt: skip
+
+_OPENING = 10.0
+"""Seconds to wait for the change lock when opening: another process may be opening or closing."""
+
+
+def _must_have(held: bool, root: str) -> None:
+    if not held:
+        raise CacheError(f"cache {root}: another process holds its lock; look for a stopped one")
+
+
+class Ledger:
+    """Raises CacheError when it cannot be opened; after that a failing disk or index raises nothing."""
+
+    def __init__(
+        self, root: str, limit: int | None, *, keep_free: int, fsync: bool, lock_timeout: float
+    ) -> None:
+        self.root = root
+        self.timeout = lock_timeout
+        self.off: str | None = None
+        """Why the cache is off; None while it is on."""
+        self.wake = threading.Event()
+        self.uses = Uses(self.wake)
+        self.me = 0
+        self._sized_for = 0
+        self._granted = 0
+        self.purse = Purse()
+        self._swap = threading.Lock()  # held while the index is replaced, or looked into without the lock
+        opening.prepare(root, limit)
+        self._lock = ChangeLock(os.path.join(root, layout.LOCK))
+        self._presence = Presence(os.path.join(root, layout.PRESENCE))
+        self.owners = ByteLocks(os.path.join(root, layout.OWNERS))
+        self.disk = Disk(root, fsync=fsync)
+        try:
+            with self._lock.held(max(lock_timeout, _OPENING)) as held:
+                _must_have(held, root)
+                first = self._presence.alone()
+                self._state = opening.agree(root, limit, alone=first)
+                self._lock.set_generation(self._state.generation)
+                self._presence.share()
+                try:
+                    self._index = self._open_index()
+                except _DAMAGED as error:
+                    self._set_aside(error)
+                    self._index = self._open_index()
+                self.space = Space(root, self.disk, self._index, keep_free=keep_free)
+                with self._index.change() as change:
+                    self._join(change, first=first)
+        except BaseException:
+            self._close_files()
+            raise
+
+    # -- the index, generation by generation -----------------------------------------------------------
+
+    def _open_index(self) -> Index:
+        return Index(opening.index_path(self.root, self._state.generation), self._state.map_size)
+
+    def _set_aside(self, error: Exception) -> None:
+        """Keep a damaged index for whoever wants to know, and begin a new generation."""
+        log.warning("cache %s: index set aside and being rebuilt: %s", self.root, error)
+        opening.set_aside(self.root, self._state.generation)
+        self._state = state.load(self.root) or self._state  # another process may have set another limit
+        self._state.generation += 1
+        state.save(self.root, self._state)
+        self._lock.set_generation(self._state.generation)
+
+    def _join(self, change: Change, *, first: bool) -> None:
+        """Become one of the index's owners; a new index learns what lies in the directory."""
+        sums = change.sums
+        unknown = False
+        if not sums.owners:
+            if self.disk.any_data():
+                unknown = True
+            else:
+                sums.scan = recovery.SCANNED
+            for label, keys in pinsets.load_all(self.root):
+                for key in keys:
+                    change.pin(key, KEPT, label)
+        if first or not sums.limit:
+            sums.limit = self._state.limit
+        self.me = change.add_owner(os.getpid(), above=self._state.generation << 32)
+        self.owners.take(self.me)
+        recovery.bury(change, self.disk, self.owners, self.me)
+        unknown = unknown or (first and bool(self.disk.tmp_names()))
+        self.journal = self.space.journal = Journal(self.root, self.me)
+        change.hold(self.me, -(-journal.SIZE // self.disk.block) * self.disk.block)
+        self.purse.begin(self._state.generation)
+        if unknown:
+            # What lies there is not known: until it is, everything up to the limit counts as used.
+            sums.unscanned = max(self.space.capacity(sums) - sums.stored - sums.folders, 0)
+        if sums.unscanned and (unknown or first):
+            sums.scanner = self.me
+        if sums.unscanned:
+            self.wake.set()
+
+    def _replace_index(self, error: Exception) -> None:
+        with self._swap:
+            self._index.close()
+            self._set_aside(error)
+            self._reopen()
+
+    def _follow(self) -> None:
+        """Go over to the index of the generation another process has begun."""
+        if self._lock.generation() == self._state.generation:
+            return
+        found = state.load(self.root)
+        if found is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), layout.STATE)
+        with self._swap:
+            self._index.close()
+            self._state = found
+            self._reopen()
+
+    def _reopen(self) -> None:
+        self._index = self._open_index()
+        self.space.use(self._index)
+        self.owners.drop(self.me)
+        self.journal.close()
+        self.disk.discard_tmp(journal.name(self.me))
+        for value in self.purse.take_arrived():  # nothing in the new index stands for them
+            self.uses.damaged(value.key)
+            self.purse.free_slot(value.slot)
+        with self._index.change() as change:
+            self._join(change, first=False)
+
+    # -- changing ----------------------------------------------------------------------------------------
+
+    @contextmanager
+    def change(self, timeout: float | None = None) -> Iterator[Change | None]:
+        """One change of the account, made whole or not at all (`Change.committed` says which). Yields None if
+        the change lock was not had within `timeout` seconds or the cache is off."""
+        if self.off is not None:
+            yield None
+            return
+        with self._lock.held(self.timeout if timeout is None else timeout) as held:
+            if not held or self.off is not None:
+                yield None
+                return
+            damaged: list[bytes] = []
+            arrived: list[Arrived] = []
+            yielded = done = False
+            try:
+                self._follow()
+                self._granted = 0
+                self.journal.begin()
+                damaged, arrived = self.uses.take_damaged(), self.purse.take_arrived()
+                with self._index.change() as change:
+                    self._settle(change, arrived, damaged)
+                    yielded = True
+                    yield change
+                done = True
+                self._settled(arrived)
+                if change.sums.limit != self._sized_for:
+                    self._fit_map(change.sums.limit)
+            except _DAMAGED as error:
+                self.purse.return_arrived(arrived)
+                arrived = []
+                self._guarded(lambda error=error: self._replace_index(error))  # type: ignore[misc]
+            except (OSError, lmdb.Error) as error:
+                self.fail(error)
+            finally:
+                if not done:
+                    self.uses.return_damaged(damaged)
+                    self.purse.return_arrived(arrived)
+            if not yielded:
+                yield None
+
+    def _fit_map(self, limit: int) -> None:
+        """The limit is another than the map was made for."""
+        with self._swap:
+            if map_size(limit) > self._index.map_size:
+                self._index.enlarge(map_size(limit))
+        self._sized_for = limit
+
+    def _guarded(self, act: Callable[[], None]) -> None:
+        try:
+            act()
+        except (OSError, CacheError, *_DAMAGED, lmdb.Error) as error:
+            self.turn_off(str(error))
+
+    def _settle(self, change: Change, arrived: list[Arrived], damaged: list[bytes]) -> None:
+        new = {value.key: value for value in arrived if change.entry(value.key) is None}
+        touched = self.uses.take_touched()
+        for key in new.keys() - touched:
+            self._enter(change, new[key])
+        for key in touched:
+            if key in new:
+                self._enter(change, new[key])
+            else:
+                change.touch(key)
+        if arrived:
+            change.hold(self.me, -sum(value.held for value in arrived))
+        noted = self.journal.removing(damaged)
+        for key in damaged[:noted]:
+            self.disk.remove(key)
+            recovery.reconcile(change, self.disk, key)
+        self.uses.return_damaged(damaged[noted:])
+
+    def _enter(self, change: Change, value: Arrived) -> None:
+        if self.disk.length(value.key) is not None:  # it may have been evicted by another process already
+            change.insert(value.key, value.size, value.occupied)
+            self.space.count_folder(change, value.key)
+
+    def _settled(self, arrived: list[Arrived]) -> None:
+        """The change is committed."""
+        self.purse.put_in(self._granted)
+        self.purse.spend(sum(value.held for value in arrived))
+        for value in arrived:
+            self.purse.free_slot(value.slot)
+
+    def fill_purse(self, change: Change, least: int) -> bool:
+        """Hold `least` bytes more, and as many as the purse wants, evicting what must go; whether it is worth
+        another try if the purse still has too little."""
+        target = purse(change.sums.limit)
+        wanted = least + self.purse.missing(target)
+        if not wanted:
+            return True
+        need = self.space.need(change, wanted)
+        evicted = 0 if need.met else self.space.evict(change, need)
+        for amount in (wanted, least):
+            if amount and self.space.need(change, amount).met:
+                change.hold(self.me, amount)
+                self._granted = amount
+                if self.space.above_high(change.sums):
+                    self.wake.set()
+                return True
+        return evicted > 0
+
+    def empty_purse(self) -> None:
+        """Give what is held and not promised back to the index, once nothing is under way."""
+        with self.change() as change:
+            idle = 0 if change is None else self.purse.take_idle()
+            if change is not None and idle:
+                change.hold(self.me, -idle)
+        if idle and not (change is not None and change.committed):
+            self.purse.put_in(idle)
+
+    def stale(self) -> bool:
+        """Whether another process has begun a new generation of the index since the last change."""
+        return self._lock.generation() != self.purse.generation
+
+    def shrink(self, enough: Callable[[Change], Need]) -> bool:
+        """Evict, change after change, until nothing is needed any more; False if nothing more can go, or the
+        lock is not had."""
+        while True:
+            with self.change() as change:
+                if change is None:
+                    return False
+                need = enough(change)
+                if need.met:
+                    return True
+                if not self.space.evict(change, need):
+                    return False
+
+    def remove_damaged(self, key: bytes) -> bool:
+        """See to it that `key`, if it was found damaged, is gone; False if the lock was not had."""
+        while self.uses.must_go(key):
+            with self.change() as change:
+                pass
+            if change is None or not change.committed:
+                return False
+        return True
+
+    def evict(self, need: Need) -> int:
+        """Evict what one change may, towards `need`; returns how many values went."""
+        with self.change() as change:
+            return 0 if change is None else self.space.evict(change, need)
+
+    def resize(self, limit: int) -> None:
+        """Another limit, for every process that has the cache open. Raises CacheError if it was not set."""
+        if limit < MIN_LIMIT:
+            raise CacheError(f"cache {self.root}: limit {limit} is too small; give at least {MIN_LIMIT}")
+        with self.change(_OPENING) as change:
+            if change is not None:
+                change.sums.limit = limit
+                if change.sums.pinned and not self.space.pinnable(change.sums, 0):
+                    raise PinSetTooLarge(
+                        f"cache {self.root}: {change.sums.pinned} bytes are pinned, too many for a limit of "
+                        f"{limit}; unpin something or give a higher limit"
+                    )
+                self._state.limit = limit
+                state.save(self.root, self._state)
+        if change is None or not change.committed:
+            raise CacheError(f"cache {self.root}: {self.off or 'its lock was not had'}; the limit stays")
+
+    def look(self, what: Callable[[Index], T]) -> T | None:
+        """The answer of a reading method of the index; None if the index has none to give."""
+        if self.off is not None:
+            return None
+        with self._swap:
+            try:
+                return what(self._index)
+            except (OSError, lmdb.Error, IndexDamaged):
+                return None  # the next change meets the same trouble, and deals with it under the lock
+
+    def pages(self, count: int) -> Iterator[list[tuple[bytes, Entry]]]:
+        """Every entry, `count` at a time, in the order of keys."""
+        after = b""
+        while page := self.look(functools.partial(Index.page, after=after, count=count)):
+            yield page
+            after = page[-1][0]
+
+    # -- failing -----------------------------------------------------------------------------------------
+
+    def fail(self, error: OSError | lmdb.Error) -> None:
+        """A call failed: full disks and full tables pass, anything else turns the cache off."""
+        if isinstance(error, (lmdb.DiskError, lmdb.MapFullError)):  # a full disk, a full map
+            return
+        if isinstance(error, OSError) and error.errno in _HARMLESS:
+            return
+        self.turn_off(str(error))
+
+    def turn_off(self, why: str) -> None:
+        if self.off is None:
+            self.off = why
+            log.warning("cache %s: turned off, reads go on without it: %s", self.root, why)
+
+    # -- the end -----------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Write what is outstanding, give up this process's pins; the last to close leaves a clean mark."""
+        with self.change() as change:
+            if change is not None:
+                for label, key in change.pins_of(self.me):
+                    change.unpin(key, self.me, label)
+                self.disk.discard_tmp(journal.name(self.me))
+                change.drop_owner(self.me)
+                if change.sums.scanner == self.me:
+                    change.sums.scanner = 0  # whoever comes next takes the rebuild up
+        with self._lock.held(self.timeout) as held, self._swap:
+            if held and self.off is None and self._presence.alone():
+                self._guarded(self._mark_clean)
+            self.off = self.off or "closed"
+            self._index.close()
+        self.journal.close()
+        self._close_files()
+
+    def _mark_clean(self) -> None:
+        self._index.sync()
+        self._state.limit = self._index.sums().limit
+        self._state.clean = True
+        state.save(self.root, self._state)
+
+    def _close_files(self) -> None:
+        for part in (self._presence, self.owners, self.disk, self._lock):
+            part.close()
+
+    def abandon(self) -> None:
+        """This is a forked child: the cache stays its parent's, and so do the locks."""
+        self.off = "opened before a fork: open it after"
+        self._close_files()

@@ -1,0 +1,84 @@
+"""`open_cache`, and the caches this process has open: one for each directory, however often it is opened
+(LMDB must not open a file twice in one process)."""
+
+import os
+import threading
+
+import lmdb
+
+from lazyfs_cache import layout
+from lazyfs_cache.cache import Cache
+from lazyfs_cache.claims import Claims
+from lazyfs_cache.errors import UnusableDirectory
+from lazyfs_cache.index import IndexDamaged
+from lazyfs_cache.ledger import Ledger
+from lazyfs_cache.space import Need
+from lazyfs_cache.upkeep import Upkeep
+
+_guard = threading.Lock()
+_open: dict[str, tuple[Cache, int]] = {}
+_ledgers: dict[str, Ledger] = {}
+
+
+def open_cache(
+    directory: str,
+    limit: int | None,
+    *,
+    keep_free: int = 0,
+    fsync: bool = False,
+    lock_timeout: float = 2.0,
+    upkeep: bool = True,
+) -> Cache:
+    """Open or make the cache in `directory`; opened again in this process, it is the same one.
+
+    limit: bytes of disk the directory may occupy, everything included, at least `space.MIN_LIMIT`. The first
+    process to open the cache sets it, those that join take the one in force; None takes the one last in
+    force, and makes no new cache. keep_free: bytes of the filesystem that are left free whatever the limit
+    says. fsync: whether values are on the disk before they are admitted (it need not be: a torn one is found
+    by its checksums and evicted). lock_timeout: seconds a change waits for the lock before it is given up.
+    upkeep: whether a thread looks after the cache; without one, call `Cache.upkeep`.
+
+    Raises CacheError; its subclass UnusableDirectory where another directory would do.
+    """
+    root = os.path.realpath(directory)
+    with _guard:
+        if root in _open:
+            cache, holders = _open[root]
+            _open[root] = cache, holders + 1
+            return cache
+        try:
+            ledger = Ledger(root, limit, keep_free=keep_free, fsync=fsync, lock_timeout=lock_timeout)
+            claims = Claims(os.path.join(root, layout.CLAIMS))
+        except (OSError, lmdb.Error, IndexDamaged) as error:
+            raise UnusableDirectory(f"cache {directory}: {error}; give another directory") from error
+        keeper = Upkeep(ledger)
+        cache = Cache(ledger, claims, keeper, _let_go)
+        _open[root] = cache, 1
+        _ledgers[root] = ledger
+    ledger.shrink(lambda change: Need(change.sums.charged - ledger.space.capacity(change.sums), 0))
+    if upkeep:
+        keeper.start()
+    return cache
+
+
+def _let_go(root: str) -> bool:
+    """One holder closes the cache; whether it was the last."""
+    with _guard:
+        if root not in _open:
+            return False
+        cache, holders = _open.pop(root)
+        if holders > 1:
+            _open[root] = cache, holders - 1
+            return False
+        del _ledgers[root]
+        return True
+
+
+def _after_fork_in_child() -> None:
+    for ledger in _ledgers.values():
+        ledger.abandon()
+    _open.clear()
+    _ledgers.clear()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -1,0 +1,94 @@
+"""Pins: values that eviction passes over, for as long as a process or an operator wants them."""
+
+from collections.abc import Sequence
+
+from lazyfs_cache import pinsets
+from lazyfs_cache.errors import CacheError, PinSetTooLarge
+from lazyfs_cache.index import KEPT, Change
+from lazyfs_cache.ledger import Ledger
+
+
+class Pinning:
+    """Pins of processes (`pin`), which end with them, and pin sets (`keep`), which do not."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._space = ledger.space
+
+    def pin(self, key: bytes, owner: bytes) -> bool:
+        """Keep a value from being evicted until `unpin` or this process's end; False if it is not here.
+
+        Raises PinSetTooLarge if the pinned values together would leave too little room for anything else.
+        """
+        _check_label(owner)
+        with self._ledger.change() as change:
+            if change is not None:
+                entry = change.entry(key)
+                if entry is None:
+                    return False
+                self._afford(change, 0 if entry.pins else entry.charge)
+                change.pin(key, self._ledger.me, owner)
+        return change is not None and change.committed
+
+    def unpin(self, key: bytes, owner: bytes) -> None:
+        """Undo `pin`: the value goes back to its place in the order of use."""
+        with self._ledger.change() as change:
+            if change is not None:
+                change.unpin(key, self._ledger.me, owner)
+
+    def keep(self, label: bytes, keys: Sequence[bytes]) -> int:
+        """Pin a set of keys beyond this process's end, replacing the set of that label; returns how many of
+        them are here. Those that are not are pinned when they come.
+
+        Raises PinSetTooLarge, and CacheError if the set could not be written.
+        """
+        _check_label(label)
+        here = 0
+        with self._ledger.change() as change:
+            if change is not None:
+                for _, key in change.pins_of(KEPT, label):
+                    change.unpin(key, KEPT, label)
+                entries = [change.entry(key) for key in dict.fromkeys(keys)]
+                here = sum(entry is not None for entry in entries)
+                self._afford(change, sum(entry.charge for entry in entries if entry and not entry.pins))
+                for key in dict.fromkeys(keys):
+                    change.pin(key, KEPT, label)
+                pinsets.save(self._ledger.root, label, keys)
+                self._space.measure()
+        if change is None or not change.committed:
+            raise CacheError(
+                f"cache {self._ledger.root}: {self._ledger.off or 'lock not had'}; nothing was pinned"
+            )
+        return here
+
+    def drop(self, label: bytes) -> int:
+        """Give up a pin set; returns how many keys it had. Raises CacheError if that could not be written."""
+        _check_label(label)
+        with self._ledger.change() as change:
+            if change is not None:
+                pins = change.pins_of(KEPT, label)
+                for _, key in pins:
+                    change.unpin(key, KEPT, label)
+                pinsets.remove(self._ledger.root, label)
+                self._space.measure()
+        if change is None or not change.committed:
+            raise CacheError(
+                f"cache {self._ledger.root}: {self._ledger.off or 'lock not had'}; nothing changed"
+            )
+        return len(pins)
+
+    def kept(self) -> dict[bytes, list[bytes]]:
+        """The pin sets: label -> keys."""
+        return dict(pinsets.load_all(self._ledger.root))
+
+    def _afford(self, change: Change, more: int) -> None:
+        if more and not self._space.pinnable(change.sums, more):
+            raise PinSetTooLarge(
+                f"cache {self._ledger.root}: pinned values would take {change.sums.pinned + more} bytes of a "
+                f"limit of {change.sums.limit}; unpin something or raise the limit"
+            )
+
+
+def _check_label(label: bytes) -> None:
+    if not 0 < len(label) <= pinsets.MAX_LABEL:
+        raise CacheError(f"label {label!r}: must have 1 to {pinsets.MAX_LABEL} bytes")

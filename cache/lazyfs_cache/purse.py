@@ -1,0 +1,107 @@
+"""Space the index holds for this process, and the values waiting to be entered into it.
+
+Asking the index for every value would cost a transaction each way; so a process holds a little more than it
+has promised, and spends it without asking. What it holds is charged like everything else.
+"""
+
+import threading
+from collections import deque
+from typing import NamedTuple
+
+from lazyfs_cache.journal import SLOTS
+
+
+class Arrived(NamedTuple):
+    """A value whose file is in data/ and whose entry is not in the index yet."""
+
+    slot: int
+    key: bytes
+    size: int
+    held: int
+    """The upper bound it was reserved with."""
+    occupied: int
+    """What it does occupy."""
+
+
+class Purse:
+    """Thread-safe; every method returns at once."""
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self.generation = 0
+        self._free = 0
+        self._promised = 0
+        self._slots = deque(range(SLOTS))
+        self._arrived: deque[Arrived] = deque()
+
+    def begin(self, generation: int) -> None:
+        """The index holds nothing for this process (any more)."""
+        with self._guard:
+            self.generation = generation
+            self._free = self._promised = 0
+
+    def put_in(self, amount: int) -> None:
+        """The index holds `amount` more."""
+        with self._guard:
+            self._free += amount
+
+    def draw(self, amount: int) -> bool:
+        """Promise `amount` of what is held; False if that much is not free."""
+        with self._guard:
+            if self._free < amount:
+                return False
+            self._free -= amount
+            self._promised += amount
+            return True
+
+    def give_back(self, amount: int, generation: int) -> None:
+        """A promise is over, and its space was not used."""
+        with self._guard:
+            if generation == self.generation:
+                self._promised -= amount
+                self._free += amount
+
+    def spend(self, amount: int) -> None:
+        """A promise is over: the index has entered what used it."""
+        with self._guard:
+            self._promised -= amount
+
+    def missing(self, target: int) -> int:
+        """What would have to be put in to have `target` free; 0 while half of it is."""
+        return target - self._free if self._free < target // 2 else 0
+
+    def take_idle(self) -> int:
+        """Everything that is free, to be given back to the index; 0 while anything is under way."""
+        with self._guard:
+            if self._promised or self._arrived:
+                return 0
+            free, self._free = self._free, 0
+            return free
+
+    # -- values on their way -----------------------------------------------------------------------------
+
+    def slot(self) -> int | None:
+        """A journal slot, to be freed when its value is entered or given up; None if all are taken."""
+        try:
+            return self._slots.popleft()
+        except IndexError:
+            return None
+
+    def free_slot(self, slot: int) -> None:
+        self._slots.append(slot)
+
+    def arrive(self, value: Arrived) -> bool:
+        """Wait for the next change; whether it is time for one."""
+        self._arrived.append(value)
+        return len(self._arrived) >= SLOTS // 2
+
+    def take_arrived(self) -> list[Arrived]:
+        return [self._arrived.popleft() for _ in range(len(self._arrived))]
+
+    def return_arrived(self, values: list[Arrived]) -> None:
+        """The change that took them failed."""
+        self._arrived.extendleft(reversed(values))
+
+    @property
+    def waiting(self) -> bool:
+        return bool(self._arrived)

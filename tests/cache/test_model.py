@@ -1,0 +1,303 @@
+"""The cache against a model of it: what is here, in which order it goes, and how much it takes.
+
+Without the upkeep thread, so that every step is the caller's: the order of use is exact then.
+"""
+
+import os
+import random
+import shutil
+import tempfile
+import threading
+from pathlib import Path
+
+import hypothesis.strategies as st
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from lazyfs_cache import Cache, PinSetTooLarge, layout, opened, space, state
+from tests.support.counts import count
+from tests.support.usage import disk_usage
+
+KEYS = [bytes((number,)) * 8 for number in range(40)]
+LIMITS = [3 << 20, 4 << 20, 6 << 20]
+SIZES = [0, 1, 4000, 50_000, 65_536, 70_000, 200_000, 400_000]
+
+
+def value_for(key: bytes, size: int) -> bytes:
+    return random.Random(key).randbytes(size)
+
+
+def kill(cache: Cache) -> None:
+    """What a SIGKILL leaves behind: nothing is written or unlocked in an orderly way."""
+    root = cache.root
+    ledger = opened._ledgers.pop(root)
+    opened._open.pop(root)
+    ledger._index.close()
+    ledger.abandon()
+    ledger.journal.close()
+    cache._claims.close()
+
+
+class Model(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.root = Path(tempfile.mkdtemp())
+        self.limit = LIMITS[0]
+        self.values: dict[bytes, bytes] = {}
+        self.order: list[bytes] = []  # least recently used first
+        self.pins: dict[bytes, set[bytes]] = {}
+        self.kept: dict[bytes, list[bytes]] = {}
+        self.cache = self.open()
+
+    def open(self) -> Cache:
+        return opened.open_cache(str(self.root / "c"), self.limit, upkeep=False)
+
+    def teardown(self) -> None:
+        self.cache.close()
+        shutil.rmtree(self.root)
+
+    # -- the model ---------------------------------------------------------------------------------------
+
+    def pinned(self) -> set[bytes]:
+        kept = {key for keys in self.kept.values() for key in keys}
+        return {key for key, owners in self.pins.items() if owners} | kept
+
+    def use(self, key: bytes) -> None:
+        if key in self.order:
+            self.order.remove(key)
+        self.order.append(key)
+
+    def forget(self, key: bytes) -> None:
+        self.values.pop(key, None)
+        self.pins.pop(key, None)
+        if key in self.order:
+            self.order.remove(key)
+
+    def see_evictions(self) -> list[bytes]:
+        """What went must be what was used longest ago; takes it out of the model."""
+        pinned = self.pinned()
+        gone = [key for key in self.order if self.cache.size(key) is None]
+        candidates = [key for key in self.order if key not in pinned]
+        assert gone == candidates[: len(gone)]
+        for key in gone:
+            self.forget(key)
+        return gone
+
+    # -- what can happen ---------------------------------------------------------------------------------
+
+    @rule(key=st.sampled_from(KEYS), size=st.sampled_from(SIZES), reserve=st.booleans())
+    def put(self, key: bytes, size: int, reserve: bool) -> None:
+        new = key not in self.values
+        value = value_for(key, size) if new else self.values[key]
+        before = self.cache.stats()
+        held = self.cache.reserve(key, len(value)) if reserve else None
+        assert self.cache.put(key, value, held) or not self.fits(key, len(value))
+        if self.cache.size(key) is not None and new:
+            self.values[key] = value
+            self.use(key)
+        if self.see_evictions():
+            room = space.slack(self.limit) + 2 * space.purse(self.limit) + self.limit // 32
+            assert before.charged + 2 * len(value) + room > self.limit, "evicted without need"
+
+    def fits(self, key: bytes, size: int) -> bool:
+        """Whether a value surely has room: half of the limit is not pinned."""
+        pinned = sum(len(self.values.get(key, b"")) + 8192 for key in self.pinned())
+        return size + pinned < self.limit // 2
+
+    @rule(key=st.sampled_from(KEYS))
+    def get(self, key: bytes) -> None:
+        assert self.cache.get(key) == self.values.get(key)
+        if key in self.values:
+            self.use(key)
+
+    @rule(key=st.sampled_from(KEYS), offset=st.integers(0, 500_000), length=st.integers(0, 200_000))
+    def read(self, key: bytes, offset: int, length: int) -> None:
+        value = self.values.get(key)
+        expected = None if value is None else value[offset : offset + length]
+        assert self.cache.read(key, offset, length) == expected
+        if value is not None:
+            self.use(key)
+
+    @rule(key=st.sampled_from(KEYS), owner=st.sampled_from([b"a", b"b"]))
+    def pin(self, key: bytes, owner: bytes) -> None:
+        try:
+            assert self.cache.pin(key, owner) == (key in self.values)
+        except PinSetTooLarge:
+            assert key in self.values
+        else:
+            if key in self.values:
+                self.pins.setdefault(key, set()).add(owner)
+
+    @rule(key=st.sampled_from(KEYS), owner=st.sampled_from([b"a", b"b"]))
+    def unpin(self, key: bytes, owner: bytes) -> None:
+        self.cache.unpin(key, owner)
+        self.pins.get(key, set()).discard(owner)
+
+    @rule(label=st.sampled_from([b"x", b"y"]), keys=st.lists(st.sampled_from(KEYS), max_size=4))
+    def keep(self, label: bytes, keys: list[bytes]) -> None:
+        try:
+            assert self.cache.keep(label, keys) == len({key for key in keys if key in self.values})
+        except PinSetTooLarge:
+            return
+        self.kept[label] = keys
+
+    @rule(label=st.sampled_from([b"x", b"y"]))
+    def drop(self, label: bytes) -> None:
+        assert self.cache.drop(label) == len(set(self.kept.pop(label, [])))
+
+    @rule(key=st.sampled_from(KEYS))
+    def discard(self, key: bytes) -> None:
+        self.cache.discard(key)
+        assert self.cache.size(key) is None
+        self.forget(key)
+
+    @rule(key=st.sampled_from(KEYS), place=st.floats(0, 1))
+    def damage(self, key: bytes, place: float) -> None:
+        path = self.root / "c" / "data" / layout.name_of(key)
+        if key not in self.values:
+            return
+        content = bytearray(path.read_bytes())
+        content[min(int(len(content) * place), len(content) - 1)] ^= 1
+        path.write_bytes(content)
+        assert self.cache.get(key) is None
+        self.cache.stats()
+        self.cache.discard(key)
+        self.forget(key)
+
+    @rule(wanted=st.sampled_from([1, 100_000, 1_000_000]))
+    def evict(self, wanted: int) -> None:
+        free = [key for key in self.order if key not in self.pinned()]
+        self.cache.evict(wanted)
+        gone = self.see_evictions()
+        assert gone or not free
+
+    @rule(limit=st.sampled_from(LIMITS))
+    def resize(self, limit: int) -> None:
+        try:
+            self.cache.resize(limit)
+        except PinSetTooLarge:
+            assert self.pinned()
+            return
+        self.limit = limit
+        self.see_evictions()
+
+    @rule()
+    def upkeep(self) -> None:
+        self.cache.upkeep()
+        self.see_evictions()
+        stats = self.cache.stats()
+        occupied = disk_usage(self.root / "c")
+        assert stats.charged * 0.98 <= occupied <= stats.charged, "settled, so equal"
+
+    @rule()
+    def reopen(self) -> None:
+        self.cache.close()
+        self.cache = self.open()
+        self.pins.clear()
+        self.see_evictions()
+
+    @rule()
+    def crash(self) -> None:
+        on_their_way = [value.key for value in opened._ledgers[self.cache.root].purse._arrived]
+        kill(self.cache)
+        self.cache = self.open()
+        self.pins.clear()
+        for key in on_their_way:
+            if self.cache.size(key) is None:
+                self.forget(key)
+        self.establish_order()
+
+    @rule()
+    def reboot(self) -> None:
+        """The machine goes down without a clean close: the index is not to be trusted."""
+        kill(self.cache)
+        root = str(self.root / "c")
+        found = state.load(root)
+        assert found is not None
+        found.boot = "another"
+        state.save(root, found)
+        self.tear_index()  # it would be set aside if it were opened
+        self.reopened_without_index()
+        assert not (self.root / "c" / layout.ASIDE).exists()
+
+    @rule()
+    def index_damaged(self) -> None:
+        kill(self.cache)
+        self.tear_index()
+        self.reopened_without_index()
+        assert (self.root / "c" / layout.ASIDE).exists()
+
+    def tear_index(self) -> None:
+        found = state.load(str(self.root / "c"))
+        assert found is not None
+        (self.root / "c" / f"index-{found.generation}" / "data.mdb").write_bytes(bytes(40_000))
+
+    def reopened_without_index(self) -> None:
+        self.cache = self.open()
+        assert not self.values or self.cache.stats().state == "rebuilding"
+        self.check_bound()
+        self.cache.upkeep()
+        assert self.cache.stats().state == "on"
+        assert self.cache.stats().entries == len(self.values)
+        self.pins.clear()
+        self.establish_order()
+
+    def establish_order(self) -> None:
+        """Uses that were not written are forgotten: agree on an order again."""
+        for key in self.order:
+            assert self.cache.get(key) == self.values[key]
+
+    @precondition(lambda self: self.values)
+    @rule(data=st.data())
+    def readers_beside_a_writer(self, data: st.DataObject) -> None:
+        """Threads read everything while values come and go: what they get is right."""
+        stop = threading.Event()
+        wrong: list[bytes] = []
+
+        def reader() -> None:
+            while not stop.is_set():
+                for key in KEYS:
+                    got = self.cache.get(key)
+                    if got is not None and got != value_for(key, len(got)):
+                        wrong.append(key)
+
+        threads = [threading.Thread(target=reader) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        try:
+            for key in data.draw(st.lists(st.sampled_from(KEYS), min_size=1, max_size=10)):
+                self.cache.put(key, value_for(key, 100_000))
+        finally:
+            stop.set()
+            for thread in threads:
+                thread.join()
+        assert not wrong
+        self.values = {key: got for key in KEYS if (got := self.cache.get(key)) is not None}
+        self.order = [key for key in KEYS if key in self.values]
+        self.pins = {key: owners for key, owners in self.pins.items() if key in self.values}
+
+    # -- what holds always -------------------------------------------------------------------------------
+
+    @invariant()
+    def check_bound(self) -> None:
+        stats = self.cache.stats()
+        assert disk_usage(self.root / "c") <= stats.charged <= stats.limit == self.limit
+
+    @invariant()
+    def what_should_be_here_is(self) -> None:
+        for key in KEYS:
+            value = self.values.get(key)
+            assert self.cache.size(key) == (None if value is None else len(value))
+
+    @invariant()
+    def nothing_is_left_in_tmp(self) -> None:
+        assert len(os.listdir(self.root / "c" / "tmp")) == 1  # the journal
+
+
+TestModel = Model.TestCase
+TestModel.settings = settings(
+    max_examples=count(25, 300),
+    stateful_step_count=count(40, 80),
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)

@@ -1,0 +1,193 @@
+"""Several processes on one cache directory: one limit, one download per value, no harm from a death."""
+
+import functools
+import os
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from lazyfs_cache import Cache, UnusableDirectory, open_cache
+from tests.support.cachefill import Child, key_of, value_of
+from tests.support.counts import count
+from tests.support.usage import Sampler
+
+LIMIT = 200 << 20
+PROCESSES = 8
+KEYS = 1500
+"""About 190 MB of values: with the slack, more than fits."""
+
+
+class Downloads:
+    """An origin that notices when two processes download one value at the same time: each download holds a
+    file that must not exist before."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        directory.mkdir()
+
+    def fetch(self, key: bytes) -> bytes:
+        mark = self._directory / key.hex()
+        os.close(os.open(mark, os.O_CREAT | os.O_EXCL))
+        try:
+            with (self._directory.parent / "count").open("ab") as total:
+                total.write(b".")
+            return value_of(key)
+        finally:
+            mark.unlink()
+
+
+def read_through(cache: Cache, origin: Downloads, key: bytes) -> bytes:
+    """What a client does: look, claim, look again, download, admit."""
+    while (value := cache.get(key)) is None:
+        claim = cache.claim(key)
+        if claim is None:
+            assert cache.wait(key, 30), "a claim did not end"
+            continue
+        with claim:
+            value = cache.get(key)
+            if value is None:
+                with cache.reserve(key, len(value_of(key))) or _nothing() as held:
+                    value = origin.fetch(key)
+                    cache.put(key, value, held)
+            return value
+    return value
+
+
+class _nothing:  # noqa: N801
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, *args: object) -> None:
+        pass
+
+
+def use(root: Path, origin: Downloads, seed: int, seconds: float, ready: Callable[[], None]) -> None:
+    source = random.Random(seed)
+    end = time.monotonic() + seconds
+    with open_cache(str(root), LIMIT) as cache:
+        ready()
+        while time.monotonic() < end:
+            key = key_of(int(KEYS * source.random() ** 2))
+            assert read_through(cache, origin, key) == value_of(key)
+            stats = cache.stats()
+            assert stats.state == "on"
+            assert stats.charged <= stats.limit
+        assert stats.refused == 0
+        assert stats.damaged == 0
+
+
+@pytest.mark.timeout(240)
+def test_eight_processes_fill_and_read_one_cache(tmp_path: Path) -> None:
+    origin = Downloads(tmp_path / "downloading")
+    root = tmp_path / "cache"
+    seconds = count(4, 60)
+    children = [Child(functools.partial(use, root, origin, seed, seconds)) for seed in range(PROCESSES)]
+    with Sampler(tmp_path / "cache") as sampler:
+        codes = [child.join() for child in children]
+    assert codes == [0] * PROCESSES
+    assert sampler.samples > seconds
+    assert sampler.most <= LIMIT
+    downloads = (tmp_path / "count").stat().st_size
+    assert downloads > 100
+    with open_cache(str(root), LIMIT, upkeep=False) as cache:
+        cache.upkeep()
+        assert cache.verify().damaged == 0
+
+
+def hold_a_claim(root: Path, ready: Callable[[], None]) -> None:
+    with open_cache(str(root), LIMIT) as cache:
+        assert cache.claim(b"key") is not None
+        assert cache.reserve(b"key", 50 << 20) is not None
+        ready()
+        time.sleep(600)
+
+
+def test_a_death_frees_claim_and_space(tmp_path: Path) -> None:
+    root = tmp_path / "cache"
+    child = Child(functools.partial(hold_a_claim, root))
+    child.wait_until_ready()
+    with open_cache(str(root), LIMIT, upkeep=False) as cache:
+        assert cache.claim(b"key") is None
+        assert not cache.wait(b"key", 0.05)
+        assert cache.stats().reserved > 50 << 20
+        child.kill()
+        assert cache.wait(b"key", 10)
+        assert cache.claim(b"key") is not None
+    with open_cache(str(root), LIMIT, upkeep=False) as cache:
+        assert cache.stats().reserved < 1 << 20
+
+
+def shrink_and_pin(root: Path, ready: Callable[[], None]) -> None:
+    with open_cache(str(root), None) as cache:
+        cache.resize(LIMIT // 4)
+        assert cache.keep(b"from the other", [b"pinned"]) == 1
+        ready()
+
+
+def test_limit_and_pin_sets_are_everyones(tmp_path: Path) -> None:
+    """A child is forked before the cache is open here, and acts when a value is."""
+    root = tmp_path / "cache"
+    with open_cache(str(root), LIMIT) as cache:
+        cache.put(b"pinned", b"value")
+    child = Child(functools.partial(shrink_and_pin, root))
+    with open_cache(str(root), LIMIT, upkeep=False) as cache:
+        child.wait_until_ready()
+        assert child.join() == 0
+        for number in range(1200):
+            cache.put(key_of(number), value_of(key_of(number)))
+            assert cache.stats().charged <= cache.stats().limit == LIMIT // 4
+        assert cache.get(b"pinned") == b"value"
+        assert cache.kept() == {b"from the other": [b"pinned"]}
+
+
+def test_threads_take_turns_at_a_claim(tmp_path: Path) -> None:
+    with open_cache(str(tmp_path / "cache"), LIMIT) as cache:
+        first = cache.claim(b"key")
+        assert first is not None
+        assert cache.claim(b"key") is None
+        assert cache.claim(b"other") is not None
+        first.release()
+        first.release()
+        assert cache.wait(b"key", 0)
+        with cache.claim(b"key") or pytest.fail("the claim was released"):
+            assert not cache.wait(b"key", 0.01)
+        assert cache.wait(b"key", 0)
+
+
+def test_a_forked_child_gets_nothing_from_its_parents_cache(tmp_path: Path) -> None:
+    def look(ready: Callable[[], None]) -> None:
+        assert cache.get(b"key") is None
+        assert not cache.put(b"other", b"value")
+        assert cache.stats().state.startswith("off: opened before a fork")
+        ready()
+
+    with open_cache(str(tmp_path / "cache"), LIMIT) as cache:
+        assert cache.put(b"key", b"value")
+        assert Child(look).join() == 0
+        assert cache.get(b"key") == b"value"
+        assert cache.put(b"another", b"value")
+    with open_cache(str(tmp_path / "cache"), LIMIT) as cache:
+        assert cache.get(b"another") == b"value"
+
+
+def test_another_pid_namespace_is_refused_while_this_one_has_the_cache(tmp_path: Path) -> None:
+    root = tmp_path / "cache"
+
+    def look(ready: Callable[[], None]) -> None:
+        with pytest.raises(UnusableDirectory, match="PID namespace"):
+            open_cache(str(root), LIMIT)
+        ready()
+
+    with open_cache(str(root), LIMIT):
+        pass
+    with_cache = Child(functools.partial(hold_a_claim, root))
+    with_cache.wait_until_ready()
+    state = root / "state.json"
+    state.write_bytes(state.read_bytes().replace(b"pid:[", b"pid:[9"))
+    look(lambda: None)
+    with_cache.kill()
+    with open_cache(str(root), LIMIT):  # nobody has it any more
+        pass
