@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 import click
 import msgspec
 
+from lazyfs.cli.layers_shown import ShownLayers
 from lazyfs.core.codec import LEVEL
 from lazyfs.core.oci.platform import parse_platform
 from lazyfs.publish import keys as key_files
@@ -25,6 +26,7 @@ from lazyfs.publish.directory_store import DirectoryStore
 @click.option(
     "--level", default=LEVEL, show_default=True, type=click.IntRange(1, 19), help="zstd compression level."
 )
+@click.option("--plain", is_flag=True, help="Add no bind points or start-up files to images.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(
     sources: tuple[str, ...],
@@ -33,6 +35,7 @@ def command(
     keys: str | None,
     platform: str | None,
     level: int,
+    plain: bool,
     as_json: bool,
 ) -> None:
     """Publish images and trees into STORE as one new revision, or none if nothing changed.
@@ -48,14 +51,17 @@ def command(
         raise click.UsageError("--as names one place: publish the sources one by one")
     opened = DirectoryStore(store)
     name = pointers.current(opened).name
+    shown = ShownLayers(enabled=not as_json)
     options = publisher.Options(
         platform=parse_platform(platform or host.machine()),
         place=place,
         level=level,
-        warn=lambda message: click.echo(f"lazyfs: warning: {message}", err=True),
+        plain=plain,
+        watch=shown,
     )
     loaded = key_files.load(keys or key_files.default_directory(name))
-    report = publisher.publish(opened, loaded, sources, options, lambda: datetime.now(UTC))
+    with shown:
+        report = publisher.publish(opened, loaded, sources, options, lambda: datetime.now(UTC))
     if as_json:
         answer = {
             "repository": name,

@@ -1,7 +1,5 @@
 """An image becomes snapshots: its layers, the merged tree, manifest and config, and a link with its name."""
 
-from collections.abc import Callable
-
 from lazyfs.core.catalog.inode import Inode
 from lazyfs.core.digest import Digest
 from lazyfs.core.errors import BadData, UsageError
@@ -10,9 +8,13 @@ from lazyfs.core.layers.record import Record
 from lazyfs.core.oci.reference import parse
 from lazyfs.core.params import Params
 from lazyfs.publish.ingest import Ingest
+from lazyfs.publish.kept_layers import keep, layer_path, load
 from lazyfs.publish.layer import read_layer
+from lazyfs.publish.ready import add
 from lazyfs.publish.snapshots import directory_of_files, link, snapshot
 from lazyfs.publish.sources.image import Image
+from lazyfs.publish.stored_tree import StoredTree
+from lazyfs.publish.watch import Watch
 
 
 def flat_path(config: Digest) -> str:
@@ -29,14 +31,19 @@ def metadata_path(place: str) -> str:
 def publish_image(
     image: Image,
     wanted_place: str | None,
+    tree: StoredTree,
     params: Params,
     ingest: Ingest,
-    warn: Callable[[str], None],
+    watch: Watch,
+    *,
+    plain: bool,
 ) -> tuple[str, dict[str, Inode]]:
-    """(place, path -> what to hang there). Raises UsageError or BadData."""
+    """(place, path -> what to hang there). With `plain` nothing is added to what the layers say. Raises
+    UsageError or BadData."""
     place = _place(image, wanted_place)
-    layers = _layers(image, ingest)
-    merge = Merge(lambda message: warn(f"{image.name}: {message}"))
+    layers, fresh = _layers(image, tree, ingest, watch)
+    changes = {layer_path(diff_id): keep(layers[diff_id], params, ingest) for diff_id in fresh}
+    merge = Merge(lambda message: watch.warn(f"{image.name}: {message}"))
     for layer in image.layers:
         merge.start_layer()
         try:
@@ -48,7 +55,9 @@ def publish_image(
     flat = flat_path(image.config_digest)
     files = {b"manifest.json": image.manifest, b"config.json": image.config_bytes}
     metadata = directory_of_files(files, created, ingest)
-    return place, {
+    if not plain:
+        add(merge.root, image.config, ingest)
+    return place, changes | {
         flat: snapshot(merge.root, params, ingest),
         metadata_path(place): snapshot(metadata, params, ingest),
         place: link("../" * place.count("/") + flat, created),
@@ -63,17 +72,26 @@ def _place(image: Image, wanted: str | None) -> str:
     return image.place
 
 
-def _layers(image: Image, ingest: Ingest) -> dict[Digest, list[Record]]:
-    """diff_id -> records of every layer, each read once."""
+def _layers(
+    image: Image, tree: StoredTree, ingest: Ingest, watch: Watch
+) -> tuple[dict[Digest, list[Record]], list[Digest]]:
+    """diff_id -> records of every layer, and which of them were read now because the store lacks them."""
     found: dict[Digest, list[Record]] = {}
+    fresh: list[Digest] = []
     wanted = []
-    seen: set[Digest] = set()
     for number, layer in enumerate(image.layers):
-        if layer.diff_id not in seen:
-            seen.add(layer.diff_id)
+        if layer.diff_id in found or layer.diff_id in fresh:
+            continue
+        kept = load(tree, layer.diff_id)
+        if kept is not None:
+            found[layer.diff_id] = kept
+            watch.layer(layer.blob.name, layer.blob.size, kept=True)
+        else:
             wanted.append(number)
+            fresh.append(layer.diff_id)
     for number, parts in image.read(wanted):
         layer = image.layers[number]
-        found[layer.diff_id] = read_layer(layer.blob, parts, ingest)
+        advance = watch.layer(layer.blob.name, layer.blob.size, kept=False)
+        found[layer.diff_id] = read_layer(layer.blob, parts, ingest, advance=advance)
     ingest.finish()
-    return found
+    return found, fresh

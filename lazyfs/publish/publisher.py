@@ -25,6 +25,7 @@ from lazyfs.publish.sources.oci_layout import OciLayout
 from lazyfs.publish.sources.trees import read_directory, read_tar
 from lazyfs.publish.store import Store
 from lazyfs.publish.stored_tree import StoredTree
+from lazyfs.publish.watch import Watch
 
 REBASES = 5
 """How often a publish that another one overtook hangs its snapshots into the new revision."""
@@ -38,7 +39,9 @@ class Options:
     place: str | None = None
     level: int = 3
     workers: int | None = None
-    warn: Callable[[str], None] = lambda _message: None
+    plain: bool = False
+    """Add nothing to images."""
+    watch: Watch = field(default_factory=Watch)
 
 
 @dataclass
@@ -69,8 +72,9 @@ def publish(
     changes: Changes = {}
     try:
         with Ingest(store, base.params, level=options.level, workers=options.workers) as ingest:
+            tree = StoredTree(store, _root(base))
             for source in sources:
-                place, made = _prepare(source, base.params, ingest, options)
+                place, made = _prepare(source, tree, base.params, ingest, options)
                 _check_distinct(source, place, report.places)
                 report.places[source] = place
                 changes.update(made)
@@ -92,7 +96,9 @@ def _root(pointer: Pointer) -> ObjectRef:
     return ObjectRef(Digest(pointer.root), pointer.root_size)
 
 
-def _prepare(source: str, params: Params, ingest: Ingest, options: Options) -> tuple[str, Changes]:
+def _prepare(
+    source: str, tree: StoredTree, params: Params, ingest: Ingest, options: Options
+) -> tuple[str, Changes]:
     """(place, changes) of one source, everything but the live folders written."""
     kind, colon, rest = source.partition(":")
     if colon and kind in ("tar", "dir"):
@@ -111,7 +117,7 @@ def _prepare(source: str, params: Params, ingest: Ingest, options: Options) -> t
         raise UsageError(
             f"source {source!r}: give docker://IMAGE, oci:DIR[:TAG], docker-archive:FILE, tar:FILE or dir:DIR"
         )
-    return publish_image(image, options.place, params, ingest, options.warn)
+    return publish_image(image, options.place, tree, params, ingest, options.watch, plain=options.plain)
 
 
 def _tree_path(text: str) -> str:

@@ -22,7 +22,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 @pytest.fixture(scope="module")
 def published(image: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     store, keys = new_repository(tmp_path_factory.mktemp("repository"))
-    lazyfs("publish", f"oci:{image[0]}:{TAG}", store, "--keys", keys)
+    lazyfs("publish", f"oci:{image[0]}:{TAG}", store, "--keys", keys, "--plain")
     return store, keys
 
 
@@ -51,7 +51,7 @@ def test_tree_is_what_umoci_unpacks(image: tuple[Path, Path], published: tuple[P
 def test_second_publish_writes_nothing(image: tuple[Path, Path], published: tuple[Path, Path]) -> None:
     store, keys = published
     before = sorted(path for path in store.rglob("*") if path.is_file())
-    done = lazyfs("publish", f"oci:{image[0]}:{TAG}", store, "--keys", keys)
+    done = lazyfs("publish", f"oci:{image[0]}:{TAG}", store, "--keys", keys, "--plain")
     assert "up to date" in done.stdout
     assert sorted(path for path in store.rglob("*") if path.is_file()) == before
 

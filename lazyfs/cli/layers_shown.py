@@ -1,0 +1,56 @@
+"""Progress of layers: one bar each on a terminal, one line each in a log."""
+
+import sys
+from collections.abc import Callable
+from types import TracebackType
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+from lazyfs.publish.watch import Watch
+
+NAME_WIDTH = 60
+
+
+class ShownLayers(Watch):
+    """Shows warnings and layers on standard error. Use as a context manager."""
+
+    def __init__(self, *, enabled: bool) -> None:
+        self._enabled = enabled
+        self._bars: Progress | None = None
+
+    def __enter__(self) -> "ShownLayers":
+        if self._enabled and sys.stderr.isatty():
+            self._bars = Progress(
+                TextColumn("{task.description}", markup=False),
+                BarColumn(),
+                DownloadColumn(),
+                TransferSpeedColumn(),
+                console=Console(stderr=True),
+            )
+            self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bars:
+            self._bars.stop()
+
+    def warn(self, message: str) -> None:
+        if self._bars:
+            self._bars.console.print(f"lazyfs: warning: {message}", markup=False, highlight=False)
+        else:
+            click.echo(f"lazyfs: warning: {message}", err=True)
+
+    def layer(self, name: str, size: int, *, kept: bool) -> Callable[[int], None]:
+        if not self._enabled:
+            return lambda _count: None
+        if self._bars is None:
+            click.echo(f"{name}: {size} bytes{', already in the store' if kept else ''}", err=True)
+            return lambda _count: None
+        bars = self._bars
+        short = name if len(name) <= NAME_WIDTH else "..." + name[3 - NAME_WIDTH :]
+        task = bars.add_task(short, total=size, completed=size if kept else 0)
+        return lambda count: bars.advance(task, count)

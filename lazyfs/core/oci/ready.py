@@ -1,0 +1,137 @@
+"""What an image lacks to be run from a read-only root: bind points, and the start-up files of Apptainer.
+
+The names are those that `apptainer build` and DUCC make (`.singularity.d`, its links, the directories); the
+scripts are written from the image's config: environment, entrypoint, command, working directory, labels.
+"""
+
+import re
+import shlex
+import stat
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import msgspec
+
+from lazyfs.core.oci.manifest import Config, RunConfig
+
+BIND_POINTS = {
+    "dev": 0o755,
+    "proc": 0o555,
+    "sys": 0o555,
+    "root": 0o700,
+    "tmp": 0o1777,
+    "var/tmp": 0o1777,
+    "etc": 0o755,
+    "home": 0o755,
+    "srv": 0o755,
+    "cvmfs": 0o755,
+}
+EMPTY_FILES = ("etc/hosts", "etc/resolv.conf")
+"""Runtimes bind the host's over them."""
+LINKS = {
+    "singularity": ".singularity.d/runscript",
+    "environment": ".singularity.d/env/90-environment.sh",
+    ".run": ".singularity.d/actions/run",
+    ".exec": ".singularity.d/actions/exec",
+    ".test": ".singularity.d/actions/test",
+    ".shell": ".singularity.d/actions/shell",
+}
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_SOURCE = """#!/bin/sh
+for script in /.singularity.d/env/*.sh; do
+    if [ -f "$script" ]; then
+        . "$script"
+    fi
+done
+"""
+
+
+class Addition(NamedTuple):
+    """One entry to add where nothing is."""
+
+    path: str
+    mode: int
+    """st_mode."""
+    data: bytes = b""
+    """A file's bytes, a link's target."""
+
+
+def additions(config: Config) -> Iterator[Addition]:
+    """What to add to an image with this config, directories before what is in them."""
+    for path, mode in BIND_POINTS.items():
+        yield Addition(path, stat.S_IFDIR | mode)
+    for path in EMPTY_FILES:
+        yield Addition(path, stat.S_IFREG | 0o644)
+    for path in ("", "/actions", "/env", "/libs"):
+        yield Addition(f".singularity.d{path}", stat.S_IFDIR | 0o755)
+    run = config.config or RunConfig()
+    scripts = {
+        "actions/exec": _SOURCE + 'exec "$@"\n',
+        "actions/run": _SOURCE + 'exec /.singularity.d/runscript "$@"\n',
+        "actions/shell": _SOURCE
+        + 'if [ -x /bin/bash ]; then\n    exec /bin/bash --norc "$@"\nfi\nexec /bin/sh "$@"\n',
+        "actions/start": _SOURCE + 'exec /.singularity.d/startscript "$@"\n',
+        "actions/test": _SOURCE + "echo 'No test script in this image' >&2\n",
+        "env/01-base.sh": "#!/bin/sh\n# The environment of the image is in 10-docker2singularity.sh.\n",
+        "env/10-docker2singularity.sh": _environment(run),
+        "env/90-environment.sh": "#!/bin/sh\n# Custom environment shell code should follow\n",
+        "env/95-apps.sh": "#!/bin/sh\n",
+        "env/99-base.sh": '#!/bin/sh\nif [ -z "${LD_LIBRARY_PATH-}" ]; then\n'
+        '    LD_LIBRARY_PATH="/.singularity.d/libs"\nelse\n'
+        '    LD_LIBRARY_PATH="$LD_LIBRARY_PATH:/.singularity.d/libs"\nfi\nexport LD_LIBRARY_PATH\n',
+        "env/99-runtimevars.sh": '#!/bin/sh\nif [ -n "${SING_USER_DEFINED_PATH-}" ]; then\n'
+        '    PATH="$SING_USER_DEFINED_PATH"\nfi\n'
+        'if [ -n "${SING_USER_DEFINED_PREPEND_PATH-}" ]; then\n'
+        '    PATH="$SING_USER_DEFINED_PREPEND_PATH:$PATH"\nfi\n'
+        'if [ -n "${SING_USER_DEFINED_APPEND_PATH-}" ]; then\n'
+        '    PATH="$PATH:$SING_USER_DEFINED_APPEND_PATH"\nfi\nexport PATH\n',
+        "runscript": _runscript(run),
+        "startscript": "#!/bin/sh\n",
+    }
+    for path, text in scripts.items():
+        yield Addition(
+            f".singularity.d/{path}", stat.S_IFREG | 0o755, text.encode("utf-8", "surrogateescape")
+        )
+    labels = msgspec.json.format(msgspec.json.encode(dict(sorted((run.labels or {}).items()))), indent=2)
+    yield Addition(".singularity.d/labels.json", stat.S_IFREG | 0o644, labels + b"\n")
+    for path, target in LINKS.items():
+        yield Addition(path, stat.S_IFLNK | 0o777, target.encode())
+
+
+def _environment(run: RunConfig) -> str:
+    """The image's variables, unless the caller has set them; PATH is the image's, as in every runtime."""
+    lines = ["#!/bin/sh"]
+    variables = dict(item.split("=", 1) for item in run.env or [] if "=" in item)
+    variables.setdefault("PATH", _DEFAULT_PATH)
+    for name, value in variables.items():
+        if not _NAME.fullmatch(name) or "\0" in value:
+            continue
+        quoted = shlex.quote(value)
+        lines.append(f"{name}={quoted}" if name == "PATH" else f"{name}=${{{name}-{_inside_braces(value)}}}")
+        lines.append(f"export {name}")
+    return "\n".join(lines) + "\n"
+
+
+def _inside_braces(value: str) -> str:
+    """A word within ${name-word}: single quotes, and what may stand in them; the quote itself escaped."""
+    return "'" + value.replace("'", "'\\''") + "'"
+
+
+def _runscript(run: RunConfig) -> str:
+    """Entrypoint and command as OCI says: arguments replace the command."""
+    entrypoint = " ".join(shlex.quote(word) for word in run.entrypoint or [])
+    command = " ".join(shlex.quote(word) for word in run.cmd or [])
+    lines = ["#!/bin/sh"]
+    if run.working_dir:
+        # Batch jobs are started where their data is; only who comes from nowhere is put into WorkingDir.
+        lines += [
+            'if [ "$PWD" = / ]; then',
+            f"    cd {shlex.quote(run.working_dir)} || exit 1",
+            "fi",
+        ]
+    if command or not entrypoint:
+        lines += ["if [ $# -eq 0 ]; then", f"    set -- {command or '/bin/sh'}", "fi"]
+    lines.append(f'exec {entrypoint} "$@"' if entrypoint else 'exec "$@"')
+    return "\n".join(lines) + "\n"

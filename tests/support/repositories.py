@@ -1,0 +1,48 @@
+"""Repositories made in this process: quicker than the command, for tests that make many."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from lazyfs.core.digest import Digest, ObjectRef
+from lazyfs.core.oci.manifest import Platform
+from lazyfs.core.params import Params
+from lazyfs.publish import keys as key_files
+from lazyfs.publish import repository
+from lazyfs.publish.check import Findings, check
+from lazyfs.publish.directory_store import DirectoryStore
+from lazyfs.publish.keys import Keys
+from lazyfs.publish.pointer import current
+from lazyfs.publish.publisher import Options, Report, publish
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+OPTIONS = Options(platform=Platform("linux", "amd64"), plain=True)
+
+
+class Repository:
+    """A new repository in a directory, and what is published into it."""
+
+    def __init__(self, directory: Path, params: Params | None = None) -> None:
+        self.path = directory / "store"
+        repository.init(str(self.path), "test.example.org", NOW, keys=str(directory / "keys"), params=params)
+        self.keys: Keys = key_files.load(str(directory / "keys"))
+        self.keys_path = directory / "keys"
+
+    @property
+    def store(self) -> DirectoryStore:
+        return DirectoryStore(str(self.path))
+
+    def publish(self, *sources: str, now: Callable[[], datetime] = lambda: NOW, **options: object) -> Report:
+        """Publishes with no additions unless `plain=False`."""
+        return publish(self.store, self.keys, sources, replace(OPTIONS, **options), now)  # type: ignore[arg-type]
+
+    def check(self) -> Findings:
+        """What `lazyfs check` finds."""
+        store = self.store
+        pointer = current(store)
+        return check(store, ObjectRef(Digest(pointer.root), pointer.root_size))
+
+    def files(self) -> list[Path]:
+        """Every file under the store but its lock."""
+        return sorted(path for path in self.path.rglob("*") if path.is_file() and path.name != ".lock")
