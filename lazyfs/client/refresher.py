@@ -45,6 +45,8 @@ class Refresher:
         self._wall_clock = wall_clock
         self._asked = trio.Event()
         self._waiting: list[_Answer] = []
+        self.refreshing = False
+        """Whether a refresh, or the `on_advance` it led to, is under way."""
 
     async def now(self) -> Pointer:
         """A refresh that starts after this call, its `on_advance` done; raises what the refresh raises."""
@@ -64,8 +66,10 @@ class Refresher:
         waiting: list[_Answer] = []
         try:
             while True:
+                self.refreshing = False
                 with trio.move_on_after(self._pause(failures)):
                     await self._asked.wait()
+                self.refreshing = True
                 self._asked = trio.Event()
                 waiting, self._waiting = self._waiting, []
                 try:

@@ -1,0 +1,150 @@
+"""Several publishers on one store, and publishers that are killed: real processes."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from lazyfs.client.anchor import anchor_of_directory
+from lazyfs.client.revisions import Revisions
+from lazyfs.core.digest import sha256
+from lazyfs.publish import keys as key_files
+from lazyfs.publish import pointer as pointers
+from lazyfs.publish import repository
+from lazyfs.publish.directory_store import DirectoryStore
+from lazyfs.transport.local import LocalFetcher
+from tests.support.counts import count
+
+COMMIT = """
+import sys
+from datetime import UTC, datetime
+from lazyfs.core import codec
+from lazyfs.core.digest import ref_of
+from lazyfs.core.errors import UsageError
+from lazyfs.publish import keys, pointer
+from lazyfs.publish.directory_store import DirectoryStore
+
+path, directory, expected, label, rounds = sys.argv[1:]
+store, loaded = DirectoryStore(path), keys.load(directory)
+print("ready", flush=True)
+sys.stdin.readline()
+revision = int(expected)
+for number in range(int(rounds)):
+    plain = f"{label}.{number}".encode()
+    ref = ref_of(plain)
+    store.put(ref.digest, codec.encode(plain))
+    try:
+        revision = pointer.commit(
+            store, loaded, ref, expected_revision=revision, now=datetime.now(UTC)
+        ).revision
+        print("committed", revision, plain.decode(), flush=True)
+    except UsageError as error:
+        print("refused", error, flush=True)
+"""
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> DirectoryStore:
+    path = str(tmp_path / "store")
+    repository.init(path, "test.example.org", datetime.now(UTC), keys=str(tmp_path / "keys"))
+    return DirectoryStore(path)
+
+
+def publisher(store: DirectoryStore, expected: int, label: str, rounds: int = 1) -> subprocess.Popen[str]:
+    """A process that waits for a line before it commits."""
+    keys = os.path.join(os.path.dirname(store.path), "keys")
+    process = subprocess.Popen(
+        [sys.executable, "-c", COMMIT, store.path, keys, str(expected), label, str(rounds)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+def client_sees(store: DirectoryStore, tmp_path: Path) -> int:
+    """The revision that a new client proves, all objects it names being there."""
+    client = Revisions(LocalFetcher(store.path), str(tmp_path / "trust"), anchor_of_directory(store.path))
+    pointer = client.refresh(datetime.now(UTC), float("inf"))
+    assert pointer == pointers.current(store)
+    assert os.path.exists(os.path.join(store.path, "data", pointer.root.hex()[:2], pointer.root.hex()[2:]))
+    return pointer.revision
+
+
+def test_of_two_publishers_one_is_refused_and_none_is_lost(store: DirectoryStore, tmp_path: Path) -> None:
+    for turn in range(1, count(6, 50)):
+        racers = [publisher(store, turn, label) for label in "ab"]
+        for racer in racers:
+            assert racer.stdin is not None
+            racer.stdin.write("\n")
+            racer.stdin.flush()
+        said = [racer.communicate(timeout=60)[0].split() for racer in racers]
+        assert sorted(words[0] for words in said) == ["committed", "refused"], said
+        winner = next(words for words in said if words[0] == "committed")
+        assert winner[1] == str(turn + 1)
+        assert pointers.current(store).root == sha256(winner[2].encode())
+        assert client_sees(store, tmp_path) == turn + 1
+
+
+def test_a_publisher_killed_at_any_moment_leaves_a_whole_revision(
+    store: DirectoryStore, tmp_path: Path
+) -> None:
+    moments = random.Random(1)
+    last = 1
+    for turn in range(count(8, 50)):
+        process = publisher(store, last, f"p{turn}", rounds=1000)
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+        for _ in range(moments.randrange(4)):
+            assert process.stdout.readline().startswith("committed")
+        process.send_signal(signal.SIGKILL)
+        said = process.communicate(timeout=60)[0].splitlines()
+        now = client_sees(store, tmp_path)
+        assert now >= last + sum(line.startswith("committed") for line in said)
+        last = now
+    keys = key_files.load(os.path.join(os.path.dirname(store.path), "keys"))
+    repository.resign(store, keys, datetime.now(UTC))
+    assert client_sees(store, tmp_path) == last
+
+
+def test_a_number_left_by_a_killed_publisher_is_not_used_again(store: DirectoryStore, tmp_path: Path) -> None:
+    """A proxy may have seen the dead publisher's file: its name must never mean another."""
+    store.write_metadata("2.targets.json", b"half a publish", replace=False)
+    store.write_metadata("3.snapshot.json", b"half a publish", replace=False)
+    process = publisher(store, 1, "x")
+    assert process.communicate("\n", timeout=60)[0] == "committed 2 x.0\n"
+    assert store.read_metadata("2.targets.json") == b"half a publish"
+    assert store.read_metadata("4.targets.json") is not None
+    assert client_sees(store, tmp_path) == 2
+
+
+@pytest.mark.parametrize("role", ["root", "targets", "timestamp"])
+def test_a_rotation_killed_after_its_root_is_finished_by_resign(
+    store: DirectoryStore, tmp_path: Path, role: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = os.path.join(os.path.dirname(store.path), "keys")
+    client_sees(store, tmp_path)
+    new = key_files.generate(directory, [role])
+
+    class Killed(BaseException):
+        pass
+
+    def killed(*_arguments: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(repository, "write_revision", killed)
+        with pytest.raises(Killed):
+            repository.rotate(store, role, new, 1, key_files.load(directory), datetime.now(UTC))
+    assert pointers.current(store).revision == 1
+    repository.resign(store, key_files.load(directory), datetime.now(UTC))
+    assert client_sees(store, tmp_path) == 1

@@ -1,0 +1,174 @@
+"""The schedule of refreshes: jittered, on demand, patient with failures. On trio's clock, without waiting."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import datetime
+
+import pytest
+import trio
+import trio.testing
+
+from lazyfs.client.refresher import JITTER, RETRY, Refresher
+from lazyfs.client.revisions import Revisions
+from lazyfs.core.errors import LazyfsError, TransportError
+from lazyfs.core.params import Pointer
+from lazyfs.transport.fetcher import Request
+from tests.support.simulated_repository import SimulatedRepository
+
+INTERVAL = 300.0
+
+
+class Mount:
+    """A refresher at work, when it asked the server, and what it told the mount."""
+
+    def __init__(self, repository: SimulatedRepository, client: Revisions) -> None:
+        self.asked: list[float] = []
+        self.seen: list[Pointer] = []
+        self.stretch = 1.0
+        self.failing = False
+        self._token = trio.lowlevel.current_trio_token()
+        repository.tamper = self._tamper
+        self.refresher = Refresher(
+            client,
+            self._advanced,
+            interval=INTERVAL,
+            uniform=self._uniform,
+            wall_clock=lambda: self._now(repository),
+        )
+
+    def _now(self, repository: SimulatedRepository) -> datetime:
+        return repository.now
+
+    def _uniform(self, low: float, high: float) -> float:
+        assert (low, high) == (1 - JITTER, 1 + JITTER)
+        return self.stretch
+
+    def _tamper(self, request: Request, body: bytes | None) -> bytes | None:
+        if request.path.endswith("timestamp.json"):
+            self.asked.append(trio.from_thread.run_sync(trio.current_time, trio_token=self._token))
+            if self.failing:
+                raise TransportError("no server")
+        return body
+
+    async def _advanced(self, pointer: Pointer) -> None:
+        self.seen.append(pointer)
+
+
+@asynccontextmanager
+async def running(repository: SimulatedRepository, client: Revisions) -> AsyncIterator[Mount]:
+    mount = Mount(repository, client)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(mount.refresher.run)
+        await trio.testing.wait_all_tasks_blocked()
+        yield mount
+        nursery.cancel_scope.cancel()
+
+
+async def pass_time(clock: trio.testing.MockClock, seconds: float, mount: Mount, asked: int) -> None:
+    """Lets time pass, and the refreshes that are due by then come to their end."""
+    clock.jump(seconds)
+    await trio.testing.wait_all_tasks_blocked()
+    while len(mount.asked) < asked or mount.refresher.refreshing:
+        await trio.lowlevel.checkpoint()
+    assert len(mount.asked) == asked
+
+
+async def test_a_new_revision_is_noticed_within_the_interval(
+    repository: SimulatedRepository, client: Revisions, mock_clock: trio.testing.MockClock
+) -> None:
+    async with running(repository, client) as mount:
+        await pass_time(mock_clock, INTERVAL - 1, mount, 0)
+        await pass_time(mock_clock, 2, mount, 1)
+        assert mount.seen == []  # the revision that the mount has already
+        published = repository.publish()
+        await pass_time(mock_clock, INTERVAL + 1, mount, 2)
+        assert mount.seen == [published]
+        await pass_time(mock_clock, INTERVAL + 1, mount, 3)
+        assert mount.seen == [published]
+
+
+async def test_workers_spread_over_the_interval(
+    repository: SimulatedRepository, client: Revisions, mock_clock: trio.testing.MockClock
+) -> None:
+    mount = Mount(repository, client)
+    mount.stretch = 1 - JITTER
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(mount.refresher.run)
+        await trio.testing.wait_all_tasks_blocked()
+        mount.stretch = 1 + JITTER
+        await pass_time(mock_clock, INTERVAL * (1 - JITTER) + 1, mount, 1)
+        await pass_time(mock_clock, INTERVAL * (1 + JITTER) - 1, mount, 1)
+        await pass_time(mock_clock, 2, mount, 2)
+        nursery.cancel_scope.cancel()
+
+
+async def test_on_demand_it_looks_at_once_and_answers_when_the_mount_has_taken_it(
+    repository: SimulatedRepository, client: Revisions, mock_clock: trio.testing.MockClock
+) -> None:
+    async with running(repository, client) as mount:
+        published = repository.publish()
+        assert await mount.refresher.now() == published
+        assert mount.seen == [published]
+        assert mount.asked == [trio.current_time()]
+        await pass_time(mock_clock, INTERVAL - 1, mount, 1)
+        await pass_time(mock_clock, 2, mount, 2)
+
+
+async def test_many_demands_at_once_are_one_refresh(
+    repository: SimulatedRepository, client: Revisions, mock_clock: trio.testing.MockClock
+) -> None:
+    async with running(repository, client) as mount:
+        published = repository.publish()
+        answers = []
+
+        async def demand() -> None:
+            answers.append(await mount.refresher.now())
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(20):
+                nursery.start_soon(demand)
+        assert answers == [published] * 20
+        assert len(mount.asked) == 1
+
+
+async def test_failures_are_told_to_who_asked_and_tried_again_soon(
+    repository: SimulatedRepository, client: Revisions, mock_clock: trio.testing.MockClock
+) -> None:
+    async with running(repository, client) as mount:
+        mount.failing = True
+        with pytest.raises(TransportError, match="no server"):
+            await mount.refresher.now()
+        published = repository.publish()
+        await pass_time(mock_clock, RETRY - 1, mount, 1)
+        await pass_time(mock_clock, 2, mount, 2)
+        await pass_time(mock_clock, 2 * RETRY - 2, mount, 2)
+        await pass_time(mock_clock, 2, mount, 3)
+        for number in range(4, 10):  # doubled no further than the interval
+            await pass_time(mock_clock, INTERVAL + 1, mount, number)
+        mount.failing = False
+        await pass_time(mock_clock, INTERVAL + 1, mount, 10)
+        assert mount.seen == [published]
+        await pass_time(mock_clock, RETRY + 1, mount, 10)
+
+
+async def test_who_waits_when_the_mount_ends_is_told_so(
+    repository: SimulatedRepository, client: Revisions, mock_clock: trio.testing.MockClock
+) -> None:
+    outcome: list[str] = []
+    async with trio.open_nursery() as outer, running(repository, client) as mount:
+
+        async def never(_pointer: Pointer) -> None:
+            await trio.sleep_forever()
+
+        mount.refresher._on_advance = never
+        repository.publish()
+
+        async def demand() -> None:
+            with pytest.raises(LazyfsError, match="the mount ended") as error:
+                await mount.refresher.now()
+            outcome.append(str(error.value))
+
+        outer.start_soon(demand)
+        while not mount.asked:
+            await trio.lowlevel.checkpoint()
+    assert outcome == ["the mount ended before the refresh did"]
