@@ -70,9 +70,10 @@ class Admission:
         ledger = self._ledger
         deadline = time.monotonic() + ledger.timeout
         while ledger.stale() or not self._purse.draw(charge):
+            progress = False
             with ledger.change(max(deadline - time.monotonic(), 0)) as change:
-                possible = change is not None and self._space.possible(change.sums, charge)
-                progress = change is not None and possible and ledger.fill_purse(change, charge)
+                if change is not None and self._space.possible(change.sums, charge):
+                    progress = ledger.fill_purse(change, charge)
             if not progress or change is None or not change.committed:
                 return False
         return True
@@ -126,6 +127,7 @@ class Admission:
         except OSError as error:
             purse.free_slot(slot)
             ledger.fail(error)
+            ledger.uses.damaged(held.key)  # half-way: the next change looks at its file and its directory
             with suppress(OSError):
                 self._disk.discard_tmp(journal.tmp_name(owner, slot))
             return False

@@ -172,8 +172,7 @@ class Disk:
 
     def any_data(self) -> bool:
         """Whether there may be values: a fan-out directory exists."""
-        with os.scandir(os.path.join(self.root, layout.DATA)) as found:
-            return next(found, None) is not None
+        return _any(os.path.join(self.root, layout.DATA))
 
     def directory_used(self, number: int) -> int:
         """Bytes of disk the names in fan-out directory `number` occupy."""
@@ -193,11 +192,17 @@ class Disk:
         except FileNotFoundError:
             pass
 
-    def tmp_names(self) -> list[str]:
-        return os.listdir(os.path.join(self.root, layout.TMP))
+    def any_tmp(self) -> bool:
+        """Whether tmp/ holds anything."""
+        return _any(os.path.join(self.root, layout.TMP))
 
     def space(self) -> os.statvfs_result:
         return os.fstatvfs(self._data)
+
+
+def _any(directory: str) -> bool:
+    with os.scandir(directory) as found:
+        return next(found, None) is not None
 
 
 def _size(fd: int) -> int:

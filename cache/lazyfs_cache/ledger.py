@@ -122,7 +122,7 @@ class Ledger:
         self.me = change.add_owner(os.getpid(), above=self._state.generation << 32)
         self.owners.take(self.me)
         recovery.bury(change, self.disk, self.owners, self.me)
-        unknown = unknown or (first and bool(self.disk.tmp_names()))
+        unknown = unknown or (first and self.disk.any_tmp())
         self.journal = self.space.journal = Journal(self.root, self.me)
         change.hold(self.me, -(-journal.SIZE // self.disk.block) * self.disk.block)
         self.purse.begin(self._state.generation)
@@ -269,9 +269,9 @@ class Ledger:
 
     def empty_purse(self) -> None:
         """Give what is held and not promised back to the index, once nothing is under way."""
+        idle = 0
         with self.change() as change:
-            idle = 0 if change is None else self.purse.take_idle()
-            if change is not None and idle:
+            if change is not None and (idle := self.purse.take_idle()):
                 change.hold(self.me, -idle)
         if idle and not (change is not None and change.committed):
             self.purse.put_in(idle)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from lazyfs_cache.admission import Reservation
 from lazyfs_cache.claims import Claim
 from lazyfs_cache.index import Entry
 from lazyfs_cache.report import Stats
@@ -22,7 +23,7 @@ class NullCache:
     def size(self, key: bytes) -> int | None:  # noqa: ARG002
         return None
 
-    def reserve(self, key: bytes, size: int) -> None:  # noqa: ARG002
+    def reserve(self, key: bytes, size: int) -> Reservation | None:  # noqa: ARG002
         return None
 
     def put(self, key: bytes, value: bytes | memoryview, reservation: object = None) -> bool:  # noqa: ARG002

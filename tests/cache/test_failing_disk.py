@@ -1,0 +1,318 @@
+"""Disks that are full, read-only, broken or too small: reads go on from elsewhere, and nothing is raised."""
+
+import errno
+import functools
+import logging
+import os
+import resource
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import lmdb
+import pytest
+
+from lazyfs_cache import Cache, disk, journal, layout, ledger, open_cache, space
+from lazyfs_cache.index import Change
+from tests.support.cachefill import Child, key_of, value_of
+from tests.support.usage import disk_usage
+
+LIMIT = 32 << 20
+
+
+def read_through(cache: Cache, key: bytes) -> bytes:
+    """What a client does, with an origin that always answers."""
+    value = cache.get(key)
+    if value is None:
+        claim = cache.claim(key)
+        assert claim is not None
+        with claim:
+            value = value_of(key)
+            cache.put(key, value)
+    return value
+
+
+def read_all(cache: Cache, numbers: range) -> None:
+    """No read fails or is wrong, whatever the disk does."""
+    for number in numbers:
+        key = key_of(number)
+        assert read_through(cache, key) == value_of(key)
+        cache.size(key)
+        cache.read(key, 0, 100)
+        cache.pin(key, b"test")
+        cache.unpin(key, b"test")
+        cache.stats()
+
+
+@contextmanager
+def mounted(directory: Path, *arguments: str) -> Iterator[Path]:
+    directory.mkdir()
+    subprocess.run(["mount", *arguments, str(directory)], check=True)
+    try:
+        yield directory
+    finally:
+        subprocess.run(["umount", "--lazy", str(directory)], check=True)
+
+
+@contextmanager
+def loop_ext4(base: Path, size: int) -> Iterator[Path]:
+    """A real ext4 of `size` bytes, on a file `disk` beside the mount point."""
+    image = base / "disk"
+    with image.open("wb") as file:
+        file.truncate(size)
+    subprocess.run(["mkfs.ext4", "-q", "-m0", str(image)], check=True)
+    with mounted(base / "mnt", "-o", "loop,errors=remount-ro", str(image)) as directory:
+        yield directory
+
+
+def fill_up(directory: Path) -> None:
+    """Someone else takes all the space there is."""
+    command = ["dd", "if=/dev/zero", f"of={directory}/hog", "bs=64k"]
+    written = subprocess.run(command, check=False, capture_output=True)
+    assert b"No space left" in written.stderr
+
+
+# -- full --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("kind", ["ext4", "tmpfs"])
+def test_a_disk_smaller_than_the_limit(tmp_path: Path, kind: str) -> None:
+    """Twice the disk's size is read through a cache that thinks it has ten times as much."""
+    small = (
+        loop_ext4(tmp_path, 64 << 20)
+        if kind == "ext4"
+        else mounted(tmp_path / "mnt", "-t", "tmpfs", "-o", "size=64m", "tmpfs")
+    )
+    with small as directory, open_cache(str(directory / "cache"), 640 << 20) as cache:
+        read_all(cache, range(1000))
+        stats = cache.stats()
+        assert stats.state == "on"
+        assert stats.evictions > 0, "a full disk makes room"
+        assert cache.get(key_of(999)) == value_of(key_of(999)), "and admits again"
+        cache.close()
+
+
+@pytest.mark.root
+def test_a_disk_others_have_filled(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with loop_ext4(tmp_path, 64 << 20) as directory, open_cache(str(directory / "cache"), LIMIT) as cache:
+        read_all(cache, range(150))
+        before = cache.stats()
+        assert before.entries > 50
+        fill_up(directory)
+        read_all(cache, range(150, 500))
+        stats = cache.stats()
+        assert stats.state == "on"
+        assert disk_usage(directory / "cache") <= stats.charged <= LIMIT
+        (directory / "hog").unlink()
+        read_all(cache, range(500, 600))
+        assert cache.get(key_of(599)) == value_of(key_of(599))
+    assert not [record for record in caplog.records if "turned off" in record.message]
+
+
+@pytest.mark.root
+def test_so_much_is_left_free(tmp_path: Path) -> None:
+    keep_free = 30 << 20
+    with (
+        loop_ext4(tmp_path, 64 << 20) as directory,
+        open_cache(str(directory / "cache"), LIMIT, keep_free=keep_free) as cache,
+    ):
+        for number in range(600):
+            assert read_through(cache, key_of(number)) == value_of(key_of(number))
+            left = os.statvfs(directory)
+            assert left.f_bavail * left.f_frsize >= keep_free - (1 << 20)
+        assert cache.stats().evictions > 0
+        assert cache.get(key_of(599)) is not None
+
+
+@pytest.mark.root
+def test_inodes_are_left_for_others(tmp_path: Path) -> None:
+    """64 MB of ext4 have 16,384 inodes; values of one block would use them up."""
+    with (
+        mounted(tmp_path / "mnt", "-t", "tmpfs", "-o", "size=64m,nr_inodes=2000", "tmpfs") as directory,
+        open_cache(str(directory / "cache"), LIMIT) as cache,
+    ):
+        for number in range(4000):
+            assert cache.put(key_of(number), b"small")
+            assert os.statvfs(directory).f_favail >= 2000 // 100
+        assert cache.stats().refused == 0
+        assert cache.stats().evictions >= 1500
+
+
+# -- read-only and broken ------------------------------------------------------------------------------------
+
+
+def break_filesystem(image: Path) -> None:
+    """What a failed journal write does: the kernel remounts the filesystem read-only by itself."""
+    listed = subprocess.run(
+        ["losetup", "-n", "-O", "NAME", "-j", str(image)], check=True, capture_output=True
+    )
+    device = Path(listed.stdout.decode().strip()).name
+    Path(f"/sys/fs/ext4/{device}/trigger_fs_error").write_text("1")
+
+
+@pytest.mark.root
+def test_a_disk_that_turns_read_only(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with loop_ext4(tmp_path, 64 << 20) as directory, open_cache(str(directory / "cache"), LIMIT) as cache:
+        read_all(cache, range(50))
+        break_filesystem(tmp_path / "disk")
+        read_all(cache, range(25, 100))
+        assert cache.stats().state.startswith("off: "), "the metric"
+        warnings = [record for record in caplog.records if record.levelno >= logging.WARNING]
+        assert len(warnings) == 1
+        assert "turned off" in warnings[0].getMessage()
+
+
+def use_a_dying_disk(base: Path, ready: Callable[[], None]) -> None:
+    with open_cache(str(base / "mnt" / "cache"), LIMIT) as cache:
+        read_all(cache, range(100))
+        os.sync()
+        os.truncate(
+            base / "disk", 1 << 20
+        )  # what lies behind the end cannot be read: the loop device says EIO
+        Path("/proc/sys/vm/drop_caches").write_text("3")
+        ready()
+        read_all(cache, range(150))
+        assert cache.stats().state.startswith("off: "), cache.stats()
+
+
+@pytest.mark.root
+def test_a_disk_that_cannot_be_read(tmp_path: Path) -> None:
+    """In a process of its own: LMDB maps its file, and a page that cannot be read is a SIGBUS there."""
+    with loop_ext4(tmp_path, 64 << 20):
+        child = Child(functools.partial(use_a_dying_disk, tmp_path))
+        child.wait_until_ready()
+        assert child.join() == 0
+
+
+# -- every single call -----------------------------------------------------------------------------------
+
+
+class FaultyOs:
+    """Stands for the os module: the calls named fail from some point on."""
+
+    def __init__(self, names: set[str], number: int, after: int) -> None:
+        self.names = names
+        self.number = number
+        self.left = after
+        self.failed = 0
+
+    def __getattr__(self, name: str) -> Any:
+        real = getattr(os, name)
+        if name not in self.names:
+            return real
+
+        def call(*arguments: Any, **options: Any) -> Any:
+            self.left -= 1
+            if self.left < 0:
+                self.failed += 1
+                raise OSError(self.number, os.strerror(self.number))
+            return real(*arguments, **options)
+
+        return call
+
+
+CALLS = [
+    "open",
+    "pread",
+    "pwrite",
+    "write",
+    "rename",
+    "unlink",
+    "stat",
+    "fstat",
+    "mkdir",
+    "fstatvfs",
+    "posix_fallocate",
+]
+
+
+@pytest.mark.parametrize(
+    "number", [errno.EIO, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ESTALE]
+)
+@pytest.mark.parametrize("call", CALLS)
+def test_no_failing_call_is_raised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, call: str, number: int
+) -> None:
+    root = tmp_path / "cache"
+    with open_cache(str(root), 4 << 20, upkeep=False) as cache:
+        read_all(cache, range(40))
+        faulty = FaultyOs({call}, number, after=7)
+        for module in (disk, journal):
+            monkeypatch.setattr(module, "os", faulty)
+        read_all(cache, range(30, 70))
+        cache.discard(key_of(35))
+        cache.upkeep()
+        assert faulty.failed, "the call is made"
+        lasting = number in (errno.EIO, errno.EROFS, errno.ESTALE)
+        assert cache.stats().state.startswith("off: ") == lasting
+        assert sum("turned off" in record.message for record in caplog.records) == lasting
+        monkeypatch.undo()
+    with open_cache(str(root), 4 << 20, upkeep=False) as cache:
+        cache.upkeep()
+        found = cache.verify()
+        assert found.damaged == 0
+        assert disk_usage(root) <= cache.stats().charged <= 4 << 20
+        read_all(cache, range(40))
+
+
+@pytest.mark.parametrize(
+    ("error", "state"),
+    [
+        (lmdb.DiskError("full"), "on"),
+        (lmdb.MapFullError("full"), "on"),
+        (lmdb.CorruptedError("torn"), "on"),
+        (lmdb.PageNotFoundError("torn"), "on"),
+        (lmdb.Error("I/O error"), "off: I/O error"),
+    ],
+)
+def test_a_failing_index(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, state: str
+) -> None:
+    """A full one is borne, a corrupt one is set aside and rebuilt, anything else turns the cache off."""
+    with open_cache(str(tmp_path / "cache"), LIMIT, upkeep=False) as cache:
+        read_all(cache, range(40))
+        here = cache.stats().entries
+
+        def fail(self: Change, key: bytes) -> None:
+            monkeypatch.undo()
+            raise error
+
+        monkeypatch.setattr(Change, "touch", fail)
+        cache.get(key_of(1))
+        cache.upkeep()
+        cache.upkeep()
+        assert cache.stats().state == state
+        if state == "on":
+            assert cache.stats().entries == here
+        assert (tmp_path / "cache" / layout.ASIDE).exists() == isinstance(
+            error, (lmdb.CorruptedError, lmdb.PageNotFoundError)
+        )
+        read_all(cache, range(60))
+
+
+def test_more_entries_than_the_map_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (space, ledger):
+        monkeypatch.setattr(module, "map_size", lambda limit: 1 << 20)
+    with open_cache(str(tmp_path / "cache"), LIMIT, upkeep=False) as cache:
+        for number in range(5000):
+            assert cache.put(key_of(number), b"small")
+        assert cache.stats().evictions > 1000
+        assert cache.stats().state == "on"
+        assert cache.get(key_of(4999)) == b"small"
+
+
+def use_little_memory(root: Path, ready: Callable[[], None]) -> None:
+    resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
+    with open_cache(str(root), 1 << 40, upkeep=False) as cache:
+        assert cache.put(b"key", b"value")
+        assert cache.get(b"key") == b"value"
+        assert cache.stats().state == "on"
+        ready()
+
+
+def test_a_large_limit_under_a_small_rlimit_as(tmp_path: Path) -> None:
+    """Batch systems set RLIMIT_AS: a 64 GiB map for a 1 TiB cache would not be had."""
+    assert Child(functools.partial(use_little_memory, tmp_path / "cache")).join() == 0

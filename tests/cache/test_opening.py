@@ -1,0 +1,198 @@
+"""Which directories are taken, by whom, and what lies in them when they are."""
+
+import ctypes
+import os
+import stat
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from lazyfs_cache import (
+    CacheError,
+    NullCache,
+    UnusableDirectory,
+    filesystem,
+    layout,
+    open_cache,
+    opening,
+    space,
+)
+from tests.support.cachefill import key_of, value_of
+from tests.support.counts import count
+from tests.support.usage import disk_usage
+
+LIMIT = 16 << 20
+
+
+def test_the_directory_is_its_users_alone(tmp_path: Path) -> None:
+    (tmp_path / "cache").mkdir(mode=0o755)
+    with open_cache(str(tmp_path / "cache"), LIMIT) as cache:
+        cache.put(b"key", b"value")
+        for path in (tmp_path / "cache").rglob("*"):
+            assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, path
+    assert stat.S_IMODE((tmp_path / "cache").stat().st_mode) == 0o700
+
+
+def test_foreign_files_are_not_taken_over(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").touch()
+    with pytest.raises(UnusableDirectory, match="holds files that are not a cache's"):
+        open_cache(str(tmp_path), LIMIT)
+    assert os.listdir(tmp_path) == ["thesis.tex"]
+
+
+def test_a_file_in_place_of_the_directory(tmp_path: Path) -> None:
+    (tmp_path / "cache").touch()
+    with pytest.raises(UnusableDirectory, match="cache: File exists; give another directory"):
+        open_cache(str(tmp_path / "cache"), LIMIT)
+
+
+@pytest.mark.root
+def test_another_users_cache_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "cache").mkdir()
+    os.chown(tmp_path / "cache", 12345, 12345)
+    with pytest.raises(UnusableDirectory, match="belongs to user 12345"):
+        open_cache(str(tmp_path / "cache"), LIMIT)
+
+
+@pytest.mark.parametrize("limit", [0, 1, space.MIN_LIMIT - 1])
+def test_a_limit_that_is_too_small(tmp_path: Path, limit: int) -> None:
+    with pytest.raises(CacheError, match=f"limit {limit} is too small"):
+        open_cache(str(tmp_path / "cache"), limit)
+    assert not (tmp_path / "cache").exists()
+
+
+def test_without_a_limit_there_must_be_a_cache(tmp_path: Path) -> None:
+    with pytest.raises(UnusableDirectory, match="there is no cache"):
+        open_cache(str(tmp_path / "cache"), None)
+    open_cache(str(tmp_path / "cache"), LIMIT).close()
+    with open_cache(str(tmp_path / "cache"), None) as cache:
+        assert cache.stats().limit == LIMIT
+
+
+def test_network_filesystems_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The type is the kernel's; that of a filesystem at hand is put on the list."""
+    buffer = ctypes.create_string_buffer(256)
+    assert ctypes.CDLL(None).statfs(os.fsencode(tmp_path), buffer) == 0
+    kind = int.from_bytes(buffer.raw[:4], "little")
+    assert kind not in filesystem.NETWORK
+    monkeypatch.setitem(filesystem.NETWORK, kind, "nfs")
+    with pytest.raises(UnusableDirectory, match=r"network filesystem \(nfs\)"):
+        open_cache(str(tmp_path / "cache"), LIMIT)
+
+
+@pytest.mark.root
+def test_fuse_counts_as_network(tmp_path: Path) -> None:
+    source, mnt = tmp_path / "image", tmp_path / "mnt"
+    (tmp_path / "tree").mkdir()
+    mnt.mkdir()
+    subprocess.run(
+        ["mksquashfs", str(tmp_path / "tree"), str(source), "-quiet"], check=True, capture_output=True
+    )
+    subprocess.run(["squashfuse", str(source), str(mnt)], check=True)
+    try:
+        assert filesystem.network_type(str(mnt)) == "fuse"
+    finally:
+        subprocess.run(["umount", str(mnt)], check=True)
+
+
+def test_a_store_of_another_format_is_refused(tmp_path: Path) -> None:
+    open_cache(str(tmp_path / "cache"), LIMIT).close()
+    state = tmp_path / "cache" / layout.STATE
+    state.write_bytes(state.read_bytes().replace(b'"format":1', b'"format":2'))
+    with pytest.raises(UnusableDirectory, match="format 2, this version has 1"):
+        open_cache(str(tmp_path / "cache"), LIMIT)
+
+
+def test_a_lower_limit_is_met_before_the_cache_is_used(tmp_path: Path) -> None:
+    root = tmp_path / "cache"
+    with open_cache(str(root), LIMIT) as cache:
+        for number in range(200):
+            cache.put(key_of(number), value_of(key_of(number)))
+    with open_cache(str(root), LIMIT // 4, upkeep=False) as cache:
+        assert disk_usage(root) <= cache.stats().charged <= LIMIT // 4
+        assert cache.stats().entries > 0
+
+
+def test_orphans_do_not_delay_opening_and_count_as_full_until_they_are_gone(tmp_path: Path) -> None:
+    """Files in data/ and tmp/ that no index knows: what a lost index, or a power cut, leaves."""
+    root = tmp_path / "cache"
+    with open_cache(str(root), LIMIT) as cache:
+        value = b"x" * 100
+        for number in range(1000):
+            assert cache.put(key_of(number), value)
+    for index in root.glob("index-*"):
+        subprocess.run(["rm", "-r", str(index)], check=True)
+    many = count(5_000, 1_000_000)
+    for number in range(many):
+        (root / "tmp" / f"{number}-1").touch()
+    (root / "data" / "00" / "no key").touch()
+    (root / "data" / layout.name_of(key_of(7))).write_bytes(b"half a va")
+    started = time.monotonic()
+    with open_cache(str(root), LIMIT, upkeep=False) as cache:
+        opened = time.monotonic() - started
+        stats = cache.stats()
+        assert stats.state == "rebuilding"
+        assert stats.charged > LIMIT * 0.95
+        assert len(os.listdir(root / "tmp")) == many + 1, "nothing was cleaned before the cache was open"
+        assert cache.get(key_of(8)) == value, "readers are served at once"
+        assert not cache.put(b"new", bytes(1 << 20)), "nothing is known that could make room"
+        cache.upkeep()
+        stats = cache.stats()
+        assert (stats.state, stats.entries) == ("on", 999)
+        assert stats.charged * 0.98 <= disk_usage(root) <= stats.charged
+        assert len(os.listdir(root / "tmp")) == 1
+        assert cache.put(b"new", bytes(1 << 20))
+        found = cache.verify()
+        assert (found.values, found.damaged, found.orphans, found.missing) == (1000, 0, 0, 0)
+    print(f"opened in {opened:.3f} s with {many} orphans")
+
+
+def test_pin_sets_and_the_limit_outlive_the_index(tmp_path: Path) -> None:
+    root = tmp_path / "cache"
+    with open_cache(str(root), LIMIT) as cache:
+        cache.put(key_of(1), b"kept")
+        assert cache.keep(b"image", [key_of(1), key_of(2)]) == 1
+        cache.resize(LIMIT // 2)
+    for index in root.glob("index-*"):
+        subprocess.run(["rm", "-r", str(index)], check=True)
+    with open_cache(str(root), None, upkeep=False) as cache:
+        cache.upkeep()
+        assert cache.stats().limit == LIMIT // 2
+        cache.put(key_of(2), b"kept as well")
+        cache.evict(LIMIT)
+        assert cache.get(key_of(1)) == b"kept"
+        assert cache.get(key_of(2)) == b"kept as well"
+        assert cache.drop(b"image") == 2
+        cache.evict(LIMIT)
+        assert cache.stats().entries == 0
+
+
+def test_a_reboot_after_a_clean_close_keeps_the_index(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "cache"
+    with open_cache(str(root), LIMIT) as cache:
+        cache.put(b"key", b"value")
+    before = (root / layout.STATE).read_bytes()
+    assert b'"clean":true' in before
+    monkeypatch.setattr(opening, "boot_id", lambda: "another boot")
+    with open_cache(str(root), LIMIT) as cache:
+        assert cache.stats().state == "on"
+        assert cache.stats().entries == 1
+        assert b'"clean":false' in (root / layout.STATE).read_bytes()
+
+
+def test_no_cache_answers_not_here() -> None:
+    cache = NullCache("none configured")
+    assert cache.get(b"key") is None
+    assert cache.read(b"key", 0, 1) is None
+    assert cache.size(b"key") is None
+    assert cache.reserve(b"key", 1) is None
+    assert not cache.put(b"key", b"value")
+    assert not cache.pin(b"key", b"owner")
+    with cache.claim(b"key"):
+        assert cache.wait(b"key", 0)
+    assert list(cache.entries()) == []
+    assert cache.stats().state == "off: none configured"
