@@ -98,6 +98,8 @@ class Repositories:
             pointer = revisions.refresh(now, deadline)
         except (TransportError, TrustError, UnsupportedFormat) as error:
             if known is None:
+                if isinstance(error, TrustError):
+                    raise TrustError(f"{place.url} with the root given by --trust: {error}") from error
                 raise
             pointer, warning = known, str(error)
             log.warning("%s stays at revision %d: %s", place.url, known.revision, error)
