@@ -1,0 +1,245 @@
+"""Readers over a tree larger than the cache, while proxies and origins die and come back at random."""
+
+import random
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import trio
+
+from lazyfs.core.digest import ObjectRef
+from lazyfs.core.errors import LazyfsError
+from lazyfs.transport.guard import Limits
+from tests.support.counts import count
+from tests.support.fault_server import Misbehave
+from tests.support.nginx import NginxOrigin
+from tests.support.site import Node, RealSite
+from tests.support.squid import Squid
+from tests.support.store_files import store_objects
+
+SECONDS = count(10, 120)
+READERS = 8
+
+
+class Chaos:
+    """Breaks what is not on the path that lives at the moment, in a thread of its own."""
+
+    def __init__(self, site: RealSite, second: NginxOrigin, seed: int) -> None:
+        self._site = site
+        self._second = second
+        self._random = random.Random(seed)
+        self.injected: Counter[str] = Counter()
+        self._ending = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self.failure: BaseException | None = None
+
+    def __enter__(self) -> "Chaos":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ending.set()
+        self._thread.join()
+        assert self.failure is None, self.failure
+
+    def _run(self) -> None:
+        try:
+            while not self._ending.is_set():
+                self._epoch()
+        except BaseException as failure:
+            self.failure = failure
+            raise
+
+    def _epoch(self) -> None:
+        site = self._site
+        daemons: list[Squid | NginxOrigin] = [site.one, site.two, site.parent, self._second]
+        way: list[Squid | NginxOrigin] = self._random.choice(
+            [[site.one, site.parent], [site.two, site.parent], []]
+        )
+        first_lives = self._random.random() < 0.5
+        if not first_lives:
+            way = [*way, self._second]
+        # the new path is whole before the old one is broken
+        for daemon in way:
+            self._heal(daemon)
+        if first_lives:
+            site.between.misbehave(None)
+            time.sleep(0.05)
+        for daemon in daemons:
+            if daemon not in way and self._random.random() < 0.7:
+                self._break(daemon)
+        if not first_lives:
+            fault = self._random.choice([*Misbehave])
+            site.between.misbehave(fault)
+            self.injected[fault.value] += 1
+        self._ending.wait(self._random.uniform(0.5, 2.0))
+        for daemon in daemons:
+            self._heal(daemon)
+
+    def _break(self, daemon: Squid | NginxOrigin) -> None:
+        if self._random.random() < 0.5:
+            daemon.kill()
+            self.injected[f"{daemon.name} killed"] += 1
+        else:
+            daemon.pause()
+            self.injected[f"{daemon.name} stopped"] += 1
+
+    def _heal(self, daemon: Squid | NginxOrigin) -> None:
+        if daemon.running:
+            daemon.resume()
+        else:
+            daemon.start()
+
+
+def _spread(node: Node) -> str:
+    report = node.fetcher.report()
+    return f"{report.requests} requests, {report.attempts} attempts, {report.hedges} hedges"
+
+
+@pytest.mark.timeout(SECONDS + 120)
+async def test_no_read_fails_while_a_path_lives(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = tmp_path / "store"
+    held = store_objects(store, 300, 100_000)
+    with RealSite(store) as site, NginxOrigin(store) as second:
+        node = site.node(
+            f"{site.between.url};{second.url}",
+            f"{site.group};DIRECT",
+            tmp_path / "cache",
+            limit=12 << 20,
+            limits=Limits(connect=1.0),
+        )
+        reads, failed = 0, []
+        until = time.monotonic() + SECONDS
+
+        async def reader(seed: int) -> None:
+            nonlocal reads
+            choice = random.Random(seed)
+            refs: list[ObjectRef] = list(held)
+            while time.monotonic() < until:
+                ref = choice.choice(refs)
+                try:
+                    plain = node.objects.at_hand(ref) or await node.objects.fetch(ref)
+                except LazyfsError as error:
+                    failed.append(str(error))
+                else:
+                    assert plain == held[ref]
+                reads += 1
+                await trio.sleep(0.002)
+
+        with Chaos(site, second, seed=int(time.time())) as chaos:
+            async with trio.open_nursery() as nursery:
+                for seed in range(READERS):
+                    nursery.start_soon(reader, seed)
+        report = node.fetcher.report()
+        stats = node.cache.stats()
+    with capsys.disabled():
+        print(
+            f"\nchaos, {SECONDS} s: {sum(chaos.injected.values())} faults injected {dict(chaos.injected)}, "
+            f"{reads} reads, {stats.hits} from the cache, {_spread(node)}, "
+            f"{report.healed} healed, {len(failed)} failed; seen: {report.faults}"
+        )
+    assert not failed
+    assert reads > 100
+    assert sum(chaos.injected.values()) > SECONDS / 4
+    assert stats.evictions > 0
+
+
+async def test_all_paths_down_and_back(tmp_path: Path) -> None:
+    """What is cached goes on; the rest fails by the deadline, then at once; one path's return ends it."""
+    store = tmp_path / "store"
+    held = store_objects(store, 40, 20_000)
+    refs = list(held)
+    patience = 3.0
+    with RealSite(store) as site:
+        node = site.node(site.nginx.url, f"{site.group};DIRECT", tmp_path / "cache", patience=patience)
+        for ref in refs[:10]:
+            await node.objects.fetch(ref)
+        for daemon in (site.one, site.two, site.parent, site.nginx):
+            daemon.kill()
+        lasted = []
+        for ref in refs[10:20]:
+            started = time.monotonic()
+            with pytest.raises(LazyfsError):
+                await node.objects.fetch(ref)
+            lasted.append(time.monotonic() - started)
+            for cached in refs[:10]:
+                assert node.objects.at_hand(cached) == held[cached]
+        assert max(lasted) < patience + 1
+        assert min(lasted) < 0.5  # at once, when it has lasted for a while
+        site.nginx.start()
+        site.one.start()
+        site.parent.start()
+        back = time.monotonic()
+        while True:
+            try:
+                assert await node.objects.fetch(refs[20]) == held[refs[20]]
+                break
+            except LazyfsError:
+                assert time.monotonic() - back < 15 + 1, "not within the probe interval"
+                await trio.sleep(0.1)
+        for ref in refs[21:]:
+            assert await node.objects.fetch(ref) == held[ref]
+
+
+async def test_32_readers_of_a_cold_file_ask_for_each_object_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """100 MB in chunks of 1 MiB, through both squids and their parent, counted at nginx."""
+    store = tmp_path / "store"
+    held = store_objects(store, 96, 1 << 20)
+    with RealSite(store) as site:
+        node = site.node(site.nginx.url, f"{site.group};DIRECT", tmp_path / "cache", limit=1 << 30)
+
+        async def reader() -> None:
+            for ref, plain in held.items():
+                assert (node.objects.at_hand(ref) or await node.objects.fetch(ref)) == plain
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(32):
+                nursery.start_soon(reader)
+        counts = site.nginx.counts()
+        report = node.fetcher.report()
+    extra = report.attempts - report.requests
+    with capsys.disabled():
+        print(
+            f"\n32 readers, 96 MiB: {_spread(node)}, {report.healed} healed; "
+            f"the origin saw {sum(counts.values())}"
+        )
+    assert report.requests == len(held)
+    assert len(counts) == len(held)
+    assert sum(counts.values()) - len(held) <= extra
+    assert extra <= 0.05 * len(held)
+
+
+@pytest.mark.timeout(600)
+async def test_many_clients_cold_start_one_image_through_one_squid(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clients = count(20, 200)
+    store = tmp_path / "store"
+    held = store_objects(store, 60, 50_000)
+    with RealSite(store) as site, Squid() as squid:
+        nodes = [
+            site.node(site.nginx.url, squid.url, tmp_path / f"cache{index}", threads=2, limit=32 << 20)
+            for index in range(clients)
+        ]
+
+        async def start(node: Node) -> None:
+            for ref, plain in held.items():
+                assert await node.objects.fetch(ref) == plain
+
+        async with trio.open_nursery() as nursery:
+            for node in nodes:
+                nursery.start_soon(start, node)
+        counts = site.nginx.counts()
+        asked = sum(node.fetcher.report().requests for node in nodes)
+    ratio = sum(counts.values()) / len(held)
+    with capsys.disabled():
+        print(
+            f"\n{clients} clients, {len(held)} objects: squid was asked {asked} times, "
+            f"the origin {sum(counts.values())} times, {ratio:.3f} per object"
+        )
+    assert asked == clients * len(held)
+    assert set(counts.values()) == {1}
