@@ -30,6 +30,8 @@ THREADS: Final = 32
 """Requests under way at one time, and so connections and worker threads."""
 _AGAIN: Final = 0.5
 """Seconds, and up to as many more by chance, before a held read tries again."""
+_LAST_WORDS: Final = 0.5
+"""Seconds after its deadline in which a flight has surely noticed it."""
 
 
 class _Flight:
@@ -121,9 +123,11 @@ class Objects:
         return flight
 
     async def _wait(self, flight: _Flight, deadline: float) -> None:
+        # A flight that ends by itself at this deadline knows why; one that is cancelled tells nobody.
+        own_end = flight.deadline <= deadline
         flight.readers += 1
         try:
-            with trio.move_on_after(deadline - time.monotonic()) as own:
+            with trio.move_on_after(deadline - time.monotonic() + (_LAST_WORDS if own_end else 0)) as own:
                 await flight.ended.wait()
         finally:
             flight.readers -= 1

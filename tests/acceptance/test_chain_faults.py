@@ -131,11 +131,11 @@ async def test_a_real_squid_dies_or_hangs(stand: Stand, tmp_path: Path, victim: 
     else:
         squid.pause()
     try:
-        for _ in range(3):
+        for _ in range(20):  # half of them are at home on the victim
             for ref, plain in stand.fresh().items():
                 assert await node.objects.fetch(ref) == plain
         report = node.fetcher.report()
-        assert report.faults, report
+        assert report.faults or report.hedges_won, report
     finally:
         if how == "killed":
             squid.start()
