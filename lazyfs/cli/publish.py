@@ -1,14 +1,14 @@
 """`lazyfs publish`: images and trees into a store, as its next revision."""
 
-import platform as host
 from datetime import UTC, datetime
+from typing import Any
 
 import click
 import msgspec
 
 from lazyfs.cli.layers_shown import ShownLayers
+from lazyfs.cli.registry_options import image_options, registry_options
 from lazyfs.core.codec import LEVEL
-from lazyfs.core.oci.platform import parse_platform
 from lazyfs.publish import keys as key_files
 from lazyfs.publish import pointer as pointers
 from lazyfs.publish import publisher
@@ -22,7 +22,8 @@ from lazyfs.publish.directory_store import DirectoryStore
 @click.option(
     "--keys", metavar="DIR", help="Directory of the private keys [default: ~/.config/lazyfs/keys/NAME]."
 )
-@click.option("--platform", help="Which image of an index: os/architecture[/variant] [default: this host's].")
+@registry_options
+@click.option("--allow-public", is_flag=True, help="Publish images that need an account to be pulled, too.")
 @click.option(
     "--level", default=LEVEL, show_default=True, type=click.IntRange(1, 19), help="zstd compression level."
 )
@@ -33,17 +34,20 @@ def command(
     store: str,
     place: str | None,
     keys: str | None,
-    platform: str | None,
+    allow_public: bool,
     level: int,
     plain: bool,
     as_json: bool,
+    **registry: Any,
 ) -> None:
     """Publish images and trees into STORE as one new revision, or none if nothing changed.
 
-    SOURCE is oci:DIR[:TAG], docker-archive:FILE[:REFERENCE], tar:FILE or dir:DIR.
+    SOURCE is docker://[REGISTRY/]REPOSITORY[:TAG][@DIGEST], oci:DIR[:TAG], docker-archive:FILE[:REFERENCE],
+    tar:FILE or dir:DIR.
 
     \b
     Examples:
+      lazyfs publish docker://registry.example/debian:bookworm /srv/unpacked
       lazyfs publish oci:./layout:bookworm /srv/unpacked --as registry.example/debian:bookworm
       lazyfs publish dir:/opt/software /srv/unpacked --as software/2026
     """
@@ -53,7 +57,7 @@ def command(
     name = pointers.current(opened).name
     shown = ShownLayers(enabled=not as_json)
     options = publisher.Options(
-        platform=parse_platform(platform or host.machine()),
+        images=image_options(registry, allow_public=allow_public),
         place=place,
         level=level,
         plain=plain,

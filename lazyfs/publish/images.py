@@ -1,5 +1,7 @@
 """An image becomes snapshots: its layers, the merged tree, manifest and config, and a link with its name."""
 
+from contextlib import closing
+
 from lazyfs.core.catalog.inode import Inode
 from lazyfs.core.digest import Digest
 from lazyfs.core.errors import BadData, UsageError
@@ -89,9 +91,10 @@ def _layers(
         else:
             wanted.append(number)
             fresh.append(layer.diff_id)
-    for number, parts in image.read(wanted):
-        layer = image.layers[number]
-        advance = watch.layer(layer.blob.name, layer.blob.size, kept=False)
-        found[layer.diff_id] = read_layer(layer.blob, parts, ingest, advance=advance)
+    with closing(image.read(wanted)) as reading:  # an error ends what is being fetched ahead
+        for number, parts in reading:
+            layer = image.layers[number]
+            advance = watch.layer(layer.blob.name, layer.blob.size, kept=False)
+            found[layer.diff_id] = read_layer(layer.blob, parts, ingest, advance=advance)
     ingest.finish()
     return found, fresh

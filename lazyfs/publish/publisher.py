@@ -11,7 +11,6 @@ from datetime import datetime
 from lazyfs.core.catalog.inode import Inode
 from lazyfs.core.digest import Digest, ObjectRef
 from lazyfs.core.errors import UsageError
-from lazyfs.core.oci.manifest import Platform
 from lazyfs.core.params import Params, Pointer
 from lazyfs.publish import pointer as pointers
 from lazyfs.publish.images import publish_image
@@ -19,9 +18,7 @@ from lazyfs.publish.ingest import Ingest
 from lazyfs.publish.keys import Keys
 from lazyfs.publish.live_tree import LiveTree
 from lazyfs.publish.snapshots import snapshot, tree_of
-from lazyfs.publish.sources.docker_archive import DockerArchive
-from lazyfs.publish.sources.image import Image
-from lazyfs.publish.sources.oci_layout import OciLayout
+from lazyfs.publish.sources.open import ImageOptions, open_image
 from lazyfs.publish.sources.trees import read_directory, read_tar
 from lazyfs.publish.store import Store
 from lazyfs.publish.stored_tree import StoredTree
@@ -35,7 +32,7 @@ REBASES = 5
 class Options:
     """What the operator chose."""
 
-    platform: Platform
+    images: ImageOptions
     place: str | None = None
     level: int = 3
     workers: int | None = None
@@ -108,16 +105,8 @@ def _prepare(
         records = read_tar(rest, ingest) if kind == "tar" else read_directory(rest, ingest)
         ingest.finish()
         return place, {place: snapshot(tree_of(records), params, ingest)}
-    image: Image
-    if colon and kind == "oci":
-        image = OciLayout(rest, options.platform)
-    elif colon and kind == "docker-archive":
-        image = DockerArchive(rest)
-    else:
-        raise UsageError(
-            f"source {source!r}: give docker://IMAGE, oci:DIR[:TAG], docker-archive:FILE, tar:FILE or dir:DIR"
-        )
-    return publish_image(image, options.place, tree, params, ingest, options.watch, plain=options.plain)
+    with open_image(source, options.images) as image:
+        return publish_image(image, options.place, tree, params, ingest, options.watch, plain=options.plain)
 
 
 def _tree_path(text: str) -> str:

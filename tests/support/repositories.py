@@ -15,9 +15,10 @@ from lazyfs.publish.directory_store import DirectoryStore
 from lazyfs.publish.keys import Keys
 from lazyfs.publish.pointer import current
 from lazyfs.publish.publisher import Options, Report, publish
+from lazyfs.publish.sources.open import ImageOptions
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-OPTIONS = Options(platform=Platform("linux", "amd64"), plain=True)
+OPTIONS = Options(ImageOptions(Platform("linux", "amd64")), plain=True)
 
 
 class Repository:

@@ -7,7 +7,7 @@ equal layers) and the OCI-like one of Docker 25 (`blobs/sha256/...`).
 
 import os
 import posixpath
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -64,7 +64,7 @@ class DockerArchive:
             layers.append(Layer(Blob(name, index.sizes[path], None, diff_id), diff_id))
         self.layers = tuple(layers)
 
-    def read(self, wanted: Sequence[int]) -> Iterator[tuple[int, Iterator[bytes]]]:
+    def read(self, wanted: Sequence[int]) -> Generator[tuple[int, Iterator[bytes]], None, None]:
         numbers: dict[str, int] = {}
         for number in wanted:
             numbers.setdefault(self._paths[number], number)

@@ -1,6 +1,6 @@
 """What every source of an image offers the publisher."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 from lazyfs.core.digest import Digest
@@ -28,7 +28,7 @@ class Image(Protocol):
     config: Config
     layers: tuple[Layer, ...]
 
-    def read(self, wanted: Sequence[int]) -> Iterator[tuple[int, Iterable[bytes]]]:
+    def read(self, wanted: Sequence[int]) -> Generator[tuple[int, Iterable[bytes]], None, None]:
         """The stored bytes of the layers with these numbers, in parts; each is used up before the next is
         asked for. Raises BadData, TransportError or UsageError."""
         ...

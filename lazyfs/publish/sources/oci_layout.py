@@ -1,7 +1,7 @@
 """OCI image layouts: a directory with `oci-layout`, `index.json` and blobs (image-spec, image-layout.md)."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 
 from lazyfs.core.digest import sha256
 from lazyfs.core.errors import DigestMismatch, FormatError, UsageError
@@ -53,7 +53,7 @@ class OciLayout:
             for number, (layer, diff_id) in enumerate(zip(document.layers, self.config.diff_ids, strict=True))
         )
 
-    def read(self, wanted: Sequence[int]) -> Iterator[tuple[int, Iterator[bytes]]]:
+    def read(self, wanted: Sequence[int]) -> Generator[tuple[int, Iterator[bytes]], None, None]:
         for number in wanted:
             path = self._path(self._descriptors[number])
             try:

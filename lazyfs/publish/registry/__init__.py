@@ -1,0 +1,1 @@
+"""Container registries: the distribution API as a client that survives what registries do."""

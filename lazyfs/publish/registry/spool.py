@@ -1,0 +1,105 @@
+"""Layers fetched ahead, a few at once: memory stays bounded by parts, disk by a limit, order is kept.
+
+The layer being read comes straight from the network, or from the file that a thread is filling. A layer that
+does not fit what is left of the limit is not fetched ahead at all.
+"""
+
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import BinaryIO
+
+from lazyfs.core.oci.manifest import Descriptor
+
+PARALLEL = 3
+LIMIT = 2 << 30
+"""Bytes of layers on the spool at most."""
+
+Fetch = Callable[[Descriptor], Iterator[bytes]]
+
+
+class _File:
+    """A layer on its way: one thread writes, one reads what has been written."""
+
+    def __init__(self, descriptor: Descriptor) -> None:
+        self.descriptor = descriptor
+        self._file: BinaryIO = tempfile.TemporaryFile(prefix="lazyfs-layer-", buffering=0)  # noqa: SIM115
+        self._changed = threading.Condition()
+        self._written = 0
+        self._ended = False
+        self._cancelled = False
+        self._error: BaseException | None = None
+
+    def fill(self, fetch: Fetch) -> None:
+        """In a thread of its own: fetches to the end."""
+        try:
+            for part in fetch(self.descriptor):
+                with self._changed:
+                    if self._cancelled:
+                        return
+                    self._file.seek(self._written)
+                    self._file.write(part)
+                    self._written += len(part)
+                    self._changed.notify_all()
+        except BaseException as error:  # noqa: BLE001 - the reader raises it
+            self._error = error
+        finally:
+            with self._changed:
+                self._ended = True
+                self._changed.notify_all()
+
+    def read(self, part_size: int = 1 << 20) -> Iterator[bytes]:
+        """Follows the writer; raises what it raised."""
+        position = 0
+        while True:
+            with self._changed:
+                while not self._ended and self._written == position:
+                    self._changed.wait()
+                if position == self._written:
+                    if self._error:
+                        raise self._error
+                    return
+                self._file.seek(position)
+                part = self._file.read(min(part_size, self._written - position))
+            position += len(part)
+            yield part
+
+    def cancel(self) -> None:
+        with self._changed:
+            self._cancelled = True
+
+    def close(self) -> None:
+        with self._changed:
+            self._cancelled = True
+            self._changed.wait_for(lambda: self._ended)
+        self._file.close()
+
+
+def read_ahead(
+    layers: Sequence[tuple[int, Descriptor]], fetch: Fetch, *, parallel: int = PARALLEL, limit: int = LIMIT
+) -> Iterator[tuple[int, Iterator[bytes]]]:
+    """(number, bytes) of each layer in order, the following ones being fetched meanwhile."""
+    files: dict[int, _File] = {}
+    used = 0
+    with ThreadPoolExecutor(max(parallel, 1), "layer") as pool:
+        try:
+            for position, (number, descriptor) in enumerate(layers):
+                for ahead, wanted in layers[position : position + parallel]:
+                    if ahead not in files and wanted.size + used <= limit and (ahead != number or files):
+                        used += wanted.size
+                        files[ahead] = _File(wanted)
+                        pool.submit(files[ahead].fill, fetch)
+                file = files.get(number)
+                if file is None:
+                    yield number, fetch(descriptor)
+                    continue
+                yield number, file.read()
+                file.close()
+                del files[number]
+                used -= descriptor.size
+        finally:
+            for file in files.values():
+                file.cancel()
+            for file in files.values():
+                file.close()

@@ -1,0 +1,64 @@
+"""From what the operator types to an image."""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from lazyfs.core.errors import UsageError
+from lazyfs.core.oci.manifest import Platform
+from lazyfs.core.oci.reference import parse
+from lazyfs.publish.registry import credentials
+from lazyfs.publish.registry.client import RegistryClient
+from lazyfs.publish.sources.docker_archive import DockerArchive
+from lazyfs.publish.sources.image import Image
+from lazyfs.publish.sources.oci_layout import OciLayout
+from lazyfs.publish.sources.registry_image import RegistryImage
+
+IMAGE_KINDS = ("docker", "oci", "docker-archive")
+
+
+@dataclass(frozen=True)
+class ImageOptions:
+    """How images are found."""
+
+    platform: Platform
+    asked: credentials.Asked = field(default_factory=credentials.Asked)
+    plain_http: bool = False
+    allow_public: bool = False
+    pause: Callable[[float], None] = time.sleep
+
+
+@contextmanager
+def open_image(source: str, options: ImageOptions) -> Iterator[Image]:
+    """The image of `docker://REFERENCE`, `oci:DIR[:TAG]` or `docker-archive:FILE[:REFERENCE]`.
+
+    Raises UsageError for anything else, and what the source raises.
+    """
+    kind, colon, rest = source.partition(":")
+    if colon and kind == "docker":
+        with open_registry(source, options) as image:
+            yield image
+    elif colon and kind == "oci":
+        yield OciLayout(rest, options.platform)
+    elif colon and kind == "docker-archive":
+        yield DockerArchive(rest)
+    else:
+        raise UsageError(
+            f"source {source!r}: give docker://IMAGE, oci:DIR[:TAG], docker-archive:FILE, tar:FILE or dir:DIR"
+        )
+
+
+@contextmanager
+def open_registry(source: str, options: ImageOptions) -> Iterator[RegistryImage]:
+    """The image of `docker://REFERENCE`."""
+    if not source.startswith("docker://"):
+        raise UsageError(f"source {source!r}: an image in a registry is docker://[REGISTRY/]REPOSITORY[:TAG]")
+    reference = parse(source.removeprefix("docker://"))
+    account = credentials.find(reference, options.asked, dict(os.environ))
+    client = RegistryClient(reference, account, plain_http=options.plain_http, pause=options.pause)
+    try:
+        yield RegistryImage(client, reference, options.platform, allow_public=options.allow_public)
+    finally:
+        client.close()
