@@ -1,0 +1,108 @@
+"""`lazyfs run`: start a program from an image."""
+
+import os
+import shlex
+from dataclasses import replace
+
+import click
+import msgspec
+
+from lazyfs.core.errors import UsageError
+from lazyfs.runner import Options, Prepared, parse_bind, prepare, start
+
+
+def _environment(entries: tuple[str, ...]) -> dict[str, str]:
+    """`NAME=VALUE`, or `NAME` for the caller's own value: that way a secret is not typed."""
+    values = {}
+    for entry in entries:
+        name, separator, value = entry.partition("=")
+        if not name or (not separator and name not in os.environ):
+            raise UsageError(f"--env {name}: write NAME=VALUE, or the NAME of a variable that is set")
+        values[name] = value if separator else os.environ[name]
+    return values
+
+
+@click.command()
+@click.argument("image")
+@click.argument("arguments", nargs=-1, metavar="[-- COMMAND...]")
+@click.option(
+    "-B", "--bind", "binds", multiple=True, metavar="SRC[:DST[:ro]]", help="Show a host path inside."
+)
+@click.option(
+    "-e", "--env", "environment", multiple=True, metavar="NAME[=VALUE]", help="Set a variable inside."
+)
+@click.option("--pwd", "workdir", metavar="DIR", help="Working directory; the image's own by default.")
+@click.option("--entrypoint", is_flag=True, help="Put the image's entry point before COMMAND.")
+@click.option("--runtime", metavar="NAME", help="Which runtime to use: bubblewrap.")
+@click.option("--explain", is_flag=True, help="Show what would be run, and run nothing.")
+@click.option("--json", "as_json", is_flag=True, help="How it ended (with --explain: the plan) as JSON.")
+def command(
+    image: str,
+    arguments: tuple[str, ...],
+    binds: tuple[str, ...],
+    environment: tuple[str, ...],
+    workdir: str | None,
+    entrypoint: bool,
+    runtime: str | None,
+    explain: bool,
+    as_json: bool,
+) -> int:
+    """Run COMMAND (or the image's own) in IMAGE, isolated from this machine.
+
+    IMAGE is a directory (with a slash or dot in front), or a name in a repository mounted on this node.
+
+    \b
+    The program sees the image read-only, an empty /tmp, /proc, /dev, and what is bound with -B. A bind whose
+    source does not exist is left out with a warning; a target that the image does not have is made.
+    Exit code: the program's; 128+N if signal N ended it; 127 not found in the image; 125 the runtime failed.
+
+    \b
+    Example:
+      lazyfs run library/python:3.11 -B "$PWD":/srv --pwd /srv -- python3 analysis.py
+    """
+    values = _environment(environment)
+    options = Options(tuple(parse_bind(bind) for bind in binds), values, workdir, entrypoint, runtime)
+    prepared = prepare(image, arguments, options)
+    if explain:
+        _explain(prepared, hidden=set(values), as_json=as_json)
+        return 0
+    ended = start(prepared)
+    if as_json:
+        result = {
+            "image": prepared.launch.root,
+            "runtime": prepared.runtime.name,
+            "started": ended.started,
+            "exit_code": ended.exit_code,
+            "failed": None if ended.exit_code == 0 else "program" if ended.started else "runtime",
+        }
+        click.echo(msgspec.json.encode(result), err=True)
+    return ended.exit_code
+
+
+def _explain(prepared: Prepared, *, hidden: set[str], as_json: bool) -> None:
+    """Values given with --env may be secrets: they are not shown."""
+    environment = {
+        name: "***" if name in hidden else value for name, value in prepared.launch.environment.items()
+    }
+    plan = prepared.runtime.plan(replace(prepared.launch, environment=environment))
+    argv = [*plan.argv[:1], *plan.arguments, "--", *plan.command]
+    if as_json:
+        described = {
+            "image": prepared.launch.root,
+            "described_by": prepared.image.described_by,
+            "probes": [{"runtime": p.runtime, "usable": p.usable, "says": p.says} for p in prepared.probes],
+            "runtime": prepared.runtime.name,
+            "argv": argv,
+        }
+        click.echo(msgspec.json.encode(described))
+        return
+    click.echo(f"image:     {prepared.launch.root}")
+    click.echo(
+        f"defaults:  {prepared.image.described_by or 'none: the image has no config.json, no .singularity.d'}"
+    )
+    for probe in prepared.probes:
+        click.echo(
+            f"probe:     {probe.runtime}: {'works' if probe.usable else 'cannot be used'}: {probe.says}"
+        )
+    click.echo(f"runtime:   {prepared.runtime.name}")
+    click.echo(f"command:   {shlex.join(argv)}")

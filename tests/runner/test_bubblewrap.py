@@ -1,0 +1,95 @@
+"""The argument list that is built; that bwrap does the right thing with it is in test_run.py."""
+
+from pathlib import Path
+
+import pytest
+
+from lazyfs.core.errors import UsageError
+from lazyfs.runner.bubblewrap import Bubblewrap
+from lazyfs.runner.launch import Bind, Launch
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    for directory in ("proc", "dev", "tmp", "etc", "srv/data"):
+        (tmp_path / "root" / directory).mkdir(parents=True)
+    (tmp_path / "root/etc/hosts").touch()
+    (tmp_path / "root/etc/resolv.conf").touch()
+    (tmp_path / "root/lib").symlink_to("usr/lib")
+    (tmp_path / "host").mkdir()
+    return tmp_path / "root"
+
+
+def plan(root: Path, *binds: Bind) -> list[tuple[str, ...]]:
+    """The arguments, one tuple per option."""
+    arguments = Bubblewrap().plan(Launch(str(root), ("sh", "-c", "x"), {"A": "b"}, binds=binds)).arguments
+    options: list[tuple[str, ...]] = []
+    for argument in arguments:
+        if argument.startswith("--"):
+            options.append((argument,))
+        else:
+            options[-1] = (*options[-1], argument)
+    return options
+
+
+def test_a_complete_image_is_bound_whole_and_read_only(root: Path) -> None:
+    options = plan(root)
+    assert ("--ro-bind", str(root), "/") in options
+    assert not [option for option in options if option[0] in ("--bind", "--symlink", "--remount-ro", "--dir")]
+
+
+def test_the_environment_is_cleared_and_is_not_in_the_visible_argv(root: Path) -> None:
+    built = Bubblewrap().plan(Launch(str(root), ("sh",), {"TOKEN": "secret"}))
+    assert built.arguments.index("--clearenv") < built.arguments.index("--setenv")
+    assert "secret" in built.arguments
+    assert "secret" not in " ".join(built.argv)
+
+
+def test_a_missing_target_covers_only_the_directory_that_lacks_it(root: Path, tmp_path: Path) -> None:
+    options = plan(root, Bind(str(tmp_path / "host"), "/srv/a/b"))
+    assert ("--ro-bind", str(root), "/") in options
+    covered = [option for option in options if option == ("--tmpfs", "/srv")]
+    shown = options.index(("--ro-bind", str(root / "srv/data"), "/srv/data"))
+    bound = options.index(("--bind", str(tmp_path / "host"), "/srv/a/b"))
+    assert len(covered) == 1
+    assert options.index(covered[0]) < shown < bound < options.index(("--remount-ro", "/srv"))
+    assert ("--dir", "/srv/a") in options
+
+
+def test_a_target_missing_at_the_top_builds_the_root_from_its_parts(root: Path, tmp_path: Path) -> None:
+    options = plan(root, Bind(str(tmp_path / "host"), "/cvmfs", read_only=True))
+    assert ("--ro-bind", str(root), "/") not in options
+    assert ("--symlink", "usr/lib", "/lib") in options
+    assert ("--ro-bind", str(root / "etc"), "/etc") in options
+    assert ("--ro-bind", str(tmp_path / "host"), "/cvmfs") in options
+    assert options.index(("--remount-ro", "/")) > options.index(
+        ("--ro-bind", str(tmp_path / "host"), "/cvmfs")
+    )
+
+
+def test_outer_binds_come_first_whatever_the_order_they_were_given_in(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "host/inner").mkdir()
+    host = str(tmp_path / "host")
+    options = plan(root, Bind("/usr", "/srv/inner"), Bind(host, "/srv"))
+    assert options.index(("--bind", host, "/srv")) < options.index(("--bind", "/usr", "/srv/inner"))
+
+
+def test_nothing_is_made_on_the_host(root: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"/srv/new: .*/host/new does not exist"):
+        plan(root, Bind(str(tmp_path / "host"), "/srv"), Bind("/usr", "/srv/new"))
+
+
+def test_a_file_over_a_directory_is_refused(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match="the source is a file, the image has a directory"):
+        plan(root, Bind(str(tmp_path / "file"), "/srv"))
+    with pytest.raises(UsageError, match="the source is a directory, the image has a file"):
+        plan(root, Bind(str(tmp_path / "host"), "/etc/hosts"))
+
+
+def test_the_hosts_resolver_gives_way_to_a_bind_of_the_callers_own(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine").touch()
+    options = plan(root, Bind(str(tmp_path / "mine"), "/etc/resolv.conf"))
+    assert [o for o in options if o[-1] == "/etc/resolv.conf"] == [
+        ("--bind", str(tmp_path / "mine"), "/etc/resolv.conf")
+    ]

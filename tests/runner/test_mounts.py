@@ -1,0 +1,60 @@
+from pathlib import Path
+
+import pytest
+
+from lazyfs.core.errors import UsageError
+from lazyfs.runner.mounts import Found, find, lazyfs_mounts
+
+MOUNTINFO = r"""22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw
+60 22 0:50 / /mnt/first rw,nosuid,nodev,relatime - fuse.lazyfs lazyfs rw,user_id=0
+61 22 0:51 / /mnt/with\040space\134 rw shared:7 master:2 - fuse.lazyfs http://o/x rw
+62 22 0:52 / /mnt/other rw - fuse.sshfs fuse.lazyfs rw
+63 22 0:53 / /mnt/fuse.lazyfs rw - tmpfs tmpfs rw
+"""
+
+
+def test_only_mounts_of_this_filesystem_are_taken_latest_first() -> None:
+    assert lazyfs_mounts(MOUNTINFO) == ["/mnt/with space\\", "/mnt/first"]
+
+
+@pytest.fixture
+def mount(tmp_path: Path) -> Path:
+    """A repository's tree: two registries, one tag in both, metadata beside."""
+    flat = tmp_path / ".flat/ab/abcd"
+    flat.mkdir(parents=True)
+    (tmp_path / ".flat/cd/cdef").mkdir(parents=True)
+    for registry, name, digest in (
+        ("one.example", "library/alpine:3", "ab/abcd"),
+        ("one.example", "library/alpine:latest", "ab/abcd"),
+        ("two.example", "library/alpine:latest", "ab/abcd"),
+        ("one.example", "tool:1", "ab/abcd"),
+        ("two.example", "tool:1", "cd/cdef"),
+    ):
+        link = tmp_path / registry / name
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(tmp_path / ".flat" / digest)
+    (tmp_path / ".metadata/one.example/library/alpine:3").mkdir(parents=True)
+    return tmp_path
+
+
+def test_a_name_is_found_with_and_without_registry_and_tag(mount: Path) -> None:
+    root = str(mount / ".flat/ab/abcd")
+    metadata = str(mount / ".metadata/one.example/library/alpine:3")
+    assert find("one.example/library/alpine:3", [str(mount)]) == Found(root, metadata)
+    assert find("library/alpine:3", [str(mount)]) == Found(root, metadata)
+    assert find("library/alpine", [str(mount)]).root == root
+    assert find(str(mount / "one.example/library/alpine:3"), [str(mount)]) == Found(root, metadata)
+
+
+def test_the_same_name_for_two_images_is_refused(mount: Path) -> None:
+    with pytest.raises(UsageError, match=r"tool:1 is ambiguous; give one of: .*one\.example.*two\.example"):
+        find("tool:1", [str(mount)])
+
+
+def test_what_is_not_there_is_named(mount: Path) -> None:
+    with pytest.raises(UsageError, match=r"image library/none:latest: not found in "):
+        find("library/none", [str(mount)])
+    with pytest.raises(UsageError, match="nothing is mounted"):
+        find("library/none", [])
+    with pytest.raises(UsageError, match="no such directory"):
+        find(str(mount / "none"), [])
