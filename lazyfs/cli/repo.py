@@ -160,8 +160,14 @@ def rotate(
     present = key_files.load(directory)
     for place in root_keys:
         present |= key_files.load(place)
-    new = key_files.generate(target, [role] * count)
-    dead = repository.rotate(opened, role, new, threshold, present, datetime.now(UTC))
+    dead = repository.rotate(
+        opened,
+        role,
+        lambda: key_files.generate(target, [role] * count),
+        threshold,
+        present,
+        datetime.now(UTC),
+    )
     click.echo(f"{role}: {count} new in {target}, {threshold} needed")
     for place in {directory, *root_keys}:
         for path in key_files.retire(place, dead):

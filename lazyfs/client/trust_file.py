@@ -2,27 +2,17 @@
 
 import fcntl
 import os
-import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from lazyfs.client.anchor import Anchor
-from lazyfs.core.digest import sha256
 from lazyfs.core.errors import TrustError, UnsupportedFormat
 from lazyfs.core.trust import state as states
 from lazyfs.core.trust.errors import WrongRoot
 from lazyfs.core.trust.state import State
 
 FILE = "trust.json"
-
-
-def default_directory(store: str) -> str:
-    """Where the trust in a store (its URL or path) is kept unless the operator says otherwise:
-    below XDG_STATE_HOME or ~/.local/state."""
-    base = os.environ.get("XDG_STATE_HOME") or os.path.join(os.path.expanduser("~"), ".local", "state")
-    label = re.sub(r"[^A-Za-z0-9.]+", "-", store.split("://")[-1]).strip("-.")[:60]
-    return os.path.join(base, "lazyfs", "trust", f"{label}-{sha256(store.encode()).hex()[:12]}")
 
 
 class TrustFile:

@@ -2,7 +2,7 @@
 
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -138,43 +138,50 @@ def resign(store: Store, keys: Keys, now: datetime, days: float = TIMESTAMP_DAYS
 def rotate(
     store: Store,
     role: str,
-    new: Sequence[CryptoSigner],
+    make: Callable[[], Sequence[CryptoSigner]],
     threshold: int,
     keys: Keys,
     now: datetime,
     days: float = TIMESTAMP_DAYS,
 ) -> list[str]:
-    """Replaces all keys of ROOT, TARGETS (and SNAPSHOT with it) or TIMESTAMP by `new`, through a new root.
+    """Replaces all keys of ROOT, TARGETS (and SNAPSHOT with it) or TIMESTAMP through a new root.
 
-    `keys` must hold the present root keys, and the publisher's and timestamp's keys that stay: the committed
-    revision is signed again, so that clients never see a root without its metadata for longer than a moment.
-    Returns the ids of the keys that are no longer good for anything. Raises UsageError.
+    `make` gives the new keys, on disk already; it is called once nothing else is missing. `keys` holds the
+    present root keys, and those of the roles that stay: the committed revision is signed again, so that
+    clients see a root without its metadata for no longer than a moment. Returns the ids of the keys that are
+    no longer good for anything. Raises UsageError.
     """
-    if not 1 <= threshold <= len(new):
-        raise UsageError(f"threshold {threshold} is outside 1 to {len(new)}, the number of new {role} keys")
     with store.exclusive():
         committed = read(store)
         old = committed.state.root
+        keys.require(old, ROOT, "--root-keys")
+        for staying in {TARGETS, SNAPSHOT, TIMESTAMP} - set(_changed(role)):
+            keys.require(old, staying, "--keys")
+        new = make()
+        if not 1 <= threshold <= len(new):
+            raise UsageError(
+                f"threshold {threshold} is outside 1 to {len(new)}, the number of new {role} keys"
+            )
         root = deepcopy(old)
         root.version += 1
         root.expires = (now + timedelta(days=ROOT_DAYS)).replace(microsecond=0)
-        for changed in (TARGETS, SNAPSHOT) if role == TARGETS else (role,):
+        for changed in _changed(role):
             for keyid in list(root.roles[changed].keyids):
                 root.revoke_key(keyid, changed)
             for signer in new:
                 root.add_key(signer.public_key, changed)
             root.roles[changed].threshold = threshold
-        everything = keys | Keys(new)
-        signers = everything.require(old, ROOT, "--root-keys")
-        if role == ROOT:
-            signers = [*signers, *new]
-        for needed in (TARGETS, SNAPSHOT, TIMESTAMP):
-            everything.require(root, needed, "--keys")
-        data = sign(root, signers)
+        signers = keys.signers(old, ROOT)
+        data = sign(root, [*signers, *new] if role == ROOT else signers)
         load_root(data, old, MAX_ROOT)
         store.write_metadata(file_name(ROOT, root.version), data, replace=False)
-        write_revision(store, everything, root, committed.pointer, committed.held, now, days)
+        write_revision(store, keys | Keys(new), root, committed.pointer, committed.held, now, days)
         return sorted(set(old.keys) - set(root.keys))
+
+
+def _changed(role: str) -> tuple[str, ...]:
+    """The publisher's keys sign two roles."""
+    return (TARGETS, SNAPSHOT) if role == TARGETS else (role,)
 
 
 def _in_use(store: Store) -> bool:

@@ -62,6 +62,11 @@ class Counters:
             self._bytes[kind] += served.sent
             self._paths[served.path] += 1
 
+    def lost(self, path: str, count: int) -> None:
+        """Body bytes that were counted and could not be sent."""
+        with self._mutex:
+            self._bytes[path.split("/")[0]] -= count
+
     def requests(self, kind: str | None = None, status: int | None = None) -> int:
         """How many, of all or of `data` or `metadata`, with any or one status."""
         with self._mutex:
@@ -91,14 +96,14 @@ class Origin(ThreadingHTTPServer):
     def __init__(
         self, store: str, host: str = "127.0.0.1", port: int = 0, log: Callable[[Served], None] | None = None
     ) -> None:
-        """Listens at once (port 0: any free one). `log` is called for each answer, from many threads.
+        """Listens at once (port 0: any free one). `log` is called after each answer, from many threads.
 
         Raises UsageError if the address cannot be had, or if the store is none or has private keys in it.
         """
         self.store = os.path.abspath(store)
         check_store(self.store)
         self.counters = Counters()
-        self._log = log
+        self.log = log or (lambda _served: None)
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         try:
             super().__init__((host, port), _Handler)
@@ -128,12 +133,6 @@ class Origin(ThreadingHTTPServer):
             self.shutdown()
             thread.join()
             self.server_close()
-
-    def answered(self, served: Served) -> None:
-        """Counts and logs one answer."""
-        self.counters.add(served)
-        if self._log:
-            self._log(served)
 
     def handle_error(self, request: object, client_address: object) -> None:
         """Clients that go away are no error of the server."""
@@ -200,7 +199,7 @@ class _Handler(BaseHTTPRequestHandler):
     do_POST = do_PUT = do_DELETE = do_PATCH = do_OPTIONS = _refuse  # noqa: N815
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-        """Origin.answered logs instead."""
+        """Origin.log does it."""
 
     def _open(self, path: str) -> BinaryIO | None:
         """The regular file of that name; a link could lead out of the store."""
@@ -279,18 +278,24 @@ class _Handler(BaseHTTPRequestHandler):
         if self.close_connection:
             self.send_header("Connection", "close")
         self.end_headers()
+        length = end - start if file is not None and self.command == "GET" else 0
+        path = self.path.lstrip("/")
+        # Counted before the client can have it, so that whoever has it finds it counted.
+        self.server.counters.add(Served(self.command, path, status, length))
         sent = 0
         try:
-            if file is not None and self.command == "GET":
-                if end - start <= _INLINE:
-                    sent = self.wfile.write(os.pread(file.fileno(), end - start, start))
-                    self.wfile.flush()
-                else:
-                    self.wfile.flush()
-                    sent = self.connection.sendfile(file, start, end - start)
-                if sent != end - start:
-                    self.close_connection = True  # the file shrank: the client must see a short body
-            else:
-                self.wfile.flush()
+            sent = self._body(file, start, length) if file is not None and length else 0
+            self.wfile.flush()
         finally:
-            self.server.answered(Served(self.command, self.path.lstrip("/"), status, sent))
+            if sent != length:
+                self.server.counters.lost(path, length - sent)
+                self.close_connection = True  # the file shrank, or the client left
+            self.server.log(Served(self.command, path, status, sent))
+
+    def _body(self, file: BinaryIO, start: int, length: int) -> int:
+        """Sends that much of the file; returns how much it was."""
+        if length <= _INLINE:
+            return self.wfile.write(os.pread(file.fileno(), length, start))
+        self.wfile.flush()
+        sent: int = self.connection.sendfile(file, start, length)
+        return sent

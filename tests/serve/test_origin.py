@@ -2,6 +2,7 @@
 
 import http.client
 import os
+import queue
 import signal
 import socket
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from lazyfs.core.errors import UsageError
-from lazyfs.publish.serve import FOREVER, TIMESTAMP_CACHE, Origin, check_store, parse_address
+from lazyfs.publish.serve import FOREVER, TIMESTAMP_CACHE, Origin, Served, check_store, parse_address
 from tests.support.cli import LAZYFS
 
 OBJECT = "data/ab/" + "c" * 62
@@ -192,6 +193,20 @@ def test_counters(origin: Origin) -> None:
     assert (counters.requests(), counters.requests("data"), counters.requests(status=404)) == (4, 2, 1)
     assert (counters.bytes(), counters.bytes("data")) == (16, 14)
     assert counters.paths()[OBJECT] == 2
+
+
+def test_bytes_that_a_client_did_not_wait_for_are_not_counted(directory: Path) -> None:
+    size = 1 << 28  # more than the socket buffers of both ends hold
+    with open(directory / "data" / "ab" / "huge", "wb") as file:
+        file.truncate(size)
+    logged: queue.Queue[Served] = queue.Queue()
+    with Origin(str(directory), log=logged.put).running() as origin:
+        with socket.create_connection(origin.server_address[:2], 10) as raw:  # type: ignore[arg-type]
+            raw.sendall(b"GET /data/ab/huge HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert raw.recv(1)
+        served = logged.get(timeout=20)
+    assert (served.path, served.status) == ("data/ab/huge", 200)
+    assert served.sent == origin.counters.bytes() < size
 
 
 @pytest.mark.parametrize("place", ["root-ab.pem", "metadata/k.pem.retired", "keys/id", "data/keys/id"])

@@ -144,7 +144,7 @@ def test_a_rotation_killed_after_its_root_is_finished_by_resign(
     with monkeypatch.context() as patch:
         patch.setattr(repository, "write_revision", killed)
         with pytest.raises(Killed):
-            repository.rotate(store, role, new, 1, key_files.load(directory), datetime.now(UTC))
+            repository.rotate(store, role, lambda: new, 1, key_files.load(directory), datetime.now(UTC))
     assert pointers.current(store).revision == 1
     repository.resign(store, key_files.load(directory), datetime.now(UTC))
     assert client_sees(store, tmp_path) == 1

@@ -154,7 +154,7 @@ def test_rotation_replaces_the_keys_of_one_role(
     old = key_files.load(keys_directory)
     before = pointers.current(store)
     new = key_files.generate(keys_directory, [role, role])
-    dead = repository.rotate(store, role, new, 2, old, NOW)
+    dead = repository.rotate(store, role, lambda: new, 2, old, NOW)
     retired = key_files.retire(keys_directory, dead)
     assert [os.path.basename(path).split("-")[0] for path in retired] == [role]
     assert pointers.current(store) == before
@@ -175,9 +175,9 @@ def test_rotation_needs_as_many_root_keys_as_the_root_says(tmp_path: Path) -> No
     roots = key_files.load(safe).signers(pointers.read(store).state.root, ROOT)
     new = key_files.generate(online, [TIMESTAMP])
     with pytest.raises(UsageError, match="1 of the 2 root keys"):
-        repository.rotate(store, TIMESTAMP, new, 1, key_files.load(online) | Keys(roots[:1]), NOW)
+        repository.rotate(store, TIMESTAMP, lambda: new, 1, key_files.load(online) | Keys(roots[:1]), NOW)
     assert pointers.read(store).state.root.version == 1
-    repository.rotate(store, TIMESTAMP, new, 1, key_files.load(online) | Keys(roots[:2]), NOW)
+    repository.rotate(store, TIMESTAMP, lambda: new, 1, key_files.load(online) | Keys(roots[:2]), NOW)
     assert pointers.read(store).state.root.version == 2
 
 
