@@ -18,6 +18,7 @@ COMMANDS: dict[str, str] = {
     "status": "Show what is mounted and how it fares.",
     "refresh": "Look for a new revision now.",
     "run": "Start a program from an image.",
+    "top": "Show what a mount does, live.",
 }
 """Command name -> what it does, in the order `--help` shows them. Each lives in the module of its name as
 a click command called `command`, imported only when it is run: start-up stays fast."""

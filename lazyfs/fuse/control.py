@@ -9,7 +9,8 @@ import logging
 import os
 import socket
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from contextlib import suppress
+from typing import Any, NamedTuple
 
 import trio
 
@@ -50,32 +51,48 @@ def ask(mountpoint: str, request: Mapping[str, Any], timeout: float = 60.0) -> d
     return found
 
 
+class Line(NamedTuple):
+    """A listening socket and the file it has."""
+
+    plain: socket.socket
+    path: str
+    inode: int
+
+
+def listen(path: str) -> Line:
+    """A listening socket at `path`, for this user only; one that a dead daemon left there is replaced."""
+    plain = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    before = os.umask(0o177)
+    try:
+        if os.path.lexists(path):
+            os.unlink(path)
+        plain.bind(path)
+    finally:
+        os.umask(before)
+    plain.listen(16)
+    return Line(plain, path, os.lstat(path).st_ino)
+
+
 async def serve(
-    path: str, handlers: Mapping[str, Handler], task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    line: Line,
+    handlers: Mapping[str, Handler],
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Answers on a socket at `path` until cancelled, then removes it."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as plain:
-        before = os.umask(0o177)
-        try:
-            if os.path.lexists(path):
-                os.unlink(path)
-            plain.bind(path)
-        finally:
-            os.umask(before)
-        own = os.lstat(path).st_ino
-        plain.listen(16)
-        listener = trio.SocketListener(trio.socket.from_stdlib_socket(plain))
+    """Answers on a listening socket until cancelled, then removes it."""
+
+    async def answer(stream: trio.SocketStream) -> None:
+        await _answer(stream, handlers)
+
+    with line.plain:
+        listener = trio.SocketListener(trio.socket.from_stdlib_socket(line.plain))
         task_status.started()
         try:
-
-            async def answer(stream: trio.SocketStream) -> None:
-                await _answer(stream, handlers)
-
             await trio.serve_listeners(answer, [listener])
         finally:
             # A daemon that has replaced this one may have put its own socket there.
-            if os.path.lexists(path) and os.lstat(path).st_ino == own:
-                os.unlink(path)
+            with suppress(FileNotFoundError, PermissionError):
+                if os.lstat(line.path).st_ino == line.inode:
+                    os.unlink(line.path)
 
 
 async def _answer(stream: trio.SocketStream, handlers: Mapping[str, Handler]) -> None:

@@ -18,6 +18,8 @@ class Counters:
         """Calls that failed with EIO, by the error's class."""
         self.misses = 0
         """Objects that calls had to wait for."""
+        self.fetched_bytes = 0
+        """Their plaintext bytes."""
         self.read_bytes = 0
         """File bytes handed to the kernel."""
         self.interrupted = 0
@@ -60,6 +62,7 @@ class Counters:
             "upcalls": dict(sorted(upcalls.items())),
             "faults": dict(self.faults),
             "misses": self.misses,
+            "fetched_bytes": self.fetched_bytes,
             "read_bytes": sum(part.read_bytes for part in all_parts),
             "interrupted": self.interrupted,
             "malformed": sum(part.malformed for part in all_parts),

@@ -11,7 +11,7 @@ from typing import Any
 import trio
 
 from lazyfs.core.errors import LazyfsError, UsageError
-from lazyfs.fuse import control, mountpoint, runtime
+from lazyfs.fuse import control, metrics, mountpoint, read_ahead_kb, runtime, trace
 from lazyfs.fuse.filesystem import Filesystem
 from lazyfs.fuse.opening import KINDS, make_session
 from lazyfs.fuse.privileges import Privileges
@@ -45,8 +45,23 @@ def run(settings: Settings, ready: Callable[[], None]) -> None:
     try:
         daemon = Daemon(settings, cache, os.path.join(directory, "state"), privileges)
         trio.run(daemon.serve, ready)
+    except BaseExceptionGroup as group:
+        raise _cause(group) from None
     finally:
         cache.close()
+
+
+def _cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The error that a user can do something about, if there is one, or the first."""
+    leaves: list[BaseException] = []
+    groups = [group]
+    for one in groups:
+        for inner in one.exceptions:
+            if isinstance(inner, BaseExceptionGroup):
+                groups.append(inner)
+            else:
+                leaves.append(inner)
+    return next((leaf for leaf in leaves if isinstance(leaf, LazyfsError)), leaves[0])
 
 
 def _open_cache(directory: str, settings: Settings) -> Cache | NullCache:
@@ -75,13 +90,15 @@ class Daemon:
         self._started = time.time()
         self._repositories = Repositories(settings, cache, state_dir)
         self._filesystem = Filesystem(Tree(SlotTable()), self._open_of_site, patience=settings.patience)
+        self._filesystem.tree.owner = (settings.uid, settings.gid)
+        self._filesystem.tree.facts = self._repositories.facts
         self._session: Session | None = None
         self._kind = ""
+        self._ends: list[Callable[[], None]] = []
 
     async def serve(self, ready: Callable[[], None]) -> None:
         """Runs until the mount is gone or a signal says so."""
         settings = self._settings
-        socket_path = runtime.socket_path(settings.mountpoint)
         try:
             if settings.site():
                 self._filesystem.tree.show_site(tuple(settings.repositories))
@@ -89,11 +106,14 @@ class Daemon:
                 place = Place(url=settings.source, trust=settings.trust, proxy=settings.proxy)
                 await self._repositories.open(place, self._filesystem)
             with self._privileges.raised():
+                line = control.listen(runtime.socket_path(settings.mountpoint))
                 self._session, self._kind = _mount(self._filesystem, settings)
+                read_ahead_kb.raise_to(settings.mountpoint)
             self._filesystem.session = self._session
             try:
+                self._observe()
                 async with trio.open_nursery() as nursery:
-                    await nursery.start(control.serve, socket_path, self._handlers())
+                    await nursery.start(control.serve, line, self._handlers())
                     nursery.start_soon(self._stop_on_signal, nursery.cancel_scope)
                     nursery.start_soon(self._keep_fresh)
                     nursery.start_soon(self._say_ready, ready)
@@ -103,7 +123,16 @@ class Daemon:
                 with self._privileges.raised():
                     self._session.unmount()
         finally:
+            for end in reversed(self._ends):
+                end()
             self._repositories.close()
+
+    def _observe(self) -> None:
+        if self._settings.trace:
+            self._filesystem.trace = trace.Trace(self._settings.trace)
+            self._ends.append(self._filesystem.trace.close)
+        if self._settings.metrics:
+            self._ends.append(metrics.serve(self._settings.metrics, self._describe))
 
     async def _say_ready(self, ready: Callable[[], None]) -> None:
         # A stat in a thread: the kernel's answer comes from this very process.
@@ -120,7 +149,7 @@ class Daemon:
 
     async def _keep_fresh(self) -> None:
         while True:
-            await trio.sleep(self._settings.refresh)
+            await trio.sleep(min(self._settings.refresh, self._repositories.look_again()))
             await self._refresh_all()
 
     async def _refresh_all(self) -> dict[str, str]:
@@ -154,6 +183,10 @@ class Daemon:
         return {"pid": os.getpid()}
 
     async def _status(self, _: dict[str, Any]) -> dict[str, Any]:
+        return self._describe()
+
+    def _describe(self) -> dict[str, Any]:
+        """Everything there is to know, as JSON; called from the metrics' threads too."""
         tree = self._filesystem.tree
         with self._filesystem.lock:
             memory = {
@@ -167,17 +200,7 @@ class Daemon:
             "session": self._kind,
             "pid": os.getpid(),
             "uptime": round(time.time() - self._started, 1),
-            "repositories": {
-                name: {
-                    "url": opened.place.url,
-                    "revision": opened.state.pointer.revision,
-                    "published": opened.state.pointer.time,
-                    "root": opened.state.pointer.root.hex(),
-                    "looked": opened.state.looked,
-                    "warning": opened.state.warning,
-                }
-                for name, opened in self._repositories.opened.items()
-            },
+            "repositories": self._repositories.describe(),
             "counters": self._filesystem.counters.snapshot(),
             "memory": memory,
             "cache": _plain(self._cache.stats()),

@@ -20,6 +20,7 @@ from lazyfs.core.catalog.entry import Entry
 from lazyfs.core.digest import Digest, ObjectRef
 from lazyfs.core.errors import BadData, DeadlineExceeded, LazyfsError
 from lazyfs.fuse.counters import Counters
+from lazyfs.fuse.trace import Trace
 from lazyfs.vfs import content
 from lazyfs.vfs.need import Brought, LocalObjects, Need, NeedRepository
 from lazyfs.vfs.revision import Change, switch
@@ -88,6 +89,7 @@ class Filesystem:
         self.token: trio.lowlevel.TrioToken | None = None
         """The event loop that fetches ahead; the session sets it. None: nothing is fetched ahead."""
         self._readahead = ReadAhead()
+        self.trace: Trace | None = None
         self.counters = Counters()
         self.patience = patience
         self._open_repository = open_repository
@@ -115,6 +117,7 @@ class Filesystem:
     async def _bring(self, need: Need, brought: dict[Digest, bytes], deadline: float) -> None:
         source = self.sources[need.repository]
         self.counters.misses += len(need.refs)
+        self.counters.fetched_bytes += sum(ref.size for ref in need.refs)
         started = time.monotonic()
         if len(need.refs) == 1:
             try:
@@ -136,7 +139,11 @@ class Filesystem:
                     nursery.start_soon(one, ref, nursery)
             if failures:
                 raise self.fault(failures[0]) from failures[0]
-        self.counters.waited(time.monotonic() - started)
+        seconds = time.monotonic() - started
+        self.counters.waited(seconds)
+        if self.trace is not None:
+            for ref in need.refs:
+                self.trace.line("fetch", b"", ref.digest, ref.size, "network", seconds)
 
     async def _open(self, name: str, deadline: float) -> None:
         try:
@@ -157,8 +164,15 @@ class Filesystem:
             start, end = self._readahead.read(number, offset, length, entry.size)
             if start < end:
                 self._fetch_ahead(repository, entry, start, end - start)
+        started = time.monotonic() if self.trace else 0.0
         pieces = content.pieces(self.tree, repository, entry, offset, length, brought)
         self.counters.read_bytes += sum(map(len, pieces))
+        if self.trace is not None:
+            path = self.tree.path_of(number, brought)
+            seconds = time.monotonic() - started
+            for ref, _, size in content.parts(self.tree, repository, entry, offset, length, brought):
+                source = "network" if ref.digest in brought else "cache"
+                self.trace.line("read", path, ref.digest, size, source, seconds)
         return pieces
 
     def _fetch_ahead(self, repository: Repository, entry: Entry, start: int, length: int) -> None:

@@ -4,12 +4,16 @@ With a user configured, the process lowers its effective ids before it opens cac
 for the moment of mount(2), and drops them for good when the mount answers.
 """
 
+import importlib
 import os
 import pwd
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from lazyfs.core.errors import UsageError
+
+_LATE = ("_strptime", "encodings.idna", "tuf.api.serialization.json")
+"""Modules that libraries import at their first use: an interpreter below /root is out of reach by then."""
 
 
 class Privileges:
@@ -27,6 +31,8 @@ class Privileges:
             raise UsageError(f"--user {user}: no such user; create it, or leave the option out") from None
         if os.geteuid() != 0:
             raise UsageError(f"--user {user}: only root can become somebody else; leave the option out")
+        for module in _LATE:
+            importlib.import_module(module)
 
     def make_own(self, directory: str) -> None:
         """Makes the directory if need be, the user's. Raises UsageError."""

@@ -5,8 +5,9 @@ import logging
 import os
 import time
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import msgspec
 import trio
 
 from lazyfs.client.anchor import Anchor, anchor_of_directory, read_anchor
@@ -19,12 +20,16 @@ from lazyfs.core.params import Pointer
 from lazyfs.fuse.filesystem import Filesystem
 from lazyfs.fuse.settings import Place, Settings
 from lazyfs.transport.fetcher import Fetcher
+from lazyfs.transport.http import HttpFetcher
 from lazyfs.transport.open import open_fetcher
 from lazyfs.vfs.tree import Repository
 from lazyfs_cache import Cache, NullCache
 
-FIRST_LOOK = 10.0
+FIRST_LOOK = 3.0
 """Seconds that a mount waits for a newer revision while it has a trusted one already."""
+
+AFTER_FAILURE = 20.0
+"""Seconds until the next look after one that failed."""
 
 log = logging.getLogger(__name__)
 
@@ -127,6 +132,41 @@ class Repositories:
         await filesystem.switch(name, root_of(pointer), pointer.revision)
         state.pointer = pointer
         return True
+
+    def describe(self) -> dict[str, Any]:
+        """For `status`: what is shown of each repository, why, and how its paths fare."""
+        return {
+            name: {
+                "url": opened.place.url,
+                "revision": opened.state.pointer.revision,
+                "published": opened.state.pointer.time,
+                "root": opened.state.pointer.root.hex(),
+                "looked": opened.state.looked,
+                "warning": opened.state.warning,
+                "trust": msgspec.to_builtins(opened.revisions.report(datetime.now(UTC))),
+                "chain": msgspec.to_builtins(opened.fetcher.report())
+                if isinstance(opened.fetcher, HttpFetcher)
+                else None,
+            }
+            for name, opened in list(self.opened.items())
+        }
+
+    def look_again(self) -> float:
+        """Seconds until the next look for a revision, as far as this knows better than the interval."""
+        return AFTER_FAILURE if any(one.state.warning for one in self.opened.values()) else float("inf")
+
+    def facts(self, name: str) -> dict[str, str]:
+        """What only the daemon knows of a repository: the operators' `user.host` and `user.proxy`."""
+        opened = self.opened.get(name)
+        if opened is None:
+            return {}
+        if not isinstance(opened.fetcher, HttpFetcher):
+            return {"user.host": opened.place.url}
+        found: dict[str, str] = {}
+        for member in opened.fetcher.report().members:
+            if member.state == "up":
+                found.setdefault("user.host" if member.kind == "origin" else "user.proxy", member.name)
+        return found
 
     def close(self) -> None:
         """Gives connections back."""

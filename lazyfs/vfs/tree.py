@@ -58,6 +58,9 @@ class Tree:
         self.repositories: dict[str, Repository] = {}
         self.site: tuple[str, ...] | None = None
         """Names of the repositories that appear when first looked up; None if the root is a repository."""
+        self.owner: tuple[int | None, int | None] = (None, None)
+        """The user and group that every file is shown as, None for those the image says. A runtime without
+        privileges cannot use files of users its namespace does not map."""
         self.facts: Callable[[str], dict[str, str]] = lambda _: {}
         """What the daemon knows of a repository: `user.host`, `user.proxy`."""
 
@@ -84,6 +87,13 @@ class Tree:
         if number != ROOT:
             self.copies.forget(number, lookups)
             self.slots.forget(number, lookups)
+
+    def _shown(self, number: int, entry: Entry) -> Attributes:
+        found = attributes(number, entry)
+        if self.owner == (None, None):
+            return found
+        uid, gid = self.owner
+        return found._replace(uid=found.uid if uid is None else uid, gid=found.gid if gid is None else gid)
 
     # numbers -> entries
 
@@ -214,11 +224,11 @@ class Tree:
         if index < 0:
             return None
         entry = directory.entries[index - directory.first]
-        return attributes(self.number(slot, directory, index, entry), entry)
+        return self._shown(self.number(slot, directory, index, entry), entry)
 
     def getattr(self, number: int, brought: Brought = NOTHING) -> Attributes:
         """The attributes of a number the kernel knows."""
-        return attributes(number, self.entry(number, brought))
+        return self._shown(number, self.entry(number, brought))
 
     def readlink(self, number: int, brought: Brought = NOTHING) -> bytes:
         """A symbolic link's target; raises EINVAL for anything else."""
@@ -242,7 +252,7 @@ class Tree:
         for position in range(start, len(directory.entries)):
             entry = directory.entries[position]
             number = self.number(slot, directory, directory.first + position, entry)
-            yield Child(entry.name, attributes(number, entry))
+            yield Child(entry.name, self._shown(number, entry))
 
     def parent(self, number: int, brought: Brought = NOTHING) -> int:
         """The number of the directory above a directory; the root's is its own."""
@@ -292,7 +302,7 @@ class Tree:
             raise NeedRepository(text)
         repository = self.repositories[text]
         slot = self.slots.live(text, b"", repository.root, self.slots.root, 0)
-        return attributes(slot.own, self._top_entry(slot, brought))
+        return self._shown(slot.own, self._top_entry(slot, brought))
 
     def _site_listing(self, start: int) -> Iterator[Child]:
         """Only repositories that are open: listing the folder contacts nobody."""

@@ -1,0 +1,128 @@
+"""The daemon's numbers in Prometheus' text format, made from the same snapshot that `status` shows."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector, CollectorRegistry
+
+from lazyfs.core.errors import UsageError
+from lazyfs.fuse.counters import BOUNDS
+
+Status = Callable[[], dict[str, Any]]
+
+_CACHE = {
+    "charged": ("gauge", "Bytes the cache takes on its disk"),
+    "limit": ("gauge", "Bytes the cache may take"),
+    "entries": ("gauge", "Objects in the cache"),
+    "pinned": ("gauge", "Bytes that are never evicted"),
+    "hits": ("counter", "Objects and parts of objects that the cache had"),
+    "misses": ("counter", "Those that it had not"),
+    "evictions": ("counter", "Objects evicted"),
+    "admitted": ("counter", "Objects admitted"),
+    "refused": ("counter", "Objects not admitted"),
+    "damaged": ("counter", "Objects found wrong on the disk"),
+}
+_CHAIN = {
+    "requests": "Objects and metadata asked for",
+    "attempts": "Attempts over some proxy and origin",
+    "failed_requests": "Requests that no path could answer",
+    "hedges": "Second attempts because the first was slow",
+    "healed": "Objects that came right after a wrong copy had been refused",
+}
+
+
+class _Numbers(Collector):
+    def __init__(self, status: Status) -> None:
+        self._status = status
+
+    def collect(self) -> Iterator[Metric]:
+        status = self._status()
+        counters = status["counters"]
+        upcalls = CounterMetricFamily("lazyfs_upcalls", "Requests from the kernel", labels=["type"])
+        for name, count in counters["upcalls"].items():
+            upcalls.add_metric([name], count)
+        yield upcalls
+        faults = CounterMetricFamily("lazyfs_faults", "Calls that failed with EIO", labels=["kind"])
+        for kind, count in counters["faults"].items():
+            faults.add_metric([kind], count)
+        yield faults
+        yield CounterMetricFamily("lazyfs_misses", "Objects that calls waited for", value=counters["misses"])
+        yield CounterMetricFamily(
+            "lazyfs_read_bytes", "File bytes handed to the kernel", value=counters["read_bytes"]
+        )
+        yield CounterMetricFamily(
+            "lazyfs_fetched_bytes", "Plaintext bytes waited for", value=counters["fetched_bytes"]
+        )
+        yield CounterMetricFamily(
+            "lazyfs_invalidations", "Notifications to the kernel", value=counters["notified"]
+        )
+        yield _waits(counters)
+        for name, (kind, help_text) in _CACHE.items():
+            if name in status["cache"]:
+                family = GaugeMetricFamily if kind == "gauge" else CounterMetricFamily
+                yield family(f"lazyfs_cache_{name}", help_text, value=status["cache"][name])
+        yield from _repositories(status["repositories"])
+
+
+def _waits(counters: dict[str, Any]) -> Metric:
+    total, buckets = 0, []
+    for bound, count in zip([*map(str, BOUNDS), "+Inf"], counters["waits"], strict=True):
+        total += count
+        buckets.append((bound, float(total)))
+    return HistogramMetricFamily(
+        "lazyfs_wait_seconds",
+        "How long calls waited for objects, once each round",
+        buckets=buckets,
+        sum_value=counters["wait_seconds"],
+    )
+
+
+def _repositories(repositories: dict[str, Any]) -> Iterator[Metric]:
+    revision = GaugeMetricFamily("lazyfs_revision", "Revision shown", labels=["repository"])
+    published = GaugeMetricFamily(
+        "lazyfs_revision_time_seconds", "When it was published", labels=["repository"]
+    )
+    stale = GaugeMetricFamily("lazyfs_stale", "1 while no newer revision can be had", labels=["repository"])
+    up = GaugeMetricFamily(
+        "lazyfs_path_up", "1 while a proxy or origin works", labels=["repository", "kind", "name"]
+    )
+    chain = {
+        name: CounterMetricFamily(f"lazyfs_chain_{name}", text, labels=["repository"])
+        for name, text in _CHAIN.items()
+    }
+    for name, repository in repositories.items():
+        revision.add_metric([name], repository["revision"])
+        published.add_metric([name], repository["published"])
+        stale.add_metric([name], bool(repository["warning"]))
+        report = repository.get("chain") or {}
+        for member in report.get("members", ()):
+            up.add_metric([name, member["kind"], member["name"]], member["state"] == "up")
+        for field, family in chain.items():
+            if field in report:
+                family.add_metric([name], report[field])
+    yield from (revision, published, stale, up)
+    yield from chain.values()
+
+
+def serve(listen: str, status: Status) -> Callable[[], None]:
+    """Answers GET /metrics on HOST:PORT in a thread of its own; returns the call that ends it.
+
+    Raises UsageError if the address is none or taken.
+    """
+    from prometheus_client import start_http_server
+
+    host, _, port = listen.rpartition(":")
+    registry = CollectorRegistry()
+    registry.register(_Numbers(status))
+    try:
+        server, thread = start_http_server(int(port), host or "127.0.0.1", registry=registry)
+    except (ValueError, OSError, OverflowError) as error:
+        raise UsageError(f"--metrics {listen}: {error}; give HOST:PORT") from None
+
+    def end() -> None:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+    return end

@@ -1,0 +1,56 @@
+"""The access trace: which file needed which object, when, from where and how long it took.
+
+One JSON array per line: [seconds since 1970, operation, path, object, bytes, source, microseconds]. `read` is
+a part of a file that the kernel asked for (source `cache`, or `network` if it had to be waited for); `fetch`
+is an object that a call waited for. Read lines name what a real start touches: profiles are made from them.
+"""
+
+import json
+import queue
+import threading
+import time
+from typing import Any
+
+from lazyfs.core.errors import UsageError
+
+MOST = 100_000
+"""Lines held while the disk is slow; more are dropped and counted."""
+
+
+class Trace:
+    """Appends to a file from a thread of its own: whoever answers the kernel never waits for a disk."""
+
+    def __init__(self, path: str) -> None:
+        """Raises UsageError if the file cannot be written."""
+        try:
+            self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115 - closed in close
+        except OSError as error:
+            raise UsageError(f"--trace {path}: {error.strerror}") from None
+        self._lines: queue.Queue[tuple[Any, ...] | None] = queue.Queue(MOST)
+        self.dropped = 0
+        self._thread = threading.Thread(target=self._write, name="trace")
+        self._thread.start()
+
+    def line(
+        self, operation: str, path: bytes, digest: bytes, size: int, source: str, seconds: float
+    ) -> None:
+        """One event."""
+        try:
+            self._lines.put_nowait((time.time(), operation, path, digest, size, source, seconds))
+        except queue.Full:
+            self.dropped += 1
+
+    def _write(self) -> None:
+        while (event := self._lines.get()) is not None:
+            now, operation, path, digest, size, source, seconds = event
+            text = path.decode("utf-8", "surrogateescape")
+            line = [round(now, 6), operation, text, digest.hex(), size, source, round(seconds * 1e6)]
+            self._file.write(json.dumps(line) + "\n")
+            if self._lines.empty():
+                self._file.flush()
+
+    def close(self) -> None:
+        """Returns when everything is written."""
+        self._lines.put(None)
+        self._thread.join()
+        self._file.close()
