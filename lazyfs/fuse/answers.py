@@ -13,9 +13,8 @@ from lazyfs.fuse.kernel import protocol as p
 from lazyfs.fuse.kernel import replies, requests
 from lazyfs.fuse.packed import Name, Packed, Page
 from lazyfs.fuse.session import statfs
-from lazyfs.vfs import content
 from lazyfs.vfs.attributes import Attributes
-from lazyfs.vfs.need import NOTHING, Brought, Need
+from lazyfs.vfs.need import NOTHING, Brought
 from lazyfs.vfs.operators import get_xattr, list_xattrs
 
 Pieces = list[bytes]
@@ -74,16 +73,7 @@ class Answers:
         """The answer to READ from the local cache: the lock is held while the parts are found, not while
         they are read. Raises Need if a part is missing."""
         offset, size = requests.range_of(payload)
-        with self._fs.lock:
-            entry, repository = content.file(self._tree, number)
-            parts = content.parts(self._tree, repository, entry, offset, size)
-        pieces = []
-        for ref, start, length in parts:
-            piece = repository.objects.read_at_hand(ref, start, length)
-            if piece is None:
-                raise Need(repository.name, (ref,))
-            pieces.append(piece)
-        return pieces
+        return self._fs.read_at_hand(number, offset, size)
 
     def forget(self, pairs: list[tuple[int, int]]) -> None:
         """The kernel gives lookups back; under the lock."""
@@ -112,7 +102,7 @@ class Answers:
 
     def _plan_read(self, number: int, payload: bytes) -> Call:
         offset, size = requests.range_of(payload)
-        return lambda brought: content.read(self._tree, number, offset, size, brought)
+        return lambda brought: self._fs.read(number, offset, size, brought)
 
     def _plan_statfs(self, _: int, __: bytes) -> Call:
         return lambda _: [replies.statfs(statfs(self._tree))]

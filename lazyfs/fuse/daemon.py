@@ -11,13 +11,15 @@ from typing import Any
 import trio
 
 from lazyfs.core.errors import LazyfsError, UsageError
-from lazyfs.fuse import control, metrics, mountpoint, read_ahead_kb, runtime, trace
+from lazyfs.fuse import control, metrics, mountpoint, runtime, trace
 from lazyfs.fuse.filesystem import Filesystem
-from lazyfs.fuse.opening import KINDS, make_session
+from lazyfs.fuse.opening import make_session
 from lazyfs.fuse.privileges import Privileges
 from lazyfs.fuse.repositories import Repositories
 from lazyfs.fuse.session import Options, Session
 from lazyfs.fuse.settings import Place, Settings, default_cache, size
+from lazyfs.vfs.numbers import ROOT
+from lazyfs.vfs.revision import Change
 from lazyfs.vfs.slots import SlotTable
 from lazyfs.vfs.tree import Tree
 from lazyfs_cache import Cache, CacheError, NullCache, open_cache
@@ -93,12 +95,12 @@ class Daemon:
         self._filesystem.tree.owner = (settings.uid, settings.gid)
         self._filesystem.tree.facts = self._repositories.facts
         self._session: Session | None = None
-        self._kind = ""
         self._ends: list[Callable[[], None]] = []
 
     async def serve(self, ready: Callable[[], None]) -> None:
         """Runs until the mount is gone or a signal says so."""
         settings = self._settings
+        self._filesystem.token = trio.lowlevel.current_trio_token()
         try:
             if settings.site():
                 self._filesystem.tree.show_site(tuple(settings.repositories))
@@ -107,8 +109,7 @@ class Daemon:
                 await self._repositories.open(place, self._filesystem)
             with self._privileges.raised():
                 line = control.listen(runtime.socket_path(settings.mountpoint))
-                self._session, self._kind = _mount(self._filesystem, settings)
-                read_ahead_kb.raise_to(settings.mountpoint)
+                self._session = _mount(self._filesystem, settings)
             self._filesystem.session = self._session
             try:
                 self._observe()
@@ -138,7 +139,7 @@ class Daemon:
         # A stat in a thread: the kernel's answer comes from this very process.
         await trio.to_thread.run_sync(os.stat, self._settings.mountpoint)
         self._privileges.drop()
-        log.info("mounted %s on %s (%s)", self._source(), self._settings.mountpoint, self._kind)
+        log.info("mounted %s on %s (%s)", self._source(), self._settings.mountpoint, self._session_kind())
         ready()
 
     async def _stop_on_signal(self, scope: trio.CancelScope) -> None:
@@ -165,6 +166,10 @@ class Daemon:
 
     async def _open_of_site(self, name: str) -> None:
         await self._repositories.open(self._settings.repositories[name], self._filesystem, name)
+        await self._filesystem.tell([Change(ROOT, None)])
+
+    def _session_kind(self) -> str:
+        return self._session.kind if self._session else ""
 
     def _source(self) -> str:
         return self._settings.source or "lazyfs"
@@ -197,7 +202,7 @@ class Daemon:
         return {
             "mountpoint": self._settings.mountpoint,
             "source": self._source(),
-            "session": self._kind,
+            "session": self._session_kind(),
             "pid": os.getpid(),
             "uptime": round(time.time() - self._started, 1),
             "repositories": self._repositories.describe(),
@@ -226,7 +231,7 @@ def _plain(stats: Any) -> dict[str, Any]:
     return found
 
 
-def _mount(filesystem: Filesystem, settings: Settings) -> tuple[Session, str]:
+def _mount(filesystem: Filesystem, settings: Settings) -> Session:
     root = os.geteuid() == 0
     options = Options(
         source=settings.source or "lazyfs",
@@ -235,8 +240,7 @@ def _mount(filesystem: Filesystem, settings: Settings) -> tuple[Session, str]:
         permissions=settings.permissions or ("image" if root else "open"),
         allow_other=root or _user_allow_other(),
     )
-    kinds = KINDS if settings.fuse == "auto" else (settings.fuse,)
-    return make_session(kinds[0], filesystem, settings.mountpoint, options), kinds[0]
+    return make_session(settings.fuse, filesystem, settings.mountpoint, options)
 
 
 def _user_allow_other() -> bool:

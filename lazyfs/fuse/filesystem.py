@@ -17,12 +17,13 @@ import trio
 
 from lazyfs.client.readahead import ReadAhead
 from lazyfs.core.catalog.entry import Entry
+from lazyfs.core.chunks import ChunkSlice
 from lazyfs.core.digest import Digest, ObjectRef
 from lazyfs.core.errors import BadData, DeadlineExceeded, LazyfsError
 from lazyfs.fuse.counters import Counters
 from lazyfs.fuse.trace import Trace
 from lazyfs.vfs import content
-from lazyfs.vfs.need import Brought, LocalObjects, Need, NeedRepository
+from lazyfs.vfs.need import NOTHING, Brought, LocalObjects, Need, NeedRepository
 from lazyfs.vfs.revision import Change, switch
 from lazyfs.vfs.tree import Repository, Tree
 
@@ -87,7 +88,7 @@ class Filesystem:
         self.ahead: dict[str, Ahead] = {}
         """By repository: who fetches what nobody waits for yet."""
         self.token: trio.lowlevel.TrioToken | None = None
-        """The event loop that fetches ahead; the session sets it. None: nothing is fetched ahead."""
+        """The event loop that fetches ahead. None: nothing is fetched ahead."""
         self._readahead = ReadAhead()
         self.trace: Trace | None = None
         self.counters = Counters()
@@ -155,25 +156,44 @@ class Filesystem:
             raise self.fault(error) from error
 
     def read(self, number: int, offset: int, length: int, brought: Brought) -> list[bytes]:
-        """Bytes of a file, in pieces to be joined; call it under the lock. Raises Need or OSError.
+        """Bytes of a file, in pieces to be joined; call it under the lock. Raises Need or OSError."""
+        started = time.monotonic()
+        repository, parts = self._parts(number, offset, length, brought)
+        pieces = content.pieces(repository, parts, brought)
+        self.counters.read_bytes += sum(map(len, pieces))
+        if self.trace is not None:
+            self._trace(number, parts, brought, time.monotonic() - started)
+        return pieces
 
-        A sequential reader of a chunked file has what comes next fetched for it.
-        """
+    def read_at_hand(self, number: int, offset: int, length: int) -> list[bytes]:
+        """The same of what is at hand: takes the lock while the parts are found, not while they are read from
+        the local disk. The caller counts the bytes."""
+        started = time.monotonic()
+        with self.lock:
+            repository, parts = self._parts(number, offset, length, NOTHING)
+        pieces = content.pieces(repository, parts)
+        if self.trace is not None:
+            with self.lock:
+                self._trace(number, parts, NOTHING, time.monotonic() - started)
+        return pieces
+
+    def _parts(
+        self, number: int, offset: int, length: int, brought: Brought
+    ) -> tuple[Repository, list[ChunkSlice]]:
+        """Which objects hold the bytes. A sequential reader of a chunked file has what comes next fetched."""
         entry, repository = content.file(self.tree, number, brought)
         if entry.detail and not brought and self.token is not None:
             start, end = self._readahead.read(number, offset, length, entry.size)
             if start < end:
                 self._fetch_ahead(repository, entry, start, end - start)
-        started = time.monotonic() if self.trace else 0.0
-        pieces = content.pieces(self.tree, repository, entry, offset, length, brought)
-        self.counters.read_bytes += sum(map(len, pieces))
-        if self.trace is not None:
-            path = self.tree.path_of(number, brought)
-            seconds = time.monotonic() - started
-            for ref, _, size in content.parts(self.tree, repository, entry, offset, length, brought):
-                source = "network" if ref.digest in brought else "cache"
-                self.trace.line("read", path, ref.digest, size, source, seconds)
-        return pieces
+        return repository, content.parts(self.tree, repository, entry, offset, length, brought)
+
+    def _trace(self, number: int, parts: list[ChunkSlice], brought: Brought, seconds: float) -> None:
+        assert self.trace is not None
+        path = self.tree.path_of(number, brought)
+        for ref, _, size in parts:
+            source = "network" if ref.digest in brought else "cache"
+            self.trace.line("read", path, ref.digest, size, source, seconds)
 
     def _fetch_ahead(self, repository: Repository, entry: Entry, start: int, length: int) -> None:
         starter = self.ahead.get(repository.name)
@@ -192,11 +212,14 @@ class Filesystem:
         """
 
         def apply(brought: Brought) -> list[Change]:
-            changes = switch(self.tree, repository, root, revision, brought)
-            self.changed({change.number for change in changes})
-            return changes
+            return switch(self.tree, repository, root, revision, brought)
 
-        changes = await self.complete(apply)
+        await self.tell(await self.complete(apply))
+
+    async def tell(self, changes: list[Change]) -> None:
+        """Drops what is kept of these, here and in the kernel; returns when it is done."""
+        with self.lock:
+            self.changed({change.number for change in changes})
         await trio.to_thread.run_sync(self._notify, changes)
 
     def _notify(self, changes: list[Change]) -> None:

@@ -11,10 +11,11 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import pyfuse3
-import trio
 
 from lazyfs.core.errors import UsageError
+from lazyfs.fuse import mountpoint as points
 from lazyfs.fuse.filesystem import Filesystem
+from lazyfs.fuse.kernel import device
 from lazyfs.fuse.session import FOREVER, Options, statfs
 from lazyfs.vfs.attributes import BLOCK_SIZE, Attributes
 from lazyfs.vfs.need import Brought
@@ -50,9 +51,11 @@ class Pyfuse3Session:
             ) from None
         self._filesystem = filesystem
         self._open = True
+        mount = points.find(points.absolute(mountpoint))
+        if mount:
+            device.raise_read_ahead(mount)
 
     async def serve(self) -> None:
-        self._filesystem.token = trio.lowlevel.current_trio_token()
         try:
             await pyfuse3.main(max_tasks=TASKS)
         finally:

@@ -45,19 +45,20 @@ def parts(
 def read(tree: Tree, number: int, offset: int, length: int, brought: Brought = NOTHING) -> list[bytes]:
     """The bytes [offset, offset + length) of a file, cut at its end, in pieces to be joined.
 
-    Raises Need with every object that is missing, so that they travel together.
+    Raises Need or OSError.
     """
     entry, repository = file(tree, number, brought)
-    return pieces(tree, repository, entry, offset, length, brought)
+    return pieces(repository, parts(tree, repository, entry, offset, length, brought), brought)
 
 
-def pieces(
-    tree: Tree, repository: Repository, entry: Entry, offset: int, length: int, brought: Brought = NOTHING
-) -> list[bytes]:
-    """Like `read`, of an entry that is known."""
+def pieces(repository: Repository, wanted: list[ChunkSlice], brought: Brought = NOTHING) -> list[bytes]:
+    """The bytes of these parts. Touches no tree: no lock is needed.
+
+    Raises Need with every object that is missing, so that they travel together.
+    """
     found: list[bytes] = []
     missing = []
-    for ref, start, size in parts(tree, repository, entry, offset, length, brought):
+    for ref, start, size in wanted:
         have = brought.get(ref.digest)
         piece = have[start : start + size] if have else repository.objects.read_at_hand(ref, start, size)
         if piece is None:

@@ -124,6 +124,7 @@ async def serve(kind: str, mountpoint: str, directory: str, root: ObjectRef, per
 
     objects = SlowObjects(directory)
     filesystem = Filesystem(Tree(SlotTable()), no_site, patience=30)
+    filesystem.token = trio.lowlevel.current_trio_token()
     filesystem.sources["test"] = objects
     filesystem.tree.show_repository(Repository("test", objects, root, 1))
     options = Options(source="test", permissions=permissions, suid=False, dev=False)
