@@ -3,8 +3,8 @@
 Every change of the index is one LMDB transaction made under the change lock (`ledger.Ledger.change`), so it
 sees the state that the last process left. Reads of values never come here.
 
-    entries   key -> tick (8), size (8), charge (8), pins (4)
-    recency   tick -> key; only entries that may be evicted, least recently used first
+    entries   key -> tick (8), size (8), charge (8), pins (4), visited (1)
+    queue     tick -> key; only entries that may be evicted, the next first (LRU), or the oldest first (SIEVE)
     pins      holder (8), length of label (2), label, key -> nothing; holder 0: kept by a pin set
     kept      key -> how many pin sets name it (4), whether the value is here or not
     owners    owner -> pid (8), bytes held (8): processes that have the cache open; alive as long as they
@@ -28,9 +28,12 @@ import msgspec
 
 _U32 = struct.Struct(">I")
 _U64 = struct.Struct(">Q")
-_ENTRY = struct.Struct(">QQQI")
+_ENTRY = struct.Struct(">QQQI?")
 _OWNER = struct.Struct(">QQ")
 _SUMS_KEY = b"sums"
+
+PASSES = 512
+"""Values the hand of SIEVE passes over in a row: about 2 ms."""
 
 KEPT = 0
 """Holder of the pins that pin sets make: they outlive processes."""
@@ -41,12 +44,14 @@ class IndexDamaged(Exception):
 
 
 class Entry(NamedTuple):
-    """One value: when it was last used, its size, the bytes of disk it is charged, how often it is pinned."""
+    """One value: its place in the queue, its size, its charge (bytes of disk), how often it is pinned."""
 
     tick: int
     size: int
     charge: int
     pins: int
+    visited: bool
+    """Used since it came or the hand last passed it (SIEVE only)."""
 
 
 class Sums(msgspec.Struct, array_like=True):
@@ -73,6 +78,10 @@ class Sums(msgspec.Struct, array_like=True):
     owners: int = 0
     """The last owner number given out."""
     evictions: int = 0
+    sieve: bool = False
+    """Whether eviction follows SIEVE instead of LRU."""
+    hand: int = 0
+    """SIEVE: the tick the hand has come to."""
 
     @property
     def charged(self) -> int:
@@ -97,7 +106,7 @@ class Index:
         try:
             self._refuse_truncated()
             self.entries = self._env.open_db(b"entries")
-            self.recency = self._env.open_db(b"recency")
+            self.queue = self._env.open_db(b"queue")
             self.pins = self._env.open_db(b"pins")
             self.kept = self._env.open_db(b"kept")
             self.owners = self._env.open_db(b"owners")
@@ -204,15 +213,15 @@ class Change:
         if pins:
             sums.pinned += charge
         else:
-            while not txn.put(_U64.pack(tick), key, db=index.recency, overwrite=False, append=used is None):
+            while not txn.put(_U64.pack(tick), key, db=index.queue, overwrite=False, append=used is None):
                 tick += 1  # another value was put in the same microsecond
-        txn.put(key, _ENTRY.pack(tick, size, charge, pins), db=index.entries)
+        txn.put(key, _ENTRY.pack(tick, size, charge, pins, False), db=index.entries)
         sums.entries += 1
         sums.stored += charge
 
     def evict(self, key: bytes, entry: Entry) -> None:
         """Free the charge of a value that is not pinned; unlink its file first."""
-        self._txn.delete(_U64.pack(entry.tick), db=self._index.recency)
+        self._txn.delete(_U64.pack(entry.tick), db=self._index.queue)
         self._drop(key, entry)
 
     def forget(self, key: bytes, entry: Entry) -> None:
@@ -233,25 +242,56 @@ class Change:
         self.sums.stored -= entry.charge
 
     def touch(self, key: bytes) -> None:
-        """Make a value the most recently used one; nothing happens if it is gone."""
+        """A value was used: it goes to the end of the queue (LRU), or is marked (SIEVE). Nothing happens if
+        it is gone."""
         entry = self.entry(key)
         if entry is None:
+            return
+        if self.sums.sieve:
+            if not entry.visited:
+                self._txn.put(key, _ENTRY.pack(*entry[:4], True), db=self._index.entries)
             return
         tick = self._tick()
         self._txn.put(key, _ENTRY.pack(tick, *entry[1:]), db=self._index.entries)
         if not entry.pins:
-            self._txn.delete(_U64.pack(entry.tick), db=self._index.recency)
-            self._txn.put(_U64.pack(tick), key, db=self._index.recency, append=True)
+            self._txn.delete(_U64.pack(entry.tick), db=self._index.queue)
+            self._txn.put(_U64.pack(tick), key, db=self._index.queue, append=True)
 
-    def oldest(self) -> Iterator[tuple[bytes, Entry]]:
-        """The values that may be evicted, least recently used first. Take what is wanted, then change."""
-        with self._txn.cursor(db=self._index.recency) as cursor:
+    def next_out(self) -> Iterator[tuple[bytes, Entry]]:
+        """The values that may be evicted, in the order in which they should go. Take what is wanted before
+        changing anything else."""
+        if self.sums.sieve:
+            return self._sieved()
+        return self._queued(0)
+
+    def _queued(self, start: int) -> Iterator[tuple[bytes, Entry]]:
+        with self._txn.cursor(db=self._index.queue) as cursor:
+            if not cursor.set_range(_U64.pack(start)):
+                return
             for row in cursor.iternext(keys=False, values=True):
                 key = bytes(row)
                 entry = self.entry(key)
                 if entry is None:
-                    raise IndexDamaged(f"recency names {key.hex()}, which has no entry")
+                    raise IndexDamaged(f"the queue names {key.hex()}, which has no entry")
                 yield key, entry
+
+    def _sieved(self) -> Iterator[tuple[bytes, Entry]]:
+        """SIEVE (Zhang et al., NSDI 2024): from the hand towards newer values, and around; one that was used
+        since the hand last passed is passed over, once. After PASSES in a row the next one goes all the same,
+        so that one eviction never walks over a million entries."""
+        passed = 0
+        begin, end = self.sums.hand, 1 << 63
+        for start, stop in ((begin, end), (0, begin), (begin, end)):
+            for key, entry in self._queued(start):
+                if entry.tick >= stop:
+                    break
+                self.sums.hand = entry.tick + 1
+                if entry.visited and passed < PASSES:
+                    passed += 1
+                    self._txn.put(key, _ENTRY.pack(*entry[:4], False), db=self._index.entries)
+                else:
+                    passed = 0
+                    yield key, entry
 
     # -- pins ----------------------------------------------------------------------------------------
 
@@ -287,12 +327,12 @@ class Change:
         if entry is None:
             return
         pins = entry.pins + more
-        self._txn.put(key, _ENTRY.pack(*entry[:3], pins), db=self._index.entries)
+        self._txn.put(key, _ENTRY.pack(*entry[:3], pins, entry.visited), db=self._index.entries)
         if pins and not entry.pins:
-            self._txn.delete(_U64.pack(entry.tick), db=self._index.recency)
+            self._txn.delete(_U64.pack(entry.tick), db=self._index.queue)
             self.sums.pinned += entry.charge
         elif entry.pins and not pins:
-            self._txn.put(_U64.pack(entry.tick), key, db=self._index.recency)
+            self._txn.put(_U64.pack(entry.tick), key, db=self._index.queue)
             self.sums.pinned -= entry.charge
 
     def pins_of(self, holder: int, label: bytes | None = None) -> list[tuple[bytes, bytes]]:

@@ -54,7 +54,7 @@ class Ledger:
     """Raises CacheError when it cannot be opened; after that a failing disk or index raises nothing."""
 
     def __init__(
-        self, root: str, limit: int | None, *, keep_free: int, fsync: bool, lock_timeout: float
+        self, root: str, limit: int | None, *, keep_free: int, fsync: bool, lock_timeout: float, sieve: bool
     ) -> None:
         self.root = root
         self.timeout = lock_timeout
@@ -63,6 +63,7 @@ class Ledger:
         self.wake = threading.Event()
         self.uses = Uses(self.wake)
         self.me = 0
+        self._sieve = sieve
         self._sized_for = 0
         self._granted = 0
         self.purse = Purse()
@@ -119,6 +120,7 @@ class Ledger:
                     change.pin(key, KEPT, label)
         if first or not sums.limit:
             sums.limit = self._state.limit
+            sums.sieve = self._sieve
         self.me = change.add_owner(os.getpid(), above=self._state.generation << 32)
         self.owners.take(self.me)
         recovery.bury(change, self.disk, self.owners, self.me)

@@ -3,6 +3,7 @@
 
 import os
 import threading
+from typing import Literal
 
 import lmdb
 
@@ -27,6 +28,7 @@ def open_cache(
     keep_free: int = 0,
     fsync: bool = False,
     lock_timeout: float = 2.0,
+    policy: Literal["lru", "sieve"] = "lru",
     upkeep: bool = True,
 ) -> Cache:
     """Open or make the cache in `directory`; opened again in this process, it is the same one.
@@ -36,7 +38,8 @@ def open_cache(
     force, and makes no new cache. keep_free: bytes of the filesystem that are left free whatever the limit
     says. fsync: whether values are on the disk before they are admitted (it need not be: a torn one is found
     by its checksums and evicted). lock_timeout: seconds a change waits for the lock before it is given up.
-    upkeep: whether a thread looks after the cache; without one, call `Cache.upkeep`.
+    policy: what goes first: the least recently used value, or SIEVE's choice; like the limit, the first
+    process's. upkeep: whether a thread looks after the cache; without one, call `Cache.upkeep`.
 
     Raises CacheError; its subclass UnusableDirectory where another directory would do.
     """
@@ -47,7 +50,14 @@ def open_cache(
             _open[root] = cache, holders + 1
             return cache
         try:
-            ledger = Ledger(root, limit, keep_free=keep_free, fsync=fsync, lock_timeout=lock_timeout)
+            ledger = Ledger(
+                root,
+                limit,
+                keep_free=keep_free,
+                fsync=fsync,
+                lock_timeout=lock_timeout,
+                sieve=policy == "sieve",
+            )
             claims = Claims(os.path.join(root, layout.CLAIMS))
         except (OSError, lmdb.Error, IndexDamaged) as error:
             raise UnusableDirectory(f"cache {directory}: {error}; give another directory") from error

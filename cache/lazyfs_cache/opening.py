@@ -32,6 +32,7 @@ def prepare(root: str, limit: int | None) -> None:
         os.makedirs(root, mode=0o700, exist_ok=True)
         kind = network_type(root)
         owner = os.stat(root).st_uid
+        above = os.stat(os.path.dirname(root)).st_uid
         names = set(os.listdir(root))
     except OSError as error:
         raise UnusableDirectory(f"cache {root}: {error.strerror}; give another directory") from error
@@ -43,6 +44,10 @@ def prepare(root: str, limit: int | None) -> None:
     if owner != os.geteuid():
         raise UnusableDirectory(
             f"cache {root}: belongs to user {owner}, not to {os.geteuid()}; one user's cache serves no other"
+        )
+    if above not in (0, owner):
+        raise UnusableDirectory(
+            f"cache {root}: lies in a directory of user {above}, who could replace it; give one of your own"
         )
     if any(name not in _OURS and not name.startswith(layout.INDEX) for name in names):
         raise UnusableDirectory(f"cache {root}: holds files that are not a cache's; give an empty directory")

@@ -126,17 +126,19 @@ class Space:
         return sums.pinned + charge + sums.folders <= self.capacity(sums) - sums.limit // 8
 
     def evict(self, change: Change, need: Need) -> int:
-        """Evict least recently used values until `need` is met or PER_CHANGE are gone; returns how many went.
+        """Evict the next values in the queue until `need` is met or PER_CHANGE are gone; returns how many.
 
         Files first, then their charges, so that no byte is counted free while it is not.
         """
         victims: list[tuple[bytes, Entry]] = []
         freed = 0
-        for key, entry in change.oldest():
-            if len(victims) == PER_CHANGE or (freed >= need.bytes and len(victims) >= need.entries):
+        queue = change.next_out()
+        while len(victims) < PER_CHANGE and (freed < need.bytes or len(victims) < need.entries):
+            victim = next(queue, None)
+            if victim is None:
                 break
-            victims.append((key, entry))
-            freed += entry.charge
+            victims.append(victim)
+            freed += victim[1].charge
         noted = self.journal.removing(key for key, _ in victims)
         for key, entry in victims[:noted]:
             self._disk.remove(key)

@@ -56,6 +56,14 @@ def test_another_users_cache_is_refused(tmp_path: Path) -> None:
         open_cache(str(tmp_path / "cache"), LIMIT)
 
 
+@pytest.mark.root
+def test_a_directory_below_another_users_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "his").mkdir()
+    os.chown(tmp_path / "his", 12345, 12345)
+    with pytest.raises(UnusableDirectory, match="in a directory of user 12345"):
+        open_cache(str(tmp_path / "his" / "cache"), LIMIT)
+
+
 @pytest.mark.parametrize("limit", [0, 1, space.MIN_LIMIT - 1])
 def test_a_limit_that_is_too_small(tmp_path: Path, limit: int) -> None:
     with pytest.raises(CacheError, match=f"limit {limit} is too small"):

@@ -1,0 +1,198 @@
+"""What is measured, each in a process of its own, so that nothing is warm but the kernel's page cache."""
+
+import random
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import diskcache
+
+from lazyfs_cache import open_cache, opened
+from lazyfs_cache.space import Need
+
+VALUE = 1000
+"""Bytes of a value: a small object, one block of disk."""
+
+ROOM = 5000
+"""Bytes of limit per entry: a block, its share of the index and of the directories."""
+
+
+def key_of(number: int) -> bytes:
+    """32 bytes that look like a digest, cheaper to make than one."""
+    return (number * 0x9E3779B97F4A7C15 & (1 << 64) - 1).to_bytes(8, "big") * 4
+
+
+def value_of(number: int) -> bytes:
+    return number.to_bytes(8, "big") * (VALUE // 8)
+
+
+class Tested(Protocol):
+    """One of the two caches."""
+
+    def get(self, number: int) -> bytes | None: ...
+
+    def put(self, number: int) -> None: ...
+
+    def entries(self) -> int: ...
+
+    def fit(self) -> None:
+        """Lower the limit to what is there: every new entry makes another one go."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Ours:
+    def __init__(self, root: Path, entries: int) -> None:
+        place = root / "ours"
+        self.cache = open_cache(str(place), None if place.exists() else max(entries * ROOM, 8 << 20))
+
+    def get(self, number: int) -> bytes | None:
+        return self.cache.get(key_of(number))
+
+    def put(self, number: int) -> None:
+        assert self.cache.put(key_of(number), value_of(number))
+
+    def entries(self) -> int:
+        return self.cache.stats().entries
+
+    def fit(self) -> None:
+        self.cache.upkeep()
+        self.cache.resize(self.cache.stats().charged * 128 // 127 + (256 << 10))
+
+    def close(self) -> None:
+        self.cache.close()
+
+
+class Peer:
+    """diskcache with its own settings but for policy and size: values of this size lie in its SQLite file."""
+
+    def __init__(self, root: Path, entries: int) -> None:
+        self.cache: Any = diskcache.Cache(
+            str(root / "diskcache"),
+            **({} if (root / "diskcache").exists() else {"size_limit": max(entries * ROOM, 8 << 20)}),
+            eviction_policy="least-recently-used",
+        )
+
+    def get(self, number: int) -> bytes | None:
+        found: bytes | None = self.cache.get(key_of(number))
+        return found
+
+    def put(self, number: int) -> None:
+        assert self.cache.set(key_of(number), value_of(number))
+
+    def entries(self) -> int:
+        return len(self.cache)
+
+    def fit(self) -> None:
+        self.cache.reset("size_limit", self.cache.volume())
+
+    def close(self) -> None:
+        self.cache.close()
+
+
+CACHES: dict[str, Callable[[Path, int], Tested]] = {"lazyfs_cache": Ours, "diskcache": Peer}
+
+
+def rate(action: Callable[[int], object], numbers: list[int]) -> float:
+    """How often a second."""
+    start = time.perf_counter()
+    for number in numbers:
+        action(number)
+    return len(numbers) / (time.perf_counter() - start)
+
+
+def fill(tested: Tested, first: int, entries: int) -> Iterator[tuple[str, float]]:
+    yield "fill_per_second", rate(tested.put, list(range(first, first + entries)))
+    yield "entries", tested.entries()
+
+
+def hits(tested: Tested, entries: int, count: int) -> Iterator[tuple[str, float]]:
+    """Over all entries alike, and over 10,000 of them, as a job reads its files again and again."""
+    source = random.Random(1)
+    everywhere = [source.randrange(entries) for _ in range(count)]
+    before = anonymous_memory()
+    yield "hits_per_second_uniform", rate(lambda number: _hit(tested, number), everywhere)
+    hot = [source.randrange(10_000) for _ in range(10_000)]
+    for number in hot:
+        _hit(tested, number)
+    again = [source.choice(hot) for _ in range(count)]
+    yield "hits_per_second_hot", rate(lambda number: _hit(tested, number), again)
+    yield "anonymous_memory", anonymous_memory()
+    yield "anonymous_memory_grown", anonymous_memory() - before
+    yield "file_memory", _status("RssFile")
+
+
+def _hit(tested: Tested, number: int) -> None:
+    value = tested.get(number)
+    assert value is not None
+    assert value[:8] == value[-8:] == number.to_bytes(8, "big")
+
+
+def insert(tested: Tested, first: int, count: int) -> Iterator[tuple[str, float]]:
+    """New entries into a full cache: each makes another one go."""
+    before = tested.entries()
+    yield "inserts_with_eviction_per_second", rate(tested.put, list(range(first, first + count)))
+    yield "evicted", before + count - tested.entries()
+
+
+def evict(tested: Ours, count: int) -> Iterator[tuple[str, float]]:
+    """What one eviction costs, and how much of that is the filesystem's unlink."""
+    ledger = opened._ledgers[tested.cache.root]
+    unlinking = 0.0
+    remove = ledger.disk.remove
+
+    def timed(key: bytes) -> None:
+        nonlocal unlinking
+        start = time.perf_counter()
+        remove(key)
+        unlinking += time.perf_counter() - start
+
+    ledger.disk.remove = timed  # type: ignore[method-assign]
+    gone = 0
+    start = time.perf_counter()
+    while gone < count:
+        gone += ledger.evict(Need(0, 64))
+    total = time.perf_counter() - start
+    yield "evict_microseconds", total / gone * 1e6
+    yield "evict_index_microseconds", (total - unlinking) / gone * 1e6
+
+
+def anonymous_memory() -> int:
+    """Private memory of this process in bytes, the interpreter's included: neither file pages nor the map."""
+    return _status("RssAnon")
+
+
+def _status(field: str) -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(f"{field}:"):
+            return int(line.split()[1]) * 1024
+    raise LookupError(f"/proc/self/status has no {field}")
+
+
+def measure(kind: str, root: Path, step: str, entries: int, count: int) -> dict[str, float]:
+    """One step on one cache, opened for it."""
+    start = time.perf_counter()
+    tested = CACHES[kind](root, entries)
+    found = {"open_seconds": time.perf_counter() - start}
+    match step:
+        case "fill":
+            found |= dict(fill(tested, 0, entries))
+        case "hits":
+            found |= dict(hits(tested, entries, count))
+        case "insert":
+            found |= dict(insert(tested, entries * 2, count))
+        case "evict":
+            assert isinstance(tested, Ours)
+            found |= dict(evict(tested, count))
+        case "fit":
+            tested.fit()
+        case "open":
+            assert tested.get(0) is not None or tested.entries()
+        case _:
+            raise ValueError(step)
+    start = time.perf_counter()
+    tested.close()
+    found["close_seconds"] = time.perf_counter() - start
+    return found

@@ -1,0 +1,68 @@
+"""The index's SIEVE against the plain one of the benchmark, and its bound."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from benchmarks.cache.policies import Sieve
+from lazyfs_cache import index, open_cache
+from lazyfs_cache.index import Change, Index
+from tests.support.counts import count
+
+
+@contextmanager
+def change() -> Iterator[Change]:
+    with tempfile.TemporaryDirectory() as directory:
+        opened = Index(directory, 1 << 24)
+        try:
+            with opened.change() as change:
+                change.sums.sieve = True
+                yield change
+        finally:
+            opened.close()
+
+
+@given(st.lists(st.integers(0, 20), max_size=200), st.integers(1, 12))
+@settings(max_examples=count(100, 2000), deadline=None)
+def test_it_keeps_what_the_plain_one_keeps(requests: list[int], capacity: int) -> None:
+    plain = Sieve(capacity)
+    with change() as tested:
+        for request in requests:
+            key = bytes((request,))
+            hit = tested.entry(key) is not None
+            assert plain.request(request, 1) == hit
+            if hit:
+                tested.touch(key)
+            else:
+                if tested.sums.entries == capacity:
+                    victim, entry = next(tested.next_out())
+                    tested.evict(victim, entry)
+                tested.insert(key, 1, 1)
+
+
+def test_one_eviction_passes_over_so_many_and_no_more() -> None:
+    with change() as tested:
+        for number in range(3 * index.PASSES):
+            tested.insert(number.to_bytes(4, "big"), 1, 1)
+            tested.touch(number.to_bytes(4, "big"))
+        key, _ = next(tested.next_out())
+        assert int.from_bytes(key, "big") == index.PASSES
+
+
+def test_a_scan_passes_through_a_sieve_and_not_through_lru(tmp_path: str) -> None:
+    """40 values in use, then 400 read once: SIEVE keeps those in use."""
+    kept = {}
+    for policy in ("lru", "sieve"):
+        with open_cache(f"{tmp_path}/{policy}", 8 << 20, policy=policy, upkeep=False) as cache:
+            for _ in range(2):
+                for number in range(40):
+                    if cache.get(b"hot%d" % number) is None:
+                        cache.put(b"hot%d" % number, bytes(50_000))
+                cache.upkeep()
+            for number in range(400):
+                cache.put(b"scan%d" % number, bytes(50_000))
+            kept[policy] = sum(cache.get(b"hot%d" % number) is not None for number in range(40))
+    assert kept == {"lru": 0, "sieve": 40}
