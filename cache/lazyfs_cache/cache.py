@@ -5,7 +5,7 @@ lock, with a time-out (`ledger`), and values are written to tmp/ before it is ta
 cache off; it raises nothing.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 
 from lazyfs_cache import audit, sealed
@@ -139,13 +139,13 @@ class Cache:
         """Undo `pin`: the value goes back to its place in the order of use."""
         self._pinning.unpin(key, owner)
 
-    def keep(self, label: bytes, keys: Sequence[bytes]) -> int:
-        """Pin a set of keys beyond this process's end, replacing the set of that label; returns how many of
-        them are here. Those that are not are pinned when they come.
+    def keep(self, label: bytes, sizes: Mapping[bytes, int]) -> int:
+        """Pin a set of keys, each with its value's size, beyond this process's end, in place of the set of
+        that label; returns how many of them are here. Those that are not are pinned when they come.
 
         Raises PinSetTooLarge, and CacheError if the set could not be written.
         """
-        return self._pinning.keep(label, keys)
+        return self._pinning.keep(label, sizes)
 
     def drop(self, label: bytes) -> int:
         """Give up a pin set; returns how many keys it had. Raises CacheError if that could not be written."""
@@ -192,10 +192,11 @@ class Cache:
                 pass
         looked = self._ledger.look(lambda index: (index.sums(), index.used()))
         if looked is None:
-            return Stats(state=f"off: {self._ledger.off}", **counters)
+            return Stats(state=f"off: {self._ledger.off}", directory=self.root, **counters)
         sums, index = looked
         return Stats(
             state="rebuilding" if sums.unscanned else "on",
+            directory=self.root,
             limit=sums.limit,
             charged=sums.charged + self._space.fixed + index,
             pinned=sums.pinned,

@@ -1,6 +1,6 @@
 """Pins: values that eviction passes over, for as long as a process or an operator wants them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 from lazyfs_cache import pinsets
 from lazyfs_cache.errors import CacheError, PinSetTooLarge
@@ -36,9 +36,9 @@ class Pinning:
             if change is not None:
                 change.unpin(key, self._ledger.me, owner)
 
-    def keep(self, label: bytes, keys: Sequence[bytes]) -> int:
-        """Pin a set of keys beyond this process's end, replacing the set of that label; returns how many of
-        them are here. Those that are not are pinned when they come.
+    def keep(self, label: bytes, sizes: Mapping[bytes, int]) -> int:
+        """Pin a set of keys, each with its value's size, beyond this process's end, in place of the set of
+        that label; returns how many of them are here. Those that are not are pinned when they come.
 
         Raises PinSetTooLarge, and CacheError if the set could not be written.
         """
@@ -48,12 +48,18 @@ class Pinning:
             if change is not None:
                 for _, key in change.pins_of(KEPT, label):
                     change.unpin(key, KEPT, label)
-                entries = [change.entry(key) for key in dict.fromkeys(keys)]
-                here = sum(entry is not None for entry in entries)
-                self._afford(change, sum(entry.charge for entry in entries if entry and not entry.pins))
-                for key in dict.fromkeys(keys):
+                charge = 0
+                for key, size in sizes.items():
+                    entry = change.entry(key)
+                    here += entry is not None
+                    if entry is None:
+                        charge += self._ledger.disk.cost(size)
+                    elif not entry.pins:
+                        charge += entry.charge
+                self._afford(change, charge)
+                for key in sizes:
                     change.pin(key, KEPT, label)
-                pinsets.save(self._ledger.root, label, keys)
+                pinsets.save(self._ledger.root, label, list(sizes))
                 self._space.measure()
         if change is None or not change.committed:
             raise CacheError(

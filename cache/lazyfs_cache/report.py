@@ -8,6 +8,7 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
 
     state: str
     """"on", "rebuilding", or "off: why"."""
+    directory: str = ""
     limit: int = 0
     charged: int = 0
     """What the cache counts as occupied: never less than `du` says."""

@@ -17,6 +17,7 @@ COMMANDS: dict[str, str] = {
     "umount": "Unmount.",
     "status": "Show what is mounted and how it fares.",
     "refresh": "Look for a new revision now.",
+    "cache": "Look into this machine's cache, pin, evict, verify, resize.",
     "run": "Start a program from an image.",
     "top": "Show what a mount does, live.",
 }

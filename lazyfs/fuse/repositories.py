@@ -141,6 +141,7 @@ class Repositories:
                 "revision": opened.state.pointer.revision,
                 "published": opened.state.pointer.time,
                 "root": opened.state.pointer.root.hex(),
+                "root_size": opened.state.pointer.root_size,
                 "looked": opened.state.looked,
                 "warning": opened.state.warning,
                 "trust": msgspec.to_builtins(opened.revisions.report(datetime.now(UTC))),

@@ -38,7 +38,7 @@ def fill(root: Path, seed: int, ready: Callable[[], None]) -> None:
         elif what < 0.98:
             cache.unpin(key, b"fill")
         elif what < 0.99:
-            cache.keep(b"set", [key_of(source.randrange(200)) for _ in range(3)])
+            cache.keep(b"set", {key_of(source.randrange(200)): 1 for _ in range(3)})
         else:
             cache.resize(source.choice((LIMIT, LIMIT * 3 // 4)))
 

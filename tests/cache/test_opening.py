@@ -161,7 +161,7 @@ def test_pin_sets_and_the_limit_outlive_the_index(tmp_path: Path) -> None:
     root = tmp_path / "cache"
     with open_cache(str(root), LIMIT) as cache:
         cache.put(key_of(1), b"kept")
-        assert cache.keep(b"image", [key_of(1), key_of(2)]) == 1
+        assert cache.keep(b"image", {key_of(1): 4, key_of(2): 11}) == 1
         cache.resize(LIMIT // 2)
     for index in root.glob("index-*"):
         subprocess.run(["rm", "-r", str(index)], check=True)

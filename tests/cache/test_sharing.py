@@ -123,7 +123,7 @@ def test_a_death_frees_claim_and_space(tmp_path: Path) -> None:
 def shrink_and_pin(root: Path, ready: Callable[[], None]) -> None:
     with open_cache(str(root), None) as cache:
         cache.resize(LIMIT // 4)
-        assert cache.keep(b"from the other", [b"pinned"]) == 1
+        assert cache.keep(b"from the other", {b"pinned": 5}) == 1
         ready()
 
 

@@ -1,0 +1,234 @@
+"""`lazyfs cache`: what the node's cache holds, and what an operator does to it while it is in use."""
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from typing import Any, NamedTuple
+
+import click
+
+from lazyfs.core.errors import LazyfsError, UsageError
+
+
+@click.group("cache")
+@click.option("--cache", "directory", metavar="DIR", help="The cache directory that mounts were given.")
+@click.pass_context
+def command(context: click.Context, directory: str | None) -> None:
+    """Look into the cache of this machine, pin, evict, verify, resize; mounts go on meanwhile.
+
+    \b
+    Example:
+      lazyfs cache pin /cvmfs/unpacked/library/alpine:3.10.2
+      lazyfs cache resize 20G
+    """
+    context.obj = directory
+
+
+@contextmanager
+def _opened(directory: str | None) -> Iterator[Any]:
+    """The cache, as one more process that has it open; its errors in the family of this program."""
+    from lazyfs.fuse.settings import default_cache
+    from lazyfs_cache import CacheError, open_cache
+
+    try:
+        with open_cache(os.path.join(directory or default_cache(), "objects"), None) as cache:
+            yield cache
+    except CacheError as error:
+        raise UsageError(str(error)) from None
+
+
+@command.command("status")
+@click.option("--json", "as_json", is_flag=True, help="All figures, as JSON.")
+@click.pass_obj
+def status(directory: str | None, as_json: bool) -> None:
+    """Limit, use, pins. (Hits and misses are each mount's: lazyfs status.)"""
+    import msgspec
+
+    with _opened(directory) as cache:
+        stats = cache.stats()
+        sets = {os.fsdecode(label): len(keys) for label, keys in cache.kept().items()}
+        if as_json:
+            click.echo(json.dumps(msgspec.to_builtins(stats) | {"directory": cache.root, "pin_sets": sets}))
+            return
+        click.echo(f"{cache.root}: {stats.state}")
+    click.echo(f"  {_size(stats.charged)} of {_size(stats.limit)} in {stats.entries} objects, index included")
+    click.echo(f"  {_size(stats.pinned)} pinned, {_size(stats.index)} index, {stats.evictions} evictions")
+    for label, count in sets.items():
+        click.echo(f"  pinned: {label} ({count} objects)")
+
+
+@command.command("list")
+@click.option("--by", type=click.Choice(["age", "image"]), default="age", help="How to order or group them.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@click.pass_obj
+def list_(directory: str | None, by: str, as_json: bool) -> None:
+    """What is in the cache: objects, the least recently used first, or how much of each image is here."""
+    with _opened(directory) as cache:
+        rows = _by_age(cache) if by == "age" else _by_image(cache)
+        for row in rows:
+            click.echo(json.dumps(row) if as_json else "  ".join(str(value) for value in row.values()))
+
+
+def _by_age(cache: Any) -> Iterator[dict[str, Any]]:
+    now = time.time()
+    for key, entry in sorted(cache.entries(), key=lambda item: item[1].tick):
+        age = max(now - entry.tick / 1e6, 0)
+        yield {"object": key.hex(), "size": entry.size, "age": round(age), "pins": entry.pins}
+
+
+def _by_image(cache: Any) -> Iterator[dict[str, Any]]:
+    """Of every repository that was ever mounted with this cache, as far as its catalogs are here."""
+    from lazyfs.client import contents, trusted
+
+    here = {key: entry.size for key, entry in cache.entries()}
+
+    def bring(ref: Any) -> bytes | None:
+        plain: bytes | None = cache.get(ref.digest) if ref.digest in here else None
+        return plain
+
+    for name, root in trusted.roots(os.path.join(os.path.dirname(cache.root), "state")):
+        for image in contents.images(root, bring):
+            sizes = {ref.digest: ref.size for ref in contents.objects_of(image.catalog, bring)}
+            held = sum(size for digest, size in sizes.items() if digest in here)
+            if held:
+                path = os.path.join(name, os.fsdecode(image.path))
+                yield {"image": path, "here": held, "known": sum(sizes.values())}
+
+
+@command.command("pin")
+@click.argument("path")
+@click.option("--proxy", metavar="CHAIN", help="The way to the origin, as for lazyfs mount.")
+@click.pass_obj
+def pin(directory: str | None, path: str, proxy: str | None) -> None:
+    """Bring PATH, an image or anything else in a mount, here whole, and keep it until `unpin`."""
+    from lazyfs.client import contents
+    from lazyfs.client.bring import Bringer
+    from lazyfs.transport.fetcher import never_cancelled
+    from lazyfs.transport.open import open_fetcher
+
+    place = _place(path)
+    with _opened(directory or place.cache) as cache, closing(open_fetcher(place.url, proxy)) as fetcher:
+        bringer = Bringer(fetcher, cache)
+
+        def bring(ref: Any) -> bytes:
+            return bringer.bring(ref, time.monotonic() + 60, never_cancelled)
+
+        refs = {ref.digest: ref for ref in contents.objects_at(place.root, place.inside, bring)}
+        cache.keep(place.label, {digest: ref.size for digest, ref in refs.items()})
+        _all(bring, list(refs.values()))
+        missing = sum(cache.size(digest) is None for digest in refs)
+    if missing:
+        raise LazyfsError(f"{path}: {missing} of {len(refs)} objects were not admitted; run it again")
+    total = sum(ref.size for ref in refs.values())
+    click.echo(f"pinned {os.fsdecode(place.label)}: {len(refs)} objects, {_size(total)}")
+
+
+def _all(bring: Callable[[Any], bytes], refs: list[Any]) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(16) as threads:
+        for _ in threads.map(bring, refs):
+            pass
+
+
+class _Place(NamedTuple):
+    """Where a path in a mount leads."""
+
+    url: str
+    root: Any
+    """Reference of the repository's root catalog."""
+    inside: bytes
+    """The path below the repository's root, links followed."""
+    label: bytes
+    """The path as the operator knows it, below the mount point."""
+    cache: str
+    """The directory that the mount was given."""
+
+
+def _place(path: str) -> _Place:
+    from lazyfs.core.digest import Digest, ObjectRef
+    from lazyfs.fuse import control
+    from lazyfs.fuse import mountpoint as points
+
+    real = os.path.realpath(path)
+    if not os.path.lexists(real):
+        raise UsageError(f"{path}: there is no such file or directory")
+    tops = [mount.mountpoint for mount in points.mounts() if mount.fstype == points.FSTYPE]
+    top = max((top for top in tops if (real + "/").startswith(top + "/")), key=len, default=None)
+    if top is None:
+        raise UsageError(f"{path} lies in no mount of lazyfs; lazyfs status lists those there are")
+    found = control.ask(top, {"do": "status"})
+    below = os.path.relpath(real, top)
+    name, _, inside = below.partition("/")
+    repository = found["repositories"].get(name)
+    if repository is None:  # the repository is the mount's root, not a folder of it
+        (repository,) = found["repositories"].values()
+        inside = "" if below == "." else below
+    return _Place(
+        url=repository["url"],
+        root=ObjectRef(Digest(bytes.fromhex(repository["root"])), repository["root_size"]),
+        inside=os.fsencode(inside),
+        label=os.fsencode(os.path.relpath(os.path.abspath(path), top))[-120:],
+        cache=os.path.dirname(found["cache"]["directory"]),
+    )
+
+
+@command.command("unpin")
+@click.argument("label")
+@click.pass_obj
+def unpin(directory: str | None, label: str) -> None:
+    """Let go of what `pin` kept; LABEL as status shows it. It stays until its space is wanted."""
+    with _opened(directory) as cache:
+        if os.fsencode(label) not in cache.kept():
+            raise UsageError(f"{label} is not pinned; lazyfs cache status lists what is")
+        click.echo(f"unpinned {label}: {cache.drop(os.fsencode(label))} objects")
+
+
+@command.command("evict")
+@click.argument("size")
+@click.pass_obj
+def evict(directory: str | None, size: str) -> None:
+    """Evict SIZE (like 2G, or `all`) of what was used least recently and is not pinned."""
+    from lazyfs.fuse.settings import size as parse
+
+    with _opened(directory) as cache:
+        wanted = cache.stats().charged if size == "all" else parse(size, "SIZE")
+        click.echo(f"evicted {_size(cache.evict(wanted))}")
+
+
+@command.command("verify")
+@click.pass_obj
+def verify(directory: str | None) -> None:
+    """Read and check everything; evict what is damaged. Exits 1 if something was."""
+    with _opened(directory) as cache:
+        found = cache.verify()
+    click.echo(f"{found.values} objects, {_size(found.bytes)} are right")
+    if found.damaged or found.orphans or found.missing:
+        raise LazyfsError(
+            f"cache: {found.damaged} damaged objects, {found.orphans} files without an entry and "
+            f"{found.missing} entries without a file; all of them are gone now"
+        )
+
+
+@command.command("resize")
+@click.argument("limit")
+@click.pass_obj
+def resize(directory: str | None, limit: str) -> None:
+    """Set the limit (like 20G) for all mounts, until the cache is opened anew; what is over it is evicted."""
+    from lazyfs.fuse.settings import size as parse
+
+    with _opened(directory) as cache:
+        cache.resize(parse(limit, "LIMIT"))
+        stats = cache.stats()
+    click.echo(f"limit {_size(stats.limit)}, {_size(stats.charged)} used")
+
+
+def _size(count: int) -> str:
+    value = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if value < 1024:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1024
+    return f"{value:.1f} TiB"
