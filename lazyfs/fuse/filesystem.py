@@ -24,6 +24,7 @@ from lazyfs.fuse.counters import Counters
 from lazyfs.fuse.trace import Trace
 from lazyfs.vfs import content
 from lazyfs.vfs.need import NOTHING, Brought, LocalObjects, Need, NeedRepository
+from lazyfs.vfs.neighbours import Neighbours
 from lazyfs.vfs.revision import Change, switch
 from lazyfs.vfs.tree import Repository, Tree
 
@@ -90,6 +91,7 @@ class Filesystem:
         self.token: trio.lowlevel.TrioToken | None = None
         """The event loop that fetches ahead. None: nothing is fetched ahead."""
         self._readahead = ReadAhead()
+        self._neighbours = Neighbours()
         self.trace: Trace | None = None
         self.counters = Counters()
         self.patience = patience
@@ -159,7 +161,11 @@ class Filesystem:
         """Bytes of a file, in pieces to be joined; call it under the lock. Raises Need or OSError."""
         started = time.monotonic()
         repository, parts = self._parts(number, offset, length, brought)
-        pieces = content.pieces(repository, parts, brought)
+        try:
+            pieces = content.pieces(repository, parts, brought)
+        except Need:
+            self._soon(repository, self._neighbours.missed(self.tree, number, brought))
+            raise
         self.counters.read_bytes += sum(map(len, pieces))
         if self.trace is not None:
             self._trace(number, parts, brought, time.monotonic() - started)
@@ -196,14 +202,17 @@ class Filesystem:
             self.trace.line("read", path, ref.digest, size, source, seconds)
 
     def _fetch_ahead(self, repository: Repository, entry: Entry, start: int, length: int) -> None:
-        starter = self.ahead.get(repository.name)
-        if starter is None or self.token is None:
-            return
         try:
             parts = content.parts(self.tree, repository, entry, start, length)
         except (Need, LazyfsError):
             return  # the reader needs the chunk list first, or is about to hear that it is bad
-        self.token.run_sync_soon(starter.start, [part.ref for part in parts])
+        self._soon(repository, [part.ref for part in parts])
+
+    def _soon(self, repository: Repository, refs: list[ObjectRef]) -> None:
+        """Has these fetched with nobody waiting."""
+        starter = self.ahead.get(repository.name)
+        if refs and starter is not None and self.token is not None:
+            self.token.run_sync_soon(starter.start, refs)
 
     async def switch(self, repository: str, root: ObjectRef, revision: int) -> None:
         """Shows another revision and has the kernel drop what has changed, and only that.

@@ -38,6 +38,12 @@ class Privileges:
         """Makes the directory if need be, the user's. Raises UsageError."""
         try:
             os.makedirs(directory, mode=0o700, exist_ok=True)
+            owner = os.stat(directory).st_uid
+            if owner not in (os.geteuid(), self._account.pw_uid if self._account else os.geteuid()):
+                raise UsageError(
+                    f"cache directory {directory}: belongs to user {owner}, who could put anything into it; "
+                    f"give another with --cache, or change its owner"
+                )
             if self._account:
                 os.chown(directory, self._account.pw_uid, self._account.pw_gid)
             if not os.access(directory, os.R_OK | os.W_OK | os.X_OK):

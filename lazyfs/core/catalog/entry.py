@@ -74,14 +74,14 @@ class Entry(msgspec.Struct, array_like=True, frozen=True, gc=False, forbid_unkno
     @property
     def whole(self) -> ObjectRef | None:
         """The object that is this file's content, if it is one object; None for chunked or empty files."""
-        if self.size and not self.detail:
+        if self.size and not self.detail and self.is_file:
             return ObjectRef(Digest(self.content), self.size)
         return None
 
     @property
     def chunk_list(self) -> ObjectRef | None:
         """The chunk list of a file cut into chunks."""
-        if self.size and self.detail:
+        if self.size and self.detail and self.is_file:
             return ObjectRef(Digest(self.content), list_size(self.size, self.detail))
         return None
 
