@@ -20,6 +20,7 @@ COMMANDS: dict[str, str] = {
     "cache": "Look into this machine's cache, pin, evict, verify, resize.",
     "run": "Start a program from an image.",
     "top": "Show what a mount does, live.",
+    "demo": "Do all of it on this machine, with figures.",
 }
 """Command name -> what it does, in the order `--help` shows them. Each lives in the module of its name as
 a click command called `command`, imported only when it is run: start-up stays fast."""

@@ -1,0 +1,31 @@
+"""`lazyfs demo`: the main job on this machine, with figures."""
+
+import click
+import msgspec
+
+from lazyfs.demo.report import lines
+from lazyfs.demo.story import tell
+
+
+@click.command()
+@click.argument("source", required=False)
+@click.argument("arguments", nargs=-1, metavar="[-- COMMAND...]")
+@click.option("--json", "as_json", is_flag=True, help="The figures as one JSON object.")
+def command(source: str | None, arguments: tuple[str, ...], as_json: bool) -> None:
+    """Publish an image, serve it, mount it, and run a program from it; print how little was fetched.
+
+    Without SOURCE the image is this machine's own Python, and unpacking all of it is timed beside. SOURCE is
+    what `lazyfs publish` takes; COMMAND is run in it (the image's own by default). Everything is made in a
+    temporary directory and removed at the end.
+
+    \b
+    Examples:
+      lazyfs demo
+      lazyfs demo docker://alpine -- cat /etc/os-release
+    """
+    result = tell(source, arguments, lambda step: click.echo(f"demo: {step}", err=True))
+    if as_json:
+        click.echo(msgspec.json.encode(result))
+        return
+    for line in lines(result):
+        click.echo(line)

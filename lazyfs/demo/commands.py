@@ -1,0 +1,129 @@
+"""Drives the `lazyfs` commands as an operator would, in one temporary directory, and takes the time."""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from lazyfs.core.errors import LazyfsError, UsageError
+
+LAZYFS = (sys.executable, "-m", "lazyfs")
+
+
+class StepFailed(LazyfsError):
+    """One of the commands did not do its part; its own message is passed on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """What the origin answered."""
+
+    requests: int
+    sent: int
+    """Body bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """A program's run. Seconds since the first command it needed was begun (mounting, or unpacking)."""
+
+    first_output: float
+    result: float
+    output: str
+
+
+def lazyfs(*arguments: str) -> str:
+    """One command's standard output. Raises StepFailed with its last line on stderr."""
+    done = subprocess.run(
+        [*LAZYFS, *arguments], capture_output=True, text=True, errors="replace", check=False
+    )
+    if done.returncode != 0:
+        said = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
+        raise StepFailed(f"{arguments[0]}: {said[0].removeprefix('lazyfs: ')}")
+    return done.stdout
+
+
+def timed(argv: Sequence[str], prepare: Callable[[], object] = lambda: None) -> Timed:
+    """Runs `prepare`, then the program; the clock starts before `prepare`. Raises StepFailed if it fails."""
+    begun = time.perf_counter()
+    prepare()
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True) as process:
+        assert process.stdout is not None
+        first_line = process.stdout.readline()
+        first = time.perf_counter() - begun
+        rest = process.stdout.read()
+    result = time.perf_counter() - begun
+    if process.returncode != 0:
+        raise StepFailed(f"run: the program ended with exit code {process.returncode}")
+    return Timed(first, result, first_line + rest)
+
+
+class Origin:
+    """`lazyfs serve` and its access log."""
+
+    def __init__(self, url: str, log: str) -> None:
+        self.url = url
+        self._log = log
+        self._read = 0
+
+    def traffic(self) -> Traffic:
+        """Since the last call."""
+        with open(self._log) as file:
+            file.seek(self._read)
+            lines = file.readlines()
+            self._read = file.tell()
+        return Traffic(len(lines), sum(int(line.split()[3]) for line in lines))
+
+
+@contextmanager
+def serving(store: str, log: str) -> Iterator[Origin]:
+    """An origin on a free port of this machine, for the length of the block."""
+    argv = [*LAZYFS, "serve", store, "--listen", "127.0.0.1:0", "--access-log", log]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            words = process.stdout.readline().split()
+            url = next((word for word in words if word.startswith("http://")), None)
+            if url is None:
+                raise StepFailed("serve: it ended without saying where it listens")
+            yield Origin(url, log)
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.stdout.read()
+
+
+class Mount:
+    """A mount point that can be mounted and unmounted several times; unmounted at the end in any case."""
+
+    def __init__(self, url: str, work: str) -> None:
+        self.point = os.path.join(work, "mnt")
+        os.mkdir(self.point)
+        places = ["--cache", os.path.join(work, "cache"), "--log", os.path.join(work, "mount.log")]
+        self._arguments = [url, self.point, "--trust", os.path.join(work, "root.json"), *places]
+        self._mounted = False
+
+    def mount(self) -> None:
+        lazyfs("mount", *self._arguments)
+        self._mounted = True
+
+    def umount(self) -> None:
+        if self._mounted:
+            lazyfs("umount", self.point)
+            self._mounted = False
+
+
+@contextmanager
+def workplace() -> Iterator[str]:
+    """A temporary directory, and an early word if nothing can be mounted here."""
+    if not os.access("/dev/fuse", os.R_OK | os.W_OK):
+        raise UsageError(
+            "/dev/fuse cannot be opened; as root: modprobe fuse; chmod 0666 /dev/fuse "
+            "(in a container: --device /dev/fuse)"
+        )
+    with tempfile.TemporaryDirectory(prefix="lazyfs-demo-") as work:
+        yield work

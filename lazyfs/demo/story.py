@@ -1,0 +1,129 @@
+"""The demo's plot: what is done in which order, and what it gave."""
+
+import importlib.resources
+import os
+import shutil
+import sysconfig
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from lazyfs.demo.commands import LAZYFS, Mount, Timed, Traffic, lazyfs, serving, timed, workplace
+from lazyfs.demo.files import interpreter, layers
+from lazyfs.demo.layout import Layout, unpack
+
+_NAME = "lazyfs.example/demo/python:host"
+_GIVEN = "lazyfs.example/demo/image:given"
+_PROGRAM = "/opt/demo/program.py"
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """What was published."""
+
+    name: str
+    layers: int
+    files: int
+    plain_bytes: int
+    compressed_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """One start of the program, one line of the table."""
+
+    how: str
+    timed: Timed
+    traffic: Traffic | None
+    """None where no origin was asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """Everything the report needs."""
+
+    image: Image | None
+    """None for an image that came from elsewhere: only its publisher knows its size."""
+    publish_seconds: float
+    starts: tuple[Start, ...]
+
+
+def python_image(directory: str) -> tuple[Layout, Image]:
+    """An OCI layout of this machine's Python: interpreter, standard library, packages, program."""
+    layout = Layout(directory)
+    found = layers()
+    for _, paths in found:
+        layout.add_layer(paths)
+    program = importlib.resources.files("lazyfs.demo").joinpath("program.py").read_bytes()
+    layout.add_layer([], {_PROGRAM: program})
+    environment = [f"{name}={value}" for name, value in _environment().items()]
+    layout.finish("host", {"Env": environment, "Entrypoint": [interpreter()], "Cmd": [_PROGRAM]})
+    image = Image(_NAME, len(layout.layers), layout.files, layout.plain_bytes, layout.compressed_bytes)
+    return layout, image
+
+
+def tell(source: str | None, command: tuple[str, ...], say: Callable[[str], None]) -> Result:
+    """Publishes `source` (None: this machine's Python), serves, mounts, and runs the command several times.
+
+    `say` gets a line before each step. Everything is removed at the end. Raises LazyfsError.
+    """
+    with ExitStack() as stack:
+        work = stack.enter_context(workplace())
+        layout, image = None, None
+        name = _NAME
+        arguments: tuple[str, ...] = ("--", interpreter(), _PROGRAM)
+        if source is None:
+            say("making an OCI image of this machine's Python")
+            layout, image = python_image(os.path.join(work, "layout"))
+            source = f"oci:{layout.directory}:host"
+        else:
+            name, arguments = _GIVEN, ("--", *command) if command else ()
+        say(f"publishing it as {name}")
+        seconds, store = _publish(source, name, work)
+        origin = stack.enter_context(serving(store, os.path.join(work, "access.log")))
+        mount = Mount(origin.url, work)
+        stack.callback(mount.umount)
+        say(f"serving it at {origin.url}, mounting it, running a program from the mount")
+        in_mount = [*LAZYFS, "run", os.path.join(mount.point, name), *arguments]
+        starts = [
+            Start("lazily, nothing here yet", timed(in_mount, mount.mount), origin.traffic()),
+            Start("lazily, again", timed(in_mount), origin.traffic()),
+        ]
+        mount.umount()
+        starts.append(
+            Start("lazily, mounted anew, node cache warm", timed(in_mount, mount.mount), origin.traffic())
+        )
+        mount.umount()
+        if layout is not None:
+            say("unpacking the whole image for comparison")
+            starts += _unpacked(layout, os.path.join(work, "unpacked"), arguments)
+        return Result(image, seconds, tuple(starts))
+
+
+def _publish(source: str, name: str, work: str) -> tuple[float, str]:
+    """(seconds, store)"""
+    store, keys = os.path.join(work, "store"), os.path.join(work, "keys")
+    lazyfs("repo", "init", store, "--name", "demo.lazyfs.example", "--keys", keys)
+    shutil.copy(os.path.join(store, "metadata/1.root.json"), os.path.join(work, "root.json"))
+    begun = time.perf_counter()
+    lazyfs("publish", source, store, "--as", name, "--keys", keys)
+    return time.perf_counter() - begun, store
+
+
+def _environment() -> dict[str, str]:
+    return {
+        "PATH": "/usr/bin:/bin",
+        "PYTHONPATH": sysconfig.get_path("purelib"),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+
+
+def _unpacked(layout: Layout, directory: str, arguments: tuple[str, ...]) -> list[Start]:
+    environment = [f"--env={name}={value}" for name, value in _environment().items()]
+    argv = [*LAZYFS, "run", directory, *environment, *arguments]
+    whole = Traffic(len(layout.layers) + 2, layout.compressed_bytes)
+    return [
+        Start("unpack everything first", timed(argv, lambda: unpack(layout.layer_files(), directory)), whole),
+        Start("unpacked, again", timed(argv), None),
+    ]
