@@ -11,7 +11,7 @@ from collections.abc import Callable
 from lazyfs.fuse.filesystem import Filesystem
 from lazyfs.fuse.kernel import protocol as p
 from lazyfs.fuse.kernel import replies, requests
-from lazyfs.fuse.packed import Name, Packed, Page
+from lazyfs.fuse.packed import Packed, Page
 from lazyfs.fuse.session import statfs
 from lazyfs.vfs.attributes import Attributes
 from lazyfs.vfs.need import NOTHING, Brought
@@ -45,28 +45,28 @@ class Answers:
         names = self._packed.names.get(parent)
         kept = names.get(name) if names else None
         if kept is not None:
-            number = kept.number
+            number, body, is_copy = kept
             if not number:
-                return kept.body
+                return body
             slot = self._tree.slots.get(number >> 32)
             if slot is not None:
-                if not kept.is_copy:
+                if not is_copy:
                     slot.count += 1  # what tree.hold does for numbers that are no copies, 0.5 us sooner
-                    return kept.body
+                    return body
                 if self._tree.copies.get(number) is not None:
                     self._tree.hold(number)
-                    return kept.body
+                    return body
         return self._look_up(parent, name, brought)
 
     def _look_up(self, parent: int, name: bytes, brought: Brought) -> bytes:
         found = self._tree.lookup(parent, name, brought)
         if found is None:
-            self._packed.keep_name(parent, name, Name(0, replies.MISSING_ENTRY, False))
+            self._packed.keep_name(parent, name, (0, replies.MISSING_ENTRY, False))
             return replies.MISSING_ENTRY
         body = replies.entry(found)
         self._tree.hold(found.number)
         is_copy = self._tree.copies.get(found.number) is not None
-        self._packed.keep_name(parent, name, Name(found.number, body, is_copy))
+        self._packed.keep_name(parent, name, (found.number, body, is_copy))
         return body
 
     def read_at_hand(self, number: int, payload: bytes) -> Pieces:

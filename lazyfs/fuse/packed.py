@@ -15,14 +15,10 @@ _NAME_COST = 380
 _PAGE_COST = 500
 
 
-class Name(NamedTuple):
-    """The answer to one LOOKUP."""
-
-    number: int
-    """0: there is no such name."""
-    body: bytes
-    is_copy: bool
-    """The number is one of `tree.copies`: valid while that row is there."""
+Name = tuple[int, bytes, bool]
+"""The answer to one LOOKUP: the number (0: there is no such name), its bytes, and whether the number is one
+of `tree.copies`, valid while that row is there. A plain tuple, because the garbage collector stops looking at
+those: a full collection over 90,000 others would hold every answer up for 10 ms."""
 
 
 class Page(NamedTuple):

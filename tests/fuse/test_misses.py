@@ -4,7 +4,6 @@ import errno
 import os
 import signal
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -29,7 +28,8 @@ def kind(request: pytest.FixtureRequest) -> str:
 def mount(kind: str, tmp_path: Path) -> Iterator[Mounted]:
     """A mount with nothing at hand but what has been fetched."""
     objects = Objects()
-    one = image(objects, {"f": b"one", "big": file(objects, BIG, shift=17), "d": {"g": b"g"}})
+    many = {f"n{i}": b"content of n%d" % i for i in range(60)}
+    one = image(objects, {"f": b"one", "big": file(objects, BIG, shift=17), "d": {"g": b"g"}, "many": many})
     two = image(objects, {"f": b"two"})
     with mounted(kind, objects, live(objects, {"one": one, "two": two}), tmp_path) as found:
         (found.path / "two/f").read_bytes()
@@ -76,25 +76,16 @@ def test_a_slow_fetch_holds_up_nobody_else(mount: Mounted) -> None:
 
 
 def test_more_readers_wait_than_a_pool_has_threads(mount: Mounted) -> None:
-    os.lstat(mount.path / "one/big")
+    files = sorted((mount.path / "one/many").iterdir())
     mount.ask("hold")
-    readers = [threading.Thread(target=(mount.path / "one/f").read_bytes) for _ in range(4)]
-    readers += [
-        threading.Thread(target=_read_at, args=(mount.path / "one/big", at << 12)) for at in range(100)
-    ]
-    for reader in readers:
-        reader.start()
-    until(lambda: mount.ask("objects")["waiting"] >= 8)
+    readers = [start("cat", path) for path in files]
+    until(lambda: mount.ask("objects")["waiting"] >= len(files))
     assert os.listdir(mount.path / "two") == ["f"]
+    assert not (mount.path / "one/missing").exists()
     mount.ask("go")
-    for reader in readers:
-        reader.join(timeout=30)
-        assert not reader.is_alive()
-
-
-def _read_at(path: Path, offset: int) -> None:
-    with open(path, "rb") as opened:
-        assert os.pread(opened.fileno(), 10, offset) == BIG[offset : offset + 10]
+    assert [reader.communicate(timeout=60)[0] for reader in readers] == [
+        b"content of %s" % os.fsencode(path.name) for path in files
+    ]
 
 
 def test_what_cannot_be_had_is_an_io_error_and_is_asked_for_again(mount: Mounted, tmp_path: Path) -> None:
@@ -144,4 +135,4 @@ def test_catalogs_that_were_let_go_are_read_again(mount: Mounted) -> None:
         mount.ask("objects", here=True)
         assert opened.read() == b"g"
         assert os.stat(mount.path / "one/d/g").st_ino == before
-        assert sorted(os.listdir(mount.path / "one")) == ["big", "d", "f"]
+        assert sorted(os.listdir(mount.path / "one")) == ["big", "d", "f", "many"]

@@ -276,6 +276,6 @@ def test_a_changed_folder_is_packed_anew() -> None:
     packed = Packed()
     answers = Answers(filesystem, packed)
     answers.lookup(1, b"gone")
-    assert packed.names[1][b"gone"].number == 0
+    assert packed.names[1][b"gone"][0] == 0
     packed.drop({1})
     assert 1 not in packed.names

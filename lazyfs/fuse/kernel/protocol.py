@@ -108,6 +108,8 @@ The header calls times unsigned; the kernel reads them as signed."""
 
 IN_HEADER = Struct("=IIQQIIIHH")
 """len, opcode, unique, nodeid, uid, gid, pid, total_extlen, padding."""
+IN_HEADER_HEAD = Struct("=IIQQ")
+"""The part of it that says what to do."""
 OUT_HEADER = Struct("=IiQ")
 """len, error (negative errno; of a notification its code), unique (of a notification 0)."""
 

@@ -1,0 +1,1 @@
+"""What a file operation on a mount costs, beside a C filesystem and ext4 in the same run."""

@@ -1,0 +1,129 @@
+"""The program that uses the mount: one process, one round, every operation once.
+
+`python -m benchmarks.filesystem.client ROOT PATHS.json PID`: for each row what one operation took by
+the clock, and in CPU time of this program, its children and process PID (0: none) together; microseconds,
+but seconds for `find`, `tar` and the large file. CPU time stands still while others have the CPU.
+"""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from benchmarks.filesystem.tree import LARGE
+
+
+def drop(what: int) -> None:
+    """1: pages, 2: names and inodes, 3: both, of all filesystems."""
+    os.sync()
+    with open("/proc/sys/vm/drop_caches", "w") as file:
+        file.write(str(what))
+    time.sleep(0.3)  # the daemon takes in what the kernel has forgotten
+
+
+def daemon_seconds(pid: int) -> float:
+    """CPU time of a process, threads that have ended included."""
+    # The clock that clock_getcpuclockid(3) gives for a process.
+    return time.clock_gettime(~pid << 3 | 2) if pid else 0.0
+
+
+def own_seconds() -> float:
+    """CPU time of this process and of its children that have ended."""
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + children.ru_utime + children.ru_stime
+
+
+class Round:
+    """Measures one operation after the other."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self.rows: dict[str, dict[str, float]] = {}
+
+    def measure(self, row: str, work: Callable[[], Any], count: int = 0) -> None:
+        """`count` operations in microseconds each, or the seconds of the whole."""
+        daemon, own, start = daemon_seconds(self._pid), own_seconds(), time.perf_counter()
+        work()
+        took = time.perf_counter() - start
+        own, daemon = own_seconds() - own, daemon_seconds(self._pid) - daemon
+        unit = 1e6 / count if count else 1.0
+        self.rows[row] = {"value": took * unit, "cpu": (own + daemon) * unit, "daemon_cpu": daemon}
+
+
+def stat_all(paths: list[str]) -> None:
+    stat = os.stat
+    for path in paths:
+        stat(path)
+
+
+def stat_missing(paths: list[str]) -> None:
+    stat = os.stat
+    for path in paths:
+        try:
+            stat(path)
+        except FileNotFoundError:
+            continue
+        raise AssertionError(f"{path} should be missing")
+
+
+def read_all(paths: list[str]) -> None:
+    for path in paths:
+        fd = os.open(path, os.O_RDONLY)
+        os.read(fd, 1 << 17)
+        os.close(fd)
+
+
+def read_large(path: str) -> None:
+    buffer = bytearray(1 << 20)
+    with open(path, "rb", buffering=0) as file:
+        while file.readinto(buffer):
+            pass
+
+
+def run(*command: str) -> None:
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+
+def one_round(root: str, every: list[str], small: list[str], pid: int) -> dict[str, dict[str, float]]:
+    """All rows."""
+    done = Round(pid)
+    files = [os.path.join(root, path) for path in every]
+    missing = [path + ".none" for path in files]
+    few = [os.path.join(root, path) for path in small]
+    drop(2)
+    done.measure("stat, dropped", lambda: stat_all(files), len(files))
+    done.measure("stat, repeated", lambda: stat_all(files), len(files))
+    done.measure("missing name", lambda: stat_missing(missing), len(missing))
+    done.measure("missing name, repeated", lambda: stat_missing(missing), len(missing))
+    drop(3)
+    done.measure("open+read+close, dropped", lambda: read_all(few), len(few))
+    drop(2)
+    done.measure("open+read+close, pages warm", lambda: read_all(few), len(few))
+    done.measure("open+read+close, repeated", lambda: read_all(few), len(few))
+    drop(2)
+    done.measure("find, dropped", lambda: run("find", root))
+    done.measure("find, repeated", lambda: run("find", root))
+    done.measure("find -size, repeated", lambda: run("find", root, "-size", "+1000000k"))
+    drop(3)
+    tar = f"tar -cf - -C '{root}' usr | cat > /dev/null"
+    done.measure("tar, dropped", lambda: run("sh", "-c", tar))
+    done.measure("tar, repeated", lambda: run("sh", "-c", tar))
+    drop(3)
+    done.measure("large file, dropped", lambda: read_large(os.path.join(root, LARGE)))
+    done.measure("large file, repeated", lambda: read_large(os.path.join(root, LARGE)))
+    return done.rows
+
+
+def main() -> None:
+    _, root, listed, pid = sys.argv
+    with open(listed) as file:
+        paths = json.load(file)
+    print(json.dumps(one_round(root, paths["every"], paths["small"], int(pid))))
+
+
+if __name__ == "__main__":
+    main()

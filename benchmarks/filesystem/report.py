@@ -1,0 +1,73 @@
+"""From rounds to medians, ratios and a table."""
+
+from statistics import median
+from typing import Any
+
+Rounds = dict[str, list[dict[str, dict[str, float]]]]
+"""server -> one dict a round: row -> {"value", "cpu", "daemon_cpu"}."""
+KINDS = ("direct", "pyfuse3", "squashfuse_ll", "ext4")
+BEATS = {
+    "stat, dropped": ("squashfuse_ll", 0.17),
+    "missing name": ("squashfuse_ll", 0.21),
+    "open+read+close, dropped": ("squashfuse_ll", 0.70),
+    "open+read+close, repeated": ("squashfuse_ll", 0.85),
+    "find, dropped": ("squashfuse_ll", 2.7),
+    "stat, repeated": ("ext4", 1.5),
+    "missing name, repeated": ("ext4", 1.5),
+    "find, repeated": ("ext4", 1.5),
+    "find -size, repeated": ("ext4", 1.5),
+    "tar, repeated": ("ext4", 1.5),
+    "large file, repeated": ("ext4", 1.5),
+}
+"""What the direct session has to stay below, as a ratio to this server: where to squashfuse_ll, it is what
+CVMFS's C++ client reached on such a tree."""
+
+
+def medians(rounds: Rounds) -> dict[str, dict[str, dict[str, float]]]:
+    """server -> row -> {"value", "cpu", "daemon_cpu"}."""
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    for server, of_server in rounds.items():
+        found[server] = {
+            row: {
+                what: round(median(one[row][what] for one in of_server), 3)
+                for what in ("value", "cpu", "daemon_cpu")
+            }
+            for row in of_server[0]
+        }
+    return found
+
+
+def judge(found: dict[str, dict[str, dict[str, float]]]) -> list[dict[str, Any]]:
+    """For each row with a bound: the ratio that was reached, and the same in CPU time."""
+    judged = []
+    for row, (peer, bound) in [*BEATS.items(), ("open+read+close, repeated", ("ext4", 1.5))]:
+        if "direct" not in found or peer not in found:
+            continue
+        ratio, cpu = (
+            round(found["direct"][row][what] / found[peer][row][what], 3) for what in ("value", "cpu")
+        )
+        judged.append({"row": row, "to": peer, "bound": bound, "ratio": ratio, "cpu_ratio": cpu})
+    return judged
+
+
+def table(found: dict[str, dict[str, dict[str, float]]]) -> str:
+    """Markdown: by the clock, and in CPU time of program and daemon together; microseconds an operation,
+    seconds of `find`, `tar` and the large file."""
+    kinds = [kind for kind in KINDS if kind in found]
+    lines = ["| | " + " | ".join(kinds) + " | " + " | ".join(f"{kind}, CPU" for kind in kinds) + " |"]
+    lines.append("|" + "---|" * (2 * len(kinds) + 1))
+    for row in found[kinds[0]]:
+        values = [found[kind][row][what] for what in ("value", "cpu") for kind in kinds]
+        lines.append(f"| {row} | " + " | ".join(f"{value:.3g}" for value in values) + " |")
+    return "\n".join(lines)
+
+
+def verdict(judged: list[dict[str, Any]]) -> str:
+    """Markdown: each bound and what was reached."""
+    lines = ["| row | direct session, ratio to | bound | reached | in CPU time |", "|---|---|---|---|---|"]
+    for one in judged:
+        said = "" if one["ratio"] < one["bound"] else " (not below)"
+        lines.append(
+            f"| {one['row']} | {one['to']} | {one['bound']} | {one['ratio']}{said} | {one['cpu_ratio']} |"
+        )
+    return "\n".join(lines)

@@ -1,0 +1,104 @@
+"""What serves the tree: a plain directory, squashfuse_ll, and lazyfs with each of its sessions."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+LAZYFS = (sys.executable, "-m", "lazyfs")
+PINNED = "0"
+"""The CPU that client and server share."""
+
+
+class Served(NamedTuple):
+    """Where the tree is, and who serves it."""
+
+    root: Path
+    pid: int
+    """0: the kernel alone."""
+
+
+def pin(command: list[str], pinned: bool) -> list[str]:
+    """The command on one CPU, in front of whatever else wants that CPU; or as it is."""
+    return ["chrt", "--fifo", "1", "taskset", "-c", PINNED, *command] if pinned else command
+
+
+class Prepared:
+    """The tree in each server's own form, below one directory."""
+
+    def __init__(self, directory: Path, tree: Path) -> None:
+        self._directory = directory
+        self._tree = tree
+        self._squashfs = directory / "tree.squashfs"
+        self._fingerprint = ""
+
+    def prepare(self) -> dict[str, float]:
+        """Makes a squashfs and a repository; seconds that each took."""
+        took = {}
+        start = time.perf_counter()
+        _run(["mksquashfs", os.fspath(self._tree), os.fspath(self._squashfs), "-quiet"])
+        took["mksquashfs"] = time.perf_counter() - start
+        store, keys = self._directory / "store", self._directory / "keys"
+        _run([*LAZYFS, "repo", "init", os.fspath(store), "--name", "bench", "--keys", os.fspath(keys)])
+        start = time.perf_counter()
+        publish = [*LAZYFS, "publish", f"dir:{self._tree}", os.fspath(store), "--as", "software/tree"]
+        _run([*publish, "--keys", os.fspath(keys)])
+        took["lazyfs publish"] = time.perf_counter() - start
+        return took
+
+    @contextmanager
+    def serve(self, kind: str, pinned: bool) -> Iterator[Served]:
+        """The tree as `kind` shows it: ext4, squashfuse_ll, direct or pyfuse3."""
+        mnt = self._directory / f"mnt-{kind}"
+        if kind == "ext4":
+            yield Served(self._tree, 0)
+            return
+        mnt.mkdir(exist_ok=True)
+        try:
+            if kind == "squashfuse_ll":
+                yield Served(mnt, self._squashfuse(mnt, pinned))
+            else:
+                yield Served(mnt / "software/tree", self._lazyfs(kind, mnt, pinned))
+        finally:
+            _run(["umount", "-l", os.fspath(mnt)])
+
+    def _squashfuse(self, mnt: Path, pinned: bool) -> int:
+        _run(pin(["squashfuse_ll", os.fspath(self._squashfs), os.fspath(mnt)], pinned))
+        found = subprocess.run(
+            ["pgrep", "-n", "-f", f"squashfuse_ll .*{mnt}"], check=True, capture_output=True, text=True
+        )
+        return int(found.stdout)
+
+    def _lazyfs(self, kind: str, mnt: Path, pinned: bool) -> int:
+        store = self._directory / "store"
+        command = [*LAZYFS, "mount", os.fspath(store), os.fspath(mnt), "--fuse", kind]
+        command += ["--trust", os.fspath(store / "metadata/1.root.json")]
+        command += ["--cache", os.fspath(self._directory / "cache"), "--cache-limit", "4G"]
+        _run(pin([*command, "--log", os.fspath(self._directory / f"{kind}.log")], pinned))
+        status = subprocess.run(
+            [*LAZYFS, "status", os.fspath(mnt), "--json"], check=True, capture_output=True
+        )
+        found = json.loads(status.stdout)
+        pid = found["pid"] if "pid" in found else found[0]["pid"]
+        # From here on every byte is in the local cache: what the network costs is another benchmark's.
+        _run(["sh", "-c", f"tar -cf - -C '{mnt}' . | cat > /dev/null"])
+        assert isinstance(pid, int)
+        return pid
+
+
+def _run(command: list[str]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)}: exit code {done.returncode}: {done.stderr.strip()}")
+
+
+def missing_tools() -> list[str]:
+    """Programs that this benchmark needs and that are not installed."""
+    needed = ("squashfuse_ll", "mksquashfs", "taskset", "chrt", "find", "tar", "pgrep", "umount")
+    return [tool for tool in needed if not shutil.which(tool)]
