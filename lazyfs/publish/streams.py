@@ -30,7 +30,7 @@ class Hashed:
     """Passes parts on and keeps their hash and count."""
 
     def __init__(self, parts: Iterable[bytes], advance: Callable[[int], None] = lambda _count: None) -> None:
-        self._parts = parts
+        self._parts = iter(parts)
         self._advance = advance
         self._hash = hashlib.sha256()
         self.size = 0

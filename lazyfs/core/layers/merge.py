@@ -111,7 +111,10 @@ class Merge:
             assert directory.children is not None
             child = trail[position + 1]
             if child is None:
-                child = directory.children[name] = trail[position + 1] = Inode(stat.S_IFDIR | 0o755)
+                # A kernel passes the set-group-id bit and the group on to what mkdir(2) makes.
+                inherited = directory.mode & stat.S_ISGID
+                child = Inode(stat.S_IFDIR | 0o755 | inherited, gid=directory.gid if inherited else 0)
+                directory.children[name] = trail[position + 1] = child
             elif child.children is None:
                 raise FormatError(
                     f"layer entry {record.path!r}: {b'/'.join(path[: position + 1])!r} is not a directory"

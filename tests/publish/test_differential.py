@@ -1,0 +1,161 @@
+"""Stacks of layers made by Hypothesis: our catalogs against what `umoci unpack` leaves on a disk as root.
+
+Where umoci 0.4.7 and we differ on purpose:
+
+- Directories that no layer has an entry for: umoci takes the clock for their time, and for the time of the
+  directory that it makes them in; we take the epoch and leave the latter alone. Told by a time that is not
+  before the test began, and only the time is then not compared.
+- umoci cleans names that lead out of the image, and follows links that do; we refuse them. Not generated.
+- umoci lets a bare `.wh.` delete the directory that it lies in; we refuse it. Not generated.
+"""
+
+import os
+import shutil
+import stat
+import subprocess
+import tarfile
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, event, given, settings
+from hypothesis import strategies as st
+
+from lazyfs.core.errors import FormatError
+from tests.support import trees
+from tests.support.catalog_listing import Listed, open_tree
+from tests.support.counts import count
+from tests.support.oci_images import TAG, Built, entry, layer
+from tests.support.repositories import Repository
+
+EXAMPLES = count(100, 2000)
+pytestmark = [pytest.mark.root, pytest.mark.timeout(3600)]
+
+NAMES = st.sampled_from(["a", "b", "c", "d", os.fsdecode(b"\xff")])
+PATHS = st.builds(
+    lambda parents, name: "/".join([*parents, name]), st.lists(st.sampled_from("ab"), max_size=2), NAMES
+)
+"""Few names, so that layers collide; fewer for parents, so that not every second stack is refused."""
+MODES = st.sampled_from([0o644, 0o755, 0, 0o4755, 0o2711, 0o1777, 0o7777])
+TIMES = st.sampled_from(["0", "1.5", "1234567890.123456789", "1700000000", "-1.25"])
+OWNERS = st.sampled_from([0, 1, 1000, 65534, 100_000, (1 << 31) + 9])
+XATTRS = st.dictionaries(
+    st.sampled_from(["user.one", "user.two", "trusted.three"]), st.sampled_from(["", "v", "=x\n"]), max_size=2
+)
+TARGETS = st.one_of(PATHS, PATHS.map("/".__add__), st.sampled_from([".", "/", "a/.", "../a", "b/../c"]))
+
+
+def _metadata(draw: st.DrawFn, *, xattrs: bool) -> dict[str, Any]:
+    pax = {"mtime": draw(TIMES)}
+    if xattrs:
+        pax |= {f"SCHILY.xattr.{name}": value for name, value in draw(XATTRS).items() if value}
+    return {"mode": draw(MODES), "uid": draw(OWNERS), "gid": draw(OWNERS), "pax": pax}
+
+
+@st.composite
+def entries(draw: st.DrawFn, files: list[str]) -> tuple[Any, bytes]:
+    """One entry; `files` are paths that earlier ones have put files or links at."""
+    path = draw(PATHS)
+    kind = draw(st.sampled_from("ffffdddlhhpcwwoor"))
+    if kind in "flpc":
+        files.append(path)
+    if kind == "d":
+        return entry(path, tarfile.DIRTYPE, **_metadata(draw, xattrs=True))
+    if kind == "r":
+        return entry("./", tarfile.DIRTYPE, **_metadata(draw, xattrs=False))
+    if kind == "l":
+        return entry(path, tarfile.SYMTYPE, linkname=draw(TARGETS), **_metadata(draw, xattrs=False))
+    if kind == "h" and files:
+        return entry(
+            path, tarfile.LNKTYPE, linkname=draw(st.sampled_from(files)), **_metadata(draw, xattrs=False)
+        )
+    if kind == "p":
+        return entry(path, tarfile.FIFOTYPE, **_metadata(draw, xattrs=False))
+    if kind == "c":
+        minor = draw(st.sampled_from([3, 300]))
+        return entry(path, tarfile.CHRTYPE, devmajor=1, devminor=minor, **_metadata(draw, xattrs=False))
+    if kind in "wo":
+        parent, _, name = path.rpartition("/")
+        prefix = f"{parent}/" if parent else ""
+        return entry(prefix + (".wh..wh..opq" if kind == "o" else f".wh.{name}"))
+    return entry(path, data=draw(st.binary(max_size=3)), **_metadata(draw, xattrs=True))
+
+
+@st.composite
+def stacks(draw: st.DrawFn) -> list[list[tuple[Any, bytes]]]:
+    files: list[str] = []
+    return [
+        [draw(entries(files)) for _ in range(draw(st.integers(0, 10)))]
+        for _ in range(draw(st.integers(1, 3)))
+    ]
+
+
+class Bench:
+    """One repository and one place for umoci, shared by all examples."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.repository = Repository(directory)
+
+    def unpack(self, layout: Path) -> Path | None:
+        bundle = self.directory / "bundle"
+        shutil.rmtree(bundle, ignore_errors=True)
+        done = subprocess.run(
+            ["umoci", "--log=error", "unpack", "--image", f"{layout}:{TAG}", str(bundle)],
+            check=False,
+            capture_output=True,
+        )
+        return bundle / "rootfs" if done.returncode == 0 else None
+
+    def publish(self, layout: Path, image: Built) -> Listed | None:
+        try:
+            self.repository.publish(f"oci:{layout}", place="r.example/x:1")
+        except FormatError:
+            return None
+        return Listed(open_tree(self.repository.path), image.flat)
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    return Bench(tmp_path_factory.mktemp("differential"))
+
+
+def without_clock(expected: dict[bytes, bytes], found: dict[bytes, bytes], began: float) -> None:
+    """Takes umoci's time over where it used the clock for a directory."""
+    for path, line in expected.items():
+        kind, *_, mtime = line.split(b" ")
+        ours = found.get(path, b"").rsplit(b" ", 1)
+        if kind == b"d" and float(mtime) >= began and len(ours) == 2:
+            found[path] = ours[0] + b" " + mtime
+
+
+@settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(stacks())
+def test_catalogs_are_what_umoci_unpacks(bench: Bench, stack: list[list[tuple[Any, bytes]]]) -> None:
+    image = Built([layer(*layers) for layers in stack], how="none")
+    layout = bench.directory / "layout"
+    shutil.rmtree(layout, ignore_errors=True)
+    image.write_layout(layout)
+    began = int(time.time())
+    rootfs = bench.unpack(layout)
+    listed = bench.publish(layout, image)
+    event("refused by both" if rootfs is None and listed is None else "published")
+    assert (rootfs is None) == (listed is None)
+    if rootfs is None or listed is None:
+        return
+    expected, found = trees.listing(rootfs), listed.listing()
+    without_clock(expected, found, began)
+    assert found == expected
+    assert listed.hardlink_groups() == trees.hardlink_groups(rootfs)
+    assert listed.xattrs() == trees.xattrs(rootfs)
+    assert listed.digests() == trees.digests(rootfs)
+    top = os.lstat(rootfs)
+    assert (top.st_mode, top.st_uid, top.st_gid) == (listed.root.mode, listed.root.uid, listed.root.gid)
+    assert stat.S_ISDIR(top.st_mode)
+    if top.st_mtime < began:
+        assert listed.root.mtime == top.st_mtime_ns

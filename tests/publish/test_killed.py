@@ -1,0 +1,75 @@
+"""A publish killed at any moment leaves a whole repository, and the next one goes on from there."""
+
+import os
+import random
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from lazyfs.publish.pointer import current
+from tests.support.catalog_listing import Listed, open_tree
+from tests.support.cli import LAZYFS
+from tests.support.counts import count
+from tests.support.oci_images import Built, entry, layer
+from tests.support.repositories import Repository
+
+ROUNDS = count(6, 50)
+pytestmark = pytest.mark.timeout(1800)
+
+
+def write_image(directory: Path, seed: int) -> Built:
+    content = random.Random(seed)
+    layers = [
+        layer(
+            *(entry(f"d{number}/f{part}", data=content.randbytes(3000)) for part in range(150)),
+            entry("big", data=content.randbytes(3 << 20)),
+        )
+        for number in range(2)
+    ]
+    image = Built(layers, how="none")
+    image.write_layout(directory)
+    return image
+
+
+def start(repository: Repository, layout: Path) -> "subprocess.Popen[bytes]":
+    command = [*LAZYFS, "publish", f"oci:{layout}", str(repository.path), "--as", "r.example/x:1", "--plain"]
+    return subprocess.Popen(
+        [*command, "--keys", str(repository.keys_path)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+
+
+def test_killed_at_random_moments(tmp_path: Path) -> None:
+    repository = Repository(tmp_path)
+    layout = tmp_path / "layout"
+    image = write_image(layout, 0)
+    began = time.monotonic()
+    assert start(repository, layout).wait() == 0
+    whole = time.monotonic() - began
+    draw = random.Random(os.environ.get("LAZYFS_SEED", "kill"))
+    revision = current(repository.store).revision
+    killed_inside = 0
+    for seed in range(1, ROUNDS + 1):
+        fresh = write_image(layout, seed)
+        process = start(repository, layout)
+        try:
+            # The waiting is the point: the moment of the kill is drawn, whatever the publish does then.
+            process.wait(timeout=draw.uniform(0.2, 1.0) * whole)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        findings = repository.check()
+        assert findings.bad == 0, findings.problems
+        now = current(repository.store).revision
+        assert now in (revision, revision + 1)
+        killed_inside += now == revision
+        image = fresh if now > revision else image
+        revision = now
+        link = open_tree(repository.path).find("r.example/x:1")
+        assert link is not None
+        assert link.entry.content == f"../{image.flat}".encode()
+    assert killed_inside
+    assert start(repository, layout).wait() == 0
+    assert repository.check().bad == 0
+    assert len(Listed(open_tree(repository.path), fresh.flat).entries) == 2 * 151 + 1
