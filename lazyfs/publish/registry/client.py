@@ -203,13 +203,13 @@ class RegistryClient:
     def _authorize(self, answer: requests.Response, sent: str | None, renewals: int) -> None:
         """Sets the header for the next try after a 401 or 403; raises UsageError if nobody is left to ask as.
 
-        The first refusal of a request may mean that there is no token yet, or that it has expired; a second
-        one of an anonymous token means that the image is private.
+        The first two refusals of a request may mean that there is no token yet, or that it has expired; a
+        third one of an anonymous token means that the image is private.
         """
         challenge = answer.headers.get("WWW-Authenticate", "")
         refusal = f"it answered {answer.status_code}"
-        final = self._account is not None and renewals > 2
-        if answer.status_code == 401 and not final and (renewals == 1 or self._account is not None):
+        final = renewals > (4 if self._account else 2)
+        if answer.status_code == 401 and not final:
             try:
                 self._authorizer.renew(sent, challenge, self._account)
                 return

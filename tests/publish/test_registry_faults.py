@@ -1,0 +1,289 @@
+"""What registries do to their clients, from a server of our own."""
+
+import base64
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from lazyfs.core.errors import BadData, DigestMismatch, FormatError, LazyfsError, TransportError, UsageError
+from lazyfs.core.oci.manifest import Manifest, Platform
+from lazyfs.core.oci.manifest import parse as parse_manifest
+from lazyfs.core.oci.reference import parse
+from lazyfs.publish.registry import client as client_module
+from lazyfs.publish.registry.client import RegistryClient
+from lazyfs.publish.registry.credentials import Asked
+from lazyfs.publish.registry.spool import read_ahead
+from lazyfs.publish.sources.open import ImageOptions
+from tests.support.catalog_listing import Listed, open_tree
+from tests.support.fake_registry import FakeRegistry, fake_registry, in_seconds
+from tests.support.oci_images import Built, entry, layer
+from tests.support.repositories import Repository
+
+LARGE = layer(entry("large", data=os.urandom(3 << 20)))
+IMAGE = Built([LARGE, layer(entry("small", data=b"s"))], how="none")
+
+
+@pytest.fixture
+def registry() -> Iterator[FakeRegistry]:
+    with fake_registry() as registry:
+        registry.add(IMAGE, "v1")
+        yield registry
+
+
+@pytest.fixture
+def pauses() -> list[float]:
+    return []
+
+
+@pytest.fixture
+def options(pauses: list[float]) -> ImageOptions:
+    return ImageOptions(Platform("linux", "amd64"), plain_http=True, pause=pauses.append)
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Repository:
+    return Repository(tmp_path)
+
+
+def publish(repository: Repository, registry: FakeRegistry, options: ImageOptions, tag: str = ":v1") -> None:
+    repository.publish(f"docker://{registry.host}/team/app{tag}", images=options)
+
+
+def check_published(repository: Repository) -> None:
+    listed = Listed(open_tree(repository.path), IMAGE.flat)
+    assert sorted(listed.entries) == [b"large", b"small"]
+    assert listed.read(b"large") in LARGE
+    assert repository.check().bad == 0
+
+
+def client(registry: FakeRegistry, pauses: list[float]) -> RegistryClient:
+    return RegistryClient(parse(f"{registry.host}/team/app:v1"), None, plain_http=True, pause=pauses.append)
+
+
+def test_tags_over_many_pages(registry: FakeRegistry, pauses: list[float]) -> None:
+    registry.tags = [f"t{number:03}" for number in range(95)]
+    registry.page = 10
+    assert client(registry, pauses).tags() == registry.tags
+    assert registry.count("tags/list") == 10
+
+
+def test_tags_without_end_or_on_another_server_are_refused(
+    registry: FakeRegistry, pauses: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry.tags = [f"t{number:03}" for number in range(95)]
+    registry.page = 10
+    monkeypatch.setattr(client_module, "MAX_TAGS", 30)
+    with pytest.raises(FormatError, match="does not end"):
+        client(registry, pauses).tags()
+    registry.link = '<http://elsewhere.example/v2/team/app/tags/list?last=x>; rel="next"'
+    with pytest.raises(FormatError, match="on another server"):
+        client(registry, pauses).tags()
+
+
+def test_rate_limit_is_waited_out_as_asked(
+    registry: FakeRegistry, repository: Repository, options: ImageOptions, pauses: list[float]
+) -> None:
+    registry.limited, registry.retry_after = 3, "17"
+    publish(repository, registry, options)
+    assert pauses == [17.0, 17.0, 17.0]
+    check_published(repository)
+
+
+def test_retry_after_may_be_a_date(registry: FakeRegistry, pauses: list[float]) -> None:
+    registry.limited, registry.retry_after = 1, in_seconds(40)
+    client(registry, pauses).manifest("v1")
+    assert len(pauses) == 1
+    assert 35 < pauses[0] <= 40
+
+
+def test_a_rate_limit_that_does_not_end_is_one_clear_error(
+    registry: FakeRegistry, repository: Repository, options: ImageOptions, pauses: list[float]
+) -> None:
+    registry.limited, registry.retry_after = 1000, "3600"
+    with pytest.raises(TransportError, match=r"answers 429 .* asks to wait 3600 s: try again later"):
+        publish(repository, registry, options)
+    assert pauses == []
+    registry.retry_after = "2"
+    with pytest.raises(TransportError, match="429"):
+        publish(repository, registry, options)
+    assert len(pauses) == client_module.ATTEMPTS - 1
+
+
+def test_server_errors_are_repeated_with_doubling_pauses(
+    registry: FakeRegistry, repository: Repository, options: ImageOptions, pauses: list[float]
+) -> None:
+    registry.errors = 3
+    publish(repository, registry, options)
+    assert sorted(pauses) == [1.0, 2.0, 4.0]
+    check_published(repository)
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+def test_a_registry_that_dies_in_mid_layer_is_resumed(
+    ranges: bool, registry: FakeRegistry, repository: Repository, options: ImageOptions
+) -> None:
+    registry.ranges = ranges
+    registry.cut = [1_500_000, 2_000_000 if not ranges else 700_000, 3_000_000 if not ranges else 100]
+    publish(repository, registry, options)
+    expected = ["bytes=1500000-", "bytes=2200000-", "bytes=2200100-"]
+    if not ranges:
+        expected = ["bytes=1500000-", "bytes=2000000-", "bytes=3000000-"]
+    assert registry.ranges_asked == expected
+    check_published(repository)
+
+
+def test_a_layer_that_never_comes_whole_is_an_error(
+    registry: FakeRegistry, repository: Repository, options: ImageOptions
+) -> None:
+    before = repository.files()
+    registry.cut = [100_000] + [0] * 50
+    with pytest.raises(TransportError, match="breaks off after 100000 of 3"):
+        publish(repository, registry, options)
+    assert repository.files() == before
+
+
+def test_expired_tokens_are_renewed(
+    registry: FakeRegistry, repository: Repository, options: ImageOptions
+) -> None:
+    registry.tokens, registry.token_uses = True, 2
+    publish(repository, registry, options)
+    assert registry.tokens_given >= 2  # manifest, config, two layers
+    check_published(repository)
+
+
+def test_a_private_image_is_noticed_and_asked_for_with_the_account(
+    registry: FakeRegistry, repository: Repository, options: ImageOptions, tmp_path: Path
+) -> None:
+    registry.tokens = True
+    registry.accounts = {"Basic " + base64.b64encode(b"deploy:secret").decode(): "deploy"}
+    with pytest.raises(UsageError, match="refuses an anonymous pull"):
+        publish(repository, registry, options)
+    (tmp_path / "password").write_text("secret\n")
+    account = replace(options, asked=Asked("deploy", str(tmp_path / "password")))
+    with pytest.raises(UsageError, match="is private"):
+        publish(repository, registry, account)
+    publish(repository, registry, replace(account, allow_public=True))
+    check_published(repository)
+
+
+def test_gitlab_deploy_tokens(
+    registry: FakeRegistry, repository: Repository, options: ImageOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry.tokens = True
+    registry.accounts = {"Basic " + base64.b64encode(b"gitlab+deploy:t").decode(): "gitlab"}
+    monkeypatch.setenv("CI_REGISTRY", registry.host)
+    monkeypatch.setenv("CI_DEPLOY_USER", "gitlab+deploy")
+    monkeypatch.setenv("CI_DEPLOY_PASSWORD", "t")
+    publish(repository, registry, replace(options, allow_public=True))
+    check_published(repository)
+
+
+@pytest.mark.parametrize("place", ["podman", "docker", "namespace"])
+def test_stored_logins(
+    place: str,
+    registry: FakeRegistry,
+    repository: Repository,
+    options: ImageOptions,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    encoded = base64.b64encode(b"user:pass").decode()
+    registry.tokens = True
+    registry.accounts = {f"Basic {encoded}": "user"}
+    key = f"{registry.host}/team" if place == "namespace" else registry.host
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps({"auths": {key: {"auth": encoded}}}))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    if place == "docker":
+        monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    else:
+        monkeypatch.setenv("REGISTRY_AUTH_FILE", str(file))
+    publish(repository, registry, replace(options, allow_public=True))
+    check_published(repository)
+
+
+def test_wrong_bytes_are_refused(
+    registry: FakeRegistry, repository: Repository, options: ImageOptions
+) -> None:
+    before = repository.files()
+    digest = IMAGE.layer_descriptors[0]["digest"]
+    good = registry.blobs[digest]
+    flipped = bytearray(good)
+    flipped[1_000_000] ^= 1
+    for wrong in (bytes(flipped), good + b"more"):
+        registry.blobs[digest] = wrong
+        with pytest.raises(BadData, match="layer 0"):
+            publish(repository, registry, options)
+        assert repository.files() == before
+    registry.blobs[digest] = good
+    config = IMAGE.config["digest"]
+    registry.blobs[config] = registry.blobs[config].replace(b"amd64", b"arm64")
+    with pytest.raises(DigestMismatch, match=config):
+        publish(repository, registry, options)
+
+
+def test_a_manifest_that_is_not_the_one_of_its_digest_is_refused(
+    registry: FakeRegistry, repository: Repository, options: ImageOptions
+) -> None:
+    digest = IMAGE.manifest["digest"]
+    kind, data = registry.manifests[digest]
+    registry.manifests[digest] = kind, data + b" "
+    with pytest.raises(DigestMismatch, match="does not match its digest"):
+        publish(repository, registry, options, f"@{digest}")
+
+
+def test_the_platform_of_an_index_is_chosen(
+    registry: FakeRegistry, repository: Repository, options: ImageOptions
+) -> None:
+    arm = Built([layer(entry("arm"))], architecture="arm64")
+    registry.add(arm, "arm")
+    unknown = {**IMAGE.manifest, "platform": {"os": "unknown", "architecture": "unknown"}}
+    entries = [
+        unknown,
+        {**arm.manifest, "platform": {"os": "linux", "architecture": "arm64", "variant": "v8"}},
+        {**IMAGE.manifest, "platform": {"os": "linux", "architecture": "amd64"}},
+    ]
+    index = json.dumps({"schemaVersion": 2, "manifests": entries}).encode()
+    registry.serve("multi", "application/vnd.oci.image.index.v1+json", index)
+    publish(repository, registry, options, ":multi")
+    check_published(repository)
+    publish(repository, registry, replace(options, platform=Platform("linux", "arm64", "v8")), ":multi")
+    assert sorted(Listed(open_tree(repository.path), arm.flat).entries) == [b"arm"]
+    with pytest.raises(FormatError, match="there is linux/amd64, linux/arm64/v8: choose with --platform"):
+        publish(repository, registry, replace(options, platform=Platform("linux", "s390x")), ":multi")
+
+
+def test_a_registry_that_is_not_there(repository: Repository, options: ImageOptions) -> None:
+    with pytest.raises(TransportError, match=r"127\.0\.0\.1:1/team/app:v1: Connection refused, 6 times"):
+        repository.publish("docker://127.0.0.1:1/team/app:v1", images=options)
+
+
+@pytest.mark.parametrize("limit", [0, 3 << 20, 1 << 30])
+def test_layers_fetched_ahead_come_in_order_and_within_the_limit(limit: int, registry: FakeRegistry) -> None:
+    image = Built([layer(entry(f"f{number}", data=os.urandom(1 << 20))) for number in range(6)], how="none")
+    registry.add(image, "many")
+    fetcher = client(registry, [])
+    document = parse_manifest(fetcher.manifest("many"), "many")
+    assert isinstance(document, Manifest)
+    layers = list(enumerate(document.layers))
+    order = []
+    for number, parts in read_ahead(layers, fetcher.blob, limit=limit):
+        assert b"".join(parts) == image.blobs[document.layers[number].digest]
+        order.append(number)
+    assert order == list(range(6))
+
+
+def test_an_error_in_a_layer_fetched_ahead_reaches_the_reader(registry: FakeRegistry) -> None:
+    fetcher = client(registry, [])
+    del registry.blobs[IMAGE.layer_descriptors[1]["digest"]]
+    document = parse_manifest(fetcher.manifest("v1"), "v1")
+    assert isinstance(document, Manifest)
+    reading = read_ahead(list(enumerate(document.layers)), fetcher.blob)
+    assert b"".join(next(reading)[1]) in LARGE
+    _, parts = next(reading)
+    with pytest.raises(LazyfsError, match=r"has no blobs/sha256"):
+        next(parts)

@@ -1,0 +1,187 @@
+"""A registry that misbehaves as told: pages, rate limits, tokens that expire, connections that die, lies."""
+
+import json
+import re
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from email.utils import formatdate
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from tests.support.oci_images import Built
+
+
+class FakeRegistry:
+    """Serves images of one repository, `team/app`. Attributes say how it misbehaves."""
+
+    def __init__(self) -> None:
+        self.blobs: dict[str, bytes] = {}
+        self.manifests: dict[str, tuple[str, bytes]] = {}
+        self.tags: list[str] = []
+        self.page = 1000
+        self.link = ""
+        """A Link header instead of the right one."""
+        self.limited = 0
+        """Answers of 429 before anything is served."""
+        self.retry_after = "0"
+        self.errors = 0
+        """Answers of 503 before a blob is served."""
+        self.cut: list[int] = []
+        """Bytes after which the next blob answers break off."""
+        self.ranges = True
+        self.tokens = False
+        """Whether a bearer token is needed."""
+        self.token_uses = 1_000_000
+        """Requests that a token is good for."""
+        self.accounts: dict[str, str] = {}
+        """Basic credentials of the token server; none: anonymous tokens are good."""
+        self.requests: list[str] = []
+        self.ranges_asked: list[str] = []
+        self.tokens_given = 0
+        self._uses: dict[str, int] = {}
+        self._lock = threading.Lock()
+        self.host = ""
+
+    def add(self, image: Built, tag: str) -> None:
+        """Serves an image under a tag and its digest."""
+        self.blobs |= image.blobs
+        self.serve(tag, image.manifest["mediaType"], image.blobs[image.manifest["digest"]])
+        self.serve(
+            image.manifest["digest"], image.manifest["mediaType"], image.blobs[image.manifest["digest"]]
+        )
+
+    def serve(self, name: str, kind: str, data: bytes) -> None:
+        """Serves a manifest under a tag or digest."""
+        self.manifests[name] = kind, data
+        if not name.startswith("sha256:"):
+            self.tags.append(name)
+
+    def count(self, pattern: str) -> int:
+        """Requests whose line matches."""
+        return sum(bool(re.search(pattern, line)) for line in self.requests)
+
+    def take(self, name: str) -> bool:
+        """Counts one of the misbehaviours down."""
+        with self._lock:
+            left: int = getattr(self, name)
+            setattr(self, name, max(left - 1, 0))
+            return left > 0
+
+    def new_token(self) -> str:
+        with self._lock:
+            self.tokens_given += 1
+            token = f"token-{self.tokens_given}"
+            self._uses[token] = self.token_uses
+            return token
+
+    def use(self, header: str) -> bool:
+        """Whether the Authorization header is still good."""
+        with self._lock:
+            token = header.removeprefix("Bearer ")
+            left = self._uses.get(token, 0)
+            self._uses[token] = left - 1
+            return left > 0
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    registry: FakeRegistry
+
+    def log_message(self, *arguments: Any) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        registry = self.registry
+        registry.requests.append(self.path)
+        path, query = urlsplit(self.path).path, parse_qs(urlsplit(self.path).query)
+        if path == "/token":
+            return self._token()
+        if registry.take("limited"):
+            return self._answer(429, b"", {"Retry-After": registry.retry_after})
+        if registry.tokens and not registry.use(self.headers.get("Authorization", "")):
+            realm = (
+                f'Bearer realm="http://{registry.host}/token",service="fake",scope="repository:team/app:pull"'
+            )
+            return self._answer(401, b"", {"WWW-Authenticate": realm})
+        if path == "/v2/team/app/tags/list":
+            return self._tags(query)
+        if match := re.fullmatch("/v2/team/app/manifests/(.+)", path):
+            return self._manifest(match[1])
+        if match := re.fullmatch("/v2/team/app/blobs/(.+)", path):
+            return self._blob(match[1])
+        return self._answer(404, b"")
+
+    def _token(self) -> None:
+        accounts = self.registry.accounts
+        if accounts and self.headers.get("Authorization", "") not in accounts:
+            return self._answer(401, b"")
+        return self._answer(200, json.dumps({"token": self.registry.new_token()}).encode())
+
+    def _tags(self, query: dict[str, list[str]]) -> None:
+        tags = sorted(self.registry.tags)
+        start = tags.index(query["last"][0]) + 1 if "last" in query else 0
+        page = tags[start : start + self.registry.page]
+        more = start + len(page) < len(tags)
+        link = {"Link": f'</v2/team/app/tags/list?n=9&last={page[-1]}>; rel="next"'} if more else {}
+        if self.registry.link:
+            link = {"Link": self.registry.link}
+        self._answer(200, json.dumps({"name": "team/app", "tags": page}).encode(), link)
+
+    def _manifest(self, name: str) -> None:
+        if name not in self.registry.manifests:
+            return self._answer(404, b"{}")
+        kind, data = self.registry.manifests[name]
+        return self._answer(200, data, {"Content-Type": kind})
+
+    def _blob(self, digest: str) -> None:
+        registry = self.registry
+        if registry.take("errors"):
+            return self._answer(503, b"")
+        data = registry.blobs.get(digest)
+        if data is None:
+            return self._answer(404, b"")
+        asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+        status, headers, start = 200, {}, 0
+        if asked:
+            registry.ranges_asked.append(asked[0])
+        if asked and registry.ranges:
+            start = int(asked[1])
+            status, headers = 206, {"Content-Range": f"bytes {start}-{len(data) - 1}/{len(data)}"}
+        cut = registry.cut.pop(0) if registry.cut and len(data) > 100_000 else None
+        return self._answer(status, data[start:], headers, cut)
+
+    def _answer(
+        self, status: int, body: bytes, headers: dict[str, str] | None = None, cut: int | None = None
+    ) -> None:
+        self.send_response(status)
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body[:cut])
+        if cut is not None:
+            self.close_connection = True
+
+
+@contextmanager
+def fake_registry() -> Iterator[FakeRegistry]:
+    """Runs one on a port of the loopback interface."""
+    registry = FakeRegistry()
+    handler = type("Handler", (_Handler,), {"registry": registry})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        registry.host = f"127.0.0.1:{server.server_address[1]}"
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            yield registry
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def in_seconds(seconds: float) -> str:
+    """A Retry-After as a date."""
+    return formatdate(time.time() + seconds, usegmt=True)
