@@ -105,7 +105,7 @@ class Answers:
         return lambda brought: self._fs.read(number, offset, size, brought)
 
     def _plan_statfs(self, _: int, __: bytes) -> Call:
-        return lambda _: [replies.statfs(statfs(self._tree))]
+        return lambda _: [replies.statfs(statfs(self._tree, self._fs.cache_space()))]
 
     def _plan_getxattr(self, number: int, payload: bytes) -> Call:
         room, name = requests.xattr_size(payload), requests.xattr_name(payload)

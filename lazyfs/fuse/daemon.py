@@ -1,5 +1,6 @@
 """The process behind a mount: cache, repositories, session, control socket, and their end."""
 
+import hashlib
 import logging
 import os
 import signal
@@ -18,11 +19,16 @@ from lazyfs.fuse.privileges import Privileges
 from lazyfs.fuse.repositories import Repositories
 from lazyfs.fuse.session import Options, Session
 from lazyfs.fuse.settings import Place, Settings, default_cache, size
+from lazyfs.vfs.copies import Copies
+from lazyfs.vfs.journal import Journal
 from lazyfs.vfs.numbers import ROOT
 from lazyfs.vfs.revision import Change
 from lazyfs.vfs.slots import SlotTable
 from lazyfs.vfs.tree import Tree
 from lazyfs_cache import Cache, CacheError, NullCache, open_cache
+
+CACHE_LOOK = 5.0
+"""Seconds between looks at how full the cache is, for `df`."""
 
 log = logging.getLogger(__name__)
 
@@ -80,6 +86,16 @@ def _open_cache(directory: str, settings: Settings) -> Cache | NullCache:
         raise UsageError(str(error)) from None
 
 
+def _journal(state_dir: str, mount: str) -> Journal:
+    directory = os.path.join(state_dir, "mounts")
+    path = os.path.join(directory, hashlib.sha256(os.fsencode(mount)).hexdigest()[:20])
+    try:
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+        return Journal(path)
+    except OSError as error:
+        raise UsageError(f"state {path}: {error.strerror}; give another directory with --cache") from None
+
+
 class Daemon:
     """One mount's parts while it lives."""
 
@@ -91,7 +107,11 @@ class Daemon:
         self._privileges = privileges
         self._started = time.time()
         self._repositories = Repositories(settings, cache, state_dir)
-        self._filesystem = Filesystem(Tree(SlotTable()), self._open_of_site, patience=settings.patience)
+        self._journal = _journal(state_dir, settings.mountpoint)
+        tree = Tree(SlotTable(self._journal.slot), copies=Copies(self._journal.copy))
+        self._filesystem = Filesystem(tree, self._open_of_site, patience=settings.patience)
+        self._filesystem.cache_space = lambda: self._space
+        self._space: tuple[int, int] | None = None
         self._filesystem.tree.owner = (settings.uid, settings.gid)
         self._filesystem.tree.facts = self._repositories.facts
         self._session: Session | None = None
@@ -111,12 +131,14 @@ class Daemon:
                 line = control.listen(runtime.socket_path(settings.mountpoint))
                 self._session = _mount(self._filesystem, settings)
             self._filesystem.session = self._session
+            self._look_at_cache()
             try:
                 self._observe()
                 async with trio.open_nursery() as nursery:
                     await nursery.start(control.serve, line, self._handlers())
                     nursery.start_soon(self._stop_on_signal, nursery.cancel_scope)
                     nursery.start_soon(self._keep_fresh)
+                    nursery.start_soon(self._watch_cache)
                     nursery.start_soon(self._say_ready, ready)
                     await self._session.serve()
                     nursery.cancel_scope.cancel()
@@ -127,6 +149,7 @@ class Daemon:
             for end in reversed(self._ends):
                 end()
             self._repositories.close()
+            self._journal.close()
 
     def _observe(self) -> None:
         if self._settings.trace:
@@ -152,6 +175,16 @@ class Daemon:
         while True:
             await trio.sleep(min(self._settings.refresh, self._repositories.look_again()))
             await self._refresh_all()
+
+    def _look_at_cache(self) -> None:
+        stats = self._cache.stats()
+        self._space = (stats.limit, stats.charged) if stats.limit else None
+
+    async def _watch_cache(self) -> None:
+        # statfs must not wait for the cache's lock: it shows what was so a moment ago.
+        while True:
+            await trio.sleep(CACHE_LOOK)
+            await trio.to_thread.run_sync(self._look_at_cache)
 
     async def _refresh_all(self) -> dict[str, str]:
         said = {}
@@ -208,6 +241,7 @@ class Daemon:
             "repositories": self._repositories.describe(),
             "counters": self._filesystem.counters.snapshot(),
             "memory": memory,
+            "journal": self._journal.broken,
             "cache": _plain(self._cache.stats()),
         }
 

@@ -93,6 +93,8 @@ class Filesystem:
         self._readahead = ReadAhead()
         self._neighbours = Neighbours()
         self.trace: Trace | None = None
+        self.cache_space: Callable[[], tuple[int, int] | None] = lambda: None
+        """(limit, occupied) of the local cache in bytes, for statfs; None if there is none."""
         self.counters = Counters()
         self.patience = patience
         self._open_repository = open_repository

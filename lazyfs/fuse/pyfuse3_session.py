@@ -183,10 +183,10 @@ class _Operations(pyfuse3.Operations):
     async def statfs(self, ctx: pyfuse3.RequestContext) -> pyfuse3.StatvfsData:
         self._fs.counters.upcall("STATFS")
         with self._fs.lock:
-            space = statfs(self._tree)
+            space = statfs(self._tree, self._fs.cache_space())
         data = pyfuse3.StatvfsData()
         data.f_bsize, data.f_frsize = space["bsize"], space["frsize"]
-        data.f_blocks, data.f_bfree, data.f_bavail = space["blocks"], 0, 0
+        data.f_blocks, data.f_bfree, data.f_bavail = space["blocks"], space["bfree"], space["bfree"]
         data.f_files, data.f_ffree, data.f_favail = space["files"], 0, 0
         data.f_namemax = space["namemax"]
         return data

@@ -2,6 +2,8 @@
 
 from typing import Protocol
 
+from lazyfs.core.catalog.entry import NAME_MAX
+from lazyfs.vfs.attributes import BLOCK_SIZE
 from lazyfs.vfs.tree import Tree
 
 FOREVER = 0xFFFF_FFFF
@@ -58,10 +60,19 @@ class Space(dict[str, int]):
     """What statfs shows, by the names of struct statvfs."""
 
 
-def statfs(tree: Tree) -> Space:
-    """A full, read-only filesystem the size of the repositories that are open."""
-    blocks = files = 0
+def statfs(tree: Tree, cache: tuple[int, int] | None) -> Space:
+    """What `df` shows. As with CVMFS, the blocks are the cache's, (limit, occupied) in bytes, and the files
+    the repositories'. Without a cache: a full filesystem the size of the repositories that are open."""
+    size = entries = 0
     for totals in tree.totals():
-        blocks += -(-totals.bytes // 4096)
-        files += totals.entries
-    return Space(bsize=4096, frsize=4096, blocks=blocks, files=files, namemax=255)
+        size += totals.bytes
+        entries += totals.entries
+    limit, occupied = cache or (size, size)
+    return Space(
+        bsize=BLOCK_SIZE,
+        frsize=BLOCK_SIZE,
+        blocks=-(-limit // BLOCK_SIZE),
+        bfree=max(limit - occupied, 0) // BLOCK_SIZE,
+        files=entries,
+        namemax=NAME_MAX,
+    )

@@ -30,14 +30,14 @@ class Copy(msgspec.Struct, array_like=True, frozen=True):
     entry: Entry
 
 
-def _forget_nothing(_: Copy) -> None:
+def _keep_nothing(_: Copy | int) -> None:
     """A journal that keeps nothing."""
 
 
 class Copies:
     """The shared files the kernel knows, of all repositories of a mount."""
 
-    def __init__(self, record: Callable[[Copy], None] = _forget_nothing) -> None:
+    def __init__(self, record: Callable[[Copy | int], None] = _keep_nothing) -> None:
         self._record = record
         self._entries: dict[int, Copy] = {}
         self._numbers: dict[tuple[int, bytes, Entry], int] = {}
@@ -94,6 +94,7 @@ class Copies:
             self._lookups[number] = left
             return
         self._lookups.pop(number, None)
+        self._record(number)
         copy = self._entries.pop(number)
         del self._numbers[unpack(number)[0], copy.path, copy.entry]
 

@@ -8,7 +8,7 @@ A slot is freed when the kernel has forgotten all numbers in it and no slot hang
 handed out in rising order and not reused until 2**32 have been, so a stale number is never another file's.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import msgspec
 
@@ -103,14 +103,14 @@ def _key(slot: Slot) -> _Key:
     return (slot.repository, slot.path, slot.ref.digest, top, slot.leaves)
 
 
-def _forget_nothing(_: Place | int) -> None:
+def _keep_nothing(_: Place | int) -> None:
     """A journal that keeps nothing."""
 
 
 class SlotTable:
     """The slots in use. Not thread-safe: the session's lock is held around every call."""
 
-    def __init__(self, record: Callable[[Place | int], None] = _forget_nothing) -> None:
+    def __init__(self, record: Callable[[Place | int], None] = _keep_nothing) -> None:
         """`record` is told of every slot allotted or changed (its Place) and freed (its number)."""
         self._record = record
         self._slots: dict[int, Slot] = {}
@@ -132,7 +132,7 @@ class SlotTable:
         """The slot with this number, if it is allotted."""
         return self._slots.get(slot)
 
-    def restore(self, places: Iterator[Place]) -> None:
+    def restore(self, places: Iterable[Place]) -> None:
         """Takes over what an earlier process had allotted; those slots stay until the mount ends, because
         how often the kernel looked them up is not known."""
         for place in places:

@@ -53,8 +53,8 @@ class Tree:
         self, slots: SlotTable, *, parsed: Parsed | None = None, copies: Copies | None = None
     ) -> None:
         self.slots = slots
-        self.parsed = parsed or Parsed()
-        self.copies = copies or Copies()
+        self.parsed = Parsed() if parsed is None else parsed
+        self.copies = Copies() if copies is None else copies
         self.repositories: dict[str, Repository] = {}
         self.site: tuple[str, ...] | None = None
         """Names of the repositories that appear when first looked up; None if the root is a repository."""

@@ -126,3 +126,15 @@ def test_the_daemon_becomes_the_user_it_is_told_to(published: Published, tmp_pat
         published.commit(live(published.objects, {}))
         lazyfs("refresh", mnt)
         assert os.listdir(mnt) == []
+
+
+def test_df_shows_the_cache_and_the_repositorys_files(published: Published, tmp_path: Path) -> None:
+    options = ("--cache", tmp_path / "cache", "--cache-limit", "64M")
+    with mounted(published.store, tmp_path / "mnt", *options) as mnt:
+        found = os.statvfs(mnt)
+        assert found.f_blocks * found.f_frsize == 64 << 20
+        assert 0 < found.f_bfree < found.f_blocks
+        assert found.f_files == 5
+    with mounted(published.store, tmp_path / "mnt", *options[:2], "--cache-limit", "0") as mnt:
+        assert os.statvfs(mnt).f_bfree == 0
+        assert (mnt / "lib/a:1/big").read_bytes() == BIG

@@ -73,9 +73,10 @@ NO_ENTRY = bytes(ENTRY_OUT.size)
 
 
 def statfs(space: Space) -> bytes:
-    """The answer to STATFS: nothing is free."""
+    """The answer to STATFS."""
+    free = space["bfree"]
     return KSTATFS.pack(
-        space["blocks"], 0, 0, space["files"], 0, space["bsize"], space["namemax"], space["frsize"], 0
+        space["blocks"], free, free, space["files"], 0, space["bsize"], space["namemax"], space["frsize"], 0
     )
 
 

@@ -1,0 +1,128 @@
+"""Numbers outlive the process that gave them out."""
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lazyfs.core.catalog.inode import Nested
+from lazyfs.vfs import content, journal
+from lazyfs.vfs.copies import Copies
+from lazyfs.vfs.numbers import ROOT
+from lazyfs.vfs.revision import switch
+from lazyfs.vfs.slots import SlotTable
+from lazyfs.vfs.tree import Repository, Tree
+from tests.support.images import Objects, file, image, live
+
+
+class Life:
+    """A tree whose numbers are written down, and the tree of the process after it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = str(path / "journal")
+        self.objects = Objects()
+        link = file(self.objects, b"link")
+        spec = {
+            "d": {f"f{i}": b"%d" % i for i in range(30)} | {"link": link},
+            "link": link,
+            "large": b"L" * 70_000,
+        }
+        self.root = live(
+            self.objects, {"one": {"img": image(self.objects, spec, split=20)}, "tag": "one/img"}
+        )
+        self.journal = journal.Journal(self.path)
+        self.tree = Tree(SlotTable(self.journal.slot), copies=Copies(self.journal.copy))
+        self.tree.show_repository(Repository("test", self.objects, self.root.ref, 1))
+
+    def reborn(self, root: Nested | None = None) -> Tree:
+        places, copies = journal.load(self.path)
+        tree = Tree(SlotTable())
+        tree.slots.restore(places)
+        tree.copies.restore(copies)
+        tree.show_repository(Repository("test", self.objects, (root or self.root).ref, 1))
+        return tree
+
+
+def numbers(tree: Tree, at: int = ROOT, path: bytes = b"") -> dict[bytes, int]:
+    found = {}
+    for name, attributes in tree.listing(at):
+        tree.hold(attributes.number)
+        found[path + name] = attributes.number
+        if attributes.mode >> 12 == 4:
+            found |= numbers(tree, attributes.number, path + name + b"/")
+    return found
+
+
+def test_a_new_process_answers_for_every_number(tmp_path: Path) -> None:
+    life = Life(tmp_path)
+    given_out = numbers(life.tree)
+    after = life.reborn()
+    for number in given_out.values():
+        before = life.tree.getattr(number)
+        assert after.getattr(number) == before
+        if before.mode >> 12 == 8:
+            assert content.read(after, number, 0, 100) == content.read(life.tree, number, 0, 100)
+    assert numbers(after) == given_out
+
+
+def test_new_numbers_are_none_of_the_old(tmp_path: Path) -> None:
+    life = Life(tmp_path)
+    before = set(numbers(life.tree).values())
+    after = life.reborn()
+    other = image(life.objects, {"f": b"other", "large": b"M" * 70_000})
+    switch(after, "test", live(life.objects, {"one": {"other": other}}).ref, 2)
+    fresh = {number for path, number in numbers(after).items() if path.startswith(b"one/other")}
+    assert len(fresh) == 3
+    assert not fresh & before
+
+
+def test_what_was_forgotten_is_not_restored(tmp_path: Path) -> None:
+    life = Life(tmp_path)
+    held = numbers(life.tree)
+    for number in held.values():
+        life.tree.forget(number, 1)
+    life.tree.slots.sweep()
+    assert len(life.tree.slots) == 1
+    places, copies = journal.load(life.path)
+    assert [place.path for place in places] == [b""]
+    assert copies == []
+
+
+def test_the_file_is_written_anew_without_what_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal, "COMPACT_AT", 4000)
+    life = Life(tmp_path)
+    for _ in range(50):
+        for number in numbers(life.tree).values():
+            life.tree.forget(number, 1)
+        life.tree.slots.sweep()
+    given_out = numbers(life.tree)
+    assert os.path.getsize(life.path) < 8000
+    assert numbers(life.reborn()) == given_out
+
+
+@given(cut=st.integers(0, 400), flip=st.integers(0, 400), value=st.integers(0, 255))
+def test_a_torn_or_damaged_file_loads_what_it_can(
+    tmp_path_factory: pytest.TempPathFactory, cut: int, flip: int, value: int
+) -> None:
+    life = Life(tmp_path_factory.mktemp("life"))
+    numbers(life.tree)
+    data = bytearray(Path(life.path).read_bytes())
+    whole, _ = journal.load(life.path)
+    Path(life.path).write_bytes(data[: len(data) - cut])
+    places, _ = journal.load(life.path)
+    assert places == whole[: len(places)]
+    data[flip % len(data)] = value
+    Path(life.path).write_bytes(data)
+    journal.load(life.path)
+
+
+def test_a_failing_disk_breaks_the_journal_and_nothing_else(tmp_path: Path) -> None:
+    life = Life(tmp_path)
+    os.close(life.journal._file)
+    given_out = numbers(life.tree)
+    assert given_out
+    assert "Bad file descriptor" in life.journal.broken
