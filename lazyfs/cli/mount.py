@@ -1,5 +1,7 @@
 """`lazyfs mount`: a repository, or a folder of them, as a directory."""
 
+import os
+import socket
 from typing import Any
 
 import click
@@ -8,7 +10,7 @@ from lazyfs.core.errors import UsageError
 
 
 @click.command("mount")
-@click.argument("places", nargs=-1, required=True, metavar="[URL|STORE] MOUNTPOINT")
+@click.argument("places", nargs=-1, metavar="[URL|STORE] MOUNTPOINT")
 @click.option(
     "--trust", metavar="ROOT.json|FINGERPRINT", help="Root of trust, for the first mount of a repository."
 )
@@ -58,9 +60,21 @@ def command(places: tuple[str, ...], foreground: bool, config: str | None, **opt
     if len(places) == 2:
         fields["source"] = places[0]
         fields.pop("repositories", None)
-    fields["mountpoint"] = absolute(places[-1])
+    if places:
+        fields["mountpoint"] = places[-1]
+    if not fields.get("mountpoint"):
+        raise UsageError("no mount point: write lazyfs mount URL MOUNTPOINT, or mountpoint = ... in --config")
+    fields["mountpoint"] = absolute(str(fields["mountpoint"]))
     wanted = from_here(settings(fields, f"--config {config}" if config else "mount"))
     if foreground:
-        daemon.run(wanted, lambda: click.echo(f"lazyfs: {wanted.mountpoint} is mounted", err=True))
+        daemon.run(wanted, lambda: _say_mounted(wanted.mountpoint))
     else:
         background.run(lambda ready: daemon.run(wanted, ready), wanted.log)
+
+
+def _say_mounted(mountpoint: str) -> None:
+    click.echo(f"lazyfs: {mountpoint} is mounted", err=True)
+    notify = os.environ.get("NOTIFY_SOCKET")
+    if notify:  # systemd, Type=notify; sd_notify(3)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as line:
+            line.sendto(b"READY=1", "\0" + notify[1:] if notify.startswith("@") else notify)

@@ -6,14 +6,19 @@ from lazyfs.core.errors import UsageError
 
 
 @click.command("umount")
-@click.argument("mountpoint")
+@click.argument("mountpoint", required=False)
+@click.option("--config", metavar="FILE", help="TOML file that names the mount point.")
 @click.option("--lazy", is_flag=True, help="Also while programs use it: they keep what they have open.")
-def command(mountpoint: str, lazy: bool) -> None:
+def command(mountpoint: str | None, config: str | None, lazy: bool) -> None:
     """Unmount. Returns when the mount is gone and its daemon has ended; a lazy one at once."""
     from lazyfs.fuse import mountpoint as points
     from lazyfs.fuse.ending import wait_for_end
+    from lazyfs.fuse.settings import load
 
-    path = points.absolute(mountpoint)
+    where = mountpoint or (load(config).get("mountpoint") if config else None)
+    if not where:
+        raise UsageError("no mount point: write lazyfs umount MOUNTPOINT")
+    path = points.absolute(str(where))
     there = points.find(path)
     if there is None:
         raise UsageError(f"{path} is not mounted")

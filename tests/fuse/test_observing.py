@@ -112,14 +112,14 @@ def test_operators_attributes_are_asked_for_by_name_only(published: Published, t
             os.getxattr(mnt / "lib", "user.digest")
 
 
-def test_the_daemon_becomes_the_user_it_is_told_to(published: Published, tmp_path: Path) -> None:
-    tmp_path.chmod(0o755)
-    for above in tmp_path.parents[:2]:
-        above.chmod(0o755)
-    options = ("--cache", tmp_path / "cache", "--user", "nobody")
-    with mounted(published.store, tmp_path / "mnt", *options) as mnt:
+def test_the_daemon_becomes_the_user_it_is_told_to(open_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAZYFS_RUNTIME_DIR", str(open_path / "run"))
+    published = Published(open_path)
+    published.commit(live(published.objects, {"f": b"1"}))
+    options = ("--cache", open_path / "cache", "--user", "nobody")
+    with mounted(published.store, open_path / "mnt", *options) as mnt:
         pid = status(mnt)["pid"]
-        assert (mnt / "lib/a:1/f").read_bytes() == b"1"
+        assert (mnt / "f").read_bytes() == b"1"
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
         assert [line.split()[1:] for line in lines if line.startswith("Uid")] == [["65534"] * 4]
         assert [line.split()[1:] for line in lines if line.startswith("CapEff")] == [["0" * 16]]

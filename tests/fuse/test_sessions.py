@@ -54,15 +54,13 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def mount(kind: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mounted]:
+def mount(kind: str, open_path_factory: Path) -> Iterator[Mounted]:
     objects = Objects()
     root = live(
         objects, {"images": {"one:1": image(objects, content(objects), split=500)}, "tag": "images/one:1"}
     )
-    directory = tmp_path_factory.mktemp(kind)
-    directory.chmod(0o755)
-    for above in directory.parents[:2]:
-        above.chmod(0o755)
+    directory = open_path_factory / kind
+    directory.mkdir()
     with mounted(kind, objects, root, directory) as found:
         yield found
 
@@ -213,12 +211,10 @@ def test_statfs(mount: Mounted) -> None:
     assert found.f_flag & os.ST_RDONLY
 
 
-def test_open_permissions_show_modes_and_let_read(kind: str, tmp_path: Path) -> None:
+def test_open_permissions_show_modes_and_let_read(kind: str, open_path: Path) -> None:
     objects = Objects()
     root = live(objects, {"one": image(objects, content(objects))})
-    for above in (tmp_path, *tmp_path.parents[:2]):
-        above.chmod(0o755)
-    with mounted(kind, objects, root, tmp_path, permissions="open") as found:
+    with mounted(kind, objects, root, open_path, permissions="open") as found:
         path = found.path / "one" / "locked"
         assert as_user(path, "cat").stdout == b"secret"
         assert stat.S_IMODE(os.stat(path).st_mode) == 0o600

@@ -1,0 +1,55 @@
+"""`mount -t lazyfs`: mount(8), fstab and autofs call /sbin/mount.lazyfs SOURCE DIRECTORY -o OPTIONS."""
+
+import getopt
+import sys
+
+from lazyfs.cli.main import main as lazyfs
+from lazyfs.core.errors import UsageError
+
+FLAGS = ("suid", "dev")
+VALUES = (
+    "trust", "proxy", "cache", "cache-limit", "fuse", "permissions", "user", "log", "trace", "metrics",
+    "refresh", "patience", "on-outage", "max-stale", "uid", "gid", "config",
+)  # fmt: skip
+IGNORED = (
+    "ro", "rw", "defaults", "auto", "noauto", "nouser", "users", "nofail", "_netdev", "nosuid", "nodev",
+    "exec", "noatime", "relatime", "async", "allow_other",
+)  # fmt: skip
+"""What mount(8) and fstab add for themselves, or what the mount does anyway."""
+NO_SOURCE = ("none", "lazyfs")
+"""In place of a URL: the repositories are in the `config` file."""
+
+
+def arguments(argv: list[str]) -> list[str]:
+    """The arguments of `lazyfs mount` for those that mount(8) passes. Raises UsageError."""
+    try:
+        found, places = getopt.gnu_getopt(argv, "sfnvrwo:t:N:")
+    except getopt.GetoptError as error:
+        raise UsageError(f"mount.lazyfs: {error}") from None
+    if len(places) != 2:
+        raise UsageError("mount.lazyfs: give SOURCE and DIRECTORY, as in: mount -t lazyfs URL /mnt")
+    made = ["mount", *(place for place in places if place not in NO_SOURCE)]
+    for option in ",".join(value for flag, value in found if flag == "-o").split(","):
+        name, equals, value = option.partition("=")
+        name = name.replace("_", "-") if name.replace("_", "-") in VALUES else name
+        if name in FLAGS and not equals:
+            made.append(f"--{name}")
+        elif name in VALUES and value:
+            made += [f"--{name}", value]
+        elif name and name not in IGNORED and not name.startswith(("x-", "comment")):
+            raise UsageError(f"mount.lazyfs: option {option!r} is unknown; see lazyfs mount --help")
+    return made
+
+
+def main() -> int:
+    """Runs as /sbin/mount.lazyfs; mount(8) shows what is printed and passes the exit code on."""
+    try:
+        translated = arguments(sys.argv[1:])
+    except UsageError as error:
+        sys.stderr.write(f"{error}\n")
+        return error.exit_code
+    return lazyfs(translated)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

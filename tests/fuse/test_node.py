@@ -1,0 +1,103 @@
+"""What a worker node's own tools use: mount -t lazyfs, fstab's options, the autofs map, systemd's notify."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lazyfs.cli.mount_helper import arguments
+from lazyfs.core.errors import UsageError
+from lazyfs.fuse import mountpoint as points
+from tests.support.cli import LAZYFS, lazyfs
+from tests.support.images import image, live
+from tests.support.repository import Published
+
+NODE = Path(__file__).parents[2] / "tools/node"
+
+
+def test_what_mount_passes_becomes_our_options() -> None:
+    given = [
+        "http://o/r",
+        "/mnt",
+        "-s",
+        "-v",
+        "-o",
+        "rw,_netdev,x-systemd.automount,proxy=http://p:3128;DIRECT",
+    ]
+    given += ["-o", "cache_limit=4G,suid,comment=x"]
+    assert arguments(given) == [
+        "mount", "http://o/r", "/mnt", "--proxy", "http://p:3128;DIRECT", "--cache-limit", "4G", "--suid",
+    ]  # fmt: skip
+    assert arguments(["lazyfs", "/mnt", "-o", "config=/c"]) == ["mount", "/mnt", "--config", "/c"]
+
+
+@pytest.mark.parametrize("given", [["only"], ["a", "b", "c"], ["a", "b", "-o", "what=1"], ["a", "b", "-x"]])
+def test_what_it_does_not_know_is_refused(given: list[str]) -> None:
+    with pytest.raises(UsageError, match=r"mount\.lazyfs"):
+        arguments(given)
+
+
+def test_every_option_of_the_helper_is_one_of_the_command() -> None:
+    from lazyfs.cli.mount import command
+    from lazyfs.cli.mount_helper import FLAGS, VALUES
+
+    known = {name.removeprefix("--") for parameter in command.params for name in parameter.opts}
+    assert set(FLAGS) | set(VALUES) <= known
+
+
+def test_the_autofs_map_answers_for_configured_repositories(tmp_path: Path) -> None:
+    (tmp_path / "one.example.toml").touch()
+
+    def ask(key: str) -> "subprocess.CompletedProcess[str]":
+        environment = os.environ | {"LAZYFS_CONFIGS": str(tmp_path)}
+        return subprocess.run(
+            [NODE / "auto.lazyfs", key], env=environment, capture_output=True, text=True, check=False
+        )
+
+    found = ask("one.example")
+    assert found.stdout == f"-fstype=lazyfs,config={tmp_path}/one.example.toml :lazyfs\n"
+    for key in ("two.example", "../one.example", ".hidden", ""):
+        assert (ask(key).returncode, ask(key).stdout) == (1, "")
+
+
+def test_install_puts_things_where_the_system_looks(tmp_path: Path) -> None:
+    venv = Path(sys.executable).parent.parent
+    environment = os.environ | {"DESTDIR": str(tmp_path)}
+    for _ in range(2):
+        subprocess.run([NODE / "install", venv], env=environment, check=True, capture_output=True)
+    assert (tmp_path / "sbin/mount.lazyfs").is_symlink()
+    assert (tmp_path / "usr/local/bin/lazyfs").resolve() == (venv / "bin/lazyfs").resolve()
+    assert os.access(tmp_path / "etc/auto.lazyfs", os.X_OK)
+    unit = (tmp_path / "etc/systemd/system/lazyfs@.service").read_text()
+    assert "Type=notify" in unit
+    assert "mount --foreground --config /etc/lazyfs/%i.toml" in unit
+
+
+@pytest.mark.root
+def test_mount_lazyfs_and_systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAZYFS_RUNTIME_DIR", str(tmp_path / "run"))
+    published = Published(tmp_path)
+    published.commit(live(published.objects, {"img": image(published.objects, {"f": b"1"})}))
+    mnt = tmp_path / "mnt"
+    mnt.mkdir()
+    helper = [sys.executable, "-m", "lazyfs.cli.mount_helper"]
+    subprocess.run([*helper, published.store, mnt, "-o", f"rw,cache={tmp_path}/cache"], check=True)
+    assert (mnt / "img/f").read_bytes() == b"1"
+    lazyfs("umount", mnt)
+
+    config = tmp_path / "unit.toml"
+    config.write_text(f'mountpoint = "{mnt}"\nsource = "{published.store}"\ncache = "{tmp_path}/cache"\n')
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told:
+        told.bind(str(tmp_path / "notify"))
+        told.settimeout(60)
+        environment = os.environ | {"NOTIFY_SOCKET": str(tmp_path / "notify")}
+        command = [*LAZYFS, "mount", "--foreground", "--config", str(config)]
+        with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as process:
+            assert told.recv(100) == b"READY=1"
+            assert (mnt / "img/f").read_bytes() == b"1"
+            lazyfs("umount", "--config", config)
+            assert process.wait(timeout=30) == 0
+    assert points.find(str(mnt)) is None
