@@ -3,12 +3,12 @@
 # mypy: ignore-errors
 """The job of the analysis image: its first output, then a small analysis as people run them.
 
-It makes a million muon pairs, writes them to a ROOT file in memory, reads them back, and fits the peak.
+It makes a hundred thousand muon pairs, writes them to a ROOT file, reads them back, and fits the peak.
 """
 
 print("started", flush=True)
 
-import io
+import tempfile
 
 import awkward
 import numpy
@@ -18,11 +18,11 @@ from scipy.optimize import curve_fit
 
 generator = numpy.random.default_rng(7)
 mass = numpy.concatenate([generator.normal(91.2, 2.5, 40_000), generator.uniform(60, 120, 60_000)])
-memory = io.BytesIO()
-with uproot.recreate(memory) as output:
-    output["events"] = {"mass": mass, "weight": numpy.ones_like(mass)}
-memory.seek(0)
-events = uproot.open(memory)["events"].arrays()
+with tempfile.TemporaryDirectory() as place:
+    with uproot.recreate(f"{place}/events.root") as output:
+        output["events"] = {"mass": mass, "weight": numpy.ones_like(mass)}
+    with uproot.open(f"{place}/events.root") as written:
+        events = written["events"].arrays()
 inside = events[(events.mass > 60) & (events.mass < 120)]
 table = pandas.DataFrame({"mass": awkward.to_numpy(inside.mass)})
 counts, edges = numpy.histogram(table.mass, bins=120, range=(60, 120))

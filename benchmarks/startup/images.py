@@ -92,6 +92,13 @@ def _build(name: str, work: Path, final: Path, layers: list[Callable[[Path], Non
     return Image(name, str(final / "layout"), entries, unpacked, sum(blobs), len(layers))
 
 
+def _quietly(*command: str, env: dict[str, str] | None = None) -> None:
+    """apt and pip have much to say that matters only when they fail."""
+    done = subprocess.run(command, check=False, capture_output=True, text=True, env=env)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)} exited {done.returncode}:\n{done.stdout}{done.stderr}")
+
+
 def _umoci(*arguments: str) -> None:
     subprocess.run(["umoci", "--log=error", *arguments], check=True)
 
@@ -134,9 +141,7 @@ def _python(root: Path) -> None:
             "DEBIAN_FRONTEND": "noninteractive",
             "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
         }
-        subprocess.run(
-            ["chroot", str(root), *command], check=True, stdout=subprocess.DEVNULL, env=environment
-        )
+        _quietly("chroot", str(root), *command, env=environment)
 
     apt = ("apt-get", "-q", "-y", "-o", "APT::Sandbox::User=root")
     inside(*apt, "update")
@@ -151,13 +156,8 @@ def _python(root: Path) -> None:
 def _wheels(root: Path, requirements: list[str]) -> None:
     # Debian's Python 3.11 in the image finds what lies here; the wheels are for the same interpreter.
     target = root / "usr/local/lib/python3.11/dist-packages"
-    subprocess.run(
-        [
-            *(sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"),
-            *("--no-deps", "--root-user-action=ignore", "--target", str(target), *requirements),
-        ],
-        check=True,
-    )
+    pip = (sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
+    _quietly(*pip, "--no-deps", "--root-user-action=ignore", "--target", str(target), *requirements)
 
 
 def _pinned() -> list[str]:

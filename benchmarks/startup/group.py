@@ -1,0 +1,109 @@
+"""A control group around everything that one start runs, daemons included: CPU seconds and memory of the group."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+_PAUSE: Final = 0.05
+"""Seconds between two looks at the group's memory."""
+
+
+class Group:
+    """Made below the machine's cpuacct hierarchy (cgroup v1) or its unified one (v2); needs root."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        """For tools that start their processes in groups of their own: the path of this one."""
+        self._hierarchy, self._v1 = _hierarchy()
+        self.directory = self._hierarchy / name
+        self.directory.mkdir()
+
+    def entering(self, argv: list[str]) -> list[str]:
+        """A command that runs `argv` inside the group."""
+        return ["sh", "-c", 'echo $$ >"$0"; exec "$@"', str(self.directory / "cgroup.procs"), *argv]
+
+    def cpu_seconds(self) -> float:
+        """User and system time of all processes that are or were in the group or a group below."""
+        if self._v1:
+            return int((self.directory / "cpuacct.usage").read_text()) / 1e9
+        usage = (self.directory / "cpu.stat").read_text().split()
+        return int(usage[usage.index("usage_usec") + 1]) / 1e6
+
+    def processes(self) -> set[int]:
+        """Who is in the group or a group below it now."""
+        found: set[int] = set()
+        for members in self.directory.rglob("cgroup.procs"):
+            try:
+                found.update(map(int, members.read_text().split()))
+            except OSError:
+                continue  # the group below has just gone
+        return found
+
+    def memory(self) -> int:
+        """Bytes that the kernel could not drop: anonymous and shared memory of all processes together."""
+        return sum(map(_resident, self.processes()))
+
+    def remove(self) -> None:
+        """Takes the group away; its processes have ended."""
+        end = time.monotonic() + 10
+        below = sorted((path for path in self.directory.rglob("*") if path.is_dir()), reverse=True)
+        for directory in (*below, self.directory):
+            while directory.exists():
+                try:
+                    directory.rmdir()
+                except OSError:
+                    if time.monotonic() > end:
+                        raise RuntimeError(
+                            f"processes {sorted(self.processes())} outlived their start in {self.name}"
+                        ) from None
+                    time.sleep(0.05)
+
+
+def _hierarchy() -> tuple[Path, bool]:
+    unified = None
+    for line in Path("/proc/mounts").read_text().splitlines():
+        _, place, kind, options = line.split()[:4]
+        if kind == "cgroup" and "cpuacct" in options.split(","):
+            return Path(place), True
+        if kind == "cgroup2":
+            unified = Path(place)
+    if unified is None:
+        raise RuntimeError("/proc/mounts shows no cgroup filesystem: CPU time cannot be measured")
+    return unified, False
+
+
+def _resident(process: int) -> int:
+    try:
+        status = Path(f"/proc/{process}/status").read_text()
+    except OSError:
+        return 0
+    fields = dict(line.split(":", 1) for line in status.splitlines())
+    return sum(int(fields[name].split()[0]) * 1024 for name in ("RssAnon", "RssShmem") if name in fields)
+
+
+class Peak:
+    """The most memory the group was seen to have."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+
+
+@contextmanager
+def peak_memory(group: Group) -> Iterator[Peak]:
+    """Watches the group while the block runs."""
+    peak, stop = Peak(), threading.Event()
+
+    def watch() -> None:
+        while not stop.wait(_PAUSE):
+            peak.bytes = max(peak.bytes, group.memory())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield peak
+    finally:
+        stop.set()
+        watcher.join()

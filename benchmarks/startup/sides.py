@@ -1,0 +1,219 @@
+"""The ways to start a program from an image that are compared: how each is called, as its documentation says."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final, Protocol
+
+import msgspec
+
+from benchmarks.startup.images import TAG
+
+_PODMAN_CONF: Final = """\
+[containers]
+default_ulimits = ["nofile=20000:20000", "nproc=4096:4096"]
+[engine]
+cgroup_manager = "cgroupfs"
+events_logger = "file"
+"""
+
+
+class Step(msgspec.Struct, frozen=True):
+    """A command of a start."""
+
+    argv: list[str]
+    env: dict[str, str] = {}
+
+
+class Place(msgspec.Struct, frozen=True):
+    """Where one start happens."""
+
+    directory: str
+    """What the worker keeps: emptied before a cold start, measured after every start."""
+    image: str
+    """Name of the image."""
+    origin: str
+    """HOST:PORT of the server the side fetches from, by way of the relay."""
+    group: str = ""
+    """Control group of the start."""
+
+    def path(self, name: str) -> str:
+        return os.path.join(self.directory, name)
+
+
+class Side(Protocol):
+    """One way."""
+
+    name: str
+    origin: str
+    """`registry`, `casync` or `lazyfs`: which server it fetches from."""
+
+    def fetch(self, place: Place) -> Sequence[Step]:
+        """What must have ended before the program can run: the pull, or the mount."""
+        ...
+
+    def run(self, place: Place, command: Sequence[str]) -> Step:
+        """Runs the program."""
+        ...
+
+    def clean(self, place: Place) -> None:
+        """Unmounts and ends what the start has left running."""
+        ...
+
+
+def bubblewrap(root: str, command: Sequence[str]) -> Step:
+    """The lightest runtime there is: what differs between sides is not the runtime's own start."""
+    sandbox = ["bwrap", "--ro-bind", root, "/", "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"]
+    return Step([*sandbox, "--unshare-all", "--die-with-parent", *command])
+
+
+class Podman:
+    """podman pull, then run: native overlay, runc, layers fetched and unpacked six at a time (its default)."""
+
+    name = "podman pull"
+    origin = "registry"
+
+    def _podman(self, place: Place, *arguments: str) -> Step:
+        conf = Path(place.path("containers.conf"))
+        conf.write_text(_PODMAN_CONF)
+        roots = ("--root", place.path("storage"), "--runroot", place.path("run"), "--runtime", "runc")
+        environment = {"CONTAINERS_CONF": str(conf), "TMPDIR": place.directory}
+        return Step(["podman", *roots, "--storage-driver", "overlay", *arguments], environment)
+
+    def _reference(self, place: Place) -> str:
+        return f"{place.origin}/{place.image}:{TAG}"
+
+    def fetch(self, place: Place) -> Sequence[Step]:
+        return [self._podman(place, "pull", "--quiet", "--tls-verify=false", self._reference(place))]
+
+    def run(self, place: Place, command: Sequence[str]) -> Step:
+        options = (
+            "--rm",
+            "--network=none",
+            "--pull=never",
+            f"--cgroup-parent=/{place.group}",
+            "--log-driver=none",
+        )
+        return self._podman(place, "run", *options, self._reference(place), *command)
+
+    def clean(self, place: Place) -> None:
+        step = self._podman(place, "unshare", "true") if os.geteuid() else None
+        del step
+        subprocess.run(["umount", "--lazy", place.path("storage/overlay")], check=False, capture_output=True)
+
+
+class Apptainer:
+    """apptainer pull into a SIF file (squashfs by all cores, its default), then exec from it."""
+
+    name = "apptainer pull"
+    origin = "registry"
+
+    def __init__(self, program: str) -> None:
+        self._program = program
+
+    def _environment(self, place: Place) -> dict[str, str]:
+        return {
+            "APPTAINER_CACHEDIR": place.path("cache"),
+            "APPTAINER_TMPDIR": place.directory,
+            "APPTAINER_CONFIGDIR": place.path("config"),
+        }
+
+    def fetch(self, place: Place) -> Sequence[Step]:
+        reference = f"docker://{place.origin}/{place.image}:{TAG}"
+        pull = ["pull", "--no-https", "--disable-cache", place.path("image.sif"), reference]
+        return [Step([self._program, "--silent", *pull], self._environment(place))]
+
+    def run(self, place: Place, command: Sequence[str]) -> Step:
+        options = ["exec", "--cleanenv", "--no-home", "--contain", place.path("image.sif")]
+        return Step([self._program, "--silent", *options, *command], self._environment(place))
+
+    def clean(self, place: Place) -> None:
+        """apptainer unmounts by itself."""
+
+
+class Unpack:
+    """skopeo copies the image into an OCI layout, umoci unpacks it, bubblewrap runs from the tree."""
+
+    name = "skopeo, umoci"
+    origin = "registry"
+
+    def fetch(self, place: Place) -> Sequence[Step]:
+        layout, source = place.path("layout"), f"docker://{place.origin}/{place.image}:{TAG}"
+        copy = ["skopeo", "copy", "--quiet", "--src-tls-verify=false", source, f"oci:{layout}:{TAG}"]
+        unpack = ["umoci", "--log=error", "unpack", "--image", f"{layout}:{TAG}", place.path("bundle")]
+        return [Step(copy, {"TMPDIR": place.directory}), Step(unpack)]
+
+    def run(self, place: Place, command: Sequence[str]) -> Step:
+        return bubblewrap(place.path("bundle/rootfs"), command)
+
+    def clean(self, place: Place) -> None:
+        """Nothing runs on."""
+
+
+class Lazyfs:
+    """lazyfs mount, then bubblewrap from the mount."""
+
+    origin = "lazyfs"
+
+    def __init__(
+        self, name: str, registry: str, proxy: str | None = None, options: Sequence[str] = ()
+    ) -> None:
+        self.name = name
+        self._registry = registry
+        self._proxy = proxy
+        self._options = options
+
+    def _mountpoint(self, place: Place) -> str:
+        return f"{place.directory}.mnt"
+
+    def fetch(self, place: Place) -> Sequence[Step]:
+        mountpoint = self._mountpoint(place)
+        os.makedirs(mountpoint, exist_ok=True)
+        proxy = ["--proxy", self._proxy] if self._proxy else []
+        options = ["--cache", place.path("cache"), "--cache-limit", "8G", *proxy, *self._options]
+        mount = [sys.executable, "-m", "lazyfs", "mount", f"http://{place.origin}", mountpoint, *options]
+        return [Step(mount, {"XDG_STATE_HOME": place.path("state")})]
+
+    def run(self, place: Place, command: Sequence[str]) -> Step:
+        root = os.path.join(self._mountpoint(place), self._registry, f"{place.image}:{TAG}")
+        return bubblewrap(root, command)
+
+    def clean(self, place: Place) -> None:
+        mountpoint = self._mountpoint(place)
+        subprocess.run(
+            [sys.executable, "-m", "lazyfs", "umount", mountpoint], check=False, capture_output=True
+        )
+        if os.path.ismount(mountpoint):
+            subprocess.run(["umount", "--lazy", mountpoint], check=True)
+        os.rmdir(mountpoint)
+
+
+class Casync:
+    """casync mount of an index over HTTP: the other content-addressed filesystem, chunks of 64 KiB on average."""
+
+    name = "casync mount"
+    origin = "casync"
+
+    def _mountpoint(self, place: Place) -> str:
+        return f"{place.directory}.casync"
+
+    def fetch(self, place: Place) -> Sequence[Step]:
+        raise NotImplementedError
+
+    def run(self, place: Place, command: Sequence[str]) -> Step:
+        return bubblewrap(self._mountpoint(place), command)
+
+    def clean(self, place: Place) -> None:
+        subprocess.run(["umount", "--lazy", self._mountpoint(place)], check=False, capture_output=True)
+
+
+def environment_of(step: Step) -> Mapping[str, str]:
+    return {**os.environ, **step.env}
+
+
+def remove(place: Place) -> None:
+    """Empties the worker for a cold start."""
+    shutil.rmtree(place.directory, ignore_errors=True)
