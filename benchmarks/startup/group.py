@@ -1,4 +1,4 @@
-"""A control group around everything that one start runs, daemons included: CPU seconds and memory of the group."""
+"""A control group around all that one start runs, daemons included: its CPU seconds and memory."""
 
 import threading
 import time

@@ -1,0 +1,61 @@
+"""Time to first output and to result: pulled, unpacked or lazy, with real runtimes.
+
+    python -m benchmarks.startup [--quick] [--json FILE]
+
+Needs root and the packages that tools/bench installs. Sides are interleaved: each repeat runs every side
+of every case once. The result file is written anew after each repeat, so an interrupted
+run is a shorter run.
+"""
+
+import argparse
+import shlex
+import shutil
+import sys
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+
+import msgspec
+
+from benchmarks.facts import gather
+from benchmarks.startup import plan
+from benchmarks.startup.bench import Bench
+from benchmarks.startup.result import CaseResult, Result
+
+_CHECKOUT = Path(__file__).parents[2]
+
+
+def main() -> None:
+    """Reads the command line and runs the plan."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.startup")
+    parser.add_argument("--quick", action="store_true", help="the small image on one line, three repeats")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="where the result is written")
+    parser.add_argument("--only", action="append", metavar="WORKLOAD", help="leave out the other programs")
+    parser.add_argument("--repeats", type=int, metavar="N", help="instead of the plan's")
+    options = parser.parse_args()
+    cases = plan.quick() if options.quick else plan.full()
+    if options.only:
+        cases = [case for case in cases if case.workload in options.only]
+    if options.repeats:
+        cases = [msgspec.structs.replace(case, repeats=options.repeats) for case in cases]
+    work = Path(tempfile.mkdtemp(prefix="lazyfs-startup-"))
+    work.chmod(0o755)  # squid and apptainer look in as other users
+    try:
+        with ExitStack() as stack:
+            bench = Bench(stack, work, cases)
+            result = Result(
+                benchmark="startup",
+                command=shlex.join(["python", "-m", "benchmarks.startup", *sys.argv[1:]]),
+                facts=gather(_CHECKOUT),
+                images=bench.images,
+                cases=[CaseResult(case.line, case.workload, side) for case in cases for side in case.sides],
+            )
+            for repeat in range(max(case.repeats for case in cases)):
+                bench.round(repeat, result)
+                if options.json:
+                    options.json.write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=1))
+    finally:
+        shutil.rmtree(work)
+
+
+main()

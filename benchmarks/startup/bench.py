@@ -1,0 +1,132 @@
+"""Brings up the servers and runs the plan, a repeat at a time."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+from benchmarks.startup import origin, plan, services
+from benchmarks.startup.images import Image, analysis_image, kept_directory, shell_image
+from benchmarks.startup.plan import Case
+from benchmarks.startup.result import Result
+from benchmarks.startup.services import Line, Relayed
+from benchmarks.startup.sides import Apptainer, Casync, Lazyfs, Place, Podman, Side, Unpack
+from benchmarks.startup.start import Start, run_start
+from benchmarks.startup.workloads import WORKLOADS, Workload
+
+_IMAGES = {"shell": shell_image, "analysis": analysis_image}
+_GET_APPTAINER = Path(__file__).parents[2] / "tools/get-apptainer"
+
+
+class Bench:
+    """The servers, up until the stack is closed."""
+
+    def __init__(self, stack: ExitStack, work: Path, cases: list[Case]) -> None:
+        self._stack = stack
+        self._work = work
+        self._cases = cases
+        names = {WORKLOADS[case.workload].image for case in cases}
+        self.images: list[Image] = [make() for name, make in _IMAGES.items() if name in names]
+        files = work / "files"
+        files.mkdir()
+        self._trust = origin.publish(self.images, files, work / "keys")
+        for image in self.images:
+            if any(
+                plan.CASYNC in case.sides for case in cases if WORKLOADS[case.workload].image == image.name
+            ):
+                origin.chunk(image, files)
+        registry = stack.enter_context(services.registry(work))
+        for image in self.images:
+            origin.push(image, registry)
+        self._ports = {"registry": registry, "files": stack.enter_context(services.nginx(files, work))}
+        self._squid = stack.enter_context(services.squid(work))
+        self._relays: dict[Line, Relayed] = {}
+        self._warm: set[Path] = set()
+        self._sides = {side.name: side for side in self._make_sides()}
+
+    def _make_sides(self) -> list[Side]:
+        apptainer = kept_directory() / "apptainer"
+        subprocess.run([_GET_APPTAINER, apptainer], check=True, stdout=subprocess.DEVNULL)
+        trust = str(self._trust)
+        return [
+            Lazyfs(plan.COLD, trust),
+            Lazyfs(plan.WARM_PROXY, trust, proxy=f"http://127.0.0.1:{self._squid}"),
+            Lazyfs(plan.WARM_NODE, trust),
+            Podman(),
+            Unpack(),
+            Apptainer(str(apptainer / "usr/bin/apptainer")),
+            Casync(),
+        ]
+
+    def round(self, repeat: int, result: Result) -> None:
+        """Every side of every case that has so many repeats, once."""
+        for case in self._cases:
+            if repeat >= case.repeats:
+                continue
+            for name in case.sides:
+                start = self._start(case.line, WORKLOADS[case.workload], self._sides[name])
+                result.case(case.line, case.workload, name).starts.append(start)
+                _say(f"{repeat + 1}/{case.repeats}  {case.line}  {case.workload}  {name}: {_summary(start)}")
+
+    def _relay(self, line: Line) -> Relayed:
+        if line not in self._relays:
+            work = self._work / f"relay-{len(self._relays)}"
+            work.mkdir()
+            relay = services.relay(line, list(self._ports.values()), work)
+            self._relays[line] = self._stack.enter_context(relay)
+        return self._relays[line]
+
+    def _start(self, line: Line, workload: Workload, side: Side) -> Start:
+        relayed = self._relay(line)
+        address = f"127.0.0.1:{relayed.port(self._ports[side.origin])}"
+        kind = str(line).replace(", ", "-").replace(" ", "").replace("/", "")
+        warm = self._work / f"warm-{kind}-{workload.image}-{workload.name.replace(' ', '-')}"
+
+        def once(directory: Path) -> Start:
+            directory.mkdir(exist_ok=True)
+            return run_start(side, workload, Place(str(directory), workload.image, address), relayed)
+
+        if side.name == plan.WARM_NODE:
+            if warm not in self._warm:
+                self._warm.add(warm)
+                once(warm)
+            _drop_pages(warm)
+            return once(warm)
+        proxy_warmed = warm.with_suffix(".proxy")
+        if side.name == plan.WARM_PROXY and proxy_warmed not in self._warm:
+            self._warm.add(proxy_warmed)
+            self._cold(once)
+        return self._cold(once)
+
+    def _cold(self, once: Callable[[Path], Start]) -> Start:
+        directory = self._work / "worker"
+        try:
+            return once(directory)
+        finally:
+            # rm, because rmtree does not get past what images hold: mode 000, other users, a million names
+            subprocess.run(["rm", "-rf", "--one-file-system", str(directory)], check=True)
+
+
+def _drop_pages(directory: Path) -> None:
+    """A warm disk, not a warm memory: the kernel forgets what it has of these files."""
+    for folder, _, files in os.walk(directory):
+        for name in files:
+            descriptor = os.open(os.path.join(folder, name), os.O_RDONLY)
+            try:
+                os.fdatasync(descriptor)
+                os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+            finally:
+                os.close(descriptor)
+
+
+def _summary(start: Start) -> str:
+    return (
+        f"output {start.seconds_to_output:.2f} s, result {start.seconds:.2f} s, "
+        f"{start.requests} requests, {start.bytes_from_origin / 1e6:.2f} MB"
+    )
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,55 @@
+"""Fills the servers: the same images in a registry, as a lazyfs store, and as casync chunks."""
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from benchmarks.startup.images import TAG, Image
+from benchmarks.startup.sides import REGISTRY
+
+NAME: Final = "bench.example.org"
+
+
+def push(image: Image, registry_port: int) -> None:
+    """skopeo copies the layout into the registry."""
+    target = f"docker://127.0.0.1:{registry_port}/{image.name}:{TAG}"
+    source = f"oci:{image.layout}:{TAG}"
+    subprocess.run(["skopeo", "copy", "--quiet", "--dest-tls-verify=false", source, target], check=True)
+
+
+def publish(images: Sequence[Image], root: Path, keys: Path) -> Path:
+    """A lazyfs store at root/store; gives the root of trust that clients need."""
+    store = root / "store"
+    _lazyfs("repo", "init", str(store), "--name", NAME, "--keys", str(keys))
+    for image in images:
+        name = f"{REGISTRY}/{image.name}:{TAG}"
+        _lazyfs("publish", f"oci:{image.layout}:{TAG}", str(store), "--as", name, "--keys", str(keys))
+    return store / "metadata/1.root.json"
+
+
+def _lazyfs(*arguments: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "lazyfs", *arguments], check=False, capture_output=True, text=True
+    )
+    if done.returncode:
+        raise RuntimeError(f"lazyfs {' '.join(arguments)} exited {done.returncode}: {done.stderr}")
+
+
+def chunk(image: Image, root: Path) -> None:
+    """casync's chunks and index at root/casync, from the tree that umoci unpacks; kept beside the image."""
+    kept = Path(image.layout).parent / "casync"
+    if not kept.is_dir():
+        with tempfile.TemporaryDirectory(prefix="casync-", dir=kept.parent) as work:
+            bundle, made = Path(work) / "bundle", Path(work) / "made"
+            made.mkdir()
+            unpack = ["umoci", "--log=error", "unpack", "--image", f"{image.layout}:{TAG}", str(bundle)]
+            subprocess.run(unpack, check=True)
+            make = ["casync", "make", f"--store={made}/default.castr", str(made / f"{image.name}.caidx")]
+            subprocess.run([*make, str(bundle / "rootfs")], check=True, capture_output=True)
+            made.rename(kept)
+    target = root / "casync"
+    target.mkdir(exist_ok=True)
+    subprocess.run(["cp", "-al", f"{kept}/.", str(target)], check=True)

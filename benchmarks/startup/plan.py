@@ -1,0 +1,50 @@
+"""Which starts are made, quick and full, and how often."""
+
+from typing import Final
+
+import msgspec
+
+from benchmarks.startup.services import Line
+
+COLD: Final = "lazyfs cold"
+WARM_PROXY: Final = "lazyfs, warm site proxy"
+WARM_NODE: Final = "lazyfs, warm node cache"
+LAZYFS: Final = (COLD, WARM_PROXY, WARM_NODE)
+PULLS: Final = ("podman pull", "skopeo, umoci", "apptainer build")
+CASYNC: Final = "casync mount"
+
+
+class Case(msgspec.Struct, frozen=True):
+    """One program on one line, and the sides that are compared in it."""
+
+    line: Line
+    workload: str
+    sides: tuple[str, ...]
+    repeats: int
+
+
+def quick() -> list[Case]:
+    """The small image at 50 ms and 1000 Mbit/s."""
+    return [Case(Line(50, 1000), "shell", (*LAZYFS, *PULLS, CASYNC), repeats=3)]
+
+
+def full() -> list[Case]:
+    """Both images on two lines with every side, and lazyfs alone on the others.
+
+    casync fetches 64 KiB chunks one after the other: its analysis is run on the short line only.
+    """
+    short, long = Line(0, 1000), Line(50, 100)
+    cases = [
+        Case(short, "shell", (*LAZYFS, *PULLS, CASYNC), 5),
+        Case(long, "shell", (*LAZYFS, *PULLS, CASYNC), 5),
+        Case(short, "hello", LAZYFS, 5),
+        Case(long, "hello", LAZYFS, 5),
+        Case(short, "analysis", (*LAZYFS, *PULLS, CASYNC), 5),
+        Case(long, "analysis", (*LAZYFS, *PULLS), 5),
+        Case(short, "read everything", (COLD, "podman pull", "skopeo, umoci"), 5),
+    ]
+    others = [Line(rtt, mbit) for rtt in (0, 10, 50, 150) for mbit in (100, 1000)]
+    for line in others:
+        if line not in (short, long):
+            cases += [Case(line, workload, LAZYFS, 5) for workload in ("shell", "analysis")]
+    return cases

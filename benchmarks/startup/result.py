@@ -1,0 +1,34 @@
+"""What a run of the benchmark leaves behind, as JSON."""
+
+import msgspec
+
+from benchmarks.facts import Facts
+from benchmarks.startup.images import Image
+from benchmarks.startup.services import Line
+from benchmarks.startup.start import Start
+
+
+class CaseResult(msgspec.Struct):
+    """All starts of one side with one program on one line."""
+
+    line: Line
+    workload: str
+    side: str
+    starts: list[Start] = []
+
+
+class Result(msgspec.Struct):
+    """One run."""
+
+    benchmark: str
+    command: str
+    facts: Facts
+    images: list[Image]
+    cases: list[CaseResult]
+
+    def case(self, line: Line, workload: str, side: str) -> CaseResult:
+        """The row of this name; KeyError if the plan has none."""
+        for case in self.cases:
+            if (case.line, case.workload, case.side) == (line, workload, side):
+                return case
+        raise KeyError((line, workload, side))
