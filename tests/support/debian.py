@@ -58,6 +58,35 @@ def make_image(directory: Path) -> tuple[Path, Path]:
     return layout, directory / "bundle" / "rootfs"
 
 
+PYTHON = ("python3.11-minimal", "libpython3.11-minimal", "libpython3.11-stdlib", "libexpat1", "libsqlite3-0")
+"""Debian 12's Python as packages; tools/setup has installed them on this machine."""
+
+
+def python_image(directory: Path) -> str:
+    """An OCI layout of one layer under `directory` with Debian's Python in it; gives LAYOUT:TAG.
+
+    The packages' files are this machine's own, so nothing is fetched for them.
+    """
+    layout = directory / "python-layout"
+    image = f"{layout}:{TAG}"
+    _umoci("init", "--layout", str(layout))
+    _umoci("new", "--image", image)
+    _repack(image, directory / "python", _python)
+    return image
+
+
+def _python(root: Path) -> None:
+    _base(root)
+    listed = subprocess.run(["dpkg", "--listfiles", *PYTHON], check=True, capture_output=True, text=True)
+    for name in sorted(set(filter(None, listed.stdout.split("\n")))):
+        target = Path(f"{root}{name}")
+        if os.path.isdir(name) and not os.path.islink(name):
+            target.mkdir(parents=True, exist_ok=True)
+        elif os.path.lexists(name) and not os.path.lexists(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(name, target, follow_symlinks=False)
+
+
 def _umoci(*arguments: str) -> None:
     subprocess.run(["umoci", "--log=error", *arguments], check=True)
 
