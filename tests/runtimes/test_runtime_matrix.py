@@ -40,11 +40,13 @@ with open(json.__file__, "rb") as module, open("/etc/resolv.conf") as resolv, op
 """
 RESOLV = "nameserver 192.0.2.1\n"
 USERS = {"root": None, "user": NOBODY}
+Cells = dict[tuple[str, str], str]
+"""(runtime, user) -> what happened."""
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """An image with Python in it, on a mount over HTTP."""
+def roots(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[bool, str]]:
+    """An image with Python in it, on mounts over HTTP; True: with its ids squashed to the user's."""
     work = tmp_path_factory.mktemp("runtimes")
     for place in (work, *list(work.parents)[:2]):
         place.chmod(0o755)  # pytest's directories are closed to the user
@@ -52,16 +54,19 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     lazyfs("publish", f"oci:{python_image(work)}", store, "--as", "example/python:v1", "--keys", keys)
     with ExitStack() as stack:
         url = stack.enter_context(serving(store))
-        options = ("--trust", store / "metadata/1.root.json", "--cache", work / "cache")
-        mount = stack.enter_context(mounted(url, work / "mount", *options))
-        (image,) = mount.glob("*/example/python:v1")
-        yield str(image.resolve())
+        found = {}
+        for squashed, ids in ((False, ()), (True, ("--uid", str(NOBODY), "--gid", str(NOBODY)))):
+            options = ("--trust", store / "metadata/1.root.json", "--cache", work / f"cache-{squashed}", *ids)
+            mount = stack.enter_context(mounted(url, work / f"mount-{squashed}", *options))
+            (image,) = mount.glob("*/example/python:v1")
+            found[squashed] = str(image.resolve())
+        yield found
 
 
 @pytest.fixture(scope="module")
-def matrix(pytestconfig: pytest.Config) -> Iterator[dict[tuple[str, str], str]]:
+def matrix(pytestconfig: pytest.Config) -> Iterator[Cells]:
     """What happened, printed when all have run."""
-    cells: dict[tuple[str, str], str] = {}
+    cells: Cells = {}
     yield cells
     lines = [f"{'':28}{''.join(f'{user:16}' for user in USERS)}"]
     names = dict.fromkeys(name for name, _ in cells)
@@ -83,9 +88,15 @@ def scratch() -> Iterator[Path]:
 @pytest.mark.parametrize("user", USERS)
 @pytest.mark.parametrize("runtime", RUNTIMES, ids=[runtime.name for runtime in RUNTIMES])
 def test_a_runtime_starts_python_from_the_mount(
-    root: str, matrix: dict[tuple[str, str], str], tmp_path: Path, scratch: Path, runtime: Runtime, user: str
+    roots: dict[bool, str],
+    matrix: Cells,
+    tmp_path: Path,
+    scratch: Path,
+    runtime: Runtime,
+    user: str,
 ) -> None:
     matrix[runtime.name, user] = "FAILED"
+    root = roots[runtime.squashed and user == "user"]
     job = _job(root, tmp_path, scratch, USERS[user])
     done = run(runtime, job)
     assert done.returncode == 0, f"{done.stdout}{done.stderr}"

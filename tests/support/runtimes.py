@@ -42,6 +42,8 @@ class Runtime(NamedTuple):
     argv: Callable[[Job], list[str]]
     writable: bool = False
     """The program may write to its root, into a layer that is thrown away."""
+    squashed: bool = False
+    """A user's start needs a tree that is the user's own: `mount --uid --gid`."""
 
 
 def run(runtime: Runtime, job: Job) -> subprocess.CompletedProcess[str]:
@@ -129,7 +131,8 @@ def _podman(job: Job) -> list[str]:
     binds = [f"--volume={job.directory}:/srv", f"--volume={job.resolv}:/etc/resolv.conf:ro"]
     podman = ["env", f"CONTAINERS_CONF={configuration}", "podman", "--log-level=error", *roots]
     podman += ["--runtime", "runc", "run", "--rm", "--network=none", *binds]
-    # :O puts a writable overlay on the read-only root
+    # :O puts a writable overlay on the read-only root. A user's podman makes files in it (/etc/mtab,
+    # /run/.containerenv), which the kernel allows only where the lower directory is that user's.
     return [*podman, "--rootfs", f"{job.root}:O", *job.command]
 
 
@@ -156,7 +159,7 @@ RUNTIMES: Final = (
     Runtime("charliecloud", _charliecloud),
     Runtime("runc", _oci("runc")),
     Runtime("crun", _oci("crun")),
-    Runtime("podman --rootfs :O", _podman, writable=True),
+    Runtime("podman --rootfs :O", _podman, writable=True, squashed=True),
     Runtime("apptainer", _apptainer()),
     Runtime("apptainer --writable-tmpfs", _apptainer("--writable-tmpfs"), writable=True),
 )
