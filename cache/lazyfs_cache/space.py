@@ -42,10 +42,10 @@ def purse(limit: int) -> int:
 
 
 def map_size(limit: int) -> int:
-    """Address space for the index: a sixteenth of the limit (a value costs at least a block of 4 KiB, its
-    entry 200 bytes), at least 16 MiB, and no more than a quarter of what RLIMIT_AS, as batch systems set it,
+    """Address space for the index: a twelfth of the limit (a value costs at least a block of 4 KiB, its entry
+    200 bytes), at least 16 MiB, and no more than a quarter of what RLIMIT_AS, as batch systems set it,
     allows the process."""
-    wanted = max(limit // 16, 16 << 20)
+    wanted = max(limit // 12, 16 << 20)
     allowed = resource.getrlimit(resource.RLIMIT_AS)[0]
     if allowed != resource.RLIM_INFINITY:
         wanted = min(wanted, max(allowed // 4, 4 << 20))

@@ -1,0 +1,156 @@
+"""`lazyfs cache` beside a mount that uses the same cache."""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lazyfs_cache import layout
+from tests.support.cli import lazyfs, mounted, new_repository, serving
+from tests.support.usage import disk_usage
+
+
+class World:
+    """A repository of two images, mounted, and its cache."""
+
+    def __init__(self, base: Path) -> None:
+        self.mnt = base / "mnt"
+        self.directory = base / "cache"
+        self.objects = self.directory / "objects"
+
+    def cache(self, *arguments: str, check: bool = True) -> Any:
+        return lazyfs("cache", "--cache", str(self.directory), *arguments, check=check)
+
+    def status(self) -> Any:
+        return json.loads(self.cache("status", "--json").stdout)
+
+
+def tree(base: Path, name: str, files: dict[str, bytes]) -> Path:
+    """A directory to publish."""
+    for path, content in files.items():
+        place = base / name / path
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(content)
+    return base / name
+
+
+FILES = {f"lib/{number}.so": os.urandom(100_000 + number) for number in range(20)} | {
+    "bin/large": os.urandom(5 << 20)
+}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    base = tmp_path_factory.mktemp("world")
+    store, keys = new_repository(base)
+    for name in ("first", "second"):
+        files = {path: name.encode() + content for path, content in FILES.items()}
+        lazyfs("publish", f"dir:{tree(base, name, files)}", store, "--as", f"lab/{name}:1", "--keys", keys)
+    world = World(base)
+    with (
+        serving(store) as url,
+        mounted(
+            url,
+            world.mnt,
+            "--trust",
+            str(store / "metadata/1.root.json"),
+            "--cache",
+            str(world.directory),
+            "--cache-limit",
+            "40M",
+        ),
+    ):
+        yield world
+
+
+@pytest.mark.root
+def test_an_operator_looks_and_acts_while_it_is_mounted(world: World) -> None:
+    first = world.mnt / "lab/first:1"
+    assert (first / "bin/large").read_bytes()[5:] == FILES["bin/large"]
+    status = world.status()
+    assert status["state"] == "on"
+    assert status["limit"] == 40 << 20
+    assert 5 << 20 < status["charged"] < 8 << 20
+    assert disk_usage(world.objects) <= status["charged"]
+
+    pinned = world.cache("pin", str(first)).stdout
+    assert pinned.startswith("pinned lab/first:1: ")
+    status = world.status()
+    assert status["pinned"] > 7_000_000
+    assert list(status["pin_sets"]) == ["lab/first:1"]
+
+    for number in range(20):
+        (world.mnt / f"lab/second:1/lib/{number}.so").read_bytes()
+    listed = [json.loads(line) for line in world.cache("list", "--by", "image", "--json").stdout.splitlines()]
+    assert len(listed) == 2
+    assert sum(image["here"] == image["known"] for image in listed) == 1
+    by_age = [json.loads(line) for line in world.cache("list", "--json").stdout.splitlines()]
+    assert [row["age"] for row in by_age] == sorted((row["age"] for row in by_age), reverse=True)
+    assert {row["pins"] for row in by_age} == {0, 1}
+
+    world.cache("evict", "all")
+    left = [json.loads(line) for line in world.cache("list", "--json").stdout.splitlines()]
+    assert {row["pins"] for row in left} == {1}
+    assert len(left) == status["pin_sets"]["lab/first:1"]
+
+    assert "too large" not in world.cache("resize", "12M").stdout
+    assert world.status()["limit"] == 12 << 20
+    refused = world.cache("pin", str(world.mnt / "lab/second:1"), check=False)
+    assert refused.returncode == 2
+    assert refused.stderr.count("\n") == 1
+    assert "unpin something or raise the limit" in refused.stderr
+    assert (world.mnt / "lab/second:1/bin/large").read_bytes()[6:] == FILES["bin/large"]
+    assert disk_usage(world.objects) <= 12 << 20
+
+    world.cache("unpin", "lab/first:1")
+    assert world.status()["pinned"] == 0
+    assert world.cache("unpin", "lab/first:1", check=False).returncode == 2
+    world.cache("resize", "40M")
+
+
+@pytest.mark.root
+def test_verify_finds_evicts_and_the_mount_fetches_again(world: World) -> None:
+    path = world.mnt / "lab/first:1/lib/3.so"
+    content = path.read_bytes()
+    assert world.cache("verify").returncode == 0
+    (digest,) = [os.getxattr(path, "user.digest").decode()]
+    place = world.objects / layout.DATA / layout.name_of(bytes.fromhex(digest.removeprefix("sha256:")))
+    damaged = bytearray(place.read_bytes())
+    damaged[50_000] ^= 1
+    place.write_bytes(damaged)
+    found = world.cache("verify", check=False)
+    assert found.returncode == 1
+    assert "1 damaged objects" in found.stderr
+    assert not place.exists()
+    assert path.read_bytes() == content
+    assert world.cache("verify").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["resize", "much"], "is no size: write it like 4G or 500M"),
+        (["resize", "1K"], "limit 1024 is too small"),
+        (["evict", "x"], "is no size"),
+        (["pin", "/nowhere"], "there is no such file or directory"),
+        (["pin", "/tmp"], "lies in no mount of lazyfs"),
+        (["unpin", "nothing"], "is not pinned"),
+    ],
+)
+@pytest.mark.root
+def test_wrong_arguments_are_one_line(world: World, arguments: list[str], said: str) -> None:
+    done = world.cache(*arguments, check=False)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert said in done.stderr
+
+
+def test_no_cache_there(tmp_path: Path) -> None:
+    done = lazyfs("cache", "--cache", tmp_path / "none", "status", check=False)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "there is no cache" in done.stderr
+    assert not (tmp_path / "none").exists()
