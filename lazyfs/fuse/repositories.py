@@ -21,6 +21,8 @@ from lazyfs.fuse.filesystem import Filesystem
 from lazyfs.fuse.settings import Place, Settings
 from lazyfs.transport.fetcher import Fetcher
 from lazyfs.transport.http import HttpFetcher
+from lazyfs.transport.local import LocalFetcher
+from lazyfs.transport.lower import LowerFirst
 from lazyfs.transport.open import open_fetcher
 from lazyfs.vfs.tree import Repository
 from lazyfs_cache import Cache, NullCache
@@ -109,9 +111,17 @@ class Repositories:
             pointer, warning = known, str(error)
             log.warning("%s stays at revision %d: %s", place.url, known.revision, error)
         objects = Objects(
-            fetcher, self._cache, patience=self._settings.patience, on_outage=self._settings.on_outage
+            self._with_lower(fetcher),
+            self._cache,
+            patience=self._settings.patience,
+            on_outage=self._settings.on_outage,
         )
         return Opened(place, fetcher, revisions, objects, State(pointer, warning))
+
+    def _with_lower(self, fetcher: Fetcher) -> Fetcher:
+        if self._settings.lower is None:
+            return fetcher
+        return LowerFirst(LocalFetcher(self._settings.lower), fetcher)
 
     async def refresh(self, name: str, filesystem: Filesystem) -> bool:
         """Looks for a newer revision and shows it; returns whether there was one. Raises LazyfsError."""

@@ -31,6 +31,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     proxy: str | None = None
     cache: str = ""
     cache_limit: str = "4G"
+    lower: str | None = None
+    """A pre-filled store directory that many nodes read: asked for objects before the network is."""
     cache_keep_free: str = "0"
     """Bytes of the cache's filesystem that stay free for others."""
     fuse: str = "auto"
@@ -96,7 +98,9 @@ def settings(fields: dict[str, Any], origin: str) -> Settings:
 def from_here(made: Settings) -> Settings:
     """The same with absolute paths: the daemon works in /."""
     changes: dict[str, Any] = {
-        name: os.path.abspath(value) for name in ("cache", "log", "trace") if (value := getattr(made, name))
+        name: os.path.abspath(value)
+        for name in ("cache", "lower", "log", "trace")
+        if (value := getattr(made, name))
     }
     if made.trust:
         changes["trust"] = _file(made.trust)

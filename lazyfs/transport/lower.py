@@ -1,0 +1,46 @@
+"""A site's pre-filled directory below the node's own cache: asked first, never written, believed no more than
+a server.
+
+It is a store directory (data/ab/cdef..., as `lazyfs publish` writes it and any copy of one), on a filesystem
+that many nodes read: no index, no locks. Only objects come from it; what it lacks, or has wrong, comes from
+where everything else comes from.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Final
+
+from lazyfs.core.errors import BadData, DeadlineExceeded, NotFound, TransportError
+from lazyfs.transport.fetcher import Fetcher, Request, never_cancelled
+
+PAUSE: Final = 30.0
+"""Seconds that the lower directory is left alone after it failed (not: lacked a file)."""
+
+
+class LowerFirst:
+    """A Fetcher over two: `lower` for objects, `upper` for the rest and for what `lower` does not bring."""
+
+    def __init__(
+        self, lower: Fetcher, upper: Fetcher, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._lower = lower
+        self._upper = upper
+        self._clock = clock
+        self._paused_until = 0.0
+
+    def fetch(self, request: Request, check_cancelled: Callable[[], None] = never_cancelled) -> bytes:
+        """See Fetcher; what goes wrong with `lower` is not raised."""
+        if request.path.startswith("data/") and self._clock() >= self._paused_until:
+            try:
+                return self._lower.fetch(request, check_cancelled)
+            except (NotFound, BadData):
+                pass
+            except DeadlineExceeded:
+                raise
+            except TransportError:
+                self._paused_until = self._clock() + PAUSE
+        return self._upper.fetch(request, check_cancelled)
+
+    def close(self) -> None:
+        self._lower.close()
+        self._upper.close()

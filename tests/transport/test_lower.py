@@ -1,0 +1,109 @@
+"""A read-only directory below the cache: used where it has the right bytes, and never a reason to fail."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+from lazyfs.core.codec import encode, frame_bound, open_object
+from lazyfs.core.digest import ObjectRef, object_path, sha256
+from lazyfs.core.errors import NotFound, TransportError
+from lazyfs.transport.fetcher import Request
+from lazyfs.transport.local import LocalFetcher
+from lazyfs.transport.lower import PAUSE, LowerFirst
+
+
+class Counting(LocalFetcher):
+    """Counts requests; fails on demand."""
+
+    def __init__(self, directory: Path) -> None:
+        directory.mkdir()
+        super().__init__(str(directory))
+        self.asked: list[str] = []
+        self.broken = False
+
+    def fetch(self, request: Request, *rest: object) -> bytes:
+        self.asked.append(request.path)
+        if self.broken:
+            raise TransportError("Stale file handle")
+        return super().fetch(request)
+
+
+class World:
+    """Two stores and a clock that moves by hand."""
+
+    def __init__(self, base: Path) -> None:
+        self.base = base
+        self.now = 1000.0
+        self.lower, self.upper = Counting(base / "lower"), Counting(base / "upper")
+        self.fetcher = LowerFirst(self.lower, self.upper, clock=lambda: self.now)
+
+    def store(self, where: str, plain: bytes, frame: bytes | None = None) -> ObjectRef:
+        ref = ObjectRef(sha256(plain), len(plain))
+        path = self.base / where / object_path(ref.digest)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(encode(plain) if frame is None else frame)
+        return ref
+
+    def fetch(self, ref: ObjectRef) -> bytes:
+        return self.fetcher.fetch(
+            Request(
+                object_path(ref.digest),
+                max_bytes=frame_bound(ref.size),
+                deadline=time.monotonic() + 10,
+                accept=lambda frame: open_object(frame, ref),
+            )
+        )
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+def test_what_the_site_has_is_not_asked_of_the_network(world: World) -> None:
+    ref = world.store("lower", b"content")
+    assert world.fetch(ref) == b"content"
+    assert world.upper.asked == []
+
+
+@pytest.mark.parametrize(
+    "frame", [encode(b"another"), encode(b"content")[:-1], b"", b"garbage", encode(b"contenu"), bytes(5000)]
+)
+def test_what_the_site_has_wrong_comes_from_the_network(world: World, frame: bytes) -> None:
+    world.store("lower", b"content", frame)
+    ref = world.store("upper", b"content")
+    assert world.fetch(ref) == b"content"
+    assert len(world.lower.asked) == len(world.upper.asked) == 1
+
+
+def test_what_the_site_lacks_comes_from_the_network(world: World) -> None:
+    ref = world.store("upper", b"content")
+    assert world.fetch(ref) == b"content"
+    with pytest.raises(NotFound):
+        world.fetch(ObjectRef(sha256(b"nowhere"), 7))
+
+
+def test_signed_metadata_never_comes_from_the_site(world: World) -> None:
+    (world.base / "lower" / "metadata").mkdir()
+    (world.base / "lower" / "metadata" / "timestamp.json").write_bytes(b"old")
+    (world.base / "upper" / "metadata").mkdir()
+    (world.base / "upper" / "metadata" / "timestamp.json").write_bytes(b"new")
+    request = Request(
+        "metadata/timestamp.json", max_bytes=100, deadline=time.monotonic() + 10, accept=lambda data: data
+    )
+    assert world.fetcher.fetch(request) == b"new"
+    assert world.lower.asked == []
+
+
+def test_a_failing_directory_is_left_alone_for_a_while(world: World) -> None:
+    ref = world.store("upper", b"content")
+    world.store("lower", b"content")
+    world.lower.broken = True
+    for _ in range(5):
+        assert world.fetch(ref) == b"content"
+    assert len(world.lower.asked) == 1
+    world.lower.broken = False
+    world.now += PAUSE
+    assert world.fetch(ref) == b"content"
+    assert len(world.upper.asked) == 5
