@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -146,6 +147,20 @@ def test_wrong_arguments_are_one_line(world: World, arguments: list[str], said: 
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert said in done.stderr
+
+
+@pytest.mark.root
+def test_a_sites_prefilled_directory_below_the_cache(tmp_path: Path) -> None:
+    """A read-only copy of a store's objects: the mount reads with the origin's objects gone."""
+    store, keys = new_repository(tmp_path)
+    lazyfs("publish", f"dir:{tree(tmp_path, 'first', FILES)}", store, "--as", "lab/first:1", "--keys", keys)
+    shutil.copytree(store / "data", tmp_path / "site" / "data")
+    with serving(store) as url:
+        options = ["--trust", str(store / "metadata/1.root.json"), "--cache", str(tmp_path / "cache")]
+        with mounted(url, tmp_path / "mnt", *options, "--lower", str(tmp_path / "site")):
+            shutil.rmtree(store / "data")
+            for path, content in FILES.items():
+                assert (tmp_path / "mnt/lab/first:1" / path).read_bytes() == content
 
 
 def test_no_cache_there(tmp_path: Path) -> None:
