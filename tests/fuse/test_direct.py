@@ -1,0 +1,212 @@
+"""What only the session on /dev/fuse does: give up what a killed program asked for,
+fall back, leave no trace."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import trio
+
+from lazyfs.core.errors import UsageError
+from lazyfs.fuse import mountpoint as points
+from lazyfs.fuse import opening
+from lazyfs.fuse.direct import DirectSession
+from lazyfs.fuse.filesystem import Filesystem
+from lazyfs.fuse.kernel import device
+from lazyfs.fuse.session import Options
+from lazyfs.vfs.slots import SlotTable
+from lazyfs.vfs.tree import Repository, Tree
+from tests.support.fuse_mount import Mounted, mounted
+from tests.support.images import Objects, image, live
+
+pytestmark = pytest.mark.root
+
+
+@pytest.fixture
+def mount(tmp_path: Path) -> Iterator[Mounted]:
+    """Two images, nothing at hand of the one."""
+    objects = Objects()
+    one = image(objects, {"f": b"one", "d": {"g": b"g"}})
+    two = image(objects, {"f": b"two"})
+    with mounted("direct", objects, live(objects, {"one": one, "two": two}), tmp_path) as found:
+        (found.path / "two/f").read_bytes()
+        found.ask("objects", here=False)
+        yield found
+        found.ask("go")
+
+
+def until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < end, "it never came to that"
+        time.sleep(0.005)
+
+
+def test_a_program_that_waits_for_metadata_can_be_killed(mount: Mounted) -> None:
+    mount.ask("hold")
+    with subprocess.Popen(["cat", mount.path / "one/f"]) as reader:
+        until(lambda: mount.ask("objects")["waiting"] == 1)
+        reader.send_signal(signal.SIGKILL)
+        assert reader.wait(timeout=10) == -signal.SIGKILL
+    assert mount.ask("objects")["waiting"] == 0
+    assert mount.ask("counters")["interrupted"] == 1
+    mount.ask("go")
+    assert (mount.path / "one/f").read_bytes() == b"one"
+
+
+def test_one_killed_program_strands_no_other(mount: Mounted) -> None:
+    mount.ask("hold")
+    readers = [subprocess.Popen(["cat", mount.path / "one/d/g"], stdout=subprocess.PIPE) for _ in range(3)]
+    until(lambda: mount.ask("objects")["waiting"] >= 1)
+    readers[0].kill()
+    assert readers[0].wait(timeout=10) == -signal.SIGKILL
+    mount.ask("go")
+    assert [reader.communicate(timeout=20)[0] for reader in readers[1:]] == [b"g", b"g"]
+    readers[0].communicate()
+
+
+def test_a_metadata_answer_at_hand_does_not_wait_for_a_stalled_fetch(mount: Mounted) -> None:
+    mount.ask("hold")
+    with subprocess.Popen(["cat", mount.path / "one/f"], stdout=subprocess.PIPE) as reader:
+        until(lambda: mount.ask("objects")["waiting"] == 1)
+        before = mount.upcalls()["LOOKUP"]
+        for number in range(50):
+            assert not (mount.path / f"two/missing{number}").exists()
+        assert mount.upcalls()["LOOKUP"] == before + 50
+        assert reader.poll() is None
+        mount.ask("go")
+        assert reader.communicate(timeout=20)[0] == b"one"
+
+
+def test_the_kernel_lists_it_as_what_it_is(mount: Mounted) -> None:
+    found = points.find(str(mount.path))
+    assert found is not None
+    assert (found.fstype, found.source) == ("fuse.lazyfs", "test")
+    assert {"ro", "nosuid", "nodev", "default_permissions", "allow_other"} <= set(
+        found.options.replace(" ", ",").split(",")
+    )
+
+
+def test_open_and_opendir_are_asked_for_once(mount: Mounted) -> None:
+    mount.ask("objects", here=True)
+    for _ in range(5):
+        assert (mount.path / "one/f").read_bytes() == b"one"
+        assert os.listdir(mount.path / "one/d") == ["g"]
+    upcalls = mount.upcalls()
+    assert (upcalls["OPEN"], upcalls["OPENDIR"], upcalls["READ"]) == (1, 1, 2)
+    assert "RELEASE" not in upcalls
+    assert "FLUSH" not in upcalls or upcalls["FLUSH"] == 1
+
+
+def example() -> Filesystem:
+    objects = Objects()
+    root = live(objects, {"one": image(objects, {"f": b"content"})})
+
+    async def none(_: str) -> None:
+        raise AssertionError("no site here")
+
+    tree = Tree(SlotTable())
+    tree.show_repository(Repository("test", objects, root.ref))
+    return Filesystem(tree, none)
+
+
+OPTIONS = Options(source="a,b c", permissions="image")
+
+
+@pytest.mark.parametrize("how", ["unmounted", "cancelled"])
+async def test_the_end_leaves_no_thread_and_no_descriptor(how: str, tmp_path: Path) -> None:
+    await trio.to_thread.run_sync(os.getpid)  # trio's own threads come first
+    threads, descriptors = threading.active_count(), os.listdir("/proc/self/fd")
+    session = DirectSession(example(), str(tmp_path), OPTIONS)
+    with trio.fail_after(30):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(session.serve)
+            inner = tmp_path / "one" / "f"
+            assert await trio.to_thread.run_sync(inner.read_bytes) == b"content"
+            found = points.find(str(tmp_path))
+            assert found is not None
+            assert found.source == "a,b c"
+            if how == "unmounted":
+                await trio.to_thread.run_sync(points.unmount, str(tmp_path))
+            else:
+                nursery.cancel_scope.cancel()
+    assert points.find(str(tmp_path)) is None
+    assert threading.active_count() == threads
+    assert os.listdir("/proc/self/fd") == descriptors
+
+
+async def test_programs_inside_see_the_end_of_a_session(tmp_path: Path) -> None:
+    session = DirectSession(example(), str(tmp_path), OPTIONS)
+    with trio.fail_after(30):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(session.serve)
+            opened = await trio.to_thread.run_sync(lambda: os.open(tmp_path / "one", os.O_RDONLY))
+            nursery.cancel_scope.cancel()
+    try:
+        with pytest.raises(OSError, match=r"not connected|abort"):
+            os.stat("f", dir_fd=opened)
+    finally:
+        os.close(opened)
+
+
+def test_unmounting_takes_away_our_own_mount_only(tmp_path: Path) -> None:
+    session = DirectSession(example(), str(tmp_path), OPTIONS)
+    subprocess.run(["mount", "-t", "tmpfs", "other", tmp_path], check=True)
+    try:
+        session.unmount()
+        found = points.find(str(tmp_path))
+        assert found is not None
+        assert found.fstype == "tmpfs"
+    finally:
+        subprocess.run(["umount", tmp_path], check=True)
+        session.unmount()
+    assert points.find(str(tmp_path)) is None
+    session.unmount()
+
+
+def test_auto_falls_back_where_the_direct_session_does_not_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(_: str, __: Options) -> int:
+        raise UsageError("no")
+
+    monkeypatch.setattr(device, "mount", refused)
+    session = opening.make_session("auto", example(), str(tmp_path), OPTIONS)
+    assert session.kind == "pyfuse3"
+    session.unmount()
+    with pytest.raises(UsageError, match="no"):
+        opening.make_session("direct", example(), str(tmp_path), OPTIONS)
+
+
+async def serve_and_read(directory: str) -> None:
+    """In a process of its own: becomes another user, mounts through fusermount3, reads, unmounts."""
+    os.setgroups([])
+    os.setresgid(65534, 65534, 65534)
+    os.setresuid(65534, 65534, 65534)  # only now: the interpreter itself may lie where nobody can read it
+    options = Options(source="mine", permissions="open", allow_other=False)
+    session = DirectSession(example(), directory, options)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(session.serve)
+        print(await trio.to_thread.run_sync((Path(directory) / "one/f").read_text), os.geteuid())
+        nursery.cancel_scope.cancel()
+
+
+def test_without_privileges_fusermount3_mounts(tmp_path: Path) -> None:
+    for above in (tmp_path, *tmp_path.parents[:2]):
+        above.chmod(0o755)
+    mnt = tmp_path / "mnt"
+    mnt.mkdir()
+    os.chown(mnt, 65534, 65534)
+    program = "import sys, trio; from tests.fuse.test_direct import serve_and_read\n"
+    program += "trio.run(serve_and_read, sys.argv[1])"
+    done = subprocess.run(
+        [sys.executable, "-c", program, mnt], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.stdout, done.returncode) == ("content 65534\n", 0), done.stderr
+    assert points.find(str(mnt)) is None
