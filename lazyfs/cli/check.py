@@ -1,30 +1,50 @@
 """`lazyfs check`: is everything a repository leads to there, and right?"""
 
+from typing import Any
+
 import click
 import msgspec
 
+from lazyfs.cli.layers_shown import ShownLayers
 from lazyfs.cli.progress import Counter
+from lazyfs.cli.registry_options import image_options, registry_options
 from lazyfs.core.digest import Digest, ObjectRef
+from lazyfs.core.errors import UsageError
+from lazyfs.core.params import Pointer
 from lazyfs.publish import pointer as pointers
+from lazyfs.publish.against import compare
 from lazyfs.publish.check import Findings, check
 from lazyfs.publish.directory_store import DirectoryStore
+from lazyfs.publish.sources.open import ImageOptions, open_image
+from lazyfs.publish.stored_tree import StoredTree
 
 
 @click.command()
 @click.argument("store")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--against", metavar="SOURCE", help="Compare one published image with docker://REFERENCE.")
+@click.option("--as", "place", metavar="PATH", help="With --against: where it is published, if elsewhere.")
+@registry_options
 @click.option("--workers", default=2, show_default=True, type=click.IntRange(1, 64), help="Threads.")
-def command(store: str, as_json: bool, workers: int) -> int:
+def command(
+    store: str, as_json: bool, against: str | None, place: str | None, workers: int, **registry: Any
+) -> int:
     """Read every object that the committed revision of STORE leads to, and compare sizes and digests.
 
-    Exits 0 if all is right, 1 if an object is missing or wrong.
+    With --against, fetch an image from its registry (or another source), verify it, and compare what its
+    layers give with what is published.
+
+    Exits 0 if all is right, 1 if something is missing or wrong.
 
     \b
-    Example:
+    Examples:
       lazyfs check /srv/unpacked
+      lazyfs check /srv/unpacked --against docker://registry.example/app:1
     """
     opened = DirectoryStore(store)
     pointer = pointers.current(opened)
+    if against:
+        return _against(opened, pointer, against, place, image_options(registry, allow_public=True), as_json)
     with Counter(enabled=not as_json) as counter:
 
         def advance(findings: Findings) -> None:
@@ -46,3 +66,26 @@ def command(store: str, as_json: bool, workers: int) -> int:
             f"{findings.entries} entries: {f'{findings.bad} bad' if findings.bad else 'all right'}"
         )
     return 1 if findings.bad else 0
+
+
+def _against(
+    store: DirectoryStore,
+    pointer: Pointer,
+    source: str,
+    place: str | None,
+    options: ImageOptions,
+    as_json: bool,
+) -> int:
+    tree = StoredTree(store, ObjectRef(Digest(pointer.root), pointer.root_size))
+    with ShownLayers(enabled=not as_json) as shown, open_image(source, options) as image:
+        where = place or image.place
+        if where is None:
+            raise UsageError(f"{source}: say with --as where it is published")
+        problems = compare(image, where, tree, pointer.params, shown)
+    if as_json:
+        click.echo(msgspec.json.encode({"image": source, "place": where, "problems": problems}))
+    else:
+        for problem in problems:
+            click.echo(f"lazyfs: {problem}", err=True)
+        click.echo(f"{where} against {source}: {f'{len(problems)} differences' if problems else 'the same'}")
+    return 1 if problems else 0

@@ -11,6 +11,8 @@ from lazyfs.core.errors import LazyfsError
 COMMANDS: dict[str, str] = {
     "repo": "Make a repository, renew its expiry, replace its keys.",
     "publish": "Publish images and trees into a store.",
+    "inspect": "Show what an image is: config, layers, sizes, platforms.",
+    "diff": "List what differs between two images or revisions.",
     "check": "Verify that everything in a store is there and right.",
     "serve": "Serve a store over HTTP from this machine.",
     "mount": "Mount a repository.",

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from lazyfs.core.errors import UsageError
 from lazyfs.core.oci.manifest import Platform
-from lazyfs.core.oci.reference import parse
+from lazyfs.core.oci.reference import Reference, parse
 from lazyfs.publish.registry import credentials
 from lazyfs.publish.registry.client import RegistryClient
 from lazyfs.publish.sources.docker_archive import DockerArchive
@@ -38,8 +38,8 @@ def open_image(source: str, options: ImageOptions) -> Iterator[Image]:
     """
     kind, colon, rest = source.partition(":")
     if colon and kind == "docker":
-        with open_registry(source, options) as image:
-            yield image
+        with open_registry(source, options) as (client, reference):
+            yield RegistryImage(client, reference, options.platform, allow_public=options.allow_public)
     elif colon and kind == "oci":
         yield OciLayout(rest, options.platform)
     elif colon and kind == "docker-archive":
@@ -51,14 +51,14 @@ def open_image(source: str, options: ImageOptions) -> Iterator[Image]:
 
 
 @contextmanager
-def open_registry(source: str, options: ImageOptions) -> Iterator[RegistryImage]:
-    """The image of `docker://REFERENCE`."""
+def open_registry(source: str, options: ImageOptions) -> Iterator[tuple[RegistryClient, Reference]]:
+    """A client for the repository of `docker://REFERENCE`, and the reference."""
     if not source.startswith("docker://"):
         raise UsageError(f"source {source!r}: an image in a registry is docker://[REGISTRY/]REPOSITORY[:TAG]")
     reference = parse(source.removeprefix("docker://"))
     account = credentials.find(reference, options.asked, dict(os.environ))
     client = RegistryClient(reference, account, plain_http=options.plain_http, pause=options.pause)
     try:
-        yield RegistryImage(client, reference, options.platform, allow_public=options.allow_public)
+        yield client, reference
     finally:
         client.close()

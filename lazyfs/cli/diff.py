@@ -1,0 +1,59 @@
+"""`lazyfs diff`: what differs between two images or two revisions."""
+
+import click
+import msgspec
+
+from lazyfs.core.digest import Digest, ObjectRef
+from lazyfs.core.errors import UsageError
+from lazyfs.core.params import Pointer
+from lazyfs.publish import pointer as pointers
+from lazyfs.publish.diff import Side, diff, resolve
+from lazyfs.publish.directory_store import DirectoryStore
+from lazyfs.publish.history import revision
+from lazyfs.publish.stored_tree import StoredTree
+
+_SIGNS = {"added": "+", "removed": "-", "changed": "~"}
+
+
+@click.command()
+@click.argument("old")
+@click.argument("new")
+@click.argument("store")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
+def command(old: str, new: str, store: str, as_json: bool) -> int:
+    """List the paths that differ between OLD and NEW, two images or revisions of STORE.
+
+    OLD and NEW are paths of the tree (an image's name is followed to its content), revisions as @N, or paths
+    in a revision as @N/PATH. Exits 0 if nothing differs, 1 otherwise.
+
+    \b
+    Examples:
+      lazyfs diff registry.example/app:1 registry.example/app:2 /srv/unpacked
+      lazyfs diff @41 @42 /srv/unpacked
+      lazyfs diff @41/registry.example/app:1 registry.example/app:1 /srv/unpacked
+    """
+    opened = DirectoryStore(store)
+    differs = False
+    for change in diff(_side(opened, old), _side(opened, new)):
+        differs = True
+        path = change.path.decode(errors="backslashreplace")
+        if as_json:
+            answer = {"change": change.kind, "path": path, "fields": change.fields}
+            click.echo(msgspec.json.encode(answer))
+        else:
+            fields = f"  ({', '.join(change.fields)})" if change.fields else ""
+            click.echo(f"{_SIGNS[change.kind]} {path}{fields}")
+    return int(differs)
+
+
+def _side(store: DirectoryStore, text: str) -> Side:
+    if not text.startswith("@"):
+        return resolve(_tree(store, pointers.current(store)), text)
+    number, _, path = text[1:].partition("/")
+    if not number.isdigit():
+        raise UsageError(f"{text}: a revision is @ and a number")
+    return resolve(_tree(store, revision(store, int(number))), path)
+
+
+def _tree(store: DirectoryStore, pointer: Pointer) -> StoredTree:
+    return StoredTree(store, ObjectRef(Digest(pointer.root), pointer.root_size))

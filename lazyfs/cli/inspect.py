@@ -1,0 +1,76 @@
+"""`lazyfs inspect`: what an image is, before or after it is published."""
+
+import shlex
+from typing import Any
+
+import click
+import msgspec
+
+from lazyfs.cli.registry_options import image_options, registry_options
+from lazyfs.core.digest import Digest, ObjectRef
+from lazyfs.core.errors import UsageError
+from lazyfs.publish import pointer as pointers
+from lazyfs.publish.directory_store import DirectoryStore
+from lazyfs.publish.inspect import Facts, of_published, of_source
+from lazyfs.publish.sources.open import open_image, open_registry
+from lazyfs.publish.stored_tree import StoredTree
+
+
+@click.command()
+@click.argument("image")
+@click.argument("store", required=False)
+@click.option("--tags", is_flag=True, help="List the tags of docker://REPOSITORY instead.")
+@registry_options
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def command(image: str, store: str | None, tags: bool, as_json: bool, **registry: Any) -> None:
+    """Show config, layers, sizes and platforms of IMAGE: a source, or a published name in STORE.
+
+    \b
+    Examples:
+      lazyfs inspect docker://registry.example/app:1
+      lazyfs inspect docker://registry.example/app --tags
+      lazyfs inspect registry.example/app:1 /srv/unpacked
+    """
+    options = image_options(registry, allow_public=True)
+    if tags:
+        with open_registry(image, options) as (client, _):
+            listed = client.tags()
+        click.echo(msgspec.json.encode(listed) if as_json else "\n".join(listed))
+        return
+    if store:
+        opened = DirectoryStore(store)
+        pointer = pointers.current(opened)
+        tree = StoredTree(opened, ObjectRef(Digest(pointer.root), pointer.root_size))
+        facts = of_published(tree, image)
+    elif ":" in image and image.partition(":")[0] in ("docker", "oci", "docker-archive"):
+        with open_image(image, options) as source:
+            facts = of_source(source)
+    else:
+        raise UsageError(f"{image}: give a source (docker://, oci:, docker-archive:), or the store it is in")
+    click.echo(msgspec.json.encode(facts) if as_json else _text(facts))
+
+
+def _text(facts: Facts) -> str:
+    lines = [
+        ("image", facts.name),
+        ("id", facts.id),
+        ("platform", facts.platform),
+        ("platforms", ", ".join(facts.platforms)),
+        ("created", facts.created or ""),
+        ("entrypoint", shlex.join(facts.entrypoint)),
+        ("cmd", shlex.join(facts.cmd)),
+        ("workdir", facts.working_dir),
+        ("user", facts.user),
+        *(("env", item) for item in facts.env),
+        *(("label", f"{name}={value}") for name, value in sorted(facts.labels.items())),
+        *(
+            (
+                "layer",
+                f"{item.diff_id}  {item.size} bytes" + (f", {item.entries} entries" if item.entries else ""),
+            )
+            for item in facts.layers
+        ),
+    ]
+    if facts.entries is not None:
+        lines.append(("tree", f"{facts.entries} entries, {facts.bytes} bytes"))
+    return "\n".join(f"{label:<11} {value}" for label, value in lines if value)
