@@ -3,21 +3,23 @@
 Concurrency protocol. The first reader of a missing object starts a *flight*: a task that belongs to no
 reader and runs `Bringer.bring` in a worker thread. Readers wait for the flight's end, each under its own
 deadline and cancellation. A reader that leaves takes only itself away; when the last one has left, the
-flight is cancelled, and the thread notices within `guard.SLICE`. A flight is in the table exactly while its
-task lives, so whoever comes after its end starts anew and sees the cache first. Nobody awaits between
-looking into the table and entering it, so one object never has two flights in a process; between processes
-the cache's claims do the same.
+flight is cancelled, and the thread notices within `guard.SLICE`. A flight is in the table while its task
+lives, and for a second after it failed for lack of a path: whoever comes later starts anew and sees the cache
+first. Nobody awaits between looking into the table and entering it, so one object never has two flights in a
+process; between processes the cache's claims do the same.
 """
 
 import logging
 import random
 import time
+from collections import deque
 from typing import Final, Literal
 
 import trio
 
 from lazyfs.client.bring import Bringer
 from lazyfs.client.local_cache import LocalCache
+from lazyfs.core.chain.faults import Outage
 from lazyfs.core.digest import Digest, ObjectRef
 from lazyfs.core.errors import DeadlineExceeded, LazyfsError, NotFound, TransportError
 from lazyfs.transport.fetcher import Fetcher
@@ -32,6 +34,9 @@ _AGAIN: Final = 0.5
 """Seconds, and up to as many more by chance, before a held read tries again."""
 _LAST_WORDS: Final = 0.5
 """Seconds after its deadline in which a flight has surely noticed it."""
+_ECHO: Final = 1.0
+"""Seconds in which a failed flight still answers: the kernel asks for a page again when its read-ahead has
+failed, and a reader would wait for two deadlines."""
 
 
 class _Flight:
@@ -46,6 +51,15 @@ class _Flight:
         self.ended = trio.Event()
         self.plain: bytes | None = None
         self.error: LazyfsError | None = None
+        self.ended_at = 0.0
+
+    def hastier_than(self, patience: float) -> bool:
+        """It did not try for as long as a reader with this patience would."""
+        return self.patience < patience - 1
+
+    def over(self) -> bool:
+        """It has failed, and too long ago to answer for the present."""
+        return self.ended.is_set() and time.monotonic() - self.ended_at > _ECHO
 
 
 class Objects:
@@ -67,6 +81,8 @@ class Objects:
         self._patience = patience
         self._limiter = trio.CapacityLimiter(threads)
         self._flights: dict[Digest, _Flight] = {}
+        self._failed: deque[_Flight] = deque()
+        """Flights that are still in the table to answer for a moment, oldest first."""
         self._hold = on_outage == "wait"
 
     @property
@@ -91,6 +107,7 @@ class Objects:
         `on_outage="wait"` only NotFound and BadData, unless `held` is False; cancel it to stop waiting.
         """
         patience = self._patience if deadline is None else max(deadline - time.monotonic(), 0.0)
+        waiting = False
         while True:
             try:
                 return await self._fetch(ref, time.monotonic() + patience)
@@ -99,23 +116,25 @@ class Objects:
             except TransportError as error:
                 if not (self._hold and held):
                     raise
-                log.warning("reads are held: %s", error)
+                if not waiting:
+                    log.warning("a read is held: %s", error)
+                waiting = True
             await trio.sleep(_AGAIN * (1 + random.random()))  # noqa: S311 (jitter)
 
     async def _fetch(self, ref: ObjectRef, deadline: float) -> bytes:
         patience = deadline - time.monotonic()
         while True:
             flight = self._flights.get(ref.digest)
-            if flight is None or flight.ref != ref:
+            tried = flight is not None and flight.ended.is_set() and flight.hastier_than(patience)
+            if flight is None or flight.ref != ref or flight.over() or tried:
                 flight = self._start(ref, deadline)
             await self._wait(flight, deadline)
             if flight.plain is not None:
                 return flight.plain
             assert flight.error is not None
             # Readers of equal patience fail together; one who joined a hastier flight may try again.
-            if isinstance(flight.error, DeadlineExceeded) and flight.patience < patience - 1:
-                continue
-            raise flight.error
+            if not (isinstance(flight.error, DeadlineExceeded) and flight.hastier_than(patience)):
+                raise flight.error
 
     def _start(self, ref: ObjectRef, deadline: float) -> _Flight:
         flight = self._flights[ref.digest] = _Flight(ref, deadline)
@@ -158,8 +177,14 @@ class Objects:
             error.__cause__ = bug
         finally:
             flight.error = error
-            self._forget(flight)
+            flight.ended_at = time.monotonic()
+            if self._hold or not isinstance(error, DeadlineExceeded | Outage):
+                self._forget(flight)
+            else:
+                self._failed.append(flight)
             flight.ended.set()
+            while self._failed and flight.ended_at - self._failed[0].ended_at > _ECHO:
+                self._forget(self._failed.popleft())
 
     def _forget(self, flight: _Flight) -> None:
         if self._flights.get(flight.ref.digest) is flight:

@@ -132,6 +132,28 @@ async def test_every_reader_has_its_own_deadline(tmp_path: Path, fetcher: GateFe
     assert len(fetcher.requests) == 1
 
 
+async def test_a_failure_answers_for_a_moment_but_not_for_the_more_patient(
+    tmp_path: Path, fetcher: GateFetcher
+) -> None:
+    """The kernel asks again at once when its read-ahead has failed: that must not double the deadline."""
+    ref, other = store_objects(tmp_path, 2, 100)
+    objects = Objects(fetcher, MemoryCache(), patience=0.2)
+    for _ in range(3):
+        with pytest.raises(DeadlineExceeded):
+            await objects.fetch(ref)
+    assert len(fetcher.requests) == 1
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lazyfs.client.objects._ECHO", 0.0)
+        with pytest.raises(DeadlineExceeded):
+            await objects.fetch(ref)
+        with pytest.raises(DeadlineExceeded):
+            await objects.fetch(other)
+    assert len(fetcher.requests) == 3
+    assert len(objects._flights) <= 1
+    fetcher.gate.set()
+    await objects.fetch(ref, deadline=time.monotonic() + 30)
+
+
 async def test_a_patient_reader_outlives_a_hasty_flight(tmp_path: Path, fetcher: GateFetcher) -> None:
     ref = store_object(tmp_path, b"hello")
     objects = Objects(fetcher, MemoryCache())

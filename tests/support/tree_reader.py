@@ -1,0 +1,74 @@
+"""Reads files of a mount in a process of its own and checks every byte; run with `python -m`.
+
+Arguments: a JSON file {path: SHA-256 in hex}, threads, seconds (0: each thread reads every file once). Prints
+one JSON object: reads, failed (errors as text), wrong (paths), slowest (seconds).
+"""
+
+import hashlib
+import json
+import os
+import random
+import sys
+import threading
+import time
+from pathlib import Path
+
+
+class Reader:
+    """Threads over one set of files."""
+
+    def __init__(self, digests: dict[str, str]) -> None:
+        self._digests = digests
+        self._lock = threading.Lock()
+        self.reads = 0
+        self.failed: list[str] = []
+        self.wrong: list[str] = []
+        self.slowest = 0.0
+
+    def read(self, path: str) -> None:
+        """One file, past the page cache of earlier reads."""
+        began = time.monotonic()
+        failure, digest = None, ""
+        try:
+            with open(path, "rb", buffering=0) as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        except OSError as error:
+            failure = str(error)
+        with self._lock:
+            self.reads += 1
+            self.slowest = max(self.slowest, time.monotonic() - began)
+            if failure:
+                self.failed.append(failure)
+            elif digest != self._digests[path]:
+                self.wrong.append(path)
+
+    def run(self, seed: int, seconds: float) -> None:
+        """One thread."""
+        paths = list(self._digests)
+        if not seconds:
+            for path in paths:
+                self.read(path)
+            return
+        choice = random.Random(seed)
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            self.read(choice.choice(paths))
+
+
+def main() -> None:
+    reader = Reader(json.loads(Path(sys.argv[1]).read_text()))
+    threads = [
+        threading.Thread(target=reader.run, args=(seed, float(sys.argv[3])))
+        for seed in range(int(sys.argv[2]))
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    found = {name: getattr(reader, name) for name in ("reads", "failed", "wrong", "slowest")}
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()
