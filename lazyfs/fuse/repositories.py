@@ -89,14 +89,18 @@ class Repositories:
         self, place: Place, name: str | None, advance: Callable[[Pointer], Awaitable[None]]
     ) -> Opened:
         anchor, why = _anchor(place)
-        fetcher = open_fetcher(place.url, place.proxy, repository=name)
+        repository = name or os.path.basename(self._settings.mountpoint)  # what @repo@ stands for
+        fetcher = open_fetcher(place.url, place.proxy, repository=repository)
         key = hashlib.sha256(place.url.encode()).hexdigest()[:20]
         directory = os.path.join(self._state_dir, key)
         os.makedirs(directory, mode=0o700, exist_ok=True)
         revisions = Revisions(fetcher, directory, anchor, max_stale=self._settings.max_stale)
         now = datetime.now(UTC)
-        known = revisions.offline(now)
-        if known is None and why is not None:
+        try:
+            known, stale = revisions.offline(now), None
+        except TrustError as error:  # past --max-stale: only a newer one will do
+            known, stale = None, error
+        if known is None and stale is None and why is not None:
             raise why
         deadline = time.monotonic() + (FIRST_LOOK if known else self._settings.patience)
         warning = ""
@@ -104,6 +108,8 @@ class Repositories:
             pointer = revisions.refresh(now, deadline)
         except (TransportError, TrustError, UnsupportedFormat) as error:
             if known is None:
+                if stale is not None:
+                    raise stale from error
                 if isinstance(error, TrustError):
                     raise TrustError(f"{place.url} with the root given by --trust: {error}") from error
                 raise
