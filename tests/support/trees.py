@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import stat
 import subprocess
 from pathlib import Path
 
@@ -26,7 +27,7 @@ def hardlink_groups(root: Path) -> set[frozenset[bytes]]:
     groups: dict[int, set[bytes]] = {}
     for path in _walk(root):
         status = os.lstat(path)
-        if status.st_nlink > 1 and not os.path.isdir(path):
+        if status.st_nlink > 1 and not stat.S_ISDIR(status.st_mode):
             groups.setdefault(status.st_ino, set()).add(os.path.relpath(path, os.fsencode(root)))
     return {frozenset(names) for names in groups.values() if len(names) > 1}
 

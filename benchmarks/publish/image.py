@@ -1,0 +1,89 @@
+"""A large real image without a registry: Debian, and layers of wheels, as an OCI layout of gzip layers."""
+
+import gzip
+import hashlib
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.support.debian import root_filesystem
+
+TAG = "bench"
+WHEELS = (
+    ("numpy", "scipy", "pandas"),
+    ("torch",),
+    ("pyarrow", "scikit-learn", "matplotlib"),
+    ("tensorflow-cpu",),
+    ("opencv-python-headless", "vtk"),
+    ("xgboost", "catboost"),
+)
+"""One layer each, added until the image is large enough."""
+SITE = "usr/local/lib/python3.11/dist-packages"
+
+
+def make(directory: Path, at_least: int) -> tuple[Path, int]:
+    """(layout, bytes of its files). Raises CalledProcessError if a package cannot be had."""
+    layout = directory / "layout"
+    (layout / "blobs/sha256").mkdir(parents=True)
+    layers, diff_ids, total = [], [], 0
+    for number, tree in enumerate(_trees(directory)):
+        total += int(subprocess.run(["du", "-sb", tree], check=True, capture_output=True).stdout.split()[0])
+        descriptor, diff_id = _layer(layout, tree)
+        layers.append(descriptor)
+        diff_ids.append(diff_id)
+        print(f"layer {number}: {total >> 20} MiB so far", file=sys.stderr)
+        if total >= at_least:
+            break
+    config = {
+        "architecture": "amd64",
+        "os": "linux",
+        "config": {},
+        "rootfs": {"type": "layers", "diff_ids": diff_ids},
+    }
+    manifest = {
+        "schemaVersion": 2,
+        "config": _blob(layout, json.dumps(config).encode(), "config.v1+json"),
+        "layers": layers,
+    }
+    named = _blob(layout, json.dumps(manifest).encode(), "manifest.v1+json")
+    named["annotations"] = {"org.opencontainers.image.ref.name": TAG}
+    (layout / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
+    (layout / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [named]}))
+    return layout, total
+
+
+def _trees(directory: Path) -> Iterator[Path]:
+    yield root_filesystem()
+    for number, packages in enumerate(WHEELS):
+        tree = directory / f"wheels{number}"
+        command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-compile"]
+        subprocess.run([*command, "--target", str(tree / SITE), *packages], check=True)
+        yield tree
+
+
+def _layer(layout: Path, tree: Path) -> tuple[dict[str, object], str]:
+    """Tars and compresses a tree as the upper layer; returns its descriptor and diff_id."""
+    plain = hashlib.sha256()
+    made = layout / "layer"
+    command = ["tar", "--format=posix", "--sort=name", "--xattrs", "-C", str(tree), "-c", "."]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as tar, gzip.open(made, "wb", 6) as compressed:
+        assert tar.stdout is not None
+        while part := tar.stdout.read(1 << 20):
+            plain.update(part)
+            compressed.write(part)
+    assert tar.returncode == 0
+    with made.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    size = made.stat().st_size
+    made.rename(layout / "blobs/sha256" / digest)
+    kind = "application/vnd.oci.image.layer.v1.tar+gzip"
+    return {"mediaType": kind, "digest": f"sha256:{digest}", "size": size}, f"sha256:{plain.hexdigest()}"
+
+
+def _blob(layout: Path, data: bytes, kind: str) -> dict[str, object]:
+    digest = hashlib.sha256(data).hexdigest()
+    (layout / "blobs/sha256" / digest).write_bytes(data)
+    media_type = f"application/vnd.oci.image.{kind}"
+    return {"mediaType": media_type, "digest": f"sha256:{digest}", "size": len(data)}
