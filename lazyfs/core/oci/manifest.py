@@ -26,6 +26,8 @@ _LAYER = re.compile(
     r"application/vnd\.(?:oci\.image\.layer(?:\.nondistributable)?\.v1\.tar"
     r"|docker\.image\.rootfs(?:\.foreign)?\.diff\.tar)(?:[.+](?:gzip|zstd))?"
 )
+_NOT_JSON = (msgspec.MsgspecError, UnicodeDecodeError)
+"""What msgspec raises: the second for text in JSON that is not UTF-8."""
 _FOREIGN = ("nondistributable", ".foreign.")
 
 
@@ -89,7 +91,7 @@ def parse(data: bytes, name: str) -> Manifest | Index:
         raise FormatError(f"{name}: manifest of {len(data)} bytes, over {MAX_MANIFEST}")
     try:
         document = _document.decode(data)
-    except msgspec.MsgspecError as error:
+    except _NOT_JSON as error:
         raise FormatError(f"{name}: not an image manifest: {error}") from None
     if document.fs_layers is not None or document.schema_version == 1:
         raise FormatError(
@@ -188,7 +190,7 @@ def parse_config(data: bytes, name: str, layers: int) -> Config:
     try:
         config = _config.decode(data)
         found = len(config.diff_ids)
-    except (msgspec.MsgspecError, FormatError) as error:
+    except (*_NOT_JSON, FormatError) as error:
         raise FormatError(f"{name}: not an image config: {error}") from None
     if found != layers:
         raise FormatError(f"{name}: the config names {found} layers, the manifest {layers}")
@@ -210,5 +212,5 @@ def parse_archive(data: bytes, name: str) -> list[ArchivedImage]:
     """Reads the manifest.json of `docker save`. Raises FormatError."""
     try:
         return _archive.decode(data)
-    except msgspec.MsgspecError as error:
+    except _NOT_JSON as error:
         raise FormatError(f"{name}: manifest.json is not one of docker save: {error}") from None

@@ -108,7 +108,7 @@ def _from_podman(reference: Reference, asked: Asked, environment: dict[str, str]
             if chosen:
                 raise UsageError(f"authfile {path} does not exist") from None
             continue
-        except (OSError, msgspec.MsgspecError) as error:
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise UsageError(f"authfile {path} cannot be read: {error}") from None
         for key in _keys(reference):
             if key in auths:
