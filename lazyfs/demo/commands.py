@@ -125,5 +125,5 @@ def workplace() -> Iterator[str]:
             "/dev/fuse cannot be opened; as root: modprobe fuse; chmod 0666 /dev/fuse "
             "(in a container: --device /dev/fuse)"
         )
-    with tempfile.TemporaryDirectory(prefix="lazyfs-demo-") as work:
+    with tempfile.TemporaryDirectory(prefix="lazyfs-demo-", ignore_cleanup_errors=True) as work:
         yield work
