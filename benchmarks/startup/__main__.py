@@ -18,7 +18,7 @@ from pathlib import Path
 import msgspec
 
 from benchmarks.facts import gather
-from benchmarks.startup import plan
+from benchmarks.startup import plan, report
 from benchmarks.startup.bench import Bench
 from benchmarks.startup.result import CaseResult, Result
 
@@ -54,6 +54,9 @@ def main() -> None:
                 bench.round(repeat, result)
                 if options.json:
                     options.json.write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=1))
+            print(report.document(result))
+            if options.json:
+                report.plot(result, options.json.with_suffix(""))
     finally:
         shutil.rmtree(work)
 

@@ -12,7 +12,7 @@ from benchmarks.startup.images import Image, analysis_image, kept_directory, she
 from benchmarks.startup.plan import Case
 from benchmarks.startup.result import Result
 from benchmarks.startup.services import Line, Relayed
-from benchmarks.startup.sides import Apptainer, Casync, Lazyfs, Place, Podman, Side, Unpack
+from benchmarks.startup.sides import Apptainer, Casync, Lazyfs, Local, Place, Podman, Side, Unpack
 from benchmarks.startup.start import Start, run_start
 from benchmarks.startup.workloads import WORKLOADS, Workload
 
@@ -58,6 +58,7 @@ class Bench:
             Unpack(),
             Apptainer(str(apptainer / "usr/bin/apptainer")),
             Casync(),
+            Local({image.name: origin.unpack(image) for image in self.images}),
         ]
 
     def round(self, repeat: int, result: Result) -> None:

@@ -1,9 +1,11 @@
 """A control group around all that one start runs, daemons included: its CPU seconds and memory."""
 
+import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -47,8 +49,11 @@ class Group:
         return sum(map(_resident, self.processes()))
 
     def remove(self) -> None:
-        """Takes the group away; its processes have ended."""
+        """Ends what is left in the group (casync outlives its unmounting) and takes it away."""
         end = time.monotonic() + 10
+        for process in self.processes():
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
         below = sorted((path for path in self.directory.rglob("*") if path.is_dir()), reverse=True)
         for directory in (*below, self.directory):
             while directory.exists():

@@ -38,17 +38,26 @@ def _lazyfs(*arguments: str) -> None:
         raise RuntimeError(f"lazyfs {' '.join(arguments)} exited {done.returncode}: {done.stderr}")
 
 
+def unpack(image: Image) -> str:
+    """The image's tree, as umoci unpacks it; kept beside the image."""
+    tree = Path(image.layout).parent / "tree"
+    if not tree.is_dir():
+        with tempfile.TemporaryDirectory(prefix="tree-", dir=tree.parent) as work:
+            umoci = ["umoci", "--log=error", "unpack", "--image", f"{image.layout}:{TAG}", f"{work}/bundle"]
+            subprocess.run(umoci, check=True)
+            Path(f"{work}/bundle/rootfs").rename(tree)
+    return str(tree)
+
+
 def chunk(image: Image, root: Path) -> None:
-    """casync's chunks and index at root/casync, from the tree that umoci unpacks; kept beside the image."""
+    """casync's chunks and index at root/casync, from the unpacked tree; kept beside the image."""
     kept = Path(image.layout).parent / "casync"
     if not kept.is_dir():
         with tempfile.TemporaryDirectory(prefix="casync-", dir=kept.parent) as work:
-            bundle, made = Path(work) / "bundle", Path(work) / "made"
+            made = Path(work) / "made"
             made.mkdir()
-            unpack = ["umoci", "--log=error", "unpack", "--image", f"{image.layout}:{TAG}", str(bundle)]
-            subprocess.run(unpack, check=True)
             make = ["casync", "make", f"--store={made}/default.castr", str(made / f"{image.name}.caidx")]
-            subprocess.run([*make, str(bundle / "rootfs")], check=True, capture_output=True)
+            subprocess.run([*make, unpack(image)], check=True, capture_output=True)
             made.rename(kept)
     target = root / "casync"
     target.mkdir(exist_ok=True)

@@ -12,6 +12,8 @@ WARM_NODE: Final = "lazyfs, warm node cache"
 LAZYFS: Final = (COLD, WARM_PROXY, WARM_NODE)
 PULLS: Final = ("podman pull", "skopeo, umoci", "apptainer build")
 CASYNC: Final = "casync mount"
+LOCAL: Final = "unpacked before"
+"""The program alone: no fetching, everything on the local disk."""
 
 
 class Case(msgspec.Struct, frozen=True):
@@ -25,7 +27,7 @@ class Case(msgspec.Struct, frozen=True):
 
 def quick() -> list[Case]:
     """The small image at 50 ms and 1000 Mbit/s."""
-    return [Case(Line(50, 1000), "shell", (*LAZYFS, *PULLS, CASYNC), repeats=3)]
+    return [Case(Line(50, 1000), "shell", (*LAZYFS, *PULLS, CASYNC, LOCAL), repeats=3)]
 
 
 def full() -> list[Case]:
@@ -35,13 +37,13 @@ def full() -> list[Case]:
     """
     short, long = Line(0, 1000), Line(50, 100)
     cases = [
-        Case(short, "shell", (*LAZYFS, *PULLS, CASYNC), 5),
-        Case(long, "shell", (*LAZYFS, *PULLS, CASYNC), 5),
+        Case(short, "shell", (*LAZYFS, *PULLS, CASYNC, LOCAL), 5),
+        Case(long, "shell", (*LAZYFS, *PULLS, CASYNC, LOCAL), 5),
         Case(short, "hello", LAZYFS, 5),
         Case(long, "hello", LAZYFS, 5),
-        Case(short, "analysis", (*LAZYFS, *PULLS, CASYNC), 5),
-        Case(long, "analysis", (*LAZYFS, *PULLS), 5),
-        Case(short, "read everything", (COLD, "podman pull", "skopeo, umoci"), 5),
+        Case(short, "analysis", (*LAZYFS, *PULLS, CASYNC, LOCAL), 5),
+        Case(long, "analysis", (*LAZYFS, *PULLS, LOCAL), 5),
+        Case(short, "read everything", (COLD, WARM_NODE, "podman pull", "skopeo, umoci", LOCAL), 5),
     ]
     others = [Line(rtt, mbit) for rtt in (0, 10, 50, 150) for mbit in (100, 1000)]
     for line in others:

@@ -3,13 +3,14 @@
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
 import msgspec
 
 from benchmarks.startup.images import TAG
+from benchmarks.startup.plan import CASYNC, LOCAL
 
 REGISTRY: Final = "registry.example"
 """Under which name the images hang in the lazyfs repository."""
@@ -203,7 +204,7 @@ class Lazyfs:
 class Casync:
     """casync mount of an index over HTTP: content-addressed too, chunks of 64 KiB on average."""
 
-    name = "casync mount"
+    name = CASYNC
     origin = "files"
 
     def _mountpoint(self, place: Place) -> str:
@@ -226,6 +227,27 @@ class Casync:
 
     def clean(self, place: Place) -> None:
         _unmount(self._mountpoint(place))
+
+
+class Local:
+    """The tree that was unpacked before anybody looked at a clock."""
+
+    name = LOCAL
+    origin = "files"
+
+    def __init__(self, trees: Mapping[str, str]) -> None:
+        self._trees = trees
+
+    def fetch(self, place: Place) -> Sequence[Step]:
+        """Nothing to wait for."""
+        del place
+        return []
+
+    def run(self, place: Place, command: Sequence[str]) -> Step:
+        return bubblewrap(self._trees[place.image], command)
+
+    def clean(self, place: Place) -> None:
+        """Nothing runs on."""
 
 
 def _unmount(mountpoint: str) -> None:

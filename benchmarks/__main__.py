@@ -1,0 +1,88 @@
+"""Runs the benchmarks there are, writes their results, and compares counts with the last committed ones.
+
+    python -m benchmarks [--quick] [--results DIR] [NAME...]
+
+For each: NAME[-quick].json with machine facts, NAME[-quick].md with its tables, and the plots it draws. Ends
+with 1 if a benchmark failed or a count has grown by more than 5% over the committed result; times are never
+compared.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+from benchmarks.compare import counts, worse
+from benchmarks.pages import refresh
+
+_CHECKOUT: Final = Path(__file__).parents[1]
+_RESULTS: Final = _CHECKOUT / "benchmarks/results"
+ORDER: Final = ("startup", "filesystem", "cache", "publish", "http", "chunks")
+
+
+def present() -> list[str]:
+    """The benchmarks of this checkout."""
+    return [name for name in ORDER if (_CHECKOUT / "benchmarks" / name / "__main__.py").is_file()]
+
+
+def main() -> int:
+    """Reads the command line; the exit code."""
+    parser = argparse.ArgumentParser(prog="tools/bench")
+    parser.add_argument("--quick", action="store_true", help="smaller, under ten minutes in all")
+    parser.add_argument("--results", type=Path, default=_RESULTS, metavar="DIR", help="where results go")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(present())}; all by default")
+    options = parser.parse_args()
+    unknown = set(options.names) - set(present())
+    if unknown:
+        parser.error(f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(present())}")
+    options.results.mkdir(parents=True, exist_ok=True)
+    bad = False
+    for name in options.names or present():
+        bad |= not _run(name, options.quick, options.results)
+    if options.results == _RESULTS:
+        refresh(_CHECKOUT)
+    return int(bad)
+
+
+def _run(name: str, quick: bool, results: Path) -> bool:
+    stem = f"{name}-quick" if quick else name
+    target = results / f"{stem}.json"
+    target.unlink(missing_ok=True)
+    command = [
+        sys.executable,
+        "-m",
+        f"benchmarks.{name}",
+        *(["--quick"] if quick else []),
+        "--json",
+        str(target),
+    ]
+    print(f"bench: {' '.join(['python', *command[1:-2]])}", file=sys.stderr, flush=True)
+    done = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True, cwd=_CHECKOUT)
+    sys.stdout.write(done.stdout)
+    if not target.is_file():
+        print(f"bench: {name} left no result (exit code {done.returncode})", file=sys.stderr)
+        return False
+    target.with_suffix(".md").write_text(done.stdout)
+    if done.returncode:
+        print(f"bench: {name} exited {done.returncode}: see its tables", file=sys.stderr)
+    grown = worse(_committed(target), counts(json.loads(target.read_text())))
+    for line in grown:
+        print(f"bench: {stem}{line}", file=sys.stderr)
+    return not done.returncode and not grown
+
+
+def _committed(result: Path) -> dict[str, float]:
+    """Counts of the last committed result of that name; empty if there is none."""
+    shown = subprocess.run(
+        ["git", "-c", "safe.directory=*", "show", f"HEAD:benchmarks/results/{result.name}"],
+        check=False,
+        capture_output=True,
+        cwd=_CHECKOUT,
+    )
+    return counts(json.loads(shown.stdout)) if shown.returncode == 0 else {}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,50 @@
+"""Counts of two results of one benchmark: requests, bytes fetched, upcalls, objects; never times."""
+
+import re
+from collections.abc import Iterator, Mapping
+from statistics import median
+from typing import Any, Final
+
+TOLERANCE: Final = 0.05
+_COUNT: Final = re.compile(
+    r"(requests|connections|upcalls|objects|bytes_from_origin|bytes_stored|bytes_fetched)$"
+)
+
+
+def counts(result: Any) -> dict[str, float]:
+    """Every count of a result by its place in it; samples of one row become their median."""
+    return dict(_walk(result, ""))
+
+
+def _walk(value: Any, place: str) -> Iterator[tuple[str, float]]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if isinstance(inner, int) and not isinstance(inner, bool) and _COUNT.search(key):
+                yield f"{place}/{key}", inner
+            elif isinstance(inner, dict | list):
+                yield from _walk(inner, f"{place}/{key}")
+    elif isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
+        if any(_label(item) for item in value):
+            for item in value:
+                yield from _walk(item, f"{place}[{_label(item)}]")
+        else:
+            names = [name for name in value[0] if all(isinstance(item.get(name), int) for item in value)]
+            yield from _walk({name: int(median(item[name] for item in value)) for name in names}, place)
+
+
+def _label(item: Mapping[str, Any]) -> str:
+    """What tells a row from its neighbours: its texts, and the numbers of a nested key such as a line."""
+    parts = [str(value) for value in item.values() if isinstance(value, str)]
+    for value in item.values():
+        if isinstance(value, dict) and all(isinstance(inner, int | float | str) for inner in value.values()):
+            parts += map(str, value.values())
+    return ", ".join(parts)
+
+
+def worse(before: Mapping[str, float], after: Mapping[str, float]) -> list[str]:
+    """A line for each count that has grown by more than TOLERANCE; what only one of them has is no matter."""
+    return [
+        f"{place}: {before[place]:,.0f} -> {count:,.0f} (+{count / max(before[place], 1) - 1:.1%})"
+        for place, count in sorted(after.items())
+        if place in before and count > before[place] * (1 + TOLERANCE) + 1
+    ]

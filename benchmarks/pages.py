@@ -1,0 +1,31 @@
+"""Documents that quote results: blocks between two comments, made from the committed tables only.
+
+<!-- begin startup.md -->
+...
+<!-- end startup.md -->
+"""
+
+import re
+from pathlib import Path
+from typing import Final
+
+PAGES: Final = ("docs/performance.md",)
+_BLOCK: Final = re.compile(r"(<!-- begin (?P<name>[\w-]+\.md) -->\n).*?(<!-- end (?P=name) -->)", re.DOTALL)
+
+
+def quote(text: str, results: Path) -> str:
+    """`text` with every block filled from the table of its name; a table that is not there leaves it empty."""
+
+    def fill(block: re.Match[str]) -> str:
+        table = results / block["name"]
+        return f"{block[1]}{table.read_text() if table.is_file() else ''}{block[3]}"
+
+    return _BLOCK.sub(fill, text)
+
+
+def refresh(checkout: Path) -> None:
+    """Writes the pages anew from benchmarks/results."""
+    for name in PAGES:
+        page = checkout / name
+        if page.is_file():
+            page.write_text(quote(page.read_text(), checkout / "benchmarks/results"))

@@ -1,0 +1,144 @@
+"""Tables and plots of a startup result."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from statistics import median
+from typing import Final
+
+from benchmarks.startup.plan import COLD, LAZYFS, LOCAL
+from benchmarks.startup.result import CaseResult, Result
+from benchmarks.startup.services import Line
+from benchmarks.startup.workloads import WORKLOADS
+
+ROUND_TRIPS: Final = 4
+"""The fewest a cold start can do with: connection, signed pointer, catalog, content."""
+_HEAD: Final = (
+    "| side | mounted or pulled, s | first output, s | result, s | against lazyfs cold | requests "
+    "| MB from origin | MB on disk | share of image | peak MB | CPU s |\n|---|" + "---:|" * 10 + "\n"
+)
+
+
+def document(result: Result) -> str:
+    """All of it as Markdown; every figure is a median over the starts of its row."""
+    facts = result.facts
+    parts = [
+        f"Command: `{result.command}`, at commit {facts.commit}. {facts.cpu}, {facts.cores} cores, "
+        f"{facts.memory_bytes / 1e9:.0f} GB, {facts.system}, Linux {facts.kernel}, Python {facts.python}.\n"
+    ]
+    parts += [
+        f"Image `{image.name}`: {image.layers} layers, {image.entries:,} entries, "
+        f"{image.unpacked_bytes / 1e6:,.1f} MB unpacked, {image.compressed_bytes / 1e6:,.1f} MB as layers.\n"
+        for image in result.images
+    ]
+    for (line, workload), rows in _groups(result):
+        parts.append(f"### {workload}, {line} ({_repeats(rows)} starts each)\n\n{_table(result, line, rows)}")
+    return "\n".join(parts)
+
+
+def _groups(result: Result) -> Iterable[tuple[tuple[Line, str], list[CaseResult]]]:
+    groups: dict[tuple[Line, str], list[CaseResult]] = {}
+    for case in result.cases:
+        if case.starts:
+            groups.setdefault((case.line, case.workload), []).append(case)
+    return groups.items()
+
+
+def _repeats(rows: list[CaseResult]) -> str:
+    counts = sorted({len(row.starts) for row in rows})
+    return str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+
+
+def _median(row: CaseResult, field: str) -> float:
+    return float(median(getattr(start, field) for start in row.starts))
+
+
+def _table(result: Result, line: Line, rows: list[CaseResult]) -> str:
+    cold = next((row for row in rows if row.side == COLD), None)
+    return _HEAD + "".join(_row(result, row, cold) for row in rows) + "\n" + _verdicts(line, rows, cold)
+
+
+def _row(result: Result, row: CaseResult, cold: CaseResult | None) -> str:
+    seconds = _median(row, "seconds")
+    ratio = f"{seconds / _median(cold, 'seconds'):.2f}" if cold else ""
+    unpacked = next(i.unpacked_bytes for i in result.images if i.name == WORKLOADS[row.workload].image)
+    disk = _median(row, "disk_bytes")
+    share = f"{min(disk / unpacked, 1):.0%}" if row.side in LAZYFS else "100%"
+    cells = [
+        row.side,
+        f"{_median(row, 'seconds_to_fetch'):.2f}",
+        f"{_median(row, 'seconds_to_output'):.2f}",
+        f"{seconds:.2f}",
+        ratio,
+        f"{_median(row, 'requests'):,.0f}",
+        f"{_median(row, 'bytes_from_origin') / 1e6:.2f}",
+        f"{disk / 1e6:,.1f}",
+        share,
+        f"{_median(row, 'peak_memory') / 1e6:.0f}",
+        f"{_median(row, 'cpu_seconds'):.2f}",
+    ]
+    return f"| {' | '.join(cells)} |\n"
+
+
+def limit(line: Line, bytes_from_origin: float) -> float:
+    """Seconds that no lazy filesystem can beat on this line: its bytes at line rate, and the round trips."""
+    return bytes_from_origin * 8 / (line.mbit * 1e6) + ROUND_TRIPS * line.rtt_ms / 1000
+
+
+def _verdicts(line: Line, rows: list[CaseResult], cold: CaseResult | None) -> str:
+    if cold is None:
+        return ""
+    ours = _median(cold, "seconds")
+    others = [row for row in rows if row.side not in (*LAZYFS, LOCAL)]
+    lines = []
+    timed = sorted((_median(row, "seconds"), row.side) for row in others)
+    for verb, lost in (("loses to", True), ("is ahead of", False)):
+        found = [(seconds, side) for seconds, side in timed if (seconds < ours) == lost]
+        named = [f"{side} ({seconds:.2f} s, {_times(ours, seconds)})" for seconds, side in found]
+        if named:
+            lines.append(f"lazyfs cold ({ours:.2f} s) {verb} {', '.join(named)}.")
+    bound = limit(line, _median(cold, "bytes_from_origin"))
+    local = next((row for row in rows if row.side == LOCAL), None)
+    program = f", and the program alone takes {_median(local, 'seconds'):.2f} s" if local else ""
+    lines.append(
+        f"Physical limit of lazyfs cold: its bytes at line rate and {ROUND_TRIPS} round trips, {bound:.2f} s"
+        f"{program}."
+    )
+    return "\n".join(lines) + "\n"
+
+
+def _times(ours: float, theirs: float) -> str:
+    return f"{max(ours, theirs) / min(ours, theirs):.2f} times"
+
+
+def plot(result: Result, stem: Path) -> None:
+    """`stem`.png and `stem`.svg: for each program and line, seconds to output and to result of every side."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    mpl.rcParams["svg.hashsalt"] = "lazyfs"  # the same result makes the same file
+    from matplotlib import pyplot
+
+    groups = list(_groups(result))
+    columns = min(len(groups), 2)
+    rows = -(-len(groups) // columns)
+    figure, axes = pyplot.subplots(rows, columns, figsize=(7 * columns, 3.2 * rows), squeeze=False)
+    for axis, ((line, workload), cases) in zip(axes.flat, groups, strict=False):
+        names = [case.side for case in cases]
+        output = [_median(case, "seconds_to_output") for case in cases]
+        total = [_median(case, "seconds") for case in cases]
+        axis.barh(names, total, color="#9dc3e6", label="result")
+        axis.barh(names, output, color="#1f4e79", height=0.4, label="first output")
+        for position, (case, seconds) in enumerate(zip(cases, total, strict=True)):
+            megabytes = _median(case, "bytes_from_origin") / 1e6
+            axis.annotate(f" {megabytes:.1f} MB", (seconds, position), va="center", fontsize=8)
+        axis.invert_yaxis()
+        axis.set_title(f"{workload}, {line}")
+        axis.set_xlabel("seconds")
+        axis.margins(x=0.15)
+    axes.flat[0].legend(fontsize=8)
+    for axis in axes.flat[len(groups) :]:
+        axis.set_visible(False)
+    figure.tight_layout()
+    figure.savefig(stem.with_suffix(".png"), dpi=110, metadata={"Software": None})
+    figure.savefig(stem.with_suffix(".svg"), metadata={"Date": None})
+    pyplot.close(figure)
