@@ -10,7 +10,6 @@ run is a shorter run.
 import argparse
 import shlex
 import shutil
-import sys
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
@@ -33,6 +32,9 @@ def main() -> None:
     parser.add_argument("--only", action="append", metavar="WORKLOAD", help="leave out the other programs")
     parser.add_argument("--repeats", type=int, metavar="N", help="instead of the plan's")
     options = parser.parse_args()
+    asked = ["--quick"] if options.quick else []
+    asked += [f"--only={name}" for name in options.only or []]
+    asked += [f"--repeats={options.repeats}"] if options.repeats else []
     cases = plan.quick() if options.quick else plan.full()
     if options.only:
         cases = [case for case in cases if case.workload in options.only]
@@ -45,7 +47,7 @@ def main() -> None:
             bench = Bench(stack, work, cases)
             result = Result(
                 benchmark="startup",
-                command=shlex.join(["python", "-m", "benchmarks.startup", *sys.argv[1:]]),
+                command=shlex.join(["python", "-m", "benchmarks.startup", *asked]),
                 facts=gather(_CHECKOUT),
                 images=bench.images,
                 cases=[CaseResult(case.line, case.workload, side) for case in cases for side in case.sides],

@@ -25,9 +25,14 @@ def publish(images: Sequence[Image], root: Path, keys: Path) -> Path:
     store = root / "store"
     _lazyfs("repo", "init", str(store), "--name", NAME, "--keys", str(keys))
     for image in images:
-        name = f"{REGISTRY}/{image.name}:{TAG}"
-        _lazyfs("publish", f"oci:{image.layout}:{TAG}", str(store), "--as", name, "--keys", str(keys))
+        publish_image(image, store, keys)
     return store / "metadata/1.root.json"
+
+
+def publish_image(image: Image, store: Path, keys: Path) -> None:
+    """`lazyfs publish` into a repository that is there."""
+    name = f"{REGISTRY}/{image.name}:{TAG}"
+    _lazyfs("publish", f"oci:{image.layout}:{TAG}", str(store), "--as", name, "--keys", str(keys))
 
 
 def _lazyfs(*arguments: str) -> None:

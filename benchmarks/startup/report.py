@@ -5,7 +5,7 @@ from pathlib import Path
 from statistics import median
 from typing import Final
 
-from benchmarks.startup.plan import COLD, LAZYFS, LOCAL
+from benchmarks.startup.plan import CASYNC, COLD, LAZYFS, LOCAL
 from benchmarks.startup.result import CaseResult, Result
 from benchmarks.startup.services import Line
 from benchmarks.startup.workloads import WORKLOADS
@@ -62,7 +62,11 @@ def _row(result: Result, row: CaseResult, cold: CaseResult | None) -> str:
     ratio = f"{seconds / _median(cold, 'seconds'):.2f}" if cold else ""
     unpacked = next(i.unpacked_bytes for i in result.images if i.name == WORKLOADS[row.workload].image)
     disk = _median(row, "disk_bytes")
-    share = f"{min(disk / unpacked, 1):.0%}" if row.side in LAZYFS else "100%"
+    share = "100%"
+    if row.side in LAZYFS:
+        share = f"{min(disk / unpacked, 1):.0%}"
+    elif row.side == CASYNC:
+        share = "-"  # it keeps nothing that could be measured
     cells = [
         row.side,
         f"{_median(row, 'seconds_to_fetch'):.2f}",
