@@ -6,9 +6,7 @@ from statistics import median
 from typing import Any, Final
 
 TOLERANCE: Final = 0.05
-_COUNT: Final = re.compile(
-    r"(requests|connections|upcalls|objects|bytes_from_origin|bytes_stored|bytes_fetched)$"
-)
+_COUNT: Final = re.compile(r"(requests|upcalls|objects|bytes_from_origin|bytes_stored|bytes_fetched)$")
 
 
 def counts(result: Any) -> dict[str, float]:

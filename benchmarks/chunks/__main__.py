@@ -2,9 +2,9 @@
 
     python -m benchmarks.chunks [--json FILE]
 
-Publishes the image once for each setting into a repository of its own, starts the analysis from an empty cache, and
-counts requests and bytes at the origin. Counts do not depend on the machine's speed; what they cost on a line does,
-and is computed: bytes at line rate, and a round trip for each wait of a reader that has nothing else in flight.
+Publishes the image once for each setting into a repository of its own, starts the analysis from an empty cache,
+and counts requests and bytes at the origin. Counts do not depend on the machine's speed; what they cost at most on
+a line is computed from them: bytes at line rate, and a round trip for each request.
 """
 
 import argparse
@@ -92,7 +92,7 @@ def _measure(image: Image, params: Params) -> list[Row]:
     try:
         store, keys = work / "files/store", work / "keys"
         store.parent.mkdir()
-        repository.init(str(store), origin.NAME, str(keys), params, datetime.now(UTC))
+        repository.init(str(store), origin.NAME, datetime.now(UTC), keys=str(keys), params=params)
         origin.publish_image(image, store, keys)
         objects = [path.stat().st_size for path in (store / "data").rglob("*") if path.is_file()]
         with ExitStack() as stack:
@@ -127,10 +127,13 @@ def _measure(image: Image, params: Params) -> list[Row]:
 def document(result: Result) -> str:
     """Markdown."""
     head = (
-        f"Command: `{result.command}`, at commit {result.facts.commit}. Image: {result.image.entries:,} entries, "
+        f"Command: `{result.command}`, at commit {result.facts.commit}. "
+        f"Image: {result.image.entries:,} entries, "
         f"{result.image.unpacked_bytes / 1e6:,.0f} MB.\n\n"
-        "| chunk | catalog entries | program | requests | MB fetched | requests x 50 ms + MB at 100 Mbit/s, s "
-        "| MB on disk | objects in the store | store, MB |\n|---:|---:|---|" + "---:|" * 6 + "\n"
+        "| chunk | catalog entries | program | requests | MB fetched "
+        "| requests x 50 ms + MB at 100 Mbit/s, s | MB on disk | objects in the store | store, MB |\n|---:|---:|---|"
+        + "---:|" * 6
+        + "\n"
     )
     lines = []
     for row in result.rows:
