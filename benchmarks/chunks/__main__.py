@@ -2,9 +2,9 @@
 
     python -m benchmarks.chunks [--json FILE]
 
-Publishes the image once for each setting into a repository of its own, starts the analysis from an empty cache,
-and counts requests and bytes at the origin. Counts do not depend on the machine's speed; what they cost at most on
-a line is computed from them: bytes at line rate, and a round trip for each request.
+Publishes the image once for each setting into a repository of its own, starts the analysis from an empty
+cache, and counts requests and bytes at the origin. Counts do not depend on the machine's speed; what they
+cost at most on a line is computed from them: bytes at line rate, and a round trip for each request.
 """
 
 import argparse
@@ -131,9 +131,8 @@ def document(result: Result) -> str:
         f"Image: {result.image.entries:,} entries, "
         f"{result.image.unpacked_bytes / 1e6:,.0f} MB.\n\n"
         "| chunk | catalog entries | program | requests | MB fetched "
-        "| requests x 50 ms + MB at 100 Mbit/s, s | MB on disk | objects in the store | store, MB |\n|---:|---:|---|"
-        + "---:|" * 6
-        + "\n"
+        "| requests x 50 ms + MB at 100 Mbit/s, s | MB on disk | objects in the store | store, MB |\n"
+        "|---:|---:|---|---:|---:|---:|---:|---:|---:|\n"
     )
     lines = []
     for row in result.rows:

@@ -110,9 +110,8 @@ class Podman:
 class Apptainer:
     """apptainer makes a SIF file from the registry's image, then executes from it.
 
-    `apptainer pull` is the same operation without a choice of compression; its gzip took 165 CPU seconds
-    for the analysis image on the project's machine, so the side uses `build` and zstd, as its documentation
-    offers.
+    `apptainer pull` is the same operation without a choice of compression; gzip is slower than zstd by far,
+    so the side uses `build --mksquashfs-args`, as its documentation offers.
     """
 
     name = "apptainer build"

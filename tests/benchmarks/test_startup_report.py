@@ -1,0 +1,68 @@
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from benchmarks.facts import Facts
+from benchmarks.startup.images import Image
+from benchmarks.startup.plan import COLD, LOCAL, WARM_NODE, Case, full, quick
+from benchmarks.startup.report import document, limit, plot
+from benchmarks.startup.result import CaseResult, Result
+from benchmarks.startup.services import Line
+from benchmarks.startup.start import Start
+from benchmarks.startup.workloads import WORKLOADS
+
+LINE = Line(50, 100)
+FACTS = Facts("some CPU", 2, 8 << 30, "6.1", "Debian", "3.11", "abc1234")
+IMAGE = Image("analysis", "layout", entries=1000, unpacked_bytes=1_000_000_000, compressed_bytes=4, layers=3)
+
+
+def start(seconds: float, megabytes: float = 25) -> Start:
+    return Start(1, 2, seconds, 1, 100, int(megabytes * 1e6), 100_000_000, 50_000_000, 3)
+
+
+def result(*rows: tuple[str, list[Start]]) -> Result:
+    cases = [CaseResult(LINE, "analysis", side, starts) for side, starts in rows]
+    return Result("startup", "python -m benchmarks.startup", FACTS, [IMAGE], cases)
+
+
+def test_rows_are_medians_and_verdicts_say_who_wins() -> None:
+    made = result(
+        (COLD, [start(10), start(20), start(90)]),
+        ("podman pull", [start(5)]),
+        ("skopeo, umoci", [start(80)]),
+        (LOCAL, [start(2)]),
+    )
+    text = document(made)
+    assert "| lazyfs cold | 1.00 | 2.00 | 20.00 | 1.00 | 100 | 25.00 | 100.0 | 10% | 50 | 3.00 |" in text
+    assert "lazyfs cold (20.00 s) loses to podman pull (5.00 s, 4.00 times)." in text
+    assert "lazyfs cold (20.00 s) is ahead of skopeo, umoci (80.00 s, 4.00 times)." in text
+    assert "2.20 s, and the program alone takes 2.00 s." in text
+    assert "python -m benchmarks.startup" in text
+    assert "abc1234" in text
+
+
+def test_the_limit_is_bytes_at_line_rate_and_four_round_trips() -> None:
+    assert limit(LINE, 12_500_000) == pytest.approx(1.0 + 0.2)
+
+
+def test_rows_without_starts_are_left_out() -> None:
+    assert WARM_NODE not in document(result((COLD, [start(1)]), (WARM_NODE, [])))
+
+
+def test_a_plot_is_drawn_in_both_formats(tmp_path: Path) -> None:
+    plot(result((COLD, [start(10)]), ("podman pull", [start(5)])), tmp_path / "startup")
+    assert (tmp_path / "startup.png").read_bytes().startswith(b"\x89PNG")
+    assert b"<svg" in (tmp_path / "startup.svg").read_bytes()
+
+
+def test_a_result_survives_its_file() -> None:
+    made = result((COLD, [start(10)]))
+    assert msgspec.json.decode(msgspec.json.encode(made), type=Result) == made
+
+
+@pytest.mark.parametrize("plan", [quick(), full()], ids=["quick", "full"])
+def test_a_plan_names_programs_and_each_row_once(plan: list[Case]) -> None:
+    rows = [(case.line, case.workload, side) for case in plan for side in case.sides]
+    assert len(rows) == len(set(rows))
+    assert {case.workload for case in plan} <= set(WORKLOADS)
