@@ -1,6 +1,6 @@
 """The cache at a million entries, beside python-diskcache, and its policies on traces.
 
-    python -m benchmarks.cache [--entries N] [--directory DIR] [--out results.json]
+    python -m benchmarks.cache [--quick] [--entries N] [--directory DIR] [--out results.json]
 
 Writes one JSON file and prints tables. Every step runs in a process of its own. Rates of two caches are to be
 compared within one run: the machine may be shared.
@@ -81,7 +81,8 @@ def trace_table(results: list[traces.Result]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="benchmarks.cache", description=__doc__)
-    parser.add_argument("--entries", type=int, default=1_000_000)
+    parser.add_argument("--quick", action="store_true", help="200,000 entries and shorter traces: 2 minutes")
+    parser.add_argument("--entries", type=int, help="1,000,000 unless --quick")
     parser.add_argument("--count", type=int, default=50_000, help="gets and puts per measurement")
     parser.add_argument("--directory", help="on the disk to measure (default: a temporary one)")
     parser.add_argument("--out", type=Path, default=CHECKOUT / "benchmarks/cache/results.json")
@@ -91,23 +92,24 @@ def main() -> None:
         kind, root, name, entries, count = options.step
         print(json.dumps(measures.measure(kind, Path(root), name, int(entries), int(count))))
         return
+    entries = options.entries or (200_000 if options.quick else 1_000_000)
     with tempfile.TemporaryDirectory(dir=options.directory) as directory:
         base = Path(directory)
-        ours = run_cache("lazyfs_cache", base / "large", options.entries, options.count)
-        large = step("lazyfs_cache", base / "large", "evict", options.entries, 5000)
-        peer = run_cache("diskcache", base / "peer", options.entries, options.count)
+        ours = run_cache("lazyfs_cache", base / "large", entries, options.count)
+        large = step("lazyfs_cache", base / "large", "evict", entries, 5000)
+        peer = run_cache("diskcache", base / "peer", entries, options.count)
         (base / "small").mkdir()
         step("lazyfs_cache", base / "small", "fill", 10_000, 0)
         small = step("lazyfs_cache", base / "small", "evict", 10_000, 5000)
     for name in ("evict_microseconds", "evict_index_microseconds"):
         ours[name], ours[f"{name}_at_10000"] = large[name], small[name]
         ours[f"{name}_ratio"] = large[name] / small[name]
-    policies = traces.compare()
+    policies = traces.compare(400 if options.quick else 1500)
     table(ours, peer)
     trace_table(policies)
     result = {
         "machine": msgspec.to_builtins(gather(CHECKOUT)),
-        "entries": options.entries,
+        "entries": entries,
         "value_bytes": measures.VALUE,
         "lazyfs_cache": ours,
         "diskcache": peer,

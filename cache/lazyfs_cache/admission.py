@@ -2,7 +2,7 @@
 
     1. draw the upper bound from the purse; if it has too little, a change evicts what must go and fills it
     2. note the key in the journal, write the sealed value to tmp/, rename it into data/: no lock
-    3. with the next change (16 values, or half a second), enter what it occupies into the index
+    3. with the next change (16 values, or two seconds), enter what it occupies into the index
 
 Until 3 the value is charged by what the purse holds. Killed before it, a process leaves a journal that names
 the key, and the purse's charge stands until the next process has undone it.

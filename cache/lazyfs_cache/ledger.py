@@ -25,7 +25,7 @@ from lazyfs_cache.index import KEPT, Change, Entry, Index, IndexDamaged
 from lazyfs_cache.journal import Journal
 from lazyfs_cache.locks import ByteLocks, ChangeLock, Presence
 from lazyfs_cache.purse import Arrived, Purse
-from lazyfs_cache.space import MIN_LIMIT, Need, Space, map_size, purse
+from lazyfs_cache.space import MIN_LIMIT, Need, Space, map_size, purse, uses_per_change
 from lazyfs_cache.uses import Uses
 
 log = logging.getLogger("lazyfs_cache")
@@ -223,7 +223,7 @@ class Ledger:
 
     def _settle(self, change: Change, arrived: list[Arrived], damaged: list[bytes]) -> None:
         new = {value.key: value for value in arrived if change.entry(value.key) is None}
-        touched = self.uses.take_touched()
+        touched = self.uses.take_used(uses_per_change(change.sums.limit))
         for key in new.keys() - touched:
             self._enter(change, new[key])
         for key in touched:

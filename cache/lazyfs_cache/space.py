@@ -31,9 +31,26 @@ _KEEP_INODES = 100
 """The part of the filesystem's inodes that is left free: one in so many."""
 
 
+_PAGE = 4096
+
+_PAGES = 128
+"""Pages of the index a change writes at most, besides those for uses: 64 evictions and 32 arrivals in as many
+leaves, the branches above them, directories that grow."""
+
+
 def slack(limit: int) -> int:
-    """Bytes by which the index and a directory may grow within one change."""
-    return (128 << 10) + limit // 128
+    """Bytes by which the index and a directory may grow within one change.
+
+    LMDB copies what it writes, so its file may grow by every page a change touches: a small index by its own
+    size (a 19th of the limit at most), a large one by `_PAGES` and two pages for each use written.
+    """
+    return min((64 << 10) + limit // 16, _PAGES * _PAGE + limit // 128)
+
+
+def uses_per_change(limit: int) -> int:
+    """How many uses one change writes: so many that `slack` covers the pages, and that they are done in 10 ms
+    (each page is in private memory until the change is committed)."""
+    return min(max((slack(limit) - _PAGES * _PAGE) // (2 * _PAGE), 16), 1024)
 
 
 def purse(limit: int) -> int:

@@ -11,7 +11,7 @@ import time
 from lazyfs_cache import layout, recovery
 from lazyfs_cache.ledger import Ledger
 
-GATHER = 0.5
+GATHER = 2.0
 """Seconds uses may gather before they are written."""
 
 LOOK_FOR_DEAD = 30.0
@@ -54,6 +54,8 @@ class Upkeep:
     def run_once(self) -> None:
         """Everything there is to do now."""
         scanning = self._flush()
+        while self._ledger.uses.left and self._flush_more():
+            pass
         self._lower()
         self._ledger.empty_purse()
         if scanning:
@@ -71,6 +73,10 @@ class Upkeep:
             if change.sums.unscanned and not change.sums.scanner:
                 change.sums.scanner = ledger.me
             return change.sums.unscanned > 0 and change.sums.scanner == ledger.me
+
+    def _flush_more(self) -> bool:
+        with self._ledger.change() as change:
+            return change is not None
 
     def _lower(self) -> None:
         """From above the high watermark to the low one."""

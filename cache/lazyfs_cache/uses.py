@@ -1,20 +1,18 @@
 """What readers leave for the next change: which values were used, and which were found wrong.
 
-Readers only append; they never wait. A use that is lost (the oldest are, beyond TOUCHES) costs recency.
+Readers only add; they never wait. A use that is lost costs recency, nothing else.
 """
 
 from collections import deque
 from collections.abc import Iterable
 from threading import Event
-from typing import TypeVar
 
-T = TypeVar("T")
+MOST = 1 << 16
+"""Values whose uses are remembered until they are written; beyond that a use is forgotten."""
 
-TOUCHES = 16384
-"""Uses remembered until they are written to the index."""
-
-BATCH = 1024
-"""Uses that wake the upkeep thread at once; fewer wait a moment for company."""
+BATCH = 1 << 14
+"""Used values that wake the upkeep thread at once; fewer wait for company, so that a value read over and over
+is written once."""
 
 
 class Uses:
@@ -22,17 +20,21 @@ class Uses:
 
     def __init__(self, wake: Event) -> None:
         self._wake = wake
-        self._touched: deque[bytes] = deque(maxlen=TOUCHES)
+        self._used: dict[bytes, None] = {}  # in the order of last use
+        self._taken: deque[bytes] = deque()  # to be written, by whoever holds the change lock
         self._damaged: deque[bytes] = deque()
         self.last = b""
         """The value used last: using it again changes nothing."""
 
     def touch(self, key: bytes) -> None:
         self.last = key
-        touched = self._touched
-        touched.append(key)
-        if len(touched) in (1, BATCH):
-            self._wake.set()
+        used = self._used
+        used.pop(key, None)
+        count = len(used)
+        if count < MOST:
+            used[key] = None
+            if count in (0, BATCH):
+                self._wake.set()
 
     def damaged(self, key: bytes) -> None:
         """The value must go."""
@@ -45,21 +47,24 @@ class Uses:
 
     @property
     def urgent(self) -> bool:
-        return bool(self._damaged) or len(self._touched) >= BATCH
+        return bool(self._damaged) or len(self._used) >= BATCH
 
-    def take_touched(self) -> list[bytes]:
-        """Every value used, once, in the order of last use."""
+    @property
+    def left(self) -> bool:
+        """Whether the last change had more uses to write than it could."""
+        return bool(self._taken)
+
+    def take_used(self, most: int) -> list[bytes]:
+        """Values used, in the order of last use: the earliest `most` of them. Hold the change lock."""
         self.last = b""
-        latest_first = dict.fromkeys(reversed(_take(self._touched)))
-        return list(reversed(latest_first))
+        used, self._used = self._used, {}
+        # A reader that still has the old dict may add to it: list() is one step for the interpreter.
+        self._taken.extend(list(used))
+        return [self._taken.popleft() for _ in range(min(most, len(self._taken)))]
 
     def take_damaged(self) -> list[bytes]:
-        return _take(self._damaged)
+        return [self._damaged.popleft() for _ in range(len(self._damaged))]
 
     def return_damaged(self, keys: Iterable[bytes]) -> None:
         """The change that took them failed."""
         self._damaged.extend(keys)
-
-
-def _take(queue: deque[T]) -> list[T]:
-    return [queue.popleft() for _ in range(len(queue))]

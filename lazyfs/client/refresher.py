@@ -29,15 +29,25 @@ class Refresher:
     def __init__(
         self,
         revisions: Revisions,
+        shown: Pointer,
         on_advance: Callable[[Pointer], Awaitable[None]],
         *,
         interval: float = INTERVAL,
         patience: float = PATIENCE,
+        error: str = "",
         uniform: Callable[[float, float], float] = random.uniform,
         wall_clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        """`on_advance` is awaited with each revision that differs from the one before it."""
+        """`shown`: the revision that the mount shows. `on_advance` is awaited with each that differs from it;
+        when it raises LazyfsError or OSError, it is asked again at the next look. `error`: why a look before
+        the first one failed."""
         self._revisions = revisions
+        self.shown = shown
+        """What the mount shows: the last pointer that `on_advance` has taken."""
+        self.looked = wall_clock()
+        """When the last look ended."""
+        self.error = error
+        """Why the newest revision could not be had, or not be shown, at the last look; empty if it could."""
         self._on_advance = on_advance
         self._interval = interval
         self._patience = patience
@@ -46,10 +56,10 @@ class Refresher:
         self._asked = trio.Event()
         self._waiting: list[_Answer] = []
         self.refreshing = False
-        """Whether a refresh, or the `on_advance` it led to, is under way."""
+        """Whether a look, or the `on_advance` it led to, is under way."""
 
     async def now(self) -> Pointer:
-        """A refresh that starts after this call, its `on_advance` done; raises what the refresh raises."""
+        """A refresh that starts after this call, its `on_advance` done; raises what either raises."""
         answer = _Answer()
         self._waiting.append(answer)
         self._asked.set()
@@ -60,9 +70,8 @@ class Refresher:
         raise answer.result
 
     async def run(self) -> None:
-        """Refreshes for ever; failures are the report's (Revisions.report), not this task's."""
-        failures = 0
-        served = self._revisions.serving(self._wall_clock())
+        """Looks for ever. A look that fails is in `error`; raises Expired once `max_stale` has passed."""
+        failures = 1 if self.error else 0
         waiting: list[_Answer] = []
         try:
             while True:
@@ -73,18 +82,24 @@ class Refresher:
                 self._asked = trio.Event()
                 waiting, self._waiting = self._waiting, []
                 try:
-                    pointer = await trio.to_thread.run_sync(self._refresh)
-                except LazyfsError as error:
-                    failures += 1
-                    _end(waiting, error)
-                    continue
-                failures = 0
-                if pointer != served:
-                    await self._on_advance(pointer)
-                    served = pointer
-                _end(waiting, pointer)
+                    result: Pointer | Exception = await self._look()
+                except (LazyfsError, OSError) as error:
+                    result = error
+                failed = isinstance(result, Exception)
+                self.error = str(result) if failed else ""
+                self.looked = self._wall_clock()
+                failures = failures + 1 if failed else 0
+                _end(waiting, result)
+                self._revisions.serving(self.looked)
         finally:
             _end(waiting + self._waiting, LazyfsError("the mount ended before the refresh did"))
+
+    async def _look(self) -> Pointer:
+        pointer = await trio.to_thread.run_sync(self._refresh)
+        if pointer.revision != self.shown.revision or pointer.root != self.shown.root:
+            await self._on_advance(pointer)
+        self.shown = pointer
+        return pointer
 
     def _refresh(self) -> Pointer:
         deadline = time.monotonic() + self._patience
@@ -98,10 +113,10 @@ class Refresher:
 class _Answer:
     def __init__(self) -> None:
         self.ended = trio.Event()
-        self.result: Pointer | LazyfsError | None = None
+        self.result: Pointer | Exception | None = None
 
 
-def _end(waiting: list[_Answer], result: Pointer | LazyfsError) -> None:
+def _end(waiting: list[_Answer], result: Pointer | Exception) -> None:
     for answer in waiting:
         if not answer.ended.is_set():
             answer.result = result

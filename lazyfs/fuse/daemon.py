@@ -137,7 +137,7 @@ class Daemon:
                 async with trio.open_nursery() as nursery:
                     await nursery.start(control.serve, line, self._handlers())
                     nursery.start_soon(self._stop_on_signal, nursery.cancel_scope)
-                    nursery.start_soon(self._keep_fresh)
+                    nursery.start_soon(self._repositories.keep_fresh)
                     nursery.start_soon(self._watch_cache)
                     nursery.start_soon(self._say_ready, ready)
                     await self._session.serve()
@@ -171,11 +171,6 @@ class Daemon:
                 log.info("unmounting: %s", signal.Signals(number).name)
                 scope.cancel()
 
-    async def _keep_fresh(self) -> None:
-        while True:
-            await trio.sleep(min(self._settings.refresh, self._repositories.look_again()))
-            await self._refresh_all()
-
     def _look_at_cache(self) -> None:
         stats = self._cache.stats()
         self._space = (stats.limit, stats.charged) if stats.limit else None
@@ -190,7 +185,7 @@ class Daemon:
         said = {}
         for name in list(self._repositories.opened):
             try:
-                changed = await self._repositories.refresh(name, self._filesystem)
+                changed = await self._repositories.refresh(name)
                 said[name] = "new revision" if changed else "no news"
             except (LazyfsError, OSError) as error:
                 said[name] = f"failed: {error}"

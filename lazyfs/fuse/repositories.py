@@ -4,6 +4,7 @@ import hashlib
 import logging
 import os
 import time
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -13,9 +14,10 @@ import trio
 from lazyfs.client.anchor import Anchor, anchor_of_directory, read_anchor
 from lazyfs.client.background import Background
 from lazyfs.client.objects import Objects
+from lazyfs.client.refresher import Refresher
 from lazyfs.client.revisions import Revisions
 from lazyfs.core.digest import Digest, ObjectRef
-from lazyfs.core.errors import LazyfsError, TransportError, TrustError, UnsupportedFormat, UsageError
+from lazyfs.core.errors import TransportError, TrustError, UnsupportedFormat, UsageError
 from lazyfs.core.params import Pointer
 from lazyfs.fuse.filesystem import Filesystem
 from lazyfs.fuse.settings import Place, Settings
@@ -30,9 +32,6 @@ from lazyfs_cache import Cache, NullCache
 FIRST_LOOK = 3.0
 """Seconds that a mount waits for a newer revision while it has a trusted one already."""
 
-AFTER_FAILURE = 20.0
-"""Seconds until the next look after one that failed."""
-
 log = logging.getLogger(__name__)
 
 
@@ -43,17 +42,7 @@ class Opened(NamedTuple):
     fetcher: Fetcher
     revisions: Revisions
     objects: Objects
-    state: "State"
-
-
-class State:
-    """What `status` shows of a repository's revision."""
-
-    def __init__(self, pointer: Pointer, warning: str) -> None:
-        self.pointer = pointer
-        self.warning = warning
-        """Why the newest revision could not be had at the last look; empty if it could."""
-        self.looked = time.time()
+    refresher: Refresher
 
 
 def root_of(pointer: Pointer) -> ObjectRef:
@@ -69,14 +58,20 @@ class Repositories:
         self._cache = cache
         self._state_dir = state_dir
         self.opened: dict[str, Opened] = {}
+        self._nursery: trio.Nursery | None = None
+        """Where refreshers run, once `keep_fresh` does."""
 
     async def open(self, place: Place, filesystem: Filesystem, name: str | None = None) -> str:
         """Connects, believes a revision, brings its root catalog, and shows it; returns its name.
 
         `name`: under which a site shows it; by default what the signature says. Raises LazyfsError.
         """
-        opened = await trio.to_thread.run_sync(self._connect, place, name)
-        pointer = opened.state.pointer
+
+        async def advance(pointer: Pointer) -> None:
+            await filesystem.switch(shown, root_of(pointer), pointer.revision)
+
+        opened = await trio.to_thread.run_sync(self._connect, place, name, advance)
+        pointer = opened.refresher.shown
         shown = name or pointer.name
         root = root_of(pointer)
         if opened.objects.at_hand(root) is None:
@@ -86,18 +81,26 @@ class Repositories:
         filesystem.ahead[shown] = Background(opened.objects)
         with filesystem.lock:
             filesystem.tree.show_repository(Repository(shown, opened.objects, root, pointer.revision))
+        if self._nursery is not None:
+            self._nursery.start_soon(opened.refresher.run)
         return shown
 
-    def _connect(self, place: Place, name: str | None) -> Opened:
+    def _connect(
+        self, place: Place, name: str | None, advance: Callable[[Pointer], Awaitable[None]]
+    ) -> Opened:
         anchor, why = _anchor(place)
-        fetcher = open_fetcher(place.url, place.proxy, repository=name)
+        repository = name or os.path.basename(self._settings.mountpoint)  # what @repo@ stands for
+        fetcher = open_fetcher(place.url, place.proxy, repository=repository)
         key = hashlib.sha256(place.url.encode()).hexdigest()[:20]
         directory = os.path.join(self._state_dir, key)
         os.makedirs(directory, mode=0o700, exist_ok=True)
         revisions = Revisions(fetcher, directory, anchor, max_stale=self._settings.max_stale)
         now = datetime.now(UTC)
-        known = revisions.offline(now)
-        if known is None and why is not None:
+        try:
+            known, stale = revisions.offline(now), None
+        except TrustError as error:  # past --max-stale: only a newer one will do
+            known, stale = None, error
+        if known is None and stale is None and why is not None:
             raise why
         deadline = time.monotonic() + (FIRST_LOOK if known else self._settings.patience)
         warning = ""
@@ -105,6 +108,8 @@ class Repositories:
             pointer = revisions.refresh(now, deadline)
         except (TransportError, TrustError, UnsupportedFormat) as error:
             if known is None:
+                if stale is not None:
+                    raise stale from error
                 if isinstance(error, TrustError):
                     raise TrustError(f"{place.url} with the root given by --trust: {error}") from error
                 raise
@@ -116,44 +121,49 @@ class Repositories:
             patience=self._settings.patience,
             on_outage=self._settings.on_outage,
         )
-        return Opened(place, fetcher, revisions, objects, State(pointer, warning))
+        refresher = Refresher(
+            revisions,
+            pointer,
+            advance,
+            interval=self._settings.refresh,
+            patience=self._settings.patience,
+            error=warning,
+        )
+        return Opened(place, fetcher, revisions, objects, refresher)
 
     def _with_lower(self, fetcher: Fetcher) -> Fetcher:
         if self._settings.lower is None:
             return fetcher
         return LowerFirst(LocalFetcher(self._settings.lower), fetcher)
 
-    async def refresh(self, name: str, filesystem: Filesystem) -> bool:
-        """Looks for a newer revision and shows it; returns whether there was one. Raises LazyfsError."""
-        opened = self.opened[name]
-        state = opened.state
-        deadline = time.monotonic() + self._settings.patience
-        try:
-            pointer = await trio.to_thread.run_sync(opened.revisions.refresh, datetime.now(UTC), deadline)
-        except LazyfsError as error:
-            state.warning = str(error)
-            raise
-        finally:
-            state.looked = time.time()
-        state.warning = ""
-        if pointer.revision == state.pointer.revision:
-            state.pointer = pointer
-            return False
-        await filesystem.switch(name, root_of(pointer), pointer.revision)
-        state.pointer = pointer
-        return True
+    async def keep_fresh(self) -> None:
+        """Looks for new revisions of every repository, those opened later included, until cancelled.
+
+        Raises Expired once one of them may not be served any longer (`--max-stale`).
+        """
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            for opened in self.opened.values():
+                nursery.start_soon(opened.refresher.run)
+            await trio.sleep_forever()
+
+    async def refresh(self, name: str) -> bool:
+        """Looks for a newer revision and shows it; whether there was one. Raises as `Refresher.now`."""
+        refresher = self.opened[name].refresher
+        before = refresher.shown
+        return (await refresher.now()).revision != before.revision
 
     def describe(self) -> dict[str, Any]:
         """For `status`: what is shown of each repository, why, and how its paths fare."""
         return {
             name: {
                 "url": opened.place.url,
-                "revision": opened.state.pointer.revision,
-                "published": opened.state.pointer.time,
-                "root": opened.state.pointer.root.hex(),
-                "root_size": opened.state.pointer.root_size,
-                "looked": opened.state.looked,
-                "warning": opened.state.warning,
+                "revision": opened.refresher.shown.revision,
+                "published": opened.refresher.shown.time,
+                "root": opened.refresher.shown.root.hex(),
+                "root_size": opened.refresher.shown.root_size,
+                "looked": opened.refresher.looked.timestamp(),
+                "warning": opened.refresher.error,
                 "trust": msgspec.to_builtins(opened.revisions.report(datetime.now(UTC))),
                 "chain": msgspec.to_builtins(opened.fetcher.report())
                 if isinstance(opened.fetcher, HttpFetcher)
@@ -161,10 +171,6 @@ class Repositories:
             }
             for name, opened in list(self.opened.items())
         }
-
-    def look_again(self) -> float:
-        """Seconds until the next look for a revision, as far as this knows better than the interval."""
-        return AFTER_FAILURE if any(one.state.warning for one in self.opened.values()) else float("inf")
 
     def facts(self, name: str) -> dict[str, str]:
         """What only the daemon knows of a repository: the operators' `user.host` and `user.proxy`."""

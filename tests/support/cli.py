@@ -39,9 +39,9 @@ def free_port() -> int:
 
 
 @contextmanager
-def serving(store: Path) -> Iterator[str]:
-    """`lazyfs serve` in the background; gives the repository's URL."""
-    port = free_port()
+def serving(store: Path, port: int | None = None) -> Iterator[str]:
+    """`lazyfs serve` in the background, on any free port or this one; gives the repository's URL."""
+    port = port or free_port()
     command = [*LAZYFS, "serve", str(store), "--listen", f"127.0.0.1:{port}"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
         try:

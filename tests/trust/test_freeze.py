@@ -64,12 +64,17 @@ def test_nothing_expired_is_good_for_a_first_mount(
 
 @pytest.mark.parametrize("role", ["snapshot", "targets", "root"])
 def test_a_renewed_timestamp_does_not_hide_that_the_rest_has_expired(
-    repository: SimulatedRepository, client: Revisions, role: str
+    repository: SimulatedRepository, tmp_path: Path, role: str
 ) -> None:
-    days = 4000 if role == "root" else 400
-    repository.now += timedelta(days=days)
+    signed = {"snapshot": repository.snapshot, "targets": repository.targets, "root": repository.root}[role]
+    signed.expires = repository.now + timedelta(days=30)
+    repository.write_root()
+    repository.write_targets()
+    client = repository.client(tmp_path)
+    repository.refresh(client)
+    repository.now += timedelta(days=31)
     repository.resign()
-    with pytest.raises(Expired, match=f"{'root' if role == 'root' else 'snapshot'} version 1 expired"):
+    with pytest.raises(Expired, match=f"{role} version 1 expired"):
         repository.refresh(client)
     assert client.serving(repository.now) == repository.pointer
 

@@ -147,4 +147,5 @@ def test_a_rotation_killed_after_its_root_is_finished_by_resign(
             repository.rotate(store, role, lambda: new, 1, key_files.load(directory), datetime.now(UTC))
     assert pointers.current(store).revision == 1
     repository.resign(store, key_files.load(directory), datetime.now(UTC))
-    assert client_sees(store, tmp_path) == 1
+    for state in (tmp_path, tmp_path / "fresh"):  # a client that knows the old root, and one that starts
+        assert client_sees(store, state) == 1

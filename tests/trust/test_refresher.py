@@ -1,8 +1,10 @@
 """The schedule of refreshes: jittered, on demand, patient with failures. On trio's clock, without waiting."""
 
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
+from pathlib import Path
 
 import pytest
 import trio
@@ -12,6 +14,7 @@ from lazyfs.client.refresher import JITTER, RETRY, Refresher
 from lazyfs.client.revisions import Revisions
 from lazyfs.core.errors import LazyfsError, TransportError
 from lazyfs.core.params import Pointer
+from lazyfs.core.trust.errors import Expired
 from lazyfs.transport.fetcher import Request
 from tests.support.simulated_repository import SimulatedRepository
 
@@ -26,10 +29,12 @@ class Mount:
         self.seen: list[Pointer] = []
         self.stretch = 1.0
         self.failing = False
+        self.obstacle: Exception | None = None
         self._token = trio.lowlevel.current_trio_token()
         repository.tamper = self._tamper
         self.refresher = Refresher(
             client,
+            repository.pointer,
             self._advanced,
             interval=INTERVAL,
             uniform=self._uniform,
@@ -51,6 +56,8 @@ class Mount:
         return body
 
     async def _advanced(self, pointer: Pointer) -> None:
+        if self.obstacle:
+            raise self.obstacle
         self.seen.append(pointer)
 
 
@@ -68,7 +75,8 @@ async def pass_time(clock: trio.testing.MockClock, seconds: float, mount: Mount,
     """Lets time pass, and the refreshes that are due by then come to their end."""
     clock.jump(seconds)
     await trio.testing.wait_all_tasks_blocked()
-    while len(mount.asked) < asked or mount.refresher.refreshing:
+    end = time.monotonic() + 20  # of the real clock: a thread is at work, and trio's clock stands still
+    while (len(mount.asked) < asked or mount.refresher.refreshing) and time.monotonic() < end:
         await trio.lowlevel.checkpoint()
     assert len(mount.asked) == asked
 
@@ -149,6 +157,54 @@ async def test_failures_are_told_to_who_asked_and_tried_again_soon(
         await pass_time(mock_clock, INTERVAL + 1, mount, 10)
         assert mount.seen == [published]
         await pass_time(mock_clock, RETRY + 1, mount, 10)
+
+
+@pytest.mark.parametrize("obstacle", [TransportError("no catalog"), OSError(5, "no catalog")])
+async def test_a_revision_that_cannot_be_shown_is_shown_later(
+    repository: SimulatedRepository,
+    client: Revisions,
+    mock_clock: trio.testing.MockClock,
+    obstacle: Exception,
+) -> None:
+    async with running(repository, client) as mount:
+        before = mount.refresher.shown
+        published = repository.publish()
+        mount.obstacle = obstacle
+        with pytest.raises(type(obstacle), match="no catalog"):
+            await mount.refresher.now()
+        assert "no catalog" in mount.refresher.error
+        assert mount.refresher.shown == before
+        mount.obstacle = None
+        await pass_time(mock_clock, RETRY + 1, mount, 2)
+        assert (mount.seen, mount.refresher.shown, mount.refresher.error) == ([published], published, "")
+
+
+async def test_a_mount_that_started_without_a_server_looks_again_soon(
+    repository: SimulatedRepository, client: Revisions, mock_clock: trio.testing.MockClock
+) -> None:
+    mount = Mount(repository, client)
+    mount.refresher.error = "no server"
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(mount.refresher.run)
+        await trio.testing.wait_all_tasks_blocked()
+        await pass_time(mock_clock, RETRY + 1, mount, 1)
+        assert mount.refresher.error == ""
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_mount_that_may_not_serve_any_longer_ends(
+    repository: SimulatedRepository, tmp_path: Path, mock_clock: trio.testing.MockClock
+) -> None:
+    client = repository.client(tmp_path, max_stale=3600)
+    repository.refresh(client)
+    with pytest.RaisesGroup(pytest.RaisesExc(Expired, match="--max-stale 3600 s")):
+        async with running(repository, client) as mount:
+            repository.now += timedelta(days=7, minutes=30)
+            await pass_time(mock_clock, INTERVAL + 1, mount, 2)  # one look that asks twice
+            assert "expired" in mount.refresher.error
+            repository.now += timedelta(hours=1)
+            mock_clock.jump(INTERVAL)
+            await trio.sleep_forever()
 
 
 async def test_who_waits_when_the_mount_ends_is_told_so(

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from tuf.api.metadata import MetaFile
 
 from lazyfs.client.revisions import Revisions
 from lazyfs.core.trust.errors import WrongKey
@@ -78,3 +79,21 @@ def test_a_rotation_seen_with_the_same_snapshot_is_judged_by_the_new_keys(
     repository.resign()
     repository.refresh(client)
     assert repository.fetched() == {"timestamp.json": 1}
+
+
+def test_a_revision_signed_by_replaced_keys_does_not_count_under_the_new_root(
+    repository: SimulatedRepository, client: Revisions, tmp_path: Path
+) -> None:
+    """The timestamp is signed by its new key, and still names what the old targets key signed."""
+    before = client.serving(repository.now)
+    repository.rotate("targets")
+    repository.rotate("timestamp")
+    snapshot = repository.files["1.snapshot.json"]
+    repository.timestamp.snapshot_meta = MetaFile.from_data(1, snapshot, ["sha256"])
+    repository.resign()
+    for _ in range(2):  # the first refresh finds the new roots, the second starts from them
+        with pytest.raises(WrongKey, match="snapshot version 1"):
+            repository.refresh(client)
+    assert client.report(repository.now).root_version == 3
+    assert client.serving(repository.now) == before
+    assert repository.client(tmp_path).offline(repository.now) == before
