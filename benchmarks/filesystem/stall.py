@@ -1,9 +1,9 @@
 """`python -m benchmarks.filesystem.stall [--json FILE] [--kinds direct,pyfuse3]`: does a miss hold up a stat?
 
-Eight programs read files that are not here yet, over a line of 50 ms; meanwhile another asks for names that the
-kernel has not seen, of a directory whose catalog is loaded. Printed: how long those stats took, and how long
-they take while nobody reads. The program that asks and the daemon go before the rest (`chrt`): readers, relay
-and origin share this machine, as they do on no real node.
+Eight programs read files that are not here yet, over a line of 50 ms; meanwhile another asks for names that
+the kernel has not seen, of a directory whose catalog is loaded. Printed: how long those stats took, and how
+long they take while nobody reads. The program that asks and the daemon go before the rest (`chrt`): readers,
+relay and origin share this machine, as they do on no real node.
 """
 
 import argparse
@@ -78,13 +78,11 @@ def summary(took: list[float]) -> dict[str, float]:
 def line(store: Path) -> Iterator[str]:
     """The store behind a server and a relay; its URL."""
     origin, relay = free_ports(2)
-    commands = (
-        [*LAZYFS, "serve", os.fspath(store), "--listen", f"127.0.0.1:{origin}"],
-        [sys.executable, "-m", "tools.relay", "--rtt-ms", str(RTT_MS), "--mbit", str(MBIT)]
-        + ["--forward", f"127.0.0.1:{relay}=127.0.0.1:{origin}"],
-    )
+    serve = [*LAZYFS, "serve", os.fspath(store), "--listen", f"127.0.0.1:{origin}"]
+    delay = [sys.executable, "-m", "tools.relay", "--rtt-ms", str(RTT_MS), "--mbit", str(MBIT)]
+    delay += ["--forward", f"127.0.0.1:{relay}=127.0.0.1:{origin}"]
     with ExitStack() as stack:
-        for command in commands:
+        for command in (serve, delay):
             process = stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE))
             stack.callback(process.terminate)
             assert process.stdout is not None
@@ -144,11 +142,10 @@ def main() -> int:
         directory = Path(made)
         store, keys = directory / "store", directory / "keys"
         make(directory / "tree")
-        quiet = {"check": True, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         init = [*LAZYFS, "repo", "init", os.fspath(store), "--name", "bench", "--keys", os.fspath(keys)]
         publish = [*LAZYFS, "publish", f"dir:{directory / 'tree'}", os.fspath(store), "--as", "tree"]
-        subprocess.run(init, **quiet)  # type: ignore[call-overload]
-        subprocess.run([*publish, "--keys", os.fspath(keys)], **quiet)  # type: ignore[call-overload]
+        for command in (init, [*publish, "--keys", os.fspath(keys)]):
+            subprocess.run(command, check=True, capture_output=True)
         with line(store) as url:
             for kind in asked.kinds.split(","):
                 result[kind] = measure(kind, store, url, directory)
