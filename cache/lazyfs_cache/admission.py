@@ -115,9 +115,9 @@ class Admission:
             slot = purse.slot()
             if slot is None:
                 return False
-        owner = ledger.me
+        owner = ledger.seat.me
         try:
-            ledger.journal.arriving(slot, held.key)
+            ledger.seat.journal.arriving(slot, held.key)
             occupied = self._write(journal.tmp_name(owner, slot), held, value)
             if occupied is None or held.generation != purse.generation:
                 self._disk.discard_tmp(journal.tmp_name(owner, slot))

@@ -11,10 +11,11 @@ from types import TracebackType
 from lazyfs_cache import audit, sealed
 from lazyfs_cache.admission import Admission, Reservation
 from lazyfs_cache.claims import Claim, Claims
-from lazyfs_cache.index import Entry
-from lazyfs_cache.ledger import Ledger, log
+from lazyfs_cache.ledger import Ledger
 from lazyfs_cache.pinning import Pinning
 from lazyfs_cache.report import Stats, Verified
+from lazyfs_cache.rows import Entry
+from lazyfs_cache.seat import log
 from lazyfs_cache.space import Need
 from lazyfs_cache.upkeep import Upkeep
 
@@ -192,7 +193,8 @@ class Cache:
                 pass
         looked = self._ledger.look(lambda index: (index.sums(), index.used()))
         if looked is None:
-            return Stats(state=f"off: {self._ledger.off}", directory=self.root, **counters)
+            why = self._ledger.off or "the index cannot be read"
+            return Stats(state=f"off: {why}", directory=self.root, **counters)
         sums, index = looked
         return Stats(
             state="rebuilding" if sums.unscanned else "on",

@@ -9,8 +9,6 @@ dies or the disk fails, and `recovery` knows where to look then.
 
 import errno
 import functools
-import logging
-import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,36 +16,21 @@ from typing import TypeVar
 
 import lmdb
 
-from lazyfs_cache import journal, layout, opening, pinsets, recovery, state
-from lazyfs_cache.disk import Disk
+from lazyfs_cache import recovery
+from lazyfs_cache.change import Change
 from lazyfs_cache.errors import CacheError, PinSetTooLarge
-from lazyfs_cache.index import KEPT, Change, Entry, Index, IndexDamaged
-from lazyfs_cache.journal import Journal
-from lazyfs_cache.locks import ByteLocks, ChangeLock, Presence
+from lazyfs_cache.index import Index
 from lazyfs_cache.purse import Arrived, Purse
+from lazyfs_cache.rows import DAMAGED, Entry, IndexDamaged
+from lazyfs_cache.seat import PATIENCE, Seat, log, must_have
 from lazyfs_cache.space import MIN_LIMIT, Need, Space, map_size, purse, uses_per_change
 from lazyfs_cache.uses import Uses
-
-log = logging.getLogger("lazyfs_cache")
 
 T = TypeVar("T")
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _HARMLESS = FULL | {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR, errno.EAGAIN}
 """Errors of one call that say nothing against the disk."""
-
-_DAMAGED = (
-    IndexDamaged, lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.InvalidError, lmdb.PanicError,
-    lmdb.VersionMismatchError, lmdb.IncompatibleError,
-)  # fmt: skip
-
-_OPENING = 10.0
-"""Seconds to wait for the change lock when opening: another process may be opening or closing."""
-
-
-def _must_have(held: bool, root: str) -> None:
-    if not held:
-        raise CacheError(f"cache {root}: another process holds its lock; look for a stopped one")
 
 
 class Ledger:
@@ -62,109 +45,59 @@ class Ledger:
         """Why the cache is off; None while it is on."""
         self.wake = threading.Event()
         self.uses = Uses(self.wake)
-        self.me = 0
-        self._sieve = sieve
-        self._sized_for = 0
-        self._granted = 0
         self.purse = Purse()
+        self._granted = 0
+        self._sized_for = 0
         self._swap = threading.Lock()  # held while the index is replaced, or looked into without the lock
-        opening.prepare(root, limit)
-        self._lock = ChangeLock(os.path.join(root, layout.LOCK))
-        self._presence = Presence(os.path.join(root, layout.PRESENCE))
-        self.owners = ByteLocks(os.path.join(root, layout.OWNERS))
-        self.disk = Disk(root, fsync=fsync)
+        self.seat = Seat(root, limit, fsync=fsync, sieve=sieve)
+        self.disk = self.seat.disk
         try:
-            with self._lock.held(max(lock_timeout, _OPENING)) as held:
-                _must_have(held, root)
-                first = self._presence.alone()
-                self._state = opening.agree(root, limit, alone=first)
-                self._lock.set_generation(self._state.generation)
-                self._presence.share()
-                try:
-                    self._index = self._open_index()
-                except _DAMAGED as error:
-                    self._set_aside(error)
-                    self._index = self._open_index()
+            with self.seat.lock.held(max(lock_timeout, PATIENCE)) as held:
+                must_have(held, root)
+                self._index, first = self.seat.take(limit)
                 self.space = Space(root, self.disk, self._index, keep_free=keep_free)
-                with self._index.change() as change:
-                    self._join(change, first=first)
+                self._join(first=first)
         except BaseException:
-            self._close_files()
+            self.seat.close()
             raise
 
     # -- the index, generation by generation -----------------------------------------------------------
 
-    def _open_index(self) -> Index:
-        return Index(opening.index_path(self.root, self._state.generation), self._state.map_size)
-
-    def _set_aside(self, error: Exception) -> None:
-        """Keep a damaged index for whoever wants to know, and begin a new generation."""
-        log.warning("cache %s: index set aside and being rebuilt: %s", self.root, error)
-        opening.set_aside(self.root, self._state.generation)
-        self._state = state.load(self.root) or self._state  # another process may have set another limit
-        self._state.generation += 1
-        state.save(self.root, self._state)
-        self._lock.set_generation(self._state.generation)
-
-    def _join(self, change: Change, *, first: bool) -> None:
-        """Become one of the index's owners; a new index learns what lies in the directory."""
-        sums = change.sums
-        unknown = False
-        if not sums.owners:
-            if self.disk.any_data():
-                unknown = True
-            else:
-                sums.scan = recovery.SCANNED
-            for label, keys in pinsets.load_all(self.root):
-                for key in keys:
-                    change.pin(key, KEPT, label)
-        if first or not sums.limit:
-            sums.limit = self._state.limit
-            sums.sieve = self._sieve
-        self.me = change.add_owner(os.getpid(), above=self._state.generation << 32)
-        self.owners.take(self.me)
-        recovery.bury(change, self.disk, self.owners, self.me)
-        unknown = unknown or (first and self.disk.any_tmp())
-        self.journal = self.space.journal = Journal(self.root, self.me)
-        change.hold(self.me, -(-journal.SIZE // self.disk.block) * self.disk.block)
-        self.purse.begin(self._state.generation)
-        if unknown:
-            # What lies there is not known: until it is, everything up to the limit counts as used.
-            sums.unscanned = max(self.space.capacity(sums) - sums.stored - sums.folders, 0)
-        if sums.unscanned and (unknown or first):
-            sums.scanner = self.me
-        if sums.unscanned:
-            self.wake.set()
+    def _join(self, *, first: bool) -> None:
+        with self._index.change() as change:
+            if self.seat.join(change, self.space, first=first):
+                self.wake.set()
+        self.purse.begin(self.seat.state.generation)
 
     def _replace_index(self, error: Exception) -> None:
         with self._swap:
             self._index.close()
-            self._set_aside(error)
+            self.seat.set_aside(error)
             self._reopen()
 
     def _follow(self) -> None:
-        """Go over to the index of the generation another process has begun."""
-        if self._lock.generation() == self._state.generation:
-            return
-        found = state.load(self.root)
-        if found is None:
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), layout.STATE)
-        with self._swap:
-            self._index.close()
-            self._state = found
-            self._reopen()
+        if self.seat.stale():
+            with self._swap:
+                self._index.close()
+                self.seat.follow()
+                self._reopen()
 
     def _reopen(self) -> None:
-        self._index = self._open_index()
+        self._index = self.seat.open_index()
         self.space.use(self._index)
-        self.owners.drop(self.me)
-        self.journal.close()
-        self.disk.discard_tmp(journal.name(self.me))
+        self.seat.rise()
         for value in self.purse.take_arrived():  # nothing in the new index stands for them
             self.uses.damaged(value.key)
             self.purse.free_slot(value.slot)
-        with self._index.change() as change:
-            self._join(change, first=False)
+        self._join(first=False)
+
+    def stale(self) -> bool:
+        """Whether what the purse holds is of an index that is no more in use."""
+        try:
+            return self.seat.stale() or self.purse.generation != self.seat.state.generation
+        except OSError as error:
+            self.fail(error)
+            return True
 
     # -- changing ----------------------------------------------------------------------------------------
 
@@ -175,7 +108,7 @@ class Ledger:
         if self.off is not None:
             yield None
             return
-        with self._lock.held(self.timeout if timeout is None else timeout) as held:
+        with self.seat.lock.held(self.timeout if timeout is None else timeout) as held:
             if not held or self.off is not None:
                 yield None
                 return
@@ -185,7 +118,7 @@ class Ledger:
             try:
                 self._follow()
                 self._granted = 0
-                self.journal.begin()
+                self.seat.journal.begin()
                 damaged, arrived = self.uses.take_damaged(), self.purse.take_arrived()
                 with self._index.change() as change:
                     self._settle(change, arrived, damaged)
@@ -195,7 +128,7 @@ class Ledger:
                 self._settled(arrived)
                 if change.sums.limit != self._sized_for:
                     self._fit_map(change.sums.limit)
-            except _DAMAGED as error:
+            except DAMAGED as error:
                 self.purse.return_arrived(arrived)
                 arrived = []
                 self._guarded(lambda error=error: self._replace_index(error))  # type: ignore[misc]
@@ -218,7 +151,7 @@ class Ledger:
     def _guarded(self, act: Callable[[], None]) -> None:
         try:
             act()
-        except (OSError, CacheError, *_DAMAGED, lmdb.Error) as error:
+        except (OSError, CacheError, *DAMAGED, lmdb.Error) as error:
             self.turn_off(str(error))
 
     def _settle(self, change: Change, arrived: list[Arrived], damaged: list[bytes]) -> None:
@@ -232,8 +165,8 @@ class Ledger:
             else:
                 change.touch(key)
         if arrived:
-            change.hold(self.me, -sum(value.held for value in arrived))
-        noted = self.journal.removing(damaged)
+            change.hold(self.seat.me, -sum(value.held for value in arrived))
+        noted = self.seat.journal.removing(damaged)
         for key in damaged[:noted]:
             self.disk.remove(key)
             recovery.reconcile(change, self.disk, key)
@@ -262,7 +195,7 @@ class Ledger:
         evicted = 0 if need.met else self.space.evict(change, need)
         for amount in (wanted, least):
             if amount and self.space.need(change, amount).met:
-                change.hold(self.me, amount)
+                change.hold(self.seat.me, amount)
                 self._granted = amount
                 if self.space.above_high(change.sums):
                     self.wake.set()
@@ -274,13 +207,9 @@ class Ledger:
         idle = 0
         with self.change() as change:
             if change is not None and (idle := self.purse.take_idle()):
-                change.hold(self.me, -idle)
+                change.hold(self.seat.me, -idle)
         if idle and not (change is not None and change.committed):
             self.purse.put_in(idle)
-
-    def stale(self) -> bool:
-        """Whether another process has begun a new generation of the index since the last change."""
-        return self._lock.generation() != self.purse.generation
 
     def shrink(self, enough: Callable[[Change], Need]) -> bool:
         """Evict, change after change, until nothing is needed any more; False if nothing more can go, or the
@@ -313,7 +242,7 @@ class Ledger:
         """Another limit, for every process that has the cache open. Raises CacheError if it was not set."""
         if limit < MIN_LIMIT:
             raise CacheError(f"cache {self.root}: limit {limit} is too small; give at least {MIN_LIMIT}")
-        with self.change(_OPENING) as change:
+        with self.change(PATIENCE) as change:
             if change is not None:
                 change.sums.limit = limit
                 if change.sums.pinned and not self.space.pinnable(change.sums, 0):
@@ -321,8 +250,7 @@ class Ledger:
                         f"cache {self.root}: {change.sums.pinned} bytes are pinned, too many for a limit of "
                         f"{limit}; unpin something or give a higher limit"
                     )
-                self._state.limit = limit
-                state.save(self.root, self._state)
+                self.seat.set_limit(limit)
         if change is None or not change.committed:
             raise CacheError(f"cache {self.root}: {self.off or 'its lock was not had'}; the limit stays")
 
@@ -364,31 +292,16 @@ class Ledger:
         """Write what is outstanding, give up this process's pins; the last to close leaves a clean mark."""
         with self.change() as change:
             if change is not None:
-                for label, key in change.pins_of(self.me):
-                    change.unpin(key, self.me, label)
-                self.disk.discard_tmp(journal.name(self.me))
-                change.drop_owner(self.me)
-                if change.sums.scanner == self.me:
-                    change.sums.scanner = 0  # whoever comes next takes the rebuild up
-        with self._lock.held(self.timeout) as held, self._swap:
-            if held and self.off is None and self._presence.alone():
-                self._guarded(self._mark_clean)
+                self.seat.leave(change)
+        with self.seat.lock.held(self.timeout) as held, self._swap:
+            if held and self.off is None:
+                self._guarded(lambda: self.seat.mark_clean(self._index))
             self.off = self.off or "closed"
             self._index.close()
-        self.journal.close()
-        self._close_files()
-
-    def _mark_clean(self) -> None:
-        self._index.sync()
-        self._state.limit = self._index.sums().limit
-        self._state.clean = True
-        state.save(self.root, self._state)
-
-    def _close_files(self) -> None:
-        for part in (self._presence, self.owners, self.disk, self._lock):
-            part.close()
+        self.seat.journal.close()
+        self.seat.close()
 
     def abandon(self) -> None:
         """This is a forked child: the cache stays its parent's, and so do the locks."""
         self.off = "opened before a fork: open it after"
-        self._close_files()
+        self.seat.close()

@@ -48,6 +48,8 @@ class ChangeLock:
             except BlockingIOError:
                 if time.monotonic() + pause > deadline:
                     return False
+            except OSError:
+                return False  # ENOLCK, EIO: as good as not had
             time.sleep(pause)
             pause = min(pause * 1.5, 0.005)
 

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 from lazyfs_cache.admission import Reservation
 from lazyfs_cache.claims import Claim
-from lazyfs_cache.index import Entry
 from lazyfs_cache.report import Stats
+from lazyfs_cache.rows import Entry
 
 
 class NullCache:

@@ -11,8 +11,8 @@ from lazyfs_cache import layout
 from lazyfs_cache.cache import Cache
 from lazyfs_cache.claims import Claims
 from lazyfs_cache.errors import UnusableDirectory
-from lazyfs_cache.index import IndexDamaged
 from lazyfs_cache.ledger import Ledger
+from lazyfs_cache.rows import IndexDamaged
 from lazyfs_cache.space import Need
 from lazyfs_cache.upkeep import Upkeep
 

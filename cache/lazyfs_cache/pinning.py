@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 
 from lazyfs_cache import pinsets
+from lazyfs_cache.change import Change
 from lazyfs_cache.errors import CacheError, PinSetTooLarge
-from lazyfs_cache.index import KEPT, Change
 from lazyfs_cache.ledger import Ledger
+from lazyfs_cache.rows import KEPT
 
 
 class Pinning:
@@ -27,14 +28,14 @@ class Pinning:
                 if entry is None:
                     return False
                 self._afford(change, 0 if entry.pins else entry.charge)
-                change.pin(key, self._ledger.me, owner)
+                change.pin(key, self._ledger.seat.me, owner)
         return change is not None and change.committed
 
     def unpin(self, key: bytes, owner: bytes) -> None:
         """Undo `pin`: the value goes back to its place in the order of use."""
         with self._ledger.change() as change:
             if change is not None:
-                change.unpin(key, self._ledger.me, owner)
+                change.unpin(key, self._ledger.seat.me, owner)
 
     def keep(self, label: bytes, sizes: Mapping[bytes, int]) -> int:
         """Pin a set of keys, each with its value's size, beyond this process's end, in place of the set of

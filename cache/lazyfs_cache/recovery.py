@@ -5,8 +5,8 @@ keys in its journal can be out of step.
 """
 
 from lazyfs_cache import journal, layout, sealed
+from lazyfs_cache.change import Change
 from lazyfs_cache.disk import Disk
-from lazyfs_cache.index import Change
 from lazyfs_cache.locks import ByteLocks
 
 SCANNED = 256

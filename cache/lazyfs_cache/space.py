@@ -13,10 +13,12 @@ import resource
 from typing import NamedTuple
 
 from lazyfs_cache import layout
+from lazyfs_cache.change import Change
 from lazyfs_cache.disk import Disk
 from lazyfs_cache.filesystem import used
-from lazyfs_cache.index import Change, Entry, Index, Sums
+from lazyfs_cache.index import Index
 from lazyfs_cache.journal import SLOTS, Journal
+from lazyfs_cache.rows import Entry, Sums
 
 MIN_LIMIT = 2 << 20
 """Smallest limit: below it the fixed files and the slack leave no room for values."""

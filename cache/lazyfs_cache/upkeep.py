@@ -69,10 +69,10 @@ class Upkeep:
                 return False
             if time.monotonic() > self._looked + LOOK_FOR_DEAD:
                 self._looked = time.monotonic()
-                recovery.bury(change, ledger.disk, ledger.owners, ledger.me)
+                recovery.bury(change, ledger.disk, ledger.seat.owners, ledger.seat.me)
             if change.sums.unscanned and not change.sums.scanner:
-                change.sums.scanner = ledger.me
-            return change.sums.unscanned > 0 and change.sums.scanner == ledger.me
+                change.sums.scanner = ledger.seat.me
+            return change.sums.unscanned > 0 and change.sums.scanner == ledger.seat.me
 
     def _flush_more(self) -> bool:
         with self._ledger.change() as change:
@@ -103,7 +103,7 @@ class Upkeep:
             for entry in found:
                 if self._stop.is_set():
                     return False
-                if recovery.orphaned(entry.name, ledger.owners, ledger.me):
+                if recovery.orphaned(entry.name, ledger.seat.owners, ledger.seat.me):
                     ledger.disk.discard_tmp(entry.name)
         return True
 
@@ -113,7 +113,7 @@ class Upkeep:
         start = 0
         while names is None or start < len(names):
             with self._ledger.change(_PATIENT) as change:
-                if self._stop.is_set() or change is None or change.sums.scanner != self._ledger.me:
+                if self._stop.is_set() or change is None or change.sums.scanner != self._ledger.seat.me:
                     return False
                 if change.sums.scan > directory:
                     return True

@@ -14,8 +14,8 @@ from typing import Any
 import lmdb
 import pytest
 
-from lazyfs_cache import Cache, disk, journal, layout, ledger, open_cache, space
-from lazyfs_cache.index import Change
+from lazyfs_cache import Cache, disk, journal, layout, ledger, locks, open_cache, space
+from lazyfs_cache.change import Change
 from tests.support.cachefill import Child, key_of, value_of
 from tests.support.usage import disk_usage
 
@@ -240,7 +240,7 @@ def test_no_failing_call_is_raised(
     with open_cache(str(root), 4 << 20, upkeep=False) as cache:
         read_all(cache, range(40))
         faulty = FaultyOs({call}, number, after=7)
-        for module in (disk, journal):
+        for module in (disk, journal, locks):
             monkeypatch.setattr(module, "os", faulty)
         read_all(cache, range(30, 70))
         cache.discard(key_of(35))

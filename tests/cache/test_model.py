@@ -34,7 +34,7 @@ def kill(cache: Cache) -> None:
     opened._open.pop(root)
     ledger._index.close()
     ledger.abandon()
-    ledger.journal.close()
+    ledger.seat.journal.close()
     cache._claims.close()
 
 

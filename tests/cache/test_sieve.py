@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.cache.policies import Sieve
-from lazyfs_cache import index, open_cache
-from lazyfs_cache.index import Change, Index
+from lazyfs_cache import open_cache, rows
+from lazyfs_cache.change import Change
+from lazyfs_cache.index import Index
 from tests.support.counts import count
 
 
@@ -45,11 +46,11 @@ def test_it_keeps_what_the_plain_one_keeps(requests: list[int], capacity: int) -
 
 def test_one_eviction_passes_over_so_many_and_no_more() -> None:
     with change() as tested:
-        for number in range(3 * index.PASSES):
+        for number in range(3 * rows.PASSES):
             tested.insert(number.to_bytes(4, "big"), 1, 1)
             tested.touch(number.to_bytes(4, "big"))
         key, _ = next(tested.next_out())
-        assert int.from_bytes(key, "big") == index.PASSES
+        assert int.from_bytes(key, "big") == rows.PASSES
 
 
 def test_a_scan_passes_through_a_sieve_and_not_through_lru(tmp_path: str) -> None:

@@ -1,0 +1,240 @@
+"""What can be done within one transaction of the index."""
+
+import time
+from collections.abc import Iterator
+from typing import Protocol
+
+import lmdb
+
+from lazyfs_cache.rows import (
+    ENTRY,
+    KEPT,
+    OWNER,
+    PASSES,
+    SUMS,
+    U32,
+    U64,
+    Entry,
+    IndexDamaged,
+    Sums,
+    decode_sums,
+    pin_row,
+)
+
+
+class Tables(Protocol):
+    """The handles of the tables; see `rows`."""
+
+    entries: lmdb._Database
+    queue: lmdb._Database
+    pins: lmdb._Database
+    kept: lmdb._Database
+    owners: lmdb._Database
+    folders: lmdb._Database
+    main: lmdb._Database
+
+
+class Change:
+    """What can be done within one transaction."""
+
+    def __init__(self, index: Tables, txn: lmdb.Transaction) -> None:
+        self._index = index
+        self._txn = txn
+        packed = txn.get(SUMS, db=index.main)
+        self.sums = decode_sums(packed) if packed else Sums()
+        self.sums.tick = max(self.sums.tick, time.time_ns() // 1000)
+        self.committed = False
+
+    def _tick(self) -> int:
+        self.sums.tick += 1
+        return self.sums.tick
+
+    # -- entries -------------------------------------------------------------------------------------
+
+    def entry(self, key: bytes) -> Entry | None:
+        row = self._txn.get(key, db=self._index.entries)
+        return Entry(*ENTRY.unpack(row)) if row else None
+
+    def insert(self, key: bytes, size: int, charge: int, used: int | None = None) -> None:
+        """Add a value, which must have no entry: as the most recently used one, or as last used at `used`
+        (microseconds). A value that a pin set names is pinned from the start."""
+        txn, index, sums = self._txn, self._index, self.sums
+        row = txn.get(key, db=index.kept)
+        pins = U32.unpack(row)[0] if row else 0
+        tick = self._tick() if used is None else used
+        if pins:
+            sums.pinned += charge
+        else:
+            while not txn.put(U64.pack(tick), key, db=index.queue, overwrite=False, append=used is None):
+                tick += 1  # another value was put in the same microsecond
+        txn.put(key, ENTRY.pack(tick, size, charge, pins, False), db=index.entries)
+        sums.entries += 1
+        sums.stored += charge
+
+    def evict(self, key: bytes, entry: Entry) -> None:
+        """Free the charge of a value that is not pinned; unlink its file first."""
+        self._txn.delete(U64.pack(entry.tick), db=self._index.queue)
+        self._drop(key, entry)
+
+    def forget(self, key: bytes, entry: Entry) -> None:
+        """Free the charge of a value found missing or wrong; the pins of processes go with it, those of pin
+        sets wait for its return."""
+        if entry.pins:
+            for holder, label, found in list(self._pin_rows(b"")):
+                if found == key and holder != KEPT:
+                    self._txn.delete(pin_row(holder, label, key), db=self._index.pins)
+            self.sums.pinned -= entry.charge
+            self._drop(key, entry)
+        else:
+            self.evict(key, entry)
+
+    def _drop(self, key: bytes, entry: Entry) -> None:
+        self._txn.delete(key, db=self._index.entries)
+        self.sums.entries -= 1
+        self.sums.stored -= entry.charge
+
+    def touch(self, key: bytes) -> None:
+        """A value was used: it goes to the end of the queue (LRU), or is marked (SIEVE). Nothing happens if
+        it is gone."""
+        entry = self.entry(key)
+        if entry is None:
+            return
+        if self.sums.sieve:
+            if not entry.visited:
+                self._txn.put(key, ENTRY.pack(*entry[:4], True), db=self._index.entries)
+            return
+        tick = self._tick()
+        self._txn.put(key, ENTRY.pack(tick, *entry[1:]), db=self._index.entries)
+        if not entry.pins:
+            self._txn.delete(U64.pack(entry.tick), db=self._index.queue)
+            self._txn.put(U64.pack(tick), key, db=self._index.queue, append=True)
+
+    def next_out(self) -> Iterator[tuple[bytes, Entry]]:
+        """The values that may be evicted, in the order in which they should go. Take what is wanted before
+        changing anything else."""
+        if self.sums.sieve:
+            return self._sieved()
+        return self._queued(0)
+
+    def _queued(self, start: int) -> Iterator[tuple[bytes, Entry]]:
+        with self._txn.cursor(db=self._index.queue) as cursor:
+            if not cursor.set_range(U64.pack(start)):
+                return
+            for row in cursor.iternext(keys=False, values=True):
+                key = bytes(row)
+                entry = self.entry(key)
+                if entry is None:
+                    raise IndexDamaged(f"the queue names {key.hex()}, which has no entry")
+                yield key, entry
+
+    def _sieved(self) -> Iterator[tuple[bytes, Entry]]:
+        """SIEVE (Zhang et al., NSDI 2024): from the hand towards newer values, and around; one that was used
+        since the hand last passed is passed over, once. After PASSES in a row the next one goes all the same,
+        so that one eviction never walks over a million entries."""
+        passed = 0
+        begin, end = self.sums.hand, 1 << 63
+        for start, stop in ((begin, end), (0, begin), (begin, end)):
+            for key, entry in self._queued(start):
+                if entry.tick >= stop:
+                    break
+                self.sums.hand = entry.tick + 1
+                if entry.visited and passed < PASSES:
+                    passed += 1
+                    self._txn.put(key, ENTRY.pack(*entry[:4], False), db=self._index.entries)
+                else:
+                    passed = 0
+                    yield key, entry
+
+    # -- pins ----------------------------------------------------------------------------------------
+
+    def pin(self, key: bytes, holder: int, label: bytes) -> bool:
+        """Pin a value for (holder, label); False if it already was. Pin sets may name values that are not
+        here."""
+        if not self._txn.put(pin_row(holder, label, key), b"", db=self._index.pins, overwrite=False):
+            return False
+        if holder == KEPT:
+            self._count_kept(key, 1)
+        self._repin(key, 1)
+        return True
+
+    def unpin(self, key: bytes, holder: int, label: bytes) -> bool:
+        """Undo `pin`; the value keeps its place in the order of use. False if it was not pinned so."""
+        if not self._txn.delete(pin_row(holder, label, key), db=self._index.pins):
+            return False
+        if holder == KEPT:
+            self._count_kept(key, -1)
+        self._repin(key, -1)
+        return True
+
+    def _count_kept(self, key: bytes, more: int) -> None:
+        row = self._txn.get(key, db=self._index.kept)
+        count = (U32.unpack(row)[0] if row else 0) + more
+        if count:
+            self._txn.put(key, U32.pack(count), db=self._index.kept)
+        else:
+            self._txn.delete(key, db=self._index.kept)
+
+    def _repin(self, key: bytes, more: int) -> None:
+        entry = self.entry(key)
+        if entry is None:
+            return
+        pins = entry.pins + more
+        self._txn.put(key, ENTRY.pack(*entry[:3], pins, entry.visited), db=self._index.entries)
+        if pins and not entry.pins:
+            self._txn.delete(U64.pack(entry.tick), db=self._index.queue)
+            self.sums.pinned += entry.charge
+        elif entry.pins and not pins:
+            self._txn.put(U64.pack(entry.tick), key, db=self._index.queue)
+            self.sums.pinned -= entry.charge
+
+    def pins_of(self, holder: int, label: bytes | None = None) -> list[tuple[bytes, bytes]]:
+        """(label, key) of every pin of a holder, or of one label of it."""
+        prefix = U64.pack(holder) if label is None else pin_row(holder, label, b"")
+        return [(found, key) for _, found, key in self._pin_rows(prefix)]
+
+    def _pin_rows(self, prefix: bytes) -> Iterator[tuple[int, bytes, bytes]]:
+        with self._txn.cursor(db=self._index.pins) as cursor:
+            positioned = cursor.set_range(prefix) if prefix else cursor.first()
+            while positioned:
+                row = bytes(cursor.key())
+                if not row.startswith(prefix):
+                    return
+                size = int.from_bytes(row[8:10], "big")
+                yield int.from_bytes(row[:8], "big"), row[10 : 10 + size], row[10 + size :]
+                positioned = cursor.next()
+
+    # -- owners and folders --------------------------------------------------------------------------
+
+    def add_owner(self, pid: int, above: int) -> int:
+        """A number for this process: larger than every earlier one, and than `above`."""
+        self.sums.owners = max(self.sums.owners, above) + 1
+        self._txn.put(U64.pack(self.sums.owners), OWNER.pack(pid, 0), db=self._index.owners)
+        return self.sums.owners
+
+    def hold(self, owner: int, more: int) -> None:
+        """Charge `more` bytes (or fewer, if negative) for what a process has on its way."""
+        row = self._txn.get(U64.pack(owner), db=self._index.owners)
+        if row is None:
+            raise IndexDamaged(f"owner {owner} is missing")
+        pid, held = OWNER.unpack(row)
+        self._txn.put(U64.pack(owner), OWNER.pack(pid, held + more), db=self._index.owners)
+        self.sums.reserved += more
+
+    def drop_owner(self, owner: int) -> None:
+        """The process is gone, and what was held for it is free."""
+        row = self._txn.pop(U64.pack(owner), db=self._index.owners)
+        if row is not None:
+            self.sums.reserved -= OWNER.unpack(row)[1]
+
+    def all_owners(self) -> list[int]:
+        with self._txn.cursor(db=self._index.owners) as cursor:
+            return [int.from_bytes(owner, "big") for owner in cursor.iternext(keys=True, values=False)]
+
+    def set_folder(self, number: int, occupied: int) -> None:
+        """A fan-out directory occupies that many bytes now."""
+        name = bytes((number,))
+        row = self._txn.get(name, db=self._index.folders)
+        before = int.from_bytes(row, "big") if row else 0
+        if before != occupied:
+            self._txn.put(name, U64.pack(occupied), db=self._index.folders)
+            self.sums.folders += occupied - before
