@@ -13,8 +13,8 @@ from tests.support.debian import root_filesystem
 TAG = "bench"
 WHEELS = (
     ("numpy", "scipy", "pandas"),
-    ("torch",),
     ("pyarrow", "scikit-learn", "matplotlib"),
+    ("torch",),
     ("tensorflow-cpu",),
     ("opencv-python-headless", "vtk"),
     ("xgboost", "catboost"),

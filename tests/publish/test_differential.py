@@ -15,16 +15,18 @@ import stat
 import subprocess
 import tarfile
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, event, given, settings
+from hypothesis import HealthCheck, Phase, event, given, settings
 from hypothesis import strategies as st
 
 from lazyfs.core.errors import FormatError
 from tests.support import trees
 from tests.support.catalog_listing import Listed, open_tree
+from tests.support.cli import mounted
 from tests.support.counts import count
 from tests.support.oci_images import TAG, Built, entry, layer
 from tests.support.repositories import Repository
@@ -89,6 +91,10 @@ def stacks(draw: st.DrawFn) -> list[list[tuple[Any, bytes]]]:
         [draw(entries(files)) for _ in range(draw(st.integers(0, 10)))]
         for _ in range(draw(st.integers(1, 3)))
     ]
+
+
+MOUNTED = 10
+"""Stacks of one mount."""
 
 
 class Bench:
@@ -159,3 +165,49 @@ def test_catalogs_are_what_umoci_unpacks(bench: Bench, stack: list[list[tuple[An
     assert stat.S_ISDIR(top.st_mode)
     if top.st_mtime < began:
         assert listed.root.mtime == top.st_mtime_ns
+
+
+def unpacked(directory: Path, image: Built) -> Path | None:
+    """What umoci makes of it."""
+    image.write_layout(directory / "layout")
+    done = subprocess.run(
+        ["umoci", "--log=error", "unpack", "--image", f"{directory}/layout:{TAG}", str(directory / "bundle")],
+        check=False,
+        capture_output=True,
+    )
+    return directory / "bundle/rootfs" if done.returncode == 0 else None
+
+
+@settings(
+    max_examples=count(3, 200),
+    deadline=None,
+    phases=[Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
+@given(made=st.lists(stacks(), min_size=MOUNTED, max_size=MOUNTED))
+def test_a_mount_shows_what_umoci_unpacks(
+    made: list[list[list[tuple[Any, bytes]]]], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    directory = tmp_path_factory.mktemp("mounted")
+    began = int(time.time())
+    repository = Repository(directory)
+    expected: dict[str, Path] = {}
+    for number, stack in enumerate(made):
+        place = directory / str(number)
+        image = Built([layer(*layers) for layers in stack], how="none")
+        rootfs = unpacked(place, image)
+        if rootfs is not None:
+            source = f"oci:{place}/layout"
+            repository.publish(source, place=f"r.example/x:{number}", now=lambda: datetime.now(UTC))
+            expected[f"r.example/x:{number}"] = rootfs
+    options = ["--trust", str(repository.path / "metadata/1.root.json"), "--cache", str(directory / "cache")]
+    with mounted(repository.path, directory / "mnt", *options) as mountpoint:
+        for name, rootfs in expected.items():
+            shown = (mountpoint / name).resolve()
+            there, found = trees.listing(rootfs), trees.listing(shown)
+            without_clock(there, found, began)
+            assert found == there
+            assert trees.hardlink_groups(shown) == trees.hardlink_groups(rootfs)
+            assert trees.xattrs(shown) == trees.xattrs(rootfs)
+            assert trees.digests(shown) == trees.digests(rootfs)
+    shutil.rmtree(directory)

@@ -11,7 +11,8 @@ from tests.support.cli import lazyfs, new_repository
 from tests.support.debian import TAG, make_image
 
 PLACE = f"localhost/layout:{TAG}"
-pytestmark = pytest.mark.timeout(600)  # the first test makes the image: debootstrap, and umoci four times
+# tests/acceptance compares the same image on a mount; here its catalogs, which need no FUSE to be looked at.
+pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")
