@@ -58,9 +58,13 @@ def find(name: str, mounts: list[str]) -> Found:
 
 
 def _candidates(mount: str, tagged: str) -> list[str]:
-    """As written, or below any registry of the repository."""
-    registries = sorted(name for name in os.listdir(mount) if not name.startswith("."))
-    return [os.path.join(mount, tagged), *(os.path.join(mount, registry, tagged) for registry in registries)]
+    """As written, or below any registry of the repository; `debian` is `library/debian`, as docker has it."""
+    try:
+        registries = sorted(name for name in os.listdir(mount) if not name.startswith("."))
+    except OSError:  # another user's mount, or one whose daemon is gone
+        return []
+    names = [tagged] if "/" in tagged else [tagged, f"library/{tagged}"]
+    return [os.path.join(mount, registry, name) for registry in ("", *registries) for name in names]
 
 
 def _metadata(mount: str, path: str, root: str) -> str | None:

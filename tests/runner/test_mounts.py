@@ -43,6 +43,8 @@ def test_a_name_is_found_with_and_without_registry_and_tag(mount: Path) -> None:
     assert find("one.example/library/alpine:3", [str(mount)]) == Found(root, metadata)
     assert find("library/alpine:3", [str(mount)]) == Found(root, metadata)
     assert find("library/alpine", [str(mount)]).root == root
+    assert find("alpine", [str(mount)]).root == root
+    assert find("alpine", ["/a/mount/that/does/not/answer", str(mount)]).root == root
     assert find(str(mount / "one.example/library/alpine:3"), [str(mount)]) == Found(root, metadata)
 
 
