@@ -98,6 +98,7 @@ def main() -> None:
         ours = run_cache("lazyfs_cache", base / "large", entries, options.count)
         large = step("lazyfs_cache", base / "large", "evict", entries, 5000)
         peer = run_cache("diskcache", base / "peer", entries, options.count)
+        floor = measures.filesystem(base / "files", 10_000)
         (base / "small").mkdir()
         step("lazyfs_cache", base / "small", "fill", 10_000, 0)
         small = step("lazyfs_cache", base / "small", "evict", 10_000, 5000)
@@ -106,6 +107,8 @@ def main() -> None:
         ours[f"{name}_ratio"] = large[name] / small[name]
     policies = traces.compare(400 if options.quick else 1500)
     table(ours, peer)
+    print(f"filesystem alone: {floor['turns_per_second']:,.0f} turns (create, rename, unlink) per second,")
+    print(f"  {floor['turns_per_cpu_second']:,.0f} per second of processor time")
     trace_table(policies)
     result = {
         "machine": msgspec.to_builtins(gather(CHECKOUT)),
@@ -113,6 +116,7 @@ def main() -> None:
         "value_bytes": measures.VALUE,
         "lazyfs_cache": ours,
         "diskcache": peer,
+        "filesystem_alone": floor,
         "required": {name: list(what) for name, what in REQUIRED.items()},
         "traces": [one._asdict() for one in policies],
     }
