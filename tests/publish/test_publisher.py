@@ -1,0 +1,130 @@
+"""The order of what a publish writes, and what it does when another one is quicker."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import zstandard
+
+from lazyfs.core import codec
+from lazyfs.core.digest import Digest
+from lazyfs.core.errors import UsageError
+from lazyfs.core.params import Params, Pointer
+from lazyfs.publish import pointer as pointers
+from lazyfs.publish.directory_store import DirectoryStore
+from lazyfs.publish.pointer import current
+from lazyfs.publish.publisher import REBASES, publish
+from tests.support.catalog_listing import open_tree
+from tests.support.oci_images import Built, entry, layer
+from tests.support.repositories import NOW, OPTIONS, Repository
+
+
+class Recording(DirectoryStore):
+    """Remembers what was asked of it."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.events: list[tuple[str, bytes]] = []
+
+    def put(self, digest: Digest, frame: bytes) -> None:
+        self.events.append(("put", digest))
+        super().put(digest, frame)
+
+    def sync(self) -> None:
+        self.events.append(("sync", b""))
+        super().sync()
+
+    def write_metadata(self, name: str, data: bytes, *, replace: bool) -> None:
+        self.events.append(("metadata", name.encode()))
+        super().write_metadata(name, data, replace=replace)
+
+
+def image(tmp_path: Path, name: str) -> str:
+    content = os.urandom(5000)
+    return f"oci:{Built([layer(entry('f', data=content))]).write_layout(tmp_path / name)}"
+
+
+def test_objects_then_catalogs_then_sync_then_the_pointer(tmp_path: Path) -> None:
+    repository = Repository(tmp_path)
+    store = Recording(str(repository.path))
+    options = replace(OPTIONS, place="r.example/x:1")
+    report = publish(store, repository.keys, [image(tmp_path, "a")], options, lambda: NOW)
+    kinds = [kind for kind, _ in store.events]
+    first = kinds.index("metadata")
+    assert kinds[first:] == ["metadata"] * 3
+    assert store.events[-1] == ("metadata", b"timestamp.json")
+    assert kinds[first - 1] == "sync"
+    puts = [digest for kind, digest in store.events if kind == "put"]
+    assert puts[-1] == report.pointer.root  # nothing is written after what names it
+    catalogs = [plain(store, digest)[:6] for digest in puts]
+    content = [number for number, magic in enumerate(catalogs) if magic != b"LZFCAT"]
+    assert max(content) < len(puts) - 5  # the folders' catalogs come after all content
+
+
+def plain(store: DirectoryStore, digest: bytes) -> bytes:
+    frame = store.get(Digest(digest))
+    return codec.decode(frame, zstandard.get_frame_parameters(frame).content_size)
+
+
+def test_a_publish_that_is_overtaken_keeps_the_other_one_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository = Repository(tmp_path)
+    real = pointers.commit
+    overtaken = 0
+
+    def late(*arguments: Any, **named: Any) -> Pointer:
+        nonlocal overtaken
+        overtaken += 1
+        if overtaken == 1:
+            repository.publish(image(tmp_path, "other"), place="r.example/other:1")
+        return real(*arguments, **named)
+
+    monkeypatch.setattr(pointers, "commit", late)
+    report = repository.publish(image(tmp_path, "mine"), place="r.example/mine:1")
+    assert report.pointer.revision == 3
+    tree = open_tree(repository.path)
+    assert tree.find("r.example/mine:1")
+    assert tree.find("r.example/other:1")
+    assert repository.check().bad == 0
+
+
+def test_a_publish_that_is_overtaken_forever_gives_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository = Repository(tmp_path)
+    before = current(repository.store)
+    calls = 0
+    numbers = iter(range(1, 100))
+
+    def never(*_arguments: Any, **_named: Any) -> Pointer:
+        nonlocal calls
+        calls += 1
+        raise UsageError("another publisher was first")
+
+    def moving(_store: DirectoryStore) -> Pointer:
+        return msgspec.structs.replace(before, revision=next(numbers))
+
+    monkeypatch.setattr(pointers, "commit", never)
+    monkeypatch.setattr(pointers, "current", moving)
+    with pytest.raises(UsageError, match="another publisher was first"):
+        repository.publish(image(tmp_path, "mine"), place="r.example/mine:1")
+    assert calls == REBASES + 1
+
+
+def test_the_repositorys_parameters_count_not_the_publishers(tmp_path: Path) -> None:
+    repository = Repository(tmp_path, Params(chunk_shift=12, catalog_entries=16))
+    files = [entry(f"d/f{number}", data=os.urandom(5000)) for number in range(40)]
+    made = Built([layer(*files)])
+    repository.publish(f"oci:{made.write_layout(tmp_path / 'i')}", place="r.example/x:1")
+    tree = open_tree(repository.path)
+    found = tree.find(f"{made.flat}/d/f7")
+    assert found is not None
+    assert found.entry.detail == 12
+    directory = tree.find(f"{made.flat}/d")
+    assert directory is not None
+    assert directory.entry.nested
+    assert tree.file(f"{made.flat}/d/f7") == files[7][1]
