@@ -19,7 +19,7 @@ from benchmarks.pages import refresh
 
 _CHECKOUT: Final = Path(__file__).parents[1]
 _RESULTS: Final = _CHECKOUT / "benchmarks/results"
-ORDER: Final = ("startup", "filesystem", "cache", "publish", "http", "chunks")
+ORDER: Final = ("startup", "filesystem", "cache", "publish", "http", "scale", "chunks")
 FULL_ONLY: Final = ("chunks",)
 """Makes a decision once; nothing that a quick look at a change needs."""
 
@@ -61,13 +61,19 @@ def _run(name: str, quick: bool, results: Path) -> bool:
     if not target.is_file():
         print(f"bench: {name} left no result (exit code {done.returncode})", file=sys.stderr)
         return False
-    target.with_suffix(".md").write_text(done.stdout)
+    target.with_suffix(".md").write_text(_page(done.stdout, " ".join(["python", *command[1:-2]])))
     if done.returncode:
         print(f"bench: {name} exited {done.returncode}: see its tables", file=sys.stderr)
     grown = worse(_committed(target), counts(json.loads(target.read_text())))
     for line in grown:
         print(f"bench: {stem}{line}", file=sys.stderr)
     return not done.returncode and not grown
+
+
+def _page(printed: str, command: str) -> str:
+    """What a benchmark printed, fit for a Markdown page that names its command."""
+    body = printed if "|---" in printed else f"```\n{printed.strip()}\n```\n"
+    return body if command in body else f"Command: `{command}`.\n\n{body}"
 
 
 def _committed(result: Path) -> dict[str, float]:

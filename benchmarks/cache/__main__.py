@@ -1,9 +1,9 @@
 """The cache at a million entries, beside python-diskcache, and its policies on traces.
 
-    python -m benchmarks.cache [--quick] [--entries N] [--directory DIR] [--out results.json]
+    python -m benchmarks.cache [--quick] [--entries N] [--directory DIR] [--json FILE]
 
-Writes one JSON file and prints tables. Every step runs in a process of its own. Rates of two caches are to be
-compared within one run: the machine may be shared.
+Prints tables, and writes one JSON file if asked. Every step runs in a process of its own. Rates of two caches
+are to be compared within one run: the machine may be shared.
 """
 
 import argparse
@@ -85,7 +85,7 @@ def main() -> None:
     parser.add_argument("--entries", type=int, help="1,000,000 unless --quick")
     parser.add_argument("--count", type=int, default=50_000, help="gets and puts per measurement")
     parser.add_argument("--directory", help="on the disk to measure (default: a temporary one)")
-    parser.add_argument("--out", type=Path, default=CHECKOUT / "benchmarks/cache/results.json")
+    parser.add_argument("--json", "--out", dest="out", type=Path, metavar="FILE")
     parser.add_argument("--step", nargs=5, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.step:
@@ -111,7 +111,7 @@ def main() -> None:
     print(f"  {floor['turns_per_cpu_second']:,.0f} per second of processor time")
     trace_table(policies)
     result = {
-        "machine": msgspec.to_builtins(gather(CHECKOUT)),
+        "facts": msgspec.to_builtins(gather(CHECKOUT)),
         "entries": entries,
         "value_bytes": measures.VALUE,
         "lazyfs_cache": ours,
@@ -120,7 +120,8 @@ def main() -> None:
         "required": {name: list(what) for name, what in REQUIRED.items()},
         "traces": [one._asdict() for one in policies],
     }
-    options.out.write_text(json.dumps(result, indent=1) + "\n")
+    if options.out:
+        options.out.write_text(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":
