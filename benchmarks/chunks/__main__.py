@@ -80,7 +80,7 @@ def main() -> None:
         print(rows[-1], file=sys.stderr, flush=True)
     flags = [flag for flag in sys.argv[1:] if flag == "--quick"]
     command = shlex.join(["python", "-m", "benchmarks.chunks", *flags])
-    result = Result("chunks", command, gather(_CHECKOUT), image, rows)
+    result = Result("chunks", command, gather(_CHECKOUT), image.without_place(), rows)
     if options.json:
         options.json.write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=1) + b"\n")
     print(document(result))

@@ -31,13 +31,19 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="where the result is written")
     parser.add_argument("--only", action="append", metavar="WORKLOAD", help="leave out the other programs")
     parser.add_argument("--repeats", type=int, metavar="N", help="instead of the plan's")
+    parser.add_argument("--line", action="append", metavar="MS,MBIT", help="leave out the other lines")
     options = parser.parse_args()
     asked = ["--quick"] if options.quick else []
     asked += [f"--only={name}" for name in options.only or []]
+    asked += [f"--line={line}" for line in options.line or []]
     asked += [f"--repeats={options.repeats}"] if options.repeats else []
     cases = plan.quick() if options.quick else plan.full()
     if options.only:
         cases = [case for case in cases if case.workload in options.only]
+    if options.line:
+        cases = [case for case in cases if f"{case.line.rtt_ms:g},{case.line.mbit:g}" in options.line]
+    if not cases:
+        parser.error("no case of the plan is left")
     if options.repeats:
         cases = [msgspec.structs.replace(case, repeats=options.repeats) for case in cases]
     work = Path(tempfile.mkdtemp(prefix="lazyfs-startup-"))
@@ -49,7 +55,7 @@ def main() -> None:
                 benchmark="startup",
                 command=shlex.join(["python", "-m", "benchmarks.startup", *asked]),
                 facts=gather(_CHECKOUT),
-                images=bench.images,
+                images=[image.without_place() for image in bench.images],
                 cases=[CaseResult(case.line, case.workload, side) for case in cases for side in case.sides],
             )
             for repeat in range(max(case.repeats for case in cases)):

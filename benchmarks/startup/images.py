@@ -8,7 +8,6 @@ import hashlib
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -16,14 +15,9 @@ from typing import Final
 
 import msgspec
 
-from tests.support.debian import root_filesystem
+from benchmarks.startup import layers
 
 TAG: Final = "v1"
-_HERE: Final = Path(__file__).parent
-_WHEELS: Final = _HERE / "analysis.txt"
-_PROGRAM: Final = _HERE / "analysis.py"
-_BASE_WHEELS: Final = ("numpy", "scipy", "pandas")
-"""What goes into the third layer; the rest is the fourth, as a group builds its own image on a common one."""
 
 
 class Image(msgspec.Struct, frozen=True):
@@ -39,6 +33,10 @@ class Image(msgspec.Struct, frozen=True):
     """All blobs: what a pull transfers."""
     layers: int
 
+    def without_place(self) -> "Image":
+        """What may stand in a committed result: where this machine keeps the layout is nobody's business."""
+        return msgspec.structs.replace(self, layout="")
+
 
 def kept_directory() -> Path:
     """Where built images and other things worth keeping between runs lie."""
@@ -49,23 +47,23 @@ def kept_directory() -> Path:
 
 def shell_image() -> Image:
     """busybox with its 300 commands: one layer, 2 MB."""
-    return _kept("shell", b"", [_shell])
+    return _kept("shell", [layers.shell])
 
 
 def analysis_image() -> Image:
     """Debian, Python, numpy/scipy/pandas, and the libraries of an analysis on top: four layers, > 1 GB."""
-    recipe = _WHEELS.read_bytes() + _PROGRAM.read_bytes()
-    return _kept("analysis", recipe, [_debian, _python, _base_wheels, _other_wheels])
+    return _kept("analysis", [layers.debian, layers.python, layers.base_wheels, layers.other_wheels])
 
 
-def _kept(name: str, recipe: bytes, layers: list[Callable[[Path], None]]) -> Image:
-    key = hashlib.sha256(recipe + Path(__file__).read_bytes()).hexdigest()[:12]
+def _kept(name: str, recipe: list[Callable[[Path], None]]) -> Image:
+    written = [layers.WHEELS, layers.PROGRAM, Path(layers.__file__)]
+    key = hashlib.sha256(b"".join(path.read_bytes() for path in written)).hexdigest()[:12]
     directory = kept_directory() / f"image-{name}-{key}"
     facts = directory / "facts.json"
     if not facts.is_file():
         fresh = Path(tempfile.mkdtemp(prefix=f"image-{name}-", dir=kept_directory()))
         try:
-            built = _build(name, fresh, directory, layers)
+            built = _build(name, fresh, directory, recipe)
             (fresh / "facts.json").write_bytes(msgspec.json.encode(built))
             shutil.rmtree(directory, ignore_errors=True)
             fresh.rename(directory)
@@ -74,14 +72,14 @@ def _kept(name: str, recipe: bytes, layers: list[Callable[[Path], None]]) -> Ima
     return msgspec.json.decode(facts.read_bytes(), type=Image)
 
 
-def _build(name: str, work: Path, final: Path, layers: list[Callable[[Path], None]]) -> Image:
+def _build(name: str, work: Path, final: Path, recipe: list[Callable[[Path], None]]) -> Image:
     layout, bundle = work / "layout", work / "bundle"
     image = f"{layout}:{TAG}"
     _umoci("init", "--layout", str(layout))
     _umoci("new", "--image", image)
     _umoci("unpack", "--image", image, str(bundle))
     root = bundle / "rootfs"
-    for layer in layers:
+    for layer in recipe:
         layer(root)
         _umoci("repack", "--refresh-bundle", "--image", image, str(bundle))
     _umoci("config", "--image", image, "--config.env", "PATH=/usr/local/bin:/usr/bin:/bin")
@@ -89,14 +87,7 @@ def _build(name: str, work: Path, final: Path, layers: list[Callable[[Path], Non
     entries, unpacked = _census(root)
     shutil.rmtree(bundle)
     blobs = [blob.stat().st_size for blob in (layout / "blobs/sha256").iterdir()]
-    return Image(name, str(final / "layout"), entries, unpacked, sum(blobs), len(layers))
-
-
-def _quietly(*command: str, env: dict[str, str] | None = None) -> None:
-    """apt and pip have much to say that matters only when they fail."""
-    done = subprocess.run(command, check=False, capture_output=True, text=True, env=env)
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(command)} exited {done.returncode}:\n{done.stdout}{done.stderr}")
+    return Image(name, str(final / "layout"), entries, unpacked, sum(blobs), len(recipe))
 
 
 def _umoci(*arguments: str) -> None:
@@ -114,60 +105,3 @@ def _census(root: Path) -> tuple[int, int]:
                 seen.add(status.st_ino)
                 unpacked += status.st_size
     return entries, unpacked
-
-
-def _shell(root: Path) -> None:
-    for name in ("bin", "etc", "proc", "sys", "dev", "tmp", "root", "var/tmp", "home"):
-        (root / name).mkdir(parents=True, exist_ok=True)
-    shutil.copy2("/usr/bin/busybox" if os.path.exists("/usr/bin/busybox") else "/bin/busybox", root / "bin")
-    applets = subprocess.run([root / "bin/busybox", "--list"], check=True, capture_output=True, text=True)
-    for applet in applets.stdout.split():
-        if applet != "busybox":
-            (root / "bin" / applet).symlink_to("busybox")
-    (root / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\n")
-    (root / "etc/group").write_text("root:x:0:\n")
-    for name in ("hosts", "resolv.conf"):
-        (root / "etc" / name).write_text("")
-
-
-def _debian(root: Path) -> None:
-    subprocess.run(["cp", "-a", f"{root_filesystem()}/.", str(root)], check=True)
-
-
-def _python(root: Path) -> None:
-    def inside(*command: str) -> None:
-        environment = {
-            **os.environ,
-            "DEBIAN_FRONTEND": "noninteractive",
-            "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
-        }
-        _quietly("chroot", str(root), *command, env=environment)
-
-    apt = ("apt-get", "-q", "-y", "-o", "APT::Sandbox::User=root")
-    inside(*apt, "update")
-    inside(*apt, "install", "--no-install-recommends", "python3", "python3-distutils", "libgomp1")
-    inside("apt-get", "clean")
-    for left in [*(root / "var/lib/apt/lists").iterdir(), *(root / "var/log").glob("*.log")]:
-        shutil.rmtree(left) if left.is_dir() else left.unlink()
-    (root / "etc/resolv.conf").write_text("")  # debootstrap copied this machine's
-    (root / "etc/hostname").write_text("image\n")
-
-
-def _wheels(root: Path, requirements: list[str]) -> None:
-    # Debian's Python 3.11 in the image finds what lies here; the wheels are for the same interpreter.
-    target = root / "usr/local/lib/python3.11/dist-packages"
-    pip = (sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
-    _quietly(*pip, "--no-deps", "--root-user-action=ignore", "--target", str(target), *requirements)
-
-
-def _pinned() -> list[str]:
-    return [line for line in _WHEELS.read_text().splitlines() if line and not line.startswith("#")]
-
-
-def _base_wheels(root: Path) -> None:
-    _wheels(root, [pin for pin in _pinned() if pin.partition("==")[0] in _BASE_WHEELS])
-
-
-def _other_wheels(root: Path) -> None:
-    _wheels(root, [pin for pin in _pinned() if pin.partition("==")[0] not in _BASE_WHEELS])
-    shutil.copy2(_PROGRAM, root / "opt/analysis.py")
