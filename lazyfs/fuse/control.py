@@ -73,6 +73,19 @@ def listen(path: str) -> Line:
     return Line(plain, path, os.lstat(path).st_ino)
 
 
+def remove_dead(mountpoint: str) -> None:
+    """Removes the socket of a daemon that could not do so itself: killed, or no longer root by then."""
+    path = socket_path(mountpoint)
+    with (
+        socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as line,
+        suppress(FileNotFoundError, PermissionError),
+    ):
+        try:
+            line.connect(path)
+        except ConnectionRefusedError:
+            os.unlink(path)
+
+
 async def serve(
     line: Line,
     handlers: Mapping[str, Handler],

@@ -21,9 +21,11 @@ def wait_for_end(mountpoint: str, unmount: Callable[[], None], *, patiently: boo
         process = os.pidfd_open(pid)
     except (UsageError, OSError):
         unmount()  # a dead daemon's mount, or another user's
+        control.remove_dead(mountpoint)
         return
     try:
         unmount()
         select.select([process], [], [], SECONDS if patiently else 0)
+        control.remove_dead(mountpoint)
     finally:
         os.close(process)

@@ -134,7 +134,7 @@ def test_a_mount_whose_daemon_was_killed_is_replaced(published: Published, tmp_p
     assert points.find(str(mnt)) is None
 
 
-def test_a_dead_mount_can_be_unmounted(published: Published, tmp_path: Path) -> None:
+def test_a_dead_mount_can_be_unmounted(published: Published, tmp_path: Path, runtime: Path) -> None:
     mnt = tmp_path / "mnt"
     mnt.mkdir()
     lazyfs("mount", published.store, mnt, "--cache", tmp_path / "cache")
@@ -143,6 +143,7 @@ def test_a_dead_mount_can_be_unmounted(published: Published, tmp_path: Path) -> 
     until(lambda: gone(pid))
     lazyfs("umount", mnt)
     assert points.find(str(mnt)) is None
+    assert list(runtime.iterdir()) == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
