@@ -3,12 +3,14 @@
 import sys
 from collections.abc import Callable
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from lazyfs.publish.watch import Watch
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 NAME_WIDTH = 60
 
@@ -22,6 +24,10 @@ class ShownLayers(Watch):
 
     def __enter__(self) -> "ShownLayers":
         if self._enabled and sys.stderr.isatty():
+            # 57 ms that a job in a log need not wait for
+            from rich.console import Console
+            from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
             self._bars = Progress(
                 TextColumn("{task.description}", markup=False),
                 BarColumn(),

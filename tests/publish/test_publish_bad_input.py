@@ -215,6 +215,6 @@ def test_check_names_what_is_missing_or_wrong(tmp_path: Path) -> None:
         assert done.returncode == 1
         assert name in done.stderr
         assert "/a: " in done.stderr
-        assert json.loads(lazyfs("check", repository.path, "--json", check=False).stdout)["bad"] == 1
+    assert json.loads(lazyfs("check", repository.path, "--json", check=False).stdout)["bad"] == 1
     largest.write_bytes(whole)
     assert lazyfs("check", repository.path).returncode == 0

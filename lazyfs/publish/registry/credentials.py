@@ -6,8 +6,6 @@ import binascii
 import os
 from typing import NamedTuple
 
-import docker.auth
-import docker.errors
 import msgspec
 
 from lazyfs.core.errors import UsageError
@@ -132,6 +130,9 @@ def _decode(auth: _Auth, path: str) -> Credentials:
 
 
 def _from_docker(reference: Reference) -> Credentials | None:
+    import docker.auth  # 100 ms, which other commands need not wait for
+    import docker.errors
+
     try:
         found = docker.auth.load_config().resolve_authconfig(reference.registry)
     except docker.errors.DockerException as error:

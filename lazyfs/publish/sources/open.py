@@ -5,18 +5,18 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from lazyfs.core.errors import UsageError
 from lazyfs.core.oci.manifest import Platform
 from lazyfs.core.oci.reference import Reference, parse
 from lazyfs.publish.registry import credentials
-from lazyfs.publish.registry.client import RegistryClient
 from lazyfs.publish.sources.docker_archive import DockerArchive
 from lazyfs.publish.sources.image import Image
 from lazyfs.publish.sources.oci_layout import OciLayout
-from lazyfs.publish.sources.registry_image import RegistryImage
 
-IMAGE_KINDS = ("docker", "oci", "docker-archive")
+if TYPE_CHECKING:
+    from lazyfs.publish.registry.client import RegistryClient
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,8 @@ def open_image(source: str, options: ImageOptions) -> Iterator[Image]:
     """
     kind, colon, rest = source.partition(":")
     if colon and kind == "docker":
+        from lazyfs.publish.sources.registry_image import RegistryImage
+
         with open_registry(source, options) as (client, reference):
             yield RegistryImage(client, reference, options.platform, allow_public=options.allow_public)
     elif colon and kind == "oci":
@@ -51,8 +53,10 @@ def open_image(source: str, options: ImageOptions) -> Iterator[Image]:
 
 
 @contextmanager
-def open_registry(source: str, options: ImageOptions) -> Iterator[tuple[RegistryClient, Reference]]:
+def open_registry(source: str, options: ImageOptions) -> Iterator[tuple["RegistryClient", Reference]]:
     """A client for the repository of `docker://REFERENCE`, and the reference."""
+    from lazyfs.publish.registry.client import RegistryClient  # requests takes 50 ms
+
     if not source.startswith("docker://"):
         raise UsageError(f"source {source!r}: an image in a registry is docker://[REGISTRY/]REPOSITORY[:TAG]")
     reference = parse(source.removeprefix("docker://"))
