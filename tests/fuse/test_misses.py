@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from lazyfs.core.digest import sha256
 from lazyfs.fuse.opening import KINDS
 from tests.support.fuse_mount import Mounted, mounted
 from tests.support.images import Objects, file, image, live
@@ -136,3 +137,34 @@ def test_catalogs_that_were_let_go_are_read_again(mount: Mounted) -> None:
         assert opened.read() == b"g"
         assert os.stat(mount.path / "one/d/g").st_ino == before
         assert sorted(os.listdir(mount.path / "one")) == ["big", "d", "f", "many"]
+
+
+def test_a_sequential_reader_has_what_comes_next_fetched(kind: str, tmp_path: Path) -> None:
+    objects = Objects()
+    large = os.urandom(16 << 20)
+    root = live(objects, {"one": image(objects, {"large": file(objects, large, shift=18)})})
+    with mounted(kind, objects, root, tmp_path) as found:
+        found.ask("objects", here=False)
+        with open(found.path / "one/large", "rb", buffering=0) as opened:
+            for at in range(0, 6 << 20, 1 << 18):
+                assert opened.read(1 << 18) == large[at : at + (1 << 18)]
+        asked = found.ask("objects")
+        chunks = {sha256(large[at : at + (1 << 18)]).hex() for at in range(0, len(large), 1 << 18)}
+        assert len(asked["ahead"]) >= 8
+        assert set(asked["ahead"]) <= chunks
+
+
+def test_a_random_reader_fetches_what_it_touches(kind: str, tmp_path: Path) -> None:
+    objects = Objects()
+    large = os.urandom(16 << 20)
+    root = live(objects, {"one": image(objects, {"large": file(objects, large, shift=16)})})
+    with mounted(kind, objects, root, tmp_path) as found:
+        os.lstat(found.path / "one/large")
+        found.ask("objects", here=False)
+        places = [at << 20 | 0x8000 for at in (11, 3, 14, 7, 1, 9, 5, 13)]
+        with open(found.path / "one/large", "rb", buffering=0) as opened:
+            for at in places:
+                assert os.pread(opened.fileno(), 100, at) == large[at : at + 100]
+        asked = found.ask("objects")
+        assert len(asked["fetched"]) == len(places) + 1  # a chunk each, and the list of chunks
+        assert asked["ahead"] == []

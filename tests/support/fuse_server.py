@@ -9,6 +9,7 @@ import json
 import os
 import sys
 import threading
+from collections.abc import Iterable
 from typing import Any
 
 import trio
@@ -70,6 +71,13 @@ class SlowObjects:
         return plain
 
 
+class AskedAhead(list[str]):
+    """What would be fetched with nobody waiting for it."""
+
+    def start(self, refs: Iterable[ObjectRef]) -> None:
+        self.extend(ref.digest.hex() for ref in refs)
+
+
 class Server:
     """One mount and its commands."""
 
@@ -96,7 +104,8 @@ class Server:
                 objects.everything_here = request.get("here", objects.everything_here)
                 objects.keep = request.get("keep", objects.keep)
                 objects.delay = request.get("delay", objects.delay)
-                return {"fetched": objects.fetched, "waiting": objects.waiting}
+                ahead = self._filesystem.ahead["test"]
+                return {"fetched": objects.fetched, "waiting": objects.waiting, "ahead": ahead}
             case "hold":
                 objects.go = trio.Event()
             case "go":
@@ -126,6 +135,7 @@ async def serve(kind: str, mountpoint: str, directory: str, root: ObjectRef, per
     filesystem = Filesystem(Tree(SlotTable()), no_site, patience=30)
     filesystem.token = trio.lowlevel.current_trio_token()
     filesystem.sources["test"] = objects
+    filesystem.ahead["test"] = AskedAhead()
     filesystem.tree.show_repository(Repository("test", objects, root, 1))
     options = Options(source="test", permissions=permissions, suid=False, dev=False)
     session = make_session(kind, filesystem, mountpoint, options)
