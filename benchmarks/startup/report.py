@@ -139,7 +139,7 @@ def plot(result: Result, stem: Path) -> None:
         axis.set_title(f"{workload}, {line}")
         axis.set_xlabel("seconds")
         axis.margins(x=0.15)
-    axes.flat[0].legend(fontsize=8)
+    axes.flat[0].legend(fontsize=8, loc="lower right")
     for axis in axes.flat[len(groups) :]:
         axis.set_visible(False)
     figure.tight_layout()
