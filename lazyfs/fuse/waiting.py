@@ -5,6 +5,7 @@ order, so an interrupt that finds the request always finds its task too.
 """
 
 import errno
+import logging
 from collections.abc import Callable
 
 import trio
@@ -12,6 +13,8 @@ import trio
 from lazyfs.fuse.answers import Call
 from lazyfs.fuse.filesystem import Filesystem
 from lazyfs.fuse.kernel.channel import Channel
+
+log = logging.getLogger(__name__)
 
 
 class Waiting:
@@ -63,6 +66,9 @@ class Waiting:
                 pieces = await self._fs.complete(call)
         except OSError as error:
             number = error.errno or errno.EIO
+        except Exception:  # a bug in one answer must not end all others
+            log.exception("request %d", unique)
+            number = errno.EIO
         finally:
             del self._scopes[unique]
         if pieces is not None:

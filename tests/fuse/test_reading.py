@@ -20,6 +20,7 @@ from lazyfs.fuse.kernel.channel import Channel
 from lazyfs.fuse.packed import Packed
 from lazyfs.fuse.reading import Reader
 from lazyfs.fuse.waiting import Waiting
+from lazyfs.vfs.need import Need
 from lazyfs.vfs.slots import SlotTable
 from lazyfs.vfs.tree import Repository, Tree
 from tests.support.images import Objects, image, live
@@ -246,6 +247,21 @@ def test_reads_are_cut_at_the_end(kernel: Kernel) -> None:
 
 def test_an_interrupt_of_nothing_that_waits_is_asked_again(kernel: Kernel) -> None:
     assert kernel.ask(p.INTERRUPT, 0, struct.pack("=Q", 4711), unique=9) == Answer(errno.EAGAIN, 9, b"")
+
+
+def test_a_bug_in_one_answer_is_eio_and_ends_nothing(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    def bug(*_: object) -> None:
+        raise ZeroDivisionError
+
+    def missing(*_: object) -> None:
+        raise Need("test", ())
+
+    monkeypatch.setattr(kernel.filesystem.tree, "getattr", bug)
+    assert kernel.ask(p.GETATTR) == Answer(errno.EIO, 8, b"")
+    monkeypatch.setattr(kernel.filesystem.tree, "getattr", missing)
+    monkeypatch.setattr(kernel.filesystem, "complete", bug)
+    assert kernel.ask(p.GETATTR) == Answer(errno.EIO, 8, b"")
+    kernel.still_there()
 
 
 def test_stale_packed_answers_are_not_given() -> None:
