@@ -105,7 +105,7 @@ class HttpFetcher:
             route.silence,
         )
         started = time.monotonic()
-        outcome: Answer | AttemptFailed | None = None
+        outcome: Answer | AttemptFailed | Overtaken | None = None
         accepted = b""
         try:
             answer = self._client.get(attempt, check)
@@ -113,6 +113,9 @@ class HttpFetcher:
             outcome = answer
         except AttemptFailed as failure:
             outcome = failure
+        except Overtaken as rival:
+            outcome = rival
+            raise
         except BadData as error:
             outcome = AttemptFailed(Fault.PORTAL if answer.html else Fault.BAD_CONTENT, str(error))
             log.warning("%s from %s over %s: %s", request.path, route.origin.name, route.proxy.name, outcome)
@@ -121,7 +124,7 @@ class HttpFetcher:
         return accepted if isinstance(outcome, Answer) else None
 
     def _settle(
-        self, plan: Plan, route: Route, outcome: Answer | AttemptFailed | None, started: float
+        self, plan: Plan, route: Route, outcome: Answer | AttemptFailed | Overtaken | None, started: float
     ) -> None:
         now = time.monotonic()
         with self._lock:
@@ -136,8 +139,8 @@ class HttpFetcher:
                     )
                 case AttemptFailed():
                     plan.failed(route, outcome.fault, started, now, retry_after=outcome.retry_after)
-                case None:
-                    plan.abandoned(route)
+                case _:
+                    plan.abandoned(route, overtaken=outcome is not None)
 
     def _tell(self) -> None:
         if self._chain.news:

@@ -1,11 +1,13 @@
 """What an operator writes for a store, as a Fetcher."""
 
 import random
+from typing import Literal
 
 from lazyfs.core.chain.chain import Chain
 from lazyfs.core.chain.notation import DIRECT, parse_origins, parse_proxies
 from lazyfs.core.chain.policy import Policy
 from lazyfs.core.errors import UsageError
+from lazyfs.transport.answer import Client
 from lazyfs.transport.fetcher import Fetcher
 from lazyfs.transport.guard import Limits
 from lazyfs.transport.http import HttpFetcher
@@ -21,13 +23,15 @@ def open_fetcher(
     limits: Limits | None = None,
     connections: int = 32,
     verify: bool | str = True,
+    http: Literal["requests", "pycurl", "auto"] = "auto",
 ) -> Fetcher:
     """A Fetcher for a store directory, or for http(s) URLs.
 
     `store`: a directory, or `http://s1/@repo@;http://s2/@repo@` where @repo@ stands for `repository`.
     `proxy`: `http://p1:3128|http://p2:3128;DIRECT`; None is DIRECT. Proxies of the environment
     (`http_proxy`) are not used: a mount must not depend on the shell it was started from. `verify`: False, or
-    a file of CA certificates. Raises UsageError.
+    a file of CA certificates. `http`: which library makes the requests; `auto` is pycurl where it is
+    installed, for a third of the CPU (benchmarks/http). Raises UsageError.
     """
     if "://" not in store:
         if proxy:
@@ -39,8 +43,20 @@ def open_fetcher(
         raise UsageError(f"store {store}: use a directory or a URL that starts with http:// or https://")
     proxies = parse_proxies(proxy or DIRECT)
     origins = parse_origins(store, repository)
-    # requests takes 60 ms to import, and a store in a directory needs none
+    client = _client(http, limits or Limits(), connections, verify)
+    return HttpFetcher(Chain(proxies, origins, policy or Policy(), random.random), client)
+
+
+def _client(http: str, limits: Limits, connections: int, verify: bool | str) -> Client:
+    # imported when needed: requests takes 60 ms, and a store in a directory needs none of them
+    if http != "requests":
+        try:
+            from lazyfs.transport.curl_client import CurlClient
+        except ImportError:
+            if http == "pycurl":
+                raise UsageError("pycurl is not installed: pip install pycurl, or use requests") from None
+        else:
+            return CurlClient(limits, connections=connections, verify=verify)
     from lazyfs.transport.requests_client import RequestsClient
 
-    client = RequestsClient(limits or Limits(), connections=connections, verify=verify)
-    return HttpFetcher(Chain(proxies, origins, policy or Policy(), random.random), client)
+    return RequestsClient(limits, connections=connections, verify=verify)

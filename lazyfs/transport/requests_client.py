@@ -19,10 +19,11 @@ from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
-from lazyfs.core.chain.faults import AttemptFailed, Fault, of_status
+from lazyfs.core.chain.faults import AttemptFailed, Fault
 from lazyfs.transport.answer import Answer, Attempt
 from lazyfs.transport.connect import Resolver, open_socket
 from lazyfs.transport.guard import SLICE, Guard, Limits, current, guarding
+from lazyfs.transport.reply import Head
 
 _STEP = 1 << 20
 """Bytes per read: larger gains nothing, and cancellation is noticed between reads."""
@@ -210,8 +211,9 @@ class RequestsClient:
             raise _fault_of(error) from error
         raw = response.raw
         whole = False
+        head = Head.of(response.status_code, response.headers)
         try:
-            body = _read(response, attempt, guard)
+            body = _read(response, head, attempt, guard)
             raw.drain_conn()  # nothing is left, but only a read at the end gives the connection back
             whole = True
         except (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError, ValueError) as error:
@@ -222,13 +224,12 @@ class RequestsClient:
         finally:
             if not whole:
                 raw.close()
-        headers = response.headers
         return Answer(
             body=body,
             first_byte=(guard.first_byte or guard.started) - guard.started,
             elapsed=time.monotonic() - guard.started,
-            html="html" in headers.get("Content-Type", ""),
-            from_cache="hit" in headers.get("X-Cache", "").lower() or headers.get("Age", "0") != "0",
+            html=head.html,
+            from_cache=head.from_cache,
         )
 
     def close(self) -> None:
@@ -236,20 +237,8 @@ class RequestsClient:
         self._adapter.close()
 
 
-def _read(response: requests.Response, attempt: Attempt, guard: Guard) -> bytes:
-    fault = of_status(response.status_code)
-    if fault is not None:
-        delay = response.headers.get("Retry-After", "")
-        target = response.headers.get("Location", "")
-        detail = f"HTTP {response.status_code}" + (f" to {target[:200]}" if fault == Fault.REDIRECT else "")
-        raise AttemptFailed(fault, detail, float(delay) if delay.isascii() and delay.isdigit() else None)
-    encoding = response.headers.get("Content-Encoding", "identity")
-    if encoding.strip().lower() not in ("", "identity"):
-        raise AttemptFailed(Fault.ENCODED, encoding[:50])
-    length = response.headers.get("Content-Length", "")
-    expected = int(length) if length.isascii() and length.isdigit() else None
-    if expected is not None and expected > attempt.max_bytes:
-        raise AttemptFailed(Fault.TOO_LONG, f"Content-Length {expected}, more than {attempt.max_bytes}")
+def _read(response: requests.Response, head: Head, attempt: Attempt, guard: Guard) -> bytes:
+    expected = head.check(attempt.max_bytes)
     parts: list[bytes] = []
     got = 0
     while expected is None or got < expected:

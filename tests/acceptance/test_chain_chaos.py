@@ -17,7 +17,7 @@ from tests.support.site import Node, RealSite
 from tests.support.squid import Squid
 from tests.support.store_files import store_objects
 
-SECONDS = count(10, 120)
+SECONDS = count(6, 120)
 READERS = 8
 
 

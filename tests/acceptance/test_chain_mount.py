@@ -25,7 +25,9 @@ from tests.support.site import RealSite
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(400)]
 
-SECONDS = count(10, 120)
+SECONDS = count(6, 120)
+BOTH = [pytest.param("pyfuse3", marks=pytest.mark.long), "direct"]
+"""The ordinary tier takes one session: the chain is the same under both."""
 SMALL, BIG = 200, 100 << 20
 
 
@@ -98,7 +100,7 @@ def small(start: int, stop: int) -> list[str]:
     return [f"d{index % 10}/f{index}" for index in range(start, stop)]
 
 
-@pytest.mark.parametrize("kind", ["pyfuse3", "direct"])
+@pytest.mark.parametrize("kind", BOTH)
 def test_chaos(
     published: tuple[Path, dict[str, str]], tmp_path: Path, kind: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -123,7 +125,7 @@ def test_chaos(
     assert sum(chaos.injected.values()) > SECONDS / 4
 
 
-@pytest.mark.parametrize("kind", ["pyfuse3", "direct"])
+@pytest.mark.parametrize("kind", BOTH)
 def test_32_readers_of_a_cold_file(
     published: tuple[Path, dict[str, str]], tmp_path: Path, kind: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -140,7 +142,7 @@ def test_32_readers_of_a_cold_file(
     assert sum(counts.values()) <= 1.05 * len(counts)
 
 
-@pytest.mark.parametrize("kind", ["pyfuse3", "direct"])
+@pytest.mark.parametrize("kind", BOTH)
 def test_all_paths_down_and_back(published: tuple[Path, dict[str, str]], tmp_path: Path, kind: str) -> None:
     patience = 3.0
     with mounting(published, tmp_path, "--fuse", kind, "--patience", str(patience)) as stand:
@@ -163,7 +165,7 @@ def test_all_paths_down_and_back(published: tuple[Path, dict[str, str]], tmp_pat
         assert stand.read(small(0, SMALL), threads=4)["failed"] == []
 
 
-@pytest.mark.parametrize("kind", ["pyfuse3", "direct"])
+@pytest.mark.parametrize("kind", BOTH)
 def test_with_wait_a_read_outlives_the_outage_and_can_be_killed(
     published: tuple[Path, dict[str, str]], tmp_path: Path, kind: str
 ) -> None:
@@ -188,7 +190,7 @@ def test_with_wait_a_read_outlives_the_outage_and_can_be_killed(
             daemon.start()
 
 
-@pytest.mark.parametrize("kind", ["pyfuse3", "direct"])
+@pytest.mark.parametrize("kind", BOTH)
 def test_a_reader_of_a_hanging_site_can_be_killed(
     published: tuple[Path, dict[str, str]], tmp_path: Path, kind: str
 ) -> None:

@@ -28,6 +28,7 @@ class Fault(enum.StrEnum):
     FORBIDDEN = "4xx"
     PORTAL = "HTML instead of the object"
     BAD_CONTENT = "wrong content"
+    OVERTAKEN = "overtaken by a hedge"
 
 
 PEER = frozenset({Fault.DNS, Fault.REFUSED, Fault.UNREACHABLE, Fault.CONNECT, Fault.TLS})

@@ -171,11 +171,7 @@ class Plan:
             self._works(route, now)
             self._final = NotFound(f"{self._path}: {origin.name} does not have it")
             return
-        chain.faults[fault] += 1
-        proxy.faults[fault] += 1
-        origin.faults[fault] += 1
-        chain.last_fault[proxy] = f"{fault.value} (from {origin.name})"
-        chain.last_fault[origin] = f"{fault.value} (over {proxy.name})"
+        self._note(route, fault)
         self._words[f"{fault.value} from {origin.name} over {proxy.name}"] = None
         if fault in CONTENT or fault is Fault.MISSING:
             self._no_cache = True
@@ -193,9 +189,20 @@ class Plan:
                 if member is origin or origin not in route.on_trial or fault not in _PROXY_SAYS:
                     self._blame(member, failure, now)
 
-    def abandoned(self, route: Route) -> None:
-        """The attempt was cancelled: another was faster, or nobody waits any more."""
+    def abandoned(self, route: Route, *, overtaken: bool = False) -> None:
+        """The attempt was cancelled: nobody waits any more, or its rival was faster. The latter is told in
+        the status and blames nobody: it says slow, not broken."""
         self._return(route)
+        if overtaken:
+            self._note(route, Fault.OVERTAKEN)
+
+    def _note(self, route: Route, fault: Fault) -> None:
+        chain, proxy, origin = self._chain, route.proxy, route.origin
+        chain.faults[fault] += 1
+        proxy.faults[fault] += 1
+        origin.faults[fault] += 1
+        chain.last_fault[proxy] = f"{fault.value} (from {origin.name})"
+        chain.last_fault[origin] = f"{fault.value} (over {proxy.name})"
 
     def _in_turn(self, proxy: Member, origin: Member, now: float) -> bool:
         return proxy.usable(now) and origin.usable(now)

@@ -1,0 +1,72 @@
+"""The clients compared. Each brings one URL as bytes, over a proxy or none, keeping its connection."""
+
+import io
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+import pycurl
+import requests
+
+from lazyfs.transport.answer import Attempt, Client
+from lazyfs.transport.curl_client import CurlClient
+from lazyfs.transport.fetcher import never_cancelled
+from lazyfs.transport.guard import Limits
+from lazyfs.transport.requests_client import RequestsClient
+
+
+class Side(Protocol):
+    """One client."""
+
+    def get(self, url: str, proxy: str | None) -> bytes: ...
+
+
+class Ours:
+    """A client of lazyfs: deadline, least rate and cancellation looked at in every slice of waiting."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def get(self, url: str, proxy: str | None) -> bytes:
+        attempt = Attempt(url, proxy, 1 << 30, time.monotonic() + 30)
+        return self._client.get(attempt, never_cancelled).body
+
+
+class Session:
+    """requests as its manual shows it: a Session and `.content`, with its gap timeout only."""
+
+    def __init__(self) -> None:
+        self._session = requests.Session()
+        self._session.trust_env = False
+
+    def get(self, url: str, proxy: str | None) -> bytes:
+        proxies = {"http": proxy} if proxy else {}
+        return self._session.get(url, proxies=proxies, timeout=30).content
+
+
+class Curl:
+    """pycurl: one easy handle, total timeout and least rate of libcurl's own, no cancellation."""
+
+    def __init__(self) -> None:
+        self._handle = pycurl.Curl()
+
+    def get(self, url: str, proxy: str | None) -> bytes:
+        handle, body = self._handle, io.BytesIO()
+        handle.setopt(pycurl.URL, url)
+        handle.setopt(pycurl.PROXY, proxy or "")
+        handle.setopt(pycurl.NOSIGNAL, 1)
+        handle.setopt(pycurl.TIMEOUT_MS, 30_000)
+        handle.setopt(pycurl.LOW_SPEED_LIMIT, 1024)
+        handle.setopt(pycurl.LOW_SPEED_TIME, 5)
+        handle.setopt(pycurl.WRITEDATA, body)
+        handle.perform()
+        assert handle.getinfo(pycurl.RESPONSE_CODE) == 200
+        return body.getvalue()
+
+
+SIDES: dict[str, Callable[[], Side]] = {
+    "lazyfs, requests": lambda: Ours(RequestsClient(Limits())),
+    "lazyfs, pycurl": lambda: Ours(CurlClient(Limits())),
+    "requests.Session": Session,
+    "pycurl": Curl,
+}

@@ -1,0 +1,205 @@
+"""One HTTP attempt on libcurl: a tenth of the CPU that requests takes for a small object (benchmarks/http).
+
+Optional: used when asked for, and pycurl is installed. Names are looked up by our own resolver, since
+libcurl's waits for a hanging getaddrinfo() when a transfer is given up.
+"""
+
+import errno
+import queue
+import time
+import urllib.parse
+from collections.abc import Callable
+from typing import Any
+
+import pycurl
+
+from lazyfs.core.chain.faults import AttemptFailed, Fault
+from lazyfs.transport.answer import Answer, Attempt
+from lazyfs.transport.connect import Resolver
+from lazyfs.transport.guard import SLICE, Guard, Limits
+from lazyfs.transport.reply import Head
+
+_FAULTS = {
+    pycurl.E_COULDNT_RESOLVE_PROXY: Fault.DNS,
+    pycurl.E_COULDNT_RESOLVE_HOST: Fault.DNS,
+    pycurl.E_SSL_CONNECT_ERROR: Fault.TLS,
+    pycurl.E_PEER_FAILED_VERIFICATION: Fault.TLS,
+    pycurl.E_SSL_CACERT_BADFILE: Fault.TLS,
+    pycurl.E_GOT_NOTHING: Fault.CLOSED,
+    pycurl.E_SEND_ERROR: Fault.CLOSED,
+    pycurl.E_PARTIAL_FILE: Fault.TRUNCATED,
+    pycurl.E_OPERATION_TIMEDOUT: Fault.CONNECT,
+}
+"""By libcurl's code. What is not here came from a peer that does not speak HTTP as it should."""
+
+
+class _Handle:
+    """An easy handle in a multi handle of its own: its connections, and a loop that we can leave."""
+
+    def __init__(self, verify: bool | str) -> None:
+        self.multi = pycurl.CurlMulti()
+        self.easy = easy = pycurl.Curl()
+        easy.setopt(pycurl.NOSIGNAL, 1)
+        easy.setopt(pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS)
+        easy.setopt(pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1)
+        easy.setopt(pycurl.NOPROXY, "")
+        easy.setopt(pycurl.USERAGENT, "lazyfs")
+        easy.setopt(pycurl.BUFFERSIZE, 256 << 10)
+        if verify is False:
+            easy.setopt(pycurl.SSL_VERIFYPEER, 0)
+            easy.setopt(pycurl.SSL_VERIFYHOST, 0)
+        elif isinstance(verify, str):
+            easy.setopt(pycurl.CAINFO, verify)
+
+    def close(self) -> None:
+        self.easy.close()
+        self.multi.close()
+
+
+class CurlClient:
+    """Makes attempts. Thread-safe; handles with their kept-alive connections are lent to threads."""
+
+    def __init__(self, limits: Limits, *, connections: int = 32, verify: bool | str = True) -> None:
+        """As RequestsClient."""
+        self._limits = limits
+        self._verify = verify
+        self._resolver = Resolver()
+        # last in, first out: the handle used last has the warmest connection
+        self._idle: queue.LifoQueue[_Handle] = queue.LifoQueue(connections)
+
+    def get(self, attempt: Attempt, check_cancelled: Callable[[], None]) -> Answer:
+        """As RequestsClient.get."""
+        guard = Guard(attempt.deadline, self._limits.hurried(attempt.patience), check_cancelled)
+        try:
+            handle = self._idle.get_nowait()
+        except queue.Empty:
+            handle = _Handle(self._verify)
+        try:
+            answer = self._get(handle, attempt, guard)
+        except BaseException:
+            handle.close()  # whatever state its connection is in
+            raise
+        try:
+            self._idle.put_nowait(handle)
+        except queue.Full:
+            handle.close()
+        return answer
+
+    def _get(self, handle: _Handle, attempt: Attempt, guard: Guard) -> Answer:
+        body = _Body(attempt.max_bytes, guard)
+        easy = handle.easy
+        easy.setopt(pycurl.URL, attempt.url)
+        easy.setopt(pycurl.PROXY, attempt.proxy or "")
+        easy.setopt(pycurl.RESOLVE, self._addresses(attempt.proxy or attempt.url, guard))
+        past_caches = ["Cache-Control: no-cache", "Pragma: no-cache"] if attempt.no_cache else []
+        easy.setopt(pycurl.HTTPHEADER, ["Accept:", "Accept-Encoding: identity", *past_caches])
+        left = max(guard.connect_deadline() - time.monotonic(), 0.001)
+        easy.setopt(pycurl.CONNECTTIMEOUT_MS, max(int(left * 1000), 1))
+        easy.setopt(pycurl.HEADERFUNCTION, body.header)
+        easy.setopt(pycurl.WRITEFUNCTION, body.write)
+        code, text = _perform(handle, guard, body)
+        if body.failure is not None:
+            raise body.failure
+        if code:
+            raise _failure(code, text, easy, guard, body)
+        body.head.check(attempt.max_bytes)
+        return Answer(
+            body=body.bytes(),
+            first_byte=(guard.first_byte or guard.started) - guard.started,
+            elapsed=time.monotonic() - guard.started,
+            html=body.head.html,
+            from_cache=body.head.from_cache,
+        )
+
+    def _addresses(self, url: str, guard: Guard) -> list[str]:
+        parts = urllib.parse.urlsplit(url)
+        host = parts.hostname or ""
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        found = ",".join(
+            f"[{address[0]}]" if ":" in address[0] else address[0]
+            for _, address in self._resolver.resolve(host, port, guard)
+        )
+        return [] if host == found.strip("[]") else [f"{host}:{port}:{found}"]
+
+    def close(self) -> None:
+        """Closes idle connections."""
+        while True:
+            try:
+                self._idle.get_nowait().close()
+            except queue.Empty:
+                return
+
+
+class _Body:
+    """What libcurl hands over. Its callbacks must not raise: a failure waits here."""
+
+    def __init__(self, max_bytes: int, guard: Guard) -> None:
+        self.head = Head()
+        self.failure: BaseException | None = None
+        self._parts: list[bytes] = []
+        self._got = 0
+        self._most = max_bytes
+        self._guard = guard
+
+    def header(self, line: bytes) -> int:
+        try:
+            self._guard.received(len(line))
+            self.head.line(line)
+            if line in (b"\r\n", b"\n"):
+                self.head.check(self._most)
+        except BaseException as failure:  # noqa: BLE001 (raised again outside of libcurl)
+            self.failure = failure
+            return -1
+        return len(line)
+
+    def write(self, part: bytes) -> int:
+        self._got += len(part)
+        if self._got > self._most:
+            self.failure = AttemptFailed(Fault.TOO_LONG, f"more than {self._most} bytes")
+            return -1
+        try:
+            self._guard.received(len(part))
+        except BaseException as failure:  # noqa: BLE001 (raised again outside of libcurl)
+            self.failure = failure
+            return -1
+        self._parts.append(part)
+        return len(part)
+
+    def bytes(self) -> bytes:
+        return self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+
+
+def _perform(handle: _Handle, guard: Guard, body: _Body) -> tuple[int, str]:
+    """libcurl's code and text; 0 for success. Raises what the guard raises."""
+    multi = handle.multi
+    multi.add_handle(handle.easy)
+    try:
+        while True:
+            _, active = multi.perform()
+            if not active:
+                break
+            if multi.select(SLICE) == -1:
+                time.sleep(0.001)  # nothing to wait for yet
+            if body.failure is None:
+                guard.check()
+        _, _, failed = multi.info_read()
+        return (failed[0][1], failed[0][2]) if failed else (0, "")
+    finally:
+        multi.remove_handle(handle.easy)
+
+
+def _failure(code: int, text: str, easy: Any, guard: Guard, body: _Body) -> AttemptFailed:
+    if code == pycurl.E_COULDNT_CONNECT:
+        refused = easy.getinfo(pycurl.OS_ERRNO) == errno.ECONNREFUSED
+        return AttemptFailed(Fault.REFUSED if refused else Fault.UNREACHABLE, text)
+    if code == pycurl.E_RECV_ERROR:
+        # chunk sizes that are no numbers are receive errors to libcurl
+        fault = (
+            Fault.GARBLED
+            if body.head.chunked
+            else Fault.CLOSED
+            if guard.first_byte is None
+            else Fault.TRUNCATED
+        )
+        return AttemptFailed(fault, text)
+    return AttemptFailed(_FAULTS.get(code, Fault.GARBLED), text)
