@@ -19,6 +19,8 @@ from tests.support.store_files import store_objects
 
 SECONDS = count(6, 120)
 READERS = 8
+LEAST = 600
+"""Reads, however slow the machine: the tree has 300 objects, the cache holds 120."""
 
 
 def _spread(node: Node) -> str:
@@ -45,7 +47,7 @@ async def test_no_read_fails_while_a_path_lives(tmp_path: Path, capsys: pytest.C
             nonlocal reads
             choice = random.Random(seed)
             refs: list[ObjectRef] = list(held)
-            while time.monotonic() < until:
+            while time.monotonic() < until or reads < LEAST:
                 ref = choice.choice(refs)
                 try:
                     plain = node.objects.at_hand(ref) or await node.objects.fetch(ref)
@@ -69,7 +71,6 @@ async def test_no_read_fails_while_a_path_lives(tmp_path: Path, capsys: pytest.C
             f"{report.healed} healed, {len(failed)} failed; seen: {report.faults}"
         )
     assert not failed
-    assert reads > 100
     assert sum(chaos.injected.values()) > SECONDS / 4
     assert stats.evictions > 0
 

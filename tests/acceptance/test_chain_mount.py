@@ -120,7 +120,6 @@ def test_chaos(
         )
     assert found["failed"] == []
     assert found["wrong"] == []
-    assert found["reads"] > 100
     assert evictions > 0
     assert sum(chaos.injected.values()) > SECONDS / 4
 
