@@ -4,7 +4,9 @@ Requests. A refresh that finds nothing new is one request, the timestamp. The ne
 every advance to a new revision, at the same time as the new snapshot and targets, and whenever the timestamp
 is not believed: so nothing that a revoked key signed can become a new revision, and a quiet refresh does not
 pay for a 404. A first mount takes two round trips: roots and timestamp, then snapshot and targets, whose
-file names share the version number. What is not believed is asked for once more past all caches.
+file names share the version number. Once a day, and first after a start,
+the root is asked for beside the timestamp: a thief of a replaced timestamp key cannot keep a worker quiet for
+ever. What is not believed is asked for once more past all caches.
 """
 
 import threading
@@ -36,6 +38,9 @@ from lazyfs.core.trust.signed import T, check_shape, when
 from lazyfs.core.trust.state import State, bootstrap
 from lazyfs.core.trust.update import Update, Wanted
 from lazyfs.transport.fetcher import Fetcher, never_cancelled
+
+ROOT_PROBE = 86_400.0
+"""Seconds without a look for a newer root after which a refresh that would not need one takes it."""
 
 _FIRST_ROOT = file_name(ROOT, 1)
 _STAMP = file_name(TIMESTAMP, 0)
@@ -84,6 +89,8 @@ class Revisions:
         self._state: State | None = None
         self._unsupported: tuple[bytes, UnsupportedFormat] | None = None
         self._refreshed = 0.0
+        self._probed = float("-inf")
+        """When the newest root was last found to be the newest."""
         self._error = ""
 
     def offline(self, now: datetime) -> Pointer | None:
@@ -166,6 +173,11 @@ class Revisions:
     def _try(self, attempt: "_Attempt") -> Pointer:
         if self._state is None:
             stamp = self._first_contact(attempt)
+        elif self._wall_clock() - self._probed > ROOT_PROBE:
+            version = self._state.root.version + 1
+            got = attempt.get(_ask_stamp(), _ask_root(version))
+            self._follow_roots(attempt, self._state, got.get(file_name(ROOT, version)), asked=True)
+            stamp = got[_STAMP]
         else:
             stamp = attempt.get(_ask_stamp())[_STAMP]
         try:
@@ -207,6 +219,7 @@ class Revisions:
             asked = False
             if data is None:
                 attempt.probed = True
+                self._probed = self._wall_clock()
                 return state
             state = self._keep(state.add_root(data))
         raise WrongRoot(f"the server has more than {MAX_ROOTS} new roots: it may be making them up")

@@ -55,7 +55,9 @@ class DirectoryStore:
 
     @classmethod
     def create(cls, path: str) -> "DirectoryStore":
-        """The store in `path`, whose directories are made where they are missing."""
+        """The store in `path`; its directories are made if they are missing. Raises UsageError for a URL."""
+        if "://" in path:
+            raise UsageError(f"store {path}: publishers write to a directory, which a web server serves")
         with _reported(path):
             for part in (path, os.path.join(path, "data"), os.path.join(path, "metadata")):
                 _make_directory(part)

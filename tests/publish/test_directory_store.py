@@ -173,6 +173,13 @@ def test_a_directory_that_is_no_store_is_refused(tmp_path: Path) -> None:
         DirectoryStore(str(tmp_path / "nothing"))
 
 
+def test_a_url_is_not_taken_for_a_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="which a web server serves"):
+        DirectoryStore.create("https://host/store")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_failing_disk_is_one_clear_error(tmp_path: Path, store: DirectoryStore) -> None:
     os.rmdir(os.path.join(store.path, "metadata"))
     with pytest.raises(StoreError, match="No such file or directory"):

@@ -179,7 +179,16 @@ class SimulatedRepository:
         """A client of this repository, by default with 1.root.json in its hand."""
         if isinstance(anchor, str):
             anchor = bootstrap(self.files["1.root.json"])
-        return Revisions(self, str(directory / "trust"), anchor, max_stale=max_stale)
+        return Revisions(
+            self,
+            str(directory / "trust"),
+            anchor,
+            max_stale=max_stale,
+            wall_clock=self._seconds,
+        )
+
+    def _seconds(self) -> float:
+        return self.now.timestamp()
 
     def refresh(self, client: Revisions) -> Pointer:
         """One refresh at this repository's time; the client asks whatever repository it was made by."""

@@ -88,6 +88,7 @@ def test_a_failed_rotation_leaves_no_keys_behind(run: Run) -> None:
         (["init", "new", "--name", "y", "--keys", "new/keys"], "lies under the store"),
         (["init", "new", "--name", "y", "--root-keys", "new/keys"], "lies under the store"),
         (["init", "new", "--name", "y", "--root-threshold", "2"], "root threshold 2"),
+        (["init", "http://host/x", "--name", "y"], "publishers write to a directory"),
         (["resign", "nowhere"], "nowhere is not a directory"),
         (["resign", "."], "no repository in it"),
         (["resign", "store", "--keys", "nowhere"], "keys directory nowhere: No such file"),

@@ -1,11 +1,13 @@
 """What trust costs in requests and round trips."""
 
 import threading
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from lazyfs.client.revisions import Revisions
+from lazyfs.core.trust.errors import WrongKey
 from lazyfs.transport.fetcher import Request
 from tests.support.simulated_repository import SimulatedRepository
 
@@ -94,3 +96,34 @@ def test_what_is_not_believed_is_asked_for_once_more_past_the_caches(
         False,
         True,
     ]
+
+
+def test_the_root_is_asked_for_once_a_day_even_when_nothing_is_new(
+    repository: SimulatedRepository, client: Revisions, tmp_path: Path
+) -> None:
+    for hours, names in [
+        (23, {"timestamp.json"}),
+        (2, {"timestamp.json", "2.root.json"}),
+        (23, {"timestamp.json"}),
+    ]:
+        repository.now += timedelta(hours=hours)
+        repository.refresh(client)
+        assert repository.fetched() == dict.fromkeys(names, 1)
+    restarted = repository.client(tmp_path)
+    for names in ({"timestamp.json", "2.root.json"}, {"timestamp.json"}):
+        repository.refresh(restarted)
+        assert repository.fetched() == dict.fromkeys(names, 1)
+
+
+def test_a_thief_of_a_replaced_timestamp_key_keeps_nobody_quiet_for_longer(
+    repository: SimulatedRepository, client: Revisions
+) -> None:
+    thief = repository.clone()
+    repository.rotate("timestamp")
+    thief.files["2.root.json"] = repository.files["2.root.json"]
+    repository.files = thief.files
+    thief.now += timedelta(days=2)
+    thief.resign()
+    repository.now = thief.now
+    with pytest.raises(WrongKey, match="timestamp version 2"):
+        repository.refresh(client)
