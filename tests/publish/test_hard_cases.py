@@ -379,7 +379,7 @@ def test_decompression_bombs_are_refused(how: str) -> None:
 def test_what_is_refused_leaves_the_repository_as_it_was(tmp_path: Path) -> None:
     repository = Repository(tmp_path)
     before = repository.files()
-    image = Built([layer(entry("good", data=os.urandom(9000))), layer(entry("../out"))])
+    image = Built([layer(entry("good", data=os.urandom(5 << 20))), layer(entry("../out"))])
     with pytest.raises(FormatError, match=r"layer 1 .*leads out of the image"):
         repository.publish(f"oci:{image.write_layout(tmp_path / 'i')}", place="r.example/x:1")
     assert repository.files() == before
@@ -398,6 +398,18 @@ def test_a_layer_whose_bytes_do_not_match_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadData, match="diff_id"):
         repository.publish(f"oci:{lying.write_layout(tmp_path / 'l')}", place="r.example/x:1")
     assert repository.files() == before
+
+
+def test_a_layer_compressed_otherwise_than_its_manifest_says_is_refused(tmp_path: Path) -> None:
+    """The same size and the same bytes inside, but not the blob that was asked for."""
+    image = Built([layer(entry("f", data=b"x"))])
+    layout = image.write_layout(tmp_path / "i")
+    stored = layout / "blobs/sha256" / image.layer_descriptors[0]["digest"].removeprefix("sha256:")
+    data = bytearray(stored.read_bytes())
+    data[4] ^= 1  # the gzip header's time
+    stored.write_bytes(data)
+    with pytest.raises(BadData, match=r"layer 0 .*: digest is sha256:"):
+        Repository(tmp_path).publish(f"oci:{layout}", place="r.example/x:1")
 
 
 def test_records_keep_every_field_of_an_entry() -> None:
