@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from lazyfs.core.errors import BadData, DigestMismatch, FormatError, LazyfsError, TransportError, UsageError
-from lazyfs.core.oci.manifest import Manifest, Platform
+from lazyfs.core.oci.manifest import Descriptor, Manifest, Platform
 from lazyfs.core.oci.manifest import parse as parse_manifest
 from lazyfs.core.oci.reference import parse
 from lazyfs.publish.registry import client as client_module
+from lazyfs.publish.registry import spool
 from lazyfs.publish.registry.client import RegistryClient
 from lazyfs.publish.registry.credentials import Asked
 from lazyfs.publish.registry.spool import read_ahead
@@ -263,7 +264,21 @@ def test_a_registry_that_is_not_there(repository: Repository, options: ImageOpti
 
 
 @pytest.mark.parametrize("limit", [0, 3 << 20, 1 << 30])
-def test_layers_fetched_ahead_come_in_order_and_within_the_limit(limit: int, registry: FakeRegistry) -> None:
+def test_layers_fetched_ahead_come_in_order_and_within_the_limit(
+    limit: int, registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[int] = [0]
+
+    class Counted(spool._File):
+        def __init__(self, descriptor: Descriptor) -> None:
+            super().__init__(descriptor)
+            held.append(held[-1] + descriptor.size)
+
+        def close(self) -> None:
+            super().close()
+            held.append(held[-1] - self.descriptor.size)
+
+    monkeypatch.setattr(spool, "_File", Counted)
     image = Built([layer(entry(f"f{number}", data=os.urandom(1 << 20))) for number in range(6)], how="none")
     registry.add(image, "many")
     fetcher = client(registry, [])
@@ -275,6 +290,9 @@ def test_layers_fetched_ahead_come_in_order_and_within_the_limit(limit: int, reg
         assert b"".join(parts) == image.blobs[document.layers[number].digest]
         order.append(number)
     assert order == list(range(6))
+    assert max(held) <= limit
+    assert (max(held) > 0) == (limit > 0)
+    assert held[-1] == 0
 
 
 def test_an_error_in_a_layer_fetched_ahead_reaches_the_reader(registry: FakeRegistry) -> None:
