@@ -31,6 +31,7 @@ class Answers:
         self._fs = filesystem
         self._tree = filesystem.tree
         self._packed = packed
+        self._slot_of = filesystem.tree.slots.get
 
     def plan(self, opcode: int, number: int, payload: bytes) -> Call:
         """What to ask for this request. Raises Malformed, or OSError for what is answered by an errno."""
@@ -48,7 +49,7 @@ class Answers:
             number, body, is_copy = kept
             if not number:
                 return body
-            slot = self._tree.slots.get(number >> 32)
+            slot = self._slot_of(number >> 32)
             if slot is not None:
                 if not is_copy:
                     slot.count += 1  # what tree.hold does for numbers that are no copies, 0.5 us sooner

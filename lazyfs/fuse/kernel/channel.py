@@ -27,7 +27,7 @@ class Channel:
         try:
             os.writev(self.fd, [header, *pieces])
         except OSError as error:
-            _unwritten(error)
+            self.unwritten(error)
 
     def refuse(self, unique: int, number: int) -> None:
         """An errno as the answer; 0 for done."""
@@ -38,7 +38,7 @@ class Channel:
         try:
             os.write(self.fd, answer)
         except OSError as error:
-            _unwritten(error)
+            self.unwritten(error)
 
     def notify(self, notification: bytes) -> None:
         """Returns when the kernel has done it. It may not have known the inode or name: that is no error."""
@@ -48,7 +48,7 @@ class Channel:
             if error.errno not in (errno.ENOTDIR, *_NOBODY_WAITS):
                 raise
 
-
-def _unwritten(error: OSError) -> None:
-    if error.errno not in _NOBODY_WAITS:
-        log.error("the kernel does not take an answer: %s", error)
+    def unwritten(self, error: OSError) -> None:
+        """An answer was not taken: no news if nobody waits for it any more."""
+        if error.errno not in _NOBODY_WAITS:
+            log.error("the kernel does not take an answer: %s", error)
