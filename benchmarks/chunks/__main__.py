@@ -73,14 +73,14 @@ def main() -> None:
         settings = settings[::2]
     else:
         settings += [msgspec.structs.replace(default, catalog_entries=entries) for entries in CATALOG_ENTRIES]
-    image = analysis_image()
+    image, facts = analysis_image(), gather(_CHECKOUT)
     rows: list[Row] = []
     for params in dict.fromkeys(settings):
         rows += _measure(image, params)
         print(rows[-1], file=sys.stderr, flush=True)
     flags = [flag for flag in sys.argv[1:] if flag == "--quick"]
     command = shlex.join(["python", "-m", "benchmarks.chunks", *flags])
-    result = Result("chunks", command, gather(_CHECKOUT), image.without_place(), rows)
+    result = Result("chunks", command, facts, image.without_place(), rows)
     if options.json:
         options.json.write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=1) + b"\n")
     print(document(result))
