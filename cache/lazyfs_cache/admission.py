@@ -13,7 +13,7 @@ from contextlib import suppress
 from types import TracebackType
 
 from lazyfs_cache import journal, layout
-from lazyfs_cache.ledger import FULL, Ledger
+from lazyfs_cache.ledger import FULL, POOLED, Ledger
 from lazyfs_cache.purse import Arrived
 from lazyfs_cache.space import Need
 
@@ -21,17 +21,21 @@ from lazyfs_cache.space import Need
 class Reservation:
     """Space held for one value that is on its way; given back unless `Cache.put` used it."""
 
-    def __init__(self, ledger: Ledger, key: bytes, size: int, charge: int) -> None:
+    def __init__(self, ledger: Ledger, key: bytes, size: int, charge: int, recycled: int | None) -> None:
         self._ledger: Ledger | None = ledger
         self.generation = ledger.purse.generation
         self.key = key
         self.size = size
         self.charge = charge
+        self.recycled = recycled
+        """Slot of a file that may be written over."""
 
     def release(self) -> None:
         """Give the space back. Does nothing the second time."""
         ledger, self._ledger = self._ledger, None
         if ledger is not None:
+            if self.recycled is not None:
+                ledger.discard(self.recycled)
             ledger.purse.give_back(self.charge, self.generation)
             ledger.wake.set()
 
@@ -61,22 +65,27 @@ class Admission:
     def reserve(self, key: bytes, size: int) -> Reservation | None:
         """Hold space for a value before its download starts; None: go on without the cache."""
         charge = self._disk.cost(size)
-        if self._ledger.off is None and 0 < len(key) <= layout.MAX_KEY and self._draw(charge):
-            return Reservation(self._ledger, key, size, charge)
+        if self._ledger.off is None and 0 < len(key) <= layout.MAX_KEY:
+            slots = self._draw(charge)
+            if slots is not None:
+                recycled = slots.pop(0) if slots and size < POOLED else None
+                for slot in slots:
+                    self._ledger.discard(slot)
+                return Reservation(self._ledger, key, size, charge, recycled)
         self.refused += 1
         return None
 
-    def _draw(self, charge: int) -> bool:
+    def _draw(self, charge: int) -> list[int] | None:
         ledger = self._ledger
         deadline = time.monotonic() + ledger.timeout
-        while ledger.stale() or not self._purse.draw(charge):
+        while ledger.stale() or (slots := self._purse.draw(charge)) is None:
             progress = False
             with ledger.change(max(deadline - time.monotonic(), 0)) as change:
                 if change is not None and self._space.possible(change.sums, charge):
                     progress = ledger.fill_purse(change, charge)
             if not progress or change is None or not change.committed:
-                return False
-        return True
+                return None
+        return slots
 
     def put(self, key: bytes, value: bytes | memoryview, reservation: Reservation | None) -> bool:
         """Admit a verified value; True if it is here afterwards."""
@@ -143,10 +152,22 @@ class Admission:
     def _write(self, tmp: str, held: Reservation, value: bytes | memoryview) -> int | None:
         """The bytes of disk the value occupies; None if they are more than it was reserved with."""
         try:
+            if held.recycled is not None:
+                slot, held.recycled = held.recycled, None
+                return self._write_over(slot, tmp, held, value)
             occupied = self._disk.write(tmp, held.key, value)
         except OSError as error:
             # The disk is full although the account has room: others fill it. Evict as much, try again.
             if error.errno not in FULL or not self._ledger.evict(Need(held.charge, 1)):
                 raise
             occupied = self._disk.write(tmp, held.key, value)
+        return max(occupied, self._disk.rounded(held.size)) if occupied <= held.charge else None
+
+    def _write_over(self, slot: int, tmp: str, held: Reservation, value: bytes | memoryview) -> int | None:
+        pooled = journal.tmp_name(self._ledger.seat.me, slot)
+        try:
+            occupied = self._disk.write_over(pooled, held.key, value)
+            self._disk.rename_tmp(pooled, tmp)
+        finally:
+            self._purse.free_slot(slot)
         return max(occupied, self._disk.rounded(held.size)) if occupied <= held.charge else None

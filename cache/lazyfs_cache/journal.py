@@ -16,6 +16,9 @@ from lazyfs_cache import layout
 SLOTS = 32
 """Values a process may have on their way at one time."""
 
+POOL = 64
+"""Files of evicted values that are kept to be written over: temporary files with slots of their own."""
+
 _SLOT = 128
 _REMOVALS = SLOTS * _SLOT
 

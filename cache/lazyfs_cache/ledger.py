@@ -10,13 +10,13 @@ dies or the disk fails, and `recovery` knows where to look then.
 import errno
 import functools
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
 import lmdb
 
-from lazyfs_cache import recovery
+from lazyfs_cache import journal, recovery
 from lazyfs_cache.change import Change
 from lazyfs_cache.errors import CacheError, PinSetTooLarge
 from lazyfs_cache.index import Index
@@ -33,6 +33,10 @@ _HARMLESS = FULL | {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR, errno
 """Errors of one call that say nothing against the disk."""
 
 
+POOLED = 64 << 10
+"""Bytes of the largest file that is kept to be written over; larger ones cost more to write than to make."""
+
+
 class Ledger:
     """Raises CacheError when it cannot be opened; after that a failing disk or index raises nothing."""
 
@@ -47,6 +51,7 @@ class Ledger:
         self.uses = Uses(self.wake)
         self.purse = Purse()
         self._granted = 0
+        self._pooled: list[tuple[int, int]] = []
         self._sized_for = 0
         self._swap = threading.Lock()  # held while the index is replaced, or looked into without the lock
         self.seat = Seat(root, limit, fsync=fsync, sieve=sieve)
@@ -85,6 +90,7 @@ class Ledger:
     def _reopen(self) -> None:
         self._index = self.seat.open_index()
         self.space.use(self._index)
+        self._unlink(self.purse.drain())
         self.seat.rise()
         for value in self.purse.take_arrived():  # nothing in the new index stands for them
             self.uses.damaged(value.key)
@@ -118,6 +124,7 @@ class Ledger:
             try:
                 self._follow()
                 self._granted = 0
+                self._pooled = []
                 self.seat.journal.begin()
                 damaged, arrived = self.uses.take_damaged(), self.purse.take_arrived()
                 with self._index.change() as change:
@@ -135,6 +142,8 @@ class Ledger:
             except (OSError, lmdb.Error) as error:
                 self.fail(error)
             finally:
+                self._unlink(slot for _, slot in self._pooled)  # of a change that was not committed
+                self._pooled = []
                 if not done:
                     self.uses.return_damaged(damaged)
                     self.purse.return_arrived(arrived)
@@ -180,6 +189,8 @@ class Ledger:
     def _settled(self, arrived: list[Arrived]) -> None:
         """The change is committed."""
         self.purse.put_in(self._granted)
+        self.purse.pool(self._pooled)
+        self._pooled = []
         self.purse.spend(sum(value.held for value in arrived))
         for value in arrived:
             self.purse.free_slot(value.slot)
@@ -192,9 +203,14 @@ class Ledger:
         if not wanted:
             return True
         need = self.space.need(change, wanted)
-        evicted = 0 if need.met else self.space.evict(change, need)
-        for amount in (wanted, least):
-            if amount and self.space.need(change, amount).met:
+        evicted = 0 if need.met else self.space.evict(change, need, self._keep_file)
+        pooled = sum(occupied for occupied, _ in self._pooled)
+        if pooled:
+            change.hold(self.seat.me, pooled)
+        for amount in (wanted - pooled, least - pooled):
+            if amount <= 0:
+                return True
+            if self.space.need(change, amount).met:
                 change.hold(self.seat.me, amount)
                 self._granted = amount
                 if self.space.above_high(change.sums):
@@ -202,9 +218,32 @@ class Ledger:
                 return True
         return evicted > 0
 
+    def _keep_file(self, key: bytes, entry: Entry) -> bool:
+        """Small files of evicted values are kept, to be written over: they are held by the purse."""
+        if entry.charge > POOLED or (slot := self.purse.pool_slot()) is None:
+            return False
+        if not self.disk.take_out(key, journal.tmp_name(self.seat.me, slot)):
+            self.purse.free_slot(slot)
+            return False
+        self._pooled.append((entry.charge, slot))
+        return True
+
+    def _unlink(self, slots: Iterable[int]) -> None:
+        for slot in slots:
+            self.discard(slot)
+
+    def discard(self, slot: int) -> None:
+        """Unlink the temporary file of a slot, and free the slot."""
+        try:
+            self.disk.discard_tmp(journal.tmp_name(self.seat.me, slot))
+        except OSError as error:
+            self.fail(error)
+        self.purse.free_slot(slot)
+
     def empty_purse(self) -> None:
         """Give what is held and not promised back to the index, once nothing is under way."""
         idle = 0
+        self._unlink(self.purse.drain())
         with self.change() as change:
             if change is not None and (idle := self.purse.take_idle()):
                 change.hold(self.seat.me, -idle)
@@ -292,6 +331,7 @@ class Ledger:
         """Write what is outstanding, give up this process's pins; the last to close leaves a clean mark."""
         with self.change() as change:
             if change is not None:
+                self._unlink(self.purse.drain())
                 self.seat.leave(change)
         with self.seat.lock.held(self.timeout) as held, self._swap:
             if held and self.off is None:

@@ -8,7 +8,7 @@ import threading
 from collections import deque
 from typing import NamedTuple
 
-from lazyfs_cache.journal import SLOTS
+from lazyfs_cache.journal import POOL, SLOTS
 
 
 class Arrived(NamedTuple):
@@ -33,6 +33,9 @@ class Purse:
         self._promised = 0
         self._slots = deque(range(SLOTS))
         self._arrived: deque[Arrived] = deque()
+        self._pool: list[tuple[int, int]] = []  # (bytes occupied, slot) of files that may be written over
+        self._pool_slots = deque(range(SLOTS, SLOTS + POOL))
+        self._pooled = 0
 
     def begin(self, generation: int) -> None:
         """The index holds nothing for this process (any more)."""
@@ -45,14 +48,44 @@ class Purse:
         with self._guard:
             self._free += amount
 
-    def draw(self, amount: int) -> bool:
-        """Promise `amount` of what is held; False if that much is not free."""
+    def draw(self, amount: int) -> list[int] | None:
+        """Promise `amount` of what is held; None if that much is not free. What is free may be taken by files
+        in the pool: those whose slots are returned must go, or be written over, before it is used. The first
+        one, if it can be, is one to write over."""
         with self._guard:
             if self._free < amount:
-                return False
+                return None
             self._free -= amount
             self._promised += amount
-            return True
+            slots = []
+            while self._pooled > self._free:
+                fitting = next((one for one in self._pool if one[0] == amount), self._pool[-1])
+                self._pool.remove(fitting)
+                self._pooled -= fitting[0]
+                slots.append(fitting[1])
+            return slots
+
+    def pool_slot(self) -> int | None:
+        """A slot for the file of a value that is being evicted; None if the pool is full."""
+        try:
+            return self._pool_slots.popleft()
+        except IndexError:
+            return None
+
+    def pool(self, files: list[tuple[int, int]]) -> None:
+        """The index holds these files (bytes occupied, slot): they may be written over."""
+        with self._guard:
+            self._pool += files
+            self._pooled += sum(occupied for occupied, _ in files)
+            self._free += sum(occupied for occupied, _ in files)
+
+    def drain(self) -> list[int]:
+        """The slots of all files in the pool: they are to be unlinked, then freed."""
+        with self._guard:
+            slots = [slot for _, slot in self._pool]
+            self._pool.clear()
+            self._pooled = 0
+            return slots
 
     def give_back(self, amount: int, generation: int) -> None:
         """A promise is over, and its space was not used."""
@@ -73,7 +106,7 @@ class Purse:
     def take_idle(self) -> int:
         """Everything that is free, to be given back to the index; 0 while anything is under way."""
         with self._guard:
-            if self._promised or self._arrived:
+            if self._promised or self._arrived or self._pooled:
                 return 0
             free, self._free = self._free, 0
             return free
@@ -88,7 +121,7 @@ class Purse:
             return None
 
     def free_slot(self, slot: int) -> None:
-        self._slots.append(slot)
+        (self._slots if slot < SLOTS else self._pool_slots).append(slot)
 
     def arrive(self, value: Arrived) -> bool:
         """Wait for the next change; whether it is time for one."""

@@ -28,7 +28,7 @@ def bury(change: Change, disk: Disk, owners: ByteLocks, me: int) -> int:
     for owner in dead:
         for key in journal.read(disk.root, owner):
             reconcile(change, disk, key)
-        for slot in range(journal.SLOTS):
+        for slot in range(journal.SLOTS + journal.POOL):
             disk.discard_tmp(journal.tmp_name(owner, slot))
         disk.discard_tmp(journal.name(owner))
         for label, key in change.pins_of(owner):

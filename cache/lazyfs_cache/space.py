@@ -10,12 +10,12 @@ the last `slack` bytes of the limit.
 
 import os
 import resource
+from collections.abc import Callable
 from typing import NamedTuple
 
 from lazyfs_cache import layout
 from lazyfs_cache.change import Change
 from lazyfs_cache.disk import Disk
-from lazyfs_cache.filesystem import used
 from lazyfs_cache.index import Index
 from lazyfs_cache.journal import SLOTS, Journal
 from lazyfs_cache.rows import Entry, Sums
@@ -82,6 +82,10 @@ class Need(NamedTuple):
         return self.bytes <= 0 and self.entries <= 0
 
 
+def _unlink_all(key: bytes, entry: Entry) -> bool:  # noqa: ARG001
+    return False
+
+
 class Space:
     """The account of one cache directory, as seen by one process."""
 
@@ -101,12 +105,20 @@ class Space:
 
     def measure(self) -> None:
         """Count the fixed files again: the directories, locks, pin sets, and an index set aside."""
-        fixed = used(self._root)
+        fixed = self._most(self._root)
         for entry in os.scandir(self._root):
-            fixed += used(entry.path)
+            fixed += self._most(entry.path)
             if entry.is_dir(follow_symlinks=False) and entry.name not in (layout.DATA, layout.TMP):
-                fixed += sum(used(inner.path) for inner in os.scandir(entry.path))
-        self.fixed = fixed - self._index.used()
+                fixed += sum(self._most(inner.path) for inner in os.scandir(entry.path))
+        self.fixed = fixed - self._most(os.path.join(self._index.directory, "data.mdb"))
+
+    def _most(self, path: str) -> int:
+        """What a file may come to occupy as long as it does not grow: LMDB's lock file is sparse at first."""
+        try:
+            found = os.lstat(path)
+        except FileNotFoundError:
+            return 0
+        return max(found.st_blocks * 512, -(-found.st_size // self._disk.block) * self._disk.block)
 
     def charged(self, sums: Sums) -> int:
         """All the cache counts as occupied."""
@@ -144,10 +156,11 @@ class Space:
         """Whether `charge` more pinned bytes leave an eighth of the limit for everything else."""
         return sums.pinned + charge + sums.folders <= self.capacity(sums) - sums.limit // 8
 
-    def evict(self, change: Change, need: Need) -> int:
+    def evict(self, change: Change, need: Need, keep: Callable[[bytes, Entry], bool] = _unlink_all) -> int:
         """Evict the next values in the queue until `need` is met or PER_CHANGE are gone; returns how many.
 
-        Files first, then their charges, so that no byte is counted free while it is not.
+        Files first, then their charges, so that no byte is counted free while it is not. `keep` may take a
+        value's file instead of having it unlinked.
         """
         victims: list[tuple[bytes, Entry]] = []
         freed = 0
@@ -160,7 +173,8 @@ class Space:
             freed += victim[1].charge
         noted = self.journal.removing(key for key, _ in victims)
         for key, entry in victims[:noted]:
-            self._disk.remove(key)
+            if not keep(key, entry):
+                self._disk.remove(key)
             change.evict(key, entry)
         change.sums.evictions += noted
         return noted

@@ -56,8 +56,8 @@ class Upkeep:
         scanning = self._flush()
         while self._ledger.uses.left and self._flush_more():
             pass
-        self._lower()
         self._ledger.empty_purse()
+        self._lower()
         if scanning:
             self._rebuild()
 

@@ -226,6 +226,7 @@ CALLS = [
     "mkdir",
     "fstatvfs",
     "posix_fallocate",
+    "ftruncate",
 ]
 
 
@@ -243,6 +244,8 @@ def test_no_failing_call_is_raised(
         for module in (disk, journal, locks):
             monkeypatch.setattr(module, "os", faulty)
         read_all(cache, range(30, 70))
+        for small in range(1000, 1600):
+            cache.put(key_of(small), b"small")
         cache.discard(key_of(35))
         cache.upkeep()
         assert faulty.failed, "the call is made"

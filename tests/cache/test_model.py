@@ -188,7 +188,8 @@ class Model(RuleBasedStateMachine):
         self.see_evictions()
         stats = self.cache.stats()
         occupied = disk_usage(self.root / "c")
-        assert stats.charged * 0.98 <= occupied <= stats.charged, "settled, so equal"
+        # Of LMDB's lock file, whose pages come as readers do, the whole is charged from the start.
+        assert stats.charged * 0.98 - 4096 <= occupied <= stats.charged, "settled, so equal"
 
     @rule()
     def reopen(self) -> None:
@@ -292,7 +293,8 @@ class Model(RuleBasedStateMachine):
 
     @invariant()
     def nothing_is_left_in_tmp(self) -> None:
-        assert len(os.listdir(self.root / "c" / "tmp")) == 1  # the journal
+        pooled = opened._ledgers[self.cache.root].purse._pool
+        assert len(os.listdir(self.root / "c" / "tmp")) == 1 + len(pooled)  # the journal, files to write over
 
 
 TestModel = Model.TestCase

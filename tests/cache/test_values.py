@@ -3,12 +3,13 @@
 import hashlib
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from lazyfs_cache import Cache, layout, open_cache
+from lazyfs_cache import Cache, disk, layout, open_cache
 
 LIMIT = 16 << 20
 
@@ -66,6 +67,43 @@ def test_the_bound_holds_and_the_least_recently_used_goes_first(cache: Cache, tm
     here = [number for number in range(600) if cache.get(key_for(number)) is not None]
     assert here == [0, *range(here[1], 600)]
     assert occupied >= charged * 0.98
+
+
+class Interrupted:
+    """Stands for the os module: before the first pread, something else happens."""
+
+    def __init__(self, act: Callable[[], None]) -> None:
+        self._act: Callable[[], None] | None = act
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "pread" and self._act is not None:
+            act, self._act = self._act, None
+            act()
+        return getattr(os, name)
+
+
+def test_a_file_written_over_under_its_reader_is_a_miss(
+    cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between open and read the value is evicted, and its file given to another one."""
+    before = bytes(1000)
+    assert cache.put(key_for(0), before)
+    place = os.stat(os.path.join(cache.root, layout.DATA, layout.name_of(key_for(0))))
+
+    def fill() -> None:
+        for number in range(1, 6000):
+            assert cache.put(key_for(number), b"after" * 200)
+
+    monkeypatch.setattr(disk, "os", Interrupted(fill))
+    assert cache.get(key_for(0)) is None
+    monkeypatch.undo()
+    inodes = {
+        entry.stat().st_ino
+        for found in os.scandir(os.path.join(cache.root, layout.DATA))
+        for entry in os.scandir(found)
+    }
+    assert place.st_ino in inodes, "the file is another value's now"
+    assert cache.stats().damaged == 0
 
 
 def test_one_process_opens_one_cache(cache: Cache, tmp_path: Path) -> None:
