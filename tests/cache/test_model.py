@@ -188,8 +188,8 @@ class Model(RuleBasedStateMachine):
         self.see_evictions()
         stats = self.cache.stats()
         occupied = disk_usage(self.root / "c")
-        # Of LMDB's lock file, whose pages come as readers do, the whole is charged from the start.
-        assert stats.charged * 0.98 - 4096 <= occupied <= stats.charged, "settled, so equal"
+        # LMDB's lock file, whose pages come as readers do, is charged whole; also that of an index set aside.
+        assert stats.charged * 0.98 - 2 * 4096 <= occupied <= stats.charged, "settled, so equal"
 
     @rule()
     def reopen(self) -> None:
