@@ -192,3 +192,9 @@ def test_an_old_address_outlives_the_name_service(
         server.misbehave(None)
         attempt = Attempt(f"http://origin.example:{server.port}/x", None, len(BODY), time.monotonic() + 5)
         assert client.get(attempt, never_cancelled).body == BODY
+
+
+def test_the_least_rate_cuts_a_trickle_long_before_the_deadline(client: Client, server: FaultServer) -> None:
+    server.misbehave(Misbehave.TRICKLE)
+    with pytest.raises(AttemptFailed, match="B/s, under 1024"):
+        client.get(_attempt(server, patience=60.0), never_cancelled)
