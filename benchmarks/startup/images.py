@@ -40,7 +40,7 @@ class Image(msgspec.Struct, frozen=True):
 
 def kept_directory() -> Path:
     """Where built images and other things worth keeping between runs lie."""
-    kept = Path(tempfile.gettempdir()) / f"lazyfs-bench-{os.getuid()}"
+    kept = Path(tempfile.gettempdir()) / f"lazyfs-kept-{os.getuid()}"
     kept.mkdir(mode=0o755, exist_ok=True)
     return kept
 
