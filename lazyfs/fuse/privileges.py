@@ -54,11 +54,15 @@ class Privileges:
             ) from None
 
     def lower(self) -> None:
-        """The user's ids in effect, root's kept for `raised`."""
+        """The user's ids in effect, root's kept for `raised`.
+
+        The real ids are the user's from here on: the mount is made in their name, so that the daemon can take
+        it away after `drop`.
+        """
         if self._account and not self._dropped:
             os.setgroups([self._account.pw_gid])
-            os.setegid(self._account.pw_gid)
-            os.seteuid(self._account.pw_uid)
+            os.setresgid(self._account.pw_gid, self._account.pw_gid, 0)
+            os.setresuid(self._account.pw_uid, self._account.pw_uid, 0)
 
     @contextmanager
     def raised(self) -> Iterator[None]:

@@ -6,8 +6,7 @@ import signal
 import socket
 import stat
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ from lazyfs.fuse import mountpoint as points
 from tests.support.cli import LAZYFS, free_port, lazyfs, mounted, serving, status
 from tests.support.images import image, live
 from tests.support.repository import Published
+from tests.support.until import until
 
 pytestmark = pytest.mark.root
 
@@ -57,13 +57,6 @@ def gone(pid: int) -> bool:
         return True
     with open(f"/proc/{pid}/stat", encoding="ascii") as line:
         return " Z " in line.read()
-
-
-def until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < end, "it never came to that"
-        time.sleep(0.01)
 
 
 def test_mount_returns_when_the_mount_answers_and_umount_when_it_is_gone(

@@ -4,8 +4,7 @@ import errno
 import os
 import signal
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ from lazyfs.core.digest import sha256
 from lazyfs.fuse.opening import KINDS
 from tests.support.fuse_mount import Mounted, mounted
 from tests.support.images import Objects, file, image, live
+from tests.support.until import until
 
 pytestmark = pytest.mark.root
 BIG = os.urandom(1 << 20)
@@ -37,13 +37,6 @@ def mount(kind: str, tmp_path: Path) -> Iterator[Mounted]:
         found.ask("objects", here=False)
         yield found
         found.ask("go")
-
-
-def until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < end, "it never came to that"
-        time.sleep(0.005)
 
 
 def start(*command: str | Path) -> "subprocess.Popen[bytes]":

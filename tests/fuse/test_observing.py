@@ -2,14 +2,17 @@
 
 import json
 import os
+import signal
 import urllib.request
 from pathlib import Path
 
 import pytest
 
+from lazyfs.fuse.opening import KINDS
 from tests.support.cli import free_port, lazyfs, mounted, serving, status
 from tests.support.images import file, image, live
 from tests.support.repository import Published
+from tests.support.until import until
 
 pytestmark = pytest.mark.root
 BIG = b"b" * 200_000
@@ -112,12 +115,18 @@ def test_operators_attributes_are_asked_for_by_name_only(published: Published, t
             os.getxattr(mnt / "lib", "user.digest")
 
 
-def test_the_daemon_becomes_the_user_it_is_told_to(open_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_daemon_becomes_the_user_it_is_told_to_and_can_still_unmount(
+    kind: str, open_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("LAZYFS_RUNTIME_DIR", str(open_path / "run"))
     published = Published(open_path)
     published.commit(live(published.objects, {"f": b"1"}))
-    options = ("--cache", open_path / "cache", "--user", "nobody")
+    options = ("--cache", open_path / "cache", "--user", "nobody", "--fuse", kind)
     with mounted(published.store, open_path / "mnt", *options) as mnt:
+        os.kill(status(mnt)["pid"], signal.SIGTERM)
+        until(lambda: not os.path.ismount(mnt))
+        lazyfs("mount", published.store, mnt, *options)
         pid = status(mnt)["pid"]
         assert (mnt / "f").read_bytes() == b"1"
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()

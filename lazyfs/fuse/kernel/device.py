@@ -39,7 +39,9 @@ def _mount_as_root(mountpoint: str, options: Options) -> int:
         fd = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
     except OSError as error:
         raise UsageError(f"/dev/fuse: {error.strerror}; load the module: modprobe fuse") from None
-    data = ",".join([f"fd={fd}", "rootmode=40000", "user_id=0", "group_id=0", *_checks(options)])
+    # The real ids: a daemon that drops to a user of its own mounts in that user's name (`privileges`).
+    owner = [f"user_id={os.getuid()}", f"group_id={os.getgid()}"]
+    data = ",".join([f"fd={fd}", "rootmode=40000", *owner, *_checks(options)])
     flags = _MS_RDONLY | (0 if options.suid else _MS_NOSUID) | (0 if options.dev else _MS_NODEV)
     libc = ctypes.CDLL(None, use_errno=True)
     source, target = options.source.encode(), os.fsencode(mountpoint)
