@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import pyfuse3
+import trio
 
 from lazyfs.core.errors import UsageError
 from lazyfs.fuse import mountpoint as points
@@ -24,6 +25,8 @@ from lazyfs.vfs.operators import get_xattr, list_xattrs
 T = TypeVar("T")
 TASKS = 1000
 """Requests under way at one time: each may wait for the network, and none must hold up the others."""
+LOOK = 1.0
+"""Seconds between looks at whether the mount is still there."""
 
 
 class Pyfuse3Session:
@@ -51,15 +54,26 @@ class Pyfuse3Session:
             ) from None
         self._filesystem = filesystem
         self._open = True
-        mount = points.find(points.absolute(mountpoint))
-        if mount:
-            device.raise_read_ahead(mount)
+        self._mount = points.find(points.absolute(mountpoint))
+        if self._mount:
+            device.raise_read_ahead(self._mount)
 
     async def serve(self) -> None:
         try:
-            await pyfuse3.main(max_tasks=TASKS)
+            async with trio.open_nursery() as nursery:
+                if self._mount:
+                    nursery.start_soon(self._end_with_the_mount, self._mount, nursery.cancel_scope)
+                await pyfuse3.main(max_tasks=TASKS)
+                nursery.cancel_scope.cancel()
         finally:
             self.unmount()
+
+    async def _end_with_the_mount(self, mount: points.Mount, scope: trio.CancelScope) -> None:
+        # pyfuse3 lets its tasks finish, and one that holds a read through an outage may never do.
+        while device.is_served(mount):
+            await trio.sleep(LOOK)
+        await trio.sleep(LOOK)
+        scope.cancel()
 
     def unmount(self) -> None:
         if self._open:

@@ -13,6 +13,7 @@ import pytest
 
 from lazyfs.core.errors import UsageError
 from lazyfs.fuse import mountpoint as points
+from lazyfs.fuse.opening import KINDS
 from tests.support.cli import LAZYFS, free_port, lazyfs, mounted, serving, status
 from tests.support.images import image, live
 from tests.support.repository import Published
@@ -291,3 +292,23 @@ def test_a_socket_that_a_dead_daemon_left_is_replaced(
         left.bind(path)
     with mounted(published.store, tmp_path / "mnt", "--cache", tmp_path / "cache") as mnt:
         assert status(mnt)["ok"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_umount_ends_a_daemon_that_holds_a_read_through_an_outage(
+    kind: str, published: Published, tmp_path: Path
+) -> None:
+    options = ("--fuse", kind, "--on-outage", "wait", "--patience", "1", "--cache", str(tmp_path / "cache"))
+    trust = ("--trust", str(published.store / "metadata/1.root.json"))
+    mnt = tmp_path / "mnt"
+    mnt.mkdir()
+    with serving(published.store) as url:
+        lazyfs("mount", url, mnt, *options, *trust)
+        os.listdir(mnt / "lib/a:1")
+    pid = status(mnt)["pid"]
+    before = status(mnt)["counters"]["misses"]
+    with subprocess.Popen(["cat", mnt / "lib/a:1/f"], stdout=subprocess.DEVNULL) as reader:
+        until(lambda: status(mnt)["counters"]["misses"] > before)
+        reader.kill()
+    lazyfs("umount", mnt)
+    until(lambda: gone(pid))

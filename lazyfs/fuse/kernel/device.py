@@ -109,6 +109,11 @@ def abort(mount: points.Mount) -> None:
         points.unmount(mount.mountpoint)
 
 
+def is_served(mount: points.Mount) -> bool:
+    """Whether the filesystem still lives in the kernel: mounted somewhere, or unmounted and in use."""
+    return os.path.isdir(f"/sys/class/bdi/{mount.device}")
+
+
 def raise_read_ahead(mount: points.Mount, size: int = MAX_READ) -> None:
     """Lets sequential readers have `size` bytes under way, where that is permitted: 640 MB/s become 1.1 GB/s,
     and the chunks of a large file are fetched side by side. The kernel's default is 128 KiB."""
