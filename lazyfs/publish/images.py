@@ -3,8 +3,8 @@
 from contextlib import closing
 
 from lazyfs.core.catalog.inode import Inode
-from lazyfs.core.digest import Digest
-from lazyfs.core.errors import BadData, UsageError
+from lazyfs.core.digest import Digest, sha256
+from lazyfs.core.errors import BadData, NotFound, UsageError
 from lazyfs.core.layers.merge import Merge
 from lazyfs.core.layers.record import Record
 from lazyfs.core.oci.reference import parse
@@ -28,6 +28,15 @@ def flat_path(config: Digest) -> str:
 def metadata_path(place: str) -> str:
     """Where an image's manifest and config lie."""
     return f".metadata/{place}"
+
+
+def published_config(tree: StoredTree, place: str, digest: Digest) -> bytes | None:
+    """The config with this digest, if the image published at the place has it."""
+    try:
+        config = tree.file(f"{metadata_path(place)}/config.json")
+    except NotFound:
+        return None
+    return config if sha256(config) == digest else None
 
 
 def publish_image(

@@ -11,9 +11,10 @@ from datetime import datetime
 from lazyfs.core.catalog.inode import Inode
 from lazyfs.core.digest import Digest, ObjectRef
 from lazyfs.core.errors import UsageError
+from lazyfs.core.oci.reference import parse
 from lazyfs.core.params import Params, Pointer
 from lazyfs.publish import pointer as pointers
-from lazyfs.publish.images import publish_image
+from lazyfs.publish.images import publish_image, published_config
 from lazyfs.publish.ingest import Ingest
 from lazyfs.publish.keys import Keys
 from lazyfs.publish.live_tree import LiveTree
@@ -105,7 +106,11 @@ def _prepare(
         records = read_tar(rest, ingest) if kind == "tar" else read_directory(rest, ingest)
         ingest.finish()
         return place, {place: snapshot(tree_of(records), params, ingest)}
-    with open_image(source, options.images) as image:
+
+    def known(place: str, digest: Digest) -> bytes | None:
+        return published_config(tree, parse(options.place).path if options.place else place, digest)
+
+    with open_image(source, options.images, known) as image:
         return publish_image(image, options.place, tree, params, ingest, options.watch, plain=options.plain)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.cli import LAZYFS, free_port, lazyfs, mounted, new_repository
+from tests.support.umoci_layout import layout_of
 
 pytestmark = pytest.mark.root
 HIDE_FUSE = """
@@ -43,18 +44,6 @@ def tree(tmp_path: Path) -> Path:
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
     return new_repository(tmp_path)[0]
-
-
-def layout_of(tree: Path, directory: Path) -> Path:
-    """A one-layer OCI layout tagged `latest`, made by umoci."""
-    layout = directory / "layout"
-    for command in (
-        ["init", "--layout", str(layout)],
-        ["new", "--image", f"{layout}:latest"],
-        ["insert", "--image", f"{layout}:latest", str(tree), "/opt"],
-    ):
-        subprocess.run(["umoci", "--log=error", *command], check=True)
-    return layout
 
 
 def publish(source: str, store: Path, *options: str) -> "subprocess.CompletedProcess[str]":

@@ -337,6 +337,15 @@ def test_empty_layers(data: bytes) -> None:
     assert read(data) == []
 
 
+@pytest.mark.parametrize("padding", [0, 3])
+def test_a_layer_may_end_with_its_last_byte_of_data(padding: int) -> None:
+    """`umoci insert` writes no padding and no end; umoci and docker read it, the digest vouches for it."""
+    data = layer(entry("f", data=b"x" * 1000))
+    assert [record.path for record in read(data[: 512 + 1000 + padding])] == [b"f"]
+    with pytest.raises(BadData, match="ends inside b'f'"):
+        read(data[: 512 + 999])
+
+
 @pytest.mark.parametrize("how", ["none", "gzip", "zstd"])
 def test_truncated_layers_are_refused(how: str) -> None:
     data = compress(layer(entry("f", data=os.urandom(100_000))), how)

@@ -9,14 +9,15 @@ from pathlib import Path
 import pytest
 
 from lazyfs.publish.pointer import current
+from tests.support import trees
 from tests.support.catalog_listing import Listed, open_tree
-from tests.support.cli import LAZYFS
+from tests.support.cli import LAZYFS, mounted
 from tests.support.counts import count
 from tests.support.oci_images import Built, entry, layer
 from tests.support.repositories import Repository
 
 ROUNDS = count(6, 50)
-pytestmark = pytest.mark.timeout(1800)
+pytestmark = [pytest.mark.root, pytest.mark.timeout(1800)]
 
 
 def write_image(directory: Path, seed: int) -> Built:
@@ -69,6 +70,8 @@ def test_killed_at_random_moments(tmp_path: Path) -> None:
         link = open_tree(repository.path).find("r.example/x:1")
         assert link is not None
         assert link.entry.content == f"../{image.flat}".encode()
+        with mounted(repository.path, tmp_path / "mnt", "--cache", tmp_path / "cache") as mount:
+            assert len(trees.digests((mount / "r.example/x:1").resolve())) == 2 * 150 + 1
     assert killed_inside
     assert start(repository, layout).wait() == 0
     assert repository.check().bad == 0

@@ -54,7 +54,8 @@ class TarReader:
 
     def __init__(self, read: Read, *, need_end: bool = False) -> None:
         """With `need_end` an archive without its end-of-archive blocks is refused as truncated; layers are
-        held to their digest instead, and may lack them or be empty."""
+        held to their digest instead, and may lack them (and the padding before them, as those of `umoci
+        insert` do) or be empty."""
         self._source = read
         self._need_end = need_end
         self._stored = 0  # bytes of the member's data still in the stream
@@ -67,7 +68,9 @@ class TarReader:
 
     def next(self) -> Member | None:
         """The next member, or None at the end of the archive. Raises FormatError."""
-        self._skip(self._stored + self._padding)
+        self._skip(self._stored)
+        if len(self._source(self._padding)) < self._padding and self._need_end:
+            raise FormatError(f"tar archive ends inside {self._name[:200]!r}: is it truncated?")
         self._stored = self._padding = self._left = 0
         records: pax.Records = {}
         runs: pax.Sparse = []

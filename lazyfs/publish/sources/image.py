@@ -1,11 +1,19 @@
 """What every source of an image offers the publisher."""
 
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 from lazyfs.core.digest import Digest
 from lazyfs.core.oci.manifest import Config
 from lazyfs.publish.layer import Blob
+
+KnownConfig = Callable[[str, Digest], bytes | None]
+"""(place, digest) -> that config, if what is published at the place has it: it need not be fetched again."""
+
+
+def none_known(_: str, __: Digest) -> bytes | None:
+    """Nothing is published yet."""
+    return None
 
 
 class Layer(NamedTuple):

@@ -12,7 +12,7 @@ from lazyfs.core.oci.manifest import Platform
 from lazyfs.core.oci.reference import Reference, parse
 from lazyfs.publish.registry import credentials
 from lazyfs.publish.sources.docker_archive import DockerArchive
-from lazyfs.publish.sources.image import Image
+from lazyfs.publish.sources.image import Image, KnownConfig, none_known
 from lazyfs.publish.sources.oci_layout import OciLayout
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class ImageOptions:
 
 
 @contextmanager
-def open_image(source: str, options: ImageOptions) -> Iterator[Image]:
+def open_image(source: str, options: ImageOptions, known: KnownConfig = none_known) -> Iterator[Image]:
     """The image of `docker://REFERENCE`, `oci:DIR[:TAG]` or `docker-archive:FILE[:REFERENCE]`.
 
     Raises UsageError for anything else, and what the source raises.
@@ -41,7 +41,7 @@ def open_image(source: str, options: ImageOptions) -> Iterator[Image]:
         from lazyfs.publish.sources.registry_image import RegistryImage
 
         with open_registry(source, options) as (client, reference):
-            yield RegistryImage(client, reference, options.platform, allow_public=options.allow_public)
+            yield RegistryImage(client, reference, options.platform, known, allow_public=options.allow_public)
     elif colon and kind == "oci":
         yield OciLayout(rest, options.platform)
     elif colon and kind == "docker-archive":

@@ -9,16 +9,23 @@ from lazyfs.core.oci.reference import Reference
 from lazyfs.publish.layer import Blob
 from lazyfs.publish.registry.client import RegistryClient
 from lazyfs.publish.registry.spool import read_ahead
-from lazyfs.publish.sources.image import Layer
+from lazyfs.publish.sources.image import KnownConfig, Layer
 
 
 class RegistryImage:
     """One image of a registry. See Image."""
 
     def __init__(
-        self, client: RegistryClient, reference: Reference, platform: Platform, *, allow_public: bool
+        self,
+        client: RegistryClient,
+        reference: Reference,
+        platform: Platform,
+        known: KnownConfig,
+        *,
+        allow_public: bool,
     ) -> None:
-        """Fetches manifest and config. Raises UsageError for a private image unless `allow_public`."""
+        """Fetches the manifest, and the config unless it is known. Raises UsageError for a private image
+        unless `allow_public`."""
         self.name = f"docker://{reference}"
         self.place: str | None = reference.path
         self.client = client
@@ -37,8 +44,9 @@ class RegistryImage:
                 "into one whose web server asks who comes, and say so with --allow-public"
             )
         self.descriptors = document.layers
-        self.config_bytes = client.small_blob(document.config, MAX_CONFIG)
         self.config_digest = document.config.hash
+        config = known(reference.path, self.config_digest)
+        self.config_bytes = client.small_blob(document.config, MAX_CONFIG) if config is None else config
         self.config = parse_config(self.config_bytes, self.name, len(document.layers))
         self.layers = tuple(
             Layer(

@@ -1,0 +1,16 @@
+"""OCI layouts made by umoci."""
+
+import subprocess
+from pathlib import Path
+
+
+def layout_of(tree: Path, directory: Path) -> Path:
+    """A one-layer OCI layout tagged `latest`, made by umoci."""
+    layout = directory / "layout"
+    for command in (
+        ["init", "--layout", str(layout)],
+        ["new", "--image", f"{layout}:latest"],
+        ["insert", "--image", f"{layout}:latest", str(tree), "/opt"],
+    ):
+        subprocess.run(["umoci", "--log=error", *command], check=True)
+    return layout
