@@ -8,12 +8,13 @@ import importlib
 import os
 import pwd
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from lazyfs.core.errors import UsageError
 
-_LATE = ("_strptime", "encodings.idna", "tuf.api.serialization.json")
-"""Modules that libraries import at their first use: an interpreter below /root is out of reach by then."""
+_LATE = ("_strptime", "encodings.idna", "lmdb._envid", "tuf.api.serialization.json")
+"""Modules that libraries import at their first use: an interpreter below /root is out of reach by then. Those
+that a library's version lacks are passed over."""
 
 
 class Privileges:
@@ -32,7 +33,8 @@ class Privileges:
         if os.geteuid() != 0:
             raise UsageError(f"--user {user}: only root can become somebody else; leave the option out")
         for module in _LATE:
-            importlib.import_module(module)
+            with suppress(ModuleNotFoundError):
+                importlib.import_module(module)
 
     def make_own(self, directory: str) -> None:
         """Makes the directory if need be, the user's. Raises UsageError."""

@@ -60,7 +60,8 @@ def run(runtime: Runtime, job: Job) -> subprocess.CompletedProcess[str]:
     ]
     argv += ["sh", "-ec", _NAMESPACE, "sh"]
     argv += [str(_subordinate_ids(job)), *_as_user(job), *runtime.argv(job)]
-    return subprocess.run(argv, check=False, capture_output=True, text=True, timeout=100)
+    # From /: the checkout may lie where another user cannot go.
+    return subprocess.run(argv, check=False, capture_output=True, text=True, timeout=100, cwd="/")
 
 
 _NAMESPACE: Final = """\
