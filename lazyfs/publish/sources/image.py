@@ -4,7 +4,7 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 from lazyfs.core.digest import Digest
-from lazyfs.core.oci.manifest import Config
+from lazyfs.core.oci.manifest import Config, Manifest
 from lazyfs.publish.layer import Blob
 
 KnownConfig = Callable[[str, Digest], bytes | None]
@@ -21,6 +21,15 @@ class Layer(NamedTuple):
 
     blob: Blob
     diff_id: Digest
+
+
+def layers_of(name: str, manifest: Manifest, config: Config) -> tuple[Layer, ...]:
+    """The layers of the image called `name`: descriptors from its manifest, diff_ids from its config, which
+    `parse_config` has held to the same count."""
+    return tuple(
+        Layer(Blob(f"{name}: layer {number} ({layer.digest})", layer.size, layer.hash, diff_id), diff_id)
+        for number, (layer, diff_id) in enumerate(zip(manifest.layers, config.diff_ids, strict=True))
+    )
 
 
 class Image(Protocol):

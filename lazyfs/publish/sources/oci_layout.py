@@ -16,8 +16,7 @@ from lazyfs.core.oci.manifest import (
     parse_config,
 )
 from lazyfs.core.oci.platform import choose
-from lazyfs.publish.layer import Blob
-from lazyfs.publish.sources.image import Layer
+from lazyfs.publish.sources.image import layers_of
 from lazyfs.publish.sources.place import default_place
 from lazyfs.publish.streams import parts_of
 
@@ -45,13 +44,7 @@ class OciLayout:
         self.config_digest = document.config.hash
         self.config = parse_config(self.config_bytes, self.name, len(document.layers))
         self._descriptors = document.layers
-        self.layers = tuple(
-            Layer(
-                Blob(f"{self.name}: layer {number} ({layer.digest})", layer.size, layer.hash, diff_id),
-                diff_id,
-            )
-            for number, (layer, diff_id) in enumerate(zip(document.layers, self.config.diff_ids, strict=True))
-        )
+        self.layers = layers_of(self.name, document, self.config)
 
     def read(self, wanted: Sequence[int]) -> Generator[tuple[int, Iterator[bytes]], None, None]:
         for number in wanted:

@@ -6,10 +6,9 @@ from lazyfs.core.errors import DigestMismatch, UsageError
 from lazyfs.core.oci.manifest import MAX_CONFIG, Index, Platform, parse, parse_config
 from lazyfs.core.oci.platform import choose
 from lazyfs.core.oci.reference import Reference
-from lazyfs.publish.layer import Blob
 from lazyfs.publish.registry.client import RegistryClient
 from lazyfs.publish.registry.spool import read_ahead
-from lazyfs.publish.sources.image import KnownConfig, Layer
+from lazyfs.publish.sources.image import KnownConfig, layers_of
 
 
 class RegistryImage:
@@ -48,13 +47,7 @@ class RegistryImage:
         config = known(reference.path, self.config_digest)
         self.config_bytes = client.small_blob(document.config, MAX_CONFIG) if config is None else config
         self.config = parse_config(self.config_bytes, self.name, len(document.layers))
-        self.layers = tuple(
-            Layer(
-                Blob(f"{self.name}: layer {number} ({layer.digest})", layer.size, layer.hash, diff_id),
-                diff_id,
-            )
-            for number, (layer, diff_id) in enumerate(zip(document.layers, self.config.diff_ids, strict=True))
-        )
+        self.layers = layers_of(self.name, document, self.config)
 
     def read(self, wanted: Sequence[int]) -> Generator[tuple[int, Iterator[bytes]], None, None]:
         yield from read_ahead([(number, self.descriptors[number]) for number in wanted], self.client.blob)
