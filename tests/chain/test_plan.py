@@ -134,6 +134,21 @@ def test_a_lagging_replica_is_passed_by_and_keeps_its_place() -> None:
     assert state(chain, S1) == "up"
 
 
+def test_403_on_every_path_is_an_answer_for_what_may_be_missing_and_blames_nobody() -> None:
+    chain = make_chain(f"{P1};{P2}", S1, S2)
+    error, routes = run(chain, {("*", "*"): Fault.DENIED}, may_be_missing=True)
+    assert isinstance(error, NotFound)
+    assert len(routes) == 4
+    assert [state(chain, name) for name in (P1, P2, S1, S2)] == ["up"] * 4
+    error, _ = run(chain, {(P1, "*"): Fault.DENIED, (P2, "*"): Fault.MISSING}, may_be_missing=True)
+    assert isinstance(error, NotFound)
+
+
+def test_403_is_a_fault_for_what_a_signature_reaches() -> None:
+    error, _ = run(make_chain(P1), {("*", "*"): Fault.DENIED})
+    assert isinstance(error, DeadlineExceeded | Outage)
+
+
 def test_404_is_final_for_what_may_be_missing() -> None:
     error, routes = run(make_chain(f"{P1};{P2}", S1, S2), {("*", "*"): Fault.MISSING}, may_be_missing=True)
     assert isinstance(error, NotFound)

@@ -55,7 +55,7 @@ FAULTS = {
     Misbehave.TRICKLE_HEADERS: Fault.SLOW,
     Misbehave.TRUNCATE: Fault.TRUNCATED,
     Misbehave.S404: Fault.MISSING,
-    Misbehave.S403: Fault.FORBIDDEN,
+    Misbehave.S403: Fault.DENIED,
     Misbehave.S429: Fault.THROTTLED,
     Misbehave.S500: Fault.SERVER_ERROR,
     Misbehave.S502: Fault.UNAVAILABLE,

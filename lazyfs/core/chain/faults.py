@@ -22,6 +22,7 @@ class Fault(enum.StrEnum):
     ENCODED = "unasked Content-Encoding"
     REDIRECT = "redirect"
     MISSING = "404"
+    DENIED = "403"
     THROTTLED = "429"
     UNAVAILABLE = "502/503/504"
     SERVER_ERROR = "5xx"
@@ -57,7 +58,7 @@ def of_status(status: int) -> Fault | None:
     """The fault an HTTP status means; None for 200, the only success (no ranges are asked for)."""
     if status == 200:
         return None
-    named = {404: Fault.MISSING, 410: Fault.MISSING, 429: Fault.THROTTLED}
+    named = {403: Fault.DENIED, 404: Fault.MISSING, 410: Fault.MISSING, 429: Fault.THROTTLED}
     if status in named:
         return named[status]
     if status in (502, 503, 504):

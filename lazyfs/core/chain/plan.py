@@ -12,7 +12,8 @@ docs/chain.md states for operators:
 - When every usable path has been tried, the others are, out of turn; then a pause, and the next round.
 - When no path has worked for longer than the grace, requests fail at once; one of them, at intervals, sweeps
   all paths first.
-- A request ends with bytes, at its deadline, or when every path says 404 or wrong bytes.
+- A request ends with bytes, at its deadline, or when every path says 404 or wrong bytes. Where a missing file is
+  an answer, 403 on every path is one too: a bucket that may not be listed says so of what it does not have.
 """
 
 from collections import Counter
@@ -75,6 +76,8 @@ class Plan:
         self._deadline = deadline
         self._no_cache = no_cache
         self._may_be_missing = may_be_missing
+        self._absent = frozenset({Fault.MISSING, Fault.DENIED} if may_be_missing else {Fault.MISSING})
+        """What says that the file is not there, and nothing against who says it."""
         self._proxies = chain.proxy_order(path)
         self._origins = chain.origin_order(now)
         self._tried: set[tuple[Member, Member, bool]] = set()
@@ -184,7 +187,7 @@ class Plan:
             self._blame(proxy, failure, now)
             return
         self._failures.append(failure)
-        if fault not in CONTENT and fault is not Fault.MISSING:
+        if fault not in CONTENT | self._absent:
             for member in route.on_trial:
                 if member is origin or origin not in route.on_trial or fault not in _PROXY_SAYS:
                     self._blame(member, failure, now)
@@ -274,19 +277,15 @@ class Plan:
 
     def _verdict(self) -> LazyfsError | None:
         faults = {failure.fault for failure in self._failures}
-        if not faults or not faults <= CONTENT | {Fault.MISSING}:
+        if not faults or not faults <= CONTENT | self._absent:
             return None
-        if faults == {Fault.MISSING}:
+        if faults <= self._absent:
             return NotFound(self._text("no origin has it"))
         return BadData(self._text("every copy in reach is wrong")) if self._rounds else None
 
     def _end_round(self, now: float) -> None:
         """No path worked: decides whom that speaks against."""
-        suspects = [
-            failure
-            for failure in self._failures
-            if failure.fault not in CONTENT and failure.fault is not Fault.MISSING
-        ]
+        suspects = [failure for failure in self._failures if failure.fault not in CONTENT | self._absent]
         for failure in suspects:
             proxy, origin = failure.route.proxy, failure.route.origin
             ways = {other.route.proxy for other in suspects if other.route.origin is origin}
