@@ -12,8 +12,8 @@ docs/chain.md states for operators:
 - When every usable path has been tried, the others are, out of turn; then a pause, and the next round.
 - When no path has worked for longer than the grace, requests fail at once; one of them, at intervals, sweeps
   all paths first.
-- A request ends with bytes, at its deadline, or when every path says 404 or wrong bytes. Where a missing file is
-  an answer, 403 on every path is one too: a bucket that may not be listed says so of what it does not have.
+- A request ends with bytes, at its deadline, or when every path says 404 or wrong bytes. Where a missing file
+  is an answer, 403 on every path is one too: a bucket that may not be listed says so of what it lacks.
 """
 
 from collections import Counter
