@@ -1,5 +1,6 @@
 """What this machine's Python consists of: the files an image of it must hold, at the paths they have here."""
 
+import functools
 import os
 import re
 import subprocess
@@ -11,6 +12,10 @@ from lazyfs.core.errors import UsageError
 
 _LEFT_OUT = re.compile(r"^(site-packages|dist-packages|test|config-.*|__pycache__)$")
 """Of the standard library: what official Python images leave out too, and packages: a layer of their own."""
+
+PACKAGES = "/opt/demo/packages"
+"""Where installed packages lie in the image: at their own path a runtime may put something else, such as a
+/tmp that hides a checkout there."""
 
 _LIBRARY = re.compile(r"^\s+(?:\S+ => )?(/.*) \(0x[0-9a-f]+\)$", re.MULTILINE)
 
@@ -57,8 +62,19 @@ def interpreter() -> str:
     return os.path.realpath(sys.executable)
 
 
+def place(path: str) -> str:
+    """Where a file of this machine lies in the image: packages in PACKAGES, all else at its own path."""
+    inside = path.removeprefix(_packages())
+    return path if inside == path else f"{PACKAGES}/{inside}"
+
+
+@functools.cache
+def _packages() -> str:
+    return list(with_links(sysconfig.get_path("purelib")))[-1] + "/"
+
+
 def layers() -> list[tuple[str, set[str]]]:
-    """(what it is, paths) from the lowest layer up; a path is in one layer only."""
+    """(what it is, paths of this machine) from the lowest layer up; a path is in one layer only."""
     standard = set(with_links(sysconfig.get_path("stdlib"))) | set(
         tree(sysconfig.get_path("stdlib"), _LEFT_OUT)
     )

@@ -6,7 +6,7 @@ import io
 import os
 import stat
 import tarfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import IO, Protocol, cast
 
@@ -70,10 +70,16 @@ class Layout:
     def __post_init__(self) -> None:
         os.makedirs(os.path.join(self.directory, "blobs/sha256"))
 
-    def add_layer(self, paths: Iterable[str], extra: dict[str, bytes] | None = None) -> None:
-        """One layer of this machine's files at their own paths, and of files that exist only in the image.
+    def add_layer(
+        self,
+        paths: Iterable[str],
+        extra: dict[str, bytes] | None = None,
+        place: Callable[[str], str] = lambda path: path,
+    ) -> None:
+        """One layer of this machine's files, and of files that exist only in the image.
 
-        Owned by root, so that every user makes the same image. Files that vanish meanwhile are an OSError.
+        `place` says where a file of this machine lies in the image. Owned by root, so that every user makes
+        the same image. Files that vanish meanwhile are an OSError.
         """
         temporary = os.path.join(self.directory, "layer")
         with open(temporary, "wb") as file:
@@ -81,20 +87,20 @@ class Layout:
             with _gzip(outer) as packed:
                 inner = _Hashing(packed)
                 with tarfile.open(fileobj=inner, mode="w|", format=tarfile.PAX_FORMAT) as tar:  # type: ignore[call-overload]
-                    self._fill(tar, sorted(paths), extra or {})
+                    self._fill(tar, {path: place(path).lstrip("/") for path in sorted(paths)}, extra or {})
         os.rename(temporary, self._blob(outer.digest))
         self.layers.append({"mediaType": _LAYER, "digest": outer.digest, "size": outer.size})
         self.diff_ids.append(inner.digest)
         self.compressed_bytes += outer.size
 
-    def _fill(self, tar: tarfile.TarFile, paths: list[str], extra: dict[str, bytes]) -> None:
+    def _fill(self, tar: tarfile.TarFile, paths: dict[str, str], extra: dict[str, bytes]) -> None:
         if not self.layers:
             for name, mode in _EMPTY_DIRECTORIES.items():
                 self._made.add(name)
                 _directory(tar, name, mode)
-        for path in paths:
-            _parents(tar, path.lstrip("/"), self._made)
-            entry = tar.gettarinfo(path, path.lstrip("/"))
+        for path, name in paths.items():
+            _parents(tar, name, self._made)
+            entry = tar.gettarinfo(path, name)
             _owned_by_root(entry)
             entry.mode = stat.S_IMODE(entry.mode) & 0o755
             if entry.islnk():  # the same file under two names: a copy keeps the layers independent

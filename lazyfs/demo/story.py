@@ -3,14 +3,13 @@
 import importlib.resources
 import os
 import shutil
-import sysconfig
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 
 from lazyfs.demo.commands import LAZYFS, Mount, Timed, Traffic, lazyfs, serving, timed, workplace
-from lazyfs.demo.files import interpreter, layers
+from lazyfs.demo.files import PACKAGES, interpreter, layers, place
 from lazyfs.demo.layout import Layout, unpack
 
 _NAME = "lazyfs.example/demo/python:host"
@@ -54,7 +53,7 @@ def python_image(directory: str) -> tuple[Layout, Image]:
     layout = Layout(directory)
     found = layers()
     for _, paths in found:
-        layout.add_layer(paths)
+        layout.add_layer(paths, place=place)
     program = importlib.resources.files("lazyfs.demo").joinpath("program.py").read_bytes()
     layout.add_layer([], {_PROGRAM: program})
     environment = [f"{name}={value}" for name, value in _environment().items()]
@@ -114,7 +113,7 @@ def _publish(source: str, name: str, work: str) -> tuple[float, str]:
 def _environment() -> dict[str, str]:
     return {
         "PATH": "/usr/bin:/bin",
-        "PYTHONPATH": sysconfig.get_path("purelib"),
+        "PYTHONPATH": PACKAGES,
         "PYTHONDONTWRITEBYTECODE": "1",
     }
 

@@ -2,7 +2,7 @@ import os
 import re
 from pathlib import Path
 
-from lazyfs.demo.files import interpreter, layers, libraries, tree, with_links
+from lazyfs.demo.files import PACKAGES, interpreter, layers, libraries, place, tree, with_links
 
 
 def test_a_path_brings_the_links_that_lead_to_it(tmp_path: Path) -> None:
@@ -35,3 +35,10 @@ def test_no_path_is_in_two_layers() -> None:
     assert interpreter() in found[0]
     assert any(path.endswith("/json/__init__.py") for path in found[1])
     assert not any("/test/" in path for path in found[1])
+
+
+def test_packages_lie_where_no_runtime_puts_anything_else() -> None:
+    standard, packages = (paths for _, paths in layers()[1:])
+    assert all(place(path).startswith(f"{PACKAGES}/") for path in packages)
+    assert {place(path) for path in packages} >= {f"{PACKAGES}/click/__init__.py"}
+    assert all(place(path) == path for path in standard)
