@@ -14,7 +14,7 @@ _SLICE = 0.2
 
 
 class Bringer:
-    """Fetches, verifies, admits. Blocking; thread-safe."""
+    """Reserves, fetches, verifies, admits. Blocking; thread-safe."""
 
     def __init__(self, fetcher: Fetcher, cache: LocalCache) -> None:
         self._fetcher = fetcher
@@ -49,6 +49,11 @@ class Bringer:
             deadline=deadline,
             accept=lambda frame: open_object(frame, ref),
         )
-        plain = self._fetcher.fetch(request, check_cancelled)
-        self.admitted = self._cache.put(ref.digest, plain)
+        reserved = self._cache.reserve(ref.digest, ref.size)
+        if reserved is None:  # no room, or no cache: the bytes go to their readers only
+            self.admitted = False
+            return self._fetcher.fetch(request, check_cancelled)
+        with reserved:
+            plain = self._fetcher.fetch(request, check_cancelled)
+            self.admitted = self._cache.put(ref.digest, plain, reserved)
         return plain

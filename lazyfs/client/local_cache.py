@@ -1,7 +1,7 @@
 """What objects need of a cache; lazyfs_cache offers it, and tests offer it from a dict."""
 
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Any, Protocol
 
 from lazyfs.core.digest import Digest
 
@@ -9,7 +9,7 @@ from lazyfs.core.digest import Digest
 class Held(Protocol):
     """Something given back on exit: a claim on a key, or reserved space."""
 
-    def __enter__(self) -> Self: ...
+    def __enter__(self) -> object: ...
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None, /
@@ -23,7 +23,13 @@ class LocalCache(Protocol):
 
     def read(self, key: Digest, offset: int, length: int, /) -> bytes | None: ...
 
-    def put(self, key: Digest, data: bytes, /) -> bool: ...
+    def reserve(self, key: Digest, size: int, /) -> Held | None:
+        """Holds space for a value before it is downloaded; None where there is none to be had."""
+        ...
+
+    def put(self, key: Digest, data: bytes, reserved: Any, /) -> bool:
+        """Admits a verified value into the space that `reserve` held; True if it is here afterwards."""
+        ...
 
     def claim(self, key: Digest, /) -> Held | None:
         """The right to fetch this key; None while another process has it."""

@@ -216,7 +216,7 @@ async def test_what_another_process_brings_is_not_asked_for(tmp_path: Path, fetc
         with other:
             nursery.start_soon(read)
             await trio.testing.wait_all_tasks_blocked()
-            cache.put(ref.digest, b"hello")
+            cache.put(ref.digest, b"hello", None)
     assert got == [b"hello"]
     assert not fetcher.requests
 
@@ -300,6 +300,35 @@ async def test_over_the_real_cache(tmp_path: Path, fetcher: GateFetcher) -> None
         assert objects.read_at_hand(ref, 70_000, 5) == b"hello"
         assert objects.keeps
     assert len(fetcher.requests) == 1
+
+
+async def test_space_is_held_while_a_download_is_under_way(tmp_path: Path, fetcher: GateFetcher) -> None:
+    """Downloads of more than the cache holds at one time: those without room go on past it."""
+    refs = [store_object(tmp_path, b"%d" % number * 100_000) for number in range(100, 200)]
+    with open_cache(str(tmp_path / "cache"), 16 << 20, upkeep=False) as cache:
+        objects = Objects(fetcher, cache, threads=len(refs))
+        got: list[int] = []
+
+        async def read(ref: ObjectRef) -> None:
+            got.append(len(await objects.fetch(ref)))
+
+        async with trio.open_nursery() as nursery:
+            for ref in refs:
+                nursery.start_soon(read, ref)
+            await fetcher.asked(len(refs))
+            stats = cache.stats()
+            assert (14 << 20) < stats.reserved <= stats.charged <= stats.limit
+            fetcher.gate.set()
+        assert got == [300_000] * len(refs)
+        stats = cache.stats()
+        assert stats.evictions == 0, "none makes room that another download holds"
+        assert 40 < stats.admitted < 55
+        assert stats.admitted + stats.refused == len(refs)
+
+
+async def test_without_a_cache(tmp_path: Path, fetcher: GateFetcher) -> None:
+    ref = store_object(tmp_path, b"hello" * 100_000)
+    fetcher.gate.set()
     nothing = Objects(fetcher, NullCache())
     assert await nothing.fetch(ref) == b"hello" * 100_000
     assert not nothing.keeps

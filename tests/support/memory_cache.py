@@ -1,6 +1,7 @@
 """A LocalCache in a dict, whose disk can fail."""
 
 import threading
+from contextlib import nullcontext
 from types import TracebackType
 from typing import Self
 
@@ -23,7 +24,10 @@ class MemoryCache:
         plain = self.get(key)
         return None if plain is None else plain[offset : offset + length]
 
-    def put(self, key: Digest, data: bytes) -> bool:
+    def reserve(self, key: Digest, size: int) -> nullcontext[None] | None:
+        return None if self.failing else nullcontext()
+
+    def put(self, key: Digest, data: bytes, reserved: object) -> bool:
         if not self.failing:
             self.held[key] = data
         return not self.failing
