@@ -183,23 +183,21 @@ class Cache:
     # -- looking -----------------------------------------------------------------------------------------
 
     def stats(self) -> Stats:
-        """One look at the account; zeros where a cache that is off cannot say."""
+        """One look at the account, which waits no longer than a tenth of a second: where another process
+        has the lock for so long, it is the last one this process saw. Zeros where a cache is off."""
         counters = {
             "hits": self._hits, "misses": self._misses, "admitted": self._admission.admitted,
             "refused": self._admission.refused, "damaged": self._damaged,
         }  # fmt: skip
-        if self._ledger.purse.waiting:
-            with self._ledger.change(0):
-                pass
-        looked = self._ledger.look(lambda index: (index.sums(), index.used()))
-        if looked is None:
-            why = self._ledger.off or "the index cannot be read"
-            return Stats(state=f"off: {why}", directory=self.root, **counters)
-        sums, index = looked
+        sums, index = self._ledger.sums()
+        policy = "sieve" if sums.sieve else "lru"
+        if self._ledger.off is not None:
+            return Stats(state=f"off: {self._ledger.off}", directory=self.root, policy=policy, **counters)
         return Stats(
             state="rebuilding" if sums.unscanned else "on",
             directory=self.root,
             limit=sums.limit,
+            policy=policy,
             charged=sums.charged + self._space.fixed + index,
             pinned=sums.pinned,
             reserved=sums.reserved,

@@ -9,7 +9,6 @@ import lmdb
 from lazyfs_cache.rows import (
     ENTRY,
     KEPT,
-    OWNER,
     PASSES,
     SUMS,
     U32,
@@ -132,18 +131,28 @@ class Change:
         since the hand last passed is passed over, once. After PASSES in a row the next one goes all the same,
         so that one eviction never walks over a million entries."""
         passed = 0
+        taken = set()
         begin, end = self.sums.hand, 1 << 63
         for start, stop in ((begin, end), (0, begin), (begin, end)):
             for key, entry in self._queued(start):
                 if entry.tick >= stop:
                     break
-                self.sums.hand = entry.tick + 1
+                if entry.tick in taken:
+                    continue
                 if entry.visited and passed < PASSES:
                     passed += 1
                     self._txn.put(key, ENTRY.pack(*entry[:4], False), db=self._index.entries)
                 else:
                     passed = 0
+                    taken.add(entry.tick)
+                    self.sums.hand = self._newer(entry.tick)
                     yield key, entry
+
+    def _newer(self, tick: int) -> int:
+        """The tick next in the queue; 0, where the queue begins, after the newest one."""
+        with self._txn.cursor(db=self._index.queue) as cursor:
+            found = cursor.set_range(U64.pack(tick + 1))
+            return int.from_bytes(cursor.key(), "big") if found else 0
 
     # -- pins ----------------------------------------------------------------------------------------
 
@@ -205,10 +214,10 @@ class Change:
 
     # -- owners and folders --------------------------------------------------------------------------
 
-    def add_owner(self, pid: int, above: int) -> int:
+    def add_owner(self, above: int) -> int:
         """A number for this process: larger than every earlier one, and than `above`."""
         self.sums.owners = max(self.sums.owners, above) + 1
-        self._txn.put(U64.pack(self.sums.owners), OWNER.pack(pid, 0), db=self._index.owners)
+        self._txn.put(U64.pack(self.sums.owners), U64.pack(0), db=self._index.owners)
         return self.sums.owners
 
     def hold(self, owner: int, more: int) -> None:
@@ -216,15 +225,14 @@ class Change:
         row = self._txn.get(U64.pack(owner), db=self._index.owners)
         if row is None:
             raise IndexDamaged(f"owner {owner} is missing")
-        pid, held = OWNER.unpack(row)
-        self._txn.put(U64.pack(owner), OWNER.pack(pid, held + more), db=self._index.owners)
+        self._txn.put(U64.pack(owner), U64.pack(U64.unpack(row)[0] + more), db=self._index.owners)
         self.sums.reserved += more
 
     def drop_owner(self, owner: int) -> None:
         """The process is gone, and what was held for it is free."""
         row = self._txn.pop(U64.pack(owner), db=self._index.owners)
         if row is not None:
-            self.sums.reserved -= OWNER.unpack(row)[1]
+            self.sums.reserved -= U64.unpack(row)[0]
 
     def all_owners(self) -> list[int]:
         with self._txn.cursor(db=self._index.owners) as cursor:

@@ -24,8 +24,8 @@ NETWORK = {
     0x19830326: "beegfs",
     0x786F4256: "vboxsf",
 }
-"""statfs types (linux/magic.h and the vendors' headers) where LMDB's shared memory and locks do not work
-between machines, or are not known to. FUSE is among them because sshfs, GlusterFS and lazyfs itself are."""
+"""statfs types (linux/magic.h and the vendors' headers) where locks and mapped files do not work between
+machines, or are not known to. FUSE is among them because sshfs, GlusterFS and lazyfs itself are."""
 
 
 def network_type(path: str) -> str | None:
@@ -41,11 +41,6 @@ def boot_id() -> str:
     """Changes with every boot of the machine."""
     with open("/proc/sys/kernel/random/boot_id") as file:
         return file.read().strip()
-
-
-def pid_namespace() -> str:
-    """Names the PID namespace: LMDB tells its readers apart by PID, so one index serves one namespace."""
-    return os.readlink("/proc/self/ns/pid")
 
 
 def used(path: str, dir_fd: int | None = None) -> int:

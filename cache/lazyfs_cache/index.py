@@ -1,7 +1,9 @@
 """The index: what each value is charged, how recently it was used, and the sums of it all, in LMDB.
 
-Every change of the index is one LMDB transaction made under the change lock (`ledger.Ledger.change`), so it
-sees the state that the last process left. Reads of values never come here. `rows` describes the tables.
+Everything here is called under the change lock (`locks.ChangeLock`), which one process has at a time: LMDB
+runs without locks of its own (MDB_NOLOCK, whose documentation asks for just that). So there is no table of
+readers, which would tell processes apart by PID: processes of all PID namespaces share one index, and none
+that dies leaves LMDB anything to clean up. Reads of values never come here. `rows` describes the tables.
 """
 
 import os
@@ -17,7 +19,8 @@ from lazyfs_cache.rows import ENTRY, SUMS, Entry, IndexDamaged, Sums, decode_sum
 
 
 class Index:
-    """One LMDB environment. Methods raise lmdb.Error, or IndexDamaged."""
+    """One LMDB environment. Hold the change lock for every call but `close`. Methods raise lmdb.Error, or
+    IndexDamaged."""
 
     def __init__(self, directory: str, map_size: int) -> None:
         self.directory = directory
@@ -25,7 +28,9 @@ class Index:
         os.makedirs(directory, mode=0o700, exist_ok=True)
         # No sync: the index is rebuilt from the files after an unclean stop, and a commit that waits for
         # the disk allows 200-300 changes a second. No writemap: a stray write could not be told from data.
-        self._env = lmdb.open(directory, map_size=map_size, max_dbs=8, sync=False, metasync=False, mode=0o600)
+        self._env = lmdb.open(
+            directory, map_size=map_size, max_dbs=8, lock=False, sync=False, metasync=False, mode=0o600
+        )
         try:
             self._refuse_truncated()
             self.entries = self._env.open_db(b"entries")
@@ -47,13 +52,8 @@ class Index:
 
     @contextmanager
     def change(self) -> Iterator["Change"]:
-        """One transaction; committed when the block ends, dropped when it raises. Hold the change lock."""
-        try:
-            txn = self._env.begin(write=True)
-        except lmdb.MapResizedError:  # another process has made the map larger
-            self._env.set_mapsize(0)
-            txn = self._env.begin(write=True)
-        with txn:
+        """One transaction; committed when the block ends, dropped when it raises."""
+        with self._begin(write=True) as txn:
             try:
                 change = Change(self, txn)
                 yield change
@@ -62,10 +62,17 @@ class Index:
                 raise IndexDamaged(f"{self._file}: {error}") from error
         change.committed = True
 
+    def _begin(self, *, write: bool) -> lmdb.Transaction:
+        try:
+            return self._env.begin(write=write)
+        except lmdb.MapResizedError:  # another process has made the map larger
+            self._env.set_mapsize(0)
+            return self._env.begin(write=write)
+
     def sums(self) -> Sums:
         """The sums as last committed."""
         try:
-            with self._env.begin() as txn:
+            with self._begin(write=False) as txn:
                 packed = txn.get(SUMS, db=self.main)
                 return decode_sums(packed) if packed else Sums()
         except msgspec.DecodeError as error:
@@ -74,7 +81,7 @@ class Index:
     def page(self, after: bytes, count: int) -> list[tuple[bytes, Entry]]:
         """Up to `count` entries in the order of keys, after key `after` (b"" for the first)."""
         found: list[tuple[bytes, Entry]] = []
-        with self._env.begin() as txn, txn.cursor(db=self.entries) as cursor:
+        with self._begin(write=False) as txn, txn.cursor(db=self.entries) as cursor:
             positioned = cursor.set_range(after) if after else cursor.first()
             while positioned and len(found) < count:
                 key, row = cursor.item()
@@ -90,8 +97,7 @@ class Index:
         return size
 
     def enlarge(self, map_size: int) -> None:
-        """Let the index grow to `map_size` bytes; 0 takes the size another process has set. Hold the change
-        lock, outside of a change."""
+        """Let the index grow to `map_size` bytes. Outside of a change."""
         self._env.set_mapsize(map_size)
 
     def used(self) -> int:

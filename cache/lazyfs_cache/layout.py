@@ -1,13 +1,13 @@
 """Where things lie in a cache directory, and what they cost. Pure: no I/O.
 
 DIR/                     mode 0700, one user's
-  state.json             format, boot id, PID namespace, index generation, clean mark
+  state.json             format, boot id, index generation, limit, policy, clean mark
   lock                   flock, exclusive, with a time-out: held around every change of the index or of
                              data/; 8 bytes: the index's generation
   presence               flock, shared: held as long as a process has the cache open
   owners, claims         byte-range locks; the files stay empty
   index-N/               LMDB, generation N
-      index-aside/           the last index found damaged
+  index-aside/           the last index found damaged
   data/xx/HEX            sealed values: xx is a checksum of the key, HEX the key
   tmp/OWNER-N            values being written
   pins/HEX               pin sets that outlive processes: one file of keys per label
@@ -15,7 +15,7 @@ DIR/                     mode 0700, one user's
 
 from isal import isal_zlib
 
-FORMAT = 1
+FORMAT = 2
 
 STATE, LOCK, PRESENCE, OWNERS, CLAIMS = "state.json", "lock", "presence", "owners", "claims"
 DATA, TMP, PINS, INDEX, ASIDE = "data", "tmp", "pins", "index-", "index-aside"

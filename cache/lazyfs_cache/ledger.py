@@ -21,9 +21,10 @@ from lazyfs_cache.change import Change
 from lazyfs_cache.errors import CacheError, PinSetTooLarge
 from lazyfs_cache.index import Index
 from lazyfs_cache.purse import Arrived, Purse
-from lazyfs_cache.rows import DAMAGED, Entry, IndexDamaged
+from lazyfs_cache.rows import DAMAGED, Entry, Sums
 from lazyfs_cache.seat import PATIENCE, Seat, log, must_have
 from lazyfs_cache.space import MIN_LIMIT, Need, Space, map_size, purse, uses_per_change
+from lazyfs_cache.state import Policy
 from lazyfs_cache.uses import Uses
 
 T = TypeVar("T")
@@ -33,6 +34,9 @@ _HARMLESS = FULL | {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR, errno
 """Errors of one call that say nothing against the disk."""
 
 
+_GLANCE = 0.1
+"""Seconds a look at the account waits for the lock: a change takes 10 ms at most."""
+
 POOLED = 64 << 10
 """Bytes of the largest file that is kept to be written over; larger ones cost more to write than to make."""
 
@@ -41,7 +45,14 @@ class Ledger:
     """Raises CacheError when it cannot be opened; after that a failing disk or index raises nothing."""
 
     def __init__(
-        self, root: str, limit: int | None, *, keep_free: int, fsync: bool, lock_timeout: float, sieve: bool
+        self,
+        root: str,
+        limit: int | None,
+        *,
+        keep_free: int,
+        fsync: bool,
+        lock_timeout: float,
+        policy: Policy | None,
     ) -> None:
         self.root = root
         self.timeout = lock_timeout
@@ -53,15 +64,15 @@ class Ledger:
         self._granted = 0
         self._pooled: list[tuple[int, int]] = []
         self._sized_for = 0
-        self._swap = threading.Lock()  # held while the index is replaced, or looked into without the lock
-        self.seat = Seat(root, limit, fsync=fsync, sieve=sieve)
+        self.seat = Seat(root, limit, fsync=fsync)
         self.disk = self.seat.disk
         try:
             with self.seat.lock.held(max(lock_timeout, PATIENCE)) as held:
                 must_have(held, root)
-                self._index, first = self.seat.take(limit)
+                self._index, first = self.seat.take(limit, policy)
                 self.space = Space(root, self.disk, self._index, keep_free=keep_free)
                 self._join(first=first)
+                self._known = self._index.sums(), self._index.used()
         except BaseException:
             self.seat.close()
             raise
@@ -75,17 +86,15 @@ class Ledger:
         self.purse.begin(self.seat.state.generation)
 
     def _replace_index(self, error: Exception) -> None:
-        with self._swap:
-            self._index.close()
-            self.seat.set_aside(error)
-            self._reopen()
+        self._index.close()
+        self.seat.set_aside(error)
+        self._reopen()
 
     def _follow(self) -> None:
         if self.seat.stale():
-            with self._swap:
-                self._index.close()
-                self.seat.follow()
-                self._reopen()
+            self._index.close()
+            self.seat.follow()
+            self._reopen()
 
     def _reopen(self) -> None:
         self._index = self.seat.open_index()
@@ -133,6 +142,7 @@ class Ledger:
                     yield change
                 done = True
                 self._settled(arrived)
+                self._known = change.sums, self._index.used()
                 if change.sums.limit != self._sized_for:
                     self._fit_map(change.sums.limit)
             except DAMAGED as error:
@@ -152,9 +162,8 @@ class Ledger:
 
     def _fit_map(self, limit: int) -> None:
         """The limit is another than the map was made for."""
-        with self._swap:
-            if map_size(limit) > self._index.map_size:
-                self._index.enlarge(map_size(limit))
+        if map_size(limit) > self._index.map_size:
+            self._index.enlarge(map_size(limit))
         self._sized_for = limit
 
     def _guarded(self, act: Callable[[], None]) -> None:
@@ -293,20 +302,36 @@ class Ledger:
         if change is None or not change.committed:
             raise CacheError(f"cache {self.root}: {self.off or 'its lock was not had'}; the limit stays")
 
-    def look(self, what: Callable[[Index], T]) -> T | None:
-        """The answer of a reading method of the index; None if the index has none to give."""
+    def sums(self) -> tuple[Sums, int]:
+        """The account and the bytes of the index's file; as this process last saw them if the lock is not
+        had at once."""
+        if self.purse.waiting:
+            with self.change(_GLANCE):  # enters what waits
+                pass
+        else:
+            self._known = self._look(lambda index: (index.sums(), index.used()), _GLANCE) or self._known
+        return self._known
+
+    def _look(self, what: Callable[[Index], T], timeout: float) -> T | None:
+        """The answer of a reading method of the index; None if the lock is not had, or the index fails."""
         if self.off is not None:
             return None
-        with self._swap:
+        with self.seat.lock.held(timeout) as held:
+            if not held or self.off is not None:
+                return None
             try:
+                self._follow()
                 return what(self._index)
-            except (OSError, lmdb.Error, IndexDamaged):
-                return None  # the next change meets the same trouble, and deals with it under the lock
+            except DAMAGED as error:
+                self._guarded(lambda error=error: self._replace_index(error))  # type: ignore[misc]
+            except (OSError, lmdb.Error) as error:
+                self.fail(error)
+        return None
 
     def pages(self, count: int) -> Iterator[list[tuple[bytes, Entry]]]:
         """Every entry, `count` at a time, in the order of keys."""
         after = b""
-        while page := self.look(functools.partial(Index.page, after=after, count=count)):
+        while page := self._look(functools.partial(Index.page, after=after, count=count), self.timeout):
             yield page
             after = page[-1][0]
 
@@ -333,11 +358,12 @@ class Ledger:
             if change is not None:
                 self._unlink(self.purse.drain())
                 self.seat.leave(change)
-        with self.seat.lock.held(self.timeout) as held, self._swap:
+        with self.seat.lock.held(self.timeout) as held:
             if held and self.off is None:
                 self._guarded(lambda: self.seat.mark_clean(self._index))
             self.off = self.off or "closed"
-            self._index.close()
+            if held:
+                self._index.close()
         self.seat.journal.close()
         self.seat.close()
 

@@ -1,9 +1,9 @@
 """`open_cache`, and the caches this process has open: one for each directory, however often it is opened
 (LMDB must not open a file twice in one process)."""
 
+import logging
 import os
 import threading
-from typing import Literal
 
 import lmdb
 
@@ -14,7 +14,10 @@ from lazyfs_cache.errors import UnusableDirectory
 from lazyfs_cache.ledger import Ledger
 from lazyfs_cache.rows import IndexDamaged
 from lazyfs_cache.space import Need
+from lazyfs_cache.state import Policy
 from lazyfs_cache.upkeep import Upkeep
+
+log = logging.getLogger("lazyfs_cache")
 
 _guard = threading.Lock()
 _open: dict[str, tuple[Cache, int]] = {}
@@ -28,7 +31,7 @@ def open_cache(
     keep_free: int = 0,
     fsync: bool = False,
     lock_timeout: float = 2.0,
-    policy: Literal["lru", "sieve"] = "lru",
+    policy: Policy | None = None,
     upkeep: bool = True,
 ) -> Cache:
     """Open or make the cache in `directory`; opened again in this process, it is the same one.
@@ -38,8 +41,9 @@ def open_cache(
     force, and makes no new cache. keep_free: bytes of the filesystem that are left free whatever the limit
     says. fsync: whether values are on the disk before they are admitted (it need not be: a torn one is found
     by its checksums and evicted). lock_timeout: seconds a change waits for the lock before it is given up.
-    policy: what goes first: the least recently used value, or SIEVE's choice; like the limit, the first
-    process's. upkeep: whether a thread looks after the cache; without one, call `Cache.upkeep`.
+    policy: what goes first: the least recently used value ("lru"), or SIEVE's choice ("sieve"); like the
+    limit, the first process's; None is the one last in force, LRU in a new cache. upkeep: whether a thread
+    looks after the cache; without one, call `Cache.upkeep`.
 
     Raises CacheError; its subclass UnusableDirectory where another directory would do.
     """
@@ -48,6 +52,7 @@ def open_cache(
         if root in _open:
             cache, holders = _open[root]
             _open[root] = cache, holders + 1
+            _say_what_is_in_force(cache, limit, policy)
             return cache
         try:
             ledger = Ledger(
@@ -56,7 +61,7 @@ def open_cache(
                 keep_free=keep_free,
                 fsync=fsync,
                 lock_timeout=lock_timeout,
-                sieve=policy == "sieve",
+                policy=policy,
             )
             claims = Claims(os.path.join(root, layout.CLAIMS))
         except (OSError, lmdb.Error, IndexDamaged) as error:
@@ -66,9 +71,19 @@ def open_cache(
         _open[root] = cache, 1
         _ledgers[root] = ledger
     ledger.shrink(lambda change: Need(change.sums.charged - ledger.space.capacity(change.sums), 0))
+    _say_what_is_in_force(cache, limit, policy)
     if upkeep:
         keeper.start()
     return cache
+
+
+def _say_what_is_in_force(cache: Cache, limit: int | None, policy: Policy | None) -> None:
+    stats = cache.stats()
+    if stats.limit and (limit not in (None, stats.limit) or policy not in (None, stats.policy)):
+        log.info(
+            "cache %s: in use with limit %d and policy %s, which stay (asked for: %s, %s)",
+            cache.root, stats.limit, stats.policy, limit, policy,
+        )  # fmt: skip
 
 
 def _let_go(root: str) -> bool:

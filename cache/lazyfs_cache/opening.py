@@ -11,7 +11,7 @@ import shutil
 
 from lazyfs_cache import layout, space, state
 from lazyfs_cache.errors import CacheError, UnusableDirectory
-from lazyfs_cache.filesystem import boot_id, network_type, pid_namespace
+from lazyfs_cache.filesystem import boot_id, network_type
 
 _OURS = {
     layout.STATE, layout.STATE + ".new", layout.LOCK, layout.PRESENCE, layout.OWNERS, layout.CLAIMS,
@@ -59,21 +59,17 @@ def prepare(root: str, limit: int | None) -> None:
         raise UnusableDirectory(f"cache {root}: {error.strerror}; give another directory") from error
 
 
-def agree(root: str, limit: int | None, *, alone: bool) -> state.State:
-    """The state to work under. Alone, this process decides, and deletes an index that may be torn.
+def agree(root: str, limit: int | None, policy: state.Policy | None, *, alone: bool) -> state.State:
+    """The state to work under. Alone, this process decides, and deletes an index that may be torn; otherwise
+    the state is the one in force.
 
-    Raises UnusableDirectory if processes of another PID namespace have the cache open.
+    Raises UnusableDirectory if there is none to go by.
     """
     found = state.load(root)
-    here, namespace = boot_id(), pid_namespace()
+    here = boot_id()
     if not alone:
         if found is None:
             raise UnusableDirectory(f"cache {root}: in use, but without {layout.STATE}; close it everywhere")
-        if found.namespace != namespace:
-            raise UnusableDirectory(
-                f"cache {root}: in use from another PID namespace ({found.namespace}); give this one a "
-                f"directory of its own"
-            )
         return found
     if found is None and limit is None:
         raise UnusableDirectory(f"cache {root}: {layout.STATE} is not readable; mount with it once")
@@ -86,9 +82,9 @@ def agree(root: str, limit: int | None, *, alone: bool) -> state.State:
     known = limit or (found.limit if found is not None else space.MIN_LIMIT)
     agreed = state.State(
         boot=here,
-        namespace=namespace,
         generation=generation,
         limit=known,
+        policy=policy or (found.policy if found is not None else "lru"),
         map_size=space.map_size(known),
         clean=False,
     )

@@ -10,6 +10,8 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     """"on", "rebuilding", or "off: why"."""
     directory: str = ""
     limit: int = 0
+    policy: str = ""
+    """"lru" or "sieve"."""
     charged: int = 0
     """What the cache counts as occupied: never less than `du` says."""
     pinned: int = 0

@@ -1,14 +1,11 @@
 """The tables of the index and their rows. Pure: no I/O.
 
-Every change of the index is one LMDB transaction made under the change lock (`ledger.Ledger.change`), so it
-sees the state that the last process left. Reads of values never come here.
-
     entries   key -> tick (8), size (8), charge (8), pins (4), visited (1)
     queue     tick -> key; only entries that may be evicted, the next first (LRU), or the oldest first (SIEVE)
     pins      holder (8), length of label (2), label, key -> nothing; holder 0: kept by a pin set
     kept      key -> how many pin sets name it (4), whether the value is here or not
-    owners    owner -> pid (8), bytes held (8): processes that have the cache open; alive as long as they
-              hold their lock
+    owners    owner -> bytes held (8): processes that have the cache open; alive as long as they hold their
+              lock, in whatever PID namespace they are
     folders   number of a fan-out directory -> bytes of disk its names occupy
     main      one row: `Sums`
 
@@ -25,7 +22,6 @@ import msgspec
 U32 = struct.Struct(">I")
 U64 = struct.Struct(">Q")
 ENTRY = struct.Struct(">QQQI?")
-OWNER = struct.Struct(">QQ")
 SUMS = b"sums"
 
 PASSES = 512

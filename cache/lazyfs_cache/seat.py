@@ -29,22 +29,21 @@ class Seat:
 
     journal: Journal
 
-    def __init__(self, root: str, limit: int | None, *, fsync: bool, sieve: bool) -> None:
+    def __init__(self, root: str, limit: int | None, *, fsync: bool) -> None:
         opening.prepare(root, limit)
         self.root = root
         self.me = 0
         """This process's owner number in the index in use."""
-        self._sieve = sieve
         self.lock = ChangeLock(os.path.join(root, layout.LOCK))
         self._presence = Presence(os.path.join(root, layout.PRESENCE))
         self.owners = ByteLocks(os.path.join(root, layout.OWNERS))
         self.disk = Disk(root, fsync=fsync)
         self.state: state.State
 
-    def take(self, limit: int | None) -> tuple[Index, bool]:
+    def take(self, limit: int | None, policy: state.Policy | None) -> tuple[Index, bool]:
         """The index in use, and whether this is the first process to use it. Raises CacheError."""
         first = self._presence.alone()
-        self.state = opening.agree(self.root, limit, alone=first)
+        self.state = opening.agree(self.root, limit, policy, alone=first)
         self.lock.set_generation(self.state.generation)
         self._presence.share()
         try:
@@ -89,8 +88,8 @@ class Seat:
                     change.pin(key, KEPT, label)
         if first or not sums.limit:
             sums.limit = self.state.limit
-            sums.sieve = self._sieve
-        self.me = change.add_owner(os.getpid(), above=self.state.generation << 32)
+            sums.sieve = self.state.policy == "sieve"
+        self.me = change.add_owner(above=self.state.generation << 32)
         self.owners.take(self.me)
         recovery.bury(change, self.disk, self.owners, self.me)
         unknown = unknown or (first and self.disk.any_tmp())

@@ -1,11 +1,15 @@
 """The small file that says whether the index may be trusted: written whole, then renamed."""
 
 import os
+from typing import Literal
 
 import msgspec
 
 from lazyfs_cache import layout
 from lazyfs_cache.errors import UnusableDirectory
+
+Policy = Literal["lru", "sieve"]
+"""What goes first: the least recently used value, or SIEVE's choice."""
 
 
 class State(msgspec.Struct, kw_only=True):
@@ -14,11 +18,10 @@ class State(msgspec.Struct, kw_only=True):
     format: int = layout.FORMAT
     boot: str
     """Boot id under which the index was last open."""
-    namespace: str
-    """PID namespace of the processes that have it open."""
     generation: int
     """Number of the index in use; a new one is begun when an old one is discarded."""
     limit: int
+    policy: Policy
     map_size: int
     clean: bool
     """True once the last process has closed the cache and the index is on the disk."""

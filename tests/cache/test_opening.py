@@ -108,8 +108,8 @@ def test_fuse_counts_as_network(tmp_path: Path) -> None:
 def test_a_store_of_another_format_is_refused(tmp_path: Path) -> None:
     open_cache(str(tmp_path / "cache"), LIMIT).close()
     state = tmp_path / "cache" / layout.STATE
-    state.write_bytes(state.read_bytes().replace(b'"format":1', b'"format":2'))
-    with pytest.raises(UnusableDirectory, match="format 2, this version has 1"):
+    state.write_bytes(state.read_bytes().replace(b'"format":2', b'"format":3'))
+    with pytest.raises(UnusableDirectory, match="format 3, this version has 2"):
         open_cache(str(tmp_path / "cache"), LIMIT)
 
 

@@ -3,16 +3,18 @@
 import functools
 import os
 import random
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from lazyfs_cache import Cache, UnusableDirectory, open_cache
+from lazyfs_cache import Cache, open_cache
 from tests.support.cachefill import Child, key_of, value_of
 from tests.support.counts import count
-from tests.support.usage import Sampler
+from tests.support.usage import Sampler, disk_usage
 
 LIMIT = 200 << 20
 PROCESSES = 8
@@ -26,7 +28,7 @@ class Downloads:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        directory.mkdir()
+        directory.mkdir(exist_ok=True)
 
     def fetch(self, key: bytes) -> bytes:
         mark = self._directory / key.hex()
@@ -173,21 +175,55 @@ def test_a_forked_child_gets_nothing_from_its_parents_cache(tmp_path: Path) -> N
         assert cache.get(b"another") == b"value"
 
 
-def test_another_pid_namespace_is_refused_while_this_one_has_the_cache(tmp_path: Path) -> None:
+IN_A_NAMESPACE = """
+import os, sys
+from pathlib import Path
+from tests.cache import test_sharing
+
+assert os.getpid() == 1
+root, downloading = map(Path, sys.argv[1:3])
+seed, seconds = map(int, sys.argv[3:])
+origin = test_sharing.Downloads(downloading)
+test_sharing.use(root, origin, seed, seconds, lambda: print("ready", flush=True))
+"""
+
+
+def in_a_namespace(root: Path, downloading: Path, seed: int, seconds: int) -> "subprocess.Popen[str]":
+    """A process that uses the cache, PID 1 of a namespace of its own; it dies with what is returned."""
+    command = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    command += [sys.executable, "-c", IN_A_NAMESPACE, str(root), str(downloading), str(seed), str(seconds)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+@pytest.mark.root
+@pytest.mark.timeout(240)
+def test_pid_namespaces_share_one_cache(tmp_path: Path) -> None:
+    """Two namespaces whose processes have the same PID, and this one; others of further ones are killed."""
     root = tmp_path / "cache"
-
-    def look(ready: Callable[[], None]) -> None:
-        with pytest.raises(UnusableDirectory, match="PID namespace"):
-            open_cache(str(root), LIMIT)
-        ready()
-
-    with open_cache(str(root), LIMIT):
-        pass
-    with_cache = Child(functools.partial(hold_a_claim, root))
-    with_cache.wait_until_ready()
-    state = root / "state.json"
-    state.write_bytes(state.read_bytes().replace(b"pid:[", b"pid:[9"))
-    look(lambda: None)
-    with_cache.kill()
-    with open_cache(str(root), LIMIT):  # nobody has it any more
-        pass
+    origin = Downloads(tmp_path / "downloading")
+    seconds = count(5, 60)
+    source = random.Random(7)
+    kills = 0
+    staying = [in_a_namespace(root, tmp_path / "downloading", seed, seconds) for seed in (1, 2)]
+    here = Child(functools.partial(use, root, origin, 3, seconds))
+    with Sampler(root) as sampler:
+        while any(process.poll() is None for process in staying):
+            doomed = in_a_namespace(root, tmp_path / f"killed-{kills}", 100 + kills, 600)
+            assert doomed.stdout is not None
+            assert doomed.stdout.readline() == "ready\n"
+            time.sleep(source.uniform(0, 0.3))
+            doomed.kill()
+            doomed.communicate()
+            kills += 1
+    assert [process.communicate()[0] for process in staying] == ["ready\n", "ready\n"]
+    assert [process.returncode for process in staying] == [0, 0]
+    assert here.join() == 0
+    assert kills > 2
+    assert sampler.most <= LIMIT
+    with open_cache(str(root), LIMIT, upkeep=False) as cache:
+        cache.upkeep()
+        stats = cache.stats()
+        assert stats.charged * 0.98 <= disk_usage(root) <= stats.charged
+        found = cache.verify()
+        assert (found.damaged, found.orphans, found.missing) == (0, 0, 0)
+        assert found.values == cache.stats().entries > 100

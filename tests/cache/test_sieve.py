@@ -4,7 +4,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from benchmarks.cache.policies import Sieve
@@ -27,6 +27,7 @@ def change() -> Iterator[Change]:
 
 
 @given(st.lists(st.integers(0, 20), max_size=200), st.integers(1, 12))
+@example([0, 0, 3, 3, 1, 2, 1, 0], 3)  # the newest goes: the hand begins again with the oldest
 @settings(max_examples=count(100, 2000), deadline=None)
 def test_it_keeps_what_the_plain_one_keeps(requests: list[int], capacity: int) -> None:
     plain = Sieve(capacity)
@@ -51,6 +52,16 @@ def test_one_eviction_passes_over_so_many_and_no_more() -> None:
             tested.touch(number.to_bytes(4, "big"))
         key, _ = next(tested.next_out())
         assert int.from_bytes(key, "big") == rows.PASSES
+
+
+def test_each_value_goes_once() -> None:
+    with change() as tested:
+        for number in range(10):
+            tested.insert(bytes((number,)), 1, 1)
+            if number % 3:
+                tested.touch(bytes((number,)))
+        next(tested.next_out())  # the hand is not at an end
+        assert sorted(key for key, _ in tested.next_out()) == [bytes((number,)) for number in range(10)]
 
 
 def test_a_scan_passes_through_a_sieve_and_not_through_lru(tmp_path: str) -> None:
