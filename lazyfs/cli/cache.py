@@ -54,7 +54,8 @@ def status(directory: str | None, as_json: bool) -> None:
             return
         click.echo(f"{cache.root}: {stats.state}")
     click.echo(f"  {_size(stats.charged)} of {_size(stats.limit)} in {stats.entries} objects, index included")
-    click.echo(f"  {_size(stats.pinned)} pinned, {_size(stats.index)} index, {stats.evictions} evictions")
+    click.echo(f"  {_size(stats.pinned)} pinned, {_size(stats.index)} index")
+    click.echo(f"  {stats.evictions} evictions by {stats.policy}")
     for label, count in sets.items():
         click.echo(f"  pinned: {label} ({count} objects)")
 

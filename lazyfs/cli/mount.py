@@ -17,6 +17,16 @@ from lazyfs.core.errors import UsageError
 @click.option("--proxy", metavar="CHAIN", help="Proxies, e.g. 'http://p1:3128|http://p2:3128;DIRECT'.")
 @click.option("--cache", metavar="DIR", help="Where bytes are kept [/var/cache/lazyfs or ~/.cache/lazyfs].")
 @click.option("--cache-limit", metavar="SIZE", help="Most bytes the cache takes, e.g. 20G; 0 for none [4G].")
+@click.option(
+    "--cache-keep-free",
+    metavar="SIZE",
+    help="Bytes of the cache's disk to leave free, whatever the limit [0].",
+)
+@click.option(
+    "--cache-policy",
+    type=click.Choice(["lru", "sieve"]),
+    help="What the cache evicts first [what it was last told; lru].",
+)
 @click.option("--lower", metavar="DIR", help="A site's pre-filled store, read before the network is asked.")
 @click.option(
     "--fuse", type=click.Choice(["auto", "direct", "pyfuse3"]), help="How to talk to the kernel [auto]."

@@ -8,8 +8,9 @@ from lazyfs.core.errors import UsageError
 
 FLAGS = ("suid", "dev")
 VALUES = (
-    "trust", "proxy", "cache", "cache-limit", "fuse", "permissions", "user", "log", "trace", "metrics",
-    "refresh", "patience", "on-outage", "max-stale", "uid", "gid", "config",
+    "trust", "proxy", "cache", "cache-limit", "cache-keep-free", "cache-policy", "lower", "fuse",
+    "permissions", "user", "log", "trace", "metrics", "refresh", "patience", "on-outage", "max-stale", "uid",
+    "gid", "config",
 )  # fmt: skip
 IGNORED = (
     "ro", "rw", "defaults", "auto", "noauto", "nouser", "users", "nofail", "_netdev", "nosuid", "nodev",

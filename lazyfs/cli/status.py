@@ -49,7 +49,9 @@ def _text(found: dict[str, Any]) -> str:
         lines.append(f"  {name}: revision {repository['revision']} from {repository['url']}")
         if repository["warning"]:
             lines.append(f"    warning: {repository['warning']}")
-    if "charged" in cache:
+    if cache["state"].startswith("off"):
+        lines.append(f"  cache: {cache['state']}")
+    else:
         lines.append(
             f"  cache: {cache['charged'] / 2**20:.0f} of {cache['limit'] / 2**20:.0f} MiB, "
             f"{cache['entries']} objects, {cache['hits']} hits, {cache['misses']} misses"

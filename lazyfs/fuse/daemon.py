@@ -82,6 +82,7 @@ def _open_cache(directory: str, settings: Settings) -> Cache | NullCache:
             os.path.join(directory, "objects"),
             limit,
             keep_free=size(settings.cache_keep_free, "cache_keep_free"),
+            policy=settings.cache_policy,
         )
     except CacheError as error:
         raise UsageError(str(error)) from None

@@ -58,6 +58,8 @@ class _Numbers(Collector):
             "lazyfs_invalidations", "Notifications to the kernel", value=counters["notified"]
         )
         yield _waits(counters)
+        off = status["cache"]["state"].startswith("off")
+        yield GaugeMetricFamily("lazyfs_cache_on", "0 if there is no cache, or it failed", value=not off)
         for name, (kind, help_text) in _CACHE.items():
             if name in status["cache"]:
                 family = GaugeMetricFamily if kind == "gauge" else CounterMetricFamily

@@ -33,6 +33,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     cache_limit: str = "4G"
     lower: str | None = None
     """A pre-filled store directory that many nodes read: asked for objects before the network is."""
+    cache_policy: Literal["lru", "sieve"] | None = None
+    """What the cache evicts first; by default what it was last told, LRU in a new one."""
     cache_keep_free: str = "0"
     """Bytes of the cache's filesystem that stay free for others."""
     fuse: str = "auto"

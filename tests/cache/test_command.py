@@ -3,14 +3,17 @@
 import json
 import os
 import shutil
+import urllib.request
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lazyfs_cache import layout
-from tests.support.cli import lazyfs, mounted, new_repository, serving
+from tests.support.cli import free_port, lazyfs, mounted, new_repository, serving
+from tests.support.small_disks import break_filesystem, loop_ext4
 from tests.support.usage import disk_usage
 
 
@@ -161,6 +164,60 @@ def test_a_sites_prefilled_directory_below_the_cache(tmp_path: Path) -> None:
             shutil.rmtree(store / "data")
             for path, content in FILES.items():
                 assert (tmp_path / "mnt/lab/first:1" / path).read_bytes() == content
+
+
+@pytest.mark.root
+def test_the_policy_is_the_first_mounts_until_all_are_gone(tmp_path: Path) -> None:
+    store, keys = new_repository(tmp_path)
+    lazyfs("publish", f"dir:{tree(tmp_path, 'first', {'f': b'1'})}", store, "--as", "a:1", "--keys", keys)
+    directory = tmp_path / "cache"
+
+    def policy() -> str:
+        status = json.loads(lazyfs("cache", "--cache", directory, "status", "--json").stdout)
+        assert isinstance(status["policy"], str)
+        return status["policy"]
+
+    def mount(name: str, *options: str) -> AbstractContextManager[Path]:
+        return mounted(str(store), tmp_path / name, "--cache", str(directory), *options)
+
+    with mount("a"):
+        assert policy() == "lru"
+    with mount("a", "--cache-policy", "sieve"), mount("b", "--cache-policy", "lru"), mount("c"):
+        assert policy() == "sieve"
+    assert policy() == "sieve", "looking at it changes nothing"
+    with mount("a"), mount("b", "--cache-policy", "lru"):
+        assert policy() == "sieve"
+    with mount("b", "--cache-policy", "lru"):
+        assert policy() == "lru"
+
+
+@pytest.mark.root
+def test_a_mount_whose_cache_disk_breaks_reads_on_and_says_so(tmp_path: Path) -> None:
+    store, keys = new_repository(tmp_path)
+    lazyfs("publish", f"dir:{tree(tmp_path, 'first', FILES)}", store, "--as", "lab/first:1", "--keys", keys)
+    port = free_port()
+    options = ["--metrics", f"127.0.0.1:{port}", "--log", str(tmp_path / "log")]
+
+    def on() -> str:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
+            lines: list[str] = answer.read().decode().splitlines()
+        (line,) = [line for line in lines if line.startswith("lazyfs_cache_on ")]
+        return line
+
+    (tmp_path / "small").mkdir()
+    with loop_ext4(tmp_path / "small", 64 << 20) as disk:
+        options += ["--cache", str(disk / "cache"), "--cache-limit", "32M"]
+        with mounted(str(store), tmp_path / "mnt", *options) as mnt:
+            paths = list(FILES)
+            read = {path: (mnt / "lab/first:1" / path).read_bytes() for path in paths[:5]}
+            assert on() == "lazyfs_cache_on 1.0"
+            break_filesystem(tmp_path / "small" / "disk")
+            read |= {path: (mnt / "lab/first:1" / path).read_bytes() for path in paths}
+            assert read == FILES
+            assert on() == "lazyfs_cache_on 0.0"
+            assert "cache: off: " in lazyfs("status", mnt).stdout
+    warnings = [line for line in (tmp_path / "log").read_text().splitlines() if "turned off" in line]
+    assert len(warnings) == 1
 
 
 def test_no_cache_there(tmp_path: Path) -> None:

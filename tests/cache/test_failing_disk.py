@@ -6,8 +6,7 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import pytest
 from lazyfs_cache import Cache, disk, journal, layout, ledger, locks, open_cache, space
 from lazyfs_cache.change import Change
 from tests.support.cachefill import Child, key_of, value_of
+from tests.support.small_disks import break_filesystem, loop_ext4, mounted_disk
 from tests.support.usage import disk_usage
 
 LIMIT = 32 << 20
@@ -46,27 +46,6 @@ def read_all(cache: Cache, numbers: range) -> None:
         cache.stats()
 
 
-@contextmanager
-def mounted(directory: Path, *arguments: str) -> Iterator[Path]:
-    directory.mkdir()
-    subprocess.run(["mount", *arguments, str(directory)], check=True)
-    try:
-        yield directory
-    finally:
-        subprocess.run(["umount", "--lazy", str(directory)], check=True)
-
-
-@contextmanager
-def loop_ext4(base: Path, size: int) -> Iterator[Path]:
-    """A real ext4 of `size` bytes, on a file `disk` beside the mount point."""
-    image = base / "disk"
-    with image.open("wb") as file:
-        file.truncate(size)
-    subprocess.run(["mkfs.ext4", "-q", "-m0", str(image)], check=True)
-    with mounted(base / "mnt", "-o", "loop,errors=remount-ro", str(image)) as directory:
-        yield directory
-
-
 def fill_up(directory: Path) -> None:
     """Someone else takes all the space there is."""
     command = ["dd", "if=/dev/zero", f"of={directory}/hog", "bs=64k"]
@@ -84,7 +63,7 @@ def test_a_disk_smaller_than_the_limit(tmp_path: Path, kind: str) -> None:
     small = (
         loop_ext4(tmp_path, 64 << 20)
         if kind == "ext4"
-        else mounted(tmp_path / "mnt", "-t", "tmpfs", "-o", "size=64m", "tmpfs")
+        else mounted_disk(tmp_path / "mnt", "-t", "tmpfs", "-o", "size=64m", "tmpfs")
     )
     with small as directory, open_cache(str(directory / "cache"), 640 << 20) as cache:
         read_all(cache, range(1000))
@@ -131,7 +110,7 @@ def test_so_much_is_left_free(tmp_path: Path) -> None:
 def test_inodes_are_left_for_others(tmp_path: Path) -> None:
     """64 MB of ext4 have 16,384 inodes; values of one block would use them up."""
     with (
-        mounted(tmp_path / "mnt", "-t", "tmpfs", "-o", "size=64m,nr_inodes=2000", "tmpfs") as directory,
+        mounted_disk(tmp_path / "mnt", "-t", "tmpfs", "-o", "size=64m,nr_inodes=2000", "tmpfs") as directory,
         open_cache(str(directory / "cache"), LIMIT) as cache,
     ):
         for number in range(4000):
@@ -142,15 +121,6 @@ def test_inodes_are_left_for_others(tmp_path: Path) -> None:
 
 
 # -- read-only and broken ------------------------------------------------------------------------------------
-
-
-def break_filesystem(image: Path) -> None:
-    """What a failed journal write does: the kernel remounts the filesystem read-only by itself."""
-    listed = subprocess.run(
-        ["losetup", "-n", "-O", "NAME", "-j", str(image)], check=True, capture_output=True
-    )
-    device = Path(listed.stdout.decode().strip()).name
-    Path(f"/sys/fs/ext4/{device}/trigger_fs_error").write_text("1")
 
 
 @pytest.mark.root

@@ -220,7 +220,7 @@ def test_a_config_file(published: Published, tmp_path: Path) -> None:
     other = Published(tmp_path / "second", "two.example")
     other.commit(live(other.objects, {"img": image(other.objects, {"f": b"two"})}))
     config.write_text(
-        f'cache = "{tmp_path}/cache"\ncache_limit = "100M"\n'
+        f'cache = "{tmp_path}/cache"\ncache_limit = "100M"\ncache_policy = "sieve"\n'
         f'[repositories."one.example"]\nurl = "{published.store}"\n'
         f'[repositories."two.example"]\nurl = "{other.store}"\n'
         f'[repositories."gone.example"]\nurl = "{tmp_path}/gone"\n'
@@ -238,6 +238,7 @@ def test_a_config_file(published: Published, tmp_path: Path) -> None:
         assert sorted(os.listdir(mnt)) == ["one.example", "two.example"]
         assert os.getxattr(mnt / "two.example/img/f", "user.repository") == b"two.example"
         assert status(mnt)["cache"]["limit"] == 100 << 20
+        assert status(mnt)["cache"]["policy"] == "sieve"
         published.commit(live(published.objects, {}))
         lazyfs("refresh", mnt)
         assert os.listdir(mnt / "one.example") == []
@@ -251,6 +252,7 @@ def test_a_config_file(published: Published, tmp_path: Path) -> None:
     [
         ("cache = 5", "cache"),
         ("what = 1", "what"),
+        ('cache_policy = "fifo"', "cache_policy"),
         ("= broken", "config"),
         ('fuse = "other"', "direct"),
         ('[repositories."a/b"]\nurl = "x"', "folder"),

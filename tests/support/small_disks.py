@@ -1,0 +1,36 @@
+"""Small filesystems of a test's own, which can be filled and broken. Needs root."""
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def mounted_disk(directory: Path, *arguments: str) -> Iterator[Path]:
+    directory.mkdir()
+    subprocess.run(["mount", *arguments, str(directory)], check=True)
+    try:
+        yield directory
+    finally:
+        subprocess.run(["umount", "--lazy", str(directory)], check=True)
+
+
+@contextmanager
+def loop_ext4(base: Path, size: int) -> Iterator[Path]:
+    """A real ext4 of `size` bytes, on a file `disk` beside the mount point."""
+    image = base / "disk"
+    with image.open("wb") as file:
+        file.truncate(size)
+    subprocess.run(["mkfs.ext4", "-q", "-m0", str(image)], check=True)
+    with mounted_disk(base / "mnt", "-o", "loop,errors=remount-ro", str(image)) as directory:
+        yield directory
+
+
+def break_filesystem(image: Path) -> None:
+    """What a failed journal write does: the kernel remounts the filesystem read-only by itself."""
+    listed = subprocess.run(
+        ["losetup", "-n", "-O", "NAME", "-j", str(image)], check=True, capture_output=True
+    )
+    device = Path(listed.stdout.decode().strip()).name
+    Path(f"/sys/fs/ext4/{device}/trigger_fs_error").write_text("1")
