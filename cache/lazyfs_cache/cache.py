@@ -189,7 +189,7 @@ class Cache:
             "hits": self._hits, "misses": self._misses, "admitted": self._admission.admitted,
             "refused": self._admission.refused, "damaged": self._damaged,
         }  # fmt: skip
-        sums, index = self._ledger.sums()
+        sums, index, charged = self._ledger.sums()
         policy = "sieve" if sums.sieve else "lru"
         if self._ledger.off is not None:
             return Stats(state=f"off: {self._ledger.off}", directory=self.root, policy=policy, **counters)
@@ -198,7 +198,7 @@ class Cache:
             directory=self.root,
             limit=sums.limit,
             policy=policy,
-            charged=sums.charged + self._space.fixed + index,
+            charged=charged,
             pinned=sums.pinned,
             reserved=sums.reserved,
             index=index,

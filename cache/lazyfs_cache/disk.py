@@ -117,7 +117,11 @@ class Disk:
 
         Those of many blocks may need one for their extents as well.
         """
-        rounded = self.rounded(size)
+        return self.most(size + sealed.trailer_size(size))
+
+    def most(self, length: int) -> int:
+        """Bytes of disk a file of `length` bytes takes at most."""
+        rounded = -(-length // self.block) * self.block
         return rounded + (self.block if rounded > _EXTENTS * self.block else 0)
 
     def rounded(self, size: int) -> int:
@@ -216,6 +220,10 @@ class Disk:
     def length(self, key: bytes) -> int | None:
         found = self.found(key)
         return None if found is None else found.st_size
+
+    def tops_used(self) -> int:
+        """Bytes of disk that data/ and tmp/ themselves occupy: they grow with the names in them."""
+        return (os.fstat(self._data).st_blocks + os.fstat(self._tmp).st_blocks) * 512
 
     def any_data(self) -> bool:
         """Whether there may be values: a fan-out directory exists."""

@@ -72,7 +72,7 @@ class Ledger:
                 self._index, first = self.seat.take(limit, policy)
                 self.space = Space(root, self.disk, self._index, keep_free=keep_free)
                 self._join(first=first)
-                self._known = self._index.sums(), self._index.used()
+                self._known = self._account(self._index.sums())
         except BaseException:
             self.seat.close()
             raise
@@ -142,7 +142,7 @@ class Ledger:
                     yield change
                 done = True
                 self._settled(arrived)
-                self._known = change.sums, self._index.used()
+                self._known = self._account(change.sums)
                 if change.sums.limit != self._sized_for:
                     self._fit_map(change.sums.limit)
             except DAMAGED as error:
@@ -260,17 +260,19 @@ class Ledger:
             self.purse.put_in(idle)
 
     def shrink(self, enough: Callable[[Change], Need]) -> bool:
-        """Evict, change after change, until nothing is needed any more; False if nothing more can go, or the
-        lock is not had."""
+        """Evict, change after change, until nothing is needed any more; False if nothing more can go, the
+        lock is not had, or a change fails."""
         while True:
+            gone = 0
             with self.change() as change:
                 if change is None:
                     return False
                 need = enough(change)
                 if need.met:
                     return True
-                if not self.space.evict(change, need):
-                    return False
+                gone = self.space.evict(change, need)
+            if not gone or not change.committed:
+                return False
 
     def remove_damaged(self, key: bytes) -> bool:
         """See to it that `key`, if it was found damaged, is gone; False if the lock was not had."""
@@ -302,15 +304,18 @@ class Ledger:
         if change is None or not change.committed:
             raise CacheError(f"cache {self.root}: {self.off or 'its lock was not had'}; the limit stays")
 
-    def sums(self) -> tuple[Sums, int]:
-        """The account and the bytes of the index's file; as this process last saw them if the lock is not
-        had at once."""
+    def sums(self) -> tuple[Sums, int, int]:
+        """The account, the bytes of the index's file, and all that is charged; as this process last saw them
+        if the lock is not had at once."""
         if self.purse.waiting:
             with self.change(_GLANCE):  # enters what waits
                 pass
         else:
-            self._known = self._look(lambda index: (index.sums(), index.used()), _GLANCE) or self._known
+            self._known = self._look(lambda index: self._account(index.sums()), _GLANCE) or self._known
         return self._known
+
+    def _account(self, sums: Sums) -> tuple[Sums, int, int]:
+        return sums, self._index.used(), self.space.charged(sums)
 
     def _look(self, what: Callable[[Index], T], timeout: float) -> T | None:
         """The answer of a reading method of the index; None if the lock is not had, or the index fails."""

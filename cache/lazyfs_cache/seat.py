@@ -94,7 +94,7 @@ class Seat:
         recovery.bury(change, self.disk, self.owners, self.me)
         unknown = unknown or (first and self.disk.any_tmp())
         self.journal = space.journal = Journal(self.root, self.me)
-        change.hold(self.me, -(-journal.SIZE // self.disk.block) * self.disk.block)
+        change.hold(self.me, self.disk.most(journal.SIZE))
         if unknown:
             # What lies there is not known: until it is, everything up to the limit counts as used.
             sums.unscanned = max(space.capacity(sums) - sums.stored - sums.folders, 0)

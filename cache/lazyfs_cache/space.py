@@ -95,7 +95,7 @@ class Space:
         self._index = index
         self._keep_free = keep_free
         self.journal: Journal
-        self.fixed = 0
+        self._measured = 0
         self.measure()
 
     def use(self, index: Index) -> None:
@@ -104,16 +104,23 @@ class Space:
         self.measure()
 
     def measure(self) -> None:
-        """Count the fixed files again: the directories, locks, pin sets, and an index set aside."""
+        """Count the fixed files again: locks, pin sets, an index set aside."""
         fixed = self._most(self._root)
         for entry in os.scandir(self._root):
+            if entry.name in (layout.DATA, layout.TMP):
+                continue
             fixed += self._most(entry.path)
-            if entry.is_dir(follow_symlinks=False) and entry.name not in (layout.DATA, layout.TMP):
+            if entry.is_dir(follow_symlinks=False):
                 fixed += sum(self._most(inner.path) for inner in os.scandir(entry.path))
-        self.fixed = fixed - self._most(os.path.join(self._index.directory, "data.mdb"))
+        self._measured = fixed - self._most(os.path.join(self._index.directory, "data.mdb"))
+
+    @property
+    def fixed(self) -> int:
+        """Bytes of what is neither value nor index nor in the purses."""
+        return self._measured + self._disk.tops_used()
 
     def _most(self, path: str) -> int:
-        """What a file may come to occupy as long as it does not grow: LMDB's lock file is sparse at first."""
+        """What a file may come to occupy as long as it does not grow, also where blocks are allotted late."""
         try:
             found = os.lstat(path)
         except FileNotFoundError:

@@ -89,7 +89,11 @@ class Upkeep:
 
     def _rebuild(self) -> None:
         """Look at every file once. Interrupted, it is taken up again at the directory it had reached."""
-        if not self._clean_tmp() or not all(self._scan(number) for number in range(recovery.SCANNED)):
+        try:
+            if not self._clean_tmp() or not all(self._scan(number) for number in range(recovery.SCANNED)):
+                return
+        except OSError as error:
+            self._ledger.fail(error)
             return
         with self._ledger.change(_PATIENT) as change:
             if change is not None:
@@ -124,4 +128,6 @@ class Upkeep:
                 start += len(batch)
                 if start == len(names):
                     change.sums.scan = directory + 1
+            if not change.committed:
+                return False  # the next round takes it up again
         return True

@@ -4,6 +4,7 @@ import errno
 import functools
 import logging
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from typing import Any
 import lmdb
 import pytest
 
-from lazyfs_cache import Cache, disk, journal, layout, ledger, locks, open_cache, space
+from lazyfs_cache import Cache, disk, journal, layout, ledger, locks, open_cache, space, upkeep
 from lazyfs_cache.change import Change
 from tests.support.cachefill import Child, key_of, value_of
 from tests.support.small_disks import break_filesystem, loop_ext4, mounted_disk
@@ -229,6 +230,31 @@ def test_no_failing_call_is_raised(
         assert found.damaged == 0
         assert disk_usage(root) <= cache.stats().charged <= 4 << 20
         read_all(cache, range(40))
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EMFILE])
+@pytest.mark.parametrize("call", ["stat", "listdir", "scandir", "unlink", "pread"])
+def test_a_rebuild_that_fails_is_borne(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, number: int
+) -> None:
+    """With an error that lasts the cache goes off; else the rebuild is taken up again."""
+    root = tmp_path / "cache"
+    with open_cache(str(root), LIMIT, upkeep=False) as cache:
+        read_all(cache, range(40))
+    shutil.rmtree(next(root.glob("index-*")))
+    (root / layout.DATA / layout.FAN_OUT[0]).mkdir(exist_ok=True)
+    (root / layout.DATA / layout.FAN_OUT[0] / "no key").touch()
+    (root / layout.TMP / "0-1").touch()
+    with open_cache(str(root), LIMIT, upkeep=False) as cache:
+        faulty = FaultyOs({call}, number, after=0)
+        for module in (disk, upkeep, locks):
+            monkeypatch.setattr(module, "os", faulty)
+        cache.upkeep()
+        assert faulty.failed, "the call is made"
+        monkeypatch.undo()
+        assert cache.stats().state.startswith("off: " if number == errno.EIO else "rebuilding")
+        cache.upkeep()
+        assert cache.stats().state.startswith("off: " if number == errno.EIO else "on")
 
 
 @pytest.mark.parametrize(
