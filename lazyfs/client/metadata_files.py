@@ -1,10 +1,15 @@
-"""Fetches the files of metadata/, several at once: a first mount waits for round trips, not for bytes."""
+"""Fetches the files of metadata/, several at once: a first mount waits for round trips, not for bytes.
+
+The first failure ends the others, but for one: in an outage only one request looks for a path, and all others
+fail at once. The one goes on, and when it has found a path, the others are made again.
+"""
 
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from typing import NamedTuple
 
+from lazyfs.core.chain.faults import Outage
 from lazyfs.core.errors import LazyfsError, NotFound
 from lazyfs.transport.fetcher import Fetcher, Request, as_stored
 
@@ -43,8 +48,23 @@ class MetadataFiles:
         no_cache: bool = False,
     ) -> dict[str, bytes]:
         """The files by name, without the optional ones that do not exist. Raises as Fetcher.fetch."""
-        if len(asks) == 1:
-            return _present([asks[0].name], [self._one(asks[0], deadline, no_cache, check_cancelled)])
+        found: dict[str, bytes] = {}
+        while len(asks) > 1:
+            answers = self._together(asks, deadline, check_cancelled, no_cache)
+            outages = [answer for answer in answers.values() if isinstance(answer, Outage)]
+            if len(outages) == len(asks):
+                raise outages[0]
+            found |= {name: answer for name, answer in answers.items() if isinstance(answer, bytes)}
+            asks = [ask for ask in asks if isinstance(answers[ask.name], Outage)]
+        for ask in asks:
+            if (body := self._one(ask, deadline, no_cache, check_cancelled)) is not None:
+                found[ask.name] = body
+        return found
+
+    def _together(
+        self, asks: Sequence[Ask], deadline: float, check_cancelled: Callable[[], None], no_cache: bool
+    ) -> dict[str, bytes | Outage | None]:
+        """What became of each file. Raises any failure but Outage."""
         stop = threading.Event()
 
         def check() -> None:
@@ -57,7 +77,7 @@ class MetadataFiles:
                 _wait(futures, check_cancelled)
             finally:
                 stop.set()
-        return _present([ask.name for ask in asks], [future.result() for future in futures])
+        return {ask.name: _result(future) for ask, future in zip(asks, futures, strict=True)}
 
     def _one(
         self, ask: Ask, deadline: float, no_cache: bool, check_cancelled: Callable[[], None]
@@ -74,14 +94,17 @@ class MetadataFiles:
 
 
 def _wait(futures: list[Future[bytes | None]], check_cancelled: Callable[[], None]) -> None:
-    """Returns when all are done; raises the first failure, or what `check_cancelled` raises."""
+    """Returns when all are done; raises the first failure but Outages, or what `check_cancelled` raises."""
     pending = set(futures)
     while pending:
         done, pending = wait(pending, _SLICE, FIRST_EXCEPTION)
         for future in done:
-            future.result()
+            _result(future)
         check_cancelled()
 
 
-def _present(names: list[str], bodies: list[bytes | None]) -> dict[str, bytes]:
-    return {name: body for name, body in zip(names, bodies, strict=True) if body is not None}
+def _result(future: Future[bytes | None]) -> bytes | Outage | None:
+    try:
+        return future.result()
+    except Outage as outage:
+        return outage

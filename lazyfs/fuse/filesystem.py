@@ -17,6 +17,7 @@ import trio
 
 from lazyfs.client.readahead import ReadAhead
 from lazyfs.core.catalog.entry import Entry
+from lazyfs.core.chain.faults import Outage
 from lazyfs.core.chunks import ChunkSlice
 from lazyfs.core.digest import Digest, ObjectRef
 from lazyfs.core.errors import BadData, DeadlineExceeded, LazyfsError
@@ -137,7 +138,8 @@ class Filesystem:
                     brought[ref.digest] = await source.fetch(ref, deadline=deadline)
                 except LazyfsError as error:
                     failures.append(error)
-                    nursery.cancel_scope.cancel()
+                    if not isinstance(error, Outage):  # then one of the others may be looking for a path
+                        nursery.cancel_scope.cancel()
 
             async with trio.open_nursery() as nursery:
                 for ref in need.refs:

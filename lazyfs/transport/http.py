@@ -40,6 +40,14 @@ class HttpFetcher:
                 no_cache=request.no_cache,
                 may_be_missing=request.may_be_missing,
             )
+        try:
+            return self._carry_out(plan, request, check_cancelled)
+        except BaseException:
+            with self._lock:
+                plan.left(time.monotonic())
+            raise
+
+    def _carry_out(self, plan: Plan, request: Request, check_cancelled: Callable[[], None]) -> bytes:
         while True:
             check_cancelled()
             with self._lock:

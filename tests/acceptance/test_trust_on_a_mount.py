@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +11,7 @@ from lazyfs.fuse import mountpoint as points
 from tests.support.cli import lazyfs, mounted, serving, status
 from tests.support.images import image, live
 from tests.support.repository import Published
+from tests.support.until import until
 
 pytestmark = pytest.mark.root
 NAME = "test.example.org"
@@ -51,13 +52,6 @@ def site(tmp_path: Path) -> Site:
     return Site(tmp_path)
 
 
-def until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < end, "it never came to that"
-        time.sleep(0.05)
-
-
 def shown(mnt: Path) -> int:
     return int((mnt / "lib/a:1/n").read_bytes())
 
@@ -89,7 +83,7 @@ def test_an_expired_repository_goes_on_serving_and_forbids_a_first_mount(site: S
             before = shown(mnt)
             site.repo("resign", "--expiry", "0.0001")  # nine seconds: the refresh must see it alive
             lazyfs("refresh", mnt)
-            until(lambda: status(mnt)["repositories"][NAME]["trust"]["expired"])
+            until(lambda: status(mnt)["repositories"][NAME]["trust"]["expired"], 30)
             assert "which expired on" in lazyfs("refresh", mnt, check=False).stdout
             assert shown(mnt) == before
         with mounted(url, tmp_path / "mnt", "--cache", tmp_path / "cache") as mnt:
@@ -110,7 +104,7 @@ def test_a_mount_that_may_not_serve_what_is_stale_ends(site: Site, tmp_path: Pat
     mnt.mkdir()
     lazyfs("mount", site.store, mnt, *options, "--log", tmp_path / "log")
     site.repo("resign", "--expiry", "0.00005")  # four seconds
-    until(lambda: points.find(str(mnt)) is None)
+    until(lambda: points.find(str(mnt)) is None, 30)
     until(lambda: "longer ago than --max-stale 1 s" in (tmp_path / "log").read_text())
     refused = lazyfs("mount", site.store, mnt, *options, check=False)
     assert refused.returncode == 1
@@ -128,9 +122,11 @@ def test_a_worker_boots_with_every_server_dead_and_recovers_by_itself(site: Site
         started = time.monotonic()
         with pytest.raises(OSError, match="Input/output"):
             (mnt / "lib/a:1/big").read_bytes()
-        assert time.monotonic() - started < 3 + 1
+        failed = time.monotonic()
+        assert failed - started < 3 + 1
         number = site.publish()
         with serving(site.store, port=int(port)):
-            until(lambda: shown(mnt) == number)
+            until(lambda: shown(mnt) == number, 30)
+            time.sleep(max(failed + 1.1 - time.monotonic(), 0))  # a failed read answers for a second more
             assert (mnt / "lib/a:1/big").read_bytes() == b"x" * 300_000
             assert status(mnt)["repositories"][NAME]["warning"] == ""

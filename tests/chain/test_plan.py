@@ -6,7 +6,7 @@ from lazyfs.core.chain.chain import Chain
 from lazyfs.core.chain.faults import PEER, Fault, Outage
 from lazyfs.core.chain.member import State
 from lazyfs.core.chain.notation import parse_proxies
-from lazyfs.core.chain.plan import Plan, Route
+from lazyfs.core.chain.plan import GiveUp, Plan, Route
 from lazyfs.core.chain.policy import Policy
 from lazyfs.core.errors import BadData, DeadlineExceeded, NotFound
 from tests.support.chain_world import World
@@ -202,6 +202,22 @@ def test_all_paths_down_fails_late_at_first_then_at_once_then_recovers_within_th
             assert result.error is None
     assert "refused" in str(results[50].error) or "every path is down" in str(results[50].error)
     assert chain.report(300).outage_seconds == 0
+
+
+def test_a_sweep_that_nobody_waits_for_any_more_is_made_by_the_next_request() -> None:
+    chain = make_chain(f"{P1};{P2}")
+    chain.no_path(0.0)
+    now = chain.policy.outage_grace + 0.1
+    plans = [Plan(chain, "data/x", now, now + 30, no_cache=False, may_be_missing=False) for _ in range(5)]
+    steps = [plans[0].next(now), plans[1].next(now)]
+    assert isinstance(steps[0], Route)
+    assert isinstance(steps[1], GiveUp)
+    plans[1].left(now)  # has its answer: the sweep is not its own
+    assert isinstance(plans[2].next(now), GiveUp)
+    plans[0].failed(steps[0], Fault.REFUSED, now, now)
+    plans[0].left(now)  # between two paths
+    assert isinstance(plans[3].next(now), Route)
+    assert isinstance(plans[4].next(now), GiveUp)
 
 
 def test_a_restarting_squid_fails_no_read() -> None:

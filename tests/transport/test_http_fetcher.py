@@ -185,3 +185,24 @@ def test_return_of_the_only_path_is_noticed(site: Site) -> None:
         except Outage:
             assert time.monotonic() < until
     assert fetcher.report().outage_seconds == 0
+
+
+def test_a_sweep_whose_reader_leaves_is_made_by_the_next_request(site: Site) -> None:
+    fetcher = site.fetcher("{one}", Policy(outage_grace=0.3, probe_first=1, probe_max=60, rest=0.1))
+    site.one.misbehave(Misbehave.REFUSE)
+    ref, plain = next(iter(site.objects.items()))
+    with pytest.raises(Outage):
+        fetcher.fetch(site.request(ref))
+    site.one.misbehave(Misbehave.HANG)
+
+    def leave_when_asked() -> None:
+        if site.one.seen:
+            raise Cancelled
+
+    until = time.monotonic() + 10
+    while not site.one.seen:
+        with pytest.raises((Outage, Cancelled)):
+            fetcher.fetch(site.request(ref), leave_when_asked)
+        assert time.monotonic() < until
+    site.one.misbehave(None)
+    assert fetcher.fetch(site.request(ref)) == plain

@@ -122,6 +122,11 @@ class Chain:
         self._sweep_at = now + wait * (1 - self.policy.jitter * self.random())
         return True
 
+    def give_sweep_back(self, now: float) -> None:
+        """The request that had it left before it knew: the next one makes it at once."""
+        self._sweeps = max(self._sweeps - 1, 0)
+        self._sweep_at = now
+
     def path_found(self) -> None:
         """Right bytes came."""
         self._outage = None

@@ -64,7 +64,7 @@ class _Failure(NamedTuple):
 
 class Plan:
     """The state of one request. Every Route taken must be given back by exactly one of `succeeded`,
-    `failed` and `abandoned`."""
+    `failed` and `abandoned`; a request that ends neither by bytes nor by GiveUp, by `left`."""
 
     def __init__(
         self, chain: Chain, path: str, now: float, deadline: float, *, no_cache: bool, may_be_missing: bool
@@ -198,6 +198,11 @@ class Plan:
         self._return(route)
         if overtaken:
             self._note(route, Fault.OVERTAKEN)
+
+    def left(self, now: float) -> None:
+        """The caller has gone before there was an answer."""
+        if self._sweeping and self._final is None:
+            self._chain.give_sweep_back(now)
 
     def _note(self, route: Route, fault: Fault) -> None:
         chain, proxy, origin = self._chain, route.proxy, route.origin
