@@ -6,6 +6,8 @@ from lazyfs.core.chunks import MAX_SHIFT, MIN_SHIFT
 from lazyfs.core.errors import FormatError, UnsupportedFormat
 
 VERSION = 1
+FLAT = b".flat"
+"""The folder of images' trees, `.flat/xx/<config digest>`: what a tag's link leads into."""
 FEATURES: frozenset[str] = frozenset()
 """Required features this version understands."""
 

@@ -13,9 +13,9 @@ from typing import Any
 import trio
 
 from lazyfs.core.errors import LazyfsError, UsageError
-from lazyfs.fuse import control, metrics, mountpoint, runtime, trace
+from lazyfs.fuse import control, mountpoint, runtime, trace
 from lazyfs.fuse.filesystem import Filesystem
-from lazyfs.fuse.opening import make_session
+from lazyfs.fuse.opening import make_session, prepare
 from lazyfs.fuse.privileges import Privileges
 from lazyfs.fuse.repositories import Repositories
 from lazyfs.fuse.session import Options, Session
@@ -128,7 +128,10 @@ class Daemon:
                 self._filesystem.tree.show_site(tuple(settings.repositories))
             else:
                 place = Place(url=settings.source, trust=settings.trust, proxy=settings.proxy)
-                await self._repositories.open(place, self._filesystem)
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._repositories.open, place, self._filesystem)
+                    await trio.sleep(0)  # the network is asked: there is time for imports
+                    prepare(settings.fuse)
             with self._privileges.raised():
                 line = control.listen(runtime.socket_path(settings.mountpoint))
                 self._session = _mount(self._filesystem, settings)
@@ -158,6 +161,8 @@ class Daemon:
             self._filesystem.trace = trace.Trace(self._settings.trace)
             self._ends.append(self._filesystem.trace.close)
         if self._settings.metrics:
+            from lazyfs.fuse import metrics  # prometheus_client: a tenth of a mount's imports
+
             self._ends.append(metrics.serve(self._settings.metrics, self._describe))
 
     async def _say_ready(self, ready: Callable[[], None]) -> None:

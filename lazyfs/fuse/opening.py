@@ -1,5 +1,6 @@
 """Which session: the direct one where it works, the one on pyfuse3 otherwise."""
 
+import importlib
 import logging
 
 from lazyfs.core.errors import UsageError
@@ -25,6 +26,11 @@ def make_session(kind: str, filesystem: Filesystem, mountpoint: str, options: Op
         except UsageError as error:
             log.warning("--fuse %s does not work here: %s", other, error)
     return _make(KINDS[-1], filesystem, mountpoint, options)
+
+
+def prepare(kind: str) -> None:
+    """Imports the session that will most likely be made."""
+    importlib.import_module(f"lazyfs.fuse.{'pyfuse3_session' if kind == 'pyfuse3' else 'direct'}")
 
 
 def _make(kind: str, filesystem: Filesystem, mountpoint: str, options: Options) -> Session:

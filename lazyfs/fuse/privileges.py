@@ -12,8 +12,15 @@ from contextlib import contextmanager, suppress
 
 from lazyfs.core.errors import UsageError
 
-_LATE = ("_strptime", "encodings.idna", "lmdb._envid", "tuf.api.serialization.json")
-"""Modules that libraries import at their first use: an interpreter below /root is out of reach by then. Those
+_LATE = (
+    "_strptime",
+    "encodings.idna",
+    "lazyfs.fuse.metrics",
+    "lmdb._envid",
+    "pyfuse3",
+    "tuf.api.serialization.json",
+)
+"""Modules that are imported at their first use: an interpreter below /root is out of reach by then. Those
 that a library's version lacks are passed over."""
 
 

@@ -16,6 +16,7 @@ from lazyfs.client.background import Background
 from lazyfs.client.objects import Objects
 from lazyfs.client.refresher import Refresher
 from lazyfs.client.revisions import Revisions
+from lazyfs.client.walk import Walk
 from lazyfs.core.digest import Digest, ObjectRef
 from lazyfs.core.errors import TransportError, TrustError, UnsupportedFormat, UsageError
 from lazyfs.core.params import Pointer
@@ -76,6 +77,7 @@ class Repositories:
         root = root_of(pointer)
         if opened.objects.at_hand(root) is None:
             await opened.objects.fetch(root)
+        trio.lowlevel.spawn_system_task(Walk(opened.objects).run, root)
         self.opened[shown] = opened
         filesystem.sources[shown] = opened.objects
         filesystem.ahead[shown] = Background(opened.objects)

@@ -8,7 +8,7 @@ from lazyfs.core.errors import BadData, NotFound, UsageError
 from lazyfs.core.layers.merge import Merge
 from lazyfs.core.layers.record import Record
 from lazyfs.core.oci.reference import parse
-from lazyfs.core.params import Params
+from lazyfs.core.params import FLAT, Params
 from lazyfs.publish.ingest import Ingest
 from lazyfs.publish.kept_layers import keep, layer_path, load
 from lazyfs.publish.layer import read_layer
@@ -22,7 +22,7 @@ from lazyfs.publish.watch import Watch
 def flat_path(config: Digest) -> str:
     """Where an image's tree lies, whatever its names: `.flat/xx/<config digest>`."""
     digits = config.hex()
-    return f".flat/{digits[:2]}/{digits}"
+    return f"{FLAT.decode()}/{digits[:2]}/{digits}"
 
 
 def metadata_path(place: str) -> str:

@@ -17,7 +17,7 @@ from lazyfs.core.chain.faults import AttemptFailed, Fault
 from lazyfs.transport.answer import Answer, Attempt
 from lazyfs.transport.connect import Resolver
 from lazyfs.transport.guard import SLICE, Guard, Limits
-from lazyfs.transport.reply import Head
+from lazyfs.transport.reply import ERROR_PAGE, Head
 
 _FAULTS = {
     pycurl.E_COULDNT_RESOLVE_PROXY: Fault.DNS,
@@ -83,9 +83,12 @@ class CurlClient:
             self._idle.put_nowait(handle)
         except queue.Full:
             handle.close()
+        if isinstance(answer, AttemptFailed):
+            raise answer
         return answer
 
-    def _get(self, handle: _Handle, attempt: Attempt, guard: Guard) -> Answer:
+    def _get(self, handle: _Handle, attempt: Attempt, guard: Guard) -> Answer | AttemptFailed:
+        """The answer, or a refusal that came whole; raises what leaves the connection in doubt."""
         body = _Body(attempt.max_bytes, guard)
         easy = handle.easy
         easy.setopt(pycurl.URL, attempt.url)
@@ -100,6 +103,10 @@ class CurlClient:
         code, text = _perform(handle, guard, body)
         if body.failure is not None:
             raise body.failure
+        if body.refusal is not None:
+            if code:
+                raise body.refusal
+            return body.refusal
         if code:
             raise _failure(code, text, easy, guard, body)
         body.head.check(attempt.max_bytes)
@@ -136,6 +143,8 @@ class _Body:
     def __init__(self, max_bytes: int, guard: Guard) -> None:
         self.head = Head()
         self.failure: BaseException | None = None
+        self.refusal: AttemptFailed | None = None
+        """A 404: its page is read to the end and dropped."""
         self._parts: list[bytes] = []
         self._got = 0
         self._most = max_bytes
@@ -146,11 +155,20 @@ class _Body:
             self._guard.received(len(line))
             self.head.line(line)
             if line in (b"\r\n", b"\n"):
-                self.head.check(self._most)
+                self._check_head()
         except BaseException as failure:  # noqa: BLE001 (raised again outside of libcurl)
             self.failure = failure
             return -1
         return len(line)
+
+    def _check_head(self) -> None:
+        try:
+            self.head.check(self._most)
+        except AttemptFailed as refusal:
+            if not self.head.short_page:
+                raise
+            self.refusal = refusal
+            self._most = ERROR_PAGE
 
     def write(self, part: bytes) -> int:
         self._got += len(part)

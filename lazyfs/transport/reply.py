@@ -4,6 +4,10 @@ from collections.abc import Mapping
 
 from lazyfs.core.chain.faults import AttemptFailed, Fault, of_status
 
+ERROR_PAGE = 16 << 10
+"""Bytes of a refusal's body that are read and dropped, at most: cheaper than a new connection, which costs a
+round trip and begins slowly."""
+
 
 class Head:
     """Status line and fields, line by line."""
@@ -47,6 +51,14 @@ class Head:
     def from_cache(self) -> bool:
         """A cache says that it had the object."""
         return "hit" in self.field("x-cache").lower() or self.field("age", "0") != "0"
+
+    @property
+    def short_page(self) -> bool:
+        """A 404, or a bucket's 403, whose body is short and ends by itself: read to its end, it leaves the
+        connection usable."""
+        length = self.field("content-length")
+        ends = length.isascii() and length.isdigit() and int(length) <= ERROR_PAGE
+        return ends and self.status in (403, 404)
 
     def check(self, max_bytes: int) -> int | None:
         """The length announced, if any. Raises AttemptFailed unless a plain body that fits follows."""

@@ -216,6 +216,10 @@ class RequestsClient:
             body = _read(response, head, attempt, guard)
             raw.drain_conn()  # nothing is left, but only a read at the end gives the connection back
             whole = True
+        except AttemptFailed:
+            if head.short_page:
+                whole = _drop(response, guard)
+            raise
         except (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError, ValueError) as error:
             failure = _fault_of(error)
             if failure.fault == Fault.TRUNCATED and raw.chunked:  # http.client says so of any bad chunk
@@ -253,3 +257,14 @@ def _read(response: requests.Response, head: Head, attempt: Attempt, guard: Guar
     if expected is not None and got < expected:
         raise AttemptFailed(Fault.TRUNCATED, f"{got} of {expected} bytes")
     return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _drop(response: requests.Response, guard: Guard) -> bool:
+    """Reads a short error page to its end; whether the connection can be used again."""
+    try:
+        while response.raw.read1(_STEP, decode_content=False):
+            guard.check()
+        response.raw.drain_conn()
+    except (AttemptFailed, urllib3.exceptions.HTTPError, http.client.HTTPException, OSError, ValueError):
+        return False
+    return True

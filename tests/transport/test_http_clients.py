@@ -97,6 +97,16 @@ def test_connections_are_kept_alive(server: FaultServer, client: Client, proxied
     assert server.connections == 1
 
 
+def test_a_404_keeps_its_connection(server: FaultServer, client: Client) -> None:
+    """A first mount asks for a next root that is seldom there: its connection is wanted at once."""
+    for _ in range(3):
+        with pytest.raises(AttemptFailed) as failure:
+            client.get(_attempt(server)._replace(url=f"{server.url}/missing"), never_cancelled)
+        assert failure.value.fault == Fault.MISSING
+        assert client.get(_attempt(server), never_cancelled).body == BODY
+    assert server.connections == 1
+
+
 def test_a_kept_connection_that_the_server_closed_says_nothing(server: FaultServer, client: Client) -> None:
     """The idle connection is closed between two requests, whether or not the pool has noticed."""
     for _ in range(20):

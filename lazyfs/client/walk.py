@@ -1,0 +1,86 @@
+"""The catalogs between a mount's top and its images, fetched before anybody asks.
+
+Each names the next, so a first start would wait for them one after the other: the root, a registry's folder,
+the folders above images' trees, the image. They are fetched from the moment the root is here, while the mount
+is still being set up, and side by side where they can be. Where there are many images they are left to
+whoever asks: which one will be started is not known.
+"""
+
+import trio
+
+from lazyfs.client.objects import Objects
+from lazyfs.core.catalog.entry import LIVE, Entry
+from lazyfs.core.catalog.reader import Catalog
+from lazyfs.core.digest import ObjectRef
+from lazyfs.core.errors import LazyfsError
+from lazyfs.core.params import FLAT
+
+FOLDERS = 8
+"""Folders above images' names that are fetched, at most."""
+IMAGES = 2
+"""Images that are followed, at most; a folder of more names has none followed."""
+BYTES = 1 << 20
+"""Plaintext bytes of one catalog, at most."""
+
+
+class Walk:
+    """One walk. Belongs to one trio run."""
+
+    def __init__(self, objects: Objects) -> None:
+        self._objects = objects
+        self._folders = FOLDERS
+        self._images = IMAGES
+        self._flat: dict[bytes, ObjectRef] = {}
+        self._flat_known = trio.Event()
+
+    async def run(self, root: ObjectRef) -> None:
+        """Brings them into the cache. Failures are the reader's to meet: it will ask again."""
+        top = await self._entries(root)
+        flat = next((entry.nested for entry in top if entry.name == FLAT), None)
+        if flat is not None:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._bring_flat, flat)
+                self._below(top, nursery)
+
+    async def _bring_flat(self, ref: ObjectRef) -> None:
+        self._flat = {entry.name: entry.nested for entry in await self._entries(ref) if entry.nested}
+        self._flat_known.set()
+
+    def _below(self, entries: list[Entry], nursery: trio.Nursery) -> None:
+        for entry in entries:
+            if entry.nested and entry.flags & LIVE and not entry.name.startswith(b".") and self._folders:
+                self._folders -= 1
+                nursery.start_soon(self._folder, entry.nested, nursery)
+        links = [entry.content for entry in entries if entry.is_link]
+        if len(links) <= self._images:
+            self._images -= len(links)
+            for target in links:
+                nursery.start_soon(self._image, target)
+
+    async def _folder(self, ref: ObjectRef, nursery: trio.Nursery) -> None:
+        self._below(await self._entries(ref), nursery)
+
+    async def _image(self, target: bytes) -> None:
+        """What a tag's link leads to: `../.flat/xx/<config digest>`."""
+        above, _, below = target.rpartition(FLAT + b"/")
+        group, _, name = below.partition(b"/")
+        await self._flat_known.wait()
+        folder = self._flat.get(group)
+        if folder is not None and not above.strip(b"./"):
+            for entry in await self._entries(folder):
+                if entry.name == name and entry.nested:
+                    await self._entries(entry.nested)
+
+    async def _entries(self, ref: ObjectRef) -> list[Entry]:
+        """A catalog's top directory; empty if it is too large, cannot be had, or cannot be kept."""
+        if ref.size > BYTES:
+            return []
+        try:
+            plain = self._objects.at_hand(ref)
+            if plain is None:
+                if not self._objects.keeps:
+                    return []
+                plain = await self._objects.fetch(ref, held=False)
+            return Catalog(plain).directory(0).entries
+        except LazyfsError:
+            return []
