@@ -34,7 +34,7 @@ class Cache:
         self._uses = ledger.uses
         self._admission = Admission(ledger)
         self._pinning = Pinning(ledger)
-        self._hits = self._misses = self._damaged = 0
+        self._hits = self._misses = self._damaged = self._read_bytes = 0
 
     # -- reading: no lock, no index --------------------------------------------------------------------
 
@@ -51,6 +51,7 @@ class Cache:
             self._misses += 1
             return None
         self._hits += 1
+        self._read_bytes += len(value)
         if key != self._uses.last:
             self._uses.touch(key)
         return value
@@ -69,6 +70,7 @@ class Cache:
             self._misses += 1
             return None
         self._hits += 1
+        self._read_bytes += len(part)
         if key != self._uses.last:
             self._uses.touch(key)
         return part
@@ -187,7 +189,7 @@ class Cache:
         has the lock for so long, it is the last one this process saw. Zeros where a cache is off."""
         counters = {
             "hits": self._hits, "misses": self._misses, "admitted": self._admission.admitted,
-            "refused": self._admission.refused, "damaged": self._damaged,
+            "refused": self._admission.refused, "damaged": self._damaged, "read_bytes": self._read_bytes,
         }  # fmt: skip
         sums, index, charged = self._ledger.sums()
         policy = "sieve" if sums.sieve else "lru"

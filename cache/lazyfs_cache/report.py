@@ -22,6 +22,8 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     entries: int = 0
     hits: int = 0
     misses: int = 0
+    read_bytes: int = 0
+    """Bytes of values handed out."""
     admitted: int = 0
     refused: int = 0
     """Values not admitted: no space that may be freed, lock not had in time, or the disk failed."""

@@ -18,6 +18,7 @@ _CACHE = {
     "pinned": ("gauge", "Bytes that are never evicted"),
     "hits": ("counter", "Objects and parts of objects that the cache had"),
     "misses": ("counter", "Those that it had not"),
+    "read_bytes": ("counter", "Bytes that the cache handed out"),
     "evictions": ("counter", "Objects evicted"),
     "admitted": ("counter", "Objects admitted"),
     "refused": ("counter", "Objects not admitted"),
@@ -89,6 +90,16 @@ def _repositories(repositories: dict[str, Any]) -> Iterator[Metric]:
     up = GaugeMetricFamily(
         "lazyfs_path_up", "1 while a proxy or origin works", labels=["repository", "kind", "name"]
     )
+    path_bytes = CounterMetricFamily(
+        "lazyfs_path_bytes",
+        "Bytes that came over a proxy or from an origin",
+        labels=["repository", "kind", "name"],
+    )
+    path_faults = CounterMetricFamily(
+        "lazyfs_path_faults",
+        "Failed attempts over a proxy or origin, whoever was to blame",
+        labels=["repository", "kind", "name", "fault"],
+    )
     chain = {
         name: CounterMetricFamily(f"lazyfs_chain_{name}", text, labels=["repository"])
         for name, text in _CHAIN.items()
@@ -99,11 +110,15 @@ def _repositories(repositories: dict[str, Any]) -> Iterator[Metric]:
         stale.add_metric([name], bool(repository["warning"]))
         report = repository.get("chain") or {}
         for member in report.get("members", ()):
-            up.add_metric([name, member["kind"], member["name"]], member["state"] == "up")
+            path = [name, member["kind"], member["name"]]
+            up.add_metric(path, member["state"] == "up")
+            path_bytes.add_metric(path, member["bytes"])
+            for fault, count in member["faults"].items():
+                path_faults.add_metric([*path, fault], count)
         for field, family in chain.items():
             if field in report:
                 family.add_metric([name], report[field])
-    yield from (revision, published, stale, up)
+    yield from (revision, published, stale, up, path_bytes, path_faults)
     yield from chain.values()
 
 

@@ -141,6 +141,7 @@ class HttpFetcher:
                     plan.succeeded(
                         route,
                         now,
+                        size=len(outcome.body),
                         first_byte=outcome.first_byte,
                         elapsed=outcome.elapsed,
                         from_cache=outcome.from_cache,

@@ -110,3 +110,11 @@ def test_one_process_opens_one_cache(cache: Cache, tmp_path: Path) -> None:
     with open_cache(str(tmp_path / "cache"), LIMIT) as again:
         assert again is cache
     assert cache.put(b"still", b"open")
+
+
+def test_what_is_handed_out_is_counted(cache: Cache) -> None:
+    assert cache.put(b"key", b"v" * 1000)
+    cache.get(b"key")
+    cache.read(b"key", 900, 500)
+    cache.get(b"other")
+    assert (cache.stats().hits, cache.stats().misses, cache.stats().read_bytes) == (2, 1, 1100)

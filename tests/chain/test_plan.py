@@ -305,7 +305,7 @@ def test_hedges_take_another_proxy_and_stay_in_budget() -> None:
             hedges += 1
             assert rival.proxy is not route.proxy
             plan.abandoned(rival)
-        plan.succeeded(route, 1.0, first_byte=0.1, elapsed=1.0, from_cache=False)
+        plan.succeeded(route, 1.0, size=1, first_byte=0.1, elapsed=1.0, from_cache=False)
     assert 20 <= hedges <= 31
     assert chain.report(1).hedges == hedges
 

@@ -43,7 +43,8 @@ def test_metrics_tell_what_status_tells(published: Published, tmp_path: Path) ->
     trust = str(published.store / "metadata/1.root.json")
     with serving(published.store) as url:
         options = ("--cache", tmp_path / "cache", "--metrics", f"127.0.0.1:{port}", "--trust", trust)
-        with mounted(url, tmp_path / "mnt", *options) as mnt:
+        dead = f"http://127.0.0.1:{free_port()}"
+        with mounted(f"{dead};{url}", tmp_path / "mnt", *options) as mnt:
             assert (mnt / "lib/a:1/big").read_bytes() == BIG
             found, told = metrics(port), status(mnt)
             assert found["lazyfs_read_bytes_total"] == told["counters"]["read_bytes"] >= len(BIG)
@@ -54,6 +55,13 @@ def test_metrics_tell_what_status_tells(published: Published, tmp_path: Path) ->
             assert found['lazyfs_revision{repository="test.example.org"}'] == 2
             assert found["lazyfs_cache_limit"] == told["cache"]["limit"]
             assert found[f'lazyfs_path_up{{kind="origin",name="{url}",repository="test.example.org"}}'] == 1
+            path = f'kind="origin",name="{url}",repository="test.example.org"'
+            assert (
+                0 < found[f"lazyfs_path_bytes_total{{{path}}}"] < told["counters"]["fetched_bytes"] + 20_000
+            )
+            refused = f'fault="connection refused",kind="origin",name="{dead}",repository="test.example.org"'
+            assert found[f"lazyfs_path_faults_total{{{refused}}}"] >= 1
+            assert found["lazyfs_cache_read_bytes_total"] == told["cache"]["read_bytes"]
             assert os.getxattr(mnt / "lib/a:1/f", "user.host").decode() == url
     with pytest.raises(OSError, match="refused"):
         metrics(port)

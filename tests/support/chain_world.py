@@ -77,7 +77,7 @@ class World:
             cost = step.silence if waiting else COST.get(fault, 0.02)
             now = yield min(now + cost, max(deadline, now + 0.001))
             if fault is None:
-                plan.succeeded(step, now, first_byte=0.01, elapsed=now - started, from_cache=False)
+                plan.succeeded(step, now, size=1, first_byte=0.01, elapsed=now - started, from_cache=False)
                 self.results.append(Result(began, now, None, tuple(routes)))
                 return
             plan.failed(step, fault, started, now)

@@ -150,6 +150,7 @@ class Chain:
                     for_seconds=max(now - member.changed, 0.0) if member.changed > float("-inf") else 0.0,
                     retry_in=0.0 if member.usable(now) else max(member.retry_at - now, 0.0),
                     answers=member.answers,
+                    bytes=member.bytes,
                     latency_ms=None if member.latency is None else member.latency * 1000,
                     faults={fault.value: count for fault, count in member.faults.items()},
                     last_fault=self.last_fault.get(member, ""),

@@ -36,6 +36,7 @@ class Member:
         self.trials = 0
         """Attempts under way that find out whether it is back."""
         self.answers = 0
+        self.bytes = 0
         self.faults: Counter[Fault] = Counter()
         """Seen on attempts over this member, whoever was to blame."""
         self.latency: float | None = None

@@ -140,10 +140,12 @@ class Plan:
         return None
 
     def succeeded(
-        self, route: Route, now: float, *, first_byte: float, elapsed: float, from_cache: bool
+        self, route: Route, now: float, *, size: int, first_byte: float, elapsed: float, from_cache: bool
     ) -> None:
-        """The attempt brought what was asked for."""
+        """The attempt brought what was asked for, in a body of `size` bytes."""
         self._return(route)
+        route.proxy.bytes += size
+        route.origin.bytes += size
         self._chain.hedges.took(elapsed)
         if not from_cache:
             route.origin.measure(first_byte, now)

@@ -21,6 +21,8 @@ class MemberReport(msgspec.Struct, frozen=True):
     retry_in: float
     """Seconds until it is tried again; 0 when up or due."""
     answers: int
+    bytes: int
+    """Bytes of bodies that came over it and were right, as they travelled."""
     latency_ms: float | None
     """Origins: smoothed time to the first byte."""
     faults: dict[str, int]
