@@ -162,5 +162,6 @@ RUNTIMES: Final = (
     Runtime("crun", _oci("crun")),
     Runtime("podman --rootfs :O", _podman, writable=True, squashed=True),
     Runtime("apptainer", _apptainer()),
-    Runtime("apptainer --writable-tmpfs", _apptainer("--writable-tmpfs"), writable=True),
+    # Squashed: the kernel's overlay lets a user write only where the image's own permissions do.
+    Runtime("apptainer --writable-tmpfs", _apptainer("--writable-tmpfs"), writable=True, squashed=True),
 )
