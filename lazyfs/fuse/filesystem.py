@@ -26,6 +26,7 @@ from lazyfs.fuse.trace import Trace
 from lazyfs.vfs import content
 from lazyfs.vfs.need import NOTHING, Brought, LocalObjects, Need, NeedRepository
 from lazyfs.vfs.neighbours import Neighbours
+from lazyfs.vfs.programs import Programs
 from lazyfs.vfs.revision import Change, switch
 from lazyfs.vfs.tree import Repository, Tree
 
@@ -93,6 +94,7 @@ class Filesystem:
         """The event loop that fetches ahead. None: nothing is fetched ahead."""
         self._readahead = ReadAhead()
         self._neighbours = Neighbours()
+        self._programs = Programs()
         self.trace: Trace | None = None
         self.cache_space: Callable[[], tuple[int, int] | None] = lambda: None
         """(limit, occupied) of the local cache in bytes, for statfs; None if there is none."""
@@ -164,12 +166,15 @@ class Filesystem:
     def read(self, number: int, offset: int, length: int, brought: Brought) -> list[bytes]:
         """Bytes of a file, in pieces to be joined; call it under the lock. Raises Need or OSError."""
         started = time.monotonic()
-        repository, parts = self._parts(number, offset, length, brought)
+        entry, repository, parts = self._parts(number, offset, length, brought)
         try:
             pieces = content.pieces(repository, parts, brought)
         except Need:
             self._soon(repository, self._neighbours.missed(self.tree, number, brought))
+            self._programs_rest(repository, entry, offset, brought)
             raise
+        if brought:
+            self._programs_rest(repository, entry, offset, brought)
         self.counters.read_bytes += sum(map(len, pieces))
         if self.trace is not None:
             self._trace(number, parts, brought, time.monotonic() - started)
@@ -180,7 +185,7 @@ class Filesystem:
         the local disk. The caller counts the bytes."""
         started = time.monotonic()
         with self.lock:
-            repository, parts = self._parts(number, offset, length, NOTHING)
+            _, repository, parts = self._parts(number, offset, length, NOTHING)
         pieces = content.pieces(repository, parts)
         if self.trace is not None:
             with self.lock:
@@ -189,14 +194,19 @@ class Filesystem:
 
     def _parts(
         self, number: int, offset: int, length: int, brought: Brought
-    ) -> tuple[Repository, list[ChunkSlice]]:
+    ) -> tuple[Entry, Repository, list[ChunkSlice]]:
         """Which objects hold the bytes. A sequential reader of a chunked file has what comes next fetched."""
         entry, repository = content.file(self.tree, number, brought)
         if entry.detail and not brought and self.token is not None:
             start, end = self._readahead.read(number, offset, length, entry.size)
             if start < end:
                 self._fetch_ahead(repository, entry, start, end - start)
-        return repository, content.parts(self.tree, repository, entry, offset, length, brought)
+        return entry, repository, content.parts(self.tree, repository, entry, offset, length, brought)
+
+    def _programs_rest(self, repository: Repository, entry: Entry, offset: int, brought: Brought) -> None:
+        """Has the rest of a library or an executable fetched."""
+        if entry.detail:
+            self._soon(repository, self._programs.touched(self.tree, repository, entry, offset, brought))
 
     def _trace(self, number: int, parts: list[ChunkSlice], brought: Brought, seconds: float) -> None:
         assert self.trace is not None

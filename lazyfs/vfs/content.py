@@ -4,7 +4,7 @@ import errno
 import os
 
 from lazyfs.core.catalog.entry import Entry
-from lazyfs.core.chunks import ChunkSlice
+from lazyfs.core.chunks import ChunkList, ChunkSlice
 from lazyfs.vfs.need import NOTHING, Brought, Need
 from lazyfs.vfs.tree import Repository, Tree
 
@@ -34,12 +34,16 @@ def parts(
     whole = entry.whole
     if whole:
         return [ChunkSlice(whole, offset, length)]
+    return chunk_list(tree, repository, entry, brought).slices(offset, length)
+
+
+def chunk_list(tree: Tree, repository: Repository, entry: Entry, brought: Brought = NOTHING) -> ChunkList:
+    """The chunks of a file that has several. Raises Need."""
     listed = entry.chunk_list
     assert listed is not None
-    chunks = tree.parsed.chunk_list(
+    return tree.parsed.chunk_list(
         repository.name, listed, entry.size, entry.detail, repository.objects, brought
     )
-    return chunks.slices(offset, length)
 
 
 def read(tree: Tree, number: int, offset: int, length: int, brought: Brought = NOTHING) -> list[bytes]:

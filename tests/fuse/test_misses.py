@@ -161,3 +161,37 @@ def test_a_random_reader_fetches_what_it_touches(kind: str, tmp_path: Path) -> N
         asked = found.ask("objects")
         assert len(asked["fetched"]) == len(places) + 1  # a chunk each, and the list of chunks
         assert asked["ahead"] == []
+
+
+@pytest.mark.parametrize("place", [0, 11])
+def test_a_library_comes_whole_wherever_it_is_touched(kind: str, place: int, tmp_path: Path) -> None:
+    objects = Objects()
+    large = os.urandom(16 << 20)
+    library = file(objects, large, shift=20, mode=0o644)
+    root = live(objects, {"one": image(objects, {"libx.so.1": library})})
+    with mounted(kind, objects, root, tmp_path) as found:
+        os.lstat(found.path / "one/libx.so.1")
+        found.ask("objects", here=False)
+        with open(found.path / "one/libx.so.1", "rb", buffering=0) as opened:
+            assert os.pread(opened.fileno(), 100, place << 20 | 0x8000) == large[place << 20 | 0x8000 :][:100]
+        asked = found.ask("objects")
+        chunks = [sha256(large[at << 20 : (at + 1) << 20]).hex() for at in range(16)]
+        assert asked["ahead"] == chunks[place + 1 :] + chunks[:place]
+
+
+def test_an_executable_comes_whole_and_other_executable_files_do_not(kind: str, tmp_path: Path) -> None:
+    objects = Objects()
+    program, data = (start + os.urandom((4 << 20) - 4) for start in (b"\x7fELF", b"root"))
+    files = {
+        name: file(objects, content, shift=20, mode=0o755)
+        for name, content in (("program", program), ("data", data))
+    }
+    with mounted(kind, objects, live(objects, {"one": image(objects, files)}), tmp_path) as found:
+        for name in files:
+            os.lstat(found.path / "one" / name)
+        found.ask("objects", here=False)
+        for name in files:
+            with open(found.path / "one" / name, "rb", buffering=0) as opened:
+                os.pread(opened.fileno(), 100, 0)
+        asked = found.ask("objects")
+        assert asked["ahead"] == [sha256(program[at << 20 : (at + 1) << 20]).hex() for at in (1, 2, 3)]
