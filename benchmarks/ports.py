@@ -1,15 +1,32 @@
-"""Free TCP ports on the loopback interface."""
+"""TCP ports of the loopback interface that nobody else gets."""
 
 import socket
-from contextlib import ExitStack
+from collections import deque
+
+_MOST = 200
+"""Ports kept at one time; those taken longest ago are let go."""
+
+_kept: deque[socket.socket] = deque()
+
+
+def free_port() -> int:
+    """A port that nothing listens on, kept for whom it is given to.
+
+    A socket that is bound to it and does not listen keeps it: no bind to port 0 and no outgoing connection of
+    any process is given it, connecting to it is refused, and a server that sets SO_REUSEADDR, as all do, can
+    listen on it as often as it likes. A port that is only looked up may be taken before the server listens,
+    or while a test has the server dead.
+    """
+    keeper = socket.socket()
+    keeper.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    keeper.bind(("127.0.0.1", 0))
+    _kept.append(keeper)
+    if len(_kept) > _MOST:
+        _kept.popleft().close()
+    port: int = keeper.getsockname()[1]
+    return port
 
 
 def free_ports(count: int) -> list[int]:
-    """`count` different ports that nothing listens on now."""
-    with ExitStack() as stack:
-        ports: list[int] = []
-        for _ in range(count):
-            probe = stack.enter_context(socket.socket())
-            probe.bind(("127.0.0.1", 0))
-            ports.append(probe.getsockname()[1])
-        return ports
+    """`count` of them, all different."""
+    return [free_port() for _ in range(count)]

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.cli import LAZYFS, free_port, lazyfs, mounted, new_repository
+from benchmarks.ports import free_port
+from tests.support.cli import LAZYFS, lazyfs, mounted, new_repository
 from tests.support.umoci_layout import layout_of
 
 pytestmark = pytest.mark.root

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
+from benchmarks.ports import free_port
 from lazyfs_cache import layout
-from tests.support.cli import free_port, lazyfs, mounted, new_repository, serving
+from tests.support.cli import lazyfs, mounted, new_repository, serving
 from tests.support.small_disks import break_filesystem, loop_ext4
 from tests.support.usage import disk_usage
 

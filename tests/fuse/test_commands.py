@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.ports import free_port
 from lazyfs.core.errors import UsageError
 from lazyfs.fuse import mountpoint as points
 from lazyfs.fuse.opening import KINDS
-from tests.support.cli import LAZYFS, free_port, lazyfs, mounted, serving, status
+from tests.support.cli import LAZYFS, lazyfs, mounted, serving, status
 from tests.support.images import image, live
 from tests.support.repository import Published
 from tests.support.until import until

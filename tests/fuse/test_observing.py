@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.ports import free_port
 from lazyfs.fuse.opening import KINDS
-from tests.support.cli import free_port, lazyfs, mounted, serving, status
+from tests.support.cli import lazyfs, mounted, serving, status
 from tests.support.images import file, image, live
 from tests.support.repository import Published
 from tests.support.until import until

@@ -251,8 +251,9 @@ def test_the_command_serves_until_it_is_told_to_end(directory: Path, number: sig
         connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=10)
         connection.request("GET", "/" + OBJECT)
         assert connection.getresponse().read() == SMALL
+        assert process.stdout.readline() == f"GET {OBJECT} 200 10\n"
         process.send_signal(number)  # the connection is still open: it must not hold the end up
         out, err = process.communicate(timeout=20)
         connection.close()
     assert (process.returncode, err) == (0, "")
-    assert out == f"GET {OBJECT} 200 10\nserved 1 requests, 10 bytes\n"
+    assert out == "served 1 requests, 10 bytes\n"

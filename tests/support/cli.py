@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -12,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from benchmarks.ports import free_port
 
 LAZYFS = [sys.executable, "-m", "lazyfs"]
 READY_SECONDS = 30
@@ -28,14 +29,6 @@ def lazyfs(
     if check and done.returncode:
         raise AssertionError(f"{' '.join(command[2:])} exited {done.returncode}\n{done.stdout}{done.stderr}")
     return done
-
-
-def free_port() -> int:
-    """A TCP port of the loopback interface that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @contextmanager

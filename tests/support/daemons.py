@@ -12,20 +12,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from benchmarks.ports import free_port
+
 SITE = Path(__file__).parents[2] / "tools" / "site"
 """The configuration that sites are given; what is tested is what is shipped."""
 
 READY_SECONDS = 30
-
-
-def free_port() -> int:
-    """A TCP port above 33000 that nothing listens on (lower ones may be other users')."""
-    while True:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port: int = probe.getsockname()[1]
-        if port > 33000:
-            return port
 
 
 class Daemon:

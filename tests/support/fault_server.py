@@ -16,6 +16,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
 
+from benchmarks.ports import free_port
+
 
 class Misbehave(enum.StrEnum):
     """What the server does instead of answering."""
@@ -81,7 +83,7 @@ class FaultServer:
         self._open: set[socket.socket] = set()
         self._threads: list[threading.Thread] = []
         self._listener: socket.socket | None = None
-        self.port = 0
+        self.port = free_port()
         self._listen()
 
     def _listen(self) -> None:
@@ -89,7 +91,6 @@ class FaultServer:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(("127.0.0.1", self.port))
         listener.listen(512)
-        self.port = listener.getsockname()[1]
         self._listener = listener
         self._stopping = threading.Event()
         self._start(self._accept, listener, self._stopping)
