@@ -3,11 +3,12 @@
     python -m benchmarks.startup [--quick] [--json FILE]
 
 Needs root and the packages that tools/bench installs. Sides are interleaved: each repeat runs every side
-of every case once. The result file is written anew after each repeat, so an interrupted
-run is a shorter run.
+of every case once. The result file is written anew after each repeat, and an interrupted run (ctrl-C)
+reports the repeats that are whole.
 """
 
 import argparse
+import copy
 import shlex
 import shutil
 import tempfile
@@ -59,7 +60,12 @@ def main() -> None:
                 cases=[CaseResult(case.line, case.workload, side) for case in cases for side in case.sides],
             )
             for repeat in range(max(case.repeats for case in cases)):
-                bench.round(repeat, result)
+                begun = copy.deepcopy(result)
+                try:
+                    bench.round(repeat, begun)
+                except KeyboardInterrupt:
+                    break
+                result = begun
                 if options.json:
                     options.json.write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=1))
             print(report.document(result))
