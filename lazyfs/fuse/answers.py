@@ -6,12 +6,13 @@ What an answer gives out is held in the tree in the same call, under the filesys
 
 import errno
 import os
+import sys
 from collections.abc import Callable
 
 from lazyfs.fuse.filesystem import Filesystem
 from lazyfs.fuse.kernel import protocol as p
 from lazyfs.fuse.kernel import replies, requests
-from lazyfs.fuse.packed import Packed, Page
+from lazyfs.fuse.packed import COPY, MISSING, Packed, Page, key
 from lazyfs.fuse.session import statfs
 from lazyfs.vfs.attributes import Attributes
 from lazyfs.vfs.need import NOTHING, Brought
@@ -31,6 +32,8 @@ class Answers:
         self._fs = filesystem
         self._tree = filesystem.tree
         self._packed = packed
+        self.kept = packed.names
+        """The answers to LOOKUP that are kept, for a Reader to look at first."""
         self._slot_of = filesystem.tree.slots.get
 
     def plan(self, opcode: int, number: int, payload: bytes) -> Call:
@@ -42,32 +45,30 @@ class Answers:
         raise OSError(wrong, os.strerror(wrong))
 
     def lookup(self, parent: int, name: bytes, brought: Brought = NOTHING) -> bytes:
-        """The answer to LOOKUP, from what is kept if that is still right."""
-        names = self._packed.names.get(parent)
-        kept = names.get(name) if names else None
-        if kept is not None:
-            number, body, is_copy = kept
-            if not number:
+        """The answer to LOOKUP, from what is kept if that is still right (a Reader looks there first)."""
+        at, body = self._packed.names.get(key(parent, name), (COPY, b""))
+        if at == MISSING:
+            return body
+        slot = self._slot_of(at)
+        if slot is not None:
+            slot.count += 1  # what tree.hold does for numbers that are no copies
+            return body
+        if body and at == COPY:
+            number = int.from_bytes(body[:8], sys.byteorder)
+            if self._tree.copies.get(number) is not None and number >> 32 in self._tree.slots:
+                self._tree.hold(number)
                 return body
-            slot = self._slot_of(number >> 32)
-            if slot is not None:
-                if not is_copy:
-                    slot.count += 1  # what tree.hold does for numbers that are no copies, 0.5 us sooner
-                    return body
-                if self._tree.copies.get(number) is not None:
-                    self._tree.hold(number)
-                    return body
         return self._look_up(parent, name, brought)
 
     def _look_up(self, parent: int, name: bytes, brought: Brought) -> bytes:
         found = self._tree.lookup(parent, name, brought)
         if found is None:
-            self._packed.keep_name(parent, name, (0, replies.MISSING_ENTRY, False))
+            self._packed.keep_name(parent, name, (MISSING, replies.MISSING_ENTRY))
             return replies.MISSING_ENTRY
         body = replies.entry(found)
         self._tree.hold(found.number)
-        is_copy = self._tree.copies.get(found.number) is not None
-        self._packed.keep_name(parent, name, (found.number, body, is_copy))
+        at = COPY if self._tree.copies.get(found.number) is not None else found.number >> 32
+        self._packed.keep_name(parent, name, (at, body))
         return body
 
     def read_at_hand(self, number: int, payload: bytes) -> Pieces:
@@ -163,7 +164,7 @@ class Answers:
     def _still_right(self, page: Page) -> bool:
         slots, copies = self._tree.slots, self._tree.copies
         return all(number >> 32 in slots for number, _ in page.slots) and all(
-            copies.get(number) is not None for number in page.copies
+            copies.get(number) is not None and number >> 32 in slots for number in page.copies
         )
 
     def _make_page(self, number: int, offset: int, size: int, brought: Brought) -> Page:

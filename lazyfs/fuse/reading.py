@@ -1,8 +1,10 @@
 """A thread that reads the kernel's requests and answers what is at hand."""
 
 import errno
+import io
 import logging
-import os
+from struct import pack
+from sys import byteorder
 
 from lazyfs.core.errors import LazyfsError
 from lazyfs.fuse.answers import Answers
@@ -16,7 +18,8 @@ BUFFER = 128 << 10
 """Bytes for one request. The longest are batches of forgotten inodes, which fill what there is."""
 
 _HEADER = protocol.IN_HEADER.size
-_OUT = protocol.OUT_HEADER.size
+_ENTRY_HEAD = pack("=Ii", protocol.OUT_HEADER.size + protocol.ENTRY_OUT.size, 0)
+"""The OUT_HEADER of an answer to LOOKUP, up to its unique number."""
 _TRY_AGAIN = (errno.EINTR, errno.EAGAIN, errno.ENOENT)  # ENOENT: the request was given up before it was read
 _NOTES = frozenset((protocol.FORGET, protocol.BATCH_FORGET, protocol.INTERRUPT, protocol.DESTROY))
 
@@ -34,50 +37,54 @@ class Reader:
         self._counters = filesystem.counters.part()
 
     def run(self) -> None:
-        """Returns when the connection is gone. Attributes are looked up once: a request takes 3 us here."""
-        counters, upcalls, names = self._counters, self._counters.upcalls, protocol.OPCODE_NAMES
-        fd, lock, lookup, write = self._channel.fd, self._fs.lock, self._answers.lookup, os.write
-        unpack, pack = protocol.IN_HEADER_HEAD.unpack_from, protocol.OUT_HEADER.pack
-        lookup_opcode, buffer = protocol.LOOKUP, bytearray(BUFFER)
+        """Returns when the connection is gone. Everything is looked up once: a name takes 2 us here."""
+        upcalls, names = self._counters.upcalls, protocol.OPCODE_NAMES
+        unpack, lookup_opcode, entry_head = protocol.IN_HEADER_HEAD.unpack_from, protocol.LOOKUP, _ENTRY_HEAD
+        lock, kept_under, slot_of = self._fs.lock, self._answers.kept.get, self._fs.tree.slots.get
+        device = io.FileIO(self._channel.fd, "r+", closefd=False)
+        # 0.3 us less for a request than os.readv and os.write.
+        readinto, write = device.readinto, device.write
+        buffer = bytearray(BUFFER)
+        view = memoryview(buffer)
         upcalls["LOOKUP"] = 0
-        buffers, view, readv = [buffer], memoryview(buffer), os.readv
         while True:
             try:
-                length = readv(fd, buffers)
+                length = readinto(buffer)
             except OSError as error:
                 if error.errno in _TRY_AGAIN:
                     continue
                 if error.errno not in OVER:
                     log.exception("reading requests")
                 return
+            if not length:
+                return
             if length < _HEADER:
-                if not length:
-                    return
-                counters.malformed += 1
+                self._counters.malformed += 1
                 continue
-            told, opcode, unique, number = unpack(buffer)
-            if (
-                opcode == lookup_opcode
-                and told == length
-                and buffer.find(0, _HEADER, length) == length - 1 > _HEADER
-            ):
-                # What most requests are, and one name as it should be: 0.5 us less without calls of our own.
-                try:
-                    with lock:
-                        body = lookup(number, bytes(view[_HEADER : length - 1]))
-                except (Need, NeedRepository, OSError, LazyfsError):
-                    pass  # the long way says what it is
-                else:
+            told, opcode, unique, parent = unpack(buffer)
+            if opcode == lookup_opcode and told == length:
+                # What most requests are, and a name that was answered before: written out, without any call
+                # of our own. What is no name is not kept either, and goes the long way, which says so.
+                with lock:
+                    kept = kept_under(parent + view[_HEADER:length])
+                    if kept is not None and kept[0]:
+                        slot = slot_of(kept[0])
+                        if slot is None:
+                            kept = None
+                        else:
+                            slot.count += 1
+                if kept is not None:
                     upcalls["LOOKUP"] += 1
                     try:
-                        write(fd, pack(_OUT + len(body), 0, unique) + body)
+                        write(entry_head + unique + kept[1])
                     except OSError as error:
                         self._channel.unwritten(error)
                     continue
             name = names.get(opcode, "UNKNOWN")
             upcalls[name] = upcalls.get(name, 0) + 1
             # A length that is not what was read leaves nothing to parse: what needs a payload fails.
-            self._serve(opcode, unique, number, bytes(view[_HEADER:length]) if told == length else b"")
+            payload = bytes(view[_HEADER:length]) if told == length else b""
+            self._serve(opcode, int.from_bytes(unique, byteorder), int.from_bytes(parent, byteorder), payload)
 
     def _serve(self, opcode: int, unique: int, number: int, payload: bytes) -> None:
         """One request; whatever it holds, nothing escapes."""

@@ -3,7 +3,8 @@
 The kernel caches pages by inode. A file of at least 64 KiB at the same path inside two images, with one name
 and every attribute and extended attribute equal, is indistinguishable from one inode, so it gets one number:
 ten tags of an image fill memory once. Two files of one image never share, since their paths differ. Smaller
-files are not worth the table: it has a row for each such file that the kernel knows, about 400 bytes.
+files are not worth the table: it has a row for each such file that the kernel knows, about 400 bytes. `IDLE`
+rows that the kernel has forgotten wait to be asked for again, until the next revision, as slots do.
 """
 
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from lazyfs.vfs.numbers import pack, unpack
 from lazyfs.vfs.slots import SlotTable
 
 MIN_SIZE = 64 << 10
+IDLE = 4096
 PATH = b"\0copies"
 """Stands for the path of a repository's slot for such files: no name holds a zero byte."""
 _NO_CATALOG = ObjectRef(Digest(bytes(32)), 0)
@@ -42,6 +44,8 @@ class Copies:
         self._entries: dict[int, Copy] = {}
         self._numbers: dict[tuple[int, bytes, Entry], int] = {}
         self._lookups: dict[int, int] = {}
+        self._idle: dict[int, None] = {}
+        """Rows that nothing held when they were put here, in that order."""
         self._next = 0
 
     def __len__(self) -> int:
@@ -86,7 +90,7 @@ class Copies:
         self._lookups[number] = self._lookups.get(number, 0) + lookups
 
     def forget(self, number: int, lookups: int) -> None:
-        """The kernel gives lookups back; at none the row goes."""
+        """The kernel gives lookups back; at none the row may go."""
         if number not in self._entries:
             return
         left = self._lookups.get(number, 0) - lookups
@@ -94,11 +98,21 @@ class Copies:
             self._lookups[number] = left
             return
         self._lookups.pop(number, None)
-        self._record(number)
-        copy = self._entries.pop(number)
-        del self._numbers[unpack(number)[0], copy.path, copy.entry]
+        self._idle.pop(number, None)
+        self._idle[number] = None
+        if len(self._idle) > IDLE:
+            longest = next(iter(self._idle))
+            del self._idle[longest]
+            self._drop(longest)
 
     def sweep(self) -> None:
-        """Drops rows made for answers that were never sent."""
-        for number in [number for number in self._entries if number not in self._lookups]:
-            self.forget(number, 1)
+        """Drops the rows that nothing holds: a new revision has come, or answers were made and never sent."""
+        self._idle.clear()
+        for number in list(self._entries):
+            self._drop(number)
+
+    def _drop(self, number: int) -> None:
+        if number in self._entries and number not in self._lookups:
+            self._record(number)
+            copy = self._entries.pop(number)
+            del self._numbers[unpack(number)[0], copy.path, copy.entry]

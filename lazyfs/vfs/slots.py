@@ -4,8 +4,11 @@ A slot is allotted to (repository, path where the catalog hangs, catalog digest,
 catalog). The last part is there because a nested catalog's hardlinks may lead into its neighbours: the same
 bytes below another top are another snapshot. A live folder has a slot by its path alone.
 
-A slot is freed when the kernel has forgotten all numbers in it and no slot hangs below it. Slot numbers are
-handed out in rising order and not reused until 2**32 have been, so a stale number is never another file's.
+A slot can be freed when the kernel has forgotten all numbers in it and no slot hangs below it. That waits: a
+kernel that is short of memory forgets what it will ask for again, and with the slot would go the
+numbers and every answer made with them (a stat took 29 us instead of 19). `IDLE` such slots wait, until the
+next revision. Slot numbers are handed out in rising order and not reused until 2**32 have been, so a stale
+number is never another file's.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -16,6 +19,8 @@ from lazyfs.core.digest import Digest, ObjectRef
 from lazyfs.vfs.numbers import ROOT, pack, unpack
 
 _LIMIT = 1 << 32
+IDLE = 4096
+"""Slots that wait to be asked for again, 0.6 KB each; the one that has waited longest goes first."""
 
 
 class Place(msgspec.Struct, array_like=True, frozen=True):
@@ -43,6 +48,7 @@ class Slot:
     __slots__ = (
         "below",
         "count",
+        "era",
         "in_folder",
         "leaves",
         "live",
@@ -69,6 +75,8 @@ class Slot:
         """Lookups of its numbers that the kernel has not given back."""
         self.below = 0
         """Slots whose parent this is."""
+        self.era = 0
+        """How many revisions had come when it was allotted."""
         self.own: int = parent.own if place.leaves and parent is not None else pack(place.slot, 0)
         """The inode number of the directory the catalog hangs at."""
         starts_here = place.live or place.leaves or parent is None or parent.live
@@ -116,6 +124,9 @@ class SlotTable:
         self._slots: dict[int, Slot] = {}
         self._by_key: dict[_Key, Slot] = {}
         self._next = 1
+        self._idle: dict[int, None] = {}
+        """Slots that could be freed when they were put here, in that order."""
+        self._era = 0
         self.root: Slot | None = None
         """The folder that the kernel knows as inode 1."""
 
@@ -190,6 +201,7 @@ class SlotTable:
     def _add(self, place: Place) -> Slot:
         parent = self._slots.get(place.parent)
         slot = Slot(place, parent)
+        slot.era = self._era
         if parent:
             parent.below += 1
         self._slots[place.slot] = slot
@@ -208,17 +220,33 @@ class SlotTable:
         slot = self._slots.get(unpack(number)[0])
         if slot is not None:
             slot.count = max(0, slot.count - lookups)
-            self._free(slot)
+            if not slot.count and not slot.below:
+                self._let_wait(slot)
 
     def sweep(self) -> int:
-        """Frees slots that were allotted for an answer which was never sent; returns how many."""
+        """Frees every slot that nothing holds: a new revision has come, or answers were made and never sent.
+        Those that are held now are freed as soon as they can be. Returns how many went."""
         before = len(self._slots)
+        self._era += 1
+        self._idle.clear()
         for slot in list(self._slots.values()):
             self._free(slot)
         return before - len(self._slots)
 
+    def _let_wait(self, slot: Slot) -> None:
+        if slot.era != self._era:  # as likely as not of a revision that is gone
+            self._free(slot)
+            return
+        self._idle.pop(slot.number, None)
+        self._idle[slot.number] = None
+        if len(self._idle) > IDLE:
+            longest = next(iter(self._idle))
+            del self._idle[longest]
+            self._free(self._slots.get(longest))
+
     def _free(self, slot: Slot | None) -> None:
         while slot is not None and not slot.count and not slot.below and slot.number in self._slots:
+            self._idle.pop(slot.number, None)
             del self._slots[slot.number]
             del self._by_key[_key(slot)]
             self._record(slot.number)

@@ -84,6 +84,7 @@ def test_what_was_forgotten_is_not_restored(tmp_path: Path) -> None:
     for number in held.values():
         life.tree.forget(number, 1)
     life.tree.slots.sweep()
+    life.tree.copies.sweep()
     assert len(life.tree.slots) == 1
     places, copies = journal.load(life.path)
     assert [place.path for place in places] == [b""]
@@ -99,6 +100,7 @@ def test_the_file_is_written_anew_without_what_is_gone(
         for number in numbers(life.tree).values():
             life.tree.forget(number, 1)
         life.tree.slots.sweep()
+        life.tree.copies.sweep()
     given_out = numbers(life.tree)
     assert os.path.getsize(life.path) < 8000
     assert numbers(life.reborn()) == given_out

@@ -228,6 +228,9 @@ def test_large_equal_files_of_two_images_share_one_number() -> None:
     tree.forget(shared, 1)
     assert read(tree, shared) == large
     tree.forget(shared, 1)
+    assert number(tree, "two/lib/large") == shared
+    tree.forget(shared, 1)
+    tree.copies.sweep()
     assert tree.copies.get(shared) is None
 
 

@@ -108,8 +108,8 @@ The header calls times unsigned; the kernel reads them as signed."""
 
 IN_HEADER = Struct("=IIQQIIIHH")
 """len, opcode, unique, nodeid, uid, gid, pid, total_extlen, padding."""
-IN_HEADER_HEAD = Struct("=IIQQ")
-"""The part of it that says what to do."""
+IN_HEADER_HEAD = Struct("=II8s8s")
+"""The part of it that says what to do; unique and nodeid as they came, for who only hands them on."""
 OUT_HEADER = Struct("=IiQ")
 """len, error (negative errno; of a notification its code), unique (of a notification 0)."""
 
