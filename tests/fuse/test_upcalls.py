@@ -52,6 +52,17 @@ PROGRAMS = {
 }
 
 
+IN_PAGES = {"READ", "READDIRPLUS", "READLINK"}
+"""What the kernel asks again when it has let go of pages."""
+
+
+def came_back() -> int:
+    """Pages of files that the kernel let go of and had to fill again since it started. Some kernels page out
+    what has not been used for a minute, however much memory is free (DAMON)."""
+    lines = Path("/proc/vmstat").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("workingset_refault_file "))
+
+
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_the_second_time_asks_nothing(kind: str, mount: Mounted, program: str) -> None:
     def run() -> None:
@@ -61,11 +72,16 @@ def test_the_second_time_asks_nothing(kind: str, mount: Mounted, program: str) -
         )
 
     run()
-    before = mount.upcalls()
-    run()
-    again = {name: number - before.get(name, 0) for name, number in mount.upcalls().items()}
-    asked = {name for name, number in again.items() if number}
-    assert asked <= REMAINING[kind], again
+    for _ in range(5):
+        before, filled = mount.upcalls(), came_back()
+        run()
+        again = {name: number - before.get(name, 0) for name, number in mount.upcalls().items()}
+        asked = {name for name, number in again.items() if number} - REMAINING[kind]
+        if not asked:
+            return
+        assert asked <= IN_PAGES, again
+        assert came_back() > filled, again
+    pytest.fail("five times the kernel had let go of pages")
 
 
 def test_one_images_read_warms_the_other(kind: str, tmp_path: Path) -> None:
@@ -86,6 +102,6 @@ def test_all_lookups_are_given_back(mount: Mounted) -> None:
     assert mount.ask("table")["lookups"] > 400
     for _ in range(3):
         Path("/proc/sys/vm/drop_caches").write_text("2")
-    left = mount.ask("table")
-    assert left["lookups"] <= 3
-    assert left["slots"] <= 4
+    assert mount.ask("table")["lookups"] <= 3
+    mount.show(live(mount.objects, {}), 2)
+    assert mount.ask("table")["slots"] <= 4

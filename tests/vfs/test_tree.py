@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from lazyfs.core.catalog.inode import Inode, Nested
 from lazyfs.core.digest import Digest
-from lazyfs.vfs import content
+from lazyfs.vfs import content, copies, slots
 from lazyfs.vfs.need import Need, NeedRepository
 from lazyfs.vfs.numbers import ROOT, unpack
 from lazyfs.vfs.slots import SlotTable
@@ -178,6 +178,44 @@ def test_a_slot_lives_until_the_kernel_has_forgotten_all_its_numbers() -> None:
     assert number(tree, "image/sub/f3") != numbers[2]
 
 
+def test_a_slot_that_was_forgotten_waits_until_the_next_revision() -> None:
+    objects = Objects()
+    spec = {"sub": {f"f{i}": b"x" for i in range(30)}}
+    tree = shown(objects, live(objects, {"image": image(objects, spec, split=20)}))
+
+    def visit(*, revision_comes: bool = False) -> int:
+        at = number(tree, "image/sub/f3")
+        if revision_comes:
+            tree.slots.sweep()
+        for slot in tree.slots:
+            if slot is not tree.slots.root:
+                tree.forget(slot.number << 32, slot.count)
+        return at
+
+    before = len(tree.slots)
+    at = visit()
+    assert tree.getattr(at)
+    assert visit(revision_comes=True) == at
+    assert len(tree.slots) == before
+    assert visit() != at
+
+
+def test_slots_that_wait_are_bounded_and_the_oldest_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slots, "IDLE", 5)
+    objects = Objects()
+    tree = shown(objects, live(objects, {f"image{i}": image(objects, {"f": b"%d" % i}) for i in range(20)}))
+    assert tree.lookup(ROOT, b"nothing") is None  # the folder has its slots now
+    before = len(tree.slots)
+    seen = {}
+    for i in [*range(20), 15]:
+        seen[i] = number(tree, f"image{i}/f")
+        tree.forget(seen[i], 2)
+    assert len(tree.slots) == before + 5
+    for i in (16, 15, 17, 18, 19):
+        assert number(tree, f"image{i}/f") == seen[i]
+    assert number(tree, "image14/f") != seen[14]
+
+
 def test_more_forgets_than_lookups_are_harmless() -> None:
     objects = Objects()
     tree = shown(objects, live(objects, {"image": image(objects, {"f": b"1"})}))
@@ -232,6 +270,19 @@ def test_large_equal_files_of_two_images_share_one_number() -> None:
     tree.forget(shared, 1)
     tree.copies.sweep()
     assert tree.copies.get(shared) is None
+
+
+def test_shared_files_that_wait_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(copies, "IDLE", 5)
+    objects = Objects()
+    spec = {f"large{i}": b"%03d" % i * (32 << 10) for i in range(20)}
+    tree = shown(objects, live(objects, {"one": image(objects, spec)}))
+    seen = [number(tree, f"one/large{i}") for i in range(20)]
+    for at in seen:
+        tree.forget(at, 1)
+    assert len(tree.copies) == 5
+    assert [number(tree, f"one/large{i}") for i in range(15, 20)] == seen[15:]
+    assert number(tree, "one/large3") not in seen
 
 
 def test_nothing_lies_below_a_shared_file() -> None:
