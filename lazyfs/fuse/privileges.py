@@ -15,13 +15,17 @@ from lazyfs.core.errors import UsageError
 _LATE = (
     "_strptime",
     "encodings.idna",
+    "lazyfs.fuse.direct",
     "lazyfs.fuse.metrics",
+    "lazyfs.fuse.pyfuse3_session",
+    "lazyfs.transport.curl_client",
+    "lazyfs.transport.requests_client",
     "lmdb._envid",
-    "pyfuse3",
+    "prometheus_client",
     "tuf.api.serialization.json",
 )
 """Modules that are imported at their first use: an interpreter below /root is out of reach by then. Those
-that a library's version lacks are passed over."""
+that are not installed, or that a library's version lacks, are passed over."""
 
 
 class Privileges:

@@ -2,12 +2,15 @@
 
 import json
 import os
+import shutil
 import signal
 import urllib.request
 from pathlib import Path
 
 import pytest
 
+import lazyfs as program
+import lazyfs_cache
 from benchmarks.ports import free_port
 from lazyfs.fuse.opening import KINDS
 from tests.support.cli import lazyfs, mounted, serving, status
@@ -144,6 +147,30 @@ def test_the_daemon_becomes_the_user_it_is_told_to_and_can_still_unmount(
         published.commit(live(published.objects, {}))
         lazyfs("refresh", mnt)
         assert os.listdir(mnt) == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_that_user_need_not_be_able_to_read_the_program(
+    kind: str, open_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An installation below /root: everything is imported before the daemon becomes somebody else."""
+    for package in (program, lazyfs_cache):
+        source = Path(package.__path__[0])
+        shutil.copytree(source, tmp_path / "program" / source.name)
+    (tmp_path / "program").chmod(0o700)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "program"))
+    monkeypatch.chdir("/")  # the checkout's packages would come first
+    monkeypatch.setenv("LAZYFS_RUNTIME_DIR", str(open_path / "run"))
+    published = Published(open_path)
+    published.commit(live(published.objects, {"f": b"1"}))
+    trust, port = published.store / "metadata/1.root.json", free_port()
+    options = ("--cache", open_path / "cache", "--user", "nobody", "--fuse", kind, "--trust", trust)
+    with (
+        serving(published.store) as url,
+        mounted(url, open_path / "mnt", *options, "--metrics", f"127.0.0.1:{port}") as mnt,
+    ):
+        assert (mnt / "f").read_bytes() == b"1"
+        assert metrics(port)["lazyfs_misses_total"] > 0
 
 
 def test_df_shows_the_cache_and_the_repositorys_files(published: Published, tmp_path: Path) -> None:
