@@ -37,6 +37,9 @@ class Bench:
                 plan.CASYNC in case.sides for case in cases if WORKLOADS[case.workload].image == image.name
             ):
                 origin.chunk(image, files)
+        profiled = {case.workload for case in cases if plan.PROFILED in case.sides}
+        if profiled:
+            origin.profile([WORKLOADS[name] for name in sorted(profiled)], files, work)
         registry = stack.enter_context(services.registry(work))
         for image in self.images:
             origin.push(image, registry)
@@ -52,6 +55,7 @@ class Bench:
         trust = str(self._trust)
         return [
             Lazyfs(plan.COLD, trust),
+            Lazyfs(plan.PROFILED, trust, store="profiled"),
             Lazyfs(plan.WARM_PROXY, trust, proxy=f"http://127.0.0.1:{self._squid}"),
             Lazyfs(plan.WARM_NODE, trust),
             Podman(),

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.startup.images import TAG, Image
-from benchmarks.startup.sides import REGISTRY
+from benchmarks.startup.sides import REGISTRY, bubblewrap
+from benchmarks.startup.workloads import Workload
 
 NAME: Final = "bench.example.org"
 
@@ -33,6 +34,24 @@ def publish_image(image: Image, store: Path, keys: Path) -> None:
     """`lazyfs publish` into a repository that is there."""
     name = f"{REGISTRY}/{image.name}:{TAG}"
     _lazyfs("publish", f"oci:{image.layout}:{TAG}", str(store), "--as", name, "--keys", str(keys))
+
+
+def profile(workloads: Sequence[Workload], root: Path, work: Path) -> None:
+    """A copy of root/store at root/profiled: each workload's image has a profile of one start of it there."""
+    store, profiled = root / "store", root / "profiled"
+    subprocess.run(["cp", "-al", str(store), str(profiled)], check=True)
+    for workload in workloads:
+        name, trace = f"{REGISTRY}/{workload.image}:{TAG}", work / f"{workload.image}.trace"
+        with tempfile.TemporaryDirectory(prefix="record-", dir=work) as place:
+            mountpoint, cache = f"{place}/mnt", f"{place}/cache"
+            Path(mountpoint).mkdir()
+            _lazyfs("mount", str(store), mountpoint, "--cache", cache, "--trace", str(trace))
+            try:
+                step = bubblewrap(f"{mountpoint}/{name}", workload.command)
+                subprocess.run(step.argv, check=True, stdin=subprocess.DEVNULL, capture_output=True)
+            finally:
+                _lazyfs("umount", mountpoint)
+        _lazyfs("profile", name, str(trace), str(profiled), "--keys", str(work / "keys"))
 
 
 def _lazyfs(*arguments: str) -> None:

@@ -165,8 +165,9 @@ class Lazyfs:
 
     origin = "files"
 
-    def __init__(self, name: str, trust: str, proxy: str | None = None) -> None:
+    def __init__(self, name: str, trust: str, proxy: str | None = None, store: str = "store") -> None:
         self.name = name
+        self._store = store
         self._options = ["--trust", trust, *(["--proxy", proxy] if proxy else [])]
 
     def _mountpoint(self, place: Place) -> str:
@@ -182,7 +183,7 @@ class Lazyfs:
             "-m",
             "lazyfs",
             "mount",
-            f"http://{place.origin}/store",
+            f"http://{place.origin}/{self._store}",
             mountpoint,
             *options,
         ]

@@ -13,6 +13,7 @@ COMMANDS: dict[str, str] = {
     "publish": "Publish images and trees into a store.",
     "inspect": "Show what an image is: config, layers, sizes, platforms.",
     "diff": "List what differs between two images or revisions.",
+    "profile": "Publish what starts of an image touch, for faster ones.",
     "check": "Verify that everything in a store is there and right.",
     "serve": "Serve a store over HTTP from this machine.",
     "mount": "Mount a repository.",

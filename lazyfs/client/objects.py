@@ -30,6 +30,9 @@ PATIENCE: Final = 30.0
 """Seconds a read waits for its bytes unless the caller says otherwise."""
 THREADS: Final = 32
 """Requests under way at one time, and so connections and worker threads."""
+BUNDLE_PATIENCE: Final = 5.0
+"""Seconds a reader waits for a bundle under way that holds its object, and half of its patience at most; then
+it asks for the object alone."""
 _AGAIN: Final = 0.5
 """Seconds, and up to as many more by chance, before a held read tries again."""
 _LAST_WORDS: Final = 0.5
@@ -81,6 +84,8 @@ class Objects:
         self._patience = patience
         self._limiter = trio.CapacityLimiter(threads)
         self._flights: dict[Digest, _Flight] = {}
+        self.coming: dict[Digest, trio.Event] = {}
+        """Objects in bundles under way, and what is set when their bundle has ended."""
         self._failed: deque[_Flight] = deque()
         """Flights that are still in the table to answer for a moment, oldest first."""
         self._hold = on_outage == "wait"
@@ -123,6 +128,10 @@ class Objects:
 
     async def _fetch(self, ref: ObjectRef, deadline: float) -> bytes:
         patience = deadline - time.monotonic()
+        bundle = self.coming.get(ref.digest)
+        if bundle is not None and ref.digest not in self._flights:
+            with trio.move_on_after(min(BUNDLE_PATIENCE, patience / 2)):
+                await bundle.wait()
         while True:
             flight = self._flights.get(ref.digest)
             tried = flight is not None and flight.ended.is_set() and flight.hastier_than(patience)

@@ -54,6 +54,14 @@ class Ahead(Protocol):
         ...
 
 
+class Profiled(Protocol):
+    """Fetches what earlier starts touched."""
+
+    def start(self, ref: ObjectRef) -> None:
+        """Begins with what this profile lists; returns at once. Called in the event loop."""
+        ...
+
+
 class Notified(Protocol):
     """The part of a session that tells the kernel to forget."""
 
@@ -90,6 +98,9 @@ class Filesystem:
         """By repository: where missing objects come from."""
         self.ahead: dict[str, Ahead] = {}
         """By repository: who fetches what nobody waits for yet."""
+        self.profiles: dict[str, Profiled] = {}
+        """By repository: who fetches what an image's profile lists."""
+        tree.profiled = self._enter
         self.token: trio.lowlevel.TrioToken | None = None
         """The event loop that fetches ahead. None: nothing is fetched ahead."""
         self._readahead = ReadAhead()
@@ -227,6 +238,12 @@ class Filesystem:
         starter = self.ahead.get(repository.name)
         if refs and starter is not None and self.token is not None:
             self.token.run_sync_soon(starter.start, refs)
+
+    def _enter(self, repository: str, profile: ObjectRef) -> None:
+        """An image with a profile is looked up."""
+        starter = self.profiles.get(repository)
+        if starter is not None and self.token is not None:
+            self.token.run_sync_soon(starter.start, profile)
 
     async def switch(self, repository: str, root: ObjectRef, revision: int) -> None:
         """Shows another revision and has the kernel drop what has changed, and only that.

@@ -14,6 +14,7 @@ import trio
 from lazyfs.client.anchor import Anchor, anchor_of_directory, read_anchor
 from lazyfs.client.background import Background
 from lazyfs.client.objects import Objects
+from lazyfs.client.profiles import Profiles
 from lazyfs.client.refresher import Refresher
 from lazyfs.client.revisions import Revisions
 from lazyfs.client.walk import Walk
@@ -43,6 +44,7 @@ class Opened(NamedTuple):
     fetcher: Fetcher
     revisions: Revisions
     objects: Objects
+    profiles: Profiles
     refresher: Refresher
 
 
@@ -81,6 +83,7 @@ class Repositories:
         self.opened[shown] = opened
         filesystem.sources[shown] = opened.objects
         filesystem.ahead[shown] = Background(opened.objects)
+        filesystem.profiles[shown] = opened.profiles
         with filesystem.lock:
             filesystem.tree.show_repository(Repository(shown, opened.objects, root, pointer.revision))
         if self._nursery is not None:
@@ -117,8 +120,9 @@ class Repositories:
                 raise
             pointer, warning = known, str(error)
             log.warning("%s stays at revision %d: %s", place.url, known.revision, error)
+        from_store = self._with_lower(fetcher)
         objects = Objects(
-            self._with_lower(fetcher),
+            from_store,
             self._cache,
             patience=self._settings.patience,
             on_outage=self._settings.on_outage,
@@ -131,7 +135,8 @@ class Repositories:
             patience=self._settings.patience,
             error=warning,
         )
-        return Opened(place, fetcher, revisions, objects, refresher)
+        profiles = Profiles(objects, from_store, self._cache, lambda: self._cache.stats().limit)
+        return Opened(place, fetcher, revisions, objects, profiles, refresher)
 
     def _with_lower(self, fetcher: Fetcher) -> Fetcher:
         if self._settings.lower is None:
@@ -166,6 +171,7 @@ class Repositories:
                 "root_size": opened.refresher.shown.root_size,
                 "looked": opened.refresher.looked.timestamp(),
                 "warning": opened.refresher.error,
+                "bundles": {"fetched": opened.profiles.fetched, "failed": opened.profiles.failed},
                 "trust": msgspec.to_builtins(opened.revisions.report(datetime.now(UTC))),
                 "chain": msgspec.to_builtins(opened.fetcher.report())
                 if isinstance(opened.fetcher, HttpFetcher)

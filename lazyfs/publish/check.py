@@ -4,12 +4,12 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from lazyfs.core import codec
+from lazyfs.core import bundle, codec, profile
 from lazyfs.core.catalog.entry import Entry
 from lazyfs.core.catalog.reader import Catalog
 from lazyfs.core.chunks import ChunkList
 from lazyfs.core.digest import Digest, ObjectRef
-from lazyfs.core.errors import LazyfsError
+from lazyfs.core.errors import FormatError, LazyfsError
 from lazyfs.publish.store import Store
 
 MAX_PROBLEMS = 1000
@@ -69,7 +69,8 @@ def check(
         while waiting or running:
             while waiting and len(running) < _AHEAD:
                 ref, path, kind, entry = waiting.pop()
-                running.append(_Job(pool.submit(_read, store, ref), ref, path, kind, entry))
+                read = _read_bundle if kind == "bundle" else _read
+                running.append(_Job(pool.submit(read, store, ref), ref, path, kind, entry))
             job = running.pop(0)
             try:
                 plain, stored = job.future.result()
@@ -94,6 +95,18 @@ def _read(store: Store, ref: ObjectRef) -> tuple[bytes, int]:
     return codec.open_object(frame, ref), len(frame)
 
 
+def _read_bundle(store: Store, ref: ObjectRef) -> tuple[bytes, int]:
+    """A bundle's bytes as stored, every member verified; `ref.size` is the stored size."""
+    stored = store.get(ref.digest)
+    if len(stored) != ref.size:
+        raise FormatError(f"bundle of {len(stored)} bytes instead of {ref.size}")
+    reader = bundle.Reader(ref.digest)
+    for _ in reader.feed(stored):
+        pass
+    reader.finish()
+    return stored, len(stored)
+
+
 def _leads_to(
     job: _Job, plain: bytes, findings: Findings
 ) -> Iterator[tuple[ObjectRef, bytes, str, Entry | None]]:
@@ -101,6 +114,9 @@ def _leads_to(
         chunks = ChunkList(plain, job.size, job.shift)
         for index in range(len(chunks)):
             yield chunks.chunk(index), job.path, "chunk", None
+    elif job.kind == "profile":
+        for one in profile.decode(plain):
+            yield ObjectRef(one.name, one.stored), job.path, "bundle", None
     elif job.kind == "catalog":
         catalog = Catalog(plain)
         findings.catalogs += 1
@@ -112,6 +128,9 @@ def _leads_to(
                 path = prefix + b"/" + entry.name if prefix else entry.name
                 if entry.nested:
                     yield entry.nested, path, "catalog", None
+                    profiled = profile.hinted(entry) if catalog.header.live else None
+                    if profiled:
+                        yield profiled, path, "profile", None
                 elif entry.is_file and entry.whole:
                     yield entry.whole, path, "file content", None
                 elif entry.is_file and entry.chunk_list:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from lazyfs.core.catalog.entry import Entry
 from lazyfs.core.errors import UsageError
+from lazyfs.core.profile import without_hint
 from lazyfs.publish.stored_tree import Place, StoredTree
 
 FIELDS = ("uid", "gid", "mtime", "size", "xattrs")
@@ -27,6 +28,8 @@ class Side(NamedTuple):
 
     tree: StoredTree
     place: Place
+    path: str = ""
+    """Where a path that was resolved has led to."""
 
 
 def resolve(tree: StoredTree, path: str) -> Side:
@@ -36,7 +39,7 @@ def resolve(tree: StoredTree, path: str) -> Side:
         if found is None:
             raise UsageError(f"{path} is not in this revision of the repository")
         if not found.entry.is_link:
-            return Side(tree, found)
+            return Side(tree, found, path)
         parts = path.split("/")[:-1]
         for part in found.entry.content.decode(errors="surrogateescape").split("/"):
             if part == "..":
@@ -91,6 +94,8 @@ def _fields(old: Entry, new: Entry) -> tuple[str, ...]:
         return ("type",)
     changed = ["mode"] if old.mode != new.mode else []
     changed += [field for field in FIELDS if getattr(old, field) != getattr(new, field)]
+    if "xattrs" in changed and without_hint(old.xattrs) == without_hint(new.xattrs):
+        changed.remove("xattrs")
     if not old.is_dir and (old.content, old.detail) != (new.content, new.detail):
         changed.append("content" if old.is_file else "target" if old.is_link else "device")
     return tuple(changed)

@@ -8,6 +8,7 @@ from lazyfs.core.catalog.inode import Inode
 from lazyfs.core.digest import ObjectRef
 from lazyfs.core.errors import FormatError, UsageError
 from lazyfs.core.params import Params
+from lazyfs.core.profile import HINT, without_hint
 from lazyfs.publish.ingest import Ingest
 from lazyfs.publish.stored_tree import StoredTree
 
@@ -35,7 +36,8 @@ class LiveTree:
     def put(self, path: str, inode: Inode) -> None:
         """Hangs a link, or a snapshot (an inode with `nested`), at a path; folders are made on the way.
 
-        Raises UsageError where a snapshot or link is in the way of a folder, or a folder of a snapshot.
+        A snapshot that is hung again keeps its profile unless it comes with another. Raises UsageError where
+        a snapshot or link is in the way of a folder, or a folder of a snapshot.
         """
         *parents, name = _parts(path)
         folder, above = self._root, [self._root]
@@ -52,11 +54,25 @@ class LiveTree:
         old = self._child(folder, name)
         if isinstance(old, _Folder):
             raise UsageError(f"{path} is a folder of images already: choose another path with --as")
-        if old is not None and _same(old, inode):
-            return
+        if old is not None:
+            inode = _with_profile(old, inode)
+            if _same(old, inode):
+                return
         folder.inner[name] = inode
         for changed in above:
             changed.changed = True
+
+    def hint(self, path: str, profile: tuple[bytes, bytes]) -> None:
+        """Gives the snapshot at a path this attribute for its profile. Raises UsageError if there is none."""
+        *parents, name = _parts(path)
+        folder: Inode | _Folder | None = self._root
+        for part in (*parents, name):
+            folder = self._child(folder, part) if isinstance(folder, _Folder) else None
+        if not isinstance(folder, Inode) or not folder.nested:
+            raise UsageError(f"{path} is no image or published tree that hangs in a folder of the repository")
+        profiled = _copy(folder)
+        profiled.xattrs = tuple(sorted([*without_hint(folder.xattrs), profile]))
+        self.put(path, profiled)
 
     def remove(self, path: str) -> bool:
         """Takes a link or snapshot away, and the folders that it leaves empty; whether it was there."""
@@ -145,6 +161,17 @@ def _copy(inode: Inode) -> Inode:
         xattrs=inode.xattrs,
         nested=inode.nested,
     )
+
+
+def _with_profile(old: Inode, new: Inode) -> Inode:
+    if not old.nested or old.nested != new.nested or HINT in dict(new.xattrs):
+        return new
+    kept = [pair for pair in old.xattrs if pair[0] == HINT]
+    if not kept:
+        return new
+    new = _copy(new)
+    new.xattrs = tuple(sorted([*new.xattrs, *kept]))
+    return new
 
 
 def _same(old: Inode, new: Inode) -> bool:

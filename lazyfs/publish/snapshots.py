@@ -7,6 +7,7 @@ from lazyfs.core.catalog.inode import Inode
 from lazyfs.core.layers.merge import Merge
 from lazyfs.core.layers.record import Record
 from lazyfs.core.params import Params
+from lazyfs.core.profile import without_hint
 from lazyfs.publish.ingest import Ingest
 
 
@@ -19,7 +20,7 @@ def snapshot(root: Inode, params: Params, ingest: Ingest) -> Inode:
         gid=root.gid,
         mtime=root.mtime,
         flags=root.flags,
-        xattrs=root.xattrs,
+        xattrs=without_hint(root.xattrs),
         nested=nested,
     )
 

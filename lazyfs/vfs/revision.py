@@ -7,9 +7,12 @@ keeps numbers, names and pages; what lies in a snapshot that was opened before k
 
 from typing import NamedTuple
 
+import msgspec
+
 from lazyfs.core.catalog.entry import LIVE, NESTED, Entry
 from lazyfs.core.catalog.reader import Catalog
 from lazyfs.core.digest import ObjectRef
+from lazyfs.core.profile import without_hint
 from lazyfs.vfs.need import NOTHING, Brought
 from lazyfs.vfs.slots import Slot
 from lazyfs.vfs.tree import Tree
@@ -68,7 +71,14 @@ def _differences(old: Catalog, new: Catalog) -> list[tuple[bytes, Entry | None, 
     found: list[tuple[bytes, Entry | None, Entry | None]] = []
     for entry in new.directory(0).entries:
         was = before.pop(entry.name, None)
-        if was is None or was != entry or not (new.header.live and old.header.live):
+        if was is None or _seen(was) != _seen(entry) or not (new.header.live and old.header.live):
             found.append((entry.name, was, entry))
     found += [(name, was, None) for name, was in before.items()]
     return found
+
+
+def _seen(entry: Entry) -> Entry:
+    """Without what no program sees: who is inside of an image does not notice that it gets a profile."""
+    if not entry.nested or not entry.xattrs:
+        return entry
+    return msgspec.structs.replace(entry, xattrs=without_hint(entry.xattrs))

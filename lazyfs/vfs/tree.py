@@ -14,6 +14,7 @@ from lazyfs.core.catalog.entry import DIRECTORY_SIZE, LIVE, NAME_MAX, NESTED, En
 from lazyfs.core.catalog.layout import Totals
 from lazyfs.core.catalog.reader import Catalog, Directory
 from lazyfs.core.digest import Digest, ObjectRef
+from lazyfs.core.profile import hinted, without_hint
 from lazyfs.vfs.attributes import Attributes, attributes
 from lazyfs.vfs.catalogs import Parsed
 from lazyfs.vfs.copies import MIN_SIZE as COPY_MIN
@@ -61,6 +62,8 @@ class Tree:
         self.owner: tuple[int | None, int | None] = (None, None)
         """The user and group that every file is shown as, None for those the image says. A runtime without
         privileges cannot use files of users its namespace does not map."""
+        self.profiled: Callable[[str, ObjectRef], None] = lambda *_: None
+        """Told of a repository and of the profile of an image in it that is being looked up."""
         self.facts: Callable[[str], dict[str, str]] = lambda _: {}
         """What the daemon knows of a repository: `user.host`, `user.proxy`."""
 
@@ -224,6 +227,10 @@ class Tree:
         if index < 0:
             return None
         entry = directory.entries[index - directory.first]
+        if slot.leaves and entry.xattrs:
+            profile = hinted(entry)
+            if profile is not None:
+                self.profiled(slot.repository, profile)
         return self._shown(self.number(slot, directory, index, entry), entry)
 
     def getattr(self, number: int, brought: Brought = NOTHING) -> Attributes:
@@ -319,7 +326,7 @@ class Tree:
         entry = self.entry(number, brought)
         if not entry.xattrs:
             return {}
-        found = dict(entry.xattrs)
+        found = dict(without_hint(entry.xattrs) if entry.nested else entry.xattrs)
         for name, value in entry.xattrs:
             if name.startswith(OVERLAY):
                 found.setdefault(USER_OVERLAY + name.removeprefix(OVERLAY), value)

@@ -2,15 +2,16 @@
 
 import pytest
 
+from lazyfs.core import profile
 from lazyfs.core.catalog.inode import Nested
-from lazyfs.core.digest import Digest
+from lazyfs.core.digest import Digest, ref_of
 from lazyfs.vfs import content
 from lazyfs.vfs.need import Need
 from lazyfs.vfs.numbers import ROOT
 from lazyfs.vfs.revision import Change, switch
 from lazyfs.vfs.slots import SlotTable
 from lazyfs.vfs.tree import Repository, Tree
-from tests.support.images import Objects, image, live
+from tests.support.images import Objects, folder_of, image, live
 
 
 class Site:
@@ -144,3 +145,13 @@ def test_a_thousand_revisions_leave_nothing_behind() -> None:
                 site.tree.forget(number, 1)
     site.tree.slots.sweep()
     assert len(site.tree.slots) == 1
+
+
+def test_an_image_that_gets_a_profile_is_not_dropped() -> None:
+    site = Site()
+    site.look("two/c:1/f")
+    hinted = folder_of(site.c)
+    hinted.xattrs = (profile.hint(ref_of(b"a profile")),)
+    one = {"a:1": site.a, "b:1": site.b, "latest": "a:1"}
+    changes = site.switch(live(site.objects, {"one": one, "two": {"c:1": hinted}}))
+    assert {change.name for change in changes} == {None}

@@ -8,14 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lazyfs.core import profile
 from lazyfs.core.catalog.inode import Inode, Nested
-from lazyfs.core.digest import Digest
+from lazyfs.core.digest import Digest, ObjectRef, ref_of
 from lazyfs.vfs import content, copies, slots
 from lazyfs.vfs.need import Need, NeedRepository
 from lazyfs.vfs.numbers import ROOT, unpack
 from lazyfs.vfs.slots import SlotTable
 from lazyfs.vfs.tree import Repository, Tree
-from tests.support.images import Objects, file, folder, image, live
+from tests.support.images import Objects, file, folder, folder_of, image, live
 
 
 def shown(objects: Objects, root: Nested) -> Tree:
@@ -335,3 +336,19 @@ def test_devices() -> None:
     null = Inode(stat.S_IFCHR | 0o666, detail=1 << 32 | 3)
     tree = shown(objects, live(objects, {"image": image(objects, {"null": null})}))
     assert tree.getattr(number(tree, "image/null")).rdev == 0x103
+
+
+def test_looking_an_image_up_tells_of_its_profile_and_nothing_shows_it() -> None:
+    objects = Objects()
+    one, hinted = image(objects, {"f": b"1", "d": {"x": b"x"}}), ref_of(b"a profile")
+    inode = folder_of(one)
+    inode.xattrs = (profile.hint(hinted), (b"user.own", b"1"))
+    tree = shown(objects, live(objects, {"lib": {"a:1": inode, "b:1": one}}))
+    told: list[tuple[str, ObjectRef]] = []
+    tree.profiled = lambda *what: told.append(what)
+    number(tree, "lib/b:1/d")
+    assert len(list(tree.listing(number(tree, "lib")))) == 2
+    assert told == []
+    top = number(tree, "lib/a:1")
+    assert told == [("test", hinted)]
+    assert tree.xattrs(top) == {b"user.own": b"1"}

@@ -1,0 +1,141 @@
+"""What earlier starts of an image touched, fetched in bundles when the image is entered.
+
+A few bundles are under way at a time, in the order in which a start wants them. A reader of an object that is
+in one of those waits for it instead of asking a second time; what is in a later one it fetches by itself.
+Every member is checked by its own digest before the cache gets it. A bundle that is missing or wrong costs
+time and nothing else: its objects are fetched singly.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from typing import Final
+
+import trio
+
+from lazyfs.client.local_cache import LocalCache
+from lazyfs.client.objects import Objects
+from lazyfs.core import bundle as bundles
+from lazyfs.core import codec, profile
+from lazyfs.core.digest import Digest, ObjectRef, object_path
+from lazyfs.core.errors import FormatError, LazyfsError
+from lazyfs.core.profile import Bundle
+from lazyfs.transport.fetcher import Fetcher, Request
+
+log = logging.getLogger(__name__)
+
+AT_ONCE: Final = 4
+"""Bundles under way: a connection alone begins slowly, many would hold up the first ones."""
+PATIENCE: Final = 60.0
+"""Seconds for one bundle. No reader waits that long, see `objects.BUNDLE_PATIENCE`."""
+HERE: Final = 0.75
+"""A bundle is left out if this share of its bytes is here already: another image may have brought them."""
+SHARE: Final = 0.5
+"""Of the cache's limit: a profile that holds more is not fetched, it would push out what is in use."""
+
+
+class Profiles:
+    """The profiles of one repository. Belongs to one trio run."""
+
+    def __init__(
+        self, objects: Objects, fetcher: Fetcher, cache: LocalCache, limit: Callable[[], int]
+    ) -> None:
+        """`limit`: bytes that the cache may hold."""
+        self._objects = objects
+        self._fetcher = fetcher
+        self._cache = cache
+        self._limit = limit
+        self._limiter = trio.CapacityLimiter(AT_ONCE)
+        self._begun: set[Digest] = set()
+        self.fetched = 0
+        """Bundles."""
+        self.failed = 0
+
+    def start(self, ref: ObjectRef) -> None:
+        """Begins to fetch what a profile lists, unless that was done already; returns at once."""
+        if ref.digest not in self._begun and self._objects.keeps:
+            self._begun.add(ref.digest)
+            trio.lowlevel.spawn_system_task(self._run, ref, name=f"profile {ref.digest.hex()[:12]}")
+
+    async def _run(self, ref: ObjectRef) -> None:
+        # A system task: what escapes from it would end the whole trio run.
+        try:
+            if await trio.to_thread.run_sync(self._objects.at_hand, ref) is not None:
+                return  # kept below once everything in it had come
+            plain = await trio.to_thread.run_sync(
+                self._fetch, object_path(ref.digest), codec.frame_bound(ref.size),
+                lambda frame: codec.open_object(frame, ref), limiter=self._limiter,
+            )  # fmt: skip
+            listed = profile.decode(plain)
+            room = await trio.to_thread.run_sync(self._limit) * SHARE
+            if sum(member.size for one in listed for member in one.members) > room:
+                log.info("profile %s is too large for the cache", ref.digest.hex())
+                return
+            failed, waiting = self.failed, iter(listed)
+            async with trio.open_nursery() as nursery:
+                for _ in range(AT_ONCE):
+                    nursery.start_soon(self._work, waiting)
+            if self.failed == failed:
+                await trio.to_thread.run_sync(self._keep, ref, plain)
+        except LazyfsError as error:
+            self.failed += 1
+            log.warning("profile %s: %s", ref.digest.hex(), error)
+
+    async def _work(self, waiting: Iterator[Bundle]) -> None:
+        for one in waiting:
+            if self._objects.keeps:
+                await self._take(one)
+
+    async def _take(self, one: Bundle) -> None:
+        # Entered before anything is awaited: a reader who comes while the disk is asked waits too.
+        came = trio.Event()
+        coming = self._objects.coming
+        members = [ref.digest for ref in one.members if ref.digest not in coming]
+        coming.update(dict.fromkeys(members, came))
+        try:
+            self.fetched += await trio.to_thread.run_sync(self._bring, one, limiter=self._limiter)
+        except LazyfsError as error:
+            self.failed += 1
+            log.warning("bundle %s: %s", one.name.hex(), error)
+        finally:
+            for digest in members:
+                del coming[digest]
+            came.set()
+
+    def _bring(self, one: Bundle) -> bool:
+        """In a worker thread; whether it had to be fetched."""
+        here = sum(ref.size for ref in one.members if self._cache.read(ref.digest, 0, 1) is not None)
+        if here >= HERE * sum(ref.size for ref in one.members):
+            return False
+
+        def accept(body: bytes) -> bytes:
+            reader = bundles.Reader(one.name)
+            expected = iter(one.members)
+            for ref, plain in reader.feed(body):
+                if ref != next(expected, None):
+                    raise FormatError(f"bundle {one.name.hex()} has a member {ref.digest.hex()} too many")
+                self._keep(ref, plain)
+            reader.finish()
+            return b""
+
+        self._fetch(object_path(one.name), one.stored, accept)
+        return True
+
+    def _keep(self, ref: ObjectRef, plain: bytes) -> None:
+        """Admits a verified object, unless somebody else is bringing it or there is no room."""
+        claim = self._cache.claim(ref.digest)
+        if claim is None:
+            return
+        with claim:
+            if self._cache.read(ref.digest, 0, 1) is not None:
+                return
+            reserved = self._cache.reserve(ref.digest, ref.size)
+            if reserved is not None:
+                with reserved:
+                    self._cache.put(ref.digest, plain, reserved)
+
+    def _fetch(self, path: str, most: int, accept: Callable[[bytes], bytes]) -> bytes:
+        # may_be_missing: what nobody needs speaks against no server if it is not there
+        deadline = time.monotonic() + PATIENCE
+        request = Request(path, most, deadline, accept=accept, may_be_missing=True)
+        return self._fetcher.fetch(request, trio.from_thread.check_cancelled)

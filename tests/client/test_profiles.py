@@ -1,0 +1,206 @@
+"""Bundles into the cache: in few requests, joined by readers, and harmless when they are wrong."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+
+from lazyfs.client.background import Background
+from lazyfs.client.objects import Objects
+from lazyfs.client.profiles import Profiles
+from lazyfs.core import bundle, profile
+from lazyfs.core.codec import encode
+from lazyfs.core.digest import Digest, ObjectRef, object_path
+from tests.support.gate_fetcher import GateFetcher
+from tests.support.memory_cache import MemoryCache
+from tests.support.store_files import store_object, store_objects
+
+
+class World:
+    """A store with a profile of two bundles of four objects each."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.plains = store_objects(directory, 8, 1000)
+        refs = list(self.plains)
+        self.halves = (refs[:4], refs[4:])
+        self.bundles = [self.store_bundle(half) for half in self.halves]
+        self.profile = store_object(directory, profile.encode(self.bundles))
+        self.fetcher = GateFetcher(directory)
+        self.cache = MemoryCache()
+        self.limit = 1 << 30
+        self.objects = Objects(self.fetcher, self.cache)
+        self.profiles = Profiles(self.objects, self.fetcher, self.cache, lambda: self.limit)
+
+    def store_bundle(self, refs: list[ObjectRef]) -> profile.Bundle:
+        encoded = bundle.encode([(ref, encode(self.plains[ref])) for ref in refs])
+        made = profile.Bundle(len(encoded), tuple(refs))
+        self.file(made.name).parent.mkdir(parents=True, exist_ok=True)
+        self.file(made.name).write_bytes(encoded)
+        return made
+
+    def file(self, name: Digest) -> Path:
+        return self.directory / object_path(name)
+
+    def paths(self) -> list[str]:
+        return [object_path(self.profile.digest), *(object_path(one.name) for one in self.bundles)]
+
+    def here(self) -> set[ObjectRef]:
+        return {ref for ref in self.plains if ref.digest in self.cache.held}
+
+    async def run(self) -> None:
+        """Starts the profile with the network open and waits for its end."""
+        self.fetcher.gate.set()
+        self.profiles.start(self.profile)
+        await self.ended()
+
+    async def ended(self) -> None:
+        with trio.fail_after(10):
+            while True:
+                await trio.testing.wait_all_tasks_blocked()
+                if not any(task.name.startswith("profile ") for task in _tasks()):
+                    return
+                await trio.sleep(0.005)
+
+
+def _tasks() -> list[trio.lowlevel.Task]:
+    root = trio.lowlevel.current_root_task()
+    assert root is not None
+    found, new = [], [root]
+    while new:
+        task = new.pop()
+        found.append(task)
+        new += [child for nursery in task.child_nurseries for child in nursery.child_tasks]
+    return found
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+async def test_everything_comes_in_a_request_for_each_bundle_and_once(world: World) -> None:
+    await world.run()
+    assert world.here() == set(world.plains)
+    assert sorted(world.fetcher.requests) == sorted(world.paths())
+    world.profiles.start(world.profile)
+    again = Profiles(world.objects, world.fetcher, world.cache, lambda: world.limit)
+    again.start(world.profile)
+    await world.ended()
+    assert len(world.fetcher.requests) == 3
+
+
+async def test_a_reader_of_a_member_waits_for_its_bundle(world: World) -> None:
+    world.profiles.start(world.profile)
+    await world.fetcher.asked(1)
+    world.fetcher.gate.set()
+    while not world.objects.coming:
+        await trio.sleep(0)
+    world.fetcher.gate.clear()
+    ref = world.halves[0][1]
+    Background(world.objects).start(world.halves[0])
+    async with trio.open_nursery() as nursery:
+
+        async def read() -> None:
+            assert await world.objects.fetch(ref) == world.plains[ref]
+
+        nursery.start_soon(read)
+        await trio.testing.wait_all_tasks_blocked()
+        world.fetcher.gate.set()
+    await world.ended()
+    assert object_path(ref.digest) not in world.fetcher.requests
+    assert sorted(world.fetcher.requests) == sorted(world.paths())
+    assert not world.objects.coming
+
+
+async def test_a_reader_waits_for_a_bundle_that_does_not_come_for_so_long_only(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lazyfs.client.objects.BUNDLE_PATIENCE", 0.05)
+    ref = world.halves[0][0]
+    world.objects.coming[ref.digest] = trio.Event()
+    world.fetcher.gate.set()
+    assert await world.objects.fetch(ref) == world.plains[ref]
+
+
+def _truncate(body: bytes) -> bytes:
+    return body[: len(body) * 3 // 4]
+
+
+def _flip(body: bytes) -> bytes:
+    return body[:-10] + bytes([body[-10] ^ 1]) + body[-9:]
+
+
+@pytest.mark.parametrize(
+    ("damage", "good"),
+    [(_truncate, 2), (_flip, 3), (lambda _: b"nonsense" * 100, 0)],
+    ids=["truncated", "flipped", "nonsense"],
+)
+async def test_of_a_wrong_bundle_only_what_was_verified_is_kept(
+    world: World, damage: Callable[[bytes], bytes], good: int
+) -> None:
+    file = world.file(world.bundles[0].name)
+    file.write_bytes(damage(file.read_bytes()))
+    await world.run()
+    assert len(world.here() & set(world.halves[0])) == good
+    assert world.here() >= set(world.halves[1])
+    assert world.profile.digest not in world.cache.held
+    for ref, plain in world.plains.items():
+        assert await world.objects.fetch(ref) == plain
+
+
+async def test_a_bundle_with_other_members_than_its_name_says_fills_no_cache(world: World) -> None:
+    stranger = store_object(world.directory, b"a stranger" * 50)
+    world.plains[stranger] = b"a stranger" * 50
+    poisoned = bundle.encode([(ref, encode(world.plains[ref])) for ref in [stranger, *world.halves[0]]])
+    file = world.file(world.bundles[0].name)
+    file.write_bytes(poisoned[: world.bundles[0].stored])
+    await world.run()
+    assert stranger.digest not in world.cache.held
+    assert world.profiles.failed == 1
+
+
+async def test_what_is_missing_is_fetched_singly(world: World) -> None:
+    world.file(world.bundles[0].name).unlink()
+    await world.run()
+    assert world.here() == set(world.halves[1])
+    ref = world.halves[0][2]
+    started = time.monotonic()
+    assert await world.objects.fetch(ref) == world.plains[ref]
+    assert time.monotonic() - started < 1
+
+
+async def test_a_profile_that_is_missing_or_nonsense_does_nothing(world: World) -> None:
+    world.file(world.profile.digest).unlink()
+    await world.run()
+    nonsense = store_object(world.directory, b"no profile")
+    world.profiles.start(nonsense)
+    await world.ended()
+    assert world.here() == set()
+    assert world.profiles.failed == 2
+
+
+async def test_a_profile_that_would_push_out_what_is_in_use_is_left(world: World) -> None:
+    world.limit = 8000
+    await world.run()
+    assert world.fetcher.requests == world.paths()[:1]
+    assert world.here() == set()
+
+
+async def test_a_bundle_that_is_here_already_is_not_fetched(world: World) -> None:
+    for ref in world.halves[1]:
+        world.cache.held[ref.digest] = world.plains[ref]
+    await world.run()
+    assert sorted(world.fetcher.requests) == sorted(world.paths()[:2])
+
+
+async def test_nothing_is_fetched_for_a_cache_that_keeps_nothing(world: World) -> None:
+    world.cache.failing = True
+    world.fetcher.gate.set()
+    await world.objects.fetch(world.halves[0][0])
+    world.profiles.start(world.profile)
+    await world.ended()
+    assert len(world.fetcher.requests) == 1

@@ -1,0 +1,167 @@
+"""`lazyfs profile`: what is in a profile, who keeps it, and what check says of it."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from lazyfs.core import bundle, profile
+from lazyfs.core.catalog.entry import Entry
+from lazyfs.core.digest import Digest, object_path, sha256
+from lazyfs.core.errors import UsageError
+from lazyfs.publish import profile as profiles
+from lazyfs.publish.diff import diff, resolve
+from tests.support.catalog_listing import open_tree
+from tests.support.oci_images import Built, entry, layer
+from tests.support.repositories import NOW, Repository
+
+PLACE = "r.example/app:1"
+SMALL = {f"d/{name}": name.encode() * 100 for name in ("a", "b", "c", "unread")}
+LARGE = os.urandom(3 << 20)
+
+
+class Site:
+    """A repository with one image."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.repository = Repository(directory)
+        self.publish(SMALL | {"large": LARGE})
+
+    def publish(self, files: dict[str, bytes], place: str = PLACE) -> bool:
+        built = Built([layer(*(entry(name, data=data) for name, data in files.items()))])
+        layout = built.write_layout(self.directory / f"layout-{len(list(self.directory.iterdir()))}")
+        return self.repository.publish(f"oci:{layout}", place=place).changed
+
+    def trace(self, *contents: bytes) -> str:
+        path = self.directory / "trace"
+        events = [[1.0, "read", "path", sha256(content).hex(), 10, "cache", 5] for content in contents]
+        path.write_text("".join(json.dumps(event) + "\n" for event in events))
+        return str(path)
+
+    def make(self, *contents: bytes, image: str = PLACE) -> profiles.Report:
+        touched = profiles.read_traces([self.trace(*contents)])
+        return profiles.make(self.repository.store, self.repository.keys, image, touched, lambda: NOW)
+
+    def entry(self, place: str = PLACE) -> Entry:
+        return resolve(open_tree(self.repository.path), place).place.entry
+
+    def bundles(self) -> list[profile.Bundle]:
+        ref = profile.hinted(self.entry())
+        return [] if ref is None else profile.decode(open_tree(self.repository.path).read(ref))
+
+    def members(self) -> list[Digest]:
+        return [ref.digest for one in self.bundles() for ref in one.members]
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    return Site(tmp_path)
+
+
+def test_catalogs_and_lists_come_first_then_contents_as_they_were_touched(site: Site) -> None:
+    chunk = LARGE[1 << 20 : 2 << 20]
+    report = site.make(SMALL["d/c"], b"of another image", chunk, SMALL["d/a"], SMALL["d/c"])
+    top = site.entry().nested
+    large = open_tree(site.repository.path).find(f"{report.place}/large")
+    assert top is not None
+    assert large is not None
+    contents = [sha256(content) for content in (SMALL["d/c"], chunk, SMALL["d/a"])]
+    assert site.members() == [top.digest, large.entry.content, *contents]
+    assert report.objects == 5
+    for one in site.bundles():
+        stored = (site.repository.path / object_path(one.name)).read_bytes()
+        assert len(stored) == one.stored
+        reader = bundle.Reader(one.name)
+        assert [ref for ref, _ in reader.feed(stored)] == list(one.members)
+        reader.finish()
+
+
+def test_bundles_grow_to_their_largest(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(profiles, "FIRST", 1000)
+    monkeypatch.setattr(profiles, "LARGEST", 4000)
+    files = {f"f{number:02}": os.urandom(500) for number in range(40)}
+    site.publish(files)
+    site.make(*files.values())
+    sizes = [one.stored for one in site.bundles()]
+    assert len(sizes) >= 5
+    assert sizes[0] < 2500
+    assert max(sizes) < 6000
+    assert sizes[2] > sizes[1] > 1000
+
+
+def test_an_image_published_again_keeps_its_profile_and_a_new_one_starts_without(site: Site) -> None:
+    site.make(SMALL["d/a"])
+    kept = site.bundles()
+    assert kept
+    assert not site.publish(SMALL | {"large": LARGE})
+    assert site.bundles() == kept
+    site.publish(SMALL | {"large": LARGE}, place="r.example/app:same")
+    assert profile.hinted(site.entry("r.example/app:same")) is not None
+    site.publish(SMALL)
+    assert site.bundles() == []
+
+
+def test_the_same_profile_again_is_no_new_revision_and_another_replaces_it(site: Site) -> None:
+    first = site.make(SMALL["d/a"])
+    again = site.make(SMALL["d/a"])
+    assert (first.changed, again.changed) == (True, False)
+    assert again.pointer == first.pointer
+    site.make(SMALL["d/b"])
+    assert sha256(SMALL["d/a"]) not in site.members()
+
+
+def test_a_profile_is_no_difference(site: Site) -> None:
+    before = open_tree(site.repository.path)
+    site.make(SMALL["d/a"])
+    old, new = resolve(before, PLACE), resolve(open_tree(site.repository.path), PLACE)
+    assert new.place.entry != old.place.entry
+    assert list(diff(old, new)) == []
+
+
+def test_check_reads_profiles_and_bundles(site: Site) -> None:
+    before = site.repository.check().objects
+    site.make(SMALL["d/a"])
+    findings = site.repository.check()
+    assert (findings.bad, findings.objects) == (0, before + 2)
+    (one,) = site.bundles()
+    file = site.repository.path / object_path(one.name)
+    good = file.read_bytes()
+    for damaged in (good[:-1], good + b"x", good[:-1] + bytes([good[-1] ^ 1])):
+        file.write_bytes(damaged)
+        assert [line.split()[1] for line in site.repository.check().problems] == ["bundle"]
+    file.unlink()
+    assert site.repository.check().bad == 1
+
+
+def test_a_damaged_object_is_not_spread(site: Site) -> None:
+    file = site.repository.path / object_path(sha256(SMALL["d/a"]))
+    file.write_bytes(b"damaged")
+    before = site.repository.files()
+    with pytest.raises(Exception, match="not a zstd frame"):
+        site.make(SMALL["d/a"])
+    assert site.repository.files() == before
+
+
+def test_what_cannot_be_profiled_is_said(site: Site, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="is not in this revision"):
+        site.make(SMALL["d/a"], image="r.example/other:1")
+    with pytest.raises(UsageError, match="is no image or published tree"):
+        site.make(SMALL["d/a"], image="r.example")
+    with pytest.raises(UsageError, match="touched nothing of"):
+        site.make(b"something else")
+    (tmp_path / "odd").write_text("[1, 2]\n")
+    with pytest.raises(UsageError, match="line 1 is no line of a trace"):
+        profiles.read_traces([str(tmp_path / "odd")])
+    with pytest.raises(UsageError, match="No such file"):
+        profiles.read_traces([str(tmp_path / "none")])
+
+
+def test_an_image_cannot_bring_its_own(site: Site) -> None:
+    """What a layer says of a profile is not signed as one."""
+    pax = {f"SCHILY.xattr.{profile.HINT.decode()}": "a" * 40}
+    root = entry("./", kind=b"5", pax=pax)
+    layout = Built([layer(root, entry("f", data=b"x"))]).write_layout(site.directory / "sly")
+    site.repository.publish(f"oci:{layout}", place=PLACE)
+    assert site.bundles() == []
