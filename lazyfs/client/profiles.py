@@ -80,6 +80,9 @@ class Profiles:
         except LazyfsError as error:
             self.failed += 1
             log.warning("profile %s: %s", ref.digest.hex(), error)
+        except Exception:
+            self.failed += 1
+            log.exception("profile %s", ref.digest.hex())
 
     async def _work(self, waiting: Iterator[Bundle]) -> None:
         for one in waiting:
@@ -97,6 +100,9 @@ class Profiles:
         except LazyfsError as error:
             self.failed += 1
             log.warning("bundle %s: %s", one.name.hex(), error)
+        except Exception:
+            self.failed += 1
+            log.exception("bundle %s", one.name.hex())
         finally:
             for digest in members:
                 del coming[digest]

@@ -124,14 +124,16 @@ class Daemon:
         settings = self._settings
         self._filesystem.token = trio.lowlevel.current_trio_token()
         try:
-            if settings.site():
-                self._filesystem.tree.show_site(tuple(settings.repositories))
-            else:
-                place = Place(url=settings.source, trust=settings.trust, proxy=settings.proxy)
-                async with trio.open_nursery() as nursery:
+            async with trio.open_nursery() as nursery:
+                if settings.site():
+                    self._filesystem.tree.show_site(tuple(settings.repositories))
+                else:
+                    place = Place(url=settings.source, trust=settings.trust, proxy=settings.proxy)
                     nursery.start_soon(self._repositories.open, place, self._filesystem)
-                    await trio.sleep(0)  # the network is asked: there is time for imports
-                    prepare(settings.fuse)
+                    await trio.sleep(0)
+                # While the network is waited for: imports, and a collection, which takes 30 ms.
+                prepare(settings.fuse)
+                gc.collect()
             with self._privileges.raised():
                 line = control.listen(runtime.socket_path(settings.mountpoint))
                 self._session = _mount(self._filesystem, settings)
@@ -170,7 +172,6 @@ class Daemon:
         await trio.to_thread.run_sync(os.stat, self._settings.mountpoint)
         self._privileges.drop()
         # 46,000 objects of modules alone: a full collection would hold every answer up for 30 ms.
-        gc.collect()
         gc.freeze()
         log.info("mounted %s on %s (%s)", self._source(), self._settings.mountpoint, self._session_kind())
         ready()

@@ -204,3 +204,10 @@ async def test_nothing_is_fetched_for_a_cache_that_keeps_nothing(world: World) -
     world.profiles.start(world.profile)
     await world.ended()
     assert len(world.fetcher.requests) == 1
+
+
+async def test_a_bug_in_a_fetch_ends_no_mount(world: World) -> None:
+    world.fetcher.failure = ConnectionError("bug")
+    await world.run()
+    assert world.profiles.failed == 1
+    assert not world.objects.coming
