@@ -60,7 +60,7 @@ def run_cache(kind: str, root: Path, entries: int, count: int) -> dict[str, floa
 
 
 def table(ours: dict[str, float], peer: dict[str, float]) -> None:
-    print(f"\n{'':36}{'lazyfs_cache':>16}{'diskcache':>16}{'ratio':>9}  required")
+    print(f"\n{'measure':36}{'lazyfs_cache':>16}{'diskcache':>16}{'ratio':>9}  required")
     for name, value in ours.items():
         other = peer.get(name)
         ratio = f"{value / other:9.2f}" if other else " " * 9
@@ -102,7 +102,7 @@ def main() -> None:
         (base / "small").mkdir()
         step("lazyfs_cache", base / "small", "fill", 10_000, 0)
         small = step("lazyfs_cache", base / "small", "evict", 10_000, 5000)
-    for name in ("evict_microseconds", "evict_index_microseconds"):
+    for name in measures.EVICTION:
         ours[name], ours[f"{name}_at_10000"] = large[name], small[name]
         ours[f"{name}_ratio"] = large[name] / small[name]
     policies = traces.compare(400 if options.quick else 1500)
