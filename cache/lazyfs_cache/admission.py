@@ -13,7 +13,8 @@ from contextlib import suppress
 from types import TracebackType
 
 from lazyfs_cache import journal, layout
-from lazyfs_cache.ledger import FULL, POOLED, Ledger
+from lazyfs_cache.grant import POOLED
+from lazyfs_cache.ledger import FULL, Ledger
 from lazyfs_cache.purse import Arrived
 from lazyfs_cache.space import Need
 
@@ -35,7 +36,7 @@ class Reservation:
         ledger, self._ledger = self._ledger, None
         if ledger is not None:
             if self.recycled is not None:
-                ledger.discard(self.recycled)
+                ledger.grant.discard([self.recycled])
             ledger.purse.give_back(self.charge, self.generation)
             ledger.wake.set()
 
@@ -69,8 +70,7 @@ class Admission:
             slots = self._draw(charge)
             if slots is not None:
                 recycled = slots.pop(0) if slots and size < POOLED else None
-                for slot in slots:
-                    self._ledger.discard(slot)
+                self._ledger.grant.discard(slots)
                 return Reservation(self._ledger, key, size, charge, recycled)
         self.refused += 1
         return None
@@ -82,7 +82,7 @@ class Admission:
             progress = False
             with ledger.change(max(deadline - time.monotonic(), 0)) as change:
                 if change is not None and self._space.possible(change.sums, charge):
-                    progress = ledger.fill_purse(change, charge)
+                    progress = ledger.grant.fill(change, charge)
             if not progress or change is None or not change.committed:
                 return None
         return slots
@@ -146,7 +146,7 @@ class Admission:
         if due:
             with ledger.change() as change:
                 if change is not None:
-                    ledger.fill_purse(change, 0)
+                    ledger.grant.fill(change, 0)
         return True
 
     def _write(self, tmp: str, held: Reservation, value: bytes | memoryview) -> int | None:

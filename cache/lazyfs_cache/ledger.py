@@ -10,20 +10,21 @@ dies or the disk fails, and `recovery` knows where to look then.
 import errno
 import functools
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
 import lmdb
 
-from lazyfs_cache import journal, recovery
+from lazyfs_cache import recovery
 from lazyfs_cache.change import Change
 from lazyfs_cache.errors import CacheError, PinSetTooLarge
+from lazyfs_cache.grant import Grant
 from lazyfs_cache.index import Index
 from lazyfs_cache.purse import Arrived, Purse
 from lazyfs_cache.rows import DAMAGED, Entry, Sums
 from lazyfs_cache.seat import PATIENCE, Seat, log, must_have
-from lazyfs_cache.space import MIN_LIMIT, Need, Space, map_size, purse, uses_per_change
+from lazyfs_cache.space import MIN_LIMIT, Need, Space, map_size, uses_per_change
 from lazyfs_cache.state import Policy
 from lazyfs_cache.uses import Uses
 
@@ -36,9 +37,6 @@ _HARMLESS = FULL | {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR, errno
 
 _GLANCE = 0.1
 """Seconds a look at the account waits for the lock: a change takes 10 ms at most."""
-
-POOLED = 64 << 10
-"""Bytes of the largest file that is kept to be written over; larger ones cost more to write than to make."""
 
 
 class Ledger:
@@ -61,8 +59,6 @@ class Ledger:
         self.wake = threading.Event()
         self.uses = Uses(self.wake)
         self.purse = Purse()
-        self._granted = 0
-        self._pooled: list[tuple[int, int]] = []
         self._sized_for = 0
         self.seat = Seat(root, limit, fsync=fsync)
         self.disk = self.seat.disk
@@ -71,6 +67,7 @@ class Ledger:
                 must_have(held, root)
                 self._index, first = self.seat.take(limit, policy)
                 self.space = Space(root, self.disk, self._index, keep_free=keep_free)
+                self.grant = Grant(self.seat, self.space, self.purse, self.wake, self.fail)
                 self._join(first=first)
                 self._known = self._account(self._index.sums())
         except BaseException:
@@ -99,7 +96,7 @@ class Ledger:
     def _reopen(self) -> None:
         self._index = self.seat.open_index()
         self.space.use(self._index)
-        self._unlink(self.purse.drain())
+        self.grant.discard(self.purse.drain())
         self.seat.rise()
         for value in self.purse.take_arrived():  # nothing in the new index stands for them
             self.uses.damaged(value.key)
@@ -132,8 +129,7 @@ class Ledger:
             yielded = done = False
             try:
                 self._follow()
-                self._granted = 0
-                self._pooled = []
+                self.grant.begin()
                 self.seat.journal.begin()
                 damaged, arrived = self.uses.take_damaged(), self.purse.take_arrived()
                 with self._index.change() as change:
@@ -152,8 +148,7 @@ class Ledger:
             except (OSError, lmdb.Error) as error:
                 self.fail(error)
             finally:
-                self._unlink(slot for _, slot in self._pooled)  # of a change that was not committed
-                self._pooled = []
+                self.grant.end()
                 if not done:
                     self.uses.return_damaged(damaged)
                     self.purse.return_arrived(arrived)
@@ -197,62 +192,15 @@ class Ledger:
 
     def _settled(self, arrived: list[Arrived]) -> None:
         """The change is committed."""
-        self.purse.put_in(self._granted)
-        self.purse.pool(self._pooled)
-        self._pooled = []
+        self.grant.committed()
         self.purse.spend(sum(value.held for value in arrived))
         for value in arrived:
             self.purse.free_slot(value.slot)
 
-    def fill_purse(self, change: Change, least: int) -> bool:
-        """Hold `least` bytes more, and as many as the purse wants, evicting what must go; whether it is worth
-        another try if the purse still has too little."""
-        target = purse(change.sums.limit)
-        wanted = least + self.purse.missing(target)
-        if not wanted:
-            return True
-        need = self.space.need(change, wanted)
-        evicted = 0 if need.met else self.space.evict(change, need, self._keep_file)
-        pooled = sum(occupied for occupied, _ in self._pooled)
-        if pooled:
-            change.hold(self.seat.me, pooled)
-        for amount in (wanted - pooled, least - pooled):
-            if amount <= 0:
-                return True
-            if self.space.need(change, amount).met:
-                change.hold(self.seat.me, amount)
-                self._granted = amount
-                if self.space.above_high(change.sums):
-                    self.wake.set()
-                return True
-        return evicted > 0
-
-    def _keep_file(self, key: bytes, entry: Entry) -> bool:
-        """Small files of evicted values are kept, to be written over: they are held by the purse."""
-        if entry.charge > POOLED or (slot := self.purse.pool_slot()) is None:
-            return False
-        if not self.disk.take_out(key, journal.tmp_name(self.seat.me, slot)):
-            self.purse.free_slot(slot)
-            return False
-        self._pooled.append((entry.charge, slot))
-        return True
-
-    def _unlink(self, slots: Iterable[int]) -> None:
-        for slot in slots:
-            self.discard(slot)
-
-    def discard(self, slot: int) -> None:
-        """Unlink the temporary file of a slot, and free the slot."""
-        try:
-            self.disk.discard_tmp(journal.tmp_name(self.seat.me, slot))
-        except OSError as error:
-            self.fail(error)
-        self.purse.free_slot(slot)
-
     def empty_purse(self) -> None:
         """Give what is held and not promised back to the index, once nothing is under way."""
         idle = 0
-        self._unlink(self.purse.drain())
+        self.grant.discard(self.purse.drain())
         with self.change() as change:
             if change is not None and (idle := self.purse.take_idle()):
                 change.hold(self.seat.me, -idle)
@@ -361,7 +309,7 @@ class Ledger:
         """Write what is outstanding, give up this process's pins; the last to close leaves a clean mark."""
         with self.change() as change:
             if change is not None:
-                self._unlink(self.purse.drain())
+                self.grant.discard(self.purse.drain())
                 self.seat.leave(change)
         with self.seat.lock.held(self.timeout) as held:
             if held and self.off is None:

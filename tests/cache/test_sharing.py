@@ -1,5 +1,6 @@
 """Several processes on one cache directory: one limit, one download per value, no harm from a death."""
 
+import fcntl
 import functools
 import os
 import random
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from lazyfs_cache import Cache, open_cache
+from lazyfs_cache import Cache, layout, open_cache
 from tests.support.cachefill import Child, key_of, value_of
 from tests.support.counts import count
 from tests.support.usage import Sampler, disk_usage
@@ -143,6 +144,24 @@ def test_limit_and_pin_sets_are_everyones(tmp_path: Path) -> None:
             assert cache.stats().charged <= cache.stats().limit == LIMIT // 4
         assert cache.get(b"pinned") == b"value"
         assert cache.kept() == {b"from the other": [b"pinned"]}
+
+
+def test_a_lock_that_is_not_had_in_time_is_done_without(tmp_path: Path) -> None:
+    """A process that was stopped inside a change."""
+    root = tmp_path / "cache"
+    with open_cache(str(root), LIMIT, lock_timeout=0.3, upkeep=False) as cache:
+        assert cache.put(b"here", b"value")
+        with (root / layout.LOCK).open() as stopped:
+            fcntl.flock(stopped, fcntl.LOCK_EX)
+            started = time.monotonic()
+            assert cache.get(b"here") == b"value"
+            assert cache.reserve(b"key", 50 << 20) is None
+            assert not cache.pin(b"here", b"test")
+            stats = cache.stats()
+            assert 0.6 < time.monotonic() - started < 5
+            assert (stats.state, stats.limit, stats.refused) == ("on", LIMIT, 1)
+        assert cache.reserve(b"key", 50 << 20) is not None
+        assert cache.stats().entries == 1
 
 
 def test_threads_take_turns_at_a_claim(tmp_path: Path) -> None:
