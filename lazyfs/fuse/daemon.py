@@ -16,6 +16,7 @@ from lazyfs.core.errors import LazyfsError, UsageError
 from lazyfs.fuse import control, mountpoint, runtime, trace
 from lazyfs.fuse.filesystem import Filesystem
 from lazyfs.fuse.opening import make_session, prepare
+from lazyfs.fuse.pins import CatalogPins
 from lazyfs.fuse.privileges import Privileges
 from lazyfs.fuse.repositories import Repositories
 from lazyfs.fuse.session import Options, Session
@@ -29,7 +30,7 @@ from lazyfs.vfs.tree import Tree
 from lazyfs_cache import Cache, CacheError, NullCache, open_cache
 
 CACHE_LOOK = 5.0
-"""Seconds between looks at how full the cache is, for `df`."""
+"""Seconds between looks at how full the cache is, for `df`, and at which catalogs are in use."""
 
 log = logging.getLogger(__name__)
 
@@ -188,8 +189,10 @@ class Daemon:
 
     async def _watch_cache(self) -> None:
         # statfs must not wait for the cache's lock: it shows what was so a moment ago.
+        pins = CatalogPins(self._cache)
         while True:
             await trio.sleep(CACHE_LOOK)
+            await trio.to_thread.run_sync(pins.follow, self._filesystem.tree.parsed.catalogs())
             await trio.to_thread.run_sync(self._look_at_cache)
 
     async def _refresh_all(self) -> dict[str, str]:

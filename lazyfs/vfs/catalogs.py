@@ -48,6 +48,10 @@ class Parsed:
         self._keep(ref, chunks)
         return chunks
 
+    def catalogs(self) -> dict[Digest, int]:
+        """The catalogs held, with their sizes, in the order of use."""
+        return {digest: size for digest, (parsed, size) in self._held.items() if isinstance(parsed, Catalog)}
+
     def clear(self) -> None:
         """Lets go of everything; it is read again when it is needed."""
         self._held.clear()

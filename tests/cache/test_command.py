@@ -15,6 +15,7 @@ from benchmarks.ports import free_port
 from lazyfs_cache import layout
 from tests.support.cli import lazyfs, mounted, new_repository, serving
 from tests.support.small_disks import break_filesystem, loop_ext4
+from tests.support.until import until
 from tests.support.usage import disk_usage
 
 
@@ -45,6 +46,10 @@ def tree(base: Path, name: str, files: dict[str, bytes]) -> Path:
 FILES = {f"lib/{number}.so": os.urandom(100_000 + number) for number in range(20)} | {
     "bin/large": os.urandom(5 << 20)
 }
+
+
+CATALOGS = 4
+"""Of the tree's root, `lab`, and the two images: the mount pins those it uses."""
 
 
 @pytest.fixture(scope="module")
@@ -94,12 +99,12 @@ def test_an_operator_looks_and_acts_while_it_is_mounted(world: World) -> None:
     assert sum(image["here"] == image["known"] for image in listed) == 1
     by_age = [json.loads(line) for line in world.cache("list", "--json").stdout.splitlines()]
     assert [row["age"] for row in by_age] == sorted((row["age"] for row in by_age), reverse=True)
-    assert {row["pins"] for row in by_age} == {0, 1}
+    assert {row["pins"] for row in by_age} >= {0, 1}
 
     world.cache("evict", "all")
     left = [json.loads(line) for line in world.cache("list", "--json").stdout.splitlines()]
-    assert {row["pins"] for row in left} == {1}
-    assert len(left) == status["pin_sets"]["lab/first:1"]
+    assert all(row["pins"] for row in left)
+    assert len(left) <= status["pin_sets"]["lab/first:1"] + CATALOGS
 
     assert "too large" not in world.cache("resize", "12M").stdout
     assert world.status()["limit"] == 12 << 20
@@ -111,7 +116,7 @@ def test_an_operator_looks_and_acts_while_it_is_mounted(world: World) -> None:
     assert disk_usage(world.objects) <= 12 << 20
 
     world.cache("unpin", "lab/first:1")
-    assert world.status()["pinned"] == 0
+    assert world.status()["pinned"] < 100_000, "no more than the catalogs"
     assert world.cache("unpin", "lab/first:1", check=False).returncode == 2
     world.cache("resize", "40M")
 
@@ -165,6 +170,30 @@ def test_a_sites_prefilled_directory_below_the_cache(tmp_path: Path) -> None:
             shutil.rmtree(store / "data")
             for path, content in FILES.items():
                 assert (tmp_path / "mnt/lab/first:1" / path).read_bytes() == content
+
+
+@pytest.mark.root
+def test_catalogs_in_use_stay(tmp_path: Path) -> None:
+    """All else is evicted, the origin and the mount's process go: the next one still shows the tree."""
+    store, keys = new_repository(tmp_path)
+    lazyfs("publish", f"dir:{tree(tmp_path, 'first', FILES)}", store, "--as", "lab/first:1", "--keys", keys)
+    directory = tmp_path / "cache"
+    options = ["--trust", str(store / "metadata/1.root.json"), "--cache", str(directory)]
+
+    def cache(*arguments: str) -> str:
+        return lazyfs("cache", "--cache", directory, *arguments).stdout
+
+    with serving(store) as url:
+        with mounted(url, tmp_path / "mnt", *options) as mnt:
+            assert (mnt / "lab/first:1/bin/large").read_bytes() == FILES["bin/large"]
+            until(lambda: json.loads(cache("status", "--json"))["pinned"] > 0)
+            cache("evict", "all")
+            left = [json.loads(line) for line in cache("list", "--json").splitlines()]
+            assert 0 < len(left) <= CATALOGS
+            assert {row["pins"] for row in left} == {1}
+        assert json.loads(cache("status", "--json"))["pinned"] == 0, "its pins end with it"
+    with mounted(url, tmp_path / "mnt", *options) as mnt:
+        assert sorted(os.listdir(mnt / "lab/first:1")) == ["bin", "lib"]
 
 
 @pytest.mark.root

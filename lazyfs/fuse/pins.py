@@ -1,0 +1,45 @@
+"""Catalogs in use stay in the cache: without them no path of their images can be looked up.
+
+A catalog that is parsed in memory is not read from the disk again, so the cache would take it for unused and
+evict it before any file; a mount that starts anew with the origin away would then show nothing.
+"""
+
+from lazyfs.core.digest import Digest
+from lazyfs_cache import Cache, CacheError, NullCache
+
+LABEL = b"catalogs in use"
+
+_SHARE = 4
+"""Pinned catalogs take one part in so many of the cache's limit at most: the rest is for files."""
+
+
+class CatalogPins:
+    """Pins that follow what a mount has parsed; they end with its process."""
+
+    def __init__(self, cache: Cache | NullCache) -> None:
+        self._cache = cache
+        self._pinned: set[Digest] = set()
+
+    def follow(self, in_use: dict[Digest, int]) -> None:
+        """Pin catalogs in use (with their sizes; the latest used last), let go of the others. May wait for
+        the cache's lock: call it in a thread, one at a time."""
+        left = self._cache.stats().limit // _SHARE
+        wanted = set()
+        for digest, size in reversed(in_use.items()):
+            left -= size
+            if left < 0:
+                break
+            wanted.add(digest)
+        for digest in self._pinned - wanted:
+            self._cache.unpin(digest, LABEL)
+            self._pinned.remove(digest)
+        for digest in wanted:
+            if self._cache.size(digest) is None:  # not admitted, or found damaged
+                self._pinned.discard(digest)
+            elif digest not in self._pinned:
+                try:
+                    pinned = self._cache.pin(digest, LABEL)
+                except CacheError:
+                    return  # an operator's pins take the room
+                if pinned:
+                    self._pinned.add(digest)
