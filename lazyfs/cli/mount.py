@@ -1,7 +1,9 @@
 """`lazyfs mount`: a repository, or a folder of them, as a directory."""
 
+import gc
 import os
 import socket
+import sys
 from typing import Any
 
 import click
@@ -60,10 +62,12 @@ def command(places: tuple[str, ...], foreground: bool, config: str | None, **opt
       lazyfs mount http://origin.example/unpacked /cvmfs/unpacked.example.org --trust root.json
       lazyfs mount --config /etc/lazyfs/site.toml /cvmfs
     """
+    gc.disable()  # 46,000 objects of modules, no garbage among them: looking for it takes 18 ms
     from lazyfs.fuse import background, daemon
     from lazyfs.fuse.mountpoint import absolute
     from lazyfs.fuse.settings import from_here, load, settings
 
+    gc.enable()
     if len(places) > 2:
         raise UsageError(f"{len(places)} places given: write lazyfs mount URL MOUNTPOINT")
     fields = load(config) if config else {}
@@ -81,6 +85,9 @@ def command(places: tuple[str, ...], foreground: bool, config: str | None, **opt
         daemon.run(wanted, lambda: _say_mounted(wanted.mountpoint))
     else:
         background.run(lambda ready: daemon.run(wanted, ready), wanted.log)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)  # taking 500 modules down one by one would add 50 to 80 ms to every mount
 
 
 def _say_mounted(mountpoint: str) -> None:
