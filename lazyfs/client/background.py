@@ -33,7 +33,9 @@ class Background:
         Does nothing while the cache admits nothing: the bytes would be fetched twice.
         """
         for ref in refs:
-            if ref.digest in self._coming or ref.digest in self._objects.coming or not self._objects.keeps:
+            if ref.digest in self._coming or not self._objects.keeps:
+                continue
+            if ref.digest in self._objects.coming or ref.digest in self._objects.expected:
                 continue
             if self._bytes + ref.size > self._most:
                 self.dropped += 1

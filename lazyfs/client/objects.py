@@ -86,6 +86,8 @@ class Objects:
         self._flights: dict[Digest, _Flight] = {}
         self.coming: dict[Digest, trio.Event] = {}
         """Objects in bundles under way, and what is set when their bundle has ended."""
+        self.expected: set[Digest] = set()
+        """Objects in bundles whose turn will come: nothing but a reader asks for one of them."""
         self._failed: deque[_Flight] = deque()
         """Flights that are still in the table to answer for a moment, oldest first."""
         self._hold = on_outage == "wait"

@@ -72,6 +72,7 @@ class Profiles:
                 log.info("profile %s is too large for the cache", ref.digest.hex())
                 return
             failed, waiting = self.failed, iter(listed)
+            self._objects.expected.update(member.digest for one in listed for member in one.members)
             async with trio.open_nursery() as nursery:
                 for _ in range(AT_ONCE):
                     nursery.start_soon(self._work, waiting)
@@ -88,6 +89,7 @@ class Profiles:
         for one in waiting:
             if self._objects.keeps:
                 await self._take(one)
+            self._objects.expected.difference_update(ref.digest for ref in one.members)
 
     async def _take(self, one: Bundle) -> None:
         # Entered before anything is awaited: a reader who comes while the disk is asked waits too.

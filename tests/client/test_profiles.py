@@ -14,9 +14,26 @@ from lazyfs.client.profiles import Profiles
 from lazyfs.core import bundle, profile
 from lazyfs.core.codec import encode
 from lazyfs.core.digest import Digest, ObjectRef, object_path
+from lazyfs.transport.fetcher import Request, never_cancelled
+from lazyfs.transport.local import LocalFetcher
 from tests.support.gate_fetcher import GateFetcher
 from tests.support.memory_cache import MemoryCache
 from tests.support.store_files import store_object, store_objects
+
+
+class Fetcher(GateFetcher):
+    """Some paths pass the gate while it is closed."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        self.directory = directory
+        self.free: set[str] = set()
+
+    def fetch(self, request: Request, check_cancelled: Callable[[], None] = never_cancelled) -> bytes:
+        if request.path in self.free:
+            self.requests.append(request.path)
+            return LocalFetcher(str(self.directory)).fetch(request, check_cancelled)
+        return super().fetch(request, check_cancelled)
 
 
 class World:
@@ -29,7 +46,7 @@ class World:
         self.halves = (refs[:4], refs[4:])
         self.bundles = [self.store_bundle(half) for half in self.halves]
         self.profile = store_object(directory, profile.encode(self.bundles))
-        self.fetcher = GateFetcher(directory)
+        self.fetcher = Fetcher(directory)
         self.cache = MemoryCache()
         self.limit = 1 << 30
         self.objects = Objects(self.fetcher, self.cache)
@@ -94,12 +111,9 @@ async def test_everything_comes_in_a_request_for_each_bundle_and_once(world: Wor
 
 
 async def test_a_reader_of_a_member_waits_for_its_bundle(world: World) -> None:
+    world.fetcher.free.add(object_path(world.profile.digest))
     world.profiles.start(world.profile)
-    await world.fetcher.asked(1)
-    world.fetcher.gate.set()
-    while not world.objects.coming:
-        await trio.sleep(0)
-    world.fetcher.gate.clear()
+    await world.fetcher.asked(2)
     ref = world.halves[0][1]
     Background(world.objects).start(world.halves[0])
     async with trio.open_nursery() as nursery:
@@ -114,6 +128,25 @@ async def test_a_reader_of_a_member_waits_for_its_bundle(world: World) -> None:
     assert object_path(ref.digest) not in world.fetcher.requests
     assert sorted(world.fetcher.requests) == sorted(world.paths())
     assert not world.objects.coming
+
+
+async def test_nothing_but_readers_asks_for_what_later_bundles_bring(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lazyfs.client.profiles.AT_ONCE", 1)
+    world.fetcher.free.add(object_path(world.profile.digest))
+    world.profiles.start(world.profile)
+    await world.fetcher.asked(2)
+    ahead = Background(world.objects)
+    ahead.start(world.halves[1])
+    ref = world.halves[1][0]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(world.objects.fetch, ref)
+        await world.fetcher.asked(3)
+        world.fetcher.gate.set()
+    await world.ended()
+    assert (ahead.started, world.objects.expected) == (0, set())
+    assert sorted(world.fetcher.requests) == sorted([*world.paths(), object_path(ref.digest)])
 
 
 async def test_a_reader_waits_for_a_bundle_that_does_not_come_for_so_long_only(
