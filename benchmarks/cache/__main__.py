@@ -95,6 +95,7 @@ def main() -> None:
     entries = options.entries or (200_000 if options.quick else 1_000_000)
     with tempfile.TemporaryDirectory(dir=options.directory) as directory:
         base = Path(directory)
+        kind = measures.filesystem_kind(base)
         ours = run_cache("lazyfs_cache", base / "large", entries, options.count)
         large = step("lazyfs_cache", base / "large", "evict", entries, 5000)
         peer = run_cache("diskcache", base / "peer", entries, options.count)
@@ -107,7 +108,9 @@ def main() -> None:
         ours[f"{name}_ratio"] = large[name] / small[name]
     policies = traces.compare(400 if options.quick else 1500)
     table(ours, peer)
-    print(f"filesystem alone: {floor['turns_per_second']:,.0f} turns (create, rename, unlink) per second,")
+    print(
+        f"filesystem ({kind}) alone: {floor['turns_per_second']:,.0f} turns (create, rename, unlink) per second,"
+    )
     print(f"  {floor['turns_per_cpu_second']:,.0f} per second of processor time")
     trace_table(policies)
     result = {
@@ -116,6 +119,7 @@ def main() -> None:
         "value_bytes": measures.VALUE,
         "lazyfs_cache": ours,
         "diskcache": peer,
+        "filesystem": kind,
         "filesystem_alone": floor,
         "required": {name: list(what) for name, what in REQUIRED.items()},
         "traces": [one._asdict() for one in policies],

@@ -175,8 +175,7 @@ def evict(tested: Ours, count: int) -> Iterator[tuple[str, float]]:
 
 def filesystem(root: Path, count: int) -> dict[str, float]:
     """What the filesystem alone takes for what an insert with eviction does to it: create, write, rename,
-    unlink another one, over 5,000 files. No cache of files can be faster. On ext4 it falls after many
-    deletions: a new inode is looked for past all those deleted in the last minute (recently_deleted)."""
+    unlink another one, over 5,000 files. No cache of files can be faster."""
     root.mkdir()
     value = value_of(1)
 
@@ -192,6 +191,22 @@ def filesystem(root: Path, count: int) -> dict[str, float]:
     for number in range(5000):
         turn(number)
     return dict(rates("turns", turn, list(range(5000, 5000 + count))))
+
+
+def filesystem_kind(directory: Path) -> str:
+    """The type of the filesystem `directory` is on; of ext4, whether it keeps a journal. Without one it looks
+    for a new inode past all those deleted within the last minute (recently_deleted), and inserts are slow."""
+    mounts = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
+    place = str(directory.resolve()) + "/"
+    device, _, kind = max(
+        (mount[:3] for mount in mounts if place.startswith(mount[1].rstrip("/") + "/")),
+        key=lambda mount: len(mount[1]),
+    )
+    options = Path("/proc/fs/ext4") / Path(device).name / "options"
+    if kind == "ext4" and options.exists():
+        journal = any(line.startswith("data=") for line in options.read_text().splitlines())
+        kind += " with a journal" if journal else " without a journal"
+    return kind
 
 
 def anonymous_memory() -> int:
