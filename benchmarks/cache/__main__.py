@@ -108,10 +108,8 @@ def main() -> None:
         ours[f"{name}_ratio"] = large[name] / small[name]
     policies = traces.compare(400 if options.quick else 1500)
     table(ours, peer)
-    print(
-        f"filesystem ({kind}) alone: {floor['turns_per_second']:,.0f} turns (create, rename, unlink) per second,"
-    )
-    print(f"  {floor['turns_per_cpu_second']:,.0f} per second of processor time")
+    print(f"filesystem alone ({kind}), turns (create, rename, unlink) per second:")
+    print(f"  {floor['turns_per_second']:,.0f}, {floor['turns_per_cpu_second']:,.0f} of processor time")
     trace_table(policies)
     result = {
         "facts": msgspec.to_builtins(gather(CHECKOUT)),
