@@ -1,8 +1,9 @@
 """The program that uses the mount: one process, one round, every operation once.
 
-`python -m benchmarks.filesystem.client ROOT PATHS.json PID`: for each row what one operation took by
-the clock, and in CPU time of this program, its children and process PID (0: none) together; microseconds,
-but seconds for `find`, `tar` and the large file. CPU time stands still while others have the CPU.
+`python -m benchmarks.filesystem.client ROOT PATHS.json PID [names]`: for each row, or for those about names
+only, what one operation took by the clock, and in CPU time of this program, its children and process PID (0:
+none) together; microseconds, but seconds for `find`, `tar` and the large file. CPU time stands still while
+others have the CPU.
 """
 
 import json
@@ -88,16 +89,18 @@ def run(*command: str) -> None:
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
-def one_round(root: str, every: list[str], small: list[str], pid: int) -> dict[str, dict[str, float]]:
-    """All rows. Names are asked for from the tree's top: how deep it hangs is nobody's merit."""
-    done = Round(pid)
-    os.chdir(root)
+def names(done: Round, every: list[str]) -> None:
+    """The rows that read nothing."""
     missing = [path + ".none" for path in every]
     drop(2)
     done.measure("stat, dropped", lambda: stat_all(every), len(every))
     done.measure("stat, repeated", lambda: stat_all(every), len(every))
     done.measure("missing name", lambda: stat_missing(missing), len(missing))
     done.measure("missing name, repeated", lambda: stat_missing(missing), len(missing))
+
+
+def contents(done: Round, small: list[str]) -> None:
+    """The others."""
     drop(3)
     done.measure("open+read+close, dropped", lambda: read_all(small), len(small))
     drop(2)
@@ -114,14 +117,19 @@ def one_round(root: str, every: list[str], small: list[str], pid: int) -> dict[s
     drop(3)
     done.measure("large file, dropped", lambda: read_large(LARGE))
     done.measure("large file, repeated", lambda: read_large(LARGE))
-    return done.rows
 
 
 def main() -> None:
-    _, root, listed, pid = sys.argv
+    """Names are asked for from the tree's top: how deep it hangs is nobody's merit."""
+    _, root, listed, pid, *only = sys.argv
     with open(listed) as file:
         paths = json.load(file)
-    print(json.dumps(one_round(root, paths["every"], paths["small"], int(pid))))
+    os.chdir(root)
+    done = Round(int(pid))
+    names(done, paths["every"])
+    if only != ["names"]:
+        contents(done, paths["small"])
+    print(json.dumps(done.rows))
 
 
 if __name__ == "__main__":

@@ -71,3 +71,13 @@ def verdict(judged: list[dict[str, Any]]) -> str:
             f"| {one['row']} | {one['to']} | {one['bound']} | {one['ratio']}{said} | {one['cpu_ratio']} |"
         )
     return "\n".join(lines)
+
+
+def floor(bare: dict[str, dict[str, float]], found: dict[str, dict[str, dict[str, float]]]) -> str:
+    """Markdown: what the rows about names cost a C program that answers from a table."""
+    lines = ["| a C program that answers from a table | us | ratio to squashfuse_ll |", "|---|---|---|"]
+    for row in ("stat, dropped", "missing name"):
+        value = bare[row]["value"]
+        ratio = f"{value / found['squashfuse_ll'][row]['value']:.3f}" if "squashfuse_ll" in found else ""
+        lines.append(f"| {row} | {value:.3g} | {ratio} |")
+    return "\n".join(lines)

@@ -100,5 +100,5 @@ def _run(command: list[str]) -> None:
 
 def missing_tools() -> list[str]:
     """Programs that this benchmark needs and that are not installed."""
-    needed = ("squashfuse_ll", "mksquashfs", "taskset", "chrt", "find", "tar", "pgrep", "umount")
+    needed = ("cc", "squashfuse_ll", "mksquashfs", "taskset", "chrt", "find", "tar", "pgrep", "umount")
     return [tool for tool in needed if not shutil.which(tool)]
