@@ -11,6 +11,7 @@ from tests.support.counts import count
 from tests.support.usage import disk_usage
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("limit", [2 << 20, 5 << 20, 12 << 20, 40 << 20])
 def test_the_index_and_the_directories_are_within_the_limit(tmp_path: Path, limit: int) -> None:
     """Filled, then changed all over: every value in reach is used between admissions."""

@@ -123,6 +123,7 @@ def test_a_lower_limit_is_met_before_the_cache_is_used(tmp_path: Path) -> None:
         assert cache.stats().entries > 0
 
 
+@pytest.mark.timeout(900)  # a million files are made
 def test_orphans_do_not_delay_opening_and_count_as_full_until_they_are_gone(tmp_path: Path) -> None:
     """Files in data/ and tmp/ that no index knows: what a lost index, or a power cut, leaves."""
     root = tmp_path / "cache"

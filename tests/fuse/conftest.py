@@ -1,4 +1,4 @@
-"""A place that other users can get to: pytest's own temporary directories are closed to them."""
+"""Both sessions, and a place that other users can get to: pytest's own directories are closed to them."""
 
 import shutil
 import tempfile
@@ -6,6 +6,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from lazyfs.fuse.opening import KINDS
+
+
+@pytest.fixture(params=KINDS)
+def kind(request: pytest.FixtureRequest) -> str:
+    """Each kind of session in turn."""
+    found: str = request.param
+    return found
 
 
 @pytest.fixture(scope="module")

@@ -7,18 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from lazyfs.fuse.opening import KINDS
 from tests.support.counts import count
 from tests.support.fuse_mount import Mounted, mounted
 from tests.support.images import Objects, image, live
 
 pytestmark = pytest.mark.root
-
-
-@pytest.fixture(params=KINDS)
-def kind(request: pytest.FixtureRequest) -> str:
-    found: str = request.param
-    return found
 
 
 @pytest.fixture

@@ -10,19 +10,12 @@ from pathlib import Path
 import pytest
 
 from lazyfs.core.digest import sha256
-from lazyfs.fuse.opening import KINDS
 from tests.support.fuse_mount import Mounted, mounted
 from tests.support.images import Objects, file, image, live
 from tests.support.until import until
 
 pytestmark = pytest.mark.root
 BIG = os.urandom(1 << 20)
-
-
-@pytest.fixture(params=KINDS)
-def kind(request: pytest.FixtureRequest) -> str:
-    found: str = request.param
-    return found
 
 
 @pytest.fixture

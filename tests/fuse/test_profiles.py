@@ -9,7 +9,6 @@ import pytest
 
 from lazyfs.core import profile
 from lazyfs.core.digest import object_path
-from lazyfs.fuse.opening import KINDS
 from lazyfs.publish.diff import resolve
 from tests.support.catalog_listing import open_tree
 from tests.support.cli import lazyfs, mounted
@@ -21,12 +20,6 @@ from tests.support.until import until
 pytestmark = pytest.mark.root
 FILES = 60
 LARGE = os.urandom(3 << 17)
-
-
-@pytest.fixture(params=KINDS)
-def kind(request: pytest.FixtureRequest) -> str:
-    found: str = request.param
-    return found
 
 
 class Site:

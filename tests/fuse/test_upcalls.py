@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from lazyfs.fuse.opening import KINDS
 from tests.support.fuse_mount import Mounted, mounted
 from tests.support.images import Objects, file, image, live
 
@@ -18,12 +17,6 @@ REMAINING = {
     "pyfuse3": {"STATFS", "OPEN", "RELEASE", "OPENDIR", "READDIRPLUS", "RELEASEDIR", "READLINK", "FLUSH"},
 }
 """What a session still hears of when all is warm. `find` asks statfs once; no kernel remembers that."""
-
-
-@pytest.fixture(params=KINDS)
-def kind(request: pytest.FixtureRequest) -> str:
-    found: str = request.param
-    return found
 
 
 @pytest.fixture

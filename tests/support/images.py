@@ -8,6 +8,9 @@ from lazyfs.core.catalog.builder import build
 from lazyfs.core.catalog.inode import Inode, Nested
 from lazyfs.core.chunks import ChunkList
 from lazyfs.core.digest import Digest, ObjectRef, sha256
+from lazyfs.vfs.numbers import ROOT
+from lazyfs.vfs.slots import SlotTable
+from lazyfs.vfs.tree import Repository, Tree
 
 MTIME = 1_600_000_000_123_456_789
 NO_SPLIT = 1 << 30
@@ -101,3 +104,21 @@ def live(objects: Objects, spec: Spec) -> Nested:
         inner = live(objects, what) if isinstance(what, dict) else what
         root.children[name.encode("utf-8", "surrogateescape")] = _inode(objects, inner)
     return build(root, NO_SPLIT, objects.emit, live=True)
+
+
+def shown(objects: Objects, root: Nested) -> Tree:
+    """A tree that shows this as the repository `test`."""
+    tree = Tree(SlotTable())
+    tree.show_repository(Repository("test", objects, root.ref, 1))
+    return tree
+
+
+def number(tree: Tree, path: str) -> int:
+    """Looks a path up as the kernel does, holding every number on the way."""
+    found = ROOT
+    for name in path.split("/"):
+        child = tree.lookup(found, name.encode())
+        assert child is not None, path
+        tree.hold(child.number)
+        found = child.number
+    return found

@@ -5,26 +5,13 @@ import pytest
 from lazyfs.core.digest import sha256
 from lazyfs.vfs.need import Need
 from lazyfs.vfs.neighbours import BATCH_BYTES, BATCH_FILES, SMALL, Neighbours
-from lazyfs.vfs.numbers import ROOT
 from lazyfs.vfs.slots import SlotTable
-from lazyfs.vfs.tree import Repository, Tree
-from tests.support.images import Objects, Spec, image, live
+from lazyfs.vfs.tree import Tree
+from tests.support.images import Objects, Spec, image, live, number, shown
 
 
-def shown(objects: Objects, spec: Spec) -> Tree:
-    tree = Tree(SlotTable())
-    root = live(objects, {"image": image(objects, spec)})
-    tree.show_repository(Repository("test", objects, root.ref, 1))
-    return tree
-
-
-def number(tree: Tree, path: str) -> int:
-    found = ROOT
-    for name in path.split("/"):
-        child = tree.lookup(found, name.encode())
-        assert child is not None
-        found = child.number
-    return found
+def holding(objects: Objects, spec: Spec) -> Tree:
+    return shown(objects, live(objects, {"image": image(objects, spec)}))
 
 
 def missed(neighbours: Neighbours, tree: Tree, path: str) -> set[bytes]:
@@ -33,7 +20,7 @@ def missed(neighbours: Neighbours, tree: Tree, path: str) -> set[bytes]:
 
 def test_the_small_files_of_the_directory_come_along_once() -> None:
     objects = Objects()
-    tree = shown(
+    tree = holding(
         objects, {"d": {"a": b"a", "b": b"b", "c": b"c", "sub": {"x": b"x"}, "link": "a"}, "e": b"e"}
     )
     neighbours = Neighbours()
@@ -46,18 +33,18 @@ def test_the_small_files_of_the_directory_come_along_once() -> None:
 
 def test_large_and_empty_files_do_not() -> None:
     objects = Objects()
-    tree = shown(objects, {"a": b"a", "empty": b"", "large": bytes(SMALL + 1), "edge": bytes(SMALL)})
+    tree = holding(objects, {"a": b"a", "empty": b"", "large": bytes(SMALL + 1), "edge": bytes(SMALL)})
     assert missed(Neighbours(), tree, "image/a") == {sha256(bytes(SMALL))}
 
 
 def test_a_file_that_images_share_brings_nothing() -> None:
-    tree = shown(Objects(), {"a": b"a", "large": bytes(SMALL + 1)})
+    tree = holding(Objects(), {"a": b"a", "large": bytes(SMALL + 1)})
     assert missed(Neighbours(), tree, "image/large") == set()
 
 
 def test_one_miss_brings_one_batch_and_the_next_miss_goes_on_from_there() -> None:
     count = 3 * BATCH_FILES
-    tree = shown(Objects(), {f"{i:04}": b"%d" % i for i in range(count)})
+    tree = holding(Objects(), {f"{i:04}": b"%d" % i for i in range(count)})
     neighbours = Neighbours()
     first = missed(neighbours, tree, "image/0000")
     assert first == {sha256(b"%d" % i) for i in range(1, BATCH_FILES + 1)}
@@ -68,12 +55,12 @@ def test_one_miss_brings_one_batch_and_the_next_miss_goes_on_from_there() -> Non
 
 def test_a_batch_is_bounded_in_bytes() -> None:
     spec = {f"{i:04}": bytes([i]) * SMALL for i in range(1, 40)} | {"0000": b"0"}
-    assert len(missed(Neighbours(), shown(Objects(), spec), "image/0000")) == BATCH_BYTES // SMALL
+    assert len(missed(Neighbours(), holding(Objects(), spec), "image/0000")) == BATCH_BYTES // SMALL
 
 
 def test_a_catalog_that_is_not_at_hand_is_asked_for() -> None:
     objects = Objects()
-    tree = shown(objects, {"a": b"a"})
+    tree = holding(objects, {"a": b"a"})
     at = number(tree, "image/a")
     tree.parsed = Tree(SlotTable()).parsed
     objects.here = set()

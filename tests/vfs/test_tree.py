@@ -9,31 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lazyfs.core import profile
-from lazyfs.core.catalog.inode import Inode, Nested
+from lazyfs.core.catalog.inode import Inode
 from lazyfs.core.digest import Digest, ObjectRef, ref_of
 from lazyfs.vfs import content, copies, slots
 from lazyfs.vfs.need import Need, NeedRepository
 from lazyfs.vfs.numbers import ROOT, unpack
 from lazyfs.vfs.slots import SlotTable
 from lazyfs.vfs.tree import Repository, Tree
-from tests.support.images import Objects, file, folder, folder_of, image, live
-
-
-def shown(objects: Objects, root: Nested) -> Tree:
-    tree = Tree(SlotTable())
-    tree.show_repository(Repository("test", objects, root.ref, 1))
-    return tree
-
-
-def number(tree: Tree, path: str) -> int:
-    """Looks a path up as the kernel does, holding every number on the way."""
-    found = ROOT
-    for name in path.split("/"):
-        child = tree.lookup(found, name.encode())
-        assert child is not None, path
-        tree.hold(child.number)
-        found = child.number
-    return found
+from tests.support.images import Objects, file, folder, folder_of, image, live, number, shown
 
 
 def walk(tree: Tree, at: int = ROOT, path: bytes = b"") -> Iterator[tuple[bytes, int]]:
