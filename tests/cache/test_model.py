@@ -11,6 +11,7 @@ import threading
 from pathlib import Path
 
 import hypothesis.strategies as st
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -18,6 +19,7 @@ from lazyfs_cache import Cache, PinSetTooLarge, layout, opened, space, state
 from tests.support.counts import count
 from tests.support.usage import disk_usage
 
+pytestmark = pytest.mark.timeout(1200)
 KEYS = [bytes((number,)) * 8 for number in range(40)]
 LIMITS = [3 << 20, 4 << 20, 6 << 20]
 SIZES = [0, 1, 4000, 50_000, 65_536, 70_000, 200_000, 400_000]
@@ -278,6 +280,14 @@ class Model(RuleBasedStateMachine):
         self.pins = {key: owners for key, owners in self.pins.items() if key in self.values}
 
     # -- what holds always -------------------------------------------------------------------------------
+
+    @invariant()
+    def all_uses_can_be_written(self) -> None:
+        """One change writes so many uses and no more; what it leaves has its old place in the order."""
+        uses = opened._ledgers[self.cache.root].uses
+        if uses.left or len(uses._used) > space.uses_per_change(self.limit):
+            self.cache.upkeep()
+            self.see_evictions()
 
     @invariant()
     def check_bound(self) -> None:
