@@ -89,15 +89,16 @@ class Model(RuleBasedStateMachine):
 
     @rule(key=st.sampled_from(KEYS), size=st.sampled_from(SIZES), reserve=st.booleans())
     def put(self, key: bytes, size: int, reserve: bool) -> None:
-        new = key not in self.values
-        value = value_for(key, size) if new else self.values[key]
+        value = self.values.get(key, value_for(key, size))
         before = self.cache.stats()
         held = self.cache.reserve(key, len(value)) if reserve else None
+        gone = self.see_evictions()  # a value that was here may have made room for itself
+        new = key not in self.values
         assert self.cache.put(key, value, held) or not self.fits(key, len(value))
         if self.cache.size(key) is not None and new:
             self.values[key] = value
             self.use(key)
-        if self.see_evictions():
+        if self.see_evictions() or gone:
             room = space.slack(self.limit) + 2 * space.purse(self.limit) + self.limit // 32
             assert before.charged + 2 * len(value) + room > self.limit, "evicted without need"
 

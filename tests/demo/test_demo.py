@@ -54,6 +54,7 @@ def test_a_source_that_is_none_is_reported_in_publishs_words() -> None:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(600)
 def test_this_machines_python_runs_from_the_mount() -> None:
     done = lazyfs("demo", timeout=600)
     assert "hello from Python" in done.stdout
