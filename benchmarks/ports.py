@@ -1,12 +1,14 @@
 """TCP ports of the loopback interface that nobody else gets."""
 
+import os
 import socket
 from collections import deque
 
 _MOST = 200
 """Ports kept at one time; those taken longest ago are let go."""
 
-_kept: deque[socket.socket] = deque()
+_kept: deque[int] = deque()
+"""Descriptors. The process's end lets go of those that are left."""
 
 
 def free_port() -> int:
@@ -20,10 +22,10 @@ def free_port() -> int:
     keeper = socket.socket()
     keeper.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     keeper.bind(("127.0.0.1", 0))
-    _kept.append(keeper)
-    if len(_kept) > _MOST:
-        _kept.popleft().close()
     port: int = keeper.getsockname()[1]
+    _kept.append(keeper.detach())
+    if len(_kept) > _MOST:
+        os.close(_kept.popleft())
     return port
 
 
