@@ -53,7 +53,8 @@ def reconcile(change: Change, disk: Disk, key: bytes) -> None:
 def adopt(change: Change, disk: Disk, directory: int, names: list[str]) -> None:
     """Enter files found in a fan-out directory into an index that does not know them, as last used when they
     were written; delete what is no value. Their charge moves from what is unscanned, so that the whole never
-    seems smaller than it is. Their bytes are checked when they are read."""
+    seems smaller than it is; a byte of that stays, because it says that the rebuild is not over. Their bytes
+    are checked when they are read."""
     sums = change.sums
     for name in names:
         key = layout.key_of(layout.FAN_OUT[directory], name)
@@ -69,5 +70,5 @@ def adopt(change: Change, disk: Disk, directory: int, names: list[str]) -> None:
             continue
         charge = max(found.st_blocks * 512, disk.rounded(size))
         change.insert(key, size, charge, used=min(found.st_mtime_ns // 1000, sums.tick))
-        sums.unscanned -= min(charge, sums.unscanned)
+        sums.unscanned -= min(charge, max(sums.unscanned - 1, 0))
     change.set_folder(directory, disk.directory_used(directory))

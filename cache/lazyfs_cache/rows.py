@@ -67,7 +67,7 @@ class Sums(msgspec.Struct, array_like=True):
     folders: int = 0
     """Occupied by the directories of names."""
     unscanned: int = 0
-    """Stands for files not yet looked at while the index is being rebuilt."""
+    """Stands for files not yet looked at; 0 unless the index is being rebuilt."""
     scan: int = 0
     """First fan-out directory a rebuild has not entered yet; `SCANNED` when none is left."""
     scanner: int = 0

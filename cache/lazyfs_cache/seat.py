@@ -97,7 +97,8 @@ class Seat:
         change.hold(self.me, self.disk.most(journal.SIZE))
         if unknown:
             # What lies there is not known: until it is, everything up to the limit counts as used.
-            sums.unscanned = max(space.capacity(sums) - sums.stored - sums.folders, 0)
+            # One byte at least, also where directories alone exceed the limit: there is a rebuild to do.
+            sums.unscanned = max(space.capacity(sums) - sums.stored - sums.folders, 1)
         if sums.unscanned and (unknown or first):
             sums.scanner = self.me
         return sums.unscanned > 0
