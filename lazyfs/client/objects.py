@@ -129,7 +129,7 @@ class Objects:
             await trio.sleep(_AGAIN * (1 + random.random()))  # noqa: S311 (jitter)
 
     async def _fetch(self, ref: ObjectRef, deadline: float) -> bytes:
-        patience = deadline - time.monotonic()
+        patience = max(deadline - time.monotonic(), 0.0)
         bundle = self.coming.get(ref.digest)
         if bundle is not None and ref.digest not in self._flights:
             with trio.move_on_after(min(BUNDLE_PATIENCE, patience / 2)):
@@ -155,9 +155,10 @@ class Objects:
     async def _wait(self, flight: _Flight, deadline: float) -> None:
         # A flight that ends by itself at this deadline knows why; one that is cancelled tells nobody.
         own_end = flight.deadline <= deadline
+        left = deadline - time.monotonic() + (_LAST_WORDS if own_end else 0)
         flight.readers += 1
         try:
-            with trio.move_on_after(deadline - time.monotonic() + (_LAST_WORDS if own_end else 0)) as own:
+            with trio.move_on_after(max(left, 0)) as own:
                 await flight.ended.wait()
         finally:
             flight.readers -= 1

@@ -302,6 +302,21 @@ async def test_over_the_real_cache(tmp_path: Path, fetcher: GateFetcher) -> None
     assert len(fetcher.requests) == 1
 
 
+async def test_a_reader_whose_deadline_has_passed_is_told_so(tmp_path: Path, fetcher: GateFetcher) -> None:
+    """A call of several objects can use all its time up on the first. What it raises must be a LazyfsError:
+    a session on pyfuse3 ends with the mount on anything else."""
+    joined, bundled = store_object(tmp_path, b"joined"), store_object(tmp_path, b"bundled")
+    objects = Objects(fetcher, MemoryCache())
+    objects.coming[bundled.digest] = trio.Event()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(objects.fetch, joined)
+        await fetcher.asked()
+        for ref in (joined, bundled):
+            with pytest.raises(DeadlineExceeded):
+                await objects.fetch(ref, deadline=time.monotonic() - 1)
+        fetcher.gate.set()
+
+
 async def test_space_is_held_while_a_download_is_under_way(tmp_path: Path, fetcher: GateFetcher) -> None:
     """Downloads of more than the cache holds at one time: those without room go on past it."""
     refs = [store_object(tmp_path, b"%d" % number * 100_000) for number in range(100, 200)]
