@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lazyfs.core.catalog.builder import build
-from lazyfs.core.catalog.entry import ADDED, Entry
+from lazyfs.core.catalog.entry import ADDED, LIVE, NESTED, Entry, check_entry
 from lazyfs.core.catalog.inode import Inode, Nested, from_entry
 from lazyfs.core.catalog.reader import Catalog
 from lazyfs.core.digest import Digest, ObjectRef, sha256
@@ -201,6 +201,15 @@ def test_a_live_folder_with_a_plain_subdirectory_is_refused() -> None:
 def test_names_that_lead_elsewhere_are_refused(name: bytes) -> None:
     with pytest.raises(FormatError):
         built(directory_of({name: file()}))
+
+
+@pytest.mark.parametrize("kind", [stat.S_IFCHR, stat.S_IFIFO, stat.S_IFLNK, stat.S_IFREG])
+def test_only_a_directory_can_be_nested(kind: int) -> None:
+    """A link's target of 4000 bytes as a digest was a name too long for the cache: it turned itself off."""
+    content = {stat.S_IFLNK: b"x" * 4000, stat.S_IFREG: bytes(32)}.get(kind, b"")
+    entry = Entry(b"odd", kind | 0o600, 0, 0, 0, len(content), content, detail=12, flags=NESTED | LIVE)
+    with pytest.raises(FormatError, match="contradicts itself"):
+        check_entry(entry)
 
 
 def test_added_entries_are_marked() -> None:

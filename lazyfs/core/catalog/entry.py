@@ -105,5 +105,6 @@ def check_entry(entry: Entry) -> None:
         wrong = not entry.content or len(entry.content) != entry.size or b"\0" in entry.content
     else:
         wrong = bool(entry.content) or kind not in (stat.S_IFCHR, stat.S_IFBLK, stat.S_IFIFO, stat.S_IFSOCK)
-    if wrong or entry.mode >> 16:
+    # Nested and no directory: `content` is no digest, and nothing may take it for a catalog's.
+    if wrong or entry.mode >> 16 or (entry.flags & NESTED and kind != stat.S_IFDIR):
         raise FormatError(f"catalog entry {entry.name!r} of mode {entry.mode:o} contradicts itself")
