@@ -95,7 +95,7 @@ class Profiles:
         # Entered before anything is awaited: a reader who comes while the disk is asked waits too.
         came = trio.Event()
         coming = self._objects.coming
-        members = [ref.digest for ref in one.members if ref.digest not in coming]
+        members = {ref.digest for ref in one.members if ref.digest not in coming}
         coming.update(dict.fromkeys(members, came))
         try:
             self.fetched += await trio.to_thread.run_sync(self._bring, one, limiter=self._limiter)

@@ -196,6 +196,15 @@ async def test_a_bundle_with_other_members_than_its_name_says_fills_no_cache(wor
     assert world.profiles.failed == 1
 
 
+async def test_a_bundle_that_names_an_object_twice_leaves_nobody_waiting(world: World) -> None:
+    first, second = world.halves[0][:2]
+    twice = world.store_bundle([first, first, second])
+    world.profile = store_object(world.directory, profile.encode([twice, world.bundles[1]]))
+    await world.run()
+    assert (world.objects.coming, world.objects.expected) == ({}, set())
+    assert world.here() == {first, second, *world.halves[1]}
+
+
 async def test_what_is_missing_is_fetched_singly(world: World) -> None:
     world.file(world.bundles[0].name).unlink()
     await world.run()
