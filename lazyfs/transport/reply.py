@@ -58,7 +58,7 @@ class Head:
         connection usable."""
         length = self.field("content-length")
         ends = length.isascii() and length.isdigit() and int(length) <= ERROR_PAGE
-        return ends and self.status in (403, 404)
+        return ends and not self.chunked and self.status in (403, 404)  # chunks have no length that holds
 
     def check(self, max_bytes: int) -> int | None:
         """The length announced, if any. Raises AttemptFailed unless a plain body that fits follows."""

@@ -1,5 +1,6 @@
 """One attempt against a server that misbehaves: the right fault, in time, and connections kept alive."""
 
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -105,6 +106,24 @@ def test_a_404_keeps_its_connection(server: FaultServer, client: Client) -> None
         assert failure.value.fault == Fault.MISSING
         assert client.get(_attempt(server), never_cancelled).body == BODY
     assert server.connections == 1
+
+
+class _Endless(FaultServer):
+    """Says 404 with a short length, and sends a chunked page that never ends."""
+
+    def _answer(self, sock: socket.socket, path: str, fault: Misbehave | None, stop: threading.Event) -> bool:
+        sock.sendall(b"HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n")
+        while not stop.wait(0.001):
+            sock.sendall(b"400\r\n" + bytes(1024) + b"\r\n")
+        return False
+
+
+def test_a_404_without_end_is_not_read_until_the_deadline(client: Client) -> None:
+    started = time.monotonic()
+    with _Endless(lambda _: None) as server, pytest.raises(AttemptFailed) as failure:
+        client.get(_attempt(server), never_cancelled)
+    assert failure.value.fault == Fault.MISSING
+    assert time.monotonic() - started < 3
 
 
 def test_a_kept_connection_that_the_server_closed_says_nothing(server: FaultServer, client: Client) -> None:
