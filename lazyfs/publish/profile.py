@@ -47,7 +47,7 @@ class Report:
     bundles: int = 0
     stored_bytes: int = 0
     left_out: int = 0
-    """Objects beyond MOST."""
+    """Objects beyond MOST, or beyond what a bundle or a profile holds."""
 
 
 def read_traces(paths: Iterable[str]) -> _Touched:
@@ -107,12 +107,13 @@ def make(store: Store, keys: Keys, image: str, touched: _Touched, now: Callable[
 
 
 def _within(members: list[ObjectRef], report: Report) -> Iterator[ObjectRef]:
-    size = 0
+    # What readers refuse must not be written: half a bundle for one object, 40 bytes a member and some.
+    size, left = 0, profile.MAX_SIZE // 48
     for ref in members:
-        size += ref.size
-        if size > MOST or ref.size > bundle.MAX_MEMBER_SIZE:
+        if size + ref.size > MOST or codec.frame_bound(ref.size) > profile.MAX_STORED // 2 or not left:
             report.left_out += 1
         else:
+            size, left = size + ref.size, left - 1
             yield ref
 
 
@@ -161,7 +162,7 @@ def _write(store: Store, members: Iterator[ObjectRef], report: Report) -> Iterat
         codec.open_object(frame, ref)  # a damaged object must not be spread
         waiting.append((ref, frame))
         size += len(frame)
-        if size >= target:
+        if size >= target or len(waiting) == bundle.MAX_MEMBERS:
             yield _put(store, waiting, report)
             waiting, size, target = [], 0, min(2 * target, LARGEST)
     if waiting:

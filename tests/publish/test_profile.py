@@ -91,6 +91,20 @@ def test_bundles_grow_to_their_largest(site: Site, monkeypatch: pytest.MonkeyPat
     assert sizes[2] > sizes[1] > 1000
 
 
+@pytest.mark.parametrize(
+    ("limit", "value", "left_out"),
+    [("profile.MAX_STORED", 1 << 20, 3), ("profile.MAX_SIZE", 48 * 6, 3), ("bundle.MAX_MEMBERS", 4, 0)],
+)
+def test_nothing_is_written_that_readers_refuse(
+    site: Site, monkeypatch: pytest.MonkeyPatch, limit: str, value: int, left_out: int
+) -> None:
+    monkeypatch.setattr(f"lazyfs.core.{limit}", value)
+    chunks = [LARGE[at : at + (1 << 20)] for at in range(0, len(LARGE), 1 << 20)]
+    report = site.make(*SMALL.values(), *chunks)
+    assert (len(site.members()), report.left_out) == (9 - left_out, left_out)
+    assert site.repository.check().bad == 0
+
+
 def test_an_image_published_again_keeps_its_profile_and_a_new_one_starts_without(site: Site) -> None:
     site.make(SMALL["d/a"])
     kept = site.bundles()
