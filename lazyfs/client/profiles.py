@@ -72,11 +72,12 @@ class Profiles:
                 log.info("profile %s is too large for the cache", ref.digest.hex())
                 return
             failed, waiting = self.failed, iter(listed)
+            passed_over: list[Bundle] = []
             self._objects.expected.update(member.digest for one in listed for member in one.members)
             async with trio.open_nursery() as nursery:
                 for _ in range(AT_ONCE):
-                    nursery.start_soon(self._work, waiting)
-            if self.failed == failed:
+                    nursery.start_soon(self._work, waiting, passed_over)
+            if self.failed == failed and not passed_over:
                 await trio.to_thread.run_sync(self._keep, ref, plain)
         except LazyfsError as error:
             self.failed += 1
@@ -85,10 +86,12 @@ class Profiles:
             self.failed += 1
             log.exception("profile %s", ref.digest.hex())
 
-    async def _work(self, waiting: Iterator[Bundle]) -> None:
+    async def _work(self, waiting: Iterator[Bundle], passed_over: list[Bundle]) -> None:
         for one in waiting:
             if self._objects.keeps:
                 await self._take(one)
+            else:
+                passed_over.append(one)
             self._objects.expected.difference_update(ref.digest for ref in one.members)
 
     async def _take(self, one: Bundle) -> None:

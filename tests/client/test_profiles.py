@@ -248,6 +248,25 @@ async def test_nothing_is_fetched_for_a_cache_that_keeps_nothing(world: World) -
     assert len(world.fetcher.requests) == 1
 
 
+async def test_a_profile_of_which_bundles_were_passed_over_is_not_done(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One object that the cache refuses stops the bundles behind it; the next mount fetches them."""
+    monkeypatch.setattr("lazyfs.client.profiles.AT_ONCE", 1)
+    other = store_object(world.directory, b"another object")
+    world.fetcher.free |= {object_path(world.profile.digest), object_path(other.digest)}
+    world.profiles.start(world.profile)
+    await world.fetcher.asked(2)
+    world.cache.failing = True
+    await world.objects.fetch(other)
+    assert not world.objects.keeps
+    world.cache.failing = False
+    world.fetcher.gate.set()
+    await world.ended()
+    assert world.here() == set(world.halves[0])
+    assert world.profile.digest not in world.cache.held
+
+
 async def test_a_bug_in_a_fetch_ends_no_mount(world: World) -> None:
     world.fetcher.failure = ConnectionError("bug")
     await world.run()
