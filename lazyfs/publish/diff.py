@@ -94,8 +94,8 @@ def _fields(old: Entry, new: Entry) -> tuple[str, ...]:
         return ("type",)
     changed = ["mode"] if old.mode != new.mode else []
     changed += [field for field in FIELDS if getattr(old, field) != getattr(new, field)]
-    if "xattrs" in changed and without_hint(old.xattrs) == without_hint(new.xattrs):
-        changed.remove("xattrs")
+    if old.nested and new.nested and without_hint(old.xattrs) == without_hint(new.xattrs):
+        changed = [field for field in changed if field != "xattrs"]
     if not old.is_dir and (old.content, old.detail) != (new.content, new.detail):
         changed.append("content" if old.is_file else "target" if old.is_link else "device")
     return tuple(changed)

@@ -134,6 +134,16 @@ def test_a_profile_is_no_difference(site: Site) -> None:
     assert list(diff(old, new)) == []
 
 
+def test_a_files_own_attribute_of_that_name_is_a_difference(site: Site) -> None:
+    sides = []
+    for value in ("one", "other"):
+        pax = {f"SCHILY.xattr.{profile.HINT.decode()}": value}
+        layout = Built([layer(entry("f", data=b"x", pax=pax))]).write_layout(site.directory / value)
+        site.repository.publish(f"oci:{layout}", place=PLACE)
+        sides.append(resolve(open_tree(site.repository.path), PLACE))
+    assert [(change.path, change.fields) for change in diff(*sides)] == [(b"f", ("xattrs",))]
+
+
 def test_check_reads_profiles_and_bundles(site: Site) -> None:
     before = site.repository.check().objects
     site.make(SMALL["d/a"])
