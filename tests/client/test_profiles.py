@@ -156,7 +156,8 @@ async def test_a_reader_waits_for_a_bundle_that_does_not_come_for_so_long_only(
     ref = world.halves[0][0]
     world.objects.coming[ref.digest] = trio.Event()
     world.fetcher.gate.set()
-    assert await world.objects.fetch(ref) == world.plains[ref]
+    with trio.fail_after(5):
+        assert await world.objects.fetch(ref) == world.plains[ref]
 
 
 def _truncate(body: bytes) -> bytes:
@@ -271,4 +272,9 @@ async def test_a_bug_in_a_fetch_ends_no_mount(world: World) -> None:
     world.fetcher.failure = ConnectionError("bug")
     await world.run()
     assert world.profiles.failed == 1
-    assert not world.objects.coming
+    world.fetcher.free.add(object_path(world.profile.digest))
+    again = Profiles(world.objects, world.fetcher, world.cache, lambda: world.limit)
+    again.start(world.profile)
+    await world.ended()
+    assert again.failed == 2
+    assert (world.objects.coming, world.objects.expected) == ({}, set())
