@@ -30,13 +30,14 @@ class Reservation:
         self.charge = charge
         self.recycled = recycled
         """Slot of a file that may be written over."""
+        self._owner = ledger.seat.me
 
     def release(self) -> None:
         """Give the space back. Does nothing the second time."""
         ledger, self._ledger = self._ledger, None
         if ledger is not None:
             if self.recycled is not None:
-                ledger.grant.discard([self.recycled])
+                ledger.grant.discard([self.recycled], self._owner)
             ledger.purse.give_back(self.charge, self.generation)
             ledger.wake.set()
 
@@ -117,6 +118,8 @@ class Admission:
 
     def _store(self, held: Reservation, value: bytes | memoryview) -> bool:
         ledger, purse = self._ledger, self._purse
+        if held.generation != purse.generation:  # what it holds went with its index while it was downloaded
+            return False
         slot = purse.slot()
         if slot is None:
             with ledger.change():  # frees the slots of what has arrived

@@ -79,11 +79,12 @@ class Grant:
         self.discard(slot for _, slot in self._pooled)
         self._pooled = []
 
-    def discard(self, slots: Iterable[int]) -> None:
-        """Unlink the temporary files of slots, and free the slots."""
+    def discard(self, slots: Iterable[int], owner: int | None = None) -> None:
+        """Unlink the temporary files of slots, and free the slots. `owner`: this process's number when it got
+        them, if that may be another by now."""
         for slot in slots:
             try:
-                self._seat.disk.discard_tmp(journal.tmp_name(self._seat.me, slot))
+                self._seat.disk.discard_tmp(journal.tmp_name(owner or self._seat.me, slot))
             except OSError as error:
                 self._fail(error)
             self._purse.free_slot(slot)

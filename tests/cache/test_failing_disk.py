@@ -14,8 +14,9 @@ from typing import Any
 import lmdb
 import pytest
 
-from lazyfs_cache import Cache, disk, journal, layout, ledger, locks, open_cache, space, upkeep
+from lazyfs_cache import Cache, disk, journal, layout, ledger, locks, open_cache, opened, space, upkeep
 from lazyfs_cache.change import Change
+from lazyfs_cache.rows import IndexDamaged
 from tests.support.cachefill import Child, key_of, value_of
 from tests.support.small_disks import break_filesystem, loop_ext4, mounted_disk
 from tests.support.usage import disk_usage
@@ -290,6 +291,27 @@ def test_a_failing_index(
             error, (lmdb.CorruptedError, lmdb.PageNotFoundError)
         )
         read_all(cache, range(60))
+
+
+def test_an_index_is_replaced_while_a_value_with_a_file_to_write_over_is_downloaded(tmp_path: Path) -> None:
+    """The file went with its index: the value is not admitted, and nothing else happens."""
+    with open_cache(str(tmp_path / "cache"), 4 << 20, upkeep=False) as cache:
+        for number in range(1000):
+            assert cache.put(b"%d" % number, bytes(10_000))
+            held = cache.reserve(b"key", 10_000)
+            assert held is not None
+            if held.recycled is not None:
+                break
+            held.release()
+        assert held.recycled is not None
+        with opened._ledgers[cache.root].change():
+            raise IndexDamaged("by this test")
+        with held:
+            assert not cache.put(b"key", bytes(10_000), held)
+        assert [name for name in os.listdir(tmp_path / "cache/tmp") if "-" in name] == []
+        cache.upkeep()
+        assert cache.stats().state == "on"
+        assert cache.put(b"key", bytes(10_000))
 
 
 def test_more_entries_than_the_map_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
