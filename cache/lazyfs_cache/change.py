@@ -187,14 +187,15 @@ class Change:
         entry = self.entry(key)
         if entry is None:
             return
-        pins = entry.pins + more
-        self._txn.put(key, ENTRY.pack(*entry[:3], pins, entry.visited), db=self._index.entries)
+        pins, tick = entry.pins + more, entry.tick
         if pins and not entry.pins:
-            self._txn.delete(U64.pack(entry.tick), db=self._index.queue)
+            self._txn.delete(U64.pack(tick), db=self._index.queue)
             self.sums.pinned += entry.charge
         elif entry.pins and not pins:
-            self._txn.put(U64.pack(entry.tick), key, db=self._index.queue)
+            while not self._txn.put(U64.pack(tick), key, db=self._index.queue, overwrite=False):
+                tick += 1  # a value that was adopted meanwhile, or with it, was last used at the same time
             self.sums.pinned -= entry.charge
+        self._txn.put(key, ENTRY.pack(tick, *entry[1:3], pins, entry.visited), db=self._index.entries)
 
     def pins_of(self, holder: int, label: bytes | None = None) -> list[tuple[bytes, bytes]]:
         """(label, key) of every pin of a holder, or of one label of it."""

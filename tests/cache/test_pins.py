@@ -1,5 +1,7 @@
 """Pins: what they hold, what they cost, and what is refused."""
 
+import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -70,3 +72,23 @@ def test_a_limit_below_the_pins_is_refused(tmp_path: Path) -> None:
             cache.resize(4 << 20)
         assert cache.stats().limit == LIMIT
         assert cache.stats().entries == 50
+
+
+def test_values_last_used_at_one_time_all_go_when_they_are_let_go(tmp_path: Path) -> None:
+    """Filesystems tell times 4 ms apart, so what a rebuild adopts often has equal ones."""
+    root = tmp_path / "cache"
+    keys = [b"%d" % number for number in range(10)]
+    with open_cache(str(root), LIMIT, upkeep=False) as cache:
+        for key in keys:
+            assert cache.put(key, b"value")
+        cache.keep(b"label", dict.fromkeys(keys[:5], 5))
+    for path in root.glob("data/*/*"):
+        os.utime(path, (10**9, 10**9))
+    for index in root.glob("index-*"):
+        shutil.rmtree(index)
+    with open_cache(str(root), LIMIT, upkeep=False) as cache:
+        cache.upkeep()
+        assert cache.stats().entries == 10
+        cache.drop(b"label")
+        cache.evict(LIMIT)
+        assert cache.stats().entries == 0
