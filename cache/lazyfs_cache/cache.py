@@ -138,9 +138,10 @@ class Cache:
         """
         return self._pinning.pin(key, owner)
 
-    def unpin(self, key: bytes, owner: bytes) -> None:
-        """Undo `pin`: the value goes back to its place in the order of use."""
-        self._pinning.unpin(key, owner)
+    def unpin(self, key: bytes, owner: bytes) -> bool:
+        """Undo `pin`: the value goes back to its place in the order of use. False if the lock was not had:
+        the pin may still be there."""
+        return self._pinning.unpin(key, owner)
 
     def keep(self, label: bytes, sizes: Mapping[bytes, int]) -> int:
         """Pin a set of keys, each with its value's size, beyond this process's end, in place of the set of

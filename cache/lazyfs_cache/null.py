@@ -41,8 +41,8 @@ class NullCache:
     def pin(self, key: bytes, owner: bytes) -> bool:  # noqa: ARG002
         return False
 
-    def unpin(self, key: bytes, owner: bytes) -> None:
-        pass
+    def unpin(self, key: bytes, owner: bytes) -> bool:  # noqa: ARG002
+        return True
 
     def entries(self) -> Iterator[tuple[bytes, Entry]]:
         return iter(())

@@ -31,11 +31,13 @@ class Pinning:
                 change.pin(key, self._ledger.seat.me, owner)
         return change is not None and change.committed
 
-    def unpin(self, key: bytes, owner: bytes) -> None:
-        """Undo `pin`: the value goes back to its place in the order of use."""
+    def unpin(self, key: bytes, owner: bytes) -> bool:
+        """Undo `pin`: the value goes back to its place in the order of use. False if the lock was not had:
+        the pin may still be there."""
         with self._ledger.change() as change:
             if change is not None:
                 change.unpin(key, self._ledger.seat.me, owner)
+        return change is not None and change.committed
 
     def keep(self, label: bytes, sizes: Mapping[bytes, int]) -> int:
         """Pin a set of keys, each with its value's size, beyond this process's end, in place of the set of

@@ -4,6 +4,8 @@ A catalog that is parsed in memory is not read from the disk again, so the cache
 evict it before any file; a mount that starts anew with the origin away would then show nothing.
 """
 
+import time
+
 from lazyfs.core.digest import Digest
 from lazyfs_cache import Cache, CacheError, NullCache
 
@@ -11,6 +13,10 @@ LABEL = b"catalogs in use"
 
 _SHARE = 4
 """Pinned catalogs take one part in so many of the cache's limit at most: the rest is for files."""
+
+PATIENCE = 2.0
+"""Seconds after which the rest is left to the next time: where another process holds the cache's lock, every
+pin would wait for it, and the mount's end for all of them."""
 
 
 class CatalogPins:
@@ -23,6 +29,7 @@ class CatalogPins:
     def follow(self, in_use: dict[Digest, int]) -> None:
         """Pin catalogs in use (with their sizes; the latest used last), let go of the others. May wait for
         the cache's lock: call it in a thread, one at a time."""
+        deadline = time.monotonic() + PATIENCE
         left = self._cache.stats().limit // _SHARE
         wanted = set()
         for digest, size in reversed(in_use.items()):
@@ -31,9 +38,13 @@ class CatalogPins:
                 break
             wanted.add(digest)
         for digest in self._pinned - wanted:
-            self._cache.unpin(digest, LABEL)
-            self._pinned.remove(digest)
+            if time.monotonic() > deadline:
+                return
+            if self._cache.unpin(digest, LABEL):
+                self._pinned.remove(digest)
         for digest in wanted:
+            if time.monotonic() > deadline:
+                return
             if self._cache.size(digest) is None:  # not admitted, or found damaged
                 self._pinned.discard(digest)
             elif digest not in self._pinned:
