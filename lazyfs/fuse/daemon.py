@@ -192,7 +192,7 @@ class Daemon:
         pins = CatalogPins(self._cache)
         while True:
             await trio.sleep(CACHE_LOOK)
-            await trio.to_thread.run_sync(pins.follow, self._filesystem.tree.parsed.catalogs())
+            await trio.to_thread.run_sync(pins.follow, self._filesystem.catalogs_in_use())
             await trio.to_thread.run_sync(self._look_at_cache)
 
     async def _refresh_all(self) -> dict[str, str]:

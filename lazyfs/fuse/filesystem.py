@@ -117,6 +117,11 @@ class Filesystem:
         self.changed: Callable[[set[int]], None] = lambda _: None
         """Called under the lock with the folders that show something else from now on."""
 
+    def catalogs_in_use(self) -> dict[Digest, int]:
+        """The catalogs in memory, with their sizes, the latest used last."""
+        with self.lock:
+            return self.tree.parsed.catalogs()
+
     async def complete(self, call: Callable[[Brought], T]) -> T:
         """The call's answer, once everything it needs is here. Raises OSError."""
         brought: dict[Digest, bytes] = {}

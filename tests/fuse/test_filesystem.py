@@ -1,4 +1,8 @@
-"""One call that needs several objects: what the failure of one does to the others."""
+"""Between tree and session: what one failure does to others, and what other threads do."""
+
+import sys
+import threading
+import time
 
 import pytest
 import trio
@@ -9,8 +13,8 @@ from lazyfs.core.errors import BadData, LazyfsError
 from lazyfs.fuse.filesystem import Filesystem
 from lazyfs.vfs.need import Brought, Need
 from lazyfs.vfs.slots import SlotTable
-from lazyfs.vfs.tree import Tree
-from tests.support.images import Objects
+from lazyfs.vfs.tree import Repository, Tree
+from tests.support.images import Objects, image, live
 
 FAILING, SLOW = ref_of(b"failing"), ref_of(b"slow")
 
@@ -31,15 +35,16 @@ class Source(Objects):
         return b"slow"
 
 
+async def none(_: str) -> None:
+    raise AssertionError("nothing is opened here")
+
+
 @pytest.mark.parametrize(
     ("failure", "others"), [(BadData("every copy is wrong"), []), (Outage("every path is down"), [SLOW])]
 )
 async def test_a_failure_ends_the_call_but_not_one_that_may_be_looking_for_a_path(
     failure: LazyfsError, others: list[ObjectRef]
 ) -> None:
-    async def none(_: str) -> None:
-        raise AssertionError("no site here")
-
     def call(_: Brought) -> None:
         raise Need("test", (FAILING, SLOW))
 
@@ -48,3 +53,31 @@ async def test_a_failure_ends_the_call_but_not_one_that_may_be_looking_for_a_pat
     with pytest.raises(OSError, match="Input/output"):
         await filesystem.complete(call)
     assert source.brought == others
+
+
+def test_catalogs_in_use_are_listed_while_others_look_names_up() -> None:
+    objects = Objects()
+    images = {f"i{number}": image(objects, {"f": b"%d" % number}) for number in range(300)}
+    tree = Tree(SlotTable())
+    tree.show_repository(Repository("test", objects, live(objects, {"all": images}).ref, 1))
+    filesystem = Filesystem(tree, none)
+    stop = threading.Event()
+
+    def look() -> None:
+        while not stop.is_set():
+            for ref in (nested.ref for nested in images.values()):
+                with filesystem.lock:
+                    tree.parsed.catalog("test", ref, objects, {})
+
+    reader, interval = threading.Thread(target=look), sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    reader.start()
+    until = time.monotonic() + 1
+    try:
+        while time.monotonic() < until:
+            filesystem.catalogs_in_use()
+    finally:
+        stop.set()
+        reader.join()
+        sys.setswitchinterval(interval)
+    assert len(filesystem.catalogs_in_use()) == 300
