@@ -14,6 +14,7 @@ from lazyfs.core.catalog.reader import Catalog
 from lazyfs.core.digest import ObjectRef
 from lazyfs.core.profile import without_hint
 from lazyfs.vfs.need import NOTHING, Brought
+from lazyfs.vfs.numbers import ROOT
 from lazyfs.vfs.slots import Slot
 from lazyfs.vfs.tree import Tree
 
@@ -53,6 +54,8 @@ def switch(
                 changes.append(Change(slot.own, name))
         changes.append(Change(slot.own, None))
         shown.append((slot, ref))
+    if shown and tree.site is not None:
+        changes.append(Change(ROOT, None))  # its names are kept with the attributes of the repositories
     for slot, ref in shown:
         tree.slots.show(slot, ref)
     opened.root, opened.revision = root, revision

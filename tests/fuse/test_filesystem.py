@@ -1,4 +1,4 @@
-"""Between tree and session: what one failure does to others, and what other threads do."""
+"""Between tree and session: what one failure does to others, and that nothing old is shown or half read."""
 
 import sys
 import threading
@@ -10,11 +10,15 @@ import trio
 from lazyfs.core.chain.faults import Outage
 from lazyfs.core.digest import ObjectRef, ref_of
 from lazyfs.core.errors import BadData, LazyfsError
+from lazyfs.fuse.answers import Answers
 from lazyfs.fuse.filesystem import Filesystem
+from lazyfs.fuse.kernel import replies
+from lazyfs.fuse.packed import Packed
 from lazyfs.vfs.need import Brought, Need
+from lazyfs.vfs.numbers import ROOT
 from lazyfs.vfs.slots import SlotTable
 from lazyfs.vfs.tree import Repository, Tree
-from tests.support.images import Objects, image, live
+from tests.support.images import MTIME, NO_SPLIT, Objects, build, folder, image, live
 
 FAILING, SLOW = ref_of(b"failing"), ref_of(b"slow")
 
@@ -53,6 +57,23 @@ async def test_a_failure_ends_the_call_but_not_one_that_may_be_looking_for_a_pat
     with pytest.raises(OSError, match="Input/output"):
         await filesystem.complete(call)
     assert source.brought == others
+
+
+async def test_a_sites_folder_is_shown_as_its_repository_is_now() -> None:
+    """The answer for its name is kept, and says when the repository changed."""
+    objects = Objects()
+    tree = Tree(SlotTable())
+    tree.show_site(("one",))
+    tree.show_repository(Repository("one", objects, live(objects, {}).ref, 1))
+    filesystem, packed = Filesystem(tree, none), Packed()
+    filesystem.changed = packed.drop
+    answers = Answers(filesystem, packed)
+    before = answers.lookup(ROOT, b"one")
+    later = build(folder(mtime=MTIME + 10**9), NO_SPLIT, objects.emit, live=True)
+    await filesystem.switch("one", later.ref, 2)
+    found = tree.lookup(ROOT, b"one")
+    assert found is not None
+    assert answers.lookup(ROOT, b"one") == replies.entry(found) != before
 
 
 def test_catalogs_in_use_are_listed_while_others_look_names_up() -> None:
