@@ -12,6 +12,7 @@ import struct
 import msgspec
 
 from lazyfs.vfs.copies import Copy
+from lazyfs.vfs.numbers import unpack
 from lazyfs.vfs.slots import Place
 
 COMPACT_AT = 1 << 20
@@ -112,4 +113,6 @@ def load(path: str) -> tuple[list[Place], list[Copy]]:
                 (places if kind == _FREED else copies).pop(gone, None)
         except (msgspec.MsgspecError, UnicodeDecodeError):
             break
-    return list(places.values()), list(copies.values())
+    # A shared file that waits to be asked for again may outlive its slot, whose number is allotted anew.
+    held = [copy for copy in copies.values() if unpack(copy.number)[0] in places]
+    return list(places.values()), held

@@ -91,6 +91,19 @@ def test_what_was_forgotten_is_not_restored(tmp_path: Path) -> None:
     assert copies == []
 
 
+def test_a_shared_file_that_waits_is_no_other_file_afterwards(tmp_path: Path) -> None:
+    """Its slot was freed before it, and the next process allots that number again."""
+    life = Life(tmp_path)
+    numbers_before = numbers(life.tree)
+    shared = numbers_before[b"one/img/large"]
+    life.tree.slots.sweep()  # a revision came
+    life.tree.copies.sweep()
+    for number in numbers_before.values():
+        life.tree.forget(number, 1)
+    assert shared >> 32 not in life.tree.slots
+    assert [copy for copy in journal.load(life.path)[1] if copy.number == shared] == []
+
+
 def test_the_file_is_written_anew_without_what_is_gone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
