@@ -143,6 +143,12 @@ class Cache:
         the pin may still be there."""
         return self._pinning.unpin(key, owner)
 
+    @property
+    def generation(self) -> int:
+        """Number of the index in use. Where a new one took the place of one that was lost, pins of
+        processes are gone; pin sets are not."""
+        return self._ledger.purse.generation
+
     def keep(self, label: bytes, sizes: Mapping[bytes, int]) -> int:
         """Pin a set of keys, each with its value's size, beyond this process's end, in place of the set of
         that label; returns how many of them are here. Those that are not are pinned when they come.

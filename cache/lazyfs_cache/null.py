@@ -11,6 +11,8 @@ from lazyfs_cache.rows import Entry
 class NullCache:
     """Stands where no cache directory is configured or usable."""
 
+    generation = 0
+
     def __init__(self, why: str = "no cache directory") -> None:
         self._why = why
 

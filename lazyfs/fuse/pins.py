@@ -25,12 +25,16 @@ class CatalogPins:
     def __init__(self, cache: Cache | NullCache) -> None:
         self._cache = cache
         self._pinned: set[Digest] = set()
+        self._generation = cache.generation
 
     def follow(self, in_use: dict[Digest, int]) -> None:
         """Pin catalogs in use (with their sizes; the latest used last), let go of the others. May wait for
         the cache's lock: call it in a thread, one at a time."""
         deadline = time.monotonic() + PATIENCE
         left = self._cache.stats().limit // _SHARE
+        if self._generation != self._cache.generation:  # the index was lost, and these pins with it
+            self._generation = self._cache.generation
+            self._pinned.clear()
         wanted = set()
         for digest, size in reversed(in_use.items()):
             left -= size

@@ -14,10 +14,9 @@ from typing import Any
 import lmdb
 import pytest
 
-from lazyfs_cache import Cache, disk, journal, layout, ledger, locks, open_cache, opened, space, upkeep
+from lazyfs_cache import Cache, disk, journal, layout, ledger, locks, open_cache, space, upkeep
 from lazyfs_cache.change import Change
-from lazyfs_cache.rows import IndexDamaged
-from tests.support.cachefill import Child, key_of, value_of
+from tests.support.cachefill import Child, key_of, lose_index, value_of
 from tests.support.small_disks import break_filesystem, loop_ext4, mounted_disk
 from tests.support.usage import disk_usage
 
@@ -303,9 +302,9 @@ def test_an_index_is_replaced_while_a_value_with_a_file_to_write_over_is_downloa
             if held.recycled is not None:
                 break
             held.release()
+        assert held is not None
         assert held.recycled is not None
-        with opened._ledgers[cache.root].change():
-            raise IndexDamaged("by this test")
+        lose_index(cache)
         with held:
             assert not cache.put(b"key", bytes(10_000), held)
         assert [name for name in os.listdir(tmp_path / "cache/tmp") if "-" in name] == []

@@ -7,6 +7,7 @@ import time
 import pytest
 import trio
 
+from lazyfs.core.catalog.builder import build
 from lazyfs.core.chain.faults import Outage
 from lazyfs.core.digest import ObjectRef, ref_of
 from lazyfs.core.errors import BadData, LazyfsError
@@ -18,7 +19,7 @@ from lazyfs.vfs.need import Brought, Need
 from lazyfs.vfs.numbers import ROOT
 from lazyfs.vfs.slots import SlotTable
 from lazyfs.vfs.tree import Repository, Tree
-from tests.support.images import MTIME, NO_SPLIT, Objects, build, folder, image, live
+from tests.support.images import MTIME, NO_SPLIT, Objects, folder, image, live
 
 FAILING, SLOW = ref_of(b"failing"), ref_of(b"slow")
 

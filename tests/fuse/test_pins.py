@@ -10,6 +10,7 @@ from lazyfs.core.digest import Digest, ref_of
 from lazyfs.fuse import pins
 from lazyfs.fuse.pins import LABEL, CatalogPins
 from lazyfs_cache import Cache, layout, open_cache
+from tests.support.cachefill import lose_index
 
 LIMIT = 32 << 20
 
@@ -53,3 +54,16 @@ def test_a_lock_that_is_not_had_is_tried_again_the_next_time(
         followed.follow({})
         assert cache.stats().pinned == 0
         assert cache.unpin(next(iter(in_use)), LABEL), "there is none, and nothing failed"
+
+
+def test_they_come_back_after_the_index_was_lost(tmp_path: Path) -> None:
+    with open_cache(str(tmp_path / "cache"), LIMIT, upkeep=False) as cache:
+        in_use = catalogs(cache, 5)
+        followed = CatalogPins(cache)
+        followed.follow(in_use)
+        pinned = cache.stats().pinned
+        lose_index(cache)
+        cache.upkeep()
+        assert cache.stats().pinned == 0
+        followed.follow(in_use)
+        assert cache.stats().pinned == pinned > 0

@@ -8,7 +8,8 @@ import sys
 import traceback
 from collections.abc import Callable
 
-from lazyfs_cache import Cache
+from lazyfs_cache import Cache, opened
+from lazyfs_cache.rows import IndexDamaged
 
 SIZES = (0, 100, 4_000, 30_000, 65_536, 100_000, 700_000)
 
@@ -66,3 +67,9 @@ class Child:
 
 def _tell(write_end: int) -> None:
     os.write(write_end, b".")
+
+
+def lose_index(cache: Cache) -> None:
+    """The index is found damaged, and set aside."""
+    with opened._ledgers[cache.root].change():
+        raise IndexDamaged("by this test")
