@@ -79,7 +79,10 @@ class Repositories:
         root = root_of(pointer)
         if opened.objects.at_hand(root) is None:
             await opened.objects.fetch(root)
-        trio.lowlevel.spawn_system_task(Walk(opened.objects).run, root)
+        # Until the mount is made, all threads may be root for a moment (`Privileges.raised`): what they wrote
+        # into the cache then, the user could not read.
+        if self._settings.user is None or self._nursery is not None:
+            trio.lowlevel.spawn_system_task(Walk(opened.objects).run, root)
         self.opened[shown] = opened
         filesystem.sources[shown] = opened.objects
         filesystem.ahead[shown] = Background(opened.objects)
