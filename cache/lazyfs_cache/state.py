@@ -27,18 +27,24 @@ class State(msgspec.Struct, kw_only=True):
     """True once the last process has closed the cache and the index is on the disk."""
 
 
+class _Marked(msgspec.Struct):
+    format: int
+
+
 def load(root: str) -> State | None:
     """The state, None if there is none or it cannot be read. Raises UnusableDirectory for another format."""
     try:
         with open(os.path.join(root, layout.STATE), "rb") as file:
-            state = msgspec.json.decode(file.read(), type=State)
+            found = file.read()
+        marked = msgspec.json.decode(found, type=_Marked)
+        if marked.format != layout.FORMAT:  # looked at alone: another format has other fields
+            raise UnusableDirectory(
+                f"cache {root}: format {marked.format}, this version has {layout.FORMAT}; "
+                "give another directory"
+            )
+        return msgspec.json.decode(found, type=State)
     except (FileNotFoundError, msgspec.DecodeError):
         return None
-    if state.format != layout.FORMAT:
-        raise UnusableDirectory(
-            f"cache {root}: format {state.format}, this version has {layout.FORMAT}; give another directory"
-        )
-    return state
 
 
 def save(root: str, state: State) -> None:

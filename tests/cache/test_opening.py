@@ -114,6 +114,15 @@ def test_a_store_of_another_format_is_refused(tmp_path: Path) -> None:
         open_cache(str(tmp_path / "cache"), LIMIT)
 
 
+def test_the_format_before_is_refused_though_it_lacks_fields(tmp_path: Path) -> None:
+    root = tmp_path / "cache"
+    open_cache(str(root), LIMIT).close()
+    old = '{"format":1,"boot":"b","namespace":"n","generation":1,"limit":1,"map_size":1,"clean":true}'
+    (root / "state.json").write_text(old)
+    with pytest.raises(UnusableDirectory, match="format 1, this version has 2"):
+        open_cache(str(root), LIMIT)
+
+
 def test_a_lower_limit_is_met_before_the_cache_is_used(tmp_path: Path) -> None:
     root = tmp_path / "cache"
     with open_cache(str(root), LIMIT) as cache:
