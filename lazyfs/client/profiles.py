@@ -9,6 +9,7 @@ time and nothing else: its objects are fetched singly.
 import logging
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Final
 
 import trio
@@ -59,7 +60,7 @@ class Profiles:
 
     async def _run(self, ref: ObjectRef) -> None:
         # A system task: what escapes from it would end the whole trio run.
-        try:
+        with self._counted(f"profile {ref.digest.hex()}"):
             if await trio.to_thread.run_sync(self._objects.at_hand, ref) is not None:
                 return  # kept below once everything in it had come
             plain = await trio.to_thread.run_sync(
@@ -79,12 +80,6 @@ class Profiles:
                     nursery.start_soon(self._work, waiting, passed_over)
             if self.failed == failed and not passed_over:
                 await trio.to_thread.run_sync(self._keep, ref, plain)
-        except LazyfsError as error:
-            self.failed += 1
-            log.warning("profile %s: %s", ref.digest.hex(), error)
-        except Exception:
-            self.failed += 1
-            log.exception("profile %s", ref.digest.hex())
 
     async def _work(self, waiting: Iterator[Bundle], passed_over: list[Bundle]) -> None:
         for one in waiting:
@@ -101,17 +96,24 @@ class Profiles:
         members = {ref.digest for ref in one.members if ref.digest not in coming}
         coming.update(dict.fromkeys(members, came))
         try:
-            self.fetched += await trio.to_thread.run_sync(self._bring, one, limiter=self._limiter)
-        except LazyfsError as error:
-            self.failed += 1
-            log.warning("bundle %s: %s", one.name.hex(), error)
-        except Exception:
-            self.failed += 1
-            log.exception("bundle %s", one.name.hex())
+            with self._counted(f"bundle {one.name.hex()}"):
+                self.fetched += await trio.to_thread.run_sync(self._bring, one, limiter=self._limiter)
         finally:
             for digest in members:
                 del coming[digest]
             came.set()
+
+    @contextmanager
+    def _counted(self, what: str) -> Iterator[None]:
+        """A failure, or a bug, is counted and logged, and goes no further."""
+        try:
+            yield
+        except LazyfsError as error:
+            self.failed += 1
+            log.warning("%s: %s", what, error)
+        except Exception:
+            self.failed += 1
+            log.exception("%s", what)
 
     def _bring(self, one: Bundle) -> bool:
         """In a worker thread; whether it had to be fetched."""
