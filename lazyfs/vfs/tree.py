@@ -326,7 +326,8 @@ class Tree:
         entry = self.entry(number, brought)
         if not entry.xattrs:
             return {}
-        found = dict(without_hint(entry.xattrs) if entry.nested else entry.xattrs)
+        above = self.slot(number)[0].parent if entry.nested else None
+        found = dict(without_hint(entry.xattrs) if above and above.live else entry.xattrs)
         for name, value in entry.xattrs:
             if name.startswith(OVERLAY):
                 found.setdefault(USER_OVERLAY + name.removeprefix(OVERLAY), value)

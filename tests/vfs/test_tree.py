@@ -17,6 +17,7 @@ from lazyfs.vfs.numbers import ROOT, unpack
 from lazyfs.vfs.slots import SlotTable
 from lazyfs.vfs.tree import Repository, Tree
 from tests.support.images import Objects, file, folder, folder_of, image, live, number, shown
+from tests.support.images import tree as directory_of
 
 
 def walk(tree: Tree, at: int = ROOT, path: bytes = b"") -> Iterator[tuple[bytes, int]]:
@@ -335,3 +336,14 @@ def test_looking_an_image_up_tells_of_its_profile_and_nothing_shows_it() -> None
     top = number(tree, "lib/a:1")
     assert told == [("test", hinted)]
     assert tree.xattrs(top) == {b"user.own": b"1"}
+
+
+def test_an_images_own_attribute_of_a_profiles_name_is_shown() -> None:
+    """Also that of a directory with a catalog of its own: only what a live folder says is hidden."""
+    objects = Objects()
+    inner = directory_of(objects, {f"f{at}": b"x" for at in range(30)})
+    inner.xattrs = own = ((profile.HINT, b"the image's"),)
+    tree = shown(objects, live(objects, {"a:1": image(objects, {"n": inner, "f": b"1"}, split=20)}))
+    at = number(tree, "a:1/n")
+    assert tree.entry(at).nested
+    assert tree.xattrs(at) == dict(own)
