@@ -1,5 +1,6 @@
 """Fetching what nobody waits for yet: bounded, and never in the way of readers."""
 
+import logging
 from collections.abc import Iterable
 
 import trio
@@ -7,6 +8,8 @@ import trio
 from lazyfs.client.objects import Objects
 from lazyfs.core.digest import Digest, ObjectRef
 from lazyfs.core.errors import LazyfsError
+
+log = logging.getLogger(__name__)
 
 TASKS = 24
 """Requests under way for nobody. Readers have the rest of `objects.THREADS`."""
@@ -53,6 +56,8 @@ class Background:
                 await self._objects.fetch(ref, held=False)
         except LazyfsError:
             pass
+        except Exception:  # a system task: what escapes from it would end the whole trio run
+            log.exception("object %s", ref.digest.hex())
         finally:
             self._coming.discard(ref.digest)
             self._bytes -= ref.size

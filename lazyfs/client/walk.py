@@ -6,6 +6,8 @@ is still being set up, and side by side where they can be. Where there are many 
 whoever asks: which one will be started is not known.
 """
 
+import logging
+
 import trio
 
 from lazyfs.client.objects import Objects
@@ -14,6 +16,8 @@ from lazyfs.core.catalog.reader import Catalog
 from lazyfs.core.digest import ObjectRef
 from lazyfs.core.errors import LazyfsError
 from lazyfs.core.params import FLAT
+
+log = logging.getLogger(__name__)
 
 FOLDERS = 8
 """Folders above images' names that are fetched, at most."""
@@ -34,7 +38,13 @@ class Walk:
         self._flat_known = trio.Event()
 
     async def run(self, root: ObjectRef) -> None:
-        """Brings them into the cache. Failures are the reader's to meet: it will ask again."""
+        """Brings them into the cache. Failures are the reader's to meet: it asks again; bugs are logged."""
+        try:
+            await self._run(root)
+        except Exception:  # a system task: what escapes from it would end the whole trio run
+            log.exception("walk from %s", root.digest.hex())
+
+    async def _run(self, root: ObjectRef) -> None:
         top = await self._entries(root)
         flat = next((entry.nested for entry in top if entry.name == FLAT), None)
         if flat is not None:

@@ -8,6 +8,7 @@ import trio.testing
 
 from lazyfs.client.background import Background
 from lazyfs.client.objects import Objects
+from lazyfs.core.digest import ObjectRef
 from tests.support.gate_fetcher import GateFetcher
 from tests.support.memory_cache import MemoryCache
 from tests.support.store_files import store_objects
@@ -90,3 +91,18 @@ async def test_nothing_is_fetched_twice_for_a_cache_that_keeps_nothing(
     Background(objects).start([second])
     await trio.testing.wait_all_tasks_blocked()
     assert len(fetcher.requests) == 1
+
+
+async def test_a_bug_is_logged_and_ends_that_task_alone(
+    tmp_path: Path, fetcher: GateFetcher, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def bug(ref: ObjectRef, *, held: bool) -> bytes:
+        raise RuntimeError(f"bug at {ref.size}, {held}")
+
+    objects = Objects(fetcher, MemoryCache())
+    monkeypatch.setattr(objects, "fetch", bug)
+    background = Background(objects)
+    background.start(store_objects(tmp_path, 1, 1000))
+    await trio.testing.wait_all_tasks_blocked()
+    assert "bug at 1000, False" in caplog.text
+    assert not background._coming

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
 from lazyfs.client.objects import Objects
 from lazyfs.client.walk import BYTES, FOLDERS, IMAGES, Walk
 from lazyfs.core.catalog.inode import Nested
-from lazyfs.core.digest import object_path, ref_of
+from lazyfs.core.digest import ObjectRef, object_path, ref_of
 from lazyfs.transport.fetcher import Request, never_cancelled
 from lazyfs.transport.local import LocalFetcher
 from tests.support.images import Objects as Made
@@ -136,3 +137,16 @@ async def test_what_cannot_be_had_ends_the_walk_quietly(repository: Repository) 
     repository.fetcher.through = paths(root, flat, registry)
     await Walk(repository.objects).run(root.ref)
     assert set(repository.fetcher.requests) == paths(root, flat, registry)
+
+
+async def test_a_bug_is_logged_and_ends_the_walk_alone(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def bug(ref: ObjectRef) -> bytes:
+        raise RuntimeError(f"bug at {ref.size}")
+
+    root = repository.live({".flat": repository.live({})})
+    monkeypatch.setattr(repository.objects, "at_hand", bug)
+    trio.lowlevel.spawn_system_task(Walk(repository.objects).run, root.ref)
+    await trio.testing.wait_all_tasks_blocked()
+    assert f"bug at {root.ref.size}" in caplog.text
