@@ -1,37 +1,74 @@
-"""What the kernel alone costs: a C program that answers LOOKUP from a hash table, on the same names.
+"""What others cannot go below here: C programs that answer LOOKUP from a table, on the same names.
 
-No filesystem that is asked for each name can be cheaper on the machine at hand, in whatever language.
+`device` reads requests from /dev/fuse and writes answers to it: what the kernel alone costs. `libfuse` has
+the same table behind libfuse, in the loop that CVMFS's client runs: the least that client can cost on the
+machine at hand. `uring` takes requests over io_uring, where the kernel can.
 """
 
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.filesystem import report
 from benchmarks.filesystem.servers import pin
 
-SOURCE = Path(__file__).with_name("floor.c")
+SOURCES = Path(__file__).with_name("floors")
+_SWITCH = Path("/sys/module/fuse/parameters/enable_uring")
+"""Y where the kernel lets a mount made from now on use io_uring; not there before Linux 6.14."""
 
 
-def measure(directory: Path, listed: Path, rounds: int) -> dict[str, dict[str, float]]:
-    """Medians of the rows about names, pinned; row -> {"value", "cpu", "daemon_cpu"}. Needs root and cc."""
-    program, names, mnt = directory / "floor", directory / "names", directory / "mnt-floor"
-    subprocess.run(["cc", "-O2", "-o", program, SOURCE], check=True)
+def measure(directory: Path, listed: Path, rounds: int) -> report.Medians:
+    """Medians of the rows about names, pinned: program -> row -> {"value", "cpu", "daemon_cpu"}; without
+    `uring` where the kernel has it not. Needs root, cc and libfuse3's headers."""
+    names = directory / "names"
     names.write_text("".join(path + "\n" for path in json.loads(listed.read_text())["every"]))
+    programs = ["device", "libfuse", *(["uring"] if _SWITCH.exists() else [])]
+    found: report.Rounds = {name: [] for name in programs}
+    for name in programs:
+        subprocess.run(_compile(name, directory), check=True)
+        with _mounted(directory / name, names) as (mnt, pid):
+            command = [sys.executable, "-m", "benchmarks.filesystem.client"]
+            command += [os.fspath(mnt), os.fspath(listed), pid, "names"]
+            for _ in range(rounds):
+                done = subprocess.run(pin(command, True), check=True, capture_output=True, text=True)
+                found[name].append(json.loads(done.stdout))
+    return report.medians(found)
+
+
+def _compile(name: str, directory: Path) -> list[str]:
+    """The command line."""
+    flags = subprocess.run(
+        ["pkg-config", "--cflags", "--libs", "fuse3"], check=True, capture_output=True, text=True
+    ).stdout.split()
+    return ["cc", "-O2", "-pthread", "-o", os.fspath(directory / name), f"{SOURCES / name}.c", *flags]
+
+
+@contextmanager
+def _mounted(program: Path, names: Path) -> Iterator[tuple[Path, str]]:
+    """The mount of a program and its PID."""
+    mnt = program.with_name(f"mnt-{program.name}")
     mnt.mkdir()
-    subprocess.run(pin([os.fspath(program), os.fspath(mnt), os.fspath(names)], True), check=True)
+    with _uring_allowed():
+        subprocess.run(pin([os.fspath(program), os.fspath(mnt), os.fspath(names)], True), check=True)
     try:
-        found = subprocess.run(
-            ["pgrep", "-n", "-f", f"^{program} {mnt} "], check=True, capture_output=True, text=True
-        )
-        command = [sys.executable, "-m", "benchmarks.filesystem.client"]
-        command += [os.fspath(mnt), os.fspath(listed), found.stdout.strip(), "names"]
-        results = []
-        for _ in range(rounds):
-            done = subprocess.run(pin(command, True), check=True, capture_output=True, text=True)
-            results.append(json.loads(done.stdout))
-        return report.medians({"floor": results})["floor"]
+        found = ["pgrep", "-n", "-f", f"^{program} {mnt} "]
+        yield mnt, subprocess.run(found, check=True, capture_output=True, text=True).stdout.strip()
     finally:
         subprocess.run(["umount", "-l", mnt], check=True)
+
+
+@contextmanager
+def _uring_allowed() -> Iterator[None]:
+    """Only the mounts that ask for it use it."""
+    before = _SWITCH.read_text() if _SWITCH.exists() else None
+    if before is not None:
+        _SWITCH.write_text("Y")
+    try:
+        yield
+    finally:
+        if before is not None:
+            _SWITCH.write_text(before)

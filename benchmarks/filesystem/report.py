@@ -5,6 +5,8 @@ from typing import Any
 
 Rounds = dict[str, list[dict[str, dict[str, float]]]]
 """server -> one dict a round: row -> {"value", "cpu", "daemon_cpu"}."""
+Medians = dict[str, dict[str, dict[str, float]]]
+"""server -> row -> {"value", "cpu", "daemon_cpu"}."""
 KINDS = ("direct", "pyfuse3", "squashfuse_ll", "ext4")
 BEATS = {
     "stat, dropped": ("squashfuse_ll", 0.17),
@@ -23,9 +25,9 @@ BEATS = {
 CVMFS's C++ client reached on such a tree."""
 
 
-def medians(rounds: Rounds) -> dict[str, dict[str, dict[str, float]]]:
-    """server -> row -> {"value", "cpu", "daemon_cpu"}."""
-    found: dict[str, dict[str, dict[str, float]]] = {}
+def medians(rounds: Rounds) -> Medians:
+    """Of each value, over the rounds."""
+    found: Medians = {}
     for server, of_server in rounds.items():
         found[server] = {
             row: {
@@ -37,7 +39,7 @@ def medians(rounds: Rounds) -> dict[str, dict[str, dict[str, float]]]:
     return found
 
 
-def judge(found: dict[str, dict[str, dict[str, float]]]) -> list[dict[str, Any]]:
+def judge(found: Medians) -> list[dict[str, Any]]:
     """For each row with a bound: the ratio that was reached, and the same in CPU time."""
     judged = []
     for row, (peer, bound) in [*BEATS.items(), ("open+read+close, repeated", ("ext4", 1.5))]:
@@ -50,7 +52,7 @@ def judge(found: dict[str, dict[str, dict[str, float]]]) -> list[dict[str, Any]]
     return judged
 
 
-def table(found: dict[str, dict[str, dict[str, float]]]) -> str:
+def table(found: Medians) -> str:
     """Markdown: by the clock, and in CPU time of program and daemon together; microseconds an operation,
     seconds of `find`, `tar` and the large file."""
     kinds = [kind for kind in KINDS if kind in found]
@@ -73,11 +75,16 @@ def verdict(judged: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def floor(bare: dict[str, dict[str, float]], found: dict[str, dict[str, dict[str, float]]]) -> str:
-    """Markdown: what the rows about names cost a C program that answers from a table."""
-    lines = ["| a C program that answers from a table | us | ratio to squashfuse_ll |", "|---|---|---|"]
-    for row in ("stat, dropped", "missing name"):
-        value = bare[row]["value"]
-        ratio = f"{value / found['squashfuse_ll'][row]['value']:.3f}" if "squashfuse_ll" in found else ""
-        lines.append(f"| {row} | {value:.3g} | {ratio} |")
+def floors(programs: Medians, found: Medians) -> str:
+    """Markdown: what the rows about names cost the direct session, and programs that answer from a table."""
+    rows = ("stat, dropped", "missing name")
+    lines = ["| pinned, us (ratio to squashfuse_ll) | " + " | ".join(rows) + " |", "|---|---|---|"]
+    told = {"direct session": found["direct"]} if "direct" in found else {}
+    for name, measured in (told | {f"C, {name}": measured for name, measured in programs.items()}).items():
+        cells = []
+        for row in rows:
+            peer = found.get("squashfuse_ll", {}).get(row)
+            value = measured[row]["value"]
+            cells.append(f"{value:.3g} ({value / peer['value']:.3f})" if peer else f"{value:.3g}")
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
