@@ -17,6 +17,8 @@ from benchmarks.startup.start import Start, run_start
 from benchmarks.startup.workloads import WORKLOADS, Workload
 
 _IMAGES = {"shell": shell_image, "analysis": analysis_image}
+METADATA = 10
+"""Requests that a warm proxy passes on, at most: metadata that is older than its minute, and no object."""
 _GET_APPTAINER = Path(__file__).parents[2] / "tools/get-apptainer"
 
 
@@ -103,7 +105,10 @@ class Bench:
         if side.name == plan.WARM_PROXY and proxy_warmed not in self._warm:
             self._warm.add(proxy_warmed)
             self._cold(once)
-        return self._cold(once)
+        start = self._cold(once)
+        if side.name == plan.WARM_PROXY and start.requests > METADATA:
+            raise RuntimeError(f"{line}: the warm proxy asked {start.requests} times for what it has")
+        return start
 
     def _cold(self, once: Callable[[Path], Start]) -> Start:
         directory = self._work / "worker"

@@ -83,7 +83,7 @@ def nginx(root: Path, work: Path) -> Iterator[int]:
         "http { access_log off; sendfile on; tcp_nopush on; keepalive_requests 1000000;\n"
         f"  client_body_temp_path {work}/nginx-body; proxy_temp_path {work}/nginx-proxy;\n"
         f"  server {{ listen 127.0.0.1:{port} backlog=1024; root {root};\n"
-        "    location /data/ { add_header Cache-Control 'public, max-age=31536000, immutable'; }\n"
+        "    location ~ /data/ { add_header Cache-Control 'public, max-age=31536000, immutable'; }\n"
         "    location / { add_header Cache-Control 'public, max-age=60'; } } }\n"
     )
     command = ["nginx", "-p", str(work), "-e", str(work / "nginx.error"), "-c", str(config)]
