@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from lazyfs_cache import journal
 from lazyfs_cache.change import Change
 from lazyfs_cache.purse import Purse
-from lazyfs_cache.rows import Entry
+from lazyfs_cache.rows import Queued
 from lazyfs_cache.seat import Seat
 from lazyfs_cache.space import Space, purse
 
@@ -58,14 +58,14 @@ class Grant:
                 return True
         return evicted > 0
 
-    def _keep_file(self, key: bytes, entry: Entry) -> bool:
+    def _keep_file(self, value: Queued) -> bool:
         """Small files of evicted values are kept, to be written over: they are held by the purse."""
-        if entry.charge > POOLED or (slot := self._purse.pool_slot()) is None:
+        if value.charge > POOLED or (slot := self._purse.pool_slot()) is None:
             return False
-        if not self._seat.disk.take_out(key, journal.tmp_name(self._seat.me, slot)):
+        if not self._seat.disk.take_out(value.key, journal.tmp_name(self._seat.me, slot)):
             self._purse.free_slot(slot)
             return False
-        self._pooled.append((entry.charge, slot))
+        self._pooled.append((value.charge, slot))
         return True
 
     def committed(self) -> None:

@@ -15,7 +15,7 @@ import lmdb
 import msgspec
 
 from lazyfs_cache.change import Change
-from lazyfs_cache.rows import ENTRY, SUMS, Entry, IndexDamaged, Sums, decode_sums, encode_sums
+from lazyfs_cache.rows import SUMS, Entry, IndexDamaged, Sums, decode_sums, encode_sums, entry_of
 
 
 class Index:
@@ -62,7 +62,7 @@ class Index:
                 raise IndexDamaged(f"{self._file}: {error}") from error
         change.committed = True
 
-    def _begin(self, *, write: bool) -> lmdb.Transaction:
+    def _begin(self, *, write: bool) -> "lmdb.Transaction[bytes]":
         try:
             return self._env.begin(write=write)
         except lmdb.MapResizedError:  # another process has made the map larger
@@ -71,10 +71,13 @@ class Index:
 
     def sums(self) -> Sums:
         """The sums as last committed."""
+        with self._begin(write=False) as txn:
+            return self._sums(txn)
+
+    def _sums(self, txn: "lmdb.Transaction[bytes]") -> Sums:
         try:
-            with self._begin(write=False) as txn:
-                packed = txn.get(SUMS, db=self.main)
-                return decode_sums(packed) if packed else Sums()
+            packed = txn.get(SUMS, db=self.main)
+            return decode_sums(packed) if packed else Sums()
         except msgspec.DecodeError as error:
             raise IndexDamaged(f"{self._file}: {error}") from error
 
@@ -82,11 +85,13 @@ class Index:
         """Up to `count` entries in the order of keys, after key `after` (b"" for the first)."""
         found: list[tuple[bytes, Entry]] = []
         with self._begin(write=False) as txn, txn.cursor(db=self.entries) as cursor:
+            floor = self._sums(txn).floor
             positioned = cursor.set_range(after) if after else cursor.first()
             while positioned and len(found) < count:
                 key, row = cursor.item()
-                if key != after:
-                    found.append((bytes(key), Entry(*ENTRY.unpack(row))))
+                entry = entry_of(row, floor)
+                if entry is not None and key != after:
+                    found.append((key, entry))
                 positioned = cursor.next()
         return found
 

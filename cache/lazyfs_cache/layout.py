@@ -15,7 +15,10 @@ DIR/                     mode 0700, one user's
 
 from isal import isal_zlib
 
-FORMAT = 2
+FORMAT = 3
+
+OTHER_INDEX = 2
+"""The format before: only the tables of its index are others, so the index is rebuilt from the files."""
 
 STATE, LOCK, PRESENCE, OWNERS, CLAIMS = "state.json", "lock", "presence", "owners", "claims"
 DATA, TMP, PINS, INDEX, ASIDE = "data", "tmp", "pins", "index-", "index-aside"

@@ -60,8 +60,8 @@ def prepare(root: str, limit: int | None) -> None:
 
 
 def agree(root: str, limit: int | None, policy: state.Policy | None, *, alone: bool) -> state.State:
-    """The state to work under. Alone, this process decides, and deletes an index that may be torn; otherwise
-    the state is the one in force.
+    """The state to work under. Alone, this process decides, and deletes an index that may be torn, or is of
+    the format before; otherwise the state is the one in force.
 
     Raises UnusableDirectory if there is none to go by.
     """
@@ -70,11 +70,13 @@ def agree(root: str, limit: int | None, policy: state.Policy | None, *, alone: b
     if not alone:
         if found is None:
             raise UnusableDirectory(f"cache {root}: in use, but without {layout.STATE}; close it everywhere")
+        if found.format != layout.FORMAT:
+            raise UnusableDirectory(f"cache {root}: in use by an earlier version; close it everywhere")
         return found
     if found is None and limit is None:
         raise UnusableDirectory(f"cache {root}: {layout.STATE} is not readable; mount with it once")
     generation = found.generation if found is not None else 0
-    if found is None or not (found.clean or found.boot == here):
+    if found is None or found.format != layout.FORMAT or not (found.clean or found.boot == here):
         for name in os.listdir(root):
             if name.startswith(layout.INDEX):
                 shutil.rmtree(os.path.join(root, name))

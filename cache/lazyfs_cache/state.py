@@ -32,12 +32,13 @@ class _Marked(msgspec.Struct):
 
 
 def load(root: str) -> State | None:
-    """The state, None if there is none or it cannot be read. Raises UnusableDirectory for another format."""
+    """The state, None if there is none or it cannot be read. Raises UnusableDirectory for another format, but
+    for `layout.OTHER_INDEX`."""
     try:
         with open(os.path.join(root, layout.STATE), "rb") as file:
             found = file.read()
         marked = msgspec.json.decode(found, type=_Marked)
-        if marked.format != layout.FORMAT:  # looked at alone: another format has other fields
+        if marked.format not in (layout.FORMAT, layout.OTHER_INDEX):  # alone: others have other fields
             raise UnusableDirectory(
                 f"cache {root}: format {marked.format}, this version has {layout.FORMAT}; "
                 "give another directory"

@@ -51,8 +51,8 @@ class Model(RuleBasedStateMachine):
         self.kept: dict[bytes, list[bytes]] = {}
         self.cache = self.open()
 
-    def open(self) -> Cache:
-        return opened.open_cache(str(self.root / "c"), self.limit, upkeep=False)
+    def open(self, policy: state.Policy | None = None) -> Cache:
+        return opened.open_cache(str(self.root / "c"), self.limit, upkeep=False, policy=policy)
 
     def teardown(self) -> None:
         self.cache.close()
@@ -175,6 +175,15 @@ class Model(RuleBasedStateMachine):
         gone = self.see_evictions()
         assert gone or not free
 
+    @precondition(lambda self: self.order)
+    @rule()
+    def outlive(self) -> None:
+        """The next to go is pinned while others go, which were used later, and then let go."""
+        key = self.order[0]
+        self.pin(key, b"a")
+        self.evict(1)
+        self.unpin(key, b"a")
+
     @rule(limit=st.sampled_from(LIMITS))
     def resize(self, limit: int) -> None:
         try:
@@ -198,6 +207,28 @@ class Model(RuleBasedStateMachine):
         self.cache.close()
         self.cache = self.open()
         self.pins.clear()
+        self.see_evictions()
+
+    @rule(
+        key=st.sampled_from(KEYS), label=st.sampled_from([b"x", b"y"]), wanted=st.sampled_from([0, 300_000])
+    )
+    def sieve_for_a_while(self, key: bytes, label: bytes, wanted: int) -> None:
+        """The other policy evicts from the middle of the queue; what stays keeps its order."""
+        self.cache.close()
+        self.cache = self.open("sieve")
+        self.pins.clear()
+        self.drop(label)
+        value = self.values.get(key, value_for(key, 70_000))
+        if self.cache.put(key, value) and key not in self.values:
+            self.values[key] = value
+            self.use(key)
+        if wanted:
+            self.cache.evict(wanted)
+        for gone in [key for key in self.order if self.cache.size(key) is None]:
+            assert gone not in self.pinned()
+            self.forget(gone)
+        self.cache.close()
+        self.cache = self.open("lru")
         self.see_evictions()
 
     @rule()
@@ -300,6 +331,13 @@ class Model(RuleBasedStateMachine):
         for key in KEYS:
             value = self.values.get(key)
             assert self.cache.size(key) == (None if value is None else len(value))
+
+    @invariant()
+    def the_index_names_what_is_here(self) -> None:
+        sums = opened._ledgers[self.cache.root].sums()[0]  # what waits is entered by this
+        assert [key for key, _ in self.cache.entries()] == sorted(self.values)
+        assert sums.entries == len(self.values)
+        assert 0 <= sums.ghosts <= 0.18 * sums.entries
 
     @invariant()
     def nothing_is_left_in_tmp(self) -> None:
