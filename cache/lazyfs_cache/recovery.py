@@ -69,6 +69,7 @@ def adopt(change: Change, disk: Disk, directory: int, names: list[str]) -> None:
             disk.remove(key)
             continue
         charge = max(found.st_blocks * 512, disk.rounded(size))
-        change.insert(key, size, charge, used=min(found.st_mtime_ns // 1000, sums.tick))
+        used = min(max(found.st_mtime_ns // 1000, 0), sums.tick)  # some clock may have been before 1970
+        change.insert(key, size, charge, used=used)
         sums.unscanned -= min(charge, max(sums.unscanned - 1, 0))
     change.set_folder(directory, disk.directory_used(directory))

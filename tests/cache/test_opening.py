@@ -21,7 +21,7 @@ from lazyfs_cache import (
     recovery,
     space,
 )
-from tests.support.cachefill import key_of, value_of
+from tests.support.cachefill import key_of, lose_index, value_of
 from tests.support.counts import count
 from tests.support.usage import disk_usage
 
@@ -142,6 +142,22 @@ def test_of_the_format_before_the_index_is_rebuilt_and_the_values_stay(tmp_path:
         cache.evict(LIMIT)
         assert [key for key, _ in cache.entries()] == [key_of(1)]
     assert not (root / layout.ASIDE).exists(), "it was not taken for damaged"
+
+
+def test_values_written_before_1970_are_adopted(tmp_path: Path) -> None:
+    """By a node whose clock was not set yet: they are the oldest, and no reason to give the index up."""
+    root = tmp_path / "cache"
+    with open_cache(str(root), LIMIT, upkeep=False) as cache:
+        for number in range(3):
+            assert cache.put(key_of(number), bytes(1000))
+        assert cache.stats().entries == 3
+        os.utime(root / layout.DATA / layout.name_of(key_of(1)), (-86400, -86400))
+        lose_index(cache)
+        cache.upkeep()
+        assert sorted(key for key, _ in cache.entries()) == sorted(map(key_of, range(3)))
+        cache.evict(1)
+        assert cache.get(key_of(1)) is None
+        assert cache.get(key_of(0)) is not None
 
 
 def test_the_format_before_is_refused_while_another_process_has_it_open(tmp_path: Path) -> None:

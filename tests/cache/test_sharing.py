@@ -15,6 +15,7 @@ import pytest
 from lazyfs_cache import Cache, layout, open_cache
 from tests.support.cachefill import Child, key_of, value_of
 from tests.support.counts import count
+from tests.support.until import until
 from tests.support.usage import Sampler, disk_usage
 
 LIMIT = 200 << 20
@@ -124,6 +125,7 @@ def test_a_death_frees_claim_and_space(tmp_path: Path) -> None:
 
 
 def shrink_and_pin(root: Path, ready: Callable[[], None]) -> None:
+    until((root.parent / "open").exists)  # else whoever opens it after this process sets the limit
     with open_cache(str(root), None) as cache:
         cache.resize(LIMIT // 4)
         assert cache.keep(b"from the other", {b"pinned": 5}) == 1
@@ -137,6 +139,7 @@ def test_limit_and_pin_sets_are_everyones(tmp_path: Path) -> None:
         cache.put(b"pinned", b"value")
     child = Child(functools.partial(shrink_and_pin, root))
     with open_cache(str(root), LIMIT, upkeep=False) as cache:
+        (tmp_path / "open").touch()
         child.wait_until_ready()
         assert child.join() == 0
         for number in range(1200):
