@@ -19,7 +19,7 @@ class Facts(msgspec.Struct, frozen=True):
     system: str
     python: str
     commit: str
-    """Short hash of the checkout; `+` behind it when files differ from it."""
+    """Short hash of the checkout; `+` behind it when files other than results differ from it."""
 
 
 def gather(checkout: Path) -> Facts:
@@ -29,9 +29,8 @@ def gather(checkout: Path) -> Facts:
     assert memory is not None
     git = ["git", "-C", str(checkout), "-c", "safe.directory=*"]
     head = subprocess.run([*git, "rev-parse", "--short", "HEAD"], check=True, capture_output=True, text=True)
-    changed = subprocess.run(
-        [*git, "status", "--porcelain", "--untracked-files=no"], check=True, capture_output=True, text=True
-    )
+    status = [*git, "status", "--porcelain", "--untracked-files=no", "--", ".", ":!benchmarks/results"]
+    changed = subprocess.run(status, check=True, capture_output=True, text=True)
     return Facts(
         cpu=cpu[1].strip() if cpu else platform.machine(),
         cores=len(os.sched_getaffinity(0)),

@@ -3,6 +3,7 @@ from typing import Any
 import pytest
 
 from benchmarks.compare import counts, worse
+from benchmarks.startup.plan import COLD, WARM_PROXY
 
 RESULT: Any = {
     "benchmark": "startup",
@@ -32,6 +33,12 @@ def test_only_growth_beyond_the_tolerance_is_told(after: int, told: bool) -> Non
     lines = worse({"/requests": 100}, {"/requests": after, "/new": 1000})
     assert bool(lines) is told
     assert all("/requests: 100 -> 107 (+7.0%)" in line for line in lines)
+
+
+def test_what_a_warm_proxy_asks_for_by_the_age_of_its_metadata_is_not_compared() -> None:
+    for side, told in ((WARM_PROXY, 0), (COLD, 1)):
+        place = f"/cases[analysis, {side}, 50, 100]/starts/requests"
+        assert len(worse({place: 1}, {place: 4})) == told
 
 
 def test_times_are_no_counts() -> None:
