@@ -130,6 +130,23 @@ def status(mnt: Path) -> dict[str, Any]:
     return counters
 
 
+def table(result: dict[str, Any], kinds: list[str]) -> str:
+    """Markdown: microseconds of a stat."""
+    heads = list(result[kinds[0]]["busy_us"])
+    lines = [
+        "| session | while | " + " | ".join(heads) + " | misses |",
+        "|---|---|" + "---:|" * (len(heads) + 1),
+    ]
+    for kind in kinds:
+        one = result[kind]
+        for what, key, misses in (
+            ("nobody reads", "idle_us", ""),
+            (f"{result['readers']} readers miss", "busy_us", f"{one['misses_meanwhile']:,}"),
+        ):
+            lines.append(f"| {kind} | {what} | " + " | ".join(map(str, one[key].values())) + f" | {misses} |")
+    return "\n".join(lines)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="benchmarks.filesystem.stall")
     parser.add_argument("--json", type=Path, metavar="FILE")
@@ -152,7 +169,9 @@ def main() -> int:
         with line(store) as url:
             for kind in asked.kinds.split(","):
                 result[kind] = measure(kind, store, url, directory)
-                print(f"{kind}: {json.dumps(result[kind])}", flush=True)
+                print(f"{kind}: done", file=sys.stderr)
+    print("Command: `python -m benchmarks.filesystem.stall`; a stat in microseconds.\n")
+    print(table(result, asked.kinds.split(",")))
     if asked.json:
         asked.json.write_text(json.dumps(result, indent=1) + "\n")
     return 0 if result.get("direct", {}).get("busy_us", {}).get("p99", 0) < 1000 else BOUND_MISSED
