@@ -197,6 +197,7 @@ def test_ghosts_are_few_whatever_comes_and_goes(index: Index, order: str, togeth
 
     def go(number: int) -> None:
         nonlocal most
+        number = min(number, index.sums().entries)
         while number > 0:
             with index.change() as change:
                 number -= len(evict(change, min(together, number)))
