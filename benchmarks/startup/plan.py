@@ -4,12 +4,13 @@ from typing import Final
 
 import msgspec
 
+from benchmarks.compare import BY_AGE
 from benchmarks.startup.services import Line
 
 COLD: Final = "lazyfs cold"
 PROFILED: Final = "lazyfs cold, with profile"
 """From an empty cache too, but a start of the same program was recorded and published beside the image."""
-WARM_PROXY: Final = "lazyfs, warm site proxy"
+WARM_PROXY: Final = f"lazyfs, {BY_AGE}"
 WARM_NODE: Final = "lazyfs, warm node cache"
 UNSEEN: Final = (COLD, WARM_PROXY, WARM_NODE)
 LAZYFS: Final = (COLD, PROFILED, WARM_PROXY, WARM_NODE)
