@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,6 +37,20 @@ class Mounted:
         """How often the kernel has asked, by type."""
         found: dict[str, int] = self.ask("counters")["upcalls"]
         return found
+
+    def given_back(self, what: str, at_most: int, seconds: float = 20) -> dict[str, Any]:
+        """The table, once memory is so short that the kernel holds `at_most` of `what`, or after `seconds`.
+
+        One drop is not enough: the kernel keeps what was used lately for the next, ends early where it freed
+        little in all, and hands FORGET to the server after it has returned.
+        """
+        end = time.monotonic() + seconds
+        while True:
+            Path("/proc/sys/vm/drop_caches").write_text("2")
+            table: dict[str, Any] = self.ask("table")
+            if table[what] <= at_most or time.monotonic() > end:
+                return table
+            time.sleep(0.05)
 
     def show(self, root: Nested, revision: int) -> None:
         """Switches to another revision."""
