@@ -154,11 +154,12 @@ class Change:
             self._txn.delete(U64.pack(entry.tick), db=self._index.queue)
             self._enqueue(tick, entry.charge, key, newest=True)
 
-    def next_out(self) -> Iterator[Queued]:
+    def next_out(self, passes: int = PASSES) -> Iterator[Queued]:
         """The values that may be evicted, in the order in which they should go. Take what is wanted before
-        changing anything else."""
+        changing anything else. SIEVE ends early, but not before the first, where it has passed over `passes`.
+        """
         if self.sums.sieve:
-            return self._sieved()
+            return self._sieved(passes)
         return self._queued(0)
 
     def _queued(self, start: int) -> Iterator[Queued]:
@@ -168,12 +169,12 @@ class Change:
             for tick, row in cursor.iternext():
                 yield Queued(int.from_bytes(tick, "big"), int.from_bytes(row[:8], "big"), row[8:])
 
-    def _sieved(self) -> Iterator[Queued]:
+    def _sieved(self, passes: int) -> Iterator[Queued]:
         """SIEVE (Zhang et al., NSDI 2024): from the hand towards newer values, and around; one that was used
-        since the hand last passed is passed over, once. After PASSES in a row the next one goes all the same,
-        so that one eviction never walks over a million entries."""
-        passed = 0
-        taken = set()
+        since the hand last passed is passed over, once. Each takes a mark from another leaf, so a change
+        passes over so many at most: where that yielded nothing the next one goes all the same, and no
+        eviction walks over a million entries."""
+        taken: set[int] = set()
         begin, end = self.sums.hand, 1 << 63
         for start, stop in ((begin, end), (0, begin), (begin, end)):
             for value in self._queued(start):
@@ -184,11 +185,13 @@ class Change:
                 entry = self.entry(value.key)
                 if entry is None:
                     raise IndexDamaged(f"the queue names {value.key.hex()}, which has no entry")
-                if entry.visited and passed < PASSES:
-                    passed += 1
+                if entry.visited and passes:
+                    passes -= 1
                     self._write(value.key, entry._replace(visited=False))
+                elif entry.visited and taken:
+                    self.sums.hand = value.tick
+                    return
                 else:
-                    passed = 0
                     taken.add(value.tick)
                     self.sums.hand = self._newer(value.tick)
                     yield value

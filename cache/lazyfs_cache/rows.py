@@ -32,7 +32,7 @@ _FLOOR = struct.Struct(">?Q")
 SUMS = b"sums"
 
 PASSES = 512
-"""Values the hand of SIEVE passes over in a row: about 2 ms."""
+"""Values the hand of SIEVE passes over in one change at most: about 2 ms."""
 
 SWEPT = 8
 """Rows of `entries` looked at for each value that goes, to delete the ghosts among them.

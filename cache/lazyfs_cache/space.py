@@ -18,7 +18,7 @@ from lazyfs_cache.change import Change
 from lazyfs_cache.disk import Disk
 from lazyfs_cache.index import Index
 from lazyfs_cache.journal import SLOTS, Journal
-from lazyfs_cache.rows import Queued, Sums
+from lazyfs_cache.rows import PASSES, Queued, Sums
 
 MIN_LIMIT = 2 << 20
 """Smallest limit: below it the fixed files and the slack leave no room for values."""
@@ -37,10 +37,10 @@ _KEEP_INODES = 100
 
 _PAGE = 4096
 
-_PAGES = 128
+_PAGES = 256
 """Pages of the index a change writes at most, besides those for uses. Measured at a million entries: 102 for
 32 arrivals in as many leaves under as many branches, and 64 evictions, whose ghosts are swept from 25 leaves
-side by side. SIEVE evicts from leaves all over and takes 230, but a use takes one page there, not two."""
+side by side. SIEVE evicts from leaves all over and takes 230."""
 
 
 def slack(limit: int) -> int:
@@ -56,6 +56,14 @@ def uses_per_change(limit: int) -> int:
     """How many uses one change writes: so many that `slack` covers the pages, and that they are done in 10 ms
     (each page is in private memory until the change is committed)."""
     return min(max((slack(limit) - _PAGES * _PAGE) // (2 * _PAGE), 16), 1024)
+
+
+def passes_per_change(limit: int) -> int:
+    """How many used values SIEVE passes over in one change. A mark set or cleared takes one page, where a use
+    takes two with LRU: so one may be cleared for each use that may be written. A small index is covered
+    whole."""
+    small = slack(limit) < _PAGES * _PAGE + limit // 128
+    return PASSES if small else min(uses_per_change(limit), PASSES)
 
 
 def purse(limit: int) -> int:
@@ -174,7 +182,7 @@ class Space:
         """
         victims: list[Queued] = []
         freed = 0
-        queue = change.next_out()
+        queue = change.next_out(passes_per_change(change.sums.limit))
         while len(victims) < PER_CHANGE and (freed < need.bytes or len(victims) < need.entries):
             victim = next(queue, None)
             if victim is None:

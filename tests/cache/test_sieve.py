@@ -1,14 +1,17 @@
 """The index's SIEVE against the plain one of the benchmark, and its bound."""
 
+import random
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from benchmarks.cache.policies import Sieve
-from lazyfs_cache import open_cache, rows
+from lazyfs_cache import open_cache, rows, space
 from lazyfs_cache.change import Change
 from lazyfs_cache.index import Index
 from tests.support.counts import count
@@ -50,6 +53,35 @@ def test_one_eviction_passes_over_so_many_and_no_more() -> None:
             tested.insert(number.to_bytes(4, "big"), 1, 1)
             tested.touch(number.to_bytes(4, "big"))
         assert int.from_bytes(next(tested.next_out()).key, "big") == rows.PASSES
+
+
+def test_a_change_ends_where_it_has_passed_over_enough() -> None:
+    """The next change goes on where the hand stopped."""
+    with change() as tested:
+        for number in range(20):
+            tested.insert(bytes((number,)), 1, 1)
+            if number % 5:
+                tested.touch(bytes((number,)))
+        assert [value.key[0] for value in tested.next_out(6)] == [0, 5]
+        assert tested.entry(b"\x06").visited is False  # type: ignore[union-attr]
+        assert [value.key[0] for value in tested.next_out(6)][:2] == [10, 15]
+
+
+def test_the_slack_covers_the_index_where_everything_was_used(tmp_path: Path) -> None:
+    limit = 256 << 20
+    keys = [random.Random(number).randbytes(32) for number in range(limit // 4096 // 2)]
+    index = Index(str(tmp_path), space.map_size(limit))
+    with index.change() as filling:  # one: it leaves no free pages, so the file grows by all that is written
+        filling.sums.sieve = True
+        for key in keys:
+            filling.insert(key, 1, 4096)
+            filling.touch(key)
+    before = index.used()
+    with index.change() as evicting:
+        victims = list(islice(evicting.next_out(space.passes_per_change(limit)), space.PER_CHANGE))
+        evicting.evict(victims)
+    assert 0 < index.used() - before <= space.slack(limit)
+    index.close()
 
 
 def test_each_value_goes_once() -> None:
