@@ -7,6 +7,7 @@ time and nothing else: its objects are fetched singly.
 """
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,7 +29,11 @@ log = logging.getLogger(__name__)
 AT_ONCE: Final = 4
 """Bundles under way: a connection alone begins slowly, many would hold up the first ones."""
 PATIENCE: Final = 60.0
-"""Seconds for one bundle. No reader waits that long, see `objects.BUNDLE_PATIENCE`."""
+SLOWEST: Final = 16 << 10
+"""A bundle has PATIENCE seconds and one for each SLOWEST bytes: four share a line of half a megabit then. No
+reader waits that long, see `objects.BUNDLE_PATIENCE`; thrown away, it would be fetched twice."""
+AGAIN: Final = 60.0
+"""Seconds after which a profile that did not come whole may be tried again, when its image is entered."""
 HERE: Final = 0.75
 """A bundle is left out if this share of its bytes is here already: another image may have brought them."""
 SHARE: Final = 0.5
@@ -47,39 +52,49 @@ class Profiles:
         self._cache = cache
         self._limit = limit
         self._limiter = trio.CapacityLimiter(AT_ONCE)
-        self._begun: set[Digest] = set()
+        self._rests: dict[Digest, float] = {}
+        """Until when (time.monotonic) a profile is not begun: for ever if it is under way, or has come."""
         self.fetched = 0
         """Bundles."""
         self.failed = 0
 
     def start(self, ref: ObjectRef) -> None:
         """Begins to fetch what a profile lists, unless that was done already; returns at once."""
-        if ref.digest not in self._begun and self._objects.keeps:
-            self._begun.add(ref.digest)
+        if self._objects.keeps and time.monotonic() >= self._rests.get(ref.digest, 0):
+            self._rests[ref.digest] = math.inf
             trio.lowlevel.spawn_system_task(self._run, ref, name=f"profile {ref.digest.hex()[:12]}")
 
     async def _run(self, ref: ObjectRef) -> None:
+        done = False
         # A system task: what escapes from it would end the whole trio run.
         with self._counted(f"profile {ref.digest.hex()}"):
-            if await trio.to_thread.run_sync(self._objects.at_hand, ref) is not None:
-                return  # kept below once everything in it had come
-            plain = await trio.to_thread.run_sync(
-                self._fetch, object_path(ref.digest), codec.frame_bound(ref.size),
-                lambda frame: codec.open_object(frame, ref), limiter=self._limiter,
-            )  # fmt: skip
-            listed = profile.decode(plain)
-            room = await trio.to_thread.run_sync(self._limit) * SHARE
-            if sum(member.size for one in listed for member in one.members) > room:
-                log.info("profile %s is too large for the cache", ref.digest.hex())
-                return
-            failed, waiting = self.failed, iter(listed)
-            passed_over: list[Bundle] = []
-            self._objects.expected.update(member.digest for one in listed for member in one.members)
-            async with trio.open_nursery() as nursery:
-                for _ in range(AT_ONCE):
-                    nursery.start_soon(self._work, waiting, passed_over)
-            if self.failed == failed and not passed_over:
-                await trio.to_thread.run_sync(self._keep, ref, plain)
+            done = await self._all(ref)
+        if not done:
+            self._rests[ref.digest] = time.monotonic() + AGAIN
+
+    async def _all(self, ref: ObjectRef) -> bool:
+        """Fetches what the profile lists; whether nothing is left to be done."""
+        if await trio.to_thread.run_sync(self._objects.at_hand, ref) is not None:
+            return True  # kept below once everything in it had come
+        plain = await trio.to_thread.run_sync(
+            self._fetch, object_path(ref.digest), codec.frame_bound(ref.size),
+            lambda frame: codec.open_object(frame, ref), limiter=self._limiter,
+        )  # fmt: skip
+        listed = profile.decode(plain)
+        room = await trio.to_thread.run_sync(self._limit) * SHARE
+        if sum(member.size for one in listed for member in one.members) > room:
+            log.info("profile %s is too large for the cache", ref.digest.hex())
+            return True
+        failed, waiting = self.failed, iter(listed)
+        passed_over: list[Bundle] = []
+        self._objects.expected.update(member.digest for one in listed for member in one.members)
+        async with trio.open_nursery() as nursery:
+            for _ in range(AT_ONCE):
+                nursery.start_soon(self._work, waiting, passed_over)
+        if self.failed != failed or passed_over:
+            return False
+        await trio.to_thread.run_sync(self._keep, ref, plain)
+        return True
 
     async def _work(self, waiting: Iterator[Bundle], passed_over: list[Bundle]) -> None:
         for one in waiting:
@@ -149,6 +164,6 @@ class Profiles:
 
     def _fetch(self, path: str, most: int, accept: Callable[[bytes], bytes]) -> bytes:
         # may_be_missing: what nobody needs speaks against no server if it is not there
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + PATIENCE + most / SLOWEST
         request = Request(path, most, deadline, accept=accept, may_be_missing=True)
         return self._fetcher.fetch(request, trio.from_thread.check_cancelled)

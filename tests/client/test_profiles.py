@@ -28,8 +28,10 @@ class Fetcher(GateFetcher):
         super().__init__(directory)
         self.directory = directory
         self.free: set[str] = set()
+        self.deadlines: dict[str, float] = {}
 
     def fetch(self, request: Request, check_cancelled: Callable[[], None] = never_cancelled) -> bytes:
+        self.deadlines[request.path] = request.deadline
         if request.path in self.free:
             self.requests.append(request.path)
             return LocalFetcher(str(self.directory)).fetch(request, check_cancelled)
@@ -214,6 +216,34 @@ async def test_what_is_missing_is_fetched_singly(world: World) -> None:
     started = time.monotonic()
     assert await world.objects.fetch(ref) == world.plains[ref]
     assert time.monotonic() - started < 1
+
+
+async def test_what_failed_is_tried_again_and_not_at_once(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle_file = world.file(world.bundles[0].name)
+    away = bundle_file.rename(bundle_file.with_suffix(".away"))
+    await world.run()
+    away.rename(bundle_file)
+    await world.run()
+    assert world.here() == set(world.halves[1])
+    now = time.monotonic()
+    monkeypatch.setattr("lazyfs.client.profiles.time.monotonic", lambda: now + 61)
+    await world.run()
+    assert world.here() == set(world.plains)
+    assert world.fetcher.requests.count(object_path(world.bundles[1].name)) == 1
+    await world.run()
+    assert world.fetcher.requests.count(object_path(world.profile.digest)) == 2
+
+
+async def test_a_large_bundle_has_the_time_a_slow_line_takes(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lazyfs.client.profiles.SLOWEST", 1)
+    begun = time.monotonic()
+    await world.run()
+    for path, most in [(object_path(one.name), one.stored) for one in world.bundles]:
+        assert begun + 60 + most <= world.fetcher.deadlines[path] <= time.monotonic() + 60 + most
 
 
 async def test_a_profile_that_is_missing_or_nonsense_does_nothing(world: World) -> None:
