@@ -47,6 +47,12 @@ class Squid(Daemon):
         # a service name of its own: squid keeps shared memory under it
         return ["squid", "-N", "-n", f"test{self.port}", "-f", self._config]
 
+    def kill(self) -> None:
+        """A killed squid leaves its shared memory behind."""
+        super().kill()
+        for segment in Path("/dev/shm").glob(f"test{self.port}-*"):
+            segment.unlink(missing_ok=True)
+
     def results(self) -> list[tuple[str, str]]:
         """(squid's result code such as TCP_MISS/200, URL) of each request so far."""
         log = self.directory / "access.log"
