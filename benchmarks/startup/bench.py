@@ -12,7 +12,17 @@ from benchmarks.startup.images import Image, analysis_image, kept_directory, she
 from benchmarks.startup.plan import Case
 from benchmarks.startup.result import Result
 from benchmarks.startup.services import Line, Relayed
-from benchmarks.startup.sides import Apptainer, Casync, Lazyfs, Local, Place, Podman, Side, Unpack
+from benchmarks.startup.sides import (
+    ApptainerBuild,
+    ApptainerPull,
+    Casync,
+    Lazyfs,
+    Local,
+    Place,
+    Podman,
+    Side,
+    Unpack,
+)
 from benchmarks.startup.start import Start, run_start
 from benchmarks.startup.workloads import WORKLOADS, Workload
 
@@ -34,6 +44,9 @@ class Bench:
         files = work / "files"
         files.mkdir()
         self._trust = origin.publish(self.images, files, work / "keys")
+        apptainer = kept_directory() / "apptainer"
+        subprocess.run([_GET_APPTAINER, apptainer], check=True, stdout=subprocess.DEVNULL)
+        self._apptainer = str(apptainer / "usr/bin/apptainer")
         for image in self.images:
             if any(
                 plan.CASYNC in case.sides for case in cases if WORKLOADS[case.workload].image == image.name
@@ -45,6 +58,7 @@ class Bench:
         registry = stack.enter_context(services.registry(work))
         for image in self.images:
             origin.push(image, registry)
+            origin.build_sif(image, files, self._apptainer)
         self._ports = {"registry": registry, "files": stack.enter_context(services.nginx(files, work))}
         self._squid = stack.enter_context(services.squid(work))
         self._relays: dict[Line, Relayed] = {}
@@ -52,8 +66,6 @@ class Bench:
         self._sides = {side.name: side for side in self._make_sides()}
 
     def _make_sides(self) -> list[Side]:
-        apptainer = kept_directory() / "apptainer"
-        subprocess.run([_GET_APPTAINER, apptainer], check=True, stdout=subprocess.DEVNULL)
         trust = str(self._trust)
         return [
             Lazyfs(plan.COLD, trust),
@@ -62,17 +74,19 @@ class Bench:
             Lazyfs(plan.WARM_NODE, trust),
             Podman(),
             Unpack(),
-            Apptainer(str(apptainer / "usr/bin/apptainer")),
+            ApptainerBuild(self._apptainer),
+            ApptainerPull(self._apptainer),
             Casync(),
             Local({image.name: origin.unpack(image) for image in self.images}),
         ]
 
     def round(self, repeat: int, result: Result) -> None:
-        """Every side of every case that has so many repeats, once."""
+        """Every side of every case that has so many repeats, once; another one begins each time."""
         for case in self._cases:
             if repeat >= case.repeats:
                 continue
-            for name in case.sides:
+            first = repeat % len(case.sides)
+            for name in case.sides[first:] + case.sides[:first]:
                 start = self._start(case.line, WORKLOADS[case.workload], self._sides[name])
                 result.case(case.line, case.workload, name).starts.append(start)
                 _say(f"{repeat + 1}/{case.repeats}  {case.line}  {case.workload}  {name}: {_summary(start)}")
@@ -93,6 +107,7 @@ class Bench:
 
         def once(directory: Path) -> Start:
             directory.mkdir(exist_ok=True)
+            os.sync()  # what the side before has written is not this one's to wait for
             return run_start(side, workload, Place(str(directory), workload.image, address), relayed)
 
         if side.name == plan.WARM_NODE:

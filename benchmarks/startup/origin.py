@@ -1,5 +1,6 @@
 """Fills the servers: the same images in a registry, as a lazyfs store, and as casync chunks."""
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -8,10 +9,12 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.startup.images import TAG, Image
-from benchmarks.startup.sides import REGISTRY, bubblewrap
+from benchmarks.startup.sides import REGISTRY, SIF_OPTIONS, bubblewrap
 from benchmarks.startup.workloads import Workload
 
 NAME: Final = "bench.example.org"
+OTHERS: Final = 30
+"""Further names in the lazyfs store, as a site's has: of so many a mount brings no image's catalog ahead."""
 
 
 def push(image: Image, registry_port: int) -> None:
@@ -27,12 +30,14 @@ def publish(images: Sequence[Image], root: Path, keys: Path) -> Path:
     _lazyfs("repo", "init", str(store), "--name", NAME, "--keys", str(keys))
     for image in images:
         publish_image(image, store, keys)
+    for number in range(OTHERS):
+        publish_image(images[0], store, keys, f"other{number:02}")
     return store / "metadata/1.root.json"
 
 
-def publish_image(image: Image, store: Path, keys: Path) -> None:
-    """`lazyfs publish` into a repository that is there."""
-    name = f"{REGISTRY}/{image.name}:{TAG}"
+def publish_image(image: Image, store: Path, keys: Path, name: str = "") -> None:
+    """`lazyfs publish` into a repository that is there, by default under the image's name."""
+    name = f"{REGISTRY}/{name or image.name}:{TAG}"
     _lazyfs("publish", f"oci:{image.layout}:{TAG}", str(store), "--as", name, "--keys", str(keys))
 
 
@@ -71,6 +76,20 @@ def unpack(image: Image) -> str:
             subprocess.run(umoci, check=True)
             Path(f"{work}/bundle/rootfs").rename(tree)
     return str(tree)
+
+
+def build_sif(image: Image, root: Path, apptainer: str) -> None:
+    """apptainer's SIF file at root/sif, from the layout; kept beside the image."""
+    kept = Path(image.layout).parent / "image.sif"
+    if not kept.is_file():
+        with tempfile.TemporaryDirectory(prefix="sif-", dir=kept.parent) as work:
+            build = ["build", *SIF_OPTIONS, f"{work}/image.sif", f"oci:{image.layout}"]
+            environment = {**os.environ, "APPTAINER_TMPDIR": work, "APPTAINER_CACHEDIR": f"{work}/cache"}
+            subprocess.run([apptainer, "--silent", *build], check=True, capture_output=True, env=environment)
+            Path(f"{work}/image.sif").rename(kept)
+    target = root / "sif"
+    target.mkdir(exist_ok=True)
+    subprocess.run(["cp", "-l", str(kept), str(target / f"{image.name}.sif")], check=True)
 
 
 def chunk(image: Image, root: Path) -> None:

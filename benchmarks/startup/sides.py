@@ -10,7 +10,7 @@ from typing import Final, Protocol
 import msgspec
 
 from benchmarks.startup.images import TAG
-from benchmarks.startup.plan import CASYNC, LOCAL
+from benchmarks.startup.plan import APPTAINER, CASYNC, LOCAL, PODMAN, SIF, UNPACK
 
 REGISTRY: Final = "registry.example"
 """Under which name the images hang in the lazyfs repository."""
@@ -73,9 +73,9 @@ def bubblewrap(root: str, command: Sequence[str]) -> Step:
 
 
 class Podman:
-    """podman pull, then run: native overlay, runc, six layers at a time (its default)."""
+    """podman pull, then run: native overlay, runc, six layers at a time (its default), unpigz where it is."""
 
-    name = "podman pull"
+    name = PODMAN
     origin = "registry"
 
     def _podman(self, place: Place, *arguments: str) -> Step:
@@ -106,44 +106,60 @@ class Podman:
         subprocess.run(["umount", "--lazy", place.path("storage/overlay")], check=False, capture_output=True)
 
 
-class Apptainer:
-    """apptainer makes a SIF file from the registry's image, then executes from it.
+SIF_OPTIONS: Final = ("--mksquashfs-args", "-comp zstd -Xcompression-level 3")
+"""gzip, the default, takes longer both to make and to read; `apptainer build` offers the choice."""
 
-    `apptainer pull` is the same operation without a choice of compression; gzip is slower than zstd by far,
-    so the side uses `build --mksquashfs-args`, as its documentation offers.
-    """
 
-    name = "apptainer build"
-    origin = "registry"
+class _Sif:
+    """apptainer executes from a SIF file."""
 
     def __init__(self, program: str) -> None:
         self._program = program
 
-    def _environment(self, place: Place) -> dict[str, str]:
-        return {
+    def _apptainer(self, place: Place, *arguments: str) -> Step:
+        environment = {
             "APPTAINER_CACHEDIR": place.path("cache"),
             "APPTAINER_TMPDIR": place.directory,
             "APPTAINER_CONFIGDIR": place.path("config"),
         }
-
-    def fetch(self, place: Place) -> Sequence[Step]:
-        reference = f"docker://{place.origin}/{place.image}:{TAG}"
-        compression = ["--mksquashfs-args", "-comp zstd -Xcompression-level 3"]
-        build = ["build", "--no-https", "--disable-cache", *compression, place.path("image.sif"), reference]
-        return [Step([self._program, "--silent", *build], self._environment(place))]
+        return Step([self._program, "--silent", *arguments], environment)
 
     def run(self, place: Place, command: Sequence[str]) -> Step:
-        options = ["exec", "--cleanenv", "--no-home", "--contain", place.path("image.sif")]
-        return Step([self._program, "--silent", *options, *command], self._environment(place))
+        options = ("exec", "--cleanenv", "--no-home", "--contain", place.path("image.sif"))
+        return self._apptainer(place, *options, *command)
 
     def clean(self, place: Place) -> None:
         """apptainer unmounts by itself."""
 
 
+class ApptainerBuild(_Sif):
+    """Each worker makes the SIF file from the registry's image; what `apptainer pull docker://` does too, but
+    without a choice of compression."""
+
+    name = APPTAINER
+    origin = "registry"
+
+    def fetch(self, place: Place) -> Sequence[Step]:
+        reference = f"docker://{place.origin}/{place.image}:{TAG}"
+        build = ("build", "--no-https", "--disable-cache", *SIF_OPTIONS, place.path("image.sif"), reference)
+        return [self._apptainer(place, *build)]
+
+
+class ApptainerPull(_Sif):
+    """The SIF file was built once, for all workers, and lies on a web server: a site's usual way."""
+
+    name = SIF
+    origin = "files"
+
+    def fetch(self, place: Place) -> Sequence[Step]:
+        url = f"http://{place.origin}/sif/{place.image}.sif"
+        return [self._apptainer(place, "pull", "--disable-cache", place.path("image.sif"), url)]
+
+
 class Unpack:
     """skopeo copies the image into an OCI layout, umoci unpacks it, bubblewrap runs from the tree."""
 
-    name = "skopeo, umoci"
+    name = UNPACK
     origin = "registry"
 
     def fetch(self, place: Place) -> Sequence[Step]:
@@ -201,7 +217,8 @@ class Lazyfs:
 
 
 class Casync:
-    """casync mount of an index over HTTP: content-addressed too, chunks of 64 KiB on average."""
+    """casync mount of an index over HTTP: content-addressed too, chunks of 64 KiB on average. What it has
+    read it does not keep: its option --cache is for making archives."""
 
     name = CASYNC
     origin = "files"
@@ -214,12 +231,11 @@ class Casync:
         os.makedirs(mountpoint, exist_ok=True)
         index = f"http://{place.origin}/casync/{place.image}.caidx"
         script = (
-            'casync mount --store="$1" --cache="$2" "$3" "$4" >"$5" 2>&1 </dev/null & '
-            'until mountpoint -q "$4"; do kill -0 $! || exit 1; sleep 0.02; done'
+            'casync mount --store="$1" "$2" "$3" >"$4" 2>&1 </dev/null & '
+            'until mountpoint -q "$3"; do kill -0 $! || exit 1; sleep 0.02; done'
         )
-        store, cache = f"http://{place.origin}/casync/default.castr", place.path("cache.castr")
-        os.makedirs(cache, exist_ok=True)
-        return [Step(["sh", "-c", script, "sh", store, cache, index, mountpoint, place.path("casync.log")])]
+        store = f"http://{place.origin}/casync/default.castr"
+        return [Step(["sh", "-c", script, "sh", store, index, mountpoint, place.path("casync.log")])]
 
     def run(self, place: Place, command: Sequence[str]) -> Step:
         return bubblewrap(self._mountpoint(place), command)

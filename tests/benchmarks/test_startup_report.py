@@ -5,7 +5,7 @@ import pytest
 
 from benchmarks.facts import Facts
 from benchmarks.startup.images import Image
-from benchmarks.startup.plan import COLD, LOCAL, WARM_NODE, Case, full, quick
+from benchmarks.startup.plan import COLD, LOCAL, PROFILED, WARM_NODE, Case, full, quick
 from benchmarks.startup.report import document, limit, plot
 from benchmarks.startup.result import CaseResult, Result
 from benchmarks.startup.services import Line
@@ -30,12 +30,14 @@ def test_rows_are_medians_and_verdicts_say_who_wins() -> None:
     made = result(
         (COLD, [start(10), start(20), start(90)]),
         ("podman pull", [start(5)]),
+        ("apptainer build", [start(20.9)]),
         ("skopeo, umoci", [start(80)]),
         (LOCAL, [start(2)]),
     )
     text = document(made)
     assert "| lazyfs cold | 1.00 | 2.00 | 20.00 | 1.00 | 100 | 25.00 | 100.0 | 10% | 50 | 3.00 |" in text
     assert "lazyfs cold (20.00 s) loses to podman pull (5.00 s, 4.00 times)." in text
+    assert "lazyfs cold (20.00 s) is level with apptainer build (20.90 s, 1.04 times)." in text
     assert "lazyfs cold (20.00 s) is ahead of skopeo, umoci (80.00 s, 4.00 times)." in text
     assert "2.20 s, and the program alone takes 2.00 s." in text
     assert "python -m benchmarks.startup" in text
@@ -44,6 +46,11 @@ def test_rows_are_medians_and_verdicts_say_who_wins() -> None:
 
 def test_the_limit_is_bytes_at_line_rate_and_four_round_trips() -> None:
     assert limit(LINE, 12_500_000) == pytest.approx(1.0 + 0.2)
+
+
+def test_the_limit_takes_the_fewest_bytes_that_were_enough() -> None:
+    text = document(result((COLD, [start(10, megabytes=25)]), (PROFILED, [start(5, megabytes=12.5)])))
+    assert "12.50 MB that it was seen to do with at line rate, and 4 round trips, 1.20 s." in text
 
 
 def test_rows_without_starts_are_left_out() -> None:
