@@ -53,12 +53,12 @@ def full() -> list[Case]:
         Case(long, "hello", UNSEEN, 5),
         Case(short, "analysis", (*LAZYFS, *PULLS, CASYNC, LOCAL), 5),
         Case(long, "analysis", (*LAZYFS, *PULLS, LOCAL), 5),
-        Case(short, "read everything", (COLD, WARM_NODE, *PULLS, LOCAL), 5),
+        Case(short, "read everything", (COLD, WARM_NODE, PODMAN, UNPACK, SIF, LOCAL), 5),
     ]
     others = [Line(rtt, mbit) for rtt in (0, 10, 50, 150) for mbit in (100, 1000)]
     for line in others:
         if line not in (short, long):
-            beside = (PODMAN, SIF) if line.rtt_ms >= long.rtt_ms else ()
+            beside = (PODMAN, SIF) if line in (Line(50, 1000), Line(150, 100)) else ()
             cases.append(Case(line, "shell", LAZYFS, 1))
             cases.append(Case(line, "analysis", (*LAZYFS, *beside), 1))
     return cases

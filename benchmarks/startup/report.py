@@ -106,8 +106,8 @@ def _verdicts(line: Line, rows: list[CaseResult], cold: CaseResult | None) -> st
     local = next((row for row in rows if row.side == LOCAL), None)
     program = f", and the program alone takes {_median(local, 'seconds'):.2f} s" if local else ""
     lines.append(
-        f"Physical limit of a lazy start: the {needed / 1e6:.2f} MB that it was seen to do with at line rate, "
-        f"and {ROUND_TRIPS} round trips, {limit(line, needed):.2f} s{program}."
+        f"Physical limit of a lazy start: the {needed / 1e6:.2f} MB that it was seen to do with at line "
+        f"rate, and {ROUND_TRIPS} round trips, {limit(line, needed):.2f} s{program}."
     )
     return "\n".join(lines) + "\n"
 
