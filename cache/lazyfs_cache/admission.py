@@ -13,9 +13,8 @@ from contextlib import suppress
 from types import TracebackType
 
 from lazyfs_cache import journal, layout
-from lazyfs_cache.grant import POOLED
 from lazyfs_cache.ledger import FULL, Ledger
-from lazyfs_cache.purse import Arrived
+from lazyfs_cache.purse import Arrived, Drawn
 from lazyfs_cache.space import Need
 
 
@@ -68,25 +67,25 @@ class Admission:
         """Hold space for a value before its download starts; None: go on without the cache."""
         charge = self._disk.cost(size)
         if self._ledger.off is None and 0 < len(key) <= layout.MAX_KEY:
-            slots = self._draw(charge)
-            if slots is not None:
-                recycled = slots.pop(0) if slots and size < POOLED else None
-                self._ledger.grant.discard(slots)
-                return Reservation(self._ledger, key, size, charge, recycled)
+            drawn = self._draw(charge)
+            if drawn is not None:
+                over, gone = drawn
+                self._ledger.grant.discard(gone)
+                return Reservation(self._ledger, key, size, charge, over)
         self.refused += 1
         return None
 
-    def _draw(self, charge: int) -> list[int] | None:
+    def _draw(self, charge: int) -> Drawn | None:
         ledger = self._ledger
         deadline = time.monotonic() + ledger.timeout
-        while ledger.stale() or (slots := self._purse.draw(charge)) is None:
+        while ledger.stale() or (drawn := self._purse.draw(charge)) is None:
             progress = False
             with ledger.change(max(deadline - time.monotonic(), 0)) as change:
                 if change is not None and self._space.possible(change.sums, charge):
                     progress = ledger.grant.fill(change, charge)
             if not progress or change is None or not change.committed:
                 return None
-        return slots
+        return drawn
 
     def put(self, key: bytes, value: bytes | memoryview, reservation: Reservation | None) -> bool:
         """Admit a verified value; True if it is here afterwards."""
@@ -137,11 +136,11 @@ class Admission:
                 return False
             self._disk.publish(journal.tmp_name(owner, slot), held.key)
         except OSError as error:
-            purse.free_slot(slot)
             ledger.fail(error)
             ledger.uses.damaged(held.key)  # half-way: the next change looks at its file and its directory
             with suppress(OSError):
                 self._disk.discard_tmp(journal.tmp_name(owner, slot))
+            purse.free_slot(slot)  # last: whoever has the slot next has its file too
             return False
         held.used()
         due = purse.arrive(Arrived(slot, held.key, held.size, held.charge, occupied))

@@ -176,7 +176,7 @@ class Change:
         eviction walks over a million entries."""
         taken: set[int] = set()
         begin, end = self.sums.hand, 1 << 63
-        for start, stop in ((begin, end), (0, begin), (begin, end)):
+        for start, stop in ((begin, end), (0, begin)) * 2:
             for value in self._queued(start):
                 if value.tick >= stop:
                     break

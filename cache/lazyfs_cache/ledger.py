@@ -35,6 +35,9 @@ _HARMLESS = FULL | {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR, errno
 """Errors of one call that say nothing against the disk."""
 
 
+DAMAGED_PER_CHANGE = 16
+"""Values found damaged that one change removes: it has to have room in the journal for others, and pages."""
+
 _GLANCE = 0.1
 """Seconds a look at the account waits for the lock: a change takes 10 ms at most."""
 
@@ -66,15 +69,39 @@ class Ledger:
             with self.seat.lock.held(max(lock_timeout, PATIENCE)) as held:
                 must_have(held, root)
                 self._index, first = self.seat.take(limit, policy)
-                self.space = Space(root, self.disk, self._index, keep_free=keep_free)
-                self.grant = Grant(self.seat, self.space, self.purse, self.wake, self.fail)
-                self._join(first=first)
-                self._known = self._account(self._index.sums())
+                try:
+                    self.space = Space(root, self.disk, self._index, keep_free=keep_free)
+                    self.grant = Grant(self.seat, self.space, self.purse, self.wake, self.fail)
+                    self._sit_down(first=first)
+                    self._known = self._account(self._index.sums())
+                except BaseException:
+                    self._index.close()  # LMDB opens no environment twice in one process
+                    raise
         except BaseException:
             self.seat.close()
             raise
 
     # -- the index, generation by generation -----------------------------------------------------------
+
+    def _sit_down(self, *, first: bool) -> None:
+        try:
+            self._join(first=first)
+        except lmdb.MapFullError:
+            self._enlarge()
+            self._join(first=first)
+        except DAMAGED as error:
+            self._index.close()
+            self.seat.set_aside(error)
+            self._index = self.seat.open_index()
+            self.space.use(self._index)
+            self._join(first=False)
+
+    def _enlarge(self) -> None:
+        """The map is full: what it was sized for (see `space`) was too little."""
+        self._index.enlarge(self._index.map_size * 5 // 4 // 4096 * 4096)
+        log.warning(
+            "cache %s: the index's map was full, and is %d bytes now", self.root, self._index.map_size
+        )
 
     def _join(self, *, first: bool) -> None:
         with self._index.change() as change:
@@ -96,7 +123,7 @@ class Ledger:
     def _reopen(self) -> None:
         self._index = self.seat.open_index()
         self.space.use(self._index)
-        self.grant.discard(self.purse.drain())
+        self.grant.discard(self.purse.drain()[0])
         self.seat.rise()
         for value in self.purse.take_arrived():  # nothing in the new index stands for them
             self.uses.damaged(value.key)
@@ -145,6 +172,8 @@ class Ledger:
                 self.purse.return_arrived(arrived)
                 arrived = []
                 self._guarded(lambda error=error: self._replace_index(error))  # type: ignore[misc]
+            except lmdb.MapFullError:
+                self._guarded(self._enlarge)
             except (OSError, lmdb.Error) as error:
                 self.fail(error)
             finally:
@@ -179,7 +208,7 @@ class Ledger:
                 change.touch(key)
         if arrived:
             change.hold(self.seat.me, -sum(value.held for value in arrived))
-        noted = self.seat.journal.removing(damaged)
+        noted = self.seat.journal.removing(damaged[:DAMAGED_PER_CHANGE])
         for key in damaged[:noted]:
             self.disk.remove(key)
             recovery.reconcile(change, self.disk, key)
@@ -200,12 +229,18 @@ class Ledger:
     def empty_purse(self) -> None:
         """Give what is held and not promised back to the index, once nothing is under way."""
         idle = 0
-        self.grant.discard(self.purse.drain())
+        self._empty_pool()
         with self.change() as change:
             if change is not None and (idle := self.purse.take_idle()):
                 change.hold(self.seat.me, -idle)
         if idle and not (change is not None and change.committed):
             self.purse.put_in(idle)
+
+    def _empty_pool(self) -> None:
+        generation = self.purse.generation
+        slots, amount = self.purse.drain()
+        self.grant.discard(slots)
+        self.purse.give_back(amount, generation)
 
     def shrink(self, enough: Callable[[Change], Need]) -> bool:
         """Evict, change after change, until nothing is needed any more; False if nothing more can go, the
@@ -306,19 +341,31 @@ class Ledger:
     # -- the end -----------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Write what is outstanding, give up this process's pins; the last to close leaves a clean mark."""
-        with self.change() as change:
-            if change is not None:
-                self.grant.discard(self.purse.drain())
-                self.seat.leave(change)
+        """Write what is outstanding, give up this process's pins; the last to close leaves a clean mark.
+
+        In two changes: the journal goes only after the first has entered what it names. Whoever does not get
+        so far leaves an owner behind that is dead, for the next process to bury.
+        """
+        self._empty_pool()
+        left = False
+        if self._committed(lambda _: None) and not self.purse.waiting:
+            left = self._committed(self.seat.leave)
         with self.seat.lock.held(self.timeout) as held:
-            if held and self.off is None:
+            if held and left and self.off is None:
                 self._guarded(lambda: self.seat.mark_clean(self._index))
             self.off = self.off or "closed"
             if held:
                 self._index.close()
+                self.seat.depart()
         self.seat.journal.close()
         self.seat.close()
+
+    def _committed(self, what: Callable[[Change], None]) -> bool:
+        """Does it in a change of its own."""
+        with self.change() as change:
+            if change is not None:
+                what(change)
+        return change is not None and change.committed
 
     def abandon(self) -> None:
         """This is a forked child: the cache stays its parent's, and so do the locks."""

@@ -82,7 +82,10 @@ class Presence:
         fcntl.flock(self._fd, fcntl.LOCK_SH)
 
     def close(self) -> None:
-        os.close(self._fd)
+        """Does nothing the second time."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
 
 
 def _flock64(kind: int, start: int) -> bytes:

@@ -23,6 +23,15 @@ class Arrived(NamedTuple):
     """What it does occupy."""
 
 
+class Drawn(NamedTuple):
+    """What came with a promise: slots of files in the pool whose space it takes."""
+
+    over: int | None
+    """One to write over; it occupies no more than was promised."""
+    gone: list[int]
+    """To be unlinked, then freed, before the promise is used."""
+
+
 class Purse:
     """Thread-safe; every method returns at once."""
 
@@ -48,22 +57,28 @@ class Purse:
         with self._guard:
             self._free += amount
 
-    def draw(self, amount: int) -> list[int] | None:
+    def draw(self, amount: int) -> Drawn | None:
         """Promise `amount` of what is held; None if that much is not free. What is free may be taken by files
-        in the pool: those whose slots are returned must go, or be written over, before it is used. The first
-        one, if it can be, is one to write over."""
+        in the pool: then some of them go with the promise."""
         with self._guard:
             if self._free < amount:
                 return None
             self._free -= amount
             self._promised += amount
-            slots = []
+            over = None
+            gone = []
+            if self._pooled > self._free:
+                fitting = max((one for one in self._pool if one[0] <= amount), default=None)
+                if fitting is not None:
+                    over = self._take(fitting)
             while self._pooled > self._free:
-                fitting = next((one for one in self._pool if one[0] == amount), self._pool[-1])
-                self._pool.remove(fitting)
-                self._pooled -= fitting[0]
-                slots.append(fitting[1])
-            return slots
+                gone.append(self._take(self._pool[-1]))
+            return Drawn(over, gone)
+
+    def _take(self, file: tuple[int, int]) -> int:
+        self._pool.remove(file)
+        self._pooled -= file[0]
+        return file[1]
 
     def pool_slot(self) -> int | None:
         """A slot for the file of a value that is being evicted; None if the pool is full."""
@@ -79,13 +94,16 @@ class Purse:
             self._pooled += sum(occupied for occupied, _ in files)
             self._free += sum(occupied for occupied, _ in files)
 
-    def drain(self) -> list[int]:
-        """The slots of all files in the pool: they are to be unlinked, then freed."""
+    def drain(self) -> tuple[list[int], int]:
+        """The slots of all files in the pool: they are to be unlinked, then freed. What they occupy is
+        promised until it is given back."""
         with self._guard:
             slots = [slot for _, slot in self._pool]
             self._pool.clear()
-            self._pooled = 0
-            return slots
+            amount, self._pooled = self._pooled, 0
+            self._free -= amount
+            self._promised += amount
+            return slots, amount
 
     def give_back(self, amount: int, generation: int) -> None:
         """A promise is over, and its space was not used."""

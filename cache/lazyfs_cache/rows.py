@@ -53,7 +53,7 @@ class IndexDamaged(Exception):
 
 DAMAGED = (
     IndexDamaged, lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.InvalidError, lmdb.PanicError,
-    lmdb.VersionMismatchError, lmdb.IncompatibleError,
+    lmdb.VersionMismatchError, lmdb.IncompatibleError, lmdb.BadTxnError,
 )  # fmt: skip
 """Errors that say that the index is damaged, and not the disk it is on."""
 

@@ -126,6 +126,10 @@ class Seat:
             self.state.clean = True
             state.save(self.root, self.state)
 
+    def depart(self) -> None:
+        """Under the change lock, so that a newcomer finds either this process here or nobody."""
+        self._presence.close()
+
     def set_limit(self, limit: int) -> None:
         """Remember the limit for when the index is lost."""
         self.state.limit = limit

@@ -76,7 +76,8 @@ class Upkeep:
 
     def _flush_more(self) -> bool:
         with self._ledger.change() as change:
-            return change is not None
+            pass
+        return change is not None and change.committed
 
     def _lower(self) -> None:
         """From above the high watermark to the low one."""

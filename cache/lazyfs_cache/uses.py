@@ -51,8 +51,8 @@ class Uses:
 
     @property
     def left(self) -> bool:
-        """Whether the last change had more uses to write than it could."""
-        return bool(self._taken)
+        """Whether the last change had more to write than it could."""
+        return bool(self._taken or self._damaged)
 
     def take_used(self, most: int) -> list[bytes]:
         """Values used, in the order of last use: the earliest `most` of them. Hold the change lock."""

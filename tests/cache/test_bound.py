@@ -1,11 +1,12 @@
 """The bound where it is tightest: many small values, the index and the directories a large part."""
 
 import random
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from lazyfs_cache import open_cache
+from lazyfs_cache import CacheError, ledger, open_cache, space
 from tests.support.cachefill import key_of
 from tests.support.counts import count
 from tests.support.usage import disk_usage
@@ -34,3 +35,37 @@ def test_the_index_and_the_directories_are_within_the_limit(tmp_path: Path, limi
             most = max(most, occupied)
         assert cache.stats().evictions > 0
     assert most > limit * 0.8, "the limit is made use of"
+
+
+def test_a_map_that_is_full_grows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pins take more of the index than was thought: the cache goes on, now and when it is opened again."""
+    root = str(tmp_path / "cache")
+    for module in (space, ledger):
+        monkeypatch.setattr(module, "map_size", lambda _: 1 << 20)
+    keys = {key_of(number): 100 for number in range(2000)}
+    with open_cache(root, 64 << 20, upkeep=False) as cache:
+        for key in keys:
+            cache.put(key, bytes(100))
+        for label in range(8):
+            with suppress(CacheError):
+                cache.keep(b"label %d" % label, keys)
+        assert cache.stats().state == "on"
+        assert all(cache.put(key_of(number), bytes(100)) for number in range(10_000, 12_000))
+        cache.drop(b"label 0")
+        assert disk_usage(tmp_path / "cache") <= cache.stats().charged
+    with open_cache(root, 64 << 20, upkeep=False) as cache:
+        assert all(cache.put(key_of(number), bytes(100)) for number in range(20_000, 20_100))
+
+
+def test_more_damaged_values_than_the_journal_names_hold_up_no_eviction(tmp_path: Path) -> None:
+    with open_cache(str(tmp_path / "cache"), 16 << 20, upkeep=False) as cache:
+        for number in range(700):
+            assert cache.put(key_of(number), bytes(20_000))
+        for number in range(600):
+            cache._ledger.uses.damaged(key_of(number))
+        cache.resize(4 << 20)
+        stats = cache.stats()
+        assert disk_usage(tmp_path / "cache") <= stats.charged <= 4 << 20
+        cache.upkeep()
+        assert not cache._ledger.uses.urgent
+        assert cache.get(key_of(5)) is None

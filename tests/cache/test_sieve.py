@@ -84,6 +84,15 @@ def test_the_slack_covers_the_index_where_everything_was_used(tmp_path: Path) ->
     index.close()
 
 
+def test_where_all_were_used_and_the_hand_is_at_the_end_one_goes() -> None:
+    with change() as tested:
+        for number in range(8):
+            tested.insert(bytes((number,)), 1, 1)
+            tested.touch(bytes((number,)))
+        tested.sums.hand = tested.sums.tick + 1
+        assert [value.key for value in tested.next_out()] == [bytes((number,)) for number in range(8)]
+
+
 def test_each_value_goes_once() -> None:
     with change() as tested:
         for number in range(10):
