@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import diskcache
 
-from lazyfs_cache import open_cache, opened
+from lazyfs_cache import open_cache
 from lazyfs_cache.rows import SWEPT
 from lazyfs_cache.space import Need
 
@@ -156,7 +156,7 @@ def evict(tested: Ours, count: int) -> Iterator[tuple[str, float]]:
     a file that ext4 has given no blocks yet is forgotten at a quarter of the cost. And one round of the sweep
     is over: the index has as many ghosts as it ever has."""
     os.sync()
-    ledger = opened._ledgers[tested.cache.root]
+    ledger = tested.cache._ledger
     first_round = tested.entries() // SWEPT
     while first_round > 0:
         first_round -= ledger.evict(Need(0, 64))

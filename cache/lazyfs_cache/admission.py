@@ -21,13 +21,13 @@ from lazyfs_cache.space import Need
 class Reservation:
     """Space held for one value that is on its way; given back unless `Cache.put` used it."""
 
-    def __init__(self, ledger: Ledger, key: bytes, size: int, charge: int, recycled: int | None) -> None:
+    def __init__(self, ledger: Ledger, key: bytes, size: int, charge: int, drawn: Drawn) -> None:
         self._ledger: Ledger | None = ledger
-        self.generation = ledger.purse.generation
+        self.generation = drawn.generation
         self.key = key
         self.size = size
         self.charge = charge
-        self.recycled = recycled
+        self.recycled = drawn.over
         """Slot of a file that may be written over."""
         self._owner = ledger.seat.me
 
@@ -39,6 +39,11 @@ class Reservation:
                 ledger.grant.discard([self.recycled], self._owner)
             ledger.purse.give_back(self.charge, self.generation)
             ledger.wake.set()
+
+    @property
+    def over(self) -> bool:
+        """It was used or given back, and stands for nothing any more."""
+        return self._ledger is None
 
     def used(self) -> None:
         """The value is here: its space is charged as an entry, or soon will be."""
@@ -69,9 +74,8 @@ class Admission:
         if self._ledger.off is None and 0 < len(key) <= layout.MAX_KEY:
             drawn = self._draw(charge)
             if drawn is not None:
-                over, gone = drawn
-                self._ledger.grant.discard(gone)
-                return Reservation(self._ledger, key, size, charge, over)
+                self._ledger.grant.discard(drawn.gone)
+                return Reservation(self._ledger, key, size, charge, drawn)
         self.refused += 1
         return None
 
@@ -91,6 +95,7 @@ class Admission:
         """Admit a verified value; True if it is here afterwards."""
         if reservation is not None and (reservation.key != key or reservation.size != len(value)):
             reservation.release()
+        if reservation is not None and reservation.over:
             reservation = None
         if self._ledger.off is not None:
             return False
@@ -143,7 +148,11 @@ class Admission:
             purse.free_slot(slot)  # last: whoever has the slot next has its file too
             return False
         held.used()
-        due = purse.arrive(Arrived(slot, held.key, held.size, held.charge, occupied))
+        due = purse.arrive(Arrived(slot, held.key, held.size, held.charge, occupied), held.generation)
+        if due is None:
+            ledger.uses.damaged(held.key)  # nothing in the new index stands for it
+            purse.free_slot(slot)
+            return False
         ledger.uses.touch(held.key)
         if due:
             with ledger.change() as change:

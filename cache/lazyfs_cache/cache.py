@@ -188,6 +188,7 @@ class Cache:
         CacheError if it was not set."""
         self._ledger.resize(limit)
         self._ledger.shrink(lambda change: self._space.need(change, 0))
+        self._ledger.fit_index()
 
     # -- looking -----------------------------------------------------------------------------------------
 
@@ -235,6 +236,11 @@ class Cache:
             self._upkeep.stop()
             self._ledger.close()
             self._claims.close()
+
+    def abandon(self) -> None:
+        """This is a forked child: everything stays its parent's, and nothing is here any more."""
+        self._ledger.abandon()
+        self._claims.abandon()
 
     def __enter__(self) -> "Cache":
         return self

@@ -48,6 +48,8 @@ class Change:
         self.sums = decode_sums(packed) if packed else Sums()
         self.sums.tick = max(self.sums.tick, time.time_ns() // 1000)
         self.committed = False
+        self._free_after: dict[int, int] = {}
+        """Where ticks that many values share were last found free: files of one age are not rare."""
 
     def _tick(self) -> int:
         self.sums.tick += 1
@@ -64,8 +66,11 @@ class Change:
     def _enqueue(self, tick: int, charge: int, key: bytes, *, newest: bool = False) -> int:
         """Let a value be evicted in its turn; returns its tick, which is moved on if another value has it."""
         row = U64.pack(charge) + key
+        wanted, tick = tick, self._free_after.get(tick, tick)
         while not self._txn.put(U64.pack(tick), row, db=self._index.queue, overwrite=False, append=newest):
             tick += 1  # the other one was used, or put, in the same microsecond
+        if tick != wanted:
+            self._free_after[wanted] = tick + 1
         self.sums.tick = max(self.sums.tick, tick)
         return tick
 

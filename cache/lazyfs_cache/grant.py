@@ -70,7 +70,7 @@ class Grant:
 
     def committed(self) -> None:
         """The purse has it now."""
-        self._purse.put_in(self._amount)
+        self._purse.put_in(self._amount, self._purse.generation)
         self._purse.pool(self._pooled)
         self._pooled = []
 

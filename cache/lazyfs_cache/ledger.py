@@ -16,7 +16,7 @@ from typing import TypeVar
 
 import lmdb
 
-from lazyfs_cache import recovery
+from lazyfs_cache import opening, recovery
 from lazyfs_cache.change import Change
 from lazyfs_cache.errors import CacheError, PinSetTooLarge
 from lazyfs_cache.grant import Grant
@@ -72,7 +72,7 @@ class Ledger:
                 try:
                     self.space = Space(root, self.disk, self._index, keep_free=keep_free)
                     self.grant = Grant(self.seat, self.space, self.purse, self.wake, self.fail)
-                    self._sit_down(first=first)
+                    self._sit_down(first=first, limit=limit)
                     self._known = self._account(self._index.sums())
                 except BaseException:
                     self._index.close()  # LMDB opens no environment twice in one process
@@ -83,12 +83,12 @@ class Ledger:
 
     # -- the index, generation by generation -----------------------------------------------------------
 
-    def _sit_down(self, *, first: bool) -> None:
+    def _sit_down(self, *, first: bool, limit: int | None) -> None:
         try:
-            self._join(first=first)
+            self._join(first=first, limit=limit)
         except lmdb.MapFullError:
             self._enlarge()
-            self._join(first=first)
+            self._join(first=first, limit=limit)
         except DAMAGED as error:
             self._index.close()
             self.seat.set_aside(error)
@@ -103,15 +103,17 @@ class Ledger:
             "cache %s: the index's map was full, and is %d bytes now", self.root, self._index.map_size
         )
 
-    def _join(self, *, first: bool) -> None:
+    def _join(self, *, first: bool, limit: int | None = None) -> None:
         with self._index.change() as change:
             if self.seat.join(change, self.space, first=first):
                 self.wake.set()
+            if first and limit is not None:
+                self._bear_pins(change, limit)
         self.purse.begin(self.seat.state.generation)
 
-    def _replace_index(self, error: Exception) -> None:
+    def _replace_index(self, why: object, *, keep: bool = True) -> None:
         self._index.close()
-        self.seat.set_aside(error)
+        self.seat.set_aside(why, keep=keep)
         self._reopen()
 
     def _follow(self) -> None:
@@ -124,6 +126,7 @@ class Ledger:
         self._index = self.seat.open_index()
         self.space.use(self._index)
         self.grant.discard(self.purse.drain()[0])
+        self.purse.begin(self.seat.state.generation)  # what arrives from here on is for the new index
         self.seat.rise()
         for value in self.purse.take_arrived():  # nothing in the new index stands for them
             self.uses.damaged(value.key)
@@ -184,6 +187,19 @@ class Ledger:
             if not yielded:
                 yield None
 
+    def carry_out(self, what: Callable[[Change], None]) -> bool:
+        """Does it in a change of its own, again if the map had to grow for it; whether it is committed."""
+        grown = True
+        while grown and self.off is None:
+            before = self._index.map_size
+            with self.change() as change:
+                if change is not None:
+                    what(change)
+            if change is not None and change.committed:
+                return True
+            grown = change is not None and self.off is None and self._index.map_size > before
+        return False
+
     def _fit_map(self, limit: int) -> None:
         """The limit is another than the map was made for."""
         if map_size(limit) > self._index.map_size:
@@ -228,13 +244,13 @@ class Ledger:
 
     def empty_purse(self) -> None:
         """Give what is held and not promised back to the index, once nothing is under way."""
-        idle = 0
+        idle, generation = 0, self.purse.generation
         self._empty_pool()
         with self.change() as change:
             if change is not None and (idle := self.purse.take_idle()):
                 change.hold(self.seat.me, -idle)
         if idle and not (change is not None and change.committed):
-            self.purse.put_in(idle)
+            self.purse.put_in(idle, generation)
 
     def _empty_pool(self) -> None:
         generation = self.purse.generation
@@ -271,6 +287,13 @@ class Ledger:
         with self.change() as change:
             return 0 if change is None else self.space.evict(change, need)
 
+    def _bear_pins(self, change: Change, limit: int) -> None:
+        if change.sums.pinned and not self.space.pinnable(change.sums, 0):
+            raise PinSetTooLarge(
+                f"cache {self.root}: {change.sums.pinned} bytes are pinned, too many for a limit of {limit}; "
+                "unpin something or give a higher limit"
+            )
+
     def resize(self, limit: int) -> None:
         """Another limit, for every process that has the cache open. Raises CacheError if it was not set."""
         if limit < MIN_LIMIT:
@@ -278,14 +301,18 @@ class Ledger:
         with self.change(PATIENCE) as change:
             if change is not None:
                 change.sums.limit = limit
-                if change.sums.pinned and not self.space.pinnable(change.sums, 0):
-                    raise PinSetTooLarge(
-                        f"cache {self.root}: {change.sums.pinned} bytes are pinned, too many for a limit of "
-                        f"{limit}; unpin something or give a higher limit"
-                    )
+                self._bear_pins(change, limit)
                 self.seat.set_limit(limit)
         if change is None or not change.committed:
             raise CacheError(f"cache {self.root}: {self.off or 'its lock was not had'}; the limit stays")
+
+    def fit_index(self) -> None:
+        """After the limit was lowered: an index that is out of proportion to it is made anew."""
+        with self.seat.lock.held(self.timeout) as held:
+            if held and self.off is None and not self.seat.stale():
+                generation, limit = self.seat.state.generation, self.seat.state.limit
+                if opening.out_of_proportion(self.root, generation, limit):
+                    self._guarded(lambda: self._replace_index("the limit was lowered", keep=False))
 
     def sums(self) -> tuple[Sums, int, int]:
         """The account, the bytes of the index's file, and all that is charged; as this process last saw them
@@ -348,8 +375,8 @@ class Ledger:
         """
         self._empty_pool()
         left = False
-        if self._committed(lambda _: None) and not self.purse.waiting:
-            left = self._committed(self.seat.leave)
+        if self.carry_out(lambda _: None) and not self.purse.waiting:
+            left = self.carry_out(self.seat.leave)
         with self.seat.lock.held(self.timeout) as held:
             if held and left and self.off is None:
                 self._guarded(lambda: self.seat.mark_clean(self._index))
@@ -359,13 +386,6 @@ class Ledger:
                 self.seat.depart()
         self.seat.journal.close()
         self.seat.close()
-
-    def _committed(self, what: Callable[[Change], None]) -> bool:
-        """Does it in a change of its own."""
-        with self.change() as change:
-            if change is not None:
-                what(change)
-        return change is not None and change.committed
 
     def abandon(self) -> None:
         """This is a forked child: the cache stays its parent's, and so do the locks."""

@@ -21,7 +21,6 @@ log = logging.getLogger("lazyfs_cache")
 
 _guard = threading.Lock()
 _open: dict[str, tuple[Cache, int]] = {}
-_ledgers: dict[str, Ledger] = {}
 
 
 def open_cache(
@@ -69,8 +68,8 @@ def open_cache(
         keeper = Upkeep(ledger)
         cache = Cache(ledger, claims, keeper, _let_go)
         _open[root] = cache, 1
-        _ledgers[root] = ledger
     ledger.shrink(lambda change: Need(change.sums.charged - ledger.space.capacity(change.sums), 0))
+    ledger.fit_index()
     _say_what_is_in_force(cache, limit, policy)
     if upkeep:
         keeper.start()
@@ -95,15 +94,15 @@ def _let_go(root: str) -> bool:
         if holders > 1:
             _open[root] = cache, holders - 1
             return False
-        del _ledgers[root]
         return True
 
 
 def _after_fork_in_child() -> None:
-    for ledger in _ledgers.values():
-        ledger.abandon()
+    global _guard  # noqa: PLW0603 (another thread may have held it)
+    _guard = threading.Lock()
+    for cache, _ in _open.values():
+        cache.abandon()
     _open.clear()
-    _ledgers.clear()
 
 
 os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -94,12 +94,24 @@ def agree(root: str, limit: int | None, policy: state.Policy | None, *, alone: b
     return agreed
 
 
+def out_of_proportion(root: str, generation: int, limit: int) -> bool:
+    """Whether an index, which never shrinks, takes more than a quarter of a limit that was lowered: one made
+    from the files takes a twelfth at most."""
+    try:
+        size = os.stat(os.path.join(index_path(root, generation), "data.mdb")).st_size
+    except FileNotFoundError:
+        return False
+    return size > max(limit // 4, space.MIN_LIMIT)
+
+
 def index_path(root: str, generation: int) -> str:
     return os.path.join(root, f"{layout.INDEX}{generation}")
 
 
-def set_aside(root: str, generation: int) -> None:
-    """Keep a damaged index, and no older one."""
+def set_aside(root: str, generation: int, *, keep: bool = True) -> None:
+    """Keep a damaged index, and no older one; or none."""
     aside = os.path.join(root, layout.ASIDE)
     shutil.rmtree(aside, ignore_errors=True)
     os.rename(index_path(root, generation), aside)
+    if not keep:
+        shutil.rmtree(aside, ignore_errors=True)

@@ -1,6 +1,6 @@
 """Pins: values that eviction passes over, for as long as a process or an operator wants them."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from lazyfs_cache import pinsets
 from lazyfs_cache.change import Change
@@ -47,44 +47,52 @@ class Pinning:
         """
         _check_label(label)
         here = 0
-        with self._ledger.change() as change:
-            if change is not None:
-                for _, key in change.pins_of(KEPT, label):
-                    change.unpin(key, KEPT, label)
-                charge = 0
-                for key, size in sizes.items():
-                    entry = change.entry(key)
-                    here += entry is not None
-                    if entry is None:
-                        charge += self._ledger.disk.cost(size)
-                    elif not entry.pins:
-                        charge += entry.charge
-                self._afford(change, charge)
-                for key in sizes:
-                    change.pin(key, KEPT, label)
-                pinsets.save(self._ledger.root, label, list(sizes))
-                self._space.measure()
-        if change is None or not change.committed:
-            raise CacheError(
-                f"cache {self._ledger.root}: {self._ledger.off or 'lock not had'}; nothing was pinned"
-            )
+
+        def pin(change: Change) -> None:
+            nonlocal here
+            for _, key in change.pins_of(KEPT, label):
+                change.unpin(key, KEPT, label)
+            here = charge = 0
+            for key, size in sizes.items():
+                entry = change.entry(key)
+                here += entry is not None
+                if entry is None:
+                    charge += self._ledger.disk.cost(size)
+                elif not entry.pins:
+                    charge += entry.charge
+            self._afford(change, charge)
+            for key in sizes:
+                change.pin(key, KEPT, label)
+            pinsets.save(self._ledger.root, label, list(sizes))
+            self._space.count_sets(change)
+
+        self._change_set(len(sizes), pin, "nothing was pinned")
         return here
 
     def drop(self, label: bytes) -> int:
         """Give up a pin set; returns how many keys it had. Raises CacheError if that could not be written."""
         _check_label(label)
-        with self._ledger.change() as change:
-            if change is not None:
-                pins = change.pins_of(KEPT, label)
-                for _, key in pins:
-                    change.unpin(key, KEPT, label)
-                pinsets.remove(self._ledger.root, label)
-                self._space.measure()
-        if change is None or not change.committed:
-            raise CacheError(
-                f"cache {self._ledger.root}: {self._ledger.off or 'lock not had'}; nothing changed"
-            )
-        return len(pins)
+        count = 0
+
+        def unpin(change: Change) -> None:
+            nonlocal count
+            pins = change.pins_of(KEPT, label)
+            count = len(pins)
+            for _, key in pins:
+                change.unpin(key, KEPT, label)
+            pinsets.remove(self._ledger.root, label)
+            self._space.count_sets(change)
+
+        self._change_set(len(pinsets.load(self._ledger.root, label)), unpin, "nothing changed")
+        return count
+
+    def _change_set(self, count: int, what: Callable[[Change], None], otherwise: str) -> None:
+        """In a change that writes `count` pins, which no slack covers: room for that is made first, as far as
+        it goes; where everything is pinned a set must go all the same."""
+        growth = self._space.growth_of_pins(count)
+        self._ledger.shrink(lambda change: self._space.need(change, growth))
+        if not self._ledger.carry_out(what):
+            raise CacheError(f"cache {self._ledger.root}: {self._ledger.off or 'lock not had'}; {otherwise}")
 
     def kept(self) -> dict[bytes, list[bytes]]:
         """The pin sets: label -> keys."""

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from lazyfs_cache import layout
+from lazyfs_cache import layout, state
 
 MAX_LABEL = 120
 """Bytes of the longest label: its hexadecimal form is a file name."""
@@ -23,7 +23,7 @@ def save(root: str, label: bytes, keys: Sequence[bytes]) -> None:
         file.write(msgspec.msgpack.encode(keys))
         file.flush()
         os.fsync(file.fileno())
-    os.rename(path + ".new", path)
+    state.rename(path + ".new", path)
 
 
 def remove(root: str, label: bytes) -> None:

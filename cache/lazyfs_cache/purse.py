@@ -24,8 +24,10 @@ class Arrived(NamedTuple):
 
 
 class Drawn(NamedTuple):
-    """What came with a promise: slots of files in the pool whose space it takes."""
+    """A promise, and what came with it: slots of files in the pool whose space it takes."""
 
+    generation: int
+    """Of the index that holds it."""
     over: int | None
     """One to write over; it occupies no more than was promised."""
     gone: list[int]
@@ -52,10 +54,11 @@ class Purse:
             self.generation = generation
             self._free = self._promised = 0
 
-    def put_in(self, amount: int) -> None:
-        """The index holds `amount` more."""
+    def put_in(self, amount: int, generation: int) -> None:
+        """The index of that generation holds `amount` more."""
         with self._guard:
-            self._free += amount
+            if generation == self.generation:
+                self._free += amount
 
     def draw(self, amount: int) -> Drawn | None:
         """Promise `amount` of what is held; None if that much is not free. What is free may be taken by files
@@ -73,7 +76,7 @@ class Purse:
                     over = self._take(fitting)
             while self._pooled > self._free:
                 gone.append(self._take(self._pool[-1]))
-            return Drawn(over, gone)
+            return Drawn(self.generation, over, gone)
 
     def _take(self, file: tuple[int, int]) -> int:
         self._pool.remove(file)
@@ -141,10 +144,14 @@ class Purse:
     def free_slot(self, slot: int) -> None:
         (self._slots if slot < SLOTS else self._pool_slots).append(slot)
 
-    def arrive(self, value: Arrived) -> bool:
-        """Wait for the next change; whether it is time for one."""
-        self._arrived.append(value)
-        return len(self._arrived) >= SLOTS // 2
+    def arrive(self, value: Arrived, generation: int) -> bool | None:
+        """Wait for the next change; whether it is time for one. None, and nothing, if the index that held its
+        space is not in use any more."""
+        with self._guard:
+            if generation != self.generation:
+                return None
+            self._arrived.append(value)
+            return len(self._arrived) >= SLOTS // 2
 
     def take_arrived(self) -> list[Arrived]:
         return [self._arrived.popleft() for _ in range(len(self._arrived))]

@@ -4,10 +4,14 @@ A process notes a key in its journal before it gives it a file or takes it away,
 keys in its journal can be out of step.
 """
 
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
 from lazyfs_cache import journal, layout, sealed
 from lazyfs_cache.change import Change
 from lazyfs_cache.disk import Disk
 from lazyfs_cache.locks import ByteLocks
+from lazyfs_cache.rows import KEPT
 
 SCANNED = 256
 """`Sums.scan` when a rebuild has no fan-out directory left to look at."""
@@ -48,6 +52,20 @@ def reconcile(change: Change, disk: Disk, key: bytes) -> None:
         change.forget(key, entry)
     number = layout.bucket(key)
     change.set_folder(number, disk.directory_used(number))
+
+
+def pin_sets(change: Change, sets: Mapping[bytes, Sequence[bytes]]) -> None:
+    """Pin what the files of pin sets name, label -> keys, and nothing else: a process may have died between
+    writing a file and committing what it says."""
+    held: dict[bytes, set[bytes]] = defaultdict(set)
+    for label, key in change.pins_of(KEPT):
+        held[label].add(key)
+    for label in held.keys() | sets.keys():
+        wanted = set(sets.get(label, ()))
+        for key in held[label] - wanted:
+            change.unpin(key, KEPT, label)
+        for key in wanted - held[label]:
+            change.pin(key, KEPT, label)
 
 
 def adopt(change: Change, disk: Disk, directory: int, names: list[str]) -> None:

@@ -129,11 +129,13 @@ class Sums(msgspec.Struct, array_like=True):
     """Rows of `entries` whose values are gone."""
     sweep: bytes = b""
     """The key the sweep for ghosts has come to."""
+    sets: int = 0
+    """Occupied by the files of pin sets."""
 
     @property
     def charged(self) -> int:
         """Everything but the index's own file and the few fixed ones."""
-        return self.stored + self.reserved + self.folders + self.unscanned
+        return self.stored + self.reserved + self.folders + self.unscanned + self.sets
 
 
 encode_sums = msgspec.msgpack.Encoder().encode

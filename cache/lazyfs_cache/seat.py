@@ -15,7 +15,7 @@ from lazyfs_cache.errors import CacheError
 from lazyfs_cache.index import Index
 from lazyfs_cache.journal import Journal
 from lazyfs_cache.locks import ByteLocks, ChangeLock, Presence
-from lazyfs_cache.rows import DAMAGED, KEPT
+from lazyfs_cache.rows import DAMAGED
 from lazyfs_cache.space import Space
 
 log = logging.getLogger("lazyfs_cache")
@@ -55,10 +55,10 @@ class Seat:
     def open_index(self) -> Index:
         return Index(opening.index_path(self.root, self.state.generation), self.state.map_size)
 
-    def set_aside(self, error: Exception) -> None:
+    def set_aside(self, why: object, *, keep: bool = True) -> None:
         """Keep a damaged index for whoever wants to know, and begin a new generation."""
-        log.warning("cache %s: index set aside and being rebuilt: %s", self.root, error)
-        opening.set_aside(self.root, self.state.generation)
+        log.warning("cache %s: index set aside and being rebuilt: %s", self.root, why)
+        opening.set_aside(self.root, self.state.generation, keep=keep)
         self.state = state.load(self.root) or self.state  # another process may have set another limit
         self.state.generation += 1
         state.save(self.root, self.state)
@@ -83,12 +83,11 @@ class Seat:
         if not sums.owners:
             unknown = self.disk.any_data()
             sums.scan = 0 if unknown else recovery.SCANNED
-            for label, keys in pinsets.load_all(self.root):
-                for key in keys:
-                    change.pin(key, KEPT, label)
         if first or not sums.limit:
             sums.limit = self.state.limit
             sums.sieve = self.state.policy == "sieve"
+            recovery.pin_sets(change, dict(pinsets.load_all(self.root)))
+            space.count_sets(change)
         self.me = change.add_owner(above=self.state.generation << 32)
         self.owners.take(self.me)
         recovery.bury(change, self.disk, self.owners, self.me)
@@ -98,7 +97,7 @@ class Seat:
         if unknown:
             # What lies there is not known: until it is, everything up to the limit counts as used.
             # One byte at least, also where directories alone exceed the limit: there is a rebuild to do.
-            sums.unscanned = max(space.capacity(sums) - sums.stored - sums.folders, 1)
+            sums.unscanned = max(space.capacity(sums) - sums.stored - sums.folders - sums.sets, 1)
         if sums.unscanned and (unknown or first):
             sums.scanner = self.me
         return sums.unscanned > 0

@@ -115,15 +115,20 @@ class Space:
         self.measure()
 
     def measure(self) -> None:
-        """Count the fixed files again: locks, pin sets, an index set aside."""
+        """Count the fixed files again: locks, an index set aside."""
         fixed = self._most(self._root)
         for entry in os.scandir(self._root):
-            if entry.name in (layout.DATA, layout.TMP):
+            if entry.name in (layout.DATA, layout.TMP, layout.PINS):
                 continue
             fixed += self._most(entry.path)
             if entry.is_dir(follow_symlinks=False):
                 fixed += sum(self._most(inner.path) for inner in os.scandir(entry.path))
         self._measured = fixed - self._most(os.path.join(self._index.directory, "data.mdb"))
+
+    def count_sets(self, change: Change) -> None:
+        """Pin sets came or went: count what their files occupy, for every process."""
+        pins = os.path.join(self._root, layout.PINS)
+        change.sums.sets = self._most(pins) + sum(self._most(entry.path) for entry in os.scandir(pins))
 
     @property
     def fixed(self) -> int:
@@ -168,11 +173,16 @@ class Space:
 
     def possible(self, sums: Sums, charge: int) -> bool:
         """Whether evicting everything that may be evicted would make room for `charge` bytes."""
-        return sums.pinned + sums.reserved + sums.folders + charge <= self.capacity(sums)
+        return sums.pinned + sums.reserved + sums.folders + sums.sets + charge <= self.capacity(sums)
+
+    def growth_of_pins(self, count: int) -> int:
+        """Bytes by which the index and the file of a set may grow when `count` keys are pinned, or let go, in
+        one change: by every page there is, which LMDB copies, and by the new rows. Measured: 300 a key."""
+        return self._index.used() + 512 * count
 
     def pinnable(self, sums: Sums, charge: int) -> bool:
         """Whether `charge` more pinned bytes leave an eighth of the limit for everything else."""
-        return sums.pinned + charge + sums.folders <= self.capacity(sums) - sums.limit // 8
+        return sums.pinned + charge + sums.folders + sums.sets <= self.capacity(sums) - sums.limit // 8
 
     def evict(self, change: Change, need: Need, keep: Callable[[Queued], bool] = _unlink_all) -> int:
         """Evict the next values in the queue until `need` is met or PER_CHANGE are gone; returns how many.

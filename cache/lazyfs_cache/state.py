@@ -57,4 +57,14 @@ def save(root: str, state: State) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
-    os.rename(path + ".new", path)
+    rename(path + ".new", path)
+
+
+def rename(old: str, new: str) -> None:
+    """Give a file that is on the disk its name; that is on the disk too when this returns. Raises OSError."""
+    os.rename(old, new)
+    directory = os.open(os.path.dirname(new), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)

@@ -31,13 +31,10 @@ def value_for(key: bytes, size: int) -> bytes:
 
 def kill(cache: Cache) -> None:
     """What a SIGKILL leaves behind: nothing is written or unlocked in an orderly way."""
-    root = cache.root
-    ledger = opened._ledgers.pop(root)
-    opened._open.pop(root)
-    ledger._index.close()
-    ledger.abandon()
-    ledger.seat.journal.close()
-    cache._claims.close()
+    opened._open.pop(cache.root)
+    cache._ledger._index.close()
+    cache._ledger.seat.journal.close()
+    cache.abandon()
 
 
 class Model(RuleBasedStateMachine):
@@ -233,7 +230,7 @@ class Model(RuleBasedStateMachine):
 
     @rule()
     def crash(self) -> None:
-        on_their_way = [value.key for value in opened._ledgers[self.cache.root].purse._arrived]
+        on_their_way = [value.key for value in self.cache._ledger.purse._arrived]
         kill(self.cache)
         self.cache = self.open()
         self.pins.clear()
@@ -316,7 +313,7 @@ class Model(RuleBasedStateMachine):
     @invariant()
     def all_uses_can_be_written(self) -> None:
         """One change writes so many uses and no more; what it leaves has its old place in the order."""
-        uses = opened._ledgers[self.cache.root].uses
+        uses = self.cache._ledger.uses
         if uses.left or len(uses._used) > space.uses_per_change(self.limit):
             self.cache.upkeep()
             self.see_evictions()
@@ -334,14 +331,14 @@ class Model(RuleBasedStateMachine):
 
     @invariant()
     def the_index_names_what_is_here(self) -> None:
-        sums = opened._ledgers[self.cache.root].sums()[0]  # what waits is entered by this
+        sums = self.cache._ledger.sums()[0]  # what waits is entered by this
         assert [key for key, _ in self.cache.entries()] == sorted(self.values)
         assert sums.entries == len(self.values)
         assert 0 <= sums.ghosts <= 0.18 * sums.entries
 
     @invariant()
     def nothing_is_left_in_tmp(self) -> None:
-        pooled = opened._ledgers[self.cache.root].purse._pool
+        pooled = self.cache._ledger.purse._pool
         assert len(os.listdir(self.root / "c" / "tmp")) == 1 + len(pooled)  # the journal, files to write over
 
 

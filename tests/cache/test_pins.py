@@ -2,11 +2,17 @@
 
 import os
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from lazyfs_cache import CacheError, PinSetTooLarge, open_cache
+from lazyfs_cache import Cache, CacheError, PinSetTooLarge, open_cache
+from lazyfs_cache.space import Space
+from tests.support.cachefill import key_of
+from tests.support.usage import disk_usage
 
 LIMIT = 8 << 20
 SIZE = 100_000
@@ -92,3 +98,99 @@ def test_values_last_used_at_one_time_all_go_when_they_are_let_go(tmp_path: Path
         cache.drop(b"label")
         cache.evict(LIMIT)
         assert cache.stats().entries == 0
+
+
+def full(root: Path, limit: int) -> Cache:
+    """A cache that had to evict."""
+    cache = open_cache(str(root), limit, upkeep=False)
+    number = 0
+    while not cache.stats().evictions:
+        for _ in range(100):
+            cache.put(key_of(number), bytes(1000))
+            number += 1
+    cache.upkeep()
+    return cache
+
+
+def test_many_pins_at_once_keep_to_the_limit(tmp_path: Path) -> None:
+    limit = 32 << 20
+    root = tmp_path / "cache"
+    with full(root, limit) as cache:
+        keys = [key for key, _ in cache.entries()][:4000]
+        for label in (b"first", b"second", b"third"):
+            cache.keep(label, dict.fromkeys(keys, 1000))
+            assert disk_usage(root) <= cache.stats().charged <= limit
+        for label in (b"first", b"second", b"third"):
+            cache.drop(label)
+            assert disk_usage(root) <= cache.stats().charged <= limit
+
+
+def test_the_files_of_pin_sets_are_in_everyones_account(tmp_path: Path) -> None:
+    root = tmp_path / "cache"
+    sizes = {key_of(number): 100 for number in range(8000)}
+    code = (
+        "import sys; from lazyfs_cache import open_cache; from tests.support.cachefill import key_of\n"
+        "with open_cache(sys.argv[1], None, upkeep=False) as cache:\n"
+        "    cache.keep(b'other', {key_of(number): 100 for number in range(8000)})\n"
+    )
+    with open_cache(str(root), 64 << 20, upkeep=False) as cache:
+        cache.keep(b"own", sizes)
+        subprocess.run([sys.executable, "-c", code, root], check=True)
+        assert disk_usage(root) <= cache.stats().charged
+        cache.drop(b"other")
+        cache.drop(b"own")
+        assert disk_usage(root) <= cache.stats().charged
+
+
+@pytest.mark.parametrize("step", ["save", "remove"])
+def test_killed_between_a_set_and_its_commit(tmp_path: Path, step: str) -> None:
+    """The file of the set is what counts, once the next process has opened the cache."""
+    root = str(tmp_path / "cache")
+    with open_cache(root, LIMIT) as cache:
+        for key in (b"old", b"new"):
+            cache.put(key, bytes(SIZE))
+        cache.keep(b"old", {b"old": SIZE})
+    child = os.fork()
+    if child == 0:
+        cache = open_cache(root, None, upkeep=False)
+        Space.count_sets = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[method-assign]
+        _ = cache.keep(b"new", {b"new": SIZE}) if step == "save" else cache.drop(b"old")
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    with open_cache(root, None, upkeep=False) as cache:
+        kept = {key for keys in cache.kept().values() for key in keys}
+        assert {key for key, entry in cache.entries() if entry.pins} == kept
+        assert kept == ({b"old", b"new"} if step == "save" else set())
+
+
+def test_opening_with_a_limit_below_the_pins_is_refused(tmp_path: Path) -> None:
+    root = str(tmp_path / "cache")
+    with open_cache(root, 4 * LIMIT) as cache:
+        keys = {b"%d" % number: SIZE for number in range(150)}
+        for key in keys:
+            cache.put(key, bytes(SIZE))
+        cache.keep(b"set", keys)
+    with pytest.raises(PinSetTooLarge, match="are pinned, too many for a limit of"):
+        open_cache(root, LIMIT)
+    with open_cache(root, None) as cache:
+        cache.drop(b"set")
+    open_cache(root, LIMIT).close()
+
+
+@pytest.mark.parametrize("reopened", [False, True])
+def test_an_index_out_of_proportion_to_a_lowered_limit_is_made_anew(tmp_path: Path, reopened: bool) -> None:
+    root = tmp_path / "cache"
+    limit = 6 << 20
+    cache = full(root, 64 << 20)
+    if reopened:
+        cache.close()
+        cache = open_cache(str(root), limit, upkeep=False)
+    else:
+        cache.resize(limit)
+    with cache:
+        for _ in range(3):
+            cache.upkeep()
+        assert disk_usage(root) <= cache.stats().charged <= limit
+        assert all(cache.put(b"new %d" % number, b"value") for number in range(50))
+        assert disk_usage(root) <= cache.stats().charged <= limit
+        assert cache.stats().entries > 50, "values have stayed"

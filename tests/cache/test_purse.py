@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lazyfs_cache.journal import POOL
-from lazyfs_cache.purse import Purse
+from lazyfs_cache.purse import Arrived, Purse
 
 SIZES = st.integers(1, 16)
 
@@ -14,7 +14,7 @@ def test_files_and_promises_fit_into_what_is_held(files: list[int], more: int, a
     purse = Purse()
     slots = {purse.pool_slot(): occupied for occupied in files}
     purse.pool([(occupied, slot) for slot, occupied in slots.items() if slot is not None])
-    purse.put_in(more)
+    purse.put_in(more, purse.generation)
     held = sum(files) + more
     promised = 0
     for amount in amounts:
@@ -40,3 +40,17 @@ def test_a_drained_pool_is_held_until_its_files_are_gone() -> None:
     assert purse.draw(1) is None
     purse.give_back(amount, purse.generation)
     assert purse.draw(10) is not None
+
+
+def test_what_an_index_that_is_gone_held_comes_to_nothing() -> None:
+    purse = Purse()
+    purse.begin(1)
+    purse.put_in(100, 1)
+    drawn = purse.draw(40)
+    assert drawn is not None
+    purse.begin(2)
+    purse.put_in(60, 1)
+    purse.give_back(40, drawn.generation)
+    assert purse.draw(1) is None
+    assert purse.arrive(Arrived(0, b"key", 1, 40, 40), drawn.generation) is None
+    assert not purse.waiting

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from lazyfs_cache import Cache, layout, open_cache
+from lazyfs_cache import Cache, layout, open_cache, opened
+from lazyfs_cache.claims import Claims
 from tests.support.cachefill import Child, key_of, value_of
 from tests.support.counts import count
 from tests.support.until import until
@@ -195,6 +196,41 @@ def test_a_forked_child_gets_nothing_from_its_parents_cache(tmp_path: Path) -> N
         assert cache.put(b"another", b"value")
     with open_cache(str(tmp_path / "cache"), LIMIT) as cache:
         assert cache.get(b"another") == b"value"
+
+
+def test_a_forked_child_neither_keeps_nor_ends_its_parents_claims(tmp_path: Path) -> None:
+    root = str(tmp_path / "cache")
+    go_on, write_end = os.pipe()
+    with open_cache(root, LIMIT) as cache:
+        others = Claims(os.path.join(root, layout.CLAIMS))
+        claim = cache.claim(b"key")
+        assert claim is not None
+
+        def leave(ready: Callable[[], None]) -> None:
+            claim.release()
+            ready()
+            os.read(go_on, 1)
+
+        child = Child(leave)
+        child.wait_until_ready()
+        assert others.claim(b"key") is None, "a child has ended its parent's claim"
+        claim.release()
+        assert others.claim(b"key") is not None, "a child has kept its parent's claim"
+        os.write(write_end, b".")
+        assert child.join() == 0
+        others.close()
+
+
+def test_a_fork_while_another_thread_opens_a_cache(tmp_path: Path) -> None:
+    def look(ready: Callable[[], None]) -> None:
+        with open_cache(str(tmp_path / "cache"), LIMIT, upkeep=False) as cache:
+            assert cache.put(b"key", b"value")
+        ready()
+
+    with opened._guard:
+        child = Child(look)
+    child.wait_until_ready()
+    assert child.join() == 0
 
 
 IN_A_NAMESPACE = """

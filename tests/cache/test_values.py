@@ -118,3 +118,14 @@ def test_what_is_handed_out_is_counted(cache: Cache) -> None:
     cache.read(b"key", 900, 500)
     cache.get(b"other")
     assert (cache.stats().hits, cache.stats().misses, cache.stats().read_bytes) == (2, 1, 1100)
+
+
+def test_a_reservation_is_good_once(cache: Cache) -> None:
+    held = cache.reserve(b"key", 5)
+    assert held is not None
+    held.release()
+    reserved = cache.stats().reserved
+    assert cache.put(b"key", b"value", held), "with space of its own"
+    cache.upkeep()
+    assert cache.get(b"key") == b"value"
+    assert cache.stats().reserved <= reserved
