@@ -16,15 +16,16 @@ from typing import TypeVar
 
 import lmdb
 
-from lazyfs_cache import opening, recovery
+from lazyfs_cache import recovery
 from lazyfs_cache.change import Change
-from lazyfs_cache.errors import CacheError, PinSetTooLarge
+from lazyfs_cache.errors import CacheError
 from lazyfs_cache.grant import Grant
 from lazyfs_cache.index import Index
 from lazyfs_cache.purse import Arrived, Purse
+from lazyfs_cache.reign import Reign
 from lazyfs_cache.rows import DAMAGED, Entry, Sums
 from lazyfs_cache.seat import PATIENCE, Seat, log, must_have
-from lazyfs_cache.space import MIN_LIMIT, Need, Space, map_size, uses_per_change
+from lazyfs_cache.space import MIN_LIMIT, Need, Space, uses_per_change
 from lazyfs_cache.state import Policy
 from lazyfs_cache.uses import Uses
 
@@ -62,76 +63,26 @@ class Ledger:
         self.wake = threading.Event()
         self.uses = Uses(self.wake)
         self.purse = Purse()
-        self._sized_for = 0
         self.seat = Seat(root, limit, fsync=fsync)
         self.disk = self.seat.disk
         try:
             with self.seat.lock.held(max(lock_timeout, PATIENCE)) as held:
                 must_have(held, root)
-                self._index, first = self.seat.take(limit, policy)
+                index, first = self.seat.take(limit, policy)
+                self.space = Space(root, self.disk, index, keep_free=keep_free)
+                self.grant = Grant(self.seat, self.space, self.purse, self.wake, self.fail)
+                self._reign = Reign(
+                    index, self.seat, self.space, self.grant, self.purse, self.uses, self.wake
+                )
                 try:
-                    self.space = Space(root, self.disk, self._index, keep_free=keep_free)
-                    self.grant = Grant(self.seat, self.space, self.purse, self.wake, self.fail)
-                    self._sit_down(first=first, limit=limit)
-                    self._known = self._account(self._index.sums())
+                    self._reign.begin(first=first, limit=limit)
+                    self._known = self._account(self._reign.index.sums())
                 except BaseException:
-                    self._index.close()  # LMDB opens no environment twice in one process
+                    self._reign.index.close()  # LMDB opens no environment twice in one process
                     raise
         except BaseException:
             self.seat.close()
             raise
-
-    # -- the index, generation by generation -----------------------------------------------------------
-
-    def _sit_down(self, *, first: bool, limit: int | None) -> None:
-        try:
-            self._join(first=first, limit=limit)
-        except lmdb.MapFullError:
-            self._enlarge()
-            self._join(first=first, limit=limit)
-        except DAMAGED as error:
-            self._index.close()
-            self.seat.set_aside(error)
-            self._index = self.seat.open_index()
-            self.space.use(self._index)
-            self._join(first=False)
-
-    def _enlarge(self) -> None:
-        """The map is full: what it was sized for (see `space`) was too little."""
-        self._index.enlarge(self._index.map_size * 5 // 4 // 4096 * 4096)
-        log.warning(
-            "cache %s: the index's map was full, and is %d bytes now", self.root, self._index.map_size
-        )
-
-    def _join(self, *, first: bool, limit: int | None = None) -> None:
-        with self._index.change() as change:
-            if self.seat.join(change, self.space, first=first):
-                self.wake.set()
-            if first and limit is not None:
-                self._bear_pins(change, limit)
-        self.purse.begin(self.seat.state.generation)
-
-    def _replace_index(self, why: object, *, keep: bool = True) -> None:
-        self._index.close()
-        self.seat.set_aside(why, keep=keep)
-        self._reopen()
-
-    def _follow(self) -> None:
-        if self.seat.stale():
-            self._index.close()
-            self.seat.follow()
-            self._reopen()
-
-    def _reopen(self) -> None:
-        self._index = self.seat.open_index()
-        self.space.use(self._index)
-        self.grant.discard(self.purse.drain()[0])
-        self.purse.begin(self.seat.state.generation)  # what arrives from here on is for the new index
-        self.seat.rise()
-        for value in self.purse.take_arrived():  # nothing in the new index stands for them
-            self.uses.damaged(value.key)
-            self.purse.free_slot(value.slot)
-        self._join(first=False)
 
     def stale(self) -> bool:
         """Whether what the purse holds is of an index that is no more in use."""
@@ -158,25 +109,24 @@ class Ledger:
             arrived: list[Arrived] = []
             yielded = done = False
             try:
-                self._follow()
+                self._reign.follow()
                 self.grant.begin()
                 self.seat.journal.begin()
                 damaged, arrived = self.uses.take_damaged(), self.purse.take_arrived()
-                with self._index.change() as change:
+                with self._reign.index.change() as change:
                     self._settle(change, arrived, damaged)
                     yielded = True
                     yield change
                 done = True
                 self._settled(arrived)
                 self._known = self._account(change.sums)
-                if change.sums.limit != self._sized_for:
-                    self._fit_map(change.sums.limit)
+                self._reign.fit_map(change.sums.limit)
             except DAMAGED as error:
                 self.purse.return_arrived(arrived)
                 arrived = []
-                self._guarded(lambda error=error: self._replace_index(error))  # type: ignore[misc]
+                self._guarded(lambda error=error: self._reign.replace(error))  # type: ignore[misc]
             except lmdb.MapFullError:
-                self._guarded(self._enlarge)
+                self._guarded(self._reign.enlarge)
             except (OSError, lmdb.Error) as error:
                 self.fail(error)
             finally:
@@ -191,20 +141,14 @@ class Ledger:
         """Does it in a change of its own, again if the map had to grow for it; whether it is committed."""
         grown = True
         while grown and self.off is None:
-            before = self._index.map_size
+            before = self._reign.index.map_size
             with self.change() as change:
                 if change is not None:
                     what(change)
             if change is not None and change.committed:
                 return True
-            grown = change is not None and self.off is None and self._index.map_size > before
+            grown = change is not None and self.off is None and self._reign.index.map_size > before
         return False
-
-    def _fit_map(self, limit: int) -> None:
-        """The limit is another than the map was made for."""
-        if map_size(limit) > self._index.map_size:
-            self._index.enlarge(map_size(limit))
-        self._sized_for = limit
 
     def _guarded(self, act: Callable[[], None]) -> None:
         try:
@@ -287,13 +231,6 @@ class Ledger:
         with self.change() as change:
             return 0 if change is None else self.space.evict(change, need)
 
-    def _bear_pins(self, change: Change, limit: int) -> None:
-        if change.sums.pinned and not self.space.pinnable(change.sums, 0):
-            raise PinSetTooLarge(
-                f"cache {self.root}: {change.sums.pinned} bytes are pinned, too many for a limit of {limit}; "
-                "unpin something or give a higher limit"
-            )
-
     def resize(self, limit: int) -> None:
         """Another limit, for every process that has the cache open. Raises CacheError if it was not set."""
         if limit < MIN_LIMIT:
@@ -301,18 +238,16 @@ class Ledger:
         with self.change(PATIENCE) as change:
             if change is not None:
                 change.sums.limit = limit
-                self._bear_pins(change, limit)
+                self._reign.bear_pins(change, limit)
                 self.seat.set_limit(limit)
         if change is None or not change.committed:
             raise CacheError(f"cache {self.root}: {self.off or 'its lock was not had'}; the limit stays")
 
     def fit_index(self) -> None:
-        """After the limit was lowered: an index that is out of proportion to it is made anew."""
+        """After the limit was lowered: see `Reign.fit`."""
         with self.seat.lock.held(self.timeout) as held:
-            if held and self.off is None and not self.seat.stale():
-                generation, limit = self.seat.state.generation, self.seat.state.limit
-                if opening.out_of_proportion(self.root, generation, limit):
-                    self._guarded(lambda: self._replace_index("the limit was lowered", keep=False))
+            if held and self.off is None:
+                self._guarded(self._reign.fit)
 
     def sums(self) -> tuple[Sums, int, int]:
         """The account, the bytes of the index's file, and all that is charged; as this process last saw them
@@ -325,7 +260,7 @@ class Ledger:
         return self._known
 
     def _account(self, sums: Sums) -> tuple[Sums, int, int]:
-        return sums, self._index.used(), self.space.charged(sums)
+        return sums, self._reign.index.used(), self.space.charged(sums)
 
     def _look(self, what: Callable[[Index], T], timeout: float) -> T | None:
         """The answer of a reading method of the index; None if the lock is not had, or the index fails."""
@@ -335,10 +270,10 @@ class Ledger:
             if not held or self.off is not None:
                 return None
             try:
-                self._follow()
-                return what(self._index)
+                self._reign.follow()
+                return what(self._reign.index)
             except DAMAGED as error:
-                self._guarded(lambda error=error: self._replace_index(error))  # type: ignore[misc]
+                self._guarded(lambda error=error: self._reign.replace(error))  # type: ignore[misc]
             except (OSError, lmdb.Error) as error:
                 self.fail(error)
         return None
@@ -379,10 +314,10 @@ class Ledger:
             left = self.carry_out(self.seat.leave)
         with self.seat.lock.held(self.timeout) as held:
             if held and left and self.off is None:
-                self._guarded(lambda: self.seat.mark_clean(self._index))
+                self._guarded(lambda: self.seat.mark_clean(self._reign.index))
             self.off = self.off or "closed"
             if held:
-                self._index.close()
+                self._reign.index.close()
                 self.seat.depart()
         self.seat.journal.close()
         self.seat.close()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lazyfs_cache import CacheError, ledger, open_cache, space
+from lazyfs_cache import CacheError, open_cache, reign, space
 from tests.support.cachefill import key_of
 from tests.support.counts import count
 from tests.support.usage import disk_usage
@@ -40,7 +40,7 @@ def test_the_index_and_the_directories_are_within_the_limit(tmp_path: Path, limi
 def test_a_map_that_is_full_grows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pins take more of the index than was thought: the cache goes on, now and when it is opened again."""
     root = str(tmp_path / "cache")
-    for module in (space, ledger):
+    for module in (space, reign):
         monkeypatch.setattr(module, "map_size", lambda _: 1 << 20)
     keys = {key_of(number): 100 for number in range(2000)}
     with open_cache(root, 64 << 20, upkeep=False) as cache:

@@ -32,7 +32,7 @@ def value_for(key: bytes, size: int) -> bytes:
 def kill(cache: Cache) -> None:
     """What a SIGKILL leaves behind: nothing is written or unlocked in an orderly way."""
     opened._open.pop(cache.root)
-    cache._ledger._index.close()
+    cache._ledger._reign.index.close()
     cache._ledger.seat.journal.close()
     cache.abandon()
 
