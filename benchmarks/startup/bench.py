@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from benchmarks.startup import origin, plan, services
+from benchmarks.startup.disk import disk
 from benchmarks.startup.images import Image, analysis_image, kept_directory, shell_image
 from benchmarks.startup.plan import Case
 from benchmarks.startup.result import Result
@@ -39,6 +40,7 @@ class Bench:
         self._stack = stack
         self._work = work
         self._cases = cases
+        self._disk = stack.enter_context(disk(work))
         names = {WORKLOADS[case.workload].image for case in cases}
         self.images: list[Image] = [make() for name, make in _IMAGES.items() if name in names]
         files = work / "files"
@@ -103,7 +105,7 @@ class Bench:
         relayed = self._relay(line)
         address = f"127.0.0.1:{relayed.port(self._ports[side.origin])}"
         kind = str(line).replace(", ", "-").replace(" ", "").replace("/", "")
-        warm = self._work / f"warm-{kind}-{workload.image}-{workload.name.replace(' ', '-')}"
+        warm = self._disk / f"warm-{kind}-{workload.image}-{workload.name.replace(' ', '-')}"
 
         def once(directory: Path) -> Start:
             directory.mkdir(exist_ok=True)
@@ -126,7 +128,7 @@ class Bench:
         return start
 
     def _cold(self, once: Callable[[Path], Start]) -> Start:
-        directory = self._work / "worker"
+        directory = self._disk / "worker"
         try:
             return once(directory)
         finally:
