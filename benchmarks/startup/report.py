@@ -16,7 +16,8 @@ ROUND_TRIPS: Final = 4
 """The fewest a cold start can do with: connection, signed pointer, catalog, content."""
 _HEAD: Final = (
     "| side | mounted or pulled, s | first output, s | result, s | fastest, s | against lazyfs cold "
-    "| requests | MB from origin | MB on disk | disk/unpacked | peak MB | CPU s |\n|---|" + "---:|" * 11 + "\n"
+    "| requests | MB from origin | MB on disk | disk/unpacked | peak MB | CPU s |\n"
+    "|---|" + "---:|" * 11 + "\n"
 )
 
 
