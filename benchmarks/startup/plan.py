@@ -4,11 +4,11 @@ from typing import Final
 
 import msgspec
 
-from benchmarks.compare import BY_AGE
+from benchmarks.compare import BY_AGE, BY_RACE
 from benchmarks.startup.services import Line
 
 COLD: Final = "lazyfs cold"
-PROFILED: Final = "lazyfs cold, with profile"
+PROFILED: Final = f"lazyfs cold, {BY_RACE}"
 """From an empty cache too, but a start of the same program was recorded and published beside the image."""
 WARM_PROXY: Final = f"lazyfs, {BY_AGE}"
 WARM_NODE: Final = "lazyfs, warm node cache"

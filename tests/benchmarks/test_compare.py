@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from benchmarks.compare import counts, worse
-from benchmarks.startup.plan import COLD, WARM_PROXY
+from benchmarks.startup.plan import COLD, PROFILED, WARM_PROXY
 
 RESULT: Any = {
     "benchmark": "startup",
@@ -33,6 +33,12 @@ def test_only_growth_beyond_the_tolerance_is_told(after: int, told: bool) -> Non
     lines = worse({"/requests": 100}, {"/requests": after, "/new": 1000})
     assert bool(lines) is told
     assert all("/requests: 100 -> 107 (+7.0%)" in line for line in lines)
+
+
+def test_of_a_start_with_a_profile_bytes_are_compared_and_requests_are_not() -> None:
+    for count, told in (("requests", 0), ("bytes_from_origin", 1)):
+        place = f"/cases[analysis, {PROFILED}, 50, 100]/starts/{count}"
+        assert len(worse({place: 100}, {place: 200})) == told
 
 
 def test_what_a_warm_proxy_asks_for_by_the_age_of_its_metadata_is_not_compared() -> None:
