@@ -14,7 +14,7 @@ from typing import Any
 import lmdb
 import pytest
 
-from lazyfs_cache import Cache, disk, journal, layout, ledger, locks, open_cache, space, upkeep
+from lazyfs_cache import Cache, disk, journal, layout, locks, open_cache, reign, space, upkeep
 from lazyfs_cache.change import Change
 from tests.support.cachefill import Child, key_of, lose_index, value_of
 from tests.support.small_disks import break_filesystem, loop_ext4, mounted_disk
@@ -314,7 +314,7 @@ def test_an_index_is_replaced_while_a_value_with_a_file_to_write_over_is_downloa
 
 
 def test_more_entries_than_the_map_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (space, ledger):
+    for module in (space, reign):
         monkeypatch.setattr(module, "map_size", lambda limit: 1 << 20)
     with open_cache(str(tmp_path / "cache"), LIMIT, upkeep=False) as cache:
         for number in range(5000):
