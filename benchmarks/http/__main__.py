@@ -8,9 +8,7 @@ figures are medians over the batches. CPU is that of this process alone, servers
 
 import argparse
 import random
-import shlex
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -104,7 +102,7 @@ def main() -> None:
                     rows += measure(way, origin.url + paths[size], proxy, size, batches, batch)
     print(table(rows))
     if options.json:
-        command = shlex.join(["python", "-m", "benchmarks.http", *sys.argv[1:]])
+        command = "python -m benchmarks.http" + (" --quick" if options.quick else "")
         result = Result("http", command, gather(CHECKOUT), rows)
         options.json.write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=1))
 
