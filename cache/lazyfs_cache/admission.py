@@ -13,6 +13,7 @@ from contextlib import suppress
 from types import TracebackType
 
 from lazyfs_cache import journal, layout
+from lazyfs_cache.grant import POOLED
 from lazyfs_cache.ledger import FULL, Ledger
 from lazyfs_cache.purse import Arrived, Drawn
 from lazyfs_cache.space import Need
@@ -72,17 +73,17 @@ class Admission:
         """Hold space for a value before its download starts; None: go on without the cache."""
         charge = self._disk.cost(size)
         if self._ledger.off is None and 0 < len(key) <= layout.MAX_KEY:
-            drawn = self._draw(charge)
+            drawn = self._draw(charge, write_over=size < POOLED)
             if drawn is not None:
                 self._ledger.grant.discard(drawn.gone)
                 return Reservation(self._ledger, key, size, charge, drawn)
         self.refused += 1
         return None
 
-    def _draw(self, charge: int) -> Drawn | None:
+    def _draw(self, charge: int, *, write_over: bool) -> Drawn | None:
         ledger = self._ledger
         deadline = time.monotonic() + ledger.timeout
-        while ledger.stale() or (drawn := self._purse.draw(charge)) is None:
+        while ledger.stale() or (drawn := self._purse.draw(charge, write_over=write_over)) is None:
             progress = False
             with ledger.change(max(deadline - time.monotonic(), 0)) as change:
                 if change is not None and self._space.possible(change.sums, charge):

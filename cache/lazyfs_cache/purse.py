@@ -60,9 +60,9 @@ class Purse:
             if generation == self.generation:
                 self._free += amount
 
-    def draw(self, amount: int) -> Drawn | None:
+    def draw(self, amount: int, *, write_over: bool = True) -> Drawn | None:
         """Promise `amount` of what is held; None if that much is not free. What is free may be taken by files
-        in the pool: then some of them go with the promise."""
+        in the pool: then some of them go with the promise, one of them, if wanted, to be written over."""
         with self._guard:
             if self._free < amount:
                 return None
@@ -70,7 +70,7 @@ class Purse:
             self._promised += amount
             over = None
             gone = []
-            if self._pooled > self._free:
+            if write_over and self._pooled > self._free:
                 fitting = max((one for one in self._pool if one[0] <= amount), default=None)
                 if fitting is not None:
                     over = self._take(fitting)

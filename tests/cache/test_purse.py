@@ -30,6 +30,17 @@ def test_files_and_promises_fit_into_what_is_held(files: list[int], more: int, a
         assert sum(slots.values()) + promised <= held
 
 
+def test_a_large_value_writes_over_nothing() -> None:
+    """Its files go all the same: their space was promised."""
+    purse = Purse()
+    slot = purse.pool_slot()
+    assert slot is not None
+    purse.pool([(10, slot)])
+    drawn = purse.draw(10, write_over=False)
+    assert drawn is not None
+    assert (drawn.over, drawn.gone) == (None, [slot])
+
+
 def test_a_drained_pool_is_held_until_its_files_are_gone() -> None:
     purse = Purse()
     slot = purse.pool_slot()
