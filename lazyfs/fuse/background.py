@@ -1,6 +1,10 @@
 """From a command to a daemon: the command returns when the daemon says that it works, or why not.
 
 The fork happens before any thread, lmdb environment or event loop exists: none of them survives one.
+
+Until it is ready the daemon stays in the process group of the command. The kernel tells by it who works for an
+automounter (automount, systemd's automount units) and may walk over the mount point that others wait for; a
+daemon outside would wait for the very mount it is making.
 """
 
 import json
@@ -61,7 +65,6 @@ def open_log(path: str | None) -> int:
 def _become_daemon(work: Callable[[Ready], None], target: int, writing: int) -> NoReturn:
     status = 1
     try:
-        os.setsid()
         if os.fork():
             os._exit(0)
         os.chdir("/")
@@ -73,6 +76,7 @@ def _become_daemon(work: Callable[[Ready], None], target: int, writing: int) -> 
         os.close(target)
 
         def ready() -> None:
+            os.setsid()  # from here on neither a terminal nor an automounter takes the daemon for its own
             os.write(writing, b'{"ready": true}')
             os.close(writing)
 
