@@ -11,12 +11,12 @@ from lazyfs.cli.registry_options import image_options, registry_options
 from lazyfs.core.digest import Digest, ObjectRef
 from lazyfs.core.errors import UsageError
 from lazyfs.core.params import Pointer
-from lazyfs.publish import pointer as pointers
-from lazyfs.publish.against import compare
-from lazyfs.publish.check import Findings, check
-from lazyfs.publish.directory_store import DirectoryStore
-from lazyfs.publish.sources.open import ImageOptions, open_image
-from lazyfs.publish.stored_tree import StoredTree
+from lazyfs.images.registry_comparison import compare
+from lazyfs.images.sources.open import ImageOptions, open_image
+from lazyfs.repository import commit as pointers
+from lazyfs.repository.stored_tree import StoredTree
+from lazyfs.store.check import Findings, check
+from lazyfs.store.directory import DirectoryStore
 
 
 @click.command()

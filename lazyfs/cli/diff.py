@@ -6,11 +6,11 @@ import msgspec
 from lazyfs.core.digest import Digest, ObjectRef
 from lazyfs.core.errors import UsageError
 from lazyfs.core.params import Pointer
-from lazyfs.publish import pointer as pointers
-from lazyfs.publish.diff import Side, diff, resolve
-from lazyfs.publish.directory_store import DirectoryStore
-from lazyfs.publish.history import revision
-from lazyfs.publish.stored_tree import StoredTree
+from lazyfs.repository import commit as pointers
+from lazyfs.repository.diff import Side, diff, resolve
+from lazyfs.repository.history import revision
+from lazyfs.repository.stored_tree import StoredTree
+from lazyfs.store.directory import DirectoryStore
 
 _SIGNS = {"added": "+", "removed": "-", "changed": "~"}
 

@@ -9,11 +9,11 @@ import msgspec
 from lazyfs.cli.registry_options import image_options, registry_options
 from lazyfs.core.digest import Digest, ObjectRef
 from lazyfs.core.errors import UsageError
-from lazyfs.publish import pointer as pointers
-from lazyfs.publish.directory_store import DirectoryStore
-from lazyfs.publish.inspect import Facts, of_published, of_source
-from lazyfs.publish.sources.open import open_image, open_registry
-from lazyfs.publish.stored_tree import StoredTree
+from lazyfs.images.inspect import Facts, of_published, of_source
+from lazyfs.images.sources.open import open_image, open_registry
+from lazyfs.repository import commit as pointers
+from lazyfs.repository.stored_tree import StoredTree
+from lazyfs.store.directory import DirectoryStore
 
 
 @click.command()

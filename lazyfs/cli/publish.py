@@ -9,10 +9,10 @@ import msgspec
 from lazyfs.cli.layers_shown import ShownLayers
 from lazyfs.cli.registry_options import image_options, registry_options
 from lazyfs.core.codec import LEVEL
-from lazyfs.publish import keys as key_files
-from lazyfs.publish import pointer as pointers
-from lazyfs.publish import publisher
-from lazyfs.publish.directory_store import DirectoryStore
+from lazyfs.images import publisher
+from lazyfs.repository import commit as pointers
+from lazyfs.repository import keys as key_files
+from lazyfs.store.directory import DirectoryStore
 
 
 @click.command()

@@ -10,10 +10,10 @@ from lazyfs.core.errors import UsageError
 from lazyfs.core.params import Params
 from lazyfs.core.trust.roles import ROOT, TARGETS, TIMESTAMP
 from lazyfs.core.trust.signed import when
-from lazyfs.publish import keys as key_files
-from lazyfs.publish import pointer as pointers
-from lazyfs.publish import repository
-from lazyfs.publish.directory_store import DirectoryStore
+from lazyfs.repository import commit as pointers
+from lazyfs.repository import keys as key_files
+from lazyfs.repository import lifecycle
+from lazyfs.store.directory import DirectoryStore
 
 KEYS_HELP = "Directory of the private keys [default: ~/.config/lazyfs/keys/NAME]."
 WARN_BEFORE = timedelta(days=60)
@@ -71,7 +71,7 @@ def init(
     Example:
       lazyfs repo init /srv/unpacked --name unpacked.example.org
     """
-    fresh = repository.init(
+    fresh = lifecycle.init(
         store,
         name,
         datetime.now(UTC),
@@ -109,7 +109,7 @@ def resign(store: str, keys: str | None, expiry: float) -> None:
     """Renew the expiry of the committed revision; needs only the timestamp's key."""
     opened = DirectoryStore(store)
     now = datetime.now(UTC)
-    renewed = repository.resign(opened, _load(opened, keys), now, expiry)
+    renewed = lifecycle.resign(opened, _load(opened, keys), now, expiry)
     click.echo(f"timestamp expires {when(renewed.expires)}")
     if renewed.publisher_expires - now < WARN_BEFORE:
         click.echo(
@@ -160,7 +160,7 @@ def rotate(
     present = key_files.load(directory)
     for place in root_keys:
         present |= key_files.load(place)
-    dead = repository.rotate(
+    dead = lifecycle.rotate(
         opened,
         role,
         lambda: key_files.generate(target, [role] * count),

@@ -14,10 +14,10 @@ from typing import Any
 import pycurl
 
 from lazyfs.core.chain.faults import AttemptFailed, Fault
-from lazyfs.transport.answer import Answer, Attempt
+from lazyfs.transport.attempt import Answer, Attempt
 from lazyfs.transport.connect import Resolver
 from lazyfs.transport.guard import SLICE, Guard, Limits
-from lazyfs.transport.reply import ERROR_PAGE, Head
+from lazyfs.transport.response_head import ERROR_PAGE, Head
 
 _FAULTS = {
     pycurl.E_COULDNT_RESOLVE_PROXY: Fault.DNS,

@@ -20,10 +20,10 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from lazyfs.core.chain.faults import AttemptFailed, Fault
-from lazyfs.transport.answer import Answer, Attempt
+from lazyfs.transport.attempt import Answer, Attempt
 from lazyfs.transport.connect import Resolver, open_socket
 from lazyfs.transport.guard import SLICE, Guard, Limits, current, guarding
-from lazyfs.transport.reply import Head
+from lazyfs.transport.response_head import Head
 
 _STEP = 1 << 20
 """Bytes per read: larger gains nothing, and cancellation is noticed between reads."""

@@ -6,9 +6,9 @@ import pytest
 import trio
 import trio.testing
 
-from lazyfs.client.background import Background
 from lazyfs.client.objects import Objects
 from lazyfs.core.digest import ObjectRef
+from lazyfs.prefetch.queue import Background
 from tests.support.gate_fetcher import GateFetcher
 from tests.support.memory_cache import MemoryCache
 from tests.support.store_files import store_objects

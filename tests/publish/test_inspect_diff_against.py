@@ -6,11 +6,11 @@ from pathlib import Path
 
 from lazyfs.core.catalog.inode import Inode
 from lazyfs.core.digest import Digest, ObjectRef
-from lazyfs.publish.ingest import Ingest
-from lazyfs.publish.live_tree import LiveTree
-from lazyfs.publish.pointer import commit, current
-from lazyfs.publish.snapshots import snapshot
-from lazyfs.publish.stored_tree import StoredTree
+from lazyfs.images.snapshots import snapshot
+from lazyfs.repository.commit import commit, current
+from lazyfs.repository.edit import LiveTree
+from lazyfs.repository.stored_tree import StoredTree
+from lazyfs.store.ingest import Ingest
 from tests.support.cli import lazyfs
 from tests.support.fake_registry import fake_registry
 from tests.support.oci_images import Built, entry, layer

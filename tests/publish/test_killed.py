@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lazyfs.publish.pointer import current
+from lazyfs.repository.commit import current
 from tests.support import trees
 from tests.support.catalog_listing import Listed, open_tree
 from tests.support.cli import LAZYFS, mounted

@@ -10,8 +10,8 @@ from lazyfs.core import bundle, profile
 from lazyfs.core.catalog.entry import Entry
 from lazyfs.core.digest import Digest, object_path, sha256
 from lazyfs.core.errors import UsageError
-from lazyfs.publish import profile as profiles
-from lazyfs.publish.diff import diff, resolve
+from lazyfs.images import profiles
+from lazyfs.repository.diff import diff, resolve
 from tests.support.catalog_listing import open_tree
 from tests.support.oci_images import Built, entry, layer
 from tests.support.repositories import NOW, Repository

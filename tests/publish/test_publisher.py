@@ -13,10 +13,10 @@ from lazyfs.core import codec
 from lazyfs.core.digest import Digest
 from lazyfs.core.errors import UsageError
 from lazyfs.core.params import Params, Pointer
-from lazyfs.publish import pointer as pointers
-from lazyfs.publish.directory_store import DirectoryStore
-from lazyfs.publish.pointer import current
-from lazyfs.publish.publisher import REBASES, publish
+from lazyfs.images.publisher import REBASES, publish
+from lazyfs.repository import commit as pointers
+from lazyfs.repository.commit import current
+from lazyfs.store.directory import DirectoryStore
 from tests.support.catalog_listing import open_tree
 from tests.support.oci_images import Built, entry, layer
 from tests.support.repositories import NOW, OPTIONS, Repository

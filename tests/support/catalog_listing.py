@@ -7,9 +7,9 @@ from pathlib import Path
 
 from lazyfs.core.catalog.entry import ADDED, Entry
 from lazyfs.core.digest import Digest, ObjectRef
-from lazyfs.publish import pointer as pointers
-from lazyfs.publish.directory_store import DirectoryStore
-from lazyfs.publish.stored_tree import Place, StoredTree
+from lazyfs.repository import commit as pointers
+from lazyfs.repository.stored_tree import Place, StoredTree
+from lazyfs.store.directory import DirectoryStore
 
 _KINDS = {
     stat.S_IFREG: b"f",

@@ -11,12 +11,12 @@ from securesystemslib.signer import CryptoSigner
 from tuf.api.metadata import Metadata, MetaFile, Role, Root, Snapshot, TargetFile, Targets, Timestamp
 from tuf.api.serialization.json import JSONSerializer
 
-from lazyfs.client.anchor import Anchor
-from lazyfs.client.revisions import Revisions
+from lazyfs.client.trust.anchor import Anchor
+from lazyfs.client.trust.revisions import Revisions
 from lazyfs.core.digest import Digest, sha256
 from lazyfs.core.errors import NotFound, TransportError
 from lazyfs.core.params import Params, Pointer
-from lazyfs.core.trust.pointer import TARGET, to_target
+from lazyfs.core.trust.revision_target import TARGET, to_target
 from lazyfs.core.trust.signed import T
 from lazyfs.core.trust.state import bootstrap
 from lazyfs.transport.fetcher import Request, never_cancelled

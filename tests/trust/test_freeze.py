@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from lazyfs.client.revisions import Revisions
+from lazyfs.client.trust.revisions import Revisions
 from lazyfs.core.trust.errors import Expired, Frozen
 from tests.support.simulated_repository import SimulatedRepository
 

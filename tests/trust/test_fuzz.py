@@ -13,7 +13,7 @@ from tuf.api.metadata import Metadata
 from lazyfs.core.digest import sha256
 from lazyfs.core.errors import TrustError, UnsupportedFormat
 from lazyfs.core.params import Pointer
-from lazyfs.core.trust.pointer import from_targets, to_target
+from lazyfs.core.trust.revision_target import from_targets, to_target
 from lazyfs.core.trust.state import State, bootstrap, restore, save
 from lazyfs.core.trust.update import Update
 from tests.support.simulated_repository import START, SimulatedRepository

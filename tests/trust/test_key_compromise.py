@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from securesystemslib.signer import CryptoSigner
 
-from lazyfs.client.revisions import Revisions
+from lazyfs.client.trust.revisions import Revisions
 from lazyfs.core.errors import TrustError
 from lazyfs.core.trust.errors import ThresholdNotMet, WrongKey
 from tests.support.simulated_repository import SimulatedRepository

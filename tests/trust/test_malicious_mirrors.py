@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from lazyfs.client.revisions import Revisions
+from lazyfs.client.trust.revisions import Revisions
 from lazyfs.core.errors import LazyfsError, NotFound, TransportError
 from tests.support.simulated_repository import SimulatedRepository
 

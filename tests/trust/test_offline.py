@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lazyfs.client.revisions import Revisions
+from lazyfs.client.trust.revisions import Revisions
 from lazyfs.core.errors import TransportError, UsageError
 from lazyfs.core.trust.errors import Expired
 from lazyfs.transport.fetcher import Request

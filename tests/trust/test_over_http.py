@@ -8,17 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from lazyfs.client.anchor import read_anchor
-from lazyfs.client.revisions import Revisions
+from lazyfs.client.trust.anchor import read_anchor
+from lazyfs.client.trust.revisions import Revisions
 from lazyfs.core import codec
 from lazyfs.core.digest import ref_of
 from lazyfs.core.errors import TransportError
 from lazyfs.core.params import Pointer
-from lazyfs.publish import keys as key_files
-from lazyfs.publish import pointer as pointers
-from lazyfs.publish import repository
-from lazyfs.publish.directory_store import DirectoryStore
-from lazyfs.publish.serve import Origin
+from lazyfs.repository import commit as pointers
+from lazyfs.repository import keys as key_files
+from lazyfs.repository import lifecycle
+from lazyfs.store.directory import DirectoryStore
+from lazyfs.store.origin_server import Origin
 from lazyfs.transport.open import open_fetcher
 
 
@@ -28,7 +28,7 @@ class Site:
     def __init__(self, directory: Path) -> None:
         self.path = str(directory / "store")
         self.keys = str(directory / "keys")
-        self.fresh = repository.init(self.path, "test.example.org", datetime.now(UTC), keys=self.keys)
+        self.fresh = lifecycle.init(self.path, "test.example.org", datetime.now(UTC), keys=self.keys)
         self.store = DirectoryStore(self.path)
         self.origin = Origin(self.path)
 
@@ -43,7 +43,7 @@ class Site:
 
     def rotate(self, role: str) -> None:
         new = key_files.generate(self.keys, [role])
-        dead = repository.rotate(
+        dead = lifecycle.rotate(
             self.store, role, lambda: new, 1, key_files.load(self.keys), datetime.now(UTC)
         )
         key_files.retire(self.keys, dead)

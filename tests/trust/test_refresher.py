@@ -10,8 +10,8 @@ import pytest
 import trio
 import trio.testing
 
-from lazyfs.client.refresher import JITTER, RETRY, Refresher
-from lazyfs.client.revisions import Revisions
+from lazyfs.client.trust.refresher import JITTER, RETRY, Refresher
+from lazyfs.client.trust.revisions import Revisions
 from lazyfs.core.errors import LazyfsError, TransportError
 from lazyfs.core.params import Pointer
 from lazyfs.core.trust.errors import Expired

@@ -14,11 +14,11 @@ from lazyfs.core.errors import UsageError
 from lazyfs.core.params import Params
 from lazyfs.core.trust.errors import WrongKey
 from lazyfs.core.trust.roles import ROOT, TARGETS, TIMESTAMP
-from lazyfs.publish import keys as key_files
-from lazyfs.publish import pointer as pointers
-from lazyfs.publish import repository
-from lazyfs.publish.directory_store import DirectoryStore
-from lazyfs.publish.keys import Keys
+from lazyfs.repository import commit as pointers
+from lazyfs.repository import keys as key_files
+from lazyfs.repository import lifecycle
+from lazyfs.repository.keys import Keys
+from lazyfs.store.directory import DirectoryStore
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 NAME = "test.example.org"
@@ -32,7 +32,7 @@ def keys_directory(tmp_path: Path) -> str:
 @pytest.fixture
 def store(tmp_path: Path, keys_directory: str) -> DirectoryStore:
     path = str(tmp_path / "store")
-    repository.init(path, NAME, NOW, keys=keys_directory, params=Params(chunk_shift=17))
+    lifecycle.init(path, NAME, NOW, keys=keys_directory, params=Params(chunk_shift=17))
     return DirectoryStore(path)
 
 
@@ -68,7 +68,7 @@ def test_keys_never_lie_under_the_store(tmp_path: Path, place: str) -> None:
     (tmp_path / "link").symlink_to("store")
     (tmp_path / "store").mkdir()
     with pytest.raises(UsageError, match="lies under the store"):
-        repository.init(str(tmp_path / "store"), NAME, NOW, keys=str(tmp_path / "store" / place))
+        lifecycle.init(str(tmp_path / "store"), NAME, NOW, keys=str(tmp_path / "store" / place))
     assert list((tmp_path / "store").iterdir()) == []
 
 
@@ -77,9 +77,9 @@ def test_init_touches_neither_an_existing_repository_nor_existing_keys(
 ) -> None:
     before = pointers.read(store).held
     with pytest.raises(UsageError, match="holds a repository already"):
-        repository.init(store.path, NAME, NOW, keys=str(tmp_path / "other"))
+        lifecycle.init(store.path, NAME, NOW, keys=str(tmp_path / "other"))
     with pytest.raises(UsageError, match="holds keys already"):
-        repository.init(str(tmp_path / "second"), NAME, NOW, keys=keys_directory)
+        lifecycle.init(str(tmp_path / "second"), NAME, NOW, keys=keys_directory)
     assert pointers.read(store).held.timestamp_bytes == before.timestamp_bytes
     assert not (tmp_path / "other").exists()
     assert not (tmp_path / "second").exists()
@@ -88,7 +88,7 @@ def test_init_touches_neither_an_existing_repository_nor_existing_keys(
 @pytest.mark.parametrize("name", ["", "../up", "a/b", ".hidden", "a b", "ä"])
 def test_a_repository_name_must_be_a_file_name(tmp_path: Path, name: str) -> None:
     with pytest.raises(UsageError, match="repository name"):
-        repository.init(str(tmp_path / "store"), name, NOW)
+        lifecycle.init(str(tmp_path / "store"), name, NOW)
 
 
 def test_commit_makes_the_next_revision(store: DirectoryStore, keys_directory: str) -> None:
@@ -127,22 +127,22 @@ def test_the_timestamp_key_renews_and_cannot_publish(
         if name.startswith(TIMESTAMP):
             os.rename(os.path.join(keys_directory, name), cron / name)
     keys = key_files.load(str(cron))
-    renewed = repository.resign(store, keys, NOW + timedelta(days=6))
+    renewed = lifecycle.resign(store, keys, NOW + timedelta(days=6))
     assert renewed.expires == NOW + timedelta(days=6 + pointers.TIMESTAMP_DAYS)
     assert pointers.current(store).revision == 1
     with pytest.raises(UsageError, match="0 of the 1 targets keys"):
         pointers.commit(store, keys, put(store, b"x"), expected_revision=1, now=NOW)
     with pytest.raises(UsageError, match="0 of the 1 timestamp keys"):
-        repository.resign(store, key_files.load(keys_directory), NOW)
+        lifecycle.resign(store, key_files.load(keys_directory), NOW)
 
 
 def test_resign_renews_targets_and_snapshot_before_they_expire(
     store: DirectoryStore, keys_directory: str
 ) -> None:
     keys = key_files.load(keys_directory)
-    early = repository.resign(store, keys, NOW + timedelta(days=100))
+    early = lifecycle.resign(store, keys, NOW + timedelta(days=100))
     assert early.publisher_expires == NOW + timedelta(days=pointers.PUBLISHER_DAYS)
-    late = repository.resign(store, keys, NOW + timedelta(days=200))
+    late = lifecycle.resign(store, keys, NOW + timedelta(days=200))
     assert late.publisher_expires == NOW + timedelta(days=200 + pointers.PUBLISHER_DAYS)
     assert pointers.current(store).revision == 1
 
@@ -154,7 +154,7 @@ def test_rotation_replaces_the_keys_of_one_role(
     old = key_files.load(keys_directory)
     before = pointers.current(store)
     new = key_files.generate(keys_directory, [role, role])
-    dead = repository.rotate(store, role, lambda: new, 2, old, NOW)
+    dead = lifecycle.rotate(store, role, lambda: new, 2, old, NOW)
     retired = key_files.retire(keys_directory, dead)
     assert [os.path.basename(path).split("-")[0] for path in retired] == [role]
     assert pointers.current(store) == before
@@ -170,20 +170,20 @@ def test_rotation_replaces_the_keys_of_one_role(
 
 def test_rotation_needs_as_many_root_keys_as_the_root_says(tmp_path: Path) -> None:
     path, online, safe = (str(tmp_path / name) for name in ("store", "online", "safe"))
-    repository.init(path, NAME, NOW, keys=online, root_keys=safe, root_count=3, root_threshold=2)
+    lifecycle.init(path, NAME, NOW, keys=online, root_keys=safe, root_count=3, root_threshold=2)
     store = DirectoryStore(path)
     roots = key_files.load(safe).signers(pointers.read(store).state.root, ROOT)
     new = key_files.generate(online, [TIMESTAMP])
     with pytest.raises(UsageError, match="1 of the 2 root keys"):
-        repository.rotate(store, TIMESTAMP, lambda: new, 1, key_files.load(online) | Keys(roots[:1]), NOW)
+        lifecycle.rotate(store, TIMESTAMP, lambda: new, 1, key_files.load(online) | Keys(roots[:1]), NOW)
     assert pointers.read(store).state.root.version == 1
-    repository.rotate(store, TIMESTAMP, lambda: new, 1, key_files.load(online) | Keys(roots[:2]), NOW)
+    lifecycle.rotate(store, TIMESTAMP, lambda: new, 1, key_files.load(online) | Keys(roots[:2]), NOW)
     assert pointers.read(store).state.root.version == 2
 
 
 def test_a_store_damaged_by_another_key_is_reported(store: DirectoryStore, tmp_path: Path) -> None:
     other = str(tmp_path / "other")
-    repository.init(other, NAME, NOW, keys=str(tmp_path / "keys2"))
+    lifecycle.init(other, NAME, NOW, keys=str(tmp_path / "keys2"))
     foreign = DirectoryStore(other).read_metadata("timestamp.json")
     assert foreign is not None
     store.write_metadata("timestamp.json", foreign, replace=True)

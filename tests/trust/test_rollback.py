@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from tuf.api.metadata import MetaFile
 
-from lazyfs.client.revisions import Revisions
+from lazyfs.client.trust.revisions import Revisions
 from lazyfs.core.errors import NotFound
 from lazyfs.core.trust.errors import MixedUp, Rollback, WrongKey, WrongVersion
 from tests.support.simulated_repository import SimulatedRepository

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from tuf.api.metadata import MetaFile
 
-from lazyfs.client.revisions import Revisions
+from lazyfs.client.trust.revisions import Revisions
 from lazyfs.core.trust.errors import WrongKey
 from lazyfs.core.trust.state import bootstrap
 from tests.support.simulated_repository import SimulatedRepository

@@ -10,7 +10,7 @@ from lazyfs.core.digest import Digest, sha256
 from lazyfs.core.params import Pointer
 from lazyfs.core.trust import signed
 from lazyfs.core.trust.errors import Malformed, MixedUp, WrongRoot, WrongVersion
-from lazyfs.core.trust.pointer import from_targets
+from lazyfs.core.trust.revision_target import from_targets
 from lazyfs.core.trust.roles import MAX_ROOT, MAX_SNAPSHOT, MAX_TARGETS, MAX_TIMESTAMP, SNAPSHOT, TIMESTAMP
 
 

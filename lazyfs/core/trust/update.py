@@ -7,7 +7,7 @@ from tuf.api.metadata import Snapshot, Targets, Timestamp
 
 from lazyfs.core.trust import signed
 from lazyfs.core.trust.errors import Frozen, Malformed, MixedUp, Rollback
-from lazyfs.core.trust.pointer import from_targets
+from lazyfs.core.trust.revision_target import from_targets
 from lazyfs.core.trust.roles import MAX_SNAPSHOT, MAX_TARGETS, MAX_TIMESTAMP, SNAPSHOT, TARGETS, file_name
 from lazyfs.core.trust.state import Held, State, check_snapshot, check_targets
 
