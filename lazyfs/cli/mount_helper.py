@@ -2,6 +2,7 @@
 
 import getopt
 import sys
+import syslog
 
 from lazyfs.cli.main import main as lazyfs
 from lazyfs.core.errors import UsageError
@@ -43,13 +44,23 @@ def arguments(argv: list[str]) -> list[str]:
 
 
 def main() -> int:
-    """Runs as /sbin/mount.lazyfs; mount(8) shows what is printed and passes the exit code on."""
+    """Runs as /sbin/mount.lazyfs; mount(8) shows what is printed and passes the exit code on.
+
+    An automounter shows nobody why a mount failed, so the system's log gets it too.
+    """
+
+    def log(message: str) -> None:
+        # mount(8) passes SOURCE DIRECTORY first; the source may hold a password.
+        syslog.syslog(syslog.LOG_ERR, ": ".join((*sys.argv[2:3], message)))
+
+    syslog.openlog("mount.lazyfs", syslog.LOG_PID, syslog.LOG_DAEMON)
     try:
         translated = arguments(sys.argv[1:])
     except UsageError as error:
         sys.stderr.write(f"{error}\n")
+        log(str(error))
         return error.exit_code
-    return lazyfs(translated)
+    return lazyfs(translated, log)
 
 
 if __name__ == "__main__":

@@ -151,6 +151,7 @@ class Daemon:
                     nursery.start_soon(self._watch_cache)
                     nursery.start_soon(self._say_ready, ready)
                     await self._session.serve()
+                    log.info("%s was unmounted", settings.mountpoint)
                     nursery.cancel_scope.cancel()
             finally:
                 with self._privileges.raised():

@@ -4,6 +4,7 @@ import array
 import ctypes
 import errno
 import os
+import select
 import shutil
 import socket
 import subprocess
@@ -88,9 +89,11 @@ def _received(line: socket.socket, mountpoint: str) -> int:
     return found[0]
 
 
-def abort(mount: points.Mount) -> None:
-    """Takes our own mount away from under whoever uses it, and ends the connection: a thread that waits for
-    requests sees the end. Does nothing if it is gone. Raises UsageError."""
+def abort(mount: points.Mount, fd: int) -> None:
+    """Takes our own mount, behind `fd`, away from under whoever uses it, and ends the connection: a thread
+    that waits for requests sees the end. Does nothing if it is gone. Raises UsageError."""
+    if not is_connected(fd):
+        return  # an automounter may have mounted anew there by now
     there = points.find(mount.mountpoint)
     if os.geteuid() == 0 and there and there.device == mount.device:
         libc = ctypes.CDLL(None, use_errno=True)
@@ -109,9 +112,17 @@ def abort(mount: points.Mount) -> None:
         points.unmount(mount.mountpoint)
 
 
-def is_served(mount: points.Mount) -> bool:
-    """Whether the filesystem still lives in the kernel: mounted somewhere, or unmounted and in use."""
-    return os.path.isdir(f"/sys/class/bdi/{mount.device}")
+def is_connected(fd: int) -> bool:
+    """Returns True while the filesystem behind this descriptor lives in the kernel: mounted somewhere, or
+    unmounted and in use.
+
+    The mount's device number says nothing: the kernel gives it to the next mount at once.
+    """
+    if fd < 0:
+        return False
+    poll = select.poll()
+    poll.register(fd, 0)  # errors are always told
+    return not poll.poll(0)
 
 
 def raise_read_ahead(mount: points.Mount, size: int = MAX_READ) -> None:

@@ -7,6 +7,7 @@ RELEASEDIR and READLINK come again each time.
 # ruff: noqa: ARG002 - pyfuse3 fixes the signatures
 
 import errno
+import os
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -54,23 +55,23 @@ class Pyfuse3Session:
             ) from None
         self._filesystem = filesystem
         self._open = True
-        self._mount = points.find(points.absolute(mountpoint))
-        if self._mount:
-            device.raise_read_ahead(self._mount)
+        mount = points.find(points.absolute(mountpoint))
+        if mount:
+            device.raise_read_ahead(mount)
 
     async def serve(self) -> None:
         try:
             async with trio.open_nursery() as nursery:
-                if self._mount:
-                    nursery.start_soon(self._end_with_the_mount, self._mount, nursery.cancel_scope)
+                nursery.start_soon(self._end_with_the_mount, nursery.cancel_scope)
                 await pyfuse3.main(max_tasks=TASKS)
                 nursery.cancel_scope.cancel()
         finally:
             self.unmount()
 
-    async def _end_with_the_mount(self, mount: points.Mount, scope: trio.CancelScope) -> None:
+    async def _end_with_the_mount(self, scope: trio.CancelScope) -> None:
         # pyfuse3 lets its tasks finish, and one that holds a read through an outage may never do.
-        while device.is_served(mount):
+        fd = _descriptor()
+        while device.is_connected(fd):
             await trio.sleep(LOOK)
         await trio.sleep(LOOK)
         scope.cancel()
@@ -87,6 +88,12 @@ class Pyfuse3Session:
     def forget_entry(self, parent: int, name: bytes) -> None:
         _ignore_unknown(lambda: pyfuse3.invalidate_entry(parent, name))
         self._filesystem.counters.notified += 1
+
+
+def _descriptor() -> int:
+    """The one of /dev/fuse, which pyfuse3 keeps to itself."""
+    with os.scandir("/proc/self/fd") as entries:
+        return next(int(entry.name) for entry in entries if os.readlink(entry.path) == "/dev/fuse")
 
 
 def _ignore_unknown(notify: Callable[[], None]) -> None:

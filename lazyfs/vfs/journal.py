@@ -8,6 +8,7 @@ machine, whose kernel would have forgotten the numbers too.
 
 import os
 import struct
+from contextlib import suppress
 
 import msgspec
 
@@ -27,14 +28,19 @@ class Journal:
     """Writes the file of one mount. Never raises for a failing disk: the mount goes on, `broken` says why."""
 
     def __init__(self, path: str) -> None:
-        """Begins anew: a fresh mount's kernel knows no numbers. Raises OSError."""
+        """Begins anew: a fresh mount's kernel knows no numbers. Raises OSError.
+
+        A daemon that still ends at this path keeps its own file, now without a name.
+        """
         self._path = path
         self._places: dict[int, Place] = {}
         self._copies: dict[int, Copy] = {}
         self._size = 0
         self._compact_at = COMPACT_AT
         self.broken = ""
-        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with suppress(FileNotFoundError):
+            os.unlink(path)
+        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
 
     def slot(self, record: Place | int) -> None:
         """A slot's place, or the number of a slot that was freed; for SlotTable."""
@@ -64,7 +70,12 @@ class Journal:
         except OSError as error:
             self.broken = f"{self._path}: {error.strerror}"
 
+    def _is_ours(self) -> bool:
+        return os.path.samestat(os.stat(self._path), os.fstat(self._file))
+
     def _compact(self) -> None:
+        if not self._is_ours():
+            return
         whole = b"".join(
             _HEAD.pack(kind, len(payload)) + payload
             for kind, records in ((_PLACE, self._places), (_COPY, self._copies))
@@ -80,7 +91,11 @@ class Journal:
         self._compact_at = max(COMPACT_AT, 2 * self._size)
 
     def close(self) -> None:
-        """Lets go of the file; it stays for whoever comes next."""
+        """Removes the file: with its mount the kernel has forgotten the numbers. What is left over was
+        killed."""
+        with suppress(OSError):
+            if self._is_ours():
+                os.unlink(self._path)
         os.close(self._file)
         self.broken = "closed"
 

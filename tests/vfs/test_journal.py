@@ -141,3 +141,32 @@ def test_a_failing_disk_breaks_the_journal_and_nothing_else(tmp_path: Path) -> N
     given_out = numbers(life.tree)
     assert given_out
     assert "Bad file descriptor" in life.journal.broken
+
+
+def test_a_second_mount_at_the_path_has_a_file_of_its_own(tmp_path: Path) -> None:
+    """The first daemon serves what is still open after a lazy unmount, while the second one begins."""
+    first = Life(tmp_path)
+    given_out = numbers(first.tree)
+    second = Life(tmp_path)
+    assert numbers(second.tree) == given_out
+    slots = journal.load(second.path)
+    first.journal.slot(12345)
+    assert journal.load(second.path) == slots
+    first.journal.close()
+    assert journal.load(second.path) == slots
+    second.journal.close()
+    assert not Path(second.path).exists()
+
+
+def test_a_first_mount_that_compacts_late_leaves_the_file_of_the_second(
+    tmp_path: Path,
+) -> None:
+    first = Life(tmp_path)
+    numbers(first.tree)
+    second = Life(tmp_path)
+    numbers(second.tree)
+    slots = journal.load(second.path)
+    first.journal._compact_at = 1
+    first.journal.slot(12345)
+    assert first.journal.broken == ""
+    assert journal.load(second.path) == slots

@@ -105,7 +105,7 @@ class DirectSession:
 
     def unmount(self) -> None:
         if self._mount:
-            device.abort(self._mount)
+            device.abort(self._mount, self._channel.fd)
 
     def forget_inode(self, number: int) -> None:
         self._channel.notify(replies.inval_inode(number))
