@@ -28,7 +28,7 @@ from benchmarks.startup.sides import Lazyfs, Place
 from benchmarks.startup.start import run_start
 from benchmarks.startup.workloads import WORKLOADS
 from lazyfs.core.params import Params
-from lazyfs.publish import repository
+from lazyfs.repository import lifecycle
 
 _CHECKOUT: Final = Path(__file__).parents[2]
 CHUNK_SHIFTS: Final = (18, 19, 20, 21, 22)
@@ -92,7 +92,7 @@ def _measure(image: Image, params: Params) -> list[Row]:
     try:
         store, keys = work / "files/store", work / "keys"
         store.parent.mkdir()
-        repository.init(str(store), origin.NAME, datetime.now(UTC), keys=str(keys), params=params)
+        lifecycle.init(str(store), origin.NAME, datetime.now(UTC), keys=str(keys), params=params)
         origin.publish_image(image, store, keys)
         objects = [path.stat().st_size for path in (store / "data").rglob("*") if path.is_file()]
         with ExitStack() as stack:

@@ -8,7 +8,7 @@ from typing import Protocol
 import pycurl
 import requests
 
-from lazyfs.transport.answer import Attempt, Client
+from lazyfs.transport.attempt import Attempt, Client
 from lazyfs.transport.curl_client import CurlClient
 from lazyfs.transport.fetcher import never_cancelled
 from lazyfs.transport.guard import Limits

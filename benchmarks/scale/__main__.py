@@ -15,7 +15,7 @@ import msgspec
 
 from benchmarks.facts import gather
 from benchmarks.scale.site import FILES, REGISTRY, make
-from lazyfs.fuse import control
+from lazyfs.daemon import control
 
 LAZYFS = [sys.executable, "-m", "lazyfs"]
 

@@ -11,8 +11,8 @@ from lazyfs.core import codec
 from lazyfs.core.catalog.builder import build
 from lazyfs.core.catalog.inode import Inode, Nested
 from lazyfs.core.digest import ObjectRef, sha256
-from lazyfs.publish import keys, pointer, repository
-from lazyfs.publish.directory_store import DirectoryStore
+from lazyfs.repository import commit, keys, lifecycle
+from lazyfs.store.directory import DirectoryStore
 
 FAMILY = 100
 """Images that share a /usr."""
@@ -24,7 +24,7 @@ REGISTRY = b"registry.example.org"
 
 def make(store: str, keys_directory: str, images: int) -> Nested:
     """A repository of `images` images with about `images` * FILES files; returns its root."""
-    repository.init(store, "scale.example.org", datetime.now(UTC), keys=keys_directory)
+    lifecycle.init(store, "scale.example.org", datetime.now(UTC), keys=keys_directory)
     directory = DirectoryStore(store)
 
     def emit(ref: ObjectRef, plain: bytes) -> None:
@@ -50,9 +50,9 @@ def make(store: str, keys_directory: str, images: int) -> Nested:
     _put(root, b".flat", _hang(build(shelves, 1 << 30, emit, live=True)))
     _put(root, REGISTRY, _hang(build(tags, 1 << 30, emit, live=True)))
     made = build(root, 1 << 30, emit, live=True)
-    before = pointer.current(directory).revision
+    before = commit.current(directory).number
     signers = keys.load(keys_directory)
-    pointer.commit(directory, signers, made.ref, expected_revision=before, now=datetime.now(UTC))
+    commit.commit(directory, signers, made.ref, expected_revision=before, now=datetime.now(UTC))
     return made
 
 

@@ -29,7 +29,7 @@ def command(context: click.Context, directory: str | None) -> None:
 @contextmanager
 def _opened(directory: str | None) -> Iterator[Any]:
     """The cache, as one more process that has it open; its errors in the family of this program."""
-    from lazyfs.fuse.settings import default_cache
+    from lazyfs.daemon.settings import default_cache
     from lazyfs_cache import CacheError, open_cache
 
     try:
@@ -81,7 +81,8 @@ def _by_age(cache: Any) -> Iterator[dict[str, Any]]:
 
 def _by_image(cache: Any) -> Iterator[dict[str, Any]]:
     """Of every repository that was ever mounted with this cache, as far as its catalogs are here."""
-    from lazyfs.client import contents, trusted
+    from lazyfs.client.trust import persisted_revisions
+    from lazyfs.core import reach
 
     here = {key: entry.size for key, entry in cache.entries()}
 
@@ -89,9 +90,9 @@ def _by_image(cache: Any) -> Iterator[dict[str, Any]]:
         plain: bytes | None = cache.get(ref.digest) if ref.digest in here else None
         return plain
 
-    for name, root in trusted.roots(os.path.join(os.path.dirname(cache.root), "state")):
-        for image in contents.images(root, bring):
-            sizes = {ref.digest: ref.size for ref in contents.objects_of(image.catalog, bring)}
+    for name, root in persisted_revisions.roots(os.path.join(os.path.dirname(cache.root), "state")):
+        for image in reach.images(root, bring):
+            sizes = {ref.digest: ref.size for ref in reach.objects_of(image.catalog, bring)}
             held = sum(size for digest, size in sizes.items() if digest in here)
             if held:
                 path = os.path.join(name, os.fsdecode(image.path))
@@ -104,8 +105,8 @@ def _by_image(cache: Any) -> Iterator[dict[str, Any]]:
 @click.pass_obj
 def pin(directory: str | None, path: str, proxy: str | None) -> None:
     """Bring PATH, an image or anything else in a mount, here whole, and keep it until `unpin`."""
-    from lazyfs.client import contents
-    from lazyfs.client.bring import Bringer
+    from lazyfs.client.download import Bringer
+    from lazyfs.core import reach
     from lazyfs.transport.fetcher import never_cancelled
     from lazyfs.transport.open import open_fetcher
 
@@ -116,7 +117,7 @@ def pin(directory: str | None, path: str, proxy: str | None) -> None:
         def bring(ref: Any) -> bytes:
             return bringer.bring(ref, time.monotonic() + 60, never_cancelled)
 
-        refs = {ref.digest: ref for ref in contents.objects_at(place.root, place.inside, bring)}
+        refs = {ref.digest: ref for ref in reach.objects_at(place.root, place.inside, bring)}
         cache.keep(place.label, {digest: ref.size for digest, ref in refs.items()})
         _all(bring, list(refs.values()))
         missing = sum(cache.size(digest) is None for digest in refs)
@@ -150,8 +151,8 @@ class _Place(NamedTuple):
 
 def _place(path: str) -> _Place:
     from lazyfs.core.digest import Digest, ObjectRef
-    from lazyfs.fuse import control
-    from lazyfs.fuse import mountpoint as points
+    from lazyfs.daemon import control
+    from lazyfs.system import mountpoint as points
 
     real = os.path.realpath(path)
     if not os.path.lexists(real):
@@ -192,7 +193,7 @@ def unpin(directory: str | None, label: str) -> None:
 @click.pass_obj
 def evict(directory: str | None, size: str) -> None:
     """Evict SIZE (like 2G, or `all`) of what was used least recently and is not pinned."""
-    from lazyfs.fuse.settings import size as parse
+    from lazyfs.daemon.settings import size as parse
 
     with _opened(directory) as cache:
         wanted = cache.stats().charged if size == "all" else parse(size, "SIZE")
@@ -218,7 +219,7 @@ def verify(directory: str | None) -> None:
 @click.pass_obj
 def resize(directory: str | None, limit: str) -> None:
     """Set the limit (like 20G) for all mounts, until the cache is opened anew; what is over it is evicted."""
-    from lazyfs.fuse.settings import size as parse
+    from lazyfs.daemon.settings import size as parse
 
     with _opened(directory) as cache:
         cache.resize(parse(limit, "LIMIT"))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lazyfs.publish.watch import Watch
+from lazyfs.images.observer import Watch
 
 if TYPE_CHECKING:
     from rich.progress import Progress

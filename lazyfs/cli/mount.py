@@ -63,9 +63,9 @@ def command(places: tuple[str, ...], foreground: bool, config: str | None, **opt
       lazyfs mount --config /etc/lazyfs/site.toml /cvmfs
     """
     gc.disable()  # 46,000 objects of modules, no garbage among them: looking for it takes 18 ms
-    from lazyfs.fuse import background, daemon
-    from lazyfs.fuse.mountpoint import absolute
-    from lazyfs.fuse.settings import from_here, load, settings
+    from lazyfs.daemon import detach, process
+    from lazyfs.daemon.settings import from_here, load, settings
+    from lazyfs.system.mountpoint import absolute
 
     gc.enable()
     if len(places) > 2:
@@ -82,9 +82,9 @@ def command(places: tuple[str, ...], foreground: bool, config: str | None, **opt
     fields["mountpoint"] = absolute(str(fields["mountpoint"]))
     wanted = from_here(settings(fields, f"--config {config}" if config else "mount"))
     if foreground:
-        daemon.run(wanted, lambda: _say_mounted(wanted.mountpoint))
+        process.run(wanted, lambda: _say_mounted(wanted.mountpoint))
     else:
-        background.run(lambda ready: daemon.run(wanted, ready), wanted.log)
+        detach.run(lambda ready: process.run(wanted, ready), wanted.log)
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(0)  # taking 500 modules down one by one would add 50 to 80 ms to every mount

@@ -9,8 +9,8 @@ from lazyfs.core.errors import LazyfsError
 @click.argument("mountpoint")
 def command(mountpoint: str) -> None:
     """Look for a new revision of what is mounted, and show it."""
-    from lazyfs.fuse import control
-    from lazyfs.fuse.mountpoint import absolute
+    from lazyfs.daemon import control
+    from lazyfs.system.mountpoint import absolute
 
     said = control.ask(absolute(mountpoint), {"do": "refresh"}, timeout=600)["repositories"]
     for name, news in said.items():

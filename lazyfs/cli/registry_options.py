@@ -7,8 +7,8 @@ from typing import Any
 import click
 
 from lazyfs.core.oci.platform import parse_platform
-from lazyfs.publish.registry.credentials import Asked
-from lazyfs.publish.sources.open import ImageOptions
+from lazyfs.images.registry.credentials import Asked
+from lazyfs.images.sources.open import ImageOptions
 
 _OPTIONS = [
     click.option(

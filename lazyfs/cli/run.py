@@ -8,7 +8,7 @@ import click
 import msgspec
 
 from lazyfs.core.errors import UsageError
-from lazyfs.runner import Options, Prepared, parse_bind, prepare, start
+from lazyfs.runtimes import Options, Prepared, parse_bind, prepare, start
 
 
 def _environment(entries: tuple[str, ...]) -> dict[str, str]:

@@ -7,7 +7,7 @@ from typing import TextIO
 
 import click
 
-from lazyfs.publish.serve import Origin, Served, parse_address
+from lazyfs.store.origin_server import Origin, Served, parse_address
 
 
 @click.command()

@@ -13,8 +13,8 @@ from lazyfs.core.errors import UsageError
 @click.option("--json", "as_json", is_flag=True, help="Everything the daemon knows, as JSON.")
 def command(mountpoint: str | None, as_json: bool) -> None:
     """Show revision, cache and counters of one mount, or of all."""
-    from lazyfs.fuse import control
-    from lazyfs.fuse import mountpoint as points
+    from lazyfs.daemon import control
+    from lazyfs.system import mountpoint as points
 
     if mountpoint is not None:
         path = points.absolute(mountpoint)

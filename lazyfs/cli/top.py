@@ -14,8 +14,8 @@ def command(mountpoint: str, interval: float, count: int | None) -> None:
     """Show upcalls, misses, bytes and paths of a mount per second. Ctrl-C ends it."""
     from rich.live import Live
 
-    from lazyfs.fuse import control
-    from lazyfs.fuse.mountpoint import absolute
+    from lazyfs.daemon import control
+    from lazyfs.system.mountpoint import absolute
 
     path = absolute(mountpoint)
     before = control.ask(path, {"do": "status"})

@@ -11,9 +11,9 @@ from lazyfs.core.errors import UsageError
 @click.option("--lazy", is_flag=True, help="Also while programs use it: they keep what they have open.")
 def command(mountpoint: str | None, config: str | None, lazy: bool) -> None:
     """Unmount. Returns when the mount is gone and its daemon has ended; a lazy one at once."""
-    from lazyfs.fuse import mountpoint as points
-    from lazyfs.fuse.ending import wait_for_end
-    from lazyfs.fuse.settings import load
+    from lazyfs.daemon.settings import load
+    from lazyfs.daemon.unmount import wait_for_end
+    from lazyfs.system import mountpoint as points
 
     where = mountpoint or (load(config).get("mountpoint") if config else None)
     if not where:

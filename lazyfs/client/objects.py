@@ -17,7 +17,7 @@ from typing import Final, Literal
 
 import trio
 
-from lazyfs.client.bring import Bringer
+from lazyfs.client.download import Bringer
 from lazyfs.client.local_cache import LocalCache
 from lazyfs.core.chain.faults import Outage
 from lazyfs.core.digest import Digest, ObjectRef

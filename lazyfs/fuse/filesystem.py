@@ -15,7 +15,6 @@ from typing import Protocol, TypeVar
 
 import trio
 
-from lazyfs.client.readahead import ReadAhead
 from lazyfs.core.catalog.entry import Entry
 from lazyfs.core.chain.faults import Outage
 from lazyfs.core.chunks import ChunkSlice
@@ -23,11 +22,12 @@ from lazyfs.core.digest import Digest, ObjectRef
 from lazyfs.core.errors import BadData, DeadlineExceeded, LazyfsError
 from lazyfs.fuse.counters import Counters
 from lazyfs.fuse.trace import Trace
+from lazyfs.prefetch.neighbours import Neighbours
+from lazyfs.prefetch.programs import Programs
+from lazyfs.prefetch.readahead import ReadAhead
 from lazyfs.vfs import content
-from lazyfs.vfs.need import NOTHING, Brought, LocalObjects, Need, NeedRepository
-from lazyfs.vfs.neighbours import Neighbours
-from lazyfs.vfs.programs import Programs
-from lazyfs.vfs.revision import Change, switch
+from lazyfs.vfs.missing_objects import NOTHING, Brought, LocalObjects, Need, NeedRepository
+from lazyfs.vfs.revision_switch import Change, switch
 from lazyfs.vfs.tree import Repository, Tree
 
 T = TypeVar("T")

@@ -14,13 +14,13 @@ import pyfuse3
 import trio
 
 from lazyfs.core.errors import UsageError
-from lazyfs.fuse import mountpoint as points
+from lazyfs.fuse import device
 from lazyfs.fuse.filesystem import Filesystem
-from lazyfs.fuse.kernel import device
 from lazyfs.fuse.session import FOREVER, Options, statfs
+from lazyfs.system import mountpoint as points
 from lazyfs.vfs.attributes import BLOCK_SIZE, Attributes
-from lazyfs.vfs.need import Brought
-from lazyfs.vfs.operators import get_xattr, list_xattrs
+from lazyfs.vfs.missing_objects import Brought
+from lazyfs.vfs.operator_xattrs import get_xattr, list_xattrs
 
 T = TypeVar("T")
 TASKS = 1000

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 import pycurl
 
 from lazyfs.core.chain.faults import AttemptFailed, Fault
-from lazyfs.transport.answer import Answer, Attempt
+from lazyfs.transport.attempt import Answer, Attempt
 from lazyfs.transport.connect import Resolver
 from lazyfs.transport.curl_tls import believe, place, unsecured
 from lazyfs.transport.guard import SLICE, Guard, Limits
-from lazyfs.transport.reply import ERROR_PAGE, Head
+from lazyfs.transport.response_head import ERROR_PAGE, Head
 from lazyfs.transport.tls_faults import Peer
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import pycurl
 
 from lazyfs.core.chain.faults import AttemptFailed
 from lazyfs.core.chain.notation import redact
-from lazyfs.transport.answer import Attempt
+from lazyfs.transport.attempt import Attempt
 from lazyfs.transport.tls_faults import Peer, untunnelled
 
 if TYPE_CHECKING:

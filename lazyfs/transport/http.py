@@ -10,7 +10,7 @@ from lazyfs.core.chain.faults import AttemptFailed, Fault
 from lazyfs.core.chain.plan import GiveUp, Pause, Plan, Route
 from lazyfs.core.chain.report import ChainReport
 from lazyfs.core.errors import BadData
-from lazyfs.transport.answer import Answer, Attempt, Client
+from lazyfs.transport.attempt import Answer, Attempt, Client
 from lazyfs.transport.fetcher import Request, never_cancelled
 from lazyfs.transport.race import Overtaken, Race
 

@@ -7,7 +7,7 @@ from lazyfs.core.chain.chain import Chain
 from lazyfs.core.chain.notation import DIRECT, parse_origins, parse_proxies
 from lazyfs.core.chain.policy import Policy
 from lazyfs.core.errors import UsageError
-from lazyfs.transport.answer import Client
+from lazyfs.transport.attempt import Client
 from lazyfs.transport.fetcher import Fetcher
 from lazyfs.transport.guard import Limits
 from lazyfs.transport.http import HttpFetcher

@@ -18,11 +18,11 @@ from requests.adapters import HTTPAdapter
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from lazyfs.core.chain.faults import AttemptFailed, Fault
-from lazyfs.transport.answer import Answer, Attempt
+from lazyfs.transport.attempt import Answer, Attempt
 from lazyfs.transport.connect import Resolver
 from lazyfs.transport.guard import SLICE, Guard, Limits, guarding
-from lazyfs.transport.reply import Head
 from lazyfs.transport.requests_connections import Connection, TlsConnection
+from lazyfs.transport.response_head import Head
 from lazyfs.transport.tls_faults import Peer
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from collections import OrderedDict
 from lazyfs.core.catalog.reader import Catalog
 from lazyfs.core.chunks import ChunkList
 from lazyfs.core.digest import Digest, ObjectRef
-from lazyfs.vfs.need import Brought, LocalObjects, Need
+from lazyfs.vfs.missing_objects import Brought, LocalObjects, Need
 
 LIMIT = 128 << 20
 """Bytes of encoded catalogs and chunk lists held. A catalog whose every directory has been touched takes

@@ -5,7 +5,7 @@ import os
 
 from lazyfs.core.catalog.entry import Entry
 from lazyfs.core.chunks import ChunkList, ChunkSlice
-from lazyfs.vfs.need import NOTHING, Brought, Need
+from lazyfs.vfs.missing_objects import NOTHING, Brought, Need
 from lazyfs.vfs.tree import Repository, Tree
 
 

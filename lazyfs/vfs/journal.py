@@ -11,8 +11,8 @@ import struct
 
 import msgspec
 
-from lazyfs.vfs.copies import Copy
-from lazyfs.vfs.numbers import unpack
+from lazyfs.vfs.inode_numbers import unpack
+from lazyfs.vfs.shared_files import Copy
 from lazyfs.vfs.slots import Place
 
 COMPACT_AT = 1 << 20

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 import msgspec
 
 from lazyfs.core.digest import Digest, ObjectRef
-from lazyfs.vfs.numbers import ROOT, pack, unpack
+from lazyfs.vfs.inode_numbers import ROOT, pack, unpack
 
 _LIMIT = 1 << 32
 IDLE = 4096

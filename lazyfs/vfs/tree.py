@@ -17,10 +17,10 @@ from lazyfs.core.digest import Digest, ObjectRef
 from lazyfs.core.profile import hinted, without_hint
 from lazyfs.vfs.attributes import Attributes, attributes
 from lazyfs.vfs.catalogs import Parsed
-from lazyfs.vfs.copies import MIN_SIZE as COPY_MIN
-from lazyfs.vfs.copies import Copies
-from lazyfs.vfs.need import NOTHING, Brought, LocalObjects, Need, NeedRepository
-from lazyfs.vfs.numbers import ROOT, SPREAD, pack, unpack
+from lazyfs.vfs.inode_numbers import ROOT, SPREAD, pack, unpack
+from lazyfs.vfs.missing_objects import NOTHING, Brought, LocalObjects, Need, NeedRepository
+from lazyfs.vfs.shared_files import MIN_SIZE as COPY_MIN
+from lazyfs.vfs.shared_files import Copies
 from lazyfs.vfs.slots import Slot, SlotTable
 
 OVERLAY = b"trusted.overlay."

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lazyfs.fuse import mountpoint as points
+from lazyfs.system import mountpoint as points
 from tests.support.cli import lazyfs, mounted, serving, status
 from tests.support.images import image, live
 from tests.support.repository import Published

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from lazyfs.client.metadata_files import Ask, MetadataFiles
+from lazyfs.client.trust.metadata_files import Ask, MetadataFiles
 from lazyfs.core.chain.faults import Outage
 from lazyfs.core.chain.policy import Policy
 from lazyfs.core.errors import NotFound

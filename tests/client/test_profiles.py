@@ -8,12 +8,12 @@ import pytest
 import trio
 import trio.testing
 
-from lazyfs.client.background import Background
 from lazyfs.client.objects import Objects
-from lazyfs.client.profiles import Profiles
 from lazyfs.core import bundle, profile
 from lazyfs.core.codec import encode
 from lazyfs.core.digest import Digest, ObjectRef, object_path
+from lazyfs.prefetch.profiles import Profiles
+from lazyfs.prefetch.queue import Background
 from lazyfs.transport.fetcher import Request, never_cancelled
 from lazyfs.transport.local import LocalFetcher
 from tests.support.gate_fetcher import GateFetcher
@@ -68,7 +68,7 @@ class World:
         return [object_path(self.profile.digest), *(object_path(one.name) for one in self.bundles)]
 
     def here(self) -> set[ObjectRef]:
-        return {ref for ref in self.plains if ref.digest in self.cache.held}
+        return {ref for ref in self.plains if ref.digest in self.cache.proven}
 
     async def run(self) -> None:
         """Starts the profile with the network open and waits for its end."""
@@ -135,7 +135,7 @@ async def test_a_reader_of_a_member_waits_for_its_bundle(world: World) -> None:
 async def test_nothing_but_readers_asks_for_what_later_bundles_bring(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lazyfs.client.profiles.AT_ONCE", 1)
+    monkeypatch.setattr("lazyfs.prefetch.profiles.AT_ONCE", 1)
     world.fetcher.free.add(object_path(world.profile.digest))
     world.profiles.start(world.profile)
     await world.fetcher.asked(2)
@@ -183,7 +183,7 @@ async def test_of_a_wrong_bundle_only_what_was_verified_is_kept(
     await world.run()
     assert len(world.here() & set(world.halves[0])) == good
     assert world.here() >= set(world.halves[1])
-    assert world.profile.digest not in world.cache.held
+    assert world.profile.digest not in world.cache.proven
     for ref, plain in world.plains.items():
         assert await world.objects.fetch(ref) == plain
 
@@ -195,7 +195,7 @@ async def test_a_bundle_with_other_members_than_its_name_says_fills_no_cache(wor
     file = world.file(world.bundles[0].name)
     file.write_bytes(poisoned[: world.bundles[0].stored])
     await world.run()
-    assert stranger.digest not in world.cache.held
+    assert stranger.digest not in world.cache.proven
     assert world.profiles.failed == 1
 
 
@@ -228,7 +228,7 @@ async def test_what_failed_is_tried_again_and_not_at_once(
     await world.run()
     assert world.here() == set(world.halves[1])
     now = time.monotonic()
-    monkeypatch.setattr("lazyfs.client.profiles.time.monotonic", lambda: now + 61)
+    monkeypatch.setattr("lazyfs.prefetch.profiles.time.monotonic", lambda: now + 61)
     await world.run()
     assert world.here() == set(world.plains)
     assert world.fetcher.requests.count(object_path(world.bundles[1].name)) == 1
@@ -239,7 +239,7 @@ async def test_what_failed_is_tried_again_and_not_at_once(
 async def test_a_large_bundle_has_the_time_a_slow_line_takes(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lazyfs.client.profiles.SLOWEST", 1)
+    monkeypatch.setattr("lazyfs.prefetch.profiles.SLOWEST", 1)
     begun = time.monotonic()
     await world.run()
     for path, most in [(object_path(one.name), one.stored) for one in world.bundles]:
@@ -265,7 +265,7 @@ async def test_a_profile_that_would_push_out_what_is_in_use_is_left(world: World
 
 async def test_a_bundle_that_is_here_already_is_not_fetched(world: World) -> None:
     for ref in world.halves[1]:
-        world.cache.held[ref.digest] = world.plains[ref]
+        world.cache.proven[ref.digest] = world.plains[ref]
     await world.run()
     assert sorted(world.fetcher.requests) == sorted(world.paths()[:2])
 
@@ -283,7 +283,7 @@ async def test_a_profile_of_which_bundles_were_passed_over_is_not_done(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One object that the cache refuses stops the bundles behind it; the next mount fetches them."""
-    monkeypatch.setattr("lazyfs.client.profiles.AT_ONCE", 1)
+    monkeypatch.setattr("lazyfs.prefetch.profiles.AT_ONCE", 1)
     other = store_object(world.directory, b"another object")
     world.fetcher.free |= {object_path(world.profile.digest), object_path(other.digest)}
     world.profiles.start(world.profile)
@@ -295,7 +295,7 @@ async def test_a_profile_of_which_bundles_were_passed_over_is_not_done(
     world.fetcher.gate.set()
     await world.ended()
     assert world.here() == set(world.halves[0])
-    assert world.profile.digest not in world.cache.held
+    assert world.profile.digest not in world.cache.proven
 
 
 async def test_a_bug_in_a_fetch_ends_no_mount(world: World) -> None:

@@ -5,7 +5,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lazyfs.client.readahead import FIRST, MOST, PROOF, READERS, SLACK, ReadAhead, Window
+from lazyfs.prefetch.readahead import FIRST, MOST, PROOF, READERS, SLACK, ReadAhead, Window
 
 STEP = 128 << 10
 SIZE = 1 << 30

@@ -10,9 +10,9 @@ import trio
 import trio.testing
 
 from lazyfs.client.objects import Objects
-from lazyfs.client.walk import BYTES, FOLDERS, IMAGES, Walk
 from lazyfs.core.catalog.inode import Nested
 from lazyfs.core.digest import ObjectRef, object_path, ref_of
+from lazyfs.prefetch.upper_catalogs import BYTES, FOLDERS, IMAGES, Walk
 from lazyfs.transport.fetcher import Request, never_cancelled
 from lazyfs.transport.local import LocalFetcher
 from tests.support.images import Objects as Made

@@ -6,7 +6,7 @@ from lazyfs.core.errors import FormatError, UsageError
 from lazyfs.core.oci.manifest import Descriptor, Index, Platform
 from lazyfs.core.oci.platform import choose, parse_platform
 from lazyfs.core.oci.reference import HUB, parse
-from lazyfs.publish.sources.place import default_place
+from lazyfs.images.sources.default_name import default_place
 
 DIGEST = "sha256:" + "ab" * 32
 

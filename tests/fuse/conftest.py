@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lazyfs.fuse.opening import KINDS
+from lazyfs.daemon.session_choice import KINDS
 
 
 @pytest.fixture(params=KINDS)

@@ -13,8 +13,8 @@ import pytest
 
 from benchmarks.ports import free_port
 from lazyfs.core.errors import UsageError
-from lazyfs.fuse import mountpoint as points
-from lazyfs.fuse.opening import KINDS
+from lazyfs.daemon.session_choice import KINDS
+from lazyfs.system import mountpoint as points
 from tests.support.cli import LAZYFS, lazyfs, mounted, serving, status
 from tests.support.images import image, live
 from tests.support.repository import Published
@@ -286,7 +286,7 @@ def test_everything_is_served_with_the_origin_dead(published: Published, tmp_pat
 def test_a_socket_that_a_dead_daemon_left_is_replaced(
     published: Published, tmp_path: Path, runtime: Path
 ) -> None:
-    from lazyfs.fuse.runtime import socket_path
+    from lazyfs.daemon.runtime_directory import socket_path
 
     (tmp_path / "mnt").mkdir()
     path = socket_path(str(tmp_path / "mnt"))

@@ -13,12 +13,12 @@ import pytest
 import trio
 
 from lazyfs.core.errors import UsageError
-from lazyfs.fuse import mountpoint as points
-from lazyfs.fuse import opening
-from lazyfs.fuse.direct import DirectSession
+from lazyfs.daemon import session_choice
+from lazyfs.fuse import device
+from lazyfs.fuse.direct.session import DirectSession
 from lazyfs.fuse.filesystem import Filesystem
-from lazyfs.fuse.kernel import device
 from lazyfs.fuse.session import Options
+from lazyfs.system import mountpoint as points
 from lazyfs.vfs.slots import SlotTable
 from lazyfs.vfs.tree import Repository, Tree
 from tests.support.fuse_mount import Mounted, mounted
@@ -173,11 +173,11 @@ def test_auto_falls_back_where_the_direct_session_does_not_work(
         raise UsageError("no")
 
     monkeypatch.setattr(device, "mount", refused)
-    session = opening.make_session("auto", example(), str(tmp_path), OPTIONS)
+    session = session_choice.make_session("auto", example(), str(tmp_path), OPTIONS)
     assert session.kind == "pyfuse3"
     session.unmount()
     with pytest.raises(UsageError, match="no"):
-        opening.make_session("direct", example(), str(tmp_path), OPTIONS)
+        session_choice.make_session("direct", example(), str(tmp_path), OPTIONS)
 
 
 async def serve_and_read(directory: str) -> None:

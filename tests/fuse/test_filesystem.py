@@ -11,12 +11,12 @@ from lazyfs.core.catalog.builder import build
 from lazyfs.core.chain.faults import Outage
 from lazyfs.core.digest import ObjectRef, ref_of
 from lazyfs.core.errors import BadData, LazyfsError
-from lazyfs.fuse.answers import Answers
+from lazyfs.fuse.direct.kept_answers import Packed
+from lazyfs.fuse.direct.operations import Answers
 from lazyfs.fuse.filesystem import Filesystem
-from lazyfs.fuse.kernel import replies
-from lazyfs.fuse.packed import Packed
-from lazyfs.vfs.need import Brought, Need
-from lazyfs.vfs.numbers import ROOT
+from lazyfs.fuse.wire import replies
+from lazyfs.vfs.inode_numbers import ROOT
+from lazyfs.vfs.missing_objects import Brought, Need
 from lazyfs.vfs.slots import SlotTable
 from lazyfs.vfs.tree import Repository, Tree
 from tests.support.images import MTIME, NO_SPLIT, Objects, folder, image, live

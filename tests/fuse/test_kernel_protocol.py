@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lazyfs.core.errors import UsageError
-from lazyfs.fuse.kernel import handshake, protocol, replies, requests
+from lazyfs.fuse.wire import handshake, protocol, replies, requests
 from lazyfs.vfs.attributes import Attributes
 
 FOUND = Attributes(7 << 32 | 5, 0o104755, 2, 10, 20, 1025, -1_500_000_000, 0x501)

@@ -10,7 +10,7 @@ import pytest
 
 from lazyfs.cli.mount_helper import arguments
 from lazyfs.core.errors import UsageError
-from lazyfs.fuse import mountpoint as points
+from lazyfs.system import mountpoint as points
 from tests.support.cli import LAZYFS, lazyfs
 from tests.support.images import image, live
 from tests.support.repository import Published

@@ -12,7 +12,7 @@ import pytest
 import lazyfs as program
 import lazyfs_cache
 from benchmarks.ports import free_port
-from lazyfs.fuse.opening import KINDS
+from lazyfs.daemon.session_choice import KINDS
 from tests.support.cli import lazyfs, mounted, serving, status
 from tests.support.images import file, image, live
 from tests.support.repository import Published

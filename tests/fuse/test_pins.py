@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from lazyfs.core.digest import Digest, ref_of
-from lazyfs.fuse import pins
-from lazyfs.fuse.pins import LABEL, CatalogPins
+from lazyfs.daemon import catalog_pins
+from lazyfs.daemon.catalog_pins import LABEL, CatalogPins
 from lazyfs_cache import Cache, layout, open_cache
 from tests.support.cachefill import lose_index
 
@@ -31,7 +31,7 @@ def test_a_lock_that_is_not_had_is_tried_again_the_next_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A process that was stopped inside a change: the mount's end waits for what is under way here."""
-    monkeypatch.setattr(pins, "PATIENCE", 0.1)
+    monkeypatch.setattr(catalog_pins, "PATIENCE", 0.1)
     root = tmp_path / "cache"
     with open_cache(str(root), LIMIT, lock_timeout=0.2, upkeep=False) as cache:
         in_use = catalogs(cache, 30)
@@ -41,7 +41,7 @@ def test_a_lock_that_is_not_had_is_tried_again_the_next_time(
             started = time.monotonic()
             followed.follow(in_use)
             assert time.monotonic() - started < 2
-        monkeypatch.setattr(pins, "PATIENCE", 60)
+        monkeypatch.setattr(catalog_pins, "PATIENCE", 60)
         followed.follow(in_use)
         pinned = cache.stats().pinned
         assert pinned > 0

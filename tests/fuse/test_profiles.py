@@ -9,7 +9,7 @@ import pytest
 
 from lazyfs.core import profile
 from lazyfs.core.digest import object_path
-from lazyfs.publish.diff import resolve
+from lazyfs.repository.diff import resolve
 from tests.support.catalog_listing import open_tree
 from tests.support.cli import lazyfs, mounted
 from tests.support.fault_server import FaultServer, of_directory

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from lazyfs.fuse.opening import KINDS
+from lazyfs.daemon.session_choice import KINDS
 from tests.support.cli import lazyfs, new_repository
 
 pytestmark = pytest.mark.root

@@ -13,14 +13,14 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lazyfs.fuse.answers import Answers
+from lazyfs.fuse.direct.channel import Channel
+from lazyfs.fuse.direct.kept_answers import MISSING, Packed, key
+from lazyfs.fuse.direct.operations import Answers
+from lazyfs.fuse.direct.pending_requests import Waiting
+from lazyfs.fuse.direct.reader import Reader
 from lazyfs.fuse.filesystem import Filesystem
-from lazyfs.fuse.kernel import protocol as p
-from lazyfs.fuse.kernel.channel import Channel
-from lazyfs.fuse.packed import MISSING, Packed, key
-from lazyfs.fuse.reading import Reader
-from lazyfs.fuse.waiting import Waiting
-from lazyfs.vfs.need import Need
+from lazyfs.fuse.wire import protocol as p
+from lazyfs.vfs.missing_objects import Need
 from lazyfs.vfs.slots import SlotTable
 from lazyfs.vfs.tree import Repository, Tree
 from tests.support.images import Objects, image, live

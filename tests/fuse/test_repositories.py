@@ -7,10 +7,10 @@ import trio
 import trio.testing
 
 from lazyfs.core.digest import ObjectRef
-from lazyfs.fuse import repositories
+from lazyfs.daemon import repositories
+from lazyfs.daemon.repositories import Repositories
+from lazyfs.daemon.settings import Place, Settings
 from lazyfs.fuse.filesystem import Filesystem
-from lazyfs.fuse.repositories import Repositories
-from lazyfs.fuse.settings import Place, Settings
 from lazyfs.vfs.slots import SlotTable
 from lazyfs.vfs.tree import Tree
 from lazyfs_cache import NullCache

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from lazyfs.core.catalog.inode import Inode
-from lazyfs.fuse.opening import KINDS
+from lazyfs.daemon.session_choice import KINDS
 from tests.support.fuse_mount import Mounted, mounted
 from tests.support.images import MTIME, Objects, file, folder, image, live
 

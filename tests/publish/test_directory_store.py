@@ -11,9 +11,9 @@ import pytest
 from lazyfs.core import codec
 from lazyfs.core.digest import Digest, object_path, sha256
 from lazyfs.core.errors import NotFound, UsageError
-from lazyfs.publish import directory_store
-from lazyfs.publish.directory_store import DirectoryStore
-from lazyfs.publish.store import StoreError
+from lazyfs.store import directory
+from lazyfs.store.directory import DirectoryStore
+from lazyfs.store.protocol import StoreError
 
 
 @pytest.fixture
@@ -65,12 +65,12 @@ def test_missing_object_is_not_found(store: DirectoryStore) -> None:
         store.get(sha256(b"no"))
 
 
-@pytest.mark.parametrize("files", [1, directory_store.SYNCFS_FROM])
+@pytest.mark.parametrize("files", [1, directory.SYNCFS_FROM])
 def test_objects_and_their_directories_are_flushed_before_they_are_named(
     store: DirectoryStore, files: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     events: list[str] = []
-    real_fsync, real_rename, real_flush = directory_store._fsync, os.rename, store._flush
+    real_fsync, real_rename, real_flush = directory._fsync, os.rename, store._flush
 
     def fsync(path: str) -> None:
         events.append("directory" if os.path.isdir(path) else "file")
@@ -84,7 +84,7 @@ def test_objects_and_their_directories_are_flushed_before_they_are_named(
         real_flush(paths)
         events.append(f"flushed {len(paths)}")
 
-    monkeypatch.setattr(directory_store, "_fsync", fsync)
+    monkeypatch.setattr(directory, "_fsync", fsync)
     monkeypatch.setattr(os, "rename", rename)
     monkeypatch.setattr(store, "_flush", flush)
     directories = {put(store, b"%d" % number)[0] for number in range(files)}
@@ -99,7 +99,7 @@ def test_objects_and_their_directories_are_flushed_before_they_are_named(
 def test_a_full_batch_is_named_without_being_asked(
     store: DirectoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(directory_store, "BATCH_OBJECTS", 3)
+    monkeypatch.setattr(directory, "BATCH_OBJECTS", 3)
     digests = [put(store, b"%d" % number) for number in range(4)]
     named = [os.path.exists(os.path.join(store.path, object_path(digest))) for digest in digests]
     assert named == [True, True, True, False]
@@ -147,7 +147,7 @@ def test_the_lock_names_its_holder_and_ends_with_its_process(store: DirectorySto
         [
             sys.executable,
             "-c",
-            "import sys; from lazyfs.publish.directory_store import DirectoryStore\n"
+            "import sys; from lazyfs.store.directory import DirectoryStore\n"
             "with DirectoryStore(sys.argv[1]).exclusive():\n"
             "    print('held', flush=True); sys.stdin.read()",
             store.path,

@@ -26,9 +26,9 @@ from lazyfs.core.layers.merge import Merge
 from lazyfs.core.layers.tar import TarReader
 from lazyfs.core.oci import manifest, platform, reference
 from lazyfs.core.params import Params
-from lazyfs.publish.ingest import Ingest
-from lazyfs.publish.layer import Blob, Limits, read_layer
-from lazyfs.publish.streams import decompressed
+from lazyfs.images.layer_reader import Blob, Limits, read_layer
+from lazyfs.images.streams import decompressed
+from lazyfs.store.ingest import Ingest
 from tests.support.counts import count
 from tests.support.oci_images import Built, entry, layer
 

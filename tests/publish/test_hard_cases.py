@@ -17,8 +17,8 @@ from lazyfs.core.layers import tar
 from lazyfs.core.layers.merge import Merge
 from lazyfs.core.layers.record import Record, from_member
 from lazyfs.core.params import Params
-from lazyfs.publish.ingest import Ingest
-from lazyfs.publish.layer import Blob, Limits, read_layer
+from lazyfs.images.layer_reader import Blob, Limits, read_layer
+from lazyfs.store.ingest import Ingest
 from tests.support.catalog_listing import Listed, open_tree
 from tests.support.oci_images import Built, compress, entry, layer
 from tests.support.repositories import Repository

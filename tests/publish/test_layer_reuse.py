@@ -4,7 +4,7 @@ import stat
 import tarfile
 from pathlib import Path
 
-from lazyfs.publish.watch import Watch
+from lazyfs.images.observer import Watch
 from tests.support.catalog_listing import Listed, open_tree
 from tests.support.oci_images import Built, entry, layer
 from tests.support.repositories import Repository

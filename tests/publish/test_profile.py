@@ -10,8 +10,8 @@ from lazyfs.core import bundle, profile
 from lazyfs.core.catalog.entry import Entry
 from lazyfs.core.digest import Digest, object_path, sha256
 from lazyfs.core.errors import UsageError
-from lazyfs.publish import profile as profiles
-from lazyfs.publish.diff import diff, resolve
+from lazyfs.images import profiles
+from lazyfs.repository.diff import diff, resolve
 from tests.support.catalog_listing import open_tree
 from tests.support.oci_images import Built, entry, layer
 from tests.support.repositories import NOW, Repository
@@ -121,7 +121,7 @@ def test_the_same_profile_again_is_no_new_revision_and_another_replaces_it(site:
     first = site.make(SMALL["d/a"])
     again = site.make(SMALL["d/a"])
     assert (first.changed, again.changed) == (True, False)
-    assert again.pointer == first.pointer
+    assert again.revision == first.revision
     site.make(SMALL["d/b"])
     assert sha256(SMALL["d/a"]) not in site.members()
 

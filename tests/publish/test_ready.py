@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lazyfs.core.catalog.entry import ADDED, Entry
 from lazyfs.core.oci.manifest import parse_config
-from lazyfs.core.oci.ready import BIND_POINTS, LINKS, additions
+from lazyfs.core.oci.start_files import BIND_POINTS, LINKS, additions
 from tests.support.catalog_listing import Listed, open_tree
 from tests.support.oci_images import Built, entry, layer
 from tests.support.repositories import Repository

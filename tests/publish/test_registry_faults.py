@@ -13,12 +13,12 @@ from lazyfs.core.errors import BadData, DigestMismatch, FormatError, LazyfsError
 from lazyfs.core.oci.manifest import Descriptor, Manifest, Platform
 from lazyfs.core.oci.manifest import parse as parse_manifest
 from lazyfs.core.oci.reference import parse
-from lazyfs.publish.registry import client as client_module
-from lazyfs.publish.registry import spool
-from lazyfs.publish.registry.client import RegistryClient
-from lazyfs.publish.registry.credentials import Asked
-from lazyfs.publish.registry.spool import read_ahead
-from lazyfs.publish.sources.open import ImageOptions
+from lazyfs.images.registry import client as client_module
+from lazyfs.images.registry import spool
+from lazyfs.images.registry.client import RegistryClient
+from lazyfs.images.registry.credentials import Asked
+from lazyfs.images.registry.spool import read_ahead
+from lazyfs.images.sources.open import ImageOptions
 from tests.support.catalog_listing import Listed, open_tree
 from tests.support.fake_registry import FakeRegistry, fake_registry, in_seconds
 from tests.support.oci_images import Built, entry, layer

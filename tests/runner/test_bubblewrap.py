@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from lazyfs.core.errors import UsageError
-from lazyfs.runner.bubblewrap import Bubblewrap
-from lazyfs.runner.launch import Bind, Launch
+from lazyfs.runtimes.bubblewrap import Bubblewrap
+from lazyfs.runtimes.launch import Bind, Launch
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from lazyfs.core.errors import FormatError
-from lazyfs.runner.image import Image, command_line, describe
+from lazyfs.runtimes.image_defaults import Image, command_line, describe
 
 CONFIG = {
     "architecture": "amd64",

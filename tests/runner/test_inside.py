@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lazyfs.core.errors import UsageError
-from lazyfs.runner.inside import read, resolve
+from lazyfs.runtimes.path_in_image import read, resolve
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@ import os
 import pytest
 
 from lazyfs.core.errors import UsageError
-from lazyfs.runner.launch import Bind, parse_bind
+from lazyfs.runtimes.launch import Bind, parse_bind
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from lazyfs.core.errors import UsageError
-from lazyfs.runner.mounts import Found, find, lazyfs_mounts
+from lazyfs.runtimes.find_image import Found, find, lazyfs_mounts
 
 MOUNTINFO = r"""22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw
 60 22 0:50 / /mnt/first rw,nosuid,nodev,relatime - fuse.lazyfs lazyfs rw,user_id=0

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from lazyfs.core.errors import UsageError
-from lazyfs.publish.serve import FOREVER, TIMESTAMP_CACHE, Origin, Served, check_store, parse_address
+from lazyfs.store.origin_server import FOREVER, TIMESTAMP_CACHE, Origin, Served, check_store, parse_address
 from tests.support.cli import LAZYFS
 
 OBJECT = "data/ab/" + "c" * 62

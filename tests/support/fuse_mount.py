@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lazyfs.core.catalog.inode import Nested
-from lazyfs.fuse import mountpoint as points
+from lazyfs.system import mountpoint as points
 from tests.support.images import Objects
 
 

@@ -16,8 +16,8 @@ import trio
 
 from lazyfs.core.digest import Digest, ObjectRef, check
 from lazyfs.core.errors import LazyfsError, NotFound
+from lazyfs.daemon.session_choice import make_session
 from lazyfs.fuse.filesystem import Filesystem
-from lazyfs.fuse.opening import make_session
 from lazyfs.fuse.session import Options
 from lazyfs.vfs.slots import SlotTable
 from lazyfs.vfs.tree import Repository, Tree

@@ -8,7 +8,7 @@ from lazyfs.core.catalog.builder import build
 from lazyfs.core.catalog.inode import Inode, Nested
 from lazyfs.core.chunks import ChunkList
 from lazyfs.core.digest import Digest, ObjectRef, sha256
-from lazyfs.vfs.numbers import ROOT
+from lazyfs.vfs.inode_numbers import ROOT
 from lazyfs.vfs.slots import SlotTable
 from lazyfs.vfs.tree import Repository, Tree
 

@@ -5,17 +5,16 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from lazyfs.core.digest import Digest, ObjectRef
 from lazyfs.core.oci.manifest import Platform
 from lazyfs.core.params import Params
-from lazyfs.publish import keys as key_files
-from lazyfs.publish import repository
-from lazyfs.publish.check import Findings, check
-from lazyfs.publish.directory_store import DirectoryStore
-from lazyfs.publish.keys import Keys
-from lazyfs.publish.pointer import current
-from lazyfs.publish.publisher import Options, Report, publish
-from lazyfs.publish.sources.open import ImageOptions
+from lazyfs.images.publisher import Options, Report, publish
+from lazyfs.images.sources.open import ImageOptions
+from lazyfs.repository import keys as key_files
+from lazyfs.repository import lifecycle
+from lazyfs.repository.commit import current
+from lazyfs.repository.keys import Keys
+from lazyfs.store.check import Findings, check
+from lazyfs.store.directory import DirectoryStore
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 OPTIONS = Options(ImageOptions(Platform("linux", "amd64")), plain=True)
@@ -26,7 +25,7 @@ class Repository:
 
     def __init__(self, directory: Path, params: Params | None = None) -> None:
         self.path = directory / "store"
-        repository.init(str(self.path), "test.example.org", NOW, keys=str(directory / "keys"), params=params)
+        lifecycle.init(str(self.path), "test.example.org", NOW, keys=str(directory / "keys"), params=params)
         self.keys: Keys = key_files.load(str(directory / "keys"))
         self.keys_path = directory / "keys"
 
@@ -41,8 +40,8 @@ class Repository:
     def check(self) -> Findings:
         """What `lazyfs check` finds."""
         store = self.store
-        pointer = current(store)
-        return check(store, ObjectRef(Digest(pointer.root), pointer.root_size))
+        revision = current(store)
+        return check(store, revision.root)
 
     def files(self) -> list[Path]:
         """Every file under the store but its lock."""

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from lazyfs.core import codec
 from lazyfs.core.catalog.inode import Nested
-from lazyfs.publish import keys, pointer, repository
-from lazyfs.publish.directory_store import DirectoryStore
+from lazyfs.repository import commit, keys, lifecycle
+from lazyfs.store.directory import DirectoryStore
 from tests.support.images import Objects
 
 
@@ -19,19 +19,19 @@ class Published:
         self.name = name
         self.objects = Objects()
         directory.mkdir(exist_ok=True)
-        repository.init(str(self.store), name, datetime.now(UTC), keys=str(self.keys))
+        lifecycle.init(str(self.store), name, datetime.now(UTC), keys=str(self.keys))
         self._directory_store = DirectoryStore(str(self.store))
 
     def commit(self, root: Nested) -> int:
         """Stores all objects, makes `root` the newest revision, and returns its number."""
         for digest, plain in self.objects.items():
             self._directory_store.put(digest, codec.encode(plain))
-        before = pointer.current(self._directory_store)
-        done = pointer.commit(
+        before = commit.current(self._directory_store)
+        done = commit.commit(
             self._directory_store,
             keys.load(str(self.keys)),
             root.ref,
-            expected_revision=before.revision,
+            expected_revision=before.number,
             now=datetime.now(UTC),
         )
-        return done.revision
+        return done.number

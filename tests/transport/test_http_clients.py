@@ -9,7 +9,7 @@ import pytest
 
 from lazyfs.core.chain.faults import AttemptFailed, Fault
 from lazyfs.transport import connect
-from lazyfs.transport.answer import Attempt, Client
+from lazyfs.transport.attempt import Attempt, Client
 from lazyfs.transport.curl_client import CurlClient
 from lazyfs.transport.fetcher import never_cancelled
 from lazyfs.transport.guard import Limits

@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks.ports import free_port
 from lazyfs.core.chain.faults import AttemptFailed, Fault
-from lazyfs.transport.answer import Attempt, Client
+from lazyfs.transport.attempt import Attempt, Client
 from lazyfs.transport.curl_client import CurlClient
 from lazyfs.transport.fetcher import never_cancelled
 from lazyfs.transport.guard import Limits

@@ -10,7 +10,7 @@ from lazyfs.core.digest import ObjectRef, object_path, sha256
 from lazyfs.core.errors import NotFound, TransportError
 from lazyfs.transport.fetcher import Request
 from lazyfs.transport.local import LocalFetcher
-from lazyfs.transport.lower import PAUSE, LowerFirst
+from lazyfs.transport.lower_store import PAUSE, LowerFirst
 
 
 class Counting(LocalFetcher):

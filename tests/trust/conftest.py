@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from lazyfs.client.revisions import Revisions
+from lazyfs.client.trust.revisions import Revisions
 from tests.support.simulated_repository import SimulatedRepository
 
 

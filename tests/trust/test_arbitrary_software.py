@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from securesystemslib.signer import CryptoSigner
 
-from lazyfs.client.revisions import Revisions
+from lazyfs.client.trust.revisions import Revisions
 from lazyfs.core.digest import sha256
 from lazyfs.core.errors import TrustError
 from lazyfs.core.trust.errors import Malformed, MixedUp, WrongKey, WrongRoot
@@ -62,7 +62,7 @@ def test_content_changed_under_its_signature_is_refused(
         repository.refresh(client)
     served = client.serving(repository.now)
     assert served is not None
-    assert served.revision == 1
+    assert served.number == 1
 
 
 @pytest.mark.parametrize("role", ROLES)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lazyfs.client.revisions import Revisions
+from lazyfs.client.trust.revisions import Revisions
 from tests.support.simulated_repository import SimulatedRepository
 
 STEPS = 12

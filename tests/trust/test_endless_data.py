@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from lazyfs.client.revisions import Revisions
+from lazyfs.client.trust.revisions import Revisions
 from lazyfs.core.errors import TransportError, TrustError
 from lazyfs.core.trust import roles
 from lazyfs.core.trust.errors import TooLarge, WrongRoot
@@ -53,7 +53,7 @@ def test_the_rules_refuse_what_a_fetcher_lets_through(repository: SimulatedRepos
 def test_an_endless_chain_of_roots_ends(
     repository: SimulatedRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lazyfs.client.revisions.MAX_ROOTS", 5)
+    monkeypatch.setattr("lazyfs.client.trust.revisions.MAX_ROOTS", 5)
     for _ in range(20):
         repository.root.version += 1
         repository.write_root()

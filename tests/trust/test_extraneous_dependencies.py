@@ -3,7 +3,7 @@
 import pytest
 from tuf.api.metadata import DelegatedRole, Delegations, MetaFile
 
-from lazyfs.client.revisions import Revisions
+from lazyfs.client.trust.revisions import Revisions
 from lazyfs.core.trust.errors import Malformed
 from tests.support.simulated_repository import SimulatedRepository, extra_target
 

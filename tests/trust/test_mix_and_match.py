@@ -3,7 +3,7 @@
 import pytest
 from tuf.api.metadata import MetaFile
 
-from lazyfs.client.revisions import Revisions
+from lazyfs.client.trust.revisions import Revisions
 from lazyfs.core.errors import TrustError
 from lazyfs.core.trust.errors import MixedUp, WrongVersion
 from tests.support.simulated_repository import SimulatedRepository

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from lazyfs.client.anchor import anchor_of_directory
-from lazyfs.client.revisions import Revisions
-from lazyfs.core.digest import sha256
-from lazyfs.publish import keys as key_files
-from lazyfs.publish import pointer as pointers
-from lazyfs.publish import repository
-from lazyfs.publish.directory_store import DirectoryStore
+from lazyfs.client.trust.anchor import anchor_of_directory
+from lazyfs.client.trust.revisions import Revisions
+from lazyfs.core.digest import object_path, sha256
+from lazyfs.repository import commit as commits
+from lazyfs.repository import keys as key_files
+from lazyfs.repository import lifecycle
+from lazyfs.store.directory import DirectoryStore
 from lazyfs.transport.local import LocalFetcher
 from tests.support.counts import count
 
@@ -26,8 +26,8 @@ from datetime import UTC, datetime
 from lazyfs.core import codec
 from lazyfs.core.digest import ref_of
 from lazyfs.core.errors import UsageError
-from lazyfs.publish import keys, pointer
-from lazyfs.publish.directory_store import DirectoryStore
+from lazyfs.repository import keys, commit
+from lazyfs.store.directory import DirectoryStore
 
 path, directory, expected, label, rounds = sys.argv[1:]
 store, loaded = DirectoryStore(path), keys.load(directory)
@@ -39,9 +39,9 @@ for number in range(int(rounds)):
     ref = ref_of(plain)
     store.put(ref.digest, codec.encode(plain))
     try:
-        revision = pointer.commit(
+        revision = commit.commit(
             store, loaded, ref, expected_revision=revision, now=datetime.now(UTC)
-        ).revision
+        ).number
         print("committed", revision, plain.decode(), flush=True)
     except UsageError as error:
         print("refused", error, flush=True)
@@ -51,7 +51,7 @@ for number in range(int(rounds)):
 @pytest.fixture
 def store(tmp_path: Path) -> DirectoryStore:
     path = str(tmp_path / "store")
-    repository.init(path, "test.example.org", datetime.now(UTC), keys=str(tmp_path / "keys"))
+    lifecycle.init(path, "test.example.org", datetime.now(UTC), keys=str(tmp_path / "keys"))
     return DirectoryStore(path)
 
 
@@ -72,10 +72,10 @@ def publisher(store: DirectoryStore, expected: int, label: str, rounds: int = 1)
 def client_sees(store: DirectoryStore, tmp_path: Path) -> int:
     """The revision that a new client proves, all objects it names being there."""
     client = Revisions(LocalFetcher(store.path), str(tmp_path / "trust"), anchor_of_directory(store.path))
-    pointer = client.refresh(datetime.now(UTC), float("inf"))
-    assert pointer == pointers.current(store)
-    assert os.path.exists(os.path.join(store.path, "data", pointer.root.hex()[:2], pointer.root.hex()[2:]))
-    return pointer.revision
+    revision = client.refresh(datetime.now(UTC), float("inf"))
+    assert revision == commits.current(store)
+    assert os.path.exists(os.path.join(store.path, object_path(revision.root.digest)))
+    return revision.number
 
 
 def test_of_two_publishers_one_is_refused_and_none_is_lost(store: DirectoryStore, tmp_path: Path) -> None:
@@ -89,7 +89,7 @@ def test_of_two_publishers_one_is_refused_and_none_is_lost(store: DirectoryStore
         assert sorted(words[0] for words in said) == ["committed", "refused"], said
         winner = next(words for words in said if words[0] == "committed")
         assert winner[1] == str(turn + 1)
-        assert pointers.current(store).root == sha256(winner[2].encode())
+        assert commits.current(store).root.digest == sha256(winner[2].encode())
         assert client_sees(store, tmp_path) == turn + 1
 
 
@@ -112,7 +112,7 @@ def test_a_publisher_killed_at_any_moment_leaves_a_whole_revision(
         assert now >= last + sum(line.startswith("committed") for line in said)
         last = now
     keys = key_files.load(os.path.join(os.path.dirname(store.path), "keys"))
-    repository.resign(store, keys, datetime.now(UTC))
+    lifecycle.resign(store, keys, datetime.now(UTC))
     assert client_sees(store, tmp_path) == last
 
 
@@ -142,10 +142,10 @@ def test_a_rotation_killed_after_its_root_is_finished_by_resign(
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(repository, "write_revision", killed)
+        patch.setattr(lifecycle, "write_revision", killed)
         with pytest.raises(Killed):
-            repository.rotate(store, role, lambda: new, 1, key_files.load(directory), datetime.now(UTC))
-    assert pointers.current(store).revision == 1
-    repository.resign(store, key_files.load(directory), datetime.now(UTC))
+            lifecycle.rotate(store, role, lambda: new, 1, key_files.load(directory), datetime.now(UTC))
+    assert commits.current(store).number == 1
+    lifecycle.resign(store, key_files.load(directory), datetime.now(UTC))
     for state in (tmp_path, tmp_path / "fresh"):  # a client that knows the old root, and one that starts
         assert client_sees(store, state) == 1

@@ -9,16 +9,16 @@ import pytest
 
 from lazyfs.core import codec
 from lazyfs.core.catalog.reader import Catalog
-from lazyfs.core.digest import Digest, ObjectRef, ref_of
+from lazyfs.core.digest import ObjectRef, ref_of
 from lazyfs.core.errors import UsageError
 from lazyfs.core.params import Params
 from lazyfs.core.trust.errors import WrongKey
 from lazyfs.core.trust.roles import ROOT, TARGETS, TIMESTAMP
-from lazyfs.publish import keys as key_files
-from lazyfs.publish import pointer as pointers
-from lazyfs.publish import repository
-from lazyfs.publish.directory_store import DirectoryStore
-from lazyfs.publish.keys import Keys
+from lazyfs.repository import commit as commits
+from lazyfs.repository import keys as key_files
+from lazyfs.repository import lifecycle
+from lazyfs.repository.keys import Keys
+from lazyfs.store.directory import DirectoryStore
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 NAME = "test.example.org"
@@ -32,7 +32,7 @@ def keys_directory(tmp_path: Path) -> str:
 @pytest.fixture
 def store(tmp_path: Path, keys_directory: str) -> DirectoryStore:
     path = str(tmp_path / "store")
-    repository.init(path, NAME, NOW, keys=keys_directory, params=Params(chunk_shift=17))
+    lifecycle.init(path, NAME, NOW, keys=keys_directory, params=Params(chunk_shift=17))
     return DirectoryStore(path)
 
 
@@ -43,10 +43,10 @@ def put(store: DirectoryStore, plain: bytes) -> ObjectRef:
 
 
 def test_init_commits_an_empty_first_revision_with_its_parameters(store: DirectoryStore) -> None:
-    pointer = pointers.current(store)
-    assert (pointer.name, pointer.revision, pointer.time) == (NAME, 1, int(NOW.timestamp()))
-    assert pointer.params == Params(chunk_shift=17)
-    ref = ObjectRef(Digest(pointer.root), pointer.root_size)
+    revision = commits.current(store)
+    assert (revision.name, revision.number, revision.time) == (NAME, 1, int(NOW.timestamp()))
+    assert revision.params == Params(chunk_shift=17)
+    ref = revision.root
     catalog = Catalog(codec.open_object(store.get(ref.digest), ref))
     assert catalog.header.live
     assert catalog.header.totals.entries == 0
@@ -68,19 +68,19 @@ def test_keys_never_lie_under_the_store(tmp_path: Path, place: str) -> None:
     (tmp_path / "link").symlink_to("store")
     (tmp_path / "store").mkdir()
     with pytest.raises(UsageError, match="lies under the store"):
-        repository.init(str(tmp_path / "store"), NAME, NOW, keys=str(tmp_path / "store" / place))
+        lifecycle.init(str(tmp_path / "store"), NAME, NOW, keys=str(tmp_path / "store" / place))
     assert list((tmp_path / "store").iterdir()) == []
 
 
 def test_init_touches_neither_an_existing_repository_nor_existing_keys(
     store: DirectoryStore, keys_directory: str, tmp_path: Path
 ) -> None:
-    before = pointers.read(store).held
+    before = commits.read(store).proven
     with pytest.raises(UsageError, match="holds a repository already"):
-        repository.init(store.path, NAME, NOW, keys=str(tmp_path / "other"))
+        lifecycle.init(store.path, NAME, NOW, keys=str(tmp_path / "other"))
     with pytest.raises(UsageError, match="holds keys already"):
-        repository.init(str(tmp_path / "second"), NAME, NOW, keys=keys_directory)
-    assert pointers.read(store).held.timestamp_bytes == before.timestamp_bytes
+        lifecycle.init(str(tmp_path / "second"), NAME, NOW, keys=keys_directory)
+    assert commits.read(store).proven.timestamp_bytes == before.timestamp_bytes
     assert not (tmp_path / "other").exists()
     assert not (tmp_path / "second").exists()
 
@@ -88,34 +88,33 @@ def test_init_touches_neither_an_existing_repository_nor_existing_keys(
 @pytest.mark.parametrize("name", ["", "../up", "a/b", ".hidden", "a b", "ä"])
 def test_a_repository_name_must_be_a_file_name(tmp_path: Path, name: str) -> None:
     with pytest.raises(UsageError, match="repository name"):
-        repository.init(str(tmp_path / "store"), name, NOW)
+        lifecycle.init(str(tmp_path / "store"), name, NOW)
 
 
 def test_commit_makes_the_next_revision(store: DirectoryStore, keys_directory: str) -> None:
     ref = put(store, b"catalog")
-    made = pointers.commit(store, key_files.load(keys_directory), ref, expected_revision=1, now=NOW)
-    assert pointers.current(store) == made
-    assert (made.revision, made.root, made.root_size, made.params.chunk_shift) == (2, ref.digest, 7, 17)
+    made = commits.commit(store, key_files.load(keys_directory), ref, expected_revision=1, now=NOW)
+    assert commits.current(store) == made
+    assert (made.number, made.root, made.params.chunk_shift) == (2, ref, 17)
+    assert ref.size == 7
 
 
 def test_a_commit_on_a_revision_that_has_passed_is_refused(
     store: DirectoryStore, keys_directory: str
 ) -> None:
     keys = key_files.load(keys_directory)
-    first = pointers.commit(store, keys, put(store, b"first"), expected_revision=1, now=NOW)
+    first = commits.commit(store, keys, put(store, b"first"), expected_revision=1, now=NOW)
     with pytest.raises(UsageError, match="publish again"):
-        pointers.commit(store, keys, put(store, b"second"), expected_revision=1, now=NOW)
-    assert pointers.current(store) == first
+        commits.commit(store, keys, put(store, b"second"), expected_revision=1, now=NOW)
+    assert commits.current(store) == first
 
 
 def test_a_commit_of_a_catalog_that_is_not_stored_is_refused(
     store: DirectoryStore, keys_directory: str
 ) -> None:
     with pytest.raises(UsageError, match="not in the store"):
-        pointers.commit(
-            store, key_files.load(keys_directory), ref_of(b"absent"), expected_revision=1, now=NOW
-        )
-    assert pointers.current(store).revision == 1
+        commits.commit(store, key_files.load(keys_directory), ref_of(b"absent"), expected_revision=1, now=NOW)
+    assert commits.current(store).number == 1
 
 
 def test_the_timestamp_key_renews_and_cannot_publish(
@@ -127,24 +126,24 @@ def test_the_timestamp_key_renews_and_cannot_publish(
         if name.startswith(TIMESTAMP):
             os.rename(os.path.join(keys_directory, name), cron / name)
     keys = key_files.load(str(cron))
-    renewed = repository.resign(store, keys, NOW + timedelta(days=6))
-    assert renewed.expires == NOW + timedelta(days=6 + pointers.TIMESTAMP_DAYS)
-    assert pointers.current(store).revision == 1
+    renewed = lifecycle.resign(store, keys, NOW + timedelta(days=6))
+    assert renewed.expires == NOW + timedelta(days=6 + commits.TIMESTAMP_DAYS)
+    assert commits.current(store).number == 1
     with pytest.raises(UsageError, match="0 of the 1 targets keys"):
-        pointers.commit(store, keys, put(store, b"x"), expected_revision=1, now=NOW)
+        commits.commit(store, keys, put(store, b"x"), expected_revision=1, now=NOW)
     with pytest.raises(UsageError, match="0 of the 1 timestamp keys"):
-        repository.resign(store, key_files.load(keys_directory), NOW)
+        lifecycle.resign(store, key_files.load(keys_directory), NOW)
 
 
 def test_resign_renews_targets_and_snapshot_before_they_expire(
     store: DirectoryStore, keys_directory: str
 ) -> None:
     keys = key_files.load(keys_directory)
-    early = repository.resign(store, keys, NOW + timedelta(days=100))
-    assert early.publisher_expires == NOW + timedelta(days=pointers.PUBLISHER_DAYS)
-    late = repository.resign(store, keys, NOW + timedelta(days=200))
-    assert late.publisher_expires == NOW + timedelta(days=200 + pointers.PUBLISHER_DAYS)
-    assert pointers.current(store).revision == 1
+    early = lifecycle.resign(store, keys, NOW + timedelta(days=100))
+    assert early.publisher_expires == NOW + timedelta(days=commits.PUBLISHER_DAYS)
+    late = lifecycle.resign(store, keys, NOW + timedelta(days=200))
+    assert late.publisher_expires == NOW + timedelta(days=200 + commits.PUBLISHER_DAYS)
+    assert commits.current(store).number == 1
 
 
 @pytest.mark.parametrize("role", [ROOT, TARGETS, TIMESTAMP])
@@ -152,40 +151,40 @@ def test_rotation_replaces_the_keys_of_one_role(
     store: DirectoryStore, keys_directory: str, role: str
 ) -> None:
     old = key_files.load(keys_directory)
-    before = pointers.current(store)
+    before = commits.current(store)
     new = key_files.generate(keys_directory, [role, role])
-    dead = repository.rotate(store, role, lambda: new, 2, old, NOW)
+    dead = lifecycle.rotate(store, role, lambda: new, 2, old, NOW)
     retired = key_files.retire(keys_directory, dead)
     assert [os.path.basename(path).split("-")[0] for path in retired] == [role]
-    assert pointers.current(store) == before
-    assert pointers.read(store).state.root.roles[role].threshold == 2
-    made = pointers.commit(
+    assert commits.current(store) == before
+    assert commits.read(store).state.root.roles[role].threshold == 2
+    made = commits.commit(
         store, key_files.load(keys_directory), put(store, b"next"), expected_revision=1, now=NOW
     )
-    assert pointers.current(store) == made
+    assert commits.current(store) == made
     if role == TARGETS:
         with pytest.raises(UsageError, match="0 of the 2 targets keys"):
-            pointers.commit(store, old, put(store, b"more"), expected_revision=2, now=NOW)
+            commits.commit(store, old, put(store, b"more"), expected_revision=2, now=NOW)
 
 
 def test_rotation_needs_as_many_root_keys_as_the_root_says(tmp_path: Path) -> None:
     path, online, safe = (str(tmp_path / name) for name in ("store", "online", "safe"))
-    repository.init(path, NAME, NOW, keys=online, root_keys=safe, root_count=3, root_threshold=2)
+    lifecycle.init(path, NAME, NOW, keys=online, root_keys=safe, root_count=3, root_threshold=2)
     store = DirectoryStore(path)
-    roots = key_files.load(safe).signers(pointers.read(store).state.root, ROOT)
+    roots = key_files.load(safe).signers(commits.read(store).state.root, ROOT)
     new = key_files.generate(online, [TIMESTAMP])
     with pytest.raises(UsageError, match="1 of the 2 root keys"):
-        repository.rotate(store, TIMESTAMP, lambda: new, 1, key_files.load(online) | Keys(roots[:1]), NOW)
-    assert pointers.read(store).state.root.version == 1
-    repository.rotate(store, TIMESTAMP, lambda: new, 1, key_files.load(online) | Keys(roots[:2]), NOW)
-    assert pointers.read(store).state.root.version == 2
+        lifecycle.rotate(store, TIMESTAMP, lambda: new, 1, key_files.load(online) | Keys(roots[:1]), NOW)
+    assert commits.read(store).state.root.version == 1
+    lifecycle.rotate(store, TIMESTAMP, lambda: new, 1, key_files.load(online) | Keys(roots[:2]), NOW)
+    assert commits.read(store).state.root.version == 2
 
 
 def test_a_store_damaged_by_another_key_is_reported(store: DirectoryStore, tmp_path: Path) -> None:
     other = str(tmp_path / "other")
-    repository.init(other, NAME, NOW, keys=str(tmp_path / "keys2"))
+    lifecycle.init(other, NAME, NOW, keys=str(tmp_path / "keys2"))
     foreign = DirectoryStore(other).read_metadata("timestamp.json")
     assert foreign is not None
     store.write_metadata("timestamp.json", foreign, replace=True)
     with pytest.raises(WrongKey):
-        pointers.current(store)
+        commits.current(store)

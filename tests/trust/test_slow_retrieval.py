@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lazyfs.client.revisions import Revisions
+from lazyfs.client.trust.revisions import Revisions
 from lazyfs.core.errors import DeadlineExceeded
 from lazyfs.transport.fetcher import Request, never_cancelled
 from tests.support.simulated_repository import SimulatedRepository

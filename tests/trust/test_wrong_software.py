@@ -2,7 +2,7 @@
 
 import pytest
 
-from lazyfs.client.revisions import Revisions
+from lazyfs.client.trust.revisions import Revisions
 from lazyfs.core.errors import UnsupportedFormat
 from lazyfs.core.params import Params
 from lazyfs.core.trust.errors import Malformed, MixedUp

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from lazyfs.core.catalog.inode import Nested
 from lazyfs.vfs import content, journal
-from lazyfs.vfs.copies import Copies
-from lazyfs.vfs.numbers import ROOT
-from lazyfs.vfs.revision import switch
+from lazyfs.vfs.inode_numbers import ROOT
+from lazyfs.vfs.revision_switch import switch
+from lazyfs.vfs.shared_files import Copies
 from lazyfs.vfs.slots import SlotTable
 from lazyfs.vfs.tree import Repository, Tree
 from tests.support.images import Objects, file, image, live

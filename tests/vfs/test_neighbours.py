@@ -3,8 +3,8 @@
 import pytest
 
 from lazyfs.core.digest import sha256
-from lazyfs.vfs.need import Need
-from lazyfs.vfs.neighbours import BATCH_BYTES, BATCH_FILES, SMALL, Neighbours
+from lazyfs.prefetch.neighbours import BATCH_BYTES, BATCH_FILES, SMALL, Neighbours
+from lazyfs.vfs.missing_objects import Need
 from lazyfs.vfs.slots import SlotTable
 from lazyfs.vfs.tree import Tree
 from tests.support.images import Objects, Spec, image, live, number, shown

@@ -6,10 +6,10 @@ import pytest
 
 from lazyfs.core.catalog.entry import Entry
 from lazyfs.core.digest import sha256
+from lazyfs.prefetch.programs import MAGIC, MOST, Programs
 from lazyfs.vfs import content
-from lazyfs.vfs.need import NOTHING, Need
-from lazyfs.vfs.numbers import ROOT
-from lazyfs.vfs.programs import MAGIC, MOST, Programs
+from lazyfs.vfs.inode_numbers import ROOT
+from lazyfs.vfs.missing_objects import NOTHING, Need
 from lazyfs.vfs.slots import SlotTable
 from lazyfs.vfs.tree import Repository, Tree
 from tests.support.images import Objects, file, image, live

@@ -6,9 +6,9 @@ from lazyfs.core import profile
 from lazyfs.core.catalog.inode import Nested
 from lazyfs.core.digest import Digest, ref_of
 from lazyfs.vfs import content
-from lazyfs.vfs.need import Need
-from lazyfs.vfs.numbers import ROOT
-from lazyfs.vfs.revision import Change, switch
+from lazyfs.vfs.inode_numbers import ROOT
+from lazyfs.vfs.missing_objects import Need
+from lazyfs.vfs.revision_switch import Change, switch
 from lazyfs.vfs.slots import SlotTable
 from lazyfs.vfs.tree import Repository, Tree
 from tests.support.images import Objects, folder_of, image, live

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from lazyfs.core import profile
 from lazyfs.core.catalog.inode import Inode
 from lazyfs.core.digest import Digest, ObjectRef, ref_of
-from lazyfs.vfs import content, copies, slots
-from lazyfs.vfs.need import Need, NeedRepository
-from lazyfs.vfs.numbers import ROOT, unpack
+from lazyfs.vfs import content, shared_files, slots
+from lazyfs.vfs.inode_numbers import ROOT, unpack
+from lazyfs.vfs.missing_objects import Need, NeedRepository
 from lazyfs.vfs.slots import SlotTable
 from lazyfs.vfs.tree import Repository, Tree
 from tests.support.images import Objects, file, folder, folder_of, image, live, number, shown
@@ -258,7 +258,7 @@ def test_large_equal_files_of_two_images_share_one_number() -> None:
 
 
 def test_shared_files_that_wait_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(copies, "IDLE", 5)
+    monkeypatch.setattr(shared_files, "IDLE", 5)
     objects = Objects()
     spec = {f"large{i}": b"%03d" % i * (32 << 10) for i in range(20)}
     tree = shown(objects, live(objects, {"one": image(objects, spec)}))

@@ -1,0 +1,1 @@
+"""Which revision to believe: signed metadata fetched, checked, persisted, kept fresh."""

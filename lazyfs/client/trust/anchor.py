@@ -1,0 +1,44 @@
+"""What the operator gives a client to trust first: a root file, or its fingerprint."""
+
+import os
+
+from lazyfs.core.digest import Digest, parse_hex
+from lazyfs.core.errors import FormatError, TrustError, UsageError
+from lazyfs.core.trust.roles import MAX_ROOT, ROOT, file_name
+from lazyfs.core.trust.state import TrustState, bootstrap
+
+Anchor = TrustState | Digest
+
+
+def read_anchor(text: str) -> Anchor:
+    """A fingerprint (64 hex digits, with or without `sha256:`), or the path of a root.json of any version.
+
+    Raises UsageError for anything else.
+    """
+    try:
+        return parse_hex(text.lower())
+    except FormatError:
+        pass
+    try:
+        with open(text, "rb") as file:
+            return bootstrap(file.read(MAX_ROOT + 1))
+    except OSError as error:
+        raise UsageError(
+            f"--trust {text}: neither a fingerprint of 64 hex digits nor a readable root file "
+            f"({error.strerror}); `lazyfs repo show STORE` prints the fingerprint"
+        ) from None
+    except TrustError as error:
+        raise UsageError(f"--trust {text}: not a root file: {error}") from None
+
+
+def anchor_of_directory(store: str) -> Anchor:
+    """The first root of a store directory of this machine: whoever may write there is trusted already.
+
+    Raises UsageError if there is none.
+    """
+    path = os.path.join(store, "metadata", file_name(ROOT, 1))
+    try:
+        with open(path, "rb") as file:
+            return bootstrap(file.read(MAX_ROOT + 1))
+    except (OSError, TrustError) as error:
+        raise UsageError(f"store {store} holds no repository: {path}: {error}") from None

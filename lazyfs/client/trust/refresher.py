@@ -1,0 +1,123 @@
+"""When to look for a new revision: at an interval that differs from worker to worker, and on demand."""
+
+import random
+import time
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+
+import trio
+
+from lazyfs.client.trust.revisions import Revisions
+from lazyfs.core.errors import LazyfsError
+from lazyfs.core.params import Revision
+
+INTERVAL = 300.0
+"""Seconds between refreshes, give or take JITTER: a thousand workers are three small requests a second, which
+the site's proxy answers."""
+
+RETRY = 15.0
+"""Seconds until the first attempt after a failed one; doubles with each failure up to the interval."""
+
+JITTER = 0.2
+PATIENCE = 30.0
+"""Seconds that one refresh may take."""
+
+
+class Refresher:
+    """Keeps one mount's revision fresh. Belongs to one trio run."""
+
+    def __init__(
+        self,
+        revisions: Revisions,
+        shown: Revision,
+        on_advance: Callable[[Revision], Awaitable[None]],
+        *,
+        interval: float = INTERVAL,
+        patience: float = PATIENCE,
+        error: str = "",
+        uniform: Callable[[float, float], float] = random.uniform,
+        wall_clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        """`shown`: the revision that the mount shows. `on_advance` is awaited with each that differs from it;
+        when it raises LazyfsError or OSError, it is asked again at the next look. `error`: why a look before
+        the first one failed."""
+        self._revisions = revisions
+        self.shown = shown
+        """What the mount shows: the last revision that `on_advance` has taken."""
+        self.looked = wall_clock()
+        """When the last look ended."""
+        self.error = error
+        """Why the newest revision could not be had, or not be shown, at the last look; empty if it could."""
+        self._on_advance = on_advance
+        self._interval = interval
+        self._patience = patience
+        self._uniform = uniform
+        self._wall_clock = wall_clock
+        self._asked = trio.Event()
+        self._waiting: list[_Answer] = []
+        self.refreshing = False
+        """Whether a look, or the `on_advance` it led to, is under way."""
+
+    async def now(self) -> Revision:
+        """A refresh that starts after this call, its `on_advance` done; raises what either raises."""
+        answer = _Answer()
+        self._waiting.append(answer)
+        self._asked.set()
+        await answer.ended.wait()
+        if isinstance(answer.result, Revision):
+            return answer.result
+        assert answer.result is not None
+        raise answer.result
+
+    async def run(self) -> None:
+        """Looks for ever. A look that fails is in `error`; raises Expired once `max_stale` has passed."""
+        failures = 1 if self.error else 0
+        waiting: list[_Answer] = []
+        try:
+            while True:
+                self.refreshing = False
+                with trio.move_on_after(self._pause(failures)):
+                    await self._asked.wait()
+                self.refreshing = True
+                self._asked = trio.Event()
+                waiting, self._waiting = self._waiting, []
+                try:
+                    result: Revision | Exception = await self._look()
+                except (LazyfsError, OSError) as error:
+                    result = error
+                failed = isinstance(result, Exception)
+                self.error = str(result) if failed else ""
+                self.looked = self._wall_clock()
+                failures = failures + 1 if failed else 0
+                _end(waiting, result)
+                self._revisions.serving(self.looked)
+        finally:
+            _end(waiting + self._waiting, LazyfsError("the mount ended before the refresh did"))
+
+    async def _look(self) -> Revision:
+        revision = await trio.to_thread.run_sync(self._refresh)
+        if revision.number != self.shown.number or revision.root != self.shown.root:
+            await self._on_advance(revision)
+        self.shown = revision
+        return revision
+
+    def _refresh(self) -> Revision:
+        deadline = time.monotonic() + self._patience
+        return self._revisions.refresh(self._wall_clock(), deadline, trio.from_thread.check_cancelled)
+
+    def _pause(self, failures: int) -> float:
+        pause = min(RETRY * 2.0 ** (failures - 1), self._interval) if failures else self._interval
+        return pause * self._uniform(1 - JITTER, 1 + JITTER)
+
+
+class _Answer:
+    def __init__(self) -> None:
+        self.ended = trio.Event()
+        self.result: Revision | Exception | None = None
+
+
+def _end(waiting: list[_Answer], result: Revision | Exception) -> None:
+    for answer in waiting:
+        if not answer.ended.is_set():
+            answer.result = result
+            answer.ended.set()

@@ -1,0 +1,300 @@
+"""The revision a client trusts: advanced over the network, persisted, and served whatever happens.
+
+Requests. A refresh that finds nothing new is one request, the timestamp. The next root is asked for before
+every advance to a new revision, at the same time as the new snapshot and targets, and whenever the timestamp
+is not believed: so nothing that a revoked key signed can become a new revision, and a quiet refresh does not
+pay for a 404. A first mount takes two round trips: roots and timestamp, then snapshot and targets, whose
+file names share the version number. Once a day, and first after a start,
+the root is asked for beside the timestamp: a thief of a replaced timestamp key cannot keep a worker quiet for
+ever. What is not believed is asked for once more past all caches.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+from tuf.api.metadata import Root, Snapshot, Targets, Timestamp
+
+from lazyfs.client.trust.anchor import Anchor
+from lazyfs.client.trust.metadata_files import Ask, MetadataFiles
+from lazyfs.client.trust.trust_file import TrustFile
+from lazyfs.core.errors import LazyfsError, TrustError, UnsupportedFormat, UsageError
+from lazyfs.core.params import Revision
+from lazyfs.core.trust.errors import Expired, WrongRoot
+from lazyfs.core.trust.roles import (
+    MAX_ROOT,
+    MAX_ROOTS,
+    MAX_TARGETS,
+    MAX_TIMESTAMP,
+    ROOT,
+    SNAPSHOT,
+    TARGETS,
+    TIMESTAMP,
+    file_name,
+)
+from lazyfs.core.trust.signed import T, check_shape, when
+from lazyfs.core.trust.state import TrustState, bootstrap
+from lazyfs.core.trust.update import Update, Wanted
+from lazyfs.transport.fetcher import Fetcher, never_cancelled
+
+ROOT_PROBE = 86_400.0
+"""Seconds without a look for a newer root after which a refresh that would not need one takes it."""
+
+_FIRST_ROOT = file_name(ROOT, 1)
+_STAMP = file_name(TIMESTAMP, 0)
+
+
+class TrustReport(msgspec.Struct, frozen=True):
+    """What `lazyfs status` says about trust. Times are seconds since 1970; 0: never."""
+
+    repository: str
+    revision: int
+    published: int
+    root_version: int
+    timestamp_version: int
+    expires: int
+    expired: bool
+    """Serving goes on, advancing does not."""
+    refreshed: float
+    """The last time that the server's timestamp was believed."""
+    error: str
+    """Why the last refresh failed; empty if it did not."""
+    problem: str
+    """Why the trusted state could not be loaded from or saved to disk; empty if it could."""
+
+
+class Revisions:
+    """Trust in one repository. Blocking; thread-safe, one refresh at a time."""
+
+    def __init__(
+        self,
+        fetcher: Fetcher,
+        state_dir: str,
+        anchor: Anchor | None,
+        *,
+        max_stale: float | None = None,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        """`anchor`: the root or fingerprint given by the operator; None goes on with what was persisted.
+        `max_stale`: seconds past expiry after which the last trusted revision is no longer served (None: it
+        always is)."""
+        self._files = MetadataFiles(fetcher)
+        self._file = TrustFile(state_dir)
+        self._anchor = anchor
+        self._max_stale = max_stale
+        self._wall_clock = wall_clock
+        self._mutex = threading.Lock()
+        self._state: TrustState | None = None
+        self._unsupported: tuple[bytes, UnsupportedFormat] | None = None
+        self._refreshed = 0.0
+        self._probed = float("-inf")
+        """When the newest root was last found to be the newest."""
+        self._error = ""
+
+    def offline(self, now: datetime) -> Revision | None:
+        """The persisted revision, signatures, versions and hashes checked again; no network, no expiry.
+
+        None if there is none (`report().problem` says why, if there should be). Raises Expired past
+        `max_stale`.
+        """
+        with self._mutex:
+            self._reload()
+        return self.serving(now)
+
+    def serving(self, now: datetime) -> Revision | None:
+        """The last trusted revision. Raises Expired if `max_stale` has passed since it expired."""
+        state = self._state
+        if state is None or state.proven is None:
+            return None
+        expires = state.proven.timestamp.expires
+        if self._max_stale is not None and now > expires + timedelta(seconds=self._max_stale):
+            raise Expired(
+                f"the last trusted revision {state.proven.revision.number} expired on {when(expires)}, "
+                f"longer ago than --max-stale {self._max_stale:g} s: no newer one could be had"
+            )
+        return state.proven.revision
+
+    def refresh(
+        self, now: datetime, deadline: float, check_cancelled: Callable[[], None] = never_cancelled
+    ) -> Revision:
+        """The newest revision the server proves; persisted before it is returned.
+
+        `deadline` is on time.monotonic()'s clock. Raises a TrustError subclass, TransportError, or
+        UnsupportedFormat; the last trusted revision stays what it was, new roots are kept.
+        """
+        with self._mutex:
+            try:
+                revision = self._refresh(_Attempt(self._files, now, deadline, check_cancelled))
+            except LazyfsError as error:
+                self._error = str(error)
+                raise
+            self._error = ""
+            self._refreshed = self._wall_clock()
+            return revision
+
+    def report(self, now: datetime) -> TrustReport:
+        """For `lazyfs status`."""
+        state = self._state
+        proven = state.proven if state else None
+        return TrustReport(
+            repository=proven.revision.name if proven else "",
+            revision=proven.revision.number if proven else 0,
+            published=proven.revision.time if proven else 0,
+            root_version=state.root.version if state else 0,
+            timestamp_version=proven.timestamp.version if proven else 0,
+            expires=int(proven.timestamp.expires.timestamp()) if proven else 0,
+            expired=bool(proven and proven.timestamp.is_expired(now)),
+            refreshed=self._refreshed,
+            error=self._error,
+            problem=self._file.problem,
+        )
+
+    def _reload(self) -> None:
+        """Takes over what is persisted, if it is not this object's own."""
+        if self._file.changed():
+            self._state = self._file.load(self._anchor) or self._state
+
+    def _keep(self, state: TrustState) -> TrustState:
+        if state is not self._state:
+            self._state = state
+            self._file.save(state, self._anchor)
+        return state
+
+    def _refresh(self, attempt: "_Attempt") -> Revision:
+        self._reload()
+        try:
+            return self._try(attempt)
+        except TrustError:
+            attempt.ask_the_origin()
+            return self._try(attempt)
+
+    def _try(self, attempt: "_Attempt") -> Revision:
+        if self._state is None:
+            stamp = self._first_contact(attempt)
+        elif self._wall_clock() - self._probed > ROOT_PROBE:
+            version = self._state.root.version + 1
+            got = attempt.get(_ask_stamp(), _ask_root(version))
+            self._follow_roots(attempt, self._state, got.get(file_name(ROOT, version)), asked=True)
+            stamp = got[_STAMP]
+        else:
+            stamp = attempt.get(_ask_stamp())[_STAMP]
+        try:
+            return self._advance(attempt, stamp)
+        except TrustError:
+            before = self._state
+            if attempt.probed or before is None or self._follow_roots(attempt, before) is before:
+                raise
+        return self._advance(attempt, stamp)
+
+    def _first_contact(self, attempt: "_Attempt") -> bytes:
+        """The roots from the anchor on; returns the timestamp, which came along."""
+        anchor = self._anchor
+        if anchor is None:
+            raise UsageError("nothing is trusted yet: give --trust FINGERPRINT or --trust ROOT.json")
+        if isinstance(anchor, TrustState):
+            asks = [_ask_root(anchor.root.version + 1), _ask_stamp()]
+        else:
+
+            def accept(data: bytes) -> bytes:
+                bootstrap(data, anchor)
+                return data
+
+            asks = [Ask(_FIRST_ROOT, MAX_ROOT, accept=accept), _ask_root(2), _ask_stamp()]
+        got = attempt.get(*asks)
+        state = anchor if isinstance(anchor, TrustState) else bootstrap(got[_FIRST_ROOT], anchor)
+        self._follow_roots(attempt, state, got.get(file_name(ROOT, state.root.version + 1)), asked=True)
+        return got[_STAMP]
+
+    def _follow_roots(
+        self, attempt: "_Attempt", state: TrustState, data: bytes | None = None, *, asked: bool = False
+    ) -> TrustState:
+        """Takes every newer root, and keeps each; `data` is the next one if it was `asked` for already."""
+        self._keep(state)
+        for _ in range(MAX_ROOTS):
+            if not asked:
+                name = file_name(ROOT, state.root.version + 1)
+                data = attempt.get(_ask_root(state.root.version + 1)).get(name)
+            asked = False
+            if data is None:
+                attempt.probed = True
+                self._probed = self._wall_clock()
+                return state
+            state = self._keep(state.add_root(data))
+        raise WrongRoot(f"the server has more than {MAX_ROOTS} new roots: it may be making them up")
+
+    def _advance(self, attempt: "_Attempt", stamp: bytes) -> Revision:
+        """From a timestamp to the revision it leads to."""
+        assert self._state is not None
+        update = Update(self._state, attempt.now)
+        wanted = update.timestamp(stamp)
+        if wanted is not None:
+            if self._unsupported and self._unsupported[0] == stamp:
+                raise self._unsupported[1]
+            got = self._fetch_revision(attempt, wanted)
+            if update.state is not self._state:  # a newer root came along: judge everything by its keys
+                return self._advance(attempt, stamp)
+            next_wanted = update.snapshot(got[wanted.name])
+            targets = got.get(next_wanted.name)
+            if targets is None:
+                targets = attempt.get(_ask(Targets, next_wanted))[next_wanted.name]
+            try:
+                update.targets(targets)
+            except UnsupportedFormat as error:
+                self._unsupported = stamp, error
+                raise
+        state = self._keep(update.state)
+        assert state.proven is not None
+        return state.proven.revision
+
+    def _fetch_revision(self, attempt: "_Attempt", wanted: Wanted) -> dict[str, bytes]:
+        """The snapshot, the targets of the same number if there are, and the next root if there is one."""
+        assert self._state is not None
+        guess = Wanted(wanted.name.replace(SNAPSHOT, TARGETS), MAX_TARGETS)
+        asks = [_ask(Snapshot, wanted), _ask(Targets, guess, optional=True)]
+        if attempt.probed:
+            return attempt.get(*asks)
+        version = self._state.root.version + 1
+        got = attempt.get(*asks, _ask_root(version))
+        self._follow_roots(attempt, self._state, got.get(file_name(ROOT, version)), asked=True)
+        return got
+
+
+class _Attempt:
+    """One refresh: its clock, its deadline, and what it has found out about the way to the server."""
+
+    def __init__(
+        self, files: MetadataFiles, now: datetime, deadline: float, check_cancelled: Callable[[], None]
+    ) -> None:
+        self._files = files
+        self._deadline = deadline
+        self._check_cancelled = check_cancelled
+        self.now = now.astimezone(UTC)
+        self._no_cache = False
+        self.probed = False
+        """Whether the newest root is known to be the newest."""
+
+    def get(self, *asks: Ask) -> dict[str, bytes]:
+        return self._files.get(asks, self._deadline, self._check_cancelled, no_cache=self._no_cache)
+
+    def ask_the_origin(self) -> None:
+        """From here on past all caches, the newest root included: something was not believed."""
+        self._no_cache = True
+        self.probed = False
+
+
+def _ask_stamp() -> Ask:
+    return _ask(Timestamp, Wanted(_STAMP, MAX_TIMESTAMP))
+
+
+def _ask_root(version: int) -> Ask:
+    return _ask(Root, Wanted(file_name(ROOT, version), MAX_ROOT), optional=True)
+
+
+def _ask(kind: type[T], wanted: Wanted, *, optional: bool = False) -> Ask:
+    def accept(data: bytes) -> bytes:
+        check_shape(kind, data, wanted.max_bytes)
+        return data
+
+    return Ask(wanted.name, wanted.max_bytes, optional, accept)

@@ -1,0 +1,118 @@
+"""Trusted state on disk: one file per repository, replaced in one rename, shared by all mounts of a user."""
+
+import fcntl
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from lazyfs.client.trust.anchor import Anchor
+from lazyfs.core.errors import TrustError, UnsupportedFormat
+from lazyfs.core.trust import state as states
+from lazyfs.core.trust.errors import WrongRoot
+from lazyfs.core.trust.state import TrustState
+
+FILE = "trust.json"
+
+
+class TrustFile:
+    """Loads and saves one TrustState. No method raises for what is wrong with the disk or the file: each
+    says it in `problem`, and the mount goes on with what it has in memory."""
+
+    def __init__(self, directory: str) -> None:
+        self._path = os.path.join(directory, FILE)
+        self._seen: tuple[int, int] | None = None
+        self.problem = ""
+        """Why the file could not be read or written the last time; empty if it could."""
+
+    def load(self, anchor: Anchor | None) -> TrustState | None:
+        """The saved state, verified; None if there is none, or none that holds.
+
+        A file that is damaged is set aside as trust.json.bad: the operator may want to know what happened.
+        """
+        try:
+            data, self._seen = self._read()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            self.problem = f"{self._path}: {error.strerror}"
+            return None
+        try:
+            state = states.restore(data, anchor)
+        except WrongRoot as error:
+            self.problem = f"{self._path} was not used: {error}"
+            return None
+        except (TrustError, UnsupportedFormat) as error:
+            self.problem = f"{self._path} was not used: {error}"
+            if isinstance(error, TrustError):
+                self._set_aside()
+            return None
+        self.problem = ""
+        return state
+
+    def changed(self) -> bool:
+        """Whether another process has saved since this one last loaded or saved."""
+        try:
+            status = os.stat(self._path)
+        except OSError:
+            return False
+        return (status.st_ino, status.st_mtime_ns) != self._seen
+
+    def save(self, state: TrustState, anchor: Anchor | None) -> None:
+        """Replaces the file, unless another process has saved a newer state meanwhile."""
+        try:
+            os.makedirs(os.path.dirname(self._path), mode=0o700, exist_ok=True)
+            with self._locked():
+                if self.changed():
+                    other = self.load(anchor)
+                    if other and _age(other) > _age(state):
+                        return
+                self._write(states.save(state))
+            self.problem = ""
+        except OSError as error:
+            self.problem = f"{self._path} could not be saved: {error.strerror}"
+
+    def _read(self) -> tuple[bytes, tuple[int, int]]:
+        with open(self._path, "rb") as file:
+            status = os.fstat(file.fileno())
+            return file.read(), (status.st_ino, status.st_mtime_ns)
+
+    def _write(self, data: bytes) -> None:
+        directory = os.path.dirname(self._path)
+        descriptor, temporary = tempfile.mkstemp(dir=directory, prefix=f".{FILE}.")
+        try:
+            with open(descriptor, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(descriptor)
+                status = os.fstat(descriptor)
+            os.rename(temporary, self._path)
+        except OSError:
+            os.unlink(temporary)
+            raise
+        self._seen = status.st_ino, status.st_mtime_ns
+        opened = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(opened)
+        finally:
+            os.close(opened)
+
+    def _set_aside(self) -> None:
+        try:
+            os.rename(self._path, self._path + ".bad")
+        except OSError:
+            pass
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        descriptor = os.open(self._path + ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+
+def _age(state: TrustState) -> tuple[int, int, int]:
+    proven = state.proven
+    return state.root.version, proven.root.version if proven else 0, proven.timestamp.version if proven else 0

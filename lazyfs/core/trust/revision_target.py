@@ -1,0 +1,68 @@
+"""The one target: it names the root catalog, and its `custom` field says what revision that is."""
+
+from typing import Any
+
+import msgspec
+from tuf.api.metadata import TargetFile, Targets
+
+from lazyfs.core.digest import ObjectRef, parse_hex
+from lazyfs.core.errors import FormatError, UnsupportedFormat
+from lazyfs.core.params import FEATURES, VERSION, Params, Revision
+from lazyfs.core.trust.errors import Malformed
+
+TARGET = "catalog"
+"""The target's path. Its hash and length are those of the plaintext; the bytes are the object of that name
+under data/, which is a zstd frame."""
+
+
+class _Custom(msgspec.Struct, frozen=True):
+    name: str
+    revision: int
+    time: int
+    params: dict[str, Any]
+
+
+def to_target(revision: Revision) -> TargetFile:
+    """The target that states `revision`."""
+    custom = {
+        "name": revision.name,
+        "revision": revision.number,
+        "time": revision.time,
+        "params": msgspec.to_builtins(revision.params),
+    }
+    return TargetFile(
+        revision.root.size,
+        {"sha256": revision.root.digest.hex()},
+        TARGET,
+        unrecognized_fields={"custom": custom},
+    )
+
+
+def from_targets(targets: Targets) -> Revision:
+    """What the signed target states. Raises Malformed, or UnsupportedFormat for a repository that needs a
+    newer lazyfs."""
+    target = targets.targets.get(TARGET)
+    if target is None:
+        raise Malformed(f"targets version {targets.version} has no target {TARGET!r}")
+    try:
+        custom = msgspec.convert(target.custom, _Custom)
+        root = ObjectRef(parse_hex(target.hashes["sha256"]), target.length)
+        if custom.revision < 1 or root.size < 0:
+            raise Malformed(f"targets version {targets.version} names revision {custom.revision}")
+        return Revision(custom.name, custom.revision, custom.time, root, _params(custom.params))
+    except (KeyError, msgspec.ValidationError, FormatError) as error:
+        raise Malformed(
+            f"targets version {targets.version}: target {TARGET!r} is not a lazyfs revision: {error}"
+        ) from None
+
+
+def _params(fields: dict[str, Any]) -> Params:
+    # What is needed comes first: a newer version may have fields that this one cannot even name.
+    version = fields.get("version", 0)
+    features = fields.get("features", ())
+    if version != VERSION or (isinstance(features, list) and not FEATURES.issuperset(map(str, features))):
+        raise UnsupportedFormat(
+            f"repository needs format version {version}, features {features}; this lazyfs reads version "
+            f"{VERSION}: upgrade lazyfs on this machine"
+        )
+    return msgspec.convert(fields, Params).check()

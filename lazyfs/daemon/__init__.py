@@ -1,0 +1,1 @@
+"""The process behind a mount: settings, start and end, control, status, metrics."""

@@ -1,0 +1,211 @@
+"""Opens repositories for a mount and keeps them at their newest trusted revision."""
+
+import hashlib
+import logging
+import os
+import time
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+import msgspec
+import trio
+
+from lazyfs.client.objects import Objects
+from lazyfs.client.trust.anchor import Anchor, anchor_of_directory, read_anchor
+from lazyfs.client.trust.refresher import Refresher
+from lazyfs.client.trust.revisions import Revisions
+from lazyfs.core.errors import TransportError, TrustError, UnsupportedFormat, UsageError
+from lazyfs.core.params import Revision
+from lazyfs.daemon.settings import Place, Settings
+from lazyfs.fuse.filesystem import Filesystem
+from lazyfs.prefetch.profiles import Profiles
+from lazyfs.prefetch.queue import Background
+from lazyfs.prefetch.upper_catalogs import Walk
+from lazyfs.transport.fetcher import Fetcher
+from lazyfs.transport.http import HttpFetcher
+from lazyfs.transport.local import LocalFetcher
+from lazyfs.transport.lower_store import LowerFirst
+from lazyfs.transport.open import open_fetcher
+from lazyfs.vfs.tree import Repository
+from lazyfs_cache import Cache, NullCache
+
+FIRST_LOOK = 3.0
+"""Seconds that a mount waits for a newer revision while it has a trusted one already."""
+
+log = logging.getLogger(__name__)
+
+
+class Opened(NamedTuple):
+    """A repository in use."""
+
+    place: Place
+    fetcher: Fetcher
+    revisions: Revisions
+    objects: Objects
+    profiles: Profiles
+    refresher: Refresher
+
+
+class Repositories:
+    """The open repositories of one mount."""
+
+    def __init__(self, settings: Settings, cache: Cache | NullCache, state_dir: str) -> None:
+        self._settings = settings
+        self._cache = cache
+        self._state_dir = state_dir
+        self.opened: dict[str, Opened] = {}
+        self._nursery: trio.Nursery | None = None
+        """Where refreshers run, once `keep_fresh` does."""
+
+    async def open(self, place: Place, filesystem: Filesystem, name: str | None = None) -> str:
+        """Connects, believes a revision, brings its root catalog, and shows it; returns its name.
+
+        `name`: under which a site shows it; by default what the signature says. Raises LazyfsError.
+        """
+
+        async def advance(revision: Revision) -> None:
+            await filesystem.switch(shown, revision.root, revision.number)
+
+        opened = await trio.to_thread.run_sync(self._connect, place, name, advance)
+        revision = opened.refresher.shown
+        shown = name or revision.name
+        root = revision.root
+        if opened.objects.at_hand(root) is None:
+            await opened.objects.fetch(root)
+        # Until the mount is made, all threads may be root for a moment (`Privileges.raised`): what they wrote
+        # into the cache then, the user could not read.
+        if self._settings.user is None or self._nursery is not None:
+            trio.lowlevel.spawn_system_task(Walk(opened.objects).run, root)
+        self.opened[shown] = opened
+        filesystem.sources[shown] = opened.objects
+        filesystem.ahead[shown] = Background(opened.objects)
+        filesystem.profiles[shown] = opened.profiles
+        with filesystem.lock:
+            filesystem.tree.show_repository(Repository(shown, opened.objects, root, revision.number))
+        if self._nursery is not None:
+            self._nursery.start_soon(opened.refresher.run)
+        return shown
+
+    def _connect(
+        self, place: Place, name: str | None, advance: Callable[[Revision], Awaitable[None]]
+    ) -> Opened:
+        anchor, why = _anchor(place)
+        repository = name or os.path.basename(self._settings.mountpoint)  # what @repo@ stands for
+        fetcher = open_fetcher(place.url, place.proxy, repository=repository)
+        key = hashlib.sha256(place.url.encode()).hexdigest()[:20]
+        directory = os.path.join(self._state_dir, key)
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+        revisions = Revisions(fetcher, directory, anchor, max_stale=self._settings.max_stale)
+        now = datetime.now(UTC)
+        try:
+            known, stale = revisions.offline(now), None
+        except TrustError as error:  # past --max-stale: only a newer one will do
+            known, stale = None, error
+        if known is None and stale is None and why is not None:
+            raise why
+        deadline = time.monotonic() + (FIRST_LOOK if known else self._settings.patience)
+        warning = ""
+        try:
+            revision = revisions.refresh(now, deadline)
+        except (TransportError, TrustError, UnsupportedFormat) as error:
+            if known is None:
+                if stale is not None:
+                    raise stale from error
+                if isinstance(error, TrustError):
+                    raise TrustError(f"{place.url} with the root given by --trust: {error}") from error
+                raise
+            revision, warning = known, str(error)
+            log.warning("%s stays at revision %d: %s", place.url, known.number, error)
+        from_store = self._with_lower(fetcher)
+        objects = Objects(
+            from_store,
+            self._cache,
+            patience=self._settings.patience,
+            on_outage=self._settings.on_outage,
+        )
+        refresher = Refresher(
+            revisions,
+            revision,
+            advance,
+            interval=self._settings.refresh,
+            patience=self._settings.patience,
+            error=warning,
+        )
+        profiles = Profiles(objects, from_store, self._cache, lambda: self._cache.stats().limit)
+        return Opened(place, fetcher, revisions, objects, profiles, refresher)
+
+    def _with_lower(self, fetcher: Fetcher) -> Fetcher:
+        if self._settings.lower is None:
+            return fetcher
+        return LowerFirst(LocalFetcher(self._settings.lower), fetcher)
+
+    async def keep_fresh(self) -> None:
+        """Looks for new revisions of every repository, those opened later included, until cancelled.
+
+        Raises Expired once one of them may not be served any longer (`--max-stale`).
+        """
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            for opened in self.opened.values():
+                nursery.start_soon(opened.refresher.run)
+            await trio.sleep_forever()
+
+    async def refresh(self, name: str) -> bool:
+        """Looks for a newer revision and shows it; whether there was one. Raises as `Refresher.now`."""
+        refresher = self.opened[name].refresher
+        before = refresher.shown
+        return (await refresher.now()).number != before.number
+
+    def describe(self) -> dict[str, Any]:
+        """For `status`: what is shown of each repository, why, and how its paths fare."""
+        return {
+            name: {
+                "url": opened.place.url,
+                "revision": opened.refresher.shown.number,
+                "published": opened.refresher.shown.time,
+                "root": opened.refresher.shown.root.digest.hex(),
+                "root_size": opened.refresher.shown.root.size,
+                "looked": opened.refresher.looked.timestamp(),
+                "warning": opened.refresher.error,
+                "bundles": {"fetched": opened.profiles.fetched, "failed": opened.profiles.failed},
+                "trust": msgspec.to_builtins(opened.revisions.report(datetime.now(UTC))),
+                "chain": msgspec.to_builtins(opened.fetcher.report())
+                if isinstance(opened.fetcher, HttpFetcher)
+                else None,
+            }
+            for name, opened in list(self.opened.items())
+        }
+
+    def facts(self, name: str) -> dict[str, str]:
+        """What only the daemon knows of a repository: the operators' `user.host` and `user.proxy`."""
+        opened = self.opened.get(name)
+        if opened is None:
+            return {}
+        if not isinstance(opened.fetcher, HttpFetcher):
+            return {"user.host": opened.place.url}
+        found: dict[str, str] = {}
+        for member in opened.fetcher.report().members:
+            if member.state == "up":
+                found.setdefault("user.host" if member.kind == "origin" else "user.proxy", member.name)
+        return found
+
+    def close(self) -> None:
+        """Gives connections back."""
+        for opened in self.opened.values():
+            opened.fetcher.close()
+
+
+def _anchor(place: Place) -> tuple[Anchor | None, UsageError | None]:
+    """What to trust first, or why there is nothing: that matters only if nothing is trusted already."""
+    if place.trust:
+        return read_anchor(place.trust), None
+    if "://" in place.url:
+        return None, UsageError(
+            f"{place.url} is mounted for the first time: say what to trust with --trust ROOT.json or "
+            f"--trust FINGERPRINT (`lazyfs repo show STORE` prints it)"
+        )
+    try:
+        return anchor_of_directory(place.url), None
+    except UsageError as error:
+        return None, error

@@ -1,0 +1,44 @@
+"""Which session: the direct one where it works, the one on pyfuse3 otherwise."""
+
+import importlib
+import logging
+
+from lazyfs.core.errors import UsageError
+from lazyfs.fuse.filesystem import Filesystem
+from lazyfs.fuse.session import Options, Session
+
+KINDS = ("direct", "pyfuse3")
+"""In the order in which `auto` tries them."""
+
+log = logging.getLogger(__name__)
+
+
+def make_session(kind: str, filesystem: Filesystem, mountpoint: str, options: Options) -> Session:
+    """Mounts with a session of this kind, or with `auto` the first that works.
+
+    Raises UsageError if the mount is refused.
+    """
+    if kind != "auto":
+        return _make(kind, filesystem, mountpoint, options)
+    for other in KINDS[:-1]:
+        try:
+            return _make(other, filesystem, mountpoint, options)
+        except UsageError as error:
+            log.warning("--fuse %s does not work here: %s", other, error)
+    return _make(KINDS[-1], filesystem, mountpoint, options)
+
+
+def prepare(kind: str) -> None:
+    """Imports the session that will most likely be made."""
+    importlib.import_module(f"lazyfs.fuse.{'pyfuse3_session' if kind == 'pyfuse3' else 'direct.session'}")
+
+
+def _make(kind: str, filesystem: Filesystem, mountpoint: str, options: Options) -> Session:
+    if kind == "direct":
+        from lazyfs.fuse.direct.session import DirectSession
+
+        return DirectSession(filesystem, mountpoint, options)
+    from lazyfs.fuse.pyfuse3_session import Pyfuse3Session  # costs 30 ms of import
+
+    assert kind == "pyfuse3"
+    return Pyfuse3Session(filesystem, mountpoint, options)

@@ -1,0 +1,124 @@
+"""/dev/fuse: mounted by mount(2) as root, by fusermount3 for everybody else."""
+
+import array
+import ctypes
+import errno
+import os
+import shutil
+import socket
+import subprocess
+
+from lazyfs.core.errors import UsageError
+from lazyfs.fuse.session import Options
+from lazyfs.fuse.wire.handshake import MAX_READ
+from lazyfs.system import mountpoint as points
+
+_MS_RDONLY, _MS_NOSUID, _MS_NODEV = 1, 2, 4
+_MNT_FORCE, _MNT_DETACH = 1, 2
+
+
+def mount(mountpoint: str, options: Options) -> int:
+    """Mounts; the descriptor to speak on. Raises UsageError if it is refused."""
+    if os.geteuid() == 0:
+        return _mount_as_root(mountpoint, options)
+    return _mount_by_helper(mountpoint, options)
+
+
+def _checks(options: Options) -> list[str]:
+    """Mount options that the kernel itself understands."""
+    found = [f"max_read={MAX_READ}"]
+    if options.allow_other:
+        found.append("allow_other")
+    if options.permissions == "image":
+        found.append("default_permissions")
+    return found
+
+
+def _mount_as_root(mountpoint: str, options: Options) -> int:
+    try:
+        fd = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
+    except OSError as error:
+        raise UsageError(f"/dev/fuse: {error.strerror}; load the module: modprobe fuse") from None
+    # The real ids: a daemon that drops to a user of its own mounts in that user's name (`privileges`).
+    owner = [f"user_id={os.getuid()}", f"group_id={os.getgid()}"]
+    data = ",".join([f"fd={fd}", "rootmode=40000", *owner, *_checks(options)])
+    flags = _MS_RDONLY | (0 if options.suid else _MS_NOSUID) | (0 if options.dev else _MS_NODEV)
+    libc = ctypes.CDLL(None, use_errno=True)
+    source, target = options.source.encode(), os.fsencode(mountpoint)
+    if libc.mount(source, target, points.FSTYPE.encode(), ctypes.c_ulong(flags), data.encode()) != 0:
+        number = ctypes.get_errno()
+        os.close(fd)
+        raise UsageError(f"cannot mount on {mountpoint}: {os.strerror(number)}")
+    return fd
+
+
+def _mount_by_helper(mountpoint: str, options: Options) -> int:
+    tool = shutil.which("fusermount3")
+    if tool is None:
+        raise UsageError("fusermount3 is not installed: apt-get install fuse3, or mount as root")
+    wanted = ["ro", "subtype=lazyfs", "fsname=" + options.source.replace("\\", "\\\\").replace(",", "\\,")]
+    wanted += [*_checks(options), *(["dev"] if options.dev else []), *(["suid"] if options.suid else [])]
+    ours, theirs = socket.socketpair()
+    with ours:
+        with theirs:
+            done = subprocess.run(
+                [tool, "-o", ",".join(wanted), "--", mountpoint],
+                env=os.environ | {"_FUSE_COMMFD": str(theirs.fileno())},
+                pass_fds=[theirs.fileno()],
+                stderr=subprocess.PIPE,
+                text=True,
+                check=False,
+            )
+        if done.returncode:
+            reason = done.stderr.strip().removeprefix("fusermount3: ") or f"exit code {done.returncode}"
+            raise UsageError(f"cannot mount on {mountpoint}: {reason}")
+        return _received(ours, mountpoint)
+
+
+def _received(line: socket.socket, mountpoint: str) -> int:
+    """The descriptor that fusermount3 has sent over the socket."""
+    found: array.array[int] = array.array("i")
+    _, ancillary, _, _ = line.recvmsg(1, socket.CMSG_SPACE(found.itemsize))
+    for level, kind, data in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            found.frombytes(data[: found.itemsize])
+    if not found:
+        raise UsageError(f"cannot mount on {mountpoint}: fusermount3 sent no descriptor")
+    os.set_inheritable(found[0], False)
+    return found[0]
+
+
+def abort(mount: points.Mount) -> None:
+    """Takes our own mount away from under whoever uses it, and ends the connection: a thread that waits for
+    requests sees the end. Does nothing if it is gone. Raises UsageError."""
+    there = points.find(mount.mountpoint)
+    if os.geteuid() == 0 and there and there.device == mount.device:
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.umount2(os.fsencode(mount.mountpoint), _MNT_FORCE | _MNT_DETACH) != 0:
+            number = ctypes.get_errno()
+            if number != errno.EINVAL:
+                raise UsageError(f"cannot unmount {mount.mountpoint}: {os.strerror(number)}")
+        return
+    try:
+        # The user who mounted owns this file.
+        with open(f"/sys/fs/fuse/connections/{mount.device.partition(':')[2]}/abort", "w") as file:
+            file.write("1")
+    except OSError:
+        pass  # gone already, or fusectl is not mounted: the process's end will end the connection
+    if there and there.device == mount.device:
+        points.unmount(mount.mountpoint)
+
+
+def is_served(mount: points.Mount) -> bool:
+    """Whether the filesystem still lives in the kernel: mounted somewhere, or unmounted and in use."""
+    return os.path.isdir(f"/sys/class/bdi/{mount.device}")
+
+
+def raise_read_ahead(mount: points.Mount, size: int = MAX_READ) -> None:
+    """Lets sequential readers have `size` bytes under way, where that is permitted: 640 MB/s become 1.1 GB/s,
+    and the chunks of a large file are fetched side by side. The kernel's default is 128 KiB."""
+    try:
+        with open(f"/sys/class/bdi/{mount.device}/read_ahead_kb", "w") as file:
+            file.write(str(size >> 10))
+    except OSError:
+        pass  # not root, or /sys is read-only: a slower sequential read is all that comes of it

@@ -1,0 +1,1 @@
+"""The session that speaks the kernel's protocol itself, in reader threads."""

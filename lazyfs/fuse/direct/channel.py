@@ -1,0 +1,54 @@
+"""The open device: answers and notifications go out, whole, each in one write."""
+
+import errno
+import logging
+import os
+
+from lazyfs.fuse.wire import replies
+from lazyfs.fuse.wire.protocol import OUT_HEADER
+
+OVER = (errno.ENODEV, errno.ECONNABORTED, errno.EBADF, errno.EPIPE)
+"""The mount is gone."""
+_NOBODY_WAITS = (errno.ENOENT, *OVER)
+_HEADER = OUT_HEADER.size
+
+log = logging.getLogger(__name__)
+
+
+class Channel:
+    """Writes to the kernel; from any thread."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+
+    def reply(self, unique: int, pieces: list[bytes]) -> None:
+        """An answer, in pieces that are not joined: a MiB would cost 60 us of copying."""
+        header = OUT_HEADER.pack(_HEADER + sum(map(len, pieces)), 0, unique)
+        try:
+            os.writev(self.fd, [header, *pieces])
+        except OSError as error:
+            self.unwritten(error)
+
+    def refuse(self, unique: int, number: int) -> None:
+        """An errno as the answer; 0 for done."""
+        self.write(replies.error(number, unique))
+
+    def write(self, answer: bytes) -> None:
+        """An answer with its header."""
+        try:
+            os.write(self.fd, answer)
+        except OSError as error:
+            self.unwritten(error)
+
+    def notify(self, notification: bytes) -> None:
+        """Returns when the kernel has done it. It may not have known the inode or name: that is no error."""
+        try:
+            os.write(self.fd, notification)
+        except OSError as error:
+            if error.errno not in (errno.ENOTDIR, *_NOBODY_WAITS):
+                raise
+
+    def unwritten(self, error: OSError) -> None:
+        """An answer was not taken: no news if nobody waits for it any more."""
+        if error.errno not in _NOBODY_WAITS:
+            log.error("the kernel does not take an answer: %s", error)

@@ -1,0 +1,79 @@
+"""Requests that wait for objects: a task in trio for each, given up when the kernel says so.
+
+A reader thread enters a request here before it asks trio for the task, and trio runs what it is asked in
+order, so an interrupt that finds the request always finds its task too.
+"""
+
+import errno
+import logging
+from collections.abc import Callable
+
+import trio
+
+from lazyfs.fuse.direct.channel import Channel
+from lazyfs.fuse.direct.operations import Call
+from lazyfs.fuse.filesystem import Filesystem
+
+log = logging.getLogger(__name__)
+
+
+class Waiting:
+    """The waiting requests of one session. `start` and `interrupt` are for other threads than trio's."""
+
+    def __init__(self, filesystem: Filesystem, channel: Channel, nursery: trio.Nursery) -> None:
+        """Tasks run in the nursery until `close`."""
+        self._fs = filesystem
+        self._channel = channel
+        self._nursery = nursery
+        self._token = trio.lowlevel.current_trio_token()
+        self._scopes: dict[int, trio.CancelScope] = {}
+        """By the request's unique number."""
+        self._closed = False
+
+    def start(self, unique: int, call: Call) -> None:
+        """The request is answered when everything it needs is here."""
+        scope = self._scopes[unique] = trio.CancelScope()
+        self.soon(lambda: self._spawn(unique, call, scope))
+
+    def interrupt(self, unique: int) -> bool:
+        """The caller of this request was killed; False if the request does not wait here."""
+        scope = self._scopes.get(unique)
+        if scope is None:
+            return False
+        self.soon(scope.cancel)
+        return True
+
+    def close(self) -> None:
+        """In trio's thread: what comes from now on gets no answer, for the connection is gone."""
+        self._closed = True
+
+    def soon(self, call: Callable[[], object]) -> None:
+        """Runs the call in trio's thread, in the order of these calls; not at all once trio has ended."""
+        try:
+            self._token.run_sync_soon(call)
+        except trio.RunFinishedError:
+            pass
+
+    def _spawn(self, unique: int, call: Call, scope: trio.CancelScope) -> None:
+        if not self._closed:
+            self._nursery.start_soon(self._complete, unique, call, scope)
+
+    async def _complete(self, unique: int, call: Call, scope: trio.CancelScope) -> None:
+        number = errno.EINTR
+        pieces = None
+        try:
+            with scope:
+                pieces = await self._fs.complete(call)
+        except OSError as error:
+            number = error.errno or errno.EIO
+        except Exception:  # a bug in one answer must not end all others
+            log.exception("request %d", unique)
+            number = errno.EIO
+        finally:
+            del self._scopes[unique]
+        if pieces is not None:
+            self._channel.reply(unique, pieces)
+            return
+        if scope.cancelled_caught:
+            self._fs.counters.interrupted += 1
+        self._channel.refuse(unique, number)

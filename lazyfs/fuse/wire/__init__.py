@@ -1,0 +1,1 @@
+"""The kernel's FUSE protocol: its structures, requests and replies as bytes."""

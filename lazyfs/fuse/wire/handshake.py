@@ -1,0 +1,46 @@
+"""INIT: what the kernel offers and what is taken of it. Pure."""
+
+from lazyfs.core.errors import UsageError
+from lazyfs.fuse.wire import protocol as p
+
+MAX_PAGES = 256
+"""Pages of a read: 1 MiB, the kernel's default limit."""
+MAX_READ = MAX_PAGES * 4096
+MAX_WRITE = 4096
+"""The smallest the kernel takes; nothing is written."""
+MAX_BACKGROUND = 512
+"""Read-ahead under way at one time. Only misses keep one waiting; the default of 12 would let a dozen slow
+fetches hold up the read-ahead of everybody else."""
+
+NEEDED = p.ASYNC_READ | p.NO_OPEN_SUPPORT | p.NO_OPENDIR_SUPPORT | p.DO_READDIRPLUS | p.MAX_PAGES
+"""Without these a session on pyfuse3 is as good."""
+WANTED = (
+    NEEDED
+    | p.PARALLEL_DIROPS
+    | p.CACHE_SYMLINKS
+    | p.EXPLICIT_INVAL_DATA
+    | p.ABORT_ERROR
+    | p.INIT_EXT
+    | p.NO_EXPORT_SUPPORT
+)
+"""READDIRPLUS always, not READDIRPLUS_AUTO: with that, every second page of a large folder comes without
+attributes, and each of its names is then asked for alone."""
+
+
+def answer(payload: bytes) -> bytes:
+    """The answer to INIT. Raises UsageError for a kernel too old to be worth it."""
+    if len(payload) < p.INIT_IN.size:
+        raise UsageError(f"the kernel begins with {len(payload)} bytes of INIT: mount with --fuse pyfuse3")
+    major, minor, max_readahead, flags = p.INIT_IN.unpack_from(payload)
+    if major != p.KERNEL_VERSION or minor < p.MINOR_NEEDED or flags & NEEDED != NEEDED:
+        raise UsageError(
+            f"the kernel speaks FUSE {major}.{minor}, and the direct session needs "
+            f"{p.KERNEL_VERSION}.{p.MINOR_NEEDED} or later: mount with --fuse pyfuse3"
+        )
+    if flags & p.INIT_EXT and len(payload) >= p.INIT_IN.size + p.FLAGS2.size:
+        flags |= p.FLAGS2.unpack_from(payload, p.INIT_IN.size)[0] << 32
+    taken = flags & WANTED
+    return p.INIT_OUT.pack(
+        p.KERNEL_VERSION, min(minor, p.KERNEL_MINOR_VERSION), max(max_readahead, MAX_READ),
+        taken & 0xFFFF_FFFF, MAX_BACKGROUND, MAX_BACKGROUND * 3 // 4, MAX_WRITE, 1, MAX_PAGES, 0, taken >> 32,
+    )  # fmt: skip

@@ -1,0 +1,106 @@
+"""From answers to the kernel's bytes. Pure."""
+
+import errno
+
+from lazyfs.fuse.session import FOREVER, Space
+from lazyfs.fuse.wire.protocol import (
+    ATTR_OUT,
+    DIRENT,
+    DIRENTPLUS,
+    ENTRY_OUT,
+    GETXATTR_OUT,
+    INVAL_ENTRY_OUT,
+    INVAL_INODE_OUT,
+    KSTATFS,
+    NOTIFY_INVAL_ENTRY,
+    NOTIFY_INVAL_INODE,
+    OUT_HEADER,
+)
+from lazyfs.vfs.attributes import BLOCK_SIZE, Attributes
+
+_SECOND = 1_000_000_000
+
+
+def entry(found: Attributes) -> bytes:
+    """The answer to LOOKUP of a name that is there; valid for ever."""
+    number, mode, nlink, uid, gid, size, mtime, rdev = found
+    seconds, rest = divmod(mtime, _SECOND)
+    return ENTRY_OUT.pack(
+        number, 0, FOREVER, FOREVER, 0, 0,
+        number, size, -(-size // 512), seconds, seconds, seconds, rest, rest, rest,
+        mode, nlink, uid, gid, rdev & 0xFFFF_FFFF, BLOCK_SIZE, 0,
+    )  # fmt: skip
+
+
+MISSING_ENTRY = ENTRY_OUT.pack(0, 0, FOREVER, *[0] * 19)
+"""The answer to LOOKUP of a name that is not there. Unlike ENOENT it is remembered."""
+
+
+def attr(found: Attributes) -> bytes:
+    """The answer to GETATTR; valid for ever."""
+    number, mode, nlink, uid, gid, size, mtime, rdev = found
+    seconds, rest = divmod(mtime, _SECOND)
+    return ATTR_OUT.pack(
+        FOREVER, 0, 0,
+        number, size, -(-size // 512), seconds, seconds, seconds, rest, rest, rest,
+        mode, nlink, uid, gid, rdev & 0xFFFF_FFFF, BLOCK_SIZE, 0,
+    )  # fmt: skip
+
+
+def dirent(number: int, mode: int, after: int, name: bytes) -> bytes:
+    """One line of READDIR; `after` is the offset of the next."""
+    length = len(name)
+    return DIRENT.pack(number, after, length, mode >> 12) + name + bytes(-length & 7)
+
+
+def direntplus(found: Attributes, after: int, name: bytes) -> bytes:
+    """One line of READDIRPLUS: it counts as a lookup of the name."""
+    number, mode, nlink, uid, gid, size, mtime, rdev = found
+    seconds, rest = divmod(mtime, _SECOND)
+    length = len(name)
+    return (
+        DIRENTPLUS.pack(
+            number, 0, FOREVER, FOREVER, 0, 0,
+            number, size, -(-size // 512), seconds, seconds, seconds, rest, rest, rest,
+            mode, nlink, uid, gid, rdev & 0xFFFF_FFFF, BLOCK_SIZE, 0,
+            number, after, length, mode >> 12,
+        ) + name + bytes(-length & 7)
+    )  # fmt: skip
+
+
+NO_ENTRY = bytes(ENTRY_OUT.size)
+"""In front of a line of READDIRPLUS that is no lookup: `.` and `..`."""
+
+
+def statfs(space: Space) -> bytes:
+    """The answer to STATFS."""
+    free = space["bfree"]
+    return KSTATFS.pack(
+        space["blocks"], free, free, space["files"], 0, space["bsize"], space["namemax"], space["frsize"], 0
+    )
+
+
+def xattr(value: bytes, room: int) -> bytes:
+    """The answer to GETXATTR and LISTXATTR for a caller with this much room; raises ERANGE."""
+    if room == 0:
+        return GETXATTR_OUT.pack(len(value), 0)
+    if len(value) > room:
+        raise OSError(errno.ERANGE, "the value does not fit")
+    return value
+
+
+def error(number: int, unique: int) -> bytes:
+    """A whole answer that says only an errno (0: done)."""
+    return OUT_HEADER.pack(OUT_HEADER.size, -number, unique)
+
+
+def inval_inode(number: int) -> bytes:
+    """A whole notification: drop attributes and all pages of an inode."""
+    body = INVAL_INODE_OUT.pack(number, 0, 0)
+    return OUT_HEADER.pack(OUT_HEADER.size + len(body), NOTIFY_INVAL_INODE, 0) + body
+
+
+def inval_entry(parent: int, name: bytes) -> bytes:
+    """A whole notification: drop what is known of a name."""
+    body = INVAL_ENTRY_OUT.pack(parent, len(name), 0) + name + b"\0"
+    return OUT_HEADER.pack(OUT_HEADER.size + len(body), NOTIFY_INVAL_ENTRY, 0) + body

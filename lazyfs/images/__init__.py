@@ -1,0 +1,1 @@
+"""From a source of an image to a snapshot in a repository."""

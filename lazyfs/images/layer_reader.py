@@ -1,0 +1,99 @@
+"""One archive becomes records, its files' bytes objects, while the bytes pass by once."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+
+from lazyfs.core.digest import Digest
+from lazyfs.core.errors import BadData, DigestMismatch, FormatError
+from lazyfs.core.layers.record import Kind, Record, from_member
+from lazyfs.core.layers.tar import FILE, TarReader
+from lazyfs.images.streams import ExactReader, Hashed, decompressed
+from lazyfs.store.ingest import Ingest
+
+
+class Limits(NamedTuple):
+    """What one archive may hold: beyond it lies a mistake or a decompression bomb."""
+
+    entries: int = 10_000_000
+    bytes: int = 1 << 40
+    """Expanded bytes, holes of sparse files included."""
+    ratio: int = 1100
+    """Expanded bytes per byte of the whole archive once they exceed `free`. Deflate reaches 1032 on zeros,
+    zstd 15,000, holes any number, but a real layer is nowhere near."""
+    free: int = 4 << 30
+
+
+class Blob(NamedTuple):
+    """What is known of an archive before it is read."""
+
+    name: str
+    """What errors call it."""
+    size: int
+    digest: Digest | None = None
+    diff_id: Digest | None = None
+    """Digest of the decompressed bytes."""
+
+
+def read_layer(
+    blob: Blob,
+    parts: Iterable[bytes],
+    ingest: Ingest,
+    *,
+    whiteouts: bool = True,
+    limits: Limits = Limits(),  # noqa: B008 - immutable
+    advance: Callable[[int], None] = lambda _count: None,
+) -> list[Record]:
+    """Reads an archive to its end and returns its records; their contents are set by `ingest.finish`.
+
+    Digest, size and diff_id are compared as far as they are known. Raises DigestMismatch or FormatError with
+    the blob's name; the objects stored until then are garbage that no catalog names.
+    """
+    raw = Hashed(parts, advance)
+    plain = Hashed(decompressed(_bounded(raw, blob)))
+    stream = ExactReader(plain)
+    records: list[Record] = []
+    expanded = 0
+    try:
+        reader = TarReader(stream.read, need_end=not whiteouts and blob.digest is None)
+        while (member := reader.next()) is not None:
+            record = from_member(member, whiteouts=whiteouts)
+            expanded += member.size
+            _check_limits(len(records), max(expanded, plain.size), blob.size, limits)
+            if member.kind == FILE and record.kind == Kind.INODE:
+                ingest.add(record, reader.read)
+            records.append(record)
+        for _ in stream.rest():
+            _check_limits(len(records), max(expanded, plain.size), blob.size, limits)
+        for _ in raw:  # what the decompressor left alone still counts for the digest
+            pass
+    except BadData as error:
+        raise type(error)(f"{blob.name}: {error}") from None
+    _compare(blob.name, "digest", raw.digest, blob.digest)
+    if raw.size != blob.size:
+        raise DigestMismatch(f"{blob.name}: {raw.size} bytes instead of {blob.size}")
+    _compare(blob.name, "diff_id (digest of the decompressed bytes)", plain.digest, blob.diff_id)
+    return records
+
+
+def _bounded(raw: Iterable[bytes], blob: Blob) -> Iterator[bytes]:
+    """Never more than the manifest says."""
+    got = 0
+    for part in raw:
+        got += len(part)
+        if got > blob.size:
+            raise DigestMismatch(f"more than the {blob.size} bytes its manifest states")
+        yield part
+
+
+def _check_limits(entries: int, expanded: int, stored: int, limits: Limits) -> None:
+    if entries >= limits.entries:
+        raise FormatError(f"over {limits.entries} entries")
+    if expanded > limits.bytes:
+        raise FormatError(f"expands to over {limits.bytes} bytes")
+    if expanded > limits.free and expanded > limits.ratio * max(stored, 1):
+        raise FormatError(f"{stored} bytes expand to over {expanded}: a decompression bomb?")
+
+
+def _compare(name: str, what: str, found: Digest, expected: Digest | None) -> None:
+    if expected is not None and found != expected:
+        raise DigestMismatch(f"{name}: {what} is sha256:{found.hex()}, expected sha256:{expected.hex()}")

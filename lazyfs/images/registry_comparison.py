@@ -1,0 +1,81 @@
+"""Is what is published what the registry has? Everything is fetched and derived again, nothing is stored."""
+
+from lazyfs.core.catalog.inode import Inode
+from lazyfs.core.digest import Digest, ObjectRef
+from lazyfs.core.errors import NotFound
+from lazyfs.core.layers.merge import Merge
+from lazyfs.core.layers.record import Record
+from lazyfs.core.params import Params
+from lazyfs.images import layer_records
+from lazyfs.images.image_tree import flat_path, metadata_path
+from lazyfs.images.layer_reader import read_layer
+from lazyfs.images.observer import Watch
+from lazyfs.images.snapshots import snapshot
+from lazyfs.images.sources.image import Image
+from lazyfs.images.start_files import add
+from lazyfs.repository.stored_tree import StoredTree
+from lazyfs.store.ingest import Ingest
+
+
+class HashOnly:
+    """Stands for a store that has everything: an ingest into it hashes and writes nothing."""
+
+    def has(self, digest: Digest) -> bool:  # noqa: ARG002
+        return True
+
+    def put(self, digest: Digest, frame: bytes) -> None:
+        raise AssertionError(f"{digest.hex()} of {len(frame)} bytes put where everything is")
+
+
+def compare(image: Image, place: str, tree: StoredTree, params: Params, watch: Watch) -> list[str]:
+    """What differs between the image and what is published as `place`, one line each; empty if nothing.
+
+    Layers are verified against digest and diff_id as they pass; catalogs are deterministic, so equal
+    digests mean equal trees. Raises what reading the image raises.
+    """
+    problems = []
+    flat = flat_path(image.config_digest)
+    link = tree.find(place)
+    if link is None:
+        return [f"{place} is not published"]
+    expected = "../" * place.count("/") + flat
+    if link.entry.content != expected.encode():
+        shown = link.entry.content.decode(errors="replace")
+        return [f"{place} leads to {shown}, the registry's image is {expected}"]
+    for name, data in (("manifest.json", image.manifest), ("config.json", image.config_bytes)):
+        try:
+            if tree.file(f"{metadata_path(place)}/{name}") != data:
+                problems.append(f"{metadata_path(place)}/{name} differs from the registry's")
+        except NotFound:
+            problems.append(f"{metadata_path(place)}/{name} is missing")
+    with Ingest(HashOnly(), params) as ingest:  # type: ignore[arg-type] # it calls has and put only
+        layers: dict[Digest, list[Record]] = {}
+        first = {layer.diff_id: number for number, layer in reversed(list(enumerate(image.layers)))}
+        for number, parts in image.read(sorted(first.values())):
+            layer = image.layers[number]
+            advance = watch.layer(layer.blob.name, layer.blob.size, kept=False)
+            layers[layer.diff_id] = read_layer(layer.blob, parts, ingest, advance=advance)
+        ingest.finish()
+        for diff_id, records in layers.items():
+            if layer_records.load(tree, diff_id) != records:
+                problems.append(f"{layer_records.layer_path(diff_id)}/records differs from the layer")
+        found = tree.find(flat)
+        stored = found.entry.nested if found else None
+        if stored not in [_merged(image, layers, params, ingest, plain) for plain in (False, True)]:
+            problems.append(f"{flat} is not what the registry's layers give")
+    return problems
+
+
+def _merged(
+    image: Image, layers: dict[Digest, list[Record]], params: Params, ingest: Ingest, plain: bool
+) -> ObjectRef:
+    merge = Merge()
+    for layer in image.layers:
+        merge.start_layer()
+        for record in layers[layer.diff_id]:
+            merge.apply(record)
+    if not plain:
+        add(merge.root, image.config, ingest)
+    made: Inode = snapshot(merge.root, params, ingest)
+    assert made.nested is not None
+    return made.nested.ref

@@ -1,0 +1,51 @@
+"""What every source of an image offers the publisher."""
+
+from collections.abc import Callable, Generator, Iterable, Sequence
+from typing import NamedTuple, Protocol
+
+from lazyfs.core.digest import Digest
+from lazyfs.core.oci.manifest import Config, Manifest
+from lazyfs.images.layer_reader import Blob
+
+KnownConfig = Callable[[str, Digest], bytes | None]
+"""(place, digest) -> that config, if what is published at the place has it: it need not be fetched again."""
+
+
+def none_known(_: str, __: Digest) -> bytes | None:
+    """Nothing is published yet."""
+    return None
+
+
+class Layer(NamedTuple):
+    """One layer of an image as the source knows it before reading it."""
+
+    blob: Blob
+    diff_id: Digest
+
+
+def layers_of(name: str, manifest: Manifest, config: Config) -> tuple[Layer, ...]:
+    """The layers of the image called `name`: descriptors from its manifest, diff_ids from its config, which
+    `parse_config` has held to the same count."""
+    return tuple(
+        Layer(Blob(f"{name}: layer {number} ({layer.digest})", layer.size, layer.hash, diff_id), diff_id)
+        for number, (layer, diff_id) in enumerate(zip(manifest.layers, config.diff_ids, strict=True))
+    )
+
+
+class Image(Protocol):
+    """One image. Layers are read in whatever order suits the source."""
+
+    name: str
+    """What messages call it."""
+    place: str | None
+    """Where it hangs in the tree unless the operator says otherwise: `registry/repository:tag`."""
+    manifest: bytes
+    config_bytes: bytes
+    config_digest: Digest
+    config: Config
+    layers: tuple[Layer, ...]
+
+    def read(self, wanted: Sequence[int]) -> Generator[tuple[int, Iterable[bytes]], None, None]:
+        """The stored bytes of the layers with these numbers, in parts; each is used up before the next is
+        asked for. Raises BadData, TransportError or UsageError."""
+        ...

@@ -1,0 +1,115 @@
+"""Trees that are no images: a tar archive, a directory."""
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+
+from lazyfs.core.errors import LazyfsError, UsageError
+from lazyfs.core.layers.record import Kind, Record
+from lazyfs.images.layer_reader import Blob, read_layer
+from lazyfs.images.streams import parts_of
+from lazyfs.store.ingest import Ingest
+
+
+def read_tar(path: str, ingest: Ingest) -> list[Record]:
+    """The records of a tar archive (plain, gzip or zstd); `.wh.` names mean nothing special in it.
+
+    Raises UsageError if there is no such file, BadData if it is no tar archive or cut off.
+    """
+    try:
+        file = open(path, "rb", buffering=0)  # noqa: SIM115 - closed below
+        size = os.fstat(file.fileno()).st_size
+    except OSError as error:
+        raise UsageError(f"tar:{path}: {error.strerror}") from None
+    with file:
+        return read_layer(Blob(f"tar:{path}", size), parts_of(file), ingest, whiteouts=False)
+
+
+def read_directory(path: str, ingest: Ingest) -> list[Record]:
+    """The records of a directory tree as it is now, sockets left out, other filesystems included.
+
+    Raises UsageError if it is no directory, LazyfsError for what cannot be read or changes while it is.
+    """
+    if not os.path.isdir(path):
+        raise UsageError(f"dir:{path}: not a directory")
+    top = os.fsencode(path)
+    records: list[Record] = []
+    seen: dict[tuple[int, int], bytes] = {}
+    try:
+        for name, status in _walk(top):
+            record = _record(top, name, status, seen)
+            if record is None:
+                continue
+            if record.kind == Kind.INODE and stat.S_ISREG(record.mode):
+                _ingest_file(os.path.join(top, name), record, ingest)
+            records.append(record)
+    except OSError as error:
+        raise LazyfsError(f"dir:{path}: {error.strerror}: {os.fsdecode(error.filename or top)}") from None
+    return records
+
+
+def _walk(top: bytes) -> Iterator[tuple[bytes, os.stat_result]]:
+    """Every path below `top`, itself (as b"") first, parents before children, names in order."""
+    stack = [b""]
+    while stack:
+        name = stack.pop()
+        path = os.path.join(top, name) if name else top
+        status = os.stat(path) if not name else os.lstat(path)
+        yield name, status
+        if stat.S_ISDIR(status.st_mode):
+            prefix = name + b"/" if name else b""
+            stack.extend(prefix + child for child in sorted(os.listdir(path), reverse=True))
+
+
+def _record(
+    top: bytes, name: bytes, status: os.stat_result, seen: dict[tuple[int, int], bytes]
+) -> Record | None:
+    mode = status.st_mode
+    if stat.S_ISSOCK(mode):
+        return None
+    if status.st_nlink > 1 and not stat.S_ISDIR(mode):
+        first = seen.setdefault((status.st_dev, status.st_ino), name)
+        if first != name:
+            return Record(Kind.HARDLINK, name, content=first)
+    path = os.path.join(top, name) if name else top
+    record = Record(
+        Kind.INODE,
+        name,
+        mode=mode,
+        uid=status.st_uid,
+        gid=status.st_gid,
+        mtime=status.st_mtime_ns,
+        xattrs=_xattrs(path),
+    )
+    if stat.S_ISREG(mode):
+        record.size = status.st_size
+    elif stat.S_ISLNK(mode):
+        record.content = os.readlink(path)
+        record.size = len(record.content)
+    elif stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
+        record.detail = os.major(status.st_rdev) << 32 | os.minor(status.st_rdev)
+    return record
+
+
+def _xattrs(path: bytes) -> tuple[tuple[bytes, bytes], ...]:
+    try:
+        names = sorted(map(os.fsencode, os.listxattr(path, follow_symlinks=False)))
+        return tuple((name, os.getxattr(path, name, follow_symlinks=False)) for name in names)
+    except OSError as error:
+        if error.errno == errno.ENOTSUP:
+            return ()
+        raise
+
+
+def _ingest_file(path: bytes, record: Record, ingest: Ingest) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    with open(descriptor, "rb") as file:
+
+        def read(count: int) -> bytes:
+            data = file.read(count)
+            if len(data) < count:
+                raise LazyfsError(f"{os.fsdecode(path)} shrank while it was read: publish again")
+            return data
+
+        ingest.add(record, read)

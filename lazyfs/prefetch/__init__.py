@@ -1,0 +1,1 @@
+"""Everything that is fetched before it is asked for."""

@@ -1,1 +1,0 @@
-"""From images to a signed store of static files."""

@@ -1,0 +1,1 @@
+"""One tree of images under one signed root: keys, edits, commits, history."""

@@ -1,0 +1,200 @@
+"""A repository's life: made, its expiry renewed, its keys replaced."""
+
+import os
+import stat
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from securesystemslib.signer import CryptoSigner
+from tuf.api.metadata import Role, Root
+
+from lazyfs.core import codec
+from lazyfs.core.catalog.builder import build
+from lazyfs.core.catalog.inode import Inode
+from lazyfs.core.digest import Digest, ObjectRef, sha256
+from lazyfs.core.errors import UsageError
+from lazyfs.core.params import Params, Revision
+from lazyfs.core.trust.roles import MAX_ROOT, ROOT, SNAPSHOT, TARGETS, TIMESTAMP, file_name
+from lazyfs.core.trust.signed import load_root
+from lazyfs.repository import keys as key_files
+from lazyfs.repository.commit import (
+    PUBLISHER_DAYS,
+    TIMESTAMP_DAYS,
+    read,
+    sign,
+    write_revision,
+    write_timestamp,
+)
+from lazyfs.repository.keys import Keys
+from lazyfs.store.directory import DirectoryStore
+from lazyfs.store.protocol import Store
+
+ROOT_DAYS = 3650
+"""Expiry of the root. Its keys lie in a safe and are needed for nothing else: a date that comes every year
+would stop a site on the day that nobody remembers where the safe is."""
+
+
+@dataclass(frozen=True)
+class Fresh:
+    """A repository just made."""
+
+    revision: Revision
+    fingerprint: Digest
+    """SHA-256 of 1.root.json: what clients are given to trust."""
+    keys_directory: str
+    root_keys_directory: str
+
+
+@dataclass(frozen=True)
+class Renewed:
+    """What resign did."""
+
+    expires: datetime
+    """When the timestamp expires now."""
+    publisher_expires: datetime
+    """When targets and snapshot expire: only a machine with the publisher's key can renew these."""
+
+
+def init(
+    path: str,
+    name: str,
+    now: datetime,
+    *,
+    keys: str | None = None,
+    root_keys: str | None = None,
+    root_count: int = 1,
+    root_threshold: int = 1,
+    params: Params | None = None,
+    timestamp_days: float = TIMESTAMP_DAYS,
+) -> Fresh:
+    """Makes keys and a first, empty revision in the directory `path`, which may exist if it is no store yet.
+
+    Raises UsageError for a name that cannot be one, keys under the store, keys or a store that exist already.
+    """
+    directory = keys or key_files.default_directory(key_files.check_repository_name(name))
+    root_directory = root_keys or directory
+    for place in (directory, root_directory):
+        key_files.check_apart(place, path)
+    if not 1 <= root_threshold <= root_count:
+        raise UsageError(
+            f"root threshold {root_threshold} is outside 1 to {root_count}, the number of root keys"
+        )
+    if os.path.isdir(path) and _in_use(DirectoryStore(path)):
+        raise UsageError(f"store {path} holds a repository already: choose another directory")
+    if not key_files.is_empty(directory) or not key_files.is_empty(root_directory):
+        raise UsageError(
+            f"keys directory {directory if not key_files.is_empty(directory) else root_directory} holds keys "
+            "already: they may be another repository's; choose another with --keys"
+        )
+    params = (params or Params()).check()
+    store = DirectoryStore.create(path)
+    roots = key_files.generate(root_directory, [ROOT] * root_count)
+    publisher, stamper = key_files.generate(directory, [TARGETS, TIMESTAMP])
+    root = Root(
+        1,
+        expires=(now + timedelta(days=ROOT_DAYS)).replace(microsecond=0),
+        keys={signer.public_key.keyid: signer.public_key for signer in (*roots, publisher, stamper)},
+        roles={
+            ROOT: Role([signer.public_key.keyid for signer in roots], root_threshold),
+            TARGETS: Role([publisher.public_key.keyid], 1),
+            SNAPSHOT: Role([publisher.public_key.keyid], 1),
+            TIMESTAMP: Role([stamper.public_key.keyid], 1),
+        },
+        consistent_snapshot=True,
+    )
+    data = sign(root, roots)
+    with store.exclusive():
+        store.write_metadata(file_name(ROOT, 1), data, replace=False)
+        empty = _empty_catalog(store, params, now)
+        revision = Revision(name, 1, int(now.timestamp()), empty, params)
+        write_revision(store, Keys([publisher, stamper]), root, revision, None, now, timestamp_days)
+    return Fresh(revision, sha256(data), directory, root_directory)
+
+
+def resign(store: Store, keys: Keys, now: datetime, days: float = TIMESTAMP_DAYS) -> Renewed:
+    """Renews the timestamp's expiry; targets and snapshot too once half of theirs is over and their key is
+    among `keys`. Raises UsageError if the timestamp's key is not."""
+    with store.exclusive():
+        committed = read(store)
+        root, proven = committed.state.root, committed.proven
+        signers = keys.require(root, TIMESTAMP, "--keys")
+        oldest = min(proven.snapshot.expires, proven.targets.expires)
+        unfinished = proven.root is not root  # a rotation was killed: its revision lacks the new signatures
+        due = oldest - now < timedelta(days=PUBLISHER_DAYS / 2)
+        able = all(
+            len(keys.signers(root, role)) >= root.roles[role].threshold for role in (TARGETS, SNAPSHOT)
+        )
+        if unfinished or (due and able):
+            write_revision(store, keys, root, proven.revision, proven, now, days)
+            renewed = read(store).proven
+            return Renewed(renewed.timestamp.expires, renewed.targets.expires)
+        version = proven.snapshot.version
+        expires = write_timestamp(store, signers, version, proven.snapshot_bytes, proven, now, days)
+        return Renewed(expires, oldest)
+
+
+def rotate(
+    store: Store,
+    role: str,
+    make: Callable[[], Sequence[CryptoSigner]],
+    threshold: int,
+    keys: Keys,
+    now: datetime,
+    days: float = TIMESTAMP_DAYS,
+) -> list[str]:
+    """Replaces all keys of ROOT, TARGETS (and SNAPSHOT with it) or TIMESTAMP through a new root.
+
+    `make` gives the new keys, on disk already; it is called once nothing else is missing. `keys` holds the
+    present root keys, and those of the roles that stay: the committed revision is signed again, so that
+    clients see a root without its metadata for no longer than a moment. Returns the ids of the keys that are
+    no longer good for anything. Raises UsageError.
+    """
+    with store.exclusive():
+        committed = read(store)
+        old = committed.state.root
+        keys.require(old, ROOT, "--root-keys")
+        for staying in {TARGETS, SNAPSHOT, TIMESTAMP} - set(_changed(role)):
+            keys.require(old, staying, "--keys")
+        new = make()
+        if not 1 <= threshold <= len(new):
+            raise UsageError(
+                f"threshold {threshold} is outside 1 to {len(new)}, the number of new {role} keys"
+            )
+        root = deepcopy(old)
+        root.version += 1
+        root.expires = (now + timedelta(days=ROOT_DAYS)).replace(microsecond=0)
+        for changed in _changed(role):
+            for keyid in list(root.roles[changed].keyids):
+                root.revoke_key(keyid, changed)
+            for signer in new:
+                root.add_key(signer.public_key, changed)
+            root.roles[changed].threshold = threshold
+        signers = keys.signers(old, ROOT)
+        data = sign(root, [*signers, *new] if role == ROOT else signers)
+        load_root(data, old, MAX_ROOT)
+        store.write_metadata(file_name(ROOT, root.version), data, replace=False)
+        write_revision(store, keys | Keys(new), root, committed.revision, committed.proven, now, days)
+        return sorted(set(old.keys) - set(root.keys))
+
+
+def _changed(role: str) -> tuple[str, ...]:
+    """The publisher's keys sign two roles."""
+    return (TARGETS, SNAPSHOT) if role == TARGETS else (role,)
+
+
+def _in_use(store: Store) -> bool:
+    return any(
+        store.read_metadata(file) is not None for file in (file_name(ROOT, 1), file_name(TIMESTAMP, 0))
+    )
+
+
+def _empty_catalog(store: Store, params: Params, now: datetime) -> ObjectRef:
+    def emit(ref: ObjectRef, plain: bytes) -> None:
+        store.put(ref.digest, codec.encode(plain))
+
+    top = Inode(stat.S_IFDIR | 0o755, mtime=int(now.timestamp()) * 10**9)
+    made = build(top, params.catalog_entries, emit, live=True)
+    store.sync()
+    return made.ref

@@ -1,0 +1,119 @@
+"""From an image's name to a finished program: what `lazyfs run` and Python callers share."""
+
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from lazyfs.core.errors import UsageError
+from lazyfs.runtimes import path_in_image
+from lazyfs.runtimes.bubblewrap import Bubblewrap
+from lazyfs.runtimes.find_image import find, lazyfs_mounts
+from lazyfs.runtimes.image_defaults import DEFAULT_PATH, Image, command_line, describe
+from lazyfs.runtimes.launch import Bind, Launch
+from lazyfs.runtimes.protocol import Plan, Probe, Runtime, choose
+from lazyfs.runtimes.supervise import Ended, supervise
+
+RUNTIMES: tuple[Runtime, ...] = (Bubblewrap(),)
+"""In the order of preference."""
+COMMAND_NOT_FOUND = 127
+_DEFAULTS = {"PATH": DEFAULT_PATH, "HOME": "/tmp"}  # noqa: S108 - the only writable directory inside
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a command is to be started; all of it may be left out."""
+
+    binds: tuple[Bind, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Over the image's own. Values never appear in an argv."""
+    workdir: str | None = None
+    entrypoint: bool = False
+    """Put the image's entry point before the command given."""
+    runtime: str | None = None
+    """A runtime's name; None takes the first that works."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Everything that is decided before anything is started."""
+
+    image: Image
+    launch: Launch
+    probes: tuple[Probe, ...]
+    runtime: Runtime
+    plan: Plan
+
+
+def _warn(message: str) -> None:
+    print(f"lazyfs: {message}", file=sys.stderr)  # noqa: T201
+
+
+def prepare(
+    image: str,
+    arguments: Sequence[str] = (),
+    options: Options = Options(),
+    *,
+    warn: Callable[[str], None] = _warn,
+) -> Prepared:
+    """Finds the image, reads its defaults, tries the runtimes and writes the command line.
+
+    A bind whose source does not exist is left out with a warning: the sites of one grid differ.
+    Raises UsageError (no such image, no runtime, nothing to run, a bind that cannot be) and FormatError (a
+    configuration that cannot be read).
+    """
+    with open("/proc/self/mountinfo", errors="surrogateescape") as file:
+        found = find(image, lazyfs_mounts(file.read()))
+    described = describe(found.root, found.metadata)
+    command = command_line(described, tuple(arguments), entrypoint=options.entrypoint)
+    if not command:
+        raise UsageError(f"image {image} names no command to run; write one: lazyfs run {image} -- COMMAND")
+    for bind in options.binds:
+        if not os.path.exists(bind.source):
+            warn(f"bind source {bind.source} does not exist on this machine; it is left out")
+    launch = Launch(
+        found.root,
+        command,
+        {**_DEFAULTS, **described.environment, **options.environment},
+        options.workdir or described.workdir,
+        tuple(bind for bind in options.binds if os.path.exists(bind.source)),
+    )
+    runtime, probes = choose(RUNTIMES, options.runtime)
+    return Prepared(described, launch, tuple(probes), runtime, runtime.plan(launch))
+
+
+def run(image: str, arguments: Sequence[str] = (), options: Options = Options()) -> Ended:
+    """Runs a command in an image and waits for its end: `prepare` and `start`."""
+    return start(prepare(image, arguments, options))
+
+
+def start(prepared: Prepared) -> Ended:
+    """Runs what was prepared. A command that is not in the image gives 127 without a start."""
+    missing = _missing_command(prepared.launch)
+    if missing is not None:
+        _warn(missing)
+        return Ended(COMMAND_NOT_FOUND, started=False)
+    return supervise(prepared.plan)
+
+
+def _missing_command(launch: Launch) -> str | None:
+    """Why the command cannot be there; None if it is, or if a bind may bring it."""
+    name = launch.command[0]
+    if "/" in name:
+        places = [os.path.join(launch.workdir, name)]
+    else:
+        places = [os.path.join(entry, name) for entry in launch.environment["PATH"].split(":")]
+    for place in places:
+        if any(
+            place.startswith(bind.target.rstrip("/") + "/") or place == bind.target for bind in launch.binds
+        ):
+            return None
+        try:
+            if not path_in_image.resolve(launch.root, place)[1]:
+                return None
+        except UsageError:
+            continue
+    where = (
+        "is not in the image" if "/" in name else f"is in none of {launch.environment['PATH']} in the image"
+    )
+    return f"command {name} {where}"

@@ -1,0 +1,69 @@
+"""Mount points that an image does not have, without writing to it.
+
+The directory that lacks the name is covered by an empty temporary filesystem, everything the image has in it
+is shown there again, and the missing name is made beside it. What is there is never replaced or followed.
+(Apptainer calls this an underlay; it needs no privilege and no overlay filesystem.)
+"""
+
+import os
+import stat
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from lazyfs.core.errors import UsageError
+from lazyfs.runtimes import path_in_image
+
+
+@dataclass(frozen=True, slots=True)
+class MountPoint:
+    """Where a bind really goes."""
+
+    path: str
+    """Inside the root, free of links."""
+    made_in: str | None
+    """The directory that must be covered so that the path can be made; None if the image has the path."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cover:
+    """One directory to be covered, and what is shown in it again."""
+
+    path: str
+    mode: int
+    shown: tuple[str, ...]
+    """Names to bind from the image."""
+    links: tuple[tuple[str, str], ...]
+    """(name, target) of symbolic links, made anew."""
+
+
+def mount_point(root: str, target: str, *, directory: bool) -> MountPoint:
+    """Where `target` is mounted. Raises UsageError if the image has another kind of file there."""
+    found, missing = path_in_image.resolve(root, target)
+    kind = os.lstat(root + found).st_mode
+    if missing:
+        if not stat.S_ISDIR(kind):
+            raise UsageError(f"bind target {target}: {found} in the image is a file")
+        return MountPoint(os.path.join(found, missing), found)
+    if stat.S_ISDIR(kind) != directory:
+        here, there = ("directory", "file") if directory else ("file", "directory")
+        raise UsageError(f"bind target {target}: the source is a {here}, the image has a {there} there")
+    return MountPoint(found, None)
+
+
+def covers(root: str, points: Iterable[MountPoint]) -> list[Cover]:
+    """The directories to cover, parents before their children."""
+    wanted = {point.made_in for point in points if point.made_in is not None}
+    return [_cover(root, path) for path in sorted(wanted, key=lambda path: (path.count("/"), path))]
+
+
+def _cover(root: str, path: str) -> Cover:
+    shown: list[str] = []
+    links: list[tuple[str, str]] = []
+    with os.scandir(root + path) as entries:
+        for entry in entries:
+            if entry.is_symlink():
+                links.append((entry.name, os.readlink(entry.path)))
+            else:
+                shown.append(entry.name)
+    mode = stat.S_IMODE(os.lstat(root + path).st_mode)
+    return Cover(path, mode, tuple(sorted(shown)), tuple(sorted(links)))

@@ -1,0 +1,1 @@
+"""Where published files lie: objects, and the few metadata names that change."""

@@ -1,0 +1,140 @@
+"""File contents into the store: cut into chunks, hashed, compressed and put by a small pool of threads.
+
+SHA-256, zstd and file writes release the GIL, so two threads keep two cores busy while a third parses the
+archive. Small files travel to the pool in batches. What waits is bounded in bytes, so memory does not grow
+with the size of an image.
+"""
+
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from lazyfs.core import codec
+from lazyfs.core.chunks import ChunkList, chunk_count
+from lazyfs.core.digest import Digest, ObjectRef, sha256
+from lazyfs.core.layers.record import Record
+from lazyfs.core.params import Params
+from lazyfs.store.protocol import Store
+
+BATCH_BYTES = 1 << 20
+BATCH_FILES = 128
+MAX_WAITING = 64 << 20
+"""Bytes handed to the pool and not yet stored, at most (but always room for two chunks)."""
+
+
+class _Chunked:
+    """A file of several chunks on its way: the last chunk to be stored writes the list."""
+
+    def __init__(self, record: Record, shift: int) -> None:
+        self.record = record
+        self.shift = shift
+        self.digests: list[Digest] = [Digest(b"")] * chunk_count(record.size, shift)
+        self.left = len(self.digests)
+
+
+class Ingest:
+    """Use as a context manager; `finish` before the records are used."""
+
+    def __init__(
+        self, store: Store, params: Params, *, level: int = codec.LEVEL, workers: int | None = None
+    ) -> None:
+        self._store = store
+        self._shift = params.chunk_shift
+        self._level = level
+        self._pool = ThreadPoolExecutor(workers or min(os.cpu_count() or 1, 4), "ingest")
+        self._room = threading.Condition()
+        self._waiting = 0
+        self._error: BaseException | None = None
+        self._batch: list[tuple[Record, bytes]] = []
+        self._batch_bytes = 0
+        self._stored: set[Digest] = set()
+        self.new_objects = 0
+        self.new_bytes = 0
+        """Bytes of frames written."""
+
+    def __enter__(self) -> "Ingest":
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=kind is not None)
+
+    def add(self, record: Record, read: Callable[[int], bytes]) -> None:
+        """Takes `record.size` bytes from `read`; the record's content is set by `finish` at the latest."""
+        if not record.size:
+            return
+        if record.size <= 1 << self._shift:
+            data = read(record.size)
+            self._batch.append((record, data))
+            self._batch_bytes += len(data)
+            if self._batch_bytes >= BATCH_BYTES or len(self._batch) >= BATCH_FILES:
+                self._submit_batch()
+            return
+        file = _Chunked(record, self._shift)
+        for index in range(len(file.digests)):
+            data = read(min(1 << self._shift, record.size - (index << self._shift)))
+            self._submit(len(data), self._store_chunk, file, index, data)
+
+    def finish(self) -> None:
+        """Waits until everything added is stored. Raises what storing raised."""
+        self._submit_batch()
+        with self._room:
+            self._room.wait_for(lambda: not self._waiting)
+        self._check()
+
+    def put(self, plain: bytes) -> ObjectRef:
+        """Stores one object; for metadata, and from the pool."""
+        ref = ObjectRef(sha256(plain), len(plain))
+        self.put_named(ref, plain)
+        return ref
+
+    def put_named(self, ref: ObjectRef, plain: bytes) -> None:
+        """As `put`, with the digest at hand."""
+        if ref.digest in self._stored:
+            return
+        if not self._store.has(ref.digest):
+            frame = codec.encode(plain, self._level)
+            self._store.put(ref.digest, frame)
+            with self._room:
+                self.new_objects += 1
+                self.new_bytes += len(frame)
+        self._stored.add(ref.digest)
+
+    def _submit_batch(self) -> None:
+        if self._batch:
+            batch, size = self._batch, self._batch_bytes
+            self._batch, self._batch_bytes = [], 0
+            self._submit(size, self._store_batch, batch)
+
+    def _submit(self, size: int, job: Callable[..., None], *arguments: object) -> None:
+        self._check()
+        with self._room:
+            self._room.wait_for(lambda: self._waiting + size <= max(MAX_WAITING, 2 << self._shift))
+            self._waiting += size
+
+        def done(future: Future[None]) -> None:
+            with self._room:
+                self._waiting -= size
+                if not future.cancelled() and future.exception() and self._error is None:
+                    self._error = future.exception()
+                self._room.notify_all()
+
+        self._pool.submit(job, *arguments).add_done_callback(done)
+
+    def _check(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+    def _store_batch(self, batch: list[tuple[Record, bytes]]) -> None:
+        for record, data in batch:
+            record.content = self.put(data).digest
+
+    def _store_chunk(self, file: _Chunked, index: int, data: bytes) -> None:
+        file.digests[index] = self.put(data).digest
+        with self._room:
+            file.left -= 1
+            last = not file.left
+        if last:
+            listing = ChunkList.encode(file.digests, file.record.size, file.shift)
+            file.record.content = self.put(listing).digest
+            file.record.detail = file.shift

@@ -1,0 +1,1 @@
+"""What the operating system offers, for every room: the mount table."""

@@ -1,0 +1,118 @@
+"""One page-cache copy of a file that several images share.
+
+The kernel caches pages by inode. A file of at least 64 KiB at the same path inside two images, with one name
+and every attribute and extended attribute equal, is indistinguishable from one inode, so it gets one number:
+ten tags of an image fill memory once. Two files of one image never share, since their paths differ. Smaller
+files are not worth the table: it has a row for each such file that the kernel knows, about 400 bytes. `IDLE`
+rows that the kernel has forgotten wait to be asked for again, until the next revision, as slots do.
+"""
+
+from collections.abc import Callable
+
+import msgspec
+
+from lazyfs.core.catalog.entry import Entry
+from lazyfs.core.digest import Digest, ObjectRef
+from lazyfs.vfs.inode_numbers import pack, unpack
+from lazyfs.vfs.slots import SlotTable
+
+MIN_SIZE = 64 << 10
+IDLE = 4096
+PATH = b"\0copies"
+"""Stands for the path of a repository's slot for such files: no name holds a zero byte."""
+_NO_CATALOG = ObjectRef(Digest(bytes(32)), 0)
+
+
+class Copy(msgspec.Struct, array_like=True, frozen=True):
+    """A shared file as it is persisted: all that is needed to answer for it."""
+
+    number: int
+    path: bytes
+    """Inside the image."""
+    entry: Entry
+
+
+def _keep_nothing(_: Copy | int) -> None:
+    """A journal that keeps nothing."""
+
+
+class Copies:
+    """The shared files the kernel knows, of all repositories of a mount."""
+
+    def __init__(self, record: Callable[[Copy | int], None] = _keep_nothing) -> None:
+        self._record = record
+        self._entries: dict[int, Copy] = {}
+        self._numbers: dict[tuple[int, bytes, Entry], int] = {}
+        self._lookups: dict[int, int] = {}
+        self._idle: dict[int, None] = {}
+        """Rows that nothing held when they were put here, in that order."""
+        self._next = 0
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def get(self, number: int) -> Entry | None:
+        """The file with this number, if it is such a file."""
+        found = self._entries.get(number)
+        return found.entry if found else None
+
+    def path(self, number: int) -> bytes:
+        """Where the file lies inside each image that has it."""
+        return self._entries[number].path
+
+    def restore(self, copies: list[Copy]) -> None:
+        """Takes over what an earlier process gave out; those stay until the mount ends."""
+        for copy in copies:
+            self._keep(copy)
+            self._lookups[copy.number] = 1 << 62
+
+    def number(self, slots: SlotTable, repository: str, path: bytes, entry: Entry) -> int:
+        """The number of a file at `path` inside an image: the same for all equal ones."""
+        slot = slots.snapshot(slots.root, repository, PATH, _NO_CATALOG, 0)
+        found = self._numbers.get((slot.number, path, entry))
+        if found is None:
+            self._next = self._next % 0x7FFF_FFFF + 1
+            while pack(slot.number, self._next) in self._entries:
+                self._next = self._next % 0x7FFF_FFFF + 1
+            found = pack(slot.number, self._next)
+            copy = Copy(found, path, entry)
+            self._keep(copy)
+            self._record(copy)
+        return found
+
+    def _keep(self, copy: Copy) -> None:
+        self._entries[copy.number] = copy
+        self._numbers[unpack(copy.number)[0], copy.path, copy.entry] = copy.number
+        self._next = max(self._next, unpack(copy.number)[1])
+
+    def hold(self, number: int, lookups: int = 1) -> None:
+        """The kernel was told of the number."""
+        self._lookups[number] = self._lookups.get(number, 0) + lookups
+
+    def forget(self, number: int, lookups: int) -> None:
+        """The kernel gives lookups back; at none the row may go."""
+        if number not in self._entries:
+            return
+        left = self._lookups.get(number, 0) - lookups
+        if left > 0:
+            self._lookups[number] = left
+            return
+        self._lookups.pop(number, None)
+        self._idle.pop(number, None)
+        self._idle[number] = None
+        if len(self._idle) > IDLE:
+            longest = next(iter(self._idle))
+            del self._idle[longest]
+            self._drop(longest)
+
+    def sweep(self) -> None:
+        """Drops the rows that nothing holds: a new revision has come, or answers were made and never sent."""
+        self._idle.clear()
+        for number in list(self._entries):
+            self._drop(number)
+
+    def _drop(self, number: int) -> None:
+        if number in self._entries and number not in self._lookups:
+            self._record(number)
+            copy = self._entries.pop(number)
+            del self._numbers[unpack(number)[0], copy.path, copy.entry]
