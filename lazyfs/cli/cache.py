@@ -105,7 +105,7 @@ def _by_image(cache: Any) -> Iterator[dict[str, Any]]:
 @click.option("--proxy", metavar="CHAIN", help="The way to the origin, as for lazyfs mount.")
 @tls_options
 @click.pass_obj
-def pin(directory: str | None, path: str, proxy: str | None, **tls_files: str | None) -> None:
+def pin(directory: str | None, /, path: str, proxy: str | None, **tls_files: str | None) -> None:
     """Bring PATH, an image or anything else in a mount, here whole, and keep it until `unpin`."""
     from lazyfs.client.download import Bringer
     from lazyfs.core import reach

@@ -14,7 +14,7 @@ from lazyfs.transport.tls_faults import Peer, untunnelled
 if TYPE_CHECKING:
     from lazyfs.transport.tls import Tls
 
-_TLS_ERRORS = (pycurl.E_SSL_CONNECT_ERROR, pycurl.E_SSL_CACERT_BADFILE, pycurl.E_SSL_CERTPROBLEM)
+_TLS_ERRORS = (pycurl.E_SSL_CONNECT_ERROR, pycurl.E_SSL_CERTPROBLEM)
 _NOWHERE = "/proc/self/fd/none"
 """A directory that nobody can make."""
 
@@ -46,6 +46,8 @@ def unsecured(code: int, text: str, easy: Any, attempt: Attempt, peer: Peer) -> 
         found = easy.getinfo(pycurl.SSL_VERIFYRESULT if peer.tunnelled else pycurl.PROXY_SSL_VERIFYRESULT)
         found = found or easy.getinfo(pycurl.SSL_VERIFYRESULT)
         return peer.unverified(found, re.sub(r".*(problem|result): | \(\d+\)$", "", text))
+    if code == pycurl.E_SSL_CACERT_BADFILE:  # of libcurl's own, where there are no CAs at all
+        return peer.unverified(20, "unable to get local issuer certificate")
     if code in _TLS_ERRORS or (code == pycurl.E_RECV_ERROR and "SSL routines" in text):
         return peer.failed(text)
     return None

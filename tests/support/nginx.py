@@ -32,8 +32,9 @@ class Nginx(Daemon):
 
     name = "nginx"
 
-    def __init__(self, shipped: str, replace: dict[str, str]) -> None:
+    def __init__(self, shipped: str, replace: dict[str, str], port: int | None = None) -> None:
         super().__init__()
+        self.port = port or self.port
         directory = self.directory
         text = (SITE / "nginx" / shipped).read_text()
         replace = {
@@ -67,12 +68,10 @@ class NginxOrigin(Nginx):
 class TlsOrigin(Nginx):
     """Serves a store directory over TLS; with `clients`, the CA file of those who may ask."""
 
-    def __init__(self, store: Path, pair: Pair, clients: Path | None = None, protocols: str = "") -> None:
+    def __init__(self, store: Path, pair: Pair, clients: Path | None = None, port: int | None = None) -> None:
         lines = ["server_name localhost;", f"ssl_certificate {pair.cert}; ssl_certificate_key {pair.key};"]
         if clients:
             lines.append(f"ssl_client_certificate {clients}; ssl_verify_client on;")
-        if protocols:
-            lines.append(f"ssl_protocols {protocols};")
         super().__init__(
             "origin.conf",
             {
@@ -80,6 +79,7 @@ class TlsOrigin(Nginx):
                 "backlog=4096;": "backlog=4096 ssl;",
                 "server_name origin.example.org;": " ".join(lines),
             },
+            port,
         )
 
     @property
