@@ -17,6 +17,7 @@ from lazyfs.client.trust.refresher import Refresher
 from lazyfs.client.trust.revisions import Revisions
 from lazyfs.core.errors import TransportError, TrustError, UnsupportedFormat, UsageError
 from lazyfs.core.params import Revision
+from lazyfs.daemon.certificates import Certificates
 from lazyfs.daemon.settings import Place, Settings
 from lazyfs.fuse.filesystem import Filesystem
 from lazyfs.prefetch.profiles import Profiles
@@ -50,8 +51,11 @@ class Opened(NamedTuple):
 class Repositories:
     """The open repositories of one mount."""
 
-    def __init__(self, settings: Settings, cache: Cache | NullCache, state_dir: str) -> None:
+    def __init__(
+        self, settings: Settings, cache: Cache | NullCache, state_dir: str, certificates: Certificates
+    ) -> None:
         self._settings = settings
+        self._certificates = certificates
         self._cache = cache
         self._state_dir = state_dir
         self.opened: dict[str, Opened] = {}
@@ -92,7 +96,13 @@ class Repositories:
     ) -> Opened:
         anchor, why = _anchor(place)
         repository = name or os.path.basename(self._settings.mountpoint)  # what @repo@ stands for
-        fetcher = open_fetcher(place.url, place.proxy, repository=repository)
+        fetcher = open_fetcher(
+            place.url,
+            place.proxy,
+            repository=repository,
+            tls=self._certificates.of(place),
+            http=self._settings.http,
+        )
         key = hashlib.sha256(place.url.encode()).hexdigest()[:20]
         directory = os.path.join(self._state_dir, key)
         os.makedirs(directory, mode=0o700, exist_ok=True)

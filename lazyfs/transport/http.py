@@ -147,7 +147,7 @@ class HttpFetcher:
                         from_cache=outcome.from_cache,
                     )
                 case AttemptFailed():
-                    plan.failed(route, outcome.fault, started, now, retry_after=outcome.retry_after)
+                    plan.failed(route, outcome, started, now)
                 case _:
                     plan.abandoned(route, overtaken=outcome is not None)
 

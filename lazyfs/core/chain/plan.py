@@ -12,8 +12,10 @@ docs/chain.md states for operators:
 - When every usable path has been tried, the others are, out of turn; then a pause, and the next round.
 - When no path has worked for longer than the grace, requests fail at once; one of them, at intervals, sweeps
   all paths first.
-- A request ends with bytes, at its deadline, or when every path says 404 or wrong bytes. Where a missing file
-  is an answer, 403 on every path is one too: a bucket that may not be listed says so of what it lacks.
+- What another try cannot change (an untrusted certificate, a refused CONNECT) ends its path for the request.
+- A request ends with bytes, at its deadline, or when every path says 404 or wrong bytes, or can only fail
+  again. Where a missing file is an answer, 403 on every path is one too: a bucket that may not be listed says
+  so of what it lacks.
 """
 
 from collections import Counter
@@ -21,7 +23,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from lazyfs.core.chain.chain import Chain
-from lazyfs.core.chain.faults import CONTENT, PEER, Fault, Outage
+from lazyfs.core.chain.faults import CERTAIN, CERTIFICATE, CONTENT, PEER, AttemptFailed, Fault, Outage
 from lazyfs.core.chain.member import Member, State
 from lazyfs.core.errors import BadData, DeadlineExceeded, LazyfsError, NotFound
 
@@ -59,7 +61,10 @@ class _Failure(NamedTuple):
     route: Route
     fault: Fault
     started: float
+    said: str
+    """What log and status say of it."""
     retry_after: float | None
+    by_origin: bool
 
 
 class Plan:
@@ -83,6 +88,8 @@ class Plan:
         self._tried: set[tuple[Member, Member, bool]] = set()
         self._failures: list[_Failure] = []
         """Of this round: nobody has been blamed for them yet."""
+        self._hopeless: set[tuple[Member, Member]] = set()
+        """Paths that can only fail again."""
         self._unreachable: set[Member] = set()
         self._sweeping = False
         """This request tries every path, for all others."""
@@ -130,6 +137,8 @@ class Plan:
             for origin in self._origins:
                 if proxy is beside.proxy and (proxy.direct is False or origin is beside.origin):
                     continue
+                if (proxy, origin) in self._hopeless:
+                    continue
                 key = (proxy, origin, self._no_cache)
                 if proxy.state is origin.state is State.UP and key not in self._tried:
                     if not self._chain.hedges.take():
@@ -166,27 +175,33 @@ class Plan:
             self._blame(member, failure, now)
         self._failures.clear()
 
-    def failed(
-        self, route: Route, fault: Fault, started: float, now: float, *, retry_after: float | None = None
-    ) -> None:
+    def failed(self, route: Route, error: AttemptFailed, started: float, now: float) -> None:
         """The attempt that began at `started` brought nothing, or bytes that were not accepted."""
         self._return(route)
-        chain, proxy, origin = self._chain, route.proxy, route.origin
+        chain, proxy, origin, fault = self._chain, route.proxy, route.origin, error.fault
+        said = str(error) if fault in CERTAIN else fault.value
         if fault is Fault.MISSING and self._may_be_missing:
             self._works(route, now)
             self._final = NotFound(f"{self._path}: {origin.name} does not have it")
             return
-        self._note(route, fault)
-        self._words[f"{fault.value} from {origin.name} over {proxy.name}"] = None
+        self._note(route, fault, said)
+        self._words[f"{said} from {origin.name} over {proxy.name}"] = None
         if fault in CONTENT or fault is Fault.MISSING:
             self._no_cache = True
         chain.path_failed[proxy, origin] = now
-        failure = _Failure(route, fault, started, retry_after)
-        if fault in PEER and not proxy.direct:
+        failure = _Failure(route, fault, started, said, error.retry_after, error.by_origin)
+        by_proxy = fault in PEER and not proxy.direct and not error.by_origin
+        if fault in CERTAIN:
+            others = chain.origins if by_proxy else [origin]
+            self._hopeless |= {(proxy, other) for other in others}
+        if by_proxy:
             for other in chain.origins:
                 chain.path_failed[proxy, other] = now
             self._unreachable.add(proxy)
             self._blame(proxy, failure, now)
+            return
+        if fault in CERTIFICATE:
+            self._blame(origin, failure, now)
             return
         self._failures.append(failure)
         if fault not in CONTENT | self._absent:
@@ -199,20 +214,20 @@ class Plan:
         the status and blames nobody: it says slow, not broken."""
         self._return(route)
         if overtaken:
-            self._note(route, Fault.OVERTAKEN)
+            self._note(route, Fault.OVERTAKEN, Fault.OVERTAKEN.value)
 
     def left(self, now: float) -> None:
         """The caller has gone before there was an answer."""
         if self._sweeping and self._final is None:
             self._chain.give_sweep_back(now)
 
-    def _note(self, route: Route, fault: Fault) -> None:
+    def _note(self, route: Route, fault: Fault, said: str) -> None:
         chain, proxy, origin = self._chain, route.proxy, route.origin
         chain.faults[fault] += 1
         proxy.faults[fault] += 1
         origin.faults[fault] += 1
-        chain.last_fault[proxy] = f"{fault.value} (from {origin.name})"
-        chain.last_fault[origin] = f"{fault.value} (over {proxy.name})"
+        chain.last_fault[proxy] = f"{said} (from {origin.name})"
+        chain.last_fault[origin] = f"{said} (over {proxy.name})"
 
     def _in_turn(self, proxy: Member, origin: Member, now: float) -> bool:
         return proxy.usable(now) and origin.usable(now)
@@ -233,7 +248,9 @@ class Plan:
             (proxy, origin)
             for proxy in self._proxies
             for origin in self._origins
-            if (proxy, origin, self._past_caches(proxy)) not in self._tried and ready(proxy, origin, now)
+            if (proxy, origin, self._past_caches(proxy)) not in self._tried
+            and (proxy, origin) not in self._hopeless
+            and ready(proxy, origin, now)
         ]
         if not paths:
             return None
@@ -283,6 +300,8 @@ class Plan:
                 self._chain.tell(member)
 
     def _verdict(self) -> LazyfsError | None:
+        if len(self._hopeless) == len(self._proxies) * len(self._origins):
+            return Outage(self._text("no path can work until this is mended"))
         faults = {failure.fault for failure in self._failures}
         if not faults or not faults <= CONTENT | self._absent:
             return None
@@ -297,7 +316,8 @@ class Plan:
             proxy, origin = failure.route.proxy, failure.route.origin
             ways = {other.route.proxy for other in suspects if other.route.origin is origin}
             self._blame(origin, failure, now, proven=False)
-            if len(ways) == 1 and not proxy.direct and failure.fault not in _PROXY_SAYS:
+            passed_on = failure.by_origin or failure.fault in _PROXY_SAYS
+            if len(ways) == 1 and not proxy.direct and not passed_on:
                 self._blame(proxy, failure, now, proven=False)
             # a cache that keeps errors (squid's negative_ttl) says so long after the origin is back
             self._no_cache = self._no_cache or (self._rounds > 0 and failure.fault in _PROXY_SAYS)
@@ -307,7 +327,7 @@ class Plan:
 
     def _blame(self, member: Member, failure: _Failure, now: float, *, proven: bool = True) -> None:
         other = failure.route.proxy if member is failure.route.origin else failure.route.origin
-        why = f"{failure.fault.value} ({'over' if member.kind == 'origin' else 'from'} {other.name})"
+        why = f"{failure.said} ({'over' if member.kind == 'origin' else 'from'} {other.name})"
         if failure.fault in CONTENT or (failure.fault is Fault.MISSING and member.kind == "proxy"):
             news = not member.direct and member.lied(why, now)
         elif failure.fault is Fault.MISSING:
@@ -324,5 +344,6 @@ class Plan:
         return GiveUp(error)
 
     def _text(self, what: str) -> str:
-        ways = "; ".join(list(self._words)[-4:])
+        known = [member.why for member in (*self._origins, *self._proxies) if member.why]
+        ways = "; ".join(list(self._words)[-4:] or known[:4])
         return f"{self._path}: {what}" + (f" ({ways})" if ways else "")
