@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pycurl
 
-from lazyfs.core.chain.faults import AttemptFailed
+from lazyfs.core.chain.faults import AttemptFailed, Fault
 from lazyfs.core.chain.notation import redact
 from lazyfs.transport.attempt import Attempt
 from lazyfs.transport.tls_faults import Peer, untunnelled
@@ -48,6 +48,11 @@ def unsecured(code: int, text: str, easy: Any, attempt: Attempt, peer: Peer) -> 
         return peer.unverified(found, re.sub(r".*(problem|result): | \(\d+\)$", "", text))
     if code == pycurl.E_SSL_CACERT_BADFILE:  # of libcurl's own, where there are no CAs at all
         return peer.unverified(20, "unable to get local issuer certificate")
-    if code in _TLS_ERRORS or (code == pycurl.E_RECV_ERROR and "SSL routines" in text):
+    if code in _TLS_ERRORS:
         return peer.failed(text)
+    if (
+        code == pycurl.E_RECV_ERROR
+    ):  # TLS 1.3 refuses clients late; an end without close_notify is only an end
+        failure = peer.failed(text)
+        return None if failure.fault is Fault.TLS else failure
     return None

@@ -1,6 +1,7 @@
 """What an operator writes for a store, as a Fetcher."""
 
 import random
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 from lazyfs.core.chain.chain import Chain
@@ -53,8 +54,16 @@ def open_fetcher(
         from lazyfs.transport.tls import Tls  # ssl takes 10 ms to import
 
         tls = Tls()
+    if http == "auto" and _forwarded_over_tls(proxies, origins):
+        http = "requests"
     client = _client(http, limits or Limits(), connections, tls)
     return HttpFetcher(Chain(proxies, origins, policy or Policy(), random.random), client)
+
+
+def _forwarded_over_tls(proxies: Sequence[Sequence[str]], origins: Sequence[str]) -> bool:
+    """An https proxy is asked for http URLs: libcurl (8.23) makes a new connection for each."""
+    over_tls = any(proxy.startswith("https:") for group in proxies for proxy in group)
+    return over_tls and any(origin.startswith("http:") for origin in origins)
 
 
 def _client(http: Library, limits: Limits, connections: int, tls: "Tls | None") -> Client:

@@ -92,7 +92,7 @@ class _Adapter(HTTPAdapter):
         return manager
 
     def cert_verify(self, *_: Any) -> None:
-        """Nothing: requests would hand its own CAs (certifi) to connections that know theirs."""
+        """Does nothing: requests would look for the CAs of a package (certifi); connections know theirs."""
 
 
 class RequestsClient:

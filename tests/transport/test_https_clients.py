@@ -127,6 +127,14 @@ def test_a_plain_origin_through_a_proxy_over_tls(
     until(lambda: any(url.startswith(plain.url) for _, url in tls_squid.results()))
 
 
+def test_the_cas_of_a_python_package_are_not_looked_for(
+    world: World, origin: TlsOrigin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("requests.adapters.DEFAULT_CA_BUNDLE_PATH", "/nowhere")
+    with closing(RequestsClient(LIMITS, tls=world.trusting())) as client:
+        assert get(client, world, origin.url) == body(world)
+
+
 @pytest.mark.parametrize("joined", [False, True], ids=["two files", "one file"])
 def test_a_client_certificate(
     make: Make, world: World, strict: TlsOrigin, proxy: str | None, joined: bool, tmp_path: Path
