@@ -12,8 +12,8 @@ from collections.abc import Iterator
 
 from lazyfs.core.errors import UsageError
 from lazyfs.runtimes.launch import Bind, Launch
-from lazyfs.runtimes.protocol import Plan, Probe
-from lazyfs.runtimes.underlay import MountPoint, covers, mount_point
+from lazyfs.runtimes.protocol import RuntimePlan, RuntimeProbe
+from lazyfs.runtimes.underlay import BindPlace, covers, mount_point
 
 _ISOLATION = ("--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--die-with-parent")
 _OWN = (("--proc", "/proc"), ("--dev", "/dev"), ("--tmpfs", "/tmp"))  # noqa: S108
@@ -25,10 +25,10 @@ class Bubblewrap:
 
     name = "bubblewrap"
 
-    def probe(self) -> Probe:
+    def probe(self) -> RuntimeProbe:
         """Starts `true` in the same namespaces: distributions and batch systems forbid them in many ways."""
         if shutil.which("bwrap") is None:
-            return Probe(self.name, False, "bwrap is not on PATH; install the package bubblewrap")
+            return RuntimeProbe(self.name, False, "bwrap is not on PATH; install the package bubblewrap")
         trial = [
             "bwrap",
             *_ISOLATION,
@@ -47,18 +47,18 @@ class Bubblewrap:
                 trial, capture_output=True, text=True, errors="replace", timeout=20, check=False
             )
         except subprocess.TimeoutExpired:
-            return Probe(self.name, False, "a trial of bwrap did not end in 20 s")
+            return RuntimeProbe(self.name, False, "a trial of bwrap did not end in 20 s")
         if done.returncode != 0:
             said = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
-            return Probe(self.name, False, f"a trial failed ({said[0]}); are user namespaces allowed?")
+            return RuntimeProbe(self.name, False, f"a trial failed ({said[0]}); are user namespaces allowed?")
         version = subprocess.run(["bwrap", "--version"], capture_output=True, text=True, check=True).stdout
-        return Probe(self.name, True, version.strip())
+        return RuntimeProbe(self.name, True, version.strip())
 
-    def plan(self, launch: Launch) -> Plan:
+    def plan(self, launch: Launch) -> RuntimePlan:
         """The whole command line; everything but the command itself goes through a descriptor."""
         arguments = (*_ISOLATION, *_filesystem(launch), *_environment(launch))
-        argv = ("bwrap", "--json-status-fd", Plan.STATUS_FD, "--args", Plan.ARGUMENTS_FD, "--")
-        return Plan((*argv, *launch.command), arguments, launch.command)
+        argv = ("bwrap", "--json-status-fd", RuntimePlan.STATUS_FD, "--args", RuntimePlan.ARGUMENTS_FD, "--")
+        return RuntimePlan((*argv, *launch.command), arguments, launch.command)
 
 
 def _filesystem(launch: Launch) -> Iterator[str]:
@@ -90,7 +90,7 @@ def _filesystem(launch: Launch) -> Iterator[str]:
         yield from ("--remount-ro", cover.path)
 
 
-def _parents(point: MountPoint) -> Iterator[str]:
+def _parents(point: BindPlace) -> Iterator[str]:
     """Directories on the way to a made mount point, open to everybody (bwrap's own would be mode 0700)."""
     if point.made_in is not None:
         names = point.path.removeprefix(point.made_in).strip("/").split("/")[:-1]
@@ -111,9 +111,9 @@ def _of_the_host(launch: Launch) -> Iterator[Bind]:
             yield bind
 
 
-def _places(root: str, binds: list[Bind]) -> list[MountPoint]:
+def _places(root: str, binds: list[Bind]) -> list[BindPlace]:
     """Where each bind goes; below an earlier bind, /tmp or /dev the image need not have it."""
-    places: list[MountPoint] = []
+    places: list[BindPlace] = []
     for bind in binds:
         outer = next((b for b in reversed(binds[: len(places)]) if _below(bind.target, b.target)), None)
         if outer is not None:
@@ -122,9 +122,9 @@ def _places(root: str, binds: list[Bind]) -> list[MountPoint]:
                 raise UsageError(
                     f"bind target {bind.target}: {there} does not exist on this machine; make it first"
                 )
-            places.append(MountPoint(bind.target, None))
+            places.append(BindPlace(bind.target, None))
         elif _below(bind.target, "/tmp") or _below(bind.target, "/dev"):  # noqa: S108
-            places.append(MountPoint(bind.target, None))
+            places.append(BindPlace(bind.target, None))
         else:
             places.append(mount_point(root, bind.target, directory=os.path.isdir(bind.source)))
     return places

@@ -11,7 +11,7 @@ _OCTAL = re.compile(r"\\([0-7]{3})")
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundImage:
     """Where an image is."""
 
     root: str
@@ -31,7 +31,7 @@ def lazyfs_mounts(mountinfo: str) -> list[str]:
     return mounts[::-1]
 
 
-def find(name: str, mounts: list[str]) -> Found:
+def find(name: str, mounts: list[str]) -> FoundImage:
     """`name` is a path with a slash in front or a dot, or `[REGISTRY/]REPOSITORY[:TAG]` in one of `mounts`.
 
     Raises UsageError if it is not there or if it is in several places.
@@ -41,7 +41,7 @@ def find(name: str, mounts: list[str]) -> Found:
         if not os.path.isdir(root):
             raise UsageError(f"image {name}: no such directory")
         mount = next((m for m in mounts if root.startswith(m.rstrip("/") + "/")), None)
-        return Found(root, None if mount is None else _metadata(mount, os.path.abspath(name), root))
+        return FoundImage(root, None if mount is None else _metadata(mount, os.path.abspath(name), root))
     if not mounts:
         raise UsageError(
             f"image {name}: nothing is mounted on this node; run `lazyfs mount` first, or give a path"
@@ -54,7 +54,7 @@ def find(name: str, mounts: list[str]) -> Found:
         raise UsageError(f"image {tagged} is ambiguous; give one of: {', '.join(paths)}")
     mount = next(m for m in mounts if paths[0].startswith(m.rstrip("/") + "/"))
     root = os.path.realpath(paths[0])
-    return Found(root, _metadata(mount, paths[0], root))
+    return FoundImage(root, _metadata(mount, paths[0], root))
 
 
 def _candidates(mount: str, tagged: str) -> list[str]:

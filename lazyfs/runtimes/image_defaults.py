@@ -15,7 +15,7 @@ _SINGULARITY_RUNSCRIPT = "/.singularity.d/runscript"
 
 
 @dataclass(frozen=True, slots=True)
-class Image:
+class ImageDefaults:
     """A root filesystem and its defaults; empty where the image says nothing."""
 
     root: str
@@ -40,14 +40,14 @@ class _Config(msgspec.Struct):
     config: _Settings | None = None
 
 
-def from_config(root: str, raw: bytes, origin: str) -> Image:
+def from_config(root: str, raw: bytes, origin: str) -> ImageDefaults:
     """Reads an OCI image configuration; `origin` names it in errors. Raises FormatError."""
     try:
         settings = msgspec.json.decode(raw, type=_Config).config or _Settings()
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise FormatError(f"{origin}: not an image configuration: {error}") from error
     environment = dict(entry.split("=", 1) for entry in settings.Env or [] if "=" in entry)
-    return Image(
+    return ImageDefaults(
         root,
         environment,
         settings.WorkingDir or "/",
@@ -57,7 +57,7 @@ def from_config(root: str, raw: bytes, origin: str) -> Image:
     )
 
 
-def from_singularity(root: str) -> Image | None:
+def from_singularity(root: str) -> ImageDefaults | None:
     """Reads what DUCC and apptainer leave in a flat image; None if there is no such file."""
     raw = path_in_image.read(root, _SINGULARITY_ENVIRONMENT)
     if raw is None:
@@ -65,7 +65,9 @@ def from_singularity(root: str) -> Image | None:
     environment = dict(_exports(raw.decode(errors="surrogateescape")))
     _, missing = path_in_image.resolve(root, _SINGULARITY_RUNSCRIPT)
     entrypoint = () if missing else ("/bin/sh", _SINGULARITY_RUNSCRIPT)
-    return Image(root, environment, entrypoint=entrypoint, described_by=root + _SINGULARITY_ENVIRONMENT)
+    return ImageDefaults(
+        root, environment, entrypoint=entrypoint, described_by=root + _SINGULARITY_ENVIRONMENT
+    )
 
 
 # export NAME="value"   and   export NAME="${NAME:-"value"}"
@@ -86,7 +88,7 @@ def _exports(script: str) -> list[tuple[str, str]]:
     ]
 
 
-def describe(root: str, metadata: str | None) -> Image:
+def describe(root: str, metadata: str | None) -> ImageDefaults:
     """The image at `root`; `metadata` is the directory that holds its config.json, where there is one."""
     if metadata is not None:
         path = os.path.join(metadata, "config.json")
@@ -95,10 +97,10 @@ def describe(root: str, metadata: str | None) -> Image:
                 return from_config(root, file.read(), path)
         except FileNotFoundError:
             pass
-    return from_singularity(root) or Image(root)
+    return from_singularity(root) or ImageDefaults(root)
 
 
-def command_line(image: Image, arguments: tuple[str, ...], *, entrypoint: bool) -> tuple[str, ...]:
+def command_line(image: ImageDefaults, arguments: tuple[str, ...], *, entrypoint: bool) -> tuple[str, ...]:
     """`arguments` as given; with none, or with `entrypoint`, the image's own entry point comes first."""
     if arguments:
         return (*image.entrypoint, *arguments) if entrypoint else arguments

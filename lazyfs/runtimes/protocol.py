@@ -9,7 +9,7 @@ from lazyfs.runtimes.launch import Launch
 
 
 @dataclass(frozen=True, slots=True)
-class Probe:
+class RuntimeProbe:
     """What a trial of the runtime on this machine gave."""
 
     runtime: str
@@ -19,7 +19,7 @@ class Probe:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class RuntimePlan:
     """A command line ready to be started."""
 
     argv: tuple[str, ...]
@@ -38,14 +38,14 @@ class Runtime(Protocol):
 
     name: str
 
-    def probe(self) -> Probe: ...
+    def probe(self) -> RuntimeProbe: ...
 
-    def plan(self, launch: Launch) -> Plan:
+    def plan(self, launch: Launch) -> RuntimePlan:
         """Raises UsageError where the launch cannot be done, e.g. a bind over a file of another kind."""
         ...
 
 
-def choose(runtimes: Sequence[Runtime], wanted: str | None) -> tuple[Runtime, list[Probe]]:
+def choose(runtimes: Sequence[Runtime], wanted: str | None) -> tuple[Runtime, list[RuntimeProbe]]:
     """The first usable runtime, or the one asked for, and what every probe on the way said.
 
     Raises UsageError with all their reasons if there is none.

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from lazyfs.runtimes.protocol import Plan
+from lazyfs.runtimes.protocol import RuntimePlan
 
 RUNTIME_FAILED = 125
 """Exit code when the program was never started; the one docker and podman use."""
@@ -20,7 +20,7 @@ _FORWARDED = _TO_ALL | {signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SI
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class ProgramEnd:
     """How a start ended."""
 
     exit_code: int
@@ -29,7 +29,7 @@ class Ended:
     """False: the runtime failed before the program ran, and said so on stderr."""
 
 
-def supervise(plan: Plan) -> Ended:
+def supervise(plan: RuntimePlan) -> ProgramEnd:
     """Runs the plan to its end with this process's stdin, stdout and stderr.
 
     Call it from the main thread of a process that leaves SIGCHLD alone. The command runs in a session of its
@@ -40,7 +40,7 @@ def supervise(plan: Plan) -> Ended:
         _descriptor(b"".join(os.fsencode(a) + b"\0" for a in plan.arguments)) as arguments,
         _descriptor() as status,
     ):
-        numbers = {Plan.ARGUMENTS_FD: str(arguments), Plan.STATUS_FD: str(status)}
+        numbers = {RuntimePlan.ARGUMENTS_FD: str(arguments), RuntimePlan.STATUS_FD: str(status)}
         options = len(plan.argv) - len(plan.command)
         argv = [numbers.get(a, a) for a in plan.argv[:options]] + list(plan.command)
         waited = {signal.SIGCHLD, *_FORWARDED}
@@ -60,9 +60,9 @@ def supervise(plan: Plan) -> Ended:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         started = _exited(status)
     if not started:
-        return Ended(RUNTIME_FAILED, started=False)
+        return ProgramEnd(RUNTIME_FAILED, started=False)
     code = process.returncode
-    return Ended(code if code >= 0 else 128 - code, started=True)
+    return ProgramEnd(code if code >= 0 else 128 - code, started=True)
 
 
 @contextlib.contextmanager

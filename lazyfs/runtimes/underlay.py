@@ -15,7 +15,7 @@ from lazyfs.runtimes import path_in_image
 
 
 @dataclass(frozen=True, slots=True)
-class MountPoint:
+class BindPlace:
     """Where a bind really goes."""
 
     path: str
@@ -25,7 +25,7 @@ class MountPoint:
 
 
 @dataclass(frozen=True, slots=True)
-class Cover:
+class CoveredDirectory:
     """One directory to be covered, and what is shown in it again."""
 
     path: str
@@ -36,27 +36,27 @@ class Cover:
     """(name, target) of symbolic links, made anew."""
 
 
-def mount_point(root: str, target: str, *, directory: bool) -> MountPoint:
+def mount_point(root: str, target: str, *, directory: bool) -> BindPlace:
     """Where `target` is mounted. Raises UsageError if the image has another kind of file there."""
     found, missing = path_in_image.resolve(root, target)
     kind = os.lstat(root + found).st_mode
     if missing:
         if not stat.S_ISDIR(kind):
             raise UsageError(f"bind target {target}: {found} in the image is a file")
-        return MountPoint(os.path.join(found, missing), found)
+        return BindPlace(os.path.join(found, missing), found)
     if stat.S_ISDIR(kind) != directory:
         here, there = ("directory", "file") if directory else ("file", "directory")
         raise UsageError(f"bind target {target}: the source is a {here}, the image has a {there} there")
-    return MountPoint(found, None)
+    return BindPlace(found, None)
 
 
-def covers(root: str, points: Iterable[MountPoint]) -> list[Cover]:
+def covers(root: str, points: Iterable[BindPlace]) -> list[CoveredDirectory]:
     """The directories to cover, parents before their children."""
     wanted = {point.made_in for point in points if point.made_in is not None}
     return [_cover(root, path) for path in sorted(wanted, key=lambda path: (path.count("/"), path))]
 
 
-def _cover(root: str, path: str) -> Cover:
+def _cover(root: str, path: str) -> CoveredDirectory:
     shown: list[str] = []
     links: list[tuple[str, str]] = []
     with os.scandir(root + path) as entries:
@@ -66,4 +66,4 @@ def _cover(root: str, path: str) -> Cover:
             else:
                 shown.append(entry.name)
     mode = stat.S_IMODE(os.lstat(root + path).st_mode)
-    return Cover(path, mode, tuple(sorted(shown)), tuple(sorted(links)))
+    return CoveredDirectory(path, mode, tuple(sorted(shown)), tuple(sorted(links)))

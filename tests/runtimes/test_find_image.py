@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from lazyfs.core.errors import UsageError
-from lazyfs.runtimes.find_image import Found, find, lazyfs_mounts
+from lazyfs.runtimes.find_image import FoundImage, find, lazyfs_mounts
 
 MOUNTINFO = r"""22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw
 60 22 0:50 / /mnt/first rw,nosuid,nodev,relatime - fuse.lazyfs lazyfs rw,user_id=0
@@ -40,12 +40,12 @@ def mount(tmp_path: Path) -> Path:
 def test_a_name_is_found_with_and_without_registry_and_tag(mount: Path) -> None:
     root = str(mount / ".flat/ab/abcd")
     metadata = str(mount / ".metadata/one.example/library/alpine:3")
-    assert find("one.example/library/alpine:3", [str(mount)]) == Found(root, metadata)
-    assert find("library/alpine:3", [str(mount)]) == Found(root, metadata)
+    assert find("one.example/library/alpine:3", [str(mount)]) == FoundImage(root, metadata)
+    assert find("library/alpine:3", [str(mount)]) == FoundImage(root, metadata)
     assert find("library/alpine", [str(mount)]).root == root
     assert find("alpine", [str(mount)]).root == root
     assert find("alpine", ["/a/mount/that/does/not/answer", str(mount)]).root == root
-    assert find(str(mount / "one.example/library/alpine:3"), [str(mount)]) == Found(root, metadata)
+    assert find(str(mount / "one.example/library/alpine:3"), [str(mount)]) == FoundImage(root, metadata)
 
 
 def test_the_same_name_for_two_images_is_refused(mount: Path) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from lazyfs.core.errors import FormatError
-from lazyfs.runtimes.image_defaults import Image, command_line, describe
+from lazyfs.runtimes.image_defaults import ImageDefaults, command_line, describe
 
 CONFIG = {
     "architecture": "amd64",
@@ -58,11 +58,11 @@ def test_a_flat_image_of_other_publishers_says_it_in_its_singularity_files(tmp_p
 
 
 def test_an_image_that_says_nothing_has_no_defaults(tmp_path: Path) -> None:
-    assert describe(str(tmp_path), str(tmp_path / "missing")) == Image(str(tmp_path))
+    assert describe(str(tmp_path), str(tmp_path / "missing")) == ImageDefaults(str(tmp_path))
 
 
 def test_the_entry_point_runs_when_asked_for_or_when_nothing_else_is() -> None:
-    image = Image("/r", entrypoint=("/entry",), default_arguments=("default",))
+    image = ImageDefaults("/r", entrypoint=("/entry",), default_arguments=("default",))
     assert command_line(image, ("sh",), entrypoint=False) == ("sh",)
     assert command_line(image, ("sh",), entrypoint=True) == ("/entry", "sh")
     assert command_line(image, (), entrypoint=False) == ("/entry", "default")
