@@ -1,13 +1,10 @@
 """Finds an image by path, or by name in the repositories mounted on this node."""
 
 import os
-import re
 from dataclasses import dataclass
 
 from lazyfs.core.errors import UsageError
-
-FILESYSTEM_TYPE = "fuse.lazyfs"
-_OCTAL = re.compile(r"\\([0-7]{3})")
+from lazyfs.system.mountpoint import FSTYPE, mounts
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,15 +17,9 @@ class FoundImage:
     """The directory with its manifest.json and config.json, if it comes from a mounted repository."""
 
 
-def lazyfs_mounts(mountinfo: str) -> list[str]:
-    """The mount points of type fuse.lazyfs in a /proc/self/mountinfo, the latest first (proc(5))."""
-    mounts = []
-    for line in mountinfo.splitlines():
-        before, separator, after = line.partition(" - ")
-        fields = before.split(" ")
-        if separator and len(fields) > 4 and after.split(" ")[0] == FILESYSTEM_TYPE:
-            mounts.append(_OCTAL.sub(lambda match: chr(int(match[1], 8)), fields[4]))
-    return mounts[::-1]
+def lazyfs_mounts() -> list[str]:
+    """Where repositories are mounted on this node, the latest first."""
+    return [mount.mountpoint for mount in reversed(mounts()) if mount.fstype == FSTYPE]
 
 
 def find(name: str, mounts: list[str]) -> FoundImage:

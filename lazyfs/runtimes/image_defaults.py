@@ -4,12 +4,9 @@ import os
 import re
 from dataclasses import dataclass, field
 
-import msgspec
-
-from lazyfs.core.errors import FormatError
+from lazyfs.core.oci.run_config import parse_run_config
 from lazyfs.runtimes import path_in_image
 
-DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _SINGULARITY_ENVIRONMENT = "/.singularity.d/env/10-docker2singularity.sh"
 _SINGULARITY_RUNSCRIPT = "/.singularity.d/runscript"
 
@@ -27,32 +24,15 @@ class ImageDefaults:
     """The file the defaults were read from."""
 
 
-class _Settings(msgspec.Struct):
-    """`config` of an OCI image configuration (image-spec, config.md)."""
-
-    Env: list[str] | None = None
-    WorkingDir: str | None = None
-    Entrypoint: list[str] | None = None
-    Cmd: list[str] | None = None
-
-
-class _Config(msgspec.Struct):
-    config: _Settings | None = None
-
-
 def from_config(root: str, raw: bytes, origin: str) -> ImageDefaults:
     """Reads an OCI image configuration; `origin` names it in errors. Raises FormatError."""
-    try:
-        settings = msgspec.json.decode(raw, type=_Config).config or _Settings()
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise FormatError(f"{origin}: not an image configuration: {error}") from error
-    environment = dict(entry.split("=", 1) for entry in settings.Env or [] if "=" in entry)
+    run = parse_run_config(raw, origin)
     return ImageDefaults(
         root,
-        environment,
-        settings.WorkingDir or "/",
-        tuple(settings.Entrypoint or ()),
-        tuple(settings.Cmd or ()),
+        run.environment,
+        run.working_dir or "/",
+        tuple(run.entrypoint or ()),
+        tuple(run.cmd or ()),
         origin,
     )
 

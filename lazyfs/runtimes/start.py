@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from lazyfs.core.errors import UsageError
+from lazyfs.core.oci.run_config import DEFAULT_PATH
 from lazyfs.runtimes import path_in_image
 from lazyfs.runtimes.bubblewrap import Bubblewrap
 from lazyfs.runtimes.find_image import find, lazyfs_mounts
-from lazyfs.runtimes.image_defaults import DEFAULT_PATH, ImageDefaults, command_line, describe
+from lazyfs.runtimes.image_defaults import ImageDefaults, command_line, describe
 from lazyfs.runtimes.launch import Bind, Launch
 from lazyfs.runtimes.protocol import Runtime, RuntimePlan, RuntimeProbe, choose
 from lazyfs.runtimes.supervise import ProgramEnd, supervise
@@ -62,8 +63,7 @@ def prepare(
     Raises UsageError (no such image, no runtime, nothing to run, a bind that cannot be) and FormatError (a
     configuration that cannot be read).
     """
-    with open("/proc/self/mountinfo", errors="surrogateescape") as file:
-        found = find(image, lazyfs_mounts(file.read()))
+    found = find(image, lazyfs_mounts())
     described = describe(found.root, found.metadata)
     command = command_line(described, tuple(arguments), entrypoint=options.entrypoint)
     if not command:

@@ -3,18 +3,7 @@ from pathlib import Path
 import pytest
 
 from lazyfs.core.errors import UsageError
-from lazyfs.runtimes.find_image import FoundImage, find, lazyfs_mounts
-
-MOUNTINFO = r"""22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw
-60 22 0:50 / /mnt/first rw,nosuid,nodev,relatime - fuse.lazyfs lazyfs rw,user_id=0
-61 22 0:51 / /mnt/with\040space\134 rw shared:7 master:2 - fuse.lazyfs http://o/x rw
-62 22 0:52 / /mnt/other rw - fuse.sshfs fuse.lazyfs rw
-63 22 0:53 / /mnt/fuse.lazyfs rw - tmpfs tmpfs rw
-"""
-
-
-def test_only_mounts_of_this_filesystem_are_taken_latest_first() -> None:
-    assert lazyfs_mounts(MOUNTINFO) == ["/mnt/with space\\", "/mnt/first"]
+from lazyfs.runtimes.find_image import FoundImage, find
 
 
 @pytest.fixture
