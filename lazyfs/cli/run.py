@@ -85,14 +85,13 @@ def _explain(prepared: PreparedRun, *, hidden: set[str], as_json: bool) -> None:
         name: "***" if name in hidden else value for name, value in prepared.launch.environment.items()
     }
     plan = prepared.runtime.plan(replace(prepared.launch, environment=environment))
-    argv = [*plan.argv[:1], *plan.arguments, "--", *plan.command]
     if as_json:
         described = {
             "image": prepared.launch.root,
             "described_by": prepared.image.described_by,
             "probes": [{"runtime": p.runtime, "usable": p.usable, "says": p.says} for p in prepared.probes],
             "runtime": prepared.runtime.name,
-            "argv": argv,
+            "argv": plan.shown,
         }
         click.echo(msgspec.json.encode(described))
         return
@@ -105,4 +104,4 @@ def _explain(prepared: PreparedRun, *, hidden: set[str], as_json: bool) -> None:
             f"probe:     {probe.runtime}: {'works' if probe.usable else 'cannot be used'}: {probe.says}"
         )
     click.echo(f"runtime:   {prepared.runtime.name}")
-    click.echo(f"command:   {shlex.join(argv)}")
+    click.echo(f"command:   {shlex.join(plan.shown)}")

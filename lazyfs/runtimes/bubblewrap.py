@@ -5,6 +5,7 @@ is read-only, /tmp is empty and writable, /proc and /dev are made new. Nothing e
 the binds and /etc/resolv.conf and /etc/hosts, without which no name can be looked up.
 """
 
+import json
 import os
 import shutil
 import subprocess
@@ -12,9 +13,19 @@ from collections.abc import Iterator
 
 from lazyfs.core.errors import UsageError
 from lazyfs.runtimes.launch import Bind, Launch
-from lazyfs.runtimes.protocol import RuntimePlan, RuntimeProbe
+from lazyfs.runtimes.protocol import (
+    RUNTIME_FAILED,
+    ProgramEnd,
+    RuntimeExit,
+    RuntimePlan,
+    RuntimeProbe,
+    nul_separated,
+)
+from lazyfs.runtimes.supervise import children, supervise
 from lazyfs.runtimes.underlay import BindPlace, covers, mount_point
 
+_ARGUMENTS = "{arguments}"
+"""Placeholder of the descriptor with bwrap's arguments."""
 _ISOLATION = ("--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--die-with-parent")
 _OWN = (("--proc", "/proc"), ("--dev", "/dev"), ("--tmpfs", "/tmp"))  # noqa: S108
 _OF_THE_HOST = (Bind("/etc/resolv.conf", "/etc/resolv.conf", True), Bind("/etc/hosts", "/etc/hosts", True))
@@ -55,10 +66,24 @@ class Bubblewrap:
         return RuntimeProbe(self.name, True, version.strip())
 
     def plan(self, launch: Launch) -> RuntimePlan:
-        """The whole command line; everything but the command itself goes through a descriptor."""
+        """Everything but the command itself goes through a descriptor."""
         arguments = (*_ISOLATION, *_filesystem(launch), *_environment(launch))
-        argv = ("bwrap", "--json-status-fd", RuntimePlan.STATUS_FD, "--args", RuntimePlan.ARGUMENTS_FD, "--")
-        return RuntimePlan((*argv, *launch.command), arguments, launch.command)
+        options = ("bwrap", "--json-status-fd", RuntimePlan.STATUS, "--args", _ARGUMENTS, "--")
+        shown = ("bwrap", *arguments, "--", *launch.command)
+        return RuntimePlan(options, launch.command, shown, {_ARGUMENTS: nul_separated(arguments)})
+
+    def start(self, plan: RuntimePlan) -> RuntimeExit:
+        """Signals go to the grandchild of bwrap: the program below the namespace's init."""
+        executable = shutil.which("bwrap")
+        if executable is None:
+            raise UsageError("bwrap is not on PATH; install the package bubblewrap")
+        return supervise(plan, executable, lambda pid: [p for init in children(pid) for p in children(init)])
+
+    def read_end(self, ended: RuntimeExit) -> ProgramEnd:
+        """bwrap writes {"exit-code": N} last, and only if the program was executed."""
+        if not any("exit-code" in json.loads(line) for line in ended.status.decode().splitlines()):
+            return ProgramEnd(RUNTIME_FAILED, started=False)
+        return ProgramEnd(ended.code if ended.code >= 0 else 128 - ended.code, started=True)
 
 
 def _filesystem(launch: Launch) -> Iterator[str]:

@@ -9,11 +9,11 @@ from lazyfs.core.errors import UsageError
 from lazyfs.core.oci.run_config import DEFAULT_PATH
 from lazyfs.runtimes import path_in_image
 from lazyfs.runtimes.bubblewrap import Bubblewrap
+from lazyfs.runtimes.choose import choose
 from lazyfs.runtimes.find_image import find, lazyfs_mounts
 from lazyfs.runtimes.image_defaults import ImageDefaults, command_line, describe
 from lazyfs.runtimes.launch import Bind, Launch
-from lazyfs.runtimes.protocol import Runtime, RuntimePlan, RuntimeProbe, choose
-from lazyfs.runtimes.supervise import ProgramEnd, supervise
+from lazyfs.runtimes.protocol import ProgramEnd, Runtime, RuntimePlan, RuntimeProbe
 
 RUNTIMES: tuple[Runtime, ...] = (Bubblewrap(),)
 """In the order of preference."""
@@ -93,7 +93,7 @@ def start(prepared: PreparedRun) -> ProgramEnd:
     if missing is not None:
         _warn(missing)
         return ProgramEnd(COMMAND_NOT_FOUND, started=False)
-    return supervise(prepared.plan)
+    return prepared.runtime.read_end(prepared.runtime.start(prepared.plan))
 
 
 def _missing_command(launch: Launch) -> str | None:
