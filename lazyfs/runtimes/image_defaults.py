@@ -4,11 +4,15 @@ import os
 import re
 from dataclasses import dataclass, field
 
+from lazyfs.core.foreign_text import check_text
+from lazyfs.core.oci.manifest import MAX_CONFIG
 from lazyfs.core.oci.run_config import parse_run_config
 from lazyfs.runtimes import path_in_image
 
 _SINGULARITY_ENVIRONMENT = "/.singularity.d/env/10-docker2singularity.sh"
 _SINGULARITY_RUNSCRIPT = "/.singularity.d/runscript"
+_MAX_SCRIPT = 1 << 20
+"""Bytes of the environment script: eight times what Linux takes as one variable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +43,12 @@ def from_config(root: str, raw: bytes, origin: str) -> ImageDefaults:
 
 def from_singularity(root: str) -> ImageDefaults | None:
     """Reads what DUCC and apptainer leave in a flat image; None if there is no such file."""
-    raw = path_in_image.read(root, _SINGULARITY_ENVIRONMENT)
+    raw = path_in_image.read(root, _SINGULARITY_ENVIRONMENT, _MAX_SCRIPT)
     if raw is None:
         return None
     environment = dict(_exports(raw.decode(errors="surrogateescape")))
+    for name, value in environment.items():
+        check_text(value, f"{root}{_SINGULARITY_ENVIRONMENT}: {name}")
     _, missing = path_in_image.resolve(root, _SINGULARITY_RUNSCRIPT)
     entrypoint = () if missing else ("/bin/sh", _SINGULARITY_RUNSCRIPT)
     return ImageDefaults(
@@ -57,7 +63,7 @@ _EXPORT = re.compile(
 
 
 def _exports(script: str) -> list[tuple[str, str]]:
-    found = (_EXPORT.match(line.strip()) for line in script.splitlines())
+    found = (_EXPORT.match(line.strip()) for line in script.split("\n"))
     return [
         (
             match["name"],
@@ -71,12 +77,9 @@ def _exports(script: str) -> list[tuple[str, str]]:
 def describe(root: str, metadata: str | None) -> ImageDefaults:
     """The image at `root`; `metadata` is the directory that holds its config.json, where there is one."""
     if metadata is not None:
-        path = os.path.join(metadata, "config.json")
-        try:
-            with open(path, "rb") as file:
-                return from_config(root, file.read(), path)
-        except FileNotFoundError:
-            pass
+        raw = path_in_image.read(metadata, "/config.json", MAX_CONFIG)
+        if raw is not None:
+            return from_config(root, raw, os.path.join(metadata, "config.json"))
     return from_singularity(root) or ImageDefaults(root)
 
 

@@ -5,8 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
-from lazyfs.core.errors import UsageError
-from lazyfs.runtimes.launch import Launch
+from lazyfs.runtimes.launch import Launch, check_argument
 
 RUNTIME_FAILED = 125
 """Exit code when the program was never started; the one docker and podman use."""
@@ -50,16 +49,7 @@ def nul_separated(arguments: Iterable[str]) -> bytes:
     This is the last guard, for every runtime: raises UsageError for an argument that has a NUL in it, which
     would be read as another option, or that no file name can be.
     """
-    joined = bytearray()
-    for argument in arguments:
-        try:
-            encoded = os.fsencode(argument)
-        except UnicodeEncodeError as error:
-            raise UsageError(f"argument {argument!a} cannot be handed to a program: {error.reason}") from None
-        if b"\0" in encoded:
-            raise UsageError(f"argument {argument!a} has a NUL in it, which would begin another argument")
-        joined += encoded + b"\0"
-    return bytes(joined)
+    return b"".join(os.fsencode(check_argument(argument, "argument")) + b"\0" for argument in arguments)
 
 
 class RuntimeExit(NamedTuple):
@@ -91,7 +81,7 @@ class Runtime(Protocol):
         ...
 
     def plan(self, launch: Launch) -> RuntimePlan:
-        """The command line. Raises UsageError where the launch cannot be done, e.g. where a bind would cover a
+        """The command line. Raises UsageError where the launch cannot be done, e.g. a bind that would cover a
         file of another kind."""
         ...
 

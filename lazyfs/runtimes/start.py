@@ -75,7 +75,7 @@ def prepare(
         found.root,
         command,
         {**_DEFAULTS, **described.environment, **options.environment},
-        options.workdir or described.workdir,
+        os.path.join("/", options.workdir or described.workdir),
         tuple(bind for bind in options.binds if os.path.exists(bind.source)),
     )
     runtime, probes = choose(RUNTIMES, options.runtime)
@@ -102,7 +102,8 @@ def _missing_command(launch: Launch) -> str | None:
     if "/" in name:
         places = [os.path.join(launch.workdir, name)]
     else:
-        places = [os.path.join(entry, name) for entry in launch.environment["PATH"].split(":")]
+        entries = dict.fromkeys(launch.environment["PATH"].split(":"))
+        places = [os.path.join(launch.workdir, entry, name) for entry in entries]
     for place in places:
         if any(
             place.startswith(bind.target.rstrip("/") + "/") or place == bind.target for bind in launch.binds

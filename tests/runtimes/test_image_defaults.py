@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -66,3 +67,32 @@ def test_the_entry_point_runs_when_asked_for_or_when_nothing_else_is() -> None:
     assert command_line(image, ("sh",), entrypoint=False) == ("sh",)
     assert command_line(image, ("sh",), entrypoint=True) == ("/entry", "sh")
     assert command_line(image, (), entrypoint=False) == ("/entry", "default")
+
+
+def test_a_nul_in_the_singularity_files_is_named(tmp_path: Path) -> None:
+    (tmp_path / ".singularity.d/env").mkdir(parents=True)
+    script = tmp_path / ".singularity.d/env/10-docker2singularity.sh"
+    script.write_bytes(b'export PATH="/bin"\nexport X="a\0--bind\0/home\0/tmp"\n')
+    with pytest.raises(FormatError, match=r"10-docker2singularity\.sh: X: .*U\+0000"):
+        describe(str(tmp_path), None)
+
+
+def test_start_files_without_end_are_not_read(tmp_path: Path) -> None:
+    (tmp_path / ".singularity.d/env").mkdir(parents=True)
+    with (tmp_path / ".singularity.d/env/10-docker2singularity.sh").open("wb") as file:
+        file.truncate(3 << 30)
+    with pytest.raises(FormatError, match=r"10-docker2singularity\.sh: longer than 1048576 bytes"):
+        describe(str(tmp_path), None)
+    with (tmp_path / "config.json").open("wb") as file:
+        file.truncate(3 << 30)
+    with pytest.raises(FormatError, match=r"config\.json: longer than 8388608 bytes"):
+        describe("/r", str(tmp_path))
+
+
+def test_a_pipe_or_a_link_in_place_of_a_start_file_is_not_opened(tmp_path: Path) -> None:
+    (tmp_path / "image/.singularity.d/env").mkdir(parents=True)
+    os.mkfifo(tmp_path / "image/.singularity.d/env/10-docker2singularity.sh")
+    (tmp_path / "metadata").mkdir()
+    (tmp_path / "outside.json").write_text(json.dumps(CONFIG))
+    (tmp_path / "metadata/config.json").symlink_to(tmp_path / "outside.json")
+    assert describe(str(tmp_path / "image"), str(tmp_path / "metadata")).environment == {}
