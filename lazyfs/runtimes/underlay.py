@@ -10,18 +10,7 @@ import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from lazyfs.core.errors import UsageError
-from lazyfs.runtimes import path_in_image
-
-
-@dataclass(frozen=True, slots=True)
-class BindPlace:
-    """Where a bind really goes."""
-
-    path: str
-    """Inside the root, free of links."""
-    made_in: str | None
-    """The directory that must be covered so that the path can be made; None if the image has the path."""
+from lazyfs.runtimes.bind_places import BindPlace
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,20 +23,6 @@ class CoveredDirectory:
     """Names to bind from the image."""
     links: tuple[tuple[str, str], ...]
     """(name, target) of symbolic links, made anew."""
-
-
-def mount_point(root: str, target: str, *, directory: bool) -> BindPlace:
-    """Where `target` is mounted. Raises UsageError if the image has another kind of file there."""
-    found, missing = path_in_image.resolve(root, target)
-    kind = os.lstat(root + found).st_mode
-    if missing:
-        if not stat.S_ISDIR(kind):
-            raise UsageError(f"bind target {target}: {found} in the image is a file")
-        return BindPlace(os.path.join(found, missing), found)
-    if stat.S_ISDIR(kind) != directory:
-        here, there = ("directory", "file") if directory else ("file", "directory")
-        raise UsageError(f"bind target {target}: the source is a {here}, the image has a {there} there")
-    return BindPlace(found, None)
 
 
 def covers(root: str, points: Iterable[BindPlace]) -> list[CoveredDirectory]:
