@@ -10,7 +10,7 @@ from lazyfs.core.oci.run_config import DEFAULT_PATH
 from lazyfs.runtimes import path_in_image
 from lazyfs.runtimes.bubblewrap import Bubblewrap
 from lazyfs.runtimes.choose import choose
-from lazyfs.runtimes.find_image import find, lazyfs_mounts
+from lazyfs.runtimes.find_image import find, node_mounts
 from lazyfs.runtimes.image_defaults import ImageDefaults, command_line, describe
 from lazyfs.runtimes.launch import Bind, Launch
 from lazyfs.runtimes.protocol import ProgramEnd, Runtime, RuntimePlan, RuntimeProbe
@@ -63,7 +63,7 @@ def prepare(
     Raises UsageError (no such image, no runtime, nothing to run, a bind that cannot be) and FormatError (a
     configuration that cannot be read).
     """
-    found = find(image, lazyfs_mounts())
+    found = find(image, node_mounts())
     described = describe(found.root, found.metadata)
     command = command_line(described, tuple(arguments), entrypoint=options.entrypoint)
     if not command:

@@ -177,13 +177,11 @@ def test_whatever_the_links_every_place_is_plain_and_in_the_image(
     targets: list[str],
 ) -> None:
     root = tmp_path_factory.mktemp("image")
+    for path in directories:  # before the links, which would lead the making out of the image
+        (root / path).mkdir(parents=True, exist_ok=True)
     for name, target in links.items():
-        (root / name).symlink_to(target)
-    for path in directories:
-        try:
-            (root / path).mkdir(parents=True, exist_ok=True)
-        except OSError:
-            continue
+        if not (root / name).exists():
+            (root / name).symlink_to(target)
     try:
         found = arrange(str(root), [Bind(str(host), f"/{target}") for target in targets], (RESOLVER,))
     except UsageError:
