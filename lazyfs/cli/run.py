@@ -8,7 +8,7 @@ import click
 import msgspec
 
 from lazyfs.core.errors import UsageError
-from lazyfs.runtimes import Options, Prepared, parse_bind, prepare, start
+from lazyfs.runtimes import PreparedRun, RunOptions, parse_bind, prepare, start
 
 
 def _environment(entries: tuple[str, ...]) -> dict[str, str]:
@@ -61,7 +61,7 @@ def command(
       lazyfs run library/python:3.11 -B "$PWD":/srv --pwd /srv -- python3 analysis.py
     """
     values = _environment(environment)
-    options = Options(tuple(parse_bind(bind) for bind in binds), values, workdir, entrypoint, runtime)
+    options = RunOptions(tuple(parse_bind(bind) for bind in binds), values, workdir, entrypoint, runtime)
     prepared = prepare(image, arguments, options)
     if explain:
         _explain(prepared, hidden=set(values), as_json=as_json)
@@ -79,20 +79,19 @@ def command(
     return ended.exit_code
 
 
-def _explain(prepared: Prepared, *, hidden: set[str], as_json: bool) -> None:
+def _explain(prepared: PreparedRun, *, hidden: set[str], as_json: bool) -> None:
     """Values given with --env may be secrets: they are not shown."""
     environment = {
         name: "***" if name in hidden else value for name, value in prepared.launch.environment.items()
     }
     plan = prepared.runtime.plan(replace(prepared.launch, environment=environment))
-    argv = [*plan.argv[:1], *plan.arguments, "--", *plan.command]
     if as_json:
         described = {
             "image": prepared.launch.root,
             "described_by": prepared.image.described_by,
             "probes": [{"runtime": p.runtime, "usable": p.usable, "says": p.says} for p in prepared.probes],
             "runtime": prepared.runtime.name,
-            "argv": argv,
+            "argv": plan.shown,
         }
         click.echo(msgspec.json.encode(described))
         return
@@ -105,4 +104,4 @@ def _explain(prepared: Prepared, *, hidden: set[str], as_json: bool) -> None:
             f"probe:     {probe.runtime}: {'works' if probe.usable else 'cannot be used'}: {probe.says}"
         )
     click.echo(f"runtime:   {prepared.runtime.name}")
-    click.echo(f"command:   {shlex.join(argv)}")
+    click.echo(f"command:   {shlex.join(plan.shown)}")
