@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 import click
 
-from lazyfs.cli.tls_options import tls_options
+from lazyfs.cli.setting_options import setting_options
+from lazyfs.core.byte_size import parse_size, shown_size
 from lazyfs.core.errors import LazyfsError, UsageError
 
 
@@ -30,7 +31,7 @@ def command(context: click.Context, directory: str | None) -> None:
 @contextmanager
 def _opened(directory: str | None) -> Iterator[Any]:
     """The cache, as one more process that has it open; its errors in the family of this program."""
-    from lazyfs.daemon.settings import default_cache
+    from lazyfs.daemon.cache_directory import default_cache
     from lazyfs_cache import CacheError, open_cache
 
     try:
@@ -54,8 +55,9 @@ def status(directory: str | None, as_json: bool) -> None:
             click.echo(json.dumps(msgspec.to_builtins(stats) | {"directory": cache.root, "pin_sets": sets}))
             return
         click.echo(f"{cache.root}: {stats.state}")
-    click.echo(f"  {_size(stats.charged)} of {_size(stats.limit)} in {stats.entries} objects, index included")
-    click.echo(f"  {_size(stats.pinned)} pinned, {_size(stats.index)} index")
+    used = f"{shown_size(stats.charged)} of {shown_size(stats.limit)}"
+    click.echo(f"  {used} in {stats.entries} objects, index included")
+    click.echo(f"  {shown_size(stats.pinned)} pinned, {shown_size(stats.index)} index")
     click.echo(f"  {stats.evictions} evictions by {stats.policy}")
     for label, count in sets.items():
         click.echo(f"  pinned: {label} ({count} objects)")
@@ -102,8 +104,7 @@ def _by_image(cache: Any) -> Iterator[dict[str, Any]]:
 
 @command.command("pin")
 @click.argument("path")
-@click.option("--proxy", metavar="CHAIN", help="The way to the origin, as for lazyfs mount.")
-@tls_options
+@setting_options("proxy", "ca", "client_cert", "client_key")
 @click.pass_obj
 def pin(directory: str | None, /, path: str, proxy: str | None, **tls_files: str | None) -> None:
     """Bring PATH, an image or anything else in a mount, here whole, and keep it until `unpin`."""
@@ -132,7 +133,7 @@ def pin(directory: str | None, /, path: str, proxy: str | None, **tls_files: str
     if missing:
         raise LazyfsError(f"{path}: {missing} of {len(refs)} objects were not admitted; run it again")
     total = sum(ref.size for ref in refs.values())
-    click.echo(f"pinned {os.fsdecode(place.label)}: {len(refs)} objects, {_size(total)}")
+    click.echo(f"pinned {os.fsdecode(place.label)}: {len(refs)} objects, {shown_size(total)}")
 
 
 def _all(bring: Callable[[Any], bytes], refs: list[Any]) -> None:
@@ -202,11 +203,9 @@ def unpin(directory: str | None, label: str) -> None:
 @click.pass_obj
 def evict(directory: str | None, size: str) -> None:
     """Evict SIZE (like 2G, or `all`) of what was used least recently and is not pinned."""
-    from lazyfs.daemon.settings import size as parse
-
     with _opened(directory) as cache:
-        wanted = cache.stats().charged if size == "all" else parse(size, "SIZE")
-        click.echo(f"evicted {_size(cache.evict(wanted))}")
+        wanted = cache.stats().charged if size == "all" else parse_size(size, "SIZE")
+        click.echo(f"evicted {shown_size(cache.evict(wanted))}")
 
 
 @command.command("verify")
@@ -215,7 +214,7 @@ def verify(directory: str | None) -> None:
     """Read and check everything; evict what is damaged. Exits 1 if something was."""
     with _opened(directory) as cache:
         found = cache.verify()
-    click.echo(f"{found.values} objects, {_size(found.bytes)} are right")
+    click.echo(f"{found.values} objects, {shown_size(found.bytes)} are right")
     if found.damaged or found.orphans or found.missing:
         raise LazyfsError(
             f"cache: {found.damaged} damaged objects, {found.orphans} files without an entry and "
@@ -228,18 +227,7 @@ def verify(directory: str | None) -> None:
 @click.pass_obj
 def resize(directory: str | None, limit: str) -> None:
     """Set the limit (like 20G) for all mounts, until the cache is opened anew; what is over it is evicted."""
-    from lazyfs.daemon.settings import size as parse
-
     with _opened(directory) as cache:
-        cache.resize(parse(limit, "LIMIT"))
+        cache.resize(parse_size(limit, "LIMIT"))
         stats = cache.stats()
-    click.echo(f"limit {_size(stats.limit)}, {_size(stats.charged)} used")
-
-
-def _size(count: int) -> str:
-    value = float(count)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if value < 1024:
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1024
-    return f"{value:.1f} TiB"
+    click.echo(f"limit {shown_size(stats.limit)}, {shown_size(stats.charged)} used")

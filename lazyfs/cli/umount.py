@@ -11,7 +11,7 @@ from lazyfs.core.errors import UsageError
 @click.option("--lazy", is_flag=True, help="Also while programs use it: they keep what they have open.")
 def command(mountpoint: str | None, config: str | None, lazy: bool) -> None:
     """Unmount. Returns when the mount is gone and its daemon has ended; a lazy one at once."""
-    from lazyfs.daemon.settings import load
+    from lazyfs.daemon.settings_input import load
     from lazyfs.daemon.unmount import wait_for_end
     from lazyfs.system import mountpoint as points
 

@@ -13,14 +13,16 @@ from typing import Any
 import msgspec
 import trio
 
+from lazyfs.core.byte_size import parse_size
 from lazyfs.core.errors import LazyfsError, UsageError
 from lazyfs.daemon import control, runtime_directory
+from lazyfs.daemon.cache_directory import default_cache
 from lazyfs.daemon.catalog_pins import CatalogPins
 from lazyfs.daemon.certificates import Certificates
 from lazyfs.daemon.privileges import Privileges
 from lazyfs.daemon.repositories import Repositories
 from lazyfs.daemon.session_choice import make_session, prepare
-from lazyfs.daemon.settings import Place, Settings, default_cache, size
+from lazyfs.daemon.settings import Settings
 from lazyfs.fuse import trace
 from lazyfs.fuse.filesystem import Filesystem
 from lazyfs.fuse.session import Options, Session
@@ -80,14 +82,14 @@ def _cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
 
 
 def _open_cache(directory: str, settings: Settings) -> Cache | NullCache:
-    limit = size(settings.cache_limit, "cache_limit")
+    limit = parse_size(settings.cache_limit, "cache_limit")
     if limit == 0:
         return NullCache()
     try:
         return open_cache(
             os.path.join(directory, "objects"),
             limit,
-            keep_free=size(settings.cache_keep_free, "cache_keep_free"),
+            keep_free=parse_size(settings.cache_keep_free, "cache_keep_free"),
             policy=settings.cache_policy,
         )
     except CacheError as error:
@@ -136,11 +138,11 @@ class Daemon:
         self._filesystem.token = trio.lowlevel.current_trio_token()
         try:
             async with trio.open_nursery() as nursery:
-                if settings.site():
+                if settings.is_site():
                     self._filesystem.tree.show_site(tuple(settings.repositories))
                 else:
-                    place = Place(url=settings.source, trust=settings.trust, proxy=settings.proxy)
-                    nursery.start_soon(self._repositories.open, place, self._filesystem)
+                    source = settings.single_source()
+                    nursery.start_soon(self._repositories.open, source, self._filesystem)
                     await trio.sleep(0)
                 # While the network is waited for: imports, and a collection, which takes 30 ms.
                 prepare(settings.fuse)
@@ -218,7 +220,7 @@ class Daemon:
         return said
 
     async def _open_of_site(self, name: str) -> None:
-        await self._repositories.open(self._settings.repositories[name], self._filesystem, name)
+        await self._repositories.open(self._settings.sources()[name], self._filesystem, name)
         await self._filesystem.tell([Change(ROOT, None)])
 
     def _session_kind(self) -> str:

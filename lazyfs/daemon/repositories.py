@@ -18,7 +18,7 @@ from lazyfs.client.trust.revisions import Revisions
 from lazyfs.core.errors import TransportError, TrustError, UnsupportedFormat, UsageError
 from lazyfs.core.params import Revision
 from lazyfs.daemon.certificates import Certificates
-from lazyfs.daemon.settings import Place, Settings
+from lazyfs.daemon.settings import RepositorySource, Settings
 from lazyfs.fuse.filesystem import Filesystem
 from lazyfs.prefetch.profiles import Profiles
 from lazyfs.prefetch.queue import Background
@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 class Opened(NamedTuple):
     """A repository in use."""
 
-    place: Place
+    source: RepositorySource
     fetcher: Fetcher
     revisions: Revisions
     objects: Objects
@@ -62,7 +62,7 @@ class Repositories:
         self._nursery: trio.Nursery | None = None
         """Where refreshers run, once `keep_fresh` does."""
 
-    async def open(self, place: Place, filesystem: Filesystem, name: str | None = None) -> str:
+    async def open(self, source: RepositorySource, filesystem: Filesystem, name: str | None = None) -> str:
         """Connects, believes a revision, brings its root catalog, and shows it; returns its name.
 
         `name`: under which a site shows it; by default what the signature says. Raises LazyfsError.
@@ -71,7 +71,7 @@ class Repositories:
         async def advance(revision: Revision) -> None:
             await filesystem.switch(shown, revision.root, revision.number)
 
-        opened = await trio.to_thread.run_sync(self._connect, place, name, advance)
+        opened = await trio.to_thread.run_sync(self._connect, source, name, advance)
         revision = opened.refresher.shown
         shown = name or revision.name
         root = revision.root
@@ -92,18 +92,18 @@ class Repositories:
         return shown
 
     def _connect(
-        self, place: Place, name: str | None, advance: Callable[[Revision], Awaitable[None]]
+        self, source: RepositorySource, name: str | None, advance: Callable[[Revision], Awaitable[None]]
     ) -> Opened:
-        anchor, why = _anchor(place)
+        anchor, why = _anchor(source)
         repository = name or os.path.basename(self._settings.mountpoint)  # what @repo@ stands for
         fetcher = open_fetcher(
-            place.url,
-            place.proxy,
+            source.url,
+            source.proxy,
             repository=repository,
-            tls=self._certificates.of(place),
+            tls=self._certificates.of(source),
             http=self._settings.http,
         )
-        key = hashlib.sha256(place.url.encode()).hexdigest()[:20]
+        key = hashlib.sha256(source.url.encode()).hexdigest()[:20]
         directory = os.path.join(self._state_dir, key)
         os.makedirs(directory, mode=0o700, exist_ok=True)
         revisions = Revisions(fetcher, directory, anchor, max_stale=self._settings.max_stale)
@@ -123,10 +123,10 @@ class Repositories:
                 if stale is not None:
                     raise stale from error
                 if isinstance(error, TrustError):
-                    raise TrustError(f"{place.url} with the root given by --trust: {error}") from error
+                    raise TrustError(f"{source.url} with the root given by --trust: {error}") from error
                 raise
             revision, warning = known, str(error)
-            log.warning("%s stays at revision %d: %s", place.url, known.number, error)
+            log.warning("%s stays at revision %d: %s", source.url, known.number, error)
         from_store = self._with_lower(fetcher)
         objects = Objects(
             from_store,
@@ -143,7 +143,7 @@ class Repositories:
             error=warning,
         )
         profiles = Profiles(objects, from_store, self._cache, lambda: self._cache.stats().limit)
-        return Opened(place, fetcher, revisions, objects, profiles, refresher)
+        return Opened(source, fetcher, revisions, objects, profiles, refresher)
 
     def _with_lower(self, fetcher: Fetcher) -> Fetcher:
         if self._settings.lower is None:
@@ -171,7 +171,7 @@ class Repositories:
         """For `status`: what is shown of each repository, why, and how its paths fare."""
         return {
             name: {
-                "url": opened.place.url,
+                "url": opened.source.url,
                 "revision": opened.refresher.shown.number,
                 "published": opened.refresher.shown.time,
                 "root": opened.refresher.shown.root.digest.hex(),
@@ -193,7 +193,7 @@ class Repositories:
         if opened is None:
             return {}
         if not isinstance(opened.fetcher, HttpFetcher):
-            return {"user.host": opened.place.url}
+            return {"user.host": opened.source.url}
         found: dict[str, str] = {}
         for member in opened.fetcher.report().members:
             if member.state == "up":
@@ -206,16 +206,16 @@ class Repositories:
             opened.fetcher.close()
 
 
-def _anchor(place: Place) -> tuple[Anchor | None, UsageError | None]:
+def _anchor(source: RepositorySource) -> tuple[Anchor | None, UsageError | None]:
     """What to trust first, or why there is nothing: that matters only if nothing is trusted already."""
-    if place.trust:
-        return read_anchor(place.trust), None
-    if "://" in place.url:
+    if source.trust:
+        return read_anchor(source.trust), None
+    if "://" in source.url:
         return None, UsageError(
-            f"{place.url} is mounted for the first time: say what to trust with --trust ROOT.json or "
+            f"{source.url} is mounted for the first time: say what to trust with --trust ROOT.json or "
             f"--trust FINGERPRINT (`lazyfs repo show STORE` prints it)"
         )
     try:
-        return anchor_of_directory(place.url), None
+        return anchor_of_directory(source.url), None
     except UsageError as error:
         return None, error

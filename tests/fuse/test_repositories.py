@@ -10,7 +10,7 @@ from lazyfs.core.digest import ObjectRef
 from lazyfs.daemon import repositories
 from lazyfs.daemon.certificates import Certificates
 from lazyfs.daemon.repositories import Repositories
-from lazyfs.daemon.settings import Place, Settings
+from lazyfs.daemon.settings import RepositorySource, Settings
 from lazyfs.fuse.filesystem import Filesystem
 from lazyfs.vfs.slots import SlotTable
 from lazyfs.vfs.tree import Tree
@@ -40,7 +40,7 @@ async def test_nothing_is_fetched_in_threads_while_the_process_may_be_root(
     monkeypatch.setattr(repositories, "Walk", Walk)
     settings = Settings(source=str(published.store), mountpoint=str(tmp_path / "mnt"), user=user)
     opened = Repositories(settings, NullCache(), str(tmp_path / "state"), Certificates(settings))
-    await opened.open(Place(url=str(published.store)), Filesystem(Tree(SlotTable()), none))
+    await opened.open(RepositorySource(url=str(published.store)), Filesystem(Tree(SlotTable()), none))
     await trio.testing.wait_all_tasks_blocked()
     opened.close()
     assert len(begun) == walks
