@@ -2,9 +2,18 @@
 
 import os
 
+from lazyfs.core.errors import UsageError
+from lazyfs.system.user_namespace import is_root_of_node
+
 
 def default_cache() -> str:
-    """Returns /var/cache/lazyfs for root, lazyfs below XDG_CACHE_HOME or ~/.cache for others."""
-    if os.geteuid() == 0:
+    """Returns /var/cache/lazyfs for root, lazyfs below XDG_CACHE_HOME or ~/.cache for others.
+
+    Raises UsageError for a user without a home.
+    """
+    if is_root_of_node():
         return "/var/cache/lazyfs"
-    return os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "lazyfs")
+    above = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    if not os.path.isabs(above):
+        raise UsageError(f"no cache directory: user {os.geteuid()} has no home; name one with --cache")
+    return os.path.join(above, "lazyfs")
