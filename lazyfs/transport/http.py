@@ -5,9 +5,10 @@ import threading
 import time
 from collections.abc import Callable
 
+from lazyfs.core.chain.blame import Route
 from lazyfs.core.chain.chain import Chain
 from lazyfs.core.chain.faults import AttemptFailed, Fault
-from lazyfs.core.chain.plan import GiveUp, Pause, Plan, Route
+from lazyfs.core.chain.plan import GiveUp, Pause, Plan
 from lazyfs.core.chain.report import ChainReport
 from lazyfs.core.errors import BadData
 from lazyfs.transport.attempt import Answer, Attempt, Client
