@@ -11,6 +11,7 @@ from tuf.api.metadata import Root
 
 from lazyfs.core.errors import LazyfsError, UsageError
 from lazyfs.core.trust.roles import ROOT, TARGETS, TIMESTAMP
+from lazyfs.system.durable_file import write_durably
 
 ROLES = (ROOT, TARGETS, TIMESTAMP)
 """Roles with keys of their own. The publisher's key signs targets and snapshot; the timestamp's key alone
@@ -135,11 +136,7 @@ def retire(directory: str, keyids: Iterable[str]) -> list[str]:
 
 def _write(directory: str, role: str, signer: CryptoSigner) -> CryptoSigner:
     path = os.path.join(directory, f"{role}-{signer.public_key.keyid[:8]}{_SUFFIX}")
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with open(descriptor, "wb") as file:
-        file.write(signer.private_bytes)
-        file.flush()
-        os.fsync(descriptor)
+    write_durably(path, signer.private_bytes, replace=False)
     return signer
 
 

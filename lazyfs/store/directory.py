@@ -10,15 +10,16 @@ import ctypes
 import fcntl
 import os
 import socket
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 
 from lazyfs.core.digest import Digest, object_path
 from lazyfs.core.errors import NotFound, UsageError
 from lazyfs.store.protocol import StoreError
+from lazyfs.system import durable_file
 
 BATCH_OBJECTS = 1024
 BATCH_BYTES = 256 << 20
@@ -73,7 +74,7 @@ class DirectoryStore:
             with self._mutex:
                 if self._watch < 0:
                     self._watch = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            temporary = self._write_temporary(frame)
+            temporary = durable_file.write_unnamed(self._temporary, frame, mode=_FILE_MODE)
             with self._mutex:
                 if digest in self._pending:
                     os.unlink(temporary)
@@ -111,7 +112,7 @@ class DirectoryStore:
                 else:
                     os.rename(temporary, final)
             for directory in directories:
-                _fsync(directory)
+                durable_file.flush(directory)
             self._pending.clear()
             self._pending_bytes = 0
             os.close(self._watch)
@@ -138,22 +139,15 @@ class DirectoryStore:
     def write_metadata(self, name: str, data: bytes, *, replace: bool) -> None:
         final = self._metadata(name)
         with _reported(self.path):
-            temporary = self._write_temporary(data)
             try:
-                _fsync(temporary)
-                if replace:
-                    os.rename(temporary, final)
-                else:
-                    os.link(temporary, final)
+                durable_file.write_durably(
+                    final, data, mode=_FILE_MODE, replace=replace, temporary_directory=self._temporary
+                )
             except FileExistsError:
                 raise UsageError(
                     f"store {self.path} has metadata/{name} already: another publisher was first; "
                     "publish again"
                 ) from None
-            finally:
-                if os.path.exists(temporary):
-                    os.unlink(temporary)
-            _fsync(os.path.dirname(final))
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
@@ -196,28 +190,16 @@ class DirectoryStore:
             raise ValueError(name)
         return os.path.join(self.path, "metadata", name)
 
-    def _write_temporary(self, data: bytes) -> str:
+    @cached_property
+    def _temporary(self) -> str:
         directory = os.path.join(self.path, ".tmp")
-        try:
-            descriptor, path = tempfile.mkstemp(dir=directory)
-        except FileNotFoundError:
-            _make_directory(directory)
-            descriptor, path = tempfile.mkstemp(dir=directory)
-        try:
-            with open(descriptor, "wb", buffering=0) as file:
-                os.fchmod(descriptor, _FILE_MODE)
-                view = memoryview(data)
-                while view:
-                    view = view[file.write(view) :]
-        except OSError:
-            os.unlink(path)
-            raise
-        return path
+        _make_directory(directory)
+        return directory
 
     def _flush(self, files: list[str]) -> None:
         if len(files) < SYNCFS_FROM:
             for file in files:
-                _fsync(file)
+                durable_file.flush(file)
             return
         if _libc.syncfs(self._watch) != 0:
             number = ctypes.get_errno()
@@ -243,11 +225,3 @@ def _make_directory(path: str) -> bool:
         return False
     os.chmod(path, _DIRECTORY_MODE)
     return True
-
-
-def _fsync(path: str) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -14,6 +14,7 @@ from lazyfs.core.errors import NotFound, UsageError
 from lazyfs.store import directory
 from lazyfs.store.directory import DirectoryStore
 from lazyfs.store.protocol import StoreError
+from lazyfs.system import durable_file
 
 
 @pytest.fixture
@@ -70,7 +71,7 @@ def test_objects_and_their_directories_are_flushed_before_they_are_named(
     store: DirectoryStore, files: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     events: list[str] = []
-    real_fsync, real_rename, real_flush = directory._fsync, os.rename, store._flush
+    real_fsync, real_rename, real_flush = durable_file.flush, os.rename, store._flush
 
     def fsync(path: str) -> None:
         events.append("directory" if os.path.isdir(path) else "file")
@@ -84,7 +85,7 @@ def test_objects_and_their_directories_are_flushed_before_they_are_named(
         real_flush(paths)
         events.append(f"flushed {len(paths)}")
 
-    monkeypatch.setattr(directory, "_fsync", fsync)
+    monkeypatch.setattr(durable_file, "flush", fsync)
     monkeypatch.setattr(os, "rename", rename)
     monkeypatch.setattr(store, "_flush", flush)
     directories = {put(store, b"%d" % number)[0] for number in range(files)}
