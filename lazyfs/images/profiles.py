@@ -17,8 +17,8 @@ from lazyfs.core.errors import FormatError, UsageError
 from lazyfs.core.params import Revision
 from lazyfs.repository import commit as commits
 from lazyfs.repository.diff import resolve
-from lazyfs.repository.edit import LiveTree
 from lazyfs.repository.keys import Keys
+from lazyfs.repository.live_tree import LiveTree
 from lazyfs.repository.stored_tree import StoredTree
 from lazyfs.store.ingest import Ingest
 from lazyfs.store.protocol import Store

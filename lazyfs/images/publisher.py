@@ -19,8 +19,8 @@ from lazyfs.images.snapshots import snapshot, tree_of
 from lazyfs.images.sources.open import ImageOptions, open_image
 from lazyfs.images.sources.trees import read_directory, read_tar
 from lazyfs.repository import commit as commits
-from lazyfs.repository.edit import LiveTree
 from lazyfs.repository.keys import Keys
+from lazyfs.repository.live_tree import LiveTree
 from lazyfs.repository.stored_tree import StoredTree
 from lazyfs.store.ingest import Ingest
 from lazyfs.store.protocol import Store

@@ -7,7 +7,7 @@ from pathlib import Path
 from lazyfs.core.catalog.inode import Inode
 from lazyfs.images.snapshots import snapshot
 from lazyfs.repository.commit import commit, current
-from lazyfs.repository.edit import LiveTree
+from lazyfs.repository.live_tree import LiveTree
 from lazyfs.repository.stored_tree import StoredTree
 from lazyfs.store.ingest import Ingest
 from tests.support.cli import lazyfs
