@@ -12,7 +12,7 @@ from lazyfs.core.catalog.builder import build
 from lazyfs.core.catalog.inode import Inode, Nested
 from lazyfs.core.digest import ObjectRef, sha256
 from lazyfs.repository import commit, keys, lifecycle
-from lazyfs.store.directory import DirectoryStore
+from lazyfs.store import open_store
 
 FAMILY = 100
 """Images that share a /usr."""
@@ -25,7 +25,7 @@ REGISTRY = b"registry.example.org"
 def make(store: str, keys_directory: str, images: int) -> Nested:
     """A repository of `images` images with about `images` * FILES files; returns its root."""
     lifecycle.init(store, "scale.example.org", datetime.now(UTC), keys=keys_directory)
-    directory = DirectoryStore(store)
+    directory = open_store(store)
 
     def emit(ref: ObjectRef, plain: bytes) -> None:
         directory.put(ref.digest, codec.encode(plain))

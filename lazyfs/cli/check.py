@@ -14,8 +14,8 @@ from lazyfs.images.registry_comparison import compare
 from lazyfs.images.sources.open import ImageOptions, open_image
 from lazyfs.repository import commit as commits
 from lazyfs.repository.stored_tree import StoredTree
+from lazyfs.store import Store, open_store
 from lazyfs.store.check import Findings, check
-from lazyfs.store.directory import DirectoryStore
 
 
 @click.command()
@@ -40,7 +40,7 @@ def command(
       lazyfs check /srv/unpacked
       lazyfs check /srv/unpacked --against docker://registry.example/app:1
     """
-    opened = DirectoryStore(store)
+    opened = open_store(store)
     revision = commits.current(opened)
     if against:
         return _against(opened, revision, against, place, image_options(registry, allow_public=True), as_json)
@@ -68,7 +68,7 @@ def command(
 
 
 def _against(
-    store: DirectoryStore,
+    store: Store,
     revision: Revision,
     source: str,
     place: str | None,

@@ -9,7 +9,7 @@ from lazyfs.repository import commit as commits
 from lazyfs.repository.diff import Side, diff, resolve
 from lazyfs.repository.history import find_revision
 from lazyfs.repository.stored_tree import StoredTree
-from lazyfs.store.directory import DirectoryStore
+from lazyfs.store import Store, open_store
 
 _SIGNS = {"added": "+", "removed": "-", "changed": "~"}
 
@@ -31,7 +31,7 @@ def command(old: str, new: str, store: str, as_json: bool) -> int:
       lazyfs diff @41 @42 /srv/unpacked
       lazyfs diff @41/registry.example/app:1 registry.example/app:1 /srv/unpacked
     """
-    opened = DirectoryStore(store)
+    opened = open_store(store)
     differs = False
     for change in diff(_side(opened, old), _side(opened, new)):
         differs = True
@@ -45,7 +45,7 @@ def command(old: str, new: str, store: str, as_json: bool) -> int:
     return int(differs)
 
 
-def _side(store: DirectoryStore, text: str) -> Side:
+def _side(store: Store, text: str) -> Side:
     if not text.startswith("@"):
         return resolve(_tree(store, commits.current(store)), text)
     number, _, path = text[1:].partition("/")
@@ -54,5 +54,5 @@ def _side(store: DirectoryStore, text: str) -> Side:
     return resolve(_tree(store, find_revision(store, int(number))), path)
 
 
-def _tree(store: DirectoryStore, revision: Revision) -> StoredTree:
+def _tree(store: Store, revision: Revision) -> StoredTree:
     return StoredTree(store, revision.root)

@@ -12,7 +12,7 @@ from lazyfs.images.inspect import Facts, of_published, of_source
 from lazyfs.images.sources.open import open_image, open_registry
 from lazyfs.repository import commit as commits
 from lazyfs.repository.stored_tree import StoredTree
-from lazyfs.store.directory import DirectoryStore
+from lazyfs.store import open_store
 
 
 @click.command()
@@ -37,7 +37,7 @@ def command(image: str, store: str | None, tags: bool, as_json: bool, **registry
         click.echo(msgspec.json.encode(listed) if as_json else "\n".join(listed))
         return
     if store:
-        opened = DirectoryStore(store)
+        opened = open_store(store)
         revision = commits.current(opened)
         tree = StoredTree(opened, revision.root)
         facts = of_published(tree, image)

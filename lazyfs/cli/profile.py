@@ -8,7 +8,7 @@ import msgspec
 from lazyfs.images import profiles
 from lazyfs.repository import commit as commits
 from lazyfs.repository import keys as key_files
-from lazyfs.store.directory import DirectoryStore
+from lazyfs.store import open_store
 
 
 @click.command()
@@ -31,7 +31,7 @@ def command(image: str, traces: tuple[str, ...], store: str, keys: str | None, a
       lazyfs run --mount /mnt physics/analysis:1.2 -- python3 job.py
       lazyfs profile registry.example/physics/analysis:1.2 start.trace /srv/unpacked
     """
-    opened = DirectoryStore(store)
+    opened = open_store(store)
     name = commits.current(opened).name
     loaded = key_files.load(keys or key_files.default_directory(name))
     touched = profiles.read_traces(traces)

@@ -12,7 +12,7 @@ from lazyfs.core.codec import LEVEL
 from lazyfs.images import publisher
 from lazyfs.repository import commit as commits
 from lazyfs.repository import keys as key_files
-from lazyfs.store.directory import DirectoryStore
+from lazyfs.store import open_store
 
 
 @click.command()
@@ -53,7 +53,7 @@ def command(
     """
     if place and len(sources) > 1:
         raise click.UsageError("--as names one place: publish the sources one by one")
-    opened = DirectoryStore(store)
+    opened = open_store(store)
     name = commits.current(opened).name
     shown = ShownLayers(enabled=not as_json)
     options = publisher.Options(

@@ -13,7 +13,7 @@ from lazyfs.core.trust.signed import when
 from lazyfs.repository import commit as commits
 from lazyfs.repository import keys as key_files
 from lazyfs.repository import lifecycle
-from lazyfs.store.directory import DirectoryStore
+from lazyfs.store import Store, open_store
 
 KEYS_HELP = "Directory of the private keys [default: ~/.config/lazyfs/keys/NAME]."
 WARN_BEFORE = timedelta(days=60)
@@ -107,7 +107,7 @@ def init(
 )
 def resign(store: str, keys: str | None, expiry: float) -> None:
     """Renew the expiry of the committed revision; needs only the timestamp's key."""
-    opened = DirectoryStore(store)
+    opened = open_store(store)
     now = datetime.now(UTC)
     renewed = lifecycle.resign(opened, _load(opened, keys), now, expiry)
     click.echo(f"timestamp expires {when(renewed.expires)}")
@@ -151,7 +151,7 @@ def rotate(
 
     Clients follow by themselves; nothing has to be handed out again.
     """
-    opened = DirectoryStore(store)
+    opened = open_store(store)
     directory = keys or key_files.default_directory(commits.current(opened).name)
     target = new_keys or (root_keys[0] if role == ROOT and root_keys else directory)
     key_files.check_apart(target, store)
@@ -178,7 +178,7 @@ def rotate(
 @click.argument("store")
 def show(store: str) -> None:
     """Show the committed revision, its expiry, and who may sign what."""
-    opened = DirectoryStore(store)
+    opened = open_store(store)
     committed = commits.read(opened)
     revision, root, proven = committed.revision, committed.state.root, committed.proven
     click.echo(f"repository   {revision.name}")
@@ -193,5 +193,5 @@ def show(store: str) -> None:
         click.echo(f"{role} keys".ljust(16) + f"{root.roles[role].threshold} of {ids}")
 
 
-def _load(store: DirectoryStore, directory: str | None) -> key_files.Keys:
+def _load(store: Store, directory: str | None) -> key_files.Keys:
     return key_files.load(directory or key_files.default_directory(commits.current(store).name))

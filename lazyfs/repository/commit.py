@@ -137,8 +137,8 @@ def write_revision(
     targets = sign(Targets(version, expires=expires, targets={TARGET: to_target(revision)}), signers[TARGETS])
     meta = {"targets.json": MetaFile.from_data(version, targets, ["sha256"])}
     snapshot = sign(Snapshot(version, expires=expires, meta=meta), signers[SNAPSHOT])
-    store.write_metadata(file_name(TARGETS, version), targets, replace=False)
-    store.write_metadata(file_name(SNAPSHOT, version), snapshot, replace=False)
+    store.write_metadata(file_name(TARGETS, version), targets, expected=None)
+    store.write_metadata(file_name(SNAPSHOT, version), snapshot, expected=None)
     write_timestamp(store, signers[TIMESTAMP], version, snapshot, before, now, timestamp_days)
 
 
@@ -156,7 +156,8 @@ def write_timestamp(
     own = before.timestamp.version + 1 if before else 1
     meta = MetaFile.from_data(version, snapshot, ["sha256"])
     stamp = sign(Timestamp(own, expires=expires, snapshot_meta=meta), signers)
-    store.write_metadata(file_name(TIMESTAMP, own), stamp, replace=True)
+    replaced = before.timestamp_bytes if before else None
+    store.write_metadata(file_name(TIMESTAMP, own), stamp, expected=replaced)
     return expires
 
 

@@ -1,6 +1,5 @@
 """A repository's life: made, its expiry renewed, its keys replaced."""
 
-import os
 import stat
 from collections.abc import Callable, Sequence
 from copy import deepcopy
@@ -28,8 +27,7 @@ from lazyfs.repository.commit import (
     write_timestamp,
 )
 from lazyfs.repository.keys import Keys
-from lazyfs.store.directory import DirectoryStore
-from lazyfs.store.protocol import Store
+from lazyfs.store import Store, create_store, find_store
 
 ROOT_DAYS = 3650
 """Expiry of the root. Its keys lie in a safe and are needed for nothing else: a date that comes every year
@@ -81,7 +79,8 @@ def init(
         raise UsageError(
             f"root threshold {root_threshold} is outside 1 to {root_count}, the number of root keys"
         )
-    if os.path.isdir(path) and _in_use(DirectoryStore(path)):
+    existing = find_store(path)
+    if existing and _in_use(existing):
         raise UsageError(f"store {path} holds a repository already: choose another directory")
     if not key_files.is_empty(directory) or not key_files.is_empty(root_directory):
         raise UsageError(
@@ -89,7 +88,7 @@ def init(
             "already: they may be another repository's; choose another with --keys"
         )
     params = (params or Params()).check()
-    store = DirectoryStore.create(path)
+    store = create_store(path)
     roots = key_files.generate(root_directory, [ROOT] * root_count)
     publisher, stamper = key_files.generate(directory, [TARGETS, TIMESTAMP])
     root = Root(
@@ -106,7 +105,7 @@ def init(
     )
     data = sign(root, roots)
     with store.exclusive():
-        store.write_metadata(file_name(ROOT, 1), data, replace=False)
+        store.write_metadata(file_name(ROOT, 1), data, expected=None)
         empty = _empty_catalog(store, params, now)
         revision = Revision(name, 1, int(now.timestamp()), empty, params)
         write_revision(store, Keys([publisher, stamper]), root, revision, None, now, timestamp_days)
@@ -174,7 +173,7 @@ def rotate(
         signers = keys.signers(old, ROOT)
         data = sign(root, [*signers, *new] if role == ROOT else signers)
         load_root(data, old, MAX_ROOT)
-        store.write_metadata(file_name(ROOT, root.version), data, replace=False)
+        store.write_metadata(file_name(ROOT, root.version), data, expected=None)
         write_revision(store, keys | Keys(new), root, committed.revision, committed.proven, now, days)
         return sorted(set(old.keys) - set(root.keys))
 

@@ -1,9 +1,9 @@
 """A store in a local directory, served by any web server.
 
 Objects are written to `.tmp/` and get their names in batches, after one flush of the whole batch to stable
-storage: a name under data/ never stands for bytes that a power failure could still take away, which matters
-because a later publisher trusts the name and uploads nothing. What a killed publisher leaves in `.tmp/` is
-not part of the store.
+storage. So a name under data/ never stands for bytes that a power failure could still take away: a later
+publisher trusts the name and does not write the object again. Files that a killed publisher leaves in `.tmp/`
+are not part of the store.
 """
 
 import ctypes
@@ -16,9 +16,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
 
-from lazyfs.core.digest import Digest, object_path
-from lazyfs.core.errors import NotFound, UsageError
-from lazyfs.store.protocol import StoreError
+from lazyfs.core.digest import Digest, object_path, parse_hex
+from lazyfs.core.errors import FormatError, NotFound, UsageError
+from lazyfs.store.protocol import StoreConflict, StoreError
 from lazyfs.system import durable_file
 
 BATCH_OBJECTS = 1024
@@ -51,14 +51,12 @@ class DirectoryStore:
         self._pending: dict[Digest, str] = {}
         self._pending_bytes = 0
         self._mutex = threading.RLock()
-        self._watch = -1
+        self._opened_with_batch = -1
         """A descriptor as old as the batch: syncfs(2) reports the write errors since it was opened."""
 
     @classmethod
     def create(cls, path: str) -> "DirectoryStore":
-        """The store in `path`; its directories are made if they are missing. Raises UsageError for a URL."""
-        if "://" in path:
-            raise UsageError(f"store {path}: publishers write to a directory, which a web server serves")
+        """Returns the store in `path`; its directories are made if they are missing."""
         with _reported(path):
             for part in (path, os.path.join(path, "data"), os.path.join(path, "metadata")):
                 _make_directory(part)
@@ -72,8 +70,8 @@ class DirectoryStore:
             return
         with _reported(self.path):
             with self._mutex:
-                if self._watch < 0:
-                    self._watch = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                if self._opened_with_batch < 0:
+                    self._opened_with_batch = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             temporary = durable_file.write_unnamed(self._temporary, frame, mode=_FILE_MODE)
             with self._mutex:
                 if digest in self._pending:
@@ -93,6 +91,16 @@ class DirectoryStore:
                 except FileNotFoundError:
                     continue
         raise NotFound(f"object {digest.hex()} is not in store {self.path}")
+
+    def objects(self) -> Iterator[Digest]:
+        data = os.path.join(self.path, "data")
+        with _reported(self.path):
+            for first in os.listdir(data):
+                for rest in os.listdir(os.path.join(data, first)) if len(first) == 2 else ():
+                    try:
+                        yield parse_hex(first + rest)
+                    except FormatError:
+                        continue  # a file of somebody else's
 
     def sync(self) -> None:
         with self._mutex, _reported(self.path):
@@ -115,8 +123,8 @@ class DirectoryStore:
                 durable_file.flush(directory)
             self._pending.clear()
             self._pending_bytes = 0
-            os.close(self._watch)
-            self._watch = -1
+            os.close(self._opened_with_batch)
+            self._opened_with_batch = -1
 
     def abandon(self) -> None:
         with self._mutex, _reported(self.path):
@@ -124,9 +132,9 @@ class DirectoryStore:
                 os.unlink(temporary)
             self._pending.clear()
             self._pending_bytes = 0
-            if self._watch >= 0:
-                os.close(self._watch)
-                self._watch = -1
+            if self._opened_with_batch >= 0:
+                os.close(self._opened_with_batch)
+                self._opened_with_batch = -1
 
     def read_metadata(self, name: str) -> bytes | None:
         with _reported(self.path):
@@ -136,18 +144,28 @@ class DirectoryStore:
             except FileNotFoundError:
                 return None
 
-    def write_metadata(self, name: str, data: bytes, *, replace: bool) -> None:
+    def write_metadata(self, name: str, data: bytes, *, expected: bytes | None) -> None:
+        """See Store. Creation is atomic; a replacement is between publishers that hold `exclusive`."""
         final = self._metadata(name)
+        if expected is not None and self.read_metadata(name) != expected:
+            raise self._overtaken(name)
         with _reported(self.path):
             try:
                 durable_file.write_durably(
-                    final, data, mode=_FILE_MODE, replace=replace, temporary_directory=self._temporary
+                    final,
+                    data,
+                    mode=_FILE_MODE,
+                    replace=expected is not None,
+                    temporary_directory=self._temporary,
                 )
             except FileExistsError:
-                raise UsageError(
-                    f"store {self.path} has metadata/{name} already: another publisher was first; "
-                    "publish again"
-                ) from None
+                raise self._overtaken(name) from None
+
+    def _overtaken(self, name: str) -> StoreConflict:
+        return StoreConflict(
+            f"store {self.path} has another metadata/{name} already: another publisher was first; "
+            "publish again"
+        )
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
@@ -176,7 +194,7 @@ class DirectoryStore:
             except BlockingIOError:
                 if time.monotonic() >= end:
                     holder = os.pread(descriptor, 200, 0).decode(errors="replace")
-                    raise UsageError(
+                    raise StoreConflict(
                         f"store {self.path} is held by another publisher ({holder or 'unnamed'}): "
                         "wait for it to finish, then run this again"
                     ) from None
@@ -186,8 +204,8 @@ class DirectoryStore:
         return os.path.join(self.path, object_path(digest))
 
     def _metadata(self, name: str) -> str:
-        if "/" in name or name.startswith("."):
-            raise ValueError(name)
+        if not name or "/" in name or name.startswith("."):
+            raise ValueError(f"{name!r} is no metadata name")
         return os.path.join(self.path, "metadata", name)
 
     @cached_property
@@ -201,14 +219,14 @@ class DirectoryStore:
             for file in files:
                 durable_file.flush(file)
             return
-        if _libc.syncfs(self._watch) != 0:
+        if _libc.syncfs(self._opened_with_batch) != 0:
             number = ctypes.get_errno()
             raise OSError(number, os.strerror(number), self.path)
 
 
 @contextmanager
 def _reported(path: str) -> Iterator[None]:
-    """Turns the disk's errors into one line."""
+    """Turns the disk's errors into StoreErrors of one line."""
     try:
         yield
     except OSError as error:
@@ -216,7 +234,10 @@ def _reported(path: str) -> Iterator[None]:
 
 
 def _make_directory(path: str) -> bool:
-    """Whether it had to be made. Web servers run as another user, so the umask does not count."""
+    """Makes a directory that everybody may read, whatever the umask: web servers run as another user.
+
+    Returns True if it had to be made.
+    """
     try:
         os.mkdir(path)
     except FileExistsError:

@@ -37,9 +37,9 @@ class Recording(DirectoryStore):
         self.events.append(("sync", b""))
         super().sync()
 
-    def write_metadata(self, name: str, data: bytes, *, replace: bool) -> None:
+    def write_metadata(self, name: str, data: bytes, *, expected: bytes | None) -> None:
         self.events.append(("metadata", name.encode()))
-        super().write_metadata(name, data, replace=replace)
+        super().write_metadata(name, data, expected=expected)
 
 
 def image(tmp_path: Path, name: str) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from lazyfs.core.catalog.entry import ADDED, Entry
 from lazyfs.repository import commit as commits
 from lazyfs.repository.stored_tree import Place, StoredTree
-from lazyfs.store.directory import DirectoryStore
+from lazyfs.store import open_store
 
 _KINDS = {
     stat.S_IFREG: b"f",
@@ -22,7 +22,7 @@ _KINDS = {
 
 def open_tree(store: Path) -> StoredTree:
     """The committed revision's tree."""
-    opened = DirectoryStore(str(store))
+    opened = open_store(str(store))
     revision = commits.current(opened)
     return StoredTree(opened, revision.root)
 

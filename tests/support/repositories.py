@@ -13,8 +13,8 @@ from lazyfs.repository import keys as key_files
 from lazyfs.repository import lifecycle
 from lazyfs.repository.commit import current
 from lazyfs.repository.keys import Keys
+from lazyfs.store import Store, open_store
 from lazyfs.store.check import Findings, check
-from lazyfs.store.directory import DirectoryStore
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 OPTIONS = Options(ImageOptions(Platform("linux", "amd64")), plain=True)
@@ -30,8 +30,8 @@ class Repository:
         self.keys_path = directory / "keys"
 
     @property
-    def store(self) -> DirectoryStore:
-        return DirectoryStore(str(self.path))
+    def store(self) -> Store:
+        return open_store(str(self.path))
 
     def publish(self, *sources: str, now: Callable[[], datetime] = lambda: NOW, **options: object) -> Report:
         """Publishes with no additions unless `plain=False`."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from lazyfs.core import codec
 from lazyfs.core.catalog.inode import Nested
 from lazyfs.repository import commit, keys, lifecycle
-from lazyfs.store.directory import DirectoryStore
+from lazyfs.store import open_store
 from tests.support.images import Objects
 
 
@@ -20,7 +20,7 @@ class Published:
         self.objects = Objects()
         directory.mkdir(exist_ok=True)
         lifecycle.init(str(self.store), name, datetime.now(UTC), keys=str(self.keys))
-        self._directory_store = DirectoryStore(str(self.store))
+        self._directory_store = open_store(str(self.store))
 
     def commit(self, root: Nested) -> int:
         """Stores all objects, makes `root` the newest revision, and returns its number."""

@@ -118,8 +118,8 @@ def test_a_publisher_killed_at_any_moment_leaves_a_whole_revision(
 
 def test_a_number_left_by_a_killed_publisher_is_not_used_again(store: DirectoryStore, tmp_path: Path) -> None:
     """A proxy may have seen the dead publisher's file: its name must never mean another."""
-    store.write_metadata("2.targets.json", b"half a publish", replace=False)
-    store.write_metadata("3.snapshot.json", b"half a publish", replace=False)
+    store.write_metadata("2.targets.json", b"half a publish", expected=None)
+    store.write_metadata("3.snapshot.json", b"half a publish", expected=None)
     process = publisher(store, 1, "x")
     assert process.communicate("\n", timeout=60)[0] == "committed 2 x.0\n"
     assert store.read_metadata("2.targets.json") == b"half a publish"

@@ -185,6 +185,6 @@ def test_a_store_damaged_by_another_key_is_reported(store: DirectoryStore, tmp_p
     lifecycle.init(other, NAME, NOW, keys=str(tmp_path / "keys2"))
     foreign = DirectoryStore(other).read_metadata("timestamp.json")
     assert foreign is not None
-    store.write_metadata("timestamp.json", foreign, replace=True)
+    store.write_metadata("timestamp.json", foreign, expected=store.read_metadata("timestamp.json"))
     with pytest.raises(WrongKey):
         commits.current(store)
