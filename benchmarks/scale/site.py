@@ -11,7 +11,8 @@ from lazyfs.core import codec
 from lazyfs.core.catalog.builder import build
 from lazyfs.core.catalog.inode import Inode, Nested
 from lazyfs.core.digest import ObjectRef, sha256
-from lazyfs.repository import commit, keys, lifecycle
+from lazyfs.repository import keys, lifecycle
+from lazyfs.repository.commit import commit_revision, read_revision
 from lazyfs.store import open_store
 
 FAMILY = 100
@@ -50,9 +51,9 @@ def make(store: str, keys_directory: str, images: int) -> Nested:
     _put(root, b".flat", _hang(build(shelves, 1 << 30, emit, live=True)))
     _put(root, REGISTRY, _hang(build(tags, 1 << 30, emit, live=True)))
     made = build(root, 1 << 30, emit, live=True)
-    before = commit.current(directory).number
+    before = read_revision(directory).number
     signers = keys.load(keys_directory)
-    commit.commit(directory, signers, made.ref, expected_revision=before, now=datetime.now(UTC))
+    commit_revision(directory, signers, made.ref, expected_revision=before, now=datetime.now(UTC))
     return made
 
 

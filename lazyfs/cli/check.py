@@ -12,7 +12,7 @@ from lazyfs.core.errors import UsageError
 from lazyfs.core.params import Revision
 from lazyfs.images.registry_comparison import compare
 from lazyfs.images.sources.open import ImageOptions, open_image
-from lazyfs.repository import commit as commits
+from lazyfs.repository.commit import read_revision
 from lazyfs.repository.stored_tree import StoredTree
 from lazyfs.store import Store, open_store
 from lazyfs.store.check import Findings, check
@@ -41,7 +41,7 @@ def command(
       lazyfs check /srv/unpacked --against docker://registry.example/app:1
     """
     opened = open_store(store)
-    revision = commits.current(opened)
+    revision = read_revision(opened)
     if against:
         return _against(opened, revision, against, place, image_options(registry, allow_public=True), as_json)
     with Counter(enabled=not as_json) as counter:

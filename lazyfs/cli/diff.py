@@ -5,8 +5,8 @@ import msgspec
 
 from lazyfs.core.errors import UsageError
 from lazyfs.core.params import Revision
-from lazyfs.repository import commit as commits
-from lazyfs.repository.diff import Side, diff, resolve
+from lazyfs.repository.commit import read_revision
+from lazyfs.repository.diff import ResolvedPath, diff, resolve
 from lazyfs.repository.history import find_revision
 from lazyfs.repository.stored_tree import StoredTree
 from lazyfs.store import Store, open_store
@@ -33,21 +33,21 @@ def command(old: str, new: str, store: str, as_json: bool) -> int:
     """
     opened = open_store(store)
     differs = False
-    for change in diff(_side(opened, old), _side(opened, new)):
+    for found in diff(_resolved(opened, old), _resolved(opened, new)):
         differs = True
-        path = change.path.decode(errors="backslashreplace")
+        path = found.path.decode(errors="backslashreplace")
         if as_json:
-            answer = {"change": change.kind, "path": path, "fields": change.fields}
+            answer = {"change": found.kind, "path": path, "fields": found.fields}
             click.echo(msgspec.json.encode(answer))
         else:
-            fields = f"  ({', '.join(change.fields)})" if change.fields else ""
-            click.echo(f"{_SIGNS[change.kind]} {path}{fields}")
+            fields = f"  ({', '.join(found.fields)})" if found.fields else ""
+            click.echo(f"{_SIGNS[found.kind]} {path}{fields}")
     return int(differs)
 
 
-def _side(store: Store, text: str) -> Side:
+def _resolved(store: Store, text: str) -> ResolvedPath:
     if not text.startswith("@"):
-        return resolve(_tree(store, commits.current(store)), text)
+        return resolve(_tree(store, read_revision(store)), text)
     number, _, path = text[1:].partition("/")
     if not number.isdigit():
         raise UsageError(f"{text}: a revision is @ and a number")

@@ -10,7 +10,7 @@ from lazyfs.cli.registry_options import image_options, registry_options
 from lazyfs.core.errors import UsageError
 from lazyfs.images.inspect import Facts, of_published, of_source
 from lazyfs.images.sources.open import open_image, open_registry
-from lazyfs.repository import commit as commits
+from lazyfs.repository.commit import read_revision
 from lazyfs.repository.stored_tree import StoredTree
 from lazyfs.store import open_store
 
@@ -38,7 +38,7 @@ def command(image: str, store: str | None, tags: bool, as_json: bool, **registry
         return
     if store:
         opened = open_store(store)
-        revision = commits.current(opened)
+        revision = read_revision(opened)
         tree = StoredTree(opened, revision.root)
         facts = of_published(tree, image)
     elif ":" in image and image.partition(":")[0] in ("docker", "oci", "docker-archive"):

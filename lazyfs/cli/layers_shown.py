@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lazyfs.images.observer import Watch
+from lazyfs.images.observer import PublishObserver
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 NAME_WIDTH = 60
 
 
-class ShownLayers(Watch):
+class ShownLayers(PublishObserver):
     """Shows warnings and layers on standard error. Use as a context manager."""
 
     def __init__(self, *, enabled: bool) -> None:

@@ -6,8 +6,8 @@ import click
 import msgspec
 
 from lazyfs.images import profiles
-from lazyfs.repository import commit as commits
 from lazyfs.repository import keys as key_files
+from lazyfs.repository.commit import read_revision
 from lazyfs.store import open_store
 
 
@@ -32,10 +32,10 @@ def command(image: str, traces: tuple[str, ...], store: str, keys: str | None, a
       lazyfs profile registry.example/physics/analysis:1.2 start.trace /srv/unpacked
     """
     opened = open_store(store)
-    name = commits.current(opened).name
+    name = read_revision(opened).name
     loaded = key_files.load(keys or key_files.default_directory(name))
     touched = profiles.read_traces(traces)
-    report = profiles.make(opened, loaded, image, touched, lambda: datetime.now(UTC))
+    report = profiles.publish_profile(opened, loaded, image, touched, lambda: datetime.now(UTC))
     if as_json:
         answer = {
             "repository": name,

@@ -9,9 +9,9 @@ import msgspec
 from lazyfs.cli.layers_shown import ShownLayers
 from lazyfs.cli.registry_options import image_options, registry_options
 from lazyfs.core.codec import LEVEL
-from lazyfs.images import publisher
-from lazyfs.repository import commit as commits
+from lazyfs.images.publisher import PublishOptions, publish
 from lazyfs.repository import keys as key_files
+from lazyfs.repository.commit import read_revision
 from lazyfs.store import open_store
 
 
@@ -54,18 +54,18 @@ def command(
     if place and len(sources) > 1:
         raise click.UsageError("--as names one place: publish the sources one by one")
     opened = open_store(store)
-    name = commits.current(opened).name
+    name = read_revision(opened).name
     shown = ShownLayers(enabled=not as_json)
-    options = publisher.Options(
+    options = PublishOptions(
         images=image_options(registry, allow_public=allow_public),
         place=place,
         level=level,
         plain=plain,
-        watch=shown,
+        observer=shown,
     )
     loaded = key_files.load(keys or key_files.default_directory(name))
     with shown:
-        report = publisher.publish(opened, loaded, sources, options, lambda: datetime.now(UTC))
+        report = publish(opened, loaded, sources, options, lambda: datetime.now(UTC))
     if as_json:
         answer = {
             "repository": name,

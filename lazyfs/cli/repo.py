@@ -10,9 +10,9 @@ from lazyfs.core.errors import UsageError
 from lazyfs.core.params import Params
 from lazyfs.core.trust.roles import ROOT, TARGETS, TIMESTAMP
 from lazyfs.core.trust.signed import when
-from lazyfs.repository import commit as commits
 from lazyfs.repository import keys as key_files
 from lazyfs.repository import lifecycle
+from lazyfs.repository.commit import TIMESTAMP_DAYS, read_committed, read_revision
 from lazyfs.store import Store, open_store
 
 KEYS_HELP = "Directory of the private keys [default: ~/.config/lazyfs/keys/NAME]."
@@ -49,7 +49,7 @@ def command() -> None:
 )
 @click.option(
     "--expiry",
-    default=commits.TIMESTAMP_DAYS,
+    default=TIMESTAMP_DAYS,
     show_default=True,
     type=click.FloatRange(0, min_open=True),
     help="Days until the timestamp must be renewed.",
@@ -100,7 +100,7 @@ def init(
 @click.option("--keys", metavar="DIR", help=KEYS_HELP)
 @click.option(
     "--expiry",
-    default=commits.TIMESTAMP_DAYS,
+    default=TIMESTAMP_DAYS,
     show_default=True,
     type=click.FloatRange(0, min_open=True),
     help="Days until it must be renewed again.",
@@ -152,7 +152,7 @@ def rotate(
     Clients follow by themselves; nothing has to be handed out again.
     """
     opened = open_store(store)
-    directory = keys or key_files.default_directory(commits.current(opened).name)
+    directory = keys or key_files.default_directory(read_revision(opened).name)
     target = new_keys or (root_keys[0] if role == ROOT and root_keys else directory)
     key_files.check_apart(target, store)
     if threshold > count:
@@ -179,7 +179,7 @@ def rotate(
 def show(store: str) -> None:
     """Show the committed revision, its expiry, and who may sign what."""
     opened = open_store(store)
-    committed = commits.read(opened)
+    committed = read_committed(opened)
     revision, root, proven = committed.revision, committed.state.root, committed.proven
     click.echo(f"repository   {revision.name}")
     click.echo(f"revision     {revision.number} of {when(datetime.fromtimestamp(revision.time, UTC))}")
@@ -194,4 +194,4 @@ def show(store: str) -> None:
 
 
 def _load(store: Store, directory: str | None) -> key_files.Keys:
-    return key_files.load(directory or key_files.default_directory(commits.current(store).name))
+    return key_files.load(directory or key_files.default_directory(read_revision(store).name))

@@ -59,7 +59,7 @@ def of_published(tree: StoredTree, place: str) -> Facts:
     link = tree.find(place)
     if link is None:
         raise UsageError(f"{place} is not in the repository")
-    flat = resolve(tree, place).place
+    flat = resolve(tree, place).node
     try:
         config = tree.file(f"{metadata_path(place)}/config.json")
         digest = parse_hex(link.entry.content.decode(errors="replace").rpartition("/")[2])

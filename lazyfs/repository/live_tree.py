@@ -1,4 +1,4 @@
-"""Editing the tree of a repository: live folders are read on demand and written back if they changed."""
+"""The tree of a revision while it is edited: live folders are read on demand, changed ones are written."""
 
 import stat
 
@@ -16,7 +16,7 @@ FOLDER_MODE = stat.S_IFDIR | 0o755
 
 
 class _Folder:
-    """A live folder that has been opened: its own inode's fields, and its children."""
+    """A live folder that has been opened: the inode of the folder itself, and its children by name."""
 
     def __init__(self, inode: Inode, inner: dict[bytes, "Inode | _Folder"]) -> None:
         self.inode = inode
@@ -25,19 +25,19 @@ class _Folder:
 
 
 class LiveTree:
-    """The folders of one revision, and what is to be changed in them."""
+    """The folders of one revision with the changes made in them so far."""
 
-    def __init__(self, tree: StoredTree, root: ObjectRef, params: Params) -> None:
+    def __init__(self, tree: StoredTree, params: Params) -> None:
         self._tree = tree
-        self._ref = root
+        self._ref = tree.root_ref
         self._params = params
-        self._root = self._open(Inode(FOLDER_MODE), root)
+        self._root = self._open(Inode(FOLDER_MODE), tree.root_ref)
 
     def put(self, path: str, inode: Inode) -> None:
         """Hangs a link, or a snapshot (an inode with `nested`), at a path; folders are made on the way.
 
-        A snapshot that is hung again keeps its profile unless it comes with another. Raises UsageError where
-        a snapshot or link is in the way of a folder, or a folder of a snapshot.
+        A snapshot that hangs there already keeps its profile unless it comes with another. Raises UsageError
+        if the path leads through a link or snapshot, or is a folder.
         """
         *parents, name = _parts(path)
         folder, above = self._root, [self._root]
@@ -62,20 +62,28 @@ class LiveTree:
         for changed in above:
             changed.changed = True
 
-    def hint(self, path: str, profile: tuple[bytes, bytes]) -> None:
-        """Gives the snapshot at a path this attribute for its profile. Raises UsageError if there is none."""
+    def hint(self, path: str, catalog: ObjectRef, profile: tuple[bytes, bytes]) -> None:
+        """Gives the snapshot of this catalog at a path the attribute that leads to its profile.
+
+        Raises UsageError if no snapshot hangs there, or one of another catalog: the profile would not be its.
+        """
         *parents, name = _parts(path)
         folder: Inode | _Folder | None = self._root
         for part in (*parents, name):
             folder = self._child(folder, part) if isinstance(folder, _Folder) else None
         if not isinstance(folder, Inode) or not folder.nested:
             raise UsageError(f"{path} is no image or published tree that hangs in a folder of the repository")
+        if folder.nested.ref != catalog:
+            raise UsageError(
+                f"{path} was published anew meanwhile: record a start of it and make its profile again"
+            )
         profiled = _copy(folder)
         profiled.xattrs = tuple(sorted([*without_hint(folder.xattrs), profile]))
         self.put(path, profiled)
 
     def remove(self, path: str) -> bool:
-        """Takes a link or snapshot away, and the folders that it leaves empty; whether it was there."""
+        """Takes a link or snapshot away, and the folders that it leaves empty. Returns True if it was
+        there."""
         parts = _parts(path)
         above = [self._root]
         for part in parts[:-1]:
@@ -95,7 +103,7 @@ class LiveTree:
         return True
 
     def write(self, ingest: Ingest) -> ObjectRef:
-        """Writes the changed folders' catalogs, inner ones first; returns the root catalog's name."""
+        """Writes the catalogs of changed folders, inner ones first, and returns the root catalog's name."""
         if not self._root.changed:
             return self._ref
         order = [self._root]
@@ -118,7 +126,7 @@ class LiveTree:
         return self._ref
 
     def _child(self, folder: _Folder, name: bytes) -> "Inode | _Folder | None":
-        """The child, opened if it is a folder."""
+        """Returns the child, opened if it is a folder, or None."""
         child = folder.inner.get(name)
         if isinstance(child, Inode) and child.nested and child.nested.live:
             child = folder.inner[name] = self._open(child, child.nested.ref)

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from lazyfs.core import codec
 from lazyfs.core.catalog.inode import Nested
-from lazyfs.repository import commit, keys, lifecycle
+from lazyfs.repository import keys, lifecycle
+from lazyfs.repository.commit import commit_revision, read_revision
 from lazyfs.store import open_store
 from tests.support.images import Objects
 
@@ -26,8 +27,8 @@ class Published:
         """Stores all objects, makes `root` the newest revision, and returns its number."""
         for digest, plain in self.objects.items():
             self._directory_store.put(digest, codec.encode(plain))
-        before = commit.current(self._directory_store)
-        done = commit.commit(
+        before = read_revision(self._directory_store)
+        done = commit_revision(
             self._directory_store,
             keys.load(str(self.keys)),
             root.ref,

@@ -1,0 +1,114 @@
+"""A change of a repository's tree, from the revision it starts from to the one that has it."""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import NamedTuple
+
+from lazyfs.core import codec
+from lazyfs.core.catalog.inode import Inode
+from lazyfs.core.digest import ObjectRef
+from lazyfs.core.params import Revision
+from lazyfs.repository.commit import commit_revision, read_revision
+from lazyfs.repository.keys import Keys
+from lazyfs.repository.live_tree import LiveTree
+from lazyfs.repository.stored_tree import StoredTree
+from lazyfs.store import Store, StoreConflict
+from lazyfs.store.ingest import Ingest
+
+REBASES = 5
+"""How often a commit that another publisher overtook is made again on the newer revision."""
+
+
+class EditResult(NamedTuple):
+    """The outcome of a commit."""
+
+    revision: Revision
+    """The revision that has the changes."""
+    changed: bool
+    """False if the tree had them already and no revision was made."""
+
+
+class Edit:
+    """Collects changes of the tree and commits them together. Use as a context manager.
+
+    The objects that a change leads to are written through `ingest` before the commit. Changes are kept as
+    operations on paths: when another publisher commits first, they are applied to its revision. After a
+    commit the edit goes on from the revision that was made. An exception that leaves the block drops the
+    objects that have no name in the store yet; the committed revision is as it was.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        keys: Keys,
+        now: Callable[[], datetime],
+        *,
+        level: int = codec.LEVEL,
+        workers: int | None = None,
+    ) -> None:
+        """`level`: of zstd. `workers`: threads that hash and compress. Raises as `read_revision`."""
+        self._store = store
+        self._keys = keys
+        self._now = now
+        self._base = read_revision(store)
+        self._changes: list[Callable[[LiveTree], object]] = []
+        self.ingest = Ingest(store, self._base.params, level=level, workers=workers)
+
+    def __enter__(self) -> "Edit":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.ingest.__exit__(kind)
+        if kind is not None:
+            self._store.abandon()
+
+    @property
+    def base(self) -> Revision:
+        """The revision that the changes are made from."""
+        return self._base
+
+    @property
+    def tree(self) -> StoredTree:
+        """The tree of `base`, without the changes."""
+        return StoredTree(self._store, self._base.root)
+
+    def put(self, path: str, inode: Inode) -> None:
+        """Hangs a link or snapshot at a path; see LiveTree.put, whose errors `commit` raises."""
+        self._changes.append(lambda live: live.put(path, inode))
+
+    def hint(self, path: str, catalog: ObjectRef, profile: tuple[bytes, bytes]) -> None:
+        """Gives the snapshot of this catalog at a path its profile; see LiveTree.hint."""
+        self._changes.append(lambda live: live.hint(path, catalog, profile))
+
+    def remove(self, path: str) -> None:
+        """Takes a link or snapshot away if it is there; see LiveTree.remove."""
+        self._changes.append(lambda live: live.remove(path))
+
+    def commit(self) -> EditResult:
+        """Makes the changes the next revision, or none if the tree has them already.
+
+        Raises StoreConflict if other publishers were first too often or one holds the store, UsageError for a
+        change that the tree cannot take, StoreError. The committed revision is then as it was.
+        """
+        self.ingest.finish()
+        rebases = 0
+        while True:
+            live = LiveTree(self.tree, self._base.params)
+            for change in self._changes:
+                change(live)
+            root = live.write(self.ingest)
+            if root == self._base.root:
+                self._changes.clear()
+                return EditResult(self._base, changed=False)
+            try:
+                self._base = commit_revision(
+                    self._store, self._keys, root, expected_revision=self._base.number, now=self._now()
+                )
+                self._changes.clear()
+                return EditResult(self._base, changed=True)
+            except StoreConflict:
+                newer = read_revision(self._store)
+                if newer.number == self._base.number or rebases == REBASES:
+                    raise
+                self._base = newer
+                rebases += 1
