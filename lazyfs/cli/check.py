@@ -15,7 +15,7 @@ from lazyfs.images.sources.open import ImageOptions, open_image
 from lazyfs.repository.commit import read_revision
 from lazyfs.repository.stored_tree import StoredTree
 from lazyfs.store import Store, open_store
-from lazyfs.store.check import Findings, check
+from lazyfs.store.check import CheckFindings, check
 
 
 @click.command()
@@ -46,7 +46,7 @@ def command(
         return _against(opened, revision, against, place, image_options(registry, allow_public=True), as_json)
     with Counter(enabled=not as_json) as counter:
 
-        def advance(findings: Findings) -> None:
+        def advance(findings: CheckFindings) -> None:
             counter.show(
                 f"{findings.objects} objects, {findings.bytes >> 20} MiB checked, {findings.bad} bad"
             )

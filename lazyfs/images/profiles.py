@@ -11,10 +11,10 @@ from datetime import datetime
 
 from lazyfs.core import bundle, codec, profile
 from lazyfs.core.catalog.entry import LIVE
-from lazyfs.core.chunks import ChunkList
 from lazyfs.core.digest import Digest, ObjectRef, parse_hex
 from lazyfs.core.errors import FormatError, UsageError
 from lazyfs.core.params import Revision
+from lazyfs.core.reach import Reached, catalog_at, walk
 from lazyfs.repository.diff import resolve
 from lazyfs.repository.edit import Edit
 from lazyfs.repository.keys import Keys
@@ -116,39 +116,22 @@ def _within(members: list[ObjectRef]) -> Iterator[ObjectRef]:
 def _members(tree: StoredTree, top: ObjectRef, touched: _Touched) -> list[ObjectRef]:
     """Returns the image's objects that were touched and those that lead to them: catalogs and chunk lists
     first, from the top down, then contents in the order of the trace."""
-    known: dict[Digest, tuple[ObjectRef, tuple[ObjectRef, ...]]] = {}
-    metadata: set[Digest] = set()
-    for ref, above in _objects(tree, top, ()):
-        known.setdefault(ref.digest, (ref, above))
-        metadata.update(one.digest for one in above)
-    found = [known[digest] for digest in touched if digest in known]
-    if not found:
-        return []
+    known: dict[Digest, Reached] = {}
+    for reached in walk([catalog_at(top)], tree.read):
+        if reached.ref.digest in touched:
+            known.setdefault(reached.ref.digest, reached)
     first: dict[ObjectRef, None] = {}
-    for ref, above in found:
-        first.update(dict.fromkeys(above))
-        if ref.digest in metadata:
-            first.setdefault(ref)
-    return [*first, *(ref for ref, _ in found if ref not in first)]
-
-
-def _objects(
-    tree: StoredTree, ref: ObjectRef, above: tuple[ObjectRef, ...]
-) -> Iterator[tuple[ObjectRef, tuple[ObjectRef, ...]]]:
-    """Every object below a catalog, itself included, with the catalogs and the chunk list that lead there."""
-    yield ref, above
-    catalog, here = tree.catalog(ref), (*above, ref)
-    for number in range(catalog.directories):
-        for entry in catalog.directory(number).entries:
-            if entry.nested:
-                yield from _objects(tree, entry.nested, here)
-            elif entry.whole:
-                yield entry.whole, here
-            elif entry.chunk_list:
-                yield entry.chunk_list, here
-                chunks = ChunkList(tree.read(entry.chunk_list), entry.size, entry.detail)
-                leads = (*here, entry.chunk_list)
-                yield from ((chunks.chunk(index), leads) for index in range(len(chunks)))
+    contents = []
+    for digest in touched:
+        found = known.get(digest)
+        if found is None:
+            continue
+        first.update(dict.fromkeys(found.above()))
+        if found.leads_on:
+            first.setdefault(found.ref)
+        else:
+            contents.append(found.ref)
+    return [*first, *(ref for ref in contents if ref not in first)]
 
 
 def _write(store: Store, members: list[ObjectRef]) -> Iterator[profile.Bundle]:

@@ -14,7 +14,7 @@ from lazyfs.repository import lifecycle
 from lazyfs.repository.commit import read_revision
 from lazyfs.repository.keys import Keys
 from lazyfs.store import Store, open_store
-from lazyfs.store.check import Findings, check
+from lazyfs.store.check import CheckFindings, check
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 OPTIONS = PublishOptions(ImageOptions(Platform("linux", "amd64")), plain=True)
@@ -39,7 +39,7 @@ class Repository:
         """Publishes with no additions unless `plain=False`."""
         return publish(self.store, self.keys, sources, replace(OPTIONS, **options), now)  # type: ignore[arg-type]
 
-    def check(self) -> Findings:
+    def check(self) -> CheckFindings:
         """What `lazyfs check` finds."""
         store = self.store
         revision = read_revision(store)
