@@ -1,4 +1,4 @@
-"""`lazyfs diff`: what differs between two images or two revisions."""
+"""`lazyfs diff`: the differences between two images or two revisions."""
 
 import click
 import msgspec

@@ -1,4 +1,4 @@
-"""Progress of layers: one bar each on a terminal, one line each in a log."""
+"""The progress of layers: a bar for each on a terminal, a line for each in a log."""
 
 import sys
 from collections.abc import Callable
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 NAME_WIDTH = 60
+"""Characters of a layer's name before its bar."""
 
 
 class ShownLayers(PublishObserver):
@@ -24,7 +25,7 @@ class ShownLayers(PublishObserver):
 
     def __enter__(self) -> "ShownLayers":
         if self._enabled and sys.stderr.isatty():
-            # 57 ms that a job in a log need not wait for
+            # the import takes 57 ms, which a job that writes a log need not spend
             from rich.console import Console
             from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
