@@ -1,4 +1,4 @@
-"""One archive becomes records, and the bytes of its files objects, in one pass over the archive."""
+"""Reads an archive in one pass: its entries become records, the contents of its files become objects."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple

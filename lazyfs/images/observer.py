@@ -1,4 +1,4 @@
-"""The events of a publish, for whoever shows them."""
+"""The events of a publish, for the command line to show."""
 
 from collections.abc import Callable
 

@@ -1,8 +1,8 @@
 """One source becomes changes of the tree: the unit of publishing, which fails alone.
 
-Everything a change leads to is written while the source is prepared; only the live folders are not. A source
-that fails leaves objects that nothing names, and the next one can be prepared with the same Ingest. A
-StoreError is different: the store itself has failed, and no other source will fare better.
+Preparing writes the contents and catalogs of a source, but no folder that leads to it. So a source that fails
+leaves only objects that nothing names, and the next one can be prepared with the same Ingest. A StoreError
+differs: the store itself has failed, and would fail the next source too.
 """
 
 from dataclasses import dataclass

@@ -22,8 +22,8 @@ from lazyfs.repository.keys import Keys
 from lazyfs.store import Store, StoreConflict
 
 TIMESTAMP_DAYS = 7
-"""How long clients advance without a renewed timestamp, and so how long an attacker between them and the
-origin can hide new revisions. `lazyfs repo resign` renews it, once a day, from cron or CI."""
+"""Days that clients advance without a renewed timestamp, and so the longest time that an attacker between
+them and the origin can hide new revisions. `lazyfs repo resign` renews it, once a day, from cron or CI."""
 
 PUBLISHER_DAYS = 365
 """Days until targets and snapshot expire. Every publish renews them, and resign does once half has passed."""

@@ -52,8 +52,10 @@ def resolve(tree: StoredTree, path: str) -> ResolvedPath:
 
 
 def diff(old: ResolvedPath, new: ResolvedPath) -> Iterator[Difference]:
-    """Yields the differences between `old` and `new`, sorted by name within each directory; those below an
-    added or removed directory too."""
+    """Yields the differences between `old` and `new`, directory by directory, in each sorted by name.
+
+    Everything below a directory that was added or removed is a difference of its own.
+    """
     fields = _fields(old.node.entry, new.node.entry)
     if fields:
         yield Difference("changed", b".", fields)

@@ -16,7 +16,7 @@ from lazyfs.store import Store, StoreConflict
 from lazyfs.store.ingest import Ingest
 
 REBASES = 5
-"""How often a commit that another publisher overtook is made again on the newer revision."""
+"""Most times that a commit which another publisher overtook is made again, on the newer revision."""
 
 
 class EditResult(NamedTuple):

@@ -47,7 +47,7 @@ class NewRepository:
 
 @dataclass(frozen=True)
 class RenewedExpiry:
-    """When a repository's metadata expires after `resign`."""
+    """The expiry of a repository's metadata after `resign`."""
 
     expires: datetime
     """The timestamp's expiry."""

@@ -44,7 +44,7 @@ class LiveTree:
         for position, part in enumerate(parents):
             child = self._child(folder, part)
             if child is None:
-                # The epoch, not the clock: the same images give the same tree whoever publishes them when.
+                # The epoch, not the clock: the same images give the same tree at any time.
                 child = folder.inner[part] = _Folder(Inode(FOLDER_MODE), {})
             if not isinstance(child, _Folder):
                 shown = b"/".join(parents[: position + 1]).decode(errors="replace")

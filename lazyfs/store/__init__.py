@@ -1,4 +1,4 @@
-"""Where published files lie: objects, and the few metadata names that change.
+"""The places of published files: immutable objects, and the few metadata names that change.
 
 The way in: `open_store` for a store that is there, `create_store` for a new one, `Store` for their contract.
 """

@@ -169,7 +169,7 @@ class DirectoryStore:
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
-        """Holds flock(2) on `.lock`, which the kernel releases when the process ends, however it ends."""
+        """Holds flock(2) on `.lock`, which the kernel releases when the process ends, even by a kill."""
         with _reported(self.path):
             descriptor = os.open(
                 os.path.join(self.path, ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _FILE_MODE

@@ -13,12 +13,12 @@ class StoreKind(NamedTuple):
     """One implementation of Store."""
 
     notation: str
-    """What messages call its locations."""
+    """Its locations as messages describe them."""
     exists: Callable[[str], bool]
     """Returns True if there is such a store at the location."""
     open: Callable[[str], Store]
     create: Callable[[str], Store]
-    """Makes what is missing at the location, and opens it."""
+    """Makes the missing parts of a store at the location, and opens it."""
 
 
 _KINDS = {

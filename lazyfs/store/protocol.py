@@ -66,7 +66,7 @@ class Store(ObjectSink, Protocol):
         ...
 
     def abandon(self) -> None:
-        """Drops what was put since the last sync, as far as it has no name yet: the publish has failed."""
+        """Drops the objects put since the last sync that have no name yet: the publish has failed."""
         ...
 
     def read_metadata(self, name: str) -> bytes | None:
