@@ -33,7 +33,8 @@ class PreparedSource(NamedTuple):
 
 @dataclass(frozen=True)
 class SourcePreparer:
-    """Prepares sources for one repository."""
+    """Prepares sources for one repository, one at a time: side by side each thread has a SourcePreparer of
+    its own, with an Ingest of its own."""
 
     tree: StoredTree
     """The tree of the repository: its layers and configs are not read again."""

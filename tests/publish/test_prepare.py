@@ -1,14 +1,17 @@
 """One source is a unit: it fails alone, and the others are published."""
 
+import dataclasses
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from lazyfs.core.errors import LazyfsError, UsageError
 from lazyfs.images.observer import PublishObserver
-from lazyfs.images.prepare import SourcePreparer
+from lazyfs.images.prepare import PreparedSource, SourcePreparer
 from lazyfs.repository.edit import Edit
+from lazyfs.store.ingest import Ingest
 from tests.support.catalog_listing import open_tree
 from tests.support.oci_images import Built, entry, layer
 from tests.support.repositories import NOW, OPTIONS, Repository
@@ -67,6 +70,28 @@ def test_a_source_that_fails_leaves_the_others_whole(tmp_path: Path) -> None:
     for place in sources:
         assert bool(tree.find(place)) is (place not in failed)
     assert tree.file("software/good/f") == LARGE
+    assert repository.check().bad == 0
+
+
+def test_images_are_prepared_side_by_side_and_committed_together(tmp_path: Path) -> None:
+    repository = Repository(tmp_path)
+    store = repository.store
+    names = [f"image{number}" for number in range(6)]
+    layouts = {f"r.example/{name}:1": layout(tmp_path, name) for name in names}
+    with Edit(store, repository.keys, lambda: NOW) as edit:
+
+        def prepare(place: str) -> PreparedSource:
+            with Ingest(store, edit.base.params, workers=2) as ingest:
+                own = dataclasses.replace(preparer(edit), ingest=ingest)
+                return own.prepare(layouts[place], place)
+
+        with ThreadPoolExecutor(3) as pool:
+            for prepared in pool.map(prepare, layouts):
+                for path, inode in prepared.changes.items():
+                    edit.put(path, inode)
+        assert edit.commit().revision.number == 2
+    tree = open_tree(repository.path)
+    assert all(tree.find(place) for place in layouts)
     assert repository.check().bad == 0
 
 
