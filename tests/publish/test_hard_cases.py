@@ -17,7 +17,7 @@ from lazyfs.core.layers import tar
 from lazyfs.core.layers.merge import Merge
 from lazyfs.core.layers.record import Record, from_member
 from lazyfs.core.params import Params
-from lazyfs.images.layer_reader import Blob, Limits, read_layer
+from lazyfs.images.layer_reader import Blob, LayerLimits, read_layer
 from lazyfs.store.ingest import Ingest
 from tests.support.catalog_listing import Listed, open_tree
 from tests.support.oci_images import Built, compress, entry, layer
@@ -37,7 +37,7 @@ class Nowhere:
 
 
 def read(data: bytes, **options: object) -> list[Record]:
-    with Ingest(Nowhere(), Params()) as ingest:  # type: ignore[arg-type]
+    with Ingest(Nowhere(), Params()) as ingest:
         blob = Blob("layer", len(data))
         records = read_layer(blob, [data] if data else [], ingest, **options)  # type: ignore[arg-type]
         ingest.finish()
@@ -374,7 +374,7 @@ def test_a_huge_extended_header_is_refused_before_it_is_held() -> None:
 
 @pytest.mark.parametrize("how", ["gzip", "zstd"])
 def test_decompression_bombs_are_refused(how: str) -> None:
-    limits = Limits(free=1 << 20, ratio=100)
+    limits = LayerLimits(free=1 << 20, ratio=100)
     bomb = compress(layer(entry("zeros", data=bytes(32 << 20))), how)
     with pytest.raises(FormatError, match="a decompression bomb"):
         read(bomb, limits=limits)
@@ -382,7 +382,7 @@ def test_decompression_bombs_are_refused(how: str) -> None:
     with pytest.raises(FormatError, match="a decompression bomb"):
         read(padding, limits=limits)
     with pytest.raises(FormatError, match="over 3 entries"):
-        read(layer(*(entry(f"f{number}") for number in range(9))), limits=Limits(entries=3))
+        read(layer(*(entry(f"f{number}") for number in range(9))), limits=LayerLimits(entries=3))
 
 
 def test_what_is_refused_leaves_the_repository_as_it_was(tmp_path: Path) -> None:

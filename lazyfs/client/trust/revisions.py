@@ -36,7 +36,7 @@ from lazyfs.core.trust.roles import (
 )
 from lazyfs.core.trust.signed import T, check_shape, when
 from lazyfs.core.trust.state import TrustState, bootstrap
-from lazyfs.core.trust.update import Update, Wanted
+from lazyfs.core.trust.update import Update, WantedFile
 from lazyfs.transport.fetcher import Fetcher, never_cancelled
 
 ROOT_PROBE = 86_400.0
@@ -248,10 +248,10 @@ class Revisions:
         assert state.proven is not None
         return state.proven.revision
 
-    def _fetch_revision(self, attempt: "_Attempt", wanted: Wanted) -> dict[str, bytes]:
+    def _fetch_revision(self, attempt: "_Attempt", wanted: WantedFile) -> dict[str, bytes]:
         """The snapshot, the targets of the same number if there are, and the next root if there is one."""
         assert self._state is not None
-        guess = Wanted(wanted.name.replace(SNAPSHOT, TARGETS), MAX_TARGETS)
+        guess = WantedFile(wanted.name.replace(SNAPSHOT, TARGETS), MAX_TARGETS)
         asks = [_ask(Snapshot, wanted), _ask(Targets, guess, optional=True)]
         if attempt.probed:
             return attempt.get(*asks)
@@ -285,14 +285,14 @@ class _Attempt:
 
 
 def _ask_stamp() -> Ask:
-    return _ask(Timestamp, Wanted(_STAMP, MAX_TIMESTAMP))
+    return _ask(Timestamp, WantedFile(_STAMP, MAX_TIMESTAMP))
 
 
 def _ask_root(version: int) -> Ask:
-    return _ask(Root, Wanted(file_name(ROOT, version), MAX_ROOT), optional=True)
+    return _ask(Root, WantedFile(file_name(ROOT, version), MAX_ROOT), optional=True)
 
 
-def _ask(kind: type[T], wanted: Wanted, *, optional: bool = False) -> Ask:
+def _ask(kind: type[T], wanted: WantedFile, *, optional: bool = False) -> Ask:
     def accept(data: bytes) -> bytes:
         check_shape(kind, data, wanted.max_bytes)
         return data

@@ -1,4 +1,4 @@
-"""The one target: it names the root catalog, and its `custom` field says what revision that is."""
+"""The one signed target: it names the root catalog, and its `custom` field holds the rest of a Revision."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ class _Custom(msgspec.Struct, frozen=True):
 
 
 def to_target(revision: Revision) -> TargetFile:
-    """The target that states `revision`."""
+    """Returns the target that states `revision`."""
     custom = {
         "name": revision.name,
         "revision": revision.number,
@@ -39,8 +39,8 @@ def to_target(revision: Revision) -> TargetFile:
 
 
 def from_targets(targets: Targets) -> Revision:
-    """What the signed target states. Raises Malformed, or UnsupportedFormat for a repository that needs a
-    newer lazyfs."""
+    """Returns the revision that the signed target states. Raises Malformed, or UnsupportedFormat for a
+    repository that needs a newer lazyfs."""
     target = targets.targets.get(TARGET)
     if target is None:
         raise Malformed(f"targets version {targets.version} has no target {TARGET!r}")
@@ -57,7 +57,7 @@ def from_targets(targets: Targets) -> Revision:
 
 
 def _params(fields: dict[str, Any]) -> Params:
-    # What is needed comes first: a newer version may have fields that this one cannot even name.
+    # Version and features are looked at first: a newer version may have fields that this one does not know.
     version = fields.get("version", 0)
     features = fields.get("features", ())
     if version != VERSION or (isinstance(features, list) and not FEATURES.issuperset(map(str, features))):
