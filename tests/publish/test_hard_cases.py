@@ -18,10 +18,12 @@ from lazyfs.core.layers.merge import Merge
 from lazyfs.core.layers.record import Record, from_member
 from lazyfs.core.params import Params
 from lazyfs.images.layer_reader import Blob, Limits, read_layer
+from lazyfs.images.streams import decompressed
 from lazyfs.store.ingest import Ingest
 from tests.support.catalog_listing import Listed, open_tree
 from tests.support.oci_images import Built, compress, entry, layer
 from tests.support.repositories import Repository
+from tests.support.zstd_bombs import BLOCK, peak_of, rle_bomb
 
 DIR, LINK, HARD = tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE
 
@@ -317,6 +319,21 @@ def test_sparse_files_are_expanded(tmp_path: Path) -> None:
 def test_compression_is_told_apart_by_magic(how: str) -> None:
     data = layer(entry("f", data=os.urandom(3 << 20)), entry("g"))
     assert [record.path for record in read(compress(data, how))] == [b"f", b"g"]
+
+
+def test_a_layer_of_tiny_blocks_comes_block_by_block() -> None:
+    """4 KB of them would be 128 MiB in one piece."""
+    bomb = rle_bomb(2_000, 3 << 20)
+
+    def taken() -> None:
+        left = 100 << 20
+        for part in decompressed([bomb]):
+            assert len(part) <= BLOCK
+            left -= len(part)
+            if left < 0:
+                return
+
+    assert peak_of(taken) < 2 << 20
 
 
 def test_gzip_of_several_members_and_zstd_of_several_frames() -> None:
