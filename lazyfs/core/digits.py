@@ -10,6 +10,7 @@ MOST = (1 << 63) - 1
 _DIGITS = frozenset("0123456789")
 _WORTH = 19
 """Digits of MOST."""
+_HEX = frozenset("0123456789abcdefABCDEF")
 
 
 def natural(text: str | bytes) -> int | None:
@@ -21,3 +22,13 @@ def natural(text: str | bytes) -> int | None:
         return None
     digits = text.lstrip("0")
     return min(int(digits or "0"), MOST) if len(digits) <= _WORTH else MOST
+
+
+def hexadecimal(text: str | bytes) -> int | None:
+    """The same for hexadecimal digits, as the chunks of HTTP/1.1 have them."""
+    if isinstance(text, bytes):
+        text = text.decode("latin-1")
+    if not text or not _HEX.issuperset(text):
+        return None
+    digits = text.lstrip("0")
+    return min(int(digits or "0", 16), MOST) if len(digits) <= 16 else MOST

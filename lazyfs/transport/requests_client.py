@@ -20,6 +20,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from lazyfs.core.chain.faults import AttemptFailed, Fault
+from lazyfs.core.digits import hexadecimal
 from lazyfs.transport.attempt import Answer, Attempt
 from lazyfs.transport.connect import Resolver, open_socket
 from lazyfs.transport.guard import SLICE, Guard, Limits, current, guarding
@@ -27,6 +28,10 @@ from lazyfs.transport.response_head import Head
 
 _STEP = 1 << 20
 """Bytes per read: larger gains nothing, and cancellation is noticed between reads."""
+
+_LINE = 1 << 16
+"""Bytes of a chunk's size with its extensions, or of a trailer."""
+_TRAILERS = 100
 
 _FAULTS: tuple[tuple[type[Exception], Fault], ...] = (
     (requests.exceptions.SSLError, Fault.TLS),
@@ -98,6 +103,33 @@ class _GuardedResponse(http.client.HTTPResponse):
         super().__init__(sock, *args, **kwargs)
         sock.settimeout(SLICE)
         self.fp: Any = io.BufferedReader(_GuardedReader(self.fp, sock, current()), 16384)
+
+    def begin(self) -> None:
+        super().begin()
+        fields = self.headers.get_all("Content-Length", ())
+        if len({part.strip() for field in fields for part in field.split(",")}) > 1:
+            # urllib3 says so too, but when nobody closes the socket any more
+            raise http.client.HTTPException("several values of Content-Length")
+
+    # http.client reads chunk sizes with int(), which takes -5 and 0x_1, and trailers without end
+
+    def _read_next_chunk_size(self) -> int:
+        size = hexadecimal(self._short_line("chunk size").split(b";", 1)[0].strip())
+        if size is None:
+            raise http.client.HTTPException("a chunk size that is no number")
+        return size
+
+    def _read_and_discard_trailer(self) -> None:
+        for _ in range(_TRAILERS):
+            if self._short_line("trailer") in (b"\r\n", b"\n", b""):
+                return
+        raise http.client.HTTPException(f"more than {_TRAILERS} trailers")
+
+    def _short_line(self, what: str) -> bytes:
+        line: bytes = self.fp.readline(_LINE + 1)
+        if len(line) > _LINE:
+            raise http.client.LineTooLong(what)
+        return line
 
 
 class _Connection(HTTPConnection):
@@ -209,6 +241,7 @@ class RequestsClient:
             ValueError,
         ) as error:
             raise _fault_of(error) from error
+        guard.head_bytes = None
         raw = response.raw
         whole = False
         head = Head.of(response.status_code, response.headers)
@@ -242,7 +275,7 @@ class RequestsClient:
 
 
 def _read(response: requests.Response, head: Head, attempt: Attempt, guard: Guard) -> bytes:
-    expected = head.check(attempt.max_bytes)
+    expected = head.check_final(attempt.max_bytes)
     parts: list[bytes] = []
     got = 0
     while expected is None or got < expected:
@@ -256,6 +289,8 @@ def _read(response: requests.Response, head: Head, attempt: Attempt, guard: Guar
         guard.check()
     if expected is not None and got < expected:
         raise AttemptFailed(Fault.TRUNCATED, f"{got} of {expected} bytes")
+    if expected is not None and got > expected:  # http.client has read another length than we have
+        raise AttemptFailed(Fault.GARBLED, f"{got} bytes where {expected} were announced")
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
