@@ -4,6 +4,7 @@ import click
 import msgspec
 
 from lazyfs.core.digest import Digest, ObjectRef
+from lazyfs.core.digits import natural
 from lazyfs.core.errors import UsageError
 from lazyfs.core.params import Pointer
 from lazyfs.repository import commit as pointers
@@ -50,9 +51,10 @@ def _side(store: DirectoryStore, text: str) -> Side:
     if not text.startswith("@"):
         return resolve(_tree(store, pointers.current(store)), text)
     number, _, path = text[1:].partition("/")
-    if not number.isdigit():
+    wanted = natural(number)
+    if wanted is None:
         raise UsageError(f"{text}: a revision is @ and a number")
-    return resolve(_tree(store, revision(store, int(number))), path)
+    return resolve(_tree(store, revision(store, wanted)), path)
 
 
 def _tree(store: DirectoryStore, pointer: Pointer) -> StoredTree:

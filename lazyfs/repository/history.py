@@ -25,7 +25,7 @@ def revisions(store: Store) -> Iterator[Pointer]:
             continue
         try:
             pointer = from_targets(Metadata[Targets].from_bytes(data).signed)
-        except (RepositoryError, TrustError, ValueError):
+        except (RepositoryError, TrustError, ValueError, RecursionError):
             continue  # left by a killed publisher
         if pointer.revision not in seen and pointer.revision < committed.pointer.revision:
             seen.add(pointer.revision)

@@ -389,6 +389,43 @@ def test_a_huge_extended_header_is_refused_before_it_is_held() -> None:
         read(info.tobuf(format=tarfile.GNU_FORMAT) + bytes(4096))
 
 
+def _rewritten(info: tarfile.TarInfo, *fields: tuple[int, bytes]) -> bytes:
+    """The header with other bytes at these places, and a checksum that is right."""
+    header = bytearray(info.tobuf(format=tarfile.GNU_FORMAT))
+    for place, field in fields:
+        header[place : place + len(field)] = field
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    return bytes(header)
+
+
+MINUS = (-512).to_bytes(12, "big", signed=True)
+
+
+@pytest.mark.parametrize(
+    "kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.REGTYPE]
+)
+@pytest.mark.parametrize(
+    "size", [MINUS, b"-1000", b"+1000", b"1_000", b"0o17", b"\xff" * 12, b"\x80" + b"\xff" * 11]
+)
+def test_sizes_that_are_none_are_refused(kind: bytes, size: bytes) -> None:
+    """A size below nothing leads back to its own header, again and again."""
+    info = tarfile.TarInfo("x")
+    info.type = kind
+    header = _rewritten(info, (124, size.ljust(12, b"\0")))
+    with pytest.raises(FormatError):
+        read(header + bytes(2048))
+
+
+def test_a_sparse_file_with_a_hole_of_less_than_nothing_is_refused() -> None:
+    info = tarfile.TarInfo("x")
+    info.type, info.size = tarfile.GNUTYPE_SPARSE, 512
+    runs = b"".join(b"%011o\0" % number for number in (0, 1024, 1024)) + MINUS
+    header = _rewritten(info, (386, runs), (483, b"%011o\0" % 2048))
+    with pytest.raises(FormatError, match="overlaps or overruns"):
+        read(header + bytes(2048))
+
+
 @pytest.mark.parametrize("how", ["gzip", "zstd"])
 def test_decompression_bombs_are_refused(how: str) -> None:
     limits = Limits(free=1 << 20, ratio=100)
