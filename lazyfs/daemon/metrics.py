@@ -132,8 +132,8 @@ def serve(listen: str, status: Status) -> Callable[[], None]:
 
     host, _, text = listen.rpartition(":")
     port = natural(text)
-    if port is None:
-        raise UsageError(f"--metrics {listen}: {text!r} is no port; give HOST:PORT")
+    if port is None or port > 65535:
+        raise UsageError(f"--metrics {listen[:100]}: no port from 0 to 65535; give HOST:PORT")
     registry = CollectorRegistry()
     registry.register(_Numbers(status))
     try:

@@ -37,13 +37,15 @@ class Attack(NamedTuple):
 
 
 class HostileProxy(FaultServer):
-    """Answers every request with one attack."""
+    """Answers every request with one attack; with None as it should."""
 
-    def __init__(self, content: Callable[[str], bytes | None], attack: Attack) -> None:
+    def __init__(self, content: Callable[[str], bytes | None], attack: Attack | None) -> None:
         self.attack = attack
         super().__init__(content)
 
     def _answer(self, sock: socket.socket, path: str, fault: Misbehave | None, stop: threading.Event) -> bool:
+        if self.attack is None:
+            return super()._answer(sock, path, fault, stop)
         for part in self.attack.answer(self.content(path) or b""):
             if isinstance(part, bytes):
                 sock.sendall(part)
@@ -259,7 +261,7 @@ _BODIES = [
         _bodies(lambda body: body, "Content-Encoding: identity", "Content-Encoding: br"),
         (Fault.ENCODED,),
     ),
-    Attack("another frame", _bodies(lambda body: body[:-1] + bytes([body[-1] ^ 1])), (WRONG,)),
+    Attack("another frame", _bodies(lambda body: body[:-1] + bytes(byte ^ 1 for byte in body[-1:])), (WRONG,)),
     Attack("bomb of zstd blocks", _bodies(lambda _: rle_bomb(20_000, 3 << 20)), (WRONG,), large=True),
     Attack("more than there is", lambda body: iter([_head() + body * 3]), (LONG,)),
     Attack("body without end", _endless(_head(), bytes(1 << 16)), (LONG,)),
