@@ -261,7 +261,9 @@ _BODIES = [
         _bodies(lambda body: body, "Content-Encoding: identity", "Content-Encoding: br"),
         (Fault.ENCODED,),
     ),
-    Attack("another frame", _bodies(lambda body: body[:-1] + bytes(byte ^ 1 for byte in body[-1:])), (WRONG,)),
+    Attack(
+        "another frame", _bodies(lambda body: body[:-1] + bytes(byte ^ 1 for byte in body[-1:])), (WRONG,)
+    ),
     Attack("bomb of zstd blocks", _bodies(lambda _: rle_bomb(20_000, 3 << 20)), (WRONG,), large=True),
     Attack("more than there is", lambda body: iter([_head() + body * 3]), (LONG,)),
     Attack("body without end", _endless(_head(), bytes(1 << 16)), (LONG,)),
