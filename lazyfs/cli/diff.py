@@ -3,6 +3,7 @@
 import click
 import msgspec
 
+from lazyfs.core.digits import natural
 from lazyfs.core.errors import UsageError
 from lazyfs.core.params import Revision
 from lazyfs.repository.commit import read_revision
@@ -49,9 +50,10 @@ def _resolved(store: Store, text: str) -> ResolvedPath:
     if not text.startswith("@"):
         return resolve(_tree(store, read_revision(store)), text)
     number, _, path = text[1:].partition("/")
-    if not number.isdigit():
+    wanted = natural(number)
+    if wanted is None:
         raise UsageError(f"{text}: a revision is @ and a number")
-    return resolve(_tree(store, find_revision(store, int(number))), path)
+    return resolve(_tree(store, find_revision(store, wanted)), path)
 
 
 def _tree(store: Store, revision: Revision) -> StoredTree:

@@ -7,7 +7,8 @@ from typing import TextIO
 
 import click
 
-from lazyfs.store.origin_server import Origin, Served, parse_address
+from lazyfs.store.origin_server import Origin, parse_address
+from lazyfs.store.request_counters import Served
 
 
 @click.command()

@@ -203,8 +203,11 @@ class Daemon:
         pins = CatalogPins(self._cache)
         while True:
             await trio.sleep(CACHE_LOOK)
-            await trio.to_thread.run_sync(pins.follow, self._filesystem.catalogs_in_use())
-            await trio.to_thread.run_sync(self._look_at_cache)
+            try:
+                await trio.to_thread.run_sync(pins.follow, self._filesystem.catalogs_in_use())
+                await trio.to_thread.run_sync(self._look_at_cache)
+            except Exception:  # this look fails, and no mount for it
+                log.exception("looking at the cache")
 
     async def _refresh_all(self) -> dict[str, str]:
         said = {}
@@ -212,7 +215,7 @@ class Daemon:
             try:
                 changed = await self._repositories.refresh(name)
                 said[name] = "new revision" if changed else "no news"
-            except (LazyfsError, OSError) as error:
+            except (LazyfsError, OSError, KeyError) as error:  # KeyError: withdrawn meanwhile
                 said[name] = f"failed: {error}"
                 log.warning("%s: no newer revision: %s", name, error)
         return said

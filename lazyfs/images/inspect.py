@@ -66,7 +66,7 @@ def of_published(tree: StoredTree, place: str) -> ImageFacts:
         digest = parse_hex(link.entry.content.decode(errors="replace").rpartition("/")[2])
     except (NotFound, FormatError):
         raise UsageError(f"{place} is no image: it has no config under {metadata_path(place)}") from None
-    diff_ids = msgspec.json.decode(config)["rootfs"]["diff_ids"]
+    diff_ids = parse_config(config, f"{metadata_path(place)}/config.json").rootfs.diff_ids
     layers = [_published_layer(tree, diff_id) for diff_id in diff_ids]
     return _facts(place, config, f"sha256:{digest.hex()}", layers, [], flat.catalog.header.totals)
 

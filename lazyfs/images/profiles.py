@@ -30,6 +30,8 @@ Mbit/s."""
 MOST = 512 << 20
 """Most plaintext bytes in a profile; the rest is left out. Whatever touches more is no start."""
 
+MAX_LINE = 1 << 16
+"""Characters of one line of a trace: a path has 4,096 bytes."""
 _Touched = dict[Digest, None]
 """Digests in the order in which they were first touched."""
 
@@ -57,7 +59,7 @@ def read_traces(paths: Iterable[str]) -> _Touched:
     for path in paths:
         try:
             with open(path, encoding="utf-8") as lines:
-                for number, line in enumerate(lines, 1):
+                for number, line in enumerate(iter(lambda: lines.readline(MAX_LINE), ""), 1):
                     touched.setdefault(_object(line, f"{path}: line {number}"))
         except (OSError, UnicodeDecodeError) as error:
             raise UsageError(f"trace {path}: {error}") from None
@@ -68,7 +70,7 @@ def _object(line: str, where: str) -> Digest:
     try:
         event = json.loads(line)
         return parse_hex(event[3])
-    except (ValueError, LookupError, TypeError, AttributeError, FormatError):
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError, FormatError):
         raise UsageError(f"{where} is no line of a trace; write one with lazyfs mount --trace") from None
 
 

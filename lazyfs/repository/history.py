@@ -28,7 +28,7 @@ def revisions(store: Store) -> Iterator[Revision]:
             continue
         try:
             revision = from_targets(Metadata[Targets].from_bytes(data).signed)
-        except (RepositoryError, TrustError, ValueError):
+        except (RepositoryError, TrustError, ValueError, RecursionError):
             continue  # left by a killed publisher
         if revision.number not in seen and revision.number < committed.revision.number:
             seen.add(revision.number)

@@ -75,7 +75,7 @@ class TrustFile:
     def _read(self) -> tuple[bytes, tuple[int, int]]:
         with open(self._path, "rb") as file:
             status = os.fstat(file.fileno())
-            return file.read(), (status.st_ino, status.st_mtime_ns)
+            return file.read(states.MAX_SAVED + 1), (status.st_ino, status.st_mtime_ns)
 
     def _write(self, data: bytes) -> None:
         status = write_durably(self._path, data)

@@ -6,6 +6,7 @@ import msgspec
 from tuf.api.metadata import TargetFile, Targets
 
 from lazyfs.core.digest import ObjectRef, parse_hex
+from lazyfs.core.digits import MOST
 from lazyfs.core.errors import FormatError, UnsupportedFormat
 from lazyfs.core.params import FEATURES, VERSION, Params, Revision
 from lazyfs.core.trust.errors import Malformed
@@ -13,6 +14,10 @@ from lazyfs.core.trust.errors import Malformed
 TARGET = "catalog"
 """The target's path. Its hash and length are those of the plaintext; the bytes are the object of that name
 under data/, which is a zstd frame."""
+
+
+YEAR_9999 = 253_370_764_800
+"""Seconds from 1970 to then: no calendar goes further."""
 
 
 class _Custom(msgspec.Struct, frozen=True):
@@ -47,8 +52,8 @@ def from_targets(targets: Targets) -> Revision:
     try:
         custom = msgspec.convert(target.custom, _Custom)
         root = ObjectRef(parse_hex(target.hashes["sha256"]), target.length)
-        if custom.revision < 1 or root.size < 0:
-            raise Malformed(f"targets version {targets.version} names revision {custom.revision}")
+        if not 0 < custom.revision < MOST or not 0 <= custom.time < YEAR_9999 or not 0 <= root.size < MOST:
+            raise Malformed(f"targets version {targets.version}: a revision, time or size that none can have")
         return Revision(custom.name, custom.revision, custom.time, root, _params(custom.params))
     except (KeyError, msgspec.ValidationError, FormatError) as error:
         raise Malformed(

@@ -16,7 +16,13 @@ MAX_TARGETS = 65_536
 """Bytes, where the signed length is missing or not known yet. With one target both files have about 600."""
 
 MAX_ROOTS = 256
-"""Most new roots that one update follows (specification 5.3.3)."""
+MAX_NEW_ROOTS = 1 << 20
+"""How many new roots, and how many bytes of them, one look follows (specification 5.3.3); the next look goes
+on from there. A root of three keys has 2 KB."""
+
+MAX_CHAIN = 4 << 20
+"""Bytes of all roots from the one that was given to the newest, which a client keeps: 2,000 changes of
+keys."""
 
 
 def file_name(role: str, version: int) -> str:

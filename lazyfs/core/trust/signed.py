@@ -6,6 +6,7 @@ from typing import TypeVar
 from tuf.api.exceptions import LengthOrHashMismatchError, RepositoryError
 from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, Targets, Timestamp
 
+from lazyfs.core.digits import MOST
 from lazyfs.core.trust.errors import Expired, Malformed, MixedUp, ThresholdNotMet, TooLarge, WrongKey
 from lazyfs.core.trust.roles import ROOT
 
@@ -76,7 +77,17 @@ def _parse(kind: type[T], data: bytes, limit: int) -> Metadata[T]:
         raise Malformed(f"{kind.type} metadata cannot be read: {str(error)[:200]}") from None
     if metadata.signed.type != kind.type:
         raise Malformed(f"{kind.type} metadata was asked for, {metadata.signed.type} metadata came")
+    for version in _versions(metadata.signed):
+        if not 0 < version < MOST:  # 4,300 digits are a number to JSON, and none to a file's name
+            raise Malformed(f"{kind.type} metadata has a version outside 1 to {MOST}")
     return metadata
+
+
+def _versions(signed: Root | Snapshot | Targets | Timestamp) -> list[int]:
+    """Its own, and those of the files that it names."""
+    named = [signed.snapshot_meta] if isinstance(signed, Timestamp) else []
+    named += signed.meta.values() if isinstance(signed, Snapshot) else []
+    return [signed.version, *(meta.version for meta in named)]
 
 
 def _judge(name: str, valid: int, threshold: int) -> None:

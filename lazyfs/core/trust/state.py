@@ -11,7 +11,15 @@ from lazyfs.core.params import Revision
 from lazyfs.core.trust import signed
 from lazyfs.core.trust.errors import Malformed, MixedUp, WrongRoot, WrongVersion
 from lazyfs.core.trust.revision_target import from_targets
-from lazyfs.core.trust.roles import MAX_ROOT, MAX_SNAPSHOT, MAX_TARGETS, MAX_TIMESTAMP, SNAPSHOT, TIMESTAMP
+from lazyfs.core.trust.roles import (
+    MAX_CHAIN,
+    MAX_ROOT,
+    MAX_SNAPSHOT,
+    MAX_TARGETS,
+    MAX_TIMESTAMP,
+    SNAPSHOT,
+    TIMESTAMP,
+)
 
 
 @dataclass(frozen=True)
@@ -58,8 +66,13 @@ class TrustState:
     proven: ProvenRevision | None = None
 
     def add_root(self, data: bytes) -> "TrustState":
-        """Returns the state with the next root added. Raises WrongVersion for another than the next, and as
-        `load_root`."""
+        """Returns the state with the next root added. Raises WrongVersion for another than the next,
+        WrongRoot if the chain is too long to keep, and as `load_root`."""
+        if sum(map(len, self.root_bytes)) + len(data) > MAX_CHAIN:
+            raise WrongRoot(
+                f"the roots from version {self.root.version - len(self.root_bytes) + 1} on take more than "
+                f"{MAX_CHAIN} bytes: give a newer root with --trust, if the publisher vouches for it"
+            )
         root = signed.load_root(data, self.root, MAX_ROOT)
         if root.version != self.root.version + 1:
             raise WrongVersion(
@@ -115,6 +128,10 @@ def check_targets(snapshot: Snapshot, data: bytes, targets: Targets) -> None:
         raise WrongVersion(f"snapshot names targets version {meta.version}, version {targets.version} came")
 
 
+MAX_SAVED = 2 * (MAX_CHAIN + MAX_SNAPSHOT + MAX_TARGETS + MAX_TIMESTAMP)
+"""Bytes of a saved state: JSON within JSON, where every quotation mark takes two."""
+
+
 class _Saved(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """The persisted state: JSON whose strings are the signed files, byte for byte."""
 
@@ -142,11 +159,13 @@ def restore(data: bytes, anchor: TrustState | Digest | None) -> TrustState:
     `anchor`: the operator's root, or the fingerprint of one; None trusts the saved one.
     Raises WrongRoot if the saved chain does not contain the anchor, other TrustErrors if it does not hold.
     """
+    if len(data) > MAX_SAVED:
+        raise Malformed(f"saved trust of more than {MAX_SAVED} bytes")
     try:
         saved = msgspec.json.decode(data, type=_Saved)
         texts = [text.encode() for text in saved.roots]
         files = [text.encode() for text in (saved.timestamp, saved.snapshot, saved.targets)]
-    except (msgspec.MsgspecError, UnicodeError) as error:
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         raise Malformed(f"saved trust cannot be read: {error}") from None
     if isinstance(anchor, TrustState):
         start = next((i for i, text in enumerate(texts) if text == anchor.root_bytes[0]), None)
