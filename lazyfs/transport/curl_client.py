@@ -258,13 +258,8 @@ def _failure(code: int, text: str, easy: Any, guard: Guard, body: _Body) -> Atte
         refused = easy.getinfo(pycurl.OS_ERRNO) == errno.ECONNREFUSED
         return AttemptFailed(Fault.REFUSED if refused else Fault.UNREACHABLE, text)
     if code == pycurl.E_RECV_ERROR:
-        # chunk sizes that are no numbers are receive errors to libcurl
-        fault = (
-            Fault.GARBLED
-            if body.head.chunked
-            else Fault.CLOSED
-            if guard.first_byte is None
-            else Fault.TRUNCATED
-        )
-        return AttemptFailed(fault, text)
+        # chunk sizes that are no numbers, and endless answers to CONNECT, are receive errors to libcurl
+        if body.head.chunked or "too large" in text:
+            return AttemptFailed(Fault.GARBLED, text)
+        return AttemptFailed(Fault.CLOSED if guard.first_byte is None else Fault.TRUNCATED, text)
     return AttemptFailed(_FAULTS.get(code, Fault.GARBLED), text)

@@ -80,11 +80,21 @@ class Guard:
         if self.first_byte is None and count:
             self.first_byte = self._window_start = time.monotonic()
         self._window_bytes += count
-        if head and self.head_bytes is not None:
+        if head:
+            self._count_head(count)
+        self.check()
+
+    def tunnelled(self, count: int) -> None:
+        """`count` bytes of a proxy's answer to CONNECT have come: none of the answer that was asked for. Raises
+        as `check` does, and AttemptFailed where they are too many."""
+        self._count_head(count)
+        self.check()
+
+    def _count_head(self, count: int) -> None:
+        if self.head_bytes is not None:
             self.head_bytes += count
             if self.head_bytes > MOST_HEAD:
                 raise AttemptFailed(Fault.GARBLED, f"more than {MOST_HEAD} bytes before the body")
-        self.check()
 
     def connect_deadline(self) -> float:
         """When opening a connection must have ended."""

@@ -46,7 +46,7 @@ class _GuardedReader(io.RawIOBase):
             if self._counted:
                 self._guard.received(count)
             else:
-                self._guard.check()
+                self._guard.tunnelled(count)
             return count
 
     def close(self) -> None:
