@@ -85,8 +85,8 @@ class Guard:
         self.check()
 
     def tunnelled(self, count: int) -> None:
-        """`count` bytes of a proxy's answer to CONNECT have come: none of the answer that was asked for. Raises
-        as `check` does, and AttemptFailed where they are too many."""
+        """`count` bytes of a proxy's answer to CONNECT have come: none of the answer that was asked for.
+        Raises as `check` does, and AttemptFailed where they are too many."""
         self._count_head(count)
         self.check()
 
