@@ -89,13 +89,13 @@ def _by_image(cache: Any) -> Iterator[dict[str, Any]]:
 
     here = {key: entry.size for key, entry in cache.entries()}
 
-    def bring(ref: Any) -> bytes | None:
+    def read(ref: Any) -> bytes | None:
         plain: bytes | None = cache.get(ref.digest) if ref.digest in here else None
         return plain
 
     for name, root in persisted_revisions.roots(os.path.join(os.path.dirname(cache.root), "state")):
-        for image in reach.images(root, bring):
-            sizes = {ref.digest: ref.size for ref in reach.objects_of(image.catalog, bring)}
+        for image in reach.images(root, read):
+            sizes = {found.ref.digest: found.ref.size for found in reach.walk([image], read)}
             held = sum(size for digest, size in sizes.items() if digest in here)
             if held:
                 path = os.path.join(name, os.fsdecode(image.path))
@@ -126,7 +126,8 @@ def pin(directory: str | None, /, path: str, proxy: str | None, **tls_files: str
         def bring(ref: Any) -> bytes:
             return bringer.bring(ref, time.monotonic() + 60, never_cancelled)
 
-        refs = {ref.digest: ref for ref in reach.objects_at(place.root, place.inside, bring)}
+        found = reach.objects_at(place.root, place.inside, bring)
+        refs = {reached.ref.digest: reached.ref for reached in found}
         cache.keep(place.label, {digest: ref.size for digest, ref in refs.items()})
         _all(bring, list(refs.values()))
         missing = sum(cache.size(digest) is None for digest in refs)
@@ -160,7 +161,7 @@ class _Place(NamedTuple):
 
 def _place(path: str) -> _Place:
     from lazyfs.core.digest import Digest, ObjectRef
-    from lazyfs.daemon import control
+    from lazyfs.daemon import control_client
     from lazyfs.system import mountpoint as points
     from lazyfs.system.paths_in_mounts import resolve_among_mounts
 
@@ -171,19 +172,19 @@ def _place(path: str) -> _Place:
         raise UsageError(f"{path}: there is no such file or directory") from None
     if top is None:
         raise UsageError(f"{path} lies in no mount of lazyfs; lazyfs status lists those there are")
-    found = control.ask(top, {"do": "status"})
+    found = control_client.status(control_client.mounted_at(top))
     below = os.path.relpath(real, top)
     name, _, inside = below.partition("/")
-    repository = found["repositories"].get(name)
+    repository = found.repositories.get(name)
     if repository is None:  # the repository is the mount's root, not a folder of it
-        (repository,) = found["repositories"].values()
+        (repository,) = found.repositories.values()
         inside = "" if below == "." else below
     return _Place(
-        url=repository["url"],
-        root=ObjectRef(Digest(bytes.fromhex(repository["root"])), repository["root_size"]),
+        url=repository.url,
+        root=ObjectRef(Digest(bytes.fromhex(repository.root)), repository.root_size),
         inside=os.fsencode(inside),
         label=os.fsencode(os.path.relpath(os.path.abspath(path), top))[-120:],
-        cache=os.path.dirname(found["cache"]["directory"]),
+        cache=os.path.dirname(found.cache.directory),
     )
 
 

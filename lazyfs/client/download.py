@@ -7,7 +7,7 @@ from lazyfs.client.local_cache import LocalCache
 from lazyfs.core.codec import frame_bound, open_object
 from lazyfs.core.digest import ObjectRef, object_path
 from lazyfs.core.errors import DeadlineExceeded
-from lazyfs.transport.fetcher import Fetcher, Request
+from lazyfs.transport.fetcher import Fetcher, Request, still_wanted
 
 _SLICE = 0.2
 """Seconds to wait for another process before looking whether our reader has left."""
@@ -43,11 +43,13 @@ class Bringer:
                     )
 
     def _download(self, ref: ObjectRef, deadline: float, check_cancelled: Callable[[], None]) -> bytes:
+        path = object_path(ref.digest)
+        still = still_wanted(path, deadline, check_cancelled)
         request = Request(
-            object_path(ref.digest),
+            path,
             max_bytes=frame_bound(ref.size),
             deadline=deadline,
-            accept=lambda frame: open_object(frame, ref),
+            accept=lambda frame: open_object(frame, ref, still),
         )
         reserved = self._cache.reserve(ref.digest, ref.size)
         if reserved is None:  # no room, or no cache: the bytes go to their readers only

@@ -1,7 +1,7 @@
 """The control socket: one JSON line asked, one JSON line answered.
 
-A request is {"do": NAME, ...}; the answer {"ok": true, ...} or {"ok": false, "error": "..."}. The socket's mode
-0600 says who may connect. The other side is `control_client`.
+A request is {"do": NAME, ...}; the answer {"ok": true, ...} or {"ok": false, "error": "..."}. The mode of the
+socket, 0600, says who may connect. The other side is `control_client`.
 """
 
 import json

@@ -11,16 +11,22 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, NamedTuple
 
+import msgspec
+
 from lazyfs.core.errors import UsageError
 from lazyfs.daemon import runtime_directory
+from lazyfs.daemon.status import MountStatus
 from lazyfs.system.mountpoint import FSTYPE, Mount, absolute, find
 
 SECONDS = 5.0
 """How long a daemon that was named may take to answer what it knows without the network."""
 SECONDS_EACH = 2.0
 """How long each of several may take, side by side."""
+REFRESH_SECONDS = 60.0
+"""How long a refresh may take beside the wait for the network: new catalogs come, and the kernel is told."""
 LARGEST_ANSWER = 64 << 20
 """Bytes. A thousand repositories take 2 MB."""
+_STATUS = {"do": "status"}
 _RETRY = 0.02
 """Seconds after which a daemon whose queue of callers is full is called again."""
 _CREDENTIALS = struct.Struct("iii")
@@ -62,11 +68,11 @@ def ask(mount: Mount, request: Mapping[str, Any], seconds: float = SECONDS) -> R
     """
     deadline = time.monotonic() + seconds
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as line:
-        line.setblocking(False)  # noqa: FBT003
+        line.setblocking(False)
         _connect(line, mount, deadline)
-        pid = _CREDENTIALS.unpack(
-            line.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-        )[0]
+        pid = _CREDENTIALS.unpack(line.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))[
+            0
+        ]
         try:
             answer = _exchange(line, json.dumps(request).encode() + b"\n", deadline)
         except TimeoutError:
@@ -75,6 +81,42 @@ def ask(mount: Mount, request: Mapping[str, Any], seconds: float = SECONDS) -> R
         except OSError as error:
             raise NoDaemon(f"the daemon of {mount.mountpoint} ended while it was asked: {error}") from None
     return Reply(_read(answer, mount), pid)
+
+
+def status(mount: Mount, seconds: float = SECONDS) -> MountStatus:
+    """Returns what the daemon of a mount says of it; raises as `ask` does."""
+    return _status(ask(mount, _STATUS, seconds), mount)
+
+
+def status_each(mounts: Sequence[Mount]) -> list[MountStatus | UsageError]:
+    """Asks all daemons at the same time: one that is frozen costs SECONDS_EACH, however many there are."""
+
+    def look(mount: Mount) -> MountStatus | UsageError:
+        try:
+            return status(mount, SECONDS_EACH)
+        except UsageError as error:
+            return error
+
+    with ThreadPoolExecutor(max(1, len(mounts))) as threads:
+        return list(threads.map(look, mounts))
+
+
+def refresh(mount: Mount) -> dict[str, str]:
+    """Has a daemon look for new revisions and returns its news of each repository; raises as `ask` does.
+
+    The daemon says first how long a look may take: one that is frozen is noticed at once.
+    """
+    longest = ask(mount, {"do": "pid"}).fields.get("patience", REFRESH_SECONDS)
+    news = ask(mount, {"do": "refresh"}, float(longest) + REFRESH_SECONDS).fields["repositories"]
+    return {str(name): str(text) for name, text in news.items()}
+
+
+def _status(reply: Reply, mount: Mount) -> MountStatus:
+    try:
+        return msgspec.convert(reply.fields | {"pid": reply.pid}, MountStatus)
+    except msgspec.ValidationError as error:
+        text = f"the daemon of {mount.mountpoint} is of another version of lazyfs: {error}"
+        raise UsageError(text) from None
 
 
 def _connect(line: socket.socket, mount: Mount, deadline: float) -> None:
@@ -128,23 +170,6 @@ def _read(answer: bytes, mount: Mount) -> dict[str, Any]:
     return found
 
 
-def ask_each(
-    mounts: Sequence[Mount], request: Mapping[str, Any], seconds: float = SECONDS_EACH
-) -> list[Reply | UsageError]:
-    """Asks several daemons at the same time: one that is frozen costs `seconds`, however many there are."""
-
-    def ask_one(mount: Mount) -> Reply | UsageError:
-        try:
-            return ask(mount, request, seconds)
-        except UsageError as error:
-            return error
-
-    if not mounts:
-        return []
-    with ThreadPoolExecutor(len(mounts)) as threads:
-        return list(threads.map(ask_one, mounts))
-
-
 def remove_dead(mount: Mount) -> None:
     """Removes the socket of a daemon that could not do so itself: killed, or no longer root by then."""
     for path in runtime_directory.socket_paths(mount):
@@ -152,7 +177,7 @@ def remove_dead(mount: Mount) -> None:
             socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as line,
             suppress(FileNotFoundError, PermissionError, BlockingIOError),
         ):
-            line.setblocking(False)  # noqa: FBT003
+            line.setblocking(False)
             try:
                 line.connect(path)
             except ConnectionRefusedError:

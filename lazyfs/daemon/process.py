@@ -23,6 +23,7 @@ from lazyfs.daemon.privileges import Privileges
 from lazyfs.daemon.repositories import Repositories
 from lazyfs.daemon.session_choice import make_session, prepare
 from lazyfs.daemon.settings import Settings
+from lazyfs.daemon.status import MountStatus
 from lazyfs.fuse import trace
 from lazyfs.fuse.filesystem import Filesystem
 from lazyfs.fuse.session import Options, Session
@@ -148,8 +149,8 @@ class Daemon:
                 prepare(settings.fuse)
                 gc.collect()
             with self._privileges.raised():
-                line = control.listen(runtime_directory.socket_path(settings.mountpoint))
                 self._session = _mount(self._filesystem, settings)
+                line = control.listen(_socket_path(settings.mountpoint))
             self._filesystem.session = self._session
             self._look_at_cache()
             try:
@@ -179,7 +180,9 @@ class Daemon:
         if self._settings.metrics:
             from lazyfs.daemon import metrics  # prometheus_client: a tenth of a mount's imports
 
-            self._ends.append(metrics.serve(self._settings.metrics, self._describe))
+            self._ends.append(
+                metrics.serve(self._settings.metrics, lambda: msgspec.convert(self._describe(), MountStatus))
+            )
 
     async def _say_ready(self, ready: Callable[[], None]) -> None:
         # A stat in a thread: the kernel's answer comes from this very process.
@@ -205,8 +208,11 @@ class Daemon:
         pins = CatalogPins(self._cache)
         while True:
             await trio.sleep(CACHE_LOOK)
-            await trio.to_thread.run_sync(pins.follow, self._filesystem.catalogs_in_use())
-            await trio.to_thread.run_sync(self._look_at_cache)
+            try:
+                await trio.to_thread.run_sync(pins.follow, self._filesystem.catalogs_in_use())
+                await trio.to_thread.run_sync(self._look_at_cache)
+            except Exception:  # this look fails, and no mount for it
+                log.exception("looking at the cache")
 
     async def _refresh_all(self) -> dict[str, str]:
         said = {}
@@ -214,7 +220,7 @@ class Daemon:
             try:
                 changed = await self._repositories.refresh(name)
                 said[name] = "new revision" if changed else "no news"
-            except (LazyfsError, OSError) as error:
+            except (LazyfsError, OSError, KeyError) as error:  # KeyError: withdrawn meanwhile
                 said[name] = f"failed: {error}"
                 log.warning("%s: no newer revision: %s", name, error)
         return said
@@ -277,6 +283,12 @@ class Daemon:
             raise UsageError("this cache cannot be resized, or `limit` is not a number of bytes")
         await trio.to_thread.run_sync(resize, limit)
         return {"limit": limit}
+
+
+def _socket_path(mountpoint_path: str) -> str:
+    mount = mountpoint.find(mountpoint_path)
+    assert mount is not None
+    return os.path.join(runtime_directory.directory(), runtime_directory.socket_name(mount))
 
 
 def _mount(filesystem: Filesystem, settings: Settings) -> Session:

@@ -13,10 +13,11 @@ import trio
 
 from lazyfs.client.objects import Objects
 from lazyfs.client.trust.anchor import Anchor, anchor_of_directory, read_anchor
-from lazyfs.client.trust.refresher import Refresher
+from lazyfs.client.trust.refresher import RETRY, Refresher
 from lazyfs.client.trust.revisions import Revisions
 from lazyfs.core.errors import TransportError, TrustError, UnsupportedFormat, UsageError
 from lazyfs.core.params import Revision
+from lazyfs.core.trust.errors import Expired
 from lazyfs.daemon.certificates import Certificates
 from lazyfs.daemon.settings import RepositorySource, Settings
 from lazyfs.fuse.filesystem import Filesystem
@@ -28,6 +29,8 @@ from lazyfs.transport.http import HttpFetcher
 from lazyfs.transport.local import LocalFetcher
 from lazyfs.transport.lower_store import LowerFirst
 from lazyfs.transport.open import open_fetcher
+from lazyfs.vfs.inode_numbers import ROOT
+from lazyfs.vfs.revision_switch import Change
 from lazyfs.vfs.tree import Repository
 from lazyfs_cache import Cache, NullCache
 
@@ -59,6 +62,8 @@ class Repositories:
         self._cache = cache
         self._state_dir = state_dir
         self.opened: dict[str, Opened] = {}
+        self._filesystem: Filesystem | None = None
+        self._withdrawn: list[Opened] = []
         self._nursery: trio.Nursery | None = None
         """Where refreshers run, once `keep_fresh` does."""
 
@@ -82,13 +87,14 @@ class Repositories:
         if self._settings.user is None or self._nursery is not None:
             trio.lowlevel.spawn_system_task(Walk(opened.objects).run, root)
         self.opened[shown] = opened
+        self._filesystem = filesystem
         filesystem.sources[shown] = opened.objects
         filesystem.ahead[shown] = Background(opened.objects)
         filesystem.profiles[shown] = opened.profiles
         with filesystem.lock:
             filesystem.tree.show_repository(Repository(shown, opened.objects, root, revision.number))
         if self._nursery is not None:
-            self._nursery.start_soon(opened.refresher.run)
+            self._nursery.start_soon(self._follow, shown, opened, filesystem)
         return shown
 
     def _connect(
@@ -103,6 +109,20 @@ class Repositories:
             tls=self._certificates.of(source),
             http=self._settings.http,
         )
+        try:
+            return self._connected(source, fetcher, anchor, why, advance)
+        except BaseException:
+            fetcher.close()
+            raise
+
+    def _connected(
+        self,
+        source: RepositorySource,
+        fetcher: Fetcher,
+        anchor: Anchor | None,
+        why: UsageError | None,
+        advance: Callable[[Revision], Awaitable[None]],
+    ) -> Opened:
         key = hashlib.sha256(source.url.encode()).hexdigest()[:20]
         directory = os.path.join(self._state_dir, key)
         os.makedirs(directory, mode=0o700, exist_ok=True)
@@ -153,13 +173,40 @@ class Repositories:
     async def keep_fresh(self) -> None:
         """Looks for new revisions of every repository, those opened later included, until cancelled.
 
-        Raises Expired once one of them may not be served any longer (`--max-stale`).
+        Raises Expired once the mount's only one may not be served any longer (`--max-stale`); one of several
+        is withdrawn.
         """
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
-            for opened in self.opened.values():
-                nursery.start_soon(opened.refresher.run)
+            for name, opened in self.opened.items():
+                assert self._filesystem is not None
+                nursery.start_soon(self._follow, name, opened, self._filesystem)
             await trio.sleep_forever()
+
+    async def _follow(self, name: str, opened: Opened, filesystem: Filesystem) -> None:
+        while True:
+            try:
+                await opened.refresher.run()
+            except Expired as error:
+                if not self._settings.is_site():
+                    raise
+                log.warning("%s is shown no longer: %s", name, error)
+                await self._withdraw(name, opened, filesystem)
+                return
+            except Exception:  # one repository, and for now
+                log.exception("%s: looking for new revisions", name)
+                await trio.sleep(RETRY)
+
+    async def _withdraw(self, name: str, opened: Opened, filesystem: Filesystem) -> None:
+        """Takes one repository of a site away. Whoever looks its name up has it opened anew, which fails
+        until a newer revision can be had."""
+        del self.opened[name]
+        self._withdrawn.append(opened)
+        with filesystem.lock:
+            filesystem.tree.repositories.pop(name, None)
+        for by_name in (filesystem.sources, filesystem.ahead, filesystem.profiles):
+            by_name.pop(name, None)
+        await filesystem.tell([Change(ROOT, os.fsencode(name))])
 
     async def refresh(self, name: str) -> bool:
         """Looks for a newer revision and shows it; whether there was one. Raises as `Refresher.now`."""
@@ -202,7 +249,7 @@ class Repositories:
 
     def close(self) -> None:
         """Gives connections back."""
-        for opened in self.opened.values():
+        for opened in (*self.opened.values(), *self._withdrawn):
             opened.fetcher.close()
 
 

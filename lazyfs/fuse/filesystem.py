@@ -19,7 +19,7 @@ from lazyfs.core.catalog.entry import Entry
 from lazyfs.core.chain.faults import Outage
 from lazyfs.core.chunks import ChunkSlice
 from lazyfs.core.digest import Digest, ObjectRef
-from lazyfs.core.errors import BadData, DeadlineExceeded, LazyfsError
+from lazyfs.core.errors import BadData, DeadlineExceeded, LazyfsError, TransportError
 from lazyfs.fuse.counters import Counters
 from lazyfs.fuse.trace import Trace
 from lazyfs.prefetch.neighbours import Neighbours
@@ -136,10 +136,16 @@ class Filesystem:
                 await self._open(need.name, deadline)
             except LazyfsError as error:
                 raise self.fault(error) from error
+            except OSError:
+                raise
+            except Exception as bug:
+                raise self.bug(bug) from bug
         raise self.fault(BadData("catalogs that lead into one another without end"))
 
     async def _bring(self, need: Need, brought: dict[Digest, bytes], deadline: float) -> None:
-        source = self.sources[need.repository]
+        source = self.sources.get(need.repository)
+        if source is None:
+            raise self.fault(TransportError(f"repository {need.repository} is not shown any longer"))
         self.counters.misses += len(need.refs)
         self.counters.fetched_bytes += sum(ref.size for ref in need.refs)
         started = time.monotonic()
@@ -242,13 +248,13 @@ class Filesystem:
         """Has these fetched with nobody waiting."""
         starter = self.ahead.get(repository.name)
         if refs and starter is not None and self.token is not None:
-            self.token.run_sync_soon(starter.start, refs)
+            self.token.run_sync_soon(_begin, starter.start, refs)
 
     def _enter(self, repository: str, profile: ObjectRef) -> None:
         """An image with a profile is looked up."""
         starter = self.profiles.get(repository)
         if starter is not None and self.token is not None:
-            self.token.run_sync_soon(starter.start, profile)
+            self.token.run_sync_soon(_begin, starter.start, profile)
 
     async def switch(self, repository: str, root: ObjectRef, revision: int) -> None:
         """Shows another revision and has the kernel drop what has changed, and only that.
@@ -281,3 +287,18 @@ class Filesystem:
         self.counters.faults[kind] = self.counters.faults.get(kind, 0) + 1
         log.warning("EIO: %s: %s", kind, error)
         return OSError(errno.EIO, os.strerror(errno.EIO))
+
+    def bug(self, error: Exception) -> OSError:
+        """The same for what should not have come up; call it where the exception is handled."""
+        kind = type(error).__name__
+        self.counters.faults[kind] = self.counters.faults.get(kind, 0) + 1
+        log.exception("EIO")
+        return OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+def _begin(start: Callable[[T], None], what: T) -> None:
+    """What escapes from a call that trio is asked for would end its whole run."""
+    try:
+        start(what)
+    except Exception:
+        log.exception("fetching ahead")

@@ -7,9 +7,10 @@ RELEASEDIR and READLINK come again each time.
 # ruff: noqa: ARG002 - pyfuse3 fixes the signatures
 
 import errno
+import functools
 import os
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any, ParamSpec, TypeVar
 
 import pyfuse3
 import trio
@@ -24,6 +25,7 @@ from lazyfs.vfs.missing_objects import Brought
 from lazyfs.vfs.operator_xattrs import get_xattr, list_xattrs
 
 T = TypeVar("T")
+P = ParamSpec("P")
 TASKS = 1000
 """Requests under way at one time: each may wait for the network, and none must hold up the others."""
 LOOK = 1.0
@@ -104,6 +106,25 @@ def _ignore_unknown(notify: Callable[[], None]) -> None:
             raise
 
 
+def _alone(method: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[Any, Any, T]]:
+    """What comes up in one request ends that request: pyfuse3 would end the mount."""
+
+    @functools.wraps(method)
+    async def call(*arguments: P.args, **options: P.kwargs) -> T:
+        try:
+            return await method(*arguments, **options)
+        except pyfuse3.FUSEError:
+            raise
+        except OSError as error:
+            raise pyfuse3.FUSEError(error.errno or errno.EIO) from None
+        except Exception as bug:  # noqa: BLE001 (logged by `bug`)
+            operations = arguments[0]
+            assert isinstance(operations, _Operations)
+            raise pyfuse3.FUSEError(operations.bug(bug)) from None
+
+    return call
+
+
 class _Operations(pyfuse3.Operations):
     """pyfuse3's callbacks. The kernel's permission checks are asked for by mount options."""
 
@@ -116,6 +137,10 @@ class _Operations(pyfuse3.Operations):
         self._fs = filesystem
         self._tree = filesystem.tree
 
+    def bug(self, error: Exception) -> int:
+        """Counts and logs what should not have come up; the errno that a program sees."""
+        return self._fs.bug(error).errno or errno.EIO
+
     async def _ask(self, name: str, call: Callable[[Brought], T]) -> T:
         self._fs.counters.upcall(name)
         try:
@@ -123,6 +148,7 @@ class _Operations(pyfuse3.Operations):
         except OSError as error:
             raise pyfuse3.FUSEError(error.errno or errno.EIO) from None
 
+    @_alone
     async def lookup(
         self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
@@ -142,36 +168,47 @@ class _Operations(pyfuse3.Operations):
 
     async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
         self._fs.counters.upcall("FORGET")
-        with self._fs.lock:
-            for number, lookups in inode_list:
-                self._tree.forget(number, lookups)
+        try:
+            with self._fs.lock:
+                for number, lookups in inode_list:
+                    self._tree.forget(number, lookups)
+        except Exception as bug:  # noqa: BLE001 (logged by `bug`; nobody waits for an answer)
+            self.bug(bug)
 
+    @_alone
     async def getattr(self, inode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
         return _entry_attributes(
             await self._ask("GETATTR", lambda brought: self._tree.getattr(inode, brought))
         )
 
+    @_alone
     async def readlink(self, inode: int, ctx: pyfuse3.RequestContext) -> bytes:
         return await self._ask("READLINK", lambda brought: self._tree.readlink(inode, brought))
 
+    @_alone
     async def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
         self._fs.counters.upcall("OPEN")
         return pyfuse3.FileInfo(fh=inode, keep_cache=True)
 
+    @_alone
     async def read(self, fh: int, off: int, size: int) -> bytes:
         pieces = await self._ask("READ", lambda brought: self._fs.read(fh, off, size, brought))
         return b"".join(pieces)
 
+    @_alone
     async def release(self, fh: int) -> None:
         self._fs.counters.upcall("RELEASE")
 
+    @_alone
     async def flush(self, fh: int) -> None:
         self._fs.counters.upcall("FLUSH")
 
+    @_alone
     async def opendir(self, inode: int, ctx: pyfuse3.RequestContext) -> int:
         self._fs.counters.upcall("OPENDIR")
         return inode
 
+    @_alone
     async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
         def call(brought: Brought) -> None:
             if start_id < 1:
@@ -198,9 +235,11 @@ class _Operations(pyfuse3.Operations):
 
         await self._ask("READDIRPLUS", checked)
 
+    @_alone
     async def releasedir(self, fh: int) -> None:
         self._fs.counters.upcall("RELEASEDIR")
 
+    @_alone
     async def statfs(self, ctx: pyfuse3.RequestContext) -> pyfuse3.StatvfsData:
         self._fs.counters.upcall("STATFS")
         with self._fs.lock:
@@ -212,12 +251,14 @@ class _Operations(pyfuse3.Operations):
         data.f_namemax = space["namemax"]
         return data
 
+    @_alone
     async def getxattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> bytes:
         value = await self._ask("GETXATTR", lambda brought: get_xattr(self._tree, inode, name, brought))
         if value is None:
             raise pyfuse3.FUSEError(errno.ENODATA)
         return value
 
+    @_alone
     async def listxattr(self, inode: int, ctx: pyfuse3.RequestContext) -> list[bytes]:
         return await self._ask("LISTXATTR", lambda brought: list_xattrs(self._tree, inode, brought))
 

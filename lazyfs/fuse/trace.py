@@ -6,12 +6,15 @@ is an object that a call waited for. Read lines name what a real start touches: 
 """
 
 import json
+import logging
 import queue
 import threading
 import time
 from typing import Any
 
 from lazyfs.core.errors import UsageError
+
+log = logging.getLogger(__name__)
 
 MOST = 100_000
 """Lines held while the disk is slow; more are dropped and counted."""
@@ -28,6 +31,8 @@ class Trace:
             raise UsageError(f"--trace {path}: {error.strerror}") from None
         self._lines: queue.Queue[tuple[Any, ...] | None] = queue.Queue(MOST)
         self.dropped = 0
+        self.problem = ""
+        """Why nothing is written any longer; empty while it is."""
         self._thread = threading.Thread(target=self._write, name="trace")
         self._thread.start()
 
@@ -45,12 +50,21 @@ class Trace:
             now, operation, path, digest, size, source, seconds = event
             text = path.decode("utf-8", "surrogateescape")
             line = [round(now, 6), operation, text, digest.hex(), size, source, round(seconds * 1e6)]
-            self._file.write(json.dumps(line) + "\n")
-            if self._lines.empty():
-                self._file.flush()
+            if self.problem:
+                continue  # whoever closes it must not wait for room in the queue
+            try:
+                self._file.write(json.dumps(line) + "\n")
+                if self._lines.empty():
+                    self._file.flush()
+            except OSError as error:
+                self.problem = str(error)
+                log.exception("the trace ends here")
 
     def close(self) -> None:
         """Returns when everything is written."""
         self._lines.put(None)
         self._thread.join()
-        self._file.close()
+        try:
+            self._file.close()
+        except OSError as error:
+            self.problem = str(error)

@@ -20,9 +20,9 @@ from lazyfs.client.objects import Objects
 from lazyfs.core import bundle as bundles
 from lazyfs.core import codec, profile
 from lazyfs.core.digest import Digest, ObjectRef, object_path
-from lazyfs.core.errors import FormatError, LazyfsError
+from lazyfs.core.errors import LazyfsError
 from lazyfs.core.profile import Bundle
-from lazyfs.transport.fetcher import Fetcher, Request
+from lazyfs.transport.fetcher import Fetcher, Request, still_wanted
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ class Profiles:
             return True  # kept below once everything in it had come
         plain = await trio.to_thread.run_sync(
             self._fetch, object_path(ref.digest), codec.frame_bound(ref.size),
-            lambda frame: codec.open_object(frame, ref), limiter=self._limiter,
+            lambda frame, check_left: codec.open_object(frame, ref, check_left), limiter=self._limiter,
         )  # fmt: skip
         listed = profile.decode(plain)
         room = await trio.to_thread.run_sync(self._limit) * SHARE
@@ -136,12 +136,9 @@ class Profiles:
         if here >= HERE * sum(ref.size for ref in one.members):
             return False
 
-        def accept(body: bytes) -> bytes:
-            reader = bundles.Reader(one.name)
-            expected = iter(one.members)
+        def accept(body: bytes, check_left: codec.Check) -> bytes:
+            reader = bundles.Reader(one.name, one.members, check_left)
             for ref, plain in reader.feed(body):
-                if ref != next(expected, None):
-                    raise FormatError(f"bundle {one.name.hex()} has a member {ref.digest.hex()} too many")
                 self._keep(ref, plain)
             reader.finish()
             return b""
@@ -162,8 +159,9 @@ class Profiles:
                 with reserved:
                     self._cache.put(ref.digest, plain, reserved)
 
-    def _fetch(self, path: str, most: int, accept: Callable[[bytes], bytes]) -> bytes:
+    def _fetch(self, path: str, most: int, accept: Callable[[bytes, codec.Check], bytes]) -> bytes:
         # may_be_missing: what nobody needs speaks against no server if it is not there
         deadline = time.monotonic() + PATIENCE + most / SLOWEST
-        request = Request(path, most, deadline, accept=accept, may_be_missing=True)
+        still = still_wanted(path, deadline, trio.from_thread.check_cancelled)
+        request = Request(path, most, deadline, accept=lambda body: accept(body, still), may_be_missing=True)
         return self._fetcher.fetch(request, trio.from_thread.check_cancelled)

@@ -62,9 +62,7 @@ def ask_each(
 
 def ask_one(question: Callable[[], Any], seconds: float, *, own_session: bool = True) -> Answer:
     """Asks one question; see `ask_each`."""
-    (answer,) = ask_each(
-        [question], seconds, patience=0, enough=lambda _: True, own_session=own_session
-    )
+    (answer,) = ask_each([question], seconds, patience=0, enough=lambda _: True, own_session=own_session)
     return answer
 
 

@@ -82,7 +82,9 @@ def absolute(mountpoint: str) -> str:
     try:
         path = os.path.abspath(mountpoint)
     except FileNotFoundError:
-        raise UsageError(f"mount point {mountpoint}: the working directory is gone; give the whole path") from None
+        raise UsageError(
+            f"mount point {mountpoint}: the working directory is gone; give the whole path"
+        ) from None
     there = {mount.mountpoint for mount in mounts()}
     answer = ask_one(lambda: _resolved(path, there), LOOK_SECONDS, own_session=False)
     if not answer.came:
@@ -110,10 +112,10 @@ def prepare(mountpoint: str) -> bool:
     # A direct map and systemd's automount units hang a trigger there: it is what the mount goes over.
     if there and there.fstype != "autofs":
         how = f"lazyfs umount {mountpoint}" if there.fstype == FSTYPE else "choose another, or unmount that"
-        silent = f", whose daemon does not answer in {LOOK_SECONDS:g} s" if state is Health.SILENT else ""
-        raise UsageError(
-            f"mount point {mountpoint} is busy: {there.source} ({there.fstype}) is mounted there{silent}; {how}"
-        )
+        what = f"{there.source} ({there.fstype})"
+        if state is Health.SILENT:
+            what += f", whose daemon does not answer in {LOOK_SECONDS:g} s,"
+        raise UsageError(f"mount point {mountpoint} is busy: {what} is mounted there; {how}")
     _check_directory(mountpoint)
     return state is Health.DEAD
 
@@ -201,7 +203,9 @@ def unmount(mountpoint: str, *, lazy: bool = True) -> None:
     try:
         done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=UNMOUNT_SECONDS)
     except subprocess.TimeoutExpired:
-        raise UsageError(f"cannot unmount {mountpoint}: {tool} does not end in {UNMOUNT_SECONDS:g} s") from None
+        raise UsageError(
+            f"cannot unmount {mountpoint}: {tool} does not end in {UNMOUNT_SECONDS:g} s"
+        ) from None
     if done.returncode:
         reason = done.stderr.strip().removeprefix("fusermount3: ") or f"exit code {done.returncode}"
         raise UsageError(f"cannot unmount {mountpoint}: {reason}")
@@ -215,6 +219,9 @@ def abort(mount: Mount) -> None:
         if libc.umount2(os.fsencode(mount.mountpoint), _MNT_FORCE | _MNT_DETACH) == 0:
             return
     # A number of the device is the connection's; the user who mounted owns this file (fusectl).
-    with suppress(OSError), open(f"/sys/fs/fuse/connections/{mount.device.partition(':')[2]}/abort", "w") as file:
+    with (
+        suppress(OSError),
+        open(f"/sys/fs/fuse/connections/{mount.device.partition(':')[2]}/abort", "w") as file,
+    ):
         file.write("1")
     unmount(mount.mountpoint)

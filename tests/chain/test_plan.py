@@ -2,11 +2,12 @@
 
 import pytest
 
+from lazyfs.core.chain.blame import Route
 from lazyfs.core.chain.chain import Chain
 from lazyfs.core.chain.faults import CERTIFICATE, PEER, AttemptFailed, Fault, Outage
 from lazyfs.core.chain.member import State
 from lazyfs.core.chain.notation import parse_proxies
-from lazyfs.core.chain.plan import GiveUp, Plan, Route
+from lazyfs.core.chain.plan import GiveUp, Plan
 from lazyfs.core.chain.policy import Policy
 from lazyfs.core.errors import BadData, DeadlineExceeded, NotFound
 from tests.support.chain_world import World

@@ -31,6 +31,7 @@ class SlowObjects:
         self._here: dict[Digest, bytes] = {}
         self.keep = True
         self.everything_here = True
+        self.bug: Exception | None = None
         self.fetched: list[str] = []
         self.delay = 0.0
         self.waiting = 0
@@ -45,6 +46,8 @@ class SlowObjects:
             raise NotFound(f"object {ref.digest.hex()} is not there") from None
 
     def at_hand(self, ref: ObjectRef) -> bytes | None:
+        if self.bug is not None:
+            raise self.bug
         if self.everything_here:
             try:
                 return self._load(ref)
@@ -110,6 +113,10 @@ class Server:
                 objects.go = trio.Event()
             case "go":
                 objects.go.set()
+            case "break":
+                objects.bug = {"value": ValueError("4300 digits"), "depth": RecursionError()}.get(
+                    request["how"]
+                )
             case "forget objects":
                 objects._here.clear()
                 with self._filesystem.lock:

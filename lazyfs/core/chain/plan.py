@@ -22,27 +22,11 @@ from collections import Counter
 from collections.abc import Callable
 from typing import NamedTuple
 
+from lazyfs.core.chain.blame import Failure, RoundFailures, Route
 from lazyfs.core.chain.chain import Chain
 from lazyfs.core.chain.faults import CERTAIN, CERTIFICATE, CONTENT, PEER, AttemptFailed, Fault, Outage
 from lazyfs.core.chain.member import Member, State
 from lazyfs.core.errors import BadData, DeadlineExceeded, LazyfsError, NotFound
-
-_PROXY_SAYS = frozenset({Fault.UNAVAILABLE, Fault.SERVER_ERROR, Fault.THROTTLED})
-"""Said by a proxy that works, of an origin that does not (or by the origin itself)."""
-
-
-class Route(NamedTuple):
-    """The next attempt."""
-
-    proxy: Member
-    origin: Member
-    no_cache: bool
-    silence: float
-    """Seconds without a byte after which another path is the better bet."""
-    on_trial: tuple[Member, ...]
-    """Members that were put aside and are due."""
-    out_of_turn: bool
-    """Tried although a member is put aside, because nothing else is left."""
 
 
 class Pause(NamedTuple):
@@ -55,16 +39,6 @@ class GiveUp(NamedTuple):
     """What to raise."""
 
     error: LazyfsError
-
-
-class _Failure(NamedTuple):
-    route: Route
-    fault: Fault
-    started: float
-    said: str
-    """What log and status say of it."""
-    retry_after: float | None
-    by_origin: bool
 
 
 class Plan:
@@ -86,8 +60,7 @@ class Plan:
         self._proxies = chain.proxy_order(path)
         self._origins = chain.origin_order(now)
         self._tried: set[tuple[Member, Member, bool]] = set()
-        self._failures: list[_Failure] = []
-        """Of this round: nobody has been blamed for them yet."""
+        self._failures = RoundFailures(chain, self._absent)
         self._hopeless: set[tuple[Member, Member]] = set()
         """Paths that can only fail again."""
         self._unreachable: set[Member] = set()
@@ -159,21 +132,7 @@ class Plan:
         if not from_cache:
             route.origin.measure(first_byte, now)
         self._works(route, now)
-        if any(failure.fault in CONTENT for failure in self._failures):
-            self._chain.healed += 1
-        guilty: dict[Member, _Failure] = {}
-        for failure in self._failures:
-            proxy, origin = failure.route.proxy, failure.route.origin
-            if origin is route.origin and proxy is not route.proxy:
-                guilty[proxy] = failure
-            elif proxy is route.proxy and origin is not route.origin:
-                guilty[origin] = failure
-            elif origin is route.origin and failure.fault in CONTENT:
-                # the same path, past its caches: the copy was bad
-                guilty[origin if proxy.direct else proxy] = failure
-        for member, failure in guilty.items():
-            self._blame(member, failure, now)
-        self._failures.clear()
+        self._failures.settle(route, now)
 
     def failed(self, route: Route, error: AttemptFailed, started: float, now: float) -> None:
         """The attempt that began at `started` brought nothing, or bytes that were not accepted."""
@@ -189,7 +148,7 @@ class Plan:
         if fault in CONTENT or fault is Fault.MISSING:
             self._no_cache = True
         chain.path_failed[proxy, origin] = now
-        failure = _Failure(route, fault, started, said, error.retry_after, error.by_origin)
+        failure = Failure(route, fault, started, said, error.retry_after, error.by_origin)
         by_proxy = fault in PEER and not proxy.direct and not error.by_origin
         if fault in CERTAIN:
             others = chain.origins if by_proxy else [origin]
@@ -198,16 +157,11 @@ class Plan:
             for other in chain.origins:
                 chain.path_failed[proxy, other] = now
             self._unreachable.add(proxy)
-            self._blame(proxy, failure, now)
-            return
-        if fault in CERTIFICATE:
-            self._blame(origin, failure, now)
-            return
-        self._failures.append(failure)
-        if fault not in CONTENT | self._absent:
-            for member in route.on_trial:
-                if member is origin or origin not in route.on_trial or fault not in _PROXY_SAYS:
-                    self._blame(member, failure, now)
+            self._failures.blame(proxy, failure, now)
+        elif fault in CERTIFICATE:
+            self._failures.blame(origin, failure, now)
+        else:
+            self._failures.add(failure, now)
 
     def abandoned(self, route: Route, *, overtaken: bool = False) -> None:
         """The attempt was cancelled: nobody waits any more, or its rival was faster. The latter is told in
@@ -242,8 +196,8 @@ class Plan:
         return proxy not in self._unreachable
 
     def _pick(self, now: float, ready: Callable[[Member, Member, float], bool]) -> Route | None:
-        over = Counter(failure.route.proxy for failure in self._failures)
-        to = Counter(failure.route.origin for failure in self._failures)
+        over = Counter(failure.route.proxy for failure in self._failures.items)
+        to = Counter(failure.route.origin for failure in self._failures.items)
         paths = [
             (proxy, origin)
             for proxy in self._proxies
@@ -302,7 +256,7 @@ class Plan:
     def _verdict(self) -> LazyfsError | None:
         if len(self._hopeless) == len(self._proxies) * len(self._origins):
             return Outage(self._text("no path can work until this is mended"))
-        faults = {failure.fault for failure in self._failures}
+        faults = {failure.fault for failure in self._failures.items}
         if not faults or not faults <= CONTENT | self._absent:
             return None
         if faults <= self._absent:
@@ -310,32 +264,11 @@ class Plan:
         return BadData(self._text("every copy in reach is wrong")) if self._rounds else None
 
     def _end_round(self, now: float) -> None:
-        """No path worked: decides whom that speaks against."""
-        suspects = [failure for failure in self._failures if failure.fault not in CONTENT | self._absent]
-        for failure in suspects:
-            proxy, origin = failure.route.proxy, failure.route.origin
-            ways = {other.route.proxy for other in suspects if other.route.origin is origin}
-            self._blame(origin, failure, now, proven=False)
-            passed_on = failure.by_origin or failure.fault in _PROXY_SAYS
-            if len(ways) == 1 and not proxy.direct and not passed_on:
-                self._blame(proxy, failure, now, proven=False)
-            # a cache that keeps errors (squid's negative_ttl) says so long after the origin is back
-            self._no_cache = self._no_cache or (self._rounds > 0 and failure.fault in _PROXY_SAYS)
-        self._failures.clear()
+        # a cache that keeps errors (squid's negative_ttl) says so long after the origin is back
+        if self._failures.end_round(now) and self._rounds > 0:
+            self._no_cache = True
         self._tried.clear()
         self._unreachable.clear()
-
-    def _blame(self, member: Member, failure: _Failure, now: float, *, proven: bool = True) -> None:
-        other = failure.route.proxy if member is failure.route.origin else failure.route.origin
-        why = f"{failure.said} ({'over' if member.kind == 'origin' else 'from'} {other.name})"
-        if failure.fault in CONTENT or (failure.fault is Fault.MISSING and member.kind == "proxy"):
-            news = not member.direct and member.lied(why, now)
-        elif failure.fault is Fault.MISSING:
-            return  # a replica that lags behind is right about everything else
-        else:
-            news = member.blame(why, failure.started, now, stay_away=failure.retry_after, proven=proven)
-        if news:
-            self._chain.tell(member)
 
     def _give_up(self, error: LazyfsError) -> GiveUp:
         if self._final is None:

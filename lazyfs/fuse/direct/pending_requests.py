@@ -66,9 +66,8 @@ class Waiting:
                 pieces = await self._fs.complete(call)
         except OSError as error:
             number = error.errno or errno.EIO
-        except Exception:  # a bug in one answer must not end all others
-            log.exception("request %d", unique)
-            number = errno.EIO
+        except Exception as bug:  # noqa: BLE001 (logged by `bug`; one in one answer must not end all others)
+            number = self._fs.bug(bug).errno or errno.EIO
         finally:
             del self._scopes[unique]
         if pieces is not None:

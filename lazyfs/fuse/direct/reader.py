@@ -101,9 +101,8 @@ class Reader:
             self._counters.malformed += 1
             log.warning("malformed request %d: %s", opcode, error)
             self._channel.refuse(unique, errno.EIO)
-        except Exception:  # a bug in one answer must not end all others
-            log.exception("request %d for inode %d", opcode, number)
-            self._channel.refuse(unique, errno.EIO)
+        except Exception as bug:  # noqa: BLE001 (logged by `bug`; one in one answer must not end all others)
+            self._channel.refuse(unique, self._fs.bug(bug).errno or errno.EIO)
 
     def _answer(self, opcode: int, unique: int, number: int, payload: bytes) -> None:
         call = self._answers.plan(opcode, number, payload)

@@ -5,6 +5,7 @@ no task, no coroutine. What is missing goes to trio as a task per request, which
 answer; the threads are back at reading long before.
 """
 
+import logging
 import os
 import select
 import threading
@@ -22,6 +23,8 @@ from lazyfs.fuse.filesystem import Filesystem
 from lazyfs.fuse.session import Options
 from lazyfs.fuse.wire import handshake, protocol, replies
 from lazyfs.system import mountpoint as points
+
+log = logging.getLogger(__name__)
 
 READERS = 2
 """Threads that read requests. A second one answers while the first waits for the local disk."""
@@ -86,8 +89,14 @@ class DirectSession:
 
     def _start_reader(self, place: int, waiting: Waiting, ended: trio.Event) -> threading.Thread:
         def read() -> None:
+            ran_out = False
             try:
-                Reader(self._fs, self._channel, self._answers, waiting).run()
+                while not ran_out:
+                    try:
+                        Reader(self._fs, self._channel, self._answers, waiting).run()
+                        ran_out = True
+                    except Exception:  # one request has no answer; the thread goes on with the next
+                        log.exception("reader %d", place)
             finally:
                 waiting.soon(ended.set)
 
