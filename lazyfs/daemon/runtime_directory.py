@@ -1,8 +1,8 @@
 """The runtime directory: one control socket per mount, for its owner only.
 
-A socket has the name of the mount's device, which all see alike: two mount namespaces have different filesystems
-at one path, and one filesystem at several. The directory depends on the user and not on the session: jobs carry
-XDG_RUNTIME_DIR of another machine, and a login's is gone after the logout.
+A socket has the name of the mount's device, which all see alike: two mount namespaces have different
+filesystems at one path, and one filesystem at several. The directory depends on the user and not on the
+session: jobs carry XDG_RUNTIME_DIR of another machine, and a login's is gone after the logout.
 """
 
 import os
