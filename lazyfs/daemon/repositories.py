@@ -19,15 +19,13 @@ from lazyfs.core.errors import TransportError, TrustError, UnsupportedFormat, Us
 from lazyfs.core.params import Revision
 from lazyfs.daemon.settings import Place, Settings
 from lazyfs.fuse.filesystem import Filesystem
-from lazyfs.prefetch.profiles import Profiles
-from lazyfs.prefetch.queue import Background
-from lazyfs.prefetch.upper_catalogs import Walk
+from lazyfs.fuse.open_repository import OpenRepository
+from lazyfs.prefetch.prefetcher import Prefetcher
 from lazyfs.transport.fetcher import Fetcher
 from lazyfs.transport.http import HttpFetcher
 from lazyfs.transport.local import LocalFetcher
 from lazyfs.transport.lower_store import LowerFirst
 from lazyfs.transport.open import open_fetcher
-from lazyfs.vfs.tree import Repository
 from lazyfs_cache import Cache, NullCache
 
 FIRST_LOOK = 3.0
@@ -43,15 +41,23 @@ class Opened(NamedTuple):
     fetcher: Fetcher
     revisions: Revisions
     objects: Objects
-    profiles: Profiles
+    prefetcher: Prefetcher
     refresher: Refresher
 
 
 class Repositories:
     """The open repositories of one mount."""
 
-    def __init__(self, settings: Settings, cache: Cache | NullCache, state_dir: str) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        cache: Cache | NullCache,
+        state_dir: str,
+        on_advance: Callable[[str, Revision], Awaitable[None]],
+    ) -> None:
+        """`on_advance` shows another revision of the repository of that name."""
         self._settings = settings
+        self._on_advance = on_advance
         self._cache = cache
         self._state_dir = state_dir
         self.opened: dict[str, Opened] = {}
@@ -65,7 +71,7 @@ class Repositories:
         """
 
         async def advance(revision: Revision) -> None:
-            await filesystem.switch(shown, revision.root, revision.number)
+            await self._on_advance(shown, revision)
 
         opened = await trio.to_thread.run_sync(self._connect, place, name, advance)
         revision = opened.refresher.shown
@@ -76,13 +82,18 @@ class Repositories:
         # Until the mount is made, all threads may be root for a moment (`Privileges.raised`): what they wrote
         # into the cache then, the user could not read.
         if self._settings.user is None or self._nursery is not None:
-            trio.lowlevel.spawn_system_task(Walk(opened.objects).run, root)
+            opened.prefetcher.on_open(root)
         self.opened[shown] = opened
-        filesystem.sources[shown] = opened.objects
-        filesystem.ahead[shown] = Background(opened.objects)
-        filesystem.profiles[shown] = opened.profiles
-        with filesystem.lock:
-            filesystem.tree.show_repository(Repository(shown, opened.objects, root, revision.number))
+        filesystem.show(
+            OpenRepository(
+                shown,
+                opened.objects,
+                root,
+                revision.number,
+                opened.prefetcher,
+                facts=lambda: self.facts(shown),
+            )
+        )
         if self._nursery is not None:
             self._nursery.start_soon(opened.refresher.run)
         return shown
@@ -132,8 +143,10 @@ class Repositories:
             patience=self._settings.patience,
             error=warning,
         )
-        profiles = Profiles(objects, from_store, self._cache, lambda: self._cache.stats().limit)
-        return Opened(place, fetcher, revisions, objects, profiles, refresher)
+        prefetcher = trio.from_thread.run_sync(
+            Prefetcher, objects, from_store, self._cache, lambda: self._cache.stats().limit
+        )
+        return Opened(place, fetcher, revisions, objects, prefetcher, refresher)
 
     def _with_lower(self, fetcher: Fetcher) -> Fetcher:
         if self._settings.lower is None:
@@ -168,7 +181,7 @@ class Repositories:
                 "root_size": opened.refresher.shown.root.size,
                 "looked": opened.refresher.looked.timestamp(),
                 "warning": opened.refresher.error,
-                "bundles": {"fetched": opened.profiles.fetched, "failed": opened.profiles.failed},
+                "bundles": opened.prefetcher.bundles(),
                 "trust": msgspec.to_builtins(opened.revisions.report(datetime.now(UTC))),
                 "chain": msgspec.to_builtins(opened.fetcher.report())
                 if isinstance(opened.fetcher, HttpFetcher)

@@ -9,7 +9,7 @@ import socket
 import subprocess
 
 from lazyfs.core.errors import UsageError
-from lazyfs.fuse.session import Options
+from lazyfs.fuse.session import MountOptions
 from lazyfs.fuse.wire.handshake import MAX_READ
 from lazyfs.system import mountpoint as points
 
@@ -17,14 +17,14 @@ _MS_RDONLY, _MS_NOSUID, _MS_NODEV = 1, 2, 4
 _MNT_FORCE, _MNT_DETACH = 1, 2
 
 
-def mount(mountpoint: str, options: Options) -> int:
+def mount(mountpoint: str, options: MountOptions) -> int:
     """Mounts; the descriptor to speak on. Raises UsageError if it is refused."""
     if os.geteuid() == 0:
         return _mount_as_root(mountpoint, options)
     return _mount_by_helper(mountpoint, options)
 
 
-def _checks(options: Options) -> list[str]:
+def _checks(options: MountOptions) -> list[str]:
     """Mount options that the kernel itself understands."""
     found = [f"max_read={MAX_READ}"]
     if options.allow_other:
@@ -34,7 +34,7 @@ def _checks(options: Options) -> list[str]:
     return found
 
 
-def _mount_as_root(mountpoint: str, options: Options) -> int:
+def _mount_as_root(mountpoint: str, options: MountOptions) -> int:
     try:
         fd = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
     except OSError as error:
@@ -52,7 +52,7 @@ def _mount_as_root(mountpoint: str, options: Options) -> int:
     return fd
 
 
-def _mount_by_helper(mountpoint: str, options: Options) -> int:
+def _mount_by_helper(mountpoint: str, options: MountOptions) -> int:
     tool = shutil.which("fusermount3")
     if tool is None:
         raise UsageError("fusermount3 is not installed: apt-get install fuse3, or mount as root")
