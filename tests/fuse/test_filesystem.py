@@ -71,6 +71,20 @@ async def test_a_failure_ends_the_call_but_not_one_that_may_be_looking_for_a_pat
     assert source.fetched == others
 
 
+async def test_a_call_that_has_said_what_it_needs_is_made_when_that_is_here() -> None:
+    calls = []
+
+    def call(fetched: Fetched) -> bytes:
+        calls.append(set(fetched))
+        return fetched[SLOW.digest]
+
+    filesystem = Filesystem(Tree(SlotTable()), no_site)
+    source = FailingObjects(BadData("not asked for"))
+    filesystem.show(OpenRepository("test", source, ref_of(b"root"), 1, NoPrefetching()))
+    assert await filesystem.complete(call, Need("test", (SLOW,))) == b"slow"
+    assert calls == [{SLOW.digest}]
+
+
 async def test_a_sites_folder_is_shown_as_its_repository_is_now() -> None:
     """The answer for its name is kept, and says when the repository changed."""
     objects = FetchedObjects()
