@@ -18,7 +18,7 @@ _MNT_FORCE, _MNT_DETACH = 1, 2
 
 
 def mount(mountpoint: str, options: MountOptions) -> int:
-    """Mounts; the descriptor to speak on. Raises UsageError if it is refused."""
+    """Mounts; returns the descriptor to speak on. Raises UsageError if the mount is refused."""
     if os.geteuid() == 0:
         return _mount_as_root(mountpoint, options)
     return _mount_by_helper(mountpoint, options)
@@ -89,8 +89,8 @@ def _received(line: socket.socket, mountpoint: str) -> int:
 
 
 def abort(mount: points.Mount) -> None:
-    """Takes our own mount away from under whoever uses it, and ends the connection: a thread that waits for
-    requests sees the end. Does nothing if it is gone. Raises UsageError."""
+    """Takes our own mount away, also from under programs that use it, and ends the connection: a thread that
+    waits for requests sees the end. Does nothing if the mount is gone. Raises UsageError."""
     there = points.find(mount.mountpoint)
     if os.geteuid() == 0 and there and there.device == mount.device:
         libc = ctypes.CDLL(None, use_errno=True)
@@ -110,7 +110,8 @@ def abort(mount: points.Mount) -> None:
 
 
 def is_served(mount: points.Mount) -> bool:
-    """Whether the filesystem still lives in the kernel: mounted somewhere, or unmounted and in use."""
+    """Returns True if the filesystem still lives in the kernel: mounted somewhere, or unmounted and in
+    use."""
     return os.path.isdir(f"/sys/class/bdi/{mount.device}")
 
 
@@ -121,4 +122,4 @@ def raise_read_ahead(mount: points.Mount, size: int = MAX_READ) -> None:
         with open(f"/sys/class/bdi/{mount.device}/read_ahead_kb", "w") as file:
             file.write(str(size >> 10))
     except OSError:
-        pass  # not root, or /sys is read-only: a slower sequential read is all that comes of it
+        pass  # not root, or /sys is read-only: sequential reads stay slower

@@ -1,8 +1,8 @@
 """Between the vfs and a session: the lock, the miss path, and the counters.
 
-A session asks the tree under `lock`. What is not at hand comes as Need, and `complete` fetches it and asks
-again: that is the whole miss path, the same for both sessions. The lock is never held across an await, a
-network access or a notification to the kernel.
+A session asks the tree under `lock`. Objects that are not at hand are raised as Need; `complete` fetches them
+and asks again: that is the whole miss path, the same for both sessions. The lock is never held across an
+await, a network access or a notification to the kernel.
 """
 
 import errno
@@ -29,10 +29,10 @@ from lazyfs.vfs.tree import Tree
 
 T = TypeVar("T")
 Call = Callable[[Fetched], T]
-"""Answers a request with what is at hand and what was fetched for it. Raises Need, NeedRepository or OSError;
-takes the filesystem's lock itself where it needs it."""
+"""Answers one request from the objects at hand and those fetched for it. Raises Need, NeedRepository or
+OSError. Takes the filesystem's lock itself, where it needs that."""
 ROUNDS = 64
-"""How often one call may find something else missing. A path through nested catalogs needs one round each;
+"""How often one call may find other objects missing. A path through nested catalogs needs one round each;
 more means objects that lead in circles."""
 
 log = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ def _no_cache() -> tuple[int, int] | None:
 
 
 class Filesystem:
-    """One mount's tree with its way to fetch what is missing."""
+    """One mount's tree, and the way to the objects that it misses."""
 
     def __init__(
         self,
@@ -105,7 +105,7 @@ class Filesystem:
     async def complete(self, call: Call[T], missing: Need | NeedRepository | None = None) -> T:
         """Returns the call's answer, once everything it needs is here. Raises OSError.
 
-        `missing`: what the call has found missing already; without it the call is made at once.
+        `missing`: raised by the call before; it is seen to first. Without it the call is made at once.
         """
         fetched: dict[Digest, bytes] = {}
         deadline = time.monotonic() + self.patience

@@ -42,7 +42,7 @@ class NeedContent(Need):
 def plan_read(tree: Tree, number: int, offset: int, length: int, fetched: Fetched = NOTHING) -> ReadPlan:
     """Finds the objects that hold bytes [offset, offset + length) of a file.
 
-    Raises Need for a catalog or the file's chunk list, OSError for what is no regular file.
+    Raises Need for a catalog or the file's chunk list, OSError for anything but a regular file.
     """
     entry = tree.entry(number, fetched)
     if not entry.is_file:

@@ -1,7 +1,8 @@
 """From inode numbers to entries: which slot a number lies in, which catalog that shows, which entry is meant.
 
-Every call is synchronous and takes what is at hand; what is missing is raised as Need. Errors that a program
-sees are OSErrors with the errno POSIX says. Not thread-safe: the filesystem's lock is held around every call.
+Every call is synchronous and takes the objects at hand; missing ones are raised as Need. Errors that a
+program sees are OSErrors with the errno of POSIX. Not thread-safe: the filesystem's lock is held around every
+call.
 """
 
 import errno

@@ -1,4 +1,4 @@
-"""Which numbers were given out, on disk: a new process can answer for those of one that died.
+"""The numbers that were given out, on disk: a new process can answer for those of one that died.
 
 An append-only file of records, each a kind (u8), a length (u32) and msgpack. There are four kinds: a slot
 allotted or changed, a slot freed, a shared file, a shared file forgotten. A record that a torn end leaves

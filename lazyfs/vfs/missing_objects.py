@@ -1,4 +1,4 @@
-"""What the vfs takes from below, and how it says what is missing."""
+"""The objects that the vfs takes from below, and the exceptions that name missing ones."""
 
 from collections.abc import Mapping
 from typing import Protocol

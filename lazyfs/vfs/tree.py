@@ -1,7 +1,8 @@
 """From inode numbers and names to answers: lookup, stat, readlink, directories, extended attributes.
 
-Every call is synchronous and takes what is at hand; what is missing is raised as Need. Errors that a program
-sees are OSErrors with the errno POSIX says. Not thread-safe: the filesystem's lock is held around every call.
+Every call is synchronous and takes the objects at hand; missing ones are raised as Need. Errors that a
+program sees are OSErrors with the errno of POSIX. Not thread-safe: the filesystem's lock is held around every
+call.
 """
 
 import errno
@@ -130,8 +131,8 @@ class Tree(Entries):
     def listing(self, number: int, start: int = 0, fetched: Fetched = NOTHING) -> Iterator[Child]:
         """Returns the entries of a directory from position `start` on, in the order of their names.
 
-        Positions are stable for as long as the number shows the same catalog. What is missing is raised
-        before the first entry is given.
+        Positions are stable for as long as the number shows the same catalog. Need is raised before the
+        first entry is given.
         """
         if self.site is not None and number == ROOT:
             return self._site_listing(start)
