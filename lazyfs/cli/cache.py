@@ -107,7 +107,7 @@ def _by_image(cache: Any) -> Iterator[dict[str, Any]]:
 @click.pass_obj
 def pin(directory: str | None, /, path: str, proxy: str | None, **tls_files: str | None) -> None:
     """Bring PATH, an image or anything else in a mount, here whole, and keep it until `unpin`."""
-    from lazyfs.client.download import Bringer
+    from lazyfs.client.download import Downloader
     from lazyfs.core import reach
     from lazyfs.transport.fetcher import never_cancelled
     from lazyfs.transport.open import open_fetcher
@@ -120,10 +120,10 @@ def pin(directory: str | None, /, path: str, proxy: str | None, **tls_files: str
         _opened(directory or place.cache) as cache,
         closing(open_fetcher(place.url, proxy, tls=tls)) as fetcher,
     ):
-        bringer = Bringer(fetcher, cache)
+        downloader = Downloader(fetcher, cache)
 
         def bring(ref: Any) -> bytes:
-            return bringer.bring(ref, time.monotonic() + 60, never_cancelled)
+            return downloader.download(ref, time.monotonic() + 60, never_cancelled)
 
         found = reach.objects_at(place.root, place.inside, bring)
         refs = {reached.ref.digest: reached.ref for reached in found}

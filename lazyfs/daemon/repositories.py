@@ -21,17 +21,13 @@ from lazyfs.core.trust.errors import Expired
 from lazyfs.daemon.certificates import Certificates
 from lazyfs.daemon.settings import Place, Settings
 from lazyfs.fuse.filesystem import Filesystem
-from lazyfs.prefetch.profiles import Profiles
-from lazyfs.prefetch.queue import Background
-from lazyfs.prefetch.upper_catalogs import Walk
+from lazyfs.fuse.open_repository import OpenRepository
+from lazyfs.prefetch.prefetcher import Prefetcher
 from lazyfs.transport.fetcher import Fetcher
 from lazyfs.transport.http import HttpFetcher
 from lazyfs.transport.local import LocalFetcher
 from lazyfs.transport.lower_store import LowerFirst
 from lazyfs.transport.open import open_fetcher
-from lazyfs.vfs.inode_numbers import ROOT
-from lazyfs.vfs.revision_switch import Change
-from lazyfs.vfs.tree import Repository
 from lazyfs_cache import Cache, NullCache
 
 FIRST_LOOK = 3.0
@@ -47,7 +43,7 @@ class Opened(NamedTuple):
     fetcher: Fetcher
     revisions: Revisions
     objects: Objects
-    profiles: Profiles
+    prefetcher: Prefetcher
     refresher: Refresher
 
 
@@ -55,14 +51,23 @@ class Repositories:
     """The open repositories of one mount."""
 
     def __init__(
-        self, settings: Settings, cache: Cache | NullCache, state_dir: str, certificates: Certificates
+        self,
+        settings: Settings,
+        cache: Cache | NullCache,
+        state_dir: str,
+        certificates: Certificates,
+        on_advance: Callable[[str, Revision], Awaitable[None]],
+        on_withdraw: Callable[[str], Awaitable[None]],
     ) -> None:
+        """`on_advance` shows another revision of the repository of that name, `on_withdraw` shows it no
+        longer."""
         self._settings = settings
         self._certificates = certificates
+        self._on_advance = on_advance
+        self._on_withdraw = on_withdraw
         self._cache = cache
         self._state_dir = state_dir
         self.opened: dict[str, Opened] = {}
-        self._filesystem: Filesystem | None = None
         self._withdrawn: list[Opened] = []
         self._nursery: trio.Nursery | None = None
         """Where refreshers run, once `keep_fresh` does."""
@@ -74,7 +79,7 @@ class Repositories:
         """
 
         async def advance(revision: Revision) -> None:
-            await filesystem.switch(shown, revision.root, revision.number)
+            await self._on_advance(shown, revision)
 
         opened = await trio.to_thread.run_sync(self._connect, place, name, advance)
         revision = opened.refresher.shown
@@ -85,16 +90,20 @@ class Repositories:
         # Until the mount is made, all threads may be root for a moment (`Privileges.raised`): what they wrote
         # into the cache then, the user could not read.
         if self._settings.user is None or self._nursery is not None:
-            trio.lowlevel.spawn_system_task(Walk(opened.objects).run, root)
+            opened.prefetcher.on_open(root)
         self.opened[shown] = opened
-        self._filesystem = filesystem
-        filesystem.sources[shown] = opened.objects
-        filesystem.ahead[shown] = Background(opened.objects)
-        filesystem.profiles[shown] = opened.profiles
-        with filesystem.lock:
-            filesystem.tree.show_repository(Repository(shown, opened.objects, root, revision.number))
+        filesystem.show(
+            OpenRepository(
+                shown,
+                opened.objects,
+                root,
+                revision.number,
+                opened.prefetcher,
+                facts=lambda: self.facts(shown),
+            )
+        )
         if self._nursery is not None:
-            self._nursery.start_soon(self._follow, shown, opened, filesystem)
+            self._nursery.start_soon(self._follow, shown, opened)
         return shown
 
     def _connect(
@@ -162,8 +171,10 @@ class Repositories:
             patience=self._settings.patience,
             error=warning,
         )
-        profiles = Profiles(objects, from_store, self._cache, lambda: self._cache.stats().limit)
-        return Opened(place, fetcher, revisions, objects, profiles, refresher)
+        prefetcher = trio.from_thread.run_sync(
+            Prefetcher, objects, from_store, self._cache, lambda: self._cache.stats().limit
+        )
+        return Opened(place, fetcher, revisions, objects, prefetcher, refresher)
 
     def _with_lower(self, fetcher: Fetcher) -> Fetcher:
         if self._settings.lower is None:
@@ -179,11 +190,10 @@ class Repositories:
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             for name, opened in self.opened.items():
-                assert self._filesystem is not None
-                nursery.start_soon(self._follow, name, opened, self._filesystem)
+                nursery.start_soon(self._follow, name, opened)
             await trio.sleep_forever()
 
-    async def _follow(self, name: str, opened: Opened, filesystem: Filesystem) -> None:
+    async def _follow(self, name: str, opened: Opened) -> None:
         while True:
             try:
                 await opened.refresher.run()
@@ -191,22 +201,18 @@ class Repositories:
                 if not self._settings.site():
                     raise
                 log.warning("%s is shown no longer: %s", name, error)
-                await self._withdraw(name, opened, filesystem)
+                await self._withdraw(name, opened)
                 return
             except Exception:  # one repository, and for now
                 log.exception("%s: looking for new revisions", name)
                 await trio.sleep(RETRY)
 
-    async def _withdraw(self, name: str, opened: Opened, filesystem: Filesystem) -> None:
-        """Takes one repository of a site away. Whoever looks its name up has it opened anew, which fails
-        until a newer revision can be had."""
+    async def _withdraw(self, name: str, opened: Opened) -> None:
+        """Takes one repository of a site away. The next lookup of its name opens it anew, which fails until
+        a newer revision can be had."""
         del self.opened[name]
         self._withdrawn.append(opened)
-        with filesystem.lock:
-            filesystem.tree.repositories.pop(name, None)
-        for by_name in (filesystem.sources, filesystem.ahead, filesystem.profiles):
-            by_name.pop(name, None)
-        await filesystem.tell([Change(ROOT, os.fsencode(name))])
+        await self._on_withdraw(name)
 
     async def refresh(self, name: str) -> bool:
         """Looks for a newer revision and shows it; whether there was one. Raises as `Refresher.now`."""
@@ -225,7 +231,7 @@ class Repositories:
                 "root_size": opened.refresher.shown.root.size,
                 "looked": opened.refresher.looked.timestamp(),
                 "warning": opened.refresher.error,
-                "bundles": {"fetched": opened.profiles.fetched, "failed": opened.profiles.failed},
+                "bundles": opened.prefetcher.bundles(),
                 "trust": msgspec.to_builtins(opened.revisions.report(datetime.now(UTC))),
                 "chain": msgspec.to_builtins(opened.fetcher.report())
                 if isinstance(opened.fetcher, HttpFetcher)
