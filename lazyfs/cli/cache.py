@@ -3,15 +3,18 @@
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from lazyfs.cli.setting_options import setting_options
 from lazyfs.core.byte_size import parse_size, shown_size
 from lazyfs.core.errors import LazyfsError, UsageError
+
+if TYPE_CHECKING:
+    from lazyfs_cache import Cache
 
 
 @click.group("cache")
@@ -29,8 +32,8 @@ def command(context: click.Context, directory: str | None) -> None:
 
 
 @contextmanager
-def _opened(directory: str | None) -> Iterator[Any]:
-    """The cache, as one more process that has it open; its errors in the family of this program."""
+def _opened(directory: str | None) -> "Iterator[Cache]":
+    """Gives the cache, as one more process that has it open. Raises UsageError for its errors."""
     from lazyfs.daemon.cache_directory import default_cache
     from lazyfs_cache import CacheError, open_cache
 
@@ -69,37 +72,21 @@ def status(directory: str | None, as_json: bool) -> None:
 @click.pass_obj
 def list_(directory: str | None, by: str, as_json: bool) -> None:
     """What is in the cache: objects, the least recently used first, or how much of each image is here."""
+    from lazyfs.client import cache_contents
+
     with _opened(directory) as cache:
-        rows = _by_age(cache) if by == "age" else _by_image(cache)
+        if by == "age":
+            rows: Iterator[dict[str, Any]] = (
+                {"object": found.digest, "size": found.size, "age": found.age, "pins": found.pins}
+                for found in cache_contents.objects_by_age(cache, time.time())
+            )
+        else:
+            rows = (
+                {"image": found.path, "here": found.held, "known": found.known}
+                for found in cache_contents.images(cache, os.path.join(os.path.dirname(cache.root), "state"))
+            )
         for row in rows:
             click.echo(json.dumps(row) if as_json else "  ".join(str(value) for value in row.values()))
-
-
-def _by_age(cache: Any) -> Iterator[dict[str, Any]]:
-    now = time.time()
-    for key, entry in sorted(cache.entries(), key=lambda item: item[1].tick):
-        age = max(now - entry.tick / 1e6, 0)
-        yield {"object": key.hex(), "size": entry.size, "age": round(age), "pins": entry.pins}
-
-
-def _by_image(cache: Any) -> Iterator[dict[str, Any]]:
-    """Of every repository that was ever mounted with this cache, as far as its catalogs are here."""
-    from lazyfs.client.trust import persisted_revisions
-    from lazyfs.core import reach
-
-    here = {key: entry.size for key, entry in cache.entries()}
-
-    def read(ref: Any) -> bytes | None:
-        plain: bytes | None = cache.get(ref.digest) if ref.digest in here else None
-        return plain
-
-    for name, root in persisted_revisions.roots(os.path.join(os.path.dirname(cache.root), "state")):
-        for image in reach.images(root, read):
-            sizes = {found.ref.digest: found.ref.size for found in reach.walk([image], read)}
-            held = sum(size for digest, size in sizes.items() if digest in here)
-            if held:
-                path = os.path.join(name, os.fsdecode(image.path))
-                yield {"image": path, "here": held, "known": sum(sizes.values())}
 
 
 @command.command("pin")
@@ -107,85 +94,26 @@ def _by_image(cache: Any) -> Iterator[dict[str, Any]]:
 @setting_options("proxy", "ca", "client_cert", "client_key")
 @click.pass_obj
 def pin(directory: str | None, /, path: str, proxy: str | None, **tls_files: str | None) -> None:
-    """Bring PATH, an image or anything else in a mount, here whole, and keep it until `unpin`."""
-    from lazyfs.client.download import Bringer
-    from lazyfs.core import reach
-    from lazyfs.transport.fetcher import never_cancelled
+    """Fetch PATH, an image or anything else in a mount, whole, and keep it here until `unpin`."""
+    from lazyfs.client import pinning
+    from lazyfs.daemon import mounted_path
     from lazyfs.transport.open import open_fetcher
     from lazyfs.transport.tls import Tls, TlsFiles
 
-    place = _place(path)
+    place = mounted_path.locate(path)
     files = TlsFiles(**tls_files)
     tls = Tls(files) if files else None
     with (
         _opened(directory or place.cache) as cache,
         closing(open_fetcher(place.url, proxy, tls=tls)) as fetcher,
     ):
-        bringer = Bringer(fetcher, cache)
-
-        def bring(ref: Any) -> bytes:
-            return bringer.bring(ref, time.monotonic() + 60, never_cancelled)
-
-        found = reach.objects_at(place.root, place.inside, bring)
-        refs = {reached.ref.digest: reached.ref for reached in found}
-        cache.keep(place.label, {digest: ref.size for digest, ref in refs.items()})
-        _all(bring, list(refs.values()))
-        missing = sum(cache.size(digest) is None for digest in refs)
-    if missing:
-        raise LazyfsError(f"{path}: {missing} of {len(refs)} objects were not admitted; run it again")
-    total = sum(ref.size for ref in refs.values())
-    click.echo(f"pinned {os.fsdecode(place.label)}: {len(refs)} objects, {shown_size(total)}")
-
-
-def _all(bring: Callable[[Any], bytes], refs: list[Any]) -> None:
-    from concurrent.futures import ThreadPoolExecutor
-
-    with ThreadPoolExecutor(16) as threads:
-        for _ in threads.map(bring, refs):
-            pass
-
-
-class _Place(NamedTuple):
-    """Where a path in a mount leads."""
-
-    url: str
-    root: Any
-    """Reference of the repository's root catalog."""
-    inside: bytes
-    """The path below the repository's root, links followed."""
-    label: bytes
-    """The path as the operator knows it, below the mount point."""
-    cache: str
-    """The directory that the mount was given."""
-
-
-def _place(path: str) -> _Place:
-    from lazyfs.core.digest import Digest, ObjectRef
-    from lazyfs.daemon import control_client
-    from lazyfs.system import mountpoint as points
-    from lazyfs.system.paths_in_mounts import resolve_among_mounts
-
-    tops = [mount.mountpoint for mount in points.mounts() if mount.fstype == points.FSTYPE]
-    try:
-        real, top = resolve_among_mounts(path, tops)
-    except OSError:
-        raise UsageError(f"{path}: there is no such file or directory") from None
-    if top is None:
-        raise UsageError(f"{path} lies in no mount of lazyfs; lazyfs status lists those there are")
-    found = control_client.status(control_client.mounted_at(top))
-    below = os.path.relpath(real, top)
-    name, _, inside = below.partition("/")
-    repository = found.repositories.get(name)
-    if repository is None:  # the repository is the mount's root, not a folder of it
-        (repository,) = found.repositories.values()
-        inside = "" if below == "." else below
-    return _Place(
-        url=repository.url,
-        root=ObjectRef(Digest(bytes.fromhex(repository.root)), repository.root_size),
-        inside=os.fsencode(inside),
-        label=os.fsencode(os.path.relpath(os.path.abspath(path), top))[-120:],
-        cache=os.path.dirname(found.cache.directory),
-    )
+        pinned = pinning.pin(cache, fetcher, place.root, place.inside, place.label)
+    if pinned.missing:
+        raise LazyfsError(
+            f"{path}: {pinned.missing} of {pinned.objects} objects were not admitted; run it again"
+        )
+    size = shown_size(pinned.bytes)
+    click.echo(f"pinned {os.fsdecode(place.label)}: {pinned.objects} objects, {size}")
 
 
 @command.command("unpin")

@@ -1,4 +1,4 @@
-"""One mount at a time on a mount point: looking whether it is free and mounting there are one step for others."""
+"""One mount at a time on a mount point: to see that it is free and to mount there are one step for others."""
 
 import fcntl
 import hashlib

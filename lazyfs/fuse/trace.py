@@ -2,7 +2,8 @@
 
 One JSON array per line: [seconds since 1970, operation, path, object, bytes, source, microseconds]. `read` is
 a part of a file that the kernel asked for (source `cache`, or `network` if it had to be waited for); `fetch`
-is an object that a call waited for. Read lines name what a real start touches: profiles are made from them.
+is an object that a call waited for. The `read` lines name the objects that a real start touches: profiles are
+made from them.
 """
 
 import json
@@ -21,7 +22,7 @@ MOST = 100_000
 
 
 class Trace:
-    """Appends to a file from a thread of its own: whoever answers the kernel never waits for a disk."""
+    """Appends to a file from a thread of its own: a thread that answers the kernel never waits for a disk."""
 
     def __init__(self, path: str) -> None:
         """Raises UsageError if the file cannot be written."""
@@ -39,7 +40,7 @@ class Trace:
     def line(
         self, operation: str, path: bytes, digest: bytes, size: int, source: str, seconds: float
     ) -> None:
-        """One event."""
+        """Writes one event down."""
         try:
             self._lines.put_nowait((time.time(), operation, path, digest, size, source, seconds))
         except queue.Full:
@@ -61,7 +62,7 @@ class Trace:
                 log.exception("the trace ends here")
 
     def close(self) -> None:
-        """Returns when everything is written."""
+        """Ends the thread; returns when everything is written."""
         self._lines.put(None)
         self._thread.join()
         try:

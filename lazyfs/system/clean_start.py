@@ -23,7 +23,7 @@ def open_standard_streams() -> None:
             os.fstat(number)
         except OSError:
             found = os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
-            os.set_inheritable(found, True)  # noqa: FBT003
+            os.set_inheritable(found, True)
 
 
 def default_signals() -> None:

@@ -3,23 +3,29 @@
 import errno
 import logging
 import os
-from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 import trio
 import trio.testing
 
+from lazyfs.client.objects import Objects as ClientObjects
 from lazyfs.core.digest import Digest, ObjectRef, ref_of
 from lazyfs.core.errors import TransportError
 from lazyfs.daemon.session_choice import KINDS
 from lazyfs.fuse.filesystem import Filesystem
 from lazyfs.fuse.trace import Trace
-from lazyfs.vfs.missing_objects import Brought, Need
+from lazyfs.prefetch.policy import PrefetchPolicy
+from lazyfs.prefetch.prefetcher import Prefetcher
+from lazyfs.prefetch.profiles import ProfilePrefetch
+from lazyfs.prefetch.queue import PrefetchQueue
+from lazyfs.vfs.missing_objects import Fetched, Need
 from lazyfs.vfs.slots import SlotTable
-from lazyfs.vfs.tree import Repository, Tree
+from lazyfs.vfs.tree import Tree
 from tests.support.fuse_mount import mounted
+from tests.support.gate_fetcher import GateFetcher
 from tests.support.images import Objects, image, live
+from tests.support.memory_cache import MemoryCache
 
 
 @pytest.mark.root
@@ -46,32 +52,31 @@ async def none(_: str) -> None:
     raise AssertionError("nothing is opened here")
 
 
-class Ahead:
-    """Fetches ahead, and fails in it."""
+async def test_a_bug_while_fetching_ahead_does_not_end_the_loop(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = 0
 
-    def __init__(self) -> None:
-        self.asked = 0
-
-    def start(self, refs: Iterable[ObjectRef] | ObjectRef) -> None:
-        self.asked += 1
+    def start(_: object, __: object) -> None:
+        nonlocal asked
+        asked += 1
         raise OverflowError
 
-
-async def test_a_bug_while_fetching_ahead_does_not_end_the_loop(caplog: pytest.LogCaptureFixture) -> None:
-    filesystem, ahead = Filesystem(Tree(SlotTable()), none), Ahead()
-    filesystem.token = trio.lowlevel.current_trio_token()
-    filesystem.ahead["test"] = filesystem.profiles["test"] = ahead
-    repository = Repository("test", Objects(), ref_of(b""), 1)
-    filesystem._soon(repository, [ref_of(b"x")])
-    filesystem._enter("test", ref_of(b"x"))
+    monkeypatch.setattr(PrefetchQueue, "start", start)
+    monkeypatch.setattr(ProfilePrefetch, "start", start)
+    monkeypatch.setattr(PrefetchPolicy, "on_read", lambda _, __: [ref_of(b"x")])
+    cache, fetcher = MemoryCache(), GateFetcher(tmp_path)
+    prefetcher = Prefetcher(ClientObjects(fetcher, cache), fetcher, cache, lambda: 1 << 20)
+    prefetcher.on_read(None)  # type: ignore[arg-type] # the policy is a stand-in
+    prefetcher.on_enter(ref_of(b"x"))
     await trio.testing.wait_all_tasks_blocked()
-    assert ahead.asked == 2
+    assert asked == 2
     assert [record.exc_info[0] for record in caplog.records if record.exc_info] == [OverflowError] * 2
 
 
 @pytest.mark.parametrize("bug", [ValueError(), MemoryError(), RecursionError(), KeyError("x")])
 async def test_a_bug_in_a_call_that_waits_is_eio_and_counted(bug: Exception) -> None:
-    def call(_: Brought) -> None:
+    def call(_: Fetched) -> None:
         raise bug
 
     filesystem = Filesystem(Tree(SlotTable()), none)
@@ -81,7 +86,7 @@ async def test_a_bug_in_a_call_that_waits_is_eio_and_counted(bug: Exception) -> 
 
 
 async def test_a_repository_that_was_withdrawn_meanwhile_is_eio() -> None:
-    def call(_: Brought) -> None:
+    def call(_: Fetched) -> None:
         raise Need("gone", (ObjectRef(Digest(bytes(32)), 1),))
 
     filesystem = Filesystem(Tree(SlotTable()), none)

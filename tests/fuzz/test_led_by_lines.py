@@ -25,11 +25,12 @@ from lazyfs.daemon.settings import Settings
 from lazyfs.daemon.settings_input import CENTURY, check, parse, with_absolute_paths
 from lazyfs.fuse.pyfuse3_session import _entry_attributes
 from lazyfs.fuse.wire import replies
+from lazyfs.vfs.entries import Repository
 from lazyfs.vfs.inode_numbers import ROOT
 from lazyfs.vfs.missing_objects import Need
 from lazyfs.vfs.operator_xattrs import get_xattr, list_xattrs
 from lazyfs.vfs.slots import SlotTable
-from lazyfs.vfs.tree import Repository, Tree
+from lazyfs.vfs.tree import Tree
 from tests.support.counts import count
 from tests.support.images import Objects
 from tests.support.lines_reached import led_by_lines
