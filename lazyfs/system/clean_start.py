@@ -56,3 +56,13 @@ def raise_limits() -> None:
     for limit in _LIMITS:
         _, most = resource.getrlimit(limit)
         resource.setrlimit(limit, (most, most))
+
+
+def callers_environment() -> dict[str, str]:
+    """Returns the environment of the caller: the script `lazyfs` puts LD_LIBRARY_PATH aside
+    before it starts Python."""
+    found = dict(os.environ)
+    libraries = found.pop("LAZYFS_LD_LIBRARY_PATH", None)
+    if libraries is not None:
+        found["LD_LIBRARY_PATH"] = libraries
+    return found
