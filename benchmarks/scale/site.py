@@ -50,7 +50,7 @@ def make(store: str, keys_directory: str, images: int) -> Nested:
     _put(root, b".flat", _hang(build(shelves, 1 << 30, emit, live=True)))
     _put(root, REGISTRY, _hang(build(tags, 1 << 30, emit, live=True)))
     made = build(root, 1 << 30, emit, live=True)
-    before = commit.current(directory).revision
+    before = commit.current(directory).number
     signers = keys.load(keys_directory)
     commit.commit(directory, signers, made.ref, expected_revision=before, now=datetime.now(UTC))
     return made

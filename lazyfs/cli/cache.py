@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import click
 
+from lazyfs.cli.tls_options import tls_options
 from lazyfs.core.errors import LazyfsError, UsageError
 
 
@@ -102,16 +103,23 @@ def _by_image(cache: Any) -> Iterator[dict[str, Any]]:
 @command.command("pin")
 @click.argument("path")
 @click.option("--proxy", metavar="CHAIN", help="The way to the origin, as for lazyfs mount.")
+@tls_options
 @click.pass_obj
-def pin(directory: str | None, path: str, proxy: str | None) -> None:
+def pin(directory: str | None, /, path: str, proxy: str | None, **tls_files: str | None) -> None:
     """Bring PATH, an image or anything else in a mount, here whole, and keep it until `unpin`."""
     from lazyfs.client.download import Bringer
     from lazyfs.core import reach
     from lazyfs.transport.fetcher import never_cancelled
     from lazyfs.transport.open import open_fetcher
+    from lazyfs.transport.tls import Tls, TlsFiles
 
     place = _place(path)
-    with _opened(directory or place.cache) as cache, closing(open_fetcher(place.url, proxy)) as fetcher:
+    files = TlsFiles(**tls_files)
+    tls = Tls(files) if files else None
+    with (
+        _opened(directory or place.cache) as cache,
+        closing(open_fetcher(place.url, proxy, tls=tls)) as fetcher,
+    ):
         bringer = Bringer(fetcher, cache)
 
         def bring(ref: Any) -> bytes:

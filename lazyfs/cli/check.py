@@ -8,12 +8,11 @@ import msgspec
 from lazyfs.cli.layers_shown import ShownLayers
 from lazyfs.cli.progress import Counter
 from lazyfs.cli.registry_options import image_options, registry_options
-from lazyfs.core.digest import Digest, ObjectRef
 from lazyfs.core.errors import UsageError
-from lazyfs.core.params import Pointer
+from lazyfs.core.params import Revision
 from lazyfs.images.registry_comparison import compare
 from lazyfs.images.sources.open import ImageOptions, open_image
-from lazyfs.repository import commit as pointers
+from lazyfs.repository import commit as commits
 from lazyfs.repository.stored_tree import StoredTree
 from lazyfs.store.check import Findings, check
 from lazyfs.store.directory import DirectoryStore
@@ -42,9 +41,9 @@ def command(
       lazyfs check /srv/unpacked --against docker://registry.example/app:1
     """
     opened = DirectoryStore(store)
-    pointer = pointers.current(opened)
+    revision = commits.current(opened)
     if against:
-        return _against(opened, pointer, against, place, image_options(registry, allow_public=True), as_json)
+        return _against(opened, revision, against, place, image_options(registry, allow_public=True), as_json)
     with Counter(enabled=not as_json) as counter:
 
         def advance(findings: Findings) -> None:
@@ -52,16 +51,16 @@ def command(
                 f"{findings.objects} objects, {findings.bytes >> 20} MiB checked, {findings.bad} bad"
             )
 
-        root = ObjectRef(Digest(pointer.root), pointer.root_size)
+        root = revision.root
         findings = check(opened, root, workers=workers, advance=advance)
     if as_json:
-        answer = {"repository": pointer.name, "revision": pointer.revision}
+        answer = {"repository": revision.name, "revision": revision.number}
         click.echo(msgspec.json.encode({**answer, **msgspec.to_builtins(findings)}))
     else:
         for problem in findings.problems:
             click.echo(f"lazyfs: {problem}", err=True)
         click.echo(
-            f"{pointer.name} revision {pointer.revision}: {findings.objects} objects, "
+            f"{revision.name} revision {revision.number}: {findings.objects} objects, "
             f"{findings.bytes} bytes ({findings.stored_bytes} stored), {findings.catalogs} catalogs, "
             f"{findings.entries} entries: {f'{findings.bad} bad' if findings.bad else 'all right'}"
         )
@@ -70,18 +69,18 @@ def command(
 
 def _against(
     store: DirectoryStore,
-    pointer: Pointer,
+    revision: Revision,
     source: str,
     place: str | None,
     options: ImageOptions,
     as_json: bool,
 ) -> int:
-    tree = StoredTree(store, ObjectRef(Digest(pointer.root), pointer.root_size))
+    tree = StoredTree(store, revision.root)
     with ShownLayers(enabled=not as_json) as shown, open_image(source, options) as image:
         where = place or image.place
         if where is None:
             raise UsageError(f"{source}: say with --as where it is published")
-        problems = compare(image, where, tree, pointer.params, shown)
+        problems = compare(image, where, tree, revision.params, shown)
     if as_json:
         click.echo(msgspec.json.encode({"image": source, "place": where, "problems": problems}))
     else:

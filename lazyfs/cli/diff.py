@@ -3,12 +3,11 @@
 import click
 import msgspec
 
-from lazyfs.core.digest import Digest, ObjectRef
 from lazyfs.core.errors import UsageError
-from lazyfs.core.params import Pointer
-from lazyfs.repository import commit as pointers
+from lazyfs.core.params import Revision
+from lazyfs.repository import commit as commits
 from lazyfs.repository.diff import Side, diff, resolve
-from lazyfs.repository.history import revision
+from lazyfs.repository.history import find_revision
 from lazyfs.repository.stored_tree import StoredTree
 from lazyfs.store.directory import DirectoryStore
 
@@ -48,12 +47,12 @@ def command(old: str, new: str, store: str, as_json: bool) -> int:
 
 def _side(store: DirectoryStore, text: str) -> Side:
     if not text.startswith("@"):
-        return resolve(_tree(store, pointers.current(store)), text)
+        return resolve(_tree(store, commits.current(store)), text)
     number, _, path = text[1:].partition("/")
     if not number.isdigit():
         raise UsageError(f"{text}: a revision is @ and a number")
-    return resolve(_tree(store, revision(store, int(number))), path)
+    return resolve(_tree(store, find_revision(store, int(number))), path)
 
 
-def _tree(store: DirectoryStore, pointer: Pointer) -> StoredTree:
-    return StoredTree(store, ObjectRef(Digest(pointer.root), pointer.root_size))
+def _tree(store: DirectoryStore, revision: Revision) -> StoredTree:
+    return StoredTree(store, revision.root)

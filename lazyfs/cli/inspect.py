@@ -7,11 +7,10 @@ import click
 import msgspec
 
 from lazyfs.cli.registry_options import image_options, registry_options
-from lazyfs.core.digest import Digest, ObjectRef
 from lazyfs.core.errors import UsageError
 from lazyfs.images.inspect import Facts, of_published, of_source
 from lazyfs.images.sources.open import open_image, open_registry
-from lazyfs.repository import commit as pointers
+from lazyfs.repository import commit as commits
 from lazyfs.repository.stored_tree import StoredTree
 from lazyfs.store.directory import DirectoryStore
 
@@ -39,8 +38,8 @@ def command(image: str, store: str | None, tags: bool, as_json: bool, **registry
         return
     if store:
         opened = DirectoryStore(store)
-        pointer = pointers.current(opened)
-        tree = StoredTree(opened, ObjectRef(Digest(pointer.root), pointer.root_size))
+        revision = commits.current(opened)
+        tree = StoredTree(opened, revision.root)
         facts = of_published(tree, image)
     elif ":" in image and image.partition(":")[0] in ("docker", "oci", "docker-archive"):
         with open_image(image, options) as source:

@@ -10,7 +10,8 @@ from lazyfs.core.errors import UsageError
 
 FLAGS = ("suid", "dev")
 VALUES = (
-    "trust", "proxy", "cache", "cache-limit", "cache-keep-free", "cache-policy", "lower", "fuse",
+    "trust", "proxy", "ca", "client-cert", "client-key", "http",
+    "cache", "cache-limit", "cache-keep-free", "cache-policy", "lower", "fuse",
     "permissions", "user", "log", "trace", "metrics", "refresh", "patience", "on-outage", "max-stale", "uid",
     "gid", "config",
 )  # fmt: skip

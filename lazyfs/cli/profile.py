@@ -6,7 +6,7 @@ import click
 import msgspec
 
 from lazyfs.images import profiles
-from lazyfs.repository import commit as pointers
+from lazyfs.repository import commit as commits
 from lazyfs.repository import keys as key_files
 from lazyfs.store.directory import DirectoryStore
 
@@ -32,14 +32,14 @@ def command(image: str, traces: tuple[str, ...], store: str, keys: str | None, a
       lazyfs profile registry.example/physics/analysis:1.2 start.trace /srv/unpacked
     """
     opened = DirectoryStore(store)
-    name = pointers.current(opened).name
+    name = commits.current(opened).name
     loaded = key_files.load(keys or key_files.default_directory(name))
     touched = profiles.read_traces(traces)
     report = profiles.make(opened, loaded, image, touched, lambda: datetime.now(UTC))
     if as_json:
         answer = {
             "repository": name,
-            "revision": report.pointer.revision,
+            "revision": report.revision.number,
             "changed": report.changed,
             "place": report.place,
             "objects": report.objects,
@@ -55,4 +55,4 @@ def command(image: str, traces: tuple[str, ...], store: str, keys: str | None, a
         f"{beyond}"
     )
     news = "" if report.changed else ": up to date"
-    click.echo(f"{name} revision {report.pointer.revision}{news}")
+    click.echo(f"{name} revision {report.revision.number}{news}")

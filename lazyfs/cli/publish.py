@@ -10,7 +10,7 @@ from lazyfs.cli.layers_shown import ShownLayers
 from lazyfs.cli.registry_options import image_options, registry_options
 from lazyfs.core.codec import LEVEL
 from lazyfs.images import publisher
-from lazyfs.repository import commit as pointers
+from lazyfs.repository import commit as commits
 from lazyfs.repository import keys as key_files
 from lazyfs.store.directory import DirectoryStore
 
@@ -54,7 +54,7 @@ def command(
     if place and len(sources) > 1:
         raise click.UsageError("--as names one place: publish the sources one by one")
     opened = DirectoryStore(store)
-    name = pointers.current(opened).name
+    name = commits.current(opened).name
     shown = ShownLayers(enabled=not as_json)
     options = publisher.Options(
         images=image_options(registry, allow_public=allow_public),
@@ -69,9 +69,9 @@ def command(
     if as_json:
         answer = {
             "repository": name,
-            "revision": report.pointer.revision,
+            "revision": report.revision.number,
             "changed": report.changed,
-            "root": report.pointer.root.hex(),
+            "root": report.revision.root.digest.hex(),
             "places": report.places,
             "new_objects": report.new_objects,
             "new_bytes": report.new_bytes,
@@ -82,8 +82,8 @@ def command(
         click.echo(f"{source} -> {where}")
     if report.changed:
         click.echo(
-            f"{name} revision {report.pointer.revision}: {report.new_objects} new objects, "
+            f"{name} revision {report.revision.number}: {report.new_objects} new objects, "
             f"{report.new_bytes} bytes stored"
         )
     else:
-        click.echo(f"{name} revision {report.pointer.revision}: up to date")
+        click.echo(f"{name} revision {report.revision.number}: up to date")

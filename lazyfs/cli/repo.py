@@ -1,4 +1,4 @@
-"""`lazyfs repo`: a repository's keys and its signed pointer."""
+"""`lazyfs repo`: a repository's keys and its signed revision."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -10,7 +10,7 @@ from lazyfs.core.errors import UsageError
 from lazyfs.core.params import Params
 from lazyfs.core.trust.roles import ROOT, TARGETS, TIMESTAMP
 from lazyfs.core.trust.signed import when
-from lazyfs.repository import commit as pointers
+from lazyfs.repository import commit as commits
 from lazyfs.repository import keys as key_files
 from lazyfs.repository import lifecycle
 from lazyfs.store.directory import DirectoryStore
@@ -49,7 +49,7 @@ def command() -> None:
 )
 @click.option(
     "--expiry",
-    default=pointers.TIMESTAMP_DAYS,
+    default=commits.TIMESTAMP_DAYS,
     show_default=True,
     type=click.FloatRange(0, min_open=True),
     help="Days until the timestamp must be renewed.",
@@ -82,7 +82,7 @@ def init(
         params=Params(chunk_shift=chunk_shift, keep_days=keep_days),
         timestamp_days=expiry,
     )
-    click.echo(f"repository   {fresh.pointer.name}, revision {fresh.pointer.revision}")
+    click.echo(f"repository   {fresh.revision.name}, revision {fresh.revision.number}")
     click.echo(f"keys         {fresh.keys_directory}")
     if fresh.root_keys_directory != fresh.keys_directory:
         click.echo(f"root keys    {fresh.root_keys_directory}")
@@ -100,7 +100,7 @@ def init(
 @click.option("--keys", metavar="DIR", help=KEYS_HELP)
 @click.option(
     "--expiry",
-    default=pointers.TIMESTAMP_DAYS,
+    default=commits.TIMESTAMP_DAYS,
     show_default=True,
     type=click.FloatRange(0, min_open=True),
     help="Days until it must be renewed again.",
@@ -152,7 +152,7 @@ def rotate(
     Clients follow by themselves; nothing has to be handed out again.
     """
     opened = DirectoryStore(store)
-    directory = keys or key_files.default_directory(pointers.current(opened).name)
+    directory = keys or key_files.default_directory(commits.current(opened).name)
     target = new_keys or (root_keys[0] if role == ROOT and root_keys else directory)
     key_files.check_apart(target, store)
     if threshold > count:
@@ -179,13 +179,13 @@ def rotate(
 def show(store: str) -> None:
     """Show the committed revision, its expiry, and who may sign what."""
     opened = DirectoryStore(store)
-    committed = pointers.read(opened)
-    pointer, root, held = committed.pointer, committed.state.root, committed.held
-    click.echo(f"repository   {pointer.name}")
-    click.echo(f"revision     {pointer.revision} of {when(datetime.fromtimestamp(pointer.time, UTC))}")
-    click.echo(f"catalog      {pointer.root.hex()} ({pointer.root_size} bytes)")
+    committed = commits.read(opened)
+    revision, root, proven = committed.revision, committed.state.root, committed.proven
+    click.echo(f"repository   {revision.name}")
+    click.echo(f"revision     {revision.number} of {when(datetime.fromtimestamp(revision.time, UTC))}")
+    click.echo(f"catalog      {revision.root.digest.hex()} ({revision.root.size} bytes)")
     click.echo(f"fingerprint  {sha256(committed.state.root_bytes[0]).hex()}")
-    for signed in (held.timestamp, held.snapshot, held.targets, root):
+    for signed in (proven.timestamp, proven.snapshot, proven.targets, root):
         late = " EXPIRED" if signed.is_expired() else ""
         click.echo(f"{signed.type:12} version {signed.version}, expires {when(signed.expires)}{late}")
     for role in (ROOT, TARGETS, TIMESTAMP):
@@ -194,4 +194,4 @@ def show(store: str) -> None:
 
 
 def _load(store: DirectoryStore, directory: str | None) -> key_files.Keys:
-    return key_files.load(directory or key_files.default_directory(pointers.current(store).name))
+    return key_files.load(directory or key_files.default_directory(commits.current(store).name))

@@ -3,6 +3,7 @@
 import msgspec
 
 from lazyfs.core.chunks import MAX_SHIFT, MIN_SHIFT
+from lazyfs.core.digest import ObjectRef
 from lazyfs.core.errors import FormatError, UnsupportedFormat
 
 VERSION = 1
@@ -42,16 +43,14 @@ class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self
 
 
-class Pointer(msgspec.Struct, frozen=True):
-    """One revision as the signature states it."""
+class Revision(msgspec.Struct, frozen=True):
+    """One published state of a repository, as the signature states it."""
 
     name: str
     """The repository's name, e.g. `unpacked.example.org`."""
-    revision: int
+    number: int
     time: int
     """When it was published: seconds since 1970, UTC."""
-    root: bytes
-    """Digest of the root catalog."""
-    root_size: int
-    """Plaintext bytes of the root catalog."""
+    root: ObjectRef
+    """The root catalog."""
     params: Params

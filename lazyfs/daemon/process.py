@@ -10,11 +10,13 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import trio
 
 from lazyfs.core.errors import LazyfsError, UsageError
 from lazyfs.daemon import control, runtime_directory
 from lazyfs.daemon.catalog_pins import CatalogPins
+from lazyfs.daemon.certificates import Certificates
 from lazyfs.daemon.privileges import Privileges
 from lazyfs.daemon.repositories import Repositories
 from lazyfs.daemon.session_choice import make_session, prepare
@@ -50,12 +52,13 @@ def run(settings: Settings, ready: Callable[[], None]) -> None:
     if mountpoint.prepare(settings.mountpoint):
         log.info("%s: took away a mount whose daemon had died", settings.mountpoint)
     privileges = Privileges(settings.user)
+    certificates = Certificates(settings)
     directory = settings.cache or default_cache()
     privileges.make_own(directory)
     privileges.lower()
     cache = _open_cache(directory, settings)
     try:
-        daemon = Daemon(settings, cache, os.path.join(directory, "state"), privileges)
+        daemon = Daemon(settings, cache, os.path.join(directory, "state"), privileges, certificates)
         trio.run(daemon.serve, ready)
     except BaseExceptionGroup as group:
         raise _cause(group) from None
@@ -105,13 +108,18 @@ class Daemon:
     """One mount's parts while it lives."""
 
     def __init__(
-        self, settings: Settings, cache: Cache | NullCache, state_dir: str, privileges: Privileges
+        self,
+        settings: Settings,
+        cache: Cache | NullCache,
+        state_dir: str,
+        privileges: Privileges,
+        certificates: Certificates,
     ) -> None:
         self._settings = settings
         self._cache = cache
         self._privileges = privileges
         self._started = time.time()
-        self._repositories = Repositories(settings, cache, state_dir)
+        self._repositories = Repositories(settings, cache, state_dir, certificates)
         self._journal = _journal(state_dir, settings.mountpoint)
         tree = Tree(SlotTable(self._journal.slot), copies=Copies(self._journal.copy))
         self._filesystem = Filesystem(tree, self._open_of_site, patience=settings.patience)
@@ -254,7 +262,7 @@ class Daemon:
             "counters": self._filesystem.counters.snapshot(),
             "memory": memory,
             "journal": self._journal.broken,
-            "cache": _plain(self._cache.stats()),
+            "cache": msgspec.to_builtins(self._cache.stats()),
         }
 
     async def _refresh(self, _: dict[str, Any]) -> dict[str, Any]:
@@ -267,14 +275,6 @@ class Daemon:
             raise UsageError("this cache cannot be resized, or `limit` is not a number of bytes")
         await trio.to_thread.run_sync(resize, limit)
         return {"limit": limit}
-
-
-def _plain(stats: Any) -> dict[str, Any]:
-    import msgspec
-
-    found = msgspec.to_builtins(stats)
-    assert isinstance(found, dict)
-    return found
 
 
 def _mount(filesystem: Filesystem, settings: Settings) -> Session:

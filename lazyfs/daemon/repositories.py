@@ -15,9 +15,9 @@ from lazyfs.client.objects import Objects
 from lazyfs.client.trust.anchor import Anchor, anchor_of_directory, read_anchor
 from lazyfs.client.trust.refresher import Refresher
 from lazyfs.client.trust.revisions import Revisions
-from lazyfs.core.digest import Digest, ObjectRef
 from lazyfs.core.errors import TransportError, TrustError, UnsupportedFormat, UsageError
-from lazyfs.core.params import Pointer
+from lazyfs.core.params import Revision
+from lazyfs.daemon.certificates import Certificates
 from lazyfs.daemon.settings import Place, Settings
 from lazyfs.fuse.filesystem import Filesystem
 from lazyfs.prefetch.profiles import Profiles
@@ -48,16 +48,14 @@ class Opened(NamedTuple):
     refresher: Refresher
 
 
-def root_of(pointer: Pointer) -> ObjectRef:
-    """The object that is the revision's root catalog."""
-    return ObjectRef(Digest(pointer.root), pointer.root_size)
-
-
 class Repositories:
     """The open repositories of one mount."""
 
-    def __init__(self, settings: Settings, cache: Cache | NullCache, state_dir: str) -> None:
+    def __init__(
+        self, settings: Settings, cache: Cache | NullCache, state_dir: str, certificates: Certificates
+    ) -> None:
         self._settings = settings
+        self._certificates = certificates
         self._cache = cache
         self._state_dir = state_dir
         self.opened: dict[str, Opened] = {}
@@ -70,13 +68,13 @@ class Repositories:
         `name`: under which a site shows it; by default what the signature says. Raises LazyfsError.
         """
 
-        async def advance(pointer: Pointer) -> None:
-            await filesystem.switch(shown, root_of(pointer), pointer.revision)
+        async def advance(revision: Revision) -> None:
+            await filesystem.switch(shown, revision.root, revision.number)
 
         opened = await trio.to_thread.run_sync(self._connect, place, name, advance)
-        pointer = opened.refresher.shown
-        shown = name or pointer.name
-        root = root_of(pointer)
+        revision = opened.refresher.shown
+        shown = name or revision.name
+        root = revision.root
         if opened.objects.at_hand(root) is None:
             await opened.objects.fetch(root)
         # Until the mount is made, all threads may be root for a moment (`Privileges.raised`): what they wrote
@@ -88,17 +86,23 @@ class Repositories:
         filesystem.ahead[shown] = Background(opened.objects)
         filesystem.profiles[shown] = opened.profiles
         with filesystem.lock:
-            filesystem.tree.show_repository(Repository(shown, opened.objects, root, pointer.revision))
+            filesystem.tree.show_repository(Repository(shown, opened.objects, root, revision.number))
         if self._nursery is not None:
             self._nursery.start_soon(opened.refresher.run)
         return shown
 
     def _connect(
-        self, place: Place, name: str | None, advance: Callable[[Pointer], Awaitable[None]]
+        self, place: Place, name: str | None, advance: Callable[[Revision], Awaitable[None]]
     ) -> Opened:
         anchor, why = _anchor(place)
         repository = name or os.path.basename(self._settings.mountpoint)  # what @repo@ stands for
-        fetcher = open_fetcher(place.url, place.proxy, repository=repository)
+        fetcher = open_fetcher(
+            place.url,
+            place.proxy,
+            repository=repository,
+            tls=self._certificates.of(place),
+            http=self._settings.http,
+        )
         key = hashlib.sha256(place.url.encode()).hexdigest()[:20]
         directory = os.path.join(self._state_dir, key)
         os.makedirs(directory, mode=0o700, exist_ok=True)
@@ -113,7 +117,7 @@ class Repositories:
         deadline = time.monotonic() + (FIRST_LOOK if known else self._settings.patience)
         warning = ""
         try:
-            pointer = revisions.refresh(now, deadline)
+            revision = revisions.refresh(now, deadline)
         except (TransportError, TrustError, UnsupportedFormat) as error:
             if known is None:
                 if stale is not None:
@@ -121,8 +125,8 @@ class Repositories:
                 if isinstance(error, TrustError):
                     raise TrustError(f"{place.url} with the root given by --trust: {error}") from error
                 raise
-            pointer, warning = known, str(error)
-            log.warning("%s stays at revision %d: %s", place.url, known.revision, error)
+            revision, warning = known, str(error)
+            log.warning("%s stays at revision %d: %s", place.url, known.number, error)
         from_store = self._with_lower(fetcher)
         objects = Objects(
             from_store,
@@ -132,7 +136,7 @@ class Repositories:
         )
         refresher = Refresher(
             revisions,
-            pointer,
+            revision,
             advance,
             interval=self._settings.refresh,
             patience=self._settings.patience,
@@ -161,17 +165,17 @@ class Repositories:
         """Looks for a newer revision and shows it; whether there was one. Raises as `Refresher.now`."""
         refresher = self.opened[name].refresher
         before = refresher.shown
-        return (await refresher.now()).revision != before.revision
+        return (await refresher.now()).number != before.number
 
     def describe(self) -> dict[str, Any]:
         """For `status`: what is shown of each repository, why, and how its paths fare."""
         return {
             name: {
                 "url": opened.place.url,
-                "revision": opened.refresher.shown.revision,
+                "revision": opened.refresher.shown.number,
                 "published": opened.refresher.shown.time,
-                "root": opened.refresher.shown.root.hex(),
-                "root_size": opened.refresher.shown.root_size,
+                "root": opened.refresher.shown.root.digest.hex(),
+                "root_size": opened.refresher.shown.root.size,
                 "looked": opened.refresher.looked.timestamp(),
                 "warning": opened.refresher.error,
                 "bundles": {"fetched": opened.profiles.fetched, "failed": opened.profiles.failed},

@@ -8,6 +8,7 @@ import msgspec
 
 from lazyfs.core.errors import UsageError
 
+_TLS = ("ca", "client_cert", "client_key")
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
@@ -18,6 +19,10 @@ class Place(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     trust: str | None = None
     """Path of a root metadata file, or the fingerprint of one; needed at the first use only."""
     proxy: str | None = None
+    ca: str | None = None
+    client_cert: str | None = None
+    client_key: str | None = None
+    """Files for TLS; where none of the three is given, the mount's own are used."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -29,6 +34,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     repositories: dict[str, Place] = {}
     trust: str | None = None
     proxy: str | None = None
+    ca: str | None = None
+    """File of the CAs that are believed instead of the system's, for https origins and proxies."""
+    client_cert: str | None = None
+    client_key: str | None = None
+    """Files that say who this node is, for servers and proxies that ask over TLS; PEM."""
+    http: Literal["auto", "requests", "pycurl"] = "auto"
+    """Which library makes the requests."""
     cache: str = ""
     cache_limit: str = "4G"
     lower: str | None = None
@@ -98,10 +110,14 @@ def settings(fields: dict[str, Any], origin: str) -> Settings:
 
 
 def from_here(made: Settings) -> Settings:
-    """The same with absolute paths: the daemon works in /."""
+    """The same with absolute paths: the daemon works in /. Those of SSL_CERT_FILE and SSL_CERT_DIR too."""
+    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
+        if os.environ.get(name):
+            paths = filter(None, os.environ[name].split(os.pathsep))
+            os.environ[name] = os.pathsep.join(map(os.path.abspath, paths))
     changes: dict[str, Any] = {
         name: os.path.abspath(value)
-        for name in ("cache", "lower", "log", "trace")
+        for name in ("cache", "lower", "log", "trace", *_TLS)
         if (value := getattr(made, name))
     }
     if made.trust:
@@ -113,6 +129,7 @@ def from_here(made: Settings) -> Settings:
             place,
             url=place.url if "://" in place.url else os.path.abspath(place.url),
             trust=place.trust and _file(place.trust),
+            **{name: os.path.abspath(value) for name in _TLS if (value := getattr(place, name))},
         )
         for name, place in made.repositories.items()
     }

@@ -1,7 +1,7 @@
 """A profile for an image: what starts of it have touched, as bundles, hung beside the image.
 
-The bundles hold copies of objects as they are stored. Everything is written before the signed pointer that
-leads to it, and a killed or overtaken run leaves the revision as it was.
+The bundles hold copies of objects as they are stored. Everything is written before the signed metadata
+that leads to it, and a killed or overtaken run leaves the revision as it was.
 """
 
 import json
@@ -14,8 +14,8 @@ from lazyfs.core.catalog.entry import LIVE
 from lazyfs.core.chunks import ChunkList
 from lazyfs.core.digest import Digest, ObjectRef, parse_hex
 from lazyfs.core.errors import FormatError, UsageError
-from lazyfs.core.params import Pointer
-from lazyfs.repository import commit as pointers
+from lazyfs.core.params import Revision
+from lazyfs.repository import commit as commits
 from lazyfs.repository.diff import resolve
 from lazyfs.repository.edit import LiveTree
 from lazyfs.repository.keys import Keys
@@ -39,7 +39,7 @@ _Touched = dict[Digest, None]
 class Report:
     """What was made."""
 
-    pointer: Pointer
+    revision: Revision
     changed: bool
     place: str
     """Where the image hangs."""
@@ -77,8 +77,8 @@ def make(store: Store, keys: Keys, image: str, touched: _Touched, now: Callable[
     What the trace touched of other images is passed over. Raises UsageError if there is no such image, if
     the trace touched nothing of it, or if another publisher was first.
     """
-    base = pointers.current(store)
-    root = ObjectRef(Digest(base.root), base.root_size)
+    base = commits.current(store)
+    root = base.root
     tree = StoredTree(store, root)
     found = resolve(tree, image)
     top = found.place.entry.nested
@@ -96,8 +96,8 @@ def make(store: Store, keys: Keys, image: str, touched: _Touched, now: Callable[
             live.hint(found.path, hint)
             new_root = live.write(ingest)
             if new_root != root:
-                report.pointer = pointers.commit(
-                    store, keys, new_root, expected_revision=base.revision, now=now()
+                report.revision = commits.commit(
+                    store, keys, new_root, expected_revision=base.number, now=now()
                 )
                 report.changed = True
     except BaseException:

@@ -1,7 +1,7 @@
 """Publishing: sources become snapshots, snapshots hang in the tree, the tree becomes the next revision.
 
-Write order: objects, catalogs, everything flushed, then the signed pointer. A publish that fails or is killed
-leaves the old revision; what it has written is found again by the next one.
+Write order: objects, catalogs, everything flushed, then the signed metadata. A publish that fails or is
+killed leaves the old revision; what it has written is found again by the next one.
 """
 
 from collections.abc import Callable, Iterable
@@ -9,16 +9,16 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from lazyfs.core.catalog.inode import Inode
-from lazyfs.core.digest import Digest, ObjectRef
+from lazyfs.core.digest import Digest
 from lazyfs.core.errors import UsageError
 from lazyfs.core.oci.reference import parse
-from lazyfs.core.params import Params, Pointer
+from lazyfs.core.params import Params, Revision
 from lazyfs.images.image_tree import publish_image, published_config
 from lazyfs.images.observer import Watch
 from lazyfs.images.snapshots import snapshot, tree_of
 from lazyfs.images.sources.open import ImageOptions, open_image
 from lazyfs.images.sources.trees import read_directory, read_tar
-from lazyfs.repository import commit as pointers
+from lazyfs.repository import commit as commits
 from lazyfs.repository.edit import LiveTree
 from lazyfs.repository.keys import Keys
 from lazyfs.repository.stored_tree import StoredTree
@@ -46,7 +46,7 @@ class Options:
 class Report:
     """What a publish did."""
 
-    pointer: Pointer
+    revision: Revision
     changed: bool
     places: dict[str, str] = field(default_factory=dict)
     """Source -> path in the tree."""
@@ -65,18 +65,18 @@ def publish(
 
     Raises LazyfsError with one line for a source that cannot be read; the revision is as it was.
     """
-    base = pointers.current(store)
+    base = commits.current(store)
     report = Report(base, changed=False)
     changes: Changes = {}
     try:
         with Ingest(store, base.params, level=options.level, workers=options.workers) as ingest:
-            tree = StoredTree(store, _root(base))
+            tree = StoredTree(store, base.root)
             for source in sources:
                 place, made = _prepare(source, tree, base.params, ingest, options)
                 _check_distinct(source, place, report.places)
                 report.places[source] = place
                 changes.update(made)
-            report.pointer, report.changed = _commit(store, keys, base, changes, ingest, now)
+            report.revision, report.changed = _commit(store, keys, base, changes, ingest, now)
     except BaseException:
         store.abandon()
         raise
@@ -88,10 +88,6 @@ def _check_distinct(source: str, place: str, places: dict[str, str]) -> None:
     for other, taken in places.items():
         if taken == place:
             raise UsageError(f"{source} and {other} would both be published as {place}")
-
-
-def _root(pointer: Pointer) -> ObjectRef:
-    return ObjectRef(Digest(pointer.root), pointer.root_size)
 
 
 def _prepare(
@@ -124,24 +120,24 @@ def _tree_path(text: str) -> str:
 def _commit(
     store: Store,
     keys: Keys,
-    base: Pointer,
+    base: Revision,
     changes: Changes,
     ingest: Ingest,
     now: Callable[[], datetime],
-) -> tuple[Pointer, bool]:
+) -> tuple[Revision, bool]:
     """The revision that has the changes, and whether it had to be made."""
     for attempt in range(REBASES + 1):
-        live = LiveTree(StoredTree(store, _root(base)), _root(base), base.params)
+        live = LiveTree(StoredTree(store, base.root), base.root, base.params)
         for path, inode in changes.items():
             live.put(path, inode)
         root = live.write(ingest)
-        if root == _root(base):
+        if root == base.root:
             return base, False
         try:
-            return pointers.commit(store, keys, root, expected_revision=base.revision, now=now()), True
+            return commits.commit(store, keys, root, expected_revision=base.number, now=now()), True
         except UsageError:
-            newer = pointers.current(store)
-            if newer.revision == base.revision or attempt == REBASES:
+            newer = commits.current(store)
+            if newer.number == base.number or attempt == REBASES:
                 raise
             base = newer
     raise AssertionError("unreachable")

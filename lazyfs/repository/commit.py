@@ -1,4 +1,4 @@
-"""The signed pointer as publishers see it: read the committed revision, commit the next one.
+"""The signed revision as publishers see it: read the committed one, commit the next one.
 
 Write order of a commit: N.targets.json, N.snapshot.json, then timestamp.json, last and in one rename. Until
 that rename nobody can see the new revision, after it nobody can see half of it.
@@ -12,12 +12,12 @@ from securesystemslib.signer import CryptoSigner
 from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, Targets, Timestamp
 from tuf.api.serialization.json import JSONSerializer
 
-from lazyfs.core.digest import Digest, ObjectRef
+from lazyfs.core.digest import ObjectRef
 from lazyfs.core.errors import TrustError, UsageError
-from lazyfs.core.params import Pointer
+from lazyfs.core.params import Revision
 from lazyfs.core.trust.revision_target import TARGET, to_target
 from lazyfs.core.trust.roles import ROOT, SNAPSHOT, TARGETS, TIMESTAMP, file_name
-from lazyfs.core.trust.state import Held, State, bootstrap
+from lazyfs.core.trust.state import ProvenRevision, TrustState, bootstrap
 from lazyfs.repository.keys import Keys
 from lazyfs.store.protocol import Store
 
@@ -35,12 +35,12 @@ _S = TypeVar("_S", Root, Snapshot, Targets, Timestamp)
 class Committed:
     """What a store says of itself: all its roots, and the committed revision."""
 
-    state: State
-    held: Held
+    state: TrustState
+    proven: ProvenRevision
 
     @property
-    def pointer(self) -> Pointer:
-        return self.held.pointer
+    def revision(self) -> Revision:
+        return self.proven.revision
 
 
 def read(store: Store) -> Committed:
@@ -62,25 +62,25 @@ def read(store: Store) -> Committed:
         state = state.add_root(data)
         roots.append(state.root)
     try:
-        return Committed(state, _held(store, stamp, state.root))
+        return Committed(state, _proven(store, stamp, state.root))
     except TrustError:
         # A rotation killed after its root was written: the revision is still signed by the keys before.
         if len(roots) == 1:
             raise
-        return Committed(state, _held(store, stamp, roots[-2]))
+        return Committed(state, _proven(store, stamp, roots[-2]))
 
 
-def _held(store: Store, stamp: bytes, root: Root) -> Held:
-    held = Held(stamp, b"", b"", root)
-    snapshot = _named(store, SNAPSHOT, held.timestamp.snapshot_meta.version)
-    held = Held(stamp, snapshot, b"", root)
-    targets = _named(store, TARGETS, held.snapshot.meta["targets.json"].version)
-    return Held(stamp, snapshot, targets, root).check()
+def _proven(store: Store, stamp: bytes, root: Root) -> ProvenRevision:
+    proven = ProvenRevision(stamp, b"", b"", root)
+    snapshot = _named(store, SNAPSHOT, proven.timestamp.snapshot_meta.version)
+    proven = ProvenRevision(stamp, snapshot, b"", root)
+    targets = _named(store, TARGETS, proven.snapshot.meta["targets.json"].version)
+    return ProvenRevision(stamp, snapshot, targets, root).check()
 
 
-def current(store: Store) -> Pointer:
+def current(store: Store) -> Revision:
     """The committed revision. Raises as `read`."""
-    return read(store).pointer
+    return read(store).revision
 
 
 def commit(
@@ -91,7 +91,7 @@ def commit(
     expected_revision: int,
     now: datetime,
     timestamp_days: float = TIMESTAMP_DAYS,
-) -> Pointer:
+) -> Revision:
     """Makes `root` the next revision, after everything put into the store is on stable storage.
 
     Raises UsageError if the committed revision is no longer `expected_revision` (another publisher was
@@ -100,33 +100,31 @@ def commit(
     store.sync()
     with store.exclusive():
         committed = read(store)
-        old = committed.pointer
-        if old.revision != expected_revision:
+        old = committed.revision
+        if old.number != expected_revision:
             raise UsageError(
-                f"revision {old.revision} of {old.name} was committed while this publish started from "
+                f"revision {old.number} of {old.name} was committed while this publish started from "
                 f"revision {expected_revision}: nothing was changed, publish again"
             )
-        if not store.has(Digest(root.digest)):
+        if not store.has(root.digest):
             raise UsageError(
                 f"root catalog {root.digest.hex()} is not in the store: put it before the commit"
             )
-        pointer = Pointer(
-            old.name, old.revision + 1, int(now.timestamp()), root.digest, root.size, old.params
-        )
-        write_revision(store, keys, committed.state.root, pointer, committed.held, now, timestamp_days)
-        return pointer
+        revision = Revision(old.name, old.number + 1, int(now.timestamp()), root, old.params)
+        write_revision(store, keys, committed.state.root, revision, committed.proven, now, timestamp_days)
+        return revision
 
 
 def write_revision(
     store: Store,
     keys: Keys,
     root: Root,
-    pointer: Pointer,
-    before: Held | None,
+    revision: Revision,
+    before: ProvenRevision | None,
     now: datetime,
     timestamp_days: float = TIMESTAMP_DAYS,
 ) -> None:
-    """Signs targets, snapshot and timestamp for `pointer` and writes them in this order.
+    """Signs targets, snapshot and timestamp for `revision` and writes them in this order.
 
     Targets and snapshot share their version number, so that clients can ask for both at once. A number whose
     files exist already, left by a killed publisher, is never used again: a proxy may remember them.
@@ -136,7 +134,7 @@ def write_revision(
     while any(store.read_metadata(file_name(role, version)) is not None for role in (TARGETS, SNAPSHOT)):
         version += 1
     expires = _in_days(now, PUBLISHER_DAYS)
-    targets = sign(Targets(version, expires=expires, targets={TARGET: to_target(pointer)}), signers[TARGETS])
+    targets = sign(Targets(version, expires=expires, targets={TARGET: to_target(revision)}), signers[TARGETS])
     meta = {"targets.json": MetaFile.from_data(version, targets, ["sha256"])}
     snapshot = sign(Snapshot(version, expires=expires, meta=meta), signers[SNAPSHOT])
     store.write_metadata(file_name(TARGETS, version), targets, replace=False)
@@ -149,7 +147,7 @@ def write_timestamp(
     signers: list[CryptoSigner],
     version: int,
     snapshot: bytes,
-    before: Held | None,
+    before: ProvenRevision | None,
     now: datetime,
     days: float,
 ) -> datetime:

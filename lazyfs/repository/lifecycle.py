@@ -15,7 +15,7 @@ from lazyfs.core.catalog.builder import build
 from lazyfs.core.catalog.inode import Inode
 from lazyfs.core.digest import Digest, ObjectRef, sha256
 from lazyfs.core.errors import UsageError
-from lazyfs.core.params import Params, Pointer
+from lazyfs.core.params import Params, Revision
 from lazyfs.core.trust.roles import MAX_ROOT, ROOT, SNAPSHOT, TARGETS, TIMESTAMP, file_name
 from lazyfs.core.trust.signed import load_root
 from lazyfs.repository import keys as key_files
@@ -40,7 +40,7 @@ would stop a site on the day that nobody remembers where the safe is."""
 class Fresh:
     """A repository just made."""
 
-    pointer: Pointer
+    revision: Revision
     fingerprint: Digest
     """SHA-256 of 1.root.json: what clients are given to trust."""
     keys_directory: str
@@ -108,9 +108,9 @@ def init(
     with store.exclusive():
         store.write_metadata(file_name(ROOT, 1), data, replace=False)
         empty = _empty_catalog(store, params, now)
-        pointer = Pointer(name, 1, int(now.timestamp()), empty.digest, empty.size, params)
-        write_revision(store, Keys([publisher, stamper]), root, pointer, None, now, timestamp_days)
-    return Fresh(pointer, sha256(data), directory, root_directory)
+        revision = Revision(name, 1, int(now.timestamp()), empty, params)
+        write_revision(store, Keys([publisher, stamper]), root, revision, None, now, timestamp_days)
+    return Fresh(revision, sha256(data), directory, root_directory)
 
 
 def resign(store: Store, keys: Keys, now: datetime, days: float = TIMESTAMP_DAYS) -> Renewed:
@@ -118,20 +118,20 @@ def resign(store: Store, keys: Keys, now: datetime, days: float = TIMESTAMP_DAYS
     among `keys`. Raises UsageError if the timestamp's key is not."""
     with store.exclusive():
         committed = read(store)
-        root, held = committed.state.root, committed.held
+        root, proven = committed.state.root, committed.proven
         signers = keys.require(root, TIMESTAMP, "--keys")
-        oldest = min(held.snapshot.expires, held.targets.expires)
-        unfinished = held.root is not root  # a rotation was killed: its revision lacks the new signatures
+        oldest = min(proven.snapshot.expires, proven.targets.expires)
+        unfinished = proven.root is not root  # a rotation was killed: its revision lacks the new signatures
         due = oldest - now < timedelta(days=PUBLISHER_DAYS / 2)
         able = all(
             len(keys.signers(root, role)) >= root.roles[role].threshold for role in (TARGETS, SNAPSHOT)
         )
         if unfinished or (due and able):
-            write_revision(store, keys, root, held.pointer, held, now, days)
-            renewed = read(store).held
+            write_revision(store, keys, root, proven.revision, proven, now, days)
+            renewed = read(store).proven
             return Renewed(renewed.timestamp.expires, renewed.targets.expires)
-        version = held.snapshot.version
-        expires = write_timestamp(store, signers, version, held.snapshot_bytes, held, now, days)
+        version = proven.snapshot.version
+        expires = write_timestamp(store, signers, version, proven.snapshot_bytes, proven, now, days)
         return Renewed(expires, oldest)
 
 
@@ -175,7 +175,7 @@ def rotate(
         data = sign(root, [*signers, *new] if role == ROOT else signers)
         load_root(data, old, MAX_ROOT)
         store.write_metadata(file_name(ROOT, root.version), data, replace=False)
-        write_revision(store, keys | Keys(new), root, committed.pointer, committed.held, now, days)
+        write_revision(store, keys | Keys(new), root, committed.revision, committed.proven, now, days)
         return sorted(set(old.keys) - set(root.keys))
 
 

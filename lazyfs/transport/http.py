@@ -5,9 +5,10 @@ import threading
 import time
 from collections.abc import Callable
 
+from lazyfs.core.chain.blame import Route
 from lazyfs.core.chain.chain import Chain
 from lazyfs.core.chain.faults import AttemptFailed, Fault
-from lazyfs.core.chain.plan import GiveUp, Pause, Plan, Route
+from lazyfs.core.chain.plan import GiveUp, Pause, Plan
 from lazyfs.core.chain.report import ChainReport
 from lazyfs.core.errors import BadData
 from lazyfs.transport.attempt import Answer, Attempt, Client
@@ -147,7 +148,7 @@ class HttpFetcher:
                         from_cache=outcome.from_cache,
                     )
                 case AttemptFailed():
-                    plan.failed(route, outcome.fault, started, now, retry_after=outcome.retry_after)
+                    plan.failed(route, outcome, started, now)
                 case _:
                     plan.abandoned(route, overtaken=outcome is not None)
 

@@ -55,10 +55,12 @@ class Head:
     @property
     def short_page(self) -> bool:
         """A 404, or a bucket's 403, whose body is short and ends by itself: read to its end, it leaves the
-        connection usable."""
+        connection usable. The body of a 400 tells what is wrong with TLS."""
         length = self.field("content-length")
         ends = length.isascii() and length.isdigit() and int(length) <= ERROR_PAGE
-        return ends and not self.chunked and self.status in (403, 404)  # chunks have no length that holds
+        return (
+            ends and not self.chunked and self.status in (400, 403, 404)
+        )  # chunks have no length that holds
 
     def check(self, max_bytes: int) -> int | None:
         """The length announced, if any. Raises AttemptFailed unless a plain body that fits follows."""

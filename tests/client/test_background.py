@@ -26,7 +26,7 @@ async def test_objects_come_into_the_cache_once(tmp_path: Path, fetcher: GateFet
     for _ in range(3):
         background.start(held)
     fetcher.gate.set()
-    while len(cache.held) < 8:
+    while len(cache.proven) < 8:
         await trio.sleep(0.001)
     background.start(held)
     assert len(fetcher.requests) == 8
@@ -56,7 +56,7 @@ async def test_bytes_and_requests_are_bounded(tmp_path: Path, fetcher: GateFetch
     assert len(fetcher.requests) == 2
     assert (background.started, background.dropped) == (5, 5)
     fetcher.gate.set()
-    while len(cache.held) < 5:
+    while len(cache.proven) < 5:
         await trio.sleep(0.001)
     await trio.testing.wait_all_tasks_blocked()
     background.start(held)
@@ -75,7 +75,7 @@ async def test_failures_are_quiet_and_forgotten(tmp_path: Path, fetcher: GateFet
         await trio.sleep(0.001)
     fetcher.failure = None
     background.start([ref])
-    while not cache.held:
+    while not cache.proven:
         await trio.sleep(0.001)
 
 

@@ -68,7 +68,7 @@ class World:
         return [object_path(self.profile.digest), *(object_path(one.name) for one in self.bundles)]
 
     def here(self) -> set[ObjectRef]:
-        return {ref for ref in self.plains if ref.digest in self.cache.held}
+        return {ref for ref in self.plains if ref.digest in self.cache.proven}
 
     async def run(self) -> None:
         """Starts the profile with the network open and waits for its end."""
@@ -183,7 +183,7 @@ async def test_of_a_wrong_bundle_only_what_was_verified_is_kept(
     await world.run()
     assert len(world.here() & set(world.halves[0])) == good
     assert world.here() >= set(world.halves[1])
-    assert world.profile.digest not in world.cache.held
+    assert world.profile.digest not in world.cache.proven
     for ref, plain in world.plains.items():
         assert await world.objects.fetch(ref) == plain
 
@@ -195,7 +195,7 @@ async def test_a_bundle_with_other_members_than_its_name_says_fills_no_cache(wor
     file = world.file(world.bundles[0].name)
     file.write_bytes(poisoned[: world.bundles[0].stored])
     await world.run()
-    assert stranger.digest not in world.cache.held
+    assert stranger.digest not in world.cache.proven
     assert world.profiles.failed == 1
 
 
@@ -265,7 +265,7 @@ async def test_a_profile_that_would_push_out_what_is_in_use_is_left(world: World
 
 async def test_a_bundle_that_is_here_already_is_not_fetched(world: World) -> None:
     for ref in world.halves[1]:
-        world.cache.held[ref.digest] = world.plains[ref]
+        world.cache.proven[ref.digest] = world.plains[ref]
     await world.run()
     assert sorted(world.fetcher.requests) == sorted(world.paths()[:2])
 
@@ -295,7 +295,7 @@ async def test_a_profile_of_which_bundles_were_passed_over_is_not_done(
     world.fetcher.gate.set()
     await world.ended()
     assert world.here() == set(world.halves[0])
-    assert world.profile.digest not in world.cache.held
+    assert world.profile.digest not in world.cache.proven
 
 
 async def test_a_bug_in_a_fetch_ends_no_mount(world: World) -> None:

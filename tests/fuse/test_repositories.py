@@ -8,6 +8,7 @@ import trio.testing
 
 from lazyfs.core.digest import ObjectRef
 from lazyfs.daemon import repositories
+from lazyfs.daemon.certificates import Certificates
 from lazyfs.daemon.repositories import Repositories
 from lazyfs.daemon.settings import Place, Settings
 from lazyfs.fuse.filesystem import Filesystem
@@ -38,7 +39,7 @@ async def test_nothing_is_fetched_in_threads_while_the_process_may_be_root(
 
     monkeypatch.setattr(repositories, "Walk", Walk)
     settings = Settings(source=str(published.store), mountpoint=str(tmp_path / "mnt"), user=user)
-    opened = Repositories(settings, NullCache(), str(tmp_path / "state"))
+    opened = Repositories(settings, NullCache(), str(tmp_path / "state"), Certificates(settings))
     await opened.open(Place(url=str(published.store)), Filesystem(Tree(SlotTable()), none))
     await trio.testing.wait_all_tasks_blocked()
     opened.close()

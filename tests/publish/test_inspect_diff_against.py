@@ -5,7 +5,6 @@ import os
 from pathlib import Path
 
 from lazyfs.core.catalog.inode import Inode
-from lazyfs.core.digest import Digest, ObjectRef
 from lazyfs.images.snapshots import snapshot
 from lazyfs.repository.commit import commit, current
 from lazyfs.repository.edit import LiveTree
@@ -121,10 +120,10 @@ def test_check_against_the_registry(tmp_path: Path) -> None:
 def spoil(repository: Repository, path: str) -> None:
     """Commits a revision with an empty tree at the path."""
     store = repository.store
-    pointer = current(store)
-    root = ObjectRef(Digest(pointer.root), pointer.root_size)
-    with Ingest(store, pointer.params) as ingest:
-        live = LiveTree(StoredTree(store, root), root, pointer.params)
-        live.put(path, snapshot(Inode(0o40755), pointer.params, ingest))
+    revision = current(store)
+    root = revision.root
+    with Ingest(store, revision.params) as ingest:
+        live = LiveTree(StoredTree(store, root), root, revision.params)
+        live.put(path, snapshot(Inode(0o40755), revision.params, ingest))
         made = live.write(ingest)
-    commit(store, repository.keys, made, expected_revision=pointer.revision, now=NOW)
+    commit(store, repository.keys, made, expected_revision=revision.number, now=NOW)

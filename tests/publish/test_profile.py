@@ -121,7 +121,7 @@ def test_the_same_profile_again_is_no_new_revision_and_another_replaces_it(site:
     first = site.make(SMALL["d/a"])
     again = site.make(SMALL["d/a"])
     assert (first.changed, again.changed) == (True, False)
-    assert again.pointer == first.pointer
+    assert again.revision == first.revision
     site.make(SMALL["d/b"])
     assert sha256(SMALL["d/a"]) not in site.members()
 

@@ -12,9 +12,9 @@ import zstandard
 from lazyfs.core import codec
 from lazyfs.core.digest import Digest
 from lazyfs.core.errors import UsageError
-from lazyfs.core.params import Params, Pointer
+from lazyfs.core.params import Params, Revision
 from lazyfs.images.publisher import REBASES, publish
-from lazyfs.repository import commit as pointers
+from lazyfs.repository import commit as commits
 from lazyfs.repository.commit import current
 from lazyfs.store.directory import DirectoryStore
 from tests.support.catalog_listing import open_tree
@@ -58,7 +58,7 @@ def test_objects_then_catalogs_then_sync_then_the_pointer(tmp_path: Path) -> Non
     assert store.events[-1] == ("metadata", b"timestamp.json")
     assert kinds[first - 1] == "sync"
     puts = [digest for kind, digest in store.events if kind == "put"]
-    assert puts[-1] == report.pointer.root  # nothing is written after what names it
+    assert puts[-1] == report.revision.root.digest  # nothing is written after what names it
     catalogs = [plain(store, digest)[:6] for digest in puts]
     content = [number for number, magic in enumerate(catalogs) if magic != b"LZFCAT"]
     assert max(content) < len(puts) - 5  # the folders' catalogs come after all content
@@ -73,19 +73,19 @@ def test_a_publish_that_is_overtaken_keeps_the_other_one_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     repository = Repository(tmp_path)
-    real = pointers.commit
+    real = commits.commit
     overtaken = 0
 
-    def late(*arguments: Any, **named: Any) -> Pointer:
+    def late(*arguments: Any, **named: Any) -> Revision:
         nonlocal overtaken
         overtaken += 1
         if overtaken == 1:
             repository.publish(image(tmp_path, "other"), place="r.example/other:1")
         return real(*arguments, **named)
 
-    monkeypatch.setattr(pointers, "commit", late)
+    monkeypatch.setattr(commits, "commit", late)
     report = repository.publish(image(tmp_path, "mine"), place="r.example/mine:1")
-    assert report.pointer.revision == 3
+    assert report.revision.number == 3
     tree = open_tree(repository.path)
     assert tree.find("r.example/mine:1")
     assert tree.find("r.example/other:1")
@@ -100,16 +100,16 @@ def test_a_publish_that_is_overtaken_forever_gives_up(
     calls = 0
     numbers = iter(range(1, 100))
 
-    def never(*_arguments: Any, **_named: Any) -> Pointer:
+    def never(*_arguments: Any, **_named: Any) -> Revision:
         nonlocal calls
         calls += 1
         raise UsageError("another publisher was first")
 
-    def moving(_store: DirectoryStore) -> Pointer:
-        return msgspec.structs.replace(before, revision=next(numbers))
+    def moving(_store: DirectoryStore) -> Revision:
+        return msgspec.structs.replace(before, number=next(numbers))
 
-    monkeypatch.setattr(pointers, "commit", never)
-    monkeypatch.setattr(pointers, "current", moving)
+    monkeypatch.setattr(commits, "commit", never)
+    monkeypatch.setattr(commits, "current", moving)
     with pytest.raises(UsageError, match="another publisher was first"):
         repository.publish(image(tmp_path, "mine"), place="r.example/mine:1")
     assert calls == REBASES + 1

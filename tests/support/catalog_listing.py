@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lazyfs.core.catalog.entry import ADDED, Entry
-from lazyfs.core.digest import Digest, ObjectRef
-from lazyfs.repository import commit as pointers
+from lazyfs.repository import commit as commits
 from lazyfs.repository.stored_tree import Place, StoredTree
 from lazyfs.store.directory import DirectoryStore
 
@@ -24,8 +23,8 @@ _KINDS = {
 def open_tree(store: Path) -> StoredTree:
     """The committed revision's tree."""
     opened = DirectoryStore(str(store))
-    pointer = pointers.current(opened)
-    return StoredTree(opened, ObjectRef(Digest(pointer.root), pointer.root_size))
+    revision = commits.current(opened)
+    return StoredTree(opened, revision.root)
 
 
 class Listed:

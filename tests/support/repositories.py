@@ -5,7 +5,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from lazyfs.core.digest import Digest, ObjectRef
 from lazyfs.core.oci.manifest import Platform
 from lazyfs.core.params import Params
 from lazyfs.images.publisher import Options, Report, publish
@@ -41,8 +40,8 @@ class Repository:
     def check(self) -> Findings:
         """What `lazyfs check` finds."""
         store = self.store
-        pointer = current(store)
-        return check(store, ObjectRef(Digest(pointer.root), pointer.root_size))
+        revision = current(store)
+        return check(store, revision.root)
 
     def files(self) -> list[Path]:
         """Every file under the store but its lock."""

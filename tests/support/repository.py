@@ -31,7 +31,7 @@ class Published:
             self._directory_store,
             keys.load(str(self.keys)),
             root.ref,
-            expected_revision=before.revision,
+            expected_revision=before.number,
             now=datetime.now(UTC),
         )
-        return done.revision
+        return done.number

@@ -56,7 +56,7 @@ def test_expiry_does_not_stop_serving(
 ) -> None:
     repository.now += timedelta(days=4000)
     restarted = repository.client(tmp_path)
-    assert restarted.offline(repository.now) == repository.pointer
+    assert restarted.offline(repository.now) == repository.revision
     assert restarted.report(repository.now).expired
 
 
@@ -65,13 +65,13 @@ def test_max_stale_stops_serving_for_those_who_want_it_to(
 ) -> None:
     strict = repository.client(tmp_path, max_stale=3600)
     repository.now += timedelta(days=7, minutes=59)
-    assert strict.offline(repository.now) == repository.pointer
+    assert strict.offline(repository.now) == repository.revision
     repository.now += timedelta(minutes=2)
     with pytest.raises(Expired, match="--max-stale 3600 s"):
         strict.offline(repository.now)
     repository.resign()
     repository.refresh(strict)
-    assert strict.serving(repository.now) == repository.pointer
+    assert strict.serving(repository.now) == repository.revision
 
 
 def test_nothing_is_trusted_on_first_use_without_an_anchor(
@@ -93,13 +93,13 @@ def test_every_byte_of_the_persisted_state_is_checked(
         file.write_bytes(good[:place] + bytes([good[place] ^ 1]) + good[place + 1 :])
         restarted = repository.client(tmp_path)
         served = restarted.offline(repository.now)
-        assert served in (None, repository.pointer)
+        assert served in (None, repository.revision)
         assert served or "was not used" in restarted.report(repository.now).problem, place
     file.write_bytes(good[: len(good) // 2])
     restarted = repository.client(tmp_path)
     assert restarted.offline(repository.now) is None
     assert (tmp_path / "trust" / "trust.json.bad").exists()
-    assert repository.refresh(restarted) == repository.pointer
+    assert repository.refresh(restarted) == repository.revision
 
 
 def test_another_root_given_by_the_operator_overrides_what_was_persisted(
@@ -109,8 +109,8 @@ def test_another_root_given_by_the_operator_overrides_what_was_persisted(
     restarted = rebuilt.client(tmp_path)
     assert restarted.offline(rebuilt.now) is None
     assert "does not start from the root that was given" in restarted.report(rebuilt.now).problem
-    assert rebuilt.refresh(restarted) == rebuilt.pointer
-    assert rebuilt.client(tmp_path).offline(rebuilt.now) == rebuilt.pointer
+    assert rebuilt.refresh(restarted) == rebuilt.revision
+    assert rebuilt.client(tmp_path).offline(rebuilt.now) == rebuilt.revision
 
 
 def test_two_mounts_share_what_they_learn(
@@ -140,8 +140,8 @@ def test_a_mount_that_lags_does_not_overwrite_what_a_newer_one_persisted(
 
     repository.tamper = overtaken
     assert repository.refresh(lagging) == published
-    assert repository.client(tmp_path).offline(repository.now) == repository.pointer
-    assert repository.pointer.revision == 3
+    assert repository.client(tmp_path).offline(repository.now) == repository.revision
+    assert repository.revision.number == 3
 
 
 @pytest.mark.parametrize("obstacle", ["file in the way", "full disk"])
@@ -158,5 +158,5 @@ def test_a_state_directory_that_fails_stops_nothing(
         monkeypatch.setattr(os, "fsync", full)
     client = repository.client(tmp_path)
     assert client.offline(repository.now) is None
-    assert repository.refresh(client) == repository.pointer
+    assert repository.refresh(client) == repository.revision
     assert "could not be saved" in client.report(repository.now).problem

@@ -13,7 +13,7 @@ import trio.testing
 from lazyfs.client.trust.refresher import JITTER, RETRY, Refresher
 from lazyfs.client.trust.revisions import Revisions
 from lazyfs.core.errors import LazyfsError, TransportError
-from lazyfs.core.params import Pointer
+from lazyfs.core.params import Revision
 from lazyfs.core.trust.errors import Expired
 from lazyfs.transport.fetcher import Request
 from tests.support.simulated_repository import SimulatedRepository
@@ -26,7 +26,7 @@ class Mount:
 
     def __init__(self, repository: SimulatedRepository, client: Revisions) -> None:
         self.asked: list[float] = []
-        self.seen: list[Pointer] = []
+        self.seen: list[Revision] = []
         self.stretch = 1.0
         self.failing = False
         self.obstacle: Exception | None = None
@@ -34,7 +34,7 @@ class Mount:
         repository.tamper = self._tamper
         self.refresher = Refresher(
             client,
-            repository.pointer,
+            repository.revision,
             self._advanced,
             interval=INTERVAL,
             uniform=self._uniform,
@@ -55,10 +55,10 @@ class Mount:
                 raise TransportError("no server")
         return body
 
-    async def _advanced(self, pointer: Pointer) -> None:
+    async def _advanced(self, revision: Revision) -> None:
         if self.obstacle:
             raise self.obstacle
-        self.seen.append(pointer)
+        self.seen.append(revision)
 
 
 @asynccontextmanager
@@ -213,7 +213,7 @@ async def test_who_waits_when_the_mount_ends_is_told_so(
     outcome: list[str] = []
     async with trio.open_nursery() as outer, running(repository, client) as mount:
 
-        async def never(_pointer: Pointer) -> None:
+        async def never(_revision: Revision) -> None:
             await trio.sleep_forever()
 
         mount.refresher._on_advance = never

@@ -5,9 +5,9 @@ import os
 from lazyfs.core.digest import Digest, parse_hex
 from lazyfs.core.errors import FormatError, TrustError, UsageError
 from lazyfs.core.trust.roles import MAX_ROOT, ROOT, file_name
-from lazyfs.core.trust.state import State, bootstrap
+from lazyfs.core.trust.state import TrustState, bootstrap
 
-Anchor = State | Digest
+Anchor = TrustState | Digest
 
 
 def read_anchor(text: str) -> Anchor:

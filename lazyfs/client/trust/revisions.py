@@ -21,7 +21,7 @@ from lazyfs.client.trust.anchor import Anchor
 from lazyfs.client.trust.metadata_files import Ask, MetadataFiles
 from lazyfs.client.trust.trust_file import TrustFile
 from lazyfs.core.errors import LazyfsError, TrustError, UnsupportedFormat, UsageError
-from lazyfs.core.params import Pointer
+from lazyfs.core.params import Revision
 from lazyfs.core.trust.errors import Expired, WrongRoot
 from lazyfs.core.trust.roles import (
     MAX_ROOT,
@@ -35,7 +35,7 @@ from lazyfs.core.trust.roles import (
     file_name,
 )
 from lazyfs.core.trust.signed import T, check_shape, when
-from lazyfs.core.trust.state import State, bootstrap
+from lazyfs.core.trust.state import TrustState, bootstrap
 from lazyfs.core.trust.update import Update, Wanted
 from lazyfs.transport.fetcher import Fetcher, never_cancelled
 
@@ -86,14 +86,14 @@ class Revisions:
         self._max_stale = max_stale
         self._wall_clock = wall_clock
         self._mutex = threading.Lock()
-        self._state: State | None = None
+        self._state: TrustState | None = None
         self._unsupported: tuple[bytes, UnsupportedFormat] | None = None
         self._refreshed = 0.0
         self._probed = float("-inf")
         """When the newest root was last found to be the newest."""
         self._error = ""
 
-    def offline(self, now: datetime) -> Pointer | None:
+    def offline(self, now: datetime) -> Revision | None:
         """The persisted revision, signatures, versions and hashes checked again; no network, no expiry.
 
         None if there is none (`report().problem` says why, if there should be). Raises Expired past
@@ -103,22 +103,22 @@ class Revisions:
             self._reload()
         return self.serving(now)
 
-    def serving(self, now: datetime) -> Pointer | None:
+    def serving(self, now: datetime) -> Revision | None:
         """The last trusted revision. Raises Expired if `max_stale` has passed since it expired."""
         state = self._state
-        if state is None or state.held is None:
+        if state is None or state.proven is None:
             return None
-        expires = state.held.timestamp.expires
+        expires = state.proven.timestamp.expires
         if self._max_stale is not None and now > expires + timedelta(seconds=self._max_stale):
             raise Expired(
-                f"the last trusted revision {state.held.pointer.revision} expired on {when(expires)}, "
+                f"the last trusted revision {state.proven.revision.number} expired on {when(expires)}, "
                 f"longer ago than --max-stale {self._max_stale:g} s: no newer one could be had"
             )
-        return state.held.pointer
+        return state.proven.revision
 
     def refresh(
         self, now: datetime, deadline: float, check_cancelled: Callable[[], None] = never_cancelled
-    ) -> Pointer:
+    ) -> Revision:
         """The newest revision the server proves; persisted before it is returned.
 
         `deadline` is on time.monotonic()'s clock. Raises a TrustError subclass, TransportError, or
@@ -126,26 +126,26 @@ class Revisions:
         """
         with self._mutex:
             try:
-                pointer = self._refresh(_Attempt(self._files, now, deadline, check_cancelled))
+                revision = self._refresh(_Attempt(self._files, now, deadline, check_cancelled))
             except LazyfsError as error:
                 self._error = str(error)
                 raise
             self._error = ""
             self._refreshed = self._wall_clock()
-            return pointer
+            return revision
 
     def report(self, now: datetime) -> TrustReport:
         """For `lazyfs status`."""
         state = self._state
-        held = state.held if state else None
+        proven = state.proven if state else None
         return TrustReport(
-            repository=held.pointer.name if held else "",
-            revision=held.pointer.revision if held else 0,
-            published=held.pointer.time if held else 0,
+            repository=proven.revision.name if proven else "",
+            revision=proven.revision.number if proven else 0,
+            published=proven.revision.time if proven else 0,
             root_version=state.root.version if state else 0,
-            timestamp_version=held.timestamp.version if held else 0,
-            expires=int(held.timestamp.expires.timestamp()) if held else 0,
-            expired=bool(held and held.timestamp.is_expired(now)),
+            timestamp_version=proven.timestamp.version if proven else 0,
+            expires=int(proven.timestamp.expires.timestamp()) if proven else 0,
+            expired=bool(proven and proven.timestamp.is_expired(now)),
             refreshed=self._refreshed,
             error=self._error,
             problem=self._file.problem,
@@ -156,13 +156,13 @@ class Revisions:
         if self._file.changed():
             self._state = self._file.load(self._anchor) or self._state
 
-    def _keep(self, state: State) -> State:
+    def _keep(self, state: TrustState) -> TrustState:
         if state is not self._state:
             self._state = state
             self._file.save(state, self._anchor)
         return state
 
-    def _refresh(self, attempt: "_Attempt") -> Pointer:
+    def _refresh(self, attempt: "_Attempt") -> Revision:
         self._reload()
         try:
             return self._try(attempt)
@@ -170,7 +170,7 @@ class Revisions:
             attempt.ask_the_origin()
             return self._try(attempt)
 
-    def _try(self, attempt: "_Attempt") -> Pointer:
+    def _try(self, attempt: "_Attempt") -> Revision:
         if self._state is None:
             stamp = self._first_contact(attempt)
         elif self._wall_clock() - self._probed > ROOT_PROBE:
@@ -193,7 +193,7 @@ class Revisions:
         anchor = self._anchor
         if anchor is None:
             raise UsageError("nothing is trusted yet: give --trust FINGERPRINT or --trust ROOT.json")
-        if isinstance(anchor, State):
+        if isinstance(anchor, TrustState):
             asks = [_ask_root(anchor.root.version + 1), _ask_stamp()]
         else:
 
@@ -203,13 +203,13 @@ class Revisions:
 
             asks = [Ask(_FIRST_ROOT, MAX_ROOT, accept=accept), _ask_root(2), _ask_stamp()]
         got = attempt.get(*asks)
-        state = anchor if isinstance(anchor, State) else bootstrap(got[_FIRST_ROOT], anchor)
+        state = anchor if isinstance(anchor, TrustState) else bootstrap(got[_FIRST_ROOT], anchor)
         self._follow_roots(attempt, state, got.get(file_name(ROOT, state.root.version + 1)), asked=True)
         return got[_STAMP]
 
     def _follow_roots(
-        self, attempt: "_Attempt", state: State, data: bytes | None = None, *, asked: bool = False
-    ) -> State:
+        self, attempt: "_Attempt", state: TrustState, data: bytes | None = None, *, asked: bool = False
+    ) -> TrustState:
         """Takes every newer root, and keeps each; `data` is the next one if it was `asked` for already."""
         self._keep(state)
         for _ in range(MAX_ROOTS):
@@ -224,7 +224,7 @@ class Revisions:
             state = self._keep(state.add_root(data))
         raise WrongRoot(f"the server has more than {MAX_ROOTS} new roots: it may be making them up")
 
-    def _advance(self, attempt: "_Attempt", stamp: bytes) -> Pointer:
+    def _advance(self, attempt: "_Attempt", stamp: bytes) -> Revision:
         """From a timestamp to the revision it leads to."""
         assert self._state is not None
         update = Update(self._state, attempt.now)
@@ -245,8 +245,8 @@ class Revisions:
                 self._unsupported = stamp, error
                 raise
         state = self._keep(update.state)
-        assert state.held is not None
-        return state.held.pointer
+        assert state.proven is not None
+        return state.proven.revision
 
     def _fetch_revision(self, attempt: "_Attempt", wanted: Wanted) -> dict[str, bytes]:
         """The snapshot, the targets of the same number if there are, and the next root if there is one."""

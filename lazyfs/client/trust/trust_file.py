@@ -10,14 +10,14 @@ from lazyfs.client.trust.anchor import Anchor
 from lazyfs.core.errors import TrustError, UnsupportedFormat
 from lazyfs.core.trust import state as states
 from lazyfs.core.trust.errors import WrongRoot
-from lazyfs.core.trust.state import State
+from lazyfs.core.trust.state import TrustState
 
 FILE = "trust.json"
 
 
 class TrustFile:
-    """Loads and saves one State. No method raises for what is wrong with the disk or the file: each says it
-    in `problem`, and the mount goes on with what it has in memory."""
+    """Loads and saves one TrustState. No method raises for what is wrong with the disk or the file: each
+    says it in `problem`, and the mount goes on with what it has in memory."""
 
     def __init__(self, directory: str) -> None:
         self._path = os.path.join(directory, FILE)
@@ -25,7 +25,7 @@ class TrustFile:
         self.problem = ""
         """Why the file could not be read or written the last time; empty if it could."""
 
-    def load(self, anchor: Anchor | None) -> State | None:
+    def load(self, anchor: Anchor | None) -> TrustState | None:
         """The saved state, verified; None if there is none, or none that holds.
 
         A file that is damaged is set aside as trust.json.bad: the operator may want to know what happened.
@@ -58,7 +58,7 @@ class TrustFile:
             return False
         return (status.st_ino, status.st_mtime_ns) != self._seen
 
-    def save(self, state: State, anchor: Anchor | None) -> None:
+    def save(self, state: TrustState, anchor: Anchor | None) -> None:
         """Replaces the file, unless another process has saved a newer state meanwhile."""
         try:
             os.makedirs(os.path.dirname(self._path), mode=0o700, exist_ok=True)
@@ -113,6 +113,6 @@ class TrustFile:
             os.close(descriptor)
 
 
-def _age(state: State) -> tuple[int, int, int]:
-    held = state.held
-    return state.root.version, held.root.version if held else 0, held.timestamp.version if held else 0
+def _age(state: TrustState) -> tuple[int, int, int]:
+    proven = state.proven
+    return state.root.version, proven.root.version if proven else 0, proven.timestamp.version if proven else 0

@@ -7,7 +7,7 @@ from tuf.api.metadata import TargetFile, Targets
 
 from lazyfs.core.digest import ObjectRef, parse_hex
 from lazyfs.core.errors import FormatError, UnsupportedFormat
-from lazyfs.core.params import FEATURES, VERSION, Params, Pointer
+from lazyfs.core.params import FEATURES, VERSION, Params, Revision
 from lazyfs.core.trust.errors import Malformed
 
 TARGET = "catalog"
@@ -22,20 +22,23 @@ class _Custom(msgspec.Struct, frozen=True):
     params: dict[str, Any]
 
 
-def to_target(pointer: Pointer) -> TargetFile:
-    """The target that states `pointer`."""
+def to_target(revision: Revision) -> TargetFile:
+    """The target that states `revision`."""
     custom = {
-        "name": pointer.name,
-        "revision": pointer.revision,
-        "time": pointer.time,
-        "params": msgspec.to_builtins(pointer.params),
+        "name": revision.name,
+        "revision": revision.number,
+        "time": revision.time,
+        "params": msgspec.to_builtins(revision.params),
     }
     return TargetFile(
-        pointer.root_size, {"sha256": pointer.root.hex()}, TARGET, unrecognized_fields={"custom": custom}
+        revision.root.size,
+        {"sha256": revision.root.digest.hex()},
+        TARGET,
+        unrecognized_fields={"custom": custom},
     )
 
 
-def from_targets(targets: Targets) -> Pointer:
+def from_targets(targets: Targets) -> Revision:
     """What the signed target states. Raises Malformed, or UnsupportedFormat for a repository that needs a
     newer lazyfs."""
     target = targets.targets.get(TARGET)
@@ -46,7 +49,7 @@ def from_targets(targets: Targets) -> Pointer:
         root = ObjectRef(parse_hex(target.hashes["sha256"]), target.length)
         if custom.revision < 1 or root.size < 0:
             raise Malformed(f"targets version {targets.version} names revision {custom.revision}")
-        return Pointer(custom.name, custom.revision, custom.time, *root, _params(custom.params))
+        return Revision(custom.name, custom.revision, custom.time, root, _params(custom.params))
     except (KeyError, msgspec.ValidationError, FormatError) as error:
         raise Malformed(
             f"targets version {targets.version}: target {TARGET!r} is not a lazyfs revision: {error}"
