@@ -54,10 +54,14 @@ def test_a_mount_comes_goes_and_comes_again(published: Published, kind: str) -> 
         node.start()
         path = node.top / "one"
         for _ in range(2):
-            assert node.read(path / "img/f") == "1"
+            user = node.begin("sh", "-c", 'cd "$0" && cat img/f && exec sleep 600', path)
+            assert user.stdout is not None
+            assert user.stdout.read(1) == "1"
             found = status(node, path)
             assert (found["mountpoint"], found["session"]) == (str(path), kind)
             assert node.daemons() == [found["pid"]]
+            user.terminate()
+            user.communicate()
             until(lambda: not node.is_mounted(path))  # nobody used it for a second
             ended(node)
         assert "ERROR" not in node.log_file("one").read_text()
