@@ -10,8 +10,8 @@ from typing import Any, Protocol
 import diskcache
 
 from lazyfs_cache import open_cache
-from lazyfs_cache.rows import SWEPT
-from lazyfs_cache.space import Need
+from lazyfs_cache.index.rows import SWEPT
+from lazyfs_cache.policy.limits import Need
 
 VALUE = 1000
 """Bytes of a value: a small object, one block of disk."""

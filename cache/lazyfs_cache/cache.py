@@ -8,16 +8,17 @@ cache off; it raises nothing.
 from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 
-from lazyfs_cache import audit, sealed
-from lazyfs_cache.admission import Admission, Reservation
-from lazyfs_cache.claims import Claim, Claims
-from lazyfs_cache.ledger import Ledger
-from lazyfs_cache.pinning import Pinning
+from lazyfs_cache.files import sealed
+from lazyfs_cache.index.rows import Entry
+from lazyfs_cache.policy.limits import Need
+from lazyfs_cache.process import audit
+from lazyfs_cache.process.admission import Admission, Reservation
+from lazyfs_cache.process.download_locks import Claim, Claims
+from lazyfs_cache.process.membership import log
+from lazyfs_cache.process.pinning import Pinning
+from lazyfs_cache.process.shared_index import Ledger
+from lazyfs_cache.process.upkeep import Upkeep
 from lazyfs_cache.report import Stats, Verified
-from lazyfs_cache.rows import Entry
-from lazyfs_cache.seat import log
-from lazyfs_cache.space import Need
-from lazyfs_cache.upkeep import Upkeep
 
 
 class Cache:

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 
-from lazyfs_cache.admission import Reservation
-from lazyfs_cache.claims import Claim
+from lazyfs_cache.index.rows import Entry
+from lazyfs_cache.process.admission import Reservation
+from lazyfs_cache.process.download_locks import Claim
 from lazyfs_cache.report import Stats
-from lazyfs_cache.rows import Entry
 
 
 class NullCache:

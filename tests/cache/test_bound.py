@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from lazyfs_cache import CacheError, open_cache, reign, space
+from lazyfs_cache import CacheError, open_cache
+from lazyfs_cache.policy import limits as space
+from lazyfs_cache.process import current_index as reign
 from tests.support.cachefill import key_of
 from tests.support.counts import count
 from tests.support.usage import disk_usage

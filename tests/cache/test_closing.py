@@ -8,7 +8,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from lazyfs_cache import change, layout, open_cache, opening, seat, state
+from lazyfs_cache import open_cache
+from lazyfs_cache.files import layout
+from lazyfs_cache.files import state_file as state
+from lazyfs_cache.index import transaction as change
+from lazyfs_cache.process import agreement as opening
+from lazyfs_cache.process import membership as seat
 from tests.support.cachefill import key_of
 from tests.support.usage import disk_usage
 

@@ -14,8 +14,13 @@ from typing import Any
 import lmdb
 import pytest
 
-from lazyfs_cache import Cache, disk, journal, layout, locks, open_cache, reign, space, upkeep
-from lazyfs_cache.change import Change
+from lazyfs_cache import Cache, open_cache
+from lazyfs_cache.files import journal, layout
+from lazyfs_cache.files import value_files as disk
+from lazyfs_cache.index.transaction import Change
+from lazyfs_cache.policy import limits as space
+from lazyfs_cache.process import current_index as reign
+from lazyfs_cache.process import locks, upkeep
 from tests.support.cachefill import Child, key_of, lose_index, value_of
 from tests.support.small_disks import break_filesystem, loop_ext4, mounted_disk
 from tests.support.usage import disk_usage

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lazyfs_cache.change import Change
-from lazyfs_cache.index import Index
-from lazyfs_cache.rows import KEPT, Entry, Queued
+from lazyfs_cache.index.database import Index
+from lazyfs_cache.index.rows import KEPT, Entry, Queued
+from lazyfs_cache.index.transaction import Change
 from tests.support.cachefill import key_of
 from tests.support.counts import count
 

@@ -15,7 +15,11 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from lazyfs_cache import Cache, PinSetTooLarge, layout, opened, space, state
+from lazyfs_cache import Cache, PinSetTooLarge
+from lazyfs_cache import open_caches as opened
+from lazyfs_cache.files import layout
+from lazyfs_cache.files import state_file as state
+from lazyfs_cache.policy import limits as space
 from tests.support.counts import count
 from tests.support.usage import disk_usage
 

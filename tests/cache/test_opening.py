@@ -13,17 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from lazyfs_cache import (
-    CacheError,
-    NullCache,
-    UnusableDirectory,
-    filesystem,
-    layout,
-    open_cache,
-    opening,
-    recovery,
-    space,
-)
+from lazyfs_cache import CacheError, NullCache, UnusableDirectory, open_cache
+from lazyfs_cache.files import filesystem, layout
+from lazyfs_cache.policy import limits as space
+from lazyfs_cache.process import agreement as opening
+from lazyfs_cache.process import recovery
 from tests.support.cachefill import Child, key_of, lose_index, value_of
 from tests.support.counts import count
 from tests.support.usage import disk_usage

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from lazyfs_cache import Cache, CacheError, PinSetTooLarge, open_cache
-from lazyfs_cache.space import Space
+from lazyfs_cache.policy.limits import Space
 from tests.support.cachefill import key_of
 from tests.support.usage import disk_usage
 

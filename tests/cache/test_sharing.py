@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from lazyfs_cache import Cache, layout, open_cache, opened
-from lazyfs_cache.claims import Claims
+from lazyfs_cache import Cache, open_cache
+from lazyfs_cache import open_caches as opened
+from lazyfs_cache.files import layout
+from lazyfs_cache.process.download_locks import Claims
 from tests.support.cachefill import Child, key_of, value_of
 from tests.support.counts import count
 from tests.support.until import until

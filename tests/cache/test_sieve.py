@@ -11,9 +11,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from benchmarks.cache.policies import Sieve
-from lazyfs_cache import open_cache, rows, space
-from lazyfs_cache.change import Change
-from lazyfs_cache.index import Index
+from lazyfs_cache import open_cache
+from lazyfs_cache.index import rows
+from lazyfs_cache.index.database import Index
+from lazyfs_cache.index.transaction import Change
+from lazyfs_cache.policy import limits as space
 from tests.support.counts import count
 
 

@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
-from lazyfs_cache import Cache, disk, layout, open_cache
+from lazyfs_cache import Cache, open_cache
+from lazyfs_cache.files import layout
+from lazyfs_cache.files import value_files as disk
 
 LIMIT = 16 << 20
 

@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable
 
 from lazyfs_cache import Cache
-from lazyfs_cache.rows import IndexDamaged
+from lazyfs_cache.index.rows import IndexDamaged
 
 SIZES = (0, 100, 4_000, 30_000, 65_536, 100_000, 700_000)
 

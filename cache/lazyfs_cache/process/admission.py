@@ -12,11 +12,11 @@ import time
 from contextlib import suppress
 from types import TracebackType
 
-from lazyfs_cache import journal, layout
-from lazyfs_cache.grant import POOLED
-from lazyfs_cache.ledger import FULL, Ledger
-from lazyfs_cache.purse import Arrived, Drawn
-from lazyfs_cache.space import Need
+from lazyfs_cache.files import journal, layout
+from lazyfs_cache.policy.allowance import Arrived, Drawn
+from lazyfs_cache.policy.limits import Need
+from lazyfs_cache.process.pending_allowance import POOLED
+from lazyfs_cache.process.shared_index import FULL, Ledger
 
 
 class Reservation:

@@ -9,8 +9,8 @@ import errno
 import os
 from contextlib import suppress
 
-from lazyfs_cache import layout, sealed
-from lazyfs_cache.filesystem import used
+from lazyfs_cache.files import layout, sealed
+from lazyfs_cache.files.filesystem import used
 
 _WHOLE = 1 << 15
 """Files up to this many bytes are read by one call, trailer included; longer ones save the copy that

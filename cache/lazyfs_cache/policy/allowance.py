@@ -8,7 +8,7 @@ import threading
 from collections import deque
 from typing import NamedTuple
 
-from lazyfs_cache.journal import POOL, SLOTS
+from lazyfs_cache.files.journal import POOL, SLOTS
 
 
 class Arrived(NamedTuple):

@@ -14,8 +14,8 @@ from contextlib import contextmanager
 import lmdb
 import msgspec
 
-from lazyfs_cache.change import Change
-from lazyfs_cache.rows import SUMS, Entry, IndexDamaged, Sums, decode_sums, encode_sums, entry_of
+from lazyfs_cache.index.rows import SUMS, Entry, IndexDamaged, Sums, decode_sums, encode_sums, entry_of
+from lazyfs_cache.index.transaction import Change
 
 
 class Index:

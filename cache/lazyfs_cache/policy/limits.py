@@ -13,12 +13,12 @@ import resource
 from collections.abc import Callable
 from typing import NamedTuple
 
-from lazyfs_cache import layout
-from lazyfs_cache.change import Change
-from lazyfs_cache.disk import Disk
-from lazyfs_cache.index import Index
-from lazyfs_cache.journal import SLOTS, Journal
-from lazyfs_cache.rows import PASSES, Queued, Sums
+from lazyfs_cache.files import layout
+from lazyfs_cache.files.journal import SLOTS, Journal
+from lazyfs_cache.files.value_files import Disk
+from lazyfs_cache.index.database import Index
+from lazyfs_cache.index.rows import PASSES, Queued, Sums
+from lazyfs_cache.index.transaction import Change
 
 MIN_LIMIT = 2 << 20
 """Smallest limit: below it the fixed files and the slack leave no room for values."""

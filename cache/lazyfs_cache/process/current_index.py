@@ -6,16 +6,16 @@ import threading
 
 import lmdb
 
-from lazyfs_cache import opening
-from lazyfs_cache.change import Change
 from lazyfs_cache.errors import PinSetTooLarge
-from lazyfs_cache.grant import Grant
-from lazyfs_cache.index import Index
-from lazyfs_cache.purse import Purse
-from lazyfs_cache.rows import DAMAGED
-from lazyfs_cache.seat import Seat
-from lazyfs_cache.space import Space, map_size
-from lazyfs_cache.uses import Uses
+from lazyfs_cache.index.database import Index
+from lazyfs_cache.index.rows import DAMAGED
+from lazyfs_cache.index.transaction import Change
+from lazyfs_cache.policy.allowance import Purse
+from lazyfs_cache.policy.limits import Space, map_size
+from lazyfs_cache.process import agreement as opening
+from lazyfs_cache.process.membership import Seat
+from lazyfs_cache.process.pending_allowance import Grant
+from lazyfs_cache.process.recent_uses import Uses
 
 log = logging.getLogger("lazyfs_cache")
 

@@ -6,12 +6,12 @@ What was taken within a change is the purse's only when the change is committed;
 import threading
 from collections.abc import Callable, Iterable
 
-from lazyfs_cache import journal
-from lazyfs_cache.change import Change
-from lazyfs_cache.purse import Purse
-from lazyfs_cache.rows import Queued
-from lazyfs_cache.seat import Seat
-from lazyfs_cache.space import Space, purse
+from lazyfs_cache.files import journal
+from lazyfs_cache.index.rows import Queued
+from lazyfs_cache.index.transaction import Change
+from lazyfs_cache.policy.allowance import Purse
+from lazyfs_cache.policy.limits import Space, purse
+from lazyfs_cache.process.membership import Seat
 
 POOLED = 64 << 10
 """Bytes of the largest file that is kept to be written over; larger ones cost more to write than to make."""

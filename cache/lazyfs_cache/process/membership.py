@@ -8,15 +8,19 @@ import errno
 import logging
 import os
 
-from lazyfs_cache import journal, layout, opening, pinsets, recovery, state
-from lazyfs_cache.change import Change
-from lazyfs_cache.disk import Disk
 from lazyfs_cache.errors import CacheError
-from lazyfs_cache.index import Index
-from lazyfs_cache.journal import Journal
-from lazyfs_cache.locks import ByteLocks, ChangeLock, Presence
-from lazyfs_cache.rows import DAMAGED
-from lazyfs_cache.space import Space
+from lazyfs_cache.files import journal, layout
+from lazyfs_cache.files import pin_sets as pinsets
+from lazyfs_cache.files import state_file as state
+from lazyfs_cache.files.journal import Journal
+from lazyfs_cache.files.value_files import Disk
+from lazyfs_cache.index.database import Index
+from lazyfs_cache.index.rows import DAMAGED
+from lazyfs_cache.index.transaction import Change
+from lazyfs_cache.policy.limits import Space
+from lazyfs_cache.process import agreement as opening
+from lazyfs_cache.process import recovery
+from lazyfs_cache.process.locks import ByteLocks, ChangeLock, Presence
 
 log = logging.getLogger("lazyfs_cache")
 

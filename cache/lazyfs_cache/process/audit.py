@@ -1,7 +1,8 @@
 """Reading everything: what `lazyfs cache verify` does."""
 
-from lazyfs_cache import journal, layout, recovery, sealed
-from lazyfs_cache.ledger import Ledger
+from lazyfs_cache.files import journal, layout, sealed
+from lazyfs_cache.process import recovery
+from lazyfs_cache.process.shared_index import Ledger
 from lazyfs_cache.report import Verified
 
 

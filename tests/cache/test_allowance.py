@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lazyfs_cache.journal import POOL
-from lazyfs_cache.purse import Arrived, Purse
+from lazyfs_cache.files.journal import POOL
+from lazyfs_cache.policy.allowance import Arrived, Purse
 
 SIZES = st.integers(1, 16)
 

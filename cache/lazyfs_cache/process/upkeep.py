@@ -8,8 +8,9 @@ import os
 import threading
 import time
 
-from lazyfs_cache import layout, recovery
-from lazyfs_cache.ledger import Ledger
+from lazyfs_cache.files import layout
+from lazyfs_cache.process import recovery
+from lazyfs_cache.process.shared_index import Ledger
 
 GATHER = 2.0
 """Seconds uses may gather before they are written."""

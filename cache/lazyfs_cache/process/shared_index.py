@@ -16,18 +16,18 @@ from typing import TypeVar
 
 import lmdb
 
-from lazyfs_cache import recovery
-from lazyfs_cache.change import Change
 from lazyfs_cache.errors import CacheError
-from lazyfs_cache.grant import Grant
-from lazyfs_cache.index import Index
-from lazyfs_cache.purse import Arrived, Purse
-from lazyfs_cache.reign import Reign
-from lazyfs_cache.rows import DAMAGED, Entry, Sums
-from lazyfs_cache.seat import PATIENCE, Seat, log, must_have
-from lazyfs_cache.space import MIN_LIMIT, Need, Space, uses_per_change
-from lazyfs_cache.state import Policy
-from lazyfs_cache.uses import Uses
+from lazyfs_cache.files.state_file import Policy
+from lazyfs_cache.index.database import Index
+from lazyfs_cache.index.rows import DAMAGED, Entry, Sums
+from lazyfs_cache.index.transaction import Change
+from lazyfs_cache.policy.allowance import Arrived, Purse
+from lazyfs_cache.policy.limits import MIN_LIMIT, Need, Space, uses_per_change
+from lazyfs_cache.process import recovery
+from lazyfs_cache.process.current_index import Reign
+from lazyfs_cache.process.membership import PATIENCE, Seat, log, must_have
+from lazyfs_cache.process.pending_allowance import Grant
+from lazyfs_cache.process.recent_uses import Uses
 
 T = TypeVar("T")
 

@@ -11,7 +11,7 @@ is in it. It need not reach the disk: it matters only while the machine runs.
 import os
 from collections.abc import Iterable
 
-from lazyfs_cache import layout
+from lazyfs_cache.files import layout
 
 SLOTS = 32
 """Values a process may have on their way at one time."""

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import lmdb
 
-from lazyfs_cache.rows import (
+from lazyfs_cache.index.rows import (
     KEPT,
     PASSES,
     SUMS,

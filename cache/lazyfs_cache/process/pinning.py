@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Mapping
 
-from lazyfs_cache import pinsets
-from lazyfs_cache.change import Change
 from lazyfs_cache.errors import CacheError, PinSetTooLarge
-from lazyfs_cache.ledger import Ledger
-from lazyfs_cache.rows import KEPT
+from lazyfs_cache.files import pin_sets as pinsets
+from lazyfs_cache.index.rows import KEPT
+from lazyfs_cache.index.transaction import Change
+from lazyfs_cache.process.shared_index import Ledger
 
 
 class Pinning:

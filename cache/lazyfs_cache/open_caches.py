@@ -7,15 +7,15 @@ import threading
 
 import lmdb
 
-from lazyfs_cache import layout
 from lazyfs_cache.cache import Cache
-from lazyfs_cache.claims import Claims
 from lazyfs_cache.errors import UnusableDirectory
-from lazyfs_cache.ledger import Ledger
-from lazyfs_cache.rows import IndexDamaged
-from lazyfs_cache.space import Need
-from lazyfs_cache.state import Policy
-from lazyfs_cache.upkeep import Upkeep
+from lazyfs_cache.files import layout
+from lazyfs_cache.files.state_file import Policy
+from lazyfs_cache.index.rows import IndexDamaged
+from lazyfs_cache.policy.limits import Need
+from lazyfs_cache.process.download_locks import Claims
+from lazyfs_cache.process.shared_index import Ledger
+from lazyfs_cache.process.upkeep import Upkeep
 
 log = logging.getLogger("lazyfs_cache")
 

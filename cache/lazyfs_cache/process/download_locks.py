@@ -5,7 +5,7 @@ import threading
 import time
 from types import TracebackType
 
-from lazyfs_cache.locks import ByteLocks
+from lazyfs_cache.process.locks import ByteLocks
 
 
 class Claim:

@@ -5,8 +5,8 @@ from typing import Literal
 
 import msgspec
 
-from lazyfs_cache import layout
 from lazyfs_cache.errors import UnusableDirectory
+from lazyfs_cache.files import layout
 
 Policy = Literal["lru", "sieve"]
 """What goes first: the least recently used value, or SIEVE's choice."""

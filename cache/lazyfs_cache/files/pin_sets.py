@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from lazyfs_cache import layout, state
+from lazyfs_cache.files import layout
+from lazyfs_cache.files import state_file as state
 
 MAX_LABEL = 120
 """Bytes of the longest label: its hexadecimal form is a file name."""

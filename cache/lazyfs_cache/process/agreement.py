@@ -9,9 +9,11 @@ but for `prepare`.
 import os
 import shutil
 
-from lazyfs_cache import layout, space, state
 from lazyfs_cache.errors import CacheError, UnusableDirectory
-from lazyfs_cache.filesystem import boot_id, network_type
+from lazyfs_cache.files import layout
+from lazyfs_cache.files import state_file as state
+from lazyfs_cache.files.filesystem import boot_id, network_type
+from lazyfs_cache.policy import limits as space
 
 _OURS = {
     layout.STATE, layout.STATE + ".new", layout.LOCK, layout.PRESENCE, layout.OWNERS, layout.CLAIMS,

@@ -7,11 +7,11 @@ keys in its journal can be out of step.
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from lazyfs_cache import journal, layout, sealed
-from lazyfs_cache.change import Change
-from lazyfs_cache.disk import Disk
-from lazyfs_cache.locks import ByteLocks
-from lazyfs_cache.rows import KEPT
+from lazyfs_cache.files import journal, layout, sealed
+from lazyfs_cache.files.value_files import Disk
+from lazyfs_cache.index.rows import KEPT
+from lazyfs_cache.index.transaction import Change
+from lazyfs_cache.process.locks import ByteLocks
 
 SCANNED = 256
 """`Sums.scan` when a rebuild has no fan-out directory left to look at."""

@@ -1,0 +1,1 @@
+"""What lies in a cache directory; nothing here decides anything."""
