@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from lazyfs_cache.index.rows import Entry
 from lazyfs_cache.process.admission import Reservation
-from lazyfs_cache.process.download_locks import Claim
+from lazyfs_cache.process.download_locks import DownloadLock
 from lazyfs_cache.report import Stats
 
 
@@ -31,8 +31,8 @@ class NullCache:
     def put(self, key: bytes, value: bytes | memoryview, reservation: object = None) -> bool:  # noqa: ARG002
         return False
 
-    def claim(self, key: bytes) -> Claim:  # noqa: ARG002
-        return Claim()
+    def claim(self, key: bytes) -> DownloadLock:  # noqa: ARG002
+        return DownloadLock()
 
     def wait(self, key: bytes, timeout: float) -> bool:  # noqa: ARG002
         return True

@@ -5,16 +5,18 @@ import logging
 import os
 import threading
 
-import lmdb
-
 from lazyfs_cache.cache import Cache
 from lazyfs_cache.errors import UnusableDirectory
 from lazyfs_cache.files import layout
 from lazyfs_cache.files.state_file import Policy
-from lazyfs_cache.index.rows import IndexDamaged
-from lazyfs_cache.policy.limits import Need
-from lazyfs_cache.process.download_locks import Claims
-from lazyfs_cache.process.shared_index import Ledger
+from lazyfs_cache.index.faults import IndexDamaged, IndexFailure
+from lazyfs_cache.process.admission import Admission
+from lazyfs_cache.process.download_locks import DownloadLocks
+from lazyfs_cache.process.opening import open_shared_index
+from lazyfs_cache.process.pinning import Pinning
+from lazyfs_cache.process.recent_uses import RecentUses
+from lazyfs_cache.process.room import Room
+from lazyfs_cache.process.suspects import Suspects
 from lazyfs_cache.process.upkeep import Upkeep
 
 log = logging.getLogger("lazyfs_cache")
@@ -35,14 +37,14 @@ def open_cache(
 ) -> Cache:
     """Open or make the cache in `directory`; opened again in this process, it is the same one.
 
-    limit: bytes of disk the directory may occupy, everything included, at least `space.MIN_LIMIT`. The first
+    limit: bytes of disk the directory may occupy, everything included, at least `sizes.MIN_LIMIT`. The first
     process to open the cache sets it, those that join take the one in force; None takes the one last in
     force, and makes no new cache. keep_free: bytes of the filesystem that are left free whatever the limit
-    says. fsync: whether values are on the disk before they are admitted (it need not be: a torn one is found
-    by its checksums and evicted). lock_timeout: seconds a change waits for the lock before it is given up.
-    policy: what goes first: the least recently used value ("lru"), or SIEVE's choice ("sieve"); like the
-    limit, the first process's; None is the one last in force, LRU in a new cache. upkeep: whether a thread
-    looks after the cache; without one, call `Cache.upkeep`.
+    says. fsync: flush values to the disk before they are admitted (they need not be: a torn one is found by
+    its checksums and evicted). lock_timeout: seconds a transaction waits for the lock before it is given up.
+    policy: order of eviction: the least recently used value first ("lru"), or SIEVE's choice ("sieve"); like
+    the limit, the first process's; None is the one last in force, LRU in a new cache. upkeep: start a thread
+    that looks after the cache; without one, call `Cache.upkeep`.
 
     Raises CacheError; its subclass UnusableDirectory where another directory would do.
     """
@@ -53,23 +55,31 @@ def open_cache(
             _open[root] = cache, holders + 1
             _say_what_is_in_force(cache, limit, policy)
             return cache
+        wake = threading.Event()
+        uses, suspects = RecentUses(wake), Suspects(wake)
         try:
-            ledger = Ledger(
+            shared = open_shared_index(
                 root,
                 limit,
+                uses,
+                suspects,
+                wake,
                 keep_free=keep_free,
                 fsync=fsync,
                 lock_timeout=lock_timeout,
                 policy=policy,
             )
-            claims = Claims(os.path.join(root, layout.CLAIMS))
-        except (OSError, lmdb.Error, IndexDamaged) as error:
+            downloads = DownloadLocks(os.path.join(root, layout.DOWNLOADS))
+        except (OSError, IndexFailure, IndexDamaged) as error:
             raise UnusableDirectory(f"cache {directory}: {error}; give another directory") from error
-        keeper = Upkeep(ledger)
-        cache = Cache(ledger, claims, keeper, _let_go)
+        room = Room(shared)
+        admission = Admission(shared, room, uses, suspects, wake)
+        keeper = Upkeep(shared, room, uses, suspects, wake)
+        cache = Cache(
+            shared, room, uses, suspects, admission, Pinning(shared, room), downloads, keeper, _close_one
+        )
         _open[root] = cache, 1
-    ledger.shrink(lambda change: Need(change.sums.charged - ledger.space.capacity(change.sums), 0))
-    ledger.fit_index()
+    room.fit()
     _say_what_is_in_force(cache, limit, policy)
     if upkeep:
         keeper.start()
@@ -85,8 +95,8 @@ def _say_what_is_in_force(cache: Cache, limit: int | None, policy: Policy | None
         )  # fmt: skip
 
 
-def _let_go(root: str) -> bool:
-    """One holder closes the cache; whether it was the last."""
+def _close_one(root: str) -> bool:
+    """One holder closes the cache; True if it was the last."""
     with _guard:
         if root not in _open:
             return False

@@ -15,7 +15,7 @@ import pytest
 from lazyfs_cache import Cache, open_cache
 from lazyfs_cache import open_caches as opened
 from lazyfs_cache.files import layout
-from lazyfs_cache.process.download_locks import Claims
+from lazyfs_cache.process.download_locks import DownloadLocks
 from tests.support.cachefill import Child, key_of, value_of
 from tests.support.counts import count
 from tests.support.until import until
@@ -204,7 +204,7 @@ def test_a_forked_child_neither_keeps_nor_ends_its_parents_claims(tmp_path: Path
     root = str(tmp_path / "cache")
     go_on, write_end = os.pipe()
     with open_cache(root, LIMIT) as cache:
-        others = Claims(os.path.join(root, layout.CLAIMS))
+        others = DownloadLocks(os.path.join(root, layout.DOWNLOADS))
         claim = cache.claim(b"key")
         assert claim is not None
 
@@ -215,9 +215,9 @@ def test_a_forked_child_neither_keeps_nor_ends_its_parents_claims(tmp_path: Path
 
         child = Child(leave)
         child.wait_until_ready()
-        assert others.claim(b"key") is None, "a child has ended its parent's claim"
+        assert others.take(b"key") is None, "a child has ended its parent's claim"
         claim.release()
-        assert others.claim(b"key") is not None, "a child has kept its parent's claim"
+        assert others.take(b"key") is not None, "a child has kept its parent's claim"
         os.write(write_end, b".")
         assert child.join() == 0
         others.close()

@@ -1,1 +1,2 @@
-"""What lies in a cache directory; nothing here decides anything."""
+"""What lies in a cache directory, and the system calls on it. Nothing here decides anything, or knows of the
+index."""

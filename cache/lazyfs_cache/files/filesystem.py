@@ -1,4 +1,4 @@
-"""What the kernel says about the filesystem and the machine the cache is on."""
+"""The kernel's answers about the filesystem and the machine that a cache is on."""
 
 import ctypes
 import os
@@ -38,7 +38,7 @@ def network_type(path: str) -> str | None:
 
 
 def boot_id() -> str:
-    """Changes with every boot of the machine."""
+    """The kernel's random id of this boot."""
     with open("/proc/sys/kernel/random/boot_id") as file:
         return file.read().strip()
 

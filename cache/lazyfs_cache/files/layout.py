@@ -1,15 +1,16 @@
-"""Where things lie in a cache directory, and what they cost. Pure: no I/O.
+"""Names in a cache directory. Pure: no I/O.
 
 DIR/                     mode 0700, one user's
   state.json             format, boot id, index generation, limit, policy, clean mark
-  lock                   flock, exclusive, with a time-out: held around every change of the index or of
-                             data/; 8 bytes: the index's generation
+  lock                   the index lock: flock, exclusive, with a time-out, held around every transaction;
+                             8 bytes: the index's generation
   presence               flock, shared: held as long as a process has the cache open
-  owners, claims         byte-range locks; the files stay empty
+  owners, claims         byte-range locks of processes and downloads; the files stay empty
   index-N/               LMDB, generation N
   index-aside/           the last index found damaged
   data/xx/HEX            sealed values: xx is a checksum of the key, HEX the key
-  tmp/OWNER-N            values being written
+  tmp/OWNER              a process's journal
+  tmp/OWNER-N            its values being written, and its spare files
   pins/HEX               pin sets that outlive processes: one file of keys per label
 """
 
@@ -18,9 +19,9 @@ from isal import isal_zlib
 FORMAT = 3
 
 OTHER_INDEX = 2
-"""The format before: only the tables of its index are others, so the index is rebuilt from the files."""
+"""The format before this one. It differs only in the tables of its index, which is rebuilt from the files."""
 
-STATE, LOCK, PRESENCE, OWNERS, CLAIMS = "state.json", "lock", "presence", "owners", "claims"
+STATE, LOCK, PRESENCE, OWNERS, DOWNLOADS = "state.json", "lock", "presence", "owners", "claims"
 DATA, TMP, PINS, INDEX, ASIDE = "data", "tmp", "pins", "index-", "index-aside"
 
 MAX_KEY = 120
@@ -32,8 +33,8 @@ FAN_OUT = tuple(f"{number:02x}" for number in range(256))
 _PREFIX = tuple(f"{name}/" for name in FAN_OUT)
 
 
-def bucket(key: bytes) -> int:
-    """The fan-out directory of a key: a checksum, so that keys need not be evenly distributed themselves."""
+def directory_of(key: bytes) -> int:
+    """The number of a key's fan-out directory: a checksum, so that keys need not be evenly distributed."""
     return isal_zlib.crc32(key) & 0xFF
 
 
@@ -43,7 +44,7 @@ def name_of(key: bytes) -> str:
 
 
 def key_of(directory: str, name: str) -> bytes | None:
-    """The key whose value lies at `data/directory/name`, None if no key's does."""
+    """The key whose value lies at `data/directory/name`; None if that is no value's place."""
     try:
         key = bytes.fromhex(name)
     except ValueError:

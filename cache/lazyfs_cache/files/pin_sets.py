@@ -1,6 +1,6 @@
-"""Pin sets: named lists of keys that stay pinned after the process that asked is gone.
+"""Files of pin sets: named lists of keys that stay pinned after the process that asked has ended.
 
-One file per set under pins/, so that they outlive the index; its name is the label in hexadecimal.
+One file per set under pins/, named by its label in hexadecimal. They outlive the index.
 """
 
 import os
@@ -8,8 +8,7 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from lazyfs_cache.files import layout
-from lazyfs_cache.files import state_file as state
+from lazyfs_cache.files import layout, state_file
 
 MAX_LABEL = 120
 """Bytes of the longest label: its hexadecimal form is a file name."""
@@ -24,10 +23,11 @@ def save(root: str, label: bytes, keys: Sequence[bytes]) -> None:
         file.write(msgspec.msgpack.encode(keys))
         file.flush()
         os.fsync(file.fileno())
-    state.rename(path + ".new", path)
+    state_file.rename(path + ".new", path)
 
 
 def remove(root: str, label: bytes) -> None:
+    """Nothing happens if there is no such set. Raises OSError."""
     try:
         os.unlink(os.path.join(root, layout.PINS, label.hex()))
     except FileNotFoundError:
@@ -35,21 +35,21 @@ def remove(root: str, label: bytes) -> None:
 
 
 def labels(root: str) -> list[bytes]:
-    """The sets there are."""
+    """Labels of the sets there are, in the order of their names."""
     return [
-        bytes.fromhex(name) for name in sorted(os.listdir(os.path.join(root, layout.PINS))) if _whole(name)
+        bytes.fromhex(name) for name in sorted(os.listdir(os.path.join(root, layout.PINS))) if _is_label(name)
     ]
 
 
-def _whole(name: str) -> bool:
+def _is_label(name: str) -> bool:
     try:
         return bool(bytes.fromhex(name))
     except ValueError:
-        return False  # a set that was being written when its process died
+        return False  # NAME.new: its process died while it wrote it
 
 
 def load(root: str, label: bytes) -> list[bytes]:
-    """The keys of one set, none if it is not there or cannot be read."""
+    """The keys of one set; none if it is not there or cannot be read."""
     try:
         with open(os.path.join(root, layout.PINS, label.hex()), "rb") as file:
             return _decode(file.read())
@@ -58,5 +58,6 @@ def load(root: str, label: bytes) -> list[bytes]:
 
 
 def load_all(root: str) -> Iterator[tuple[bytes, list[bytes]]]:
+    """Label and keys of every set."""
     for label in labels(root):
         yield label, load(root, label)

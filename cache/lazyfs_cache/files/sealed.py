@@ -8,7 +8,7 @@ The trailer describes the file completely, so the index can be thrown away; seed
 block's number makes a block that belongs to another key or another place fail too. CRC-32 finds every burst
 of up to 32 bits and misses a random change with probability 2^-32; isal computes it at 39 GB/s here (zlib:
 4.3 GB/s), so checking a 64 KiB block costs 2 us. A checksum is enough because the SHA-256 was checked when
-the value was admitted: what it guards against is the disk, not an adversary who can write as this user.
+the value was admitted: it guards against the disk, not against an adversary who can write as this user.
 """
 
 import struct
@@ -25,16 +25,16 @@ _BARE = struct.Struct("<8sQ")
 
 
 class Damaged(Exception):
-    """The bytes on the disk are not the ones that were put."""
+    """The bytes on the disk are not those of the value that was put."""
 
 
 def blocks(size: int) -> int:
-    """How many checksums a value of `size` bytes has."""
+    """Number of checksums of a value of `size` bytes."""
     return -(-size // BLOCK)
 
 
 def trailer_size(size: int) -> int:
-    """Bytes after a value of `size` bytes."""
+    """Bytes of the trailer of a value of `size` bytes."""
     return 4 * -(-size // BLOCK) + _FOOTER.size
 
 
@@ -67,7 +67,8 @@ def seal(key: bytes, value: bytes | memoryview) -> bytes:
 
 
 def sums_of(key: bytes, size: int, trailer: bytes | memoryview) -> Sequence[int]:
-    """The checksums in the trailer of `key` with `size` bytes. Raises Damaged if it is no such trailer."""
+    """The checksums in the trailer of a value of `size` bytes. Raises Damaged if it is not the trailer of
+    `key` and that size."""
     count = blocks(size)
     if len(trailer) != 4 * count + _FOOTER.size:
         raise Damaged("short trailer")

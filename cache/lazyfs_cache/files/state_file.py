@@ -1,4 +1,4 @@
-"""The small file that says whether the index may be trusted: written whole, then renamed."""
+"""The file that says which index is in use and whether it may be trusted after a reboot."""
 
 import os
 from typing import Literal
@@ -9,17 +9,17 @@ from lazyfs_cache.errors import UnusableDirectory
 from lazyfs_cache.files import layout
 
 Policy = Literal["lru", "sieve"]
-"""What goes first: the least recently used value, or SIEVE's choice."""
+"""Order of eviction: the least recently used value first, or SIEVE's choice."""
 
 
-class State(msgspec.Struct, kw_only=True):
-    """What the processes that open a cache agree on."""
+class CacheState(msgspec.Struct, kw_only=True):
+    """The facts on which all processes that open a cache agree."""
 
     format: int = layout.FORMAT
     boot: str
-    """Boot id under which the index was last open."""
+    """The kernel's boot id when the index was last open."""
     generation: int
-    """Number of the index in use; a new one is begun when an old one is discarded."""
+    """Number of the index in use; it grows when an index is discarded and another one begun."""
     limit: int
     policy: Policy
     map_size: int
@@ -27,28 +27,29 @@ class State(msgspec.Struct, kw_only=True):
     """True once the last process has closed the cache and the index is on the disk."""
 
 
-class _Marked(msgspec.Struct):
+class _Format(msgspec.Struct):
+    """The field that the states of all formats have; others may be missing."""
+
     format: int
 
 
-def load(root: str) -> State | None:
-    """The state, None if there is none or it cannot be read. Raises UnusableDirectory for another format, but
-    for `layout.OTHER_INDEX`."""
+def load(root: str) -> CacheState | None:
+    """The state; None if there is none or it cannot be read. Raises UnusableDirectory for another format
+    than this one and `layout.OTHER_INDEX`."""
     try:
         with open(os.path.join(root, layout.STATE), "rb") as file:
             found = file.read()
-        marked = msgspec.json.decode(found, type=_Marked)
-        if marked.format not in (layout.FORMAT, layout.OTHER_INDEX):  # alone: others have other fields
+        number = msgspec.json.decode(found, type=_Format).format
+        if number not in (layout.FORMAT, layout.OTHER_INDEX):
             raise UnusableDirectory(
-                f"cache {root}: format {marked.format}, this version has {layout.FORMAT}; "
-                "give another directory"
+                f"cache {root}: format {number}, this version has {layout.FORMAT}; give another directory"
             )
-        return msgspec.json.decode(found, type=State)
+        return msgspec.json.decode(found, type=CacheState)
     except (FileNotFoundError, msgspec.DecodeError):
         return None
 
 
-def save(root: str, state: State) -> None:
+def save(root: str, state: CacheState) -> None:
     """Replace the state; it is on the disk when this returns."""
     path = os.path.join(root, layout.STATE)
     fd = os.open(path + ".new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
@@ -61,7 +62,7 @@ def save(root: str, state: State) -> None:
 
 
 def rename(old: str, new: str) -> None:
-    """Give a file that is on the disk its name; that is on the disk too when this returns. Raises OSError."""
+    """Rename a file that was flushed; the new name is on the disk when this returns. Raises OSError."""
     os.rename(old, new)
     directory = os.open(os.path.dirname(new), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

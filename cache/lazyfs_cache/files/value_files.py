@@ -1,8 +1,8 @@
-"""The files of a cache: every system call on values is made here, and none of them decides anything.
+"""The files of values: every system call on them is made here.
 
-Values are written under tmp/, then renamed into data/: a name in data/ always had its whole content in the
-page cache. Readers open by key and need neither the index nor a lock; a file evicted under them stays
-readable until they close it.
+Values are written under tmp/, then renamed into data/: the file of a name in data/ is always whole in the
+page cache. Readers open by key and need neither the index nor a lock; a file that is evicted while they read
+stays readable until they close it.
 """
 
 import errno
@@ -17,16 +17,17 @@ _WHOLE = 1 << 15
 cutting the trailer off takes."""
 
 _EXTENTS = 4
-"""Extents that fit an inode of ext4. A file of more blocks may need one for them: it gets its blocks before
-it is written, so that those are counted from the start, and a full disk shows at once."""
+"""Number of extents that an inode of ext4 has room for. A file of more blocks may need another block for its
+extents, so its blocks are allocated before it is written: they are counted from the start, and a full disk
+shows at once."""
 
 _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOATIME
 _WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
-class Disk:
-    """The value files of one cache directory. Every method may raise OSError."""
+class ValueFiles:
+    """The files under data/ and tmp/ of one cache directory. Every method may raise OSError."""
 
     def __init__(self, root: str, *, fsync: bool) -> None:
         self.root = root
@@ -46,7 +47,7 @@ class Disk:
         try:
             return self._whole(key)
         except sealed.Damaged:
-            return self._whole(key)  # it was evicted, and its file written over, since it was opened
+            return self._whole(key)  # it may have been evicted after it was opened, and its file written over
 
     def _whole(self, key: bytes) -> bytes | None:
         try:
@@ -103,7 +104,7 @@ class Disk:
         return data if offset == start and end == stop else data[offset - start : end - start]
 
     def size(self, key: bytes) -> int | None:
-        """The value's size by the length of its file; None if it is not here."""
+        """The value's size, reckoned from the length of its file; None if it is not here."""
         try:
             length = os.stat(layout.name_of(key), dir_fd=self._data).st_size
         except FileNotFoundError:
@@ -112,15 +113,13 @@ class Disk:
 
     # -- writing -------------------------------------------------------------------------------------
 
-    def cost(self, size: int) -> int:
-        """Bytes of disk a value of `size` bytes takes at most, in whole blocks of the filesystem.
+    def most_for_value(self, size: int) -> int:
+        """Most bytes of disk that a value of `size` bytes takes, its trailer included."""
+        return self.most_for_file(size + sealed.trailer_size(size))
 
-        Those of many blocks may need one for their extents as well.
-        """
-        return self.most(size + sealed.trailer_size(size))
-
-    def most(self, length: int) -> int:
-        """Bytes of disk a file of `length` bytes takes at most."""
+    def most_for_file(self, length: int) -> int:
+        """Most bytes of disk that a file of `length` bytes takes: whole blocks of the filesystem, and one for
+        the extents if there are many."""
         rounded = -(-length // self.block) * self.block
         return rounded + (self.block if rounded > _EXTENTS * self.block else 0)
 
@@ -175,6 +174,7 @@ class Disk:
         return occupied
 
     def rename_tmp(self, name: str, new: str) -> None:
+        """Rename tmp/`name` to tmp/`new`."""
         os.rename(name, new, src_dir_fd=self._tmp, dst_dir_fd=self._tmp)
 
     def take_out(self, key: bytes, name: str) -> bool:
@@ -186,7 +186,7 @@ class Disk:
         return True
 
     def publish(self, name: str, key: bytes) -> None:
-        """Give tmp/`name` its place under data/."""
+        """Move tmp/`name` to its place under data/: from here on, readers find the value."""
         place = layout.name_of(key)
         try:
             os.rename(name, place, src_dir_fd=self._tmp, dst_dir_fd=self._data)
@@ -196,6 +196,7 @@ class Disk:
             os.rename(name, place, src_dir_fd=self._tmp, dst_dir_fd=self._data)
 
     def discard_tmp(self, name: str) -> None:
+        """Unlink tmp/`name`; nothing happens if it is not there."""
         try:
             os.unlink(name, dir_fd=self._tmp)
         except FileNotFoundError:
@@ -210,48 +211,48 @@ class Disk:
 
     # -- looking -------------------------------------------------------------------------------------
 
-    def found(self, key: bytes) -> os.stat_result | None:
-        """What the filesystem says of the value's file; None if it is not here."""
+    def status(self, key: bytes) -> os.stat_result | None:
+        """The status of the value's file; None if it is not here."""
         try:
             return os.stat(layout.name_of(key), dir_fd=self._data, follow_symlinks=False)
         except FileNotFoundError:
             return None
 
-    def length(self, key: bytes) -> int | None:
-        found = self.found(key)
-        return None if found is None else found.st_size
+    def here(self, key: bytes) -> bool:
+        """True if the value has a file."""
+        return self.status(key) is not None
 
     def tops_used(self) -> int:
-        """Bytes of disk that data/ and tmp/ themselves occupy: they grow with the names in them."""
+        """Bytes of disk that data/ and tmp/ themselves occupy: they grow with the number of their names."""
         return (os.fstat(self._data).st_blocks + os.fstat(self._tmp).st_blocks) * 512
 
     def any_data(self) -> bool:
-        """Whether there may be values: a fan-out directory exists."""
+        """True if there may be values: a fan-out directory exists."""
         return _any(os.path.join(self.root, layout.DATA))
 
     def directory_used(self, number: int) -> int:
-        """Bytes of disk the names in fan-out directory `number` occupy."""
+        """Bytes of disk that fan-out directory `number` itself occupies."""
         return used(layout.FAN_OUT[number], self._data)
 
     def names(self, number: int) -> list[str]:
-        """What lies in fan-out directory `number`."""
+        """The names in fan-out directory `number`."""
         try:
             return os.listdir(os.path.join(self.root, layout.DATA, layout.FAN_OUT[number]))
         except FileNotFoundError:
             return []
 
     def remove_name(self, number: int, name: str) -> None:
-        """Unlink a file in a fan-out directory that is no key's."""
+        """Unlink a file in a fan-out directory whose name is no key's."""
         try:
             os.unlink(f"{layout.FAN_OUT[number]}/{name}", dir_fd=self._data)
         except FileNotFoundError:
             pass
 
     def any_tmp(self) -> bool:
-        """Whether tmp/ holds anything."""
+        """True if tmp/ holds anything."""
         return _any(os.path.join(self.root, layout.TMP))
 
-    def space(self) -> os.statvfs_result:
+    def filesystem_status(self) -> os.statvfs_result:
         return os.fstatvfs(self._data)
 
 

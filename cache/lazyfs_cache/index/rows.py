@@ -5,24 +5,24 @@
               first (SIEVE)
     pins      holder (8), length of label (2), label, key -> nothing; holder 0: kept by a pin set
     kept      key -> how many pin sets name it (4), whether the value is here or not
-    owners    owner -> bytes held (8): processes that have the cache open; alive as long as they hold their
-              lock, in whatever PID namespace they are
-    folders   number of a fan-out directory -> bytes of disk its names occupy
+    owners    owner -> bytes held (8): processes that have the cache open; each is alive as long as it holds
+              the lock on its number, in whatever PID namespace it is
+    folders   number of a fan-out directory -> bytes of disk it occupies itself
     main      one row: `Sums`
 
-Numbers are big-endian, so that LMDB's order is theirs. A tick is the microseconds of the wall clock, moved
-on where needed so that ticks only ever grow: it orders, and it says when.
+Numbers are big-endian, so that LMDB sorts them by size. A tick is a time in microseconds of the wall clock,
+moved on where needed so that ticks only ever grow: it orders uses, and it says when they were.
 
-**Ghosts.** LRU evicts in the order of ticks, so one number, `Sums.floor`, says what is gone, and the row in
-`entries` may stay for a while: as a ghost, which a later change deletes in passing (`Change.evict`). Rows of
-which the floor says nothing are set apart: those of pinned values, and of values that came into the queue
-below the floor (let go, or adopted by a rebuild) and keep their turn.
+**Ghosts.** LRU evicts in the order of ticks, so one number, `Sums.floor`, says which values are gone: those
+with this tick and earlier ones. The row of a value that is gone may stay in `entries` for a while, as a
+ghost, until a later transaction deletes it in passing (`Transaction.evict`). The floor does not count for
+rows that are set apart: those of pinned values, and of values that came into the queue below the floor
+(unpinned, or adopted by a rebuild).
 """
 
 import struct
 from typing import NamedTuple
 
-import lmdb
 import msgspec
 
 U32 = struct.Struct(">I")
@@ -31,11 +31,8 @@ _ENTRY = struct.Struct(">?QQQI?")
 _FLOOR = struct.Struct(">?Q")
 SUMS = b"sums"
 
-PASSES = 512
-"""Values the hand of SIEVE passes over in one change at most: about 2 ms."""
-
 SWEPT = 8
-"""Rows of `entries` looked at for each value that goes, to delete the ghosts among them.
+"""Number of rows of `entries` looked at for each value that goes, to delete the ghosts among them.
 
 While the sweep goes around once, an eighth as many values go as there are rows. So ghosts are a fifteenth of
 the rows on average and an eighth at most, and where values only go, c = 0.18 for each one that is here:
@@ -44,37 +41,21 @@ but ghosts might become as many as entries; 8 take 0.42 pages and 5.9 us, 16 tak
 """
 
 KEPT = 0
-"""Holder of the pins that pin sets make: they outlive processes."""
-
-
-class IndexDamaged(Exception):
-    """The index contradicts itself or cannot be parsed: set it aside and rebuild it from the files."""
-
-
-DAMAGED = (
-    IndexDamaged, lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.InvalidError, lmdb.PanicError,
-    lmdb.VersionMismatchError, lmdb.IncompatibleError, lmdb.BadTxnError,
-)  # fmt: skip
-"""Errors that say that the index is damaged, and not the disk it is on."""
+"""The holder of the pins of pin sets, which outlive processes."""
 
 
 class Entry(NamedTuple):
-    """One value: its place in the queue, its size, its charge (bytes of disk), how often it is pinned."""
+    """One value that is here."""
 
     tick: int
+    """Its place in the queue, and when it was last used (LRU) or came (SIEVE): microseconds."""
     size: int
     charge: int
+    """Bytes of disk its file occupies."""
     pins: int
+    """Number of pins on it; with any it is not in the queue."""
     visited: bool
     """Used since it came or the hand last passed it (SIEVE only)."""
-
-
-class Queued(NamedTuple):
-    """One value that may be evicted: all that evicting it takes."""
-
-    tick: int
-    charge: int
-    key: bytes
 
 
 def entry_row(entry: Entry, floor: int) -> bytes:
@@ -88,7 +69,7 @@ def first_above(floor: int) -> bytes:
 
 
 def entry_of(row: bytes | None, floor: int) -> Entry | None:
-    """What a row of `entries` says is here: nothing if there is none, or if it is a ghost."""
+    """The value that a row of `entries` stands for; None if there is no row, or if it is a ghost."""
     if row is None or row < first_above(floor):
         return None
     _, tick, size, charge, pins, visited = _ENTRY.unpack(row)
@@ -96,7 +77,8 @@ def entry_of(row: bytes | None, floor: int) -> Entry | None:
 
 
 class Sums(msgspec.Struct, array_like=True):
-    """Counts, and bytes of disk, over the whole cache."""
+    """Counts, and bytes of disk, over the whole cache. The row is an array: fields have no names on the disk,
+    and keep their order."""
 
     limit: int = 0
     entries: int = 0
@@ -106,21 +88,21 @@ class Sums(msgspec.Struct, array_like=True):
     """The part of `stored` that may not be evicted."""
     reserved: int = 0
     """Held for what processes have on its way."""
-    folders: int = 0
-    """Occupied by the directories of names."""
+    directories: int = 0
+    """Occupied by the fan-out directories."""
     unscanned: int = 0
-    """Stands for files not yet looked at; 0 unless the index is being rebuilt."""
+    """Charged for files not yet looked at; 0 unless the index is being rebuilt."""
     scan: int = 0
-    """First fan-out directory a rebuild has not entered yet; `SCANNED` when none is left."""
+    """The first fan-out directory that a rebuild has not entered yet; 256 when none is left."""
     scanner: int = 0
-    """The process that rebuilds."""
+    """The owner number of the process that rebuilds; 0 if none does."""
     tick: int = 0
     """The last one given out."""
-    owners: int = 0
+    last_owner: int = 0
     """The last owner number given out."""
     evictions: int = 0
     sieve: bool = False
-    """Whether eviction follows SIEVE instead of LRU."""
+    """True if eviction follows SIEVE, not LRU."""
     hand: int = 0
     """SIEVE: the tick the hand has come to."""
     floor: int = 0
@@ -129,13 +111,13 @@ class Sums(msgspec.Struct, array_like=True):
     """Rows of `entries` whose values are gone."""
     sweep: bytes = b""
     """The key the sweep for ghosts has come to."""
-    sets: int = 0
+    pin_sets: int = 0
     """Occupied by the files of pin sets."""
 
     @property
     def charged(self) -> int:
         """Everything but the index's own file and the few fixed ones."""
-        return self.stored + self.reserved + self.folders + self.unscanned + self.sets
+        return self.stored + self.reserved + self.directories + self.unscanned + self.pin_sets
 
 
 encode_sums = msgspec.msgpack.Encoder().encode
@@ -143,4 +125,5 @@ decode_sums = msgspec.msgpack.Decoder(Sums).decode
 
 
 def pin_row(holder: int, label: bytes, key: bytes) -> bytes:
+    """The row of a pin, or, with an empty key, the start of all rows of a holder and label."""
     return b"".join((U64.pack(holder), len(label).to_bytes(2, "big"), label, key))

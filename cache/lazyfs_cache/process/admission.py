@@ -1,54 +1,68 @@
 """Admitting values: space first, then the bytes, then the name, then the entry.
 
-    1. draw the upper bound from the purse; if it has too little, a change evicts what must go and fills it
+    1. draw the upper bound from the allowance; if it has too little, a transaction evicts what must go and
+       fills it
     2. note the key in the journal, write the sealed value to tmp/, rename it into data/: no lock
-    3. with the next change (16 values, or two seconds), enter what it occupies into the index
+    3. with the next transaction (16 values, or two seconds), enter what it occupies into the index
 
-Until 3 the value is charged by what the purse holds. Killed before it, a process leaves a journal that names
-the key, and the purse's charge stands until the next process has undone it.
+Until 3 the value is charged by what the index holds for the process. Killed before it, a process leaves a
+journal that names the key, and that charge stands until the next process has cleaned up after it.
 """
 
+import threading
 import time
 from contextlib import suppress
 from types import TracebackType
 
 from lazyfs_cache.files import journal, layout
-from lazyfs_cache.policy.allowance import Arrived, Drawn
-from lazyfs_cache.policy.limits import Need
-from lazyfs_cache.process.pending_allowance import POOLED
-from lazyfs_cache.process.shared_index import FULL, Ledger
+from lazyfs_cache.policy.allowance import Drawn
+from lazyfs_cache.policy.limits import Shortfall
+from lazyfs_cache.process import spare_files
+from lazyfs_cache.process.arrivals import Arrived
+from lazyfs_cache.process.health import FULL
+from lazyfs_cache.process.index_generation import IndexGeneration
+from lazyfs_cache.process.recent_uses import RecentUses
+from lazyfs_cache.process.room import Room
+from lazyfs_cache.process.shared_index import SharedIndex
+from lazyfs_cache.process.suspects import Suspects
 
 
 class Reservation:
     """Space held for one value that is on its way; given back unless `Cache.put` used it."""
 
-    def __init__(self, ledger: Ledger, key: bytes, size: int, charge: int, drawn: Drawn) -> None:
-        self._ledger: Ledger | None = ledger
-        self.generation = drawn.generation
+    def __init__(
+        self,
+        key: bytes,
+        size: int,
+        charge: int,
+        drawn: Drawn,
+        generation: IndexGeneration,
+        wake: threading.Event,
+    ) -> None:
         self.key = key
         self.size = size
         self.charge = charge
+        """Upper bound of the bytes of disk it occupies."""
+        self.generation = generation
         self.recycled = drawn.over
-        """Slot of a file that may be written over."""
-        self._owner = ledger.seat.me
+        """Slot of a spare file that may be written over."""
+        self._wake = wake
+        self.over = False
+        """It was used or given back, and stands for nothing any more."""
 
     def release(self) -> None:
         """Give the space back. Does nothing the second time."""
-        ledger, self._ledger = self._ledger, None
-        if ledger is not None:
-            if self.recycled is not None:
-                ledger.grant.discard([self.recycled], self._owner)
-            ledger.purse.give_back(self.charge, self.generation)
-            ledger.wake.set()
-
-    @property
-    def over(self) -> bool:
-        """It was used or given back, and stands for nothing any more."""
-        return self._ledger is None
+        if self.over:
+            return
+        self.over = True
+        if self.recycled is not None:
+            self.generation.spares.discard([self.recycled])
+        self.generation.allowance.give_back(self.charge)
+        self._wake.set()
 
     def used(self) -> None:
         """The value is here: its space is charged as an entry, or soon will be."""
-        self._ledger = None
+        self.over = True
 
     def __enter__(self) -> "Reservation":
         return self
@@ -60,37 +74,61 @@ class Reservation:
 
 
 class Admission:
-    """The way in."""
+    """The way in. Thread-safe."""
 
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
-        self._disk = ledger.disk
-        self._space = ledger.space
-        self._purse = ledger.purse
+    def __init__(
+        self,
+        shared: SharedIndex,
+        room: Room,
+        uses: RecentUses,
+        suspects: Suspects,
+        wake: threading.Event,
+    ) -> None:
+        """`wake` is set where there is space to give back."""
+        self._shared = shared
+        self._room = room
+        self._uses = uses
+        self._suspects = suspects
+        self._wake = wake
+        self._files = shared.files
+        self._health = shared.health
         self.admitted = self.refused = 0
+
+    # -- space -------------------------------------------------------------------------------------------
 
     def reserve(self, key: bytes, size: int) -> Reservation | None:
         """Hold space for a value before its download starts; None: go on without the cache."""
-        charge = self._disk.cost(size)
-        if self._ledger.off is None and 0 < len(key) <= layout.MAX_KEY:
-            drawn = self._draw(charge, write_over=size < POOLED)
-            if drawn is not None:
-                self._ledger.grant.discard(drawn.gone)
-                return Reservation(self._ledger, key, size, charge, drawn)
+        charge = self._files.most_for_value(size)
+        if self._health.off is None and 0 < len(key) <= layout.MAX_KEY:
+            found = self._draw(charge, write_over=size < spare_files.LARGEST)
+            if found is not None:
+                drawn, generation = found
+                generation.spares.discard(drawn.gone)
+                return Reservation(key, size, charge, drawn, generation, self._wake)
         self.refused += 1
         return None
 
-    def _draw(self, charge: int, *, write_over: bool) -> Drawn | None:
-        ledger = self._ledger
-        deadline = time.monotonic() + ledger.timeout
-        while ledger.stale() or (drawn := self._purse.draw(charge, write_over=write_over)) is None:
+    def _draw(self, charge: int, *, write_over: bool) -> tuple[Drawn, IndexGeneration] | None:
+        """A promise of `charge` bytes, and the generation of the index that holds them; None if they are not
+        to be had in time."""
+        shared = self._shared
+        deadline = time.monotonic() + shared.timeout
+        while True:
+            generation = shared.generation
+            if not shared.stale():
+                drawn = generation.allowance.draw(charge, write_over=write_over)
+                if drawn is not None:
+                    return drawn, generation
             progress = False
-            with ledger.change(max(deadline - time.monotonic(), 0)) as change:
-                if change is not None and self._space.possible(change.sums, charge):
-                    progress = ledger.grant.fill(change, charge)
-            if not progress or change is None or not change.committed:
+            with shared.transaction(max(deadline - time.monotonic(), 0)) as transaction:
+                if transaction is not None:
+                    generation = shared.generation
+                    if generation.limits.possible(transaction.sums, charge):
+                        progress = generation.pending.fill(transaction, charge)
+            if not progress or transaction is None or not transaction.committed:
                 return None
-        return drawn
+
+    # -- values ------------------------------------------------------------------------------------------
 
     def put(self, key: bytes, value: bytes | memoryview, reservation: Reservation | None) -> bool:
         """Admit a verified value; True if it is here afterwards."""
@@ -98,17 +136,17 @@ class Admission:
             reservation.release()
         if reservation is not None and reservation.over:
             reservation = None
-        if self._ledger.off is not None:
+        if self._health.off is not None:
             return False
         try:
-            if not self._ledger.remove_damaged(key):
+            if not self.remove_suspect(key):
                 return False
-            if self._disk.length(key) is not None:
+            if self._files.here(key):
                 if reservation is not None:
                     reservation.release()
                 return True
         except OSError as error:
-            self._ledger.fail(error)
+            self._health.fail(error)
             return False
         held = reservation or self.reserve(key, len(value))
         if held is None:
@@ -121,65 +159,85 @@ class Admission:
             self.refused += 1
         return done
 
-    def _store(self, held: Reservation, value: bytes | memoryview) -> bool:
-        ledger, purse = self._ledger, self._purse
-        if held.generation != purse.generation:  # what it holds went with its index while it was downloaded
-            return False
-        slot = purse.slot()
-        if slot is None:
-            with ledger.change():  # frees the slots of what has arrived
-                pass
-            slot = purse.slot()
-            if slot is None:
+    def remove_suspect(self, key: bytes) -> bool:
+        """See to it that `key`, if it is a suspect, is gone; False if the lock was not got."""
+        while key in self._suspects:
+            if not self._shared.settle():
                 return False
-        owner = ledger.seat.me
-        try:
-            ledger.seat.journal.arriving(slot, held.key)
-            occupied = self._write(journal.tmp_name(owner, slot), held, value)
-            if occupied is None or held.generation != purse.generation:
-                self._disk.discard_tmp(journal.tmp_name(owner, slot))
-                purse.free_slot(slot)
-                return False
-            self._disk.publish(journal.tmp_name(owner, slot), held.key)
-        except OSError as error:
-            ledger.fail(error)
-            ledger.uses.damaged(held.key)  # half-way: the next change looks at its file and its directory
-            with suppress(OSError):
-                self._disk.discard_tmp(journal.tmp_name(owner, slot))
-            purse.free_slot(slot)  # last: whoever has the slot next has its file too
-            return False
-        held.used()
-        due = purse.arrive(Arrived(slot, held.key, held.size, held.charge, occupied), held.generation)
-        if due is None:
-            ledger.uses.damaged(held.key)  # nothing in the new index stands for it
-            purse.free_slot(slot)
-            return False
-        ledger.uses.touch(held.key)
-        if due:
-            with ledger.change() as change:
-                if change is not None:
-                    ledger.grant.fill(change, 0)
         return True
 
+    def _store(self, held: Reservation, value: bytes | memoryview) -> bool:
+        generation = held.generation
+        if generation is not self._shared.generation:
+            return False  # what it holds went with its index while the value was downloaded
+        slot = self._slot(generation)
+        if slot is None:
+            return False
+        occupied = self._publish(generation, slot, held, value)
+        if occupied is None:
+            generation.arrivals.free_slot(slot)  # last: the value that has it next has its file too
+            return False
+        held.used()
+        if not generation.arrivals.add(Arrived(slot, held.key, held.size, held.charge, occupied)):
+            self._suspects.add(held.key)  # nothing in the new index stands for it
+            return False
+        self._uses.add(held.key)
+        if generation.arrivals.due:
+            with self._shared.transaction() as transaction:
+                if transaction is not None:
+                    self._shared.generation.pending.fill(transaction, 0)
+        return True
+
+    def _slot(self, generation: IndexGeneration) -> int | None:
+        slot = generation.arrivals.slot()
+        if slot is None:
+            self._shared.settle()  # frees the slots of values that have arrived
+            slot = generation.arrivals.slot()
+        return slot
+
+    def _publish(
+        self, generation: IndexGeneration, slot: int, held: Reservation, value: bytes | memoryview
+    ) -> int | None:
+        """Give the value its file under data/; returns the bytes of disk it occupies. None if it has none:
+        the disk failed, it was reserved with too little, or another generation of the index is in use."""
+        tmp = journal.tmp_name(generation.owner, slot)
+        try:
+            if not generation.journal.arriving(slot, held.key):
+                return None
+            occupied = self._write(tmp, held, value)
+            if occupied is None or generation is not self._shared.generation:
+                self._files.discard_tmp(tmp)
+                return None
+            self._files.publish(tmp, held.key)
+        except OSError as error:
+            self._health.fail(error)
+            self._suspects.add(held.key)  # half-way: the next transaction looks at its file and its directory
+            with suppress(OSError):
+                self._files.discard_tmp(tmp)
+            return None
+        return occupied
+
     def _write(self, tmp: str, held: Reservation, value: bytes | memoryview) -> int | None:
-        """The bytes of disk the value occupies; None if they are more than it was reserved with."""
+        """The bytes of disk that the value occupies; None if they are more than it was reserved with."""
         try:
             if held.recycled is not None:
-                slot, held.recycled = held.recycled, None
-                return self._write_over(slot, tmp, held, value)
-            occupied = self._disk.write(tmp, held.key, value)
+                occupied = self._write_over(tmp, held, held.recycled, value)
+            else:
+                occupied = self._files.write(tmp, held.key, value)
         except OSError as error:
             # The disk is full although the account has room: others fill it. Evict as much, try again.
-            if error.errno not in FULL or not self._ledger.evict(Need(held.charge, 1)):
+            if error.errno not in FULL or not self._room.evict(Shortfall(held.charge, 1)):
                 raise
-            occupied = self._disk.write(tmp, held.key, value)
-        return max(occupied, self._disk.rounded(held.size)) if occupied <= held.charge else None
+            occupied = self._files.write(tmp, held.key, value)
+        return max(occupied, self._files.rounded(held.size)) if occupied <= held.charge else None
 
-    def _write_over(self, slot: int, tmp: str, held: Reservation, value: bytes | memoryview) -> int | None:
-        pooled = journal.tmp_name(self._ledger.seat.me, slot)
+    def _write_over(self, tmp: str, held: Reservation, slot: int, value: bytes | memoryview) -> int:
+        held.recycled = None
+        generation = held.generation
+        spare = generation.spares.name(slot)
         try:
-            occupied = self._disk.write_over(pooled, held.key, value)
-            self._disk.rename_tmp(pooled, tmp)
+            occupied = self._files.write_over(spare, held.key, value)
+            self._files.rename_tmp(spare, tmp)
         finally:
-            self._purse.free_slot(slot)
-        return max(occupied, self._disk.rounded(held.size)) if occupied <= held.charge else None
+            generation.allowance.free_slot(slot)
+        return occupied

@@ -1,118 +1,200 @@
-"""The index in use, and how another takes its place: found damaged, made anew by another process, or grown
-out of proportion to the limit."""
+"""The generation of the index in use, and how another takes its place: it was found damaged, another process
+has begun a new one, or it was out of proportion to the limit."""
 
 import logging
 import threading
+from contextlib import ExitStack
 
-import lmdb
-
-from lazyfs_cache.errors import PinSetTooLarge
+from lazyfs_cache.files import journal, pin_sets, usage
+from lazyfs_cache.files.journal import Journal
+from lazyfs_cache.files.value_files import ValueFiles
+from lazyfs_cache.index import database
 from lazyfs_cache.index.database import Index
-from lazyfs_cache.index.rows import DAMAGED
-from lazyfs_cache.index.transaction import Change
-from lazyfs_cache.policy.allowance import Purse
-from lazyfs_cache.policy.limits import Space, map_size
-from lazyfs_cache.process import agreement as opening
-from lazyfs_cache.process.membership import Seat
-from lazyfs_cache.process.pending_allowance import Grant
-from lazyfs_cache.process.recent_uses import Uses
+from lazyfs_cache.index.faults import DAMAGED, MapFull
+from lazyfs_cache.index.transaction import Transaction
+from lazyfs_cache.policy.allowance import SpaceAllowance
+from lazyfs_cache.policy.limits import Limits
+from lazyfs_cache.policy.sizes import largest_index
+from lazyfs_cache.process.adopting import SCANNED
+from lazyfs_cache.process.arrivals import Arrivals
+from lazyfs_cache.process.evictor import Evictor
+from lazyfs_cache.process.health import Health
+from lazyfs_cache.process.index_generation import IndexGeneration
+from lazyfs_cache.process.measures import Measures
+from lazyfs_cache.process.membership import Membership
+from lazyfs_cache.process.pending_allowance import PendingAllowance
+from lazyfs_cache.process.pin_room import check_pins_fit
+from lazyfs_cache.process.recovery import clean_up_dead, restore_pin_sets
+from lazyfs_cache.process.spare_files import SpareFiles
+from lazyfs_cache.process.suspects import Suspects
 
 log = logging.getLogger("lazyfs_cache")
 
 
-class Reign:
-    """Everything here is called under the change lock. Methods raise OSError, CacheError, and lmdb.Error."""
+class CurrentIndex:
+    """Everything here is called under the index lock. Methods raise OSError, CacheError, and lmdb.Error."""
 
     def __init__(
         self,
-        index: Index,
-        seat: Seat,
-        space: Space,
-        grant: Grant,
-        purse: Purse,
-        uses: Uses,
+        membership: Membership,
+        files: ValueFiles,
+        suspects: Suspects,
+        health: Health,
         wake: threading.Event,
+        *,
+        keep_free: int,
+        limit: int | None,
     ) -> None:
-        """`wake` is set where there is a rebuild to do."""
-        self.index = index
-        self._seat = seat
-        self._space = space
-        self._grant = grant
-        self._purse = purse
-        self._uses = uses
+        """Join the index that is in use. `keep_free`: see `Limits`. `wake` is set where there is a rebuild to
+        do. Raises PinSetTooLarge if `limit`, which the first process has set, is too low for what is pinned.
+        """
+        self._membership = membership
+        self._files = files
+        self._suspects = suspects
+        self._health = health
         self._wake = wake
+        self._keep_free = keep_free
         self._sized_for = 0
-
-    def begin(self, *, first: bool, limit: int | None) -> None:
-        """Take part in the index that was found; `first`, `limit`: see `Ledger`. Raises PinSetTooLarge."""
         try:
-            self._join(first=first, limit=limit)
-        except lmdb.MapFullError:
-            self.enlarge()
-            self._join(first=first, limit=limit)
+            index = membership.open_index()
+            self.generation = self._join(index, first=membership.first, limit=limit)
         except DAMAGED as error:
-            self.index.close()
-            self._seat.set_aside(error)
-            self.index = self._seat.open_index()
-            self._space.use(self.index)
-            self._join(first=False, limit=None)
+            membership.begin_generation(error)
+            self.generation = self._join(membership.open_index(), first=membership.first, limit=limit)
 
-    def _join(self, *, first: bool, limit: int | None) -> None:
-        with self.index.change() as change:
-            if self._seat.join(change, self._space, first=first):
-                self._wake.set()
-            if first and limit is not None:
-                self.bear_pins(change, limit)
-        self._purse.begin(self._seat.state.generation)
+    # -- joining an index ------------------------------------------------------------------------------
 
-    def bear_pins(self, change: Change, limit: int) -> None:
-        """Raises PinSetTooLarge if a limit, which is the change's already, is too low for what is pinned."""
-        if change.sums.pinned and not self._space.pinnable(change.sums, 0):
-            raise PinSetTooLarge(
-                f"cache {self._seat.root}: {change.sums.pinned} bytes are pinned, too many for a limit of "
-                f"{limit}; unpin something or give a higher limit"
-            )
+    def _join(self, index: Index, *, first: bool, limit: int | None) -> IndexGeneration:
+        """Take part in an index just opened; it is closed if that fails, since LMDB opens no environment
+        twice in one process. `first`: no other process has it in use; `limit`: which this process has just
+        set."""
+        try:
+            try:
+                return self._register(index, first=first, limit=limit)
+            except MapFull:
+                self._enlarge(index)
+                return self._register(index, first=first, limit=limit)
+        except BaseException:
+            index.close()
+            raise
 
-    def follow(self) -> None:
-        """If another process has begun a new generation, go over to it."""
-        if self._seat.stale():
-            self.index.close()
-            self._seat.follow()
+    def _register(self, index: Index, *, first: bool, limit: int | None) -> IndexGeneration:
+        """Become one of the index's owners, and clean up after the dead; a new index learns what lies in the
+        directory."""
+        root, files, number = self._files.root, self._files, self._membership.state.generation
+        limits = Limits(Measures(files, index), keep_free=self._keep_free, arriving=journal.SLOTS)
+        with ExitStack() as undo:
+            with index.transaction() as transaction:
+                unknown = not transaction.sums.last_owner and files.any_data()
+                if not transaction.sums.last_owner:
+                    transaction.sums.scan = 0 if unknown else SCANNED
+                if first or not transaction.sums.limit:
+                    self._write_agreed(transaction)
+                owner = transaction.add_owner(above=number << 32)
+                self._membership.owners.take(owner)
+                clean_up_dead(transaction, files, self._membership.owners, owner)
+                unknown = unknown or (first and files.any_tmp())
+                own = Journal(root, owner)
+                undo.callback(own.close)
+                transaction.hold(owner, files.most_for_file(journal.SIZE))
+                self._see_to_rebuild(transaction, limits, owner, first=first, unknown=unknown)
+                if first and limit is not None:
+                    check_pins_fit(root, limits, transaction.sums)
+            undo.pop_all()
+        return self._generation(number, index, owner, own, limits)
+
+    def _write_agreed(self, transaction: Transaction) -> None:
+        """Let the index say what the state file and the files of pin sets say."""
+        sums, state = transaction.sums, self._membership.state
+        sums.limit = state.limit
+        sums.sieve = state.policy == "sieve"
+        restore_pin_sets(transaction, dict(pin_sets.load_all(self._files.root)))
+        sums.pin_sets = usage.pin_set_bytes(self._files.root, self._files.block)
+
+    def _see_to_rebuild(
+        self, transaction: Transaction, limits: Limits, owner: int, *, first: bool, unknown: bool
+    ) -> None:
+        """`unknown`: there may be files that the index does not name."""
+        sums = transaction.sums
+        if unknown:
+            # Until it is known what lies there, everything up to the limit counts as used. One byte at least,
+            # also where directories alone exceed the limit: it says that there is a rebuild to do.
+            others = sums.stored + sums.directories + sums.pin_sets
+            sums.unscanned = max(limits.capacity(sums) - others, 1)
+        if sums.unscanned and (unknown or first):
+            sums.scanner = owner
+        if sums.unscanned:
+            self._wake.set()
+
+    def _generation(
+        self, number: int, index: Index, owner: int, own: Journal, limits: Limits
+    ) -> IndexGeneration:
+        evictor = Evictor(own, self._files)
+        allowance = SpaceAllowance(journal.SPARES)
+        spares = SpareFiles(owner, self._files, allowance, self._health)
+        pending = PendingAllowance(owner, limits, evictor, allowance, spares, self._wake)
+        return IndexGeneration(
+            number, index, owner, own, limits, evictor, allowance, spares, Arrivals(), pending
+        )
+
+    # -- another generation ----------------------------------------------------------------------------
+
+    def stale(self) -> bool:
+        """True if `generation` is no longer in use. Raises OSError. Needs no lock."""
+        return self._membership.stale() or self.generation.number != self._membership.state.generation
+
+    def follow(self) -> IndexGeneration:
+        """The generation in use: another one if another process has begun it."""
+        if self._membership.stale():
+            self.generation.index.close()
+            self._membership.follow()
             self._reopen()
+        return self.generation
 
     def replace(self, why: object, *, keep: bool = True) -> None:
-        """Begin a new generation; `keep` the old index for whoever wants to know."""
-        self.index.close()
-        self._seat.set_aside(why, keep=keep)
+        """Begin a new generation; `keep` the old index for operators."""
+        self.generation.index.close()
+        self._membership.begin_generation(why, keep=keep)
         self._reopen()
 
     def _reopen(self) -> None:
-        self.index = self._seat.open_index()
-        self._space.use(self.index)
-        self._grant.discard(self._purse.drain()[0])
-        self._purse.begin(self._seat.state.generation)  # what arrives from here on is for the new index
-        self._seat.rise()
-        for value in self._purse.take_arrived():  # nothing in the new index stands for them
-            self._uses.damaged(value.key)
-            self._purse.free_slot(value.slot)
-        self._join(first=False, limit=None)
+        index = self._membership.open_index()
+        old = self.generation
+        old.spares.discard(old.allowance.end())
+        self._membership.owners.drop(old.owner)
+        old.journal.close()
+        self._files.discard_tmp(journal.name(old.owner))
+        for value in old.arrivals.end():  # nothing in the new index stands for them
+            self._suspects.add(value.key)
+        self.generation = self._join(index, first=False, limit=None)
+
+    # -- its size --------------------------------------------------------------------------------------
 
     def fit(self) -> None:
         """After the limit was lowered: an index that is out of proportion to it is made anew."""
-        generation, limit = self._seat.state.generation, self._seat.state.limit
-        if not self._seat.stale() and opening.out_of_proportion(self._seat.root, generation, limit):
+        limit = self._membership.state.limit
+        if not self._membership.stale() and self.generation.index.length() > largest_index(limit):
             self.replace("the limit was lowered", keep=False)
 
     def enlarge(self) -> None:
-        """The map is full: what it was sized for (see `space`) was too little."""
-        self.index.enlarge(self.index.map_size * 5 // 4 // 4096 * 4096)
+        """The map is full: the size reckoned from the limit (see `policy.sizes`) was too little."""
+        self._enlarge(self.generation.index)
+
+    def _enlarge(self, index: Index) -> None:
+        index.enlarge(index.map_size * 5 // 4 // 4096 * 4096)
         log.warning(
-            "cache %s: the index's map was full, and is %d bytes now", self._seat.root, self.index.map_size
+            "cache %s: the index's map was full, and is %d bytes now", self._files.root, index.map_size
         )
 
     def fit_map(self, limit: int) -> None:
-        """Where the limit is another than the map was made for. Outside of a change."""
+        """Enlarge the map if it was made for a smaller limit. Outside of a transaction."""
         if limit != self._sized_for:
-            if map_size(limit) > self.index.map_size:
-                self.index.enlarge(map_size(limit))
+            wanted = database.map_size(limit)
+            if wanted > self.generation.index.map_size:
+                self.generation.index.enlarge(wanted)
             self._sized_for = limit
+
+    def close(self) -> None:
+        """Does nothing to the files."""
+        self.generation.index.close()
+        self.generation.journal.close()

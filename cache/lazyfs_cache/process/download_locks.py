@@ -1,27 +1,30 @@
-"""One download per value, across threads and processes. Nothing is written: a claim is a byte-range lock."""
+"""One download per value, across threads and processes. Nothing is written: a download lock is a byte-range
+lock, which the kernel drops when its holder dies."""
 
 import hashlib
 import threading
 import time
 from types import TracebackType
 
+from lazyfs_cache.policy.waiting import Polling
 from lazyfs_cache.process.locks import ByteLocks
 
 
-class Claim:
-    """The right to bring one value here; look again for the value after getting it, then fetch."""
+class DownloadLock:
+    """The right to bring one value here; look again for the value after getting it, then download."""
 
-    def __init__(self, claims: "Claims | None" = None, key: bytes = b"") -> None:
-        self._claims = claims
+    def __init__(self, locks: "DownloadLocks | None" = None, key: bytes = b"") -> None:
+        """Without `locks` it holds nothing: it stands where there is no cache."""
+        self._locks = locks
         self._key = key
 
     def release(self) -> None:
         """Let the waiters go on. Does nothing the second time."""
-        claims, self._claims = self._claims, None
-        if claims is not None:
-            claims.release(self._key)
+        locks, self._locks = self._locks, None
+        if locks is not None:
+            locks.release(self._key)
 
-    def __enter__(self) -> "Claim":
+    def __enter__(self) -> "DownloadLock":
         return self
 
     def __exit__(
@@ -35,24 +38,25 @@ def _number(key: bytes) -> int:
     return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "big") >> 2
 
 
-class Claims:
-    """The claims of one process on one cache."""
+class DownloadLocks:
+    """The download locks of one process on one cache. Thread-safe. Methods raise OSError."""
 
     def __init__(self, path: str) -> None:
         self._locks = ByteLocks(path)
         self._mine: dict[int, threading.Event] = {}
         self._guard = threading.Lock()
 
-    def claim(self, key: bytes) -> Claim | None:
-        """None if another thread or process has the claim; never waits."""
+    def take(self, key: bytes) -> DownloadLock | None:
+        """None if another thread or process has it; never waits."""
         number = _number(key)
         with self._guard:
             if number in self._mine or not self._locks.take(number):
                 return None
             self._mine[number] = threading.Event()
-        return Claim(self, key)
+        return DownloadLock(self, key)
 
     def release(self, key: bytes) -> None:
+        """Does nothing if this process does not hold it."""
         number = _number(key)
         with self._guard:
             ended = self._mine.pop(number, None)
@@ -61,29 +65,27 @@ class Claims:
                 ended.set()
 
     def wait(self, key: bytes, timeout: float) -> bool:
-        """Whether the claim on `key` ended within `timeout` seconds, by release or by death.
+        """True if the lock on `key` ended within `timeout` seconds, by release or by death.
 
-        Within the process the waiter is woken; another process's claim is polled, at 1 to 20 ms.
+        Within the process the waiter is woken; another process's lock is polled.
         """
         number = _number(key)
-        deadline = time.monotonic() + timeout
-        pause = 0.001
+        polling = Polling(time.monotonic() + timeout)
         while True:
             with self._guard:
                 ended = self._mine.get(number)
                 if ended is None and not self._locks.taken(number):
                     return True
-            left = deadline - time.monotonic()
-            if left <= 0:
+            now = time.monotonic()
+            if polling.left(now) <= 0:
                 return False
             if ended is not None:
-                ended.wait(left)
+                ended.wait(polling.left(now))
             else:
-                time.sleep(min(pause, left))
-                pause = min(pause * 1.5, 0.02)
+                time.sleep(polling.pause(now))
 
     def abandon(self) -> None:
-        """This is a forked child: the claims stay its parent's, for as long as that lives."""
+        """This is a forked child: the locks stay its parent's, for as long as that lives."""
         self._guard = threading.Lock()
         self._mine = {}
         self._locks.close()

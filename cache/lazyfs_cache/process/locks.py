@@ -1,4 +1,4 @@
-"""The three kinds of lock, all of which the kernel drops when their holder dies."""
+"""Three kinds of lock. The kernel drops each of them when its holder dies."""
 
 import errno
 import fcntl
@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
-class ChangeLock:
-    """One writer at a time, among the threads of this process and among processes, with a time-out.
+class IndexLock:
+    """One transaction at a time, among the threads of this process and among processes, with a time-out.
 
     Between processes it is flock(2), polled: a blocking flock cannot be given a time-out without signals.
     """
@@ -23,7 +23,7 @@ class ChangeLock:
 
     @contextmanager
     def held(self, timeout: float) -> Iterator[bool]:
-        """Yields whether the lock was had within `timeout` seconds."""
+        """Yields True if the lock was got within `timeout` seconds, and then holds it for the block."""
         deadline = time.monotonic() + timeout
         if not self._threads.acquire(timeout=timeout):
             yield False
@@ -40,7 +40,7 @@ class ChangeLock:
             self._threads.release()
 
     def _flock(self, deadline: float) -> bool:
-        pause = 0.0002  # about the length of one change
+        pause = 0.0002  # about the length of one transaction
         while True:
             try:
                 fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -49,12 +49,12 @@ class ChangeLock:
                 if time.monotonic() + pause > deadline:
                     return False
             except OSError:
-                return False  # ENOLCK, EIO: as good as not had
+                return False  # ENOLCK, EIO: as if another process had it
             time.sleep(pause)
             pause = min(pause * 1.5, 0.005)
 
     def generation(self) -> int:
-        """The number last set by any process; 0 at first."""
+        """The number of the index in use, as last set by any process; 0 at first."""
         return int.from_bytes(os.pread(self._fd, 8, 0), "big")
 
     def set_generation(self, number: int) -> None:
@@ -65,13 +65,13 @@ class ChangeLock:
 
 
 class Presence:
-    """Held shared by every process that has the cache open; whoever can have it alone is the only one."""
+    """A lock held shared by every process that has the cache open; one that gets it exclusively is alone."""
 
     def __init__(self, path: str) -> None:
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
     def alone(self) -> bool:
-        """True if no other process has the cache open. Call under the change lock, then `share`."""
+        """True if no other process has the cache open. Call under the index lock, then `share`."""
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -79,6 +79,7 @@ class Presence:
         return True
 
     def share(self) -> None:
+        """Hold it beside others."""
         fcntl.flock(self._fd, fcntl.LOCK_SH)
 
     def close(self) -> None:
@@ -93,7 +94,7 @@ def _flock64(kind: int, start: int) -> bytes:
 
 
 class ByteLocks:
-    """Exclusive locks on single bytes of an empty file: as many as there are numbers, none of them on disk.
+    """Exclusive locks on single bytes of an empty file: one for each number, none of them on disk.
 
     Open-file-description locks (fcntl(2)): unlike POSIX locks they are not lost when another descriptor of
     the file is closed, and not shared between two caches in one process.
@@ -113,10 +114,11 @@ class ByteLocks:
         return True
 
     def drop(self, number: int) -> None:
+        """Unlock `number`."""
         fcntl.fcntl(self._fd, fcntl.F_OFD_SETLK, _flock64(fcntl.F_UNLCK, number))
 
     def taken(self, number: int) -> bool:
-        """Whether another process holds `number`."""
+        """True if another process holds `number`."""
         answer = fcntl.fcntl(self._fd, fcntl.F_OFD_GETLK, _flock64(fcntl.F_WRLCK, number))
         return int.from_bytes(answer[:2], sys.byteorder) != fcntl.F_UNLCK
 
