@@ -139,10 +139,6 @@ class CurrentIndex:
 
     # -- another generation ----------------------------------------------------------------------------
 
-    def stale(self) -> bool:
-        """True if `generation` is no longer in use. Raises OSError. Needs no lock."""
-        return self._membership.stale() or self.generation.number != self._membership.state.generation
-
     def follow(self) -> IndexGeneration:
         """The generation in use: another one if another process has begun it."""
         if self._membership.stale():

@@ -79,7 +79,7 @@ class SharedIndex:
     def stale(self) -> bool:
         """True if another generation of the index is in use than `generation`."""
         try:
-            return self._current.stale()
+            return self._lock.generation() != self.generation.number
         except OSError as error:
             self.health.fail(error)
             return True
