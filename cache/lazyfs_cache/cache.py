@@ -128,24 +128,29 @@ class Cache:
 
     # -- one download per value --------------------------------------------------------------------------
 
-    def claim(self, key: bytes) -> DownloadLock | None:
+    def claim(self, key: bytes, waited: float = 0.0) -> DownloadLock | None:
         """The right to bring `key` here, for one thread of one process; None if another has it: `wait`, then
-        look again. Look again after getting it, too: the value may have come in between."""
+        claim again. Look for the value after getting it: it may have come in between.
+
+        `waited`: seconds since the caller first asked. A holder that is stopped or slow is waited for no
+        longer than two seconds: the lock that is returned then holds nothing, and the caller downloads beside
+        it.
+        """
         if self._health.off is not None:
             return DownloadLock()
         try:
-            return self._downloads.take(key)
+            return self._downloads.take(key, waited)
         except OSError as error:
             self._health.fail(error)
             return DownloadLock()
 
-    def wait(self, key: bytes, timeout: float) -> bool:
-        """Wait until the download lock on `key` ends, by release or by death; False after `timeout`
-        seconds."""
+    def wait(self, key: bytes, timeout: float, waited: float = 0.0) -> bool:
+        """Wait until it is worth claiming `key` again: the download lock has ended, by release or by death,
+        or has been waited for long enough. False after `timeout` seconds. `waited`: as for `claim`."""
         if self._health.off is not None:
             return True
         try:
-            return self._downloads.wait(key, timeout)
+            return self._downloads.wait(key, timeout, waited)
         except OSError as error:
             self._health.fail(error)
             return True

@@ -31,10 +31,10 @@ class NullCache:
     def put(self, key: bytes, value: bytes | memoryview, reservation: object = None) -> bool:  # noqa: ARG002
         return False
 
-    def claim(self, key: bytes) -> DownloadLock:  # noqa: ARG002
+    def claim(self, key: bytes, waited: float = 0.0) -> DownloadLock:  # noqa: ARG002
         return DownloadLock()
 
-    def wait(self, key: bytes, timeout: float) -> bool:  # noqa: ARG002
+    def wait(self, key: bytes, timeout: float, waited: float = 0.0) -> bool:  # noqa: ARG002
         return True
 
     def discard(self, key: bytes) -> None:

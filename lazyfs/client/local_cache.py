@@ -31,10 +31,11 @@ class LocalCache(Protocol):
         """Admits a verified value into the space that `reserve` held; True if it is here afterwards."""
         ...
 
-    def claim(self, key: Digest, /) -> Held | None:
-        """The right to fetch this key; None while another process has it."""
+    def claim(self, key: Digest, waited: float = 0.0, /) -> Held | None:
+        """The right to fetch this key; None while another process has it. `waited`: seconds since the caller
+        first asked; after two, it is let go beside a holder that is stopped or slow."""
         ...
 
-    def wait(self, key: Digest, timeout: float, /) -> bool:
-        """Waits at most `timeout` seconds for another process's claim to end; True if it has."""
+    def wait(self, key: Digest, timeout: float, waited: float = 0.0, /) -> bool:
+        """Waits at most `timeout` seconds until it is worth claiming again; True if it is."""
         ...

@@ -215,9 +215,9 @@ def test_a_forked_child_neither_keeps_nor_ends_its_parents_claims(tmp_path: Path
 
         child = Child(leave)
         child.wait_until_ready()
-        assert others.take(b"key") is None, "a child has ended its parent's claim"
+        assert others.take(b"key", 0) is None, "a child has ended its parent's claim"
         claim.release()
-        assert others.take(b"key") is not None, "a child has kept its parent's claim"
+        assert others.take(b"key", 0) is not None, "a child has kept its parent's claim"
         os.write(write_end, b".")
         assert child.join() == 0
         others.close()

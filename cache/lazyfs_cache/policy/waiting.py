@@ -1,9 +1,32 @@
-"""How long a waiter sleeps between looks at a lock that another process holds. Times are in seconds, on any
-clock that only goes forward."""
+"""Waiting for another process that brings a value: for how long, and how often to look. Times are in seconds,
+on any clock that only goes forward.
+
+The holder of a download lock may be stopped, slow, or on a bad line. So a key has LANES, each of which one
+process holds: a waiter asks for the first, after LANE_PATIENCE for the second, and after that needs none. Of
+many waiters, one downloads beside a slow holder after a second, and the others find what it brings; where
+both are slow they all download after two.
+"""
+
+LANES = 2
+
+LANE_PATIENCE = 1.0
+"""Seconds to wait for one lane."""
 
 _FIRST_PAUSE = 0.001
 _LONGEST_PAUSE = 0.02
 _GROWTH = 1.5
+
+
+def lane(waited: float) -> int | None:
+    """The lane to ask for after `waited` seconds; None when it is time to download without."""
+    number = int(waited / LANE_PATIENCE)
+    return number if number < LANES else None
+
+
+def lane_left(waited: float) -> float:
+    """Seconds until it is time to ask for the next lane; 0 after the last one."""
+    number = lane(waited)
+    return 0.0 if number is None else max((number + 1) * LANE_PATIENCE - waited, 0.0)
 
 
 class Polling:
