@@ -203,7 +203,7 @@ def filesystem(root: Path, count: int) -> dict[str, float]:
 
 
 def filesystem_kind(directory: Path) -> str:
-    """The type of the filesystem `directory` is on; of ext4, whether it keeps a journal. Without one it looks
+    """The type of the filesystem `directory` is on; of ext4, also if it keeps a journal. Without one it looks
     for a new inode past all those deleted within the last minute (recently_deleted), and inserts are slow."""
     mounts = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
     place = str(directory.resolve()) + "/"

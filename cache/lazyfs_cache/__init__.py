@@ -2,8 +2,8 @@
 
 A cache is a directory that all processes of a user share. `open_cache` opens it, `Cache` is the facade; the
 rest lies in folders: `files` (everything in the directory but the index), `index` (the LMDB database),
-`policy` (pure decisions), `process` (one process's part). docs/cache.md says what a cache promises and why it
-holds.
+`policy` (pure decisions), `process` (one process's part). docs/cache.md gives the promises of a cache and the
+reasons why they hold.
 
 Glossary
 --------
@@ -24,8 +24,8 @@ Generation
 Index lock
     Held by one process at a time, around every transaction.
 Transaction
-    One change of the index, made whole or not at all. First it *settles* what is owed: it enters arrivals,
-    writes recent uses, and removes suspects.
+    One change of the index, made whole or not at all. First it *settles* its process's debts: it enters
+    arrivals, writes recent uses, and removes suspects.
 Owner
     A process that has the cache open, by the number the index gave it. It lives as long as it holds the lock
     on that number; pins, journal and held space of a dead owner are cleaned up.
@@ -37,9 +37,9 @@ Slack
     The last part of the limit, into which nothing is admitted: the index may grow by so much in a
     transaction.
 Capacity
-    What is left of the limit for values after slack, index and fixed files.
+    The rest of the limit, for values, after slack, index and fixed files.
 Shortfall
-    Bytes and entries that must be evicted before something may come.
+    Bytes and entries to evict before something may come.
 Watermarks
     Above the high one the upkeep thread evicts down to the low one, so that a put seldom has to.
 Reservation
@@ -66,7 +66,8 @@ Ghost, floor
 Pin
     Keeps a value from being evicted: a process's until it ends, a *pin set's* until the set is dropped.
 Download lock
-    The right to bring one value here: one download per value, across processes.
+    The right to bring one value here: one download per value, across processes. A key has two *lanes*, so
+    that one process downloads beside a holder that is stopped or slow.
 Upkeep
     The thread that does everything that need not be done by a put or a get.
 """

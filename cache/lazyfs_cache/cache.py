@@ -117,8 +117,8 @@ class Cache:
     # -- admitting -------------------------------------------------------------------------------------
 
     def reserve(self, key: bytes, size: int) -> Reservation | None:
-        """Hold space for a value of `size` bytes before its download starts, evicting what is least recently
-        used. None if no space may be freed, or the lock is not got in time: go on without the cache."""
+        """Hold space for a value of `size` bytes before its download starts, evicting least recently used
+        values. None if no space may be freed, or the lock is not got in time: go on without the cache."""
         return self._admission.reserve(key, size)
 
     def put(self, key: bytes, value: bytes | memoryview, reservation: Reservation | None = None) -> bool:
@@ -210,8 +210,8 @@ class Cache:
         return max(freed, 0)
 
     def resize(self, limit: int) -> None:
-        """Set another limit for every process that has the cache open, and evict what is over it. Raises
-        CacheError if it was not set, PinSetTooLarge if it is too low for what is pinned."""
+        """Set another limit for every process that has the cache open, and evict down to it. Raises
+        CacheError if it was not set, PinSetTooLarge if it is too low for the pinned values."""
         self._room.resize(limit)
 
     # -- looking -----------------------------------------------------------------------------------------
@@ -247,7 +247,7 @@ class Cache:
             yield from page
 
     def verify(self) -> Verified:
-        """Read and check every value, evict what is damaged, and put index and files in step."""
+        """Read and check every value, evict damaged ones, and put index and files in step."""
         return audit.verify(self._shared, self._suspects)
 
     def upkeep(self) -> None:
@@ -255,7 +255,8 @@ class Cache:
         self._upkeep.run_once()
 
     def close(self) -> None:
-        """Write what is outstanding. The cache closes when all who opened it in this process have done so."""
+        """Give the cache back. It closes, and everything outstanding is written, when every opener in this
+        process has done so."""
         if self._close_one(self.root):
             self._upkeep.stop()
             self._shared.close()

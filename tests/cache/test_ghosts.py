@@ -243,7 +243,7 @@ STEPS = st.lists(
 @given(STEPS)
 @settings(max_examples=count(200, 5000), deadline=None)
 def test_the_tables_say_what_a_model_says(steps: list[tuple[str, int]]) -> None:
-    """Each step a change of its own. What is here, and the order of the queue, are known from outside."""
+    """Each step is a transaction of its own. The values here and their order are known from outside."""
     with TemporaryDirectory() as directory:
         index = Index(directory, 1 << 24)
         try:

@@ -104,7 +104,7 @@ class Model(RuleBasedStateMachine):
             assert before.charged + 2 * len(value) + room > self.limit, "evicted without need"
 
     def fits(self, key: bytes, size: int) -> bool:
-        """Whether a value surely has room: half of the limit is not pinned."""
+        """True if a value surely has room: half of the limit is not pinned."""
         pinned = sum(len(self.values.get(key, b"")) + 8192 for key in self.pinned())
         return size + pinned < self.limit // 2
 

@@ -128,7 +128,7 @@ def test_a_death_frees_claim_and_space(tmp_path: Path) -> None:
 
 
 def shrink_and_pin(root: Path, ready: Callable[[], None]) -> None:
-    until((root.parent / "open").exists)  # else whoever opens it after this process sets the limit
+    until((root.parent / "open").exists)  # else the one that opens it after this process sets the limit
     with open_cache(str(root), None) as cache:
         cache.resize(LIMIT // 4)
         assert cache.keep(b"from the other", {b"pinned": 5}) == 1
@@ -153,7 +153,7 @@ def test_limit_and_pin_sets_are_everyones(tmp_path: Path) -> None:
 
 
 def test_a_lock_that_is_not_had_in_time_is_done_without(tmp_path: Path) -> None:
-    """A process that was stopped inside a change."""
+    """Another process was stopped inside a transaction."""
     root = tmp_path / "cache"
     with open_cache(str(root), LIMIT, lock_timeout=0.3, upkeep=False) as cache:
         assert cache.put(b"here", b"value")

@@ -1,4 +1,5 @@
-"""The cache directory itself: whether this user may keep a cache there, and the index directories in it."""
+"""The cache directory itself: checked and made for a cache of this user's; and the index directories in
+it."""
 
 import os
 import shutil
@@ -16,7 +17,7 @@ _OURS = {
 def prepare(root: str, *, new: bool) -> None:
     """Make the directory a cache of this user's; `new`: there need not be one yet.
 
-    Raises UnusableDirectory, which says why it cannot be one.
+    Raises UnusableDirectory with the reason why it cannot be one.
     """
     if not new and not os.path.exists(os.path.join(root, layout.STATE)):
         raise UnusableDirectory(f"cache {root}: there is no cache; give the directory of one")

@@ -1,4 +1,4 @@
-"""The file that says which index is in use and whether it may be trusted after a reboot."""
+"""The file that names the index in use, and marks one that may be trusted after a reboot."""
 
 import os
 from typing import Literal

@@ -39,7 +39,7 @@ class PinTables:
                 self._txn.delete(pin_row(holder, label, key), db=self._pins)
 
     def sets_of(self, key: bytes) -> int:
-        """Number of pin sets that name the key, whether its value is here or not."""
+        """Number of pin sets that name the key; its value may or may not be here."""
         row = self._txn.get(key, db=self._kept)
         count: int = U32.unpack(row)[0] if row else 0
         return count

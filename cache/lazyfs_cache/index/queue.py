@@ -10,7 +10,7 @@ from lazyfs_cache.policy.eviction import Queued
 
 
 class Queue:
-    """Rows come and go here; whoever moves them keeps the entries in step."""
+    """Rows come and go here; `Transaction` keeps the entries in step."""
 
     def __init__(self, tables: Tables, txn: "lmdb.Transaction[bytes]", sums: Sums) -> None:
         self._table = tables.queue
@@ -35,7 +35,7 @@ class Queue:
         self._txn.delete(U64.pack(tick), db=self._table)
 
     def queued_from(self, tick: int) -> Iterator[Queued]:
-        """The values with this tick and later ones, in their order. Take what is wanted before adding or
+        """The values with this tick and later ones, in their order. Take those wanted before adding or
         removing any."""
         with self._txn.cursor(db=self._table) as cursor:
             if not cursor.set_range(U64.pack(tick)):

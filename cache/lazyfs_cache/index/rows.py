@@ -4,7 +4,7 @@
     queue     tick -> charge (8), key; only entries that may be evicted, the next first (LRU), or the oldest
               first (SIEVE)
     pins      holder (8), length of label (2), label, key -> nothing; holder 0: kept by a pin set
-    kept      key -> how many pin sets name it (4), whether the value is here or not
+    kept      key -> how many pin sets name it (4); its value may or may not be here
     owners    owner -> bytes held (8): processes that have the cache open; each is alive as long as it holds
               the lock on its number, in whatever PID namespace it is
     folders   number of a fan-out directory -> bytes of disk it occupies itself
@@ -87,7 +87,7 @@ class Sums(msgspec.Struct, array_like=True):
     pinned: int = 0
     """The part of `stored` that may not be evicted."""
     reserved: int = 0
-    """Held for what processes have on its way."""
+    """Held for processes: their allowances and journals."""
     directories: int = 0
     """Occupied by the fan-out directories."""
     unscanned: int = 0

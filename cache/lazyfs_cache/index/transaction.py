@@ -1,4 +1,4 @@
-"""One transaction of the index: entries, their place in the queue, pins, and what processes hold.
+"""One transaction of the index: entries, their place in the queue, pins, and space held by processes.
 
 It keeps the tables and the sums in step. Files are its callers' business.
 """
@@ -109,7 +109,7 @@ class Transaction:
     # -- eviction ------------------------------------------------------------------------------------
 
     def next_out(self, passes: int = PASSES) -> Iterator[Queued]:
-        """The values that may be evicted, in the order in which they should go. Take what is wanted before
+        """The values that may be evicted, in the order in which they should go. Take those wanted before
         changing anything else. `passes`: see `eviction.sieve`."""
         return eviction.sieve(self, passes) if self.sums.sieve else eviction.lru(self)
 
@@ -224,7 +224,7 @@ class Transaction:
         return sums.last_owner
 
     def hold(self, owner: int, more: int) -> None:
-        """Charge `more` bytes (or fewer, if negative) for what a process has on its way."""
+        """Hold `more` bytes for a process (or fewer, if negative); they are charged."""
         row = self._txn.get(U64.pack(owner), db=self._tables.owners)
         if row is None:
             raise IndexDamaged(f"owner {owner} is missing")

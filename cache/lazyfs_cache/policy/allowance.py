@@ -1,7 +1,7 @@
 """Space that an index holds for one process, which the process may promise to values without asking.
 
 Asking the index for every value would cost a transaction each way; so a process holds a little more than it
-has promised. What it holds is charged like everything else. A part of what is free may be occupied by spare
+has promised. All of it is charged like everything else. A part of the free space may be occupied by spare
 files: those of evicted values, kept to be written over.
 """
 
@@ -36,8 +36,8 @@ class SpaceAllowance:
         self._spare_bytes = 0
 
     def end(self) -> list[int]:
-        """The index that holds all this is no longer in use: it comes to nothing, and so does what is put in
-        or given back later. Returns the slots of the spare files, which are to be unlinked."""
+        """The index that holds all this is no longer in use: everything held comes to nothing, also space
+        that is put in or given back later. Returns the slots of the spare files, which are to be unlinked."""
         with self._guard:
             self._ended = True
             self._free = self._promised = self._spare_bytes = 0
@@ -52,9 +52,9 @@ class SpaceAllowance:
                 self._free += amount
 
     def draw(self, amount: int, *, write_over: bool = True) -> Drawn | None:
-        """Promise `amount` of what is held; None if that much is not free.
+        """Promise `amount` of the free space; None if there is less.
 
-        What is free may be occupied by spare files: then some of them go with the promise, one of them, if
+        Free space may be occupied by spare files: then some of them go with the promise, one of them, if
         wanted, to be written over.
         """
         with self._guard:

@@ -17,7 +17,7 @@ _KEEP_INODES = 100
 
 
 class Shortfall(NamedTuple):
-    """What is missing: bytes and entries to evict."""
+    """Bytes and entries to evict before something may come."""
 
     bytes: int
     entries: int
@@ -42,7 +42,7 @@ class Charges(Protocol):
 
     @property
     def reserved(self) -> int:
-        """Held for what processes have on its way."""
+        """Held for values that processes have on their way."""
         ...
 
     @property
@@ -62,7 +62,7 @@ class Charges(Protocol):
 
 
 class FreeSpace(NamedTuple):
-    """What the filesystem has left for this user."""
+    """Free space of the filesystem, as this user may take it."""
 
     bytes: int
     inodes: int
@@ -71,10 +71,10 @@ class FreeSpace(NamedTuple):
 
 
 class Measures(Protocol):
-    """What the account is held against; measured anew at each call."""
+    """Measurements of a cache directory and its filesystem, taken anew at each call."""
 
     def fixed(self) -> int:
-        """Bytes of what is neither value nor index nor reserved: locks, the tops of the directories."""
+        """Bytes of the fixed files and of the directories data/ and tmp/ themselves."""
         ...
 
     def index_file(self) -> int:
@@ -110,10 +110,10 @@ class Limits:
         return limit - slack(limit) - self._measures.fixed() - self._measures.index_file()
 
     def shortfall(self, charges: Charges, charge: int) -> Shortfall:
-        """What must go before `charge` more bytes, and as many entries as may be on their way, may come."""
+        """The shortfall before `charge` more bytes, and as many entries as may be on their way, may come."""
         free = self._measures.free()
         over = charges.charged + charge - self.capacity(charges)
-        # What is reserved is not on the disk yet, or only in part: it will be taken from what is free now.
+        # Reserved values are not on the disk yet, or only in part: they will take from the space free now.
         over = max(over, self._keep_free + charge + charges.reserved - free.bytes)
         entries = charges.entries + self._arriving - self._measures.index_entries()
         if free.inodes:
@@ -125,11 +125,11 @@ class Limits:
         return charges.charged > self.capacity(charges) - charges.limit // 64
 
     def above_low(self, charges: Charges) -> Shortfall:
-        """What must go to reach the low watermark, a 32nd of the limit below the capacity."""
+        """The shortfall to the low watermark, a 32nd of the limit below the capacity."""
         return Shortfall(charges.charged - self.capacity(charges) + charges.limit // 32, 0)
 
     def over_capacity(self, charges: Charges) -> Shortfall:
-        """What must go after the limit was lowered."""
+        """The shortfall after the limit was lowered."""
         return Shortfall(charges.charged - self.capacity(charges), 0)
 
     def possible(self, charges: Charges, charge: int) -> bool:

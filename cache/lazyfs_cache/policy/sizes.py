@@ -54,8 +54,8 @@ def allowance(limit: int) -> int:
 
 def map_size(limit: int, address_space: int | None) -> int:
     """Address space for the index: a twelfth of the limit (a value costs at least a block of 4 KiB, its entry
-    260 bytes), at least 16 MiB, and no more than a quarter of `address_space`, which is what the process may
-    have (None: as much as it likes)."""
+    260 bytes), at least 16 MiB, and no more than a quarter of `address_space`, the most the process may
+    have (None: no bound)."""
     wanted = max(limit // 12, 16 << 20)
     if address_space is not None:
         wanted = min(wanted, max(address_space // 4, 4 << 20))

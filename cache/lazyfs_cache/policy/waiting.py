@@ -3,7 +3,7 @@ on any clock that only goes forward.
 
 The holder of a download lock may be stopped, slow, or on a bad line. So a key has LANES, each of which one
 process holds: a waiter asks for the first, after LANE_PATIENCE for the second, and after that needs none. Of
-many waiters, one downloads beside a slow holder after a second, and the others find what it brings; where
+many waiters, one downloads beside a slow holder after a second, and the others find the value; where
 both are slow they all download after two.
 """
 

@@ -2,10 +2,11 @@
 
     1. draw the upper bound from the allowance; if it has too little, a transaction evicts what must go and
        fills it
-    2. note the key in the journal, write the sealed value to tmp/, rename it into data/: no lock
-    3. with the next transaction (16 values, or two seconds), enter what it occupies into the index
+    2. note the key in the journal, write the sealed value to tmp/, rename it into data/: no lock 3. with the
+    next transaction (16 values, or two seconds), enter it into the index, charged with the bytes it does
+    occupy
 
-Until 3 the value is charged by what the index holds for the process. Killed before it, a process leaves a
+Until 3 the value is charged as a part of the allowance. Killed before it, a process leaves a
 journal that names the key, and that charge stands until the next process has cleaned up after it.
 """
 
@@ -109,8 +110,8 @@ class Admission:
         return None
 
     def _draw(self, charge: int, *, write_over: bool) -> tuple[Drawn, IndexGeneration] | None:
-        """A promise of `charge` bytes, and the generation of the index that holds them; None if they are not
-        to be had in time."""
+        """A promise of `charge` bytes, and the generation of the index that holds them; None if they
+        cannot be freed in time."""
         shared = self._shared
         deadline = time.monotonic() + shared.timeout
         while True:
@@ -169,7 +170,7 @@ class Admission:
     def _store(self, held: Reservation, value: bytes | memoryview) -> bool:
         generation = held.generation
         if generation is not self._shared.generation:
-            return False  # what it holds went with its index while the value was downloaded
+            return False  # its space went with its index while the value was downloaded
         slot = self._slot(generation)
         if slot is None:
             return False

@@ -46,7 +46,8 @@ class CurrentIndex:
         limit: int | None,
     ) -> None:
         """Join the index that is in use. `keep_free`: see `Limits`. `wake` is set where there is a rebuild to
-        do. Raises PinSetTooLarge if `limit`, which the first process has set, is too low for what is pinned.
+        do. Raises PinSetTooLarge if `limit`, which the first process has set, is too low for the pinned
+        values.
         """
         self._membership = membership
         self._files = files
@@ -104,7 +105,7 @@ class CurrentIndex:
         return self._generation(number, index, owner, own, limits)
 
     def _write_agreed(self, transaction: Transaction) -> None:
-        """Let the index say what the state file and the files of pin sets say."""
+        """Make the index agree with the state file and the files of pin sets."""
         sums, state = transaction.sums, self._membership.state
         sums.limit = state.limit
         sums.sieve = state.policy == "sieve"

@@ -1,4 +1,4 @@
-"""Whether a cache is on: an error that says the disk is broken turns it off until it is opened again."""
+"""The switch of a cache: an error that says the disk is broken turns it off until it is opened again."""
 
 import errno
 import logging

@@ -1,6 +1,6 @@
-"""What a transaction gives to its process: space, and the files of evicted values as spare files.
+"""Gifts of a transaction to its process: space, and the files of evicted values as spare files.
 
-What is taken within a transaction is the allowance's only when that is committed; until then it is kept here.
+They become part of the allowance when the transaction is committed; until then they are kept here.
 """
 
 import threading

@@ -6,7 +6,7 @@ from lazyfs_cache.policy.limits import Limits
 
 
 def check_pins_fit(root: str, limits: Limits, sums: Sums) -> None:
-    """Raises PinSetTooLarge if the limit, which was just set, is too low for what is pinned."""
+    """Raises PinSetTooLarge if the limit, which was just set, is too low for the values that are pinned."""
     if sums.pinned and not limits.pins_fit(sums, 0):
         raise PinSetTooLarge(
             f"cache {root}: {sums.pinned} bytes are pinned, too many for a limit of "

@@ -96,11 +96,11 @@ class Pinning:
 
     def _replace_set(self, count: int, act: Callable[[Transaction], None], otherwise: str) -> None:
         """In a transaction that writes `count` pins, which no slack covers: room for them is made first, as
-        far as it goes; where everything is pinned a set must go all the same. `otherwise`: what an error says
-        of the outcome."""
+        far as it goes; where everything is pinned a set must go all the same. `otherwise`: the outcome in an
+        error's words."""
         self._room.shrink(lambda limits, sums: limits.shortfall(sums, limits.growth_of_pins(count)))
         if not self._shared.carry_out(act):
-            why = self._shared.health.off or "lock not had"
+            why = self._shared.health.off or "lock not got"
             raise CacheError(f"cache {self._files.root}: {why}; {otherwise}")
 
     def _charge_sets(self, transaction: Transaction) -> None:

@@ -15,7 +15,7 @@ from lazyfs_cache.process.locks import ByteLocks
 
 
 def clean_up_dead(transaction: Transaction, files: ValueFiles, owners: ByteLocks, me: int) -> int:
-    """Undo what processes that died had begun, and drop their pins; returns how many had died."""
+    """Undo the unfinished work of processes that died, and drop their pins; returns how many had died."""
     dead = [owner for owner in transaction.all_owners() if owner != me and not owners.taken(owner)]
     for owner in dead:
         for key in journal.read(files.root, owner):
@@ -43,7 +43,7 @@ def reconcile(transaction: Transaction, files: ValueFiles, key: bytes) -> None:
 
 
 def measure_directory(transaction: Transaction, files: ValueFiles, number: int) -> None:
-    """Charge what a fan-out directory occupies now: names came or went."""
+    """Charge a fan-out directory by the bytes it occupies now: names came or went."""
     transaction.set_directory(number, files.directory_used(number))
 
 

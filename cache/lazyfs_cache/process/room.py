@@ -44,17 +44,17 @@ class Room:
         return self.shrink(lambda limits, sums: limits.shortfall(sums, amount))
 
     def fit(self) -> None:
-        """Evict what is over a limit that was lowered, and make an index anew that is out of proportion."""
+        """After the limit was lowered: evict down to it, and make an index anew that is out of proportion."""
         self.shrink(Limits.over_capacity)
         self._shared.fit_index()
 
     def resize(self, limit: int) -> None:
-        """Set another limit for every process that has the cache open, and evict what is over it. Raises
+        """Set another limit for every process that has the cache open, and evict down to it. Raises
         CacheError if it was not set."""
         root, shared = self._shared.files.root, self._shared
         check_limit(root, limit)
         if not shared.set_limit(limit, lambda sums: check_pins_fit(root, shared.generation.limits, sums)):
-            raise CacheError(f"cache {root}: {shared.health.off or 'its lock was not had'}; the limit stays")
+            raise CacheError(f"cache {root}: {shared.health.off or 'its lock was not got'}; the limit stays")
         self.make(0)
         shared.fit_index()
 

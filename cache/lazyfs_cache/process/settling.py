@@ -1,7 +1,7 @@
-"""Settling: what a transaction does before its caller's own business.
+"""Settling: the work of a transaction before its caller's own.
 
 It enters the values that arrived since the last one, writes the uses that readers left, and removes suspects.
-What dead processes left is settled by `recovery`, when the cache is opened and every half minute.
+The leavings of dead processes are settled by `recovery`, when the cache is opened and every half minute.
 """
 
 from collections.abc import Iterator

@@ -2,7 +2,7 @@
 
 Concurrency protocol. `transaction` takes the index lock (threads first, then processes; with a time-out),
 goes over to another generation of the index if another process has begun one, opens an LMDB transaction,
-settles what is owed (`settling`), and hands the transaction to the caller. Names under data/ are made by
+settles (`settling`), and hands the transaction to the caller. Names under data/ are made by
 `admission`, which notes them in the journal, and removed only inside a transaction, so index and files can
 only part when a process dies or the disk fails, and `recovery` knows where to look then.
 """
@@ -34,12 +34,12 @@ _GLANCE = 0.1
 
 
 class Account(NamedTuple):
-    """The sums, and with them the bytes of what is not in them."""
+    """The sums of the index, and the bytes that are not in them."""
 
     sums: Sums
     index_file: int
     charged: int
-    """All that counts as occupied."""
+    """Bytes of everything that counts as occupied."""
 
 
 class SharedIndex:
@@ -115,7 +115,7 @@ class SharedIndex:
                 yield None
 
     def settle(self) -> bool:
-        """Have what is owed settled, and nothing else; False if that was not committed."""
+        """Make a transaction that only settles; False if it was not committed."""
         with self.transaction() as transaction:
             pass
         return transaction is not None and transaction.committed
@@ -158,7 +158,7 @@ class SharedIndex:
     def account(self) -> Account:
         """As of now, or as this process last saw it if the index lock is not got at once."""
         if self.generation.arrivals.waiting:
-            with self.transaction(_GLANCE):  # enters what waits
+            with self.transaction(_GLANCE):  # enters them
                 pass
         else:
             found = self._look(lambda generation: self._account(generation, generation.index.sums()), _GLANCE)
@@ -194,7 +194,8 @@ class SharedIndex:
     # -- the end -----------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Write what is outstanding, give up this process's pins; the last to close leaves a clean mark.
+        """Enter the last arrivals, give up this process's pins; the last process to close leaves a clean
+        mark.
 
         In two transactions: the journal goes only after the first has entered the values that it names. A
         process that does not get so far leaves a dead owner behind, for the next one to clean up after.

@@ -1,4 +1,4 @@
-"""Keys whose file, entry or both are wrong: the next transaction removes what is wrong of them."""
+"""Keys whose file or entry is wrong, or both: the next transaction removes them."""
 
 from collections import deque
 from collections.abc import Iterable

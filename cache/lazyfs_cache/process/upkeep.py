@@ -1,4 +1,4 @@
-"""What a cache does beside its readers: one thread per process that sleeps until there is something to do.
+"""Work beside the readers: one thread per process, which sleeps until there is something to do.
 
 It writes uses to the index, evicts from the high to the low watermark, cleans up after dead processes, and
 rebuilds an index that was lost.
@@ -76,7 +76,7 @@ class Upkeep:
             self._rebuild.run()
 
     def _settle(self) -> bool:
-        """Have what is owed settled, and clean up after the dead from time to time. Returns True if this
+        """Settle in a transaction, and clean up after the dead from time to time. Returns True if this
         process has a rebuild to do."""
         shared = self._shared
         with shared.transaction() as transaction:
