@@ -13,7 +13,7 @@ from benchmarks.cache.policies import Lru, Policy, Sieve
 from lazyfs_cache.policy import sizes
 from lazyfs_cache.policy.eviction import Queued, choose, lru, sieve
 from lazyfs_cache.policy.limits import FreeSpace, Limits, Shortfall
-from lazyfs_cache.policy.waiting import Polling
+from lazyfs_cache.policy.waiting import BRIEFLY, Patience, Polling
 from tests.support.counts import count
 
 
@@ -297,3 +297,18 @@ def test_a_wait_ends_at_its_deadline_in_pauses_that_grow(now: float, timeout: fl
     assert sum(pauses) == pytest.approx(timeout, abs=1e-9)
     assert all(pause <= 0.02 for pause in pauses)
     assert pauses[:-1] == sorted(pauses[:-1])
+
+
+@given(st.lists(st.tuples(st.floats(0, 5), st.booleans()), max_size=40))
+def test_a_stopped_holder_delays_two_in_a_row_and_no_more(waits: list[tuple[float, bool]]) -> None:
+    patience = Patience()
+    in_full = 0
+    for timeout, got in waits:
+        allowed = patience.allowed(timeout)
+        assert allowed == (timeout if in_full < 2 else min(timeout, BRIEFLY))
+        if got:
+            patience.got()
+            in_full = 0
+        else:
+            patience.missed(allowed)
+            in_full += allowed > BRIEFLY

@@ -10,28 +10,36 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from lazyfs_cache.policy.waiting import Patience
+
 
 class IndexLock:
     """One transaction at a time, among the threads of this process and among processes, with a time-out.
 
     Between processes it is flock(2), polled: a blocking flock cannot be given a time-out without signals.
+    A process that was stopped within a transaction is not waited for again and again (`Patience`).
     """
 
     def __init__(self, path: str) -> None:
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._threads = threading.Lock()
+        self._patience = Patience()
 
     @contextmanager
     def held(self, timeout: float) -> Iterator[bool]:
         """Yields True if the lock was got within `timeout` seconds, and then holds it for the block."""
+        timeout = self._patience.allowed(timeout)
         deadline = time.monotonic() + timeout
         if not self._threads.acquire(timeout=timeout):
             yield False
             return
         try:
+            began = time.monotonic()  # other threads' turns are not waiting for a holder
             if not self._flock(deadline):
+                self._patience.missed(time.monotonic() - began)
                 yield False
                 return
+            self._patience.got()
             try:
                 yield True
             finally:
