@@ -13,17 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from lazyfs_cache import (
-    CacheError,
-    NullCache,
-    UnusableDirectory,
-    filesystem,
-    layout,
-    open_cache,
-    opening,
-    recovery,
-    space,
-)
+from lazyfs_cache import CacheError, NullCache, UnusableDirectory, open_cache
+from lazyfs_cache.files import filesystem, layout
+from lazyfs_cache.policy import sizes
+from lazyfs_cache.process import adopting, agreement
 from tests.support.cachefill import Child, key_of, lose_index, value_of
 from tests.support.counts import count
 from tests.support.usage import disk_usage
@@ -69,7 +62,7 @@ def test_a_directory_below_another_users_is_refused(tmp_path: Path) -> None:
         open_cache(str(tmp_path / "his" / "cache"), LIMIT)
 
 
-@pytest.mark.parametrize("limit", [0, 1, space.MIN_LIMIT - 1])
+@pytest.mark.parametrize("limit", [0, 1, sizes.MIN_LIMIT - 1])
 def test_a_limit_that_is_too_small(tmp_path: Path, limit: int) -> None:
     with pytest.raises(CacheError, match=f"limit {limit} is too small"):
         open_cache(str(tmp_path / "cache"), limit)
@@ -195,11 +188,11 @@ def test_a_rebuild_is_not_over_before_the_last_directory_though_the_limit_is_rea
     for index in root.glob("index-*"):
         subprocess.run(["rm", "-r", str(index)], check=True)
     with open_cache(str(root), LIMIT // 4, upkeep=False) as cache:
-        ledger = cache._ledger
-        for number in range(recovery.SCANNED - 1):
-            with ledger.change() as change:
-                assert change is not None
-                recovery.adopt(change, ledger.disk, number, ledger.disk.names(number))
+        shared = cache._shared
+        for number in range(adopting.SCANNED - 1):
+            with shared.transaction() as transaction:
+                assert transaction is not None
+                adopting.adopt(transaction, shared.files, number, shared.files.names(number))
         assert cache.stats().charged > LIMIT // 4
         assert cache.stats().state == "rebuilding"
         cache.upkeep()
@@ -228,7 +221,7 @@ def test_orphans_do_not_delay_opening_and_count_as_full_until_they_are_gone(tmp_
         opened = time.monotonic() - started
         stats = cache.stats()
         assert stats.state == "rebuilding"
-        assert stats.charged > (limit - space.slack(limit)) * 0.98
+        assert stats.charged > (limit - sizes.slack(limit)) * 0.98
         assert len(os.listdir(root / "tmp")) == many + 1, "nothing was cleaned before the cache was open"
         assert cache.get(key_of(8)) == value, "readers are served at once"
         assert not cache.put(b"new", bytes(1 << 20)), "nothing is known that could make room"
@@ -271,7 +264,7 @@ def test_a_reboot_after_a_clean_close_keeps_the_index(
         cache.put(b"key", b"value")
     before = (root / layout.STATE).read_bytes()
     assert b'"clean":true' in before
-    monkeypatch.setattr(opening, "boot_id", lambda: "another boot")
+    monkeypatch.setattr(agreement, "boot_id", lambda: "another boot")
     with open_cache(str(root), LIMIT) as cache:
         assert cache.stats().state == "on"
         assert cache.stats().entries == 1
