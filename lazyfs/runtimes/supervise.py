@@ -7,6 +7,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 
+from lazyfs.core.errors import LazyfsError
 from lazyfs.runtimes.protocol import RuntimeExit, RuntimePlan
 
 _TO_ALL = frozenset({signal.SIGINT, signal.SIGQUIT})
@@ -15,13 +16,20 @@ _FORWARDED = _TO_ALL | {signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SI
 _STATUS_LIMIT = 1 << 16
 
 
-def supervise(plan: RuntimePlan, executable: str, programs: Callable[[int], list[int]]) -> RuntimeExit:
+def supervise(
+    plan: RuntimePlan,
+    executable: str,
+    detach: Callable[[], None],
+    programs: Callable[[int], list[int]],
+) -> RuntimeExit:
     """Runs the plan with this process's stdin, stdout and stderr.
 
-    It gets a session of its own, so that the program cannot push characters into the caller's terminal.
+    It gets a session of its own, so that the program cannot push characters into the caller's terminal, and
+    nothing of the caller's environment, which the program could read in /proc/1/environ.
 
-    `executable` is the runtime's file, `programs` gives the processes that a signal is meant for from the
-    runtime's process id.
+    `executable` is the runtime's file. `detach` is called in the new process before it becomes the runtime,
+    and gives up what the program must not have. `programs` gives the processes that a signal is meant for
+    from the runtime's process id. Raises LazyfsError if the process cannot be made so.
     """
     with contextlib.ExitStack() as stack:
         status = stack.enter_context(_unnamed_file())
@@ -29,28 +37,46 @@ def supervise(plan: RuntimePlan, executable: str, programs: Callable[[int], list
         for placeholder, content in plan.files.items():
             numbers[placeholder] = stack.enter_context(_unnamed_file(content))
         options = [str(numbers.get(option, option)) for option in plan.options]
-        code = _run([*options, *plan.command], executable, numbers.values(), programs)
+        command = [*options, *plan.command]
+        code = _run(command, executable, plan.user, numbers.values(), detach, programs)
         os.lseek(status, 0, os.SEEK_SET)
         return RuntimeExit(code, os.read(status, _STATUS_LIMIT))
 
 
 def _run(
-    argv: list[str], executable: str, descriptors: Iterable[int], programs: Callable[[int], list[int]]
+    argv: list[str],
+    executable: str,
+    user: tuple[int, int] | None,
+    descriptors: Iterable[int],
+    detach: Callable[[], None],
+    programs: Callable[[int], list[int]],
 ) -> int:
     waited = {signal.SIGCHLD, *_FORWARDED}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, waited)
+
+    def enter() -> None:
+        detach()
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    number, group = (None, None) if user is None else user
     try:
         process = subprocess.Popen(
             argv,
             executable=executable,
+            env={},
             pass_fds=tuple(descriptors),
             start_new_session=True,
-            preexec_fn=lambda: signal.pthread_sigmask(signal.SIG_SETMASK, before),  # noqa: PLW1509 - no threads here
+            preexec_fn=enter,  # noqa: PLW1509 - no threads here
+            user=number,
+            group=group,
+            extra_groups=None if user is None else (),
         )
         while process.poll() is None:
             received = signal.sigwaitinfo(waited)
             if received.si_signo != signal.SIGCHLD:
                 _forward(signal.Signals(received.si_signo), programs(process.pid) or [process.pid])
+    except (OSError, subprocess.SubprocessError) as error:
+        raise LazyfsError(f"{argv[0]} cannot be started: {error}") from error
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return process.returncode
