@@ -20,8 +20,8 @@ def arguments(launch: Launch, isolation: tuple[str, ...]) -> tuple[str, ...]:
     found = (*isolation, *_filesystem(launch), *_environment(launch))
     if len(found) > _MOST:
         raise UsageError(
-            f"the start takes {len(found)} arguments, and bwrap takes {_MOST}: there are too many variables, or "
-            "a bind target is missing in a directory of too many names; bind to a directory that the image has"
+            f"the start takes {len(found)} arguments, and bwrap takes {_MOST}: too many variables, or a bind "
+            "target that is missing in a directory of too many names; bind to one that the image has"
         )
     return found
 
