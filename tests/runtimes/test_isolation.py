@@ -155,8 +155,8 @@ def test_a_namespace_of_its_own_gives_the_program_nothing(seen: Any) -> None:
 
 
 def test_nothing_in_proc_that_is_the_machines_can_be_written(seen: Any) -> None:
-    """Whoever is not root may set the limits of the IPC and PID namespaces, which are the program's own, and what
-    every user of the machine may."""
+    """A user may set the limits of the IPC and PID namespaces, which are the program's own, and what every user
+    of the machine may."""
     own = re.compile(
         r"/proc/sys/(fs/mqueue/.*|kernel/(auto_)?(msg|sem|shm)[a-z_]*|kernel/(ns_last_pid|pid_max))"
     )
@@ -279,6 +279,18 @@ def test_bound_devices_can_be_opened(sandbox: Sandbox) -> None:
     )
     assert done.returncode == 2
     assert "a device cannot be bound read-only" in done.stderr
+
+
+@pytest.mark.root
+def test_a_users_program_can_start_a_sandbox_of_its_own_and_roots_cannot(sandbox: Sandbox) -> None:
+    inner = ["/usr/bin/bwrap", "--unshare-user", "--unshare-pid", "--ro-bind", "/", "/", "--proc", "/proc"]
+    command = sandbox.argv("--", *inner, "--dev", "/dev", "/bin/busybox", "echo", "nested")
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    if sandbox.options:
+        assert (done.stdout, done.stderr) == ("nested\n", "")
+    else:
+        assert done.returncode != 0
+        assert "namespace" in done.stderr
 
 
 @pytest.mark.root
