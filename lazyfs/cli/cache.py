@@ -162,12 +162,13 @@ def _place(path: str) -> _Place:
     from lazyfs.core.digest import Digest, ObjectRef
     from lazyfs.daemon import control
     from lazyfs.system import mountpoint as points
+    from lazyfs.system.paths_in_mounts import resolve_among_mounts
 
-    real = os.path.realpath(path)
-    if not os.path.lexists(real):
-        raise UsageError(f"{path}: there is no such file or directory")
     tops = [mount.mountpoint for mount in points.mounts() if mount.fstype == points.FSTYPE]
-    top = max((top for top in tops if (real + "/").startswith(top + "/")), key=len, default=None)
+    try:
+        real, top = resolve_among_mounts(path, tops)
+    except OSError:
+        raise UsageError(f"{path}: there is no such file or directory") from None
     if top is None:
         raise UsageError(f"{path} lies in no mount of lazyfs; lazyfs status lists those there are")
     found = control.ask(top, {"do": "status"})

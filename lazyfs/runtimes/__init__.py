@@ -2,9 +2,9 @@
 
 from lazyfs.runtimes.launch import Bind as Bind
 from lazyfs.runtimes.launch import parse_bind as parse_bind
-from lazyfs.runtimes.start import Options as Options
-from lazyfs.runtimes.start import Prepared as Prepared
+from lazyfs.runtimes.protocol import ProgramEnd as ProgramEnd
+from lazyfs.runtimes.start import PreparedRun as PreparedRun
+from lazyfs.runtimes.start import RunOptions as RunOptions
 from lazyfs.runtimes.start import prepare as prepare
 from lazyfs.runtimes.start import run as run
 from lazyfs.runtimes.start import start as start
-from lazyfs.runtimes.supervise import Ended as Ended

@@ -1,17 +1,25 @@
 """Finds an image by path, or by name in the repositories mounted on this node."""
 
+import errno
 import os
-import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 from lazyfs.core.errors import UsageError
+from lazyfs.system.bounded_look import ask_each
+from lazyfs.system.mountpoint import FSTYPE, Mount, mounts
+from lazyfs.system.paths_in_mounts import resolve_among_mounts
 
-FILESYSTEM_TYPE = "fuse.lazyfs"
-_OCTAL = re.compile(r"\\([0-7]{3})")
+LOOK_SECONDS = 30
+"""How long a mount may take to say if it has a name: the first look over a slow line fetches catalogs."""
+PATIENCE_SECONDS = 2
+"""How long the other mounts are waited for once one has the name: they can only make it ambiguous."""
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundImage:
     """Where an image is."""
 
     root: str
@@ -20,58 +28,146 @@ class Found:
     """The directory with its manifest.json and config.json, if it comes from a mounted repository."""
 
 
-def lazyfs_mounts(mountinfo: str) -> list[str]:
-    """The mount points of type fuse.lazyfs in a /proc/self/mountinfo, the latest first (proc(5))."""
-    mounts = []
-    for line in mountinfo.splitlines():
-        before, separator, after = line.partition(" - ")
-        fields = before.split(" ")
-        if separator and len(fields) > 4 and after.split(" ")[0] == FILESYSTEM_TYPE:
-            mounts.append(_OCTAL.sub(lambda match: chr(int(match[1], 8)), fields[4]))
-    return mounts[::-1]
+@dataclass(frozen=True, slots=True)
+class NodeMounts:
+    """The repositories mounted on this node, the latest first."""
+
+    searched: Sequence[str]
+    """Mount points in which names are looked up: root's and the caller's own."""
+    foreign: Sequence[str] = ()
+    """Those of other users. A name there could be anything; a path into one is the caller's own choice."""
 
 
-def find(name: str, mounts: list[str]) -> Found:
-    """`name` is a path with a slash in front or a dot, or `[REGISTRY/]REPOSITORY[:TAG]` in one of `mounts`.
+def node_mounts() -> NodeMounts:
+    """What is mounted now, told apart by who has mounted it."""
+    trusted = {0, *_own_numbers(os.getuid())}
+    return sort_mounts(mounts(), trusted)
 
-    Raises UsageError if it is not there or if it is in several places.
+
+def sort_mounts(found: Iterable[Mount], trusted: set[int]) -> NodeMounts:
+    """The mounts of this filesystem; `trusted` are the users whose mounts are searched."""
+    ours = [mount for mount in found if mount.fstype == FSTYPE][::-1]
+    return NodeMounts(
+        tuple(mount.mountpoint for mount in ours if mount.owner in trusted),
+        tuple(mount.mountpoint for mount in ours if mount.owner not in trusted),
+    )
+
+
+def _own_numbers(user: int) -> set[int]:
+    """The caller's number here, and in the namespace above: mounts made there carry that one."""
+    numbers = {user}
+    with open("/proc/self/uid_map") as file:
+        for line in file:
+            here, above, count = (int(word) for word in line.split())
+            if here <= user < here + count:
+                numbers.add(above + user - here)
+    return numbers
+
+
+def find(name: str, node: NodeMounts) -> FoundImage:
+    """`name` is a path with a slash in front or a dot, or `[REGISTRY/]REPOSITORY[:TAG]` in a mount that is
+    searched. No mount is waited for longer than LOOK_SECONDS.
+
+    Raises UsageError if it is not there, if it is in several places, and if a link leads out of the mount.
     """
     if name.startswith(("/", "./", "../")) or name in (".", ".."):
-        root = os.path.realpath(name)
-        if not os.path.isdir(root):
-            raise UsageError(f"image {name}: no such directory")
-        mount = next((m for m in mounts if root.startswith(m.rstrip("/") + "/")), None)
-        return Found(root, None if mount is None else _metadata(mount, os.path.abspath(name), root))
-    if not mounts:
+        return _find_path(name, [*node.searched, *node.foreign])
+    if not node.searched:
         raise UsageError(
-            f"image {name}: nothing is mounted on this node; run `lazyfs mount` first, or give a path"
+            f"image {name}: nothing is mounted on this node{_left_out(node.foreign)}; "
+            "run `lazyfs mount` first, or give a path"
         )
     tagged = name if ":" in name.rpartition("/")[2] or "@" in name else f"{name}:latest"
-    paths = [path for mount in mounts for path in _candidates(mount, tagged) if os.path.isdir(path)]
-    if not paths:
-        raise UsageError(f"image {tagged}: not found in {', '.join(mounts)}")
-    if len({os.path.realpath(path) for path in paths}) > 1:
-        raise UsageError(f"image {tagged} is ambiguous; give one of: {', '.join(paths)}")
-    mount = next(m for m in mounts if paths[0].startswith(m.rstrip("/") + "/"))
-    root = os.path.realpath(paths[0])
-    return Found(root, _metadata(mount, paths[0], root))
+    questions = [partial(_look, mount, tagged, node.searched) for mount in node.searched]
+    answers = ask_each(
+        questions, LOOK_SECONDS, patience=PATIENCE_SECONDS, enough=lambda value: bool(value["images"])
+    )
+    images = [image for answer in answers if answer.came for image in answer.value["images"]]
+    if len({root for _, root, _ in images}) > 1:
+        paths = ", ".join(path for path, _, _ in images)
+        raise UsageError(f"image {tagged} is ambiguous; give one of: {paths}")
+    if images:
+        _, root, metadata = images[0]
+        return FoundImage(root, metadata)
+    refused = [reason for answer in answers if answer.came for reason in answer.value["refused"]]
+    silent = [mount for mount, answer in zip(node.searched, answers, strict=True) if not answer.came]
+    if refused:
+        raise UsageError(f"image {tagged}: {refused[0]}")
+    silence = f"; no answer in {LOOK_SECONDS} s from {', '.join(silent)}" if silent else ""
+    raise UsageError(
+        f"image {tagged}: not found in {', '.join(node.searched)}{_left_out(node.foreign)}{silence}"
+    )
+
+
+def _left_out(foreign: Sequence[str]) -> str:
+    if not foreign:
+        return ""
+    return f" (not looked for in mounts of other users: {', '.join(foreign)}; give a path for those)"
+
+
+def _find_path(name: str, tops: list[str]) -> FoundImage:
+    (answer,) = ask_each(
+        [partial(_look_at_path, name, tops)], LOOK_SECONDS, patience=0, enough=lambda _: True
+    )
+    if not answer.came:
+        raise UsageError(f"image {name}: its filesystem did not answer in {LOOK_SECONDS} s")
+    if "error" in answer.value:
+        raise UsageError(f"image {answer.value['error']}")
+    return FoundImage(answer.value["root"], answer.value["metadata"])
+
+
+def _look_at_path(name: str, tops: list[str]) -> dict[str, Any]:
+    """In a child: {"root", "metadata"} or {"error"}."""
+    try:
+        place = resolve_among_mounts(name, tops)
+        if not os.path.isdir(place.real):
+            return {"error": f"{name}: no such directory"}
+        mount = place.mount
+        metadata = None if mount is None else _metadata(mount, os.path.abspath(name), place.real, tops)
+        return {"root": place.real, "metadata": metadata}
+    except UsageError as error:
+        return {"error": str(error)}
+    except OSError as error:
+        absent = error.errno in (errno.ENOENT, errno.ENOTDIR)
+        return {"error": f"{name}: {'no such directory' if absent else error.strerror}"}
+
+
+def _look(mount: str, tagged: str, tops: Sequence[str]) -> dict[str, Any]:
+    """In a child: {"images": [[path, root, metadata]], "refused": [reason]} of one mount."""
+    images: list[tuple[str, str, str | None]] = []
+    refused: list[str] = []
+    for path in _candidates(mount, tagged):
+        try:
+            place = resolve_among_mounts(path, tops)
+            if place.mount == (mount.rstrip("/") or "/") and os.path.isdir(place.real):
+                images.append((path, place.real, _metadata(mount, path, place.real, tops)))
+        except UsageError as error:
+            refused.append(str(error))
+        except OSError:
+            continue
+    return {"images": images, "refused": refused}
 
 
 def _candidates(mount: str, tagged: str) -> list[str]:
     """As written, or below any registry of the repository; `debian` is `library/debian`, as docker has it."""
     try:
         registries = sorted(name for name in os.listdir(mount) if not name.startswith("."))
-    except OSError:  # another user's mount, or one whose daemon is gone
+    except OSError:  # a mount whose daemon is gone
         return []
     names = [tagged] if "/" in tagged else [tagged, f"library/{tagged}"]
     return [os.path.join(mount, registry, name) for registry in ("", *registries) for name in names]
 
 
-def _metadata(mount: str, path: str, root: str) -> str | None:
+def _metadata(mount: str, path: str, root: str, tops: Sequence[str]) -> str | None:
     """`.metadata/` repeats the tree of names; an image reached by its digest has its own there too."""
     for place in (path, root):
         inner = os.path.relpath(place, mount)
-        metadata = os.path.join(mount, ".metadata", inner)
-        if not inner.startswith("..") and os.path.isdir(metadata):
-            return metadata
+        if inner.startswith(".."):
+            continue
+        try:
+            metadata = resolve_among_mounts(os.path.join(mount, ".metadata", inner), tops)
+        except OSError:
+            continue
+        if os.path.isdir(metadata.real):
+            return metadata.real
     return None

@@ -4,18 +4,19 @@ import os
 import re
 from dataclasses import dataclass, field
 
-import msgspec
-
-from lazyfs.core.errors import FormatError
+from lazyfs.core.foreign_text import check_text
+from lazyfs.core.oci.manifest import MAX_CONFIG
+from lazyfs.core.oci.run_config import parse_run_config
 from lazyfs.runtimes import path_in_image
 
-DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _SINGULARITY_ENVIRONMENT = "/.singularity.d/env/10-docker2singularity.sh"
 _SINGULARITY_RUNSCRIPT = "/.singularity.d/runscript"
+_MAX_SCRIPT = 1 << 20
+"""Bytes of the environment script: eight times what Linux takes as one variable."""
 
 
 @dataclass(frozen=True, slots=True)
-class Image:
+class ImageDefaults:
     """A root filesystem and its defaults; empty where the image says nothing."""
 
     root: str
@@ -27,45 +28,32 @@ class Image:
     """The file the defaults were read from."""
 
 
-class _Settings(msgspec.Struct):
-    """`config` of an OCI image configuration (image-spec, config.md)."""
-
-    Env: list[str] | None = None
-    WorkingDir: str | None = None
-    Entrypoint: list[str] | None = None
-    Cmd: list[str] | None = None
-
-
-class _Config(msgspec.Struct):
-    config: _Settings | None = None
-
-
-def from_config(root: str, raw: bytes, origin: str) -> Image:
+def from_config(root: str, raw: bytes, origin: str) -> ImageDefaults:
     """Reads an OCI image configuration; `origin` names it in errors. Raises FormatError."""
-    try:
-        settings = msgspec.json.decode(raw, type=_Config).config or _Settings()
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise FormatError(f"{origin}: not an image configuration: {error}") from error
-    environment = dict(entry.split("=", 1) for entry in settings.Env or [] if "=" in entry)
-    return Image(
+    run = parse_run_config(raw, origin)
+    return ImageDefaults(
         root,
-        environment,
-        settings.WorkingDir or "/",
-        tuple(settings.Entrypoint or ()),
-        tuple(settings.Cmd or ()),
+        run.environment,
+        run.working_dir or "/",
+        tuple(run.entrypoint or ()),
+        tuple(run.cmd or ()),
         origin,
     )
 
 
-def from_singularity(root: str) -> Image | None:
+def from_singularity(root: str) -> ImageDefaults | None:
     """Reads what DUCC and apptainer leave in a flat image; None if there is no such file."""
-    raw = path_in_image.read(root, _SINGULARITY_ENVIRONMENT)
+    raw = path_in_image.read(root, _SINGULARITY_ENVIRONMENT, _MAX_SCRIPT)
     if raw is None:
         return None
     environment = dict(_exports(raw.decode(errors="surrogateescape")))
+    for name, value in environment.items():
+        check_text(value, f"{root}{_SINGULARITY_ENVIRONMENT}: {name}")
     _, missing = path_in_image.resolve(root, _SINGULARITY_RUNSCRIPT)
     entrypoint = () if missing else ("/bin/sh", _SINGULARITY_RUNSCRIPT)
-    return Image(root, environment, entrypoint=entrypoint, described_by=root + _SINGULARITY_ENVIRONMENT)
+    return ImageDefaults(
+        root, environment, entrypoint=entrypoint, described_by=root + _SINGULARITY_ENVIRONMENT
+    )
 
 
 # export NAME="value"   and   export NAME="${NAME:-"value"}"
@@ -75,7 +63,7 @@ _EXPORT = re.compile(
 
 
 def _exports(script: str) -> list[tuple[str, str]]:
-    found = (_EXPORT.match(line.strip()) for line in script.splitlines())
+    found = (_EXPORT.match(line.strip()) for line in script.split("\n"))
     return [
         (
             match["name"],
@@ -86,19 +74,16 @@ def _exports(script: str) -> list[tuple[str, str]]:
     ]
 
 
-def describe(root: str, metadata: str | None) -> Image:
+def describe(root: str, metadata: str | None) -> ImageDefaults:
     """The image at `root`; `metadata` is the directory that holds its config.json, where there is one."""
     if metadata is not None:
-        path = os.path.join(metadata, "config.json")
-        try:
-            with open(path, "rb") as file:
-                return from_config(root, file.read(), path)
-        except FileNotFoundError:
-            pass
-    return from_singularity(root) or Image(root)
+        raw = path_in_image.read(metadata, "/config.json", MAX_CONFIG)
+        if raw is not None:
+            return from_config(root, raw, os.path.join(metadata, "config.json"))
+    return from_singularity(root) or ImageDefaults(root)
 
 
-def command_line(image: Image, arguments: tuple[str, ...], *, entrypoint: bool) -> tuple[str, ...]:
+def command_line(image: ImageDefaults, arguments: tuple[str, ...], *, entrypoint: bool) -> tuple[str, ...]:
     """`arguments` as given; with none, or with `entrypoint`, the image's own entry point comes first."""
     if arguments:
         return (*image.entrypoint, *arguments) if entrypoint else arguments

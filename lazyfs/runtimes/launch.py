@@ -1,9 +1,24 @@
 """What is to be started: a command in a root filesystem, with what of the host it may see."""
 
-import os.path
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from lazyfs.core.errors import UsageError
+
+
+def check_argument(text: str, where: str) -> str:
+    """Returns the text. Raises UsageError, which begins with `where`, if no program can be given it.
+
+    A NUL would end it and begin another argument, which a runtime may take for one of its options.
+    """
+    if "\0" in text:
+        raise UsageError(f"{where}: {text!a} has a NUL in it")
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError as error:
+        raise UsageError(f"{where}: {text!a} cannot be handed to a program: {error.reason}") from None
+    return text
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,21 +27,53 @@ class Bind:
 
     source: str
     target: str
-    """Absolute, as the program sees it; need not exist in the image."""
+    """Absolute and normal, as the program sees it; need not exist in the image."""
     read_only: bool = False
+
+    def __post_init__(self) -> None:
+        check_argument(self.source, "bind source")
+        check_argument(self.target, "bind target")
+        normal = "/" + os.path.normpath(self.target).lstrip("/")
+        if self.target != normal or normal == "/":
+            raise UsageError(f"bind target {self.target!r} must be an absolute path below /, such as /data")
 
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """One start. Paths are str; names that are not UTF-8 come through os.fsdecode."""
+    """One start. Paths are str; names that are not UTF-8 come through os.fsdecode.
+
+    Every runtime is given one of these and nothing else of the image's or the caller's, so its fields are
+    checked here, wherever they came from. Making one raises UsageError.
+    """
 
     root: str
     """The image's root filesystem on the host, links in its path resolved."""
     command: tuple[str, ...]
-    environment: dict[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
     """All the program gets: nothing of the caller's own environment is added."""
     workdir: str = "/"
     binds: tuple[Bind, ...] = ()
+    network: bool = True
+    """The machine's; False: none but a loopback of its own."""
+    user: tuple[int, int] | None = None
+    """User and group to start as, for root; None leaves the caller's."""
+    as_root: bool = False
+    """The program will be root outside too: the kernel asks for that in places that no namespace divides."""
+
+    def __post_init__(self) -> None:
+        check_argument(self.root, "image")
+        check_argument(self.workdir, "working directory")
+        if not self.workdir.startswith("/"):
+            raise UsageError(f"working directory {self.workdir!r} must be an absolute path")
+        if not self.command or not self.command[0]:
+            raise UsageError("the command is empty; write one: lazyfs run IMAGE -- COMMAND")
+        for number, argument in enumerate(self.command):
+            check_argument(argument, f"argument {number} of the command")
+        for name, value in self.environment.items():
+            check_argument(name, "name of a variable")
+            if not name or "=" in name:
+                raise UsageError(f"{name!a} cannot be the name of a variable")
+            check_argument(value, f"variable {name!a}")
 
 
 def parse_bind(text: str) -> Bind:
@@ -35,8 +82,7 @@ def parse_bind(text: str) -> Bind:
     mode = parts[2] if len(parts) == 3 else "rw"
     if len(parts) > 3 or not parts[0] or mode not in ("ro", "rw"):
         raise UsageError(f"bind {text!r}: write SRC, SRC:DST or SRC:DST:ro")
-    target = parts[1] if len(parts) > 1 and parts[1] else os.path.abspath(parts[0])
-    target = os.path.normpath(target)
+    target = os.path.normpath(parts[1] if len(parts) > 1 and parts[1] else os.path.abspath(parts[0]))
     if not target.startswith("/") or target == "/":
         raise UsageError(f"bind {text!r}: the target {target!r} must be an absolute path below /")
-    return Bind(os.path.abspath(parts[0]), target, read_only=mode == "ro")
+    return Bind(os.path.abspath(parts[0]), "/" + target.lstrip("/"), read_only=mode == "ro")

@@ -3,10 +3,14 @@
 import errno
 import os
 import stat
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 
-from lazyfs.core.errors import UsageError
+from lazyfs.core.errors import FormatError, LazyfsError, UsageError
+from lazyfs.system.rooted_paths import Location, open_in_root
+from lazyfs.system.rooted_paths import locate as locate_by_descriptor
 
-_MAX_LINKS = 40  # as the kernel has it: ELOOP above
+_ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EACCES, errno.ENAMETOOLONG})
 
 
 def resolve(root: str, path: str) -> tuple[str, str]:
@@ -16,43 +20,60 @@ def resolve(root: str, path: str) -> tuple[str, str]:
     `/var/run/x` where /var/run -> /run and /run is empty gives (`/run`, `x`). Absolute links and `..` never
     leave the root. Raises UsageError for a loop of links and for a path that goes on below a file.
     """
-    pending = [part for part in reversed(path.split("/")) if part not in ("", ".")]
-    found = "/"
-    links = 0
-    while pending:
-        part = pending.pop()
-        if part == "..":
-            found = os.path.dirname(found)
-            continue
-        candidate = os.path.join(found, part)
-        try:
-            status = os.lstat(root + candidate)
-        except FileNotFoundError:
-            missing = [part, *reversed(pending)]
-            if ".." in missing:
-                raise UsageError(f"{path}: goes through {candidate}, which the image does not have") from None
-            return found, "/".join(missing)
-        except OSError as error:
-            raise UsageError(f"{path}: {candidate} in the image: {error.strerror}") from error
-        if stat.S_ISLNK(status.st_mode):
-            links += 1
-            if links > _MAX_LINKS:
-                raise UsageError(f"{path}: {os.strerror(errno.ELOOP)} in the image")
-            target = os.readlink(root + candidate)
-            if target.startswith("/"):
-                found = "/"
-            pending.extend(part for part in reversed(target.split("/")) if part not in ("", "."))
-        elif pending and not stat.S_ISDIR(status.st_mode):
-            raise UsageError(f"{path}: {candidate} in the image is a file")
-        else:
-            found = candidate
-    return found, ""
+    place = locate(root, path)
+    return place.found, "/".join(place.rest)
 
 
-def read(root: str, path: str) -> bytes | None:
-    """A regular file's content, links followed inside the root; None if the image does not have it."""
-    found, missing = resolve(root, path)
-    if missing or not stat.S_ISREG(os.lstat(root + found).st_mode):
-        return None
-    with open(root + found, "rb") as file:
-        return file.read()
+def locate(root: str, path: str, stops: Collection[str] = ()) -> Location:
+    """As `resolve`, with more that is known of the place; ends at `stops`, for something is mounted there."""
+    try:
+        with opened(root) as directory:
+            return locate_by_descriptor(directory, path, stops)
+    except FileNotFoundError as error:
+        raise UsageError(f"{path}: goes through {error.filename}, which the image does not have") from None
+    except NotADirectoryError as error:
+        raise UsageError(f"{path}: {error.filename} in the image is a file") from None
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise UsageError(f"{path}: {error.strerror} in the image") from None
+        raise UsageError(f"{path}: {error.filename} in the image: {error.strerror}") from None
+
+
+def read(root: str, path: str, limit: int) -> bytes | None:
+    """A regular file's content, links followed inside the root; None if the image does not have it.
+
+    Raises FormatError if it is longer than `limit` bytes, LazyfsError if it cannot be read.
+    """
+    try:
+        with opened(root) as directory:
+            number = open_in_root(directory, path, os.O_PATH)
+        with closing_descriptor(number):
+            if not stat.S_ISREG(os.fstat(number).st_mode):
+                return None
+            # Opened anew only now: to open a device can do something already.
+            with open(f"/proc/self/fd/{number}", "rb") as file:
+                content = file.read(limit + 1)
+    except OSError as error:
+        if error.errno in _ABSENT:
+            return None
+        raise LazyfsError(f"{root}{path}: {error.strerror}") from None
+    if len(content) > limit:
+        raise FormatError(f"{root}{path}: longer than {limit} bytes, which no start file is")
+    return content
+
+
+@contextmanager
+def opened(directory: str) -> Iterator[int]:
+    """A descriptor of a directory, good for looking names up in it."""
+    number = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    with closing_descriptor(number):
+        yield number
+
+
+@contextmanager
+def closing_descriptor(number: int) -> Iterator[int]:
+    """Closes the descriptor at the end."""
+    try:
+        yield number
+    finally:
+        os.close(number)

@@ -1,15 +1,18 @@
-"""The seam between what is to be started and the program that starts it."""
+"""The seam between a program that is to be started and the runtime that starts it."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
 
-from lazyfs.core.errors import UsageError
-from lazyfs.runtimes.launch import Launch
+from lazyfs.runtimes.launch import Launch, check_argument
+
+RUNTIME_FAILED = 125
+"""Exit code when the program was never started; the one docker and podman use."""
 
 
 @dataclass(frozen=True, slots=True)
-class Probe:
+class RuntimeProbe:
     """What a trial of the runtime on this machine gave."""
 
     runtime: str
@@ -19,45 +22,81 @@ class Probe:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class RuntimePlan:
     """A command line ready to be started."""
 
-    argv: tuple[str, ...]
-    """Visible to everyone on the machine, so it holds neither environment nor binds."""
-    arguments: tuple[str, ...]
-    """Handed over through a descriptor, in place of ARGUMENTS_FD in argv."""
+    options: tuple[str, ...]
+    """The runtime's name and options. Visible to everyone on the machine, so neither environment nor binds
+    are among them. A key of `files` stands for the number of a descriptor, as does STATUS."""
     command: tuple[str, ...]
     """The program and its arguments, last in the command line."""
+    shown: tuple[str, ...]
+    """The whole command line for people, with what goes through a descriptor written out."""
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    """Placeholder in the options -> content of an unnamed file that the runtime inherits."""
 
-    ARGUMENTS_FD = "{arguments}"
-    STATUS_FD = "{status}"
+    user: tuple[int, int] | None = None
+    """User and group that the runtime is started as; None leaves the caller's."""
+    reachable: tuple[str, ...] = ()
+    """What of the machine the program can reach although nobody bound it, for people."""
+
+    STATUS = "{status}"
+    """Placeholder of the descriptor that the runtime writes its own account to."""
+
+    def __post_init__(self) -> None:
+        """Raises UsageError for an argument that the kernel or the runtime would take for two."""
+        nul_separated((*self.options, *self.command, *self.shown))
+
+
+def nul_separated(arguments: Iterable[str]) -> bytes:
+    """Arguments in the form that a runtime reads from a descriptor: each ends with a NUL.
+
+    This is the last guard, for every runtime: raises UsageError for an argument that has a NUL in it, which
+    would be read as another option, or that no file name can be.
+    """
+    return b"".join(os.fsencode(check_argument(argument, "argument")) + b"\0" for argument in arguments)
+
+
+class RuntimeExit(NamedTuple):
+    """How the runtime's own process ended."""
+
+    code: int
+    """Its exit code; -N if signal N ended it."""
+    status: bytes
+    """What it wrote to RuntimePlan.STATUS."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramEnd:
+    """How a start ended."""
+
+    exit_code: int
+    """The program's own; 128 + N if signal N ended it; RUNTIME_FAILED if it was never started."""
+    started: bool
+    """False: the runtime failed before the program ran, and said so on stderr."""
 
 
 class Runtime(Protocol):
-    """Turns a Launch into a command line. It starts nothing but its own probe."""
+    """One way to run a program in a root filesystem. All that is particular to it lies behind this."""
 
     name: str
 
-    def probe(self) -> Probe: ...
-
-    def plan(self, launch: Launch) -> Plan:
-        """Raises UsageError where the launch cannot be done, e.g. a bind over a file of another kind."""
+    def probe(self) -> RuntimeProbe:
+        """Tries the runtime on this machine; starts nothing that stays."""
         ...
 
+    def plan(self, launch: Launch) -> RuntimePlan:
+        """The command line. Raises UsageError where the launch cannot be done, e.g. a bind that would cover a
+        file of another kind."""
+        ...
 
-def choose(runtimes: Sequence[Runtime], wanted: str | None) -> tuple[Runtime, list[Probe]]:
-    """The first usable runtime, or the one asked for, and what every probe on the way said.
+    def start(self, plan: RuntimePlan) -> RuntimeExit:
+        """Runs the plan to its end on this process's streams. Signals sent to this process reach the program.
 
-    Raises UsageError with all their reasons if there is none.
-    """
-    known = [runtime.name for runtime in runtimes]
-    if wanted is not None and wanted not in known:
-        raise UsageError(f"runtime {wanted!r} is not known; choose one of: {', '.join(known)}")
-    probes = []
-    for runtime in runtimes:
-        if wanted in (None, runtime.name):
-            probes.append(runtime.probe())
-            if probes[-1].usable:
-                return runtime, probes
-    reasons = "; ".join(f"{probe.runtime}: {probe.says}" for probe in probes)
-    raise UsageError(f"no usable runtime on this machine: {reasons}")
+        Call it from the main thread of a process that leaves SIGCHLD alone.
+        """
+        ...
+
+    def read_end(self, ended: RuntimeExit) -> ProgramEnd:
+        """Tells the program's end from the runtime's own failure."""
+        ...

@@ -6,13 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from lazyfs.core.errors import UsageError
+from lazyfs.core.oci.run_config import DEFAULT_PATH
 from lazyfs.runtimes import path_in_image
 from lazyfs.runtimes.bubblewrap import Bubblewrap
-from lazyfs.runtimes.find_image import find, lazyfs_mounts
-from lazyfs.runtimes.image_defaults import DEFAULT_PATH, Image, command_line, describe
+from lazyfs.runtimes.choose import choose
+from lazyfs.runtimes.find_image import find, node_mounts
+from lazyfs.runtimes.image_defaults import ImageDefaults, command_line, describe
 from lazyfs.runtimes.launch import Bind, Launch
-from lazyfs.runtimes.protocol import Plan, Probe, Runtime, choose
-from lazyfs.runtimes.supervise import Ended, supervise
+from lazyfs.runtimes.protocol import ProgramEnd, Runtime, RuntimePlan, RuntimeProbe
 
 RUNTIMES: tuple[Runtime, ...] = (Bubblewrap(),)
 """In the order of preference."""
@@ -21,7 +22,7 @@ _DEFAULTS = {"PATH": DEFAULT_PATH, "HOME": "/tmp"}  # noqa: S108 - the only writ
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class RunOptions:
     """How a command is to be started; all of it may be left out."""
 
     binds: tuple[Bind, ...] = ()
@@ -32,17 +33,21 @@ class Options:
     """Put the image's entry point before the command given."""
     runtime: str | None = None
     """A runtime's name; None takes the first that works."""
+    network: bool = True
+    """The machine's; False: none but a loopback of its own."""
+    user: tuple[int, int] | None = None
+    """User and group to start as; for root only."""
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class PreparedRun:
     """Everything that is decided before anything is started."""
 
-    image: Image
+    image: ImageDefaults
     launch: Launch
-    probes: tuple[Probe, ...]
+    probes: tuple[RuntimeProbe, ...]
     runtime: Runtime
-    plan: Plan
+    plan: RuntimePlan
 
 
 def _warn(message: str) -> None:
@@ -52,18 +57,19 @@ def _warn(message: str) -> None:
 def prepare(
     image: str,
     arguments: Sequence[str] = (),
-    options: Options = Options(),
+    options: RunOptions = RunOptions(),
     *,
     warn: Callable[[str], None] = _warn,
-) -> Prepared:
+) -> PreparedRun:
     """Finds the image, reads its defaults, tries the runtimes and writes the command line.
 
     A bind whose source does not exist is left out with a warning: the sites of one grid differ.
     Raises UsageError (no such image, no runtime, nothing to run, a bind that cannot be) and FormatError (a
     configuration that cannot be read).
     """
-    with open("/proc/self/mountinfo", errors="surrogateescape") as file:
-        found = find(image, lazyfs_mounts(file.read()))
+    if options.user is not None and os.geteuid() != 0:
+        raise UsageError("only root can start a program as another user; leave --user out")
+    found = find(image, node_mounts())
     described = describe(found.root, found.metadata)
     command = command_line(described, tuple(arguments), entrypoint=options.entrypoint)
     if not command:
@@ -75,25 +81,28 @@ def prepare(
         found.root,
         command,
         {**_DEFAULTS, **described.environment, **options.environment},
-        options.workdir or described.workdir,
+        os.path.join("/", options.workdir or described.workdir),
         tuple(bind for bind in options.binds if os.path.exists(bind.source)),
+        options.network,
+        options.user,
+        as_root=(os.geteuid() if options.user is None else options.user[0]) == 0,
     )
     runtime, probes = choose(RUNTIMES, options.runtime)
-    return Prepared(described, launch, tuple(probes), runtime, runtime.plan(launch))
+    return PreparedRun(described, launch, tuple(probes), runtime, runtime.plan(launch))
 
 
-def run(image: str, arguments: Sequence[str] = (), options: Options = Options()) -> Ended:
+def run(image: str, arguments: Sequence[str] = (), options: RunOptions = RunOptions()) -> ProgramEnd:
     """Runs a command in an image and waits for its end: `prepare` and `start`."""
     return start(prepare(image, arguments, options))
 
 
-def start(prepared: Prepared) -> Ended:
+def start(prepared: PreparedRun) -> ProgramEnd:
     """Runs what was prepared. A command that is not in the image gives 127 without a start."""
     missing = _missing_command(prepared.launch)
     if missing is not None:
         _warn(missing)
-        return Ended(COMMAND_NOT_FOUND, started=False)
-    return supervise(prepared.plan)
+        return ProgramEnd(COMMAND_NOT_FOUND, started=False)
+    return prepared.runtime.read_end(prepared.runtime.start(prepared.plan))
 
 
 def _missing_command(launch: Launch) -> str | None:
@@ -102,7 +111,8 @@ def _missing_command(launch: Launch) -> str | None:
     if "/" in name:
         places = [os.path.join(launch.workdir, name)]
     else:
-        places = [os.path.join(entry, name) for entry in launch.environment["PATH"].split(":")]
+        entries = dict.fromkeys(launch.environment["PATH"].split(":"))
+        places = [os.path.join(launch.workdir, entry, name) for entry in entries]
     for place in places:
         if any(
             place.startswith(bind.target.rstrip("/") + "/") or place == bind.target for bind in launch.binds

@@ -1,103 +1,112 @@
-"""Starts a planned command, hands signals on to it, and tells its end from the runtime's own failure."""
+"""Runs a runtime's command line to its end and hands signals on to the program."""
 
 import contextlib
-import json
 import os
 import signal
 import subprocess
 import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
 
-from lazyfs.runtimes.protocol import Plan
-
-RUNTIME_FAILED = 125
-"""Exit code when the program was never started; the one docker and podman use."""
+from lazyfs.core.errors import LazyfsError
+from lazyfs.runtimes.protocol import RuntimeExit, RuntimePlan
 
 _TO_ALL = frozenset({signal.SIGINT, signal.SIGQUIT})
 """What a terminal sends to all of a job's processes."""
 _FORWARDED = _TO_ALL | {signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCONT}
+_STATUS_LIMIT = 1 << 16
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """How a start ended."""
+def supervise(
+    plan: RuntimePlan,
+    executable: str,
+    detach: Callable[[], None],
+    programs: Callable[[int], list[int]],
+) -> RuntimeExit:
+    """Runs the plan with this process's stdin, stdout and stderr.
 
-    exit_code: int
-    """The program's own; 128 + N if signal N ended it; RUNTIME_FAILED if it was never started."""
-    started: bool
-    """False: the runtime failed before the program ran, and said so on stderr."""
+    It gets a session of its own, so that the program cannot push characters into the caller's terminal, and
+    nothing of the caller's environment, which the program could read in /proc/1/environ.
 
-
-def supervise(plan: Plan) -> Ended:
-    """Runs the plan to its end with this process's stdin, stdout and stderr.
-
-    Call it from the main thread of a process that leaves SIGCHLD alone. The command runs in a session of its
-    own, so that it cannot push characters into the caller's terminal; signals sent to this process reach it
-    through here.
+    `executable` is the runtime's file. `detach` is called in the new process before it becomes the runtime,
+    and gives up what the program must not have. `programs` gives the processes that a signal is meant for
+    from the runtime's process id. Raises LazyfsError if the process cannot be made so.
     """
-    with (
-        _descriptor(b"".join(os.fsencode(a) + b"\0" for a in plan.arguments)) as arguments,
-        _descriptor() as status,
-    ):
-        numbers = {Plan.ARGUMENTS_FD: str(arguments), Plan.STATUS_FD: str(status)}
-        options = len(plan.argv) - len(plan.command)
-        argv = [numbers.get(a, a) for a in plan.argv[:options]] + list(plan.command)
-        waited = {signal.SIGCHLD, *_FORWARDED}
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, waited)
-        try:
-            process = subprocess.Popen(
-                argv,
-                pass_fds=(arguments, status),
-                start_new_session=True,
-                preexec_fn=lambda: signal.pthread_sigmask(signal.SIG_SETMASK, before),  # noqa: PLW1509 - no threads here
-            )
-            while process.poll() is None:
-                received = signal.sigwaitinfo(waited)
-                if received.si_signo != signal.SIGCHLD:
-                    _forward(process.pid, signal.Signals(received.si_signo))
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        started = _exited(status)
-    if not started:
-        return Ended(RUNTIME_FAILED, started=False)
-    code = process.returncode
-    return Ended(code if code >= 0 else 128 - code, started=True)
+    with contextlib.ExitStack() as stack:
+        status = stack.enter_context(_unnamed_file())
+        numbers = {RuntimePlan.STATUS: status}
+        for placeholder, content in plan.files.items():
+            numbers[placeholder] = stack.enter_context(_unnamed_file(content))
+        options = [str(numbers.get(option, option)) for option in plan.options]
+        command = [*options, *plan.command]
+        code = _run(command, executable, plan.user, numbers.values(), detach, programs)
+        os.lseek(status, 0, os.SEEK_SET)
+        return RuntimeExit(code, os.read(status, _STATUS_LIMIT))
+
+
+def _run(
+    argv: list[str],
+    executable: str,
+    user: tuple[int, int] | None,
+    descriptors: Iterable[int],
+    detach: Callable[[], None],
+    programs: Callable[[int], list[int]],
+) -> int:
+    waited = {signal.SIGCHLD, *_FORWARDED}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, waited)
+
+    def enter() -> None:
+        detach()
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    number, group = (None, None) if user is None else user
+    try:
+        process = subprocess.Popen(
+            argv,
+            executable=executable,
+            env={},
+            pass_fds=tuple(descriptors),
+            start_new_session=True,
+            preexec_fn=enter,  # noqa: PLW1509 - no threads here
+            user=number,
+            group=group,
+            extra_groups=None if user is None else (),
+        )
+        while process.poll() is None:
+            received = signal.sigwaitinfo(waited)
+            if received.si_signo != signal.SIGCHLD:
+                _forward(signal.Signals(received.si_signo), programs(process.pid) or [process.pid])
+    except (OSError, subprocess.SubprocessError) as error:
+        raise LazyfsError(f"{argv[0]} cannot be started: {error}") from error
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    return process.returncode
 
 
 @contextlib.contextmanager
-def _descriptor(content: bytes = b"") -> Iterator[int]:
-    """An unnamed file at its beginning: a pipe would block at 64 KiB."""
+def _unnamed_file(content: bytes = b"") -> Iterator[int]:
+    """A descriptor at the file's beginning: a pipe would block at 64 KiB."""
     with tempfile.TemporaryFile() as file:
         file.write(content)
         file.seek(0)
         yield file.fileno()
 
 
-def _exited(status: int) -> bool:
-    """bwrap writes {"exit-code": N} last, and only if the program was executed."""
-    os.lseek(status, 0, os.SEEK_SET)
-    lines = os.read(status, 65536).decode().splitlines()
-    return any("exit-code" in json.loads(line) for line in lines)
-
-
-def _forward(runtime: int, number: signal.Signals) -> None:
-    """To the program: the grandchild of the runtime, below the namespace's init. Else to the runtime."""
-    programs = [pid for init in _children(runtime) for pid in _children(init)]
+def _forward(number: signal.Signals, programs: list[int]) -> None:
     if number in _TO_ALL:
         programs = [pid for program in programs for pid in _tree(program)]
-    for pid in programs or [runtime]:
+    for pid in programs:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, number)
 
 
 def _tree(pid: int) -> Iterator[int]:
-    for child in _children(pid):
+    for child in children(pid):
         yield from _tree(child)
     yield pid
 
 
-def _children(pid: int) -> list[int]:
+def children(pid: int) -> list[int]:
+    """The process ids of a process's children; none if it is gone."""
     try:
         with open(f"/proc/{pid}/task/{pid}/children") as file:
             return [int(word) for word in file.read().split()]

@@ -10,22 +10,11 @@ import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from lazyfs.core.errors import UsageError
-from lazyfs.runtimes import path_in_image
+from lazyfs.runtimes.bind_places import BindPlace
 
 
 @dataclass(frozen=True, slots=True)
-class MountPoint:
-    """Where a bind really goes."""
-
-    path: str
-    """Inside the root, free of links."""
-    made_in: str | None
-    """The directory that must be covered so that the path can be made; None if the image has the path."""
-
-
-@dataclass(frozen=True, slots=True)
-class Cover:
+class CoveredDirectory:
     """One directory to be covered, and what is shown in it again."""
 
     path: str
@@ -36,27 +25,13 @@ class Cover:
     """(name, target) of symbolic links, made anew."""
 
 
-def mount_point(root: str, target: str, *, directory: bool) -> MountPoint:
-    """Where `target` is mounted. Raises UsageError if the image has another kind of file there."""
-    found, missing = path_in_image.resolve(root, target)
-    kind = os.lstat(root + found).st_mode
-    if missing:
-        if not stat.S_ISDIR(kind):
-            raise UsageError(f"bind target {target}: {found} in the image is a file")
-        return MountPoint(os.path.join(found, missing), found)
-    if stat.S_ISDIR(kind) != directory:
-        here, there = ("directory", "file") if directory else ("file", "directory")
-        raise UsageError(f"bind target {target}: the source is a {here}, the image has a {there} there")
-    return MountPoint(found, None)
-
-
-def covers(root: str, points: Iterable[MountPoint]) -> list[Cover]:
+def covers(root: str, points: Iterable[BindPlace]) -> list[CoveredDirectory]:
     """The directories to cover, parents before their children."""
     wanted = {point.made_in for point in points if point.made_in is not None}
     return [_cover(root, path) for path in sorted(wanted, key=lambda path: (path.count("/"), path))]
 
 
-def _cover(root: str, path: str) -> Cover:
+def _cover(root: str, path: str) -> CoveredDirectory:
     shown: list[str] = []
     links: list[tuple[str, str]] = []
     with os.scandir(root + path) as entries:
@@ -66,4 +41,4 @@ def _cover(root: str, path: str) -> Cover:
             else:
                 shown.append(entry.name)
     mode = stat.S_IMODE(os.lstat(root + path).st_mode)
-    return Cover(path, mode, tuple(sorted(shown)), tuple(sorted(links)))
+    return CoveredDirectory(path, mode, tuple(sorted(shown)), tuple(sorted(links)))

@@ -3,6 +3,7 @@
 import ctypes
 import errno
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -12,10 +13,11 @@ from lazyfs.core.errors import UsageError
 
 FSTYPE = "fuse.lazyfs"
 _MNT_DETACH = 2
+_ESCAPED = re.compile(rb"\\([0-3][0-7]{2})")
 
 
 class Mount(NamedTuple):
-    """One line of /proc/self/mountinfo."""
+    """One line of /proc/self/mountinfo. Names that are not UTF-8 come as os.fsdecode has them."""
 
     device: str
     """major:minor, which names the connection and the bdi under /sys."""
@@ -24,24 +26,38 @@ class Mount(NamedTuple):
     source: str
     options: str
 
+    @property
+    def owner(self) -> int | None:
+        """The user who made this FUSE mount, as the kernel noted it; None for filesystems that note none."""
+        found = re.search(r"(?:^|[ ,])user_id=(\d{1,10})(?:,|$)", self.options)
+        return int(found[1]) if found else None
+
 
 def mounts() -> list[Mount]:
     """All mounts of this namespace, in the order they were made."""
+    with open("/proc/self/mountinfo", "rb") as file:
+        return parse_mountinfo(file.read())
+
+
+def parse_mountinfo(content: bytes) -> list[Mount]:
+    """The mounts in a mountinfo (proc(5)), whatever bytes their names are made of.
+
+    The kernel escapes space, tab, line feed and backslash in names, and nothing else: a carriage return ends
+    no line. Lines that are no mounts are left out.
+    """
     found = []
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as lines:
-        for line in lines:
-            left, _, right = line.partition(" - ")
-            fields, (fstype, source, *options) = left.split(" "), right.rstrip("\n").split(" ")
-            found.append(
-                Mount(fields[2], _plain(fields[4]), fstype, _plain(source), " ".join((fields[5], *options)))
-            )
+    for line in content.split(b"\n"):
+        before, separator, after = line.partition(b" - ")
+        fields, rest = before.split(b" "), after.split(b" ")
+        if separator and len(fields) >= 6 and len(rest) >= 2:
+            device, mountpoint, options = fields[2], fields[4], fields[5]
+            texts = (device, _plain(mountpoint), rest[0], _plain(rest[1]), b" ".join((options, *rest[2:])))
+            found.append(Mount(*(os.fsdecode(text) for text in texts)))
     return found
 
 
-def _plain(text: str) -> str:
-    for octal, character in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
-        text = text.replace(octal, character)
-    return text
+def _plain(name: bytes) -> bytes:
+    return _ESCAPED.sub(lambda found: bytes([int(found[1], 8)]), name)
 
 
 def find(mountpoint: str) -> Mount | None:

@@ -9,6 +9,7 @@ import msgspec
 
 from lazyfs.core.digest import Digest, parse_hex
 from lazyfs.core.errors import FormatError
+from lazyfs.core.oci.run_config import RunConfig
 
 MAX_MANIFEST = 4 << 20
 """Bytes of a manifest or index: what registries themselves accept."""
@@ -137,17 +138,6 @@ class RootFs(msgspec.Struct, frozen=True):
 
     diff_ids: list[str] = []
     type: str = "layers"
-
-
-class RunConfig(msgspec.Struct, frozen=True, rename="pascal"):
-    """What a runtime starts with."""
-
-    env: list[str] | None = None
-    entrypoint: list[str] | None = None
-    cmd: list[str] | None = None
-    working_dir: str = ""
-    user: str = ""
-    labels: dict[str, str] | None = None
 
 
 class Config(msgspec.Struct, frozen=True):

@@ -1,6 +1,7 @@
 """From a published image to a program, by the image's name."""
 
 import json
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,6 +31,12 @@ def mount(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     )
     store, keys = new_repository(directory, "run.example")
     lazyfs("publish", f"oci:{layout.directory}:v1", store, "--as", NAME, "--keys", keys)
+    with tarfile.open(directory / "tools.tar", "w") as tar:
+        for name, target in (("app:1", "/"), ("up:1", "../../../../../../../..")):
+            link = tarfile.TarInfo(name)
+            link.type, link.linkname = tarfile.SYMTYPE, target
+            tar.addfile(link)
+    lazyfs("publish", f"tar:{directory}/tools.tar", store, "--as", "tools", "--keys", keys)
     options = ("--cache", directory / "cache", "--trust", store / "metadata/1.root.json")
     with mounted(store, directory / "mnt", *options) as point:
         yield point
@@ -63,3 +70,14 @@ def test_explain_names_the_image_by_content_and_where_its_defaults_come_from(mou
     plan = json.loads(lazyfs("run", NAME, "--explain", "--json").stdout)
     assert plan["image"].startswith(f"{mount}/.flat/")
     assert plan["described_by"] == f"{mount}/.metadata/{NAME}/config.json"
+
+
+@pytest.mark.parametrize("name", ["app:1", "up:1"])
+def test_a_published_link_to_the_host_is_neither_run_nor_pinned(mount: Path, name: str) -> None:
+    for image in (f"tools/{name}", str(mount / "tools" / name)):
+        done = lazyfs("run", image, "--", "/bin/cat", "/etc/passwd", check=False)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert f"a link in {mount} leads out of it" in done.stderr
+    done = lazyfs("cache", "pin", mount / "tools" / name / "etc", check=False)
+    assert done.returncode == 2
+    assert f"a link in {mount} leads out of it" in done.stderr

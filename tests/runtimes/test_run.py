@@ -10,6 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from lazyfs.core.errors import UsageError
+from lazyfs.runtimes import RunOptions, prepare
+from lazyfs.system.bounded_look import ask_each
+
 NOBODY = 65534
 
 
@@ -155,6 +159,10 @@ def test_the_environment_is_not_visible_to_others_on_the_machine(root: Path) -> 
             "runtime 'magic' is not known; choose one of: bubblewrap",
         ),
         (("/usr", "--env", "NOT_SET_ANYWHERE", "--", "sh"), "--env NOT_SET_ANYWHERE"),
+        (("/usr", "--user", "nobody-of-that-name", "--", "sh"), "--user nobody-of-that-name: no such user"),
+        (("/usr", "--user", "0:no-such-group", "--", "sh"), "--user 0:no-such-group: no such user or group"),
+        (("/usr", "--user", "99999999999", "--", "sh"), "--user 99999999999: numbers of users"),
+        (("/usr", "-B", "/usr:/proc/1/root/x", "--", "sh"), "bind target /proc/1/root/x: leads to /proc"),
     ],
 )
 def test_bad_input_is_one_line(arguments: tuple[str, ...], says: str) -> None:
@@ -171,6 +179,28 @@ def test_without_bubblewrap_the_error_says_what_to_install(
     done = run(root, "--", "sh")
     assert done.returncode == 2
     assert "bubblewrap: bwrap is not on PATH; install the package bubblewrap" in done.stderr
+
+
+@pytest.mark.root
+def test_only_root_can_start_as_another_user(root: Path) -> None:
+    def as_nobody() -> str:
+        os.setuid(NOBODY)
+        with pytest.raises(UsageError, match="only root can start a program as another user") as caught:
+            prepare(str(root), ("sh",), RunOptions(user=(0, 0)))
+        return str(caught.value)
+
+    (answer,) = ask_each([as_nobody], 60, patience=0, enough=bool)
+    assert "only root" in answer.value
+
+
+@pytest.mark.root
+def test_a_program_can_be_started_as_a_user_of_a_name(root: Path) -> None:
+    for place in (root, *root.parents):
+        if place.stat().st_uid == os.getuid() and str(place) not in ("/", "/tmp"):
+            place.chmod(place.stat().st_mode | 0o755)
+    script = "id -u; id -g; id -G"
+    assert run(root, "--user", "nobody", "--", "sh", "-c", script).stdout.split() == ["65534"] * 3
+    assert run(root, "--user", "1234:0", "--", "sh", "-c", script).stdout.split() == ["1234", "0", "0"]
 
 
 @pytest.mark.root

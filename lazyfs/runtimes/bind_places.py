@@ -1,0 +1,154 @@
+"""Where in an image each bind goes, so that nothing is made at a place that the image chose on the host.
+
+A runtime builds the tree while it still sees the host: a mount point below /proc, for one, may lead there
+through links such as /proc/1/root, and would be made there. So each target is followed here, inside the
+image, to a path without links. What it meets on the way decides: an earlier mount, a place where
+none may be, or the image itself.
+"""
+
+import os
+import stat
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from lazyfs.core.errors import UsageError
+from lazyfs.runtimes import path_in_image
+from lazyfs.runtimes.launch import Bind
+from lazyfs.system.rooted_paths import Location, open_without_links
+
+PROC, DEV, TMP = "/proc", "/dev", "/tmp"  # noqa: S108 - the program's own
+_DEV_LINKS = frozenset({"fd", "stdin", "stdout", "stderr", "core", "ptmx"})
+"""Names in a new /dev that are links, some of them into /proc."""
+
+
+class BindPlace(NamedTuple):
+    """Where a bind really goes."""
+
+    path: str
+    """Inside the root, free of links."""
+    made_in: str | None
+    """The directory that must be covered so that the path can be made; None if the path is there."""
+
+
+class Arrangement(NamedTuple):
+    """Every mount point of a start, in the order of mounting."""
+
+    tmp: BindPlace
+    proc: BindPlace
+    dev: BindPlace
+    binds: tuple[tuple[Bind, BindPlace], ...]
+
+    @property
+    def places(self) -> tuple[BindPlace, ...]:
+        return (self.proc, self.dev, self.tmp, *(place for _, place in self.binds))
+
+
+def arrange(root: str, binds: Sequence[Bind], offered: Sequence[Bind]) -> Arrangement:
+    """Places the caller's binds, outer ones first, and then those offered: files that are left out where the
+    caller has bound something, or where the image has another kind of file.
+
+    Raises UsageError for an image whose /proc, /dev or /tmp leads elsewhere than a program expects, for a
+    target that leads below /proc or /dev, and for one that would have to be made in a directory of the host.
+    """
+    proc, dev = _own(root, PROC), _own(root, DEV)
+    tmp = _tmp(root)
+    mounted: dict[str, Bind | None] = {PROC: None, DEV: None, tmp.path: None}
+    placed: list[tuple[Bind, BindPlace]] = []
+    for bind in sorted(binds, key=lambda bind: bind.target.count("/")):
+        place = _place(root, bind, mounted)
+        mounted[place.path] = bind
+        placed.append((bind, place))
+    for bind in offered:
+        if os.path.isfile(bind.source):
+            try:
+                where = path_in_image.locate(root, bind.target, mounted)
+                place = _in_image(bind, where)
+            except UsageError:
+                continue
+            if not where.stopped:
+                placed.append((bind, place))
+    return Arrangement(tmp, proc, dev, tuple(placed))
+
+
+def _own(root: str, path: str) -> BindPlace:
+    """The image's /proc or /dev, which must be a directory or missing: a link would cover something else."""
+    if os.path.islink(root + path):
+        raise UsageError(f"image {root}: its {path} is a link; a program needs a directory there")
+    return _kind_checked(path, path_in_image.locate(root, path), directory=True)
+
+
+def _tmp(root: str) -> BindPlace:
+    where = path_in_image.locate(root, TMP, (PROC, DEV))
+    if where.stopped or _path(where) == "/":
+        raise UsageError(f"image {root}: its {TMP} leads to {_path(where)}, which is no place for files")
+    return _kind_checked(TMP, where, directory=True)
+
+
+def _place(root: str, bind: Bind, mounted: dict[str, Bind | None]) -> BindPlace:
+    """Where a bind of the caller's goes. `mounted` has what is there before it: binds, None for our own."""
+    where = path_in_image.locate(root, bind.target, mounted)
+    if not where.stopped:
+        return _in_image(bind, where)
+    path = _path(where)
+    if ".." in where.rest:
+        raise UsageError(f"bind target {bind.target}: leads to {path}; give the path without links")
+    outer = mounted[where.found]
+    if outer is not None:
+        _check_inside(bind, outer, where.rest)
+    elif where.found == PROC:
+        raise UsageError(f"bind target {bind.target}: leads to {path}, and nothing can be bound in {PROC}")
+    elif where.found == DEV and (where.linked or (where.rest and where.rest[0] in _DEV_LINKS)):
+        raise UsageError(f"bind target {bind.target}: leads through a link to {path}; bind it elsewhere")
+    elif not where.rest:
+        _check_kind(bind.target, stat.S_IFDIR, directory=os.path.isdir(bind.source))
+    return BindPlace(path, None)
+
+
+def _check_inside(bind: Bind, outer: Bind, rest: tuple[str, ...]) -> None:
+    """Raises UsageError unless a mount point inside another bind is there already, with no link on the way: a
+    runtime would make it, and follow the link, on the host."""
+    inner = "/".join(rest)
+    there = os.path.join(outer.source, inner)
+    try:
+        number = os.open(outer.source, os.O_PATH | os.O_CLOEXEC)
+        with path_in_image.closing_descriptor(number):
+            found = open_without_links(number, inner, os.O_PATH) if rest else os.dup(number)
+        with path_in_image.closing_descriptor(found):
+            mode = os.fstat(found).st_mode
+    except FileNotFoundError:
+        raise UsageError(
+            f"bind target {bind.target}: {there} does not exist on this machine; make it first"
+        ) from None
+    except OSError as error:
+        raise UsageError(
+            f"bind target {bind.target}: {there}: {error.strerror}; it must be there, with no link in it"
+        ) from None
+    if stat.S_ISLNK(mode):
+        raise UsageError(f"bind target {bind.target}: {there} is a link; give the path that it leads to")
+    _check_kind(bind.target, mode, directory=os.path.isdir(bind.source))
+
+
+def _in_image(bind: Bind, where: Location) -> BindPlace:
+    if _path(where) == "/":
+        raise UsageError(f"bind target {bind.target}: leads to / in the image, which cannot be covered")
+    return _kind_checked(bind.target, where, directory=os.path.isdir(bind.source))
+
+
+def _kind_checked(target: str, where: Location, *, directory: bool) -> BindPlace:
+    if where.rest:
+        if not stat.S_ISDIR(where.mode):
+            raise UsageError(f"bind target {target}: {where.found} in the image is a file")
+        return BindPlace(_path(where), where.found)
+    if not where.stopped:
+        _check_kind(target, where.mode, directory=directory)
+    return BindPlace(where.found, None)
+
+
+def _check_kind(target: str, mode: int, *, directory: bool) -> None:
+    if stat.S_ISDIR(mode) != directory:
+        here, there = ("directory", "file") if directory else ("file", "directory")
+        raise UsageError(f"bind target {target}: the source is a {here}, the image has a {there} there")
+
+
+def _path(where: Location) -> str:
+    return os.path.join(where.found, *where.rest)

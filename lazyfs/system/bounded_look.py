@@ -1,0 +1,110 @@
+"""Questions to filesystems that may never answer, asked from processes that may be left behind.
+
+A system call on a mount whose daemon is frozen or malicious does not end, and cannot always be interrupted. A
+child asks in our place; where no answer comes in time it is killed, and left to the kernel if that cannot be.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import select
+import signal
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+_LARGEST = 1 << 20
+"""Bytes of an answer."""
+
+
+class Answer(NamedTuple):
+    """What became of one question."""
+
+    value: Any
+    """What the function gave: made of dict, list, str, int, bool and None."""
+    came: bool
+    """False: no answer in time, or the child ended without one."""
+
+
+def ask_each(
+    questions: Sequence[Callable[[], Any]],
+    seconds: float,
+    *,
+    patience: float,
+    enough: Callable[[Any], bool],
+) -> list[Answer]:
+    """Asks all at the same time and waits `seconds` for the answers.
+
+    Once an answer is `enough`, the others are waited for `patience` seconds longer at most.
+    """
+    children = [_Child(question) for question in questions]
+    end = time.monotonic() + seconds
+    poll = select.poll()
+    waiting = {child.pipe: child for child in children}
+    for pipe in waiting:
+        poll.register(pipe, select.POLLIN)
+    while waiting and time.monotonic() < end:
+        for pipe, _ in poll.poll(max(0, (end - time.monotonic()) * 1000)):
+            child = waiting[pipe]
+            if child.read():
+                poll.unregister(pipe)
+                del waiting[pipe]
+                if child.answer.came and enough(child.answer.value):
+                    end = min(end, time.monotonic() + patience)
+    for child in children:
+        child.leave()
+    return [child.answer for child in children]
+
+
+class _Child:
+    """One process that asks one question."""
+
+    def __init__(self, question: Callable[[], Any]) -> None:
+        self.answer = Answer(None, False)
+        self._received = b""
+        self._ended = False
+        self.pipe, theirs = os.pipe2(os.O_CLOEXEC)
+        self._pid = os.fork()
+        if self._pid == 0:
+            _answer(question, theirs)
+        os.close(theirs)
+
+    def read(self) -> bool:
+        """Takes what has come. Returns True at the end of the answer."""
+        part = os.read(self.pipe, 1 << 16)
+        self._received += part
+        if part and len(self._received) <= _LARGEST:
+            return False
+        self._ended = not part
+        with contextlib.suppress(ValueError):
+            self.answer = Answer(json.loads(self._received), True)
+        return True
+
+    def leave(self) -> None:
+        """Ends the child. One that hangs in the kernel stays as long as it does; nobody waits for it."""
+        os.close(self.pipe)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._pid, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(self._pid, 0 if self._ended else os.WNOHANG)
+
+
+def _answer(question: Callable[[], Any], pipe: int) -> None:
+    """In the child: holds on to nothing of the caller's, so that it can be left behind."""
+    code = 1
+    try:
+        os.setsid()
+        # Away from 0 to 2, which are free if the caller has closed its streams.
+        pipe = fcntl.fcntl(pipe, fcntl.F_DUPFD_CLOEXEC, 10)
+        nothing = os.open(os.devnull, os.O_RDWR)
+        for number in (0, 1, 2):
+            os.dup2(nothing, number)
+        ours = os.dup2(pipe, 3, inheritable=False)
+        os.closerange(4, os.sysconf("SC_OPEN_MAX"))
+        content = json.dumps(question()).encode()
+        while content:
+            content = content[os.write(ours, content) :]
+        code = 0
+    finally:
+        os._exit(code)

@@ -1,0 +1,200 @@
+"""No mount point is at a place on the host that an image, or a folder bound before, has chosen."""
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from lazyfs.core.errors import UsageError
+from lazyfs.runtimes.bind_places import BindPlace, arrange
+from lazyfs.runtimes.launch import Bind
+
+RESOLVER = Bind("/etc/resolv.conf", "/etc/resolv.conf", read_only=True)
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    root = tmp_path / "image"
+    for directory in ("etc", "srv", "proc", "dev", "tmp"):
+        (root / directory).mkdir(parents=True)
+    (root / "etc/resolv.conf").touch()
+    return root
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Path:
+    (tmp_path / "host/inner").mkdir(parents=True)
+    (tmp_path / "host/file").touch()
+    return tmp_path / "host"
+
+
+def places(image: Path, *binds: Bind) -> list[str]:
+    return [place.path for _, place in arrange(str(image), binds, ()).binds]
+
+
+def link(image: Path, name: str, target: str, *existing: str) -> None:
+    """Makes a name of the image a link, and in the image the directories that it seems to lead to."""
+    place = image / name
+    if not place.is_symlink() and place.is_dir():
+        place.rmdir()
+    place.unlink(missing_ok=True)
+    place.symlink_to(target)
+    for path in existing:
+        (image / path).mkdir(parents=True, exist_ok=True)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/proc/1/root/oldroot/home",
+        "/proc/self/root/oldroot/home",
+        "/proc/self/cwd/x",
+        "/proc/self/fd/3/x",
+        "/proc/1/root",
+        "/proc",
+        "../../proc/1/cwd",
+        "/dev/fd/9/x",
+        "/dev/stdin",
+        "/dev/shm",
+        "/dev",
+        "/",
+        "../..",
+    ],
+)
+def test_a_target_that_the_image_leads_into_something_mounted_inside_is_refused(
+    image: Path, host: Path, target: str
+) -> None:
+    link(image, "data", target)
+    for exists in (False, True):
+        if exists:
+            (image / target.lstrip("/.")).mkdir(parents=True, exist_ok=True)
+        for bind in (Bind(str(host), "/data"), Bind(str(host), "/data/deep/er")):
+            if target in ("/", "../..") and bind.target != "/data":
+                continue  # an ordinary place in the image
+            with pytest.raises(UsageError, match=f"bind target {bind.target}: leads"):
+                places(image, bind)
+
+
+@pytest.mark.parametrize(
+    "target", ["/proc", "/proc/sys/kernel", "/proc/1/root/x", "/dev/fd/3", "/dev/stdout"]
+)
+def test_the_callers_own_targets_there_are_refused_too(image: Path, host: Path, target: str) -> None:
+    with pytest.raises(UsageError, match=f"bind target {target}: leads"):
+        places(image, Bind(str(host), target))
+
+
+@pytest.mark.parametrize(
+    "target", ["/proc/1/root/oldroot/home", "/proc/self/cwd", "/dev/shm", "/dev/fd/1", "/", "/proc", "../dev"]
+)
+def test_an_image_whose_tmp_leads_there_is_refused(image: Path, target: str) -> None:
+    link(image, "tmp", target, target.lstrip("/.") or "x")
+    with pytest.raises(UsageError, match="its /tmp leads to /"):
+        places(image)
+
+
+@pytest.mark.parametrize("name", ["proc", "dev"])
+@pytest.mark.parametrize("target", ["/etc", "/oldroot/home", "../../../..", "/proc/1/root", "nothing"])
+def test_an_image_whose_proc_or_dev_is_a_link_is_refused(image: Path, name: str, target: str) -> None:
+    link(image, name, target)
+    with pytest.raises(UsageError, match=f"its /{name} is a link"):
+        places(image)
+
+
+def test_what_name_lookups_need_is_left_out_where_the_image_leads_elsewhere(image: Path) -> None:
+    for target in ("/proc/1/root/oldroot/made", "/proc/self/cwd/made", "/dev/fd/9", "/tmp/x", "/", "/etc"):
+        link(image, "etc/resolv.conf", target, "proc/1/root/oldroot/made", "proc/self/cwd/made")
+        assert arrange(str(image), (), (RESOLVER,)).binds == ()
+    link(image, "etc/resolv.conf", "../run/resolve/stub.conf")
+    assert arrange(str(image), (), (RESOLVER,)).binds == (
+        (RESOLVER, BindPlace("/run/resolve/stub.conf", "/")),
+    )
+
+
+def test_a_target_below_tmp_goes_where_tmp_really_is(image: Path, host: Path) -> None:
+    """`/tmp -> /oldroot/home`: with the target as it is written, the runtime made it on the host."""
+    link(image, "tmp", "/oldroot/home")
+    assert places(image, Bind(str(host), "/tmp/new/place")) == ["/oldroot/home/new/place"]
+    link(image, "srv/scratch", "/tmp")
+    assert places(image, Bind(str(host), "/srv/scratch/x")) == ["/oldroot/home/x"]
+
+
+@pytest.mark.parametrize("target", ["/oldroot/etc", "../../etc", "/etc/passwd", "nothing"])
+def test_a_link_in_a_folder_bound_before_is_not_followed(image: Path, host: Path, target: str) -> None:
+    (host / "link").symlink_to(target)
+    for inner in ("/srv/link", "/srv/link/x"):
+        with pytest.raises(UsageError, match="bind target"):
+            places(image, Bind(str(host), "/srv"), Bind("/usr", inner))
+    with pytest.raises(UsageError, match="bind target"):
+        places(image, Bind(str(host), "/srv"), Bind("/etc/hosts", "/srv/link"))
+
+
+def test_links_of_proc_in_a_bind_of_the_whole_host_are_not_followed(image: Path, host: Path) -> None:
+    for inner in ("/srv/proc/self/root/tmp", "/srv/proc/1/cwd", "/srv/proc/self/fd/0"):
+        with pytest.raises(UsageError, match="bind target"):
+            places(image, Bind("/", "/srv"), Bind(str(host), inner))
+
+
+def test_the_image_cannot_lead_into_a_folder_bound_before(image: Path, host: Path) -> None:
+    """The image's link ends in the bind, where the rest of the path would have been made."""
+    link(image, "data", "/srv/made/by/image")
+    with pytest.raises(UsageError, match="does not exist on this machine"):
+        places(image, Bind(str(host), "/srv"), Bind("/usr", "/data"))
+    link(image, "data", "/srv/inner/../../x")
+    with pytest.raises(UsageError, match="give the path without links"):
+        places(image, Bind(str(host), "/srv"), Bind("/usr", "/data"))
+
+
+def test_ordinary_targets_go_where_they_are_written(image: Path, host: Path) -> None:
+    binds = [Bind(str(host), target) for target in ("/srv", "/tmp", "/dev/x/y", "/dev/shm", "/new/place")]
+    assert sorted(places(image, *binds)) == ["/dev/shm", "/dev/x/y", "/new/place", "/srv", "/tmp"]
+    assert places(image, Bind("/dev", "/dev"), Bind("/dev/null", "/dev/null")) == ["/dev", "/dev/null"]
+    nested = [Bind(str(host), "/tmp/a"), Bind("/usr", "/tmp/a/inner")]
+    assert places(image, *nested) == [
+        "/tmp/a",
+        "/tmp/a/inner",
+    ]
+    with pytest.raises(UsageError, match="the source is a file, the image has a directory"):
+        places(image, Bind(str(host / "file"), "/tmp"))
+
+
+_NAMES = st.sampled_from(["etc", "srv", "proc", "dev", "tmp", "data", "1", "root", "fd", "oldroot", "new"])
+_PATHS = st.lists(st.one_of(_NAMES, st.just("..")), min_size=1, max_size=5).map("/".join)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
+@given(
+    links=st.dictionaries(_NAMES, st.one_of(_PATHS, _PATHS.map("/{}".format)), max_size=5),
+    directories=st.lists(_PATHS.filter(lambda path: ".." not in path), max_size=4),
+    targets=st.lists(_PATHS.filter(lambda path: ".." not in path), min_size=1, max_size=3),
+)
+def test_whatever_the_links_every_place_is_plain_and_in_the_image(
+    tmp_path_factory: pytest.TempPathFactory,
+    host: Path,
+    links: dict[str, str],
+    directories: list[str],
+    targets: list[str],
+) -> None:
+    root = tmp_path_factory.mktemp("image")
+    for path in directories:  # before the links, which would lead the making out of the image
+        (root / path).mkdir(parents=True, exist_ok=True)
+    for name, target in links.items():
+        if not (root / name).exists():
+            (root / name).symlink_to(target)
+    try:
+        found = arrange(str(root), [Bind(str(host), f"/{target}") for target in targets], (RESOLVER,))
+    except UsageError:
+        return
+    assert (found.proc.path, found.dev.path) == ("/proc", "/dev")
+    mounted = {place.path for place in found.places}
+    for place in found.places:
+        parts = place.path.split("/")[1:]
+        assert ".." not in parts
+        assert parts[0] != "proc" or place is found.proc
+        assert parts[:2] != ["dev", "fd"]
+        for depth in range(1, len(parts) + 1):
+            prefix = "/" + "/".join(parts[:depth])
+            if prefix in mounted:
+                break  # what follows lies in something else
+            assert not os.path.islink(str(root) + prefix)

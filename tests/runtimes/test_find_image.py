@@ -1,0 +1,161 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lazyfs.core.errors import UsageError
+from lazyfs.runtimes.find_image import FoundImage, NodeMounts, find, sort_mounts
+from lazyfs.runtimes.image_defaults import ImageDefaults, describe
+from lazyfs.system.mountpoint import Mount
+
+
+@pytest.fixture
+def mount(tmp_path: Path) -> Path:
+    """A repository's tree: two registries, one tag in both, metadata beside."""
+    flat = tmp_path / ".flat/ab/abcd"
+    flat.mkdir(parents=True)
+    (tmp_path / ".flat/cd/cdef").mkdir(parents=True)
+    for registry, name, digest in (
+        ("one.example", "library/alpine:3", "ab/abcd"),
+        ("one.example", "library/alpine:latest", "ab/abcd"),
+        ("two.example", "library/alpine:latest", "ab/abcd"),
+        ("one.example", "tool:1", "ab/abcd"),
+        ("two.example", "tool:1", "cd/cdef"),
+    ):
+        link = tmp_path / registry / name
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(tmp_path / ".flat" / digest)
+    (tmp_path / ".metadata/one.example/library/alpine:3").mkdir(parents=True)
+    return tmp_path
+
+
+@pytest.fixture
+def outside(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("outside")
+
+
+def test_a_name_is_found_with_and_without_registry_and_tag(mount: Path) -> None:
+    root = str(mount / ".flat/ab/abcd")
+    metadata = str(mount / ".metadata/one.example/library/alpine:3")
+    assert find("one.example/library/alpine:3", NodeMounts([str(mount)])) == FoundImage(root, metadata)
+    assert find("library/alpine:3", NodeMounts([str(mount)])) == FoundImage(root, metadata)
+    assert find("library/alpine", NodeMounts([str(mount)])).root == root
+    assert find("alpine", NodeMounts([str(mount)])).root == root
+    assert find("alpine", NodeMounts(["/a/mount/that/does/not/answer", str(mount)])).root == root
+    assert find(str(mount / "one.example/library/alpine:3"), NodeMounts([str(mount)])) == FoundImage(
+        root, metadata
+    )
+
+
+def test_the_same_name_for_two_images_is_refused(mount: Path) -> None:
+    with pytest.raises(UsageError, match=r"tool:1 is ambiguous; give one of: .*one\.example.*two\.example"):
+        find("tool:1", NodeMounts([str(mount)]))
+
+
+def test_what_is_not_there_is_named(mount: Path) -> None:
+    with pytest.raises(UsageError, match=r"image library/none:latest: not found in "):
+        find("library/none", NodeMounts([str(mount)]))
+    with pytest.raises(UsageError, match="nothing is mounted"):
+        find("library/none", NodeMounts([]))
+    with pytest.raises(UsageError, match="no such directory"):
+        find(str(mount / "none"), NodeMounts([]))
+
+
+@pytest.mark.parametrize("target", ["/", "../../../../../../../..", "..", "/proc/self/root", "outside"])
+def test_a_link_in_a_published_tree_does_not_make_the_host_the_image(
+    mount: Path, outside: Path, target: str
+) -> None:
+    (mount / "app:1").symlink_to(os.path.relpath(outside, mount) if target == "outside" else target)
+    for name in ("app:1", str(mount / "app:1"), f"{mount}/app:1/etc"):
+        with pytest.raises(UsageError, match=f"a link in {mount} leads out of it|not found in"):
+            find(name, NodeMounts([str(mount)]))
+        with pytest.raises(UsageError, match=f"a link in {mount} leads out of it"):
+            find(str(mount / "app:1"), NodeMounts([], [str(mount)]))
+
+
+def test_a_link_in_the_metadata_does_not_bring_a_configuration_of_the_host(
+    mount: Path, outside: Path
+) -> None:
+    (mount / ".metadata/two.example/library").mkdir(parents=True)
+    (outside / "config.json").write_text("{}")
+    (mount / ".metadata/two.example/library/alpine:latest").symlink_to(outside)
+    with pytest.raises(UsageError, match="leads out of it"):
+        find("two.example/library/alpine", NodeMounts([str(mount)]))
+    (mount / ".metadata/one.example/library/alpine:3/config.json").symlink_to("/etc/passwd")
+    metadata = find("one.example/library/alpine:3", NodeMounts([str(mount)])).metadata
+    assert describe("/r", metadata) == ImageDefaults("/r")
+
+
+def test_a_hostile_repository_beside_an_honest_one_only_loses_its_own_names(
+    mount: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    hostile = tmp_path_factory.mktemp("hostile")
+    for name in ("one.example", "library", "alpine:latest", ".metadata"):
+        (hostile / name).symlink_to("/")
+    assert find("library/alpine", NodeMounts([str(hostile), str(mount)])).root == f"{mount}/.flat/ab/abcd"
+
+
+def test_a_name_with_parents_in_it_stays_in_the_mount(mount: Path) -> None:
+    with pytest.raises(UsageError, match="not found in"):
+        find("library/../../../../etc", NodeMounts([str(mount)]))
+    with pytest.raises(UsageError, match="not found in"):
+        find("x/../../etc@sha256:0", NodeMounts([str(mount)]))
+
+
+def test_mounts_of_other_users_are_not_searched(mount: Path) -> None:
+    def made_by(owner: str, path: str, fstype: str = "fuse.lazyfs") -> Mount:
+        return Mount("0:50", path, fstype, "s", f"rw,nosuid rw{owner},group_id=0,allow_other")
+
+    made = [
+        made_by(",user_id=0", "/roots"),
+        made_by(",user_id=1000", "/mine"),
+        made_by(",user_id=1001", "/theirs"),
+        made_by("", "/nobodys"),
+        made_by(",user_id=0", "/other", "fuse.sshfs"),
+    ]
+    node = sort_mounts(made, trusted={0, 1000})
+    assert node == NodeMounts(("/mine", "/roots"), ("/nobodys", "/theirs"))
+    with pytest.raises(UsageError, match=f"not looked for in mounts of other users: {mount}; give a path"):
+        find("library/alpine", NodeMounts([str(mount / ".flat/cd")], [str(mount)]))
+    with pytest.raises(UsageError, match=f"nothing is mounted on this node .*other users: {mount}"):
+        find("library/alpine", NodeMounts([], [str(mount)]))
+    root = f"{mount}/.flat/ab/abcd"
+    assert find(f"{mount}/one.example/library/alpine:3", NodeMounts([], [str(mount)])).root == root
+
+
+_SILENT = """
+import ctypes, os, subprocess, sys
+device = os.open("/dev/fuse", os.O_RDWR)
+options = f"fd={device},rootmode=40000,user_id={sys.argv[2]},group_id=0,allow_other".encode()
+libc = ctypes.CDLL(None, use_errno=True)
+assert libc.mount(b"silent", sys.argv[1].encode(), b"fuse.lazyfs", 0, options) == 0, ctypes.get_errno()
+done = subprocess.run(sys.argv[3:], timeout=25, check=False)
+os.close(device)  # ends whoever still waits
+sys.exit(done.returncode)
+"""
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("owner", ["0", "54321"])
+def test_a_filesystem_that_calls_itself_ours_and_never_answers_stops_nobody(
+    mount: Path, tmp_path_factory: pytest.TempPathFactory, owner: str
+) -> None:
+    """In a mount namespace of its own; before, the look ended when the mount did. The names are looked up as
+    `lazyfs run` does it, with a directory for the honest mount."""
+    silent = tmp_path_factory.mktemp("silent")
+    script = (
+        "import sys; from lazyfs.runtimes.find_image import *; node = node_mounts()\n"
+        "print([sys.argv[1] in mounts for mounts in (node.searched, node.foreign)])\n"
+        "print(find('alpine', NodeMounts([*node.searched, sys.argv[2]], node.foreign)).root)"
+    )
+    command = [sys.executable, "-c", script, str(silent), str(mount)]
+    done = subprocess.run(
+        ["unshare", "--mount", sys.executable, "-c", _SILENT, str(silent), owner, *command],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stdout == f"{[owner == '0', owner != '0']}\n{mount}/.flat/ab/abcd\n", done.stderr

@@ -1,0 +1,84 @@
+import os
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lazyfs.core.errors import UsageError
+from lazyfs.runtimes.launch import Bind, Launch, parse_bind
+from lazyfs.runtimes.protocol import RuntimePlan, nul_separated
+
+
+@pytest.mark.parametrize(
+    ("text", "bind"),
+    [
+        ("/data", Bind("/data", "/data")),
+        ("/data:/srv", Bind("/data", "/srv")),
+        ("/data:/srv:ro", Bind("/data", "/srv", read_only=True)),
+        ("/data:/srv:rw", Bind("/data", "/srv")),
+        ("/data::ro", Bind("/data", "/data", read_only=True)),
+        ("/data:/srv/../x/", Bind("/data", "/x")),
+    ],
+)
+def test_binds_are_written_as_in_every_container_tool(text: str, bind: Bind) -> None:
+    assert parse_bind(text) == bind
+
+
+def test_a_relative_source_is_taken_from_the_working_directory() -> None:
+    assert parse_bind("here:/srv") == Bind(os.path.join(os.getcwd(), "here"), "/srv")
+
+
+@pytest.mark.parametrize("text", ["", ":/srv", "/a:b", "/a:/b:rx", "/a:/b:ro:z", "/a:/"])
+def test_a_bind_that_cannot_be_read_is_named(text: str) -> None:
+    with pytest.raises(UsageError, match=r"^bind "):
+        parse_bind(text)
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"root": "/a\0--bind"}, "image: .* NUL"),
+        ({"command": ("sh", "a\0--bind")}, "argument 1 of the command: .* NUL"),
+        ({"command": ("sh\0",)}, "argument 0 of the command: .* NUL"),
+        ({"command": ("sh", "\ud800")}, "argument 1 of the command: .* cannot be handed"),
+        ({"command": ()}, "the command is empty"),
+        ({"command": ("",)}, "the command is empty"),
+        ({"environment": {"X": "a\0--bind\0/home\0/tmp"}}, "variable 'X': .* NUL"),
+        ({"environment": {"X\0--bind": "1"}}, "name of a variable: .* NUL"),
+        ({"environment": {"A=B": "1"}}, "cannot be the name"),
+        ({"environment": {"": "1"}}, "cannot be the name"),
+        ({"workdir": "/tmp\0--bind\0/\0/x"}, "working directory: .* NUL"),
+        ({"workdir": "relative"}, "working directory 'relative' must be an absolute path"),
+    ],
+)
+def test_no_launch_has_text_that_a_runtime_could_take_for_an_option(
+    fields: dict[str, Any], named: str
+) -> None:
+    with pytest.raises(UsageError, match=named) as caught:
+        Launch(**{"root": "/image", "command": ("sh",), **fields})
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("target", ["", "/", "//", "data", "/a/../b", "/a/", "/a\0b", "//a"])
+def test_a_bind_made_in_python_goes_by_the_same_rules(target: str) -> None:
+    with pytest.raises(UsageError, match="bind target"):
+        Bind("/data", target)
+
+
+def test_arguments_that_would_be_read_as_two_are_never_joined() -> None:
+    assert nul_separated(["--setenv", "A", "x\ny", os.fsdecode(b"\xff")]) == b"--setenv\0A\0x\ny\0\xff\0"
+    bad = ("a\0b",)
+    for fields in ((bad, (), ()), ((), bad, ()), ((), (), bad)):
+        with pytest.raises(UsageError, match="NUL"):
+            RuntimePlan(*fields)
+
+
+@given(values=st.lists(st.text(), max_size=4))
+def test_every_launch_that_can_be_made_is_joined_as_it_was_written(values: list[str]) -> None:
+    try:
+        launch = Launch("/image", ("sh", *values), {f"V{i}": value for i, value in enumerate(values)})
+    except UsageError:
+        return
+    arguments = [*launch.command, *launch.environment.values()]
+    assert nul_separated(arguments).split(b"\0")[:-1] == [os.fsencode(argument) for argument in arguments]
