@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 import trio
 
 from lazyfs.client.objects import Objects
@@ -10,6 +11,9 @@ from lazyfs.fuse.file_read import FileRead
 from lazyfs.fuse.filesystem import Filesystem
 from lazyfs.fuse.open_repository import OpenRepository
 from lazyfs.prefetch.prefetcher import Prefetcher
+from lazyfs.vfs.content import NeedContent
+from lazyfs.vfs.missing_objects import NOTHING
+from lazyfs.vfs.siblings import siblings
 from lazyfs.vfs.slots import SlotTable
 from lazyfs.vfs.tree import Tree
 from tests.support.filesystems import no_site
@@ -87,3 +91,25 @@ def test_a_reader_thread_that_outlives_the_event_loop_is_not_disturbed(tmp_path:
     mount = trio.run(make)
     mount.prefetcher.on_enter(ObjectRef(sha256(b"profile"), 7))
     assert mount.fetcher.requests == []
+
+
+@pytest.mark.parametrize("how", ["a read that misses", "an image with a profile"])
+def test_what_a_reader_thread_tells_as_the_event_loop_ends_does_not_disturb_the_end(
+    how: str, tmp_path: Path
+) -> None:
+    """It is taken up after trio's last task has ended: an error would be one of the mount's end."""
+    mounts: list[Mount] = []
+
+    async def tell_and_end() -> None:
+        mount = Mount(tmp_path)
+        mounts.append(mount)
+        if how == "an image with a profile":
+            mount.prefetcher.on_enter(ObjectRef(sha256(b"profile"), 7))
+            return
+        at = number(mount.filesystem.tree, "one/a")
+        with pytest.raises(NeedContent) as need:
+            FileRead(mount.filesystem, at, 0, 1)(NOTHING)
+        mount.prefetcher.on_miss(need.value.plan, siblings(mount.filesystem.tree, at), NOTHING)
+
+    trio.run(tell_and_end)
+    assert mounts[0].fetcher.requests == []
