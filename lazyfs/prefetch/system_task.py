@@ -11,8 +11,6 @@ def begin(function: Callable[..., Awaitable[object]], *args: Any, name: str) -> 
     ending: a reader thread may have asked for the task a moment before."""
     try:
         trio.lowlevel.spawn_system_task(function, *args, name=name)
-    except (
-        RuntimeError
-    ):  # trio takes no more tasks; an error that escapes would end the run as a bug
+    except RuntimeError:  # trio takes no more tasks; escaping, it would end the run as a bug
         return False
     return True

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
 from lazyfs.client.objects import Objects
 from lazyfs.core.digest import Digest, ObjectRef, object_path, sha256
@@ -11,9 +12,7 @@ from lazyfs.fuse.file_read import FileRead
 from lazyfs.fuse.filesystem import Filesystem
 from lazyfs.fuse.open_repository import OpenRepository
 from lazyfs.prefetch.prefetcher import Prefetcher
-from lazyfs.vfs.content import NeedContent
-from lazyfs.vfs.missing_objects import NOTHING
-from lazyfs.vfs.siblings import siblings
+from lazyfs.prefetch.queue import PrefetchQueue
 from lazyfs.vfs.slots import SlotTable
 from lazyfs.vfs.tree import Tree
 from tests.support.filesystems import no_site
@@ -93,23 +92,31 @@ def test_a_reader_thread_that_outlives_the_event_loop_is_not_disturbed(tmp_path:
     assert mount.fetcher.requests == []
 
 
-@pytest.mark.parametrize("how", ["a read that misses", "an image with a profile"])
+@pytest.mark.parametrize("rule", ["profiles", "queue"])
 def test_what_a_reader_thread_tells_as_the_event_loop_ends_does_not_disturb_the_end(
-    how: str, tmp_path: Path
+    rule: str, tmp_path: Path
 ) -> None:
-    """It is taken up after trio's last task has ended: an error would be one of the mount's end."""
-    mounts: list[Mount] = []
+    """The loop takes its last calls when no task can begin any more: an error there ends the process."""
+    ref = ObjectRef(sha256(b"profile"), 7)
 
-    async def tell_and_end() -> None:
+    async def tell_at_the_end(mount: Mount, queue: PrefetchQueue) -> None:
+        token = trio.lowlevel.current_trio_token()
+        try:
+            await trio.sleep_forever()
+        finally:
+            if rule == "profiles":
+                mount.prefetcher.on_enter(ref)
+            else:
+                token.run_sync_soon(queue.start, [ref])
+
+    async def main() -> tuple[Mount, PrefetchQueue]:
         mount = Mount(tmp_path)
-        mounts.append(mount)
-        if how == "an image with a profile":
-            mount.prefetcher.on_enter(ObjectRef(sha256(b"profile"), 7))
-            return
-        at = number(mount.filesystem.tree, "one/a")
-        with pytest.raises(NeedContent) as need:
-            FileRead(mount.filesystem, at, 0, 1)(NOTHING)
-        mount.prefetcher.on_miss(need.value.plan, siblings(mount.filesystem.tree, at), NOTHING)
+        queue = PrefetchQueue(Objects(mount.fetcher, MemoryCache()))
+        trio.lowlevel.spawn_system_task(tell_at_the_end, mount, queue)
+        await trio.testing.wait_all_tasks_blocked()
+        return mount, queue
 
-    trio.run(tell_and_end)
-    assert mounts[0].fetcher.requests == []
+    mount, queue = trio.run(main)
+    assert mount.fetcher.requests == []
+    assert queue.idle
+    assert queue.started == 0
