@@ -52,6 +52,8 @@ def publish_image(
     """(place, path -> what to hang there). With `plain` nothing is added to what the layers say. Raises
     UsageError or BadData."""
     place = _place(image, wanted_place)
+    for note in image.notes:
+        watch.warn(f"{image.name}: {note}")
     layers, fresh = _layers(image, tree, ingest, watch)
     changes = {layer_path(diff_id): keep(layers[diff_id], params, ingest) for diff_id in fresh}
     merge = Merge(lambda message: watch.warn(f"{image.name}: {message}"))
@@ -104,6 +106,6 @@ def _layers(
         for number, parts in reading:
             layer = image.layers[number]
             advance = watch.layer(layer.blob.name, layer.blob.size, kept=False)
-            found[layer.diff_id] = read_layer(layer.blob, parts, ingest, advance=advance)
+            found[layer.diff_id] = read_layer(layer.blob, parts, ingest, advance=advance, note=watch.warn)
     ingest.finish()
     return found, fresh

@@ -4,7 +4,8 @@ import msgspec
 
 from lazyfs.core.digest import parse_hex
 from lazyfs.core.errors import FormatError, NotFound, UsageError
-from lazyfs.core.oci.manifest import RunConfig, parse_config
+from lazyfs.core.oci.manifest import parse_config
+from lazyfs.core.oci.run_config import RunConfig
 from lazyfs.images.image_tree import metadata_path
 from lazyfs.images.layer_records import layer_path
 from lazyfs.images.sources.image import Image
@@ -89,8 +90,8 @@ def _facts(name: str, config_bytes: bytes, digest: str, layers: int) -> Facts:
         env=run.env or [],
         entrypoint=run.entrypoint or [],
         cmd=run.cmd or [],
-        working_dir=run.working_dir,
-        user=run.user,
+        working_dir=run.working_dir or "",
+        user=run.user or "",
         labels=run.labels or {},
         layers=[],
         platforms=[],

@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from lazyfs.core.oci.manifest import Config, RunConfig
+from lazyfs.core.oci.manifest import Config
+from lazyfs.core.oci.run_config import DEFAULT_PATH, RunConfig
 
 BIND_POINTS = {
     "dev": 0o755,
@@ -38,7 +39,6 @@ LINKS = {
 }
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _SOURCE = """#!/bin/sh
 for script in /.singularity.d/env/*.sh; do
     if [ -f "$script" ]; then
@@ -103,8 +103,8 @@ def additions(config: Config) -> Iterator[Addition]:
 def _environment(run: RunConfig) -> str:
     """The image's variables, unless the caller has set them; PATH is the image's, as in every runtime."""
     lines = ["#!/bin/sh"]
-    variables = dict(item.split("=", 1) for item in run.env or [] if "=" in item)
-    variables.setdefault("PATH", _DEFAULT_PATH)
+    variables = run.environment
+    variables.setdefault("PATH", DEFAULT_PATH)
     for name, value in variables.items():
         if not _NAME.fullmatch(name) or "\0" in value:
             continue
