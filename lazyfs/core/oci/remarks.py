@@ -18,7 +18,7 @@ def remarks(config: Config) -> Iterator[str]:
     stated, kept = config.created_stated_ns, config.created_ns
     if stated != kept:
         shown = datetime.fromtimestamp(kept / 1e9, UTC).date()
-        yield f"created {ascii(config.created)} cannot be kept in 64 bits of nanoseconds: {shown} stands for it"
+        yield f"created {config.created!a} cannot be kept in 64 bits of nanoseconds: {shown} stands for it"
     run = config.config or RunConfig()
     for field, values in (("Env", run.env), ("Entrypoint", run.entrypoint), ("Cmd", run.cmd)):
         for number, value in enumerate(values or []):

@@ -212,7 +212,7 @@ class Exchange:
             return self._busy(answer, None)
         return Stop(Outcome.FAILED, self._identity, status, answer.reason)
 
-    def broke(self, problem: str, *, hopeless: bool, asked: Ask | None = None) -> Step:
+    def broke(self, problem: str, hopeless: bool, *, asked: Ask | None = None) -> Step:
         """The connection failed; `hopeless` if it will again; `asked` if it was the token server's."""
         self._failures += 1
         if hopeless or self._failures >= ATTEMPTS:

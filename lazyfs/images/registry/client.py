@@ -27,7 +27,7 @@ from lazyfs.core.oci.manifest import (
 from lazyfs.core.oci.reference import Reference
 from lazyfs.core.registry.access import ATTEMPTS, MAX_PAUSE, Kind, Privacy
 from lazyfs.images.registry.conversation import Conversation
-from lazyfs.images.registry.problems import BROKEN, explain
+from lazyfs.images.registry.problems import BROKEN, Failed, explain
 from lazyfs.images.registry.replies import resumed_at
 from lazyfs.images.registry.wire import Reply
 
@@ -172,7 +172,7 @@ class RegistryClient:
         """A small body, whole. A connection that breaks here is an error; the caller's request is small."""
         try:
             return reply.small(limit)
-        except BROKEN as error:
-            raise TransportError(f"{self._reference}: {explain(error, str(reply.origin)).text}") from None
+        except Failed as error:
+            raise TransportError(f"{self._reference}: {error}") from None
         except FormatError as error:
             raise FormatError(f"{self._reference}: {error}") from None

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from urllib.parse import urljoin, urlsplit
 
-from lazyfs.core.errors import NotFound, TransportError, UsageError
+from lazyfs.core.errors import LazyfsError, NotFound, TransportError, UsageError
 from lazyfs.core.oci.reference import HUB, Reference
 from lazyfs.core.registry.access import (
     Access,
@@ -25,10 +25,10 @@ from lazyfs.core.registry.access import (
     Step,
     Stop,
 )
-from lazyfs.core.registry.challenges import Challenge, parse_challenges
+from lazyfs.core.registry.challenges import parse_challenges
 from lazyfs.core.registry.reasons import MAX_BODY, reason_of
 from lazyfs.images.registry.credentials import Credentials
-from lazyfs.images.registry.problems import BROKEN, Problem, Refused, explain
+from lazyfs.images.registry.problems import Failed
 from lazyfs.images.registry.replies import retry_after
 from lazyfs.images.registry.tokens import Authorizer, Busy, Denied, wiped
 from lazyfs.images.registry.wire import Reply, Wire, origin_of
@@ -121,12 +121,17 @@ class Conversation:
         everything = {**headers, "Authorization": header} if header else headers
         try:
             reply = self._wire.get(url, everything, hashed=hashed)
-        except (*BROKEN, Refused) as error:
-            problem = self._problem(error, url)
-            return None, self._now(lambda: exchange.broke(problem.text, hopeless=problem.hopeless))
-        answer = Answer(reply.status)
-        if not 200 <= reply.status < 300:
-            answer = self._answer(reply, url)
+        except Failed as error:
+            return None, self._now(partial(exchange.broke, *error.problem))
+        if 200 <= reply.status < 300:
+            return reply, self._now(lambda: exchange.answered(Answer(reply.status)))
+        answer = self._answer(reply)
+        if reply.origin != origin_of(url):
+            # Storage speaks for itself: its 403 says that a signed address has expired, not who may pull.
+            reason = f": {answer.reason}" if answer.reason else ""
+            problem = f"{reply.origin} answers {answer.status}{reason}"
+            lasting = 400 <= answer.status < 500 and answer.status not in (401, 403, 408, 429)
+            return None, self._now(partial(exchange.broke, problem, lasting))
         return reply, self._now(lambda: exchange.answered(answer))
 
     def _ask(self, exchange: Exchange, step: Ask) -> Step:
@@ -143,41 +148,32 @@ class Conversation:
             except Busy as busy:
                 answer = busy.answer
                 return self._now(lambda: exchange.token_server_busy(step, answer))
-            except (*BROKEN, TransportError) as error:
-                problem = self._problem(error, step.challenge.value("realm"))
-                return self._now(lambda: exchange.broke(problem.text, hopeless=problem.hopeless, asked=step))
+            except Failed as error:
+                return self._now(partial(exchange.broke, *error.problem, asked=step))
             return self._now(lambda: exchange.granted(field))
 
     def _ping(self, exchange: Exchange) -> Step:
         try:
-            with self._wire.get(self.api, {}) as reply:
-                challenges = parse_challenges(reply.headers.get("WWW-Authenticate", ""))
-        except (*BROKEN, Refused) as error:
-            problem = self._problem(error, self.api)
-            return self._now(lambda: exchange.broke(problem.text, hopeless=problem.hopeless))
-        return self._now(lambda: exchange.pinged(challenges))
+            reply = self._wire.get(self.api, {})
+        except Failed as error:
+            return self._now(partial(exchange.broke, *error.problem))
+        answer = self._answer(reply)
+        if answer.status == 429 or answer.status >= 500:
+            return self._now(partial(exchange.broke, f"{self.api} answers {answer.status}", hopeless=False))
+        return self._now(lambda: exchange.pinged(answer.challenges))
 
-    def _answer(self, reply: Reply, url: str) -> Answer:
+    def _answer(self, reply: Reply) -> Answer:
         """What an answer that is no success says; its body is read and closed."""
-        challenges: tuple[Challenge, ...] = ()
-        if reply.origin == origin_of(url):  # the storage's challenges are not the registry's
-            challenges = parse_challenges(", ".join(reply.headers.getlist("WWW-Authenticate")))
+        challenges = parse_challenges(", ".join(reply.headers.getlist("WWW-Authenticate")))
         try:
             with reply:
                 reason = reason_of(reply.small(MAX_BODY))
-        except (*BROKEN, TransportError, ValueError):
+        except LazyfsError:
             reason = ""
         if reply.status == 400 and "HTTP request" in reason and "HTTPS" in reason:
             reason += ": leave out --plain-http"
         wait = retry_after(reply.headers, self._wall())
         return Answer(reply.status, challenges, wait, wiped(reason, self._account))
-
-    def _problem(self, error: Exception, url: str) -> Problem:
-        try:
-            origin = str(origin_of(url))
-        except Refused as refused:
-            return Problem(str(refused), hopeless=True)
-        return explain(error, origin)
 
     def _check_allowed(self, reply: Reply) -> None:
         if self._allow_private or self._access.privacy is not Privacy.PRIVATE:

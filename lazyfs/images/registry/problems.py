@@ -41,10 +41,6 @@ _NAMES = (62, 64)
 _LASTING_NAMES = (socket.EAI_NONAME, socket.EAI_FAIL, getattr(socket, "EAI_NODATA", socket.EAI_NONAME))
 
 
-class Refused(TransportError):
-    """The client itself will not go on: a redirect that it may not follow."""
-
-
 class Problem(NamedTuple):
     """One failure."""
 
@@ -53,15 +49,31 @@ class Problem(NamedTuple):
     """It will fail the same way again."""
 
 
+class Failed(TransportError):
+    """A request failed, at the registry or where it redirects to."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.text)
+        self.problem = problem
+
+
+def refused(text: str) -> Failed:
+    """The client itself will not go on: an address or redirect that it may not follow."""
+    return Failed(Problem(text, hopeless=True))
+
+
 def explain(error: Exception, origin: str) -> Problem:
     """The problem behind what a request to `origin` (`https://host:port`) raised."""
-    if isinstance(error, Refused):
-        return Problem(str(error), hopeless=True)
     chain = _chain(error)
     proxied = any(isinstance(item, ProxyError) for item in chain)
     for item in chain:
         if isinstance(item, ssl.SSLCertVerificationError):
             return Problem(f"{origin}: {_certificate(item, origin)}", hopeless=True)
+        if isinstance(item, ssl.SSLEOFError):
+            return Problem(
+                f"{origin}: it ends the TLS connection without a word (does it want a client certificate?)",
+                hopeless=False,
+            )
         if isinstance(item, ssl.SSLError | SSLError) and (problem := _tls(str(item), origin)):
             return problem
     for item in chain:

@@ -10,12 +10,14 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import msgspec
 
+from lazyfs.core.errors import LazyfsError
 from lazyfs.core.registry.access import Answer, Ask, Identity
 from lazyfs.core.registry.challenges import Challenge
 from lazyfs.core.registry.reasons import MAX_BODY, printable, reason_of
 from lazyfs.images.registry.credentials import Credentials
+from lazyfs.images.registry.problems import Failed
 from lazyfs.images.registry.replies import retry_after
-from lazyfs.images.registry.wire import Reply, Wire
+from lazyfs.images.registry.wire import Reply, Wire, origin_of
 
 MAX_TOKEN = 1 << 17
 """Bytes of a token server's answer: tokens with long lists of groups have been seen at 20 KB."""
@@ -61,7 +63,7 @@ class Authorizer:
 
     def _token(self, challenge: Challenge, credentials: Credentials | None) -> str:
         realm = challenge.value("realm")
-        if urlsplit(realm).scheme not in self._schemes:
+        if not self._allowed(realm):
             reason = f"its token server {printable(realm)!r} is not an {self._schemes[0]} address"
             raise Denied(Answer(401, reason=reason))
         with self._asked(realm, challenge, credentials) as reply:
@@ -76,6 +78,12 @@ class Authorizer:
         if not isinstance(token, str) or not _TOKEN.fullmatch(token):
             raise Denied(Answer(401, reason="its token server answered without a token"))
         return token
+
+    def _allowed(self, realm: str) -> bool:
+        try:
+            return origin_of(realm).scheme in self._schemes
+        except Failed:
+            return False
 
     def _asked(self, realm: str, challenge: Challenge, credentials: Credentials | None) -> Reply:
         query = [("service", challenge.value("service")), ("scope", challenge.value("scope") or self._scope)]
@@ -95,7 +103,10 @@ class Authorizer:
         return self._wire.get(parts._replace(query=asked).geturl(), headers)
 
     def _fail(self, reply: Reply, credentials: Credentials | None) -> None:
-        reason = wiped(reason_of(reply.small(MAX_BODY)), credentials)
+        try:
+            reason = wiped(reason_of(reply.small(MAX_BODY)), credentials)
+        except LazyfsError:
+            reason = ""
         said = f"its token server answered {reply.status}" + (f": {reason}" if reason else "")
         answer = Answer(reply.status, retry_after=retry_after(reply.headers, self._wall()), reason=said)
         if reply.status in (408, 425, 429) or reply.status >= 500:

@@ -15,10 +15,10 @@ import requests.utils
 import urllib3
 from urllib3.util import make_headers
 
-from lazyfs.core.errors import FormatError, TransportError, UsageError
+from lazyfs.core.errors import FormatError, UsageError
 from lazyfs.core.registry.reasons import printable
 from lazyfs.images.registry.certificates import Certificates
-from lazyfs.images.registry.problems import Refused
+from lazyfs.images.registry.problems import BROKEN, Failed, Problem, explain, refused
 
 REDIRECTS = 10
 CONNECT, SILENCE = 10.0, 60.0
@@ -44,14 +44,14 @@ class Origin(NamedTuple):
 
 
 def origin_of(url: str) -> Origin:
-    """The origin of an address. Raises Refused if it has none that HTTP reaches."""
+    """The origin of an address. Raises Failed if it has none that HTTP reaches."""
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
     except ValueError as error:
-        raise Refused(f"{printable(url)}: not an address: {error}") from None
+        raise refused(f"{printable(url)}: not an address: {error}") from None
     if parts.scheme not in _PORTS or not host:
-        raise Refused(f"{printable(url)}: not an http or https address")
+        raise refused(f"{printable(url)}: not an http or https address")
     return Origin(parts.scheme, host, port or _PORTS[parts.scheme])
 
 
@@ -80,16 +80,20 @@ class Reply:
         return self._response.stream(PART, decode_content=False)
 
     def small(self, limit: int) -> bytes:
-        """The whole body, decoded. Raises FormatError if it is over `limit` bytes, TransportError if it
-        takes too long, and what a broken connection raises."""
+        """The whole body, decoded. Raises FormatError if it is over `limit` bytes, Failed if it breaks off or
+        takes too long."""
         end = self._now() + WHOLE
         data = bytearray()
-        while part := self._response.read1(1 << 16, decode_content=True):
-            data += part
-            if len(data) > limit:
-                raise FormatError(f"{self.origin}: an answer of over {limit} bytes")
-            if self._now() > end:
-                raise TransportError(f"{self.origin}: an answer that takes over {WHOLE:.0f} s")
+        try:
+            while part := self._response.read1(1 << 16, decode_content=True):
+                data += part
+                if len(data) > limit:
+                    raise FormatError(f"{self.origin}: an answer of over {limit} bytes")
+                if self._now() > end:
+                    slow = f"{self.origin}: an answer that takes over {WHOLE:.0f} s"
+                    raise Failed(Problem(slow, hopeless=False))
+        except BROKEN as error:
+            raise Failed(explain(error, str(self.origin))) from None
         return bytes(data)
 
 
@@ -123,7 +127,7 @@ class Wire:
         """The answer to a GET, redirects followed. With `hashed` (the bytes are compared with a digest) a
         redirect may lead from https to http, as in docker and podman.
 
-        Raises Refused, UsageError, or what `problems.BROKEN` names.
+        Raises Failed, or UsageError for certificates and proxies that cannot be used.
         """
         first = origin = origin_of(url)
         sent = dict(headers)
@@ -136,11 +140,11 @@ class Wire:
             url = urljoin(url, target)
             following = origin_of(url)
             if following.scheme == "http" and origin.scheme == "https" and not (hashed or self._plain_http):
-                raise Refused(f"{origin}: it redirects to {following}, without TLS: refused")
+                raise refused(f"{origin}: it redirects to {following}, without TLS: refused")
             if following != first:
                 sent.pop("Authorization", None)  # for good: the way back is not the first server's word
             origin = following
-        raise Refused(f"{first}: more than {REDIRECTS} redirects")
+        raise refused(f"{first}: more than {REDIRECTS} redirects")
 
     def post(self, url: str, form: Mapping[str, str]) -> Reply:
         """The answer to a form, which is sent to this address only: a redirect is the answer."""
@@ -159,15 +163,18 @@ class Wire:
         parts = urlsplit(url)
         address = parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment="").geturl()
         everyone = {"User-Agent": "lazyfs", "Accept-Encoding": "identity"}
-        response = pool.request(
-            method,
-            address,
-            body=body,
-            headers={**everyone, **headers},
-            preload_content=False,
-            redirect=False,
-            retries=False,
-        )
+        try:
+            response = pool.request(
+                method,
+                address,
+                body=body,
+                headers={**everyone, **headers},
+                preload_content=False,
+                redirect=False,
+                retries=False,
+            )
+        except BROKEN as error:
+            raise Failed(explain(error, str(origin))) from None
         return Reply(response, origin, self._now)
 
     def _pool(self, origin: Origin, url: str) -> urllib3.PoolManager:
