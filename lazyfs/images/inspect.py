@@ -66,7 +66,7 @@ def of_published(tree: StoredTree, place: str) -> Facts:
         digest = parse_hex(link.entry.content.decode(errors="replace").rpartition("/")[2])
     except (NotFound, FormatError):
         raise UsageError(f"{place} is no image: it has no config under {metadata_path(place)}") from None
-    diff_ids = msgspec.json.decode(config)["rootfs"]["diff_ids"]
+    diff_ids = parse_config(config, place, None).rootfs.diff_ids
     facts = _facts(place, config, f"sha256:{digest.hex()}", len(diff_ids))
     for diff_id in diff_ids:
         kept = tree.find(f"{layer_path(parse_hex(diff_id))}/layerfs")

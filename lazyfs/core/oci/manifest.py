@@ -16,7 +16,7 @@ MAX_MANIFEST = 4 << 20
 """Bytes of a manifest or index: what registries themselves accept."""
 MAX_CONFIG = 8 << 20
 MAX_LAYERS = 1024
-_MAX_TIME = (1 << 63) - 1
+_MAX_TIME = _MAX_SIZE = (1 << 63) - 1
 
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
@@ -148,7 +148,7 @@ def _manifest(config: Descriptor, layers: list[Descriptor], name: str) -> Manife
 
 
 def _check(descriptor: Descriptor, name: str) -> None:
-    if descriptor.size < 0:
+    if not 0 <= descriptor.size <= _MAX_SIZE:
         raise FormatError(f"{name}: blob {descriptor.digest} has size {descriptor.size}")
     try:
         parse_hex(descriptor.digest)
@@ -204,8 +204,8 @@ class Config(msgspec.Struct, frozen=True):
         return (since.days * 86400 + since.seconds) * 1_000_000_000 + since.microseconds * 1000
 
 
-def parse_config(data: bytes, name: str, layers: int) -> Config:
-    """Reads the config of an image with that many layers. Raises FormatError."""
+def parse_config(data: bytes, name: str, layers: int | None) -> Config:
+    """Reads the config of an image with that many layers; None: as many as it names. Raises FormatError."""
     what = "an image config"
     if len(data) > MAX_CONFIG:
         raise FormatError(f"{name}: config of {len(data)} bytes, over {MAX_CONFIG}")
@@ -217,7 +217,7 @@ def parse_config(data: bytes, name: str, layers: int) -> Config:
         found = len(config.diff_ids)
     except FormatError as error:
         raise FormatError(f"{name}: not an image config: {error}") from None
-    if found != layers:
+    if layers is not None and found != layers:
         raise FormatError(f"{name}: the config names {found} layers, the manifest {layers}")
     _refuse_nul(config.config or RunConfig(), name)
     return config
