@@ -1,6 +1,7 @@
 """Which image is meant: names and numbers in layouts and archives, platforms, as skopeo reads them."""
 
 import json
+import os
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from lazyfs.core.errors import UsageError
+from lazyfs.core.errors import LazyfsError, UsageError
 from lazyfs.core.oci.manifest import Platform
 from lazyfs.core.oci.platform import parse_platform
 from lazyfs.images.observer import Watch
@@ -119,6 +120,43 @@ def test_each_image_of_a_layout_can_be_reached(which: str, expected: Built, seve
 def test_names_that_mean_no_image_of_a_layout(which: str, message: str, several: Path) -> None:
     with pytest.raises(UsageError, match=message):
         chosen(f"oci:{several}{which}")
+
+
+@pytest.mark.parametrize("what", ["index.json", "manifest", "config", "layer"])
+def test_a_pipe_in_a_layout_is_not_waited_for(what: str, tmp_path: Path) -> None:
+    directory = ONE.write_layout(tmp_path / "l")
+    digests = {
+        "manifest": ONE.manifest["digest"],
+        "config": ONE.config["digest"],
+        "layer": ONE.layer_descriptors[0]["digest"],
+    }
+    path = directory / "blobs" / digests[what].replace(":", "/") if what in digests else directory / what
+    path.unlink()
+    os.mkfifo(path)
+    message = "no regular file" if what != "index.json" else r"not an OCI image layout"
+    with pytest.raises(UsageError, match=message):
+        Repository(tmp_path).publish(f"oci:{directory}")
+
+
+def test_names_of_strangers_do_not_write_to_the_terminal(tmp_path: Path) -> None:
+    escape = "\x1b]0;title\x07"
+    directory = layout(tmp_path / "l", [ONE, TWO], [listed(ONE, ref=escape), listed(TWO, ref="b")])
+    index = json.dumps({"schemaVersion": 2, "manifests": [listed(ONE, platform=f"linux/{escape}")]}).encode()
+    holder = Built([])
+    descriptor = holder.blob(index, "application/vnd.oci.image.index.v1+json")
+    nested = layout(tmp_path / "n", [ONE, holder], [descriptor])
+    archive = tmp_path / "a.tar"
+    document = [{"Config": f"{escape}.json", "RepoTags": [escape], "Layers": []}]
+    archive.write_bytes(layer(entry("manifest.json", data=json.dumps(document).encode())))
+    for source in (
+        f"oci:{directory}:x",
+        f"oci:{nested}",
+        f"docker-archive:{archive}",
+        f"docker-archive:{archive}:x",
+    ):
+        with pytest.raises(LazyfsError) as caught:
+            chosen(source)
+        assert str(caught.value).isprintable(), source
 
 
 def test_a_layouts_place_is_the_full_name_where_there_is_one(several: Path) -> None:

@@ -167,11 +167,12 @@ def test_nothing_there_and_a_refused_account_are_both_said(
 # Redirects
 
 
-@pytest.fixture
-def storage(registry: FakeRegistry) -> Iterator[FakeRegistry]:
+@pytest.fixture(params=["localhost", "127.0.0.1"])
+def storage(registry: FakeRegistry, request: pytest.FixtureRequest) -> Iterator[FakeRegistry]:
+    """Another host, and the same one on another port."""
     with fake_registry() as storage:
         storage.add(IMAGE, "v1")
-        registry.storage = f"http://localhost:{storage.host.rpartition(':')[2]}/v2/team/app/blobs/"
+        registry.storage = f"http://{request.param}:{storage.host.rpartition(':')[2]}/v2/team/app/blobs/"
         yield storage
 
 
@@ -184,17 +185,67 @@ def test_no_credential_follows_a_redirect(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     netrc = home / ".netrc"
-    netrc.write_text("machine localhost login joe password secret-of-netrc\ndefault login x password y\n")
+    netrc.write_text(
+        "machine localhost login joe password secret-of-netrc\ndefault login x password secret-y\n"
+    )
     netrc.chmod(0o600)
     monkeypatch.setenv("NETRC", str(netrc))
     registry.basic, registry.extra = True, {"Set-Cookie": "session=secret; Path=/"}
-    registry.storage = registry.storage.replace("localhost", "joe:secret-of-address@localhost")
+    registry.storage = registry.storage.replace("http://", "http://joe:secret-of-address@")
     publish(repository, registry, replace(account, allow_public=True))
     check_published(repository)
     assert len(storage.authorizations) == 2
     assert {sent for _, sent in storage.authorizations} == {""}
-    assert storage.cookies == registry.cookies == []
+    assert "secret" not in " ".join(storage.fields)
+    assert "session" not in " ".join(registry.fields)
     assert {sent for _, sent in registry.authorizations} == {"", ACCOUNT}
+
+
+def test_a_token_server_that_redirects_takes_no_password_along(
+    registry: FakeRegistry, repository: Repository, account: ImageOptions
+) -> None:
+    with fake_registry() as other:
+        registry.tokens, registry.accounts = True, {}
+        registry.nobody, registry.token_errors = {"manifests": 403}, [200, 307, 307]
+        registry.extra = {"Location": f"http://{other.host}/token"}
+        with pytest.raises(UsageError, match="refuses the account 'ann'"):
+            publish(repository, registry, account)
+        assert other.count("/token") > 0
+        assert {sent for _, sent in other.authorizations} == {""}
+
+
+def test_an_identity_token_is_posted_nowhere_else(
+    registry: FakeRegistry, repository: Repository, options: ImageOptions, tmp_path: Path
+) -> None:
+    with fake_registry() as other:
+        registry.tokens, registry.nobody, registry.post_error = True, {"manifests": 403}, 307
+        registry.extra = {"Location": f"http://{other.host}/token"}
+        path = auths(tmp_path / "auth.json", {"auths": {registry.host: {"identitytoken": "refresh-me"}}})
+        with pytest.raises(
+            UsageError, match=r"refuses the account's token \(its token server answered 307\)"
+        ):
+            publish(repository, registry, replace(options, asked=Asked(authfile=str(path))))
+        assert other.requests == other.forms == []
+
+
+def test_the_proxys_password_goes_to_the_proxy_only(
+    registry: FakeRegistry,
+    storage: FakeRegistry,
+    repository: Repository,
+    options: ImageOptions,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with fake_registry() as proxy:
+        proxy.add(IMAGE, "v1")
+        proxy.storage = registry.storage
+        for name in ("no_proxy", "NO_PROXY"):
+            monkeypatch.setenv(name, "localhost,127.0.0.1")
+        monkeypatch.setenv("http_proxy", f"http://me:secret-of-proxy@{proxy.host}")
+        repository.publish("docker://registry.example/team/app:v1", images=options)
+        given = "Basic " + base64.b64encode(b"me:secret-of-proxy").decode()
+        assert given in proxy.fields
+        assert len(storage.requests) == 2
+        assert given not in storage.fields
 
 
 def test_a_redirect_back_gets_no_credential_either(
@@ -212,11 +263,11 @@ def test_a_refusal_of_the_storage_is_not_the_registrys(
 ) -> None:
     storage.nobody, storage.reason = {"blobs": 403}, b"Request has expired"
     with pytest.raises(
-        TransportError, match=r"http://localhost:\d+ answers 403: Request has expired, 6 times"
+        TransportError, match=r"http://[a-z0-9.]+:\d+ answers 403: Request has expired, 6 times"
     ):
         publish(repository, registry, account)
     storage.nobody = {"blobs": 410}
-    with pytest.raises(TransportError, match=r"http://localhost:\d+ answers 410: Request has expired$"):
+    with pytest.raises(TransportError, match=r"http://[a-z0-9.]+:\d+ answers 410: Request has expired$"):
         publish(repository, registry, account)
     assert {sent for _, sent in registry.authorizations} == {""}
 

@@ -74,6 +74,11 @@ def test_tags_over_many_pages(registry: FakeRegistry, client: RegistryClient) ->
     assert registry.count("tags/list") == 10
 
 
+def test_tags_that_nobody_can_name_are_left_out(registry: FakeRegistry, client: RegistryClient) -> None:
+    registry.tags = ["good", "\x1b[2J", "a/b", "", "v" * 200]
+    assert client.tags() == ["good"]
+
+
 def test_tags_without_end_or_on_another_server_are_refused(
     registry: FakeRegistry, client: RegistryClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:

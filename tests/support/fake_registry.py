@@ -54,7 +54,10 @@ class FakeRegistry:
         """An address before the digest of each blob that blobs are redirected to."""
         self.authorizations: list[tuple[str, str]] = []
         """(path, Authorization) of each request."""
-        self.cookies: list[str] = []
+        self.fields: list[str] = []
+        """The values of all header fields of all requests."""
+        self.post_error = 0
+        """What the token server answers to a form."""
         self.forms: list[dict[str, list[str]]] = []
         """What was posted to the token server; a refresh token makes an account's token."""
         self.extra: dict[str, str] = {}
@@ -120,7 +123,7 @@ class _Handler(BaseHTTPRequestHandler):
         registry.requests.append(self.path)
         sent = self.headers.get("Authorization", "")
         registry.authorizations.append((self.path, sent))
-        registry.cookies += self.headers.get_all("Cookie", [])
+        registry.fields += self.headers.values()
         path, query = urlsplit(self.path).path, parse_qs(urlsplit(self.path).query)
         if path == "/token":
             return self._token()
@@ -152,13 +155,15 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         form = parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())
         self.registry.forms.append(form)
+        if self.registry.post_error:
+            return self._answer(self.registry.post_error, b"")
         token = self.registry.new_token("account-" if "refresh_token" in form else "")
-        self._answer(200, json.dumps({"access_token": token}).encode())
+        return self._answer(200, json.dumps({"access_token": token}).encode())
 
     def _token(self) -> None:
         registry = self.registry
-        if registry.token_errors:
-            return self._answer(registry.token_errors.pop(0), b"<html>busy</html>")
+        if registry.token_errors and (error := registry.token_errors.pop(0)) != 200:
+            return self._answer(error, b"<html>busy</html>")
         sent = self.headers.get("Authorization", "")
         if registry.accounts and sent not in registry.accounts and (sent or not registry.nobody):
             return self._answer(401, registry.reason)

@@ -11,6 +11,7 @@ from lazyfs.core.digest import Digest, parse_hex
 from lazyfs.core.errors import FormatError
 from lazyfs.core.oci import json_text
 from lazyfs.core.oci.run_config import RunConfig
+from lazyfs.core.printable import printable
 
 MAX_MANIFEST = 4 << 20
 """Bytes of a manifest or index: what registries themselves accept."""
@@ -42,7 +43,7 @@ class Platform(msgspec.Struct, frozen=True):
     variant: str = ""
 
     def __str__(self) -> str:
-        return "/".join(part for part in (self.os, self.architecture, self.variant) if part)
+        return printable("/".join(part for part in (self.os, self.architecture, self.variant) if part), 60)
 
 
 class Descriptor(msgspec.Struct, frozen=True):
@@ -149,7 +150,7 @@ def _manifest(config: Descriptor, layers: list[Descriptor], name: str) -> Manife
 
 def _check(descriptor: Descriptor, name: str) -> None:
     if not 0 <= descriptor.size <= _MAX_SIZE:
-        raise FormatError(f"{name}: blob {descriptor.digest} has size {descriptor.size}")
+        raise FormatError(f"{name}: blob {printable(descriptor.digest, 80)} has size {descriptor.size}")
     try:
         parse_hex(descriptor.digest)
     except FormatError as error:

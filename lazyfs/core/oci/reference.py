@@ -47,6 +47,11 @@ class Reference(NamedTuple):
         return f"{self.registry}/{self.repository}{tag}{digest}"
 
 
+def is_tag(text: str) -> bool:
+    """Returns True if a reference can have this tag."""
+    return _TAG.fullmatch(text) is not None
+
+
 def parse(text: str) -> Reference:
     """Reads a reference; without tag and digest the tag is `latest`. Raises UsageError.
 

@@ -4,6 +4,8 @@ from typing import Any
 
 import msgspec
 
+from lazyfs.core.printable import printable
+
 MAX_BODY = 1 << 16
 """Bytes of an error's body that are read."""
 _SHOWN = 300
@@ -43,10 +45,3 @@ def _one(error: Any) -> str:
     parts = [part for part in (message, detail) if isinstance(part, str) and part]
     text = ": ".join(dict.fromkeys(parts))
     return text or (code if isinstance(code, str) else "")
-
-
-def printable(text: str) -> str:
-    """The text on one line, cut to 300 characters, with `?` for what is no printable character."""
-    line = " ".join(text[: 4 * _SHOWN].split())
-    shown = "".join(character if character.isprintable() else "?" for character in line)
-    return shown if len(shown) <= _SHOWN else shown[: _SHOWN - 3] + "..."

@@ -74,7 +74,7 @@ def _from_file(reference: Reference, path: str, environment: Mapping[str, str]) 
 
 def _read(path: str) -> dict[str, Any]:
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb") as file:  # may be a pipe: --authfile <(...)
             data = file.read(MAX_FILE + 1)
         if len(data) > MAX_FILE:
             raise UsageError(f"authfile {path} has over {MAX_FILE} bytes")

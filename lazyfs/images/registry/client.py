@@ -24,7 +24,8 @@ from lazyfs.core.oci.manifest import (
     Descriptor,
     refuse_schema1,
 )
-from lazyfs.core.oci.reference import Reference
+from lazyfs.core.oci.reference import Reference, is_tag
+from lazyfs.core.printable import printable
 from lazyfs.core.registry.access import ATTEMPTS, MAX_PAUSE, Kind, Privacy
 from lazyfs.images.registry.conversation import Conversation
 from lazyfs.images.registry.problems import BROKEN, Failed, explain
@@ -139,7 +140,9 @@ class RegistryClient:
                 return tags
             url = urljoin(urljoin(base, url), following[1])
             if urlsplit(url)[:2] != urlsplit(base)[:2]:
-                raise FormatError(f"{self._reference}: the next page of tags is on another server: {url}")
+                raise FormatError(
+                    f"{self._reference}: the next page of tags is on another server: {printable(url)}"
+                )
         raise FormatError(f"{self._reference}: the list of tags does not end")
 
     def check_public(self, blob: Descriptor) -> None:
@@ -158,7 +161,8 @@ class RegistryClient:
     def _tags_of(self, data: bytes) -> list[str]:
         try:
             document: Any = msgspec.json.decode(data)
-            return [str(tag) for tag in document["tags"] or []]
+            found = document["tags"] or []
+            return [tag for tag in found if isinstance(tag, str) and is_tag(tag)]
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, KeyError, TypeError):
             raise FormatError(f"{self._reference}: the list of tags is not one") from None
 

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from lazyfs.core.errors import UsageError
-from lazyfs.core.registry.reasons import printable
+from lazyfs.core.printable import printable
 from lazyfs.images.registry.credentials import HELPER_DEADLINE, Credentials
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")

@@ -22,7 +22,7 @@ from urllib3.exceptions import (
 )
 
 from lazyfs.core.errors import LazyfsError, TransportError
-from lazyfs.core.registry.reasons import printable
+from lazyfs.core.printable import printable
 
 BROKEN = (HTTPError, OSError, UnicodeError)
 """What a request or the reading of its answer may raise."""

@@ -16,7 +16,7 @@ import urllib3
 from urllib3.util import make_headers
 
 from lazyfs.core.errors import FormatError, UsageError
-from lazyfs.core.registry.reasons import printable
+from lazyfs.core.printable import printable
 from lazyfs.images.registry.certificates import Certificates
 from lazyfs.images.registry.problems import BROKEN, Failed, Problem, explain, refused
 

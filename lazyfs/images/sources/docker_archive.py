@@ -18,6 +18,7 @@ from lazyfs.core.errors import BadData, FormatError, UsageError
 from lazyfs.core.layers import tar
 from lazyfs.core.oci.manifest import MAX_CONFIG, ArchivedImage, Platform, parse_archive, parse_config
 from lazyfs.core.oci.remarks import check_platform, remarks
+from lazyfs.core.printable import printable
 from lazyfs.images.layer_reader import Blob
 from lazyfs.images.sources.default_name import default_place
 from lazyfs.images.sources.image import Layer
@@ -67,7 +68,9 @@ class DockerArchive:
         self.place = default_place(tag, file)
         config_path = _followed(image.config, index.links)
         if config_path not in index.small:
-            raise FormatError(f"{self.name}: its config {image.config} is missing or over {MAX_CONFIG} bytes")
+            raise FormatError(
+                f"{self.name}: its config {printable(image.config, 80)} is missing or over {MAX_CONFIG} bytes"
+            )
         self.config_bytes = index.small[config_path]
         self.config_digest = sha256(self.config_bytes)
         self.config = parse_config(self.config_bytes, self.name, len(image.layers))
@@ -75,9 +78,9 @@ class DockerArchive:
         self._paths = [_followed(path, index.links) for path in image.layers]
         layers = []
         for number, (path, diff_id) in enumerate(zip(self._paths, self.config.diff_ids, strict=True)):
+            name = f"{self.name}: layer {number} ({printable(path, 100)})"
             if path not in index.sizes:
-                raise FormatError(f"{self.name}: layer {number} ({path}) is missing")
-            name = f"{self.name}: layer {number} ({path})"
+                raise FormatError(f"{name} is missing")
             layers.append(Layer(Blob(name, index.sizes[path], None, diff_id), diff_id))
         self.layers = tuple(layers)
 
@@ -150,7 +153,7 @@ class DockerArchive:
             if which.name
             else "name one of its images (docker-archive:FILE:REFERENCE)"
         )
-        shown = ", ".join(there) or "none with a tag"
+        shown = printable(", ".join(there)) or "none with a tag"
         raise UsageError(
             f"{self.name}: {wish}; the archive has: {shown} (or :@N, N from 0 to {len(images) - 1})"
         )

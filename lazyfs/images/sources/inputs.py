@@ -68,6 +68,22 @@ class Input:
         self._file.seek(self._start)
 
 
+def open_file(path: str, name: str) -> BinaryIO:
+    """Opens a file of a directory that others may have made: a pipe in it would be waited for, for ever.
+
+    Errors call it `name`. Raises UsageError if it cannot be opened or is no regular file.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise UsageError(f"{name}: {path}: {reason}") from None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise UsageError(f"{name}: {path} is no regular file")
+    return open(descriptor, "rb", buffering=0)
+
+
 def open_input(path: str, name: str) -> Input:
     """Opens a file or pipe; `-` is the standard input. Errors call it `name`. Raises UsageError."""
     try:

@@ -18,10 +18,12 @@ from lazyfs.core.oci.manifest import (
 )
 from lazyfs.core.oci.platform import MAX_NESTING, choose, is_image, normalized, runs
 from lazyfs.core.oci.remarks import check_platform, remarks
+from lazyfs.core.printable import printable
 from lazyfs.images.sources.default_name import default_place
 from lazyfs.images.sources.image import layers_of
+from lazyfs.images.sources.inputs import open_file
 from lazyfs.images.sources.names import Which, is_layout, same_reference, split
-from lazyfs.images.streams import parts_of
+from lazyfs.images.streams import ExactReader, parts_of
 
 
 class OciLayout:
@@ -61,11 +63,7 @@ class OciLayout:
     def read(self, wanted: Sequence[int]) -> Generator[tuple[int, Iterator[bytes]], None, None]:
         for number in wanted:
             path = self._path(self._descriptors[number])
-            try:
-                file = open(path, "rb", buffering=0)  # noqa: SIM115 - closed after the yield
-            except OSError as error:
-                raise UsageError(f"{self.layers[number].blob.name}: {path}: {error.strerror}") from None
-            with file:
+            with open_file(path, self.layers[number].blob.name) as file:
                 yield number, parts_of(file)
 
     def _named(self, which: Which) -> list[Descriptor]:
@@ -88,20 +86,16 @@ class OciLayout:
             wish = "a name is needed (oci:DIR:NAME)"
         else:
             wish = f"{'several images' if matching else 'no image'} with name {which.name}"
-        there = (
-            ", ".join(sorted({found for entry in images for found in _names(entry)})) or "none with a name"
-        )
+        names = sorted({found for entry in images for found in _names(entry)})
+        there = printable(", ".join(names)) or "none with a name"
         count = len(everything.manifests)
         numbers = f" (or :@N, N from 0 to {count - 1})" if count else ""
         raise UsageError(f"{self.name}: {wish}; the layout has: {there}{numbers}")
 
     def _index(self) -> Index:
         path = os.path.join(self._directory, "index.json")
-        try:
-            with open(path, "rb") as file:
-                index = parse(file.read(MAX_MANIFEST + 1), path)
-        except OSError as error:
-            raise UsageError(f"{self.name}: {path}: {error.strerror}") from None
+        with open_file(path, self.name) as file:
+            index = parse(ExactReader(parts_of(file)).read(MAX_MANIFEST + 1), path)
         if not isinstance(index, Index):
             raise FormatError(f"{self.name}: index.json is not an index")
         return index
@@ -150,11 +144,8 @@ class OciLayout:
         path = self._path(descriptor)
         if descriptor.size > limit:
             raise FormatError(f"{self.name}: {what} of {descriptor.size} bytes, over {limit}")
-        try:
-            with open(path, "rb") as file:
-                data = file.read(descriptor.size + 1)
-        except OSError as error:
-            raise UsageError(f"{self.name}: {what} {path}: {error.strerror}") from None
+        with open_file(path, f"{self.name}: {what}") as file:
+            data = ExactReader(parts_of(file)).read(descriptor.size + 1)
         if len(data) != descriptor.size or sha256(data) != descriptor.hash:
             raise DigestMismatch(f"{self.name}: {what} {path} does not match its digest")
         return data
