@@ -225,7 +225,8 @@ def test_an_identity_token_is_posted_nowhere_else(
             UsageError, match=r"refuses the account's token \(its token server answered 307\)"
         ):
             publish(repository, registry, replace(options, asked=Asked(authfile=str(path))))
-        assert other.requests == other.forms == []
+        assert not other.requests
+        assert not other.forms
 
 
 def test_the_proxys_password_goes_to_the_proxy_only(
