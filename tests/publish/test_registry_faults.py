@@ -12,10 +12,11 @@ import pytest
 from lazyfs.core.errors import BadData, DigestMismatch, FormatError, LazyfsError, TransportError, UsageError
 from lazyfs.core.oci.manifest import Descriptor, Manifest, Platform
 from lazyfs.core.oci.manifest import parse as parse_manifest
+from lazyfs.core.oci.reference import parse
 from lazyfs.core.registry.access import ATTEMPTS
 from lazyfs.images.registry import client as client_module
 from lazyfs.images.registry import spool
-from lazyfs.images.registry.client import RegistryClient
+from lazyfs.images.registry.client import BLOB_RATE, BLOB_TIME, RegistryClient
 from lazyfs.images.registry.credentials import Asked
 from lazyfs.images.registry.spool import read_ahead
 from lazyfs.images.sources.open import ImageOptions, open_registry
@@ -154,6 +155,27 @@ def test_a_layer_that_never_comes_whole_is_an_error(
     with pytest.raises(TransportError, match="breaks off after 100000 of 3"):
         publish(repository, registry, options)
     assert repository.files() == before
+
+
+def test_a_blob_that_trickles_has_a_deadline(registry: FakeRegistry, client: RegistryClient) -> None:
+    document = parse_manifest(client.manifest("v1"), "v1")
+    assert isinstance(document, Manifest)
+    large = document.layers[0]
+    for late, message in (
+        (BLOB_TIME, None),
+        (BLOB_TIME + 1 + large.size / BLOB_RATE, "comes too slowly: 1048576"),
+    ):
+        times = iter([0.0])
+        slow = RegistryClient(
+            parse(f"{registry.host}/team/app:v1"),
+            client._conversation,
+            now=lambda times=times, late=late: next(times, late),  # type: ignore[misc]
+        )
+        if message:
+            with pytest.raises(TransportError, match=message):
+                list(slow.blob(large))
+        else:
+            assert sum(map(len, slow.blob(large))) == large.size
 
 
 def test_expired_tokens_are_renewed(

@@ -160,13 +160,11 @@ class Wire:
         body: str | None,
     ) -> Reply:
         pool = self._pool(origin, url)
-        parts = urlsplit(url)
-        address = parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment="").geturl()
         everyone = {"User-Agent": "lazyfs", "Accept-Encoding": "identity"}
         try:
             response = pool.request(
                 method,
-                address,
+                url,
                 body=body,
                 headers={**everyone, **headers},
                 preload_content=False,
