@@ -6,9 +6,16 @@ from typing import Any, Literal
 
 import msgspec
 
+from lazyfs.core.digits import MOST as LARGEST
 from lazyfs.core.errors import UsageError
 
 _TLS = ("ca", "client_cert", "client_key")
+MOST = 1 << 20
+"""Bytes of a file of settings."""
+A_CENTURY = 3.2e9
+"""Seconds. What waits that long waits for ever; clocks and calendars end soon after."""
+NOBODY = (1 << 32) - 1
+"""No user or group: the kernel's (uid_t)-1."""
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
@@ -80,19 +87,32 @@ def load(path: str) -> dict[str, Any]:
     """The fields of a TOML file; raises UsageError naming file and fault."""
     try:
         with open(path, "rb") as file:
-            return tomllib.load(file)
+            data = file.read(MOST + 1)
     except OSError as error:
         raise UsageError(f"--config {path}: {error.strerror}") from None
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"--config {path}: {error}") from None
+    return parse(data, f"--config {path}")
+
+
+def parse(data: bytes, origin: str) -> dict[str, Any]:
+    """The fields of a TOML text; raises UsageError naming `origin` and fault."""
+    if len(data) > MOST:
+        raise UsageError(f"{origin}: more than {MOST} bytes: that is no file of settings")
+    try:
+        return tomllib.loads(data.decode())
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{origin}: byte {error.start} is not UTF-8, which TOML is written in") from None
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError; numbers of 4,300 digits; 1,000 brackets
+        raise UsageError(f"{origin}: {error}") from None
 
 
 def settings(fields: dict[str, Any], origin: str) -> Settings:
     """Checked settings; raises UsageError naming the field. `origin` says where the fields are from."""
     try:
         made = msgspec.convert(fields, Settings)
-    except msgspec.ValidationError as error:
+    except (msgspec.ValidationError, OverflowError) as error:
         raise UsageError(f"{origin}: {error}") from None
+    _check_texts(msgspec.to_builtins(made), origin)
+    _check_numbers(made, origin)
     for name, value, allowed in (
         ("fuse", made.fuse, ("auto", "direct", "pyfuse3")),
         ("permissions", made.permissions or "open", ("image", "open")),
@@ -107,6 +127,25 @@ def settings(fields: dict[str, Any], origin: str) -> Settings:
     size(made.cache_limit, "cache_limit")
     size(made.cache_keep_free, "cache_keep_free")
     return made
+
+
+def _check_texts(fields: dict[str, Any], origin: str) -> None:
+    for name, value in fields.items():
+        if isinstance(value, dict):
+            _check_texts({f"{name}.{inner}": one for inner, one in value.items()}, origin)
+        if "\0" in name or (isinstance(value, str) and "\0" in value):
+            raise UsageError(f"{origin}: {name!r} holds a NUL byte, which no path, URL or name can have")
+
+
+def _check_numbers(made: Settings, origin: str) -> None:
+    for name, least in (("refresh", 0.01), ("patience", 0.01), ("max_stale", 0.0)):
+        value = getattr(made, name)
+        if value is not None and not least <= value <= A_CENTURY:  # not: NaN
+            raise UsageError(f"{origin}: {name} is {value}, but must be {least:g} to {A_CENTURY:g} seconds")
+    for name in ("uid", "gid"):
+        value = getattr(made, name)
+        if value is not None and not 0 <= value < NOBODY:
+            raise UsageError(f"{origin}: {name} is {value}, but must be 0 to {NOBODY - 1}")
 
 
 def from_here(made: Settings) -> Settings:
@@ -144,9 +183,12 @@ def size(text: str, name: str) -> int:
     """Bytes of a size like `4G` or `500M` (powers of 1024); raises UsageError."""
     digits, unit = text.rstrip("KMGTkmgtiB"), text.lstrip("0123456789.").upper().rstrip("B").rstrip("I")
     try:
-        return int(float(digits) * _UNITS[unit])
+        found = int(float(digits) * _UNITS[unit])
     except (ValueError, KeyError, OverflowError):
-        raise UsageError(f"{name} {text!r} is no size: write it like 4G or 500M") from None
+        raise UsageError(f"{name} {text[:100]!r} is no size: write it like 4G or 500M") from None
+    if found >= LARGEST:
+        raise UsageError(f"{name} {text[:100]!r} is more than any disk has: write it like 4G or 500M")
+    return found
 
 
 def default_cache() -> str:

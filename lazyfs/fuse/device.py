@@ -10,7 +10,7 @@ import socket
 import subprocess
 
 from lazyfs.core.errors import UsageError
-from lazyfs.fuse.session import Options
+from lazyfs.fuse.session import MountOptions
 from lazyfs.fuse.wire.handshake import MAX_READ
 from lazyfs.system import mountpoint as points
 
@@ -18,14 +18,14 @@ _MS_RDONLY, _MS_NOSUID, _MS_NODEV = 1, 2, 4
 _MNT_FORCE, _MNT_DETACH = 1, 2
 
 
-def mount(mountpoint: str, options: Options) -> int:
-    """Mounts; the descriptor to speak on. Raises UsageError if it is refused."""
+def mount(mountpoint: str, options: MountOptions) -> int:
+    """Mounts; returns the descriptor to speak on. Raises UsageError if the mount is refused."""
     if os.geteuid() == 0:
         return _mount_as_root(mountpoint, options)
     return _mount_by_helper(mountpoint, options)
 
 
-def _checks(options: Options) -> list[str]:
+def _checks(options: MountOptions) -> list[str]:
     """Mount options that the kernel itself understands."""
     found = [f"max_read={MAX_READ}"]
     if options.allow_other:
@@ -35,7 +35,7 @@ def _checks(options: Options) -> list[str]:
     return found
 
 
-def _mount_as_root(mountpoint: str, options: Options) -> int:
+def _mount_as_root(mountpoint: str, options: MountOptions) -> int:
     try:
         fd = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
     except OSError as error:
@@ -53,7 +53,7 @@ def _mount_as_root(mountpoint: str, options: Options) -> int:
     return fd
 
 
-def _mount_by_helper(mountpoint: str, options: Options) -> int:
+def _mount_by_helper(mountpoint: str, options: MountOptions) -> int:
     tool = shutil.which("fusermount3")
     if tool is None:
         raise UsageError("fusermount3 is not installed: apt-get install fuse3, or mount as root")
@@ -132,4 +132,4 @@ def raise_read_ahead(mount: points.Mount, size: int = MAX_READ) -> None:
         with open(f"/sys/class/bdi/{mount.device}/read_ahead_kb", "w") as file:
             file.write(str(size >> 10))
     except OSError:
-        pass  # not root, or /sys is read-only: a slower sequential read is all that comes of it
+        pass  # not root, or /sys is read-only: sequential reads stay slower

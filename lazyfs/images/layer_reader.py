@@ -1,4 +1,4 @@
-"""One archive becomes records, its files' bytes objects, while the bytes pass by once."""
+"""Reads an archive in one pass: its entries become records, the contents of its files become objects."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
@@ -11,8 +11,8 @@ from lazyfs.images.streams import ExactReader, Hashed, decompressed
 from lazyfs.store.ingest import Ingest
 
 
-class Limits(NamedTuple):
-    """What one archive may hold: beyond it lies a mistake or a decompression bomb."""
+class LayerLimits(NamedTuple):
+    """The most that one archive may hold: more is a mistake or a decompression bomb."""
 
     entries: int = 10_000_000
     bytes: int = 1 << 40
@@ -24,10 +24,10 @@ class Limits(NamedTuple):
 
 
 class Blob(NamedTuple):
-    """What is known of an archive before it is read."""
+    """The facts of an archive that are known before it is read."""
 
     name: str
-    """What errors call it."""
+    """Its name in messages."""
     size: int
     digest: Digest | None = None
     diff_id: Digest | None = None
@@ -40,7 +40,7 @@ def read_layer(
     ingest: Ingest,
     *,
     whiteouts: bool = True,
-    limits: Limits = Limits(),  # noqa: B008 - immutable
+    limits: LayerLimits = LayerLimits(),  # noqa: B008 - immutable
     advance: Callable[[int], None] = lambda _count: None,
 ) -> list[Record]:
     """Reads an archive to its end and returns its records; their contents are set by `ingest.finish`.
@@ -76,7 +76,7 @@ def read_layer(
 
 
 def _bounded(raw: Iterable[bytes], blob: Blob) -> Iterator[bytes]:
-    """Never more than the manifest says."""
+    """Passes parts on. Raises DigestMismatch when they are more than the blob's size."""
     got = 0
     for part in raw:
         got += len(part)
@@ -85,7 +85,7 @@ def _bounded(raw: Iterable[bytes], blob: Blob) -> Iterator[bytes]:
         yield part
 
 
-def _check_limits(entries: int, expanded: int, stored: int, limits: Limits) -> None:
+def _check_limits(entries: int, expanded: int, stored: int, limits: LayerLimits) -> None:
     if entries >= limits.entries:
         raise FormatError(f"over {limits.entries} entries")
     if expanded > limits.bytes:

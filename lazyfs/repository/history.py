@@ -1,4 +1,4 @@
-"""Older revisions, as far as the store still has their signed metadata."""
+"""The revisions before the committed one, as far as the store has their signed metadata."""
 
 from collections.abc import Iterator
 
@@ -9,14 +9,17 @@ from lazyfs.core.errors import TrustError, UsageError
 from lazyfs.core.params import Revision
 from lazyfs.core.trust.revision_target import from_targets
 from lazyfs.core.trust.roles import TARGETS, file_name
-from lazyfs.repository import commit as commits
+from lazyfs.repository.commit import read_committed
 from lazyfs.store.protocol import Store
 
 
 def revisions(store: Store) -> Iterator[Revision]:
-    """From the committed revision back. Older signatures are not checked again (their keys may have been
-    replaced since); what a revision leads to is, by its digests. Raises as `commit.read`."""
-    committed = commits.read(store)
+    """Yields the committed revision, then older ones, newest first. Raises as `read_committed`.
+
+    Signatures of older revisions are not checked again, for their keys may have been replaced since; the
+    objects they lead to are checked by digest as ever.
+    """
+    committed = read_committed(store)
     yield committed.revision
     seen = {committed.revision.number}
     for version in range(committed.proven.targets.version - 1, 0, -1):
@@ -25,7 +28,7 @@ def revisions(store: Store) -> Iterator[Revision]:
             continue
         try:
             revision = from_targets(Metadata[Targets].from_bytes(data).signed)
-        except (RepositoryError, TrustError, ValueError):
+        except (RepositoryError, TrustError, ValueError, RecursionError):
             continue  # left by a killed publisher
         if revision.number not in seen and revision.number < committed.revision.number:
             seen.add(revision.number)
@@ -33,7 +36,7 @@ def revisions(store: Store) -> Iterator[Revision]:
 
 
 def find_revision(store: Store, number: int) -> Revision:
-    """One revision; raises UsageError that names those there are."""
+    """Returns the revision with this number. Raises UsageError that names the numbers there are."""
     there = []
     for revision in revisions(store):
         if revision.number == number:

@@ -51,7 +51,10 @@ def find(mountpoint: str) -> Mount | None:
 
 
 def absolute(mountpoint: str) -> str:
-    """The path as the kernel lists it; the last component is not touched, for it may be a dead mount."""
+    """The path as the kernel lists it; the last component is not touched, for it may be a dead mount.
+    Raises UsageError for a name that no file can have."""
+    if "\0" in mountpoint:
+        raise UsageError(f"mount point {mountpoint!r} holds a NUL byte: no file is called so")
     head, tail = os.path.split(os.path.abspath(mountpoint))
     return os.path.join(os.path.realpath(head), tail)
 

@@ -138,7 +138,7 @@ class CurlClient:
         if code:
             peer = self._peer(attempt, easy)
             raise unsecured(code, text, easy, attempt, peer) or _failure(code, text, easy, guard, body)
-        body.head.check(attempt.max_bytes)
+        body.head.check_final(attempt.max_bytes)
         return Answer(
             body=body.bytes(),
             first_byte=(guard.first_byte or guard.started) - guard.started,
@@ -180,6 +180,8 @@ class _Body:
         self.failure: BaseException | None = None
         self.refusal: AttemptFailed | None = None
         """A 404: its page is read to the end and dropped."""
+        self._complete = False
+        """The head of the answer has come: what follows the body are trailers, which say nothing of it."""
         self._parts: list[bytes] = []
         self._got = 0
         self._most = max_bytes
@@ -188,9 +190,13 @@ class _Body:
     def header(self, line: bytes) -> int:
         try:
             self._guard.received(len(line))
+            self._complete = self._complete and not line.startswith(b"HTTP/")
+            if self._complete:
+                return len(line)
             self.head.line(line)
             if line in (b"\r\n", b"\n"):
                 self._check_head()
+                self._complete = self.head.status >= 200
         except BaseException as failure:  # noqa: BLE001 (raised again outside of libcurl)
             self.failure = failure
             return -1
@@ -211,7 +217,7 @@ class _Body:
             self.failure = AttemptFailed(Fault.TOO_LONG, f"more than {self._most} bytes")
             return -1
         try:
-            self._guard.received(len(part))
+            self._guard.received(len(part), head=False)
         except BaseException as failure:  # noqa: BLE001 (raised again outside of libcurl)
             self.failure = failure
             return -1
@@ -252,13 +258,8 @@ def _failure(code: int, text: str, easy: Any, guard: Guard, body: _Body) -> Atte
         refused = easy.getinfo(pycurl.OS_ERRNO) == errno.ECONNREFUSED
         return AttemptFailed(Fault.REFUSED if refused else Fault.UNREACHABLE, text)
     if code == pycurl.E_RECV_ERROR:
-        # chunk sizes that are no numbers are receive errors to libcurl
-        fault = (
-            Fault.GARBLED
-            if body.head.chunked
-            else Fault.CLOSED
-            if guard.first_byte is None
-            else Fault.TRUNCATED
-        )
-        return AttemptFailed(fault, text)
+        # chunk sizes that are no numbers, and endless answers to CONNECT, are receive errors to libcurl
+        if body.head.chunked or "too large" in text:
+            return AttemptFailed(Fault.GARBLED, text)
+        return AttemptFailed(Fault.CLOSED if guard.first_byte is None else Fault.TRUNCATED, text)
     return AttemptFailed(_FAULTS.get(code, Fault.GARBLED), text)

@@ -143,6 +143,7 @@ class RequestsClient:
             ValueError,
         ) as error:
             raise _fault_of(error, peer) from error
+        guard.head_bytes = None
         raw = response.raw
         whole = False
         head = Head.of(response.status_code, response.headers)
@@ -176,7 +177,7 @@ class RequestsClient:
 
 
 def _read(response: requests.Response, head: Head, attempt: Attempt, guard: Guard) -> bytes:
-    expected = head.check(attempt.max_bytes)
+    expected = head.check_final(attempt.max_bytes)
     parts: list[bytes] = []
     got = 0
     while expected is None or got < expected:
@@ -190,6 +191,8 @@ def _read(response: requests.Response, head: Head, attempt: Attempt, guard: Guar
         guard.check()
     if expected is not None and got < expected:
         raise AttemptFailed(Fault.TRUNCATED, f"{got} of {expected} bytes")
+    if expected is not None and got > expected:  # http.client has read another length than we have
+        raise AttemptFailed(Fault.GARBLED, f"{got} bytes where {expected} were announced")
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from lazyfs.core.chain.notation import redact
+from lazyfs.core.digits import hexadecimal
 from lazyfs.transport.connect import Resolver, open_socket
 from lazyfs.transport.guard import SLICE, Guard, current
 from lazyfs.transport.handshake import secure
@@ -16,6 +17,11 @@ from lazyfs.transport.tls_faults import untunnelled
 
 if TYPE_CHECKING:
     from lazyfs.transport.tls import Tls
+
+
+_LINE = 1 << 16
+"""Bytes of a chunk's size with its extensions, or of a trailer."""
+_TRAILERS = 100
 
 
 class _GuardedReader(io.RawIOBase):
@@ -40,7 +46,7 @@ class _GuardedReader(io.RawIOBase):
             if self._counted:
                 self._guard.received(count)
             else:
-                self._guard.check()
+                self._guard.tunnelled(count)
             return count
 
     def close(self) -> None:
@@ -57,6 +63,33 @@ class _GuardedResponse(http.client.HTTPResponse):
         sock.settimeout(SLICE)
         reader = _GuardedReader(self.fp, sock, current(), counted=self.counted)
         self.fp: Any = io.BufferedReader(reader, 16384)
+
+    def begin(self) -> None:
+        super().begin()
+        fields = self.headers.get_all("Content-Length", ())
+        if len({part.strip() for field in fields for part in field.split(",")}) > 1:
+            # urllib3 says so too, but when nobody closes the socket any more
+            raise http.client.HTTPException("several values of Content-Length")
+
+    # http.client reads chunk sizes with int(), which takes -5 and 0x_1, and trailers without end
+
+    def _read_next_chunk_size(self) -> int:
+        size = hexadecimal(self._short_line("chunk size").split(b";", 1)[0].strip())
+        if size is None:
+            raise http.client.HTTPException("a chunk size that is no number")
+        return size
+
+    def _read_and_discard_trailer(self) -> None:
+        for _ in range(_TRAILERS):
+            if self._short_line("trailer") in (b"\r\n", b"\n", b""):
+                return
+        raise http.client.HTTPException(f"more than {_TRAILERS} trailers")
+
+    def _short_line(self, what: str) -> bytes:
+        line: bytes = self.fp.readline(_LINE + 1)
+        if len(line) > _LINE:
+            raise http.client.LineTooLong(what)
+        return line
 
 
 class _TunnelResponse(_GuardedResponse):

@@ -40,6 +40,15 @@ def test_secrets_are_not_shown() -> None:
     with pytest.raises(UsageError) as failure:
         parse_proxies("http://user:secret@host:99999")
     assert "secret" not in str(failure.value)
+    with pytest.raises(UsageError, match=r"proxy '\.\.\.@host:3128': write it as") as failure:
+        parse_proxies("user:secret@host:3128")
+    assert "secret" not in str(failure.value)
+    for text in ("http://user:se/secret@host", "x://http://user:secret@p:x", "host?token=secret", ":secret@"):
+        with pytest.raises(UsageError) as failure:
+            parse_proxies(text)
+        assert "secret" not in str(failure.value)
+    with pytest.raises(UsageError, match=r"origin '\.\.\.@@repo@/x': write it as"):
+        parse_origins("a:secret@@repo@/x", "@repo@")
 
 
 @given(st.text(alphabet="htp:/|;@repo1DIRECT[]% \n\0é"))

@@ -1,8 +1,13 @@
 """References, platforms, and where images hang."""
 
+import json
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lazyfs.core.errors import FormatError, UsageError
+from lazyfs.core.oci import manifest
 from lazyfs.core.oci.manifest import Descriptor, Index, Platform
 from lazyfs.core.oci.platform import choose, parse_platform
 from lazyfs.core.oci.reference import HUB, parse
@@ -92,3 +97,37 @@ def test_the_variant_of_an_index_that_fits_best() -> None:
 )
 def test_default_places(name: str | None, directory: str, place: str | None) -> None:
     assert default_place(name, directory) == place
+
+
+@pytest.mark.parametrize(
+    "text", [b"[" * 100_000, b'{"annotations":' + b"[" * 100_000, b'{"x":' * 50_000, b"\xff"]
+)
+def test_bottomless_json_is_a_format_error(text: bytes) -> None:
+    with pytest.raises(FormatError, match="name: "):
+        manifest.parse(text, "name")
+    with pytest.raises(FormatError, match="name: "):
+        manifest.parse_config(text, "name")
+    with pytest.raises(FormatError, match="name: "):
+        manifest.parse_archive(text, "name")
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.just(10**400),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+NAMES = ["schemaVersion", "mediaType", "config", "layers", "manifests", "fsLayers", "size", "digest", "urls",
+         "rootfs", "diff_ids", "created", "architecture", "Env", "Layers", "Config", "RepoTags"]  # fmt: skip
+
+
+@given(st.dictionaries(st.sampled_from(NAMES), json_values) | json_values)
+def test_any_json(value: object) -> None:
+    data = json.dumps(value).encode()
+    for read in (manifest.parse, manifest.parse_config, manifest.parse_archive):
+        try:
+            found = read(data, "name")
+        except FormatError:
+            continue
+        assert found is not None
+        if isinstance(found, manifest.Config):
+            assert abs(found.created_ns) < 2**63 * 100

@@ -26,7 +26,7 @@ from lazyfs.core.layers.merge import Merge
 from lazyfs.core.layers.tar import TarReader
 from lazyfs.core.oci import manifest, platform, reference
 from lazyfs.core.params import Params
-from lazyfs.images.layer_reader import Blob, Limits, read_layer
+from lazyfs.images.layer_reader import Blob, LayerLimits, read_layer
 from lazyfs.images.streams import decompressed
 from lazyfs.store.ingest import Ingest
 from tests.support.counts import count
@@ -130,7 +130,7 @@ def read_tar(data: bytes) -> None:
 
 
 def read_whole_layer(data: bytes) -> None:
-    limits = Limits(entries=10_000, bytes=1 << 24, free=1 << 22)
+    limits = LayerLimits(entries=10_000, bytes=1 << 24, free=1 << 22)
     with Ingest(Everything(), Params(), workers=1) as ingest:  # type: ignore[arg-type] # it asks for has only
         records = read_layer(Blob("fuzz", len(data)), [data], ingest, limits=limits)
         ingest.finish()

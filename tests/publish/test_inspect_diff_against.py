@@ -6,10 +6,7 @@ from pathlib import Path
 
 from lazyfs.core.catalog.inode import Inode
 from lazyfs.images.snapshots import snapshot
-from lazyfs.repository.commit import commit, current
-from lazyfs.repository.edit import LiveTree
-from lazyfs.repository.stored_tree import StoredTree
-from lazyfs.store.ingest import Ingest
+from lazyfs.repository.edit import Edit
 from tests.support.cli import lazyfs
 from tests.support.fake_registry import fake_registry
 from tests.support.oci_images import Built, entry, layer
@@ -119,11 +116,6 @@ def test_check_against_the_registry(tmp_path: Path) -> None:
 
 def spoil(repository: Repository, path: str) -> None:
     """Commits a revision with an empty tree at the path."""
-    store = repository.store
-    revision = current(store)
-    root = revision.root
-    with Ingest(store, revision.params) as ingest:
-        live = LiveTree(StoredTree(store, root), root, revision.params)
-        live.put(path, snapshot(Inode(0o40755), revision.params, ingest))
-        made = live.write(ingest)
-    commit(store, repository.keys, made, expected_revision=revision.number, now=NOW)
+    with Edit(repository.store, repository.keys, lambda: NOW) as edit:
+        edit.put(path, snapshot(Inode(0o40755), edit.base.params, edit.ingest))
+        edit.commit()

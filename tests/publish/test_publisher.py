@@ -13,9 +13,11 @@ from lazyfs.core import codec
 from lazyfs.core.digest import Digest
 from lazyfs.core.errors import UsageError
 from lazyfs.core.params import Params, Revision
-from lazyfs.images.publisher import REBASES, publish
-from lazyfs.repository import commit as commits
-from lazyfs.repository.commit import current
+from lazyfs.images.publisher import publish
+from lazyfs.repository import edit
+from lazyfs.repository.commit import commit_revision, read_revision
+from lazyfs.repository.edit import REBASES
+from lazyfs.store import StoreConflict
 from lazyfs.store.directory import DirectoryStore
 from tests.support.catalog_listing import open_tree
 from tests.support.oci_images import Built, entry, layer
@@ -37,9 +39,9 @@ class Recording(DirectoryStore):
         self.events.append(("sync", b""))
         super().sync()
 
-    def write_metadata(self, name: str, data: bytes, *, replace: bool) -> None:
+    def write_metadata(self, name: str, data: bytes, *, expected: bytes | None) -> None:
         self.events.append(("metadata", name.encode()))
-        super().write_metadata(name, data, replace=replace)
+        super().write_metadata(name, data, expected=expected)
 
 
 def image(tmp_path: Path, name: str) -> str:
@@ -73,7 +75,7 @@ def test_a_publish_that_is_overtaken_keeps_the_other_one_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     repository = Repository(tmp_path)
-    real = commits.commit
+    real = commit_revision
     overtaken = 0
 
     def late(*arguments: Any, **named: Any) -> Revision:
@@ -83,7 +85,7 @@ def test_a_publish_that_is_overtaken_keeps_the_other_one_too(
             repository.publish(image(tmp_path, "other"), place="r.example/other:1")
         return real(*arguments, **named)
 
-    monkeypatch.setattr(commits, "commit", late)
+    monkeypatch.setattr(edit, "commit_revision", late)
     report = repository.publish(image(tmp_path, "mine"), place="r.example/mine:1")
     assert report.revision.number == 3
     tree = open_tree(repository.path)
@@ -96,20 +98,20 @@ def test_a_publish_that_is_overtaken_forever_gives_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     repository = Repository(tmp_path)
-    before = current(repository.store)
+    before = read_revision(repository.store)
     calls = 0
     numbers = iter(range(1, 100))
 
     def never(*_arguments: Any, **_named: Any) -> Revision:
         nonlocal calls
         calls += 1
-        raise UsageError("another publisher was first")
+        raise StoreConflict("another publisher was first")
 
     def moving(_store: DirectoryStore) -> Revision:
         return msgspec.structs.replace(before, number=next(numbers))
 
-    monkeypatch.setattr(commits, "commit", never)
-    monkeypatch.setattr(commits, "current", moving)
+    monkeypatch.setattr(edit, "commit_revision", never)
+    monkeypatch.setattr(edit, "read_revision", moving)
     with pytest.raises(UsageError, match="another publisher was first"):
         repository.publish(image(tmp_path, "mine"), place="r.example/mine:1")
     assert calls == REBASES + 1

@@ -23,6 +23,7 @@ from tests.support.catalog_listing import Listed, open_tree
 from tests.support.fake_registry import FakeRegistry, fake_registry, in_seconds
 from tests.support.oci_images import Built, entry, layer
 from tests.support.repositories import Repository
+from tests.support.zstd_bombs import peak_of
 
 LARGE = layer(entry("large", data=os.urandom(3 << 20)))
 IMAGE = Built([LARGE, layer(entry("small", data=b"s"))], how="none")
@@ -83,6 +84,63 @@ def test_tags_without_end_or_on_another_server_are_refused(
     registry.link = '<http://elsewhere.example/v2/team/app/tags/list?last=x>; rel="next"'
     with pytest.raises(FormatError, match="on another server"):
         client(registry, pauses).tags()
+
+
+DEEP = b"[" * 100_000
+NO_ANSWERS = [
+    b"",
+    b"[]",
+    b"null",
+    b"\xff",
+    DEEP,
+    b'{"x":' + DEEP,
+    b'{"tags": 1, "token": 1}',
+    b'{"tags": [1]}',
+]
+
+
+@pytest.mark.parametrize("answer", NO_ANSWERS, ids=lambda answer: repr(answer[:10]))
+def test_answers_that_are_none_are_refused_in_one_line(
+    registry: FakeRegistry, pauses: list[float], answer: bytes
+) -> None:
+    registry.tag_list = answer
+    with pytest.raises(FormatError, match="the list of tags is not one"):
+        client(registry, pauses).tags()
+    registry.tokens, registry.token_answer = True, answer
+    with pytest.raises(UsageError, match="its token server answered without a token"):
+        client(registry, pauses).manifest("v1")
+
+
+def test_answers_without_an_end_in_sight_are_not_held(registry: FakeRegistry, pauses: list[float]) -> None:
+    registry.tokens, registry.token_answer = True, b'{"token": "' + b"x" * (64 << 20)
+
+    def refused() -> None:
+        with pytest.raises(UsageError, match="without a token"):
+            client(registry, pauses).manifest("v1")
+
+    assert peak_of(refused) < 16 << 20
+
+
+@pytest.mark.parametrize("text", ["\u00b2", "9" * 5000, "-1", "1e3", "Thu, 99 Foo", "0001-01-01"])
+def test_a_retry_after_that_is_none_is_no_traceback(
+    registry: FakeRegistry, pauses: list[float], text: str
+) -> None:
+    registry.limited, registry.retry_after = 2, text
+    if text == "9" * 5000:
+        with pytest.raises(TransportError, match="asks to wait"):
+            client(registry, pauses).manifest("v1")
+    else:
+        assert client(registry, pauses).manifest("v1")
+        assert pauses == [1.0, 2.0]
+
+
+@pytest.mark.parametrize("stated", ["bytes " + "9" * 5000 + "-", "bytes \u00b2-9/10", "bytes 0-9/10", "no"])
+def test_a_blob_resumed_elsewhere_is_refused(
+    registry: FakeRegistry, repository: Repository, options: ImageOptions, stated: str
+) -> None:
+    registry.cut, registry.content_range = [100_000], stated
+    with pytest.raises(TransportError, match="resumes a blob at the wrong byte"):
+        publish(repository, registry, options)
 
 
 def test_rate_limit_is_waited_out_as_asked(

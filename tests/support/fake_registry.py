@@ -5,7 +5,7 @@ import re
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -38,6 +38,10 @@ class FakeRegistry:
         """Requests that a token is good for."""
         self.accounts: dict[str, str] = {}
         """Basic credentials of the token server; none: anonymous tokens are good."""
+        self.tag_list: bytes | None = None
+        self.token_answer: bytes | None = None
+        self.content_range = ""
+        """Answers of these instead of the right ones."""
         self.requests: list[str] = []
         self.ranges_asked: list[str] = []
         self.tokens_given = 0
@@ -118,9 +122,13 @@ class _Handler(BaseHTTPRequestHandler):
         accounts = self.registry.accounts
         if accounts and self.headers.get("Authorization", "") not in accounts:
             return self._answer(401, b"")
+        if self.registry.token_answer is not None:
+            return self._answer(200, self.registry.token_answer)
         return self._answer(200, json.dumps({"token": self.registry.new_token()}).encode())
 
     def _tags(self, query: dict[str, list[str]]) -> None:
+        if self.registry.tag_list is not None:
+            return self._answer(200, self.registry.tag_list)
         tags = sorted(self.registry.tags)
         start = tags.index(query["last"][0]) + 1 if "last" in query else 0
         page = tags[start : start + self.registry.page]
@@ -128,7 +136,7 @@ class _Handler(BaseHTTPRequestHandler):
         link = {"Link": f'</v2/team/app/tags/list?n=9&last={page[-1]}>; rel="next"'} if more else {}
         if self.registry.link:
             link = {"Link": self.registry.link}
-        self._answer(200, json.dumps({"name": "team/app", "tags": page}).encode(), link)
+        return self._answer(200, json.dumps({"name": "team/app", "tags": page}).encode(), link)
 
     def _manifest(self, name: str) -> None:
         if name not in self.registry.manifests:
@@ -149,7 +157,8 @@ class _Handler(BaseHTTPRequestHandler):
             registry.ranges_asked.append(asked[0])
         if asked and registry.ranges:
             start = int(asked[1])
-            status, headers = 206, {"Content-Range": f"bytes {start}-{len(data) - 1}/{len(data)}"}
+            stated = registry.content_range or f"bytes {start}-{len(data) - 1}/{len(data)}"
+            status, headers = 206, {"Content-Range": stated}
         cut = registry.cut.pop(0) if registry.cut and len(data) > 100_000 else None
         return self._answer(status, data[start:], headers, cut)
 
@@ -161,7 +170,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body[:cut])
+        with suppress(ConnectionError):  # whoever asked wants no more of it
+            self.wfile.write(body[:cut])
         if cut is not None:
             self.close_connection = True
 

@@ -314,6 +314,14 @@ def test_a_tunnel_that_trickles_ends_like_silence(make: Make, world: World, firs
     assert failure.fault == Fault.SILENT
 
 
+def test_an_endless_answer_to_connect_is_cut(make: Make, world: World) -> None:
+    client = make(world.trusting(), Limits(connect=5, silence=20))
+    flood = b"HTTP/1.1 200 OK\r\n" + b"X-Y: %s\r\n" % (b"z" * 40_000) * 20
+    with _Trickling(flood) as proxy:
+        failure = refused(client, world, "https://localhost", f"http://127.0.0.1:{proxy.port}")
+    assert failure.fault in (Fault.GARBLED, Fault.TUNNEL)
+
+
 def test_a_handshake_hears_that_it_is_cancelled(make: Make, world: World) -> None:
     class Cancelled(BaseException):
         pass

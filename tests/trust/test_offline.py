@@ -1,7 +1,7 @@
 """A worker that starts with every server dead, and what it finds on its disk."""
 
 import os
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -10,7 +10,7 @@ from lazyfs.client.trust.revisions import Revisions
 from lazyfs.core.errors import TransportError, UsageError
 from lazyfs.core.trust.errors import Expired
 from lazyfs.transport.fetcher import Request
-from tests.support.simulated_repository import SimulatedRepository
+from tests.support.simulated_repository import START, SimulatedRepository
 
 
 def dead(request: Request, body: bytes | None) -> bytes | None:
@@ -72,6 +72,31 @@ def test_max_stale_stops_serving_for_those_who_want_it_to(
     repository.resign()
     repository.refresh(strict)
     assert strict.serving(repository.now) == repository.revision
+
+
+FIRST, LAST = datetime(1000, 1, 1, tzinfo=UTC), datetime.max.replace(microsecond=0, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("max_stale", [0.0, 3600.0, 1e300])
+@pytest.mark.parametrize(("expires", "over"), [(LAST, False), (FIRST, True)])
+def test_no_date_is_too_far_away_for_max_stale(
+    repository: SimulatedRepository, tmp_path: Path, max_stale: float, expires: datetime, over: bool
+) -> None:
+    """A sum of the last date there is and an hour is no date."""
+    client = repository.client(tmp_path, max_stale=max_stale)
+    repository.timestamp.expires = expires
+    repository.write_timestamp()
+    if over:  # such a timestamp is not taken, but a clock that was wrong may have taken it
+        repository.now = expires - timedelta(seconds=1)
+        repository.refresh(client)
+        repository.now = START
+    else:
+        repository.refresh(client)
+    if over and max_stale < 1e300:
+        with pytest.raises(Expired, match="--max-stale"):
+            client.serving(repository.now)
+    else:
+        assert client.serving(repository.now) == repository.revision
 
 
 def test_nothing_is_trusted_on_first_use_without_an_anchor(

@@ -14,9 +14,9 @@ from lazyfs.core import codec
 from lazyfs.core.digest import ref_of
 from lazyfs.core.errors import TransportError
 from lazyfs.core.params import Revision
-from lazyfs.repository import commit as commits
 from lazyfs.repository import keys as key_files
 from lazyfs.repository import lifecycle
+from lazyfs.repository.commit import commit_revision, read_revision
 from lazyfs.store.directory import DirectoryStore
 from lazyfs.store.origin_server import Origin
 from lazyfs.transport.open import open_fetcher
@@ -33,11 +33,11 @@ class Site:
         self.origin = Origin(self.path)
 
     def publish(self) -> Revision:
-        revision = commits.current(self.store).number
+        revision = read_revision(self.store).number
         plain = b"catalog %d" % revision
         ref = ref_of(plain)
         self.store.put(ref.digest, codec.encode(plain))
-        return commits.commit(
+        return commit_revision(
             self.store, key_files.load(self.keys), ref, expected_revision=revision, now=datetime.now(UTC)
         )
 

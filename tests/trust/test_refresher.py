@@ -192,6 +192,26 @@ async def test_a_mount_that_started_without_a_server_looks_again_soon(
         nursery.cancel_scope.cancel()
 
 
+@pytest.mark.parametrize("bug", [ValueError("4300 digits"), OverflowError(), RecursionError(), MemoryError()])
+async def test_what_nobody_foresaw_ends_the_look_and_not_the_mount(
+    repository: SimulatedRepository,
+    client: Revisions,
+    mock_clock: trio.testing.MockClock,
+    bug: Exception,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with running(repository, client) as mount:
+        repository.publish()
+        mount.obstacle = bug
+        await pass_time(mock_clock, INTERVAL + 1, mount, 1)
+        assert type(bug).__name__ in mount.refresher.error
+        assert [record.exc_info[0] for record in caplog.records if record.exc_info] == [type(bug)]
+        mount.obstacle = None
+        await pass_time(mock_clock, RETRY + 1, mount, 2)
+        assert mount.refresher.error == ""
+        assert mount.seen == [repository.revision]
+
+
 async def test_a_mount_that_may_not_serve_any_longer_ends(
     repository: SimulatedRepository, tmp_path: Path, mock_clock: trio.testing.MockClock
 ) -> None:

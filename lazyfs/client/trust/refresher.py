@@ -1,5 +1,6 @@
 """When to look for a new revision: at an interval that differs from worker to worker, and on demand."""
 
+import logging
 import random
 import time
 from collections.abc import Awaitable, Callable
@@ -10,6 +11,8 @@ import trio
 from lazyfs.client.trust.revisions import Revisions
 from lazyfs.core.errors import LazyfsError
 from lazyfs.core.params import Revision
+
+log = logging.getLogger(__name__)
 
 INTERVAL = 300.0
 """Seconds between refreshes, give or take JITTER: a thousand workers are three small requests a second, which
@@ -85,6 +88,9 @@ class Refresher:
                     result: Revision | Exception = await self._look()
                 except (LazyfsError, OSError) as error:
                     result = error
+                except Exception as bug:  # whatever brought it about, it ends this look and not the mount
+                    log.exception("a look for a new revision")
+                    result = LazyfsError(f"{type(bug).__name__}: {bug}")
                 failed = isinstance(result, Exception)
                 self.error = str(result) if failed else ""
                 self.looked = self._wall_clock()

@@ -12,7 +12,7 @@ ever. What is not believed is asked for once more past all caches.
 import threading
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import msgspec
 from tuf.api.metadata import Root, Snapshot, Targets, Timestamp
@@ -24,6 +24,7 @@ from lazyfs.core.errors import LazyfsError, TrustError, UnsupportedFormat, Usage
 from lazyfs.core.params import Revision
 from lazyfs.core.trust.errors import Expired, WrongRoot
 from lazyfs.core.trust.roles import (
+    MAX_NEW_ROOTS,
     MAX_ROOT,
     MAX_ROOTS,
     MAX_TARGETS,
@@ -36,7 +37,7 @@ from lazyfs.core.trust.roles import (
 )
 from lazyfs.core.trust.signed import T, check_shape, when
 from lazyfs.core.trust.state import TrustState, bootstrap
-from lazyfs.core.trust.update import Update, Wanted
+from lazyfs.core.trust.update import Update, WantedFile
 from lazyfs.transport.fetcher import Fetcher, never_cancelled
 
 ROOT_PROBE = 86_400.0
@@ -109,7 +110,7 @@ class Revisions:
         if state is None or state.proven is None:
             return None
         expires = state.proven.timestamp.expires
-        if self._max_stale is not None and now > expires + timedelta(seconds=self._max_stale):
+        if self._max_stale is not None and (now - expires).total_seconds() > self._max_stale:
             raise Expired(
                 f"the last trusted revision {state.proven.revision.number} expired on {when(expires)}, "
                 f"longer ago than --max-stale {self._max_stale:g} s: no newer one could be had"
@@ -210,19 +211,22 @@ class Revisions:
     def _follow_roots(
         self, attempt: "_Attempt", state: TrustState, data: bytes | None = None, *, asked: bool = False
     ) -> TrustState:
-        """Takes every newer root, and keeps each; `data` is the next one if it was `asked` for already."""
-        self._keep(state)
-        for _ in range(MAX_ROOTS):
-            if not asked:
-                name = file_name(ROOT, state.root.version + 1)
-                data = attempt.get(_ask_root(state.root.version + 1)).get(name)
-            asked = False
-            if data is None:
-                attempt.probed = True
-                self._probed = self._wall_clock()
-                return state
-            state = self._keep(state.add_root(data))
-        raise WrongRoot(f"the server has more than {MAX_ROOTS} new roots: it may be making them up")
+        """Takes every newer root, and keeps what it has at the end, written once; `data` is the next one if
+        it was `asked` for already."""
+        try:
+            while True:
+                if not asked:
+                    name = file_name(ROOT, state.root.version + 1)
+                    data = attempt.get(_ask_root(state.root.version + 1)).get(name)
+                asked = False
+                if data is None:
+                    attempt.probed = True
+                    self._probed = self._wall_clock()
+                    return state
+                attempt.count_root(data)
+                state = state.add_root(data)
+        finally:
+            self._keep(state)
 
     def _advance(self, attempt: "_Attempt", stamp: bytes) -> Revision:
         """From a timestamp to the revision it leads to."""
@@ -248,10 +252,10 @@ class Revisions:
         assert state.proven is not None
         return state.proven.revision
 
-    def _fetch_revision(self, attempt: "_Attempt", wanted: Wanted) -> dict[str, bytes]:
+    def _fetch_revision(self, attempt: "_Attempt", wanted: WantedFile) -> dict[str, bytes]:
         """The snapshot, the targets of the same number if there are, and the next root if there is one."""
         assert self._state is not None
-        guess = Wanted(wanted.name.replace(SNAPSHOT, TARGETS), MAX_TARGETS)
+        guess = WantedFile(wanted.name.replace(SNAPSHOT, TARGETS), MAX_TARGETS)
         asks = [_ask(Snapshot, wanted), _ask(Targets, guess, optional=True)]
         if attempt.probed:
             return attempt.get(*asks)
@@ -274,6 +278,18 @@ class _Attempt:
         self._no_cache = False
         self.probed = False
         """Whether the newest root is known to be the newest."""
+        self._roots = 0
+        self._root_bytes = 0
+
+    def count_root(self, data: bytes) -> None:
+        """One more new root. Raises WrongRoot when there are more than one look follows."""
+        self._roots += 1
+        self._root_bytes += len(data)
+        if self._roots > MAX_ROOTS or self._root_bytes > MAX_NEW_ROOTS:
+            raise WrongRoot(
+                f"the server has more than {MAX_ROOTS} new roots, or {MAX_NEW_ROOTS} bytes of them: "
+                "it may be making them up"
+            )
 
     def get(self, *asks: Ask) -> dict[str, bytes]:
         return self._files.get(asks, self._deadline, self._check_cancelled, no_cache=self._no_cache)
@@ -285,14 +301,14 @@ class _Attempt:
 
 
 def _ask_stamp() -> Ask:
-    return _ask(Timestamp, Wanted(_STAMP, MAX_TIMESTAMP))
+    return _ask(Timestamp, WantedFile(_STAMP, MAX_TIMESTAMP))
 
 
 def _ask_root(version: int) -> Ask:
-    return _ask(Root, Wanted(file_name(ROOT, version), MAX_ROOT), optional=True)
+    return _ask(Root, WantedFile(file_name(ROOT, version), MAX_ROOT), optional=True)
 
 
-def _ask(kind: type[T], wanted: Wanted, *, optional: bool = False) -> Ask:
+def _ask(kind: type[T], wanted: WantedFile, *, optional: bool = False) -> Ask:
     def accept(data: bytes) -> bytes:
         check_shape(kind, data, wanted.max_bytes)
         return data

@@ -2,7 +2,6 @@
 
 import fcntl
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -11,6 +10,7 @@ from lazyfs.core.errors import TrustError, UnsupportedFormat
 from lazyfs.core.trust import state as states
 from lazyfs.core.trust.errors import WrongRoot
 from lazyfs.core.trust.state import TrustState
+from lazyfs.system.durable_file import write_durably
 
 FILE = "trust.json"
 
@@ -75,27 +75,11 @@ class TrustFile:
     def _read(self) -> tuple[bytes, tuple[int, int]]:
         with open(self._path, "rb") as file:
             status = os.fstat(file.fileno())
-            return file.read(), (status.st_ino, status.st_mtime_ns)
+            return file.read(states.MAX_SAVED + 1), (status.st_ino, status.st_mtime_ns)
 
     def _write(self, data: bytes) -> None:
-        directory = os.path.dirname(self._path)
-        descriptor, temporary = tempfile.mkstemp(dir=directory, prefix=f".{FILE}.")
-        try:
-            with open(descriptor, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(descriptor)
-                status = os.fstat(descriptor)
-            os.rename(temporary, self._path)
-        except OSError:
-            os.unlink(temporary)
-            raise
+        status = write_durably(self._path, data)
         self._seen = status.st_ino, status.st_mtime_ns
-        opened = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(opened)
-        finally:
-            os.close(opened)
 
     def _set_aside(self) -> None:
         try:

@@ -10,6 +10,8 @@ from lazyfs.core.errors import UsageError
 
 DIRECT = "DIRECT"
 REPOSITORY = "@repo@"
+_MARK = "\0repo\0"
+"""Stands for it while other `@` are looked for."""
 
 
 def parse_proxies(text: str) -> tuple[tuple[str, ...], ...]:
@@ -39,7 +41,7 @@ def parse_origins(text: str, repository: str | None = None) -> tuple[str, ...]:
     for origin in (part.strip() for part in text.split(";")):
         if REPOSITORY in origin:
             if repository is None:
-                raise UsageError(f"origin {redact(origin)}: {REPOSITORY} needs the repository's name")
+                raise UsageError(f"origin {_hidden(origin)}: {REPOSITORY} needs the repository's name")
             origin = origin.replace(REPOSITORY, repository)
         found[_checked(origin, "origin", "http://server/repository").rstrip("/")] = None
     return tuple(found)
@@ -49,9 +51,16 @@ def redact(url: str) -> str:
     """The URL without user name, password and query: what log, status and errors may show."""
     head, mark, rest = url.partition("://")
     if not mark:
-        return url
+        return url.partition("?")[0]
     place, slash, path = rest.partition("/")
     return f"{head}://{place.rpartition('@')[2]}{slash}{path.partition('?')[0]}"
+
+
+def _hidden(text: str) -> str:
+    """The same of what is no URL: where a password ends in `user:pass/word@host` nobody can tell."""
+    account, at, rest = text.replace(REPOSITORY, _MARK).rpartition("@")
+    shown = f"...@{rest}" if at and ":" in account else account + at + rest
+    return redact(shown.replace(_MARK, REPOSITORY))
 
 
 def _checked(url: str, what: str, example: str) -> str:
@@ -61,5 +70,5 @@ def _checked(url: str, what: str, example: str) -> str:
     except ValueError:  # brackets, or a port that is no number up to 65535
         usable = False
     if not usable or not url.isascii() or any(character <= " " for character in url):
-        raise UsageError(f"{what} {redact(url)!r}: write it as {example}")
+        raise UsageError(f"{what} {_hidden(url)!r}: write it as {example}")
     return url

@@ -144,8 +144,8 @@ class TarReader:
         return block
 
     def _extended(self, size: int) -> bytes:
-        if size > MAX_HEADER:
-            raise FormatError(f"tar: extended header of {size} bytes, over {MAX_HEADER}")
+        if not 0 <= size <= MAX_HEADER:  # base 256 has negative ones, which would lead back to this header
+            raise FormatError(f"tar: extended header of {size} bytes, outside 0 to {MAX_HEADER}")
         data = self._exactly(size)
         self._skip(-size % BLOCK)
         return data
@@ -285,9 +285,8 @@ def _number(field: bytes, what: str, first: bool = False) -> int:
             raise FormatError(f"tar header: {what} does not fit 63 bits")
         return value
     text = field.strip(b" \0").split(b"\0", 1)[0]
-    try:
-        return int(text, 8) if text else 0
-    except ValueError:
-        if first:
-            raise FormatError("not a tar archive: it begins with something else than a tar header") from None
-        raise FormatError(f"tar header: {what} is {field!r}, not an octal number") from None
+    if not text.strip(b"01234567"):
+        return int(text, 8) if text else 0  # a field has 12 digits at most
+    if first:
+        raise FormatError("not a tar archive: it begins with something else than a tar header")
+    raise FormatError(f"tar header: {what} is {field!r}, not an octal number")

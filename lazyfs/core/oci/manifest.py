@@ -26,8 +26,8 @@ _LAYER = re.compile(
     r"application/vnd\.(?:oci\.image\.layer(?:\.nondistributable)?\.v1\.tar"
     r"|docker\.image\.rootfs(?:\.foreign)?\.diff\.tar)(?:[.+](?:gzip|zstd))?"
 )
-_NOT_JSON = (msgspec.MsgspecError, UnicodeDecodeError)
-"""What msgspec raises: the second for text in JSON that is not UTF-8."""
+_NOT_JSON = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises: the second for text in JSON that is not UTF-8, the third for a thousand brackets."""
 _FOREIGN = ("nondistributable", ".foreign.")
 
 
@@ -183,8 +183,8 @@ class Config(msgspec.Struct, frozen=True):
 _config = msgspec.json.Decoder(Config)
 
 
-def parse_config(data: bytes, name: str, layers: int) -> Config:
-    """Reads the config of an image with that many layers. Raises FormatError."""
+def parse_config(data: bytes, name: str, layers: int | None = None) -> Config:
+    """Reads the config of an image with that many layers, or with any number. Raises FormatError."""
     if len(data) > MAX_CONFIG:
         raise FormatError(f"{name}: config of {len(data)} bytes, over {MAX_CONFIG}")
     try:
@@ -192,7 +192,7 @@ def parse_config(data: bytes, name: str, layers: int) -> Config:
         found = len(config.diff_ids)
     except (*_NOT_JSON, FormatError) as error:
         raise FormatError(f"{name}: not an image config: {error}") from None
-    if found != layers:
+    if layers is not None and found != layers:
         raise FormatError(f"{name}: the config names {found} layers, the manifest {layers}")
     return config
 

@@ -1,4 +1,4 @@
-"""What a client trusts: a chain of roots, and the last revision that was proven under one of them."""
+"""A client's trust: a chain of roots, and the last revision that was proven under one of them."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,7 +11,15 @@ from lazyfs.core.params import Revision
 from lazyfs.core.trust import signed
 from lazyfs.core.trust.errors import Malformed, MixedUp, WrongRoot, WrongVersion
 from lazyfs.core.trust.revision_target import from_targets
-from lazyfs.core.trust.roles import MAX_ROOT, MAX_SNAPSHOT, MAX_TARGETS, MAX_TIMESTAMP, SNAPSHOT, TIMESTAMP
+from lazyfs.core.trust.roles import (
+    MAX_CHAIN,
+    MAX_ROOT,
+    MAX_SNAPSHOT,
+    MAX_TARGETS,
+    MAX_TIMESTAMP,
+    SNAPSHOT,
+    TIMESTAMP,
+)
 
 
 @dataclass(frozen=True)
@@ -40,8 +48,8 @@ class ProvenRevision:
         return from_targets(self.targets)
 
     def check(self) -> "ProvenRevision":
-        """The same, if signatures, versions and hashes hold. Expiry does not count: what was proven once may
-        be served for ever. Raises a TrustError or UnsupportedFormat."""
+        """Returns the revision itself if signatures, versions and hashes hold. Expiry does not count: a
+        proven revision may be served for ever. Raises TrustError or UnsupportedFormat."""
         check_snapshot(self.timestamp, self.snapshot_bytes, self.snapshot)
         check_targets(self.snapshot, self.targets_bytes, self.targets)
         self.revision  # noqa: B018
@@ -50,7 +58,7 @@ class ProvenRevision:
 
 @dataclass(frozen=True)
 class TrustState:
-    """Roots from the one given to the newest seen, and the last trusted revision if there is one."""
+    """The roots from the given one to the newest one seen, and the last trusted revision if there is one."""
 
     root_bytes: tuple[bytes, ...]
     root: Root
@@ -58,7 +66,13 @@ class TrustState:
     proven: ProvenRevision | None = None
 
     def add_root(self, data: bytes) -> "TrustState":
-        """The state with the next root. Raises WrongVersion unless it is the next, or as `load_root`."""
+        """Returns the state with the next root added. Raises WrongVersion for another than the next,
+        WrongRoot if the chain is too long to keep, and as `load_root`."""
+        if sum(map(len, self.root_bytes)) + len(data) > MAX_CHAIN:
+            raise WrongRoot(
+                f"the roots from version {self.root.version - len(self.root_bytes) + 1} on take more than "
+                f"{MAX_CHAIN} bytes: give a newer root with --trust, if the publisher vouches for it"
+            )
         root = signed.load_root(data, self.root, MAX_ROOT)
         if root.version != self.root.version + 1:
             raise WrongVersion(
@@ -68,10 +82,10 @@ class TrustState:
 
     @property
     def floor(self) -> ProvenRevision | None:
-        """What no new metadata may be older than.
+        """The revision that no new metadata may be older than.
 
-        None after the timestamp's or the snapshot's keys were changed: whoever stole the old ones may have
-        signed version 2**60 (fast-forward attack, specification 5.3.11).
+        None after the keys of timestamp or snapshot were changed: a thief of the old keys may have signed
+        version 2**60 (fast-forward attack, specification 5.3.11).
         """
         if self.proven and any(
             self.proven.root.roles[role].keyids != self.root.roles[role].keyids
@@ -82,9 +96,9 @@ class TrustState:
 
 
 def bootstrap(root: bytes, fingerprint: Digest | None = None) -> TrustState:
-    """A state that trusts this root: given as a file, or fetched and compared with its fingerprint (SHA-256).
+    """Returns a state that trusts this root, if it has the fingerprint (SHA-256) that was given, if any.
 
-    Raises WrongRoot if the fingerprint is another's, or what `load_root` raises.
+    Raises WrongRoot for another fingerprint, and as `load_root`.
     """
     if fingerprint is not None and sha256(root) != fingerprint:
         raise WrongRoot(
@@ -114,6 +128,10 @@ def check_targets(snapshot: Snapshot, data: bytes, targets: Targets) -> None:
         raise WrongVersion(f"snapshot names targets version {meta.version}, version {targets.version} came")
 
 
+MAX_SAVED = 2 * (MAX_CHAIN + MAX_SNAPSHOT + MAX_TARGETS + MAX_TIMESTAMP)
+"""Bytes of a saved state: JSON within JSON, where every quotation mark takes two."""
+
+
 class _Saved(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """The persisted state: JSON whose strings are the signed files, byte for byte."""
 
@@ -125,7 +143,7 @@ class _Saved(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
 
 
 def save(state: TrustState) -> bytes:
-    """The state as one file, so that one rename replaces all of it."""
+    """Encodes the state as one file, so that one rename replaces all of it."""
     saved = _Saved([data.decode() for data in state.root_bytes])
     if proven := state.proven:
         saved.root_version = proven.root.version
@@ -136,16 +154,18 @@ def save(state: TrustState) -> bytes:
 
 
 def restore(data: bytes, anchor: TrustState | Digest | None) -> TrustState:
-    """The saved state, every signature, version and hash checked again; no clock, no network.
+    """Decodes a saved state and checks every signature, version and hash again; no clock, no network.
 
-    `anchor` is what the operator gave: a root, the fingerprint of one, or None to go on with what is saved.
+    `anchor`: the operator's root, or the fingerprint of one; None trusts the saved one.
     Raises WrongRoot if the saved chain does not contain the anchor, other TrustErrors if it does not hold.
     """
+    if len(data) > MAX_SAVED:
+        raise Malformed(f"saved trust of more than {MAX_SAVED} bytes")
     try:
         saved = msgspec.json.decode(data, type=_Saved)
         texts = [text.encode() for text in saved.roots]
         files = [text.encode() for text in (saved.timestamp, saved.snapshot, saved.targets)]
-    except (msgspec.MsgspecError, UnicodeError) as error:
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         raise Malformed(f"saved trust cannot be read: {error}") from None
     if isinstance(anchor, TrustState):
         start = next((i for i, text in enumerate(texts) if text == anchor.root_bytes[0]), None)

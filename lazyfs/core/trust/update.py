@@ -1,4 +1,4 @@
-"""One attempt to advance: feed it what the server has, in the order root, timestamp, snapshot, targets."""
+"""One attempt to advance: it takes the server's files in the order root, timestamp, snapshot, targets."""
 
 from datetime import datetime
 from typing import NamedTuple
@@ -12,18 +12,18 @@ from lazyfs.core.trust.roles import MAX_SNAPSHOT, MAX_TARGETS, MAX_TIMESTAMP, SN
 from lazyfs.core.trust.state import ProvenRevision, TrustState, check_snapshot, check_targets
 
 
-class Wanted(NamedTuple):
-    """A file of metadata/ to feed next."""
+class WantedFile(NamedTuple):
+    """A file of metadata/ that is to be taken next."""
 
     name: str
     max_bytes: int
 
 
 class Update:
-    """Holds what has been verified so far. A call that raises changes nothing.
+    """Holds the files that have been verified so far. A call that raises changes nothing.
 
-    `state` is what may be kept at any time: new roots count from the moment they are verified, the revision
-    only once all three other files are.
+    `state` may be kept at any time: a new root is in it from the moment it is verified, the new revision once
+    the three other files are.
     """
 
     def __init__(self, state: TrustState, now: datetime) -> None:
@@ -33,14 +33,15 @@ class Update:
         self._snapshot: tuple[bytes, Snapshot] | None = None
 
     def root(self, data: bytes) -> None:
-        """The next root. Not after the timestamp: it would have been checked against the old keys."""
+        """Takes the next root. Comes before the timestamp, which is checked against the newest root's
+        keys."""
         assert self._timestamp is None
         self.state = self.state.add_root(data)
 
-    def timestamp(self, data: bytes) -> Wanted | None:
+    def timestamp(self, data: bytes) -> WantedFile | None:
         """Takes the timestamp; returns the snapshot it names, or None if the trusted revision is the newest.
 
-        Raises Expired, Frozen, Rollback, MixedUp, or what `signed.load` raises.
+        Raises Expired, Frozen, Rollback, MixedUp, and as `signed.load`.
         """
         signed.check_fresh(self.state.root, self._now)
         new = signed.load(Timestamp, data, self.state.root, MAX_TIMESTAMP)
@@ -70,9 +71,9 @@ class Update:
                 )
                 return None
         self._timestamp = data, new
-        return Wanted(file_name(SNAPSHOT, meta.version), _limit(meta.length, MAX_SNAPSHOT))
+        return WantedFile(file_name(SNAPSHOT, meta.version), _limit(meta.length, MAX_SNAPSHOT))
 
-    def snapshot(self, data: bytes) -> Wanted:
+    def snapshot(self, data: bytes) -> WantedFile:
         """Takes the snapshot; returns the targets it names. Raises as `timestamp`."""
         assert self._timestamp is not None
         _, timestamp = self._timestamp
@@ -86,7 +87,7 @@ class Update:
         if meta is None:
             raise MixedUp(f"snapshot version {new.version} does not name targets.json")
         self._snapshot = data, new
-        return Wanted(file_name(TARGETS, meta.version), _limit(meta.length, MAX_TARGETS))
+        return WantedFile(file_name(TARGETS, meta.version), _limit(meta.length, MAX_TARGETS))
 
     def targets(self, data: bytes) -> TrustState:
         """Takes the targets; returns the state that trusts the new revision.

@@ -6,16 +6,17 @@ hashes them anyway.
 """
 
 import email.utils
-import json
 import re
 import time
 from collections.abc import Callable, Iterator
 from urllib.parse import urljoin, urlsplit
 
+import msgspec
 import requests
 import urllib3
 
 from lazyfs.core.digest import sha256
+from lazyfs.core.digits import natural
 from lazyfs.core.errors import DigestMismatch, FormatError, NotFound, TransportError, UsageError
 from lazyfs.core.oci.manifest import (
     DOCKER_LIST,
@@ -28,7 +29,7 @@ from lazyfs.core.oci.manifest import (
 )
 from lazyfs.core.oci.reference import HUB, Reference
 from lazyfs.images.registry.credentials import Credentials
-from lazyfs.images.registry.tokens import Authorizer, Refused
+from lazyfs.images.registry.tokens import Authorizer, Refused, TooLong, bounded
 
 ATTEMPTS = 6
 """Tries without progress: with doubling pauses from one second, half a minute of a registry that is down."""
@@ -42,6 +43,13 @@ MAX_TAGS = 100_000
 _ACCEPT = ", ".join((OCI_INDEX, DOCKER_LIST, OCI_MANIFEST, DOCKER_MANIFEST, f"{SCHEMA1}+prettyjws"))
 _BROKEN = (requests.RequestException, urllib3.exceptions.HTTPError, OSError)
 _NEXT = re.compile(r'<([^>]*)>\s*;[^,]*rel="?next"?')
+
+
+class _Tags(msgspec.Struct):
+    tags: list[str] | None
+
+
+_tags = msgspec.json.Decoder(_Tags)
 
 
 def api_host(registry: str) -> str:
@@ -152,9 +160,8 @@ class RegistryClient:
             seen.add(url)
             with self._request(url, {}) as answer:
                 try:
-                    document = json.loads(self._bounded(answer, 16 << 20))
-                    tags.extend(map(str, document["tags"] or []))
-                except (ValueError, KeyError, TypeError):
+                    tags += _tags.decode(self._bounded(answer, 16 << 20)).tags or []
+                except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
                     raise FormatError(f"{self._reference}: the list of tags is not one") from None
                 following = _NEXT.search(answer.headers.get("Link", ""))
             if not following:
@@ -233,32 +240,30 @@ class RegistryClient:
 
     def _resumed_at(self, answer: requests.Response, got: int) -> int:
         """0 if the partial answer starts where it must."""
-        stated = re.match(r"bytes (\d+)-", answer.headers.get("Content-Range", ""))
-        if answer.status_code != 206 or not stated or int(stated[1]) != got:
+        start = answer.headers.get("Content-Range", "").removeprefix("bytes ").partition("-")[0]
+        if answer.status_code != 206 or natural(start) != got:
             raise TransportError(f"{self._reference}: the registry resumes a blob at the wrong byte")
         return 0
 
     def _bounded(self, answer: requests.Response, limit: int) -> bytes:
         """A small body, whole. A connection that breaks here is an error; the caller's request is small."""
-        data = bytearray()
         try:
-            for part in answer.raw.stream(PART, decode_content=True):
-                data += part
-                if len(data) > limit:
-                    raise FormatError(f"{self._reference}: an answer of over {limit} bytes")
+            return bounded(answer, limit)
+        except TooLong:
+            raise FormatError(f"{self._reference}: an answer of over {limit} bytes") from None
         except _BROKEN as error:
             raise TransportError(f"{self._reference}: {_reason(error)}") from None
-        return bytes(data)
 
 
 def _retry_after(answer: requests.Response) -> float | None:
     """Seconds to wait, from a count or a date."""
     text = answer.headers.get("Retry-After", "")
-    if text.isdigit():
-        return max(float(text), 0.1)
+    seconds = natural(text)
+    if seconds is not None:
+        return max(float(seconds), 0.1)
     try:
         return max(email.utils.parsedate_to_datetime(text).timestamp() - time.time(), 0.1)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
 
 

@@ -11,6 +11,8 @@ import msgspec
 from lazyfs.core.errors import UsageError
 from lazyfs.core.oci.reference import HUB, Reference
 
+MOST = 4 << 20
+"""Bytes of an authfile that are read."""
 _HUB_KEYS = (HUB, f"index.{HUB}", f"https://index.{HUB}/v1/")
 
 
@@ -101,12 +103,12 @@ def _from_podman(reference: Reference, asked: Asked, environment: dict[str, str]
     for path in places:
         try:
             with open(path, "rb") as file:
-                auths = msgspec.json.decode(file.read(), type=_AuthFile).auths
+                auths = msgspec.json.decode(file.read(MOST), type=_AuthFile).auths
         except FileNotFoundError:
             if chosen:
                 raise UsageError(f"authfile {path} does not exist") from None
             continue
-        except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise UsageError(f"authfile {path} cannot be read: {error}") from None
         for key in _keys(reference):
             if key in auths:
@@ -135,7 +137,7 @@ def _from_docker(reference: Reference) -> Credentials | None:
 
     try:
         found = docker.auth.load_config().resolve_authconfig(reference.registry)
-    except docker.errors.DockerException as error:
+    except (docker.errors.DockerException, ValueError, RecursionError) as error:
         raise UsageError(f"Docker's credentials for {reference.registry}: {error}") from None
     if not found:
         return None

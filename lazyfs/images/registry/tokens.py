@@ -5,19 +5,34 @@ Protocol: distribution-spec and docs/spec/auth/token.md of the distribution proj
 
 import re
 import threading
-from typing import Any
 from urllib.parse import urlsplit
 
+import msgspec
 import requests
 
 from lazyfs.core.errors import TransportError
 from lazyfs.images.registry.credentials import Credentials
 
+MOST = 1 << 20
+"""Bytes of a token server's answer; tokens of large sites have 10 KB."""
+PART = 1 << 16
 _PARAMETER = re.compile(r'(\w+)=(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))')
 
 
 class Refused(TransportError):
     """The registry or its token server does not let this account (or nobody) in."""
+
+
+class TooLong(Exception):
+    """A body of more bytes than it may have."""
+
+
+class _Answer(msgspec.Struct):
+    token: str | None = None
+    access_token: str | None = None
+
+
+_answer = msgspec.json.Decoder(_Answer)
 
 
 class Authorizer:
@@ -74,16 +89,34 @@ class Authorizer:
                 "client_id": "lazyfs",
                 "refresh_token": credentials.identity_token,
             }
-            answer = self._session.post(realm, data=form, timeout=self._timeout)
+            answer = self._session.post(realm, data=form, timeout=self._timeout, stream=True)
         else:
             headers = {"Authorization": credentials.basic} if credentials else {}
-            answer = self._session.get(realm, params=query, headers=headers, timeout=self._timeout)
+            answer = self._session.get(
+                realm, params=query, headers=headers, timeout=self._timeout, stream=True
+            )
+        with answer:
+            return self._read_token(answer)
+
+    def _read_token(self, answer: requests.Response) -> str:
         if answer.status_code in (400, 401, 403):
             raise Refused(f"its token server answered {answer.status_code}")
         answer.raise_for_status()
         try:
-            document: dict[str, Any] = answer.json()
-            token = document.get("token") or document["access_token"]
-        except (ValueError, KeyError, AttributeError):
+            found = _answer.decode(bounded(answer, MOST))
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, TooLong):
             raise Refused("its token server answered without a token") from None
-        return str(token)
+        token = found.token or found.access_token
+        if not token:
+            raise Refused("its token server answered without a token")
+        return token
+
+
+def bounded(answer: requests.Response, limit: int) -> bytes:
+    """A small body, whole. Raises TooLong, or what requests raises for a connection that breaks."""
+    data = bytearray()
+    for part in answer.raw.stream(PART, decode_content=True):
+        data += part
+        if len(data) > limit:
+            raise TooLong
+    return bytes(data)

@@ -6,12 +6,14 @@ import pytest
 
 from lazyfs.core.catalog.entry import Entry
 from lazyfs.core.digest import sha256
+from lazyfs.prefetch.prefetcher import head_of
 from lazyfs.prefetch.programs import MAGIC, MOST, Programs
 from lazyfs.vfs import content
+from lazyfs.vfs.entries import Repository
 from lazyfs.vfs.inode_numbers import ROOT
 from lazyfs.vfs.missing_objects import NOTHING, Need
 from lazyfs.vfs.slots import SlotTable
-from lazyfs.vfs.tree import Repository, Tree
+from lazyfs.vfs.tree import Tree
 from tests.support.images import Objects, file, image, live
 
 SHIFT = 16
@@ -30,17 +32,20 @@ class Shown:
         made = file(self.objects, b"".join(parts), shift=shift, **fields)
         self.tree = Tree(SlotTable())
         root = live(self.objects, {"image": image(self.objects, {name: made})})
-        self.repository = Repository("test", self.objects, root.ref, 1)
-        self.tree.show_repository(self.repository)
+        self.tree.show_repository(Repository("test", self.objects, root.ref, 1))
         number = ROOT
         for step in (b"image", name.encode()):
             child = self.tree.lookup(number, step)
             assert child is not None
             number = child.number
-        self.entry: Entry = content.file(self.tree, number, NOTHING)[0]
+        self.number = number
+        self.entry: Entry = self.tree.entry(number)
 
-    def touched(self, programs: Programs, offset: int, brought: Any = NOTHING) -> list[int]:
-        found = programs.touched(self.tree, self.repository, self.entry, offset, brought)
+    def touched(self, programs: Programs, offset: int, fetched: Any = NOTHING) -> list[int]:
+        read = content.plan_read(self.tree, self.number, offset, 1, fetched)
+        assert read.chunks is not None
+        head = head_of(read, self.objects, fetched)
+        found = programs.touched(read.entry, read.chunks, read.offset, head)
         return [self.digests.index(ref.digest) for ref in found]
 
 

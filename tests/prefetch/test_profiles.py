@@ -12,8 +12,8 @@ from lazyfs.client.objects import Objects
 from lazyfs.core import bundle, profile
 from lazyfs.core.codec import encode
 from lazyfs.core.digest import Digest, ObjectRef, object_path
-from lazyfs.prefetch.profiles import Profiles
-from lazyfs.prefetch.queue import Background
+from lazyfs.prefetch.profiles import ProfilePrefetch
+from lazyfs.prefetch.queue import PrefetchQueue
 from lazyfs.transport.fetcher import Request, never_cancelled
 from lazyfs.transport.local import LocalFetcher
 from tests.support.gate_fetcher import GateFetcher
@@ -52,7 +52,7 @@ class World:
         self.cache = MemoryCache()
         self.limit = 1 << 30
         self.objects = Objects(self.fetcher, self.cache)
-        self.profiles = Profiles(self.objects, self.fetcher, self.cache, lambda: self.limit)
+        self.profiles = ProfilePrefetch(self.objects, self.fetcher, self.cache, lambda: self.limit)
 
     def store_bundle(self, refs: list[ObjectRef]) -> profile.Bundle:
         encoded = bundle.encode([(ref, encode(self.plains[ref])) for ref in refs])
@@ -106,7 +106,7 @@ async def test_everything_comes_in_a_request_for_each_bundle_and_once(world: Wor
     assert world.here() == set(world.plains)
     assert sorted(world.fetcher.requests) == sorted(world.paths())
     world.profiles.start(world.profile)
-    again = Profiles(world.objects, world.fetcher, world.cache, lambda: world.limit)
+    again = ProfilePrefetch(world.objects, world.fetcher, world.cache, lambda: world.limit)
     again.start(world.profile)
     await world.ended()
     assert len(world.fetcher.requests) == 3
@@ -117,7 +117,7 @@ async def test_a_reader_of_a_member_waits_for_its_bundle(world: World) -> None:
     world.profiles.start(world.profile)
     await world.fetcher.asked(2)
     ref = world.halves[0][1]
-    Background(world.objects).start(world.halves[0])
+    PrefetchQueue(world.objects).start(world.halves[0])
     async with trio.open_nursery() as nursery:
 
         async def read() -> None:
@@ -139,7 +139,7 @@ async def test_nothing_but_readers_asks_for_what_later_bundles_bring(
     world.fetcher.free.add(object_path(world.profile.digest))
     world.profiles.start(world.profile)
     await world.fetcher.asked(2)
-    ahead = Background(world.objects)
+    ahead = PrefetchQueue(world.objects)
     ahead.start(world.halves[1])
     ref = world.halves[1][0]
     async with trio.open_nursery() as nursery:
@@ -303,7 +303,7 @@ async def test_a_bug_in_a_fetch_ends_no_mount(world: World) -> None:
     await world.run()
     assert world.profiles.failed == 1
     world.fetcher.free.add(object_path(world.profile.digest))
-    again = Profiles(world.objects, world.fetcher, world.cache, lambda: world.limit)
+    again = ProfilePrefetch(world.objects, world.fetcher, world.cache, lambda: world.limit)
     again.start(world.profile)
     await world.ended()
     assert again.failed == 2

@@ -8,7 +8,7 @@ import trio.testing
 
 from lazyfs.client.objects import Objects
 from lazyfs.core.digest import ObjectRef
-from lazyfs.prefetch.queue import Background
+from lazyfs.prefetch.queue import PrefetchQueue
 from tests.support.gate_fetcher import GateFetcher
 from tests.support.memory_cache import MemoryCache
 from tests.support.store_files import store_objects
@@ -22,21 +22,21 @@ def fetcher(tmp_path: Path) -> GateFetcher:
 async def test_objects_come_into_the_cache_once(tmp_path: Path, fetcher: GateFetcher) -> None:
     held = store_objects(tmp_path, 8, 1000)
     cache = MemoryCache()
-    background = Background(Objects(fetcher, cache))
+    queue = PrefetchQueue(Objects(fetcher, cache))
     for _ in range(3):
-        background.start(held)
+        queue.start(held)
     fetcher.gate.set()
     while len(cache.proven) < 8:
         await trio.sleep(0.001)
-    background.start(held)
+    queue.start(held)
     assert len(fetcher.requests) == 8
-    assert background.started == 8
+    assert queue.started == 8
 
 
 async def test_a_reader_joins_the_flight(tmp_path: Path, fetcher: GateFetcher) -> None:
     ref, plain = next(iter(store_objects(tmp_path, 1, 1000).items()))
     objects = Objects(fetcher, MemoryCache())
-    Background(objects).start([ref])
+    PrefetchQueue(objects).start([ref])
     await fetcher.asked()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(objects.fetch, ref)
@@ -49,32 +49,32 @@ async def test_a_reader_joins_the_flight(tmp_path: Path, fetcher: GateFetcher) -
 async def test_bytes_and_requests_are_bounded(tmp_path: Path, fetcher: GateFetcher) -> None:
     held = store_objects(tmp_path, 10, 1000)
     cache = MemoryCache()
-    background = Background(Objects(fetcher, cache), tasks=2, most=5000)
-    background.start(held)
+    queue = PrefetchQueue(Objects(fetcher, cache), tasks=2, most=5000)
+    queue.start(held)
     await fetcher.asked(2)
     await trio.testing.wait_all_tasks_blocked()
     assert len(fetcher.requests) == 2
-    assert (background.started, background.dropped) == (5, 5)
+    assert (queue.started, queue.dropped) == (5, 5)
     fetcher.gate.set()
     while len(cache.proven) < 5:
         await trio.sleep(0.001)
     await trio.testing.wait_all_tasks_blocked()
-    background.start(held)
-    assert background.started == 10
+    queue.start(held)
+    assert queue.started == 10
 
 
 async def test_failures_are_quiet_and_forgotten(tmp_path: Path, fetcher: GateFetcher) -> None:
     ref = next(iter(store_objects(tmp_path, 1, 1000)))
     fetcher.failure = ConnectionError("bug")
     cache = MemoryCache()
-    background = Background(Objects(fetcher, cache))
+    queue = PrefetchQueue(Objects(fetcher, cache))
     fetcher.gate.set()
-    background.start([ref])
+    queue.start([ref])
     await fetcher.asked()
-    while background._coming:
+    while not queue.idle:
         await trio.sleep(0.001)
     fetcher.failure = None
-    background.start([ref])
+    queue.start([ref])
     while not cache.proven:
         await trio.sleep(0.001)
 
@@ -88,7 +88,7 @@ async def test_nothing_is_fetched_twice_for_a_cache_that_keeps_nothing(
     objects = Objects(fetcher, cache)
     fetcher.gate.set()
     await objects.fetch(first)
-    Background(objects).start([second])
+    PrefetchQueue(objects).start([second])
     await trio.testing.wait_all_tasks_blocked()
     assert len(fetcher.requests) == 1
 
@@ -101,8 +101,8 @@ async def test_a_bug_is_logged_and_ends_that_task_alone(
 
     objects = Objects(fetcher, MemoryCache())
     monkeypatch.setattr(objects, "fetch", bug)
-    background = Background(objects)
-    background.start(store_objects(tmp_path, 1, 1000))
+    queue = PrefetchQueue(objects)
+    queue.start(store_objects(tmp_path, 1, 1000))
     await trio.testing.wait_all_tasks_blocked()
     assert "bug at 1000, False" in caplog.text
-    assert not background._coming
+    assert queue.idle

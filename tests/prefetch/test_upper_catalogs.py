@@ -12,7 +12,8 @@ import trio.testing
 from lazyfs.client.objects import Objects
 from lazyfs.core.catalog.inode import Nested
 from lazyfs.core.digest import ObjectRef, object_path, ref_of
-from lazyfs.prefetch.upper_catalogs import BYTES, FOLDERS, IMAGES, Walk
+from lazyfs.prefetch.upper_catalogs import UpperCatalogs
+from lazyfs.prefetch.upper_choice import BYTES, FOLDERS, IMAGES
 from lazyfs.transport.fetcher import Request, never_cancelled
 from lazyfs.transport.local import LocalFetcher
 from tests.support.images import Objects as Made
@@ -66,7 +67,7 @@ class Repository:
         self.store()
         with trio.fail_after(20):
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(Walk(self.objects).run, root.ref)
+                nursery.start_soon(UpperCatalogs(self.objects).run, root.ref)
                 for expected in rounds:
                     while not set(self.fetcher.requests) >= expected:
                         await trio.sleep(0.001)
@@ -125,7 +126,7 @@ async def test_nothing_is_fetched_for_a_cache_that_keeps_nothing(repository: Rep
     repository.cache.failing = True
     repository.fetcher.through = paths(root)
     await repository.objects.fetch(root.ref)
-    await Walk(repository.objects).run(root.ref)
+    await UpperCatalogs(repository.objects).run(root.ref)
     assert repository.fetcher.requests == [*paths(root)]
 
 
@@ -135,7 +136,7 @@ async def test_what_cannot_be_had_ends_the_walk_quietly(repository: Repository) 
     root = repository.live({".flat": flat, "registry": registry})
     repository.store(root)
     repository.fetcher.through = paths(root, flat, registry)
-    await Walk(repository.objects).run(root.ref)
+    await UpperCatalogs(repository.objects).run(root.ref)
     assert set(repository.fetcher.requests) == paths(root, flat, registry)
 
 
@@ -147,6 +148,6 @@ async def test_a_bug_is_logged_and_ends_the_walk_alone(
 
     root = repository.live({".flat": repository.live({})})
     monkeypatch.setattr(repository.objects, "at_hand", bug)
-    trio.lowlevel.spawn_system_task(Walk(repository.objects).run, root.ref)
+    trio.lowlevel.spawn_system_task(UpperCatalogs(repository.objects).run, root.ref)
     await trio.testing.wait_all_tasks_blocked()
     assert f"bug at {root.ref.size}" in caplog.text
