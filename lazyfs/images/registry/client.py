@@ -41,6 +41,10 @@ _ACCEPT = ", ".join((OCI_INDEX, DOCKER_LIST, OCI_MANIFEST, DOCKER_MANIFEST, f"{S
 _NEXT = re.compile(r'<([^>]*)>\s*;[^,]*rel="?next"?')
 
 
+class _TagList(msgspec.Struct):
+    tags: list[Any] | None
+
+
 class RegistryClient:
     """Reads one repository."""
 
@@ -160,13 +164,10 @@ class RegistryClient:
 
     def _tags_of(self, data: bytes) -> list[str]:
         try:
-            document: Any = msgspec.json.decode(data)
-            found = document["tags"] or []
-            if not isinstance(found, list):
-                raise TypeError
-            return [tag for tag in found if isinstance(tag, str) and is_tag(tag)]
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, KeyError, TypeError):
+            found = msgspec.json.decode(data, type=_TagList).tags or []
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             raise FormatError(f"{self._reference}: the list of tags is not one") from None
+        return [tag for tag in found if isinstance(tag, str) and is_tag(tag)]
 
     def _resumed(self, reply: Reply, got: int) -> int:
         """0 if the partial answer starts where it must."""
