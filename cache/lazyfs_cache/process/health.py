@@ -38,6 +38,10 @@ class Health:
             self.off = why
             log.warning("cache %s: turned off, reads go on without it: %s", self._root, why)
 
+    def end(self, why: str) -> None:
+        """Turn the cache off without a warning: it was closed, or is another process's."""
+        self.off = why
+
     def guard(self, act: Callable[[], None]) -> None:
         """Do something without which the cache cannot go on: any error turns it off."""
         try:

@@ -207,7 +207,7 @@ class SharedIndex:
         with self._lock.held(self.timeout) as held:
             if held and left and self.health.off is None:
                 self.health.guard(lambda: self._membership.mark_clean(self.generation.index))
-            self.health.off = self.health.off or "closed"
+            self.health.end(self.health.off or "closed")
             if held:
                 self._current.close()
                 self._membership.leave()
@@ -226,7 +226,7 @@ class SharedIndex:
 
     def abandon(self) -> None:
         """This is a forked child: the cache stays its parent's, and so do the locks."""
-        self.health.off = "opened before a fork: open it after"
+        self.health.end("opened before a fork: open it after")
         self._release()
 
     def _release(self) -> None:
