@@ -15,7 +15,7 @@ _OURS = {
 
 
 def prepare(root: str, *, new: bool) -> None:
-    """Make the directory a cache of this user's; `new`: there need not be one yet.
+    """Prepare the directory for a cache of this user; `new`: there need not be one yet.
 
     Raises UnusableDirectory with the reason why it cannot be one.
     """
