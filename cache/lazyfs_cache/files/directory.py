@@ -1,5 +1,4 @@
-"""The cache directory itself: checked and made for a cache of this user's; and the index directories in
-it."""
+"""The cache directory itself, which must be this user's alone, and the index directories in it."""
 
 import os
 import shutil

@@ -7,7 +7,7 @@ from lazyfs_cache.policy.limits import FreeSpace
 from lazyfs_cache.policy.sizes import entries_in_map
 
 
-class Measures:
+class DirectoryMeasures:
     """Measurements with one generation of the index. The fixed files are measured once: they change with the
     generation."""
 
