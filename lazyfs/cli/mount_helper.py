@@ -1,6 +1,7 @@
 """`mount -t lazyfs`: mount(8), fstab and autofs call /sbin/mount.lazyfs SOURCE DIRECTORY -o OPTIONS."""
 
 import getopt
+import os
 import sys
 import syslog
 
@@ -16,7 +17,8 @@ IGNORED = (
 )  # fmt: skip
 """Options that mount(8) and fstab add for themselves, or that a mount has anyway."""
 NO_SOURCE = ("none", "lazyfs")
-"""In place of a URL: the repositories are in the `config` file."""
+"""In place of a URL: the repositories are in the `config` file. mount(8) makes an absolute path of it where
+the working directory has a file of that name."""
 
 
 def arguments(argv: list[str]) -> list[str]:
@@ -27,7 +29,8 @@ def arguments(argv: list[str]) -> list[str]:
         raise UsageError(f"mount.lazyfs: {error}") from None
     if len(places) != 2:
         raise UsageError("mount.lazyfs: give SOURCE and DIRECTORY, as in: mount -t lazyfs URL /mnt")
-    made = ["mount", *(place for place in places if place not in NO_SOURCE)]
+    source, directory = places
+    made = []
     for option in ",".join(value for flag, value in found if flag == "-o").split(","):
         name, equals, value = option.partition("=")
         name = name.replace("_", "-") if name.replace("_", "-") in VALUES else name
@@ -37,7 +40,8 @@ def arguments(argv: list[str]) -> list[str]:
             made += [f"--{name}", value]
         elif name and name not in IGNORED and not name.startswith(("x-", "comment")):
             raise UsageError(f"mount.lazyfs: option {option!r} is unknown; see lazyfs mount --help")
-    return made
+    named = source in NO_SOURCE or ("--config" in made and source in map(os.path.realpath, NO_SOURCE))
+    return ["mount", *([] if named else [source]), directory, *made]
 
 
 def main() -> int:

@@ -1,5 +1,7 @@
 """`lazyfs run`: start a program from an image."""
 
+import grp
+import pwd
 import shlex
 from dataclasses import replace
 
@@ -23,6 +25,24 @@ def _environment(entries: tuple[str, ...]) -> dict[str, str]:
     return values
 
 
+def _user(text: str) -> tuple[int, int]:
+    """`USER[:GROUP]`, names or numbers; the group defaults to the user's own. Raises UsageError."""
+    name, _, group = text.partition(":")
+    try:
+        if name.isdecimal():
+            number = int(name)
+            own = next((entry.pw_gid for entry in pwd.getpwall() if entry.pw_uid == number), number)
+        else:
+            number, own = pwd.getpwnam(name)[2:4]
+        if group:
+            own = int(group) if group.isdecimal() else grp.getgrnam(group).gr_gid
+    except KeyError:
+        raise UsageError(f"--user {text}: no such user or group on this machine") from None
+    if max(number, own) >= 1 << 32:
+        raise UsageError(f"--user {text}: numbers of users and groups are below 4294967296")
+    return number, own
+
+
 @click.command()
 @click.argument("image")
 @click.argument("arguments", nargs=-1, metavar="[-- COMMAND...]")
@@ -34,6 +54,13 @@ def _environment(entries: tuple[str, ...]) -> dict[str, str]:
 )
 @click.option("--pwd", "workdir", metavar="DIR", help="Working directory; the image's own by default.")
 @click.option("--entrypoint", is_flag=True, help="Put the image's entry point before COMMAND.")
+@click.option(
+    "--network",
+    type=click.Choice(["host", "none"]),
+    default="host",
+    help="The machine's network (the default), or none.",
+)
+@click.option("--user", metavar="USER[:GROUP]", help="As root: start the program as this user instead.")
 @click.option("--runtime", metavar="NAME", help="Which runtime to use: bubblewrap.")
 @click.option("--explain", is_flag=True, help="Show what would be run, and run nothing.")
 @click.option("--json", "as_json", is_flag=True, help="How it ended (with --explain: the plan) as JSON.")
@@ -44,6 +71,8 @@ def command(
     environment: tuple[str, ...],
     workdir: str | None,
     entrypoint: bool,
+    network: str,
+    user: str | None,
     runtime: str | None,
     explain: bool,
     as_json: bool,
@@ -62,7 +91,15 @@ def command(
       lazyfs run library/python:3.11 -B "$PWD":/srv --pwd /srv -- python3 analysis.py
     """
     values = _environment(environment)
-    options = RunOptions(tuple(parse_bind(bind) for bind in binds), values, workdir, entrypoint, runtime)
+    options = RunOptions(
+        tuple(parse_bind(bind) for bind in binds),
+        values,
+        workdir,
+        entrypoint,
+        runtime,
+        network == "host",
+        None if user is None else _user(user),
+    )
     prepared = prepare(image, arguments, options)
     if explain:
         _explain(prepared, hidden=set(values), as_json=as_json)
@@ -93,6 +130,7 @@ def _explain(prepared: PreparedRun, *, hidden: set[str], as_json: bool) -> None:
             "probes": [{"runtime": p.runtime, "usable": p.usable, "says": p.says} for p in prepared.probes],
             "runtime": prepared.runtime.name,
             "argv": plan.shown,
+            "reachable": plan.reachable,
         }
         click.echo(msgspec.json.encode(described))
         return
@@ -105,4 +143,5 @@ def _explain(prepared: PreparedRun, *, hidden: set[str], as_json: bool) -> None:
             f"probe:     {probe.runtime}: {'works' if probe.usable else 'cannot be used'}: {probe.says}"
         )
     click.echo(f"runtime:   {prepared.runtime.name}")
+    click.echo(f"reachable: {'; '.join(plan.reachable) or 'nothing but what is bound'}")
     click.echo(f"command:   {shlex.join(plan.shown)}")

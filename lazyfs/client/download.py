@@ -25,17 +25,20 @@ class Downloader:
     def download(self, ref: ObjectRef, deadline: float, check_cancelled: Callable[[], None]) -> bytes:
         """Returns the object's plaintext; from the cache if another process or flight has just put it there.
 
-        The bytes are returned even if the cache does not admit them. Raises as Fetcher.fetch does.
+        The bytes are returned even if the cache does not admit them. A process that is stopped or slow while
+        it downloads the object delays this by two seconds at most. Raises as Fetcher.fetch does.
         """
+        started = time.monotonic()
         while True:
-            claim = self._cache.claim(ref.digest)
+            waited = time.monotonic() - started
+            claim = self._cache.claim(ref.digest, waited)
             if claim is not None:
                 with claim:
                     plain = self._cache.get(ref.digest)
                     if plain is not None and len(plain) == ref.size:
                         return plain
                     return self._fetch(ref, deadline, check_cancelled)
-            while not self._cache.wait(ref.digest, _SLICE):
+            if not self._cache.wait(ref.digest, _SLICE, waited):
                 check_cancelled()
                 if time.monotonic() >= deadline:
                     raise DeadlineExceeded(

@@ -35,10 +35,11 @@ class LocalCache(Protocol):
         """Admits a verified value into the space that `reserve` held. Returns True if it is here then."""
         ...
 
-    def claim(self, key: Digest, /) -> CacheLease | None:
-        """Returns the right to fetch this key; None while another process has it."""
+    def claim(self, key: Digest, waited: float = 0.0, /) -> CacheLease | None:
+        """Returns the right to fetch this key; None while another process has it. `waited`: seconds since the
+        caller first asked; after two, the right is shared with a holder that is stopped or slow."""
         ...
 
-    def wait(self, key: Digest, timeout: float, /) -> bool:
-        """Waits at most `timeout` seconds for another process's claim to end. Returns True if it has."""
+    def wait(self, key: Digest, timeout: float, waited: float = 0.0, /) -> bool:
+        """Waits at most `timeout` seconds until it is worth claiming again. Returns True if it is."""
         ...

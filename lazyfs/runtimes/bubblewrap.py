@@ -1,20 +1,22 @@
 """bubblewrap: the smallest runtime, unprivileged, one file to install.
 
-Own user, pid, ipc, uts and mount namespaces; the network is the host's, as batch systems have it. The image
-is read-only, /tmp is empty and writable, /proc and /dev are made new. Nothing else of the host is seen but
-the binds and /etc/resolv.conf and /etc/hosts, without which no name can be looked up.
+Own user, pid, ipc, uts and mount namespaces; the network is the host's, as batch systems have it, unless the
+caller wants none. The image is read-only, /tmp is empty and writable, /proc and /dev are made new. Nothing
+else of the host is seen but the binds and /etc/resolv.conf and /etc/hosts, without which no name can be
+looked up. Root's programs get no capability.
 """
 
 import json
 import os
+import re
 import shutil
 import stat
 import subprocess
-from collections.abc import Iterator
+from functools import cache
 
 from lazyfs.core.errors import UsageError
-from lazyfs.runtimes.bind_places import BindPlace, arrange
-from lazyfs.runtimes.launch import Bind, Launch
+from lazyfs.runtimes.bubblewrap_arguments import arguments
+from lazyfs.runtimes.launch import Launch
 from lazyfs.runtimes.protocol import (
     RUNTIME_FAILED,
     ProgramEnd,
@@ -23,13 +25,20 @@ from lazyfs.runtimes.protocol import (
     RuntimeProbe,
     nul_separated,
 )
-from lazyfs.runtimes.supervise import children, supervise
-from lazyfs.runtimes.underlay import covers
+from lazyfs.runtimes.supervise import supervise
+from lazyfs.runtimes.watcher import children
+from lazyfs.system.detachment import can_scope_sockets, leave_abstract_sockets, leave_session_keyring
+from lazyfs.system.syscalls import interfaces, isolation_filter
 
 _ARGUMENTS = "{arguments}"
 """Placeholder of the descriptor with bwrap's arguments."""
+_FILTER = "{filter}"
+"""Placeholder of the descriptor with the system call filter."""
 _ISOLATION = ("--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--die-with-parent")
-_OF_THE_HOST = (Bind("/etc/resolv.conf", "/etc/resolv.conf", True), Bind("/etc/hosts", "/etc/hosts", True))
+_TRIAL = ("--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev", "--", "true")
+_TRIAL_SECONDS = 20
+_MISSING = "bwrap is not on PATH; install the package bubblewrap"
+_SECCOMP = "/proc/sys/kernel/seccomp/actions_avail"
 
 
 class Bubblewrap:
@@ -39,46 +48,54 @@ class Bubblewrap:
 
     def probe(self) -> RuntimeProbe:
         """Starts `true` in the same namespaces: distributions and batch systems forbid them in many ways."""
-        if shutil.which("bwrap") is None:
-            return RuntimeProbe(self.name, False, "bwrap is not on PATH; install the package bubblewrap")
-        trial = [
-            "bwrap",
-            *_ISOLATION,
-            "--ro-bind",
-            "/",
-            "/",
-            "--proc",
-            "/proc",
-            "--dev",
-            "/dev",
-            "--",
-            "true",
-        ]
+        executable = shutil.which("bwrap")
+        if executable is None:
+            return RuntimeProbe(self.name, False, _MISSING)
+        trial = [executable, *_isolation(os.geteuid() == 0), *_TRIAL]
         try:
             done = subprocess.run(
-                trial, capture_output=True, text=True, errors="replace", timeout=20, check=False
+                trial, capture_output=True, text=True, errors="replace", timeout=_TRIAL_SECONDS, check=False
             )
         except subprocess.TimeoutExpired:
-            return RuntimeProbe(self.name, False, "a trial of bwrap did not end in 20 s")
+            return RuntimeProbe(self.name, False, f"a trial of bwrap did not end in {_TRIAL_SECONDS} s")
         if done.returncode != 0:
             said = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
             return RuntimeProbe(self.name, False, f"a trial failed ({said[0]}); are user namespaces allowed?")
-        version = subprocess.run(["bwrap", "--version"], capture_output=True, text=True, check=True).stdout
-        return RuntimeProbe(self.name, True, version.strip())
+        return RuntimeProbe(self.name, True, _version())
 
     def plan(self, launch: Launch) -> RuntimePlan:
         """Everything but the command itself goes through a descriptor."""
-        arguments = (*_ISOLATION, *_filesystem(launch), *_environment(launch))
-        options = ("bwrap", "--json-status-fd", RuntimePlan.STATUS, "--args", _ARGUMENTS, "--")
-        shown = ("bwrap", *arguments, "--", *launch.command)
-        return RuntimePlan(options, launch.command, shown, {_ARGUMENTS: nul_separated(arguments)})
+        isolation = _isolation(launch.as_root)
+        if not launch.network:
+            isolation = (*isolation, "--unshare-net")
+        given = arguments(launch, isolation)
+        files = {_ARGUMENTS: nul_separated(given)}
+        options = ["bwrap", "--json-status-fd", RuntimePlan.STATUS]
+        if _can_filter():
+            files[_FILTER] = isolation_filter(interfaces())
+            options += ["--seccomp", _FILTER]
+        return RuntimePlan(
+            (*options, "--args", _ARGUMENTS, "--"),
+            launch.command,
+            ("bwrap", *given, "--", *launch.command),
+            files,
+            launch.user,
+            tuple(_reachable(launch)),
+        )
 
     def start(self, plan: RuntimePlan) -> RuntimeExit:
         """Signals go to the grandchild of bwrap: the program below the namespace's init."""
         executable = shutil.which("bwrap")
         if executable is None:
-            raise UsageError("bwrap is not on PATH; install the package bubblewrap")
-        return supervise(plan, executable, lambda pid: [p for init in children(pid) for p in children(init)])
+            raise UsageError(_MISSING)
+        scoped = _can_scope(executable)
+
+        def detach() -> None:
+            leave_session_keyring()
+            if scoped:
+                leave_abstract_sockets()
+
+        return supervise(plan, executable, detach, _programs)
 
     def read_end(self, ended: RuntimeExit) -> ProgramEnd:
         """bwrap writes {"exit-code": N} last, and only if the program was executed."""
@@ -87,55 +104,45 @@ class Bubblewrap:
         return ProgramEnd(ended.code if ended.code >= 0 else 128 - ended.code, started=True)
 
 
-def _filesystem(launch: Launch) -> Iterator[str]:
-    """Arguments that build the tree, in the order bwrap carries them out."""
-    root = launch.root
-    tree = arrange(root, launch.binds, _OF_THE_HOST)
-    made = covers(root, tree.places)
-    root_is_covered = bool(made) and made[0].path == "/"
-    if not root_is_covered:
-        yield from ("--ro-bind", root, "/")
-    for cover in made:
-        if cover.path != "/":  # bwrap's own root is an empty tmpfs already
-            yield from ("--perms", f"{cover.mode:04o}", "--tmpfs", cover.path)
-        for name in cover.shown:
-            inside = os.path.join(cover.path, name)
-            yield from ("--ro-bind", root.rstrip("/") + inside, inside)
-        for name, target in cover.links:
-            yield from ("--symlink", target, os.path.join(cover.path, name))
-    for place in tree.places:
-        yield from _parents(place)
-    yield from ("--proc", tree.proc.path, "--dev", tree.dev.path, "--tmpfs", tree.tmp.path)
-    for bind, place in tree.binds:
-        yield from (_bind_option(bind), bind.source, place.path)
-    for cover in reversed(made):
-        yield from ("--remount-ro", cover.path)
+def _isolation(as_root: bool) -> tuple[str, ...]:
+    """Root's programs keep every capability unless told otherwise, and could get them anew in a namespace of
+    their own."""
+    if not as_root:
+        return _ISOLATION
+    numbers = [int(number) for number in re.findall(r"\d+", _version())]
+    nested = ("--disable-userns",) if numbers >= [0, 8] else ()
+    return (*_ISOLATION, "--cap-drop", "ALL", *nested)
 
 
-def _parents(place: BindPlace) -> Iterator[str]:
-    """Directories on the way to a made mount point, open to everybody (bwrap's own would be mode 0700)."""
-    if place.made_in is not None:
-        names = place.path.removeprefix(place.made_in).strip("/").split("/")[:-1]
-        for depth in range(1, len(names) + 1):
-            yield from ("--perms", "0755", "--dir", os.path.join(place.made_in, *names[:depth]))
+@cache
+def _version() -> str:
+    return subprocess.run(["bwrap", "--version"], capture_output=True, text=True, check=True).stdout.strip()
 
 
-def _bind_option(bind: Bind) -> str:
-    """Devices and folders of devices can be opened as such; everything else is bound nodev."""
-    source = os.path.realpath(bind.source)
-    mode = os.stat(source).st_mode
-    device = stat.S_ISCHR(mode) or stat.S_ISBLK(mode)
-    if device and bind.read_only:
-        raise UsageError(
-            f"bind {bind.source}: a device cannot be bound read-only; leave :ro out, or leave out the bind"
-        )
-    if bind.read_only:
-        return "--ro-bind"
-    return "--dev-bind" if device or source == "/dev" or source.startswith("/dev/") else "--bind"
+def _can_filter() -> bool:
+    return bool(interfaces()) and os.path.exists(_SECCOMP)
 
 
-def _environment(launch: Launch) -> Iterator[str]:
-    yield "--clearenv"
-    for name, value in launch.environment.items():
-        yield from ("--setenv", name, value)
-    yield from ("--chdir", launch.workdir)
+def _can_scope(executable: str) -> bool:
+    """Landlock takes a set-user-id bwrap (where users may make no namespaces) the rights that it lives by."""
+    return can_scope_sockets() and not os.stat(executable).st_mode & stat.S_ISUID
+
+
+def _reachable(launch: Launch) -> list[str]:
+    """What of the machine the program can reach although nobody bound it."""
+    found = []
+    if launch.network:
+        found.append("the network")
+        if not _can_scope(shutil.which("bwrap") or os.devnull):
+            found.append(
+                "abstract sockets (Linux 6.12 with Landlock would keep them out; so does --network none)"
+            )
+    if not _can_filter():
+        found.append("keys of the same user whose numbers it guesses (no seccomp here)")
+    if launch.as_root and "--disable-userns" not in _isolation(True):
+        found.append("user namespaces, with all capabilities in them (bwrap 0.8 would forbid them)")
+    return found
+
+
+def _programs(runtime: int) -> list[int]:
+    return [program for init in children(runtime) for program in children(init)]

@@ -53,6 +53,12 @@ class Launch:
     """All the program gets: nothing of the caller's own environment is added."""
     workdir: str = "/"
     binds: tuple[Bind, ...] = ()
+    network: bool = True
+    """The machine's; False: none but a loopback of its own."""
+    user: tuple[int, int] | None = None
+    """User and group to start as, for root; None leaves the caller's."""
+    as_root: bool = False
+    """The program will be root outside too: the kernel asks for that in places that no namespace divides."""
 
     def __post_init__(self) -> None:
         check_argument(self.root, "image")

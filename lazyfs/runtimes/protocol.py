@@ -35,6 +35,11 @@ class RuntimePlan:
     files: Mapping[str, bytes] = field(default_factory=dict)
     """Placeholder in the options -> content of an unnamed file that the runtime inherits."""
 
+    user: tuple[int, int] | None = None
+    """User and group that the runtime is started as; None leaves the caller's."""
+    reachable: tuple[str, ...] = ()
+    """What of the machine the program can reach although nobody bound it, for people."""
+
     STATUS = "{status}"
     """Placeholder of the descriptor that the runtime writes its own account to."""
 

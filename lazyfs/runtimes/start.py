@@ -33,6 +33,10 @@ class RunOptions:
     """Put the image's entry point before the command given."""
     runtime: str | None = None
     """A runtime's name; None takes the first that works."""
+    network: bool = True
+    """The machine's; False: none but a loopback of its own."""
+    user: tuple[int, int] | None = None
+    """User and group to start as; for root only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +67,8 @@ def prepare(
     Raises UsageError (no such image, no runtime, nothing to run, a bind that cannot be) and FormatError (a
     configuration that cannot be read).
     """
+    if options.user is not None and os.geteuid() != 0:
+        raise UsageError("only root can start a program as another user; leave --user out")
     found = find(image, node_mounts())
     described = describe(found.root, found.metadata)
     command = command_line(described, tuple(arguments), entrypoint=options.entrypoint)
@@ -77,6 +83,9 @@ def prepare(
         {**_DEFAULTS, **described.environment, **options.environment},
         os.path.join("/", options.workdir or described.workdir),
         tuple(bind for bind in options.binds if os.path.exists(bind.source)),
+        options.network,
+        options.user,
+        as_root=(os.geteuid() if options.user is None else options.user[0]) == 0,
     )
     runtime, probes = choose(RUNTIMES, options.runtime)
     return PreparedRun(described, launch, tuple(probes), runtime, runtime.plan(launch))

@@ -35,7 +35,8 @@ from tests.support.counts import count
 from tests.support.images import Objects
 from tests.support.lines_reached import led_by_lines
 
-FUZZ = settings(max_examples=count(300, 20_000), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+pytestmark = pytest.mark.timeout(count(120, 1800))
+FUZZ = settings(max_examples=count(300, 10_000), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 # settings
 

@@ -44,7 +44,7 @@ def test_the_environment_is_cleared_and_is_not_in_the_visible_argv(root: Path) -
     assert built.shown.index("--clearenv") < built.shown.index("--setenv")
     assert "secret" in built.shown
     assert "secret" not in " ".join(built.options)
-    assert [b"\0--setenv\0TOKEN\0secret\0" in content for content in built.files.values()] == [True]
+    assert [b"\0--setenv\0TOKEN\0secret\0" in content for content in built.files.values()].count(True) == 1
 
 
 def test_a_missing_target_covers_only_the_directory_that_lacks_it(root: Path, tmp_path: Path) -> None:

@@ -32,14 +32,14 @@ class MemoryCache:
             self.proven[key] = data
         return not self.failing
 
-    def claim(self, key: Digest) -> "_Claim | None":
+    def claim(self, key: Digest, waited: float = 0.0) -> "_Claim | None":
         with self._lock:
             if key in self._claims:
                 return None
             claim = self._claims[key] = _Claim(self, key)
             return claim
 
-    def wait(self, key: Digest, timeout: float) -> bool:
+    def wait(self, key: Digest, timeout: float, waited: float = 0.0) -> bool:
         claim = self._claims.get(key)
         return claim is None or claim.ended.wait(timeout)
 
