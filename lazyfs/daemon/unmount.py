@@ -11,8 +11,8 @@ from lazyfs.system import mountpoint as points
 from lazyfs.system.mountpoint import Health, Mount
 
 CERTAIN = 10.0
-"""Seconds without an answer of the filesystem itself, after which its daemon is taken for frozen: programs rely on
-one that is only slow."""
+"""Seconds without an answer of the filesystem itself, after which its daemon is taken for frozen. One that is
+only slow has programs that rely on it."""
 SECONDS = 20.0
 """A daemon that writes its cache's index ends within a second; nobody waits longer than this."""
 
