@@ -85,7 +85,7 @@ def _tmp(root: str) -> BindPlace:
 
 
 def _place(root: str, bind: Bind, mounted: dict[str, Bind | None]) -> BindPlace:
-    """Places a bind of the caller's. `mounted` has the mounts before it, by path: binds, and None for our own."""
+    """Places a bind of the caller's. `mounted` has the mounts before it: binds, and None for our own."""
     where = path_in_image.locate(root, bind.target, mounted)
     if not where.stopped:
         return _in_image(bind, where)

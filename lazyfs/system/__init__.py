@@ -1,1 +1,1 @@
-"""Services of the operating system for every room: mounts, paths in strangers' folders, processes, isolation."""
+"""Services of the operating system for every room: mounts, paths in strangers' folders, isolation."""
