@@ -10,8 +10,8 @@ from typing import Any, Protocol
 import diskcache
 
 from lazyfs_cache import open_cache
-from lazyfs_cache.rows import SWEPT
-from lazyfs_cache.space import Need
+from lazyfs_cache.index.rows import SWEPT
+from lazyfs_cache.policy.limits import Shortfall
 
 VALUE = 1000
 """Bytes of a value: a small object, one block of disk."""
@@ -156,12 +156,12 @@ def evict(tested: Ours, count: int) -> Iterator[tuple[str, float]]:
     a file that ext4 has given no blocks yet is forgotten at a quarter of the cost. And one round of the sweep
     is over: the index has as many ghosts as it ever has."""
     os.sync()
-    ledger = tested.cache._ledger
+    room, files = tested.cache._room, tested.cache._files
     first_round = tested.entries() // SWEPT
     while first_round > 0:
-        first_round -= ledger.evict(Need(0, 64))
+        first_round -= room.evict(Shortfall(0, 64))
     unlinking = 0.0
-    remove = ledger.disk.remove
+    remove = files.remove
 
     def timed(key: bytes) -> None:
         nonlocal unlinking
@@ -169,12 +169,12 @@ def evict(tested: Ours, count: int) -> Iterator[tuple[str, float]]:
         remove(key)
         unlinking += time.thread_time() - start
 
-    ledger.disk.remove = timed  # type: ignore[method-assign]
+    files.remove = timed  # type: ignore[method-assign]
     gone = 0
     before = _proc("io", "wchar")
     start, cpu = time.perf_counter(), time.thread_time()
     while gone < count:
-        gone += ledger.evict(Need(0, 64))
+        gone += room.evict(Shortfall(0, 64))
     total, cpu = time.perf_counter() - start, time.thread_time() - cpu
     pages = (_proc("io", "wchar") - before) / 4096
     for name, seconds in zip(EVICTION[:-1], (total, cpu, unlinking, cpu - unlinking), strict=True):
@@ -203,7 +203,7 @@ def filesystem(root: Path, count: int) -> dict[str, float]:
 
 
 def filesystem_kind(directory: Path) -> str:
-    """The type of the filesystem `directory` is on; of ext4, whether it keeps a journal. Without one it looks
+    """The type of the filesystem `directory` is on; of ext4, also if it keeps a journal. Without one it looks
     for a new inode past all those deleted within the last minute (recently_deleted), and inserts are slow."""
     mounts = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
     place = str(directory.resolve()) + "/"

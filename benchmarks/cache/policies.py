@@ -13,7 +13,7 @@ class Policy(Protocol):
     """A cache of `capacity` bytes that holds keys."""
 
     def request(self, key: int, size: int) -> bool:
-        """Whether the key was here; it is afterwards, if it fits at all."""
+        """True if the key was here; it is afterwards, if it fits at all."""
         ...
 
 

@@ -11,8 +11,9 @@ from lazyfs.core import codec
 from lazyfs.core.catalog.builder import build
 from lazyfs.core.catalog.inode import Inode, Nested
 from lazyfs.core.digest import ObjectRef, sha256
-from lazyfs.repository import commit, keys, lifecycle
-from lazyfs.store.directory import DirectoryStore
+from lazyfs.repository import keys, lifecycle
+from lazyfs.repository.commit import commit_revision, read_revision
+from lazyfs.store import open_store
 
 FAMILY = 100
 """Images that share a /usr."""
@@ -25,7 +26,7 @@ REGISTRY = b"registry.example.org"
 def make(store: str, keys_directory: str, images: int) -> Nested:
     """A repository of `images` images with about `images` * FILES files; returns its root."""
     lifecycle.init(store, "scale.example.org", datetime.now(UTC), keys=keys_directory)
-    directory = DirectoryStore(store)
+    directory = open_store(store)
 
     def emit(ref: ObjectRef, plain: bytes) -> None:
         directory.put(ref.digest, codec.encode(plain))
@@ -50,9 +51,9 @@ def make(store: str, keys_directory: str, images: int) -> Nested:
     _put(root, b".flat", _hang(build(shelves, 1 << 30, emit, live=True)))
     _put(root, REGISTRY, _hang(build(tags, 1 << 30, emit, live=True)))
     made = build(root, 1 << 30, emit, live=True)
-    before = commit.current(directory).revision
+    before = read_revision(directory).number
     signers = keys.load(keys_directory)
-    commit.commit(directory, signers, made.ref, expected_revision=before, now=datetime.now(UTC))
+    commit_revision(directory, signers, made.ref, expected_revision=before, now=datetime.now(UTC))
     return made
 
 

@@ -1,17 +1,89 @@
-"""A bounded, crash-safe, shared cache of verified bytes; keys are opaque."""
+"""A bounded, crash-safe, shared cache of verified bytes; keys are opaque.
 
-from lazyfs_cache.admission import Reservation
+A cache is a directory that all processes of a user share. `open_cache` opens it, `Cache` is the facade; the
+rest lies in folders: `files` (everything in the directory but the index), `index` (the LMDB database),
+`policy` (pure decisions), `process` (one process's part). docs/cache.md gives the promises of a cache and the
+reasons why they hold.
+
+Glossary
+--------
+
+Value, key
+    A value is a byte string that the caller has verified; a key of 1 to 120 bytes names it. A value never
+    changes.
+Sealed value
+    A value's file: its bytes, then a trailer of checksums, seeded with the key, which are checked at every
+    read.
+Entry
+    A value's row in the index: size, charge, when it was last used, how often it is pinned.
+Index
+    The database of entries, which says what is charged and in which order values go. Reading needs no index.
+    It can be lost: a *rebuild* makes it anew from the files.
+Generation
+    Number of an index. A damaged one is set aside, and the next generation begun; other processes follow.
+Index lock
+    Held by one process at a time, around every transaction.
+Transaction
+    One change of the index, made whole or not at all. First it *settles* its process's debts: it enters
+    arrivals, writes recent uses, and removes suspects.
+Owner
+    A process that has the cache open, by the number the index gave it. It lives as long as it holds the lock
+    on that number; pins, journal and held space of a dead owner are cleaned up.
+Limit
+    Bytes of disk that the directory may occupy, everything included.
+Charge
+    Bytes counted for something: never less than it occupies. `du` <= *charged* <= limit at every moment.
+Slack
+    The last part of the limit, into which nothing is admitted: the index may grow by so much in a
+    transaction.
+Capacity
+    The rest of the limit, for values, after slack, index and fixed files.
+Shortfall
+    Bytes and entries to evict before something may come.
+Watermarks
+    Above the high one the upkeep thread evicts down to the low one, so that a put seldom has to.
+Reservation
+    Space promised to one value before it is downloaded.
+Allowance
+    Space that the index holds for a process in advance. Reservations are drawn from it without a transaction;
+    it is *pending* until the transaction that gives it is committed.
+Spare file
+    The file of an evicted value, kept to be written over by a new one.
+Arrival
+    A value whose file is in place, and whose entry waits for the next transaction.
+Suspect
+    A key whose value was found damaged, or failed half-way in: the next transaction puts file and entry
+    right.
+Journal
+    A process's list of the keys whose files it is adding or removing, for the process that cleans up after
+    it.
+Queue
+    The entries that may be evicted, by their *ticks* (times of last use). *LRU* takes the first; *SIEVE*
+    takes the first that was not used since its *hand* last passed.
+Ghost, floor
+    LRU notes the tick up to which values are gone, the floor. The row of a value that is gone is a ghost
+    until a sweep deletes it.
+Pin
+    Keeps a value from being evicted: a process's until it ends, a *pin set's* until the set is dropped.
+Download lock
+    The right to bring one value here: one download per value, across processes. A key has two *lanes*, so
+    that one process downloads beside a holder that is stopped or slow.
+Upkeep
+    The thread that does everything that need not be done by a put or a get.
+"""
+
 from lazyfs_cache.cache import Cache
-from lazyfs_cache.claims import Claim
 from lazyfs_cache.errors import CacheError, PinSetTooLarge, UnusableDirectory
 from lazyfs_cache.null import NullCache
-from lazyfs_cache.opened import open_cache
+from lazyfs_cache.open_caches import open_cache
+from lazyfs_cache.process.admission import Reservation
+from lazyfs_cache.process.download_locks import DownloadLock
 from lazyfs_cache.report import Stats, Verified
 
 __all__ = [
     "Cache",
     "CacheError",
-    "Claim",
+    "DownloadLock",
     "NullCache",
     "PinSetTooLarge",
     "Reservation",

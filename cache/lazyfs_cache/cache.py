@@ -1,49 +1,69 @@
 """The facade: values by key, bounded, shared with other processes, never wrong.
 
-Reading a value takes no lock and does not touch the index. Whatever changes something waits for the change
-lock, with a time-out (`ledger`), and values are written to tmp/ before it is taken. A failing disk turns the
-cache off; it raises nothing.
+Reading a value takes no lock and does not touch the index. Every change of the index waits for the index
+lock, with a time-out (`process.shared_index`), and values are written to tmp/ before it is taken. A failing
+disk turns the cache off; it raises nothing.
 """
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 
-from lazyfs_cache import audit, sealed
-from lazyfs_cache.admission import Admission, Reservation
-from lazyfs_cache.claims import Claim, Claims
-from lazyfs_cache.ledger import Ledger
-from lazyfs_cache.pinning import Pinning
+from lazyfs_cache.files import sealed
+from lazyfs_cache.index.rows import Entry
+from lazyfs_cache.policy.limits import Shortfall
+from lazyfs_cache.process import audit
+from lazyfs_cache.process.admission import Admission, Reservation
+from lazyfs_cache.process.download_locks import DownloadLock, DownloadLocks
+from lazyfs_cache.process.pinning import Pinning
+from lazyfs_cache.process.recent_uses import RecentUses
+from lazyfs_cache.process.room import Room
+from lazyfs_cache.process.shared_index import SharedIndex
+from lazyfs_cache.process.suspects import Suspects
+from lazyfs_cache.process.upkeep import Upkeep
 from lazyfs_cache.report import Stats, Verified
-from lazyfs_cache.rows import Entry
-from lazyfs_cache.seat import log
-from lazyfs_cache.space import Need
-from lazyfs_cache.upkeep import Upkeep
+
+log = logging.getLogger("lazyfs_cache")
 
 
 class Cache:
     """An open cache directory. Thread-safe; made by `open_cache`."""
 
-    def __init__(self, ledger: Ledger, claims: Claims, upkeep: Upkeep, let_go: Callable[[str], bool]) -> None:
-        self.root = ledger.root
-        self._ledger = ledger
-        self._claims = claims
+    def __init__(
+        self,
+        shared: SharedIndex,
+        room: Room,
+        uses: RecentUses,
+        suspects: Suspects,
+        admission: Admission,
+        pinning: Pinning,
+        downloads: DownloadLocks,
+        upkeep: Upkeep,
+        close_one: Callable[[str], bool],
+    ) -> None:
+        """`close_one`: called with the directory when a holder closes the cache; True for the last one."""
+        self.root = shared.files.root
+        self._shared = shared
+        self._room = room
+        self._uses = uses
+        self._suspects = suspects
+        self._admission = admission
+        self._pinning = pinning
+        self._downloads = downloads
         self._upkeep = upkeep
-        self._let_go = let_go
-        self._disk = ledger.disk
-        self._space = ledger.space
-        self._uses = ledger.uses
-        self._admission = Admission(ledger)
-        self._pinning = Pinning(ledger)
+        self._close_one = close_one
+        self._files = shared.files
+        self._health = shared.health
         self._hits = self._misses = self._damaged = self._read_bytes = 0
 
     # -- reading: no lock, no index --------------------------------------------------------------------
 
     def get(self, key: bytes) -> bytes | None:
         """The whole value, every block checked; None if it is not here."""
-        if self._ledger.off is not None:
+        if self._health.off is not None:
             return None
         try:
-            value = self._disk.whole(key)
+            value = self._files.whole(key)
         except (OSError, sealed.Damaged) as error:
             self._unreadable(key, error)
             return None
@@ -53,16 +73,16 @@ class Cache:
         self._hits += 1
         self._read_bytes += len(value)
         if key != self._uses.last:
-            self._uses.touch(key)
+            self._uses.add(key)
         return value
 
     def read(self, key: bytes, offset: int, length: int) -> bytes | None:
         """Bytes [offset, offset + length) of a value, cut at its end; only the 64 KiB blocks touched are read
         and checked. None if the value is not here."""
-        if self._ledger.off is not None:
+        if self._health.off is not None:
             return None
         try:
-            part = self._disk.part(key, offset, length)
+            part = self._files.part(key, offset, length)
         except (OSError, sealed.Damaged) as error:
             self._unreadable(key, error)
             return None
@@ -72,33 +92,33 @@ class Cache:
         self._hits += 1
         self._read_bytes += len(part)
         if key != self._uses.last:
-            self._uses.touch(key)
+            self._uses.add(key)
         return part
 
     def size(self, key: bytes) -> int | None:
         """The size of a value, without reading it; None if it is not here."""
-        if self._ledger.off is not None:
+        if self._health.off is not None:
             return None
         try:
-            return self._disk.size(key)
+            return self._files.size(key)
         except OSError as error:
-            self._ledger.fail(error)
+            self._health.fail(error)
             return None
 
     def _unreadable(self, key: bytes, error: OSError | sealed.Damaged) -> None:
         self._misses += 1
         if isinstance(error, OSError):
-            self._ledger.fail(error)
+            self._health.fail(error)
             return
         log.warning("cache %s: value %s is damaged (%s), evicting it", self.root, key.hex(), error)
         self._damaged += 1
-        self._uses.damaged(key)
+        self._suspects.add(key)
 
     # -- admitting -------------------------------------------------------------------------------------
 
     def reserve(self, key: bytes, size: int) -> Reservation | None:
-        """Hold space for a value of `size` bytes before its download starts, evicting what is least recently
-        used. None if no space may be freed, or the lock is not had in time: go on without the cache."""
+        """Hold space for a value of `size` bytes before its download starts, evicting least recently used
+        values. None if no space may be freed, or the lock is not got in time: go on without the cache."""
         return self._admission.reserve(key, size)
 
     def put(self, key: bytes, value: bytes | memoryview, reservation: Reservation | None = None) -> bool:
@@ -108,25 +128,31 @@ class Cache:
 
     # -- one download per value --------------------------------------------------------------------------
 
-    def claim(self, key: bytes) -> Claim | None:
+    def claim(self, key: bytes, waited: float = 0.0) -> DownloadLock | None:
         """The right to bring `key` here, for one thread of one process; None if another has it: `wait`, then
-        look again. Look again after getting it, too: the value may have come in between."""
-        if self._ledger.off is not None:
-            return Claim()
-        try:
-            return self._claims.claim(key)
-        except OSError as error:
-            self._ledger.fail(error)
-            return Claim()
+        claim again. Look for the value after getting it: it may have come in between.
 
-    def wait(self, key: bytes, timeout: float) -> bool:
-        """Wait until the claim on `key` ends, by release or by death; False after `timeout` seconds."""
-        if self._ledger.off is not None:
+        `waited`: seconds since the caller first asked. A holder that is stopped or slow is waited for no
+        longer than two seconds: the lock that is returned then holds nothing, and the caller downloads beside
+        it.
+        """
+        if self._health.off is not None:
+            return DownloadLock()
+        try:
+            return self._downloads.take(key, waited)
+        except OSError as error:
+            self._health.fail(error)
+            return DownloadLock()
+
+    def wait(self, key: bytes, timeout: float, waited: float = 0.0) -> bool:
+        """Wait until it is worth claiming `key` again: the download lock has ended, by release or by death,
+        or has been waited for long enough. False after `timeout` seconds. `waited`: as for `claim`."""
+        if self._health.off is not None:
             return True
         try:
-            return self._claims.wait(key, timeout)
+            return self._downloads.wait(key, timeout, waited)
         except OSError as error:
-            self._ledger.fail(error)
+            self._health.fail(error)
             return True
 
     # -- keeping -----------------------------------------------------------------------------------------
@@ -139,15 +165,15 @@ class Cache:
         return self._pinning.pin(key, owner)
 
     def unpin(self, key: bytes, owner: bytes) -> bool:
-        """Undo `pin`: the value goes back to its place in the order of use. False if the lock was not had:
+        """Undo `pin`: the value goes back to its place in the order of use. False if the lock was not got:
         the pin may still be there."""
         return self._pinning.unpin(key, owner)
 
     @property
     def generation(self) -> int:
-        """Number of the index in use. Where a new one took the place of one that was lost, pins of
+        """Number of the index in use. When it changes, the index was lost and a new one begun: the pins of
         processes are gone; pin sets are not."""
-        return self._ledger.purse.generation
+        return self._shared.generation.number
 
     def keep(self, label: bytes, sizes: Mapping[bytes, int]) -> int:
         """Pin a set of keys, each with its value's size, beyond this process's end, in place of the set of
@@ -169,40 +195,38 @@ class Cache:
 
     def discard(self, key: bytes) -> None:
         """Evict one value, pinned or not; nothing happens if it is not here."""
-        self._uses.damaged(key)
-        self._ledger.remove_damaged(key)
+        self._suspects.add(key)
+        self._admission.remove_suspect(key)
 
     def evict(self, wanted: int) -> int:
-        """Evict least recently used values of `wanted` bytes together, as far as they may be; returns the
-        bytes that went."""
+        """Evict least recently used values of `wanted` bytes together, as far as they may be evicted; returns
+        the bytes that went."""
         before = self.stats().charged
         freed = 0
         while freed < wanted:
-            if not self._ledger.evict(Need(wanted - freed, 0)):
+            if not self._room.evict(Shortfall(wanted - freed, 0)):
                 break
             freed = before - self.stats().charged
         return max(freed, 0)
 
     def resize(self, limit: int) -> None:
-        """Set another limit for every process that has the cache open, and evict what is over it. Raises
-        CacheError if it was not set."""
-        self._ledger.resize(limit)
-        self._ledger.shrink(lambda change: self._space.need(change, 0))
-        self._ledger.fit_index()
+        """Set another limit for every process that has the cache open, and evict down to it. Raises
+        CacheError if it was not set, PinSetTooLarge if it is too low for the pinned values."""
+        self._room.resize(limit)
 
     # -- looking -----------------------------------------------------------------------------------------
 
     def stats(self) -> Stats:
-        """One look at the account, which waits no longer than a tenth of a second: where another process
-        has the lock for so long, it is the last one this process saw. Zeros where a cache is off."""
+        """One look at the account. It waits for the lock no longer than a tenth of a second, then tells what
+        this process saw last. Zeros where a cache is off."""
         counters = {
             "hits": self._hits, "misses": self._misses, "admitted": self._admission.admitted,
             "refused": self._admission.refused, "damaged": self._damaged, "read_bytes": self._read_bytes,
         }  # fmt: skip
-        sums, index, charged = self._ledger.sums()
+        sums, index_file, charged = self._shared.account()
         policy = "sieve" if sums.sieve else "lru"
-        if self._ledger.off is not None:
-            return Stats(state=f"off: {self._ledger.off}", directory=self.root, policy=policy, **counters)
+        if self._health.off is not None:
+            return Stats(state=f"off: {self._health.off}", directory=self.root, policy=policy, **counters)
         return Stats(
             state="rebuilding" if sums.unscanned else "on",
             directory=self.root,
@@ -211,36 +235,37 @@ class Cache:
             charged=charged,
             pinned=sums.pinned,
             reserved=sums.reserved,
-            index=index,
+            index=index_file,
             entries=sums.entries,
             evictions=sums.evictions,
             **counters,
         )
 
     def entries(self) -> Iterator[tuple[bytes, Entry]]:
-        """Every entry in the order of keys; what changes meanwhile may or may not be seen."""
-        for page in self._ledger.pages(1000):
+        """Every entry in the order of keys; changes made meanwhile may or may not be seen."""
+        for page in self._shared.pages(1000):
             yield from page
 
     def verify(self) -> Verified:
-        """Read and check every value, evict what is damaged, and put index and files in step."""
-        return audit.verify(self._ledger)
+        """Read and check every value, evict damaged ones, and put index and files in step."""
+        return audit.verify(self._shared, self._suspects)
 
     def upkeep(self) -> None:
-        """Do now what the upkeep thread would do: for callers that want it done."""
+        """Do the work of the upkeep thread now."""
         self._upkeep.run_once()
 
     def close(self) -> None:
-        """Write what is outstanding. The cache closes when all who opened it in this process have done so."""
-        if self._let_go(self.root):
+        """Give the cache back. It closes, and everything outstanding is written, when every opener in this
+        process has done so."""
+        if self._close_one(self.root):
             self._upkeep.stop()
-            self._ledger.close()
-            self._claims.close()
+            self._shared.close()
+            self._downloads.close()
 
     def abandon(self) -> None:
-        """This is a forked child: everything stays its parent's, and nothing is here any more."""
-        self._ledger.abandon()
-        self._claims.abandon()
+        """Leave everything to the parent process, as this is a forked child: no value is here any more."""
+        self._shared.abandon()
+        self._downloads.abandon()
 
     def __enter__(self) -> "Cache":
         return self

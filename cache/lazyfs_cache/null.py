@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 
-from lazyfs_cache.admission import Reservation
-from lazyfs_cache.claims import Claim
+from lazyfs_cache.index.rows import Entry
+from lazyfs_cache.process.admission import Reservation
+from lazyfs_cache.process.download_locks import DownloadLock
 from lazyfs_cache.report import Stats
-from lazyfs_cache.rows import Entry
 
 
 class NullCache:
@@ -31,10 +31,10 @@ class NullCache:
     def put(self, key: bytes, value: bytes | memoryview, reservation: object = None) -> bool:  # noqa: ARG002
         return False
 
-    def claim(self, key: bytes) -> Claim:  # noqa: ARG002
-        return Claim()
+    def claim(self, key: bytes, waited: float = 0.0) -> DownloadLock:  # noqa: ARG002
+        return DownloadLock()
 
-    def wait(self, key: bytes, timeout: float) -> bool:  # noqa: ARG002
+    def wait(self, key: bytes, timeout: float, waited: float = 0.0) -> bool:  # noqa: ARG002
         return True
 
     def discard(self, key: bytes) -> None:

@@ -1,4 +1,4 @@
-"""What a cache says about itself."""
+"""Figures that a cache gives of itself."""
 
 import msgspec
 
@@ -13,7 +13,7 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     policy: str = ""
     """"lru" or "sieve"."""
     charged: int = 0
-    """What the cache counts as occupied: never less than `du` says."""
+    """Bytes that the cache counts as occupied: never less than `du` says."""
     pinned: int = 0
     reserved: int = 0
     """Held for values on their way here."""
@@ -26,7 +26,7 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes of values handed out."""
     admitted: int = 0
     refused: int = 0
-    """Values not admitted: no space that may be freed, lock not had in time, or the disk failed."""
+    """Values not admitted: no space that may be freed, lock not got in time, or the disk failed."""
     damaged: int = 0
     """Values found wrong by their checksums, evicted, and answered as not here."""
     evictions: int = 0
@@ -34,7 +34,7 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Verified(msgspec.Struct, frozen=True, kw_only=True):
-    """What reading everything found; all of it is repaired."""
+    """Findings of `Cache.verify`; all of it is repaired."""
 
     values: int
     """Values that are right."""

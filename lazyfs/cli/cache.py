@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import click
 
+from lazyfs.cli.tls_options import tls_options
 from lazyfs.core.errors import LazyfsError, UsageError
 
 
@@ -86,13 +87,13 @@ def _by_image(cache: Any) -> Iterator[dict[str, Any]]:
 
     here = {key: entry.size for key, entry in cache.entries()}
 
-    def bring(ref: Any) -> bytes | None:
+    def read(ref: Any) -> bytes | None:
         plain: bytes | None = cache.get(ref.digest) if ref.digest in here else None
         return plain
 
     for name, root in persisted_revisions.roots(os.path.join(os.path.dirname(cache.root), "state")):
-        for image in reach.images(root, bring):
-            sizes = {ref.digest: ref.size for ref in reach.objects_of(image.catalog, bring)}
+        for image in reach.images(root, read):
+            sizes = {found.ref.digest: found.ref.size for found in reach.walk([image], read)}
             held = sum(size for digest, size in sizes.items() if digest in here)
             if held:
                 path = os.path.join(name, os.fsdecode(image.path))
@@ -102,22 +103,30 @@ def _by_image(cache: Any) -> Iterator[dict[str, Any]]:
 @command.command("pin")
 @click.argument("path")
 @click.option("--proxy", metavar="CHAIN", help="The way to the origin, as for lazyfs mount.")
+@tls_options
 @click.pass_obj
-def pin(directory: str | None, path: str, proxy: str | None) -> None:
+def pin(directory: str | None, /, path: str, proxy: str | None, **tls_files: str | None) -> None:
     """Bring PATH, an image or anything else in a mount, here whole, and keep it until `unpin`."""
-    from lazyfs.client.download import Bringer
+    from lazyfs.client.download import Downloader
     from lazyfs.core import reach
     from lazyfs.transport.fetcher import never_cancelled
     from lazyfs.transport.open import open_fetcher
+    from lazyfs.transport.tls import Tls, TlsFiles
 
     place = _place(path)
-    with _opened(directory or place.cache) as cache, closing(open_fetcher(place.url, proxy)) as fetcher:
-        bringer = Bringer(fetcher, cache)
+    files = TlsFiles(**tls_files)
+    tls = Tls(files) if files else None
+    with (
+        _opened(directory or place.cache) as cache,
+        closing(open_fetcher(place.url, proxy, tls=tls)) as fetcher,
+    ):
+        downloader = Downloader(fetcher, cache)
 
         def bring(ref: Any) -> bytes:
-            return bringer.bring(ref, time.monotonic() + 60, never_cancelled)
+            return downloader.download(ref, time.monotonic() + 60, never_cancelled)
 
-        refs = {ref.digest: ref for ref in reach.objects_at(place.root, place.inside, bring)}
+        found = reach.objects_at(place.root, place.inside, bring)
+        refs = {reached.ref.digest: reached.ref for reached in found}
         cache.keep(place.label, {digest: ref.size for digest, ref in refs.items()})
         _all(bring, list(refs.values()))
         missing = sum(cache.size(digest) is None for digest in refs)

@@ -1,4 +1,4 @@
-"""`lazyfs check`: is everything a repository leads to there, and right?"""
+"""`lazyfs check`: verifies everything that a repository leads to."""
 
 from typing import Any
 
@@ -8,22 +8,22 @@ import msgspec
 from lazyfs.cli.layers_shown import ShownLayers
 from lazyfs.cli.progress import Counter
 from lazyfs.cli.registry_options import image_options, registry_options
-from lazyfs.core.digest import Digest, ObjectRef
+from lazyfs.cli.store_options import json_option
 from lazyfs.core.errors import UsageError
-from lazyfs.core.params import Pointer
+from lazyfs.core.params import Revision
 from lazyfs.images.registry_comparison import compare
 from lazyfs.images.sources.open import ImageOptions, open_image
-from lazyfs.repository import commit as pointers
+from lazyfs.repository.commit import read_revision
 from lazyfs.repository.stored_tree import StoredTree
-from lazyfs.store.check import Findings, check
-from lazyfs.store.directory import DirectoryStore
+from lazyfs.store import Store, open_store
+from lazyfs.store.check import CheckFindings, check
 
 
 @click.command()
 @click.argument("store")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@json_option
 @click.option("--against", metavar="SOURCE", help="Compare one published image with docker://REFERENCE.")
-@click.option("--as", "place", metavar="PATH", help="With --against: where it is published, if elsewhere.")
+@click.option("--as", "place", metavar="PATH", help="With --against: the published name, if it is another.")
 @registry_options
 @click.option("--workers", default=2, show_default=True, type=click.IntRange(1, 64), help="Threads.")
 def command(
@@ -31,8 +31,8 @@ def command(
 ) -> int:
     """Read every object that the committed revision of STORE leads to, and compare sizes and digests.
 
-    With --against, fetch an image from its registry (or another source), verify it, and compare what its
-    layers give with what is published.
+    With --against, fetch an image from its registry (or another source), verify it, and compare the tree that
+    its layers make with the published one.
 
     Exits 0 if all is right, 1 if something is missing or wrong.
 
@@ -41,47 +41,50 @@ def command(
       lazyfs check /srv/unpacked
       lazyfs check /srv/unpacked --against docker://registry.example/app:1
     """
-    opened = DirectoryStore(store)
-    pointer = pointers.current(opened)
+    opened = open_store(store)
+    revision = read_revision(opened)
     if against:
-        return _against(opened, pointer, against, place, image_options(registry, allow_public=True), as_json)
+        return _against(opened, revision, against, place, image_options(registry, allow_public=True), as_json)
     with Counter(enabled=not as_json) as counter:
-
-        def advance(findings: Findings) -> None:
-            counter.show(
-                f"{findings.objects} objects, {findings.bytes >> 20} MiB checked, {findings.bad} bad"
-            )
-
-        root = ObjectRef(Digest(pointer.root), pointer.root_size)
-        findings = check(opened, root, workers=workers, advance=advance)
+        findings = check(
+            opened, revision.root, workers=workers, advance=lambda so_far: counter.show(_progress(so_far))
+        )
     if as_json:
-        answer = {"repository": pointer.name, "revision": pointer.revision}
+        answer = {"repository": revision.name, "revision": revision.number}
         click.echo(msgspec.json.encode({**answer, **msgspec.to_builtins(findings)}))
     else:
         for problem in findings.problems:
             click.echo(f"lazyfs: {problem}", err=True)
-        click.echo(
-            f"{pointer.name} revision {pointer.revision}: {findings.objects} objects, "
-            f"{findings.bytes} bytes ({findings.stored_bytes} stored), {findings.catalogs} catalogs, "
-            f"{findings.entries} entries: {f'{findings.bad} bad' if findings.bad else 'all right'}"
-        )
+        click.echo(f"{revision.name} revision {revision.number}: {_summary(findings)}")
     return 1 if findings.bad else 0
 
 
+def _progress(findings: CheckFindings) -> str:
+    return f"{findings.objects} objects, {findings.bytes >> 20} MiB checked, {findings.bad} bad"
+
+
+def _summary(findings: CheckFindings) -> str:
+    return (
+        f"{findings.objects} objects, {findings.bytes} bytes ({findings.stored_bytes} stored), "
+        f"{findings.catalogs} catalogs, {findings.entries} entries: "
+        f"{f'{findings.bad} bad' if findings.bad else 'all right'}"
+    )
+
+
 def _against(
-    store: DirectoryStore,
-    pointer: Pointer,
+    store: Store,
+    revision: Revision,
     source: str,
     place: str | None,
     options: ImageOptions,
     as_json: bool,
 ) -> int:
-    tree = StoredTree(store, ObjectRef(Digest(pointer.root), pointer.root_size))
+    tree = StoredTree(store, revision.root)
     with ShownLayers(enabled=not as_json) as shown, open_image(source, options) as image:
         where = place or image.place
         if where is None:
             raise UsageError(f"{source}: say with --as where it is published")
-        problems = compare(image, where, tree, pointer.params, shown)
+        problems = compare(image, where, tree, revision.params, shown)
     if as_json:
         click.echo(msgspec.json.encode({"image": source, "place": where, "problems": problems}))
     else:

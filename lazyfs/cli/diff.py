@@ -1,16 +1,16 @@
-"""`lazyfs diff`: what differs between two images or two revisions."""
+"""`lazyfs diff`: the differences between two images or two revisions."""
 
 import click
 import msgspec
 
-from lazyfs.core.digest import Digest, ObjectRef
+from lazyfs.core.digits import natural
 from lazyfs.core.errors import UsageError
-from lazyfs.core.params import Pointer
-from lazyfs.repository import commit as pointers
-from lazyfs.repository.diff import Side, diff, resolve
-from lazyfs.repository.history import revision
+from lazyfs.core.params import Revision
+from lazyfs.repository.commit import read_revision
+from lazyfs.repository.diff import ResolvedPath, diff, resolve
+from lazyfs.repository.history import find_revision
 from lazyfs.repository.stored_tree import StoredTree
-from lazyfs.store.directory import DirectoryStore
+from lazyfs.store import Store, open_store
 
 _SIGNS = {"added": "+", "removed": "-", "changed": "~"}
 
@@ -32,28 +32,29 @@ def command(old: str, new: str, store: str, as_json: bool) -> int:
       lazyfs diff @41 @42 /srv/unpacked
       lazyfs diff @41/registry.example/app:1 registry.example/app:1 /srv/unpacked
     """
-    opened = DirectoryStore(store)
+    opened = open_store(store)
     differs = False
-    for change in diff(_side(opened, old), _side(opened, new)):
+    for found in diff(_resolved(opened, old), _resolved(opened, new)):
         differs = True
-        path = change.path.decode(errors="backslashreplace")
+        path = found.path.decode(errors="backslashreplace")
         if as_json:
-            answer = {"change": change.kind, "path": path, "fields": change.fields}
+            answer = {"change": found.kind, "path": path, "fields": found.fields}
             click.echo(msgspec.json.encode(answer))
         else:
-            fields = f"  ({', '.join(change.fields)})" if change.fields else ""
-            click.echo(f"{_SIGNS[change.kind]} {path}{fields}")
+            fields = f"  ({', '.join(found.fields)})" if found.fields else ""
+            click.echo(f"{_SIGNS[found.kind]} {path}{fields}")
     return int(differs)
 
 
-def _side(store: DirectoryStore, text: str) -> Side:
+def _resolved(store: Store, text: str) -> ResolvedPath:
     if not text.startswith("@"):
-        return resolve(_tree(store, pointers.current(store)), text)
+        return resolve(_tree(store, read_revision(store)), text)
     number, _, path = text[1:].partition("/")
-    if not number.isdigit():
+    wanted = natural(number)
+    if wanted is None:
         raise UsageError(f"{text}: a revision is @ and a number")
-    return resolve(_tree(store, revision(store, int(number))), path)
+    return resolve(_tree(store, find_revision(store, wanted)), path)
 
 
-def _tree(store: DirectoryStore, pointer: Pointer) -> StoredTree:
-    return StoredTree(store, ObjectRef(Digest(pointer.root), pointer.root_size))
+def _tree(store: Store, revision: Revision) -> StoredTree:
+    return StoredTree(store, revision.root)

@@ -1,4 +1,4 @@
-"""`lazyfs inspect`: what an image is, before or after it is published."""
+"""`lazyfs inspect`: shows an image before or after it is published."""
 
 import shlex
 from typing import Any
@@ -7,13 +7,13 @@ import click
 import msgspec
 
 from lazyfs.cli.registry_options import image_options, registry_options
-from lazyfs.core.digest import Digest, ObjectRef
+from lazyfs.cli.store_options import json_option
 from lazyfs.core.errors import UsageError
-from lazyfs.images.inspect import Facts, of_published, of_source
+from lazyfs.images.inspect import ImageFacts, of_published, of_source
 from lazyfs.images.sources.open import open_image, open_registry
-from lazyfs.repository import commit as pointers
+from lazyfs.repository.commit import read_revision
 from lazyfs.repository.stored_tree import StoredTree
-from lazyfs.store.directory import DirectoryStore
+from lazyfs.store import open_store
 
 
 @click.command()
@@ -21,7 +21,7 @@ from lazyfs.store.directory import DirectoryStore
 @click.argument("store", required=False)
 @click.option("--tags", is_flag=True, help="List the tags of docker://REPOSITORY instead.")
 @registry_options
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@json_option
 def command(image: str, store: str | None, tags: bool, as_json: bool, **registry: Any) -> None:
     """Show config, layers, sizes and platforms of IMAGE: a source, or a published name in STORE.
 
@@ -38,9 +38,9 @@ def command(image: str, store: str | None, tags: bool, as_json: bool, **registry
         click.echo(msgspec.json.encode(listed) if as_json else "\n".join(listed))
         return
     if store:
-        opened = DirectoryStore(store)
-        pointer = pointers.current(opened)
-        tree = StoredTree(opened, ObjectRef(Digest(pointer.root), pointer.root_size))
+        opened = open_store(store)
+        revision = read_revision(opened)
+        tree = StoredTree(opened, revision.root)
         facts = of_published(tree, image)
     elif ":" in image and image.partition(":")[0] in ("docker", "oci", "docker-archive"):
         with open_image(image, options) as source:
@@ -50,7 +50,7 @@ def command(image: str, store: str | None, tags: bool, as_json: bool, **registry
     click.echo(msgspec.json.encode(facts) if as_json else _text(facts))
 
 
-def _text(facts: Facts) -> str:
+def _text(facts: ImageFacts) -> str:
     lines = [
         ("image", facts.name),
         ("id", facts.id),

@@ -1,4 +1,4 @@
-"""Progress of layers: one bar each on a terminal, one line each in a log."""
+"""The progress of layers: a bar for each on a terminal, a line for each in a log."""
 
 import sys
 from collections.abc import Callable
@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lazyfs.images.observer import Watch
+from lazyfs.images.observer import PublishObserver
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
 NAME_WIDTH = 60
+"""Characters of a layer's name before its bar."""
 
 
-class ShownLayers(Watch):
+class ShownLayers(PublishObserver):
     """Shows warnings and layers on standard error. Use as a context manager."""
 
     def __init__(self, *, enabled: bool) -> None:
@@ -24,7 +25,7 @@ class ShownLayers(Watch):
 
     def __enter__(self) -> "ShownLayers":
         if self._enabled and sys.stderr.isatty():
-            # 57 ms that a job in a log need not wait for
+            # the import takes 57 ms, which a job that writes a log need not spend
             from rich.console import Console
             from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 

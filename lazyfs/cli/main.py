@@ -2,6 +2,7 @@
 
 import importlib
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -62,8 +63,11 @@ def lazyfs(ctx: click.Context, debug: bool) -> None:
     ctx.ensure_object(dict)["debug"] = debug
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Runs one command and returns its exit code; errors of the project's families are one line on stderr."""
+def main(argv: list[str] | None = None, also_tell: Callable[[str], None] | None = None) -> int:
+    """Runs one command and returns its exit code; errors of the project's families are one line on stderr.
+
+    `also_tell` gets the message of such an error too.
+    """
     arguments: dict[str, Any] = {} if argv is None else {"args": argv}
     debug = "--debug" in (sys.argv[1:] if argv is None else argv)
     try:
@@ -73,11 +77,15 @@ def main(argv: list[str] | None = None) -> int:
         return 130
     except click.ClickException as error:
         error.show()
+        if also_tell:
+            also_tell(error.format_message())
         return error.exit_code
     except LazyfsError as error:
         if debug:
             raise
         click.echo(f"lazyfs: {error}", err=True)
+        if also_tell:
+            also_tell(str(error))
         return error.exit_code
     except BrokenPipeError:
         return 141

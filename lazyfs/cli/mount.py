@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from lazyfs.cli.tls_options import tls_options
 from lazyfs.core.errors import UsageError
 
 
@@ -17,6 +18,12 @@ from lazyfs.core.errors import UsageError
     "--trust", metavar="ROOT.json|FINGERPRINT", help="Root of trust, for the first mount of a repository."
 )
 @click.option("--proxy", metavar="CHAIN", help="Proxies, e.g. 'http://p1:3128|http://p2:3128;DIRECT'.")
+@tls_options
+@click.option(
+    "--http",
+    type=click.Choice(["auto", "requests", "pycurl"]),
+    help="What makes the requests [auto: pycurl where it is installed].",
+)
 @click.option("--cache", metavar="DIR", help="Where bytes are kept [/var/cache/lazyfs or ~/.cache/lazyfs].")
 @click.option("--cache-limit", metavar="SIZE", help="Most bytes the cache takes, e.g. 20G; 0 for none [4G].")
 @click.option(

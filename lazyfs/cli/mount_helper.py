@@ -1,14 +1,17 @@
 """`mount -t lazyfs`: mount(8), fstab and autofs call /sbin/mount.lazyfs SOURCE DIRECTORY -o OPTIONS."""
 
 import getopt
+import os
 import sys
+import syslog
 
 from lazyfs.cli.main import main as lazyfs
 from lazyfs.core.errors import UsageError
 
 FLAGS = ("suid", "dev")
 VALUES = (
-    "trust", "proxy", "cache", "cache-limit", "cache-keep-free", "cache-policy", "lower", "fuse",
+    "trust", "proxy", "ca", "client-cert", "client-key", "http",
+    "cache", "cache-limit", "cache-keep-free", "cache-policy", "lower", "fuse",
     "permissions", "user", "log", "trace", "metrics", "refresh", "patience", "on-outage", "max-stale", "uid",
     "gid", "config",
 )  # fmt: skip
@@ -18,7 +21,8 @@ IGNORED = (
 )  # fmt: skip
 """What mount(8) and fstab add for themselves, or what the mount does anyway."""
 NO_SOURCE = ("none", "lazyfs")
-"""In place of a URL: the repositories are in the `config` file."""
+"""In place of a URL: the repositories are in the `config` file. mount(8) makes an absolute path of it where
+the working directory has a file of that name."""
 
 
 def arguments(argv: list[str]) -> list[str]:
@@ -29,7 +33,8 @@ def arguments(argv: list[str]) -> list[str]:
         raise UsageError(f"mount.lazyfs: {error}") from None
     if len(places) != 2:
         raise UsageError("mount.lazyfs: give SOURCE and DIRECTORY, as in: mount -t lazyfs URL /mnt")
-    made = ["mount", *(place for place in places if place not in NO_SOURCE)]
+    source, directory = places
+    made = []
     for option in ",".join(value for flag, value in found if flag == "-o").split(","):
         name, equals, value = option.partition("=")
         name = name.replace("_", "-") if name.replace("_", "-") in VALUES else name
@@ -39,17 +44,28 @@ def arguments(argv: list[str]) -> list[str]:
             made += [f"--{name}", value]
         elif name and name not in IGNORED and not name.startswith(("x-", "comment")):
             raise UsageError(f"mount.lazyfs: option {option!r} is unknown; see lazyfs mount --help")
-    return made
+    named = source in NO_SOURCE or ("--config" in made and source in map(os.path.realpath, NO_SOURCE))
+    return ["mount", *([] if named else [source]), directory, *made]
 
 
 def main() -> int:
-    """Runs as /sbin/mount.lazyfs; mount(8) shows what is printed and passes the exit code on."""
+    """Runs as /sbin/mount.lazyfs; mount(8) shows what is printed and passes the exit code on.
+
+    An automounter shows nobody why a mount failed, so the system's log gets it too.
+    """
+
+    def log(message: str) -> None:
+        # mount(8) passes SOURCE DIRECTORY first; the source may hold a password.
+        syslog.syslog(syslog.LOG_ERR, ": ".join((*sys.argv[2:3], message)))
+
+    syslog.openlog("mount.lazyfs", syslog.LOG_PID, syslog.LOG_DAEMON)
     try:
         translated = arguments(sys.argv[1:])
     except UsageError as error:
         sys.stderr.write(f"{error}\n")
+        log(str(error))
         return error.exit_code
-    return lazyfs(translated)
+    return lazyfs(translated, log)
 
 
 if __name__ == "__main__":

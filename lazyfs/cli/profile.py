@@ -1,29 +1,25 @@
-"""`lazyfs profile`: what a start touched, hung beside its image for the next ones."""
+"""`lazyfs profile`: the objects that a start of an image touched, hung beside it for the next starts."""
 
 from datetime import UTC, datetime
 
 import click
 import msgspec
 
+from lazyfs.cli.store_options import json_option, keys_option, open_repository
 from lazyfs.images import profiles
-from lazyfs.repository import commit as pointers
-from lazyfs.repository import keys as key_files
-from lazyfs.store.directory import DirectoryStore
 
 
 @click.command()
 @click.argument("image")
 @click.argument("traces", nargs=-1, required=True, metavar="TRACE...")
 @click.argument("store")
-@click.option(
-    "--keys", metavar="DIR", help="Directory of the private keys [default: ~/.config/lazyfs/keys/NAME]."
-)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@keys_option
+@json_option
 def command(image: str, traces: tuple[str, ...], store: str, keys: str | None, as_json: bool) -> None:
-    """Publish a profile of IMAGE: workers fetch what is in it, in a few requests, when the image is entered.
+    """Publish a profile of IMAGE: workers fetch its objects in a few requests when the image is entered.
 
-    A TRACE is written by `lazyfs mount --trace FILE` while a program starts from the image. What the traces
-    touched of other images is passed over. A new profile replaces the image's old one.
+    A TRACE is written by `lazyfs mount --trace FILE` while a program starts from the image. Objects of other
+    images in it are passed over. A new profile replaces the image's old one.
 
     \b
     Example:
@@ -31,15 +27,19 @@ def command(image: str, traces: tuple[str, ...], store: str, keys: str | None, a
       lazyfs run --mount /mnt physics/analysis:1.2 -- python3 job.py
       lazyfs profile registry.example/physics/analysis:1.2 start.trace /srv/unpacked
     """
-    opened = DirectoryStore(store)
-    name = pointers.current(opened).name
-    loaded = key_files.load(keys or key_files.default_directory(name))
+    repository = open_repository(store, keys)
     touched = profiles.read_traces(traces)
-    report = profiles.make(opened, loaded, image, touched, lambda: datetime.now(UTC))
-    if as_json:
-        answer = {
+    report = profiles.publish_profile(
+        repository.store, repository.keys, image, touched, lambda: datetime.now(UTC)
+    )
+    click.echo(_as_json(repository.name, report) if as_json else _as_text(repository.name, report))
+
+
+def _as_json(name: str, report: profiles.ProfileReport) -> bytes:
+    return msgspec.json.encode(
+        {
             "repository": name,
-            "revision": report.pointer.revision,
+            "revision": report.revision.number,
             "changed": report.changed,
             "place": report.place,
             "objects": report.objects,
@@ -47,12 +47,13 @@ def command(image: str, traces: tuple[str, ...], store: str, keys: str | None, a
             "stored_bytes": report.stored_bytes,
             "left_out": report.left_out,
         }
-        click.echo(msgspec.json.encode(answer))
-        return
-    beyond = f"; {report.left_out} more left out: too large for a start" if report.left_out else ""
-    click.echo(
-        f"{report.place}: {report.objects} objects in {report.bundles} bundles of {report.stored_bytes} bytes"
-        f"{beyond}"
     )
+
+
+def _as_text(name: str, report: profiles.ProfileReport) -> str:
+    beyond = f"; {report.left_out} more left out: too large for a start" if report.left_out else ""
     news = "" if report.changed else ": up to date"
-    click.echo(f"{name} revision {report.pointer.revision}{news}")
+    return (
+        f"{report.place}: {report.objects} objects in {report.bundles} bundles of {report.stored_bytes} bytes"
+        f"{beyond}\n{name} revision {report.revision.number}{news}"
+    )

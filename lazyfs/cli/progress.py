@@ -1,4 +1,4 @@
-"""Progress on a terminal in place, in a log as a line now and then, never on standard output."""
+"""Progress on standard error: one line that changes on a terminal, a line every ten seconds in a log."""
 
 import sys
 import time
@@ -6,10 +6,11 @@ import time
 LOG_EVERY = 10.0
 """Seconds between lines in a log."""
 TERMINAL_EVERY = 0.1
+"""Seconds between changes of the line on a terminal."""
 
 
 class Counter:
-    """One line that changes. Use as a context manager."""
+    """Shows one line of progress. Use as a context manager."""
 
     def __init__(self, *, enabled: bool = True) -> None:
         self._enabled = enabled
@@ -26,7 +27,7 @@ class Counter:
             sys.stderr.flush()
 
     def show(self, line: str) -> None:
-        """Shows the line if it is time."""
+        """Shows the line, unless one was shown a moment ago."""
         now = time.monotonic()
         if not self._enabled or now - self._last < (TERMINAL_EVERY if self._terminal else LOG_EVERY):
             return

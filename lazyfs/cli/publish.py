@@ -8,27 +8,25 @@ import msgspec
 
 from lazyfs.cli.layers_shown import ShownLayers
 from lazyfs.cli.registry_options import image_options, registry_options
+from lazyfs.cli.store_options import json_option, keys_option, open_repository
 from lazyfs.core.codec import LEVEL
-from lazyfs.images import publisher
-from lazyfs.repository import commit as pointers
-from lazyfs.repository import keys as key_files
-from lazyfs.store.directory import DirectoryStore
+from lazyfs.images.publisher import PublishOptions, PublishReport, publish
 
 
 @click.command()
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
 @click.argument("store")
-@click.option("--as", "place", metavar="PATH", help="Where it hangs: registry/repository:tag, or a path.")
 @click.option(
-    "--keys", metavar="DIR", help="Directory of the private keys [default: ~/.config/lazyfs/keys/NAME]."
+    "--as", "place", metavar="PATH", help="Where it hangs in the tree: registry/repository:tag, or a path."
 )
+@keys_option
 @registry_options
-@click.option("--allow-public", is_flag=True, help="Publish images that need an account to be pulled, too.")
+@click.option("--allow-public", is_flag=True, help="Publish even images that need an account to be pulled.")
 @click.option(
     "--level", default=LEVEL, show_default=True, type=click.IntRange(1, 19), help="zstd compression level."
 )
 @click.option("--plain", is_flag=True, help="Add no bind points or start-up files to images.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@json_option
 def command(
     sources: tuple[str, ...],
     store: str,
@@ -42,8 +40,8 @@ def command(
 ) -> None:
     """Publish images and trees into STORE as one new revision, or none if nothing changed.
 
-    SOURCE is docker://[REGISTRY/]REPOSITORY[:TAG][@DIGEST], oci:DIR[:TAG], docker-archive:FILE[:REFERENCE],
-    tar:FILE or dir:DIR.
+    SOURCE is docker://[REGISTRY/]REPOSITORY[:TAG][@DIGEST], oci:DIR[:NAME], docker-archive:FILE[:REFERENCE],
+    tar:FILE or dir:DIR. FILE may be - for the standard input; :@N names the N-th image, from 0.
 
     \b
     Examples:
@@ -53,37 +51,36 @@ def command(
     """
     if place and len(sources) > 1:
         raise click.UsageError("--as names one place: publish the sources one by one")
-    opened = DirectoryStore(store)
-    name = pointers.current(opened).name
+    repository = open_repository(store, keys)
     shown = ShownLayers(enabled=not as_json)
-    options = publisher.Options(
+    options = PublishOptions(
         images=image_options(registry, allow_public=allow_public),
         place=place,
         level=level,
         plain=plain,
-        watch=shown,
+        observer=shown,
     )
-    loaded = key_files.load(keys or key_files.default_directory(name))
     with shown:
-        report = publisher.publish(opened, loaded, sources, options, lambda: datetime.now(UTC))
-    if as_json:
-        answer = {
+        report = publish(repository.store, repository.keys, sources, options, lambda: datetime.now(UTC))
+    click.echo(_as_json(repository.name, report) if as_json else _as_text(repository.name, report))
+
+
+def _as_json(name: str, report: PublishReport) -> bytes:
+    return msgspec.json.encode(
+        {
             "repository": name,
-            "revision": report.pointer.revision,
+            "revision": report.revision.number,
             "changed": report.changed,
-            "root": report.pointer.root.hex(),
+            "root": report.revision.root.digest.hex(),
             "places": report.places,
             "new_objects": report.new_objects,
             "new_bytes": report.new_bytes,
         }
-        click.echo(msgspec.json.encode(answer))
-        return
-    for source, where in report.places.items():
-        click.echo(f"{source} -> {where}")
-    if report.changed:
-        click.echo(
-            f"{name} revision {report.pointer.revision}: {report.new_objects} new objects, "
-            f"{report.new_bytes} bytes stored"
-        )
-    else:
-        click.echo(f"{name} revision {report.pointer.revision}: up to date")
+    )
+
+
+def _as_text(name: str, report: PublishReport) -> str:
+    lines = [f"{source} -> {place}" for source, place in report.places.items()]
+    news = f"{report.new_objects} new objects, {report.new_bytes} bytes stored"
+    lines.append(f"{name} revision {report.revision.number}: {news if report.changed else 'up to date'}")
+    return "\n".join(lines)

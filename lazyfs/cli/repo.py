@@ -1,22 +1,23 @@
-"""`lazyfs repo`: a repository's keys and its signed pointer."""
+"""`lazyfs repo`: a repository's keys and its signed revision."""
 
 from datetime import UTC, datetime, timedelta
 
 import click
 
+from lazyfs.cli.store_options import keys_option, open_repository
 from lazyfs.core.chunks import MAX_SHIFT, MIN_SHIFT
 from lazyfs.core.digest import sha256
 from lazyfs.core.errors import UsageError
 from lazyfs.core.params import Params
 from lazyfs.core.trust.roles import ROOT, TARGETS, TIMESTAMP
 from lazyfs.core.trust.signed import when
-from lazyfs.repository import commit as pointers
 from lazyfs.repository import keys as key_files
 from lazyfs.repository import lifecycle
-from lazyfs.store.directory import DirectoryStore
+from lazyfs.repository.commit import TIMESTAMP_DAYS, read_committed
+from lazyfs.store import open_store
 
-KEYS_HELP = "Directory of the private keys [default: ~/.config/lazyfs/keys/NAME]."
 WARN_BEFORE = timedelta(days=60)
+"""resign warns when it cannot renew metadata that expires sooner."""
 
 
 @click.group()
@@ -27,7 +28,7 @@ def command() -> None:
 @command.command()
 @click.argument("store")
 @click.option("--name", required=True, help="The repository's name, for example unpacked.example.org.")
-@click.option("--keys", metavar="DIR", help=KEYS_HELP)
+@keys_option
 @click.option(
     "--root-keys", metavar="DIR", help="Directory of the root keys, to be kept offline [default: --keys]."
 )
@@ -49,7 +50,7 @@ def command() -> None:
 )
 @click.option(
     "--expiry",
-    default=pointers.TIMESTAMP_DAYS,
+    default=TIMESTAMP_DAYS,
     show_default=True,
     type=click.FloatRange(0, min_open=True),
     help="Days until the timestamp must be renewed.",
@@ -71,7 +72,7 @@ def init(
     Example:
       lazyfs repo init /srv/unpacked --name unpacked.example.org
     """
-    fresh = lifecycle.init(
+    new = lifecycle.init(
         store,
         name,
         datetime.now(UTC),
@@ -82,34 +83,37 @@ def init(
         params=Params(chunk_shift=chunk_shift, keep_days=keep_days),
         timestamp_days=expiry,
     )
-    click.echo(f"repository   {fresh.pointer.name}, revision {fresh.pointer.revision}")
-    click.echo(f"keys         {fresh.keys_directory}")
-    if fresh.root_keys_directory != fresh.keys_directory:
-        click.echo(f"root keys    {fresh.root_keys_directory}")
-    click.echo(f"fingerprint  {fresh.fingerprint.hex()}")
-    click.echo(
-        "Clients trust it with: lazyfs mount URL MOUNTPOINT --trust FINGERPRINT (or a copy of 1.root.json)"
-    )
-    click.echo(
-        f"Run `lazyfs repo resign {store}` every day, from cron: the timestamp expires after {expiry:g} days."
-    )
+    click.echo(_created(new, store, expiry))
+
+
+def _created(new: lifecycle.NewRepository, store: str, expiry: float) -> str:
+    lines = [
+        f"repository   {new.revision.name}, revision {new.revision.number}",
+        f"keys         {new.keys_directory}",
+        f"fingerprint  {new.fingerprint.hex()}",
+        "Clients trust it with: lazyfs mount URL MOUNTPOINT --trust FINGERPRINT (or a copy of 1.root.json)",
+        f"Run `lazyfs repo resign {store}` every day from cron: the timestamp expires after {expiry:g} days.",
+    ]
+    if new.root_keys_directory != new.keys_directory:
+        lines.insert(2, f"root keys    {new.root_keys_directory}")
+    return "\n".join(lines)
 
 
 @command.command()
 @click.argument("store")
-@click.option("--keys", metavar="DIR", help=KEYS_HELP)
+@keys_option
 @click.option(
     "--expiry",
-    default=pointers.TIMESTAMP_DAYS,
+    default=TIMESTAMP_DAYS,
     show_default=True,
     type=click.FloatRange(0, min_open=True),
     help="Days until it must be renewed again.",
 )
 def resign(store: str, keys: str | None, expiry: float) -> None:
     """Renew the expiry of the committed revision; needs only the timestamp's key."""
-    opened = DirectoryStore(store)
+    repository = open_repository(store, keys)
     now = datetime.now(UTC)
-    renewed = lifecycle.resign(opened, _load(opened, keys), now, expiry)
+    renewed = lifecycle.resign(repository.store, repository.keys, now, expiry)
     click.echo(f"timestamp expires {when(renewed.expires)}")
     if renewed.publisher_expires - now < WARN_BEFORE:
         click.echo(
@@ -122,7 +126,7 @@ def resign(store: str, keys: str | None, expiry: float) -> None:
 @command.command()
 @click.argument("store")
 @click.argument("role", type=click.Choice([ROOT, TARGETS, TIMESTAMP]))
-@click.option("--keys", metavar="DIR", help=KEYS_HELP)
+@keys_option
 @click.option(
     "--root-keys",
     metavar="DIR",
@@ -151,17 +155,17 @@ def rotate(
 
     Clients follow by themselves; nothing has to be handed out again.
     """
-    opened = DirectoryStore(store)
-    directory = keys or key_files.default_directory(pointers.current(opened).name)
+    repository = open_repository(store, keys)
+    directory = repository.keys_directory
     target = new_keys or (root_keys[0] if role == ROOT and root_keys else directory)
     key_files.check_apart(target, store)
     if threshold > count:
         raise UsageError(f"--threshold {threshold} is more than the {count} new keys: raise --count")
-    present = key_files.load(directory)
+    present = repository.keys
     for place in root_keys:
         present |= key_files.load(place)
     dead = lifecycle.rotate(
-        opened,
+        repository.store,
         role,
         lambda: key_files.generate(target, [role] * count),
         threshold,
@@ -178,20 +182,15 @@ def rotate(
 @click.argument("store")
 def show(store: str) -> None:
     """Show the committed revision, its expiry, and who may sign what."""
-    opened = DirectoryStore(store)
-    committed = pointers.read(opened)
-    pointer, root, held = committed.pointer, committed.state.root, committed.held
-    click.echo(f"repository   {pointer.name}")
-    click.echo(f"revision     {pointer.revision} of {when(datetime.fromtimestamp(pointer.time, UTC))}")
-    click.echo(f"catalog      {pointer.root.hex()} ({pointer.root_size} bytes)")
+    committed = read_committed(open_store(store))
+    revision, root, proven = committed.revision, committed.state.root, committed.proven
+    click.echo(f"repository   {revision.name}")
+    click.echo(f"revision     {revision.number} of {when(datetime.fromtimestamp(revision.time, UTC))}")
+    click.echo(f"catalog      {revision.root.digest.hex()} ({revision.root.size} bytes)")
     click.echo(f"fingerprint  {sha256(committed.state.root_bytes[0]).hex()}")
-    for signed in (held.timestamp, held.snapshot, held.targets, root):
+    for signed in (proven.timestamp, proven.snapshot, proven.targets, root):
         late = " EXPIRED" if signed.is_expired() else ""
         click.echo(f"{signed.type:12} version {signed.version}, expires {when(signed.expires)}{late}")
     for role in (ROOT, TARGETS, TIMESTAMP):
         ids = " ".join(keyid[:8] for keyid in root.roles[role].keyids)
         click.echo(f"{role} keys".ljust(16) + f"{root.roles[role].threshold} of {ids}")
-
-
-def _load(store: DirectoryStore, directory: str | None) -> key_files.Keys:
-    return key_files.load(directory or key_files.default_directory(pointers.current(store).name))

@@ -7,7 +7,8 @@ from typing import TextIO
 
 import click
 
-from lazyfs.store.origin_server import Origin, Served, parse_address
+from lazyfs.store.origin_server import Origin, parse_address
+from lazyfs.store.request_counters import Served
 
 
 @click.command()
@@ -17,7 +18,7 @@ from lazyfs.store.origin_server import Origin, Served, parse_address
     default="127.0.0.1:8000",
     show_default=True,
     metavar="HOST:PORT",
-    help="Where; port 0 takes any free one.",
+    help="Address; port 0 takes any free one.",
 )
 @click.option(
     "--access-log",

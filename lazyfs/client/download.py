@@ -1,4 +1,4 @@
-"""Brings one object here: what a worker thread does for a flight."""
+"""The download of one object: the work of a worker thread for a flight."""
 
 import time
 from collections.abc import Callable
@@ -7,47 +7,52 @@ from lazyfs.client.local_cache import LocalCache
 from lazyfs.core.codec import frame_bound, open_object
 from lazyfs.core.digest import ObjectRef, object_path
 from lazyfs.core.errors import DeadlineExceeded
-from lazyfs.transport.fetcher import Fetcher, Request
+from lazyfs.transport.fetcher import Fetcher, Request, still_wanted
 
 _SLICE = 0.2
-"""Seconds to wait for another process before looking whether our reader has left."""
+"""Seconds to wait for another process before seeing whether our reader has left."""
 
 
-class Bringer:
-    """Reserves, fetches, verifies, admits. Blocking; thread-safe."""
+class Downloader:
+    """Reserves space, fetches, verifies and admits. Blocking; thread-safe."""
 
     def __init__(self, fetcher: Fetcher, cache: LocalCache) -> None:
         self._fetcher = fetcher
         self._cache = cache
         self.admitted = True
-        """Whether the cache kept the last object it was given."""
+        """True if the cache kept the last object it was given."""
 
-    def bring(self, ref: ObjectRef, deadline: float, check_cancelled: Callable[[], None]) -> bytes:
-        """The object's plaintext; from the cache if another process or flight has just put it there.
+    def download(self, ref: ObjectRef, deadline: float, check_cancelled: Callable[[], None]) -> bytes:
+        """Returns the object's plaintext; from the cache if another process or flight has just put it there.
 
-        The bytes are the answer whether or not the cache admits them. Raises as Fetcher.fetch does.
+        The bytes are returned even if the cache does not admit them. A process that is stopped or slow while
+        it downloads the object delays this by two seconds at most. Raises as Fetcher.fetch does.
         """
+        started = time.monotonic()
         while True:
-            claim = self._cache.claim(ref.digest)
+            waited = time.monotonic() - started
+            claim = self._cache.claim(ref.digest, waited)
             if claim is not None:
                 with claim:
                     plain = self._cache.get(ref.digest)
                     if plain is not None and len(plain) == ref.size:
                         return plain
-                    return self._download(ref, deadline, check_cancelled)
-            while not self._cache.wait(ref.digest, _SLICE):
+                    return self._fetch(ref, deadline, check_cancelled)
+            if not self._cache.wait(ref.digest, _SLICE, waited):
                 check_cancelled()
                 if time.monotonic() >= deadline:
                     raise DeadlineExceeded(
-                        f"object {ref.digest.hex()}: another process did not bring it by the deadline"
+                        f"object {ref.digest.hex()}: another process did not fetch it by the deadline"
                     )
 
-    def _download(self, ref: ObjectRef, deadline: float, check_cancelled: Callable[[], None]) -> bytes:
+    def _fetch(self, ref: ObjectRef, deadline: float, check_cancelled: Callable[[], None]) -> bytes:
+        path = object_path(ref.digest)
+        still = still_wanted(path, deadline, check_cancelled)
         request = Request(
-            object_path(ref.digest),
+            path,
             max_bytes=frame_bound(ref.size),
             deadline=deadline,
-            accept=lambda frame: open_object(frame, ref),
+            accept=lambda frame: open_object(frame, ref, still),
         )
         reserved = self._cache.reserve(ref.digest, ref.size)
         if reserved is None:  # no room, or no cache: the bytes go to their readers only

@@ -1,4 +1,4 @@
-"""What objects need of a cache; lazyfs_cache offers it, and tests offer it from a dict."""
+"""The cache as `Objects` sees it; lazyfs_cache implements it, and tests do so with a dict."""
 
 from types import TracebackType
 from typing import Any, Protocol
@@ -6,8 +6,8 @@ from typing import Any, Protocol
 from lazyfs.core.digest import Digest
 
 
-class Held(Protocol):
-    """Something given back on exit: a claim on a key, or reserved space."""
+class CacheLease(Protocol):
+    """A claim on a key, or reserved space, that is given back on exit."""
 
     def __enter__(self) -> object: ...
 
@@ -19,22 +19,27 @@ class Held(Protocol):
 class LocalCache(Protocol):
     """Plaintext of objects on local disk. Thread-safe; a failing disk only ever answers "not here"."""
 
-    def get(self, key: Digest, /) -> bytes | None: ...
+    def get(self, key: Digest, /) -> bytes | None:
+        """Returns a whole value, verified; None if it is not here."""
+        ...
 
-    def read(self, key: Digest, offset: int, length: int, /) -> bytes | None: ...
+    def read(self, key: Digest, offset: int, length: int, /) -> bytes | None:
+        """Returns part of a value, verified and cut at its end; None if it is not here."""
+        ...
 
-    def reserve(self, key: Digest, size: int, /) -> Held | None:
+    def reserve(self, key: Digest, size: int, /) -> CacheLease | None:
         """Holds space for a value before it is downloaded; None where there is none to be had."""
         ...
 
     def put(self, key: Digest, data: bytes, reserved: Any, /) -> bool:
-        """Admits a verified value into the space that `reserve` held; True if it is here afterwards."""
+        """Admits a verified value into the space that `reserve` held. Returns True if it is here then."""
         ...
 
-    def claim(self, key: Digest, /) -> Held | None:
-        """The right to fetch this key; None while another process has it."""
+    def claim(self, key: Digest, waited: float = 0.0, /) -> CacheLease | None:
+        """Returns the right to fetch this key; None while another process has it. `waited`: seconds since the
+        caller first asked; after two, the right is shared with a holder that is stopped or slow."""
         ...
 
-    def wait(self, key: Digest, timeout: float, /) -> bool:
-        """Waits at most `timeout` seconds for another process's claim to end; True if it has."""
+    def wait(self, key: Digest, timeout: float, waited: float = 0.0, /) -> bool:
+        """Waits at most `timeout` seconds until it is worth claiming again. Returns True if it is."""
         ...

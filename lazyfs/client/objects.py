@@ -1,12 +1,12 @@
 """Objects by digest: from the cache, or fetched, verified and admitted; one request however many readers.
 
-Concurrency protocol. The first reader of a missing object starts a *flight*: a task that belongs to no
-reader and runs `Bringer.bring` in a worker thread. Readers wait for the flight's end, each under its own
-deadline and cancellation. A reader that leaves takes only itself away; when the last one has left, the
-flight is cancelled, and the thread notices within `guard.SLICE`. A flight is in the table while its task
-lives, and for a second after it failed for lack of a path: whoever comes later starts anew and sees the cache
-first. Nobody awaits between looking into the table and entering it, so one object never has two flights in a
-process; between processes the cache's claims do the same.
+Concurrency protocol. The first reader of a missing object starts a *flight*: a task that belongs to no reader
+and runs `Downloader.download` in a worker thread. Readers wait for the flight's end, each under its own
+deadline and cancellation. A reader that leaves takes only itself away; when the last one has left, the flight
+is cancelled, and the thread notices within `guard.SLICE`. A flight is in the table while its task lives, and
+for a second after it failed for lack of a path; a reader who comes later starts a new one, which looks into
+the cache first. Nobody awaits between looking into the table and entering it, so one object never has two
+flights in a process; between processes the cache's claims do the same.
 """
 
 import logging
@@ -17,7 +17,7 @@ from typing import Final, Literal
 
 import trio
 
-from lazyfs.client.download import Bringer
+from lazyfs.client.download import Downloader
 from lazyfs.client.local_cache import LocalCache
 from lazyfs.core.chain.faults import Outage
 from lazyfs.core.digest import Digest, ObjectRef
@@ -31,19 +31,19 @@ PATIENCE: Final = 30.0
 THREADS: Final = 32
 """Requests under way at one time, and so connections and worker threads."""
 BUNDLE_PATIENCE: Final = 5.0
-"""Seconds a reader waits for a bundle under way that holds its object, and half of its patience at most; then
-it asks for the object alone."""
+"""Seconds a reader waits for a bundle under way that holds its object, but half of his patience at most; then
+he asks for the object alone."""
 _AGAIN: Final = 0.5
 """Seconds, and up to as many more by chance, before a held read tries again."""
 _LAST_WORDS: Final = 0.5
 """Seconds after its deadline in which a flight has surely noticed it."""
 _ECHO: Final = 1.0
-"""Seconds in which a failed flight still answers: the kernel asks for a page again when its read-ahead has
-failed, and a reader would wait for two deadlines."""
+"""Seconds for which a failed flight still answers: the kernel asks for a page again when its read-ahead has
+failed, and a reader would otherwise wait for two deadlines."""
 
 
 class _Flight:
-    """One object being brought, and who waits for it."""
+    """One object on its way, and the count of its waiting readers."""
 
     def __init__(self, ref: ObjectRef, deadline: float) -> None:
         self.ref = ref
@@ -57,16 +57,16 @@ class _Flight:
         self.ended_at = 0.0
 
     def hastier_than(self, patience: float) -> bool:
-        """It did not try for as long as a reader with this patience would."""
+        """Returns True if it did not try for as long as a reader with this patience would."""
         return self.patience < patience - 1
 
     def over(self) -> bool:
-        """It has failed, and too long ago to answer for the present."""
+        """Returns True if it has failed, too long ago to answer for the present."""
         return self.ended.is_set() and time.monotonic() - self.ended_at > _ECHO
 
 
 class Objects:
-    """What vfs and sessions see of cache and network. Belongs to one trio run."""
+    """A repository's objects, in cache and network. Belongs to one trio run."""
 
     def __init__(
         self,
@@ -78,36 +78,36 @@ class Objects:
         on_outage: Literal["fail", "wait"] = "fail",
     ) -> None:
         """`on_outage`: with `wait`, reads are held beyond their deadline until they can be answered, like
-        those of a hard NFS mount: a failed read of a mapped file is SIGBUS in the program that reads."""
+        those of a hard NFS mount: a failed read of a mapped file kills the program with SIGBUS."""
         self._cache = cache
-        self._bringer = Bringer(fetcher, cache)
+        self._downloader = Downloader(fetcher, cache)
         self._patience = patience
         self._limiter = trio.CapacityLimiter(threads)
         self._flights: dict[Digest, _Flight] = {}
         self.coming: dict[Digest, trio.Event] = {}
-        """Objects in bundles under way, and what is set when their bundle has ended."""
+        """Objects in bundles under way, each with the event of its bundle's end."""
         self.expected: set[Digest] = set()
-        """Objects in bundles whose turn will come: nothing but a reader asks for one of them."""
+        """Objects in bundles whose turn will come: only readers ask for one of them."""
         self._failed: deque[_Flight] = deque()
         """Flights that are still in the table to answer for a moment, oldest first."""
         self._hold = on_outage == "wait"
 
     @property
     def keeps(self) -> bool:
-        """The cache admitted what it was last given."""
-        return self._bringer.admitted
+        """True if the cache admitted the last object it was given."""
+        return self._downloader.admitted
 
     def at_hand(self, ref: ObjectRef) -> bytes | None:
-        """The plaintext, if the local cache has it; never waits for the network."""
+        """Returns the plaintext, if the local cache has it; never waits for the network."""
         plain = self._cache.get(ref.digest)
         return plain if plain is not None and len(plain) == ref.size else None
 
     def read_at_hand(self, ref: ObjectRef, start: int, length: int) -> bytes | None:
-        """Part of the plaintext, cut at its end, if the local cache has it."""
+        """Returns part of the plaintext, cut at its end, if the local cache has it."""
         return self._cache.read(ref.digest, start, max(min(length, ref.size - start), 0))
 
     async def fetch(self, ref: ObjectRef, *, deadline: float | None = None, held: bool = True) -> bytes:
-        """The plaintext, verified, and admitted to the cache if that will have it.
+        """Returns the plaintext, verified; admits it to the cache if there is room.
 
         `deadline` is on time.monotonic()'s clock; by default `patience` seconds from now. Raises
         DeadlineExceeded, another TransportError, or BadData when every copy in reach is bad. With
@@ -153,7 +153,7 @@ class Objects:
         return flight
 
     async def _wait(self, flight: _Flight, deadline: float) -> None:
-        # A flight that ends by itself at this deadline knows why; one that is cancelled tells nobody.
+        # A flight that ends by itself at this deadline says why; a cancelled one says nothing.
         own_end = flight.deadline <= deadline
         left = deadline - time.monotonic() + (_LAST_WORDS if own_end else 0)
         flight.readers += 1
@@ -169,12 +169,12 @@ class Objects:
             raise DeadlineExceeded(f"object {flight.ref.digest.hex()}: not here by the deadline")
 
     async def _fly(self, flight: _Flight) -> None:
-        # A system task: what escapes from it would end the whole trio run, so nothing does.
+        # A system task: an error that escapes would end the whole trio run, so none does.
         error: LazyfsError = TransportError(f"object {flight.ref.digest.hex()}: reading was given up")
         try:
             with flight.scope:
                 flight.plain = await trio.to_thread.run_sync(
-                    self._bringer.bring,
+                    self._downloader.download,
                     flight.ref,
                     flight.deadline,
                     trio.from_thread.check_cancelled,

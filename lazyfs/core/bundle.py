@@ -7,7 +7,7 @@ by its own digest and can be used as soon as it has arrived.
 """
 
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from lazyfs.core import codec
 from lazyfs.core.digest import Digest, ObjectRef, sha256
@@ -38,8 +38,17 @@ def encode(members: list[tuple[ObjectRef, bytes]]) -> bytes:
 class Reader:
     """Takes a bundle's bytes as they arrive and gives verified members as soon as each is whole."""
 
-    def __init__(self, expected: Digest) -> None:
+    def __init__(
+        self,
+        expected: Digest,
+        members: Sequence[ObjectRef] | None = None,
+        check_left: codec.Check = codec.unhurried,
+    ) -> None:
+        """`members`: what must be in it, in this order; nothing else is decoded. None: whatever is there.
+        `check_left` is called between blocks of a member, and what it raises passes."""
         self._expected = expected
+        self._members = members
+        self._check_left = check_left
         self._buffer = bytearray()
         self._count = -1
         self._digests: list[Digest] = []
@@ -58,6 +67,8 @@ class Reader:
             del self._buffer[: _HEADER.size]
         while len(self._digests) < self._count and len(self._buffer) >= _MEMBER.size:
             digest, size, length = _MEMBER.unpack_from(self._buffer)
+            ref = ObjectRef(Digest(digest), size)
+            self._check_listed(ref)
             if size > MAX_MEMBER_SIZE or length > codec.frame_bound(size):
                 raise FormatError(f"bundle member {digest.hex()} claims {length} bytes for {size}")
             end = _MEMBER.size + length
@@ -65,11 +76,15 @@ class Reader:
                 return
             frame = bytes(self._buffer[_MEMBER.size : end])
             del self._buffer[:end]
-            ref = ObjectRef(Digest(digest), size)
             self._digests.append(ref.digest)
-            yield ref, codec.open_object(frame, ref)
+            yield ref, codec.open_object(frame, ref, self._check_left)
         if len(self._digests) == self._count and self._buffer:
             raise FormatError(f"{len(self._buffer)} bytes after the bundle's last member")
+
+    def _check_listed(self, ref: ObjectRef) -> None:
+        place = len(self._digests)
+        if self._members is not None and (place >= len(self._members) or self._members[place] != ref):
+            raise FormatError(f"bundle {self._expected.hex()} has a member {ref.digest.hex()} too many")
 
     def finish(self) -> None:
         """Raises FormatError unless every member has come and their digests give the bundle's name."""

@@ -1,9 +1,12 @@
 """Stored objects: one zstd frame (RFC 8878) with its content size; opened with bounded memory."""
 
+from collections.abc import Callable
+
 import zstandard
 
 from lazyfs.core.digest import ObjectRef, check
 from lazyfs.core.errors import FormatError
+from lazyfs.core.zstd_blocks import MOST_HEADER, Blocks
 
 LEVEL = 3
 """Compression level unless the publisher says otherwise: 194 MB/s at ratio 2.42, where level 9 gives
@@ -13,7 +16,12 @@ MAX_WINDOW = 1 << 27
 """Bytes of history a frame may ask the reader to hold: zstd's own limit for conforming readers is 8 MiB,
 publishers at level 19 with long files reach 128 MiB."""
 
-_STEP = 1 << 20
+Check = Callable[[], None]
+"""Called between two pieces of work: raises when nobody waits for the result any more."""
+
+
+def unhurried() -> None:
+    """The check of calls that nobody gives up."""
 
 
 def encode(plain: bytes, level: int = LEVEL) -> bytes:
@@ -28,15 +36,17 @@ def frame_bound(size: int) -> int:
     return size + (size >> 8) + 1024
 
 
-def decode(frame: bytes, size: int) -> bytes:
+def decode(frame: bytes, size: int, check_left: Check = unhurried) -> bytes:
     """The plaintext of one frame whose size is known beforehand.
 
     A header that claims another size, a missing size, an oversized window, or bytes after the frame are
-    refused before or without allocating more than `size` bytes (zstandard lets the header's size override
-    `max_output_size`, so the header is read first). Raises FormatError.
+    refused before or without allocating more than `size` bytes and one block (zstandard lets the header's
+    size override `max_output_size`, so the header is read first). `check_left` is called after each block,
+    and what it raises passes. Raises FormatError.
     """
     try:
         parameters = zstandard.get_frame_parameters(frame)
+        blocks = Blocks(frame[:MOST_HEADER])
     except zstandard.ZstdError as error:
         raise FormatError(f"not a zstd frame: {error}") from None
     if parameters.content_size != size:
@@ -47,23 +57,28 @@ def decode(frame: bytes, size: int) -> bytes:
         raise FormatError(f"zstd frame wants dictionary {parameters.dict_id}")
     reader = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW).decompressobj()
     parts: list[bytes] = []
-    got = 0
+    got = fed = 0
     try:
-        for start in range(0, len(frame), _STEP):
-            part = reader.decompress(frame[start : start + _STEP])
+        for piece in blocks.cut(memoryview(frame)):
+            if reader.eof:
+                break
+            part = reader.decompress(piece)
+            fed += len(piece)
             got += len(part)
             if got > size:
                 raise FormatError(f"zstd frame holds more than the {size} bytes it claims")
             parts.append(part)
+            check_left()
     except zstandard.ZstdError as error:
         raise FormatError(f"bad zstd frame: {error}") from None
     if not reader.eof or got != size:
         raise FormatError(f"zstd frame ends after {got} of {size} bytes")
-    if reader.unused_data:
-        raise FormatError(f"{len(reader.unused_data)} bytes after the zstd frame")
+    if after := len(reader.unused_data) + len(frame) - fed:
+        raise FormatError(f"{after} bytes after the zstd frame")
     return b"".join(parts)
 
 
-def open_object(frame: bytes, ref: ObjectRef) -> bytes:
-    """Decode and verify: the plaintext of `ref`, or FormatError or DigestMismatch."""
-    return check(decode(frame, ref.size), ref)
+def open_object(frame: bytes, ref: ObjectRef, check_left: Check = unhurried) -> bytes:
+    """Decode and verify: the plaintext of `ref`, or FormatError or DigestMismatch, or what `check_left`
+    raises."""
+    return check(decode(frame, ref.size, check_left), ref)

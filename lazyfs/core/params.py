@@ -3,17 +3,18 @@
 import msgspec
 
 from lazyfs.core.chunks import MAX_SHIFT, MIN_SHIFT
+from lazyfs.core.digest import ObjectRef
 from lazyfs.core.errors import FormatError, UnsupportedFormat
 
 VERSION = 1
 FLAT = b".flat"
-"""The folder of images' trees, `.flat/xx/<config digest>`: what a tag's link leads into."""
+"""The folder of images' trees, `.flat/xx/<config digest>`, which the links of tags lead into."""
 FEATURES: frozenset[str] = frozenset()
-"""Required features this version understands."""
+"""The required features that this version understands."""
 
 
 class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What every publisher of the repository must do alike, so that equal input gives equal objects."""
+    """The choices that all publishers of a repository share, so that equal input gives equal objects."""
 
     version: int = VERSION
     features: tuple[str, ...] = ()
@@ -25,10 +26,11 @@ class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     catalog counts as one entry of its parent. 2048 by measurement (benchmarks/chunks): it fetches less than
     8192 in as many requests; smaller ones add requests."""
     keep_days: int = 30
-    """How long a replaced revision stays readable."""
+    """Days that a replaced revision stays readable."""
 
     def check(self) -> "Params":
-        """The same parameters; raises UnsupportedFormat or FormatError if a client must not go on."""
+        """Returns the parameters themselves. Raises UnsupportedFormat for those of a newer version,
+        FormatError for values outside their bounds."""
         unknown = sorted(set(self.features) - FEATURES)
         if self.version != VERSION or unknown:
             raise UnsupportedFormat(
@@ -42,16 +44,14 @@ class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self
 
 
-class Pointer(msgspec.Struct, frozen=True):
-    """One revision as the signature states it."""
+class Revision(msgspec.Struct, frozen=True):
+    """One published state of a repository, as it is signed."""
 
     name: str
     """The repository's name, e.g. `unpacked.example.org`."""
-    revision: int
+    number: int
     time: int
-    """When it was published: seconds since 1970, UTC."""
-    root: bytes
-    """Digest of the root catalog."""
-    root_size: int
-    """Plaintext bytes of the root catalog."""
+    """Moment of its publishing: seconds since 1970, UTC."""
+    root: ObjectRef
+    """The root catalog."""
     params: Params

@@ -1,103 +1,256 @@
-"""Which objects a part of a repository is made of: for pinning an image, and listing a cache by image."""
+"""The one walk from a catalog to every object that it leads to.
 
-from collections.abc import Callable, Iterator
+Check, profiles, pinning, the listing of a cache by image and garbage collection go this way. The walk is pure
+and iterative: the caller supplies the bytes, and may answer that it does without some. Each object is given
+once, so that a repository in which everything is named twice at each of 40 levels is walked in the time that
+its few objects take. `walk` asks for one object after the other; who reads many side by side takes `leads_to`
+and `Seen` and keeps a queue of its own.
+"""
+
+import enum
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
+from lazyfs.core import profile
 from lazyfs.core.catalog.entry import LIVE, Entry
 from lazyfs.core.catalog.reader import Catalog
 from lazyfs.core.chunks import ChunkList
 from lazyfs.core.digest import ObjectRef
 from lazyfs.core.errors import UsageError
 
-Bring = Callable[[ObjectRef], bytes | None]
-"""The plaintext of an object, None if it is to be done without."""
+Read = Callable[[ObjectRef], bytes | None]
+"""Returns the verified plaintext of an object; None if the walk is to do without it, and without what only it
+leads to."""
 
 
-class Image(NamedTuple):
-    """A snapshot below the live folders of a repository: where it hangs, and its catalog."""
+class ObjectKind(enum.StrEnum):
+    """The use a repository makes of an object; the value is what messages call it."""
 
-    path: bytes
-    catalog: ObjectRef
+    CATALOG = "catalog"
+    CHUNK_LIST = "chunk list"
+    CHUNK = "chunk"
+    FILE = "file content"
+    """The whole content of a small file."""
+    PROFILE = "profile"
+    BUNDLE = "bundle"
+    """Copies of objects that a profile names. It is stored as it is: `ref.size` counts stored bytes."""
 
 
-def objects_at(root: ObjectRef, path: bytes, bring: Bring) -> Iterator[ObjectRef]:
-    """Every object of the file or directory at `path` (no links are followed), the catalogs that lead there
-    included; each may come several times. What `bring` does without is not looked into.
+_LEADING = frozenset((ObjectKind.CATALOG, ObjectKind.CHUNK_LIST, ObjectKind.PROFILE))
+
+
+class _Path(NamedTuple):
+    """A path as its last name and the path above: a deep tree costs one of these a directory."""
+
+    above: "_Path | None"
+    name: bytes
+
+
+class Reached(NamedTuple):
+    """One object, and the first way that led to it."""
+
+    ref: ObjectRef
+    """Digest, and size in plaintext bytes (of a bundle: stored bytes)."""
+    kind: ObjectKind
+    parent: "Reached | None" = None
+    """The catalog, chunk list or profile that names it; None where the walk began."""
+    at: _Path | None = None
+    file_size: int = 0
+    """Of a chunk list: bytes of its file."""
+    chunk_shift: int = 0
+    """Of a chunk list: log2 of its file's chunk size."""
+
+    @property
+    def leads_on(self) -> bool:
+        """True if its bytes name other objects."""
+        return self.kind in _LEADING
+
+    @property
+    def path(self) -> bytes:
+        """Path of the file or directory it belongs to, below where the walk began; empty there."""
+        names = []
+        step = self.at
+        while step is not None:
+            names.append(step.name)
+            step = step.above
+        return b"/".join(reversed(names))
+
+    def above(self) -> list[ObjectRef]:
+        """The objects that lead to it, from where the walk began; itself left out."""
+        found = []
+        step = self.parent
+        while step is not None:
+            found.append(step.ref)
+            step = step.parent
+        return found[::-1]
+
+
+class Seen:
+    """The objects that a walk has given."""
+
+    def __init__(self) -> None:
+        self._refs: set[ObjectRef] = set()
+        self._leading: set[tuple[ObjectRef, ObjectKind, int, int]] = set()
+
+    def first(self, found: Reached) -> bool:
+        """Returns True if the object was not given before, and notes that it is now.
+
+        An object that leads on counts once for each use that is made of it: a file may hold the bytes of a
+        catalog, and what the catalog leads to must not be lost.
+        """
+        if found.leads_on:
+            role = (found.ref, found.kind, found.file_size, found.chunk_shift)
+            if role in self._leading:
+                return False
+            self._leading.add(role)
+        elif found.ref in self._refs:
+            return False
+        self._refs.add(found.ref)
+        return True
+
+
+def catalog_at(ref: ObjectRef, path: bytes = b"") -> Reached:
+    """Where a walk begins: a catalog, which hangs at `path`."""
+    at = None
+    for name in _names(path):
+        at = _Path(at, name)
+    return Reached(ref, ObjectKind.CATALOG, None, at)
+
+
+def walk(starts: Iterable[Reached], read: Read, *, profiles: bool = False) -> Iterator[Reached]:
+    """Yields every object reachable from `starts`, these included: each catalog before what is below it.
+
+    `profiles`: what images' profiles lead to as well. Raises FormatError, and whatever `read` raises.
+    """
+    yield from _walk([iter(starts)], Seen(), read, profiles=profiles)
+
+
+def _walk(stack: list[Iterator[Reached]], seen: Seen, read: Read, *, profiles: bool) -> Iterator[Reached]:
+    while stack:
+        found = next(stack[-1], None)
+        if found is None:
+            stack.pop()
+        elif seen.first(found):
+            yield found
+            encoded = read(found.ref) if found.leads_on else None
+            if encoded is not None:
+                stack.append(leads_to(found, encoded, profiles=profiles))
+
+
+def leads_to(found: Reached, encoded: bytes, *, profiles: bool = False) -> Iterator[Reached]:
+    """Yields the objects that this one's plaintext names, repetitions included. Raises FormatError."""
+    match found.kind:
+        case ObjectKind.CATALOG:
+            yield from _below(found, Catalog(encoded), 0, found.at, profiles=profiles)
+        case ObjectKind.CHUNK_LIST:
+            chunks = ChunkList(encoded, found.file_size, found.chunk_shift)
+            for index in range(len(chunks)):
+                yield Reached(chunks.chunk(index), ObjectKind.CHUNK, found, found.at)
+        case ObjectKind.PROFILE:
+            for one in profile.decode(encoded):
+                yield Reached(ObjectRef(one.name, one.stored), ObjectKind.BUNDLE, found, found.at)
+
+
+def _below(
+    found: Reached, catalog: Catalog, start: int, at: _Path | None, *, profiles: bool
+) -> Iterator[Reached]:
+    """The objects that the entries below one directory of a catalog name."""
+    # A directory's number is higher than that of the directory that names it, so one pass meets them all.
+    paths = {start: at}
+    for number in range(start, catalog.directories):
+        if number not in paths:
+            continue
+        above = paths.pop(number)
+        for entry in catalog.directory(number).entries:
+            path = _Path(above, entry.name)
+            if entry.nested:
+                yield Reached(entry.nested, ObjectKind.CATALOG, found, path)
+                hinted = profile.hinted(entry) if profiles and catalog.header.live else None
+                if hinted:
+                    yield Reached(hinted, ObjectKind.PROFILE, found, path)
+            elif entry.is_dir:
+                paths.setdefault(entry.detail, path)
+            else:
+                yield from _content(found, entry, path)
+
+
+def _content(found: Reached, entry: Entry, path: _Path) -> Iterator[Reached]:
+    if entry.whole:
+        yield Reached(entry.whole, ObjectKind.FILE, found, path)
+    elif entry.chunk_list:
+        yield Reached(entry.chunk_list, ObjectKind.CHUNK_LIST, found, path, entry.size, entry.detail)
+
+
+def objects_at(root: ObjectRef, path: bytes, read: Read) -> Iterator[Reached]:
+    """Yields every object of the file or directory at `path` of a revision, the catalogs that lead there
+    included. No links are followed.
 
     Raises UsageError if there is no such path.
     """
-    yield root
-    catalog = _catalog(root, bring)
-    number = 0
-    names = [name for name in path.split(b"/") if name]
+    seen = Seen()
+    here = catalog_at(root)
+    catalog, number = _open(here, seen, read)
+    yield here
+    at = None
+    names = _names(path)
     for position, name in enumerate(names, 1):
         entry = catalog.directory(number).find(name) if catalog else None
-        if entry is None:
+        at = _Path(at, name)
+        if entry is None or not (entry.is_dir or position == len(names)):
             raise UsageError(f"/{path.decode(errors='replace')}: there is no such path in the repository")
-        if not entry.is_dir and position == len(names):
-            yield from _content(entry, bring)
-            return
-        nested = entry.nested
-        if nested:
-            yield nested
-            catalog, number = _catalog(nested, bring), 0
-        else:
-            number = entry.detail
-    if catalog:
-        yield from _below(catalog, number, bring)
-
-
-def objects_of(catalog: ObjectRef, bring: Bring) -> Iterator[ObjectRef]:
-    """Every object of what hangs at a catalog, itself included."""
-    yield catalog
-    opened = _catalog(catalog, bring)
-    if opened:
-        yield from _below(opened, 0, bring)
-
-
-def _below(catalog: Catalog, number: int, bring: Bring) -> Iterator[ObjectRef]:
-    for entry in catalog.directory(number).entries:
         if entry.nested:
-            yield from objects_of(entry.nested, bring)
+            here = Reached(entry.nested, ObjectKind.CATALOG, here, at)
+            catalog, number = _open(here, seen, read)
+            yield here
         elif entry.is_dir:
-            yield from _below(catalog, entry.detail, bring)
+            number = entry.detail
         else:
-            yield from _content(entry, bring)
+            yield from _walk([_content(here, entry, at)], seen, read, profiles=False)
+            return
+    if catalog:
+        yield from _walk([_below(here, catalog, number, at, profiles=False)], seen, read, profiles=False)
 
 
-def _content(entry: Entry, bring: Bring) -> Iterator[ObjectRef]:
-    if not entry.is_file:
-        return
-    if entry.whole:
-        yield entry.whole
-    elif entry.chunk_list:
-        yield entry.chunk_list
-        encoded = bring(entry.chunk_list)
-        if encoded is not None:
-            chunks = ChunkList(encoded, entry.size, entry.detail)
-            yield from (part.ref for part in chunks.slices(0, entry.size))
+def _open(found: Reached, seen: Seen, read: Read) -> tuple[Catalog | None, int]:
+    seen.first(found)
+    encoded = read(found.ref)
+    return None if encoded is None else Catalog(encoded), 0
 
 
-def images(root: ObjectRef, bring: Bring) -> Iterator[Image]:
-    """The snapshots of a revision, as far as its folders can be had."""
-    yield from _images(root, b"", bring)
+def _names(path: bytes) -> list[bytes]:
+    return [name for name in path.split(b"/") if name]
 
 
-def _images(ref: ObjectRef, path: bytes, bring: Bring) -> Iterator[Image]:
-    catalog = _catalog(ref, bring)
-    pending = [(0, path)] if catalog else []
-    while pending and catalog:
-        number, folder = pending.pop()
+def images(root: ObjectRef, read: Read) -> Iterator[Reached]:
+    """Yields the catalogs at which the images and published trees of a revision hang, as far as the folders
+    above them can be read. A folder that hangs at several paths is read at the first one only."""
+    seen = Seen()
+    stack = [iter((catalog_at(root),))]
+    while stack:
+        folder = next(stack[-1], None)
+        if folder is None:
+            stack.pop()
+        elif seen.first(folder):
+            encoded = read(folder.ref)
+            if encoded is not None:
+                folders, found = _hanging(folder, Catalog(encoded))
+                yield from found
+                stack.append(iter(folders))
+
+
+def _hanging(folder: Reached, catalog: Catalog) -> tuple[list[Reached], list[Reached]]:
+    """The folders and the images that hang in a folder."""
+    hanging: tuple[list[Reached], list[Reached]] = ([], [])
+    paths = {0: folder.at}
+    for number in range(catalog.directories):
+        if number not in paths:
+            continue
+        above = paths.pop(number)
         for entry in catalog.directory(number).entries:
-            place = folder + b"/" + entry.name if folder else entry.name
-            if entry.nested and entry.flags & LIVE:
-                yield from _images(entry.nested, place, bring)
-            elif entry.nested:
-                yield Image(place, entry.nested)
+            path = _Path(above, entry.name)
+            if entry.nested:
+                reached = Reached(entry.nested, ObjectKind.CATALOG, folder, path)
+                hanging[0 if entry.flags & LIVE else 1].append(reached)
             elif entry.is_dir:
-                pending.append((entry.detail, place))
-
-
-def _catalog(ref: ObjectRef, bring: Bring) -> Catalog | None:
-    encoded = bring(ref)
-    return None if encoded is None else Catalog(encoded)
+                paths.setdefault(entry.detail, path)
+    return hanging

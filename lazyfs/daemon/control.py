@@ -43,11 +43,12 @@ def ask(mountpoint: str, request: Mapping[str, Any], timeout: float = 60.0) -> d
             raise UsageError(f"the daemon of {mountpoint} does not answer: {error}") from None
     try:
         found = json.loads(answer)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise UsageError(f"the daemon of {mountpoint} ended while it was asked") from None
+    if not isinstance(found, dict):
+        raise UsageError(f"what answers for {mountpoint} is no lazyfs daemon")
     if not found.get("ok"):
         raise UsageError(f"{mountpoint}: {found.get('error', 'refused')}")
-    assert isinstance(found, dict)
     return found
 
 
@@ -112,10 +113,19 @@ async def _answer(stream: trio.SocketStream, handlers: Mapping[str, Handler]) ->
     async with stream:
         try:
             with trio.fail_after(600):
-                answer = await _handle(await _line(stream), handlers)
-                await stream.send_all(json.dumps(answer).encode() + b"\n")
+                await stream.send_all(_encoded(await _handle(await _line(stream), handlers)))
         except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
             return  # whoever asked has gone
+        except Exception:  # one connection ends, and not the daemon
+            log.exception("control connection")
+
+
+def _encoded(answer: dict[str, Any]) -> bytes:
+    try:
+        return json.dumps(answer).encode() + b"\n"
+    except (TypeError, ValueError, RecursionError) as bug:
+        log.exception("control answer")
+        return json.dumps({"ok": False, "error": f"{type(bug).__name__}: {bug}"}).encode() + b"\n"
 
 
 async def _line(stream: trio.SocketStream) -> bytes:
@@ -124,19 +134,21 @@ async def _line(stream: trio.SocketStream) -> bytes:
         line += part
         if b"\n" in part or len(line) > MAX_LINE:
             break
-    return line
+    return line.partition(b"\n")[0]
 
 
 async def _handle(line: bytes, handlers: Mapping[str, Handler]) -> dict[str, Any]:
+    if len(line) > MAX_LINE:
+        return {"ok": False, "error": f"a request of more than {MAX_LINE} bytes"}
     try:
         request = json.loads(line)
         handler = handlers[request["do"]]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):  # the last for 1,000 brackets
         return {"ok": False, "error": f"unknown request; this daemon knows {', '.join(handlers)}"}
     try:
         return {"ok": True} | await handler(request)
     except LazyfsError as error:
         return {"ok": False, "error": str(error)}
     except Exception as bug:  # a daemon outlives a bug in its status
-        log.exception("control request %s", request.get("do"))
+        log.exception("control request %s", request["do"])
         return {"ok": False, "error": f"{type(bug).__name__}: {bug}"}

@@ -1,6 +1,10 @@
 """From a command to a daemon: the command returns when the daemon says that it works, or why not.
 
 The fork happens before any thread, lmdb environment or event loop exists: none of them survives one.
+
+Until it is ready the daemon stays in the process group of the command. The kernel tells by it who works for
+an automounter (automount, systemd's automount units) and may walk over the mount point that others wait for;
+a daemon outside would wait for the very mount it is making.
 """
 
 import json
@@ -8,7 +12,8 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
-from typing import Any, NoReturn
+from contextlib import suppress
+from typing import Any, BinaryIO, NoReturn
 
 from lazyfs.core.errors import LazyfsError, UsageError
 
@@ -61,7 +66,6 @@ def open_log(path: str | None) -> int:
 def _become_daemon(work: Callable[[Ready], None], target: int, writing: int) -> NoReturn:
     status = 1
     try:
-        os.setsid()
         if os.fork():
             os._exit(0)
         os.chdir("/")
@@ -73,17 +77,20 @@ def _become_daemon(work: Callable[[Ready], None], target: int, writing: int) -> 
         os.close(target)
 
         def ready() -> None:
-            os.write(writing, b'{"ready": true}')
-            os.close(writing)
+            os.setsid()  # from here on neither a terminal nor an automounter takes the daemon for its own
+            starter.write(b'{"ready": true}')
+            starter.close()
 
-        status = _report_failure(lambda: work(ready), writing)
+        with os.fdopen(writing, "wb", buffering=0) as starter:
+            status = _report_failure(lambda: work(ready), starter)
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
 
 
-def _report_failure(work: Callable[[], None], writing: int) -> int:
+def _report_failure(work: Callable[[], None], starter: BinaryIO) -> int:
+    """The exit code; a failure goes to the log, and to the starter until `starter` is closed."""
     try:
         work()
         return 0
@@ -92,8 +99,8 @@ def _report_failure(work: Callable[[], None], writing: int) -> int:
     except BaseException as bug:  # noqa: BLE001 - the parent must hear of it, whatever it was
         traceback.print_exc()
         message, status = f"the daemon failed: {type(bug).__name__}: {bug}", 1
-    try:
-        os.write(writing, json.dumps({"error": message, "exit_code": status}).encode())
-    except OSError:  # it was ready long ago: the log has the story
-        sys.stderr.write(f"lazyfs: {message}\n")
+    sys.stderr.write(f"lazyfs: {message}\n")
+    if not starter.closed:
+        with suppress(OSError):  # the starter was killed
+            starter.write(json.dumps({"error": message, "exit_code": status}).encode())
     return status

@@ -6,6 +6,7 @@ from typing import Any
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector, CollectorRegistry
 
+from lazyfs.core.digits import natural
 from lazyfs.core.errors import UsageError
 from lazyfs.fuse.counters import BOUNDS
 
@@ -129,11 +130,14 @@ def serve(listen: str, status: Status) -> Callable[[], None]:
     """
     from prometheus_client import start_http_server
 
-    host, _, port = listen.rpartition(":")
+    host, _, text = listen.rpartition(":")
+    port = natural(text)
+    if port is None or port > 65535:
+        raise UsageError(f"--metrics {listen[:100]}: no port from 0 to 65535; give HOST:PORT")
     registry = CollectorRegistry()
     registry.register(_Numbers(status))
     try:
-        server, thread = start_http_server(int(port), host or "127.0.0.1", registry=registry)
+        server, thread = start_http_server(port, host or "127.0.0.1", registry=registry)
     except (ValueError, OSError, OverflowError) as error:
         raise UsageError(f"--metrics {listen}: {error}; give HOST:PORT") from None
 

@@ -19,6 +19,7 @@ _LATE = (
     "lazyfs.daemon.metrics",
     "lazyfs.fuse.pyfuse3_session",
     "lazyfs.transport.curl_client",
+    "lazyfs.transport.handshake",
     "lazyfs.transport.requests_client",
     "lmdb._envid",
     "prometheus_client",

@@ -10,23 +10,27 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import trio
 
 from lazyfs.core.errors import LazyfsError, UsageError
+from lazyfs.core.params import Revision
 from lazyfs.daemon import control, runtime_directory
 from lazyfs.daemon.catalog_pins import CatalogPins
+from lazyfs.daemon.certificates import Certificates
 from lazyfs.daemon.privileges import Privileges
 from lazyfs.daemon.repositories import Repositories
 from lazyfs.daemon.session_choice import make_session, prepare
 from lazyfs.daemon.settings import Place, Settings, default_cache, size
-from lazyfs.fuse import trace
 from lazyfs.fuse.filesystem import Filesystem
-from lazyfs.fuse.session import Options, Session
+from lazyfs.fuse.invalidation import Invalidator
+from lazyfs.fuse.session import MountOptions, Session
+from lazyfs.fuse.trace import Trace
 from lazyfs.system import mountpoint
 from lazyfs.vfs.inode_numbers import ROOT
 from lazyfs.vfs.journal import Journal
-from lazyfs.vfs.revision_switch import Change
-from lazyfs.vfs.shared_files import Copies
+from lazyfs.vfs.revision_switch import Invalidation
+from lazyfs.vfs.shared_files import SharedFiles
 from lazyfs.vfs.slots import SlotTable
 from lazyfs.vfs.tree import Tree
 from lazyfs_cache import Cache, CacheError, NullCache, open_cache
@@ -50,12 +54,13 @@ def run(settings: Settings, ready: Callable[[], None]) -> None:
     if mountpoint.prepare(settings.mountpoint):
         log.info("%s: took away a mount whose daemon had died", settings.mountpoint)
     privileges = Privileges(settings.user)
+    certificates = Certificates(settings)
     directory = settings.cache or default_cache()
     privileges.make_own(directory)
     privileges.lower()
     cache = _open_cache(directory, settings)
     try:
-        daemon = Daemon(settings, cache, os.path.join(directory, "state"), privileges)
+        daemon = Daemon(settings, cache, os.path.join(directory, "state"), privileges, certificates)
         trio.run(daemon.serve, ready)
     except BaseExceptionGroup as group:
         raise _cause(group) from None
@@ -105,27 +110,41 @@ class Daemon:
     """One mount's parts while it lives."""
 
     def __init__(
-        self, settings: Settings, cache: Cache | NullCache, state_dir: str, privileges: Privileges
+        self,
+        settings: Settings,
+        cache: Cache | NullCache,
+        state_dir: str,
+        privileges: Privileges,
+        certificates: Certificates,
     ) -> None:
         self._settings = settings
         self._cache = cache
         self._privileges = privileges
         self._started = time.time()
-        self._repositories = Repositories(settings, cache, state_dir)
+        self._repositories = Repositories(
+            settings, cache, state_dir, certificates, self._advance, self._withdraw
+        )
         self._journal = _journal(state_dir, settings.mountpoint)
-        tree = Tree(SlotTable(self._journal.slot), copies=Copies(self._journal.copy))
-        self._filesystem = Filesystem(tree, self._open_of_site, patience=settings.patience)
-        self._filesystem.cache_space = lambda: self._space
         self._space: tuple[int, int] | None = None
-        self._filesystem.tree.owner = (settings.uid, settings.gid)
-        self._filesystem.tree.facts = self._repositories.facts
+        self._trace = Trace(settings.trace) if settings.trace else None
+        self._filesystem = Filesystem(
+            Tree(
+                SlotTable(self._journal.slot),
+                shared_files=SharedFiles(self._journal.shared_file),
+                owner=(settings.uid, settings.gid),
+            ),
+            self._open_of_site,
+            patience=settings.patience,
+            cache_space=lambda: self._space,
+            trace=self._trace,
+        )
         self._session: Session | None = None
-        self._ends: list[Callable[[], None]] = []
+        self._invalidator: Invalidator | None = None
+        self._ends: list[Callable[[], None]] = [self._trace.close] if self._trace else []
 
     async def serve(self, ready: Callable[[], None]) -> None:
         """Runs until the mount is gone or a signal says so."""
         settings = self._settings
-        self._filesystem.token = trio.lowlevel.current_trio_token()
         try:
             async with trio.open_nursery() as nursery:
                 if settings.site():
@@ -140,7 +159,7 @@ class Daemon:
             with self._privileges.raised():
                 line = control.listen(runtime_directory.socket_path(settings.mountpoint))
                 self._session = _mount(self._filesystem, settings)
-            self._filesystem.session = self._session
+            self._invalidator = Invalidator(self._filesystem, self._session)
             self._look_at_cache()
             try:
                 self._observe()
@@ -151,6 +170,7 @@ class Daemon:
                     nursery.start_soon(self._watch_cache)
                     nursery.start_soon(self._say_ready, ready)
                     await self._session.serve()
+                    log.info("%s was unmounted", settings.mountpoint)
                     nursery.cancel_scope.cancel()
             finally:
                 with self._privileges.raised():
@@ -162,9 +182,6 @@ class Daemon:
             self._journal.close()
 
     def _observe(self) -> None:
-        if self._settings.trace:
-            self._filesystem.trace = trace.Trace(self._settings.trace)
-            self._ends.append(self._filesystem.trace.close)
         if self._settings.metrics:
             from lazyfs.daemon import metrics  # prometheus_client: a tenth of a mount's imports
 
@@ -194,8 +211,11 @@ class Daemon:
         pins = CatalogPins(self._cache)
         while True:
             await trio.sleep(CACHE_LOOK)
-            await trio.to_thread.run_sync(pins.follow, self._filesystem.catalogs_in_use())
-            await trio.to_thread.run_sync(self._look_at_cache)
+            try:
+                await trio.to_thread.run_sync(pins.follow, self._filesystem.catalogs_in_use())
+                await trio.to_thread.run_sync(self._look_at_cache)
+            except Exception:  # this look fails, and no mount for it
+                log.exception("looking at the cache")
 
     async def _refresh_all(self) -> dict[str, str]:
         said = {}
@@ -203,14 +223,24 @@ class Daemon:
             try:
                 changed = await self._repositories.refresh(name)
                 said[name] = "new revision" if changed else "no news"
-            except (LazyfsError, OSError) as error:
+            except (LazyfsError, OSError, KeyError) as error:  # KeyError: withdrawn meanwhile
                 said[name] = f"failed: {error}"
                 log.warning("%s: no newer revision: %s", name, error)
         return said
 
     async def _open_of_site(self, name: str) -> None:
         await self._repositories.open(self._settings.repositories[name], self._filesystem, name)
-        await self._filesystem.tell([Change(ROOT, None)])
+        assert self._invalidator is not None
+        await self._invalidator.drop([Invalidation(ROOT, None)])
+
+    async def _advance(self, name: str, revision: Revision) -> None:
+        assert self._invalidator is not None
+        await self._invalidator.switch(name, revision.root, revision.number)
+
+    async def _withdraw(self, name: str) -> None:
+        assert self._invalidator is not None
+        self._filesystem.withdraw(name)
+        await self._invalidator.drop([Invalidation(ROOT, os.fsencode(name))])
 
     def _session_kind(self) -> str:
         return self._session.kind if self._session else ""
@@ -253,7 +283,7 @@ class Daemon:
             "counters": self._filesystem.counters.snapshot(),
             "memory": memory,
             "journal": self._journal.broken,
-            "cache": _plain(self._cache.stats()),
+            "cache": msgspec.to_builtins(self._cache.stats()),
         }
 
     async def _refresh(self, _: dict[str, Any]) -> dict[str, Any]:
@@ -268,17 +298,9 @@ class Daemon:
         return {"limit": limit}
 
 
-def _plain(stats: Any) -> dict[str, Any]:
-    import msgspec
-
-    found = msgspec.to_builtins(stats)
-    assert isinstance(found, dict)
-    return found
-
-
 def _mount(filesystem: Filesystem, settings: Settings) -> Session:
     root = os.geteuid() == 0
-    options = Options(
+    options = MountOptions(
         source=settings.source or "lazyfs",
         suid=settings.suid,
         dev=settings.dev,

@@ -13,22 +13,21 @@ import trio
 
 from lazyfs.client.objects import Objects
 from lazyfs.client.trust.anchor import Anchor, anchor_of_directory, read_anchor
-from lazyfs.client.trust.refresher import Refresher
+from lazyfs.client.trust.refresher import RETRY, Refresher
 from lazyfs.client.trust.revisions import Revisions
-from lazyfs.core.digest import Digest, ObjectRef
 from lazyfs.core.errors import TransportError, TrustError, UnsupportedFormat, UsageError
-from lazyfs.core.params import Pointer
+from lazyfs.core.params import Revision
+from lazyfs.core.trust.errors import Expired
+from lazyfs.daemon.certificates import Certificates
 from lazyfs.daemon.settings import Place, Settings
 from lazyfs.fuse.filesystem import Filesystem
-from lazyfs.prefetch.profiles import Profiles
-from lazyfs.prefetch.queue import Background
-from lazyfs.prefetch.upper_catalogs import Walk
+from lazyfs.fuse.open_repository import OpenRepository
+from lazyfs.prefetch.prefetcher import Prefetcher
 from lazyfs.transport.fetcher import Fetcher
 from lazyfs.transport.http import HttpFetcher
 from lazyfs.transport.local import LocalFetcher
 from lazyfs.transport.lower_store import LowerFirst
 from lazyfs.transport.open import open_fetcher
-from lazyfs.vfs.tree import Repository
 from lazyfs_cache import Cache, NullCache
 
 FIRST_LOOK = 3.0
@@ -44,23 +43,32 @@ class Opened(NamedTuple):
     fetcher: Fetcher
     revisions: Revisions
     objects: Objects
-    profiles: Profiles
+    prefetcher: Prefetcher
     refresher: Refresher
-
-
-def root_of(pointer: Pointer) -> ObjectRef:
-    """The object that is the revision's root catalog."""
-    return ObjectRef(Digest(pointer.root), pointer.root_size)
 
 
 class Repositories:
     """The open repositories of one mount."""
 
-    def __init__(self, settings: Settings, cache: Cache | NullCache, state_dir: str) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        cache: Cache | NullCache,
+        state_dir: str,
+        certificates: Certificates,
+        on_advance: Callable[[str, Revision], Awaitable[None]],
+        on_withdraw: Callable[[str], Awaitable[None]],
+    ) -> None:
+        """`on_advance` shows another revision of the repository of that name, `on_withdraw` shows it no
+        longer."""
         self._settings = settings
+        self._certificates = certificates
+        self._on_advance = on_advance
+        self._on_withdraw = on_withdraw
         self._cache = cache
         self._state_dir = state_dir
         self.opened: dict[str, Opened] = {}
+        self._withdrawn: list[Opened] = []
         self._nursery: trio.Nursery | None = None
         """Where refreshers run, once `keep_fresh` does."""
 
@@ -70,35 +78,60 @@ class Repositories:
         `name`: under which a site shows it; by default what the signature says. Raises LazyfsError.
         """
 
-        async def advance(pointer: Pointer) -> None:
-            await filesystem.switch(shown, root_of(pointer), pointer.revision)
+        async def advance(revision: Revision) -> None:
+            await self._on_advance(shown, revision)
 
         opened = await trio.to_thread.run_sync(self._connect, place, name, advance)
-        pointer = opened.refresher.shown
-        shown = name or pointer.name
-        root = root_of(pointer)
+        revision = opened.refresher.shown
+        shown = name or revision.name
+        root = revision.root
         if opened.objects.at_hand(root) is None:
             await opened.objects.fetch(root)
         # Until the mount is made, all threads may be root for a moment (`Privileges.raised`): what they wrote
         # into the cache then, the user could not read.
         if self._settings.user is None or self._nursery is not None:
-            trio.lowlevel.spawn_system_task(Walk(opened.objects).run, root)
+            opened.prefetcher.on_open(root)
         self.opened[shown] = opened
-        filesystem.sources[shown] = opened.objects
-        filesystem.ahead[shown] = Background(opened.objects)
-        filesystem.profiles[shown] = opened.profiles
-        with filesystem.lock:
-            filesystem.tree.show_repository(Repository(shown, opened.objects, root, pointer.revision))
+        filesystem.show(
+            OpenRepository(
+                shown,
+                opened.objects,
+                root,
+                revision.number,
+                opened.prefetcher,
+                facts=lambda: self.facts(shown),
+            )
+        )
         if self._nursery is not None:
-            self._nursery.start_soon(opened.refresher.run)
+            self._nursery.start_soon(self._follow, shown, opened)
         return shown
 
     def _connect(
-        self, place: Place, name: str | None, advance: Callable[[Pointer], Awaitable[None]]
+        self, place: Place, name: str | None, advance: Callable[[Revision], Awaitable[None]]
     ) -> Opened:
         anchor, why = _anchor(place)
         repository = name or os.path.basename(self._settings.mountpoint)  # what @repo@ stands for
-        fetcher = open_fetcher(place.url, place.proxy, repository=repository)
+        fetcher = open_fetcher(
+            place.url,
+            place.proxy,
+            repository=repository,
+            tls=self._certificates.of(place),
+            http=self._settings.http,
+        )
+        try:
+            return self._connected(place, fetcher, anchor, why, advance)
+        except BaseException:
+            fetcher.close()
+            raise
+
+    def _connected(
+        self,
+        place: Place,
+        fetcher: Fetcher,
+        anchor: Anchor | None,
+        why: UsageError | None,
+        advance: Callable[[Revision], Awaitable[None]],
+    ) -> Opened:
         key = hashlib.sha256(place.url.encode()).hexdigest()[:20]
         directory = os.path.join(self._state_dir, key)
         os.makedirs(directory, mode=0o700, exist_ok=True)
@@ -113,7 +146,7 @@ class Repositories:
         deadline = time.monotonic() + (FIRST_LOOK if known else self._settings.patience)
         warning = ""
         try:
-            pointer = revisions.refresh(now, deadline)
+            revision = revisions.refresh(now, deadline)
         except (TransportError, TrustError, UnsupportedFormat) as error:
             if known is None:
                 if stale is not None:
@@ -121,8 +154,8 @@ class Repositories:
                 if isinstance(error, TrustError):
                     raise TrustError(f"{place.url} with the root given by --trust: {error}") from error
                 raise
-            pointer, warning = known, str(error)
-            log.warning("%s stays at revision %d: %s", place.url, known.revision, error)
+            revision, warning = known, str(error)
+            log.warning("%s stays at revision %d: %s", place.url, known.number, error)
         from_store = self._with_lower(fetcher)
         objects = Objects(
             from_store,
@@ -132,14 +165,16 @@ class Repositories:
         )
         refresher = Refresher(
             revisions,
-            pointer,
+            revision,
             advance,
             interval=self._settings.refresh,
             patience=self._settings.patience,
             error=warning,
         )
-        profiles = Profiles(objects, from_store, self._cache, lambda: self._cache.stats().limit)
-        return Opened(place, fetcher, revisions, objects, profiles, refresher)
+        prefetcher = trio.from_thread.run_sync(
+            Prefetcher, objects, from_store, self._cache, lambda: self._cache.stats().limit
+        )
+        return Opened(place, fetcher, revisions, objects, prefetcher, refresher)
 
     def _with_lower(self, fetcher: Fetcher) -> Fetcher:
         if self._settings.lower is None:
@@ -149,32 +184,54 @@ class Repositories:
     async def keep_fresh(self) -> None:
         """Looks for new revisions of every repository, those opened later included, until cancelled.
 
-        Raises Expired once one of them may not be served any longer (`--max-stale`).
+        Raises Expired once the mount's only one may not be served any longer (`--max-stale`); one of several
+        is withdrawn.
         """
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
-            for opened in self.opened.values():
-                nursery.start_soon(opened.refresher.run)
+            for name, opened in self.opened.items():
+                nursery.start_soon(self._follow, name, opened)
             await trio.sleep_forever()
+
+    async def _follow(self, name: str, opened: Opened) -> None:
+        while True:
+            try:
+                await opened.refresher.run()
+            except Expired as error:
+                if not self._settings.site():
+                    raise
+                log.warning("%s is shown no longer: %s", name, error)
+                await self._withdraw(name, opened)
+                return
+            except Exception:  # one repository, and for now
+                log.exception("%s: looking for new revisions", name)
+                await trio.sleep(RETRY)
+
+    async def _withdraw(self, name: str, opened: Opened) -> None:
+        """Takes one repository of a site away. The next lookup of its name opens it anew, which fails until
+        a newer revision can be had."""
+        del self.opened[name]
+        self._withdrawn.append(opened)
+        await self._on_withdraw(name)
 
     async def refresh(self, name: str) -> bool:
         """Looks for a newer revision and shows it; whether there was one. Raises as `Refresher.now`."""
         refresher = self.opened[name].refresher
         before = refresher.shown
-        return (await refresher.now()).revision != before.revision
+        return (await refresher.now()).number != before.number
 
     def describe(self) -> dict[str, Any]:
         """For `status`: what is shown of each repository, why, and how its paths fare."""
         return {
             name: {
                 "url": opened.place.url,
-                "revision": opened.refresher.shown.revision,
+                "revision": opened.refresher.shown.number,
                 "published": opened.refresher.shown.time,
-                "root": opened.refresher.shown.root.hex(),
-                "root_size": opened.refresher.shown.root_size,
+                "root": opened.refresher.shown.root.digest.hex(),
+                "root_size": opened.refresher.shown.root.size,
                 "looked": opened.refresher.looked.timestamp(),
                 "warning": opened.refresher.error,
-                "bundles": {"fetched": opened.profiles.fetched, "failed": opened.profiles.failed},
+                "bundles": opened.prefetcher.bundles(),
                 "trust": msgspec.to_builtins(opened.revisions.report(datetime.now(UTC))),
                 "chain": msgspec.to_builtins(opened.fetcher.report())
                 if isinstance(opened.fetcher, HttpFetcher)
@@ -198,7 +255,7 @@ class Repositories:
 
     def close(self) -> None:
         """Gives connections back."""
-        for opened in self.opened.values():
+        for opened in (*self.opened.values(), *self._withdrawn):
             opened.fetcher.close()
 
 

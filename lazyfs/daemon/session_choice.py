@@ -5,7 +5,7 @@ import logging
 
 from lazyfs.core.errors import UsageError
 from lazyfs.fuse.filesystem import Filesystem
-from lazyfs.fuse.session import Options, Session
+from lazyfs.fuse.session import MountOptions, Session
 
 KINDS = ("direct", "pyfuse3")
 """In the order in which `auto` tries them."""
@@ -13,7 +13,7 @@ KINDS = ("direct", "pyfuse3")
 log = logging.getLogger(__name__)
 
 
-def make_session(kind: str, filesystem: Filesystem, mountpoint: str, options: Options) -> Session:
+def make_session(kind: str, filesystem: Filesystem, mountpoint: str, options: MountOptions) -> Session:
     """Mounts with a session of this kind, or with `auto` the first that works.
 
     Raises UsageError if the mount is refused.
@@ -33,7 +33,7 @@ def prepare(kind: str) -> None:
     importlib.import_module(f"lazyfs.fuse.{'pyfuse3_session' if kind == 'pyfuse3' else 'direct.session'}")
 
 
-def _make(kind: str, filesystem: Filesystem, mountpoint: str, options: Options) -> Session:
+def _make(kind: str, filesystem: Filesystem, mountpoint: str, options: MountOptions) -> Session:
     if kind == "direct":
         from lazyfs.fuse.direct.session import DirectSession
 

@@ -1,4 +1,4 @@
-"""What a session counts: the kernel's questions by type, what had to be waited for, what failed."""
+"""The counters of a mount: the kernel's requests by type, waits for objects, failures."""
 
 from collections import Counter
 from typing import Any
@@ -8,12 +8,12 @@ BOUNDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 
 
 class Counters:
-    """Plain integers written by one thread each: an increment costs 30 ns and needs no lock. A thread beside
-    the event loop's counts in a `part` of its own."""
+    """Plain integers written by one thread each: an increment costs 30 ns and needs no lock. A thread other
+    than the event loop's counts in a `part` of its own."""
 
     def __init__(self) -> None:
         self.upcalls: dict[str, int] = {}
-        """Requests from the kernel by their name in linux/fuse.h."""
+        """Requests from the kernel, by their name in linux/fuse.h."""
         self.faults: dict[str, int] = {}
         """Calls that failed with EIO, by the error's class."""
         self.misses = 0
@@ -34,17 +34,17 @@ class Counters:
         self._parts: list[Counters] = []
 
     def part(self) -> "Counters":
-        """Counters for another thread; `snapshot` adds them up."""
+        """Returns counters for another thread; `snapshot` adds them up."""
         made = Counters()
         self._parts.append(made)
         return made
 
     def upcall(self, name: str) -> None:
-        """One request of this type."""
+        """Counts one request of this type."""
         self.upcalls[name] = self.upcalls.get(name, 0) + 1
 
     def waited(self, seconds: float) -> None:
-        """One round of waiting ended."""
+        """Counts one round of waiting that has ended."""
         self.wait_seconds += seconds
         for place, bound in enumerate(BOUNDS):
             if seconds <= bound:
@@ -53,7 +53,7 @@ class Counters:
         self.waits[-1] += 1
 
     def snapshot(self) -> dict[str, Any]:
-        """Everything, as JSON."""
+        """Returns all counters, as JSON."""
         all_parts = [self, *self._parts]
         upcalls: Counter[str] = Counter()
         for part in all_parts:

@@ -4,12 +4,13 @@ import array
 import ctypes
 import errno
 import os
+import select
 import shutil
 import socket
 import subprocess
 
 from lazyfs.core.errors import UsageError
-from lazyfs.fuse.session import Options
+from lazyfs.fuse.session import MountOptions
 from lazyfs.fuse.wire.handshake import MAX_READ
 from lazyfs.system import mountpoint as points
 
@@ -17,14 +18,14 @@ _MS_RDONLY, _MS_NOSUID, _MS_NODEV = 1, 2, 4
 _MNT_FORCE, _MNT_DETACH = 1, 2
 
 
-def mount(mountpoint: str, options: Options) -> int:
-    """Mounts; the descriptor to speak on. Raises UsageError if it is refused."""
+def mount(mountpoint: str, options: MountOptions) -> int:
+    """Mounts; returns the descriptor to speak on. Raises UsageError if the mount is refused."""
     if os.geteuid() == 0:
         return _mount_as_root(mountpoint, options)
     return _mount_by_helper(mountpoint, options)
 
 
-def _checks(options: Options) -> list[str]:
+def _checks(options: MountOptions) -> list[str]:
     """Mount options that the kernel itself understands."""
     found = [f"max_read={MAX_READ}"]
     if options.allow_other:
@@ -34,7 +35,7 @@ def _checks(options: Options) -> list[str]:
     return found
 
 
-def _mount_as_root(mountpoint: str, options: Options) -> int:
+def _mount_as_root(mountpoint: str, options: MountOptions) -> int:
     try:
         fd = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
     except OSError as error:
@@ -52,7 +53,7 @@ def _mount_as_root(mountpoint: str, options: Options) -> int:
     return fd
 
 
-def _mount_by_helper(mountpoint: str, options: Options) -> int:
+def _mount_by_helper(mountpoint: str, options: MountOptions) -> int:
     tool = shutil.which("fusermount3")
     if tool is None:
         raise UsageError("fusermount3 is not installed: apt-get install fuse3, or mount as root")
@@ -88,9 +89,11 @@ def _received(line: socket.socket, mountpoint: str) -> int:
     return found[0]
 
 
-def abort(mount: points.Mount) -> None:
-    """Takes our own mount away from under whoever uses it, and ends the connection: a thread that waits for
-    requests sees the end. Does nothing if it is gone. Raises UsageError."""
+def abort(mount: points.Mount, fd: int) -> None:
+    """Takes our own mount, behind `fd`, away from under whoever uses it, and ends the connection: a thread
+    that waits for requests sees the end. Does nothing if it is gone. Raises UsageError."""
+    if not is_connected(fd):
+        return  # an automounter may have mounted anew there by now
     there = points.find(mount.mountpoint)
     if os.geteuid() == 0 and there and there.device == mount.device:
         libc = ctypes.CDLL(None, use_errno=True)
@@ -109,9 +112,17 @@ def abort(mount: points.Mount) -> None:
         points.unmount(mount.mountpoint)
 
 
-def is_served(mount: points.Mount) -> bool:
-    """Whether the filesystem still lives in the kernel: mounted somewhere, or unmounted and in use."""
-    return os.path.isdir(f"/sys/class/bdi/{mount.device}")
+def is_connected(fd: int) -> bool:
+    """Returns True while the filesystem behind this descriptor lives in the kernel: mounted somewhere, or
+    unmounted and in use.
+
+    The mount's device number says nothing: the kernel gives it to the next mount at once.
+    """
+    if fd < 0:
+        return False
+    poll = select.poll()
+    poll.register(fd, 0)  # errors are always told
+    return not poll.poll(0)
 
 
 def raise_read_ahead(mount: points.Mount, size: int = MAX_READ) -> None:
@@ -121,4 +132,4 @@ def raise_read_ahead(mount: points.Mount, size: int = MAX_READ) -> None:
         with open(f"/sys/class/bdi/{mount.device}/read_ahead_kb", "w") as file:
             file.write(str(size >> 10))
     except OSError:
-        pass  # not root, or /sys is read-only: a slower sequential read is all that comes of it
+        pass  # not root, or /sys is read-only: sequential reads stay slower

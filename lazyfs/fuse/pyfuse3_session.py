@@ -1,4 +1,4 @@
-"""The session on pyfuse3 and trio: translates, and nothing else.
+"""The session on pyfuse3 and trio: it translates, and nothing else.
 
 pyfuse3 hands `read` and `readdir` only the handle that OPEN and OPENDIR returned, so the handle is the inode
 number. It offers neither zero-message open nor cached symlinks: OPEN, RELEASE, OPENDIR, READDIRPLUS,
@@ -7,22 +7,26 @@ RELEASEDIR and READLINK come again each time.
 # ruff: noqa: ARG002 - pyfuse3 fixes the signatures
 
 import errno
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+import functools
+import os
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any, ParamSpec, TypeVar
 
 import pyfuse3
 import trio
 
 from lazyfs.core.errors import UsageError
 from lazyfs.fuse import device
-from lazyfs.fuse.filesystem import Filesystem
-from lazyfs.fuse.session import FOREVER, Options, statfs
+from lazyfs.fuse.file_read import FileRead
+from lazyfs.fuse.filesystem import Call, Filesystem
+from lazyfs.fuse.session import FOREVER, MountOptions, statfs
 from lazyfs.system import mountpoint as points
 from lazyfs.vfs.attributes import BLOCK_SIZE, Attributes
-from lazyfs.vfs.missing_objects import Brought
+from lazyfs.vfs.missing_objects import Fetched
 from lazyfs.vfs.operator_xattrs import get_xattr, list_xattrs
 
 T = TypeVar("T")
+P = ParamSpec("P")
 TASKS = 1000
 """Requests under way at one time: each may wait for the network, and none must hold up the others."""
 LOOK = 1.0
@@ -34,7 +38,7 @@ class Pyfuse3Session:
 
     kind = "pyfuse3"
 
-    def __init__(self, filesystem: Filesystem, mountpoint: str, options: Options) -> None:
+    def __init__(self, filesystem: Filesystem, mountpoint: str, options: MountOptions) -> None:
         """Mounts; raises UsageError if the mount is refused."""
         wanted = {"fsname=" + options.source.replace(",", "\\,"), "subtype=lazyfs", "ro"}
         if options.allow_other:
@@ -54,23 +58,23 @@ class Pyfuse3Session:
             ) from None
         self._filesystem = filesystem
         self._open = True
-        self._mount = points.find(points.absolute(mountpoint))
-        if self._mount:
-            device.raise_read_ahead(self._mount)
+        mount = points.find(points.absolute(mountpoint))
+        if mount:
+            device.raise_read_ahead(mount)
 
     async def serve(self) -> None:
         try:
             async with trio.open_nursery() as nursery:
-                if self._mount:
-                    nursery.start_soon(self._end_with_the_mount, self._mount, nursery.cancel_scope)
+                nursery.start_soon(self._end_with_the_mount, nursery.cancel_scope)
                 await pyfuse3.main(max_tasks=TASKS)
                 nursery.cancel_scope.cancel()
         finally:
             self.unmount()
 
-    async def _end_with_the_mount(self, mount: points.Mount, scope: trio.CancelScope) -> None:
+    async def _end_with_the_mount(self, scope: trio.CancelScope) -> None:
         # pyfuse3 lets its tasks finish, and one that holds a read through an outage may never do.
-        while device.is_served(mount):
+        fd = _descriptor()
+        while device.is_connected(fd):
             await trio.sleep(LOOK)
         await trio.sleep(LOOK)
         scope.cancel()
@@ -79,6 +83,9 @@ class Pyfuse3Session:
         if self._open:
             self._open = False
             pyfuse3.close(unmount=True)
+
+    def forget_answers(self, folders: set[int]) -> None:
+        """Nothing is kept outside the kernel."""
 
     def forget_inode(self, number: int) -> None:
         _ignore_unknown(lambda: pyfuse3.invalidate_inode(number))
@@ -89,12 +96,37 @@ class Pyfuse3Session:
         self._filesystem.counters.notified += 1
 
 
+def _descriptor() -> int:
+    """The one of /dev/fuse, which pyfuse3 keeps to itself."""
+    with os.scandir("/proc/self/fd") as entries:
+        return next(int(entry.name) for entry in entries if os.readlink(entry.path) == "/dev/fuse")
+
+
 def _ignore_unknown(notify: Callable[[], None]) -> None:
     try:
         notify()
     except OSError as error:
         if error.errno not in (errno.ENOENT, errno.ENOTDIR):  # the kernel did not know it
             raise
+
+
+def _alone(method: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[Any, Any, T]]:
+    """What comes up in one request ends that request: pyfuse3 would end the mount."""
+
+    @functools.wraps(method)
+    async def call(*arguments: P.args, **options: P.kwargs) -> T:
+        try:
+            return await method(*arguments, **options)
+        except pyfuse3.FUSEError:
+            raise
+        except OSError as error:
+            raise pyfuse3.FUSEError(error.errno or errno.EIO) from None
+        except Exception as bug:  # noqa: BLE001 (logged by `bug`)
+            operations = arguments[0]
+            assert isinstance(operations, _Operations)
+            raise pyfuse3.FUSEError(operations.bug(bug)) from None
+
+    return call
 
 
 class _Operations(pyfuse3.Operations):
@@ -109,18 +141,27 @@ class _Operations(pyfuse3.Operations):
         self._fs = filesystem
         self._tree = filesystem.tree
 
-    async def _ask(self, name: str, call: Callable[[Brought], T]) -> T:
+    def bug(self, error: Exception) -> int:
+        """Counts and logs what should not have come up; the errno that a program sees."""
+        return self._fs.bug(error).errno or errno.EIO
+
+    async def _ask(self, name: str, call: Call[T]) -> T:
+        """Answers with a call that needs the lock."""
+        return await self._complete(name, self._fs.locked(call))
+
+    async def _complete(self, name: str, call: Call[T]) -> T:
         self._fs.counters.upcall(name)
         try:
             return await self._fs.complete(call)
         except OSError as error:
             raise pyfuse3.FUSEError(error.errno or errno.EIO) from None
 
+    @_alone
     async def lookup(
         self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
-        def call(brought: Brought) -> Attributes | None:
-            found = self._tree.lookup(parent_inode, name, brought)
+        def call(fetched: Fetched) -> Attributes | None:
+            found = self._tree.lookup(parent_inode, name, fetched)
             if found is not None:
                 self._tree.hold(found.number)
             return found
@@ -135,84 +176,100 @@ class _Operations(pyfuse3.Operations):
 
     async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
         self._fs.counters.upcall("FORGET")
-        with self._fs.lock:
-            for number, lookups in inode_list:
-                self._tree.forget(number, lookups)
+        try:
+            with self._fs.lock:
+                for number, lookups in inode_list:
+                    self._tree.forget(number, lookups)
+        except Exception as bug:  # noqa: BLE001 (logged by `bug`; nobody waits for an answer)
+            self.bug(bug)
 
+    @_alone
     async def getattr(self, inode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
         return _entry_attributes(
-            await self._ask("GETATTR", lambda brought: self._tree.getattr(inode, brought))
+            await self._ask("GETATTR", lambda fetched: self._tree.getattr(inode, fetched))
         )
 
+    @_alone
     async def readlink(self, inode: int, ctx: pyfuse3.RequestContext) -> bytes:
-        return await self._ask("READLINK", lambda brought: self._tree.readlink(inode, brought))
+        return await self._ask("READLINK", lambda fetched: self._tree.readlink(inode, fetched))
 
+    @_alone
     async def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
         self._fs.counters.upcall("OPEN")
         return pyfuse3.FileInfo(fh=inode, keep_cache=True)
 
+    @_alone
     async def read(self, fh: int, off: int, size: int) -> bytes:
-        pieces = await self._ask("READ", lambda brought: self._fs.read(fh, off, size, brought))
-        return b"".join(pieces)
+        data = b"".join(await self._complete("READ", FileRead(self._fs, fh, off, size)))
+        self._fs.counters.read_bytes += len(data)
+        return data
 
+    @_alone
     async def release(self, fh: int) -> None:
         self._fs.counters.upcall("RELEASE")
 
+    @_alone
     async def flush(self, fh: int) -> None:
         self._fs.counters.upcall("FLUSH")
 
+    @_alone
     async def opendir(self, inode: int, ctx: pyfuse3.RequestContext) -> int:
         self._fs.counters.upcall("OPENDIR")
         return inode
 
+    @_alone
     async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
-        def call(brought: Brought) -> None:
+        def call(fetched: Fetched) -> None:
             if start_id < 1:
-                own = _entry_attributes(self._tree.getattr(fh, brought))
+                own = _entry_attributes(self._tree.getattr(fh, fetched))
                 if not pyfuse3.readdir_reply(token, b".", own, 1):
                     return
             if start_id < 2:
-                above = _entry_attributes(self._tree.getattr(self._tree.parent(fh, brought), brought))
+                above = _entry_attributes(self._tree.getattr(self._tree.parent(fh, fetched), fetched))
                 if not pyfuse3.readdir_reply(token, b"..", above, 2):
                     return
             position = max(start_id - 2, 0)
-            for name, attributes in self._tree.listing(fh, position, brought):
+            for name, attributes in self._tree.listing(fh, position, fetched):
                 position += 1
                 if not pyfuse3.readdir_reply(token, name, _entry_attributes(attributes), position + 2):
                     return
                 self._tree.hold(attributes.number)
 
-        def checked(brought: Brought) -> None:
-            # What is missing must come up before the first reply: a reply cannot be taken back.
-            self._tree.getattr(fh, brought)
-            self._tree.getattr(self._tree.parent(fh, brought), brought)
-            self._tree.listing(fh, start_id, brought)
-            call(brought)
+        def checked(fetched: Fetched) -> None:
+            # A missing object must come up before the first reply: a reply cannot be taken back.
+            self._tree.getattr(fh, fetched)
+            self._tree.getattr(self._tree.parent(fh, fetched), fetched)
+            self._tree.listing(fh, start_id, fetched)
+            call(fetched)
 
         await self._ask("READDIRPLUS", checked)
 
+    @_alone
     async def releasedir(self, fh: int) -> None:
         self._fs.counters.upcall("RELEASEDIR")
 
+    @_alone
     async def statfs(self, ctx: pyfuse3.RequestContext) -> pyfuse3.StatvfsData:
         self._fs.counters.upcall("STATFS")
         with self._fs.lock:
             space = statfs(self._tree, self._fs.cache_space())
         data = pyfuse3.StatvfsData()
-        data.f_bsize, data.f_frsize = space["bsize"], space["frsize"]
-        data.f_blocks, data.f_bfree, data.f_bavail = space["blocks"], space["bfree"], space["bfree"]
-        data.f_files, data.f_ffree, data.f_favail = space["files"], 0, 0
-        data.f_namemax = space["namemax"]
+        data.f_bsize, data.f_frsize = space.bsize, space.frsize
+        data.f_blocks, data.f_bfree, data.f_bavail = space.blocks, space.bfree, space.bfree
+        data.f_files, data.f_ffree, data.f_favail = space.files, 0, 0
+        data.f_namemax = space.namemax
         return data
 
+    @_alone
     async def getxattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> bytes:
-        value = await self._ask("GETXATTR", lambda brought: get_xattr(self._tree, inode, name, brought))
+        value = await self._ask("GETXATTR", lambda fetched: get_xattr(self._tree, inode, name, fetched))
         if value is None:
             raise pyfuse3.FUSEError(errno.ENODATA)
         return value
 
+    @_alone
     async def listxattr(self, inode: int, ctx: pyfuse3.RequestContext) -> list[bytes]:
-        return await self._ask("LISTXATTR", lambda brought: list_xattrs(self._tree, inode, brought))
+        return await self._ask("LISTXATTR", lambda fetched: list_xattrs(self._tree, inode, fetched))
 
 
 def _entry_attributes(found: Attributes) -> pyfuse3.EntryAttributes:

@@ -1,6 +1,6 @@
-"""The seam between what is mounted and how it talks to the kernel."""
+"""The seam between the mounted tree and the way it talks to the kernel."""
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from lazyfs.core.catalog.entry import NAME_MAX
 from lazyfs.vfs.attributes import BLOCK_SIZE
@@ -11,39 +11,24 @@ FOREVER = 0xFFFF_FFFF
 does, the kernel is told."""
 
 
-class Options:
+class MountOptions(NamedTuple):
     """How the mount looks to the host."""
 
-    def __init__(
-        self,
-        *,
-        source: str,
-        suid: bool = False,
-        dev: bool = False,
-        permissions: str = "image",
-        allow_other: bool = True,
-    ) -> None:
-        """`source`: what `df` and /proc/mounts show. `permissions`: `image` lets the kernel check modes,
-        `open` shows them and lets everybody read."""
-        self.source = source
-        self.suid = suid
-        self.dev = dev
-        self.permissions = permissions
-        self.allow_other = allow_other
+    source: str
+    """As `df` and /proc/mounts show it."""
+    suid: bool = False
+    dev: bool = False
+    permissions: str = "image"
+    """`image` lets the kernel check modes; `open` shows them and lets everybody read."""
+    allow_other: bool = True
 
 
-class Session(Protocol):
-    """One mounted filesystem. Made and mounted by its class; then served until it is unmounted."""
+class Notified(Protocol):
+    """The part of a session that forgets what has changed."""
 
-    kind: str
-    """As `--fuse` calls it."""
-
-    async def serve(self) -> None:
-        """Answers the kernel; returns after the unmount. Cancelling it ends the answering."""
-        ...
-
-    def unmount(self) -> None:
-        """Takes the mount away, also from under programs that still use it."""
+    def forget_answers(self, folders: set[int]) -> None:
+        """Drops the answers that the session itself keeps about these folders. Called under the filesystem's
+        lock."""
         ...
 
     def forget_inode(self, number: int) -> None:
@@ -56,19 +41,41 @@ class Session(Protocol):
         ...
 
 
-class Space(dict[str, int]):
+class Session(Notified, Protocol):
+    """One mounted filesystem. Its class mounts when it is made; then it serves until it is unmounted."""
+
+    kind: str
+    """As `--fuse` calls it."""
+
+    async def serve(self) -> None:
+        """Answers the kernel; returns after the unmount. Cancelling it ends the answering."""
+        ...
+
+    def unmount(self) -> None:
+        """Takes the mount away, also from under programs that still use it."""
+        ...
+
+
+class StatvfsFields(NamedTuple):
     """What statfs shows, by the names of struct statvfs."""
 
+    bsize: int
+    frsize: int
+    blocks: int
+    bfree: int
+    files: int
+    namemax: int
 
-def statfs(tree: Tree, cache: tuple[int, int] | None) -> Space:
-    """What `df` shows. As with CVMFS, the blocks are the cache's, (limit, occupied) in bytes, and the files
-    the repositories'. Without a cache: a full filesystem the size of the repositories that are open."""
+
+def statfs(tree: Tree, cache: tuple[int, int] | None) -> StatvfsFields:
+    """Returns what `df` shows. As with CVMFS, the blocks are the cache's, (limit, occupied) in bytes, and the
+    files the repositories'. Without a cache it is a full filesystem of the size of the open repositories."""
     size = entries = 0
     for totals in tree.totals():
         size += totals.bytes
         entries += totals.entries
     limit, occupied = cache or (size, size)
-    return Space(
+    return StatvfsFields(
         bsize=BLOCK_SIZE,
         frsize=BLOCK_SIZE,
         blocks=-(-limit // BLOCK_SIZE),

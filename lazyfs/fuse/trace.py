@@ -2,10 +2,12 @@
 
 One JSON array per line: [seconds since 1970, operation, path, object, bytes, source, microseconds]. `read` is
 a part of a file that the kernel asked for (source `cache`, or `network` if it had to be waited for); `fetch`
-is an object that a call waited for. Read lines name what a real start touches: profiles are made from them.
+is an object that a call waited for. The `read` lines name the objects that a real start touches: profiles are
+made from them.
 """
 
 import json
+import logging
 import queue
 import threading
 import time
@@ -13,12 +15,14 @@ from typing import Any
 
 from lazyfs.core.errors import UsageError
 
+log = logging.getLogger(__name__)
+
 MOST = 100_000
 """Lines held while the disk is slow; more are dropped and counted."""
 
 
 class Trace:
-    """Appends to a file from a thread of its own: whoever answers the kernel never waits for a disk."""
+    """Appends to a file from a thread of its own: a thread that answers the kernel never waits for a disk."""
 
     def __init__(self, path: str) -> None:
         """Raises UsageError if the file cannot be written."""
@@ -28,13 +32,15 @@ class Trace:
             raise UsageError(f"--trace {path}: {error.strerror}") from None
         self._lines: queue.Queue[tuple[Any, ...] | None] = queue.Queue(MOST)
         self.dropped = 0
+        self.problem = ""
+        """Why nothing is written any longer; empty while it is."""
         self._thread = threading.Thread(target=self._write, name="trace")
         self._thread.start()
 
     def line(
         self, operation: str, path: bytes, digest: bytes, size: int, source: str, seconds: float
     ) -> None:
-        """One event."""
+        """Writes one event down."""
         try:
             self._lines.put_nowait((time.time(), operation, path, digest, size, source, seconds))
         except queue.Full:
@@ -45,12 +51,21 @@ class Trace:
             now, operation, path, digest, size, source, seconds = event
             text = path.decode("utf-8", "surrogateescape")
             line = [round(now, 6), operation, text, digest.hex(), size, source, round(seconds * 1e6)]
-            self._file.write(json.dumps(line) + "\n")
-            if self._lines.empty():
-                self._file.flush()
+            if self.problem:
+                continue  # whoever closes it must not wait for room in the queue
+            try:
+                self._file.write(json.dumps(line) + "\n")
+                if self._lines.empty():
+                    self._file.flush()
+            except OSError as error:
+                self.problem = str(error)
+                log.exception("the trace ends here")
 
     def close(self) -> None:
-        """Returns when everything is written."""
+        """Ends the thread; returns when everything is written."""
         self._lines.put(None)
         self._thread.join()
-        self._file.close()
+        try:
+            self._file.close()
+        except OSError as error:
+            self.problem = str(error)

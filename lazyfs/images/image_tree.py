@@ -1,17 +1,16 @@
-"""An image becomes snapshots: its layers, the merged tree, manifest and config, and a link with its name."""
+"""An image becomes snapshots of its layers, of the merged tree, and of manifest and config, and a link."""
 
 from contextlib import closing
 
 from lazyfs.core.catalog.inode import Inode
 from lazyfs.core.digest import Digest, sha256
-from lazyfs.core.errors import BadData, NotFound, UsageError
+from lazyfs.core.errors import BadData, NotFound
 from lazyfs.core.layers.merge import Merge
 from lazyfs.core.layers.record import Record
-from lazyfs.core.oci.reference import parse
 from lazyfs.core.params import FLAT, Params
 from lazyfs.images.layer_reader import read_layer
 from lazyfs.images.layer_records import keep, layer_path, load
-from lazyfs.images.observer import Watch
+from lazyfs.images.observer import PublishObserver
 from lazyfs.images.snapshots import directory_of_files, link, snapshot
 from lazyfs.images.sources.image import Image
 from lazyfs.images.start_files import add
@@ -20,18 +19,18 @@ from lazyfs.store.ingest import Ingest
 
 
 def flat_path(config: Digest) -> str:
-    """Where an image's tree lies, whatever its names: `.flat/xx/<config digest>`."""
+    """Returns the path of an image's tree, whatever its names: `.flat/xx/<config digest>`."""
     digits = config.hex()
     return f"{FLAT.decode()}/{digits[:2]}/{digits}"
 
 
 def metadata_path(place: str) -> str:
-    """Where an image's manifest and config lie."""
+    """Returns the path of the directory that holds an image's manifest and config."""
     return f".metadata/{place}"
 
 
 def published_config(tree: StoredTree, place: str, digest: Digest) -> bytes | None:
-    """The config with this digest, if the image published at the place has it."""
+    """Returns the config of the image published at the place if it has this digest, otherwise None."""
     try:
         config = tree.file(f"{metadata_path(place)}/config.json")
     except NotFound:
@@ -39,22 +38,26 @@ def published_config(tree: StoredTree, place: str, digest: Digest) -> bytes | No
     return config if sha256(config) == digest else None
 
 
-def publish_image(
+def image_changes(
     image: Image,
-    wanted_place: str | None,
+    place: str,
     tree: StoredTree,
     params: Params,
     ingest: Ingest,
-    watch: Watch,
+    observer: PublishObserver,
     *,
     plain: bool,
-) -> tuple[str, dict[str, Inode]]:
-    """(place, path -> what to hang there). With `plain` nothing is added to what the layers say. Raises
-    UsageError or BadData."""
-    place = _place(image, wanted_place)
-    layers, fresh = _layers(image, tree, ingest, watch)
+) -> dict[str, Inode]:
+    """Writes an image's contents and catalogs; returns the links and snapshots to put at paths of the tree.
+
+    `plain`: nothing is added to the image's own files. Raises BadData for a layer that is damaged or cannot
+    be merged, and the errors of the source.
+    """
+    for note in image.notes:
+        observer.warn(f"{image.name}: {note}")
+    layers, fresh = _layers(image, tree, ingest, observer)
     changes = {layer_path(diff_id): keep(layers[diff_id], params, ingest) for diff_id in fresh}
-    merge = Merge(lambda message: watch.warn(f"{image.name}: {message}"))
+    merge = Merge(lambda message: observer.warn(f"{image.name}: {message}"))
     for layer in image.layers:
         merge.start_layer()
         try:
@@ -68,25 +71,17 @@ def publish_image(
     metadata = directory_of_files(files, created, ingest)
     if not plain:
         add(merge.root, image.config, ingest)
-    return place, changes | {
+    return changes | {
         flat: snapshot(merge.root, params, ingest),
         metadata_path(place): snapshot(metadata, params, ingest),
         place: link("../" * place.count("/") + flat, created),
     }
 
 
-def _place(image: Image, wanted: str | None) -> str:
-    if wanted:
-        return parse(wanted).path
-    if image.place is None:
-        raise UsageError(f"{image.name} has no name of its own: give one with --as registry/repository:tag")
-    return image.place
-
-
 def _layers(
-    image: Image, tree: StoredTree, ingest: Ingest, watch: Watch
+    image: Image, tree: StoredTree, ingest: Ingest, observer: PublishObserver
 ) -> tuple[dict[Digest, list[Record]], list[Digest]]:
-    """diff_id -> records of every layer, and which of them were read now because the store lacks them."""
+    """Returns the records of every layer by diff_id, and the diff_ids of those that the tree lacked."""
     found: dict[Digest, list[Record]] = {}
     fresh: list[Digest] = []
     wanted = []
@@ -96,14 +91,14 @@ def _layers(
         kept = load(tree, layer.diff_id)
         if kept is not None:
             found[layer.diff_id] = kept
-            watch.layer(layer.blob.name, layer.blob.size, kept=True)
+            observer.layer(layer.blob.name, layer.blob.size, kept=True)
         else:
             wanted.append(number)
             fresh.append(layer.diff_id)
-    with closing(image.read(wanted)) as reading:  # an error ends what is being fetched ahead
+    with closing(image.read(wanted)) as reading:  # an error ends the downloads that run ahead
         for number, parts in reading:
             layer = image.layers[number]
-            advance = watch.layer(layer.blob.name, layer.blob.size, kept=False)
-            found[layer.diff_id] = read_layer(layer.blob, parts, ingest, advance=advance)
+            advance = observer.layer(layer.blob.name, layer.blob.size, kept=False)
+            found[layer.diff_id] = read_layer(layer.blob, parts, ingest, advance=advance, note=observer.warn)
     ingest.finish()
     return found, fresh

@@ -1,7 +1,8 @@
-"""What an image is: config, layers, sizes, platforms; of a source, or as published."""
+"""The facts of an image, at its source or as published: config, layers, sizes, platforms."""
 
 import msgspec
 
+from lazyfs.core.catalog.layout import Totals
 from lazyfs.core.digest import parse_hex
 from lazyfs.core.errors import FormatError, NotFound, UsageError
 from lazyfs.core.oci.manifest import parse_config
@@ -15,7 +16,7 @@ from lazyfs.repository.stored_tree import StoredTree
 
 
 class LayerFacts(msgspec.Struct):
-    """One layer."""
+    """The facts of one layer."""
 
     diff_id: str
     size: int
@@ -23,8 +24,8 @@ class LayerFacts(msgspec.Struct):
     entries: int | None = None
 
 
-class Facts(msgspec.Struct):
-    """One image."""
+class ImageFacts(msgspec.Struct):
+    """The facts of one image."""
 
     name: str
     id: str
@@ -39,50 +40,57 @@ class Facts(msgspec.Struct):
     labels: dict[str, str]
     layers: list[LayerFacts]
     platforms: list[str]
-    """Those of the index it was chosen from."""
+    """The platforms of the index that it was chosen from."""
     entries: int | None = None
     """As published: names in its tree, nested catalogs included."""
     bytes: int | None = None
     """As published: bytes of its files."""
 
 
-def of_source(image: Image) -> Facts:
-    """What a source says."""
-    facts = _facts(image.name, image.config_bytes, f"sha256:{image.config_digest.hex()}", len(image.layers))
-    facts.layers = [LayerFacts(f"sha256:{item.diff_id.hex()}", item.blob.size) for item in image.layers]
-    if isinstance(image, RegistryImage) and image.index:
-        facts.platforms = [str(entry.platform) for entry in image.index.manifests if entry.platform]
-    return facts
+def of_source(image: Image) -> ImageFacts:
+    """Returns the facts that a source states."""
+    layers = [LayerFacts(f"sha256:{item.diff_id.hex()}", item.blob.size) for item in image.layers]
+    index = image.index if isinstance(image, RegistryImage) else None
+    platforms = [str(entry.platform) for entry in index.manifests if entry.platform] if index else []
+    digest = f"sha256:{image.config_digest.hex()}"
+    return _facts(image.name, image.config_bytes, digest, layers, platforms)
 
 
-def of_published(tree: StoredTree, place: str) -> Facts:
-    """What the repository has under an image's name. Raises UsageError if that is no image."""
+def of_published(tree: StoredTree, place: str) -> ImageFacts:
+    """Returns the facts of the image published under a name. Raises UsageError if there is none."""
     link = tree.find(place)
     if link is None:
         raise UsageError(f"{place} is not in the repository")
-    flat = resolve(tree, place).place
+    flat = resolve(tree, place).node
     try:
         config = tree.file(f"{metadata_path(place)}/config.json")
         digest = parse_hex(link.entry.content.decode(errors="replace").rpartition("/")[2])
     except (NotFound, FormatError):
         raise UsageError(f"{place} is no image: it has no config under {metadata_path(place)}") from None
-    diff_ids = msgspec.json.decode(config)["rootfs"]["diff_ids"]
-    facts = _facts(place, config, f"sha256:{digest.hex()}", len(diff_ids))
-    for diff_id in diff_ids:
-        kept = tree.find(f"{layer_path(parse_hex(diff_id))}/layerfs")
-        totals = kept.catalog.header.totals if kept else None
-        facts.layers.append(
-            LayerFacts(diff_id, totals.bytes if totals else 0, totals.entries if totals else None)
-        )
-    totals = flat.catalog.header.totals
-    facts.entries, facts.bytes = totals.entries, totals.bytes
-    return facts
+    diff_ids = parse_config(config, f"{metadata_path(place)}/config.json").rootfs.diff_ids
+    layers = [_published_layer(tree, diff_id) for diff_id in diff_ids]
+    return _facts(place, config, f"sha256:{digest.hex()}", layers, [], flat.catalog.header.totals)
 
 
-def _facts(name: str, config_bytes: bytes, digest: str, layers: int) -> Facts:
-    config = parse_config(config_bytes, name, layers)
+def _published_layer(tree: StoredTree, diff_id: str) -> LayerFacts:
+    kept = tree.find(f"{layer_path(parse_hex(diff_id))}/layerfs")
+    if kept is None:
+        return LayerFacts(diff_id, 0)
+    totals = kept.catalog.header.totals
+    return LayerFacts(diff_id, totals.bytes, totals.entries)
+
+
+def _facts(
+    name: str,
+    config_bytes: bytes,
+    digest: str,
+    layers: list[LayerFacts],
+    platforms: list[str],
+    totals: Totals | None = None,
+) -> ImageFacts:
+    config = parse_config(config_bytes, name, len(layers))
     run = config.config or RunConfig()
-    return Facts(
+    return ImageFacts(
         name=name,
         id=digest,
         platform=str(config.platform),
@@ -93,6 +101,8 @@ def _facts(name: str, config_bytes: bytes, digest: str, layers: int) -> Facts:
         working_dir=run.working_dir or "",
         user=run.user or "",
         labels=run.labels or {},
-        layers=[],
-        platforms=[],
+        layers=layers,
+        platforms=platforms,
+        entries=totals.entries if totals else None,
+        bytes=totals.bytes if totals else None,
     )

@@ -1,5 +1,5 @@
-"""Layers kept in the tree: `.layers/xx/<diff_id>/` holds `records`, from which images are merged without the
-layer's bytes, and `layerfs`, the single layer as an overlay filesystem would keep it."""
+"""The layers of images in the tree. `.layers/xx/<diff_id>/` holds `records`, from which images are merged
+without the layer's bytes, and `layerfs`, the single layer as an overlay filesystem keeps it."""
 
 import stat
 
@@ -16,13 +16,13 @@ from lazyfs.store.ingest import Ingest
 
 
 def layer_path(diff_id: Digest) -> str:
-    """Where a layer is kept."""
+    """Returns the path of a layer in the tree."""
     digits = diff_id.hex()
     return f".layers/{digits[:2]}/{digits}"
 
 
 def load(tree: StoredTree, diff_id: Digest) -> list[Record] | None:
-    """The records of a layer that this repository has already, or None."""
+    """Returns the records of a layer, or None if this repository does not have it."""
     found = tree.find(f"{layer_path(diff_id)}/records")
     if found is None:
         return None
@@ -30,7 +30,7 @@ def load(tree: StoredTree, diff_id: Digest) -> list[Record] | None:
 
 
 def keep(records: list[Record], params: Params, ingest: Ingest) -> Inode:
-    """What to hang at `layer_path`. The records' contents must be set."""
+    """Writes a layer's records, whose contents must be set; returns the snapshot to put at `layer_path`."""
     parts = list(record.encode(records))
     file = Record(Kind.INODE, b"records", mode=stat.S_IFREG | 0o644, size=sum(map(len, parts)))
     ingest.add(file, ExactReader(parts).read)

@@ -1,15 +1,16 @@
-"""What a publish tells of itself while it runs."""
+"""The events of a publish, for the command line to show."""
 
 from collections.abc import Callable
 
 
-class Watch:
-    """Takes it all and says nothing; the command line has one that shows it."""
+class PublishObserver:
+    """Is told of warnings and layers while sources are read, and ignores them; the command line shows
+    them."""
 
     def warn(self, message: str) -> None:
-        """Something the operator should know, one line."""
+        """Takes a message for the operator, one line."""
 
     def layer(self, name: str, size: int, *, kept: bool) -> Callable[[int], None]:  # noqa: ARG002
-        """A layer of `size` stored bytes: `kept` in the store already, or about to be read. Returns what to
-        call with the count of each part that has been read."""
+        """Takes note of a layer of `size` stored bytes, which is in the store already (`kept`) or about to be
+        read. Returns the function to call with the byte count of each part read."""
         return lambda _count: None

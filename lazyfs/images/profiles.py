@@ -1,7 +1,7 @@
-"""A profile for an image: what starts of it have touched, as bundles, hung beside the image.
+"""A profile for an image: the objects that starts of it have touched, in bundles, hung beside the image.
 
-The bundles hold copies of objects as they are stored. Everything is written before the signed pointer that
-leads to it, and a killed or overtaken run leaves the revision as it was.
+The bundles hold copies of objects as they are stored. They are written before the signed metadata that leads
+to them, so a run that is killed leaves the revision as it was.
 """
 
 import json
@@ -11,52 +11,55 @@ from datetime import datetime
 
 from lazyfs.core import bundle, codec, profile
 from lazyfs.core.catalog.entry import LIVE
-from lazyfs.core.chunks import ChunkList
 from lazyfs.core.digest import Digest, ObjectRef, parse_hex
 from lazyfs.core.errors import FormatError, UsageError
-from lazyfs.core.params import Pointer
-from lazyfs.repository import commit as pointers
+from lazyfs.core.params import Revision
+from lazyfs.core.reach import Reached, catalog_at, walk
 from lazyfs.repository.diff import resolve
-from lazyfs.repository.edit import LiveTree
+from lazyfs.repository.edit import Edit
 from lazyfs.repository.keys import Keys
 from lazyfs.repository.stored_tree import StoredTree
-from lazyfs.store.ingest import Ingest
-from lazyfs.store.protocol import Store
+from lazyfs.store import Store
 
 FIRST = 256 << 10
-"""Stored bytes of the first bundle, roughly: it holds what everything else waits for, and is wanted soon.
-Each one after it is twice as large, up to LARGEST."""
+"""Stored bytes of the first bundle, roughly: it is small, for a start waits for the catalogs in it. Each
+later one is twice as large as the one before, up to LARGEST."""
 LARGEST = 2 << 20
-"""0.17 s of a 100 Mbit/s line: what a reader of a bundle's first member waits for."""
+"""Stored bytes of the largest bundle: a reader of its first member waits for all of it, 0.17 s at 100
+Mbit/s."""
 MOST = 512 << 20
-"""Plaintext bytes of a profile. A start that touches more is no start; the rest is left out."""
+"""Most plaintext bytes in a profile; the rest is left out. Whatever touches more is no start."""
 
+MAX_LINE = 1 << 16
+"""Characters of one line of a trace: a path has 4,096 bytes."""
 _Touched = dict[Digest, None]
 """Digests in the order in which they were first touched."""
 
 
-@dataclass
-class Report:
-    """What was made."""
+@dataclass(frozen=True)
+class ProfileReport:
+    """The outcome of a profile's making."""
 
-    pointer: Pointer
+    revision: Revision
     changed: bool
+    """False if the image had this profile already."""
     place: str
-    """Where the image hangs."""
-    objects: int = 0
-    bundles: int = 0
-    stored_bytes: int = 0
-    left_out: int = 0
-    """Objects beyond MOST, or beyond what a bundle or a profile holds."""
+    """Path at which the image's tree hangs."""
+    objects: int
+    bundles: int
+    stored_bytes: int
+    left_out: int
+    """Objects that were too many or too large for a profile."""
 
 
 def read_traces(paths: Iterable[str]) -> _Touched:
-    """The objects that `lazyfs mount --trace` wrote down. Raises UsageError."""
+    """Reads the objects that `lazyfs mount --trace` wrote down. Raises UsageError for a file that is no
+    trace."""
     touched: _Touched = {}
     for path in paths:
         try:
             with open(path, encoding="utf-8") as lines:
-                for number, line in enumerate(lines, 1):
+                for number, line in enumerate(iter(lambda: lines.readline(MAX_LINE), ""), 1):
                     touched.setdefault(_object(line, f"{path}: line {number}"))
         except (OSError, UnicodeDecodeError) as error:
             raise UsageError(f"trace {path}: {error}") from None
@@ -67,94 +70,74 @@ def _object(line: str, where: str) -> Digest:
     try:
         event = json.loads(line)
         return parse_hex(event[3])
-    except (ValueError, LookupError, TypeError, AttributeError, FormatError):
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError, FormatError):
         raise UsageError(f"{where} is no line of a trace; write one with lazyfs mount --trace") from None
 
 
-def make(store: Store, keys: Keys, image: str, touched: _Touched, now: Callable[[], datetime]) -> Report:
+def publish_profile(
+    store: Store, keys: Keys, image: str, touched: _Touched, now: Callable[[], datetime]
+) -> ProfileReport:
     """Gives the image at this path of the tree (its name, or where it hangs) a profile of these objects.
 
-    What the trace touched of other images is passed over. Raises UsageError if there is no such image, if
-    the trace touched nothing of it, or if another publisher was first.
+    Objects of other images among them are passed over. Raises UsageError if there is no such image, if the
+    trace touched nothing of it, or if another tree was published at its place meanwhile; as Edit.commit too.
     """
-    base = pointers.current(store)
-    root = ObjectRef(Digest(base.root), base.root_size)
-    tree = StoredTree(store, root)
-    found = resolve(tree, image)
-    top = found.place.entry.nested
-    if top is None or found.place.entry.flags & LIVE:
-        raise UsageError(f"{image} is no image or published tree of the repository")
-    members = _members(tree, top, touched)
-    if not members:
-        raise UsageError(f"the trace touched nothing of {image}")
-    report = Report(base, changed=False, place=found.path)
-    try:
-        with Ingest(store, base.params) as ingest:
-            bundles = list(_write(store, _within(members, report), report))
-            hint = profile.hint(ingest.put(profile.encode(bundles)))
-            live = LiveTree(tree, root, base.params)
-            live.hint(found.path, hint)
-            new_root = live.write(ingest)
-            if new_root != root:
-                report.pointer = pointers.commit(
-                    store, keys, new_root, expected_revision=base.revision, now=now()
-                )
-                report.changed = True
-    except BaseException:
-        store.abandon()
-        raise
-    return report
+    with Edit(store, keys, now) as edit:
+        found = resolve(edit.tree, image)
+        top = found.node.entry.nested
+        if top is None or found.node.entry.flags & LIVE:
+            raise UsageError(f"{image} is no image or published tree of the repository")
+        members = _members(edit.tree, top, touched)
+        if not members:
+            raise UsageError(f"the trace touched nothing of {image}")
+        within = list(_within(members))
+        bundles = list(_write(store, within))
+        edit.hint(found.path, top, profile.hint(edit.ingest.put(profile.encode(bundles))))
+        revision, changed = edit.commit()
+    return ProfileReport(
+        revision,
+        changed,
+        found.path,
+        objects=len(within),
+        bundles=len(bundles),
+        stored_bytes=sum(one.stored for one in bundles),
+        left_out=len(members) - len(within),
+    )
 
 
-def _within(members: list[ObjectRef], report: Report) -> Iterator[ObjectRef]:
-    # What readers refuse must not be written: half a bundle for one object, 40 bytes a member and some.
+def _within(members: list[ObjectRef]) -> Iterator[ObjectRef]:
+    """Yields the objects that a profile has room for."""
+    # Readers refuse more: an object may take half a bundle, a member takes 40 bytes of a profile and some.
     size, left = 0, profile.MAX_SIZE // 48
     for ref in members:
-        if size + ref.size > MOST or codec.frame_bound(ref.size) > profile.MAX_STORED // 2 or not left:
-            report.left_out += 1
-        else:
+        if size + ref.size <= MOST and codec.frame_bound(ref.size) <= profile.MAX_STORED // 2 and left:
             size, left = size + ref.size, left - 1
             yield ref
 
 
 def _members(tree: StoredTree, top: ObjectRef, touched: _Touched) -> list[ObjectRef]:
-    """Catalogs and chunk lists first, from the top down; then contents in the order of the trace."""
-    known: dict[Digest, tuple[ObjectRef, tuple[ObjectRef, ...]]] = {}
-    metadata: set[Digest] = set()
-    for ref, above in _objects(tree, top, ()):
-        known.setdefault(ref.digest, (ref, above))
-        metadata.update(one.digest for one in above)
-    found = [known[digest] for digest in touched if digest in known]
-    if not found:
-        return []
+    """Returns the image's objects that were touched and those that lead to them: catalogs and chunk lists
+    first, from the top down, then contents in the order of the trace."""
+    known: dict[Digest, Reached] = {}
+    for reached in walk([catalog_at(top)], tree.read):
+        if reached.ref.digest in touched:
+            known.setdefault(reached.ref.digest, reached)
     first: dict[ObjectRef, None] = {}
-    for ref, above in found:
-        first.update(dict.fromkeys(above))
-        if ref.digest in metadata:
-            first.setdefault(ref)
-    return [*first, *(ref for ref, _ in found if ref not in first)]
+    contents = []
+    for digest in touched:
+        found = known.get(digest)
+        if found is None:
+            continue
+        first.update(dict.fromkeys(found.above()))
+        if found.leads_on:
+            first.setdefault(found.ref)
+        else:
+            contents.append(found.ref)
+    return [*first, *(ref for ref in contents if ref not in first)]
 
 
-def _objects(
-    tree: StoredTree, ref: ObjectRef, above: tuple[ObjectRef, ...]
-) -> Iterator[tuple[ObjectRef, tuple[ObjectRef, ...]]]:
-    """Every object below a catalog, itself included, with the catalogs and the chunk list that lead there."""
-    yield ref, above
-    catalog, here = tree.catalog(ref), (*above, ref)
-    for number in range(catalog.directories):
-        for entry in catalog.directory(number).entries:
-            if entry.nested:
-                yield from _objects(tree, entry.nested, here)
-            elif entry.whole:
-                yield entry.whole, here
-            elif entry.chunk_list:
-                yield entry.chunk_list, here
-                chunks = ChunkList(tree.read(entry.chunk_list), entry.size, entry.detail)
-                leads = (*here, entry.chunk_list)
-                yield from ((chunks.chunk(index), leads) for index in range(len(chunks)))
-
-
-def _write(store: Store, members: Iterator[ObjectRef], report: Report) -> Iterator[profile.Bundle]:
+def _write(store: Store, members: list[ObjectRef]) -> Iterator[profile.Bundle]:
+    """Writes bundles of the objects in this order and yields their descriptions."""
     waiting: list[tuple[ObjectRef, bytes]] = []
     size, target = 0, FIRST
     for ref in members:
@@ -163,19 +146,15 @@ def _write(store: Store, members: Iterator[ObjectRef], report: Report) -> Iterat
         waiting.append((ref, frame))
         size += len(frame)
         if size >= target or len(waiting) == bundle.MAX_MEMBERS:
-            yield _put(store, waiting, report)
+            yield _put(store, waiting)
             waiting, size, target = [], 0, min(2 * target, LARGEST)
     if waiting:
-        yield _put(store, waiting, report)
+        yield _put(store, waiting)
 
 
-def _put(store: Store, members: list[tuple[ObjectRef, bytes]], report: Report) -> profile.Bundle:
+def _put(store: Store, members: list[tuple[ObjectRef, bytes]]) -> profile.Bundle:
     refs = tuple(ref for ref, _ in members)
     name = bundle.name(ref.digest for ref in refs)
     if not store.has(name):
         store.put(name, bundle.encode(members))
-    stored = len(store.get(name))
-    report.objects += len(refs)
-    report.bundles += 1
-    report.stored_bytes += stored
-    return profile.Bundle(stored, refs)
+    return profile.Bundle(len(store.get(name)), refs)

@@ -1,147 +1,75 @@
-"""Publishing: sources become snapshots, snapshots hang in the tree, the tree becomes the next revision.
+"""Publishing: sources are prepared one by one, put into the tree, and committed as the next revision.
 
-Write order: objects, catalogs, everything flushed, then the signed pointer. A publish that fails or is killed
-leaves the old revision; what it has written is found again by the next one.
+Write order: objects, catalogs, everything flushed, then the signed metadata. A publish that fails or is
+killed leaves the old revision; the next one finds the objects that it has written.
 """
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from lazyfs.core.catalog.inode import Inode
-from lazyfs.core.digest import Digest, ObjectRef
+from lazyfs.core import codec
 from lazyfs.core.errors import UsageError
-from lazyfs.core.oci.reference import parse
-from lazyfs.core.params import Params, Pointer
-from lazyfs.images.image_tree import publish_image, published_config
-from lazyfs.images.observer import Watch
-from lazyfs.images.snapshots import snapshot, tree_of
-from lazyfs.images.sources.open import ImageOptions, open_image
-from lazyfs.images.sources.trees import read_directory, read_tar
-from lazyfs.repository import commit as pointers
-from lazyfs.repository.edit import LiveTree
+from lazyfs.core.params import Revision
+from lazyfs.images.observer import PublishObserver
+from lazyfs.images.prepare import SourcePreparer
+from lazyfs.images.sources.open import ImageOptions
+from lazyfs.repository.edit import Edit
 from lazyfs.repository.keys import Keys
-from lazyfs.repository.stored_tree import StoredTree
-from lazyfs.store.ingest import Ingest
-from lazyfs.store.protocol import Store
-
-REBASES = 5
-"""How often a publish that another one overtook hangs its snapshots into the new revision."""
+from lazyfs.store import Store
 
 
 @dataclass(frozen=True)
-class Options:
-    """What the operator chose."""
+class PublishOptions:
+    """The operator's choices."""
 
     images: ImageOptions
     place: str | None = None
-    level: int = 3
+    level: int = codec.LEVEL
     workers: int | None = None
     plain: bool = False
-    """Add nothing to images."""
-    watch: Watch = field(default_factory=Watch)
+    """Add no bind points or start-up files to images."""
+    observer: PublishObserver = field(default_factory=PublishObserver)
 
 
-@dataclass
-class Report:
-    """What a publish did."""
+@dataclass(frozen=True)
+class PublishReport:
+    """The outcome of a publish."""
 
-    pointer: Pointer
+    revision: Revision
     changed: bool
-    places: dict[str, str] = field(default_factory=dict)
+    """False if everything was there already."""
+    places: dict[str, str]
     """Source -> path in the tree."""
-    new_objects: int = 0
-    new_bytes: int = 0
-
-
-Changes = dict[str, Inode]
-"""Path in the tree -> what to hang there."""
+    new_objects: int
+    new_bytes: int
+    """Stored bytes of the new objects."""
 
 
 def publish(
-    store: Store, keys: Keys, sources: Iterable[str], options: Options, now: Callable[[], datetime]
-) -> Report:
+    store: Store, keys: Keys, sources: Iterable[str], options: PublishOptions, now: Callable[[], datetime]
+) -> PublishReport:
     """Publishes the sources as one revision: all of them or none.
 
-    Raises LazyfsError with one line for a source that cannot be read; the revision is as it was.
+    Raises LazyfsError of one line for a source that cannot be read, or as Edit.commit; the revision is then
+    as it was.
     """
-    base = pointers.current(store)
-    report = Report(base, changed=False)
-    changes: Changes = {}
-    try:
-        with Ingest(store, base.params, level=options.level, workers=options.workers) as ingest:
-            tree = StoredTree(store, _root(base))
-            for source in sources:
-                place, made = _prepare(source, tree, base.params, ingest, options)
-                _check_distinct(source, place, report.places)
-                report.places[source] = place
-                changes.update(made)
-            report.pointer, report.changed = _commit(store, keys, base, changes, ingest, now)
-    except BaseException:
-        store.abandon()
-        raise
-    report.new_objects, report.new_bytes = ingest.new_objects, ingest.new_bytes
-    return report
+    places: dict[str, str] = {}
+    with Edit(store, keys, now, level=options.level, workers=options.workers) as edit:
+        preparer = SourcePreparer(
+            edit.tree, edit.base.params, edit.ingest, options.images, options.observer, options.plain
+        )
+        for source in sources:
+            prepared = preparer.prepare(source, options.place)
+            _check_distinct(source, prepared.place, places)
+            places[source] = prepared.place
+            for path, inode in prepared.changes.items():
+                edit.put(path, inode)
+        revision, changed = edit.commit()
+    return PublishReport(revision, changed, places, edit.ingest.new_objects, edit.ingest.new_bytes)
 
 
 def _check_distinct(source: str, place: str, places: dict[str, str]) -> None:
     for other, taken in places.items():
         if taken == place:
             raise UsageError(f"{source} and {other} would both be published as {place}")
-
-
-def _root(pointer: Pointer) -> ObjectRef:
-    return ObjectRef(Digest(pointer.root), pointer.root_size)
-
-
-def _prepare(
-    source: str, tree: StoredTree, params: Params, ingest: Ingest, options: Options
-) -> tuple[str, Changes]:
-    """(place, changes) of one source, everything but the live folders written."""
-    kind, colon, rest = source.partition(":")
-    if colon and kind in ("tar", "dir"):
-        if not options.place:
-            raise UsageError(f"{source}: say where the tree is to hang in the repository: --as PATH")
-        place = _tree_path(options.place)
-        records = read_tar(rest, ingest) if kind == "tar" else read_directory(rest, ingest)
-        ingest.finish()
-        return place, {place: snapshot(tree_of(records), params, ingest)}
-
-    def known(place: str, digest: Digest) -> bytes | None:
-        return published_config(tree, parse(options.place).path if options.place else place, digest)
-
-    with open_image(source, options.images, known) as image:
-        return publish_image(image, options.place, tree, params, ingest, options.watch, plain=options.plain)
-
-
-def _tree_path(text: str) -> str:
-    path = text.strip("/")
-    if not path or any(part.startswith(".") for part in path.split("/")):
-        raise UsageError(f"--as {text!r}: give a path of names that do not begin with a dot")
-    return path
-
-
-def _commit(
-    store: Store,
-    keys: Keys,
-    base: Pointer,
-    changes: Changes,
-    ingest: Ingest,
-    now: Callable[[], datetime],
-) -> tuple[Pointer, bool]:
-    """The revision that has the changes, and whether it had to be made."""
-    for attempt in range(REBASES + 1):
-        live = LiveTree(StoredTree(store, _root(base)), _root(base), base.params)
-        for path, inode in changes.items():
-            live.put(path, inode)
-        root = live.write(ingest)
-        if root == _root(base):
-            return base, False
-        try:
-            return pointers.commit(store, keys, root, expected_revision=base.revision, now=now()), True
-        except UsageError:
-            newer = pointers.current(store)
-            if newer.revision == base.revision or attempt == REBASES:
-                raise
-            base = newer
-    raise AssertionError("unreachable")

@@ -1,4 +1,4 @@
-"""Is what is published what the registry has? Everything is fetched and derived again, nothing is stored."""
+"""Compares a published image with its source: everything is fetched and derived again, nothing is stored."""
 
 from lazyfs.core.catalog.inode import Inode
 from lazyfs.core.digest import Digest, ObjectRef
@@ -9,7 +9,7 @@ from lazyfs.core.params import Params
 from lazyfs.images import layer_records
 from lazyfs.images.image_tree import flat_path, metadata_path
 from lazyfs.images.layer_reader import read_layer
-from lazyfs.images.observer import Watch
+from lazyfs.images.observer import PublishObserver
 from lazyfs.images.snapshots import snapshot
 from lazyfs.images.sources.image import Image
 from lazyfs.images.start_files import add
@@ -18,7 +18,7 @@ from lazyfs.store.ingest import Ingest
 
 
 class HashOnly:
-    """Stands for a store that has everything: an ingest into it hashes and writes nothing."""
+    """An ObjectSink that has everything: an ingest into it hashes and writes nothing."""
 
     def has(self, digest: Digest) -> bool:  # noqa: ARG002
         return True
@@ -27,11 +27,13 @@ class HashOnly:
         raise AssertionError(f"{digest.hex()} of {len(frame)} bytes put where everything is")
 
 
-def compare(image: Image, place: str, tree: StoredTree, params: Params, watch: Watch) -> list[str]:
-    """What differs between the image and what is published as `place`, one line each; empty if nothing.
+def compare(
+    image: Image, place: str, tree: StoredTree, params: Params, observer: PublishObserver
+) -> list[str]:
+    """Returns the differences between the image and the one published at `place`, one line each.
 
-    Layers are verified against digest and diff_id as they pass; catalogs are deterministic, so equal
-    digests mean equal trees. Raises what reading the image raises.
+    Layers are verified against digest and diff_id as they pass. Catalogs are deterministic, so equal digests
+    mean equal trees. Raises the errors of the source.
     """
     problems = []
     flat = flat_path(image.config_digest)
@@ -48,12 +50,12 @@ def compare(image: Image, place: str, tree: StoredTree, params: Params, watch: W
                 problems.append(f"{metadata_path(place)}/{name} differs from the registry's")
         except NotFound:
             problems.append(f"{metadata_path(place)}/{name} is missing")
-    with Ingest(HashOnly(), params) as ingest:  # type: ignore[arg-type] # it calls has and put only
+    with Ingest(HashOnly(), params) as ingest:
         layers: dict[Digest, list[Record]] = {}
         first = {layer.diff_id: number for number, layer in reversed(list(enumerate(image.layers)))}
         for number, parts in image.read(sorted(first.values())):
             layer = image.layers[number]
-            advance = watch.layer(layer.blob.name, layer.blob.size, kept=False)
+            advance = observer.layer(layer.blob.name, layer.blob.size, kept=False)
             layers[layer.diff_id] = read_layer(layer.blob, parts, ingest, advance=advance)
         ingest.finish()
         for diff_id, records in layers.items():

@@ -1,4 +1,4 @@
-"""A finished tree becomes a snapshot that can be hung into a repository."""
+"""A finished tree becomes a snapshot that can be put into a repository."""
 
 import stat
 
@@ -12,7 +12,9 @@ from lazyfs.store.ingest import Ingest
 
 
 def snapshot(root: Inode, params: Params, ingest: Ingest) -> Inode:
-    """Writes the catalogs of the tree; returns the directory to hang, with the root's own metadata."""
+    """Writes the catalogs of the tree; returns the directory to put into a repository, with the root's
+    attributes.
+    """
     nested = build(root, params.catalog_entries, ingest.put_named)
     return Inode(
         root.mode,
@@ -26,7 +28,7 @@ def snapshot(root: Inode, params: Params, ingest: Ingest) -> Inode:
 
 
 def tree_of(records: list[Record]) -> Inode:
-    """The tree that the records of one archive or directory make."""
+    """Returns the tree that the records of one archive or directory make."""
     merge = Merge()
     for record in records:
         merge.apply(record)
@@ -34,7 +36,7 @@ def tree_of(records: list[Record]) -> Inode:
 
 
 def directory_of_files(files: dict[bytes, bytes], mtime: int, ingest: Ingest) -> Inode:
-    """A directory of small files, each one object."""
+    """Writes small files, each one object; returns the directory of them."""
     root = Inode(stat.S_IFDIR | 0o755, mtime=mtime)
     assert root.children is not None
     for name, data in files.items():
@@ -44,6 +46,6 @@ def directory_of_files(files: dict[bytes, bytes], mtime: int, ingest: Ingest) ->
 
 
 def link(target: str, mtime: int) -> Inode:
-    """A symbolic link."""
+    """Returns a symbolic link."""
     encoded = target.encode()
     return Inode(stat.S_IFLNK | 0o777, mtime=mtime, size=len(encoded), content=encoded)

@@ -1,4 +1,4 @@
-"""Makes a merged image ready to run, without touching anything it has."""
+"""Bind points and start-up files for a merged image, which make it ready to run."""
 
 import stat
 
@@ -10,8 +10,8 @@ from lazyfs.store.ingest import Ingest
 
 
 def add(root: Inode, config: Config, ingest: Ingest) -> None:
-    """Adds bind points and start-up files, marked ADDED. What exists is never replaced, and links on the way
-    are never followed: an addition behind one is left out."""
+    """Adds bind points and start-up files, marked ADDED. Nothing that exists is replaced, and no link is
+    followed: an addition behind one is left out."""
     for addition in additions(config):
         _add(root, addition, config.created_ns, ingest)
 

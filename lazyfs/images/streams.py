@@ -10,6 +10,7 @@ from isal import isal_zlib
 from lazyfs.core.codec import MAX_WINDOW
 from lazyfs.core.digest import Digest
 from lazyfs.core.errors import FormatError
+from lazyfs.core.zstd_blocks import MOST_HEADER, Blocks
 
 PART = 1 << 20
 """Bytes taken from a file or socket at a time."""
@@ -103,7 +104,7 @@ def _unzstd(head: bytes, source: Iterator[bytes]) -> Iterator[bytes]:
     decompressor = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW)
     pending = head
     while pending or (pending := next(source, b"")):
-        while len(pending) < 18 and (part := next(source, b"")):
+        while len(pending) < MOST_HEADER and (part := next(source, b"")):
             pending += part
         frame = _Frame(decompressor, pending, source)
         yield from frame
@@ -125,17 +126,19 @@ class _Frame:
         if self._head.startswith(_SKIPPABLE):
             self._skip()
             return
-        frame = self._decompressor.decompressobj(write_size=PART)
-        data = self._head
         try:
+            blocks = Blocks(self._head[:MOST_HEADER])
+            frame = self._decompressor.decompressobj()
+            data = self._head
             while True:
-                # Small steps: what one call gives back is bounded by nothing but its input.
-                for start in range(0, len(data), _ZSTD_STEP):
-                    out = frame.decompress(data[start : start + _ZSTD_STEP])
+                fed = 0
+                for piece in blocks.cut(memoryview(data)):  # one call gives back one block at most
+                    out = frame.decompress(piece)
+                    fed += len(piece)
                     if out:
                         yield out
                     if frame.eof:
-                        self.rest = frame.unused_data + data[start + _ZSTD_STEP :]
+                        self.rest = frame.unused_data + data[fed:]
                         return
                 following = next(self._source, None)
                 if following is None:
@@ -155,10 +158,6 @@ class _Frame:
                     raise FormatError("zstd data ends inside a skippable frame: is it truncated?")
                 return
         self.rest = data[left:]
-
-
-_ZSTD_STEP = 1 << 12
-"""Bytes given to the zstd decompressor at a time: a block of 128 KiB may come from 4 bytes."""
 
 
 class ExactReader:

@@ -1,13 +1,12 @@
-"""What earlier starts of an image touched, fetched in bundles when the image is entered.
+"""The objects that earlier starts of an image touched, fetched in bundles when the image is entered.
 
-A few bundles are under way at a time, in the order in which a start wants them. A reader of an object that is
-in one of those waits for it instead of asking a second time; what is in a later one it fetches by itself.
+A few bundles are under way at a time, in the order in which a start wants them. A reader of an object in one
+of those waits for the bundle instead of asking a second time; an object in a later one he fetches by himself.
 Every member is checked by its own digest before the cache gets it. A bundle that is missing or wrong costs
 time and nothing else: its objects are fetched singly.
 """
 
 import logging
-import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,70 +18,64 @@ from lazyfs.client.local_cache import LocalCache
 from lazyfs.client.objects import Objects
 from lazyfs.core import bundle as bundles
 from lazyfs.core import codec, profile
-from lazyfs.core.digest import Digest, ObjectRef, object_path
-from lazyfs.core.errors import FormatError, LazyfsError
+from lazyfs.core.digest import ObjectRef, object_path
+from lazyfs.core.errors import LazyfsError
 from lazyfs.core.profile import Bundle
-from lazyfs.transport.fetcher import Fetcher, Request
+from lazyfs.prefetch.profile_schedule import ProfileSchedule, fits, is_here
+from lazyfs.prefetch.system_task import begin
+from lazyfs.transport.fetcher import Fetcher, Request, still_wanted
 
 log = logging.getLogger(__name__)
 
 AT_ONCE: Final = 4
-"""Bundles under way: a connection alone begins slowly, many would hold up the first ones."""
+"""Bundles under way: a single connection begins slowly, and many would hold up the first bundles."""
 PATIENCE: Final = 60.0
 SLOWEST: Final = 16 << 10
-"""A bundle has PATIENCE seconds and one for each SLOWEST bytes: four share a line of half a megabit then. No
-reader waits that long, see `objects.BUNDLE_PATIENCE`; thrown away, it would be fetched twice."""
-AGAIN: Final = 60.0
-"""Seconds after which a profile that did not come whole may be tried again, when its image is entered."""
-HERE: Final = 0.75
-"""A bundle is left out if this share of its bytes is here already: another image may have brought them."""
-SHARE: Final = 0.5
-"""Of the cache's limit: a profile that holds more is not fetched, it would push out what is in use."""
+"""A bundle has PATIENCE seconds and one more for each SLOWEST bytes: four at once need that on a line of half
+a megabit a second. Readers do not wait that long (`objects.BUNDLE_PATIENCE`), but a bundle given up would be
+fetched twice."""
 
 
-class Profiles:
-    """The profiles of one repository. Belongs to one trio run."""
+class ProfilePrefetch:
+    """Fetches the profiles of one repository. Belongs to one trio run."""
 
     def __init__(
-        self, objects: Objects, fetcher: Fetcher, cache: LocalCache, limit: Callable[[], int]
+        self, objects: Objects, fetcher: Fetcher, cache: LocalCache, cache_limit: Callable[[], int]
     ) -> None:
-        """`limit`: bytes that the cache may hold."""
+        """`cache_limit` returns the bytes that the cache may hold."""
         self._objects = objects
         self._fetcher = fetcher
         self._cache = cache
-        self._limit = limit
+        self._cache_limit = cache_limit
         self._limiter = trio.CapacityLimiter(AT_ONCE)
-        self._rests: dict[Digest, float] = {}
-        """Until when (time.monotonic) a profile is not begun: for ever if it is under way, or has come."""
+        self._schedule = ProfileSchedule()
         self.fetched = 0
         """Bundles."""
         self.failed = 0
 
     def start(self, ref: ObjectRef) -> None:
-        """Begins to fetch what a profile lists, unless that was done already; returns at once."""
-        if self._objects.keeps and time.monotonic() >= self._rests.get(ref.digest, 0):
-            self._rests[ref.digest] = math.inf
-            trio.lowlevel.spawn_system_task(self._run, ref, name=f"profile {ref.digest.hex()[:12]}")
+        """Begins to fetch the objects that a profile lists, unless that was done already; returns at once."""
+        if self._objects.keeps and self._schedule.begin(ref.digest, time.monotonic()):
+            begin(self._run, ref, name=f"profile {ref.digest.hex()[:12]}")
 
     async def _run(self, ref: ObjectRef) -> None:
         done = False
-        # A system task: what escapes from it would end the whole trio run.
+        # A system task: an error that escapes would end the whole trio run.
         with self._counted(f"profile {ref.digest.hex()}"):
             done = await self._all(ref)
         if not done:
-            self._rests[ref.digest] = time.monotonic() + AGAIN
+            self._schedule.failed(ref.digest, time.monotonic())
 
     async def _all(self, ref: ObjectRef) -> bool:
-        """Fetches what the profile lists; whether nothing is left to be done."""
+        """Fetches the objects that the profile lists. Returns True if nothing is left to be done."""
         if await trio.to_thread.run_sync(self._objects.at_hand, ref) is not None:
             return True  # kept below once everything in it had come
         plain = await trio.to_thread.run_sync(
             self._fetch, object_path(ref.digest), codec.frame_bound(ref.size),
-            lambda frame: codec.open_object(frame, ref), limiter=self._limiter,
+            lambda frame, check_left: codec.open_object(frame, ref, check_left), limiter=self._limiter,
         )  # fmt: skip
         listed = profile.decode(plain)
-        room = await trio.to_thread.run_sync(self._limit) * SHARE
-        if sum(member.size for one in listed for member in one.members) > room:
+        if not fits(listed, await trio.to_thread.run_sync(self._cache_limit)):
             log.info("profile %s is too large for the cache", ref.digest.hex())
             return True
         failed, waiting = self.failed, iter(listed)
@@ -112,7 +105,7 @@ class Profiles:
         coming.update(dict.fromkeys(members, came))
         try:
             with self._counted(f"bundle {one.name.hex()}"):
-                self.fetched += await trio.to_thread.run_sync(self._bring, one, limiter=self._limiter)
+                self.fetched += await trio.to_thread.run_sync(self._fetch_bundle, one, limiter=self._limiter)
         finally:
             for digest in members:
                 del coming[digest]
@@ -120,7 +113,7 @@ class Profiles:
 
     @contextmanager
     def _counted(self, what: str) -> Iterator[None]:
-        """A failure, or a bug, is counted and logged, and goes no further."""
+        """Counts and logs a failure, or a bug, which goes no further."""
         try:
             yield
         except LazyfsError as error:
@@ -130,18 +123,15 @@ class Profiles:
             self.failed += 1
             log.exception("%s", what)
 
-    def _bring(self, one: Bundle) -> bool:
-        """In a worker thread; whether it had to be fetched."""
+    def _fetch_bundle(self, one: Bundle) -> bool:
+        """Runs in a worker thread. Returns True if the bundle had to be fetched."""
         here = sum(ref.size for ref in one.members if self._cache.read(ref.digest, 0, 1) is not None)
-        if here >= HERE * sum(ref.size for ref in one.members):
+        if is_here(one, here):
             return False
 
-        def accept(body: bytes) -> bytes:
-            reader = bundles.Reader(one.name)
-            expected = iter(one.members)
+        def accept(body: bytes, check_left: codec.Check) -> bytes:
+            reader = bundles.Reader(one.name, one.members, check_left)
             for ref, plain in reader.feed(body):
-                if ref != next(expected, None):
-                    raise FormatError(f"bundle {one.name.hex()} has a member {ref.digest.hex()} too many")
                 self._keep(ref, plain)
             reader.finish()
             return b""
@@ -150,7 +140,7 @@ class Profiles:
         return True
 
     def _keep(self, ref: ObjectRef, plain: bytes) -> None:
-        """Admits a verified object, unless somebody else is bringing it or there is no room."""
+        """Admits a verified object, unless somebody else is fetching it or there is no room."""
         claim = self._cache.claim(ref.digest)
         if claim is None:
             return
@@ -162,8 +152,9 @@ class Profiles:
                 with reserved:
                     self._cache.put(ref.digest, plain, reserved)
 
-    def _fetch(self, path: str, most: int, accept: Callable[[bytes], bytes]) -> bytes:
-        # may_be_missing: what nobody needs speaks against no server if it is not there
+    def _fetch(self, path: str, most: int, accept: Callable[[bytes, codec.Check], bytes]) -> bytes:
+        # may_be_missing: a server that lacks an object nobody needs is not at fault
         deadline = time.monotonic() + PATIENCE + most / SLOWEST
-        request = Request(path, most, deadline, accept=accept, may_be_missing=True)
+        still = still_wanted(path, deadline, trio.from_thread.check_cancelled)
+        request = Request(path, most, deadline, accept=lambda body: accept(body, still), may_be_missing=True)
         return self._fetcher.fetch(request, trio.from_thread.check_cancelled)

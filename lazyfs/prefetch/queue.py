@@ -1,4 +1,4 @@
-"""Fetching what nobody waits for yet: bounded, and never in the way of readers."""
+"""Fetching objects that nobody waits for yet: bounded, and never in the way of readers."""
 
 import logging
 from collections.abc import Iterable
@@ -8,56 +8,82 @@ import trio
 from lazyfs.client.objects import Objects
 from lazyfs.core.digest import Digest, ObjectRef
 from lazyfs.core.errors import LazyfsError
+from lazyfs.prefetch.system_task import begin
 
 log = logging.getLogger(__name__)
 
 TASKS = 24
 """Requests under way for nobody. Readers have the rest of `objects.THREADS`."""
 BYTES = 64 << 20
-"""Plaintext bytes asked for and not here yet; more is dropped, the reader will ask for it itself."""
+"""Plaintext bytes asked for and not here yet. More is dropped: the reader will ask for it himself."""
 
 
-class Background:
-    """Brings objects into the cache. Belongs to one trio run."""
+class PrefetchBudget:
+    """Which objects are on their way for nobody, and how many bytes they may be. Pure."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._bytes = 0
+        self.coming: set[Digest] = set()
+
+    def has_room(self, ref: ObjectRef) -> bool:
+        """Returns True if the object may come too."""
+        return self._bytes + ref.size <= self._most
+
+    def take(self, ref: ObjectRef) -> None:
+        """Charges an object that is to come."""
+        self.coming.add(ref.digest)
+        self._bytes += ref.size
+
+    def give_back(self, ref: ObjectRef) -> None:
+        """Ends the charge: the object is here, or will not come."""
+        self.coming.discard(ref.digest)
+        self._bytes -= ref.size
+
+
+class PrefetchQueue:
+    """Fetches objects into the cache. Belongs to one trio run."""
 
     def __init__(self, objects: Objects, *, tasks: int = TASKS, most: int = BYTES) -> None:
+        """`most`: plaintext bytes under way at one time."""
         self._objects = objects
         self._limiter = trio.CapacityLimiter(tasks)
-        self._most = most
-        self._coming: set[Digest] = set()
-        self._bytes = 0
+        self._budget = PrefetchBudget(most)
         self.started = 0
         self.dropped = 0
 
+    @property
+    def idle(self) -> bool:
+        """Nothing is under way."""
+        return not self._budget.coming
+
     def start(self, refs: Iterable[ObjectRef]) -> None:
-        """Begins to fetch what is neither here nor on its way; returns at once. A reader who comes for one
-        of them joins its flight. Failures are the reader's to meet: it will ask again.
+        """Begins to fetch the objects that are neither here nor on their way; returns at once. A reader who
+        comes for one of them joins its flight. Failures are left to the reader, who asks again.
 
         Does nothing while the cache admits nothing: the bytes would be fetched twice.
         """
         for ref in refs:
-            if ref.digest in self._coming or not self._objects.keeps:
+            if ref.digest in self._budget.coming or not self._objects.keeps:
                 continue
             if ref.digest in self._objects.coming or ref.digest in self._objects.expected:
                 continue
-            if self._bytes + ref.size > self._most:
+            if not self._budget.has_room(ref):
                 self.dropped += 1
                 continue
             if self._objects.read_at_hand(ref, 0, 1) is not None:
                 continue
-            self._coming.add(ref.digest)
-            self._bytes += ref.size
-            self.started += 1
-            trio.lowlevel.spawn_system_task(self._bring, ref, name=f"ahead {ref.digest.hex()[:12]}")
+            if begin(self._fetch, ref, name=f"ahead {ref.digest.hex()[:12]}"):
+                self._budget.take(ref)
+                self.started += 1
 
-    async def _bring(self, ref: ObjectRef) -> None:
+    async def _fetch(self, ref: ObjectRef) -> None:
         try:
             async with self._limiter:
                 await self._objects.fetch(ref, held=False)
         except LazyfsError:
             pass
-        except Exception:  # a system task: what escapes from it would end the whole trio run
+        except Exception:  # a system task: an error that escapes would end the whole trio run
             log.exception("object %s", ref.digest.hex())
         finally:
-            self._coming.discard(ref.digest)
-            self._bytes -= ref.size
+            self._budget.give_back(ref)

@@ -1,7 +1,7 @@
 """How far ahead of a sequential reader to fetch: a window of bytes that grows and shrinks. Pure.
 
-The kernel reads ahead too (128 KiB by default), but only what one round trip to a proxy makes too little of:
-at 20 ms a reader of 1 MiB chunks one at a time gets 50 MB/s at best, with 16 under way the link's speed.
+The kernel reads ahead too, 128 KiB by default, which is too little for a round trip to a proxy: at 20 ms a
+reader of one 1 MiB chunk at a time gets 50 MB/s at best, and with 16 of them under way the link's speed.
 """
 
 from collections import OrderedDict
@@ -24,17 +24,17 @@ class Window:
 
     def __init__(self) -> None:
         self._position = 0
-        """The end of what has been read in sequence."""
+        """Offset up to which the file has been read in sequence."""
         self._asked = 0
-        """The end of what has been asked for ahead."""
+        """Offset up to which the file has been asked for ahead."""
         self._refill_at = 0
-        """Where the reader has used up half of the last window."""
+        """Offset at which the reader has used up half of the last window."""
         self._streak = 0
         self._size = FIRST
 
     def read(self, offset: int, length: int, size: int) -> tuple[int, int]:
-        """A read of [offset, offset + length) of a file of `size` bytes: the range to fetch ahead, as start
-        and end; empty (start == end) if there is nothing to do.
+        """Notes a read of [offset, offset + length) of a file of `size` bytes. Returns the range to fetch
+        ahead as start and end; start == end if there is nothing to do.
 
         The window doubles each time the reader has used up half of it, and halves at each jump.
         """
@@ -60,13 +60,13 @@ class Window:
 
 
 class ReadAhead:
-    """The readers of a mount. Not thread-safe: call it from the event loop or under the tree's lock."""
+    """The readers of a repository. Not thread-safe: call it under the tree's lock."""
 
     def __init__(self) -> None:
         self._windows: OrderedDict[int, Window] = OrderedDict()
 
     def read(self, number: int, offset: int, length: int, size: int) -> tuple[int, int]:
-        """See Window.read; `number` is the file's inode number."""
+        """Notes a read as `Window.read` does, of the file with this inode number."""
         window = self._windows.get(number)
         if window is None:
             window = self._windows[number] = Window()

@@ -1,9 +1,8 @@
-"""The catalogs between a mount's top and its images, fetched before anybody asks.
+"""The catalogs between a repository's root and its images, fetched before anybody asks.
 
 Each names the next, so a first start would wait for them one after the other: the root, a registry's folder,
 the folders above images' trees, the image. They are fetched from the moment the root is here, while the mount
-is still being set up, and side by side where they can be. Where there are many images they are left to
-whoever asks: which one will be started is not known.
+is still being set up, and side by side where they can be.
 """
 
 import logging
@@ -11,67 +10,56 @@ import logging
 import trio
 
 from lazyfs.client.objects import Objects
-from lazyfs.core.catalog.entry import LIVE, Entry
+from lazyfs.core.catalog.entry import Entry
 from lazyfs.core.catalog.reader import Catalog
 from lazyfs.core.digest import ObjectRef
 from lazyfs.core.errors import LazyfsError
 from lazyfs.core.params import FLAT
+from lazyfs.prefetch.upper_choice import BYTES, UpperChoice
 
 log = logging.getLogger(__name__)
 
-FOLDERS = 8
-"""Folders above images' names that are fetched, at most."""
-IMAGES = 2
-"""Images that are followed, at most; a folder of more names has none followed."""
-BYTES = 1 << 20
-"""Plaintext bytes of one catalog, at most."""
 
-
-class Walk:
-    """One walk. Belongs to one trio run."""
+class UpperCatalogs:
+    """The fetching from one root, once. Belongs to one trio run."""
 
     def __init__(self, objects: Objects) -> None:
         self._objects = objects
-        self._folders = FOLDERS
-        self._images = IMAGES
+        self._choice = UpperChoice()
         self._flat: dict[bytes, ObjectRef] = {}
         self._flat_known = trio.Event()
 
     async def run(self, root: ObjectRef) -> None:
-        """Brings them into the cache. Failures are the reader's to meet: it asks again; bugs are logged."""
+        """Fetches them into the cache. Failures are left to the reader, who asks again; bugs are logged."""
         try:
             await self._run(root)
-        except Exception:  # a system task: what escapes from it would end the whole trio run
-            log.exception("walk from %s", root.digest.hex())
+        except Exception:  # a system task: an error that escapes would end the whole trio run
+            log.exception("catalogs below %s", root.digest.hex())
 
     async def _run(self, root: ObjectRef) -> None:
         top = await self._entries(root)
         flat = next((entry.nested for entry in top if entry.name == FLAT), None)
         if flat is not None:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._bring_flat, flat)
+                nursery.start_soon(self._fetch_flat, flat)
                 self._below(top, nursery)
 
-    async def _bring_flat(self, ref: ObjectRef) -> None:
+    async def _fetch_flat(self, ref: ObjectRef) -> None:
         self._flat = {entry.name: entry.nested for entry in await self._entries(ref) if entry.nested}
         self._flat_known.set()
 
     def _below(self, entries: list[Entry], nursery: trio.Nursery) -> None:
-        for entry in entries:
-            if entry.nested and entry.flags & LIVE and not entry.name.startswith(b".") and self._folders:
-                self._folders -= 1
-                nursery.start_soon(self._folder, entry.nested, nursery)
-        links = [entry.content for entry in entries if entry.is_link]
-        if len(links) <= self._images:
-            self._images -= len(links)
-            for target in links:
-                nursery.start_soon(self._image, target)
+        folders, links = self._choice.below(entries)
+        for ref in folders:
+            nursery.start_soon(self._folder, ref, nursery)
+        for target in links:
+            nursery.start_soon(self._image, target)
 
     async def _folder(self, ref: ObjectRef, nursery: trio.Nursery) -> None:
         self._below(await self._entries(ref), nursery)
 
     async def _image(self, target: bytes) -> None:
-        """What a tag's link leads to: `../.flat/xx/<config digest>`."""
+        """Fetches the catalogs that a tag's link leads to: `../.flat/xx/<config digest>`."""
         above, _, below = target.rpartition(FLAT + b"/")
         group, _, name = below.partition(b"/")
         await self._flat_known.wait()
@@ -82,7 +70,7 @@ class Walk:
                     await self._entries(entry.nested)
 
     async def _entries(self, ref: ObjectRef) -> list[Entry]:
-        """A catalog's top directory; empty if it is too large, cannot be had, or cannot be kept."""
+        """A catalog's top directory; empty if the catalog is too large, cannot be had, or cannot be kept."""
         if ref.size > BYTES:
             return []
         try:

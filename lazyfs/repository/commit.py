@@ -1,7 +1,7 @@
-"""The signed pointer as publishers see it: read the committed revision, commit the next one.
+"""The signed revision as publishers see it: read the committed one, commit the next one.
 
-Write order of a commit: N.targets.json, N.snapshot.json, then timestamp.json, last and in one rename. Until
-that rename nobody can see the new revision, after it nobody can see half of it.
+Write order of a commit: N.targets.json, N.snapshot.json, then timestamp.json, last and in one step. Before
+that step nobody can see the new revision; after it nobody can see half of it.
 """
 
 from dataclasses import dataclass
@@ -12,39 +12,39 @@ from securesystemslib.signer import CryptoSigner
 from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, Targets, Timestamp
 from tuf.api.serialization.json import JSONSerializer
 
-from lazyfs.core.digest import Digest, ObjectRef
+from lazyfs.core.digest import ObjectRef
 from lazyfs.core.errors import TrustError, UsageError
-from lazyfs.core.params import Pointer
+from lazyfs.core.params import Revision
 from lazyfs.core.trust.revision_target import TARGET, to_target
 from lazyfs.core.trust.roles import ROOT, SNAPSHOT, TARGETS, TIMESTAMP, file_name
-from lazyfs.core.trust.state import Held, State, bootstrap
+from lazyfs.core.trust.state import ProvenRevision, TrustState, bootstrap
 from lazyfs.repository.keys import Keys
-from lazyfs.store.protocol import Store
+from lazyfs.store import Store, StoreConflict
 
 TIMESTAMP_DAYS = 7
-"""How long clients go on advancing without a renewed timestamp. It bounds how long somebody in between can
-hide new revisions; `lazyfs repo resign` from cron or CI, once a day, renews it."""
+"""Days that clients advance without a renewed timestamp, and so the longest time that an attacker between
+them and the origin can hide new revisions. `lazyfs repo resign` renews it, once a day, from cron or CI."""
 
 PUBLISHER_DAYS = 365
-"""Expiry of targets and snapshot, renewed by every publish, and by resign once half of it is over."""
+"""Days until targets and snapshot expire. Every publish renews them, and resign does once half has passed."""
 
 _S = TypeVar("_S", Root, Snapshot, Targets, Timestamp)
 
 
 @dataclass(frozen=True)
-class Committed:
-    """What a store says of itself: all its roots, and the committed revision."""
+class CommittedRevision:
+    """The committed revision of a store with its proof: all the store's roots, and the signed files."""
 
-    state: State
-    held: Held
+    state: TrustState
+    proven: ProvenRevision
 
     @property
-    def pointer(self) -> Pointer:
-        return self.held.pointer
+    def revision(self) -> Revision:
+        return self.proven.revision
 
 
-def read(store: Store) -> Committed:
-    """The committed revision, verified against the store's own roots; expiry does not count.
+def read_committed(store: Store) -> CommittedRevision:
+    """Returns the committed revision, verified against the store's own roots; expiry does not count.
 
     Raises UsageError for a store that was never initialised, TrustError for one that is damaged.
     """
@@ -62,28 +62,28 @@ def read(store: Store) -> Committed:
         state = state.add_root(data)
         roots.append(state.root)
     try:
-        return Committed(state, _held(store, stamp, state.root))
+        return CommittedRevision(state, _proven(store, stamp, state.root))
     except TrustError:
         # A rotation killed after its root was written: the revision is still signed by the keys before.
         if len(roots) == 1:
             raise
-        return Committed(state, _held(store, stamp, roots[-2]))
+        return CommittedRevision(state, _proven(store, stamp, roots[-2]))
 
 
-def _held(store: Store, stamp: bytes, root: Root) -> Held:
-    held = Held(stamp, b"", b"", root)
-    snapshot = _named(store, SNAPSHOT, held.timestamp.snapshot_meta.version)
-    held = Held(stamp, snapshot, b"", root)
-    targets = _named(store, TARGETS, held.snapshot.meta["targets.json"].version)
-    return Held(stamp, snapshot, targets, root).check()
+def _proven(store: Store, stamp: bytes, root: Root) -> ProvenRevision:
+    proven = ProvenRevision(stamp, b"", b"", root)
+    snapshot = _named(store, SNAPSHOT, proven.timestamp.snapshot_meta.version)
+    proven = ProvenRevision(stamp, snapshot, b"", root)
+    targets = _named(store, TARGETS, proven.snapshot.meta["targets.json"].version)
+    return ProvenRevision(stamp, snapshot, targets, root).check()
 
 
-def current(store: Store) -> Pointer:
-    """The committed revision. Raises as `read`."""
-    return read(store).pointer
+def read_revision(store: Store) -> Revision:
+    """Returns the committed revision. Raises as `read_committed`."""
+    return read_committed(store).revision
 
 
-def commit(
+def commit_revision(
     store: Store,
     keys: Keys,
     root: ObjectRef,
@@ -91,56 +91,56 @@ def commit(
     expected_revision: int,
     now: datetime,
     timestamp_days: float = TIMESTAMP_DAYS,
-) -> Pointer:
+) -> Revision:
     """Makes `root` the next revision, after everything put into the store is on stable storage.
 
-    Raises UsageError if the committed revision is no longer `expected_revision` (another publisher was
-    first: nothing was changed), if a key is missing, or if the root catalog is not in the store.
+    Raises StoreConflict if the committed revision is no longer `expected_revision` or another publisher holds
+    the store (nothing was changed), UsageError if a key is missing or the root catalog is not in the store.
     """
     store.sync()
     with store.exclusive():
-        committed = read(store)
-        old = committed.pointer
-        if old.revision != expected_revision:
-            raise UsageError(
-                f"revision {old.revision} of {old.name} was committed while this publish started from "
+        committed = read_committed(store)
+        old = committed.revision
+        if old.number != expected_revision:
+            raise StoreConflict(
+                f"revision {old.number} of {old.name} was committed while this publish started from "
                 f"revision {expected_revision}: nothing was changed, publish again"
             )
-        if not store.has(Digest(root.digest)):
+        if not store.has(root.digest):
             raise UsageError(
                 f"root catalog {root.digest.hex()} is not in the store: put it before the commit"
             )
-        pointer = Pointer(
-            old.name, old.revision + 1, int(now.timestamp()), root.digest, root.size, old.params
-        )
-        write_revision(store, keys, committed.state.root, pointer, committed.held, now, timestamp_days)
-        return pointer
+        revision = Revision(old.name, old.number + 1, int(now.timestamp()), root, old.params)
+        write_revision(store, keys, committed.state.root, revision, committed.proven, now, timestamp_days)
+        return revision
 
 
 def write_revision(
     store: Store,
     keys: Keys,
     root: Root,
-    pointer: Pointer,
-    before: Held | None,
+    revision: Revision,
+    before: ProvenRevision | None,
     now: datetime,
     timestamp_days: float = TIMESTAMP_DAYS,
 ) -> None:
-    """Signs targets, snapshot and timestamp for `pointer` and writes them in this order.
+    """Signs targets, snapshot and timestamp for `revision` and writes them in this order.
 
     Targets and snapshot share their version number, so that clients can ask for both at once. A number whose
-    files exist already, left by a killed publisher, is never used again: a proxy may remember them.
+    files a killed publisher has left is never used again: a proxy may remember them.
     """
     signers = {role: keys.require(root, role, "--keys") for role in (TARGETS, SNAPSHOT, TIMESTAMP)}
     version = before.snapshot.version + 1 if before else 1
     while any(store.read_metadata(file_name(role, version)) is not None for role in (TARGETS, SNAPSHOT)):
         version += 1
     expires = _in_days(now, PUBLISHER_DAYS)
-    targets = sign(Targets(version, expires=expires, targets={TARGET: to_target(pointer)}), signers[TARGETS])
+    targets = sign_metadata(
+        Targets(version, expires=expires, targets={TARGET: to_target(revision)}), signers[TARGETS]
+    )
     meta = {"targets.json": MetaFile.from_data(version, targets, ["sha256"])}
-    snapshot = sign(Snapshot(version, expires=expires, meta=meta), signers[SNAPSHOT])
-    store.write_metadata(file_name(TARGETS, version), targets, replace=False)
-    store.write_metadata(file_name(SNAPSHOT, version), snapshot, replace=False)
+    snapshot = sign_metadata(Snapshot(version, expires=expires, meta=meta), signers[SNAPSHOT])
+    store.write_metadata(file_name(TARGETS, version), targets, expected=None)
+    store.write_metadata(file_name(SNAPSHOT, version), snapshot, expected=None)
     write_timestamp(store, signers[TIMESTAMP], version, snapshot, before, now, timestamp_days)
 
 
@@ -149,21 +149,22 @@ def write_timestamp(
     signers: list[CryptoSigner],
     version: int,
     snapshot: bytes,
-    before: Held | None,
+    before: ProvenRevision | None,
     now: datetime,
     days: float,
 ) -> datetime:
-    """Signs and writes the timestamp that names this snapshot; returns when it expires."""
+    """Signs and writes the timestamp that names this snapshot; returns the moment it expires."""
     expires = _in_days(now, days)
     own = before.timestamp.version + 1 if before else 1
     meta = MetaFile.from_data(version, snapshot, ["sha256"])
-    stamp = sign(Timestamp(own, expires=expires, snapshot_meta=meta), signers)
-    store.write_metadata(file_name(TIMESTAMP, own), stamp, replace=True)
+    stamp = sign_metadata(Timestamp(own, expires=expires, snapshot_meta=meta), signers)
+    replaced = before.timestamp_bytes if before else None
+    store.write_metadata(file_name(TIMESTAMP, own), stamp, expected=replaced)
     return expires
 
 
-def sign(signed: _S, signers: list[CryptoSigner]) -> bytes:
-    """The file: compact JSON with one signature per signer."""
+def sign_metadata(signed: _S, signers: list[CryptoSigner]) -> bytes:
+    """Returns the signed file: compact JSON with one signature per signer."""
     metadata: Metadata[_S] = Metadata(signed)
     for signer in signers:
         metadata.sign(signer, append=True)

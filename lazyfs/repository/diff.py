@@ -1,4 +1,4 @@
-"""What differs between two trees: images, or whole revisions. Equal catalogs are not opened."""
+"""The differences between two trees, images or whole revisions. Equal catalogs are not opened."""
 
 import stat
 from collections.abc import Iterator
@@ -7,39 +7,40 @@ from typing import NamedTuple
 from lazyfs.core.catalog.entry import Entry
 from lazyfs.core.errors import UsageError
 from lazyfs.core.profile import without_hint
-from lazyfs.repository.stored_tree import Place, StoredTree
+from lazyfs.repository.stored_tree import StoredTree, TreeNode
 
 FIELDS = ("uid", "gid", "mtime", "size", "xattrs")
 MAX_LINKS = 40
 
 
-class Change(NamedTuple):
-    """One path that differs."""
+class Difference(NamedTuple):
+    """One path that differs between two trees."""
 
     kind: str
     """`added`, `removed` or `changed`."""
     path: bytes
     fields: tuple[str, ...]
-    """What changed: type, mode, uid, gid, mtime, size, content, target, device, xattrs."""
+    """Those that changed, of type, mode, uid, gid, mtime, size, content, target, device and xattrs."""
 
 
-class Side(NamedTuple):
-    """One of the two trees."""
+class ResolvedPath(NamedTuple):
+    """A path of a tree, and the node that it leads to."""
 
     tree: StoredTree
-    place: Place
+    node: TreeNode
     path: str = ""
-    """Where a path that was resolved has led to."""
+    """The path with its links followed."""
 
 
-def resolve(tree: StoredTree, path: str) -> Side:
-    """A path of the repository, a link at it followed (an image's name is one). Raises UsageError."""
+def resolve(tree: StoredTree, path: str) -> ResolvedPath:
+    """Follows the links at a path of the repository: an image's name is one. Raises UsageError if the path
+    leads nowhere."""
     for _ in range(MAX_LINKS):
         found = tree.find(path)
         if found is None:
             raise UsageError(f"{path} is not in this revision of the repository")
         if not found.entry.is_link:
-            return Side(tree, found, path)
+            return ResolvedPath(tree, found, path)
         parts = path.split("/")[:-1]
         for part in found.entry.content.decode(errors="surrogateescape").split("/"):
             if part == "..":
@@ -50,42 +51,44 @@ def resolve(tree: StoredTree, path: str) -> Side:
     raise UsageError(f"{path} leads through more than {MAX_LINKS} links")
 
 
-def diff(old: Side, new: Side) -> Iterator[Change]:
-    """The changes from `old` to `new`, sorted by path within each directory. What is below an added or
-    removed directory is listed too."""
-    fields = _fields(old.place.entry, new.place.entry)
+def diff(old: ResolvedPath, new: ResolvedPath) -> Iterator[Difference]:
+    """Yields the differences between `old` and `new`, directory by directory, in each sorted by name.
+
+    Everything below a directory that was added or removed is a difference of its own.
+    """
+    fields = _fields(old.node.entry, new.node.entry)
     if fields:
-        yield Change("changed", b".", fields)
+        yield Difference("changed", b".", fields)
     yield from _below(old, new, b"")
 
 
-def _below(old: Side | None, new: Side | None, prefix: bytes) -> Iterator[Change]:
-    if old and new and _same_catalog(old.place, new.place):
+def _below(old: ResolvedPath | None, new: ResolvedPath | None, prefix: bytes) -> Iterator[Difference]:
+    if old and new and _same_catalog(old.node, new.node):
         return
-    before = {entry.name: entry for entry in old.tree.entries(old.place)} if old else {}
-    after = {entry.name: entry for entry in new.tree.entries(new.place)} if new else {}
+    before = {entry.name: entry for entry in old.tree.entries(old.node)} if old else {}
+    after = {entry.name: entry for entry in new.tree.entries(new.node)} if new else {}
     for name in sorted(before.keys() | after.keys()):
         path = prefix + name
         first, second = before.get(name), after.get(name)
         if first is None or second is None:
-            yield Change("removed" if second is None else "added", path, ())
+            yield Difference("removed" if second is None else "added", path, ())
         else:
             fields = _fields(first, second)
             if fields:
-                yield Change("changed", path, fields)
+                yield Difference("changed", path, fields)
         inner_old = _inner(old, first)
         inner_new = _inner(new, second)
         if inner_old or inner_new:
             yield from _below(inner_old, inner_new, path + b"/")
 
 
-def _inner(side: Side | None, entry: Entry | None) -> Side | None:
+def _inner(side: ResolvedPath | None, entry: Entry | None) -> ResolvedPath | None:
     if side is None or entry is None or not entry.is_dir:
         return None
-    return Side(side.tree, side.tree.place(entry, side.place.catalog))
+    return ResolvedPath(side.tree, side.tree.node(entry, side.node.catalog))
 
 
-def _same_catalog(old: Place, new: Place) -> bool:
+def _same_catalog(old: TreeNode, new: TreeNode) -> bool:
     return old.entry.nested is not None and old.entry.nested == new.entry.nested
 
 

@@ -1,181 +1,114 @@
-"""Editing the tree of a repository: live folders are read on demand and written back if they changed."""
+"""A change of a repository's tree, from the revision it starts from to the one that has it."""
 
-import stat
+from collections.abc import Callable
+from datetime import datetime
+from typing import NamedTuple
 
-from lazyfs.core.catalog.builder import build
-from lazyfs.core.catalog.entry import check_name
+from lazyfs.core import codec
 from lazyfs.core.catalog.inode import Inode
 from lazyfs.core.digest import ObjectRef
-from lazyfs.core.errors import FormatError, UsageError
-from lazyfs.core.params import Params
-from lazyfs.core.profile import HINT, without_hint
+from lazyfs.core.params import Revision
+from lazyfs.repository.commit import commit_revision, read_revision
+from lazyfs.repository.keys import Keys
+from lazyfs.repository.live_tree import LiveTree
 from lazyfs.repository.stored_tree import StoredTree
+from lazyfs.store import Store, StoreConflict
 from lazyfs.store.ingest import Ingest
 
-FOLDER_MODE = stat.S_IFDIR | 0o755
+REBASES = 5
+"""Most times that a commit which another publisher overtook is made again, on the newer revision."""
 
 
-class _Folder:
-    """A live folder that has been opened: its own inode's fields, and its children."""
+class EditResult(NamedTuple):
+    """The outcome of a commit."""
 
-    def __init__(self, inode: Inode, inner: dict[bytes, "Inode | _Folder"]) -> None:
-        self.inode = inode
-        self.inner = inner
-        self.changed = False
+    revision: Revision
+    """The revision that has the changes."""
+    changed: bool
+    """False if the tree had them already and no revision was made."""
 
 
-class LiveTree:
-    """The folders of one revision, and what is to be changed in them."""
+class Edit:
+    """Collects changes of the tree and commits them together. Use as a context manager.
 
-    def __init__(self, tree: StoredTree, root: ObjectRef, params: Params) -> None:
-        self._tree = tree
-        self._ref = root
-        self._params = params
-        self._root = self._open(Inode(FOLDER_MODE), root)
+    The objects that a change leads to are written through `ingest` before the commit. Changes are kept as
+    operations on paths: when another publisher commits first, they are applied to its revision. After a
+    commit the edit goes on from the revision that was made. An exception that leaves the block drops the
+    objects that have no name in the store yet; the committed revision is as it was.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        keys: Keys,
+        now: Callable[[], datetime],
+        *,
+        level: int = codec.LEVEL,
+        workers: int | None = None,
+    ) -> None:
+        """`level`: of zstd. `workers`: threads that hash and compress. Raises as `read_revision`."""
+        self._store = store
+        self._keys = keys
+        self._now = now
+        self._base = read_revision(store)
+        self._changes: list[Callable[[LiveTree], object]] = []
+        self.ingest = Ingest(store, self._base.params, level=level, workers=workers)
+
+    def __enter__(self) -> "Edit":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.ingest.__exit__(kind)
+        if kind is not None:
+            self._store.abandon()
+
+    @property
+    def base(self) -> Revision:
+        """The revision that the changes are made from."""
+        return self._base
+
+    @property
+    def tree(self) -> StoredTree:
+        """The tree of `base`, without the changes."""
+        return StoredTree(self._store, self._base.root)
 
     def put(self, path: str, inode: Inode) -> None:
-        """Hangs a link, or a snapshot (an inode with `nested`), at a path; folders are made on the way.
+        """Hangs a link or snapshot at a path; see LiveTree.put, whose errors `commit` raises."""
+        self._changes.append(lambda live: live.put(path, inode))
 
-        A snapshot that is hung again keeps its profile unless it comes with another. Raises UsageError where
-        a snapshot or link is in the way of a folder, or a folder of a snapshot.
+    def hint(self, path: str, catalog: ObjectRef, profile: tuple[bytes, bytes]) -> None:
+        """Gives the snapshot of this catalog at a path its profile; see LiveTree.hint."""
+        self._changes.append(lambda live: live.hint(path, catalog, profile))
+
+    def remove(self, path: str) -> None:
+        """Takes a link or snapshot away if it is there; see LiveTree.remove."""
+        self._changes.append(lambda live: live.remove(path))
+
+    def commit(self) -> EditResult:
+        """Makes the changes the next revision, or none if the tree has them already.
+
+        Raises StoreConflict if other publishers were first too often or one holds the store, UsageError for a
+        change that the tree cannot take, StoreError. The committed revision is then as it was.
         """
-        *parents, name = _parts(path)
-        folder, above = self._root, [self._root]
-        for position, part in enumerate(parents):
-            child = self._child(folder, part)
-            if child is None:
-                # The epoch, not the clock: the same images give the same tree whoever publishes them when.
-                child = folder.inner[part] = _Folder(Inode(FOLDER_MODE), {})
-            if not isinstance(child, _Folder):
-                shown = b"/".join(parents[: position + 1]).decode(errors="replace")
-                raise UsageError(f"{path}: {shown} is an image or a published tree, not a folder of them")
-            folder = child
-            above.append(folder)
-        old = self._child(folder, name)
-        if isinstance(old, _Folder):
-            raise UsageError(f"{path} is a folder of images already: choose another path with --as")
-        if old is not None:
-            inode = _with_profile(old, inode)
-            if _same(old, inode):
-                return
-        folder.inner[name] = inode
-        for changed in above:
-            changed.changed = True
-
-    def hint(self, path: str, profile: tuple[bytes, bytes]) -> None:
-        """Gives the snapshot at a path this attribute for its profile. Raises UsageError if there is none."""
-        *parents, name = _parts(path)
-        folder: Inode | _Folder | None = self._root
-        for part in (*parents, name):
-            folder = self._child(folder, part) if isinstance(folder, _Folder) else None
-        if not isinstance(folder, Inode) or not folder.nested:
-            raise UsageError(f"{path} is no image or published tree that hangs in a folder of the repository")
-        profiled = _copy(folder)
-        profiled.xattrs = tuple(sorted([*without_hint(folder.xattrs), profile]))
-        self.put(path, profiled)
-
-    def remove(self, path: str) -> bool:
-        """Takes a link or snapshot away, and the folders that it leaves empty; whether it was there."""
-        parts = _parts(path)
-        above = [self._root]
-        for part in parts[:-1]:
-            child = self._child(above[-1], part)
-            if not isinstance(child, _Folder):
-                return False
-            above.append(child)
-        found = self._child(above[-1], parts[-1])
-        if found is None or isinstance(found, _Folder):
-            return False
-        for folder, part in zip(reversed(above), reversed(parts), strict=True):
-            del folder.inner[part]
-            if folder.inner:
-                break
-        for folder in above:
-            folder.changed = True
-        return True
-
-    def write(self, ingest: Ingest) -> ObjectRef:
-        """Writes the changed folders' catalogs, inner ones first; returns the root catalog's name."""
-        if not self._root.changed:
-            return self._ref
-        order = [self._root]
-        for folder in order:
-            order.extend(child for child in folder.inner.values() if isinstance(child, _Folder))
-        made: dict[int, Inode] = {}
-        for folder in reversed(order):
-            inode = folder.inode
-            if folder.changed:
-                inode = _copy(inode)
-                inode.children = {
-                    name: made[id(child)] if isinstance(child, _Folder) else child
-                    for name, child in folder.inner.items()
-                }
-                nested = build(inode, self._params.catalog_entries, ingest.put_named, live=True)
-                self._ref = nested.ref
-                inode = _copy(inode)
-                inode.nested, inode.children = nested, None
-            made[id(folder)] = inode
-        return self._ref
-
-    def _child(self, folder: _Folder, name: bytes) -> "Inode | _Folder | None":
-        """The child, opened if it is a folder."""
-        child = folder.inner.get(name)
-        if isinstance(child, Inode) and child.nested and child.nested.live:
-            child = folder.inner[name] = self._open(child, child.nested.ref)
-        return child
-
-    def _open(self, inode: Inode, ref: ObjectRef) -> _Folder:
-        catalog = self._tree.catalog(ref)
-        directory = catalog.directory(0)
-        inner: dict[bytes, Inode | _Folder] = {
-            entry.name: self._tree.inode(entry, catalog, directory.first + position)
-            for position, entry in enumerate(directory.entries)
-        }
-        top = catalog.root
-        own = _copy(inode)
-        own.mode, own.uid, own.gid, own.mtime = top.mode, top.uid, top.gid, top.mtime
-        own.xattrs = top.xattrs
-        return _Folder(own, inner)
-
-
-def _parts(path: str) -> list[bytes]:
-    parts = path.encode(errors="surrogateescape").split(b"/")
-    for part in parts:
-        try:
-            check_name(part)
-        except FormatError as error:
-            raise UsageError(f"path {path!r} in the repository: {error}") from None
-    return parts
-
-
-def _copy(inode: Inode) -> Inode:
-    return Inode(
-        inode.mode,
-        uid=inode.uid,
-        gid=inode.gid,
-        mtime=inode.mtime,
-        size=inode.size,
-        content=inode.content,
-        detail=inode.detail,
-        flags=inode.flags,
-        xattrs=inode.xattrs,
-        nested=inode.nested,
-    )
-
-
-def _with_profile(old: Inode, new: Inode) -> Inode:
-    if not old.nested or old.nested != new.nested or HINT in dict(new.xattrs):
-        return new
-    kept = [pair for pair in old.xattrs if pair[0] == HINT]
-    if not kept:
-        return new
-    new = _copy(new)
-    new.xattrs = tuple(sorted([*new.xattrs, *kept]))
-    return new
-
-
-def _same(old: Inode, new: Inode) -> bool:
-    return all(
-        getattr(old, field) == getattr(new, field)
-        for field in ("mode", "uid", "gid", "mtime", "size", "content", "detail", "flags", "xattrs", "nested")
-    )
+        self.ingest.finish()
+        rebases = 0
+        while True:
+            live = LiveTree(self.tree, self._base.params)
+            for change in self._changes:
+                change(live)
+            root = live.write(self.ingest)
+            if root == self._base.root:
+                self._changes.clear()
+                return EditResult(self._base, changed=False)
+            try:
+                self._base = commit_revision(
+                    self._store, self._keys, root, expected_revision=self._base.number, now=self._now()
+                )
+                self._changes.clear()
+                return EditResult(self._base, changed=True)
+            except StoreConflict:
+                newer = read_revision(self._store)
+                if newer.number == self._base.number or rebases == REBASES:
+                    raise
+                self._base = newer
+                rebases += 1

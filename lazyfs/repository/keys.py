@@ -1,4 +1,8 @@
-"""Signing keys: Ed25519 in PEM files, one directory per repository, never where a web server may look."""
+"""Signing keys: Ed25519 in PEM files, one directory per repository, never where a web server may look.
+
+Three roles have keys of their own. The publisher's key signs targets and snapshot. The timestamp's key alone
+renews the expiry, so the machine that does it from cron cannot publish.
+"""
 
 import os
 import re
@@ -10,11 +14,7 @@ from securesystemslib.signer import CryptoSigner
 from tuf.api.metadata import Root
 
 from lazyfs.core.errors import LazyfsError, UsageError
-from lazyfs.core.trust.roles import ROOT, TARGETS, TIMESTAMP
-
-ROLES = (ROOT, TARGETS, TIMESTAMP)
-"""Roles with keys of their own. The publisher's key signs targets and snapshot; the timestamp's key alone
-renews the expiry, so that the machine that runs it from cron cannot publish."""
+from lazyfs.system.durable_file import write_durably
 
 _SUFFIX = ".pem"
 _RETIRED = ".retired"
@@ -22,7 +22,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
 class Keys:
-    """Private keys at hand, by key id."""
+    """The private keys at hand."""
 
     def __init__(self, signers: Iterable[CryptoSigner] = ()) -> None:
         self._signers = {signer.public_key.keyid: signer for signer in signers}
@@ -31,11 +31,12 @@ class Keys:
         return Keys([*self._signers.values(), *other._signers.values()])
 
     def signers(self, root: Root, role: str) -> list[CryptoSigner]:
-        """Those whose signature counts for `role` under `root`, in the root's order."""
+        """Returns the keys whose signature counts for `role` under `root`, in the root's order."""
         return [self._signers[keyid] for keyid in root.roles[role].keyids if keyid in self._signers]
 
     def require(self, root: Root, role: str, where: str) -> list[CryptoSigner]:
-        """As `signers`; raises UsageError if they are fewer than the role demands."""
+        """As `signers`. Raises UsageError if they are fewer than the role demands; `where` is the option that
+        names their directory."""
         found, threshold = self.signers(root, role), root.roles[role].threshold
         if len(found) < threshold:
             raise UsageError(
@@ -46,7 +47,7 @@ class Keys:
 
 
 def check_repository_name(name: str) -> str:
-    """The same name; raises UsageError if it cannot be a directory's name."""
+    """Returns the name itself. Raises UsageError if it cannot be a directory's name."""
     if not _NAME.fullmatch(name):
         raise UsageError(
             f"repository name {name!r}: use letters, digits, '.', '_' and '-', starting with a letter "
@@ -56,7 +57,7 @@ def check_repository_name(name: str) -> str:
 
 
 def default_directory(name: str) -> str:
-    """`~/.config/lazyfs/keys/NAME`, or below XDG_CONFIG_HOME."""
+    """Returns `~/.config/lazyfs/keys/NAME`, or the same below XDG_CONFIG_HOME."""
     config = os.environ.get("XDG_CONFIG_HOME") or os.path.join(os.path.expanduser("~"), ".config")
     return os.path.join(config, "lazyfs", "keys", check_repository_name(name))
 
@@ -72,7 +73,7 @@ def check_apart(keys_directory: str, store: str) -> None:
 
 
 def is_empty(directory: str) -> bool:
-    """Whether the directory holds no key, retired ones included, or does not exist."""
+    """Returns True if the directory does not exist or holds no key, not even a retired one."""
     try:
         return not any(name.endswith((_SUFFIX, _RETIRED)) for name in os.listdir(directory))
     except FileNotFoundError:
@@ -95,7 +96,7 @@ def generate(directory: str, roles: Iterable[str]) -> list[CryptoSigner]:
 
 
 def load(directory: str) -> Keys:
-    """The keys in a directory. Raises UsageError if there are none, or if others can read them."""
+    """Returns the keys in a directory. Raises UsageError if there are none, or if others can read them."""
     try:
         names = sorted(name for name in os.listdir(directory) if name.endswith(_SUFFIX))
     except OSError as error:
@@ -118,7 +119,7 @@ def load(directory: str) -> Keys:
 
 
 def retire(directory: str, keyids: Iterable[str]) -> list[str]:
-    """Renames the files of these keys so that they are no longer used; returns the names they have now."""
+    """Renames the files of these keys so that they are no longer used, and returns their new paths."""
     renamed = []
     gone = set(keyids)
     for name in sorted(os.listdir(directory)):
@@ -135,11 +136,7 @@ def retire(directory: str, keyids: Iterable[str]) -> list[str]:
 
 def _write(directory: str, role: str, signer: CryptoSigner) -> CryptoSigner:
     path = os.path.join(directory, f"{role}-{signer.public_key.keyid[:8]}{_SUFFIX}")
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with open(descriptor, "wb") as file:
-        file.write(signer.private_bytes)
-        file.flush()
-        os.fsync(descriptor)
+    write_durably(path, signer.private_bytes, replace=False)
     return signer
 
 

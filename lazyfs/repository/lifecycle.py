@@ -1,6 +1,5 @@
 """A repository's life: made, its expiry renewed, its keys replaced."""
 
-import os
 import stat
 from collections.abc import Callable, Sequence
 from copy import deepcopy
@@ -15,50 +14,49 @@ from lazyfs.core.catalog.builder import build
 from lazyfs.core.catalog.inode import Inode
 from lazyfs.core.digest import Digest, ObjectRef, sha256
 from lazyfs.core.errors import UsageError
-from lazyfs.core.params import Params, Pointer
+from lazyfs.core.params import Params, Revision
 from lazyfs.core.trust.roles import MAX_ROOT, ROOT, SNAPSHOT, TARGETS, TIMESTAMP, file_name
 from lazyfs.core.trust.signed import load_root
 from lazyfs.repository import keys as key_files
 from lazyfs.repository.commit import (
     PUBLISHER_DAYS,
     TIMESTAMP_DAYS,
-    read,
-    sign,
+    read_committed,
+    sign_metadata,
     write_revision,
     write_timestamp,
 )
 from lazyfs.repository.keys import Keys
-from lazyfs.store.directory import DirectoryStore
-from lazyfs.store.protocol import Store
+from lazyfs.store import Store, create_store, find_store
 
 ROOT_DAYS = 3650
-"""Expiry of the root. Its keys lie in a safe and are needed for nothing else: a date that comes every year
-would stop a site on the day that nobody remembers where the safe is."""
+"""Days until the root expires. Its keys lie in a safe and serve nothing else: a yearly date would stop a site
+in the year in which nobody remembers the safe."""
 
 
 @dataclass(frozen=True)
-class Fresh:
+class NewRepository:
     """A repository just made."""
 
-    pointer: Pointer
+    revision: Revision
     fingerprint: Digest
-    """SHA-256 of 1.root.json: what clients are given to trust."""
+    """SHA-256 of 1.root.json, which clients are given to trust."""
     keys_directory: str
     root_keys_directory: str
 
 
 @dataclass(frozen=True)
-class Renewed:
-    """What resign did."""
+class RenewedExpiry:
+    """The expiry of a repository's metadata after `resign`."""
 
     expires: datetime
-    """When the timestamp expires now."""
+    """The timestamp's expiry."""
     publisher_expires: datetime
-    """When targets and snapshot expire: only a machine with the publisher's key can renew these."""
+    """The earlier expiry of targets and snapshot: only a machine with the publisher's key renews these."""
 
 
 def init(
-    path: str,
+    location: str,
     name: str,
     now: datetime,
     *,
@@ -68,28 +66,21 @@ def init(
     root_threshold: int = 1,
     params: Params | None = None,
     timestamp_days: float = TIMESTAMP_DAYS,
-) -> Fresh:
-    """Makes keys and a first, empty revision in the directory `path`, which may exist if it is no store yet.
+) -> NewRepository:
+    """Makes keys and a first, empty revision in the store at `location`, which may exist and be empty.
 
-    Raises UsageError for a name that cannot be one, keys under the store, keys or a store that exist already.
+    Raises UsageError for a name that cannot be one, keys under the store, keys or a repository that exist
+    already.
     """
     directory = keys or key_files.default_directory(key_files.check_repository_name(name))
     root_directory = root_keys or directory
-    for place in (directory, root_directory):
-        key_files.check_apart(place, path)
     if not 1 <= root_threshold <= root_count:
         raise UsageError(
             f"root threshold {root_threshold} is outside 1 to {root_count}, the number of root keys"
         )
-    if os.path.isdir(path) and _in_use(DirectoryStore(path)):
-        raise UsageError(f"store {path} holds a repository already: choose another directory")
-    if not key_files.is_empty(directory) or not key_files.is_empty(root_directory):
-        raise UsageError(
-            f"keys directory {directory if not key_files.is_empty(directory) else root_directory} holds keys "
-            "already: they may be another repository's; choose another with --keys"
-        )
+    _check_unused(location, (directory, root_directory))
     params = (params or Params()).check()
-    store = DirectoryStore.create(path)
+    store = create_store(location)
     roots = key_files.generate(root_directory, [ROOT] * root_count)
     publisher, stamper = key_files.generate(directory, [TARGETS, TIMESTAMP])
     root = Root(
@@ -104,35 +95,35 @@ def init(
         },
         consistent_snapshot=True,
     )
-    data = sign(root, roots)
+    data = sign_metadata(root, roots)
     with store.exclusive():
-        store.write_metadata(file_name(ROOT, 1), data, replace=False)
+        store.write_metadata(file_name(ROOT, 1), data, expected=None)
         empty = _empty_catalog(store, params, now)
-        pointer = Pointer(name, 1, int(now.timestamp()), empty.digest, empty.size, params)
-        write_revision(store, Keys([publisher, stamper]), root, pointer, None, now, timestamp_days)
-    return Fresh(pointer, sha256(data), directory, root_directory)
+        revision = Revision(name, 1, int(now.timestamp()), empty, params)
+        write_revision(store, Keys([publisher, stamper]), root, revision, None, now, timestamp_days)
+    return NewRepository(revision, sha256(data), directory, root_directory)
 
 
-def resign(store: Store, keys: Keys, now: datetime, days: float = TIMESTAMP_DAYS) -> Renewed:
-    """Renews the timestamp's expiry; targets and snapshot too once half of theirs is over and their key is
-    among `keys`. Raises UsageError if the timestamp's key is not."""
+def resign(store: Store, keys: Keys, now: datetime, days: float = TIMESTAMP_DAYS) -> RenewedExpiry:
+    """Renews the timestamp's expiry, and that of targets and snapshot once half of it has passed, if `keys`
+    has their key. Raises UsageError if `keys` lacks the timestamp's key."""
     with store.exclusive():
-        committed = read(store)
-        root, held = committed.state.root, committed.held
+        committed = read_committed(store)
+        root, proven = committed.state.root, committed.proven
         signers = keys.require(root, TIMESTAMP, "--keys")
-        oldest = min(held.snapshot.expires, held.targets.expires)
-        unfinished = held.root is not root  # a rotation was killed: its revision lacks the new signatures
+        oldest = min(proven.snapshot.expires, proven.targets.expires)
+        unfinished = proven.root is not root  # a rotation was killed: its revision lacks the new signatures
         due = oldest - now < timedelta(days=PUBLISHER_DAYS / 2)
         able = all(
             len(keys.signers(root, role)) >= root.roles[role].threshold for role in (TARGETS, SNAPSHOT)
         )
         if unfinished or (due and able):
-            write_revision(store, keys, root, held.pointer, held, now, days)
-            renewed = read(store).held
-            return Renewed(renewed.timestamp.expires, renewed.targets.expires)
-        version = held.snapshot.version
-        expires = write_timestamp(store, signers, version, held.snapshot_bytes, held, now, days)
-        return Renewed(expires, oldest)
+            write_revision(store, keys, root, proven.revision, proven, now, days)
+            renewed = read_committed(store).proven
+            return RenewedExpiry(renewed.timestamp.expires, renewed.targets.expires)
+        version = proven.snapshot.version
+        expires = write_timestamp(store, signers, version, proven.snapshot_bytes, proven, now, days)
+        return RenewedExpiry(expires, oldest)
 
 
 def rotate(
@@ -146,13 +137,13 @@ def rotate(
 ) -> list[str]:
     """Replaces all keys of ROOT, TARGETS (and SNAPSHOT with it) or TIMESTAMP through a new root.
 
-    `make` gives the new keys, on disk already; it is called once nothing else is missing. `keys` holds the
-    present root keys, and those of the roles that stay: the committed revision is signed again, so that
-    clients see a root without its metadata for no longer than a moment. Returns the ids of the keys that are
-    no longer good for anything. Raises UsageError.
+    `make` returns the new keys, on disk already; it is called once nothing else is missing. `keys` holds the
+    present root keys and the keys of the roles that stay. The committed revision is signed again at once, so
+    that clients meet the new root without its metadata for a moment only. Returns the ids of the keys that no
+    role has any more. Raises UsageError.
     """
     with store.exclusive():
-        committed = read(store)
+        committed = read_committed(store)
         old = committed.state.root
         keys.require(old, ROOT, "--root-keys")
         for staying in {TARGETS, SNAPSHOT, TIMESTAMP} - set(_changed(role)):
@@ -172,22 +163,33 @@ def rotate(
                 root.add_key(signer.public_key, changed)
             root.roles[changed].threshold = threshold
         signers = keys.signers(old, ROOT)
-        data = sign(root, [*signers, *new] if role == ROOT else signers)
+        data = sign_metadata(root, [*signers, *new] if role == ROOT else signers)
         load_root(data, old, MAX_ROOT)
-        store.write_metadata(file_name(ROOT, root.version), data, replace=False)
-        write_revision(store, keys | Keys(new), root, committed.pointer, committed.held, now, days)
+        store.write_metadata(file_name(ROOT, root.version), data, expected=None)
+        write_revision(store, keys | Keys(new), root, committed.revision, committed.proven, now, days)
         return sorted(set(old.keys) - set(root.keys))
 
 
 def _changed(role: str) -> tuple[str, ...]:
-    """The publisher's keys sign two roles."""
+    """Returns the roles whose keys change with `role`: the publisher's keys sign two."""
     return (TARGETS, SNAPSHOT) if role == TARGETS else (role,)
 
 
-def _in_use(store: Store) -> bool:
-    return any(
-        store.read_metadata(file) is not None for file in (file_name(ROOT, 1), file_name(TIMESTAMP, 0))
-    )
+def _check_unused(location: str, key_directories: Sequence[str]) -> None:
+    """Raises UsageError if the store has a repository in it, or a directory has keys or lies under the
+    store."""
+    for directory in key_directories:
+        key_files.check_apart(directory, location)
+    store = find_store(location)
+    files = (file_name(ROOT, 1), file_name(TIMESTAMP, 0))
+    if store and any(store.read_metadata(file) is not None for file in files):
+        raise UsageError(f"store {location} holds a repository already: choose another directory")
+    for directory in key_directories:
+        if not key_files.is_empty(directory):
+            raise UsageError(
+                f"keys directory {directory} holds keys already: they may be another repository's; "
+                "choose another with --keys"
+            )
 
 
 def _empty_catalog(store: Store, params: Params, now: datetime) -> ObjectRef:

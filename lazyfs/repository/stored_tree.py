@@ -1,4 +1,4 @@
-"""Reading a store's own tree: paths, files and catalogs, every object verified."""
+"""The tree of a revision, read from its store: paths, files and catalogs, every object verified."""
 
 import stat
 from collections.abc import Iterator
@@ -11,15 +11,17 @@ from lazyfs.core.catalog.reader import Catalog
 from lazyfs.core.chunks import ChunkList
 from lazyfs.core.digest import ObjectRef
 from lazyfs.core.errors import NotFound
-from lazyfs.store.protocol import Store
+from lazyfs.store import Store
 
 
-class Place(NamedTuple):
-    """An entry, and the catalog and directory number its children are in if it is a directory."""
+class TreeNode(NamedTuple):
+    """A file, link or directory of the tree, and where a directory's children are."""
 
     entry: Entry
     catalog: Catalog
+    """The catalog that holds the children; for anything but a directory, the one that holds the entry."""
     number: int
+    """The directory's number in `catalog`; -1 for anything but a directory."""
 
 
 class StoredTree:
@@ -27,47 +29,47 @@ class StoredTree:
 
     def __init__(self, store: Store, root: ObjectRef) -> None:
         self._store = store
-        self._root = root
+        self.root_ref = root
 
     def read(self, ref: ObjectRef) -> bytes:
-        """An object's plaintext. Raises NotFound, FormatError or DigestMismatch."""
+        """Returns an object's plaintext. Raises NotFound, FormatError or DigestMismatch."""
         return codec.open_object(self._store.get(ref.digest), ref)
 
     def catalog(self, ref: ObjectRef) -> Catalog:
-        """A parsed catalog."""
+        """Reads and parses a catalog. Raises as `read`."""
         return Catalog(self.read(ref))
 
-    def root(self) -> Place:
-        catalog = self.catalog(self._root)
-        return Place(catalog.root, catalog, 0)
+    def root(self) -> TreeNode:
+        """Returns the root directory."""
+        catalog = self.catalog(self.root_ref)
+        return TreeNode(catalog.root, catalog, 0)
 
-    def place(self, entry: Entry, catalog: Catalog) -> Place:
-        """Where the entry's children are, for an entry of this catalog."""
+    def node(self, entry: Entry, catalog: Catalog) -> TreeNode:
+        """Returns the node of an entry of `catalog`; a nested catalog is read."""
         if entry.nested:
-            catalog = self.catalog(entry.nested)
-            return Place(entry, catalog, 0)
-        return Place(entry, catalog, entry.detail if entry.is_dir else -1)
+            return TreeNode(entry, self.catalog(entry.nested), 0)
+        return TreeNode(entry, catalog, entry.detail if entry.is_dir else -1)
 
-    def find(self, path: str) -> Place | None:
-        """The entry at a path below the root; links are not followed."""
-        place = self.root()
+    def find(self, path: str) -> TreeNode | None:
+        """Returns the node at a path below the root, or None; links are not followed."""
+        node = self.root()
         for part in path.encode(errors="surrogateescape").split(b"/"):
             if not part:
                 continue
-            if not stat.S_ISDIR(place.entry.mode):
+            if not stat.S_ISDIR(node.entry.mode):
                 return None
-            entry = place.catalog.directory(place.number).find(part)
+            entry = node.catalog.directory(node.number).find(part)
             if entry is None:
                 return None
-            place = self.place(entry, place.catalog)
-        return place
+            node = self.node(entry, node.catalog)
+        return node
 
-    def entries(self, place: Place) -> list[Entry]:
-        """A directory's entries."""
-        return place.catalog.directory(place.number).entries
+    def entries(self, node: TreeNode) -> list[Entry]:
+        """Returns a directory's entries."""
+        return node.catalog.directory(node.number).entries
 
     def content(self, entry: Entry) -> Iterator[bytes]:
-        """A file's bytes, an object at a time."""
+        """Yields a file's bytes, an object at a time."""
         if entry.whole:
             yield self.read(entry.whole)
         elif entry.chunk_list:
@@ -76,13 +78,13 @@ class StoredTree:
                 yield self.read(chunks.chunk(index))
 
     def file(self, path: str) -> bytes:
-        """A whole file; raises NotFound if there is none."""
-        place = self.find(path)
-        if place is None or not place.entry.is_file:
+        """Returns a whole file. Raises NotFound if there is none."""
+        node = self.find(path)
+        if node is None or not node.entry.is_file:
             raise NotFound(f"{path} is not a file of the repository")
-        return b"".join(self.content(place.entry))
+        return b"".join(self.content(node.entry))
 
     def inode(self, entry: Entry, catalog: Catalog, index: int) -> Inode:
-        """The entry as a publisher's inode, with the totals of a nested catalog."""
+        """Returns the entry as a publisher's inode, with the totals of a nested catalog."""
         totals = dict(catalog.header.nested).get(index) if entry.nested else None
         return from_entry(entry, totals)

@@ -1,1 +1,12 @@
-"""Where published files lie: objects, and the few metadata names that change."""
+"""The places of published files: immutable objects, and the few metadata names that change.
+
+The way in: `open_store` for a store that is there, `create_store` for a new one, `Store` for their contract.
+"""
+
+from lazyfs.store.open import create_store as create_store
+from lazyfs.store.open import find_store as find_store
+from lazyfs.store.open import open_store as open_store
+from lazyfs.store.protocol import ObjectSink as ObjectSink
+from lazyfs.store.protocol import Store as Store
+from lazyfs.store.protocol import StoreConflict as StoreConflict
+from lazyfs.store.protocol import StoreError as StoreError

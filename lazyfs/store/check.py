@@ -1,26 +1,27 @@
-"""Whether everything a repository's tree leads to is in the store, whole and right."""
+"""Checks that every object which a revision leads to is in the store, whole and right."""
 
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from lazyfs.core import bundle, codec, profile
-from lazyfs.core.catalog.entry import Entry
+from lazyfs.core import bundle, codec
 from lazyfs.core.catalog.reader import Catalog
-from lazyfs.core.chunks import ChunkList
-from lazyfs.core.digest import Digest, ObjectRef
+from lazyfs.core.digest import ObjectRef
 from lazyfs.core.errors import FormatError, LazyfsError
+from lazyfs.core.reach import ObjectKind, Reached, Seen, catalog_at, leads_to
 from lazyfs.store.protocol import Store
 
 MAX_PROBLEMS = 1000
 """Problems described; the others are only counted."""
 
 _AHEAD = 32
+"""Objects read ahead of the one whose contents are followed."""
 
 
 @dataclass
-class Findings:
-    """What a check found."""
+class CheckFindings:
+    """The result of a check, so far or in the end."""
 
     objects: int = 0
     bytes: int = 0
@@ -28,25 +29,11 @@ class Findings:
     stored_bytes: int = 0
     catalogs: int = 0
     entries: int = 0
+    """Names in these catalogs."""
     bad: int = 0
+    """Objects that are missing or wrong."""
     problems: list[str] = field(default_factory=list)
-    """One line each: object, what is wrong, and a path that leads to it."""
-
-
-class _Job:
-    """One object on its way through the pool, with what to do with its bytes once they are verified."""
-
-    __slots__ = ("future", "kind", "path", "ref", "shift", "size")
-
-    def __init__(
-        self, future: "Future[tuple[bytes, int]]", ref: ObjectRef, path: bytes, kind: str, entry: Entry | None
-    ) -> None:
-        self.future = future
-        self.ref = ref
-        self.path = path
-        self.kind = kind
-        self.size = entry.size if entry else 0
-        self.shift = entry.detail if entry else 0
+    """One line each: a path that leads to the object, the object, and the reason."""
 
 
 def check(
@@ -54,84 +41,61 @@ def check(
     root: ObjectRef,
     *,
     workers: int = 2,
-    advance: Callable[[Findings], None] = lambda _findings: None,
-) -> Findings:
+    advance: Callable[[CheckFindings], None] = lambda _findings: None,
+) -> CheckFindings:
     """Reads every object that the root catalog leads to, once, and compares sizes and digests.
 
-    A missing or wrong object is a finding, not an exception; what it would have led to is not looked at.
-    `advance` is called with the findings so far after every object.
+    A missing or wrong object is a finding, not an exception, and the objects that only it leads to are not
+    looked at. `advance` is called with the findings so far after every object.
     """
-    findings = Findings()
-    seen: set[Digest] = {root.digest}
-    waiting: list[tuple[ObjectRef, bytes, str, Entry | None]] = [(root, b"", "catalog", None)]
+    findings = CheckFindings()
+    seen = Seen()
+    start = catalog_at(root)
+    seen.first(start)
+    waiting = [start]
+    running: deque[tuple[Reached, Future[tuple[bytes, int]]]] = deque()
     with ThreadPoolExecutor(workers, "check") as pool:
-        running: list[_Job] = []
         while waiting or running:
             while waiting and len(running) < _AHEAD:
-                ref, path, kind, entry = waiting.pop()
-                read = _read_bundle if kind == "bundle" else _read
-                running.append(_Job(pool.submit(read, store, ref), ref, path, kind, entry))
-            job = running.pop(0)
+                found = waiting.pop()
+                running.append((found, pool.submit(_read, store, found)))
+            found, future = running.popleft()
             try:
-                plain, stored = job.future.result()
-                findings.objects += 1
-                findings.bytes += len(plain)
-                findings.stored_bytes += stored
-                for ref, path, kind, entry in _leads_to(job, plain, findings):
-                    if ref.digest not in seen:
-                        seen.add(ref.digest)
-                        waiting.append((ref, path, kind, entry))
+                plain, stored = future.result()
+                _count(findings, found, plain, stored)
+                waiting.extend(below for below in leads_to(found, plain, profiles=True) if seen.first(below))
             except LazyfsError as error:
                 findings.bad += 1
                 if len(findings.problems) < MAX_PROBLEMS:
-                    shown = job.path.decode(errors="backslashreplace") or "/"
-                    findings.problems.append(f"{shown}: {job.kind} {job.ref.digest.hex()}: {error}")
+                    shown = found.path.decode(errors="backslashreplace") or "/"
+                    findings.problems.append(f"{shown}: {found.kind} {found.ref.digest.hex()}: {error}")
             advance(findings)
     return findings
 
 
-def _read(store: Store, ref: ObjectRef) -> tuple[bytes, int]:
-    frame = store.get(ref.digest)
-    return codec.open_object(frame, ref), len(frame)
+def _read(store: Store, found: Reached) -> tuple[bytes, int]:
+    """Returns an object's verified plaintext and its stored size; of a bundle the stored bytes."""
+    stored = store.get(found.ref.digest)
+    if found.kind == ObjectKind.BUNDLE:
+        _verify_bundle(stored, found.ref)
+        return stored, len(stored)
+    return codec.open_object(stored, found.ref), len(stored)
 
 
-def _read_bundle(store: Store, ref: ObjectRef) -> tuple[bytes, int]:
-    """A bundle's bytes as stored, every member verified; `ref.size` is the stored size."""
-    stored = store.get(ref.digest)
+def _verify_bundle(stored: bytes, ref: ObjectRef) -> None:
+    """Verifies every member. `ref.size` is the stored size. Raises BadData."""
     if len(stored) != ref.size:
         raise FormatError(f"bundle of {len(stored)} bytes instead of {ref.size}")
     reader = bundle.Reader(ref.digest)
     for _ in reader.feed(stored):
         pass
     reader.finish()
-    return stored, len(stored)
 
 
-def _leads_to(
-    job: _Job, plain: bytes, findings: Findings
-) -> Iterator[tuple[ObjectRef, bytes, str, Entry | None]]:
-    if job.kind == "chunk list":
-        chunks = ChunkList(plain, job.size, job.shift)
-        for index in range(len(chunks)):
-            yield chunks.chunk(index), job.path, "chunk", None
-    elif job.kind == "profile":
-        for one in profile.decode(plain):
-            yield ObjectRef(one.name, one.stored), job.path, "bundle", None
-    elif job.kind == "catalog":
-        catalog = Catalog(plain)
+def _count(findings: CheckFindings, found: Reached, plain: bytes, stored: int) -> None:
+    findings.objects += 1
+    findings.bytes += len(plain)
+    findings.stored_bytes += stored
+    if found.kind == ObjectKind.CATALOG:
         findings.catalogs += 1
-        for number in range(catalog.directories):
-            directory = catalog.directory(number)
-            prefix = b"/".join(filter(None, (job.path, catalog.path(catalog.own_index(number)))))
-            for entry in directory.entries:
-                findings.entries += 1
-                path = prefix + b"/" + entry.name if prefix else entry.name
-                if entry.nested:
-                    yield entry.nested, path, "catalog", None
-                    profiled = profile.hinted(entry) if catalog.header.live else None
-                    if profiled:
-                        yield profiled, path, "profile", None
-                elif entry.is_file and entry.whole:
-                    yield entry.whole, path, "file content", None
-                elif entry.is_file and entry.chunk_list:
-                    yield entry.chunk_list, path, "chunk list", entry
+        findings.entries += Catalog(plain).entries - 1  # its root is an entry of the catalog above

@@ -1,24 +1,25 @@
 """A store in a local directory, served by any web server.
 
 Objects are written to `.tmp/` and get their names in batches, after one flush of the whole batch to stable
-storage: a name under data/ never stands for bytes that a power failure could still take away, which matters
-because a later publisher trusts the name and uploads nothing. What a killed publisher leaves in `.tmp/` is
-not part of the store.
+storage. So a name under data/ never stands for bytes that a power failure could still take away: a later
+publisher trusts the name and does not write the object again. Files that a killed publisher leaves in `.tmp/`
+are not part of the store.
 """
 
 import ctypes
 import fcntl
 import os
 import socket
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 
-from lazyfs.core.digest import Digest, object_path
-from lazyfs.core.errors import NotFound, UsageError
-from lazyfs.store.protocol import StoreError
+from lazyfs.core.digest import Digest, object_path, parse_hex
+from lazyfs.core.errors import FormatError, NotFound, UsageError
+from lazyfs.store.protocol import StoreConflict, StoreError
+from lazyfs.system import durable_file
 
 BATCH_OBJECTS = 1024
 BATCH_BYTES = 256 << 20
@@ -50,14 +51,12 @@ class DirectoryStore:
         self._pending: dict[Digest, str] = {}
         self._pending_bytes = 0
         self._mutex = threading.RLock()
-        self._watch = -1
+        self._opened_with_batch = -1
         """A descriptor as old as the batch: syncfs(2) reports the write errors since it was opened."""
 
     @classmethod
     def create(cls, path: str) -> "DirectoryStore":
-        """The store in `path`; its directories are made if they are missing. Raises UsageError for a URL."""
-        if "://" in path:
-            raise UsageError(f"store {path}: publishers write to a directory, which a web server serves")
+        """Returns the store in `path`; its directories are made if they are missing."""
         with _reported(path):
             for part in (path, os.path.join(path, "data"), os.path.join(path, "metadata")):
                 _make_directory(part)
@@ -71,9 +70,9 @@ class DirectoryStore:
             return
         with _reported(self.path):
             with self._mutex:
-                if self._watch < 0:
-                    self._watch = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            temporary = self._write_temporary(frame)
+                if self._opened_with_batch < 0:
+                    self._opened_with_batch = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            temporary = durable_file.write_unnamed(self._temporary, frame, mode=_FILE_MODE)
             with self._mutex:
                 if digest in self._pending:
                     os.unlink(temporary)
@@ -93,6 +92,16 @@ class DirectoryStore:
                     continue
         raise NotFound(f"object {digest.hex()} is not in store {self.path}")
 
+    def objects(self) -> Iterator[Digest]:
+        data = os.path.join(self.path, "data")
+        with _reported(self.path):
+            for first in os.listdir(data):
+                for rest in os.listdir(os.path.join(data, first)) if len(first) == 2 else ():
+                    try:
+                        yield parse_hex(first + rest)
+                    except FormatError:
+                        continue  # a file of somebody else's
+
     def sync(self) -> None:
         with self._mutex, _reported(self.path):
             if not self._pending:
@@ -111,11 +120,11 @@ class DirectoryStore:
                 else:
                     os.rename(temporary, final)
             for directory in directories:
-                _fsync(directory)
+                durable_file.flush(directory)
             self._pending.clear()
             self._pending_bytes = 0
-            os.close(self._watch)
-            self._watch = -1
+            os.close(self._opened_with_batch)
+            self._opened_with_batch = -1
 
     def abandon(self) -> None:
         with self._mutex, _reported(self.path):
@@ -123,9 +132,9 @@ class DirectoryStore:
                 os.unlink(temporary)
             self._pending.clear()
             self._pending_bytes = 0
-            if self._watch >= 0:
-                os.close(self._watch)
-                self._watch = -1
+            if self._opened_with_batch >= 0:
+                os.close(self._opened_with_batch)
+                self._opened_with_batch = -1
 
     def read_metadata(self, name: str) -> bytes | None:
         with _reported(self.path):
@@ -135,29 +144,32 @@ class DirectoryStore:
             except FileNotFoundError:
                 return None
 
-    def write_metadata(self, name: str, data: bytes, *, replace: bool) -> None:
+    def write_metadata(self, name: str, data: bytes, *, expected: bytes | None) -> None:
+        """See Store. Creation is atomic; a replacement is between publishers that hold `exclusive`."""
         final = self._metadata(name)
+        if expected is not None and self.read_metadata(name) != expected:
+            raise self._overtaken(name)
         with _reported(self.path):
-            temporary = self._write_temporary(data)
             try:
-                _fsync(temporary)
-                if replace:
-                    os.rename(temporary, final)
-                else:
-                    os.link(temporary, final)
+                durable_file.write_durably(
+                    final,
+                    data,
+                    mode=_FILE_MODE,
+                    replace=expected is not None,
+                    temporary_directory=self._temporary,
+                )
             except FileExistsError:
-                raise UsageError(
-                    f"store {self.path} has metadata/{name} already: another publisher was first; "
-                    "publish again"
-                ) from None
-            finally:
-                if os.path.exists(temporary):
-                    os.unlink(temporary)
-            _fsync(os.path.dirname(final))
+                raise self._overtaken(name) from None
+
+    def _overtaken(self, name: str) -> StoreConflict:
+        return StoreConflict(
+            f"store {self.path} has another metadata/{name} already: another publisher was first; "
+            "publish again"
+        )
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
-        """Holds flock(2) on `.lock`, which the kernel releases when the process ends, however it ends."""
+        """Holds flock(2) on `.lock`, which the kernel releases when the process ends, even by a kill."""
         with _reported(self.path):
             descriptor = os.open(
                 os.path.join(self.path, ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _FILE_MODE
@@ -182,7 +194,7 @@ class DirectoryStore:
             except BlockingIOError:
                 if time.monotonic() >= end:
                     holder = os.pread(descriptor, 200, 0).decode(errors="replace")
-                    raise UsageError(
+                    raise StoreConflict(
                         f"store {self.path} is held by another publisher ({holder or 'unnamed'}): "
                         "wait for it to finish, then run this again"
                     ) from None
@@ -192,41 +204,29 @@ class DirectoryStore:
         return os.path.join(self.path, object_path(digest))
 
     def _metadata(self, name: str) -> str:
-        if "/" in name or name.startswith("."):
-            raise ValueError(name)
+        if not name or "/" in name or name.startswith("."):
+            raise ValueError(f"{name!r} is no metadata name")
         return os.path.join(self.path, "metadata", name)
 
-    def _write_temporary(self, data: bytes) -> str:
+    @cached_property
+    def _temporary(self) -> str:
         directory = os.path.join(self.path, ".tmp")
-        try:
-            descriptor, path = tempfile.mkstemp(dir=directory)
-        except FileNotFoundError:
-            _make_directory(directory)
-            descriptor, path = tempfile.mkstemp(dir=directory)
-        try:
-            with open(descriptor, "wb", buffering=0) as file:
-                os.fchmod(descriptor, _FILE_MODE)
-                view = memoryview(data)
-                while view:
-                    view = view[file.write(view) :]
-        except OSError:
-            os.unlink(path)
-            raise
-        return path
+        _make_directory(directory)
+        return directory
 
     def _flush(self, files: list[str]) -> None:
         if len(files) < SYNCFS_FROM:
             for file in files:
-                _fsync(file)
+                durable_file.flush(file)
             return
-        if _libc.syncfs(self._watch) != 0:
+        if _libc.syncfs(self._opened_with_batch) != 0:
             number = ctypes.get_errno()
             raise OSError(number, os.strerror(number), self.path)
 
 
 @contextmanager
 def _reported(path: str) -> Iterator[None]:
-    """Turns the disk's errors into one line."""
+    """Turns the disk's errors into StoreErrors of one line."""
     try:
         yield
     except OSError as error:
@@ -234,7 +234,10 @@ def _reported(path: str) -> Iterator[None]:
 
 
 def _make_directory(path: str) -> bool:
-    """Whether it had to be made. Web servers run as another user, so the umask does not count."""
+    """Makes a directory that everybody may read, whatever the umask: web servers run as another user.
+
+    Returns True if it had to be made.
+    """
     try:
         os.mkdir(path)
     except FileExistsError:
@@ -243,11 +246,3 @@ def _make_directory(path: str) -> bool:
         return False
     os.chmod(path, _DIRECTORY_MODE)
     return True
-
-
-def _fsync(path: str) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

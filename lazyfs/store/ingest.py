@@ -1,8 +1,8 @@
 """File contents into the store: cut into chunks, hashed, compressed and put by a small pool of threads.
 
 SHA-256, zstd and file writes release the GIL, so two threads keep two cores busy while a third parses the
-archive. Small files travel to the pool in batches. What waits is bounded in bytes, so memory does not grow
-with the size of an image.
+archive. Small files travel to the pool in batches. The bytes that wait for the pool are bounded, so memory
+does not grow with the size of an image.
 """
 
 import os
@@ -15,16 +15,16 @@ from lazyfs.core.chunks import ChunkList, chunk_count
 from lazyfs.core.digest import Digest, ObjectRef, sha256
 from lazyfs.core.layers.record import Record
 from lazyfs.core.params import Params
-from lazyfs.store.protocol import Store
+from lazyfs.store.protocol import ObjectSink
 
 BATCH_BYTES = 1 << 20
 BATCH_FILES = 128
 MAX_WAITING = 64 << 20
-"""Bytes handed to the pool and not yet stored, at most (but always room for two chunks)."""
+"""Most bytes that are handed to the pool and not stored yet; there is room for two chunks in any case."""
 
 
 class _Chunked:
-    """A file of several chunks on its way: the last chunk to be stored writes the list."""
+    """A file of several chunks that are being stored: the last one to be stored writes the chunk list."""
 
     def __init__(self, record: Record, shift: int) -> None:
         self.record = record
@@ -34,10 +34,11 @@ class _Chunked:
 
 
 class Ingest:
-    """Use as a context manager; `finish` before the records are used."""
+    """Stores file contents and metadata for one publish. Use as a context manager; call `finish` before the
+    records are used. After an error of the store `add` and `finish` raise it again."""
 
     def __init__(
-        self, store: Store, params: Params, *, level: int = codec.LEVEL, workers: int | None = None
+        self, store: ObjectSink, params: Params, *, level: int = codec.LEVEL, workers: int | None = None
     ) -> None:
         self._store = store
         self._shift = params.chunk_shift
@@ -60,7 +61,8 @@ class Ingest:
         self._pool.shutdown(wait=True, cancel_futures=kind is not None)
 
     def add(self, record: Record, read: Callable[[int], bytes]) -> None:
-        """Takes `record.size` bytes from `read`; the record's content is set by `finish` at the latest."""
+        """Takes `record.size` bytes from `read`. The record's content is set when `finish` returns, or
+        before."""
         if not record.size:
             return
         if record.size <= 1 << self._shift:
@@ -76,20 +78,20 @@ class Ingest:
             self._submit(len(data), self._store_chunk, file, index, data)
 
     def finish(self) -> None:
-        """Waits until everything added is stored. Raises what storing raised."""
+        """Returns when everything added is stored. Raises StoreError if some of it could not be."""
         self._submit_batch()
         with self._room:
             self._room.wait_for(lambda: not self._waiting)
         self._check()
 
     def put(self, plain: bytes) -> ObjectRef:
-        """Stores one object; for metadata, and from the pool."""
+        """Stores one object of metadata and returns its name."""
         ref = ObjectRef(sha256(plain), len(plain))
         self.put_named(ref, plain)
         return ref
 
     def put_named(self, ref: ObjectRef, plain: bytes) -> None:
-        """As `put`, with the digest at hand."""
+        """Stores one object whose digest is known."""
         if ref.digest in self._stored:
             return
         if not self._store.has(ref.digest):

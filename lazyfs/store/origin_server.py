@@ -7,18 +7,19 @@ If-Modified-Since (RFC 9110). Real sites put nginx or a bucket in its place.
 import os
 import re
 import socket
-import stat
 import sys
 import threading
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from email.utils import formatdate, parsedate_to_datetime
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
 
+from lazyfs.core.digits import natural
 from lazyfs.core.errors import UsageError
+from lazyfs.store.request_counters import Counters, Served
+from lazyfs.store.served_files import check_store, open_file
 
 FOREVER = "public, max-age=31536000, immutable"
 TIMESTAMP_CACHE = "public, max-age=30"
@@ -32,59 +33,8 @@ IDLE_SECONDS = 75
 _INLINE = 1 << 16
 """Bodies up to this size leave in one send with their header; larger ones go by sendfile(2)."""
 
-_PATH = re.compile(r"/((?:data|metadata)(?:/[A-Za-z0-9_-][A-Za-z0-9._-]*)+)")
-_RANGE = re.compile(r"bytes=(\d*)-(\d*)")
-
-
-class Served(NamedTuple):
-    """One answered request."""
-
-    method: str
-    path: str
-    status: int
-    sent: int
-    """Body bytes."""
-
-
-class Counters:
-    """What has been asked for and sent; safe to read at any time."""
-
-    def __init__(self) -> None:
-        self._mutex = threading.Lock()
-        self._requests: Counter[tuple[str, int]] = Counter()
-        self._bytes: Counter[str] = Counter()
-        self._paths: Counter[str] = Counter()
-
-    def add(self, served: Served) -> None:
-        with self._mutex:
-            kind = served.path.split("/")[0]
-            self._requests[kind, served.status] += 1
-            self._bytes[kind] += served.sent
-            self._paths[served.path] += 1
-
-    def lost(self, path: str, count: int) -> None:
-        """Body bytes that were counted and could not be sent."""
-        with self._mutex:
-            self._bytes[path.split("/")[0]] -= count
-
-    def requests(self, kind: str | None = None, status: int | None = None) -> int:
-        """How many, of all or of `data` or `metadata`, with any or one status."""
-        with self._mutex:
-            return sum(
-                count
-                for (own, code), count in self._requests.items()
-                if kind in (None, own) and status in (None, code)
-            )
-
-    def bytes(self, kind: str | None = None) -> int:
-        """Body bytes sent, of all or of `data` or `metadata`."""
-        with self._mutex:
-            return sum(count for own, count in self._bytes.items() if kind in (None, own))
-
-    def paths(self) -> dict[str, int]:
-        """Requests for each path, relative to the store."""
-        with self._mutex:
-            return dict(self._paths)
+_PATH = re.compile(r"/((?:data|metadata)(?:/[A-Za-z0-9_-][A-Za-z0-9._-]*){1,8})")
+_RANGE = re.compile(r"bytes=([0-9]*)-([0-9]*)")
 
 
 class Origin(ThreadingHTTPServer):
@@ -140,35 +90,13 @@ class Origin(ThreadingHTTPServer):
             super().handle_error(request, client_address)  # type: ignore[arg-type]
 
 
-def check_store(store: str) -> None:
-    """Raises UsageError if `store` has no metadata/, or a private key anywhere but among its objects."""
-    if not os.path.isfile(os.path.join(store, "metadata", "timestamp.json")):
-        raise UsageError(f"{store} is not a store: make one with `lazyfs repo init {store} --name NAME`")
-    for directory, names, files in os.walk(store):
-        if os.path.basename(directory) == "data":
-            names[:] = [name for name in names if not re.fullmatch(r"[0-9a-f]{2}", name)]
-        for name in files:
-            path = os.path.join(directory, name)
-            if name.endswith((".pem", ".pem.retired")) or _is_private_key(path):
-                raise UsageError(
-                    f"private key {path} lies in the store: move it away before serving the store"
-                )
-
-
 def parse_address(text: str) -> tuple[str, int]:
     """HOST:PORT, [HOST]:PORT or PORT. Raises UsageError."""
     host, _, port = text.rpartition(":")
-    if not port.isdecimal() or int(port) > 65535:
+    number = natural(port)
+    if number is None or number > 65535:
         raise UsageError(f"listen address {text!r}: write HOST:PORT, for example 127.0.0.1:8000")
-    return host.removeprefix("[").removesuffix("]") or "127.0.0.1", int(port)
-
-
-def _is_private_key(path: str) -> bool:
-    try:
-        with open(path, "rb") as file:
-            return b"PRIVATE KEY" in file.read(100)
-    except OSError:
-        return False
+    return host.removeprefix("[").removesuffix("]") or "127.0.0.1", number
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -179,6 +107,16 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = IDLE_SECONDS
     wbufsize = -1  # header and small body leave in one send
     disable_nagle_algorithm = True
+
+    def parse_request(self) -> bool:
+        """As inherited; a connection whose request has a body is not used again: nobody reads the body, and
+        it would be taken for the next request."""
+        parsed: bool = super().parse_request()
+        if parsed and any(
+            name in self.headers for name in ("Content-Length", "Transfer-Encoding", "Upgrade")
+        ):
+            self.close_connection = True
+        return parsed
 
     def do_GET(self) -> None:
         match = _PATH.fullmatch(self.path)
@@ -204,16 +142,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _open(self, path: str) -> BinaryIO | None:
         """The regular file of that name; a link could lead out of the store."""
         try:
-            descriptor = os.open(
-                os.path.join(self.server.store, path),
-                os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK,
-            )
+            return open(open_file(self.server.store, path), "rb", buffering=0)
         except OSError:
             return None
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            os.close(descriptor)
-            return None
-        return open(descriptor, "rb", buffering=0)
 
     def _file(self, file: BinaryIO, status: os.stat_result) -> None:
         path = self.path[1:]
@@ -248,7 +179,7 @@ class _Handler(BaseHTTPRequestHandler):
         if (since := self.headers["If-Modified-Since"]) is not None:
             try:
                 return mtime <= parsedate_to_datetime(since).timestamp()
-            except (ValueError, OverflowError):
+            except (ValueError, OverflowError, OSError):
                 return False
         return False
 
@@ -257,12 +188,12 @@ class _Handler(BaseHTTPRequestHandler):
         match = _RANGE.fullmatch(self.headers.get("Range", "").strip())
         if not match or match[0] == "bytes=-" or self.headers.get("If-Range", etag) not in (etag, modified):
             return None
-        if not match[1]:
-            return max(0, size - int(match[2])), size
-        start = int(match[1])
-        if match[2] and int(match[2]) < start:
-            return None
-        return start, min(int(match[2]) + 1, size) if match[2] else size
+        start, last = natural(match[1]), natural(match[2])
+        if start is None:
+            return max(0, size - (last or 0)), size
+        if last is None:
+            return start, size
+        return (start, min(last + 1, size)) if last >= start else None
 
     def _plain(self, status: HTTPStatus, headers: dict[str, str]) -> None:
         if status != HTTPStatus.NOT_MODIFIED:
@@ -280,6 +211,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         length = end - start if file is not None and self.command == "GET" else 0
         path = self.path.lstrip("/")
+        if not path.isprintable():
+            path = ascii(path)[1:-1]  # it goes to logs, and so to terminals
         # Counted before the client can have it, so that whoever has it finds it counted.
         self.server.counters.add(Served(self.command, path, status, length))
         sent = 0

@@ -1,29 +1,64 @@
-"""Where published files go: immutable objects, and a few metadata names that change."""
+"""The contract of a store: immutable objects, and a few metadata names that change.
 
+Every implementation passes the suite in tests/store/test_store_contract.py.
+
+Order. A publisher puts objects, calls `sync`, then writes metadata, the timestamp last. A reader that follows
+signed metadata therefore finds every object it is led to.
+
+Objects. An object's name is the digest of its plaintext and never changes its meaning, so `put` of a name
+that exists is a no-op and any number of publishers may put side by side. A publisher can read its own objects
+at once, those of others from their `sync` on.
+
+Metadata. A write is all or nothing and conditional on what the name holds: of two publishers that start from
+the same state one gets StoreConflict. `exclusive` comes before the condition: it lets a publisher wait for
+its turn instead of losing its work. An implementation whose conditional write is atomic between machines, as
+a bucket's is, may let `exclusive` do nothing; one whose write is not relies on it, and its callers replace
+metadata inside `exclusive` only.
+
+Errors. Each method raises StoreError when the disk or bucket fails; then nothing was committed.
+"""
+
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import Protocol
 
 from lazyfs.core.digest import Digest
-from lazyfs.core.errors import LazyfsError
+from lazyfs.core.errors import LazyfsError, UsageError
 
 
 class StoreError(LazyfsError):
     """The store's disk or bucket failed: full, read-only, no permission; nothing was committed."""
 
 
-class Store(Protocol):
-    """Contract: write objects, then sync(), then metadata; a reader never sees half a file."""
+class StoreConflict(UsageError):
+    """Another publisher was first, or holds the store; nothing was changed."""
+
+
+class ObjectSink(Protocol):
+    """The part of a store that takes objects."""
 
     def has(self, digest: Digest) -> bool:
-        """Whether the object is stored."""
+        """Returns True if the object is stored."""
         ...
 
     def put(self, digest: Digest, frame: bytes) -> None:
         """Stores a frame under its plaintext's digest; a no-op if the object is there (first writer wins)."""
         ...
 
+
+class Store(ObjectSink, Protocol):
+    """A store that publishers write to. Safe to use from several threads."""
+
     def get(self, digest: Digest) -> bytes:
-        """The stored frame. Raises NotFound."""
+        """Returns the stored frame. Raises NotFound."""
+        ...
+
+    def objects(self) -> Iterator[Digest]:
+        """Lists every object that was there from the call to the end of the listing, each once, in any order.
+
+        Objects that come meanwhile may be listed or not; those that are not synced yet are not. A sweep needs
+        the listing to find what no revision leads to. A listing proves no absence: ask `has`.
+        """
         ...
 
     def sync(self) -> None:
@@ -31,18 +66,19 @@ class Store(Protocol):
         ...
 
     def abandon(self) -> None:
-        """Drops what was put since the last sync, as far as it has no name yet: the publish has failed."""
+        """Drops the objects put since the last sync that have no name yet: the publish has failed."""
         ...
 
     def read_metadata(self, name: str) -> bytes | None:
-        """A file under metadata/, or None."""
+        """Returns a file under metadata/, or None if there is none."""
         ...
 
-    def write_metadata(self, name: str, data: bytes, *, replace: bool) -> None:
-        """Writes a file under metadata/ atomically and durably. Without `replace`, raises UsageError if the
-        name exists: two publishers cannot both make revision N."""
+    def write_metadata(self, name: str, data: bytes, *, expected: bytes | None) -> None:
+        """Writes a file under metadata/ atomically and durably, if it now holds `expected` (None: if it does
+        not exist). Raises StoreConflict otherwise, ValueError for a name outside metadata/."""
         ...
 
     def exclusive(self) -> AbstractContextManager[None]:
-        """Held while a publisher commits; raises UsageError naming the holder if another has it."""
+        """Held while a publisher commits. Raises StoreConflict naming the holder if another has it for long;
+        a holder that dies lets go."""
         ...

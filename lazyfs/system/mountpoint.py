@@ -67,7 +67,10 @@ def find(mountpoint: str) -> Mount | None:
 
 
 def absolute(mountpoint: str) -> str:
-    """The path as the kernel lists it; the last component is not touched, for it may be a dead mount."""
+    """The path as the kernel lists it; the last component is not touched, for it may be a dead mount.
+    Raises UsageError for a name that no file can have."""
+    if "\0" in mountpoint:
+        raise UsageError(f"mount point {mountpoint!r} holds a NUL byte: no file is called so")
     head, tail = os.path.split(os.path.abspath(mountpoint))
     return os.path.join(os.path.realpath(head), tail)
 
@@ -90,7 +93,8 @@ def prepare(mountpoint: str) -> bool:
     if not stat.S_ISDIR(found.st_mode):
         raise UsageError(f"mount point {mountpoint} is no directory: choose another")
     there = find(mountpoint)
-    if there:
+    # A direct map and systemd's automount units hang a trigger there: it is what the mount goes over.
+    if there and there.fstype != "autofs":
         how = f"lazyfs umount {mountpoint}" if there.fstype == FSTYPE else "choose another, or unmount that"
         raise UsageError(
             f"mount point {mountpoint} is busy: {there.source} ({there.fstype}) is mounted there; {how}"

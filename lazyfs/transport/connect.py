@@ -78,7 +78,7 @@ class Resolver:
             lookup.addresses = _addresses(*key)
         except OSError as error:
             lookup.error = error.strerror or str(error)
-        except UnicodeError:
+        except (ValueError, OverflowError):  # ValueError: UnicodeError is one, and a name with NUL
             lookup.error = "not a host name"
         with self._lock:
             if lookup.addresses:

@@ -5,26 +5,29 @@ libcurl's waits for a hanging getaddrinfo() when a transfer is given up.
 """
 
 import errno
+import os
 import queue
+import socket
 import time
-import urllib.parse
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pycurl
 
 from lazyfs.core.chain.faults import AttemptFailed, Fault
 from lazyfs.transport.attempt import Answer, Attempt
 from lazyfs.transport.connect import Resolver
+from lazyfs.transport.curl_tls import believe, place, unsecured
 from lazyfs.transport.guard import SLICE, Guard, Limits
 from lazyfs.transport.response_head import ERROR_PAGE, Head
+from lazyfs.transport.tls_faults import Peer
+
+if TYPE_CHECKING:
+    from lazyfs.transport.tls import Tls
 
 _FAULTS = {
     pycurl.E_COULDNT_RESOLVE_PROXY: Fault.DNS,
     pycurl.E_COULDNT_RESOLVE_HOST: Fault.DNS,
-    pycurl.E_SSL_CONNECT_ERROR: Fault.TLS,
-    pycurl.E_PEER_FAILED_VERIFICATION: Fault.TLS,
-    pycurl.E_SSL_CACERT_BADFILE: Fault.TLS,
     pycurl.E_GOT_NOTHING: Fault.CLOSED,
     pycurl.E_SEND_ERROR: Fault.CLOSED,
     pycurl.E_PARTIAL_FILE: Fault.TRUNCATED,
@@ -33,10 +36,14 @@ _FAULTS = {
 """By libcurl's code. What is not here came from a peer that does not speak HTTP as it should."""
 
 
+_SUPPRESS_CONNECT_HEADERS = 265
+"""CURLOPT_SUPPRESS_CONNECT_HEADERS, which pycurl does not name: what a proxy says to CONNECT is no answer."""
+
+
 class _Handle:
     """An easy handle in a multi handle of its own: its connections, and a loop that we can leave."""
 
-    def __init__(self, verify: bool | str) -> None:
+    def __init__(self, tls: "Tls | None") -> None:
         self.multi = pycurl.CurlMulti()
         self.easy = easy = pycurl.Curl()
         easy.setopt(pycurl.NOSIGNAL, 1)
@@ -45,24 +52,42 @@ class _Handle:
         easy.setopt(pycurl.NOPROXY, "")
         easy.setopt(pycurl.USERAGENT, "lazyfs")
         easy.setopt(pycurl.BUFFERSIZE, 256 << 10)
-        if verify is False:
-            easy.setopt(pycurl.SSL_VERIFYPEER, 0)
-            easy.setopt(pycurl.SSL_VERIFYHOST, 0)
-        elif isinstance(verify, str):
-            easy.setopt(pycurl.CAINFO, verify)
+        easy.setopt(_SUPPRESS_CONNECT_HEADERS, 1)
+        self.sockets: list[int] = []
+        """Descriptors that were opened for the present attempt."""
+        easy.setopt(pycurl.SOCKOPTFUNCTION, self._opened)
+        if tls is not None:
+            believe(easy, tls)
+
+    def _opened(self, descriptor: int, purpose: int) -> int:  # noqa: ARG002
+        self.sockets.append(descriptor)
+        return int(pycurl.SOCKOPT_OK)
+
+    def connected(self) -> bool:
+        """No socket is still on its way to a peer. libcurl tells only once proxy and TLS have agreed too."""
+        return not self.sockets or any(map(_has_peer, self.sockets))
 
     def close(self) -> None:
         self.easy.close()
         self.multi.close()
 
 
+def _has_peer(descriptor: int) -> bool:
+    try:
+        with socket.socket(fileno=os.dup(descriptor)) as sock:
+            sock.getpeername()
+    except OSError:
+        return False
+    return True
+
+
 class CurlClient:
     """Makes attempts. Thread-safe; handles with their kept-alive connections are lent to threads."""
 
-    def __init__(self, limits: Limits, *, connections: int = 32, verify: bool | str = True) -> None:
+    def __init__(self, limits: Limits, *, connections: int = 32, tls: "Tls | None" = None) -> None:
         """As RequestsClient."""
         self._limits = limits
-        self._verify = verify
+        self._tls = tls
         self._resolver = Resolver()
         # last in, first out: the handle used last has the warmest connection
         self._idle: queue.LifoQueue[_Handle] = queue.LifoQueue(connections)
@@ -73,7 +98,7 @@ class CurlClient:
         try:
             handle = self._idle.get_nowait()
         except queue.Empty:
-            handle = _Handle(self._verify)
+            handle = _Handle(self._tls)
         try:
             answer = self._get(handle, attempt, guard)
         except BaseException:
@@ -96,20 +121,24 @@ class CurlClient:
         easy.setopt(pycurl.RESOLVE, self._addresses(attempt.proxy or attempt.url, guard))
         past_caches = ["Cache-Control: no-cache", "Pragma: no-cache"] if attempt.no_cache else []
         easy.setopt(pycurl.HTTPHEADER, ["Accept:", "Accept-Encoding: identity", *past_caches])
-        left = max(guard.connect_deadline() - time.monotonic(), 0.001)
-        easy.setopt(pycurl.CONNECTTIMEOUT_MS, max(int(left * 1000), 1))
+        tunnel = attempt.proxy is not None and attempt.url.startswith("https:")
+        # behind a proxy that was reached, the origin has as long as for its first byte
+        until = attempt.deadline + 1 if tunnel else guard.connect_deadline()
+        easy.setopt(pycurl.CONNECTTIMEOUT_MS, max(int((until - time.monotonic()) * 1000), 1))
         easy.setopt(pycurl.HEADERFUNCTION, body.header)
         easy.setopt(pycurl.WRITEFUNCTION, body.write)
-        code, text = _perform(handle, guard, body)
+        code, text = _perform(handle, guard, body, tunnel=tunnel)
         if body.failure is not None:
             raise body.failure
         if body.refusal is not None:
+            refusal = self._peer(attempt, easy).refined(body.refusal, body.bytes())
             if code:
-                raise body.refusal
-            return body.refusal
+                raise refusal
+            return refusal
         if code:
-            raise _failure(code, text, easy, guard, body)
-        body.head.check(attempt.max_bytes)
+            peer = self._peer(attempt, easy)
+            raise unsecured(code, text, easy, attempt, peer) or _failure(code, text, easy, guard, body)
+        body.head.check_final(attempt.max_bytes)
         return Answer(
             body=body.bytes(),
             first_byte=(guard.first_byte or guard.started) - guard.started,
@@ -118,10 +147,16 @@ class CurlClient:
             from_cache=body.head.from_cache,
         )
 
+    def _peer(self, attempt: Attempt, easy: Any) -> Peer:
+        """Whom the handshake or the request that failed was with."""
+        tunnelled = attempt.url.startswith("https:") and attempt.proxy is not None
+        if tunnelled and attempt.proxy.startswith("https:"):  # type: ignore[union-attr]
+            tunnelled = bool(easy.getinfo(pycurl.HTTP_CONNECTCODE))
+        url = attempt.url if tunnelled or not attempt.proxy else attempt.proxy
+        return Peer(*place(url), self._tls, tunnelled=tunnelled)
+
     def _addresses(self, url: str, guard: Guard) -> list[str]:
-        parts = urllib.parse.urlsplit(url)
-        host = parts.hostname or ""
-        port = parts.port or (443 if parts.scheme == "https" else 80)
+        host, port = place(url)
         found = ",".join(
             f"[{address[0]}]" if ":" in address[0] else address[0]
             for _, address in self._resolver.resolve(host, port, guard)
@@ -145,6 +180,8 @@ class _Body:
         self.failure: BaseException | None = None
         self.refusal: AttemptFailed | None = None
         """A 404: its page is read to the end and dropped."""
+        self._complete = False
+        """The head of the answer has come: what follows the body are trailers, which say nothing of it."""
         self._parts: list[bytes] = []
         self._got = 0
         self._most = max_bytes
@@ -153,9 +190,13 @@ class _Body:
     def header(self, line: bytes) -> int:
         try:
             self._guard.received(len(line))
+            self._complete = self._complete and not line.startswith(b"HTTP/")
+            if self._complete:
+                return len(line)
             self.head.line(line)
             if line in (b"\r\n", b"\n"):
                 self._check_head()
+                self._complete = self.head.status >= 200
         except BaseException as failure:  # noqa: BLE001 (raised again outside of libcurl)
             self.failure = failure
             return -1
@@ -176,7 +217,7 @@ class _Body:
             self.failure = AttemptFailed(Fault.TOO_LONG, f"more than {self._most} bytes")
             return -1
         try:
-            self._guard.received(len(part))
+            self._guard.received(len(part), head=False)
         except BaseException as failure:  # noqa: BLE001 (raised again outside of libcurl)
             self.failure = failure
             return -1
@@ -187,9 +228,11 @@ class _Body:
         return self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
 
 
-def _perform(handle: _Handle, guard: Guard, body: _Body) -> tuple[int, str]:
-    """libcurl's code and text; 0 for success. Raises what the guard raises."""
+def _perform(handle: _Handle, guard: Guard, body: _Body, *, tunnel: bool) -> tuple[int, str]:
+    """libcurl's code and text; 0 for success. Raises what the guard raises. `tunnel`: the proxy has to be
+    connected to in time, which libcurl's own limit does not tell from the origin behind it."""
     multi = handle.multi
+    handle.sockets.clear()
     multi.add_handle(handle.easy)
     try:
         while True:
@@ -200,6 +243,10 @@ def _perform(handle: _Handle, guard: Guard, body: _Body) -> tuple[int, str]:
                 time.sleep(0.001)  # nothing to wait for yet
             if body.failure is None:
                 guard.check()
+            if tunnel and time.monotonic() >= guard.connect_deadline():
+                if not handle.connected():
+                    raise AttemptFailed(Fault.CONNECT, "proxy")
+                tunnel = False
         _, _, failed = multi.info_read()
         return (failed[0][1], failed[0][2]) if failed else (0, "")
     finally:
@@ -211,13 +258,8 @@ def _failure(code: int, text: str, easy: Any, guard: Guard, body: _Body) -> Atte
         refused = easy.getinfo(pycurl.OS_ERRNO) == errno.ECONNREFUSED
         return AttemptFailed(Fault.REFUSED if refused else Fault.UNREACHABLE, text)
     if code == pycurl.E_RECV_ERROR:
-        # chunk sizes that are no numbers are receive errors to libcurl
-        fault = (
-            Fault.GARBLED
-            if body.head.chunked
-            else Fault.CLOSED
-            if guard.first_byte is None
-            else Fault.TRUNCATED
-        )
-        return AttemptFailed(fault, text)
+        # chunk sizes that are no numbers, and endless answers to CONNECT, are receive errors to libcurl
+        if body.head.chunked or "too large" in text:
+            return AttemptFailed(Fault.GARBLED, text)
+        return AttemptFailed(Fault.CLOSED if guard.first_byte is None else Fault.TRUNCATED, text)
     return AttemptFailed(_FAULTS.get(code, Fault.GARBLED), text)

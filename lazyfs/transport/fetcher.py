@@ -1,7 +1,11 @@
 """The seam between what is asked for and how it travels."""
 
+import threading
+import time
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
+
+from lazyfs.core.errors import DeadlineExceeded
 
 
 def as_stored(body: bytes) -> bytes:
@@ -11,6 +15,23 @@ def as_stored(body: bytes) -> bytes:
 
 def never_cancelled() -> None:
     """The check of calls that nobody cancels."""
+
+
+def still_wanted(
+    what: str, deadline: float, check_cancelled: Callable[[], None] = never_cancelled
+) -> Callable[[], None]:
+    """A check for long work inside of `Request.accept`: raises DeadlineExceeded from `deadline` on (on
+    time.monotonic()'s clock), and what `check_cancelled` raises, which is asked in the thread of this call
+    only: `accept` may run in that of a hedge, which knows no caller."""
+    own = threading.get_ident()
+
+    def check() -> None:
+        if time.monotonic() >= deadline:
+            raise DeadlineExceeded(f"{what}: unfinished at the deadline")
+        if threading.get_ident() == own:
+            check_cancelled()
+
+    return check
 
 
 class Request(NamedTuple):

@@ -16,6 +16,10 @@ SLICE = 0.1
 """Seconds of waiting in one system call: a cancelled read returns that late at most."""
 
 
+MOST_HEAD = 128 << 10
+"""Bytes of an answer before its body, interim answers (100, 103) included: they may go on without end."""
+
+
 class Limits(msgspec.Struct, frozen=True):
     """What one attempt may cost. All times in seconds."""
 
@@ -48,6 +52,8 @@ class Guard:
         self.connected = False
         """This attempt opened its connection itself (not one kept alive)."""
         self.first_byte: float | None = None
+        self.head_bytes: int | None = 0
+        """What has come before or behind the body; None where nobody tells it from the body any more."""
         self._silent_until = self.started + limits.silence
         self._window_start = 0.0
         self._window_bytes = 0
@@ -68,12 +74,27 @@ class Guard:
                 raise AttemptFailed(Fault.SLOW, f"{rate:.0f} B/s, under {self._limits.min_rate}")
             self._window_start, self._window_bytes = now, 0
 
-    def received(self, count: int) -> None:
-        """`count` bytes have come; raises as `check` does, so that a trickle without a pause is cut too."""
+    def received(self, count: int, *, head: bool = True) -> None:
+        """`count` bytes have come, of the body if `head` is False; raises as `check` does, so that a trickle
+        without a pause is cut too."""
         if self.first_byte is None and count:
             self.first_byte = self._window_start = time.monotonic()
         self._window_bytes += count
+        if head:
+            self._count_head(count)
         self.check()
+
+    def tunnelled(self, count: int) -> None:
+        """`count` bytes of a proxy's answer to CONNECT have come: none of the answer that was asked for.
+        Raises as `check` does, and AttemptFailed where they are too many."""
+        self._count_head(count)
+        self.check()
+
+    def _count_head(self, count: int) -> None:
+        if self.head_bytes is not None:
+            self.head_bytes += count
+            if self.head_bytes > MOST_HEAD:
+                raise AttemptFailed(Fault.GARBLED, f"more than {MOST_HEAD} bytes before the body")
 
     def connect_deadline(self) -> float:
         """When opening a connection must have ended."""

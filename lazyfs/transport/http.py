@@ -5,11 +5,12 @@ import threading
 import time
 from collections.abc import Callable
 
+from lazyfs.core.chain.blame import Route
 from lazyfs.core.chain.chain import Chain
 from lazyfs.core.chain.faults import AttemptFailed, Fault
-from lazyfs.core.chain.plan import GiveUp, Pause, Plan, Route
+from lazyfs.core.chain.plan import GiveUp, Pause, Plan
 from lazyfs.core.chain.report import ChainReport
-from lazyfs.core.errors import BadData
+from lazyfs.core.errors import BadData, LazyfsError, TransportError
 from lazyfs.transport.attempt import Answer, Attempt, Client
 from lazyfs.transport.fetcher import Request, never_cancelled
 from lazyfs.transport.race import Overtaken, Race
@@ -115,8 +116,10 @@ class HttpFetcher:
         started = time.monotonic()
         outcome: Answer | AttemptFailed | Overtaken | None = None
         accepted = b""
+        html = False
         try:
             answer = self._client.get(attempt, check)
+            html = answer.html
             accepted = request.accept(answer.body)
             outcome = answer
         except AttemptFailed as failure:
@@ -125,8 +128,15 @@ class HttpFetcher:
             outcome = rival
             raise
         except BadData as error:
-            outcome = AttemptFailed(Fault.PORTAL if answer.html else Fault.BAD_CONTENT, str(error))
+            outcome = AttemptFailed(Fault.PORTAL if html else Fault.BAD_CONTENT, str(error))
             log.warning("%s from %s over %s: %s", request.path, route.origin.name, route.proxy.name, outcome)
+        except LazyfsError:
+            raise  # the caller's check: nobody waits any more
+        except MemoryError:  # the node is short of it, whatever the path; another would only take more
+            raise TransportError(f"{request.path}: not enough memory for {request.max_bytes} bytes") from None
+        except Exception as bug:  # what no server may bring about: the next path is asked
+            outcome = AttemptFailed(Fault.GARBLED, f"{type(bug).__name__}: {bug}"[:200])
+            log.exception("%s from %s over %s", request.path, route.origin.name, route.proxy.name)
         finally:
             self._settle(plan, route, outcome, started)
         return accepted if isinstance(outcome, Answer) else None
@@ -147,7 +157,7 @@ class HttpFetcher:
                         from_cache=outcome.from_cache,
                     )
                 case AttemptFailed():
-                    plan.failed(route, outcome.fault, started, now, retry_after=outcome.retry_after)
+                    plan.failed(route, outcome, started, now)
                 case _:
                     plan.abandoned(route, overtaken=outcome is not None)
 

@@ -1,10 +1,12 @@
 """A store in a directory of this machine: no server, no proxy."""
 
 import os
+import stat
 from collections.abc import Callable
+from typing import BinaryIO
 
 from lazyfs.core.errors import NotFound, TransportError, UsageError
-from lazyfs.transport.fetcher import Request, never_cancelled
+from lazyfs.transport.fetcher import Request, never_cancelled, still_wanted
 
 _STEP = 1 << 20
 
@@ -19,24 +21,38 @@ class LocalFetcher:
         self._directory = os.path.abspath(directory)
 
     def fetch(self, request: Request, check_cancelled: Callable[[], None] = never_cancelled) -> bytes:
-        """See Fetcher. A failing disk or a file over `max_bytes` is a TransportError that names the file."""
+        """See Fetcher. A failing disk, a file over `max_bytes` and what is no file (a pipe would be waited
+        for, a device never ends) are a TransportError that names it."""
         name = os.path.join(self._directory, request.path)
         if not os.path.abspath(name).startswith(self._directory + os.sep):
             raise TransportError(f"{request.path}: outside the store {self._directory}")
+        still = still_wanted(name, request.deadline, check_cancelled)
         try:
-            with open(name, "rb") as file:
-                size = os.fstat(file.fileno()).st_size
-                if size > request.max_bytes:
-                    raise TransportError(f"{name}: {size} bytes, more than the {request.max_bytes} expected")
-                parts: list[bytes] = []
-                while part := file.read(_STEP):
-                    check_cancelled()
-                    parts.append(part)
+            with open(os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb", 0) as file:
+                data = _read(file, name, request.max_bytes, still)
         except FileNotFoundError:
             raise NotFound(f"{name}: no such file") from None
-        except OSError as error:
-            raise TransportError(f"{name}: {error.strerror}") from error
-        return request.accept(b"".join(parts))
+        except (OSError, ValueError) as error:  # ValueError: a name with NUL
+            raise TransportError(f"{name}: {getattr(error, 'strerror', None) or error}") from error
+        return request.accept(data)
 
     def close(self) -> None:
         """Nothing is held between calls."""
+
+
+def _read(file: BinaryIO, name: str, most: int, check: Callable[[], None]) -> bytes:
+    """The whole file, which may grow meanwhile. Raises TransportError over `most` bytes."""
+    status = os.fstat(file.fileno())
+    if not stat.S_ISREG(status.st_mode):
+        raise TransportError(f"{name}: not a regular file")
+    if status.st_size > most:
+        raise TransportError(f"{name}: {status.st_size} bytes, more than the {most} expected")
+    parts: list[bytes] = []
+    left = most
+    while part := file.read(_STEP):
+        left -= len(part)
+        if left < 0:
+            raise TransportError(f"{name}: more than the {most} bytes expected")
+        parts.append(part)
+        check()
+    return parts[0] if len(parts) == 1 else b"".join(parts)

@@ -6,12 +6,15 @@ that many nodes read: no index, no locks. Only objects come from it; what it lac
 where everything else comes from.
 """
 
+import logging
 import time
 from collections.abc import Callable
 from typing import Final
 
 from lazyfs.core.errors import BadData, DeadlineExceeded, NotFound, TransportError
 from lazyfs.transport.fetcher import Fetcher, Request, never_cancelled
+
+log = logging.getLogger(__name__)
 
 PAUSE: Final = 30.0
 """Seconds that the lower directory is left alone after it failed (not: lacked a file)."""
@@ -39,6 +42,9 @@ class LowerFirst:
                 raise
             except TransportError:
                 self._paused_until = self._clock() + PAUSE
+            except Exception:  # what no store can have meant: the network has it right
+                self._paused_until = self._clock() + PAUSE
+                log.exception("%s in the lower store", request.path)
         return self._upper.fetch(request, check_cancelled)
 
     def close(self) -> None:

@@ -1,7 +1,8 @@
 """What an operator writes for a store, as a Fetcher."""
 
 import random
-from typing import Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
 
 from lazyfs.core.chain.chain import Chain
 from lazyfs.core.chain.notation import DIRECT, parse_origins, parse_proxies
@@ -13,6 +14,11 @@ from lazyfs.transport.guard import Limits
 from lazyfs.transport.http import HttpFetcher
 from lazyfs.transport.local import LocalFetcher
 
+if TYPE_CHECKING:
+    from lazyfs.transport.tls import Tls
+
+Library = Literal["requests", "pycurl", "auto"]
+
 
 def open_fetcher(
     store: str,
@@ -22,16 +28,16 @@ def open_fetcher(
     policy: Policy | None = None,
     limits: Limits | None = None,
     connections: int = 32,
-    verify: bool | str = True,
-    http: Literal["requests", "pycurl", "auto"] = "auto",
+    tls: "Tls | None" = None,
+    http: Library = "auto",
 ) -> Fetcher:
     """A Fetcher for a store directory, or for http(s) URLs.
 
     `store`: a directory, or `http://s1/@repo@;http://s2/@repo@` where @repo@ stands for `repository`.
     `proxy`: `http://p1:3128|http://p2:3128;DIRECT`; None is DIRECT. Proxies of the environment
-    (`http_proxy`) are not used: a mount must not depend on the shell it was started from. `verify`: False, or
-    a file of CA certificates. `http`: which library makes the requests; `auto` is pycurl where it is
-    installed, for a third of the CPU (benchmarks/http). Raises UsageError.
+    (`http_proxy`) are not used: a mount must not depend on the shell it was started from. `tls`: whom to
+    believe; by default whom the system does. `http`: which library makes the requests; `auto` is pycurl where
+    it is installed, for a third of the CPU (benchmarks/http). Raises UsageError.
     """
     if "://" not in store:
         if proxy:
@@ -43,11 +49,24 @@ def open_fetcher(
         raise UsageError(f"store {store}: use a directory or a URL that starts with http:// or https://")
     proxies = parse_proxies(proxy or DIRECT)
     origins = parse_origins(store, repository)
-    client = _client(http, limits or Limits(), connections, verify)
+    urls = [*origins, *(member for group in proxies for member in group)]
+    if tls is None and any(url.startswith("https:") for url in urls):
+        from lazyfs.transport.tls import Tls  # ssl takes 10 ms to import
+
+        tls = Tls()
+    if http == "auto" and _forwarded_over_tls(proxies, origins):
+        http = "requests"
+    client = _client(http, limits or Limits(), connections, tls)
     return HttpFetcher(Chain(proxies, origins, policy or Policy(), random.random), client)
 
 
-def _client(http: str, limits: Limits, connections: int, verify: bool | str) -> Client:
+def _forwarded_over_tls(proxies: Sequence[Sequence[str]], origins: Sequence[str]) -> bool:
+    """An https proxy is asked for http URLs: libcurl (8.23) makes a new connection for each."""
+    over_tls = any(proxy.startswith("https:") for group in proxies for proxy in group)
+    return over_tls and any(origin.startswith("http:") for origin in origins)
+
+
+def _client(http: Library, limits: Limits, connections: int, tls: "Tls | None") -> Client:
     # imported when needed: requests takes 60 ms, and a store in a directory needs none of them
     if http != "requests":
         try:
@@ -56,7 +75,7 @@ def _client(http: str, limits: Limits, connections: int, verify: bool | str) -> 
             if http == "pycurl":
                 raise UsageError("pycurl is not installed: pip install pycurl, or use requests") from None
         else:
-            return CurlClient(limits, connections=connections, verify=verify)
+            return CurlClient(limits, connections=connections, tls=tls)
     from lazyfs.transport.requests_client import RequestsClient
 
-    return RequestsClient(limits, connections=connections, verify=verify)
+    return RequestsClient(limits, connections=connections, tls=tls)

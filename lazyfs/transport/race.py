@@ -5,10 +5,15 @@ started, and its result noticed, without any thread more than the rival's own. A
 hears the same deadline and ends within a slice of being told; at most `RIVALS` run in a process.
 """
 
+import logging
 import threading
 import time
 from collections.abc import Callable
 from typing import Generic, TypeVar
+
+from lazyfs.core.errors import LazyfsError
+
+log = logging.getLogger(__name__)
 
 RIVALS = 16
 _slots = threading.BoundedSemaphore(RIVALS)
@@ -59,8 +64,10 @@ class Race(Generic[T]):
     def _run(self, rival: Callable[[Callable[[], None]], T | None]) -> None:
         try:
             self._result = rival(self._check)
-        except Beaten:
+        except (Beaten, LazyfsError):
             pass
+        except Exception:  # the first attempt goes on without a rival
+            log.exception("a hedge")
         finally:
             _slots.release()
             self._ended.set()

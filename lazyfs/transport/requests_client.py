@@ -6,32 +6,33 @@ read raw (`.content` reads 8 MiB bodies at 330-470 MB/s, `read1` at 1090-1790).
 """
 
 import http.client
-import io
-import socket
-import threading
+import ssl
 import time
+import urllib.parse
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import requests
 import urllib3.exceptions
 from requests.adapters import HTTPAdapter
-from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from lazyfs.core.chain.faults import AttemptFailed, Fault
 from lazyfs.transport.attempt import Answer, Attempt
-from lazyfs.transport.connect import Resolver, open_socket
-from lazyfs.transport.guard import SLICE, Guard, Limits, current, guarding
+from lazyfs.transport.connect import Resolver
+from lazyfs.transport.guard import SLICE, Guard, Limits, guarding
+from lazyfs.transport.requests_connections import Connection, TlsConnection
 from lazyfs.transport.response_head import Head
+from lazyfs.transport.tls_faults import Peer
+
+if TYPE_CHECKING:
+    from lazyfs.transport.tls import Tls
 
 _STEP = 1 << 20
 """Bytes per read: larger gains nothing, and cancellation is noticed between reads."""
 
 _FAULTS: tuple[tuple[type[Exception], Fault], ...] = (
-    (requests.exceptions.SSLError, Fault.TLS),
     (requests.exceptions.ProxyError, Fault.UNAVAILABLE),
-    (urllib3.exceptions.SSLError, Fault.TLS),
     (urllib3.exceptions.ProxyError, Fault.UNAVAILABLE),
     (http.client.RemoteDisconnected, Fault.CLOSED),
     (http.client.IncompleteRead, Fault.TRUNCATED),
@@ -47,7 +48,7 @@ _FAULTS: tuple[tuple[type[Exception], Fault], ...] = (
 """The innermost exception that is in this table says what happened. In order: the first match counts."""
 
 
-def _fault_of(error: BaseException) -> AttemptFailed:
+def _fault_of(error: BaseException, peer: Peer) -> AttemptFailed:
     """The foreign exception as ours: requests wraps urllib3's, which wrap those of http.client and socket."""
     chain = [error]
     while len(chain) < 8:
@@ -59,96 +60,26 @@ def _fault_of(error: BaseException) -> AttemptFailed:
             break
         chain.append(following)
     for link in reversed(chain):
+        if isinstance(link, ssl.SSLError):  # of a connection that stood: TLS 1.3 refuses clients late
+            return peer.failed(str(link))
         # requests' own exceptions are OSErrors: only their subclasses named in the table say anything
         vague = isinstance(link, requests.exceptions.RequestException)
-        for kind, fault in _FAULTS[:4] if vague else _FAULTS:
+        for kind, fault in _FAULTS[:2] if vague else _FAULTS:
             if isinstance(link, kind):
                 return AttemptFailed(fault, str(link)[:200])
     return AttemptFailed(Fault.GARBLED, str(error)[:200])
 
 
-class _GuardedReader(io.RawIOBase):
-    """Reads a socket in slices and asks the guard in between."""
-
-    def __init__(self, inner: Any, sock: socket.socket, guard: Guard) -> None:
-        self._inner = inner  # http.client's own file: closing it lets the socket go
-        self._sock = sock
-        self._guard = guard
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        while True:
-            try:
-                count = self._sock.recv_into(buffer)
-            except TimeoutError:
-                self._guard.check()
-                continue
-            self._guard.received(count)
-            return count
-
-    def close(self) -> None:
-        self._inner.close()
-        super().close()
-
-
-class _GuardedResponse(http.client.HTTPResponse):
-    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
-        super().__init__(sock, *args, **kwargs)
-        sock.settimeout(SLICE)
-        self.fp: Any = io.BufferedReader(_GuardedReader(self.fp, sock, current()), 16384)
-
-
-class _Connection(HTTPConnection):
-    resolver: Resolver
-    response_class = _GuardedResponse
-
-    def _new_conn(self) -> socket.socket:
-        sock = open_socket(self._dns_host, self.port or 80, current(), self.resolver)
-        sock.settimeout(SLICE)
-        return sock
-
-
-class _TlsConnection(HTTPSConnection):
-    resolver: Resolver
-    response_class = _GuardedResponse
-
-    def _new_conn(self) -> socket.socket:
-        return open_socket(self._dns_host, self.port or 443, current(), self.resolver)
-
-    def connect(self) -> None:
-        # A handshake can trickle too, and OpenSSL asks nobody while it waits.
-        guard = current()
-        left = guard.connect_deadline() - time.monotonic()
-        watchdog = threading.Timer(max(left, 0), self._cut)
-        watchdog.daemon = True
-        watchdog.start()
-        try:
-            super().connect()
-        finally:
-            watchdog.cancel()
-
-    def _cut(self) -> None:
-        sock = self.sock
-        if sock is not None:
-            try:
-                sock.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass  # it has ended by itself
-
-
 class _Adapter(HTTPAdapter):
     """Pools whose connections ask the guard."""
 
-    def __init__(self, resolver: Resolver, connections: int, verify: bool | str) -> None:
-        plain = type("Connection", (_Connection,), {"resolver": resolver})
-        tls = type("TlsConnection", (_TlsConnection,), {"resolver": resolver})
+    def __init__(self, resolver: Resolver, connections: int, tls: "Tls | None") -> None:
+        plain = type("PlainConnection", (Connection,), {"resolver": resolver})
+        secured = type("SecuredConnection", (TlsConnection,), {"resolver": resolver, "tls": tls})
         self._pools = {
             "http": type("Pool", (HTTPConnectionPool,), {"ConnectionCls": plain}),
-            "https": type("TlsPool", (HTTPSConnectionPool,), {"ConnectionCls": tls}),
+            "https": type("TlsPool", (HTTPSConnectionPool,), {"ConnectionCls": secured}),
         }
-        self.verify = verify
         super().__init__(pool_connections=64, pool_maxsize=connections, max_retries=0)
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
@@ -160,14 +91,18 @@ class _Adapter(HTTPAdapter):
         manager.pool_classes_by_scheme = self._pools
         return manager
 
+    def cert_verify(self, *_: Any) -> None:
+        """Does nothing: requests would look for the CAs of a package (certifi); connections know theirs."""
+
 
 class RequestsClient:
     """Makes attempts. Thread-safe; connections are kept alive and shared by all threads."""
 
-    def __init__(self, limits: Limits, *, connections: int = 32, verify: bool | str = True) -> None:
-        """`connections`: kept alive per proxy or origin. `verify`: False, True, or a file of trusted CAs."""
+    def __init__(self, limits: Limits, *, connections: int = 32, tls: "Tls | None" = None) -> None:
+        """`connections`: kept alive per proxy or origin. `tls`: needed if any of them has an https URL."""
         self._limits = limits
-        self._adapter = _Adapter(Resolver(), connections, verify)
+        self._tls = tls
+        self._adapter = _Adapter(Resolver(), connections, tls)
         template = requests.PreparedRequest()
         template.prepare(method="GET", url="http://template.invalid/")
         template.headers.clear()
@@ -198,17 +133,17 @@ class RequestsClient:
             prepared.headers["Cache-Control"] = "no-cache"
             prepared.headers["Pragma"] = "no-cache"
         proxies = {"http": attempt.proxy, "https": attempt.proxy} if attempt.proxy else {}
+        peer = _peer(attempt, self._tls)
         try:
-            response = self._adapter.send(
-                prepared, stream=True, timeout=(5.0, SLICE), verify=self._adapter.verify, proxies=proxies
-            )
+            response = self._adapter.send(prepared, stream=True, timeout=(5.0, SLICE), proxies=proxies)
         except (
             requests.exceptions.RequestException,
             urllib3.exceptions.HTTPError,
             OSError,
             ValueError,
         ) as error:
-            raise _fault_of(error) from error
+            raise _fault_of(error, peer) from error
+        guard.head_bytes = None
         raw = response.raw
         whole = False
         head = Head.of(response.status_code, response.headers)
@@ -216,12 +151,12 @@ class RequestsClient:
             body = _read(response, head, attempt, guard)
             raw.drain_conn()  # nothing is left, but only a read at the end gives the connection back
             whole = True
-        except AttemptFailed:
-            if head.short_page:
-                whole = _drop(response, guard)
-            raise
+        except AttemptFailed as refusal:
+            page = _page(response, guard) if head.short_page else None
+            whole = page is not None
+            raise peer.refined(refusal, page or b"") from None
         except (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError, ValueError) as error:
-            failure = _fault_of(error)
+            failure = _fault_of(error, peer)
             if failure.fault == Fault.TRUNCATED and raw.chunked:  # http.client says so of any bad chunk
                 failure = AttemptFailed(Fault.GARBLED, "bad chunked encoding")
             raise failure from error
@@ -242,7 +177,7 @@ class RequestsClient:
 
 
 def _read(response: requests.Response, head: Head, attempt: Attempt, guard: Guard) -> bytes:
-    expected = head.check(attempt.max_bytes)
+    expected = head.check_final(attempt.max_bytes)
     parts: list[bytes] = []
     got = 0
     while expected is None or got < expected:
@@ -256,15 +191,27 @@ def _read(response: requests.Response, head: Head, attempt: Attempt, guard: Guar
         guard.check()
     if expected is not None and got < expected:
         raise AttemptFailed(Fault.TRUNCATED, f"{got} of {expected} bytes")
+    if expected is not None and got > expected:  # http.client has read another length than we have
+        raise AttemptFailed(Fault.GARBLED, f"{got} bytes where {expected} were announced")
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-def _drop(response: requests.Response, guard: Guard) -> bool:
-    """Reads a short error page to its end; whether the connection can be used again."""
+def _page(response: requests.Response, guard: Guard) -> bytes | None:
+    """A short error page, read to its end; None if it breaks off, and the connection cannot be used again."""
+    page = b""
     try:
-        while response.raw.read1(_STEP, decode_content=False):
+        while part := response.raw.read1(_STEP, decode_content=False):
+            page += part
             guard.check()
         response.raw.drain_conn()
     except (AttemptFailed, urllib3.exceptions.HTTPError, http.client.HTTPException, OSError, ValueError):
-        return False
-    return True
+        return None
+    return page
+
+
+def _peer(attempt: Attempt, tls: "Tls | None") -> Peer:
+    """Whom the request itself is sent to."""
+    secure = attempt.url.startswith("https:")
+    parts = urllib.parse.urlsplit(attempt.url if secure or not attempt.proxy else attempt.proxy)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    return Peer(parts.hostname or "", port, tls, tunnelled=secure and attempt.proxy is not None)

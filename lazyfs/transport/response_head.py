@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from lazyfs.core.chain.faults import AttemptFailed, Fault, of_status
+from lazyfs.core.digits import natural
 
 ERROR_PAGE = 16 << 10
 """Bytes of a refusal's body that are read and dropped, at most: cheaper than a new connection, which costs a
@@ -29,14 +30,15 @@ class Head:
         text = raw.decode("latin-1").strip()
         if text.startswith("HTTP/"):
             words = text.split(None, 2)
-            self.status = int(words[1]) if len(words) > 1 and words[1].isdigit() else 0
+            self.status = (natural(words[1]) or 0) if len(words) > 1 else 0
             self._fields = {}
         elif ":" in text:
             name, _, value = text.partition(":")
-            self._fields[name.strip().lower()] = value.strip()
+            name, value = name.strip().lower(), value.strip()
+            self._fields[name] = f"{self._fields[name]}, {value}" if name in self._fields else value
 
     def field(self, name: str, default: str = "") -> str:
-        """The last field of this name (lower case)."""
+        """The fields of this name (lower case), joined by commas as RFC 9110 has it (5.3)."""
         return self._fields.get(name, default)
 
     @property
@@ -50,15 +52,32 @@ class Head:
     @property
     def from_cache(self) -> bool:
         """A cache says that it had the object."""
-        return "hit" in self.field("x-cache").lower() or self.field("age", "0") != "0"
+        return "hit" in self.field("x-cache").lower() or bool(natural(self.field("age")))
 
     @property
     def short_page(self) -> bool:
         """A 404, or a bucket's 403, whose body is short and ends by itself: read to its end, it leaves the
-        connection usable."""
-        length = self.field("content-length")
-        ends = length.isascii() and length.isdigit() and int(length) <= ERROR_PAGE
-        return ends and not self.chunked and self.status in (403, 404)  # chunks have no length that holds
+        connection usable. The body of a 400 tells what is wrong with TLS."""
+        length = natural(self.field("content-length"))
+        ends = length is not None and length <= ERROR_PAGE
+        # chunks have no length that holds
+        return ends and not self.chunked and self.status in (400, 403, 404)
+
+    def _length(self) -> int | None:
+        """The length announced, if any. Raises AttemptFailed where two readers could take two different
+        answers from one connection (RFC 9112, 6.3)."""
+        coding, text = self.field("transfer-encoding").lower(), self.field("content-length")
+        if coding not in ("", "identity", "chunked"):
+            raise AttemptFailed(Fault.GARBLED, f"Transfer-Encoding {coding[:50]}")
+        if not text:
+            return None
+        if coding == "chunked":
+            raise AttemptFailed(Fault.GARBLED, "a Content-Length beside chunks")
+        stated = {natural(part.strip()) for part in text.split(",")}
+        length = stated.pop()
+        if length is None or stated:
+            raise AttemptFailed(Fault.GARBLED, f"Content-Length {text[:50]}")
+        return length
 
     def check(self, max_bytes: int) -> int | None:
         """The length announced, if any. Raises AttemptFailed unless a plain body that fits follows."""
@@ -66,14 +85,19 @@ class Head:
             return None
         fault = of_status(self.status)
         if fault is not None:
-            delay, target = self.field("retry-after"), self.field("location")
+            delay, target = natural(self.field("retry-after")), self.field("location")
             detail = f"HTTP {self.status}" + (f" to {target[:200]}" if fault is Fault.REDIRECT else "")
-            raise AttemptFailed(fault, detail, float(delay) if delay.isascii() and delay.isdigit() else None)
+            raise AttemptFailed(fault, detail, None if delay is None else float(delay))
         encoding = self.field("content-encoding", "identity")
         if encoding.lower() not in ("", "identity"):
             raise AttemptFailed(Fault.ENCODED, encoding[:50])
-        length = self.field("content-length")
-        expected = int(length) if length.isascii() and length.isdigit() else None
+        expected = self._length()
         if expected is not None and expected > max_bytes:
             raise AttemptFailed(Fault.TOO_LONG, f"Content-Length {expected}, more than {max_bytes}")
         return expected
+
+    def check_final(self, max_bytes: int) -> int | None:
+        """As `check`, of the answer itself. http.client takes every 1xx but 100 for it, libcurl 101."""
+        if self.status < 200:
+            raise AttemptFailed(Fault.GARBLED, f"HTTP {self.status} as the answer")
+        return self.check(max_bytes)

@@ -1,4 +1,4 @@
-"""What stat shows of an entry."""
+"""The attributes that stat shows of an entry."""
 
 import os
 import stat
@@ -11,7 +11,7 @@ _DEVICES = (stat.S_IFCHR, stat.S_IFBLK)
 
 
 class Attributes(NamedTuple):
-    """Fields of struct stat. Times other than mtime do not exist in an image: they show the mtime."""
+    """Fields of struct stat. An image has no times other than mtime, so all of them show the mtime."""
 
     number: int
     mode: int
@@ -30,7 +30,7 @@ class Attributes(NamedTuple):
 
 
 def attributes(number: int, entry: Entry) -> Attributes:
-    """The attributes of an entry known by this number."""
+    """Returns the attributes of an entry known by this number."""
     rdev = 0
     if entry.detail and stat.S_IFMT(entry.mode) in _DEVICES:
         rdev = os.makedev(entry.detail >> 32, entry.detail & 0xFFFF_FFFF)

@@ -1,19 +1,19 @@
-"""Catalogs and chunk lists in memory: bounded, least recently used out first, read again when needed."""
+"""Parsed catalogs and chunk lists in memory: bounded, the least recently used dropped first."""
 
 from collections import OrderedDict
 
 from lazyfs.core.catalog.reader import Catalog
 from lazyfs.core.chunks import ChunkList
 from lazyfs.core.digest import Digest, ObjectRef
-from lazyfs.vfs.missing_objects import Brought, LocalObjects, Need
+from lazyfs.vfs.missing_objects import Fetched, LocalObjects, Need
 
 LIMIT = 128 << 20
 """Bytes of encoded catalogs and chunk lists held. A catalog whose every directory has been touched takes
 about four times its encoded size, a list its own."""
 
 
-class Parsed:
-    """One for all repositories of a mount: equal catalogs are held once, wherever they hang."""
+class ParsedObjects:
+    """The parsed catalogs and chunk lists of a mount. Equal ones of all its repositories are held once."""
 
     def __init__(self, limit: int = LIMIT) -> None:
         self._limit = limit
@@ -24,36 +24,36 @@ class Parsed:
     def __len__(self) -> int:
         return len(self._held)
 
-    def catalog(self, repository: str, ref: ObjectRef, objects: LocalObjects, brought: Brought) -> Catalog:
-        """The parsed catalog. Raises Need or FormatError."""
+    def catalog(self, repository: str, ref: ObjectRef, objects: LocalObjects, fetched: Fetched) -> Catalog:
+        """Returns a parsed catalog. Raises Need or FormatError."""
         held = self._held.get(ref.digest)
         if held is not None:
             self._held.move_to_end(ref.digest)
             if isinstance(held[0], Catalog):
                 return held[0]
-        catalog = Catalog(_bytes(repository, ref, objects, brought))
+        catalog = Catalog(_bytes(repository, ref, objects, fetched))
         self._keep(ref, catalog)
         return catalog
 
     def chunk_list(
-        self, repository: str, ref: ObjectRef, size: int, shift: int, objects: LocalObjects, brought: Brought
+        self, repository: str, ref: ObjectRef, size: int, shift: int, objects: LocalObjects, fetched: Fetched
     ) -> ChunkList:
-        """The parsed chunk list of a file of `size` bytes. Raises Need or FormatError."""
+        """Returns the parsed chunk list of a file of `size` bytes. Raises Need or FormatError."""
         held = self._held.get(ref.digest)
         if held is not None:
             self._held.move_to_end(ref.digest)
             if isinstance(held[0], ChunkList) and (held[0].size, held[0].shift) == (size, shift):
                 return held[0]
-        chunks = ChunkList(_bytes(repository, ref, objects, brought), size, shift)
+        chunks = ChunkList(_bytes(repository, ref, objects, fetched), size, shift)
         self._keep(ref, chunks)
         return chunks
 
     def catalogs(self) -> dict[Digest, int]:
-        """The catalogs held, with their sizes, in the order of use."""
+        """Returns the catalogs held, with their sizes in bytes, the latest used last."""
         return {digest: size for digest, (parsed, size) in self._held.items() if isinstance(parsed, Catalog)}
 
     def clear(self) -> None:
-        """Lets go of everything; it is read again when it is needed."""
+        """Drops everything; each object is read again when it is needed."""
         self._held.clear()
         self.bytes = 0
 
@@ -68,8 +68,8 @@ class Parsed:
             self.bytes -= size
 
 
-def _bytes(repository: str, ref: ObjectRef, objects: LocalObjects, brought: Brought) -> bytes:
-    encoded = brought.get(ref.digest) or objects.at_hand(ref)
+def _bytes(repository: str, ref: ObjectRef, objects: LocalObjects, fetched: Fetched) -> bytes:
+    encoded = fetched.get(ref.digest) or objects.at_hand(ref)
     if encoded is None:
         raise Need(repository, (ref,))
     return encoded

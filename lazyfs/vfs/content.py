@@ -1,74 +1,96 @@
-"""From (number, offset, length) to bytes: which parts of which objects, and what of them is at hand."""
+"""From (number, offset, length) to bytes: a plan of the parts of objects, then the parts themselves.
+
+The plan is made once for each read, under the tree's lock. Its parts are read without the lock, now and again
+when missing ones have been fetched.
+"""
 
 import errno
 import os
+from typing import NamedTuple
 
 from lazyfs.core.catalog.entry import Entry
 from lazyfs.core.chunks import ChunkList, ChunkSlice
-from lazyfs.vfs.missing_objects import NOTHING, Brought, Need
-from lazyfs.vfs.tree import Repository, Tree
+from lazyfs.core.digest import ObjectRef
+from lazyfs.vfs.missing_objects import NOTHING, Fetched, LocalObjects, Need
+from lazyfs.vfs.tree import Tree
 
 
-def slices(tree: Tree, number: int, offset: int, length: int, brought: Brought = NOTHING) -> list[ChunkSlice]:
-    """The parts of objects that hold these bytes of a file, cut at its end."""
-    entry, repository = file(tree, number, brought)
-    return parts(tree, repository, entry, offset, length, brought)
+class ReadPlan(NamedTuple):
+    """A read of one file, and the parts of objects that answer it."""
+
+    number: int
+    """The file's inode number."""
+    repository: str
+    entry: Entry
+    offset: int
+    length: int
+    """Bytes asked for; the file may end before."""
+    slices: list[ChunkSlice]
+    """In the order of the file, cut at its end; empty beyond it."""
+    chunks: ChunkList | None
+    """The chunks of the file, if it has several and the read begins before its end."""
 
 
-def file(tree: Tree, number: int, brought: Brought = NOTHING) -> tuple[Entry, Repository]:
-    """The regular file with this number; raises EISDIR, or EINVAL for what has no content."""
-    entry = tree.entry(number, brought)
+class NeedContent(Need):
+    """The parts of a planned read that are missing. The plan goes along: it need not be made again."""
+
+    def __init__(self, plan: ReadPlan, refs: tuple[ObjectRef, ...]) -> None:
+        super().__init__(plan.repository, refs)
+        self.plan = plan
+
+
+def plan_read(tree: Tree, number: int, offset: int, length: int, fetched: Fetched = NOTHING) -> ReadPlan:
+    """Finds the objects that hold bytes [offset, offset + length) of a file.
+
+    Raises Need for a catalog or the file's chunk list, OSError for anything but a regular file.
+    """
+    entry = tree.entry(number, fetched)
     if not entry.is_file:
         wrong = errno.EISDIR if entry.is_dir else errno.EINVAL
         raise OSError(wrong, os.strerror(wrong))
-    return entry, tree.repositories[tree.slot(number)[0].repository]
+    repository = tree.slot(number)[0].repository
+    inside = min(length, entry.size - offset)
+    chunks = None
+    slices: list[ChunkSlice] = []
+    if inside > 0 and entry.whole:
+        slices = [ChunkSlice(entry.whole, offset, inside)]
+    elif inside > 0:
+        chunks = chunk_list(tree, repository, entry, fetched)
+        slices = chunks.slices(offset, inside)
+    return ReadPlan(number, repository, entry, offset, length, slices, chunks)
 
 
-def parts(
-    tree: Tree, repository: Repository, entry: Entry, offset: int, length: int, brought: Brought = NOTHING
-) -> list[ChunkSlice]:
-    """Like `slices`, of an entry that is known."""
-    length = min(length, entry.size - offset)
-    if length <= 0:
-        return []
-    whole = entry.whole
-    if whole:
-        return [ChunkSlice(whole, offset, length)]
-    return chunk_list(tree, repository, entry, brought).slices(offset, length)
-
-
-def chunk_list(tree: Tree, repository: Repository, entry: Entry, brought: Brought = NOTHING) -> ChunkList:
-    """The chunks of a file that has several. Raises Need."""
+def chunk_list(tree: Tree, repository: str, entry: Entry, fetched: Fetched = NOTHING) -> ChunkList:
+    """Returns the chunks of a file that has several. Raises Need."""
     listed = entry.chunk_list
     assert listed is not None
-    return tree.parsed.chunk_list(
-        repository.name, listed, entry.size, entry.detail, repository.objects, brought
-    )
+    objects = tree.repositories[repository].objects
+    return tree.parsed.chunk_list(repository, listed, entry.size, entry.detail, objects, fetched)
 
 
-def read(tree: Tree, number: int, offset: int, length: int, brought: Brought = NOTHING) -> list[bytes]:
-    """The bytes [offset, offset + length) of a file, cut at its end, in pieces to be joined.
+def pieces(plan: ReadPlan, objects: LocalObjects, fetched: Fetched = NOTHING) -> list[bytes]:
+    """Returns the planned bytes, in pieces to be joined. Touches no tree: no lock is needed.
 
-    Raises Need or OSError.
-    """
-    entry, repository = file(tree, number, brought)
-    return pieces(repository, parts(tree, repository, entry, offset, length, brought), brought)
-
-
-def pieces(repository: Repository, wanted: list[ChunkSlice], brought: Brought = NOTHING) -> list[bytes]:
-    """The bytes of these parts. Touches no tree: no lock is needed.
-
-    Raises Need with every object that is missing, so that they travel together.
+    Raises NeedContent with every object that is missing, so that they travel together.
     """
     found: list[bytes] = []
     missing = []
-    for ref, start, size in wanted:
-        have = brought.get(ref.digest)
-        piece = have[start : start + size] if have else repository.objects.read_at_hand(ref, start, size)
+    for ref, start, size in plan.slices:
+        have = fetched.get(ref.digest)
+        piece = have[start : start + size] if have else objects.read_at_hand(ref, start, size)
         if piece is None:
             missing.append(ref)
         else:
             found.append(piece)
     if missing:
-        raise Need(repository.name, tuple(missing))
+        raise NeedContent(plan, tuple(missing))
     return found
+
+
+def read(tree: Tree, number: int, offset: int, length: int, fetched: Fetched = NOTHING) -> list[bytes]:
+    """Plans and reads in one: the bytes of a file, cut at its end, in pieces to be joined.
+
+    Raises Need or OSError.
+    """
+    plan = plan_read(tree, number, offset, length, fetched)
+    return pieces(plan, tree.repositories[plan.repository].objects, fetched)

@@ -1,7 +1,8 @@
 """Inode numbers: (slot, index) in 64 bits, so that no table grows with every file.
 
-The slot says which catalog, hanging where; the index is the entry's place in it. Number 1, the root of every
-FUSE filesystem, is the mount's top folder, wherever its slot is: slot 0 is never allotted.
+The slot names a catalog and the path it hangs at; the index is the entry's place in the catalog. Number 1,
+the root of every FUSE filesystem, is the mount's top folder, whichever slot that has: slot 0 is never
+allotted.
 """
 
 ROOT = 1
@@ -12,10 +13,10 @@ _INDEX = 0xFFFF_FFFF
 
 
 def pack(slot: int, index: int) -> int:
-    """The number of entry `index` of the catalog in `slot`."""
+    """Returns the number of entry `index` of the catalog in `slot`."""
     return slot << 32 | index
 
 
 def unpack(number: int) -> tuple[int, int]:
-    """(slot, index) of a number."""
+    """Returns (slot, index) of a number."""
     return number >> 32, number & _INDEX

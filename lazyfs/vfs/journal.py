@@ -1,58 +1,65 @@
-"""Which numbers were given out, on disk: a new process can answer for those of one that died.
+"""The numbers that were given out, on disk: a new process can answer for those of one that died.
 
-An append-only file of records: kind (u8), length (u32), msgpack. A slot allotted or changed, a slot freed, a
-shared file, a shared file forgotten. What a torn end leaves unreadable was never answered to the kernel, for
-a record is written before the answer that needs it. No fsync: what must survive is the process, not the
-machine, whose kernel would have forgotten the numbers too.
+An append-only file of records, each a kind (u8), a length (u32) and msgpack. There are four kinds: a slot
+allotted or changed, a slot freed, a shared file, a shared file forgotten. A record that a torn end leaves
+unreadable was never answered to the kernel, because each is written before the answer that needs it. Nothing
+is fsynced: the numbers have to survive the process, not the machine, whose kernel forgets them too.
 """
 
 import os
 import struct
+from contextlib import suppress
 
 import msgspec
 
 from lazyfs.vfs.inode_numbers import unpack
-from lazyfs.vfs.shared_files import Copy
-from lazyfs.vfs.slots import Place
+from lazyfs.vfs.shared_files import SharedFile
+from lazyfs.vfs.slots import SlotRecord
 
 COMPACT_AT = 1 << 20
 """Bytes after which the file is written anew without what has been freed, if that halves it."""
 
 _HEAD = struct.Struct("<BI")
-_PLACE, _FREED, _COPY, _COPY_FREED = range(4)
+_SLOT, _FREED, _SHARED, _SHARED_FREED = range(4)
 _encoder = msgspec.msgpack.Encoder()
 
 
 class Journal:
-    """Writes the file of one mount. Never raises for a failing disk: the mount goes on, `broken` says why."""
+    """Writes the file of one mount. A failing disk never raises: the mount goes on, and `broken` says what is
+    wrong."""
 
     def __init__(self, path: str) -> None:
-        """Begins anew: a fresh mount's kernel knows no numbers. Raises OSError."""
+        """Begins an empty file, since a fresh mount's kernel knows no numbers. Raises OSError.
+
+        A daemon that still ends at this path keeps its own file, now without a name.
+        """
         self._path = path
-        self._places: dict[int, Place] = {}
-        self._copies: dict[int, Copy] = {}
+        self._slots: dict[int, SlotRecord] = {}
+        self._shared_files: dict[int, SharedFile] = {}
         self._size = 0
         self._compact_at = COMPACT_AT
         self.broken = ""
-        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with suppress(FileNotFoundError):
+            os.unlink(path)
+        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
 
-    def slot(self, record: Place | int) -> None:
-        """A slot's place, or the number of a slot that was freed; for SlotTable."""
-        if isinstance(record, Place):
-            self._places[record.slot] = record
-            self._write(_PLACE, _encoder.encode(record))
+    def slot(self, record: SlotRecord | int) -> None:
+        """Writes what a slot stands for, or the number of one that was freed. A SlotTable's observer."""
+        if isinstance(record, SlotRecord):
+            self._slots[record.slot] = record
+            self._write(_SLOT, _encoder.encode(record))
         else:
-            self._places.pop(record, None)
+            self._slots.pop(record, None)
             self._write(_FREED, _encoder.encode(record))
 
-    def copy(self, record: Copy | int) -> None:
-        """A shared file, or the number of one that was forgotten; for Copies."""
-        if isinstance(record, Copy):
-            self._copies[record.number] = record
-            self._write(_COPY, _encoder.encode(record))
+    def shared_file(self, record: SharedFile | int) -> None:
+        """Writes a shared file, or the number of one that was forgotten. A SharedFiles' observer."""
+        if isinstance(record, SharedFile):
+            self._shared_files[record.number] = record
+            self._write(_SHARED, _encoder.encode(record))
         else:
-            self._copies.pop(record, None)
-            self._write(_COPY_FREED, _encoder.encode(record))
+            self._shared_files.pop(record, None)
+            self._write(_SHARED_FREED, _encoder.encode(record))
 
     def _write(self, kind: int, payload: bytes) -> None:
         if self.broken:
@@ -64,10 +71,15 @@ class Journal:
         except OSError as error:
             self.broken = f"{self._path}: {error.strerror}"
 
+    def _is_ours(self) -> bool:
+        return os.path.samestat(os.stat(self._path), os.fstat(self._file))
+
     def _compact(self) -> None:
+        if not self._is_ours():
+            return
         whole = b"".join(
             _HEAD.pack(kind, len(payload)) + payload
-            for kind, records in ((_PLACE, self._places), (_COPY, self._copies))
+            for kind, records in ((_SLOT, self._slots), (_SHARED, self._shared_files))
             for payload in map(_encoder.encode, records.values())
         )
         file = os.open(self._path + ".new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
@@ -80,20 +92,24 @@ class Journal:
         self._compact_at = max(COMPACT_AT, 2 * self._size)
 
     def close(self) -> None:
-        """Lets go of the file; it stays for whoever comes next."""
+        """Removes the file: with its mount the kernel has forgotten the numbers. What is left over was
+        killed."""
+        with suppress(OSError):
+            if self._is_ours():
+                os.unlink(self._path)
         os.close(self._file)
         self.broken = "closed"
 
 
-def load(path: str) -> tuple[list[Place], list[Copy]]:
-    """The slots, those above before those below, and the shared files in use at the end of the file.
+def load(path: str) -> tuple[list[SlotRecord], list[SharedFile]]:
+    """Returns the slots and the shared files in use at the end of the file, upper slots before lower ones.
 
     Raises OSError.
     """
     with open(path, "rb") as file:
         data = file.read()
-    places: dict[int, Place] = {}
-    copies: dict[int, Copy] = {}
+    slots: dict[int, SlotRecord] = {}
+    shared_files: dict[int, SharedFile] = {}
     at = 0
     while at + _HEAD.size <= len(data):
         kind, length = _HEAD.unpack_from(data, at)
@@ -102,17 +118,17 @@ def load(path: str) -> tuple[list[Place], list[Copy]]:
         if len(payload) < length:
             break
         try:
-            if kind == _PLACE:
-                place = msgspec.msgpack.decode(payload, type=Place)
-                places[place.slot] = place
-            elif kind == _COPY:
-                copy = msgspec.msgpack.decode(payload, type=Copy)
-                copies[copy.number] = copy
+            if kind == _SLOT:
+                slot = msgspec.msgpack.decode(payload, type=SlotRecord)
+                slots[slot.slot] = slot
+            elif kind == _SHARED:
+                shared = msgspec.msgpack.decode(payload, type=SharedFile)
+                shared_files[shared.number] = shared
             else:
                 gone = msgspec.msgpack.decode(payload, type=int)
-                (places if kind == _FREED else copies).pop(gone, None)
+                (slots if kind == _FREED else shared_files).pop(gone, None)
         except (msgspec.MsgspecError, UnicodeDecodeError):
             break
     # A shared file that waits to be asked for again may outlive its slot, whose number is allotted anew.
-    held = [copy for copy in copies.values() if unpack(copy.number)[0] in places]
-    return list(places.values()), held
+    held = [shared for shared in shared_files.values() if unpack(shared.number)[0] in slots]
+    return list(slots.values()), held

@@ -1,30 +1,32 @@
-"""What the vfs takes from below, and how it says what is missing."""
+"""The objects that the vfs takes from below, and the exceptions that name missing ones."""
 
 from collections.abc import Mapping
 from typing import Protocol
 
 from lazyfs.core.digest import Digest, ObjectRef
 
-Brought = Mapping[Digest, bytes]
-"""Verified plaintexts fetched for the call at hand: it works even where no cache can keep them."""
+Fetched = Mapping[Digest, bytes]
+"""Verified plaintexts fetched for the call at hand: with them it works even where no cache can keep them."""
 
-NOTHING: Brought = {}
+NOTHING: Fetched = {}
 
 
 class LocalObjects(Protocol):
-    """Objects that can be had without waiting for a network. Both answer None for what is not here."""
+    """Objects that can be had without waiting for a network. Both methods return None for one that is not
+    here."""
 
     def at_hand(self, ref: ObjectRef) -> bytes | None:
-        """The whole plaintext, verified."""
+        """Returns the whole plaintext, verified."""
         ...
 
     def read_at_hand(self, ref: ObjectRef, start: int, length: int) -> bytes | None:
-        """Bytes [start, start + length) of the plaintext, verified; the range lies inside the object."""
+        """Returns bytes [start, start + length) of the plaintext, verified; the range lies inside the
+        object."""
         ...
 
 
 class Need(Exception):
-    """The call needs these objects of this repository: bring them and ask again with them."""
+    """The call needs these objects of this repository: fetch them and ask again with them."""
 
     def __init__(self, repository: str, refs: tuple[ObjectRef, ...]) -> None:
         super().__init__(repository, refs)

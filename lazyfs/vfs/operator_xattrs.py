@@ -1,26 +1,27 @@
 """Extended attributes for operators: where a file comes from, as CVMFS shows it.
 
-They can be asked for by name and are left out of listings, where tools that copy would take them along.
+They can be asked for by name and are left out of listings: tools that copy files would take them along.
 """
 
-from lazyfs.vfs.missing_objects import NOTHING, Brought
+from lazyfs.vfs.missing_objects import NOTHING, Fetched
 from lazyfs.vfs.tree import Tree
 
 
-def get_xattr(tree: Tree, number: int, name: bytes, brought: Brought = NOTHING) -> bytes | None:
-    """An attribute of the image, or else one of the operators'."""
-    found = tree.xattrs(number, brought).get(name)
+def get_xattr(tree: Tree, number: int, name: bytes, fetched: Fetched = NOTHING) -> bytes | None:
+    """Returns an attribute that the image gives a file, or else one of the operators'; None if there is no
+    such attribute."""
+    found = tree.xattrs(number, fetched).get(name)
     if found is not None or not name.startswith(b"user."):
         return found
-    return _operator(tree, number, name, brought)
+    return _operator(tree, number, name, fetched)
 
 
-def list_xattrs(tree: Tree, number: int, brought: Brought = NOTHING) -> list[bytes]:
-    """Names of the image's attributes, as stored."""
-    return sorted(tree.xattrs(number, brought))
+def list_xattrs(tree: Tree, number: int, fetched: Fetched = NOTHING) -> list[bytes]:
+    """Returns the names of the attributes that the image gives a file."""
+    return sorted(tree.xattrs(number, fetched))
 
 
-def _operator(tree: Tree, number: int, name: bytes, brought: Brought) -> bytes | None:
+def _operator(tree: Tree, number: int, name: bytes, fetched: Fetched) -> bytes | None:
     slot, _ = tree.slot(number)
     repository = tree.repositories.get(slot.repository)
     if repository is None:
@@ -32,11 +33,11 @@ def _operator(tree: Tree, number: int, name: bytes, brought: Brought) -> bytes |
     if name == b"user.catalog":
         return slot.ref.digest.hex().encode()
     if name in (b"user.image", b"user.path"):
-        return slot.top.path if name == b"user.image" else tree.path_of(number, brought)
+        return slot.top.path if name == b"user.image" else tree.path_of(number, fetched)
     if name in (b"user.host", b"user.proxy"):
-        told = tree.facts(repository.name).get(name.decode())
+        told = repository.facts().get(name.decode())
         return told.encode() if told else None
-    entry = tree.entry(number, brought)
+    entry = tree.entry(number, fetched)
     if not entry.is_file:
         return None
     if name == b"user.digest":

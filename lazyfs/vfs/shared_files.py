@@ -1,10 +1,10 @@
 """One page-cache copy of a file that several images share.
 
-The kernel caches pages by inode. A file of at least 64 KiB at the same path inside two images, with one name
-and every attribute and extended attribute equal, is indistinguishable from one inode, so it gets one number:
-ten tags of an image fill memory once. Two files of one image never share, since their paths differ. Smaller
-files are not worth the table: it has a row for each such file that the kernel knows, about 400 bytes. `IDLE`
-rows that the kernel has forgotten wait to be asked for again, until the next revision, as slots do.
+The kernel caches pages by inode. A file of at least 64 KiB that lies at the same path inside two images, with
+one name and all attributes equal, cannot be told from one inode, so it gets one number: ten tags of an image
+fill memory once. Two files of one image never share, since their paths differ. Smaller files are not worth
+the table, which has a row of about 400 bytes for each such file that the kernel knows. Of the rows that the
+kernel has forgotten, `IDLE` wait until the next revision to be asked for again, as slots do.
 """
 
 from collections.abc import Callable
@@ -23,8 +23,8 @@ PATH = b"\0copies"
 _NO_CATALOG = ObjectRef(Digest(bytes(32)), 0)
 
 
-class Copy(msgspec.Struct, array_like=True, frozen=True):
-    """A shared file as it is persisted: all that is needed to answer for it."""
+class SharedFile(msgspec.Struct, array_like=True, frozen=True):
+    """A shared file as the journal persists it, with all that is needed to answer for it."""
 
     number: int
     path: bytes
@@ -32,16 +32,16 @@ class Copy(msgspec.Struct, array_like=True, frozen=True):
     entry: Entry
 
 
-def _keep_nothing(_: Copy | int) -> None:
-    """A journal that keeps nothing."""
+def _keep_nothing(_: SharedFile | int) -> None:
+    """An observer that observes nothing."""
 
 
-class Copies:
+class SharedFiles:
     """The shared files the kernel knows, of all repositories of a mount."""
 
-    def __init__(self, record: Callable[[Copy | int], None] = _keep_nothing) -> None:
+    def __init__(self, record: Callable[[SharedFile | int], None] = _keep_nothing) -> None:
         self._record = record
-        self._entries: dict[int, Copy] = {}
+        self._entries: dict[int, SharedFile] = {}
         self._numbers: dict[tuple[int, bytes, Entry], int] = {}
         self._lookups: dict[int, int] = {}
         self._idle: dict[int, None] = {}
@@ -52,22 +52,22 @@ class Copies:
         return len(self._entries)
 
     def get(self, number: int) -> Entry | None:
-        """The file with this number, if it is such a file."""
+        """Returns the entry of a shared file; None if the number is none's."""
         found = self._entries.get(number)
         return found.entry if found else None
 
     def path(self, number: int) -> bytes:
-        """Where the file lies inside each image that has it."""
+        """Returns where the file lies inside each image that has it."""
         return self._entries[number].path
 
-    def restore(self, copies: list[Copy]) -> None:
+    def restore(self, shared_files: list[SharedFile]) -> None:
         """Takes over what an earlier process gave out; those stay until the mount ends."""
-        for copy in copies:
-            self._keep(copy)
-            self._lookups[copy.number] = 1 << 62
+        for shared in shared_files:
+            self._keep(shared)
+            self._lookups[shared.number] = 1 << 62
 
     def number(self, slots: SlotTable, repository: str, path: bytes, entry: Entry) -> int:
-        """The number of a file at `path` inside an image: the same for all equal ones."""
+        """Returns the number of a file at `path` inside an image: equal files at equal paths have one."""
         slot = slots.snapshot(slots.root, repository, PATH, _NO_CATALOG, 0)
         found = self._numbers.get((slot.number, path, entry))
         if found is None:
@@ -75,22 +75,22 @@ class Copies:
             while pack(slot.number, self._next) in self._entries:
                 self._next = self._next % 0x7FFF_FFFF + 1
             found = pack(slot.number, self._next)
-            copy = Copy(found, path, entry)
-            self._keep(copy)
-            self._record(copy)
+            shared = SharedFile(found, path, entry)
+            self._keep(shared)
+            self._record(shared)
         return found
 
-    def _keep(self, copy: Copy) -> None:
-        self._entries[copy.number] = copy
-        self._numbers[unpack(copy.number)[0], copy.path, copy.entry] = copy.number
-        self._next = max(self._next, unpack(copy.number)[1])
+    def _keep(self, shared: SharedFile) -> None:
+        self._entries[shared.number] = shared
+        self._numbers[unpack(shared.number)[0], shared.path, shared.entry] = shared.number
+        self._next = max(self._next, unpack(shared.number)[1])
 
     def hold(self, number: int, lookups: int = 1) -> None:
-        """The kernel was told of the number."""
+        """Notes that the kernel was told of the number."""
         self._lookups[number] = self._lookups.get(number, 0) + lookups
 
     def forget(self, number: int, lookups: int) -> None:
-        """The kernel gives lookups back; at none the row may go."""
+        """Takes lookups back from the kernel. A row without any may go."""
         if number not in self._entries:
             return
         left = self._lookups.get(number, 0) - lookups
@@ -106,7 +106,7 @@ class Copies:
             self._drop(longest)
 
     def sweep(self) -> None:
-        """Drops the rows that nothing holds: a new revision has come, or answers were made and never sent."""
+        """Drops the rows that nothing holds, because a new revision has come or answers were never sent."""
         self._idle.clear()
         for number in list(self._entries):
             self._drop(number)
@@ -114,5 +114,5 @@ class Copies:
     def _drop(self, number: int) -> None:
         if number in self._entries and number not in self._lookups:
             self._record(number)
-            copy = self._entries.pop(number)
-            del self._numbers[unpack(number)[0], copy.path, copy.entry]
+            shared = self._entries.pop(number)
+            del self._numbers[unpack(number)[0], shared.path, shared.entry]

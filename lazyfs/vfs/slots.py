@@ -4,10 +4,10 @@ A slot is allotted to (repository, path where the catalog hangs, catalog digest,
 catalog). The last part is there because a nested catalog's hardlinks may lead into its neighbours: the same
 bytes below another top are another snapshot. A live folder has a slot by its path alone.
 
-A slot can be freed when the kernel has forgotten all numbers in it and no slot hangs below it. That waits: a
-kernel that is short of memory forgets what it will ask for again, and with the slot would go the
-numbers and every answer made with them (a stat took 29 us instead of 19). `IDLE` such slots wait, until the
-next revision. Slot numbers are handed out in rising order and not reused until 2**32 have been, so a stale
+A slot can be freed when the kernel has forgotten all numbers in it and no slot hangs below it. `IDLE` such
+slots wait until the next revision before they are freed: a kernel that is short of memory forgets numbers
+that it will ask for again, and with the slot would go every answer that was made with them (a stat took 29 us
+instead of 19). Slot numbers are handed out in rising order and not reused until 2**32 have been, so a stale
 number is never another file's.
 """
 
@@ -23,8 +23,8 @@ IDLE = 4096
 """Slots that wait to be asked for again, 0.6 KB each; the one that has waited longest goes first."""
 
 
-class Place(msgspec.Struct, array_like=True, frozen=True):
-    """What a slot stands for, as it is persisted."""
+class SlotRecord(msgspec.Struct, array_like=True, frozen=True):
+    """What a slot stands for, as the journal persists it."""
 
     slot: int
     repository: str
@@ -37,9 +37,10 @@ class Place(msgspec.Struct, array_like=True, frozen=True):
     parent: int
     """The slot above, 0 for a repository's root."""
     parent_index: int
-    """The place of the entry in the catalog above, if that is a snapshot's; 0 otherwise."""
+    """Index of the entry in the catalog above, if that is a snapshot's; 0 otherwise."""
     leaves: bool = False
-    """Numbers of what lies in a live folder and is no nested directory; `parent` is the folder."""
+    """True for the slot of the entries of a live folder that are no nested directories; `parent` is the
+    folder."""
 
 
 class Slot:
@@ -62,33 +63,33 @@ class Slot:
         "top",
     )
 
-    def __init__(self, place: Place, parent: "Slot | None") -> None:
-        self.number: int = place.slot
-        self.repository = place.repository
-        self.path = place.path
-        self.ref = ObjectRef(Digest(place.digest), place.size)
-        self.live = place.live
-        self.leaves = place.leaves
+    def __init__(self, record: SlotRecord, parent: "Slot | None") -> None:
+        self.number: int = record.slot
+        self.repository = record.repository
+        self.path = record.path
+        self.ref = ObjectRef(Digest(record.digest), record.size)
+        self.live = record.live
+        self.leaves = record.leaves
         self.parent = parent
-        self.parent_index = place.parent_index
+        self.parent_index = record.parent_index
         self.count = 0
         """Lookups of its numbers that the kernel has not given back."""
         self.below = 0
         """Slots whose parent this is."""
         self.era = 0
         """How many revisions had come when it was allotted."""
-        self.own: int = parent.own if place.leaves and parent is not None else pack(place.slot, 0)
+        self.own: int = parent.own if record.leaves and parent is not None else pack(record.slot, 0)
         """The inode number of the directory the catalog hangs at."""
-        starts_here = place.live or place.leaves or parent is None or parent.live
+        starts_here = record.live or record.leaves or parent is None or parent.live
         self.top: Slot = self if starts_here else parent.top  # type: ignore[union-attr]
         """The slot of the snapshot's top catalog."""
-        self.in_folder = parent is not None and parent.live and not place.live and not place.leaves
+        self.in_folder = parent is not None and parent.live and not record.live and not record.leaves
         """A snapshot that hangs in a live folder: an image or a published tree."""
 
-    def place(self) -> Place:
-        """The record to persist."""
+    def to_record(self) -> SlotRecord:
+        """Returns the record to persist."""
         above = self.parent.number if self.parent else 0
-        return Place(
+        return SlotRecord(
             self.number,
             self.repository,
             self.path,
@@ -111,15 +112,16 @@ def _key(slot: Slot) -> _Key:
     return (slot.repository, slot.path, slot.ref.digest, top, slot.leaves)
 
 
-def _keep_nothing(_: Place | int) -> None:
-    """A journal that keeps nothing."""
+def _keep_nothing(_: SlotRecord | int) -> None:
+    """An observer that observes nothing."""
 
 
 class SlotTable:
-    """The slots in use. Not thread-safe: the session's lock is held around every call."""
+    """The slots in use. Not thread-safe: the filesystem's lock is held around every call."""
 
-    def __init__(self, record: Callable[[Place | int], None] = _keep_nothing) -> None:
-        """`record` is told of every slot allotted or changed (its Place) and freed (its number)."""
+    def __init__(self, record: Callable[[SlotRecord | int], None] = _keep_nothing) -> None:
+        """`record` is told of each slot that is allotted or changed, by its SlotRecord, and of each that is
+        freed, by its number."""
         self._record = record
         self._slots: dict[int, Slot] = {}
         self._by_key: dict[_Key, Slot] = {}
@@ -140,14 +142,14 @@ class SlotTable:
         return slot in self._slots
 
     def get(self, slot: int) -> Slot | None:
-        """The slot with this number, if it is allotted."""
+        """Returns the slot with this number; None if it is not allotted."""
         return self._slots.get(slot)
 
-    def restore(self, places: Iterable[Place]) -> None:
-        """Takes over what an earlier process had allotted; those slots stay until the mount ends, because
-        how often the kernel looked them up is not known."""
-        for place in places:
-            slot = self._add(place)
+    def restore(self, slots: Iterable[SlotRecord]) -> None:
+        """Takes over the slots that an earlier process had allotted. They stay until the mount ends, because
+        it is not known how often the kernel looked them up."""
+        for record in slots:
+            slot = self._add(record)
             slot.count = 1 << 62
             if not slot.parent:
                 self.root = self.root or slot
@@ -155,22 +157,22 @@ class SlotTable:
             self.root.own = ROOT
 
     def find_live(self, repository: str, path: bytes) -> Slot | None:
-        """The slot of a live folder, if the kernel may know it."""
+        """Returns the slot of a live folder; None if the kernel cannot know it."""
         return self._by_key.get((repository, path, b"", b"", False))
 
     def live(self, repository: str, path: bytes, ref: ObjectRef, parent: Slot | None, index: int) -> Slot:
-        """The slot of a live folder; its catalog changes with the revision."""
+        """Returns the slot of a live folder, whose catalog changes with the revision."""
         found = self.find_live(repository, path)
         return found or self._allot(repository, path, ref, parent, index, live=True)
 
     def snapshot(self, parent: Slot | None, repository: str, path: bytes, ref: ObjectRef, index: int) -> Slot:
-        """The slot of a nested catalog that does not change."""
+        """Returns the slot of a nested catalog that does not change."""
         top = b"" if parent is None or parent.live else parent.top.ref.digest
         found = self._by_key.get((repository, path, ref.digest, top, False))
         return found or self._allot(repository, path, ref, parent, index)
 
     def leaves(self, folder: Slot) -> Slot:
-        """The slot for what lies in a live folder at the revision it shows now."""
+        """Returns the slot for the files and links of a live folder at the revision it shows now."""
         found = self._by_key.get((folder.repository, folder.path, folder.ref.digest, b"", True))
         return found or self._allot(folder.repository, folder.path, folder.ref, folder, 0, leaves=True)
 
@@ -188,34 +190,34 @@ class SlotTable:
         while self._next in self._slots:
             self._next = self._next % (_LIMIT - 1) + 1
         above = parent.number if parent else 0
-        place = Place(self._next, repository, path, live, ref.digest, ref.size, above, index, leaves)
+        record = SlotRecord(self._next, repository, path, live, ref.digest, ref.size, above, index, leaves)
         self._next = self._next % (_LIMIT - 1) + 1
-        slot = self._add(place)
-        self._record(place)
+        slot = self._add(record)
+        self._record(record)
         if self.root is None:
             self.root = slot
             slot.own = ROOT
             slot.count = 1
         return slot
 
-    def _add(self, place: Place) -> Slot:
-        parent = self._slots.get(place.parent)
-        slot = Slot(place, parent)
+    def _add(self, record: SlotRecord) -> Slot:
+        parent = self._slots.get(record.parent)
+        slot = Slot(record, parent)
         slot.era = self._era
         if parent:
             parent.below += 1
-        self._slots[place.slot] = slot
+        self._slots[record.slot] = slot
         self._by_key[_key(slot)] = slot
-        self._next = max(self._next, place.slot + 1)
+        self._next = max(self._next, record.slot + 1)
         return slot
 
     def show(self, folder: Slot, ref: ObjectRef) -> None:
-        """A live folder shows another catalog from now on."""
+        """Lets a live folder show another catalog from now on."""
         folder.ref = ref
-        self._record(folder.place())
+        self._record(folder.to_record())
 
     def forget(self, number: int, lookups: int) -> None:
-        """The kernel gives back `lookups` lookups of this number. A number of no slot is no error: it may
+        """Takes `lookups` lookups of a number back from the kernel. A number of no slot is no error: it may
         have been given out before a crash."""
         slot = self._slots.get(unpack(number)[0])
         if slot is not None:
@@ -224,8 +226,8 @@ class SlotTable:
                 self._let_wait(slot)
 
     def sweep(self) -> int:
-        """Frees every slot that nothing holds: a new revision has come, or answers were made and never sent.
-        Those that are held now are freed as soon as they can be. Returns how many went."""
+        """Frees every slot that nothing holds, because a new revision has come or answers were never sent.
+        Slots that are held now are freed as soon as they can be. Returns how many were freed."""
         before = len(self._slots)
         self._era += 1
         self._idle.clear()

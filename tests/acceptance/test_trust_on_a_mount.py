@@ -111,6 +111,31 @@ def test_a_mount_that_may_not_serve_what_is_stale_ends(site: Site, tmp_path: Pat
     assert "--max-stale 1 s" in refused.stderr
 
 
+def test_a_repository_of_several_that_is_stale_is_withdrawn_alone(tmp_path: Path) -> None:
+    """A publisher can let its own repository expire, and not those of others."""
+    fresh, stale = Site(tmp_path / "fresh"), Site(tmp_path / "stale")
+    mnt = tmp_path / "mnt"
+    mnt.mkdir()
+    (tmp_path / "site.toml").write_text(
+        f'max_stale = 1.0\nrefresh = 0.2\n[repositories."fresh.example"]\nurl = "{fresh.store}"\n'
+        f'[repositories."stale.example"]\nurl = "{stale.store}"\n'
+    )
+    options = ("--config", tmp_path / "site.toml", "--cache", tmp_path / "cache")
+    lazyfs("mount", mnt, *options, "--log", tmp_path / "log")
+    assert (shown(mnt / "fresh.example"), shown(mnt / "stale.example")) == (2, 2)
+    stale.repo("resign", "--expiry", "0.00005")  # four seconds
+    until(lambda: "stale.example is shown no longer" in (tmp_path / "log").read_text(), 30)
+    with pytest.raises(OSError, match="Input/output"):
+        shown(mnt / "stale.example")
+    assert fresh.publish() == 3
+    until(lambda: shown(mnt / "fresh.example") == 3)
+    assert list(status(mnt)["repositories"]) == ["fresh.example"]
+    stale.repo("resign")
+    until(lambda: os.path.isdir(mnt / "stale.example"))
+    assert shown(mnt / "stale.example") == 2
+    lazyfs("umount", mnt)
+
+
 def test_a_worker_boots_with_every_server_dead_and_recovers_by_itself(site: Site, tmp_path: Path) -> None:
     cache = ("--cache", tmp_path / "cache", "--patience", "3", "--refresh", "0.5")
     with serving(site.store) as url:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from lazyfs_cache import CacheError, open_cache, reign, space
+from lazyfs_cache import CacheError, open_cache
+from lazyfs_cache.index import database
 from tests.support.cachefill import key_of
 from tests.support.counts import count
 from tests.support.usage import disk_usage
@@ -40,8 +41,7 @@ def test_the_index_and_the_directories_are_within_the_limit(tmp_path: Path, limi
 def test_a_map_that_is_full_grows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pins take more of the index than was thought: the cache goes on, now and when it is opened again."""
     root = str(tmp_path / "cache")
-    for module in (space, reign):
-        monkeypatch.setattr(module, "map_size", lambda _: 1 << 20)
+    monkeypatch.setattr(database, "map_size", lambda _: 1 << 20)
     keys = {key_of(number): 100 for number in range(2000)}
     with open_cache(root, 64 << 20, upkeep=False) as cache:
         for key in keys:
@@ -62,10 +62,11 @@ def test_more_damaged_values_than_the_journal_names_hold_up_no_eviction(tmp_path
         for number in range(700):
             assert cache.put(key_of(number), bytes(20_000))
         for number in range(600):
-            cache._ledger.uses.damaged(key_of(number))
+            cache._suspects.add(key_of(number))
         cache.resize(4 << 20)
         stats = cache.stats()
         assert disk_usage(tmp_path / "cache") <= stats.charged <= 4 << 20
         cache.upkeep()
-        assert not cache._ledger.uses.urgent
+        assert not cache._suspects
+        assert not cache._uses.many
         assert cache.get(key_of(5)) is None

@@ -8,7 +8,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from lazyfs_cache import change, layout, open_cache, opening, seat, state
+from lazyfs_cache import open_cache
+from lazyfs_cache.files import journal, layout, state_file
+from lazyfs_cache.files.journal import Journal
+from lazyfs_cache.index.transaction import Transaction
+from lazyfs_cache.process import agreement, current_index
+from lazyfs_cache.process.membership import Membership
 from tests.support.cachefill import key_of
 from tests.support.usage import disk_usage
 
@@ -26,7 +31,7 @@ def killed(root: Path, monkeypatch: pytest.MonkeyPatch, *, before: str) -> None:
         cache = open_cache(str(root), LIMIT, upkeep=False)
         for number in range(12):
             cache.put(key_of(number), os.urandom(100_000))
-        monkeypatch.setattr(change.Change, before, die)
+        monkeypatch.setattr(Transaction, before, die)
         cache.close()
         os._exit(1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
@@ -53,7 +58,7 @@ def test_killed_while_closing_nothing_is_without_an_entry(
 def test_what_could_not_be_entered_at_the_end_is_left_to_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A disk error in the last change: no clean mark, and the next process sees to the journal."""
+    """A disk error in the last transaction: no clean mark, and the next process sees to the journal."""
     root = tmp_path / "cache"
     cache = open_cache(str(root), LIMIT, upkeep=False)
     assert cache.put(b"key", bytes(100_000))
@@ -62,9 +67,9 @@ def test_what_could_not_be_entered_at_the_end_is_left_to_the_next(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as failing:
-        failing.setattr(change.Change, "insert", full)
+        failing.setattr(Transaction, "insert", full)
         cache.close()
-    assert not msgspec.json.decode((root / layout.STATE).read_bytes(), type=state.State).clean
+    assert not msgspec.json.decode((root / layout.STATE).read_bytes(), type=state_file.CacheState).clean
     with open_cache(str(root), LIMIT, upkeep=False) as cache:
         cache.upkeep()
         assert disk_usage(root) <= cache.stats().charged
@@ -76,16 +81,16 @@ def test_who_comes_while_another_leaves_takes_the_clean_mark_away(
 ) -> None:
     root = tmp_path / "cache"
     leaving, come = threading.Event(), threading.Event()
-    close = seat.Seat.close
+    close = Membership.close
 
-    def slowly(self: seat.Seat) -> None:
+    def slowly(self: Membership) -> None:
         leaving.set()
         assert come.wait(20)
         close(self)
 
     first = open_cache(str(root), LIMIT, upkeep=False)
     with monkeypatch.context() as slow:
-        slow.setattr(seat.Seat, "close", slowly)
+        slow.setattr(Membership, "close", slowly)
         thread = threading.Thread(target=first.close)
         thread.start()
         assert leaving.wait(20)
@@ -93,8 +98,8 @@ def test_who_comes_while_another_leaves_takes_the_clean_mark_away(
     come.set()
     thread.join()
     assert (second.stats().limit, second.stats().policy) == (LIMIT // 2, "sieve")
-    monkeypatch.setattr(opening, "boot_id", lambda: "after a power cut")
-    found = opening.agree(str(root), LIMIT, None, alone=True)
+    monkeypatch.setattr(agreement, "boot_id", lambda: "after a power cut")
+    found = agreement.agree(str(root), LIMIT, None, alone=True)
     assert found.generation == second.generation + 1, "an index in use is not believed after a power cut"
 
 
@@ -106,7 +111,21 @@ def test_a_failed_opening_leaves_nothing_open(tmp_path: Path, monkeypatch: pytes
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as failing:
-        failing.setattr(seat, "Journal", full)
+        failing.setattr(current_index, "Journal", full)
         with pytest.raises(Exception, match="No space left"):
             open_cache(root, LIMIT)
     open_cache(root, LIMIT).close()
+
+
+def test_a_journal_that_is_closed_is_not_written_to(tmp_path: Path) -> None:
+    """A thread may put a value while another goes over to a new index: its descriptor may be reused."""
+    (tmp_path / layout.TMP).mkdir()
+    old = Journal(str(tmp_path), 1)
+    assert old.arriving(0, b"key")
+    old.close()
+    old.close()
+    new = Journal(str(tmp_path), 2)
+    assert not old.arriving(1, b"late")
+    assert journal.read(str(tmp_path), 1) == [b"key"]
+    assert journal.read(str(tmp_path), 2) == []
+    new.close()

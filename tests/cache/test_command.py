@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from benchmarks.ports import free_port
-from lazyfs_cache import layout
+from lazyfs_cache.files import layout
 from tests.support.cli import lazyfs, mounted, new_repository, serving
 from tests.support.small_disks import break_filesystem, loop_ext4
 from tests.support.until import until

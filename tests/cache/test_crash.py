@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from lazyfs_cache import layout, open_cache
+from lazyfs_cache import open_cache
+from lazyfs_cache.files import layout
 from tests.support.cachefill import Child, key_of, value_of, wrong_values
 from tests.support.counts import count
 from tests.support.usage import disk_usage

@@ -14,8 +14,11 @@ from typing import Any
 import lmdb
 import pytest
 
-from lazyfs_cache import Cache, disk, journal, layout, locks, open_cache, reign, space, upkeep
-from lazyfs_cache.change import Change
+from lazyfs_cache import Cache, open_cache
+from lazyfs_cache.files import journal, layout, value_files
+from lazyfs_cache.index import database
+from lazyfs_cache.index.transaction import Transaction
+from lazyfs_cache.process import locks, rebuild
 from tests.support.cachefill import Child, key_of, lose_index, value_of
 from tests.support.small_disks import break_filesystem, loop_ext4, mounted_disk
 from tests.support.usage import disk_usage
@@ -212,7 +215,7 @@ def test_no_failing_call_is_raised(
     with open_cache(str(root), 4 << 20, upkeep=False) as cache:
         read_all(cache, range(40))
         faulty = FaultyOs({call}, number, after=7)
-        for module in (disk, journal, locks):
+        for module in (value_files, journal, locks):
             monkeypatch.setattr(module, "os", faulty)
         read_all(cache, range(30, 70))
         for small in range(1000, 1600):
@@ -247,7 +250,7 @@ def test_a_rebuild_that_fails_is_borne(
     (root / layout.TMP / "0-1").touch()
     with open_cache(str(root), LIMIT, upkeep=False) as cache:
         faulty = FaultyOs({call}, number, after=0)
-        for module in (disk, upkeep, locks):
+        for module in (value_files, rebuild, locks):
             monkeypatch.setattr(module, "os", faulty)
         cache.upkeep()
         assert faulty.failed, "the call is made"
@@ -275,11 +278,11 @@ def test_a_failing_index(
         read_all(cache, range(40))
         here = cache.stats().entries
 
-        def fail(self: Change, key: bytes) -> None:
+        def fail(self: Transaction, key: bytes) -> None:
             monkeypatch.undo()
             raise error
 
-        monkeypatch.setattr(Change, "touch", fail)
+        monkeypatch.setattr(Transaction, "touch", fail)
         cache.get(key_of(1))
         cache.upkeep()
         cache.upkeep()
@@ -314,8 +317,7 @@ def test_an_index_is_replaced_while_a_value_with_a_file_to_write_over_is_downloa
 
 
 def test_more_entries_than_the_map_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (space, reign):
-        monkeypatch.setattr(module, "map_size", lambda limit: 1 << 20)
+    monkeypatch.setattr(database, "map_size", lambda limit: 1 << 20)
     with open_cache(str(tmp_path / "cache"), LIMIT, upkeep=False) as cache:
         for number in range(5000):
             assert cache.put(key_of(number), b"small")

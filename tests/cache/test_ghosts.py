@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lazyfs_cache.change import Change
-from lazyfs_cache.index import Index
-from lazyfs_cache.rows import KEPT, Entry, Queued
+from lazyfs_cache.index.database import Index
+from lazyfs_cache.index.rows import KEPT, Entry
+from lazyfs_cache.index.transaction import Transaction
+from lazyfs_cache.policy.eviction import Queued
 from tests.support.cachefill import key_of
 from tests.support.counts import count
 
@@ -27,15 +28,15 @@ def index(tmp_path: Path) -> Iterator[Index]:
 
 
 def fill(index: Index, keys: list[bytes]) -> None:
-    with index.change() as change:
+    with index.transaction() as transaction:
         for key in keys:
-            change.insert(key, 1, CHARGE)
+            transaction.insert(key, 1, CHARGE)
 
 
-def evict(change: Change, number: int) -> list[bytes]:
+def evict(transaction: Transaction, number: int) -> list[bytes]:
     """Evict so many values in their order; returns their keys."""
-    values = list(islice(change.next_out(), number))
-    change.evict(values)
+    values = list(islice(transaction.next_out(), number))
+    transaction.evict(values)
     return [value.key for value in values]
 
 
@@ -45,7 +46,7 @@ def listed(index: Index) -> list[bytes]:
 
 def rows_of_entries(index: Index) -> int:
     with index._env.begin() as txn:
-        found: int = txn.stat(index.entries)["entries"]
+        found: int = txn.stat(index.tables.entries)["entries"]
         return found
 
 
@@ -62,9 +63,9 @@ def check_counts(index: Index) -> int:
 def ghost(index: Index) -> bytes:
     """The key of one, among 19 values."""
     fill(index, [bytes((number,)) for number in range(20)])
-    with index.change() as change:
-        change.sums.sweep = b"\1"  # the sweep begins behind it
-        assert evict(change, 1) == [b"\0"]
+    with index.transaction() as transaction:
+        transaction.sums.sweep = b"\1"  # the sweep begins behind it
+        assert evict(transaction, 1) == [b"\0"]
     assert rows_of_entries(index) == 20
     return b"\0"
 
@@ -72,46 +73,52 @@ def ghost(index: Index) -> bytes:
 def test_a_ghost_is_not_here(index: Index, ghost: bytes) -> None:
     assert ghost not in listed(index)
     assert index.page(b"", 1)[0][0] == b"\1", "a page is not ended by one"
-    with index.change() as change:
-        assert change.entry(ghost) is None
-        change.touch(ghost)
-        assert change.entry(ghost) is None
-        assert change.pin(ghost, KEPT, b"set")
-        assert change.entry(ghost) is None
-        assert change.unpin(ghost, KEPT, b"set")
-        assert change.entry(ghost) is None
-        assert (change.sums.entries, change.sums.stored, change.sums.pinned) == (19, 19 * CHARGE, 0)
-        assert [value.key for value in change.next_out()] == [bytes((number,)) for number in range(1, 20)]
+    with index.transaction() as transaction:
+        assert transaction.entry(ghost) is None
+        transaction.touch(ghost)
+        assert transaction.entry(ghost) is None
+        assert transaction.pin(ghost, KEPT, b"set")
+        assert transaction.entry(ghost) is None
+        assert transaction.unpin(ghost, KEPT, b"set")
+        assert transaction.entry(ghost) is None
+        assert (transaction.sums.entries, transaction.sums.stored, transaction.sums.pinned) == (
+            19,
+            19 * CHARGE,
+            0,
+        )
+        assert [value.key for value in transaction.next_out()] == [
+            bytes((number,)) for number in range(1, 20)
+        ]
     assert check_counts(index) == 1
 
 
 def test_a_value_comes_back_over_its_ghost(index: Index, ghost: bytes) -> None:
-    with index.change() as change:
-        assert change.pin(ghost, KEPT, b"set")
-        change.insert(ghost, 2, 2 * CHARGE)
-        assert change.entry(ghost) == Entry(change.sums.tick, 2, 2 * CHARGE, 1, False)
-        change.unpin(ghost, KEPT, b"set")
-        assert [value.key for value in change.next_out()][-1] == ghost
+    with index.transaction() as transaction:
+        assert transaction.pin(ghost, KEPT, b"set")
+        transaction.insert(ghost, 2, 2 * CHARGE)
+        assert transaction.entry(ghost) == Entry(transaction.sums.tick, 2, 2 * CHARGE, 1, False)
+        transaction.unpin(ghost, KEPT, b"set")
+        assert [value.key for value in transaction.next_out()][-1] == ghost
     assert check_counts(index) == 0
 
 
 def test_a_value_let_go_below_the_floor_is_here_and_goes_in_its_turn(index: Index) -> None:
     keys = [bytes((number,)) for number in range(40)]
     fill(index, keys)
-    with index.change() as change:
+    with index.transaction() as transaction:
         for key in keys[:3]:
-            assert change.pin(key, KEPT, b"set")
-        assert evict(change, 10) == keys[3:13]
+            assert transaction.pin(key, KEPT, b"set")
+        assert evict(transaction, 10) == keys[3:13]
         for key in (keys[1], keys[2], keys[0]):
-            assert change.unpin(key, KEPT, b"set")
-            assert change.entry(key) is not None
+            assert transaction.unpin(key, KEPT, b"set")
+            assert transaction.entry(key) is not None
     assert listed(index) == keys[:3] + keys[13:]
     check_counts(index)
-    with index.change() as change:
-        assert evict(change, 1) == keys[:1]
-        change.touch(keys[1])
-        assert evict(change, 2) == [keys[2], keys[13]], "as they were last used"
-        assert change.entry(keys[1]) is not None
+    with index.transaction() as transaction:
+        assert evict(transaction, 1) == keys[:1]
+        transaction.touch(keys[1])
+        assert evict(transaction, 2) == [keys[2], keys[13]], "as they were last used"
+        assert transaction.entry(keys[1]) is not None
     assert listed(index) == [keys[1], *keys[14:]]
     check_counts(index)
 
@@ -120,57 +127,57 @@ def test_a_file_adopted_below_the_floor_is_here_and_goes_in_its_turn(index: Inde
     """A rebuild finds files that are older than what has been evicted since it began."""
     keys = [bytes((number,)) for number in range(40)]
     fill(index, keys[:20])
-    with index.change() as change:
-        before = list(change.next_out())
-        evict(change, 10)
+    with index.transaction() as transaction:
+        before = list(transaction.next_out())
+        evict(transaction, 10)
         floor = before[9].tick
         for key, used in zip(keys[20:24], (before[2].tick, 0, floor, before[2].tick), strict=True):
-            change.insert(key, 1, CHARGE, used=used)
-            assert change.entry(key) is not None
+            transaction.insert(key, 1, CHARGE, used=used)
+            assert transaction.entry(key) is not None
     assert listed(index) == keys[10:24]
     check_counts(index)
-    with index.change() as change:
-        assert change.sums.floor == floor
-        assert evict(change, 6) == [keys[21], keys[20], keys[23], keys[22], keys[10], keys[11]]
+    with index.transaction() as transaction:
+        assert transaction.sums.floor == floor
+        assert evict(transaction, 6) == [keys[21], keys[20], keys[23], keys[22], keys[10], keys[11]]
     assert listed(index) == keys[12:20]
     check_counts(index)
 
 
 def test_ticks_taken_by_files_of_one_time_are_not_given_out_again(index: Index) -> None:
-    with index.change() as change:
-        latest = change.sums.tick = change.sums.tick + 10**12  # the clock has been set back since
+    with index.transaction() as transaction:
+        latest = transaction.sums.tick = transaction.sums.tick + 10**12  # the clock has been set back since
         for number in range(5):
-            change.insert(b"%d" % number, 1, CHARGE, used=latest)
-        change.insert(b"new", 1, CHARGE)
-        change.touch(b"0")
-        assert evict(change, 4) == [b"1", b"2", b"3", b"4"]
-        assert change.sums.floor == latest + 4 < change.sums.tick
-        change.touch(b"new")
-        change.insert(b"newer", 1, CHARGE)
-        assert [value.key for value in change.next_out()] == [b"0", b"new", b"newer"]
+            transaction.insert(b"%d" % number, 1, CHARGE, used=latest)
+        transaction.insert(b"new", 1, CHARGE)
+        transaction.touch(b"0")
+        assert evict(transaction, 4) == [b"1", b"2", b"3", b"4"]
+        assert transaction.sums.floor == latest + 4 < transaction.sums.tick
+        transaction.touch(b"new")
+        transaction.insert(b"newer", 1, CHARGE)
+        assert [value.key for value in transaction.next_out()] == [b"0", b"new", b"newer"]
 
 
 def test_sieve_leaves_none_and_lru_goes_on_after_it(index: Index) -> None:
     keys = [bytes((number,)) for number in range(60)]
     fill(index, keys)
-    with index.change() as change:
-        change.pin(keys[0], KEPT, b"set")
-        change.sums.sweep = keys[10]
-        evict(change, 4)
-        floor = change.sums.floor
+    with index.transaction() as transaction:
+        transaction.pin(keys[0], KEPT, b"set")
+        transaction.sums.sweep = keys[10]
+        evict(transaction, 4)
+        floor = transaction.sums.floor
     ghosts = check_counts(index)
     assert ghosts > 0
-    with index.change() as change:
-        change.sums.sieve = True
-        change.unpin(keys[0], KEPT, b"set")
-        change.touch(keys[5])
-        assert evict(change, 3) == [keys[0], keys[6], keys[7]]
-        assert change.sums.floor == floor
-        assert change.sums.ghosts <= ghosts
+    with index.transaction() as transaction:
+        transaction.sums.sieve = True
+        transaction.unpin(keys[0], KEPT, b"set")
+        transaction.touch(keys[5])
+        assert evict(transaction, 3) == [keys[0], keys[6], keys[7]]
+        assert transaction.sums.floor == floor
+        assert transaction.sums.ghosts <= ghosts
     check_counts(index)
-    with index.change() as change:
-        change.sums.sieve = False
-        assert evict(change, 2) == [keys[5], keys[8]]
+    with index.transaction() as transaction:
+        transaction.sums.sieve = False
+        assert evict(transaction, 2) == [keys[5], keys[8]]
     assert listed(index) == keys[9:]
     check_counts(index)
 
@@ -199,8 +206,8 @@ def test_ghosts_are_few_whatever_comes_and_goes(index: Index, order: str, togeth
         nonlocal most
         number = min(number, index.sums().entries)
         while number > 0:
-            with index.change() as change:
-                number -= len(evict(change, min(together, number)))
+            with index.transaction() as transaction:
+                number -= len(evict(transaction, min(together, number)))
             most = max(most, check_counts(index))
 
     come(600)
@@ -213,11 +220,11 @@ def test_ghosts_are_few_whatever_comes_and_goes(index: Index, order: str, togeth
     assert most > 0, "LRU leaves them"
     go(index.sums().entries // 2)
     while keys := listed(index):  # the others are found wrong, or are discarded
-        with index.change() as change:
+        with index.transaction() as transaction:
             for key in source.sample(keys, min(together, len(keys))):
-                entry = change.entry(key)
+                entry = transaction.entry(key)
                 assert entry is not None
-                change.forget(key, entry)
+                transaction.forget(key, entry)
         check_counts(index)
     assert rows_of_entries(index) == 0
 
@@ -236,7 +243,7 @@ STEPS = st.lists(
 @given(STEPS)
 @settings(max_examples=count(200, 5000), deadline=None)
 def test_the_tables_say_what_a_model_says(steps: list[tuple[str, int]]) -> None:
-    """Each step a change of its own. What is here, and the order of the queue, are known from outside."""
+    """Each step is a transaction of its own. The values here and their order are known from outside."""
     with TemporaryDirectory() as directory:
         index = Index(directory, 1 << 24)
         try:
@@ -253,33 +260,33 @@ def test_the_tables_say_what_a_model_says(steps: list[tuple[str, int]]) -> None:
 def step(index: Index, here: dict[bytes, int], pins: set[tuple[bytes, int]], what: str, number: int) -> None:
     key = bytes((number,))
     holder = KEPT if what in ("keep", "drop") else 7
-    with index.change() as change:
-        entry = change.entry(key)
+    with index.transaction() as transaction:
+        entry = transaction.entry(key)
         assert (entry is not None) == (key in here)
         match what:
             case "insert" if entry is None:
-                change.insert(key, 1, CHARGE)
+                transaction.insert(key, 1, CHARGE)
             case "adopt" if entry is None:
-                used = min((*here.values(), change.sums.floor))  # the time of the oldest, or the floor
-                change.insert(key, 1, CHARGE, used=used)
+                used = min((*here.values(), transaction.sums.floor))  # the time of the oldest, or the floor
+                transaction.insert(key, 1, CHARGE, used=used)
             case "touch":
-                change.touch(key)
+                transaction.touch(key)
             case "pin" | "keep" if entry is not None or what == "keep":
-                change.pin(key, holder, b"label")
+                transaction.pin(key, holder, b"label")
                 pins.add((key, holder))
             case "unpin" | "drop":
-                change.unpin(key, holder, b"label")
+                transaction.unpin(key, holder, b"label")
                 pins.discard((key, holder))
             case "forget" if entry is not None:
-                change.forget(key, entry)
+                transaction.forget(key, entry)
                 pins.discard((key, 7))
                 del here[key]
             case "evict":
-                for gone in evict(change, number % 4 + 1):
+                for gone in evict(transaction, number % 4 + 1):
                     del here[gone]
             case "policy":
-                change.sums.sieve = not change.sums.sieve
-        entry = change.entry(key)
+                transaction.sums.sieve = not transaction.sums.sieve
+        entry = transaction.entry(key)
         if entry is not None:
             here[key] = entry.tick
 
@@ -288,9 +295,9 @@ def agree(index: Index, here: dict[bytes, int], pins: set[tuple[bytes, int]]) ->
     pinned = {key for key, _ in pins} & here.keys()
     assert listed(index) == sorted(here)
     check_counts(index)
-    with index.change() as change:
-        sums = change.sums
+    with index.transaction() as transaction:
+        sums = transaction.sums
         assert (sums.stored, sums.pinned) == (len(here) * CHARGE, len(pinned) * CHARGE)
         assert sums.floor <= sums.tick
         queue = sorted((here[key], key) for key in here.keys() - pinned)
-        assert list(change._queued(0)) == [Queued(tick, CHARGE, key) for tick, key in queue]
+        assert list(transaction.queued_from(0)) == [Queued(tick, CHARGE, key) for tick, key in queue]

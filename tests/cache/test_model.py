@@ -15,7 +15,11 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from lazyfs_cache import Cache, PinSetTooLarge, layout, opened, space, state
+from lazyfs_cache import Cache, PinSetTooLarge
+from lazyfs_cache import open_caches as opened
+from lazyfs_cache.files import layout
+from lazyfs_cache.files import state_file as state
+from lazyfs_cache.policy import sizes
 from tests.support.counts import count
 from tests.support.usage import disk_usage
 
@@ -32,8 +36,8 @@ def value_for(key: bytes, size: int) -> bytes:
 def kill(cache: Cache) -> None:
     """What a SIGKILL leaves behind: nothing is written or unlocked in an orderly way."""
     opened._open.pop(cache.root)
-    cache._ledger._reign.index.close()
-    cache._ledger.seat.journal.close()
+    cache._shared.generation.index.close()
+    cache._shared.generation.journal.close()
     cache.abandon()
 
 
@@ -96,11 +100,11 @@ class Model(RuleBasedStateMachine):
             self.values[key] = value
             self.use(key)
         if self.see_evictions() or gone:
-            room = space.slack(self.limit) + 2 * space.purse(self.limit) + self.limit // 32
+            room = sizes.slack(self.limit) + 2 * sizes.allowance(self.limit) + self.limit // 32
             assert before.charged + 2 * len(value) + room > self.limit, "evicted without need"
 
     def fits(self, key: bytes, size: int) -> bool:
-        """Whether a value surely has room: half of the limit is not pinned."""
+        """True if a value surely has room: half of the limit is not pinned."""
         pinned = sum(len(self.values.get(key, b"")) + 8192 for key in self.pinned())
         return size + pinned < self.limit // 2
 
@@ -230,7 +234,7 @@ class Model(RuleBasedStateMachine):
 
     @rule()
     def crash(self) -> None:
-        on_their_way = [value.key for value in self.cache._ledger.purse._arrived]
+        on_their_way = [value.key for value in self.cache._shared.generation.arrivals._waiting]
         kill(self.cache)
         self.cache = self.open()
         self.pins.clear()
@@ -312,9 +316,9 @@ class Model(RuleBasedStateMachine):
 
     @invariant()
     def all_uses_can_be_written(self) -> None:
-        """One change writes so many uses and no more; what it leaves has its old place in the order."""
-        uses = self.cache._ledger.uses
-        if uses.left or len(uses._used) > space.uses_per_change(self.limit):
+        """One transaction writes so many uses and no more; what it leaves has its old place in the order."""
+        uses = self.cache._uses
+        if uses.left or self.cache._suspects or len(uses._used) > sizes.uses_per_transaction(self.limit):
             self.cache.upkeep()
             self.see_evictions()
 
@@ -331,15 +335,15 @@ class Model(RuleBasedStateMachine):
 
     @invariant()
     def the_index_names_what_is_here(self) -> None:
-        sums = self.cache._ledger.sums()[0]  # what waits is entered by this
+        sums = self.cache._shared.account().sums  # what waits is entered by this
         assert [key for key, _ in self.cache.entries()] == sorted(self.values)
         assert sums.entries == len(self.values)
         assert 0 <= sums.ghosts <= 0.18 * sums.entries
 
     @invariant()
     def nothing_is_left_in_tmp(self) -> None:
-        pooled = self.cache._ledger.purse._pool
-        assert len(os.listdir(self.root / "c" / "tmp")) == 1 + len(pooled)  # the journal, files to write over
+        spares = self.cache._shared.generation.allowance._spares
+        assert len(os.listdir(self.root / "c" / "tmp")) == 1 + len(spares)  # the journal, files to write over
 
 
 TestModel = Model.TestCase

@@ -13,17 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from lazyfs_cache import (
-    CacheError,
-    NullCache,
-    UnusableDirectory,
-    filesystem,
-    layout,
-    open_cache,
-    opening,
-    recovery,
-    space,
-)
+from lazyfs_cache import CacheError, NullCache, UnusableDirectory, open_cache
+from lazyfs_cache.files import filesystem, layout
+from lazyfs_cache.index import rows
+from lazyfs_cache.index.database import Index
+from lazyfs_cache.policy import sizes
+from lazyfs_cache.process import adopting, agreement
 from tests.support.cachefill import Child, key_of, lose_index, value_of
 from tests.support.counts import count
 from tests.support.usage import disk_usage
@@ -69,7 +64,7 @@ def test_a_directory_below_another_users_is_refused(tmp_path: Path) -> None:
         open_cache(str(tmp_path / "his" / "cache"), LIMIT)
 
 
-@pytest.mark.parametrize("limit", [0, 1, space.MIN_LIMIT - 1])
+@pytest.mark.parametrize("limit", [0, 1, sizes.MIN_LIMIT - 1])
 def test_a_limit_that_is_too_small(tmp_path: Path, limit: int) -> None:
     with pytest.raises(CacheError, match=f"limit {limit} is too small"):
         open_cache(str(tmp_path / "cache"), limit)
@@ -195,11 +190,11 @@ def test_a_rebuild_is_not_over_before_the_last_directory_though_the_limit_is_rea
     for index in root.glob("index-*"):
         subprocess.run(["rm", "-r", str(index)], check=True)
     with open_cache(str(root), LIMIT // 4, upkeep=False) as cache:
-        ledger = cache._ledger
-        for number in range(recovery.SCANNED - 1):
-            with ledger.change() as change:
-                assert change is not None
-                recovery.adopt(change, ledger.disk, number, ledger.disk.names(number))
+        shared = cache._shared
+        for number in range(adopting.SCANNED - 1):
+            with shared.transaction() as transaction:
+                assert transaction is not None
+                adopting.adopt(transaction, shared.files, number, shared.files.names(number))
         assert cache.stats().charged > LIMIT // 4
         assert cache.stats().state == "rebuilding"
         cache.upkeep()
@@ -228,7 +223,7 @@ def test_orphans_do_not_delay_opening_and_count_as_full_until_they_are_gone(tmp_
         opened = time.monotonic() - started
         stats = cache.stats()
         assert stats.state == "rebuilding"
-        assert stats.charged > (limit - space.slack(limit)) * 0.98
+        assert stats.charged > (limit - sizes.slack(limit)) * 0.98
         assert len(os.listdir(root / "tmp")) == many + 1, "nothing was cleaned before the cache was open"
         assert cache.get(key_of(8)) == value, "readers are served at once"
         assert not cache.put(b"new", bytes(1 << 20)), "nothing is known that could make room"
@@ -271,7 +266,7 @@ def test_a_reboot_after_a_clean_close_keeps_the_index(
         cache.put(b"key", b"value")
     before = (root / layout.STATE).read_bytes()
     assert b'"clean":true' in before
-    monkeypatch.setattr(opening, "boot_id", lambda: "another boot")
+    monkeypatch.setattr(agreement, "boot_id", lambda: "another boot")
     with open_cache(str(root), LIMIT) as cache:
         assert cache.stats().state == "on"
         assert cache.stats().entries == 1
@@ -323,3 +318,28 @@ def use_and_rebuild(root: Path, _: Callable[[], None]) -> None:
             cache.upkeep()  # so may this be; the next one rebuilds
         assert cache.get(key_of(7)) in (b"7", None)
         assert cache.put(b"new", b"value")
+
+
+def open_and_wait(root: Path, ready: Callable[[], None]) -> None:
+    with open_cache(str(root), LIMIT, upkeep=False):
+        ready()
+        time.sleep(600)
+
+
+def test_an_index_found_damaged_when_it_is_joined_is_rebuilt_with_all_that_lies_there(tmp_path: Path) -> None:
+    """It opens, but its sums cannot be read; a process died with it, and its journal is to be charged too."""
+    root = tmp_path / "cache"
+    child = Child(functools.partial(open_and_wait, root))
+    child.wait_until_ready()
+    child.kill()
+    index = Index(str(next(root.glob(f"{layout.INDEX}[0-9]*"))), 16 << 20)
+    with index._env.begin(write=True) as txn:
+        txn.put(rows.SUMS, b"\xc1", db=index.tables.main)
+    index.close()
+    with open_cache(str(root), LIMIT, upkeep=False) as cache:
+        assert (root / layout.ASIDE).exists()
+        assert disk_usage(root) <= cache.stats().charged
+        cache.upkeep()
+        assert cache.stats().state == "on"
+        assert len(os.listdir(root / layout.TMP)) == 1, "only this process's journal"
+        assert disk_usage(root) <= cache.stats().charged

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from lazyfs_cache import Cache, CacheError, PinSetTooLarge, open_cache
-from lazyfs_cache.space import Space
+from lazyfs_cache.files import usage
 from tests.support.cachefill import key_of
 from tests.support.usage import disk_usage
 
@@ -153,7 +153,7 @@ def test_killed_between_a_set_and_its_commit(tmp_path: Path, step: str) -> None:
     child = os.fork()
     if child == 0:
         cache = open_cache(root, None, upkeep=False)
-        Space.count_sets = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[method-assign]
+        usage.pin_set_bytes = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[assignment]
         _ = cache.keep(b"new", {b"new": SIZE}) if step == "save" else cache.drop(b"old")
         os._exit(1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL

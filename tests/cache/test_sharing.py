@@ -12,8 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from lazyfs_cache import Cache, layout, open_cache, opened
-from lazyfs_cache.claims import Claims
+from lazyfs_cache import Cache, open_cache
+from lazyfs_cache import open_caches as opened
+from lazyfs_cache.files import layout
+from lazyfs_cache.process import locks
+from lazyfs_cache.process.download_locks import DownloadLocks
 from tests.support.cachefill import Child, key_of, value_of
 from tests.support.counts import count
 from tests.support.until import until
@@ -126,7 +129,7 @@ def test_a_death_frees_claim_and_space(tmp_path: Path) -> None:
 
 
 def shrink_and_pin(root: Path, ready: Callable[[], None]) -> None:
-    until((root.parent / "open").exists)  # else whoever opens it after this process sets the limit
+    until((root.parent / "open").exists)  # else the one that opens it after this process sets the limit
     with open_cache(str(root), None) as cache:
         cache.resize(LIMIT // 4)
         assert cache.keep(b"from the other", {b"pinned": 5}) == 1
@@ -151,7 +154,7 @@ def test_limit_and_pin_sets_are_everyones(tmp_path: Path) -> None:
 
 
 def test_a_lock_that_is_not_had_in_time_is_done_without(tmp_path: Path) -> None:
-    """A process that was stopped inside a change."""
+    """Another process was stopped inside a transaction."""
     root = tmp_path / "cache"
     with open_cache(str(root), LIMIT, lock_timeout=0.3, upkeep=False) as cache:
         assert cache.put(b"here", b"value")
@@ -166,6 +169,43 @@ def test_a_lock_that_is_not_had_in_time_is_done_without(tmp_path: Path) -> None:
             assert (stats.state, stats.limit, stats.refused) == ("on", LIMIT, 1)
         assert cache.reserve(b"key", 50 << 20) is not None
         assert cache.stats().entries == 1
+
+
+class Clock:
+    """Stands for the time module: sleeping takes no time."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def test_a_process_stopped_inside_a_transaction_does_not_delay_everything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is waited for in full twice, then hardly; and as before when it goes on."""
+    root = tmp_path / "cache"
+    clock = Clock()
+    with open_cache(str(root), LIMIT, lock_timeout=2, upkeep=False) as cache:
+        assert cache.put(b"here", b"value")
+        monkeypatch.setattr(locks, "time", clock)
+        with (root / layout.LOCK).open() as stopped:
+            fcntl.flock(stopped, fcntl.LOCK_EX)
+            for _ in range(100):
+                assert cache.reserve(b"key", 50 << 20) is None
+            assert clock.now < 2 * 2 + 98 * 0.11
+            assert cache.get(b"here") == b"value"
+        assert cache.reserve(b"key", 50 << 20) is not None
+        before = clock.now
+        with (root / layout.LOCK).open() as stopped:
+            fcntl.flock(stopped, fcntl.LOCK_EX)
+            assert not cache.pin(b"here", b"test")
+        assert clock.now - before > 1.9
+        assert cache.stats().state == "on"
 
 
 def test_threads_take_turns_at_a_claim(tmp_path: Path) -> None:
@@ -202,7 +242,7 @@ def test_a_forked_child_neither_keeps_nor_ends_its_parents_claims(tmp_path: Path
     root = str(tmp_path / "cache")
     go_on, write_end = os.pipe()
     with open_cache(root, LIMIT) as cache:
-        others = Claims(os.path.join(root, layout.CLAIMS))
+        others = DownloadLocks(os.path.join(root, layout.DOWNLOADS))
         claim = cache.claim(b"key")
         assert claim is not None
 
@@ -213,9 +253,9 @@ def test_a_forked_child_neither_keeps_nor_ends_its_parents_claims(tmp_path: Path
 
         child = Child(leave)
         child.wait_until_ready()
-        assert others.claim(b"key") is None, "a child has ended its parent's claim"
+        assert others.take(b"key", 0) is None, "a child has ended its parent's claim"
         claim.release()
-        assert others.claim(b"key") is not None, "a child has kept its parent's claim"
+        assert others.take(b"key", 0) is not None, "a child has kept its parent's claim"
         os.write(write_end, b".")
         assert child.join() == 0
         others.close()

@@ -11,20 +11,22 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from benchmarks.cache.policies import Sieve
-from lazyfs_cache import open_cache, rows, space
-from lazyfs_cache.change import Change
-from lazyfs_cache.index import Index
+from lazyfs_cache import open_cache
+from lazyfs_cache.index import database
+from lazyfs_cache.index.database import Index
+from lazyfs_cache.index.transaction import Transaction
+from lazyfs_cache.policy import sizes
 from tests.support.counts import count
 
 
 @contextmanager
-def change() -> Iterator[Change]:
+def sieving() -> Iterator[Transaction]:
     with tempfile.TemporaryDirectory() as directory:
         opened = Index(directory, 1 << 24)
         try:
-            with opened.change() as change:
-                change.sums.sieve = True
-                yield change
+            with opened.transaction() as transaction:
+                transaction.sums.sieve = True
+                yield transaction
         finally:
             opened.close()
 
@@ -34,7 +36,7 @@ def change() -> Iterator[Change]:
 @settings(max_examples=count(100, 2000), deadline=None)
 def test_it_keeps_what_the_plain_one_keeps(requests: list[int], capacity: int) -> None:
     plain = Sieve(capacity)
-    with change() as tested:
+    with sieving() as tested:
         for request in requests:
             key = bytes((request,))
             hit = tested.entry(key) is not None
@@ -48,16 +50,16 @@ def test_it_keeps_what_the_plain_one_keeps(requests: list[int], capacity: int) -
 
 
 def test_one_eviction_passes_over_so_many_and_no_more() -> None:
-    with change() as tested:
-        for number in range(3 * rows.PASSES):
+    with sieving() as tested:
+        for number in range(3 * sizes.PASSES):
             tested.insert(number.to_bytes(4, "big"), 1, 1)
             tested.touch(number.to_bytes(4, "big"))
-        assert int.from_bytes(next(tested.next_out()).key, "big") == rows.PASSES
+        assert int.from_bytes(next(tested.next_out()).key, "big") == sizes.PASSES
 
 
 def test_a_change_ends_where_it_has_passed_over_enough() -> None:
     """The next change goes on where the hand stopped."""
-    with change() as tested:
+    with sieving() as tested:
         for number in range(20):
             tested.insert(bytes((number,)), 1, 1)
             if number % 5:
@@ -70,22 +72,26 @@ def test_a_change_ends_where_it_has_passed_over_enough() -> None:
 def test_the_slack_covers_the_index_where_everything_was_used(tmp_path: Path) -> None:
     limit = 256 << 20
     keys = [random.Random(number).randbytes(32) for number in range(limit // 4096 // 2)]
-    index = Index(str(tmp_path), space.map_size(limit))
-    with index.change() as filling:  # one: it leaves no free pages, so the file grows by all that is written
+    index = Index(str(tmp_path), database.map_size(limit))
+    with (
+        index.transaction() as filling
+    ):  # one: it leaves no free pages, so the file grows by all that is written
         filling.sums.sieve = True
         for key in keys:
             filling.insert(key, 1, 4096)
             filling.touch(key)
     before = index.used()
-    with index.change() as evicting:
-        victims = list(islice(evicting.next_out(space.passes_per_change(limit)), space.PER_CHANGE))
+    with index.transaction() as evicting:
+        victims = list(
+            islice(evicting.next_out(sizes.passes_per_transaction(limit)), sizes.EVICTED_PER_TRANSACTION)
+        )
         evicting.evict(victims)
-    assert 0 < index.used() - before <= space.slack(limit)
+    assert 0 < index.used() - before <= sizes.slack(limit)
     index.close()
 
 
 def test_where_all_were_used_and_the_hand_is_at_the_end_one_goes() -> None:
-    with change() as tested:
+    with sieving() as tested:
         for number in range(8):
             tested.insert(bytes((number,)), 1, 1)
             tested.touch(bytes((number,)))
@@ -94,7 +100,7 @@ def test_where_all_were_used_and_the_hand_is_at_the_end_one_goes() -> None:
 
 
 def test_each_value_goes_once() -> None:
-    with change() as tested:
+    with sieving() as tested:
         for number in range(10):
             tested.insert(bytes((number,)), 1, 1)
             if number % 3:

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from lazyfs_cache import Cache, disk, layout, open_cache
+from lazyfs_cache import Cache, open_cache
+from lazyfs_cache.files import layout, value_files
 
 LIMIT = 16 << 20
 
@@ -94,7 +95,7 @@ def test_a_file_written_over_under_its_reader_is_a_miss(
         for number in range(1, 6000):
             assert cache.put(key_for(number), b"after" * 200)
 
-    monkeypatch.setattr(disk, "os", Interrupted(fill))
+    monkeypatch.setattr(value_files, "os", Interrupted(fill))
     assert cache.get(key_for(0)) is None
     monkeypatch.undo()
     inodes = {

@@ -5,9 +5,9 @@ import random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lazyfs.core.chain.blame import Route
 from lazyfs.core.chain.chain import Chain
 from lazyfs.core.chain.faults import PEER, Fault
-from lazyfs.core.chain.plan import Route
 from lazyfs.core.chain.policy import Policy
 from lazyfs.core.errors import LazyfsError
 from tests.support.chain_world import World

@@ -21,7 +21,21 @@ def test_the_fields_own_notation() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", ";", "http://p1|", "p1:3128", "auto", "http://", "ftp://p", "http://p:99999", "http://[::", "a b"],
+    [
+        "",
+        ";",
+        "http://p1|",
+        "p1:3128",
+        "auto",
+        "http://",
+        "ftp://p",
+        "http://p:99999",
+        "http://[::",
+        "a b",
+        "http://p[::1]",
+        "http://p[::1]u:s@[http",
+        "http://[::1]x:1",
+    ],
 )
 def test_bad_notation_says_how_to_write_it(text: str) -> None:
     with pytest.raises(UsageError, match=r"write it as http://|name the proxies"):
@@ -40,6 +54,15 @@ def test_secrets_are_not_shown() -> None:
     with pytest.raises(UsageError) as failure:
         parse_proxies("http://user:secret@host:99999")
     assert "secret" not in str(failure.value)
+    with pytest.raises(UsageError, match=r"proxy '\.\.\.@host:3128': write it as") as failure:
+        parse_proxies("user:secret@host:3128")
+    assert "secret" not in str(failure.value)
+    for text in ("http://user:se/secret@host", "x://http://user:secret@p:x", "host?token=secret", ":secret@"):
+        with pytest.raises(UsageError) as failure:
+            parse_proxies(text)
+        assert "secret" not in str(failure.value)
+    with pytest.raises(UsageError, match=r"origin '\.\.\.@@repo@/x': write it as"):
+        parse_origins("a:secret@@repo@/x", "@repo@")
 
 
 @given(st.text(alphabet="htp:/|;@repo1DIRECT[]% \n\0é"))

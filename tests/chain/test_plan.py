@@ -2,11 +2,12 @@
 
 import pytest
 
+from lazyfs.core.chain.blame import Route
 from lazyfs.core.chain.chain import Chain
-from lazyfs.core.chain.faults import PEER, Fault, Outage
+from lazyfs.core.chain.faults import CERTIFICATE, PEER, AttemptFailed, Fault, Outage
 from lazyfs.core.chain.member import State
 from lazyfs.core.chain.notation import parse_proxies
-from lazyfs.core.chain.plan import GiveUp, Plan, Route
+from lazyfs.core.chain.plan import GiveUp, Plan
 from lazyfs.core.chain.policy import Policy
 from lazyfs.core.errors import BadData, DeadlineExceeded, NotFound
 from tests.support.chain_world import World
@@ -214,7 +215,7 @@ def test_a_sweep_that_nobody_waits_for_any_more_is_made_by_the_next_request() ->
     assert isinstance(steps[1], GiveUp)
     plans[1].left(now)  # has its answer: the sweep is not its own
     assert isinstance(plans[2].next(now), GiveUp)
-    plans[0].failed(steps[0], Fault.REFUSED, now, now)
+    plans[0].failed(steps[0], AttemptFailed(Fault.REFUSED, ""), now, now)
     plans[0].left(now)  # between two paths
     assert isinstance(plans[3].next(now), Route)
     assert isinstance(plans[4].next(now), GiveUp)
@@ -336,3 +337,53 @@ def test_the_status_names_faults_and_hides_secrets() -> None:
     assert proxy.faults == {"body truncated": 1}
     assert report.faults == {"body truncated": 1}
     assert "secret" not in repr(report)
+
+
+@pytest.mark.parametrize("fault", sorted(CERTIFICATE))
+def test_what_cannot_succeed_is_tried_once_a_request(fault: Fault) -> None:
+    chain = make_chain("DIRECT", S1, S2)
+    error, routes = run(chain, {("*", "*"): fault})
+    assert routes == [("DIRECT", S1, False), ("DIRECT", S2, False)]
+    assert isinstance(error, Outage)
+    assert f"{fault.value} from {S1} over DIRECT" in str(error)
+    assert (state(chain, S1), state(chain, S2)) == (State.DOWN, State.DOWN)
+    assert f"{fault.value} (over DIRECT)" in [member.why for member in chain.origins]
+
+
+@pytest.mark.parametrize("fault", sorted(CERTIFICATE))
+def test_another_path_is_taken_beside_one_that_cannot_succeed(fault: Fault) -> None:
+    for failing, routes in (
+        ({(P1, "*"): fault}, [(P1, S1, False), ("DIRECT", S1, False)]),
+        ({("*", S1): fault}, [(P1, S1, False), ("DIRECT", S1, False), ("DIRECT", S2, False)]),
+    ):
+        error, taken = run(make_chain(f"{P1};DIRECT", S1, S2), failing)
+        assert (error, taken) == (None, routes)
+
+
+def test_a_hopeless_path_does_not_keep_others_from_being_tried_again() -> None:
+    chain = make_chain("DIRECT", S1, S2)
+    hiccups = iter([Fault.REFUSED, Fault.REFUSED])
+    world = World(chain, lambda _, route: Fault.EXPIRED if route.origin.name == S1 else next(hiccups, None))
+    world.request(0.0)
+    (result,) = world.run()
+    assert result.error is None
+    assert [origin for _, origin, _ in result.routes] == [S1, S2, S2, S2]
+
+
+def test_a_certificate_behind_a_tunnel_speaks_against_the_origin() -> None:
+    chain = make_chain(f"{P1};{P2}", S1)
+    plan = Plan(chain, "x", 0.0, 30.0, no_cache=False, may_be_missing=False)
+    for now in (0.0, 0.1):
+        route = plan.next(now)
+        assert isinstance(route, Route)
+        plan.failed(route, AttemptFailed(Fault.UNTRUSTED, "s1 port 443", by_origin=True), now, now + 0.05)
+    assert isinstance(plan.next(0.2), GiveUp)
+    assert [state(chain, name) for name in (P1, P2, S1)] == ["up", "up", "down"]
+    last = chain.report(0.2).members[-1]
+    assert last.why.startswith("certificate not trusted: s1 port 443 (over ")
+
+
+def test_a_refused_tunnel_is_no_missing_file() -> None:
+    error, routes = run(make_chain(P1), {("*", "*"): Fault.TUNNEL}, may_be_missing=True)
+    assert isinstance(error, Outage)
+    assert routes == [(P1, S1, False)]

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from lazyfs.core import bundle, codec
 from lazyfs.core.digest import Digest, ref_of
 from lazyfs.core.errors import BadData, DigestMismatch, FormatError
+from tests.support.zstd_bombs import peak_of, rle_bomb
 
 
 def bundle_of(plains: list[bytes]) -> tuple[Digest, bytes]:
@@ -73,3 +74,47 @@ def test_absurd_claims_are_refused_before_the_bytes_are_awaited() -> None:
         list(bundle.Reader(ref_of(b"").digest).feed(member))
     with pytest.raises(FormatError, match="magic"):
         list(bundle.Reader(ref_of(b"").digest).feed(b"x" * 8))
+
+
+def test_a_member_that_makes_more_than_it_claims_fills_no_memory() -> None:
+    ref = ref_of(bytes(3 << 20))
+    encoded = bundle.encode([(ref, rle_bomb(20_000, ref.size))])
+
+    def opened() -> None:
+        with pytest.raises(FormatError, match="more than the 3145728 bytes it claims"):
+            read(bundle.name([ref.digest]), encoded, len(encoded))
+
+    assert peak_of(opened) < 5 << 20
+
+
+def test_nothing_is_decoded_that_is_not_listed() -> None:
+    """Every member would be right, but nobody has asked for 64 MiB."""
+    plains = [b"listed", bytes(64 << 20)]
+    expected, encoded = bundle_of(plains)
+
+    def opened() -> None:
+        for members in ([ref_of(b"listed")], [ref_of(b"listed"), ref_of(b"other")]):
+            reader = bundle.Reader(expected, members)
+            found = reader.feed(encoded)
+            assert next(found)[1] == b"listed"
+            with pytest.raises(FormatError, match="too many"):
+                next(found)
+
+    assert peak_of(opened) < 1 << 20
+
+
+class GivenUp(Exception):
+    pass
+
+
+def test_whoever_waits_is_asked_between_members() -> None:
+    expected, encoded = bundle_of([b"first", b"second", b"third"])
+    answers = iter([None, None, GivenUp()])
+
+    def check() -> None:
+        if (answer := next(answers)) is not None:
+            raise answer
+
+    reader = bundle.Reader(expected, None, check)
+    with pytest.raises(GivenUp):
+        list(reader.feed(encoded))

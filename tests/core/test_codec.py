@@ -1,13 +1,17 @@
 """Stored objects: what is stored comes back, and no frame makes the reader allocate or believe too much."""
 
+import random
+
 import pytest
 import zstandard
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lazyfs.core import codec
 from lazyfs.core.digest import EMPTY, ObjectRef, check, object_path, parse_hex, ref_of, sha256
 from lazyfs.core.errors import BadData, DigestMismatch, FormatError
+from lazyfs.core.zstd_blocks import MOST_HEADER, Blocks
+from tests.support.zstd_bombs import BLOCK, empty_blocks, peak_of, rle_bomb
 
 
 @given(st.binary(max_size=5000), st.sampled_from([1, 3, 19]))
@@ -41,6 +45,67 @@ def test_a_header_that_claims_another_size_is_refused_before_anything_is_decoded
     assert len(bomb) < 1 << 20
     with pytest.raises(FormatError, match="claims 314572800 bytes instead of 4096"):
         codec.decode(bomb, 4096)
+
+
+def test_a_frame_that_makes_more_than_it_claims_is_left_at_the_block_that_does() -> None:
+    bomb = rle_bomb(20_000, 3 << 20)  # 80 KB for 2.5 GB
+
+    def opened() -> None:
+        with pytest.raises(FormatError, match="more than the 3145728 bytes it claims"):
+            codec.decode(bomb, 3 << 20)
+
+    assert peak_of(opened) < 5 << 20
+
+
+class GivenUp(Exception):
+    pass
+
+
+def test_whoever_waits_is_asked_between_blocks_however_little_they_hold() -> None:
+    asked = 0
+
+    def check() -> None:
+        nonlocal asked
+        asked += 1
+        if asked == 5:
+            raise GivenUp
+
+    for frame, size in (
+        (codec.encode(random.Random(0).randbytes(2 << 20)), 2 << 20),
+        (rle_bomb(20_000, 3 << 20), 3 << 20),
+        (empty_blocks(1 << 18, b"content"), 7),
+    ):
+        asked = 0
+        with pytest.raises(GivenUp):
+            codec.decode(frame, size, check)
+
+
+def test_blocks_of_nothing_are_no_error() -> None:
+    assert codec.decode(empty_blocks(1000, b"content"), 7) == b"content"
+
+
+@given(st.binary(max_size=300_000), st.integers(1, 40), st.integers(1, 100_000))
+@settings(max_examples=30)
+def test_a_frame_cut_at_its_blocks_is_the_frame(plain: bytes, repeats: int, step: int) -> None:
+    frame = codec.encode(plain * repeats)
+    blocks = Blocks(frame[:MOST_HEADER])
+    pieces = [
+        bytes(piece)
+        for start in range(0, len(frame), step)
+        for piece in blocks.cut(memoryview(frame)[start : start + step])
+    ]
+    assert b"".join(pieces) == frame
+    reader = zstandard.ZstdDecompressor().decompressobj()
+    assert all(len(reader.decompress(piece)) <= BLOCK for piece in pieces)
+
+
+@given(st.binary(max_size=200), st.integers(0, 300))
+def test_any_bytes_for_a_frame(data: bytes, size: int) -> None:
+    for frame in (data, b"\x28\xb5\x2f\xfd" + data, codec.encode(bytes(size))[:6] + data):
+        try:
+            assert len(codec.decode(frame, size)) == size
+        except FormatError:
+            continue
 
 
 def test_a_frame_without_a_size_is_refused() -> None:

@@ -17,10 +17,9 @@ from lazyfs.daemon import session_choice
 from lazyfs.fuse import device
 from lazyfs.fuse.direct.session import DirectSession
 from lazyfs.fuse.filesystem import Filesystem
-from lazyfs.fuse.session import Options
+from lazyfs.fuse.session import MountOptions
 from lazyfs.system import mountpoint as points
-from lazyfs.vfs.slots import SlotTable
-from lazyfs.vfs.tree import Repository, Tree
+from tests.support.filesystems import FetchedObjects, filesystem_of
 from tests.support.fuse_mount import Mounted, mounted
 from tests.support.images import Objects, image, live
 from tests.support.until import until
@@ -101,18 +100,11 @@ def test_open_and_opendir_are_asked_for_once(mount: Mounted) -> None:
 
 
 def example() -> Filesystem:
-    objects = Objects()
-    root = live(objects, {"one": image(objects, {"f": b"content"})})
-
-    async def none(_: str) -> None:
-        raise AssertionError("no site here")
-
-    tree = Tree(SlotTable())
-    tree.show_repository(Repository("test", objects, root.ref))
-    return Filesystem(tree, none)
+    objects = FetchedObjects()
+    return filesystem_of(objects, live(objects, {"one": image(objects, {"f": b"content"})}).ref)
 
 
-OPTIONS = Options(source="a,b c", permissions="image")
+OPTIONS = MountOptions(source="a,b c", permissions="image")
 
 
 @pytest.mark.parametrize("how", ["unmounted", "cancelled"])
@@ -169,7 +161,7 @@ def test_unmounting_takes_away_our_own_mount_only(tmp_path: Path) -> None:
 def test_auto_falls_back_where_the_direct_session_does_not_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refused(_: str, __: Options) -> int:
+    def refused(_: str, __: MountOptions) -> int:
         raise UsageError("no")
 
     monkeypatch.setattr(device, "mount", refused)
@@ -185,7 +177,7 @@ async def serve_and_read(directory: str) -> None:
     os.setgroups([])
     os.setresgid(65534, 65534, 65534)
     os.setresuid(65534, 65534, 65534)  # only now: the interpreter itself may lie where nobody can read it
-    options = Options(source="mine", permissions="open", allow_other=False)
+    options = MountOptions(source="mine", permissions="open", allow_other=False)
     session = DirectSession(example(), directory, options)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(session.serve)

@@ -11,37 +11,47 @@ from lazyfs.core.catalog.builder import build
 from lazyfs.core.chain.faults import Outage
 from lazyfs.core.digest import ObjectRef, ref_of
 from lazyfs.core.errors import BadData, LazyfsError
-from lazyfs.fuse.direct.kept_answers import Packed
-from lazyfs.fuse.direct.operations import Answers
+from lazyfs.fuse.direct.kept_answers import KeptAnswers
+from lazyfs.fuse.direct.operations import Operations
 from lazyfs.fuse.filesystem import Filesystem
+from lazyfs.fuse.invalidation import Invalidator
+from lazyfs.fuse.open_repository import OpenRepository
 from lazyfs.fuse.wire import replies
 from lazyfs.vfs.inode_numbers import ROOT
-from lazyfs.vfs.missing_objects import Brought, Need
+from lazyfs.vfs.missing_objects import Fetched, Need
 from lazyfs.vfs.slots import SlotTable
-from lazyfs.vfs.tree import Repository, Tree
+from lazyfs.vfs.tree import Tree
+from tests.support.filesystems import FetchedObjects, NoPrefetching, filesystem_of, no_site
 from tests.support.images import MTIME, NO_SPLIT, Objects, folder, image, live
 
 FAILING, SLOW = ref_of(b"failing"), ref_of(b"slow")
 
 
-class Source(Objects):
+class FailingObjects(Objects):
     """Fails for one object at once, and takes a moment for the other."""
 
     def __init__(self, failure: LazyfsError) -> None:
         super().__init__()
         self.failure = failure
-        self.brought: list[ObjectRef] = []
+        self.fetched: list[ObjectRef] = []
 
     async def fetch(self, ref: ObjectRef, *, deadline: float | None = None) -> bytes:
         if ref == FAILING:
             raise self.failure
         await trio.sleep(0.1)
-        self.brought.append(ref)
+        self.fetched.append(ref)
         return b"slow"
 
 
-async def none(_: str) -> None:
-    raise AssertionError("nothing is opened here")
+class KernelWithoutMemory:
+    """A session of which only the kept answers have to forget."""
+
+    def __init__(self, kept: KeptAnswers) -> None:
+        self.forget_answers = kept.drop
+
+    def forget_inode(self, number: int) -> None: ...
+
+    def forget_entry(self, parent: int, name: bytes) -> None: ...
 
 
 @pytest.mark.parametrize(
@@ -50,46 +60,58 @@ async def none(_: str) -> None:
 async def test_a_failure_ends_the_call_but_not_one_that_may_be_looking_for_a_path(
     failure: LazyfsError, others: list[ObjectRef]
 ) -> None:
-    def call(_: Brought) -> None:
+    def call(_: Fetched) -> None:
         raise Need("test", (FAILING, SLOW))
 
-    filesystem = Filesystem(Tree(SlotTable()), none)
-    source = filesystem.sources["test"] = Source(failure)
+    filesystem = Filesystem(Tree(SlotTable()), no_site)
+    source = FailingObjects(failure)
+    filesystem.show(OpenRepository("test", source, ref_of(b"root"), 1, NoPrefetching()))
     with pytest.raises(OSError, match="Input/output"):
         await filesystem.complete(call)
-    assert source.brought == others
+    assert source.fetched == others
+
+
+async def test_a_call_that_has_said_what_it_needs_is_made_when_that_is_here() -> None:
+    calls = []
+
+    def call(fetched: Fetched) -> bytes:
+        calls.append(set(fetched))
+        return fetched[SLOW.digest]
+
+    filesystem = Filesystem(Tree(SlotTable()), no_site)
+    source = FailingObjects(BadData("not asked for"))
+    filesystem.show(OpenRepository("test", source, ref_of(b"root"), 1, NoPrefetching()))
+    assert await filesystem.complete(call, Need("test", (SLOW,))) == b"slow"
+    assert calls == [{SLOW.digest}]
 
 
 async def test_a_sites_folder_is_shown_as_its_repository_is_now() -> None:
     """The answer for its name is kept, and says when the repository changed."""
-    objects = Objects()
+    objects = FetchedObjects()
     tree = Tree(SlotTable())
     tree.show_site(("one",))
-    tree.show_repository(Repository("one", objects, live(objects, {}).ref, 1))
-    filesystem, packed = Filesystem(tree, none), Packed()
-    filesystem.changed = packed.drop
-    answers = Answers(filesystem, packed)
+    filesystem, kept = Filesystem(tree, no_site), KeptAnswers()
+    filesystem.show(OpenRepository("one", objects, live(objects, {}).ref, 1, NoPrefetching()))
+    answers = Operations(filesystem, kept)
     before = answers.lookup(ROOT, b"one")
     later = build(folder(mtime=MTIME + 10**9), NO_SPLIT, objects.emit, live=True)
-    await filesystem.switch("one", later.ref, 2)
+    await Invalidator(filesystem, KernelWithoutMemory(kept)).switch("one", later.ref, 2)
     found = tree.lookup(ROOT, b"one")
     assert found is not None
     assert answers.lookup(ROOT, b"one") == replies.entry(found) != before
 
 
 def test_catalogs_in_use_are_listed_while_others_look_names_up() -> None:
-    objects = Objects()
+    objects = FetchedObjects()
     images = {f"i{number}": image(objects, {"f": b"%d" % number}) for number in range(300)}
-    tree = Tree(SlotTable())
-    tree.show_repository(Repository("test", objects, live(objects, {"all": images}).ref, 1))
-    filesystem = Filesystem(tree, none)
+    filesystem = filesystem_of(objects, live(objects, {"all": images}).ref)
     stop = threading.Event()
 
     def look() -> None:
         while not stop.is_set():
             for ref in (nested.ref for nested in images.values()):
                 with filesystem.lock:
-                    tree.parsed.catalog("test", ref, objects, {})
+                    filesystem.tree.parsed.catalog("test", ref, objects, {})
 
     reader, interval = threading.Thread(target=look), sys.getswitchinterval()
     sys.setswitchinterval(1e-5)

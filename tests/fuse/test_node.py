@@ -1,6 +1,7 @@
 """What a worker node's own tools use: mount -t lazyfs, fstab's options, the autofs map, systemd's notify."""
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -34,6 +35,19 @@ def test_what_mount_passes_becomes_our_options() -> None:
     assert arguments(["lazyfs", "/mnt", "-o", "config=/c"]) == ["mount", "/mnt", "--config", "/c"]
 
 
+def test_a_file_called_as_the_placeholder_is_not_taken_for_a_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """mount(8) passes the absolute path of what is there."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("lazyfs", "none"):
+        (tmp_path / name).mkdir()
+        given = [str(tmp_path / name), "/mnt", "-o"]
+        assert arguments([*given, "config=/c"]) == ["mount", "/mnt", "--config", "/c"]
+        assert arguments([*given, "cache=/c"]) == ["mount", str(tmp_path / name), "/mnt", "--cache", "/c"]
+        assert arguments(["/srv/store", name, "-o", "config=/c"])[1:3] == ["/srv/store", name]
+
+
 @pytest.mark.parametrize("given", [["only"], ["a", "b", "c"], ["a", "b", "-o", "what=1"], ["a", "b", "-x"]])
 def test_what_it_does_not_know_is_refused(given: list[str]) -> None:
     with pytest.raises(UsageError, match=r"mount\.lazyfs"):
@@ -61,6 +75,45 @@ def test_the_autofs_map_answers_for_configured_repositories(tmp_path: Path) -> N
     assert found.stdout == f"-fstype=lazyfs,config={tmp_path}/one.example.toml :lazyfs\n"
     for key in ("two.example", "../one.example", ".hidden", ""):
         assert (ask(key).returncode, ask(key).stdout) == (1, "")
+
+
+def test_the_installer_names_the_packages_that_are_missing(tmp_path: Path) -> None:
+    """On a machine with Python and the basic tools only: no compiler, no pkg-config, no fuse3."""
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for name in ("bash", "env", "dirname", "sed", "tr"):
+        found = shutil.which(name)
+        assert found
+        (tools / name).symlink_to(found)
+    python = tools / "python3"
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+
+    def missing(release: str) -> "subprocess.CompletedProcess[str]":
+        (tmp_path / "os-release").write_text(release)
+        environment = {"PATH": str(tools), "OS_RELEASE": str(tmp_path / "os-release")}
+        command = [NODE.parent / "install", tmp_path / "venv"]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+    for release, line in (
+        (
+            "ID=debian\n",
+            "apt-get install --no-install-recommends gcc libc6-dev pkg-config libfuse3-dev fuse3",
+        ),
+        ("ID=ubuntu\nID_LIKE=debian\n", "apt-get install --no-install-recommends gcc "),
+        (
+            'ID="almalinux"\nID_LIKE="rhel fedora"\n',
+            "dnf install --enablerepo=crb gcc pkgconf-pkg-config fuse3",
+        ),
+        ("ID=other\n", "on Debian:  gcc libc6-dev pkg-config libfuse3-dev fuse3"),
+    ):
+        done = missing(release)
+        assert done.returncode == 1, done.stderr
+        assert line in done.stderr
+        assert "missing: libfuse3's headers" in done.stderr
+        assert not (tmp_path / "venv").exists()
+    python.unlink()
+    assert "python3-venv" in missing("ID=debian\n").stderr
 
 
 def test_install_puts_things_where_the_system_looks(tmp_path: Path) -> None:

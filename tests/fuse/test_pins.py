@@ -9,7 +9,8 @@ import pytest
 from lazyfs.core.digest import Digest, ref_of
 from lazyfs.daemon import catalog_pins
 from lazyfs.daemon.catalog_pins import LABEL, CatalogPins
-from lazyfs_cache import Cache, layout, open_cache
+from lazyfs_cache import Cache, open_cache
+from lazyfs_cache.files import layout
 from tests.support.cachefill import lose_index
 
 LIMIT = 32 << 20

@@ -59,7 +59,7 @@ class Site:
             self.start(mnt)
         self.publish_profile()
         tree = open_tree(self.published.store)
-        ref = profile.hinted(resolve(tree, "lib/a:1").place.entry)
+        ref = profile.hinted(resolve(tree, "lib/a:1").node.entry)
         assert ref is not None
         return profile.decode(tree.read(ref))
 

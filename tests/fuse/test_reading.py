@@ -14,16 +14,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lazyfs.fuse.direct.channel import Channel
-from lazyfs.fuse.direct.kept_answers import MISSING, Packed, key
-from lazyfs.fuse.direct.operations import Answers
-from lazyfs.fuse.direct.pending_requests import Waiting
-from lazyfs.fuse.direct.reader import Reader
+from lazyfs.fuse.direct.kept_answers import MISSING, KeptAnswers, key
+from lazyfs.fuse.direct.operations import Operations
+from lazyfs.fuse.direct.pending_requests import PendingRequests
+from lazyfs.fuse.direct.reader import RequestReader
 from lazyfs.fuse.filesystem import Filesystem
 from lazyfs.fuse.wire import protocol as p
 from lazyfs.vfs.missing_objects import Need
-from lazyfs.vfs.slots import SlotTable
-from lazyfs.vfs.tree import Repository, Tree
-from tests.support.images import Objects, image, live
+from tests.support.filesystems import FetchedObjects, filesystem_of
+from tests.support.images import image, live
 
 SILENT = (p.FORGET, p.BATCH_FORGET)
 HEADER = p.IN_HEADER.size
@@ -64,20 +63,15 @@ class Kernel:
 
 
 def example() -> tuple[Filesystem, int]:
-    objects = Objects()
+    objects = FetchedObjects()
     big = bytes(300_000)
     top = image(objects, {"a": b"content", "big": big, "dir": {f"n{i}": b"x" for i in range(50)}, "l": "a"})
     root = live(objects, {"image": top})
-
-    async def none(_: str) -> None:
-        raise AssertionError("no site here")
-
-    tree = Tree(SlotTable())
-    tree.show_repository(Repository("test", objects, root.ref))
-    found = tree.lookup(1, b"image")
+    filesystem = filesystem_of(objects, root.ref)
+    found = filesystem.tree.lookup(1, b"image")
     assert found is not None
-    tree.hold(found.number)
-    return Filesystem(tree, none), found.number
+    filesystem.tree.hold(found.number)
+    return filesystem, found.number
 
 
 @contextmanager
@@ -93,9 +87,9 @@ def serving() -> Iterator[Kernel]:
     async def main() -> None:
         channel = Channel(theirs.fileno())
         async with trio.open_nursery() as nursery:
-            waiting = Waiting(filesystem, channel, nursery)
-            packed = Packed()
-            reader = Reader(filesystem, channel, Answers(filesystem, packed), waiting)
+            pending = PendingRequests(filesystem, channel, nursery)
+            operations = Operations(filesystem, KeptAnswers())
+            reader = RequestReader(filesystem, channel, operations, pending)
             await trio.to_thread.run_sync(reader.run)
 
     def run() -> None:
@@ -267,7 +261,7 @@ def test_a_bug_in_one_answer_is_eio_and_ends_nothing(kernel: Kernel, monkeypatch
 def test_stale_packed_answers_are_not_given() -> None:
     """A slot that was freed comes back under another number: what was packed for the old one is dropped."""
     filesystem, _ = example()
-    answers = Answers(filesystem, Packed())
+    answers = Operations(filesystem, KeptAnswers())
     first = struct.unpack_from("=Q", answers.lookup(1, b"image"))[0]
     filesystem.tree.forget(first, 99)
     assert struct.unpack_from("=Q", answers.lookup(1, b"image"))[0] == first
@@ -281,8 +275,8 @@ def test_stale_packed_answers_are_not_given() -> None:
 
 def test_what_is_packed_stays_in_its_bound() -> None:
     filesystem, top = example()
-    packed = Packed(limit=20_000)
-    answers = Answers(filesystem, packed)
+    packed = KeptAnswers(limit=20_000)
+    answers = Operations(filesystem, packed)
     for number in range(1000):
         answers.lookup(top, b"no%d" % number)
         assert packed.size <= 20_000
@@ -291,8 +285,8 @@ def test_what_is_packed_stays_in_its_bound() -> None:
 
 def test_a_changed_folder_is_packed_anew() -> None:
     filesystem, _ = example()
-    packed = Packed()
-    answers = Answers(filesystem, packed)
+    packed = KeptAnswers()
+    answers = Operations(filesystem, packed)
     answers.lookup(1, b"gone")
     assert packed.names[key(1, b"gone")][0] == MISSING
     packed.drop({1})

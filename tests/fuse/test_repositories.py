@@ -7,13 +7,16 @@ import trio
 import trio.testing
 
 from lazyfs.core.digest import ObjectRef
-from lazyfs.daemon import repositories
+from lazyfs.core.params import Revision
+from lazyfs.daemon.certificates import Certificates
 from lazyfs.daemon.repositories import Repositories
 from lazyfs.daemon.settings import Place, Settings
 from lazyfs.fuse.filesystem import Filesystem
+from lazyfs.prefetch.prefetcher import Prefetcher
 from lazyfs.vfs.slots import SlotTable
 from lazyfs.vfs.tree import Tree
 from lazyfs_cache import NullCache
+from tests.support.filesystems import no_site
 from tests.support.images import live
 from tests.support.repository import Published
 
@@ -27,19 +30,21 @@ async def test_nothing_is_fetched_in_threads_while_the_process_may_be_root(
     published.commit(live(published.objects, {}))
     begun: list[ObjectRef] = []
 
-    class Walk:
-        def __init__(self, _: object) -> None: ...
+    def on_open(_: Prefetcher, root: ObjectRef) -> None:
+        begun.append(root)
 
-        async def run(self, root: ObjectRef) -> None:
-            begun.append(root)
+    async def on_advance(_: str, __: Revision) -> None:
+        raise AssertionError("no other revision here")
 
-    async def none(_: str) -> None:
-        raise AssertionError("no site here")
-
-    monkeypatch.setattr(repositories, "Walk", Walk)
+    monkeypatch.setattr(Prefetcher, "on_open", on_open)
     settings = Settings(source=str(published.store), mountpoint=str(tmp_path / "mnt"), user=user)
-    opened = Repositories(settings, NullCache(), str(tmp_path / "state"))
-    await opened.open(Place(url=str(published.store)), Filesystem(Tree(SlotTable()), none))
+
+    async def on_withdraw(_: str) -> None:
+        raise AssertionError("it is not withdrawn here")
+
+    state = str(tmp_path / "state")
+    opened = Repositories(settings, NullCache(), state, Certificates(settings), on_advance, on_withdraw)
+    await opened.open(Place(url=str(published.store)), Filesystem(Tree(SlotTable()), no_site))
     await trio.testing.wait_all_tasks_blocked()
     opened.close()
     assert len(begun) == walks

@@ -11,9 +11,10 @@ import pytest
 from lazyfs.core import codec
 from lazyfs.core.digest import Digest, object_path, sha256
 from lazyfs.core.errors import NotFound, UsageError
-from lazyfs.store import directory
+from lazyfs.store import create_store, directory
 from lazyfs.store.directory import DirectoryStore
 from lazyfs.store.protocol import StoreError
+from lazyfs.system import durable_file
 
 
 @pytest.fixture
@@ -70,7 +71,7 @@ def test_objects_and_their_directories_are_flushed_before_they_are_named(
     store: DirectoryStore, files: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     events: list[str] = []
-    real_fsync, real_rename, real_flush = directory._fsync, os.rename, store._flush
+    real_fsync, real_rename, real_flush = durable_file.flush, os.rename, store._flush
 
     def fsync(path: str) -> None:
         events.append("directory" if os.path.isdir(path) else "file")
@@ -84,7 +85,7 @@ def test_objects_and_their_directories_are_flushed_before_they_are_named(
         real_flush(paths)
         events.append(f"flushed {len(paths)}")
 
-    monkeypatch.setattr(directory, "_fsync", fsync)
+    monkeypatch.setattr(durable_file, "flush", fsync)
     monkeypatch.setattr(os, "rename", rename)
     monkeypatch.setattr(store, "_flush", flush)
     directories = {put(store, b"%d" % number)[0] for number in range(files)}
@@ -111,7 +112,7 @@ def test_a_web_server_may_read_everything_whatever_the_umask(tmp_path: Path) -> 
         store = DirectoryStore.create(str(tmp_path / "store"))
         digest = put(store, b"hello")
         store.sync()
-        store.write_metadata("timestamp.json", b"{}", replace=True)
+        store.write_metadata("timestamp.json", b"{}", expected=None)
     finally:
         os.umask(old)
     for name, mode in [
@@ -127,11 +128,11 @@ def test_a_web_server_may_read_everything_whatever_the_umask(tmp_path: Path) -> 
 
 def test_metadata_is_replaced_only_when_that_is_meant(store: DirectoryStore) -> None:
     assert store.read_metadata("1.targets.json") is None
-    store.write_metadata("1.targets.json", b"a", replace=False)
+    store.write_metadata("1.targets.json", b"a", expected=None)
     with pytest.raises(UsageError, match="another publisher was first"):
-        store.write_metadata("1.targets.json", b"b", replace=False)
+        store.write_metadata("1.targets.json", b"b", expected=None)
     assert store.read_metadata("1.targets.json") == b"a"
-    store.write_metadata("1.targets.json", b"c", replace=True)
+    store.write_metadata("1.targets.json", b"c", expected=b"a")
     assert store.read_metadata("1.targets.json") == b"c"
     assert os.listdir(os.path.join(store.path, ".tmp")) == []
 
@@ -139,7 +140,7 @@ def test_metadata_is_replaced_only_when_that_is_meant(store: DirectoryStore) -> 
 @pytest.mark.parametrize("name", ["../x", "a/b", ".hidden"])
 def test_metadata_names_stay_in_their_directory(store: DirectoryStore, name: str) -> None:
     with pytest.raises(ValueError, match=name.replace(".", r"\.")):
-        store.write_metadata(name, b"", replace=True)
+        store.write_metadata(name, b"", expected=None)
 
 
 def test_the_lock_names_its_holder_and_ends_with_its_process(store: DirectoryStore) -> None:
@@ -176,14 +177,14 @@ def test_a_directory_that_is_no_store_is_refused(tmp_path: Path) -> None:
 def test_a_url_is_not_taken_for_a_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError, match="which a web server serves"):
-        DirectoryStore.create("https://host/store")
+        create_store("https://host/store")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_failing_disk_is_one_clear_error(tmp_path: Path, store: DirectoryStore) -> None:
     os.rmdir(os.path.join(store.path, "metadata"))
     with pytest.raises(StoreError, match="No such file or directory"):
-        store.write_metadata("timestamp.json", b"{}", replace=True)
+        store.write_metadata("timestamp.json", b"{}", expected=None)
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(StoreError, match="File exists"):
         DirectoryStore.create(str(tmp_path / "file"))

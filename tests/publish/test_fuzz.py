@@ -25,8 +25,10 @@ from lazyfs.core.layers import record
 from lazyfs.core.layers.merge import Merge
 from lazyfs.core.layers.tar import TarReader
 from lazyfs.core.oci import manifest, platform, reference
+from lazyfs.core.oci.remarks import remarks
+from lazyfs.core.oci.start_files import additions
 from lazyfs.core.params import Params
-from lazyfs.images.layer_reader import Blob, Limits, read_layer
+from lazyfs.images.layer_reader import Blob, LayerLimits, read_layer
 from lazyfs.images.streams import decompressed
 from lazyfs.store.ingest import Ingest
 from tests.support.counts import count
@@ -130,7 +132,7 @@ def read_tar(data: bytes) -> None:
 
 
 def read_whole_layer(data: bytes) -> None:
-    limits = Limits(entries=10_000, bytes=1 << 24, free=1 << 22)
+    limits = LayerLimits(entries=10_000, bytes=1 << 24, free=1 << 22)
     with Ingest(Everything(), Params(), workers=1) as ingest:  # type: ignore[arg-type] # it asks for has only
         records = read_layer(Blob("fuzz", len(data)), [data], ingest, limits=limits)
         ingest.finish()
@@ -160,7 +162,11 @@ def read_manifest(data: bytes) -> None:
 
 def read_config(data: bytes) -> None:
     parsed = manifest.parse_config(data, "fuzz", 1)
-    assert parsed.created_ns is not None
+    assert -(1 << 63) < parsed.created_ns < 1 << 63
+    for line in remarks(parsed):
+        assert line.isprintable()
+    for addition in additions(parsed):
+        assert b"\0" not in addition.data
 
 
 def read_catalog(data: bytes) -> None:
@@ -183,7 +189,7 @@ def read_reference(data: bytes) -> None:
 
 
 FINDS: list[tuple[Callable[[bytes], None], bytes]] = [
-    (read_config, CONFIG.replace(b"linux", b"\x80inux")),
+    (read_config, CONFIG.replace(b"rootfs", b"r\x80otfs")),
     (read_manifest, MANIFEST.replace(b"config", b"c\xffnfig")),
 ]
 """What fuzzing has found: text in JSON that is not UTF-8 is no MsgspecError."""

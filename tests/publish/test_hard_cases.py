@@ -17,11 +17,13 @@ from lazyfs.core.layers import tar
 from lazyfs.core.layers.merge import Merge
 from lazyfs.core.layers.record import Record, from_member
 from lazyfs.core.params import Params
-from lazyfs.images.layer_reader import Blob, Limits, read_layer
+from lazyfs.images.layer_reader import Blob, LayerLimits, read_layer
+from lazyfs.images.streams import decompressed
 from lazyfs.store.ingest import Ingest
 from tests.support.catalog_listing import Listed, open_tree
 from tests.support.oci_images import Built, compress, entry, layer
 from tests.support.repositories import Repository
+from tests.support.zstd_bombs import BLOCK, peak_of, rle_bomb
 
 DIR, LINK, HARD = tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE
 
@@ -37,7 +39,7 @@ class Nowhere:
 
 
 def read(data: bytes, **options: object) -> list[Record]:
-    with Ingest(Nowhere(), Params()) as ingest:  # type: ignore[arg-type]
+    with Ingest(Nowhere(), Params()) as ingest:
         blob = Blob("layer", len(data))
         records = read_layer(blob, [data] if data else [], ingest, **options)  # type: ignore[arg-type]
         ingest.finish()
@@ -319,6 +321,21 @@ def test_compression_is_told_apart_by_magic(how: str) -> None:
     assert [record.path for record in read(compress(data, how))] == [b"f", b"g"]
 
 
+def test_a_layer_of_tiny_blocks_comes_block_by_block() -> None:
+    """4 KB of them would be 128 MiB in one piece."""
+    bomb = rle_bomb(2_000, 3 << 20)
+
+    def taken() -> None:
+        left = 100 << 20
+        for part in decompressed([bomb]):
+            assert len(part) <= BLOCK
+            left -= len(part)
+            if left < 0:
+                return
+
+    assert peak_of(taken) < 2 << 20
+
+
 def test_gzip_of_several_members_and_zstd_of_several_frames() -> None:
     data = layer(entry("f", data=os.urandom(2 << 20)), entry("g"))
     middle = len(data) // 2
@@ -332,7 +349,11 @@ def test_gzip_of_several_members_and_zstd_of_several_frames() -> None:
         assert [record.path for record in read(joined)] == [b"f", b"g"]
 
 
-@pytest.mark.parametrize("data", [b"", gzip.compress(b""), zstandard.compress(b""), bytes(1024), layer()])
+@pytest.mark.parametrize(
+    "data",
+    [b"", gzip.compress(b""), zstandard.compress(b""), bytes(1024), layer()],
+    ids=["no bytes", "gzip", "zstd", "zeros", "tar"],
+)
 def test_empty_layers(data: bytes) -> None:
     assert read(data) == []
 
@@ -372,9 +393,46 @@ def test_a_huge_extended_header_is_refused_before_it_is_held() -> None:
         read(info.tobuf(format=tarfile.GNU_FORMAT) + bytes(4096))
 
 
+def _rewritten(info: tarfile.TarInfo, *fields: tuple[int, bytes]) -> bytes:
+    """The header with other bytes at these places, and a checksum that is right."""
+    header = bytearray(info.tobuf(format=tarfile.GNU_FORMAT))
+    for place, field in fields:
+        header[place : place + len(field)] = field
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    return bytes(header)
+
+
+MINUS = (-512).to_bytes(12, "big", signed=True)
+
+
+@pytest.mark.parametrize(
+    "kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.REGTYPE]
+)
+@pytest.mark.parametrize(
+    "size", [MINUS, b"-1000", b"+1000", b"1_000", b"0o17", b"\xff" * 12, b"\x80" + b"\xff" * 11]
+)
+def test_sizes_that_are_none_are_refused(kind: bytes, size: bytes) -> None:
+    """A size below nothing leads back to its own header, again and again."""
+    info = tarfile.TarInfo("x")
+    info.type = kind
+    header = _rewritten(info, (124, size.ljust(12, b"\0")))
+    with pytest.raises(FormatError):
+        read(header + bytes(2048))
+
+
+def test_a_sparse_file_with_a_hole_of_less_than_nothing_is_refused() -> None:
+    info = tarfile.TarInfo("x")
+    info.type, info.size = tarfile.GNUTYPE_SPARSE, 512
+    runs = b"".join(b"%011o\0" % number for number in (0, 1024, 1024)) + MINUS
+    header = _rewritten(info, (386, runs), (483, b"%011o\0" % 2048))
+    with pytest.raises(FormatError, match="overlaps or overruns"):
+        read(header + bytes(2048))
+
+
 @pytest.mark.parametrize("how", ["gzip", "zstd"])
 def test_decompression_bombs_are_refused(how: str) -> None:
-    limits = Limits(free=1 << 20, ratio=100)
+    limits = LayerLimits(free=1 << 20, ratio=100)
     bomb = compress(layer(entry("zeros", data=bytes(32 << 20))), how)
     with pytest.raises(FormatError, match="a decompression bomb"):
         read(bomb, limits=limits)
@@ -382,7 +440,7 @@ def test_decompression_bombs_are_refused(how: str) -> None:
     with pytest.raises(FormatError, match="a decompression bomb"):
         read(padding, limits=limits)
     with pytest.raises(FormatError, match="over 3 entries"):
-        read(layer(*(entry(f"f{number}") for number in range(9))), limits=Limits(entries=3))
+        read(layer(*(entry(f"f{number}") for number in range(9))), limits=LayerLimits(entries=3))
 
 
 def test_what_is_refused_leaves_the_repository_as_it_was(tmp_path: Path) -> None:

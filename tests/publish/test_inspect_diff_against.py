@@ -5,12 +5,8 @@ import os
 from pathlib import Path
 
 from lazyfs.core.catalog.inode import Inode
-from lazyfs.core.digest import Digest, ObjectRef
 from lazyfs.images.snapshots import snapshot
-from lazyfs.repository.commit import commit, current
-from lazyfs.repository.edit import LiveTree
-from lazyfs.repository.stored_tree import StoredTree
-from lazyfs.store.ingest import Ingest
+from lazyfs.repository.edit import Edit
 from tests.support.cli import lazyfs
 from tests.support.fake_registry import fake_registry
 from tests.support.oci_images import Built, entry, layer
@@ -120,11 +116,6 @@ def test_check_against_the_registry(tmp_path: Path) -> None:
 
 def spoil(repository: Repository, path: str) -> None:
     """Commits a revision with an empty tree at the path."""
-    store = repository.store
-    pointer = current(store)
-    root = ObjectRef(Digest(pointer.root), pointer.root_size)
-    with Ingest(store, pointer.params) as ingest:
-        live = LiveTree(StoredTree(store, root), root, pointer.params)
-        live.put(path, snapshot(Inode(0o40755), pointer.params, ingest))
-        made = live.write(ingest)
-    commit(store, repository.keys, made, expected_revision=pointer.revision, now=NOW)
+    with Edit(repository.store, repository.keys, lambda: NOW) as edit:
+        edit.put(path, snapshot(Inode(0o40755), edit.base.params, edit.ingest))
+        edit.commit()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lazyfs.repository.commit import current
+from lazyfs.repository.commit import read_revision
 from tests.support import trees
 from tests.support.catalog_listing import Listed, open_tree
 from tests.support.cli import LAZYFS, mounted
@@ -49,7 +49,7 @@ def test_killed_at_random_moments(tmp_path: Path) -> None:
     assert start(repository, layout).wait() == 0
     whole = time.monotonic() - began
     draw = random.Random(os.environ.get("LAZYFS_SEED", "kill"))
-    revision = current(repository.store).revision
+    revision = read_revision(repository.store).number
     killed_inside = 0
     for seed in range(1, ROUNDS + 1):
         fresh = write_image(layout, seed)
@@ -62,7 +62,7 @@ def test_killed_at_random_moments(tmp_path: Path) -> None:
             process.wait()
         findings = repository.check()
         assert findings.bad == 0, findings.problems
-        now = current(repository.store).revision
+        now = read_revision(repository.store).number
         assert now in (revision, revision + 1)
         killed_inside += now == revision
         image = fresh if now > revision else image

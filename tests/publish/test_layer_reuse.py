@@ -4,7 +4,7 @@ import stat
 import tarfile
 from pathlib import Path
 
-from lazyfs.images.observer import Watch
+from lazyfs.images.observer import PublishObserver
 from tests.support.catalog_listing import Listed, open_tree
 from tests.support.oci_images import Built, entry, layer
 from tests.support.repositories import Repository
@@ -20,7 +20,7 @@ def layer_path(diff_id: str) -> str:
     return f".layers/{digits[:2]}/{digits}"
 
 
-class Layers(Watch):
+class Layers(PublishObserver):
     def __init__(self) -> None:
         self.seen: list[tuple[str, bool]] = []
 
@@ -38,7 +38,7 @@ def test_shared_layers_are_merged_without_their_bytes(tmp_path: Path) -> None:
     shared = second.layer_descriptors[0]["digest"].removeprefix("sha256:")
     (layout / "blobs/sha256" / shared).unlink()  # reading it would fail
     layers = Layers()
-    repository.publish(f"oci:{layout}", place="r.example/x:2", watch=layers)
+    repository.publish(f"oci:{layout}", place="r.example/x:2", observer=layers)
     assert layers.seen == [("layer 0", True), ("layer 1", False)]
     listed = Listed(open_tree(repository.path), second.flat)
     assert sorted(listed.entries) == [b"etc", b"etc/c"]

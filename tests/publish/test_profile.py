@@ -14,6 +14,7 @@ from lazyfs.images import profiles
 from lazyfs.repository.diff import diff, resolve
 from tests.support.catalog_listing import open_tree
 from tests.support.oci_images import Built, entry, layer
+from tests.support.overtaking import overtake
 from tests.support.repositories import NOW, Repository
 
 PLACE = "r.example/app:1"
@@ -40,12 +41,14 @@ class Site:
         path.write_text("".join(json.dumps(event) + "\n" for event in events))
         return str(path)
 
-    def make(self, *contents: bytes, image: str = PLACE) -> profiles.Report:
+    def make(self, *contents: bytes, image: str = PLACE) -> profiles.ProfileReport:
         touched = profiles.read_traces([self.trace(*contents)])
-        return profiles.make(self.repository.store, self.repository.keys, image, touched, lambda: NOW)
+        return profiles.publish_profile(
+            self.repository.store, self.repository.keys, image, touched, lambda: NOW
+        )
 
     def entry(self, place: str = PLACE) -> Entry:
-        return resolve(open_tree(self.repository.path), place).place.entry
+        return resolve(open_tree(self.repository.path), place).node.entry
 
     def bundles(self) -> list[profile.Bundle]:
         ref = profile.hinted(self.entry())
@@ -121,16 +124,42 @@ def test_the_same_profile_again_is_no_new_revision_and_another_replaces_it(site:
     first = site.make(SMALL["d/a"])
     again = site.make(SMALL["d/a"])
     assert (first.changed, again.changed) == (True, False)
-    assert again.pointer == first.pointer
+    assert again.revision == first.revision
     site.make(SMALL["d/b"])
     assert sha256(SMALL["d/a"]) not in site.members()
+
+
+def test_a_profile_that_is_overtaken_keeps_the_other_revision_too(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    overtake(monkeypatch, lambda: site.publish({"f": b"other"}, place="r.example/other:1"))
+    report = site.make(SMALL["d/a"])
+    assert (report.changed, report.revision.number) == (True, 4)
+    assert sha256(SMALL["d/a"]) in site.members()
+    assert open_tree(site.repository.path).find("r.example/other:1")
+    assert site.repository.check().bad == 0
+
+
+def test_a_profile_of_a_tree_that_was_replaced_meanwhile_is_refused(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for content in (b"old", b"new"):
+        (site.directory / content.decode()).mkdir()
+        (site.directory / content.decode() / "f").write_bytes(content)
+    site.repository.publish(f"dir:{site.directory}/old", place="software/1")
+    new = f"dir:{site.directory}/new"
+    overtake(monkeypatch, lambda: site.repository.publish(new, place="software/1"))
+    with pytest.raises(UsageError, match="software/1 was published anew meanwhile"):
+        site.make(b"old", image="software/1")
+    assert profile.hinted(site.entry("software/1")) is None
+    assert open_tree(site.repository.path).file("software/1/f") == b"new"
 
 
 def test_a_profile_is_no_difference(site: Site) -> None:
     before = open_tree(site.repository.path)
     site.make(SMALL["d/a"])
     old, new = resolve(before, PLACE), resolve(open_tree(site.repository.path), PLACE)
-    assert new.place.entry != old.place.entry
+    assert new.node.entry != old.node.entry
     assert list(diff(old, new)) == []
 
 

@@ -12,10 +12,12 @@ import zstandard
 from lazyfs.core import codec
 from lazyfs.core.digest import Digest
 from lazyfs.core.errors import UsageError
-from lazyfs.core.params import Params, Pointer
-from lazyfs.images.publisher import REBASES, publish
-from lazyfs.repository import commit as pointers
-from lazyfs.repository.commit import current
+from lazyfs.core.params import Params, Revision
+from lazyfs.images.publisher import publish
+from lazyfs.repository import edit
+from lazyfs.repository.commit import commit_revision, read_revision
+from lazyfs.repository.edit import REBASES
+from lazyfs.store import StoreConflict
 from lazyfs.store.directory import DirectoryStore
 from tests.support.catalog_listing import open_tree
 from tests.support.oci_images import Built, entry, layer
@@ -37,9 +39,9 @@ class Recording(DirectoryStore):
         self.events.append(("sync", b""))
         super().sync()
 
-    def write_metadata(self, name: str, data: bytes, *, replace: bool) -> None:
+    def write_metadata(self, name: str, data: bytes, *, expected: bytes | None) -> None:
         self.events.append(("metadata", name.encode()))
-        super().write_metadata(name, data, replace=replace)
+        super().write_metadata(name, data, expected=expected)
 
 
 def image(tmp_path: Path, name: str) -> str:
@@ -58,7 +60,7 @@ def test_objects_then_catalogs_then_sync_then_the_pointer(tmp_path: Path) -> Non
     assert store.events[-1] == ("metadata", b"timestamp.json")
     assert kinds[first - 1] == "sync"
     puts = [digest for kind, digest in store.events if kind == "put"]
-    assert puts[-1] == report.pointer.root  # nothing is written after what names it
+    assert puts[-1] == report.revision.root.digest  # nothing is written after what names it
     catalogs = [plain(store, digest)[:6] for digest in puts]
     content = [number for number, magic in enumerate(catalogs) if magic != b"LZFCAT"]
     assert max(content) < len(puts) - 5  # the folders' catalogs come after all content
@@ -73,19 +75,19 @@ def test_a_publish_that_is_overtaken_keeps_the_other_one_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     repository = Repository(tmp_path)
-    real = pointers.commit
+    real = commit_revision
     overtaken = 0
 
-    def late(*arguments: Any, **named: Any) -> Pointer:
+    def late(*arguments: Any, **named: Any) -> Revision:
         nonlocal overtaken
         overtaken += 1
         if overtaken == 1:
             repository.publish(image(tmp_path, "other"), place="r.example/other:1")
         return real(*arguments, **named)
 
-    monkeypatch.setattr(pointers, "commit", late)
+    monkeypatch.setattr(edit, "commit_revision", late)
     report = repository.publish(image(tmp_path, "mine"), place="r.example/mine:1")
-    assert report.pointer.revision == 3
+    assert report.revision.number == 3
     tree = open_tree(repository.path)
     assert tree.find("r.example/mine:1")
     assert tree.find("r.example/other:1")
@@ -96,20 +98,20 @@ def test_a_publish_that_is_overtaken_forever_gives_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     repository = Repository(tmp_path)
-    before = current(repository.store)
+    before = read_revision(repository.store)
     calls = 0
     numbers = iter(range(1, 100))
 
-    def never(*_arguments: Any, **_named: Any) -> Pointer:
+    def never(*_arguments: Any, **_named: Any) -> Revision:
         nonlocal calls
         calls += 1
-        raise UsageError("another publisher was first")
+        raise StoreConflict("another publisher was first")
 
-    def moving(_store: DirectoryStore) -> Pointer:
-        return msgspec.structs.replace(before, revision=next(numbers))
+    def moving(_store: DirectoryStore) -> Revision:
+        return msgspec.structs.replace(before, number=next(numbers))
 
-    monkeypatch.setattr(pointers, "commit", never)
-    monkeypatch.setattr(pointers, "current", moving)
+    monkeypatch.setattr(edit, "commit_revision", never)
+    monkeypatch.setattr(edit, "read_revision", moving)
     with pytest.raises(UsageError, match="another publisher was first"):
         repository.publish(image(tmp_path, "mine"), place="r.example/mine:1")
     assert calls == REBASES + 1

@@ -7,12 +7,17 @@ import signal
 import socket
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from lazyfs.core.errors import UsageError
-from lazyfs.store.origin_server import FOREVER, TIMESTAMP_CACHE, Origin, Served, check_store, parse_address
+from lazyfs.store.origin_server import FOREVER, TIMESTAMP_CACHE, Origin, parse_address
+from lazyfs.store.request_counters import Served
+from lazyfs.store.served_files import check_store
 from tests.support.cli import LAZYFS
 
 OBJECT = "data/ab/" + "c" * 62
@@ -80,6 +85,11 @@ def test_the_timestamp_is_kept_for_seconds_only(origin: Origin) -> None:
         ("bytes=10-", 416, b"", "bytes */10"),
         ("bytes=-0", 416, b"", "bytes */10"),
         ("bytes=5-2", 200, SMALL, None),
+        ("bytes=" + "9" * 5000 + "-", 416, b"", "bytes */10"),
+        ("bytes=2-" + "9" * 5000, 206, SMALL[2:], "bytes 2-9/10"),
+        ("bytes=-" + "9" * 5000, 206, SMALL, "bytes 0-9/10"),
+        ("bytes=" + "9" * 5000 + "-0", 200, SMALL, None),
+        ("bytes=\u00b2-3", 200, SMALL, None),
         ("bytes=-", 200, SMALL, None),
         ("bytes=0-1,3-4", 200, SMALL, None),
         ("lines=0-1", 200, SMALL, None),
@@ -138,6 +148,9 @@ def test_what_the_client_has_is_not_sent_again(origin: Origin, directory: Path) 
         "/data/%2e%2e/.lock",
         "//data/ab",
         "/data/link",
+        "/data/out/secret",
+        "/data/within/large",
+        "/metadata/up/secret",
         "/data/fifo",
         "/data/.hidden",
         "/metadata/2.root.json",
@@ -147,6 +160,9 @@ def test_what_the_client_has_is_not_sent_again(origin: Origin, directory: Path) 
 )
 def test_nothing_but_files_of_the_store_is_served(origin: Origin, directory: Path, path: str) -> None:
     (directory / "data" / "link").symlink_to(directory.parent / "secret")
+    (directory / "data" / "out").symlink_to(directory.parent)
+    (directory / "data" / "within").symlink_to("ab")
+    (directory / "metadata" / "up").symlink_to("../..")
     (directory / "data" / ".hidden").write_bytes(b"x")
     os.mkfifo(directory / "data" / "fifo")
     with socket.create_connection(origin.server_address[:2], 10) as raw:  # type: ignore[arg-type]
@@ -195,6 +211,81 @@ def test_counters(origin: Origin) -> None:
     assert counters.paths()[OBJECT] == 2
 
 
+def test_names_that_are_not_there_are_not_kept(origin: Origin) -> None:
+    """Whoever asks for a new one each time would fill memory."""
+    for number in range(50):
+        ask(origin, f"/data/ab/{number}")
+        ask(origin, f"/{number}/x")
+        ask(origin, f"/data/ab/{number}", "POST")
+    ask(origin, "/" + OBJECT)
+    counters = origin.counters
+    assert counters.paths() == {OBJECT: 1}
+    assert (counters.requests(), counters.requests(status=404), counters.requests("other")) == (151, 100, 50)
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        "Content-Length: {length}",
+        "Transfer-Encoding: chunked",
+        "Content-Length: 0\r\nContent-Length: {length}",
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "BREW"])
+def test_a_body_is_not_taken_for_a_request(origin: Origin, method: str, field: str) -> None:
+    """A proxy in front that passes bodies on would give its next client the answer to the body."""
+    body = b"GET /metadata/timestamp.json HTTP/1.1\r\nHost: x\r\n\r\n"
+    head = f"{method} /{OBJECT} HTTP/1.1\r\nHost: x\r\n{field.format(length=len(body))}\r\n\r\n"
+    with socket.create_connection(origin.server_address[:2], 10) as raw:  # type: ignore[arg-type]
+        raw.sendall(head.encode() + body)
+        answer = b""
+        with suppress(ConnectionResetError):  # what it has not read is lost
+            while part := raw.recv(4096):
+                answer += part
+    assert answer.count(b"HTTP/1.1 ") == 1
+    assert origin.counters.requests("metadata") == 0
+
+
+def test_what_goes_to_the_log_is_printable(directory: Path) -> None:
+    logged: queue.Queue[Served] = queue.Queue()
+    with Origin(str(directory), log=logged.put).running() as origin:
+        with socket.create_connection(origin.server_address[:2], 10) as raw:  # type: ignore[arg-type]
+            raw.sendall(b"GET /\x1b]0;title\x07 HTTP/1.0\r\n\r\n")
+            raw.recv(4096)
+        assert logged.get(timeout=20).path == "\\x1b]0;title\\x07"
+
+
+@given(
+    st.sampled_from(["Range", "If-Range", "If-None-Match", "If-Modified-Since"]),
+    st.one_of(
+        st.text(st.characters(max_codepoint=255, exclude_characters="\r\n")),
+        st.from_regex(r"bytes=[0-9]{0,25}-[0-9]{0,25}", fullmatch=True),
+        st.from_regex(
+            r"(Mon, )?[0-9]{1,2} (Jan|Feb|XXX) [0-9]{1,5} [0-9]{2}:[0-9]{2}:[0-9]{2}( GMT| \+9999|)",
+            fullmatch=True,
+        ),
+    ),
+)
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_any_condition_has_an_answer(origin: Origin, name: str, value: str) -> None:
+    answer, body = ask(origin, "/" + OBJECT, **{name.replace("-", "_"): value.encode("latin-1")})  # type: ignore[arg-type]
+    assert answer.status in (200, 206, 304, 416)
+    assert body in SMALL
+
+
+@pytest.mark.parametrize("place", ["pipe", "metadata/pipe", "data/pipe.pem.x"])
+def test_a_pipe_in_the_store_is_not_waited_for(directory: Path, place: str) -> None:
+    os.mkfifo(directory / place)
+    check_store(str(directory))
+
+
+def test_a_store_whose_objects_are_elsewhere_is_not_served_empty(directory: Path) -> None:
+    (directory / "data").rename(directory.parent / "data")
+    (directory / "data").symlink_to(directory.parent / "data")
+    with pytest.raises(UsageError, match="data is a link"):
+        check_store(str(directory))
+
+
 def test_bytes_that_a_client_did_not_wait_for_are_not_counted(directory: Path) -> None:
     size = 1 << 28  # more than the socket buffers of both ends hold
     with open(directory / "data" / "ab" / "huge", "wb") as file:
@@ -236,7 +327,9 @@ def test_listen_addresses(text: str, address: tuple[str, int]) -> None:
     assert parse_address(text) == address
 
 
-@pytest.mark.parametrize("text", ["host", "host:", "host:99999", "host:http"])
+@pytest.mark.parametrize(
+    "text", ["host", "host:", "host:99999", "host:http", "host:" + "9" * 5000, "host:\u00b2", "h:-1"]
+)
 def test_bad_listen_addresses(text: str) -> None:
     with pytest.raises(UsageError, match="HOST:PORT"):
         parse_address(text)

@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable
 
 from lazyfs_cache import Cache
-from lazyfs_cache.rows import IndexDamaged
+from lazyfs_cache.index.faults import IndexDamaged
 
 SIZES = (0, 100, 4_000, 30_000, 65_536, 100_000, 700_000)
 
@@ -71,5 +71,5 @@ def _tell(write_end: int) -> None:
 
 def lose_index(cache: Cache) -> None:
     """The index is found damaged, and set aside."""
-    with cache._ledger.change():
+    with cache._shared.transaction():
         raise IndexDamaged("by this test")

@@ -6,10 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lazyfs.core.catalog.entry import ADDED, Entry
-from lazyfs.core.digest import Digest, ObjectRef
-from lazyfs.repository import commit as pointers
-from lazyfs.repository.stored_tree import Place, StoredTree
-from lazyfs.store.directory import DirectoryStore
+from lazyfs.repository.commit import read_revision
+from lazyfs.repository.stored_tree import StoredTree, TreeNode
+from lazyfs.store import open_store
 
 _KINDS = {
     stat.S_IFREG: b"f",
@@ -23,9 +22,9 @@ _KINDS = {
 
 def open_tree(store: Path) -> StoredTree:
     """The committed revision's tree."""
-    opened = DirectoryStore(str(store))
-    pointer = pointers.current(opened)
-    return StoredTree(opened, ObjectRef(Digest(pointer.root), pointer.root_size))
+    opened = open_store(str(store))
+    revision = read_revision(opened)
+    return StoredTree(opened, revision.root)
 
 
 class Listed:
@@ -76,18 +75,18 @@ class Listed:
 
 
 def _walk(
-    tree: StoredTree, place: Place, prefix: bytes
+    tree: StoredTree, node: TreeNode, prefix: bytes
 ) -> Iterator[tuple[bytes, Entry, tuple[object, ...] | None]]:
-    for entry in tree.entries(place):
+    for entry in tree.entries(node):
         path = prefix + entry.name
         if entry.flags & ADDED:
             continue
         key = None
         if entry.link:
-            key = (id(place.catalog), entry.link) if entry.link > 0 else ("shared", entry.link)
+            key = (id(node.catalog), entry.link) if entry.link > 0 else ("shared", entry.link)
         yield path, entry, key
         if entry.is_dir:
-            yield from _walk(tree, tree.place(entry, place.catalog), path + b"/")
+            yield from _walk(tree, tree.node(entry, node.catalog), path + b"/")
 
 
 def _line(entry: Entry) -> bytes:

@@ -5,9 +5,10 @@ import itertools
 from collections.abc import Callable, Generator
 from typing import NamedTuple
 
+from lazyfs.core.chain.blame import Route
 from lazyfs.core.chain.chain import Chain
-from lazyfs.core.chain.faults import Fault
-from lazyfs.core.chain.plan import GiveUp, Pause, Plan, Route
+from lazyfs.core.chain.faults import AttemptFailed, Fault
+from lazyfs.core.chain.plan import GiveUp, Pause, Plan
 
 Behaviour = Callable[[float, Route], Fault | None]
 """What a path does to an attempt that begins at a time; None is the right bytes."""
@@ -80,4 +81,4 @@ class World:
                 plan.succeeded(step, now, size=1, first_byte=0.01, elapsed=now - started, from_cache=False)
                 self.results.append(Result(began, now, None, tuple(routes)))
                 return
-            plan.failed(step, fault, started, now)
+            plan.failed(step, AttemptFailed(fault, ""), started, now)

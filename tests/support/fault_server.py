@@ -7,6 +7,7 @@ It serves what `content(path)` gives and keeps a log of the requests. `fault` (f
 import email.utils
 import enum
 import socket
+import ssl
 import threading
 import urllib.parse
 from collections import Counter
@@ -67,7 +68,14 @@ def of_directory(directory: Path) -> Callable[[str], bytes | None]:
 class FaultServer:
     """Runs in threads of this process; use as a context manager."""
 
-    def __init__(self, content: Callable[[str], bytes | None], *, bytes_per_second: float = 1.0) -> None:
+    def __init__(
+        self,
+        content: Callable[[str], bytes | None],
+        *,
+        bytes_per_second: float = 1.0,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        """With `tls`, it is an https server."""
         self.content = content
         self.fault: Misbehave | None = None
         self.faults: dict[str, Misbehave] = {}
@@ -78,6 +86,7 @@ class FaultServer:
         self.seen: list[Seen] = []
         self.connections = 0
         self._pause = 1 / bytes_per_second
+        self._tls = tls
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._open: set[socket.socket] = set()
@@ -102,7 +111,7 @@ class FaultServer:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}"
 
     def misbehave(self, fault: Misbehave | None) -> None:
         """From now on, for every path; REFUSE closes the port, anything else opens it again."""
@@ -155,6 +164,18 @@ class FaultServer:
                 self._start(self._connection, sock, stopping)
 
     def _connection(self, sock: socket.socket, stopping: threading.Event) -> None:
+        if self._tls is not None:
+            try:
+                secured = self._tls.wrap_socket(sock, server_side=True)
+            except OSError:
+                sock.close()  # wrapping takes it over only once it succeeds
+                secured = None
+            with self._lock:
+                self._open.discard(sock)
+                if secured is None:
+                    return
+                self._open.add(secured)
+            sock = secured
         try:
             with _quiet():
                 while self._exchange(sock, stopping):

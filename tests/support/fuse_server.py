@@ -9,7 +9,6 @@ import json
 import os
 import sys
 import threading
-from collections.abc import Iterable
 from typing import Any
 
 import trio
@@ -18,24 +17,36 @@ from lazyfs.core.digest import Digest, ObjectRef, check
 from lazyfs.core.errors import LazyfsError, NotFound
 from lazyfs.daemon.session_choice import make_session
 from lazyfs.fuse.filesystem import Filesystem
-from lazyfs.fuse.session import Options
+from lazyfs.fuse.invalidation import Invalidator
+from lazyfs.fuse.open_repository import OpenRepository
+from lazyfs.fuse.session import MountOptions
 from lazyfs.vfs.slots import SlotTable
-from lazyfs.vfs.tree import Repository, Tree
+from lazyfs.vfs.tree import Tree
+from tests.support.filesystems import AskedAhead, no_site
 
 
 class SlowObjects:
-    """Objects that are at hand once fetched, unless `keep` is off; fetching waits while `held`."""
+    """Objects that are at hand once fetched, unless `keep` is off; fetching waits for `go`.
+
+    One object is fetched once however many ask for it, as `client.objects.Objects` does it.
+    """
 
     def __init__(self, directory: str) -> None:
         self._directory = directory
         self._here: dict[Digest, bytes] = {}
         self.keep = True
         self.everything_here = True
+        self.bug: Exception | None = None
         self.fetched: list[str] = []
         self.delay = 0.0
         self.waiting = 0
         self.go = trio.Event()
         self.go.set()
+        self._coming: dict[Digest, trio.Event] = {}
+
+    def forget(self) -> None:
+        """Nothing is at hand any more."""
+        self._here.clear()
 
     def _load(self, ref: ObjectRef) -> bytes:
         try:
@@ -45,6 +56,8 @@ class SlowObjects:
             raise NotFound(f"object {ref.digest.hex()} is not there") from None
 
     def at_hand(self, ref: ObjectRef) -> bytes | None:
+        if self.bug is not None:
+            raise self.bug
         if self.everything_here:
             try:
                 return self._load(ref)
@@ -57,33 +70,41 @@ class SlowObjects:
         return None if whole is None else whole[start : start + length]
 
     async def fetch(self, ref: ObjectRef, *, deadline: float | None = None) -> bytes:
-        self.fetched.append(ref.digest.hex())
         self.waiting += 1
+        try:
+            while ref.digest in self._coming:
+                await self._coming[ref.digest].wait()
+            here = self._here.get(ref.digest)
+            return await self._fetch(ref) if here is None else here
+        finally:
+            self.waiting -= 1
+
+    async def _fetch(self, ref: ObjectRef) -> bytes:
+        ended = self._coming[ref.digest] = trio.Event()
+        self.fetched.append(ref.digest.hex())
         try:
             await self.go.wait()
             if self.delay:
                 await trio.sleep(self.delay)
+            plain = self._load(ref)
+            if self.keep:
+                self._here[ref.digest] = plain
+            return plain
         finally:
-            self.waiting -= 1
-        plain = self._load(ref)
-        if self.keep:
-            self._here[ref.digest] = plain
-        return plain
-
-
-class AskedAhead(list[str]):
-    """What would be fetched with nobody waiting for it."""
-
-    def start(self, refs: Iterable[ObjectRef]) -> None:
-        self.extend(ref.digest.hex() for ref in refs)
+            del self._coming[ref.digest]
+            ended.set()
 
 
 class Server:
     """One mount and its commands."""
 
-    def __init__(self, objects: SlowObjects, filesystem: Filesystem) -> None:
+    def __init__(
+        self, objects: SlowObjects, ahead: AskedAhead, filesystem: Filesystem, invalidator: Invalidator
+    ) -> None:
         self._objects = objects
+        self._ahead = ahead
         self._filesystem = filesystem
+        self._invalidator = invalidator
 
     async def do(self, request: dict[str, Any]) -> Any:
         objects, tree = self._objects, self._filesystem.tree
@@ -96,7 +117,7 @@ class Server:
                         "slots": len(tree.slots),
                         "lookups": sum(slot.count for slot in tree.slots) - 1,
                         "places": [f"{slot.path.decode()} {slot.count} {slot.below}" for slot in tree.slots],
-                        "copies": len(tree.copies),
+                        "copies": len(tree.shared_files),
                         "rss": _resident(),
                         "fds": len(os.listdir("/proc/self/fd")),
                     }
@@ -104,19 +125,25 @@ class Server:
                 objects.everything_here = request.get("here", objects.everything_here)
                 objects.keep = request.get("keep", objects.keep)
                 objects.delay = request.get("delay", objects.delay)
-                ahead = self._filesystem.ahead["test"]
+                ahead = self._ahead.asked
                 return {"fetched": objects.fetched, "waiting": objects.waiting, "ahead": ahead}
             case "hold":
                 objects.go = trio.Event()
             case "go":
                 objects.go.set()
+            case "break":
+                objects.bug = {"value": ValueError("4300 digits"), "depth": RecursionError()}.get(
+                    request["how"]
+                )
+            case "break space":
+                self._filesystem.cache_space = (lambda: (1 << 90, 0)) if request["how"] else (lambda: None)
             case "forget objects":
-                objects._here.clear()
+                objects.forget()
                 with self._filesystem.lock:
                     tree.parsed.clear()
             case "switch":
                 root = ObjectRef(Digest(bytes.fromhex(request["root"])), request["size"])
-                await self._filesystem.switch("test", root, request["revision"])
+                await self._invalidator.switch("test", root, request["revision"])
             case other:
                 raise AssertionError(other)
         return {}
@@ -128,19 +155,13 @@ def _resident() -> int:
 
 
 async def serve(kind: str, mountpoint: str, directory: str, root: ObjectRef, permissions: str) -> None:
-    async def no_site(name: str) -> None:
-        raise NotFound(name)
-
     objects = SlowObjects(directory)
+    ahead = AskedAhead(objects)
     filesystem = Filesystem(Tree(SlotTable()), no_site, patience=30)
-    filesystem.token = trio.lowlevel.current_trio_token()
-    filesystem.sources["test"] = objects
-    filesystem.ahead["test"] = AskedAhead()
-    filesystem.tree.show_repository(Repository("test", objects, root, 1))
-    options = Options(source="test", permissions=permissions, suid=False, dev=False)
+    filesystem.show(OpenRepository("test", objects, root, 1, ahead))
+    options = MountOptions(source="test", permissions=permissions, suid=False, dev=False)
     session = make_session(kind, filesystem, mountpoint, options)
-    filesystem.session = session
-    server = Server(objects, filesystem)
+    server = Server(objects, ahead, filesystem, Invalidator(filesystem, session))
     token = trio.lowlevel.current_trio_token()
     async with trio.open_nursery() as nursery:
 

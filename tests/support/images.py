@@ -8,9 +8,10 @@ from lazyfs.core.catalog.builder import build
 from lazyfs.core.catalog.inode import Inode, Nested
 from lazyfs.core.chunks import ChunkList
 from lazyfs.core.digest import Digest, ObjectRef, sha256
+from lazyfs.vfs.entries import Repository
 from lazyfs.vfs.inode_numbers import ROOT
 from lazyfs.vfs.slots import SlotTable
-from lazyfs.vfs.tree import Repository, Tree
+from lazyfs.vfs.tree import Tree
 
 MTIME = 1_600_000_000_123_456_789
 NO_SPLIT = 1 << 30

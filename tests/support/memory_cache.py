@@ -12,13 +12,13 @@ class MemoryCache:
     """Never evicts. With `failing` it answers "not here" to everything, as a dead disk does."""
 
     def __init__(self) -> None:
-        self.held: dict[Digest, bytes] = {}
+        self.proven: dict[Digest, bytes] = {}
         self.failing = False
         self._claims: dict[Digest, _Claim] = {}
         self._lock = threading.Lock()
 
     def get(self, key: Digest) -> bytes | None:
-        return None if self.failing else self.held.get(key)
+        return None if self.failing else self.proven.get(key)
 
     def read(self, key: Digest, offset: int, length: int) -> bytes | None:
         plain = self.get(key)
@@ -29,17 +29,17 @@ class MemoryCache:
 
     def put(self, key: Digest, data: bytes, reserved: object) -> bool:
         if not self.failing:
-            self.held[key] = data
+            self.proven[key] = data
         return not self.failing
 
-    def claim(self, key: Digest) -> "_Claim | None":
+    def claim(self, key: Digest, waited: float = 0.0) -> "_Claim | None":
         with self._lock:
             if key in self._claims:
                 return None
             claim = self._claims[key] = _Claim(self, key)
             return claim
 
-    def wait(self, key: Digest, timeout: float) -> bool:
+    def wait(self, key: Digest, timeout: float, waited: float = 0.0) -> bool:
         claim = self._claims.get(key)
         return claim is None or claim.ended.wait(timeout)
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.support.daemons import SITE, Daemon
+from tests.support.tls import Pair
 
 _CONFIG = """
 worker_processes 1;
@@ -31,8 +32,9 @@ class Nginx(Daemon):
 
     name = "nginx"
 
-    def __init__(self, shipped: str, replace: dict[str, str]) -> None:
+    def __init__(self, shipped: str, replace: dict[str, str], port: int | None = None) -> None:
         super().__init__()
+        self.port = port or self.port
         directory = self.directory
         text = (SITE / "nginx" / shipped).read_text()
         replace = {
@@ -61,6 +63,28 @@ class NginxOrigin(Nginx):
 
     def __init__(self, store: Path) -> None:
         super().__init__("origin.conf", {"/srv/lazyfs/store": str(store)})
+
+
+class TlsOrigin(Nginx):
+    """Serves a store directory over TLS; with `clients`, the CA file of those who may ask."""
+
+    def __init__(self, store: Path, pair: Pair, clients: Path | None = None, port: int | None = None) -> None:
+        lines = ["server_name localhost;", f"ssl_certificate {pair.cert}; ssl_certificate_key {pair.key};"]
+        if clients:
+            lines.append(f"ssl_client_certificate {clients}; ssl_verify_client on;")
+        super().__init__(
+            "origin.conf",
+            {
+                "/srv/lazyfs/store": str(store),
+                "backlog=4096;": "backlog=4096 ssl;",
+                "server_name origin.example.org;": " ".join(lines),
+            },
+            port,
+        )
+
+    @property
+    def url(self) -> str:
+        return f"https://localhost:{self.port}"
 
 
 class NginxReverse(Nginx):

@@ -5,20 +5,19 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from lazyfs.core.digest import Digest, ObjectRef
 from lazyfs.core.oci.manifest import Platform
 from lazyfs.core.params import Params
-from lazyfs.images.publisher import Options, Report, publish
+from lazyfs.images.publisher import PublishOptions, PublishReport, publish
 from lazyfs.images.sources.open import ImageOptions
 from lazyfs.repository import keys as key_files
 from lazyfs.repository import lifecycle
-from lazyfs.repository.commit import current
+from lazyfs.repository.commit import read_revision
 from lazyfs.repository.keys import Keys
-from lazyfs.store.check import Findings, check
-from lazyfs.store.directory import DirectoryStore
+from lazyfs.store import Store, open_store
+from lazyfs.store.check import CheckFindings, check
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-OPTIONS = Options(ImageOptions(Platform("linux", "amd64")), plain=True)
+OPTIONS = PublishOptions(ImageOptions(Platform("linux", "amd64")), plain=True)
 
 
 class Repository:
@@ -31,18 +30,20 @@ class Repository:
         self.keys_path = directory / "keys"
 
     @property
-    def store(self) -> DirectoryStore:
-        return DirectoryStore(str(self.path))
+    def store(self) -> Store:
+        return open_store(str(self.path))
 
-    def publish(self, *sources: str, now: Callable[[], datetime] = lambda: NOW, **options: object) -> Report:
+    def publish(
+        self, *sources: str, now: Callable[[], datetime] = lambda: NOW, **options: object
+    ) -> PublishReport:
         """Publishes with no additions unless `plain=False`."""
         return publish(self.store, self.keys, sources, replace(OPTIONS, **options), now)  # type: ignore[arg-type]
 
-    def check(self) -> Findings:
+    def check(self) -> CheckFindings:
         """What `lazyfs check` finds."""
         store = self.store
-        pointer = current(store)
-        return check(store, ObjectRef(Digest(pointer.root), pointer.root_size))
+        revision = read_revision(store)
+        return check(store, revision.root)
 
     def files(self) -> list[Path]:
         """Every file under the store but its lock."""

@@ -5,8 +5,9 @@ from pathlib import Path
 
 from lazyfs.core import codec
 from lazyfs.core.catalog.inode import Nested
-from lazyfs.repository import commit, keys, lifecycle
-from lazyfs.store.directory import DirectoryStore
+from lazyfs.repository import keys, lifecycle
+from lazyfs.repository.commit import commit_revision, read_revision
+from lazyfs.store import open_store
 from tests.support.images import Objects
 
 
@@ -20,18 +21,18 @@ class Published:
         self.objects = Objects()
         directory.mkdir(exist_ok=True)
         lifecycle.init(str(self.store), name, datetime.now(UTC), keys=str(self.keys))
-        self._directory_store = DirectoryStore(str(self.store))
+        self._directory_store = open_store(str(self.store))
 
     def commit(self, root: Nested) -> int:
         """Stores all objects, makes `root` the newest revision, and returns its number."""
         for digest, plain in self.objects.items():
             self._directory_store.put(digest, codec.encode(plain))
-        before = commit.current(self._directory_store)
-        done = commit.commit(
+        before = read_revision(self._directory_store)
+        done = commit_revision(
             self._directory_store,
             keys.load(str(self.keys)),
             root.ref,
-            expected_revision=before.revision,
+            expected_revision=before.number,
             now=datetime.now(UTC),
         )
-        return done.revision
+        return done.number

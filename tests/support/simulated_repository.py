@@ -13,9 +13,9 @@ from tuf.api.serialization.json import JSONSerializer
 
 from lazyfs.client.trust.anchor import Anchor
 from lazyfs.client.trust.revisions import Revisions
-from lazyfs.core.digest import Digest, sha256
+from lazyfs.core.digest import Digest, ref_of, sha256
 from lazyfs.core.errors import NotFound, TransportError
-from lazyfs.core.params import Params, Pointer
+from lazyfs.core.params import Params, Revision
 from lazyfs.core.trust.revision_target import TARGET, to_target
 from lazyfs.core.trust.signed import T
 from lazyfs.core.trust.state import bootstrap
@@ -51,8 +51,8 @@ class SimulatedRepository:
         self.targets = Targets(1, expires=now + timedelta(days=365))
         self.snapshot = Snapshot(1, expires=now + timedelta(days=365))
         self.timestamp = Timestamp(1, expires=now + timedelta(days=7))
-        self.pointer = Pointer(name, 1, int(now.timestamp()), sha256(b"1"), 1, self.params)
-        self.targets.targets[TARGET] = to_target(self.pointer)
+        self.revision = Revision(name, 1, int(now.timestamp()), ref_of(b"1"), self.params)
+        self.targets.targets[TARGET] = to_target(self.revision)
         self.write_root()
         self.write_targets()
 
@@ -65,16 +65,14 @@ class SimulatedRepository:
             metadata.sign(signer, append=True)
         return metadata.to_bytes(JSONSerializer(compact=True))
 
-    def publish(self) -> Pointer:
+    def publish(self) -> Revision:
         """The next revision."""
-        number = self.pointer.revision + 1
+        number = self.revision.number + 1
         content = b"%d" % number
-        self.pointer = Pointer(
-            self.name, number, int(self.now.timestamp()), sha256(content), len(content), self.params
-        )
-        self.targets.targets[TARGET] = to_target(self.pointer)
+        self.revision = Revision(self.name, number, int(self.now.timestamp()), ref_of(content), self.params)
+        self.targets.targets[TARGET] = to_target(self.revision)
         self.bump()
-        return self.pointer
+        return self.revision
 
     def bump(self) -> None:
         """New versions of targets, snapshot and timestamp with what they hold now."""
@@ -190,7 +188,7 @@ class SimulatedRepository:
     def _seconds(self) -> float:
         return self.now.timestamp()
 
-    def refresh(self, client: Revisions) -> Pointer:
+    def refresh(self, client: Revisions) -> Revision:
         """One refresh at this repository's time; the client asks whatever repository it was made by."""
         return client.refresh(self.now, float("inf"))
 

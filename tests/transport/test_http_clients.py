@@ -1,9 +1,12 @@
 """One attempt against a server that misbehaves: the right fault, in time, and connections kept alive."""
 
+import functools
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import pytest
 
@@ -11,18 +14,38 @@ from lazyfs.core.chain.faults import AttemptFailed, Fault
 from lazyfs.transport import connect
 from lazyfs.transport.attempt import Attempt, Client
 from lazyfs.transport.curl_client import CurlClient
-from lazyfs.transport.fetcher import never_cancelled
+from lazyfs.transport.fetcher import Request, never_cancelled
 from lazyfs.transport.guard import Limits
+from lazyfs.transport.open import open_fetcher
 from lazyfs.transport.requests_client import RequestsClient
+from lazyfs.transport.tls import Tls, TlsFiles
 from tests.support.fault_server import FaultServer, Misbehave
+from tests.support.tls import Authority
 
 BODY = bytes(range(256)) * 64
 LIMITS = Limits(connect=0.5, silence=0.5, min_rate=1024, rate_window=0.4)
 
 
-@pytest.fixture
-def server() -> Iterator[FaultServer]:
-    with FaultServer({"/x": BODY}.get, bytes_per_second=20) as running:
+class Secured(NamedTuple):
+    """Both sides of TLS."""
+
+    server: ssl.SSLContext
+    client: Tls
+
+
+@pytest.fixture(scope="module")
+def secured(tmp_path_factory: pytest.TempPathFactory) -> Secured:
+    authority = Authority(tmp_path_factory.mktemp("ca"))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*authority.server())
+    return Secured(context, Tls(TlsFiles(str(authority.ca))))
+
+
+@pytest.fixture(params=["http", "https"])
+def server(request: pytest.FixtureRequest, secured: Secured) -> Iterator[FaultServer]:
+    """Origin, or proxy, in the clear and over TLS."""
+    tls = secured.server if request.param == "https" else None
+    with FaultServer({"/x": BODY}.get, bytes_per_second=20, tls=tls) as running:
         yield running
 
 
@@ -30,9 +53,8 @@ Make = Callable[[Limits], Client]
 
 
 @pytest.fixture(params=[RequestsClient, CurlClient], ids=["requests", "pycurl"])
-def make(request: pytest.FixtureRequest) -> Make:
-    made: Make = request.param
-    return made
+def make(request: pytest.FixtureRequest, secured: Secured) -> Make:
+    return functools.partial(request.param, tls=secured.client)
 
 
 @pytest.fixture
@@ -95,7 +117,19 @@ def test_fault_is_named(
 def test_connections_are_kept_alive(server: FaultServer, client: Client, proxied: bool) -> None:
     for _ in range(20):
         assert client.get(_attempt(server, proxied=proxied), never_cancelled).body == BODY
-    assert server.connections == 1
+    over_tls = server.url.startswith("https:")
+    # libcurl does not keep these (8.23): `auto` takes requests there, see the next test
+    lost = proxied and over_tls and isinstance(client, CurlClient)
+    assert server.connections == (20 if lost else 1)
+
+
+def test_connections_to_a_proxy_over_tls_are_kept_alive_by_default(secured: Secured) -> None:
+    with FaultServer({"/x": BODY}.get, tls=secured.server) as proxy:
+        fetcher = open_fetcher("http://origin.invalid", proxy.url, tls=secured.client)
+        for _ in range(5):
+            assert fetcher.fetch(Request("x", len(BODY), time.monotonic() + 10)) == BODY
+        fetcher.close()
+        assert proxy.connections == 1
 
 
 def test_a_404_keeps_its_connection(server: FaultServer, client: Client) -> None:
@@ -219,7 +253,9 @@ def test_an_old_address_outlives_the_name_service(
     for _ in range(2):
         server.misbehave(Misbehave.REFUSE)  # closes the kept connection, so that the name is asked for again
         server.misbehave(None)
-        attempt = Attempt(f"http://origin.example:{server.port}/x", None, len(BODY), time.monotonic() + 5)
+        attempt = Attempt(
+            f"{server.url.replace('127.0.0.1', 'localhost')}/x", None, len(BODY), time.monotonic() + 5
+        )
         assert client.get(attempt, never_cancelled).body == BODY
 
 

@@ -1,15 +1,17 @@
+import os
 import time
 from pathlib import Path
 
 import pytest
 
-from lazyfs.core.codec import open_object
+from lazyfs.core.codec import decode, open_object
 from lazyfs.core.digest import object_path
-from lazyfs.core.errors import BadData, NotFound, TransportError, UsageError
-from lazyfs.transport.fetcher import Request
+from lazyfs.core.errors import BadData, DeadlineExceeded, NotFound, TransportError, UsageError
+from lazyfs.transport.fetcher import Request, still_wanted
 from lazyfs.transport.local import LocalFetcher
 from lazyfs.transport.open import open_fetcher
 from tests.support.store_files import store_object
+from tests.support.zstd_bombs import empty_blocks
 
 
 def _request(path: str, max_bytes: int = 1000) -> Request:
@@ -59,3 +61,49 @@ def test_operator_errors_say_what_to_do(tmp_path: Path) -> None:
         open_fetcher(str(tmp_path), "http://proxy:3128")
     with pytest.raises(UsageError, match="http://"):
         open_fetcher("ftp://host/store")
+
+
+def test_a_pipe_is_not_waited_for_and_a_device_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    for name in ("pipe", "zero"):
+        with pytest.raises(TransportError, match=f"{name}: not a regular file"):
+            LocalFetcher(str(tmp_path)).fetch(_request(name))
+
+
+def test_a_name_that_no_file_has_is_an_error_like_any_other(tmp_path: Path) -> None:
+    for name in ("data/a\0b", "data/" + "a" * 5000, "data/\udcff\ud800"):
+        with pytest.raises(TransportError):
+            LocalFetcher(str(tmp_path)).fetch(_request(name))
+
+
+def test_a_file_that_grows_is_read_to_its_limit_only(tmp_path: Path) -> None:
+    """The size is right when the file is opened; then somebody appends faster than it is read."""
+    (tmp_path / "log").write_bytes(b"x" * 100)
+    grown = 0
+
+    def grow() -> None:
+        nonlocal grown
+        grown += 1
+        with (tmp_path / "log").open("ab") as file:
+            file.write(b"x" * 100)
+
+    with pytest.raises(TransportError, match="log: more than the 1000 bytes"):
+        LocalFetcher(str(tmp_path)).fetch(_request("log"), grow)
+    assert grown == 10
+
+
+def test_the_deadline_ends_a_read_and_the_decoding_of_what_was_read(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"x" * 100)
+    late = Request("file", 1000, time.monotonic())
+    with pytest.raises(DeadlineExceeded, match="file: unfinished at the deadline"):
+        LocalFetcher(str(tmp_path)).fetch(late)
+    frame = empty_blocks(1 << 16, b"hello")
+    request = _request("file", len(frame))
+    (tmp_path / "file").write_bytes(frame)
+
+    def accept(body: bytes) -> bytes:
+        return decode(body, 5, still_wanted("file", time.monotonic()))
+
+    with pytest.raises(DeadlineExceeded):
+        LocalFetcher(str(tmp_path)).fetch(request._replace(accept=accept))

@@ -1,5 +1,6 @@
 """A read-only directory below the cache: used where it has the right bytes, and never a reason to fail."""
 
+import random
 import time
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from lazyfs.core.errors import NotFound, TransportError
 from lazyfs.transport.fetcher import Request
 from lazyfs.transport.local import LocalFetcher
 from lazyfs.transport.lower_store import PAUSE, LowerFirst
+from tests.support.zstd_bombs import peak_of, rle_bomb
 
 
 class Counting(LocalFetcher):
@@ -21,9 +23,12 @@ class Counting(LocalFetcher):
         super().__init__(str(directory))
         self.asked: list[str] = []
         self.broken = False
+        self.bug = False
 
     def fetch(self, request: Request, *rest: object) -> bytes:
         self.asked.append(request.path)
+        if self.bug:
+            raise OverflowError
         if self.broken:
             raise TransportError("Stale file handle")
         return super().fetch(request)
@@ -75,6 +80,25 @@ def test_what_the_site_has_wrong_comes_from_the_network(world: World, frame: byt
     ref = world.store("upper", b"content")
     assert world.fetch(ref) == b"content"
     assert len(world.lower.asked) == len(world.upper.asked) == 1
+
+
+def test_what_fills_memory_at_the_site_comes_from_the_network(world: World) -> None:
+    plain = random.Random(0).randbytes(3 << 20)  # large enough that a bomb is let in by its size
+    world.store("lower", plain, rle_bomb(20_000, len(plain)))
+    ref = world.store("upper", plain)
+
+    def fetched() -> None:
+        assert world.fetch(ref) == plain
+
+    assert peak_of(fetched) < 24 << 20  # the frame and its plaintext, in parts and joined
+
+
+def test_what_nobody_foresaw_at_the_site_comes_from_the_network(world: World) -> None:
+    ref = world.store("upper", b"content")
+    world.lower.bug = True
+    for _ in range(3):
+        assert world.fetch(ref) == b"content"
+    assert len(world.lower.asked) == 1
 
 
 def test_what_the_site_lacks_comes_from_the_network(world: World) -> None:

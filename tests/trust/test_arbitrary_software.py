@@ -62,7 +62,7 @@ def test_content_changed_under_its_signature_is_refused(
         repository.refresh(client)
     served = client.serving(repository.now)
     assert served is not None
-    assert served.revision == 1
+    assert served.number == 1
 
 
 @pytest.mark.parametrize("role", ROLES)

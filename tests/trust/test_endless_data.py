@@ -1,10 +1,12 @@
 """Endless data: answers that would fill memory or never end."""
 
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
 
 from lazyfs.client.trust.revisions import Revisions
+from lazyfs.client.trust.trust_file import TrustFile
 from lazyfs.core.errors import TransportError, TrustError
 from lazyfs.core.trust import roles
 from lazyfs.core.trust.errors import TooLarge, WrongRoot
@@ -50,17 +52,111 @@ def test_the_rules_refuse_what_a_fetcher_lets_through(repository: SimulatedRepos
         getattr(update, role)(padded)
 
 
-def test_an_endless_chain_of_roots_ends(
+class Endless:
+    """Signs the next root whenever it is asked for, as a thief of the root's keys would: each with a field
+    of `padding` bytes that nobody needs."""
+
+    def __init__(self, repository: SimulatedRepository, padding: int) -> None:
+        self.repository = repository
+        self.padding = padding
+        self.asked = 0
+        repository.tamper = self._answer
+
+    def _answer(self, request: Request, body: bytes | None) -> bytes | None:
+        number, _, role = request.path.removeprefix("metadata/").partition(".")
+        if role != "root.json" or number == "1":
+            return body
+        self.asked += 1
+        root = deepcopy(self.repository.root)
+        root.version = int(number)
+        root.unrecognized_fields["padding"] = "x" * self.padding
+        return self.repository.sign(root)
+
+
+class Written:
+    """Counts what is written to disk."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.sizes: list[int] = []
+        real = TrustFile._write
+
+        def counted(file: TrustFile, data: bytes) -> None:
+            self.sizes.append(len(data))
+            real(file, data)
+
+        monkeypatch.setattr(TrustFile, "_write", counted)
+
+
+def test_an_endless_chain_of_roots_ends_each_look_and_is_written_once(
     repository: SimulatedRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("lazyfs.client.trust.revisions.MAX_ROOTS", 5)
-    for _ in range(20):
-        repository.root.version += 1
-        repository.write_root()
+    endless, written = Endless(repository, 10), Written(monkeypatch)
     client = repository.client(tmp_path)
-    with pytest.raises(WrongRoot, match="more than 5 new roots"):
+    for look in range(1, 4):
+        with pytest.raises(WrongRoot, match="more than 5 new roots"):
+            repository.refresh(client)
+        assert client.report(repository.now).root_version == 1 + 5 * look
+        assert len(written.sizes) == look
+        assert endless.asked <= 10 * look
+
+
+def test_an_endless_chain_of_large_roots_stops_growing(
+    repository: SimulatedRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half a megabyte each: 256 of them, written after each, were 16 GB for one look."""
+    endless, written = Endless(repository, 500_000), Written(monkeypatch)
+    client = repository.client(tmp_path)
+    problems = []
+    for _ in range(6):
+        with pytest.raises(WrongRoot) as failure:
+            repository.refresh(client)
+        problems.append(str(failure.value))
+    assert "1048576 bytes of them" in problems[0]
+    assert "take more than 4194304 bytes: give a newer root with --trust" in problems[-1]
+    assert max(written.sizes) < roles.MAX_CHAIN + 100_000
+    assert sum(written.sizes) < 4 * roles.MAX_CHAIN
+    assert endless.asked < 40
+    # What was believed holds after a restart, and an operator can begin anew further on.
+    assert repository.client(tmp_path).report(repository.now).root_version == 0
+    restarted = repository.client(tmp_path)
+    restarted.offline(repository.now)
+    newest = restarted.report(repository.now).root_version
+    assert newest == client.report(repository.now).root_version > 5
+
+
+def test_a_saved_state_that_somebody_has_blown_up_is_set_aside(
+    repository: SimulatedRepository, client: Revisions, tmp_path: Path
+) -> None:
+    saved = tmp_path / "trust" / "trust.json"
+    with saved.open("ab") as file:
+        file.truncate(1 << 40)  # sparse: nobody can read all of it
+    restarted = repository.client(tmp_path)
+    assert restarted.offline(repository.now) is None
+    assert "saved trust of more than" in restarted.report(repository.now).problem
+    assert (tmp_path / "trust" / "trust.json.bad").exists()
+    assert repository.refresh(restarted) == repository.revision
+
+
+@pytest.mark.parametrize("version", [0, 2**63, 10**4299])
+@pytest.mark.parametrize("role", ["timestamp", "snapshot"])
+def test_versions_that_are_no_numbers_to_others_are_refused(
+    repository: SimulatedRepository, client: Revisions, role: str, version: int
+) -> None:
+    """A file's name of 4,300 digits can be written, and read by nobody."""
+    signed = getattr(repository, role)
+    named = signed.snapshot_meta if role == "timestamp" else signed.meta["targets.json"]
+    repository.publish()
+    named = signed.snapshot_meta if role == "timestamp" else signed.meta["targets.json"]
+    named.version = version
+    if role == "timestamp":
+        repository.timestamp.version += 1
+        repository.write_timestamp()
+    else:
+        repository.write_snapshot()
+    with pytest.raises(TrustError):
         repository.refresh(client)
-    assert sum(repository.fetched().values()) < 20
+    assert client.serving(repository.now) is not None
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ def test_a_freeze_ends_with_a_renewed_timestamp(repository: SimulatedRepository,
     with pytest.raises(Frozen):
         repository.refresh(client)
     repository.resign()
-    assert repository.refresh(client) == repository.pointer
+    assert repository.refresh(client) == repository.revision
     assert not client.report(repository.now).expired
 
 
@@ -76,7 +76,7 @@ def test_a_renewed_timestamp_does_not_hide_that_the_rest_has_expired(
     repository.resign()
     with pytest.raises(Expired, match=f"{role} version 1 expired"):
         repository.refresh(client)
-    assert client.serving(repository.now) == repository.pointer
+    assert client.serving(repository.now) == repository.revision
 
 
 def test_an_expired_root_is_good_for_finding_the_next(
@@ -85,4 +85,4 @@ def test_an_expired_root_is_good_for_finding_the_next(
     repository.now += timedelta(days=4000)
     repository.root.expires = repository.now + timedelta(days=1)
     repository.rotate("timestamp")
-    assert repository.refresh(repository.client(tmp_path)) == repository.pointer
+    assert repository.refresh(repository.client(tmp_path)) == repository.revision

@@ -81,7 +81,7 @@ def test_versions_that_a_thief_ran_up_are_forgotten_once_the_keys_are_replaced(
     thief.timestamp.version = thief.targets.version = 2**60
     thief.publish()
     true, repository.files = repository.files, thief.files
-    assert repository.refresh(client) == thief.pointer
+    assert repository.refresh(client) == thief.revision
     repository.files = true
     published = repository.publish()
     with pytest.raises(TrustError):

@@ -77,8 +77,8 @@ def test_after_any_attack_the_true_repository_is_believed_again(
     for name in ("timestamp.json", "2.root.json", "N.snapshot.json", "N.targets.json"):
         for lie in (html, foreign, truncated, rebound):
             published = repository.publish()
-            attacked = name.replace("N", str(published.revision))
-            body = lie(repository, attacked.replace(f"{published.revision}.", "1."))
+            attacked = name.replace("N", str(published.number))
+            body = lie(repository, attacked.replace(f"{published.number}.", "1."))
             repository.tamper = lambda request, true, attacked=attacked, body=body: (  # type: ignore[misc]
                 body if request.path.endswith(attacked) else true
             )

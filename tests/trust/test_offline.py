@@ -1,7 +1,7 @@
 """A worker that starts with every server dead, and what it finds on its disk."""
 
 import os
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -10,7 +10,7 @@ from lazyfs.client.trust.revisions import Revisions
 from lazyfs.core.errors import TransportError, UsageError
 from lazyfs.core.trust.errors import Expired
 from lazyfs.transport.fetcher import Request
-from tests.support.simulated_repository import SimulatedRepository
+from tests.support.simulated_repository import START, SimulatedRepository
 
 
 def dead(request: Request, body: bytes | None) -> bytes | None:
@@ -56,7 +56,7 @@ def test_expiry_does_not_stop_serving(
 ) -> None:
     repository.now += timedelta(days=4000)
     restarted = repository.client(tmp_path)
-    assert restarted.offline(repository.now) == repository.pointer
+    assert restarted.offline(repository.now) == repository.revision
     assert restarted.report(repository.now).expired
 
 
@@ -65,13 +65,38 @@ def test_max_stale_stops_serving_for_those_who_want_it_to(
 ) -> None:
     strict = repository.client(tmp_path, max_stale=3600)
     repository.now += timedelta(days=7, minutes=59)
-    assert strict.offline(repository.now) == repository.pointer
+    assert strict.offline(repository.now) == repository.revision
     repository.now += timedelta(minutes=2)
     with pytest.raises(Expired, match="--max-stale 3600 s"):
         strict.offline(repository.now)
     repository.resign()
     repository.refresh(strict)
-    assert strict.serving(repository.now) == repository.pointer
+    assert strict.serving(repository.now) == repository.revision
+
+
+FIRST, LAST = datetime(1000, 1, 1, tzinfo=UTC), datetime.max.replace(microsecond=0, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("max_stale", [0.0, 3600.0, 1e300])
+@pytest.mark.parametrize(("expires", "over"), [(LAST, False), (FIRST, True)])
+def test_no_date_is_too_far_away_for_max_stale(
+    repository: SimulatedRepository, tmp_path: Path, max_stale: float, expires: datetime, over: bool
+) -> None:
+    """A sum of the last date there is and an hour is no date."""
+    client = repository.client(tmp_path, max_stale=max_stale)
+    repository.timestamp.expires = expires
+    repository.write_timestamp()
+    if over:  # such a timestamp is not taken, but a clock that was wrong may have taken it
+        repository.now = expires - timedelta(seconds=1)
+        repository.refresh(client)
+        repository.now = START
+    else:
+        repository.refresh(client)
+    if over and max_stale < 1e300:
+        with pytest.raises(Expired, match="--max-stale"):
+            client.serving(repository.now)
+    else:
+        assert client.serving(repository.now) == repository.revision
 
 
 def test_nothing_is_trusted_on_first_use_without_an_anchor(
@@ -93,13 +118,13 @@ def test_every_byte_of_the_persisted_state_is_checked(
         file.write_bytes(good[:place] + bytes([good[place] ^ 1]) + good[place + 1 :])
         restarted = repository.client(tmp_path)
         served = restarted.offline(repository.now)
-        assert served in (None, repository.pointer)
+        assert served in (None, repository.revision)
         assert served or "was not used" in restarted.report(repository.now).problem, place
     file.write_bytes(good[: len(good) // 2])
     restarted = repository.client(tmp_path)
     assert restarted.offline(repository.now) is None
     assert (tmp_path / "trust" / "trust.json.bad").exists()
-    assert repository.refresh(restarted) == repository.pointer
+    assert repository.refresh(restarted) == repository.revision
 
 
 def test_another_root_given_by_the_operator_overrides_what_was_persisted(
@@ -109,8 +134,8 @@ def test_another_root_given_by_the_operator_overrides_what_was_persisted(
     restarted = rebuilt.client(tmp_path)
     assert restarted.offline(rebuilt.now) is None
     assert "does not start from the root that was given" in restarted.report(rebuilt.now).problem
-    assert rebuilt.refresh(restarted) == rebuilt.pointer
-    assert rebuilt.client(tmp_path).offline(rebuilt.now) == rebuilt.pointer
+    assert rebuilt.refresh(restarted) == rebuilt.revision
+    assert rebuilt.client(tmp_path).offline(rebuilt.now) == rebuilt.revision
 
 
 def test_two_mounts_share_what_they_learn(
@@ -140,8 +165,8 @@ def test_a_mount_that_lags_does_not_overwrite_what_a_newer_one_persisted(
 
     repository.tamper = overtaken
     assert repository.refresh(lagging) == published
-    assert repository.client(tmp_path).offline(repository.now) == repository.pointer
-    assert repository.pointer.revision == 3
+    assert repository.client(tmp_path).offline(repository.now) == repository.revision
+    assert repository.revision.number == 3
 
 
 @pytest.mark.parametrize("obstacle", ["file in the way", "full disk"])
@@ -158,5 +183,5 @@ def test_a_state_directory_that_fails_stops_nothing(
         monkeypatch.setattr(os, "fsync", full)
     client = repository.client(tmp_path)
     assert client.offline(repository.now) is None
-    assert repository.refresh(client) == repository.pointer
+    assert repository.refresh(client) == repository.revision
     assert "could not be saved" in client.report(repository.now).problem

@@ -13,10 +13,10 @@ from lazyfs.client.trust.revisions import Revisions
 from lazyfs.core import codec
 from lazyfs.core.digest import ref_of
 from lazyfs.core.errors import TransportError
-from lazyfs.core.params import Pointer
-from lazyfs.repository import commit as pointers
+from lazyfs.core.params import Revision
 from lazyfs.repository import keys as key_files
 from lazyfs.repository import lifecycle
+from lazyfs.repository.commit import commit_revision, read_revision
 from lazyfs.store.directory import DirectoryStore
 from lazyfs.store.origin_server import Origin
 from lazyfs.transport.open import open_fetcher
@@ -32,12 +32,12 @@ class Site:
         self.store = DirectoryStore(self.path)
         self.origin = Origin(self.path)
 
-    def publish(self) -> Pointer:
-        revision = pointers.current(self.store).revision
+    def publish(self) -> Revision:
+        revision = read_revision(self.store).number
         plain = b"catalog %d" % revision
         ref = ref_of(plain)
         self.store.put(ref.digest, codec.encode(plain))
-        return pointers.commit(
+        return commit_revision(
             self.store, key_files.load(self.keys), ref, expected_revision=revision, now=datetime.now(UTC)
         )
 
@@ -59,7 +59,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
         yield site
 
 
-def refresh(client: Revisions) -> Pointer:
+def refresh(client: Revisions) -> Revision:
     return client.refresh(datetime.now(UTC), time.monotonic() + 20)
 
 
@@ -69,11 +69,11 @@ def test_a_client_lives_through_publishing_rotations_and_the_death_of_its_server
     fetcher = open_fetcher(site.origin.url)
     state = str(tmp_path / "trust")
     client = Revisions(fetcher, state, read_anchor(site.fresh.fingerprint.hex()))
-    assert refresh(client) == site.fresh.pointer
+    assert refresh(client) == site.fresh.revision
     assert site.requests() == 5
     refresh(client)
     assert site.requests() == 6
-    assert refresh(client) == site.fresh.pointer
+    assert refresh(client) == site.fresh.revision
     published = site.publish()
     assert refresh(client) == published
     for role in ("timestamp", "targets", "root"):

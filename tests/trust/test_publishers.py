@@ -12,10 +12,10 @@ import pytest
 
 from lazyfs.client.trust.anchor import anchor_of_directory
 from lazyfs.client.trust.revisions import Revisions
-from lazyfs.core.digest import sha256
-from lazyfs.repository import commit as pointers
+from lazyfs.core.digest import object_path, sha256
 from lazyfs.repository import keys as key_files
 from lazyfs.repository import lifecycle
+from lazyfs.repository.commit import read_revision
 from lazyfs.store.directory import DirectoryStore
 from lazyfs.transport.local import LocalFetcher
 from tests.support.counts import count
@@ -26,7 +26,8 @@ from datetime import UTC, datetime
 from lazyfs.core import codec
 from lazyfs.core.digest import ref_of
 from lazyfs.core.errors import UsageError
-from lazyfs.repository import keys, commit
+from lazyfs.repository import keys
+from lazyfs.repository.commit import commit_revision, read_revision
 from lazyfs.store.directory import DirectoryStore
 
 path, directory, expected, label, rounds = sys.argv[1:]
@@ -39,9 +40,9 @@ for number in range(int(rounds)):
     ref = ref_of(plain)
     store.put(ref.digest, codec.encode(plain))
     try:
-        revision = commit.commit(
+        revision = commit_revision(
             store, loaded, ref, expected_revision=revision, now=datetime.now(UTC)
-        ).revision
+        ).number
         print("committed", revision, plain.decode(), flush=True)
     except UsageError as error:
         print("refused", error, flush=True)
@@ -72,10 +73,10 @@ def publisher(store: DirectoryStore, expected: int, label: str, rounds: int = 1)
 def client_sees(store: DirectoryStore, tmp_path: Path) -> int:
     """The revision that a new client proves, all objects it names being there."""
     client = Revisions(LocalFetcher(store.path), str(tmp_path / "trust"), anchor_of_directory(store.path))
-    pointer = client.refresh(datetime.now(UTC), float("inf"))
-    assert pointer == pointers.current(store)
-    assert os.path.exists(os.path.join(store.path, "data", pointer.root.hex()[:2], pointer.root.hex()[2:]))
-    return pointer.revision
+    revision = client.refresh(datetime.now(UTC), float("inf"))
+    assert revision == read_revision(store)
+    assert os.path.exists(os.path.join(store.path, object_path(revision.root.digest)))
+    return revision.number
 
 
 def test_of_two_publishers_one_is_refused_and_none_is_lost(store: DirectoryStore, tmp_path: Path) -> None:
@@ -89,7 +90,7 @@ def test_of_two_publishers_one_is_refused_and_none_is_lost(store: DirectoryStore
         assert sorted(words[0] for words in said) == ["committed", "refused"], said
         winner = next(words for words in said if words[0] == "committed")
         assert winner[1] == str(turn + 1)
-        assert pointers.current(store).root == sha256(winner[2].encode())
+        assert read_revision(store).root.digest == sha256(winner[2].encode())
         assert client_sees(store, tmp_path) == turn + 1
 
 
@@ -118,8 +119,8 @@ def test_a_publisher_killed_at_any_moment_leaves_a_whole_revision(
 
 def test_a_number_left_by_a_killed_publisher_is_not_used_again(store: DirectoryStore, tmp_path: Path) -> None:
     """A proxy may have seen the dead publisher's file: its name must never mean another."""
-    store.write_metadata("2.targets.json", b"half a publish", replace=False)
-    store.write_metadata("3.snapshot.json", b"half a publish", replace=False)
+    store.write_metadata("2.targets.json", b"half a publish", expected=None)
+    store.write_metadata("3.snapshot.json", b"half a publish", expected=None)
     process = publisher(store, 1, "x")
     assert process.communicate("\n", timeout=60)[0] == "committed 2 x.0\n"
     assert store.read_metadata("2.targets.json") == b"half a publish"
@@ -145,7 +146,7 @@ def test_a_rotation_killed_after_its_root_is_finished_by_resign(
         patch.setattr(lifecycle, "write_revision", killed)
         with pytest.raises(Killed):
             lifecycle.rotate(store, role, lambda: new, 1, key_files.load(directory), datetime.now(UTC))
-    assert pointers.current(store).revision == 1
+    assert read_revision(store).number == 1
     lifecycle.resign(store, key_files.load(directory), datetime.now(UTC))
     for state in (tmp_path, tmp_path / "fresh"):  # a client that knows the old root, and one that starts
         assert client_sees(store, state) == 1

@@ -13,7 +13,7 @@ import trio.testing
 from lazyfs.client.trust.refresher import JITTER, RETRY, Refresher
 from lazyfs.client.trust.revisions import Revisions
 from lazyfs.core.errors import LazyfsError, TransportError
-from lazyfs.core.params import Pointer
+from lazyfs.core.params import Revision
 from lazyfs.core.trust.errors import Expired
 from lazyfs.transport.fetcher import Request
 from tests.support.simulated_repository import SimulatedRepository
@@ -26,7 +26,7 @@ class Mount:
 
     def __init__(self, repository: SimulatedRepository, client: Revisions) -> None:
         self.asked: list[float] = []
-        self.seen: list[Pointer] = []
+        self.seen: list[Revision] = []
         self.stretch = 1.0
         self.failing = False
         self.obstacle: Exception | None = None
@@ -34,7 +34,7 @@ class Mount:
         repository.tamper = self._tamper
         self.refresher = Refresher(
             client,
-            repository.pointer,
+            repository.revision,
             self._advanced,
             interval=INTERVAL,
             uniform=self._uniform,
@@ -55,10 +55,10 @@ class Mount:
                 raise TransportError("no server")
         return body
 
-    async def _advanced(self, pointer: Pointer) -> None:
+    async def _advanced(self, revision: Revision) -> None:
         if self.obstacle:
             raise self.obstacle
-        self.seen.append(pointer)
+        self.seen.append(revision)
 
 
 @asynccontextmanager
@@ -192,6 +192,26 @@ async def test_a_mount_that_started_without_a_server_looks_again_soon(
         nursery.cancel_scope.cancel()
 
 
+@pytest.mark.parametrize("bug", [ValueError("4300 digits"), OverflowError(), RecursionError(), MemoryError()])
+async def test_what_nobody_foresaw_ends_the_look_and_not_the_mount(
+    repository: SimulatedRepository,
+    client: Revisions,
+    mock_clock: trio.testing.MockClock,
+    bug: Exception,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with running(repository, client) as mount:
+        repository.publish()
+        mount.obstacle = bug
+        await pass_time(mock_clock, INTERVAL + 1, mount, 1)
+        assert type(bug).__name__ in mount.refresher.error
+        assert [record.exc_info[0] for record in caplog.records if record.exc_info] == [type(bug)]
+        mount.obstacle = None
+        await pass_time(mock_clock, RETRY + 1, mount, 2)
+        assert mount.refresher.error == ""
+        assert mount.seen == [repository.revision]
+
+
 async def test_a_mount_that_may_not_serve_any_longer_ends(
     repository: SimulatedRepository, tmp_path: Path, mock_clock: trio.testing.MockClock
 ) -> None:
@@ -213,7 +233,7 @@ async def test_who_waits_when_the_mount_ends_is_told_so(
     outcome: list[str] = []
     async with trio.open_nursery() as outer, running(repository, client) as mount:
 
-        async def never(_pointer: Pointer) -> None:
+        async def never(_revision: Revision) -> None:
             await trio.sleep_forever()
 
         mount.refresher._on_advance = never

@@ -9,14 +9,20 @@ import pytest
 
 from lazyfs.core import codec
 from lazyfs.core.catalog.reader import Catalog
-from lazyfs.core.digest import Digest, ObjectRef, ref_of
+from lazyfs.core.digest import ObjectRef, ref_of
 from lazyfs.core.errors import UsageError
 from lazyfs.core.params import Params
 from lazyfs.core.trust.errors import WrongKey
 from lazyfs.core.trust.roles import ROOT, TARGETS, TIMESTAMP
-from lazyfs.repository import commit as pointers
 from lazyfs.repository import keys as key_files
 from lazyfs.repository import lifecycle
+from lazyfs.repository.commit import (
+    PUBLISHER_DAYS,
+    TIMESTAMP_DAYS,
+    commit_revision,
+    read_committed,
+    read_revision,
+)
 from lazyfs.repository.keys import Keys
 from lazyfs.store.directory import DirectoryStore
 
@@ -43,10 +49,10 @@ def put(store: DirectoryStore, plain: bytes) -> ObjectRef:
 
 
 def test_init_commits_an_empty_first_revision_with_its_parameters(store: DirectoryStore) -> None:
-    pointer = pointers.current(store)
-    assert (pointer.name, pointer.revision, pointer.time) == (NAME, 1, int(NOW.timestamp()))
-    assert pointer.params == Params(chunk_shift=17)
-    ref = ObjectRef(Digest(pointer.root), pointer.root_size)
+    revision = read_revision(store)
+    assert (revision.name, revision.number, revision.time) == (NAME, 1, int(NOW.timestamp()))
+    assert revision.params == Params(chunk_shift=17)
+    ref = revision.root
     catalog = Catalog(codec.open_object(store.get(ref.digest), ref))
     assert catalog.header.live
     assert catalog.header.totals.entries == 0
@@ -75,12 +81,12 @@ def test_keys_never_lie_under_the_store(tmp_path: Path, place: str) -> None:
 def test_init_touches_neither_an_existing_repository_nor_existing_keys(
     store: DirectoryStore, keys_directory: str, tmp_path: Path
 ) -> None:
-    before = pointers.read(store).held
+    before = read_committed(store).proven
     with pytest.raises(UsageError, match="holds a repository already"):
         lifecycle.init(store.path, NAME, NOW, keys=str(tmp_path / "other"))
     with pytest.raises(UsageError, match="holds keys already"):
         lifecycle.init(str(tmp_path / "second"), NAME, NOW, keys=keys_directory)
-    assert pointers.read(store).held.timestamp_bytes == before.timestamp_bytes
+    assert read_committed(store).proven.timestamp_bytes == before.timestamp_bytes
     assert not (tmp_path / "other").exists()
     assert not (tmp_path / "second").exists()
 
@@ -93,29 +99,30 @@ def test_a_repository_name_must_be_a_file_name(tmp_path: Path, name: str) -> Non
 
 def test_commit_makes_the_next_revision(store: DirectoryStore, keys_directory: str) -> None:
     ref = put(store, b"catalog")
-    made = pointers.commit(store, key_files.load(keys_directory), ref, expected_revision=1, now=NOW)
-    assert pointers.current(store) == made
-    assert (made.revision, made.root, made.root_size, made.params.chunk_shift) == (2, ref.digest, 7, 17)
+    made = commit_revision(store, key_files.load(keys_directory), ref, expected_revision=1, now=NOW)
+    assert read_revision(store) == made
+    assert (made.number, made.root, made.params.chunk_shift) == (2, ref, 17)
+    assert ref.size == 7
 
 
 def test_a_commit_on_a_revision_that_has_passed_is_refused(
     store: DirectoryStore, keys_directory: str
 ) -> None:
     keys = key_files.load(keys_directory)
-    first = pointers.commit(store, keys, put(store, b"first"), expected_revision=1, now=NOW)
+    first = commit_revision(store, keys, put(store, b"first"), expected_revision=1, now=NOW)
     with pytest.raises(UsageError, match="publish again"):
-        pointers.commit(store, keys, put(store, b"second"), expected_revision=1, now=NOW)
-    assert pointers.current(store) == first
+        commit_revision(store, keys, put(store, b"second"), expected_revision=1, now=NOW)
+    assert read_revision(store) == first
 
 
 def test_a_commit_of_a_catalog_that_is_not_stored_is_refused(
     store: DirectoryStore, keys_directory: str
 ) -> None:
     with pytest.raises(UsageError, match="not in the store"):
-        pointers.commit(
+        commit_revision(
             store, key_files.load(keys_directory), ref_of(b"absent"), expected_revision=1, now=NOW
         )
-    assert pointers.current(store).revision == 1
+    assert read_revision(store).number == 1
 
 
 def test_the_timestamp_key_renews_and_cannot_publish(
@@ -128,10 +135,10 @@ def test_the_timestamp_key_renews_and_cannot_publish(
             os.rename(os.path.join(keys_directory, name), cron / name)
     keys = key_files.load(str(cron))
     renewed = lifecycle.resign(store, keys, NOW + timedelta(days=6))
-    assert renewed.expires == NOW + timedelta(days=6 + pointers.TIMESTAMP_DAYS)
-    assert pointers.current(store).revision == 1
+    assert renewed.expires == NOW + timedelta(days=6 + TIMESTAMP_DAYS)
+    assert read_revision(store).number == 1
     with pytest.raises(UsageError, match="0 of the 1 targets keys"):
-        pointers.commit(store, keys, put(store, b"x"), expected_revision=1, now=NOW)
+        commit_revision(store, keys, put(store, b"x"), expected_revision=1, now=NOW)
     with pytest.raises(UsageError, match="0 of the 1 timestamp keys"):
         lifecycle.resign(store, key_files.load(keys_directory), NOW)
 
@@ -141,10 +148,10 @@ def test_resign_renews_targets_and_snapshot_before_they_expire(
 ) -> None:
     keys = key_files.load(keys_directory)
     early = lifecycle.resign(store, keys, NOW + timedelta(days=100))
-    assert early.publisher_expires == NOW + timedelta(days=pointers.PUBLISHER_DAYS)
+    assert early.publisher_expires == NOW + timedelta(days=PUBLISHER_DAYS)
     late = lifecycle.resign(store, keys, NOW + timedelta(days=200))
-    assert late.publisher_expires == NOW + timedelta(days=200 + pointers.PUBLISHER_DAYS)
-    assert pointers.current(store).revision == 1
+    assert late.publisher_expires == NOW + timedelta(days=200 + PUBLISHER_DAYS)
+    assert read_revision(store).number == 1
 
 
 @pytest.mark.parametrize("role", [ROOT, TARGETS, TIMESTAMP])
@@ -152,33 +159,33 @@ def test_rotation_replaces_the_keys_of_one_role(
     store: DirectoryStore, keys_directory: str, role: str
 ) -> None:
     old = key_files.load(keys_directory)
-    before = pointers.current(store)
+    before = read_revision(store)
     new = key_files.generate(keys_directory, [role, role])
     dead = lifecycle.rotate(store, role, lambda: new, 2, old, NOW)
     retired = key_files.retire(keys_directory, dead)
     assert [os.path.basename(path).split("-")[0] for path in retired] == [role]
-    assert pointers.current(store) == before
-    assert pointers.read(store).state.root.roles[role].threshold == 2
-    made = pointers.commit(
+    assert read_revision(store) == before
+    assert read_committed(store).state.root.roles[role].threshold == 2
+    made = commit_revision(
         store, key_files.load(keys_directory), put(store, b"next"), expected_revision=1, now=NOW
     )
-    assert pointers.current(store) == made
+    assert read_revision(store) == made
     if role == TARGETS:
         with pytest.raises(UsageError, match="0 of the 2 targets keys"):
-            pointers.commit(store, old, put(store, b"more"), expected_revision=2, now=NOW)
+            commit_revision(store, old, put(store, b"more"), expected_revision=2, now=NOW)
 
 
 def test_rotation_needs_as_many_root_keys_as_the_root_says(tmp_path: Path) -> None:
     path, online, safe = (str(tmp_path / name) for name in ("store", "online", "safe"))
     lifecycle.init(path, NAME, NOW, keys=online, root_keys=safe, root_count=3, root_threshold=2)
     store = DirectoryStore(path)
-    roots = key_files.load(safe).signers(pointers.read(store).state.root, ROOT)
+    roots = key_files.load(safe).signers(read_committed(store).state.root, ROOT)
     new = key_files.generate(online, [TIMESTAMP])
     with pytest.raises(UsageError, match="1 of the 2 root keys"):
         lifecycle.rotate(store, TIMESTAMP, lambda: new, 1, key_files.load(online) | Keys(roots[:1]), NOW)
-    assert pointers.read(store).state.root.version == 1
+    assert read_committed(store).state.root.version == 1
     lifecycle.rotate(store, TIMESTAMP, lambda: new, 1, key_files.load(online) | Keys(roots[:2]), NOW)
-    assert pointers.read(store).state.root.version == 2
+    assert read_committed(store).state.root.version == 2
 
 
 def test_a_store_damaged_by_another_key_is_reported(store: DirectoryStore, tmp_path: Path) -> None:
@@ -186,6 +193,6 @@ def test_a_store_damaged_by_another_key_is_reported(store: DirectoryStore, tmp_p
     lifecycle.init(other, NAME, NOW, keys=str(tmp_path / "keys2"))
     foreign = DirectoryStore(other).read_metadata("timestamp.json")
     assert foreign is not None
-    store.write_metadata("timestamp.json", foreign, replace=True)
+    store.write_metadata("timestamp.json", foreign, expected=store.read_metadata("timestamp.json"))
     with pytest.raises(WrongKey):
-        pointers.current(store)
+        read_revision(store)

@@ -62,7 +62,7 @@ def test_a_first_mount_takes_two_round_trips(
     client = repository.client(
         tmp_path, anchor=repository.fingerprint() if given == "fingerprint" else "root"
     )
-    assert repository.refresh(client) == repository.pointer
+    assert repository.refresh(client) == repository.revision
     assert repository.fetched() == dict.fromkeys(first | second, 1)
 
 
@@ -91,7 +91,7 @@ def test_what_is_not_believed_is_asked_for_once_more_past_the_caches(
     repository.refresh(client)
     repository.fetched()
     repository.cached["timestamp.json"] = old  # a proxy that lags
-    assert repository.refresh(client) == repository.pointer
+    assert repository.refresh(client) == repository.revision
     assert [request.no_cache for request in repository.requests if "timestamp" in request.path] == [
         False,
         True,

@@ -27,7 +27,7 @@ def test_an_old_timestamp_is_refused(
     repository.files["timestamp.json"] = old.files["timestamp.json"]
     with pytest.raises(Rollback, match="timestamp version 1 came after version 2 was trusted"):
         repository.refresh(client)
-    assert client.serving(repository.now) == repository.pointer
+    assert client.serving(repository.now) == repository.revision
 
 
 def test_an_old_timestamp_is_refused_after_a_restart(
@@ -37,7 +37,7 @@ def test_an_old_timestamp_is_refused_after_a_restart(
     restarted = repository.client(tmp_path)
     with pytest.raises(Rollback):
         repository.refresh(restarted)
-    assert restarted.serving(repository.now) == repository.pointer
+    assert restarted.serving(repository.now) == repository.revision
 
 
 def test_a_new_timestamp_that_names_an_old_snapshot_is_refused(
@@ -48,7 +48,7 @@ def test_a_new_timestamp_that_names_an_old_snapshot_is_refused(
     repository.write_timestamp()
     with pytest.raises(Rollback, match="timestamp version 3 names snapshot version 1 after version 2"):
         repository.refresh(client)
-    assert client.serving(repository.now) == repository.pointer
+    assert client.serving(repository.now) == repository.revision
 
 
 def test_a_new_snapshot_that_names_old_targets_is_refused(
@@ -61,14 +61,14 @@ def test_a_new_snapshot_that_names_old_targets_is_refused(
     repository.write_snapshot()
     with pytest.raises(Rollback, match=r"snapshot version 3 names targets\.json version 1 after version 2"):
         repository.refresh(client)
-    assert client.serving(repository.now) == repository.pointer
+    assert client.serving(repository.now) == repository.revision
 
 
 def test_new_targets_that_name_an_old_revision_are_refused(
     repository: SimulatedRepository, client: Revisions, old: SimulatedRepository
 ) -> None:
     repository.targets.targets = old.targets.targets
-    before = repository.pointer
+    before = repository.revision
     repository.bump()
     with pytest.raises(Rollback, match="revision 1 came after revision 2 was trusted"):
         repository.refresh(client)

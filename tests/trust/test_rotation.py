@@ -18,7 +18,7 @@ def test_a_live_client_follows_a_rotation(
     repository: SimulatedRepository, client: Revisions, tmp_path: Path, role: str
 ) -> None:
     repository.rotate(role, count=2, threshold=2)
-    assert repository.refresh(client) == repository.pointer
+    assert repository.refresh(client) == repository.revision
     published = repository.publish()
     assert repository.refresh(client) == published
     assert client.report(repository.now).root_version == 2
@@ -44,7 +44,7 @@ def test_a_root_file_of_any_version_is_a_good_anchor(
         repository.rotate(role)
     anchor = bootstrap(repository.files[f"{version}.root.json"])
     client = repository.client(tmp_path, anchor=anchor)
-    assert repository.refresh(client) == repository.pointer
+    assert repository.refresh(client) == repository.revision
     assert client.report(repository.now).root_version == 4
 
 
@@ -60,10 +60,10 @@ def test_a_rotation_under_way_stops_advancing_and_not_serving(
     with pytest.raises(WrongKey, match="timestamp version 2"):
         repository.refresh(client)
     assert client.report(repository.now).root_version == 2
-    assert client.serving(repository.now) == repository.pointer
-    assert repository.client(tmp_path).offline(repository.now) == repository.pointer
+    assert client.serving(repository.now) == repository.revision
+    assert repository.client(tmp_path).offline(repository.now) == repository.revision
     repository.files = finished
-    assert repository.refresh(client) == repository.pointer
+    assert repository.refresh(client) == repository.revision
 
 
 def test_a_rotation_seen_with_the_same_snapshot_is_judged_by_the_new_keys(

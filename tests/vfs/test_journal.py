@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 
 from lazyfs.core.catalog.inode import Nested
 from lazyfs.vfs import content, journal
+from lazyfs.vfs.entries import Repository
 from lazyfs.vfs.inode_numbers import ROOT
 from lazyfs.vfs.revision_switch import switch
-from lazyfs.vfs.shared_files import Copies
+from lazyfs.vfs.shared_files import SharedFiles
 from lazyfs.vfs.slots import SlotTable
-from lazyfs.vfs.tree import Repository, Tree
+from lazyfs.vfs.tree import Tree
 from tests.support.images import Objects, file, image, live
 
 
@@ -33,14 +34,14 @@ class Life:
             self.objects, {"one": {"img": image(self.objects, spec, split=20)}, "tag": "one/img"}
         )
         self.journal = journal.Journal(self.path)
-        self.tree = Tree(SlotTable(self.journal.slot), copies=Copies(self.journal.copy))
+        self.tree = Tree(SlotTable(self.journal.slot), shared_files=SharedFiles(self.journal.shared_file))
         self.tree.show_repository(Repository("test", self.objects, self.root.ref, 1))
 
     def reborn(self, root: Nested | None = None) -> Tree:
-        places, copies = journal.load(self.path)
+        slots, shared_files = journal.load(self.path)
         tree = Tree(SlotTable())
-        tree.slots.restore(places)
-        tree.copies.restore(copies)
+        tree.slots.restore(slots)
+        tree.shared_files.restore(shared_files)
         tree.show_repository(Repository("test", self.objects, (root or self.root).ref, 1))
         return tree
 
@@ -84,11 +85,11 @@ def test_what_was_forgotten_is_not_restored(tmp_path: Path) -> None:
     for number in held.values():
         life.tree.forget(number, 1)
     life.tree.slots.sweep()
-    life.tree.copies.sweep()
+    life.tree.shared_files.sweep()
     assert len(life.tree.slots) == 1
-    places, copies = journal.load(life.path)
-    assert [place.path for place in places] == [b""]
-    assert copies == []
+    slots, shared_files = journal.load(life.path)
+    assert [slot.path for slot in slots] == [b""]
+    assert shared_files == []
 
 
 def test_a_shared_file_that_waits_is_no_other_file_afterwards(tmp_path: Path) -> None:
@@ -97,7 +98,7 @@ def test_a_shared_file_that_waits_is_no_other_file_afterwards(tmp_path: Path) ->
     numbers_before = numbers(life.tree)
     shared = numbers_before[b"one/img/large"]
     life.tree.slots.sweep()  # a revision came
-    life.tree.copies.sweep()
+    life.tree.shared_files.sweep()
     for number in numbers_before.values():
         life.tree.forget(number, 1)
     assert shared >> 32 not in life.tree.slots
@@ -113,7 +114,7 @@ def test_the_file_is_written_anew_without_what_is_gone(
         for number in numbers(life.tree).values():
             life.tree.forget(number, 1)
         life.tree.slots.sweep()
-        life.tree.copies.sweep()
+        life.tree.shared_files.sweep()
     given_out = numbers(life.tree)
     assert os.path.getsize(life.path) < 8000
     assert numbers(life.reborn()) == given_out
@@ -128,8 +129,8 @@ def test_a_torn_or_damaged_file_loads_what_it_can(
     data = bytearray(Path(life.path).read_bytes())
     whole, _ = journal.load(life.path)
     Path(life.path).write_bytes(data[: len(data) - cut])
-    places, _ = journal.load(life.path)
-    assert places == whole[: len(places)]
+    slots, _ = journal.load(life.path)
+    assert slots == whole[: len(slots)]
     data[flip % len(data)] = value
     Path(life.path).write_bytes(data)
     journal.load(life.path)
@@ -141,3 +142,31 @@ def test_a_failing_disk_breaks_the_journal_and_nothing_else(tmp_path: Path) -> N
     given_out = numbers(life.tree)
     assert given_out
     assert "Bad file descriptor" in life.journal.broken
+
+
+def test_a_second_mount_at_the_path_has_a_file_of_its_own(tmp_path: Path) -> None:
+    """The first daemon serves what is still open after a lazy unmount, while the second one begins."""
+    first = Life(tmp_path)
+    given_out = numbers(first.tree)
+    second = Life(tmp_path)
+    assert numbers(second.tree) == given_out
+    slots = journal.load(second.path)
+    first.journal.slot(12345)
+    assert journal.load(second.path) == slots
+    first.journal.close()
+    assert journal.load(second.path) == slots
+    second.journal.close()
+    assert not Path(second.path).exists()
+
+
+def test_a_first_mount_that_compacts_late_leaves_the_file_of_the_second(
+    tmp_path: Path,
+) -> None:
+    first = Life(tmp_path)  # has given out nothing, so that its compacted file would be another
+    second = Life(tmp_path)
+    numbers(second.tree)
+    slots = journal.load(second.path)
+    first.journal._compact_at = 1
+    first.journal.slot(12345)
+    assert first.journal.broken == ""
+    assert journal.load(second.path) == slots

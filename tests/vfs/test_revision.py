@@ -6,11 +6,12 @@ from lazyfs.core import profile
 from lazyfs.core.catalog.inode import Nested
 from lazyfs.core.digest import Digest, ref_of
 from lazyfs.vfs import content
+from lazyfs.vfs.entries import Repository
 from lazyfs.vfs.inode_numbers import ROOT
 from lazyfs.vfs.missing_objects import Need
-from lazyfs.vfs.revision_switch import Change, switch
+from lazyfs.vfs.revision_switch import Invalidation, switch
 from lazyfs.vfs.slots import SlotTable
-from lazyfs.vfs.tree import Repository, Tree
+from lazyfs.vfs.tree import Tree
 from tests.support.images import Objects, folder_of, image, live
 
 
@@ -40,7 +41,7 @@ class Site:
     def look(self, path: str) -> int:
         return self.way(path)[-1]
 
-    def switch(self, root: Nested, revision: int = 2) -> list[Change]:
+    def switch(self, root: Nested, revision: int = 2) -> list[Invalidation]:
         return switch(self.tree, "test", root.ref, revision)
 
     def read(self, number: int) -> bytes:
@@ -54,13 +55,13 @@ def test_a_new_tag_touches_its_folders_only() -> None:
     site = Site()
     numbers = {path: site.look(path) for path in ("one", "one/a:1", "one/a:1/f", "two", "two/c:1/f")}
     one = {"a:1": site.a, "b:1": site.b, "b:2": site.c, "latest": "b:2"}
-    changes = site.switch(live(site.objects, {"one": one, "two": {"c:1": site.c}}))
+    invalidations = site.switch(live(site.objects, {"one": one, "two": {"c:1": site.c}}))
     folder = numbers["one"]
-    assert set(changes) == {
-        Change(ROOT, None),
-        Change(folder, None),
-        Change(folder, b"b:2"),
-        Change(folder, b"latest"),
+    assert set(invalidations) == {
+        Invalidation(ROOT, None),
+        Invalidation(folder, None),
+        Invalidation(folder, b"b:2"),
+        Invalidation(folder, b"latest"),
     }
     assert {path: site.look(path) for path in numbers} == numbers
     assert site.read(site.look("one/b:2/f")) == b"c"
@@ -72,9 +73,9 @@ def test_a_snapshot_that_was_replaced_stays_for_those_inside() -> None:
     directory, opened = site.look("one/a:1/d"), site.look("one/a:1/f")
     old = site.look("one/a:1")
     changed = image(site.objects, {"f": b"new", "d": {"g": b"g2"}})
-    changes = site.switch(live(site.objects, {"one": {"a:1": changed, "b:1": site.b, "latest": "a:1"}}))
-    assert Change(site.look("one"), b"a:1") in changes
-    assert Change(ROOT, b"two") in changes
+    invalidations = site.switch(live(site.objects, {"one": {"a:1": changed, "b:1": site.b, "latest": "a:1"}}))
+    assert Invalidation(site.look("one"), b"a:1") in invalidations
+    assert Invalidation(ROOT, b"two") in invalidations
     assert site.read(opened) == b"a"
     assert site.names(directory) == [b"g"]
     assert site.tree.parent(directory) == old
@@ -95,10 +96,12 @@ def test_a_folder_that_came_back_shows_what_is_there_now() -> None:
     site = Site()
     two = site.look("two")
     site.switch(live(site.objects, {"one": {"a:1": site.a}}))
-    changes = site.switch(live(site.objects, {"two": {"d:1": site.a}}), 3)
+    invalidations = site.switch(live(site.objects, {"two": {"d:1": site.a}}), 3)
     assert site.look("two") == two
     assert site.names(two) == [b"d:1"]
-    assert {Change(two, b"c:1"), Change(two, b"d:1"), Change(two, None)} <= set(changes)
+    assert {Invalidation(two, b"c:1"), Invalidation(two, b"d:1"), Invalidation(two, None)} <= set(
+        invalidations
+    )
 
 
 def test_nothing_changes_before_everything_is_here() -> None:
@@ -111,8 +114,8 @@ def test_nothing_changes_before_everything_is_here() -> None:
     assert need.value.refs == (new.ref,)
     assert site.tree.repositories["test"].revision == 1
     assert site.names(one) == [b"a:1", b"b:1", b"latest"]
-    brought: dict[Digest, bytes] = {new.ref.digest: site.objects[new.ref.digest]}
-    assert switch(site.tree, "test", new.ref, 2, brought)
+    fetched: dict[Digest, bytes] = {new.ref.digest: site.objects[new.ref.digest]}
+    assert switch(site.tree, "test", new.ref, 2, fetched)
     assert site.names(one) == [b"b:1"]
 
 
@@ -130,8 +133,12 @@ def test_a_root_that_is_an_image_is_replaced_whole() -> None:
     held = tree.lookup(ROOT, b"f")
     assert held is not None
     tree.hold(held.number)
-    changes = switch(tree, "test", new.ref, 2)
-    assert set(changes) == {Change(ROOT, b"f"), Change(ROOT, b"same"), Change(ROOT, None)}
+    invalidations = switch(tree, "test", new.ref, 2)
+    assert set(invalidations) == {
+        Invalidation(ROOT, b"f"),
+        Invalidation(ROOT, b"same"),
+        Invalidation(ROOT, None),
+    }
     assert b"".join(content.read(tree, held.number, 0, 9)) == b"1"
 
 
@@ -153,5 +160,5 @@ def test_an_image_that_gets_a_profile_is_not_dropped() -> None:
     hinted = folder_of(site.c)
     hinted.xattrs = (profile.hint(ref_of(b"a profile")),)
     one = {"a:1": site.a, "b:1": site.b, "latest": "a:1"}
-    changes = site.switch(live(site.objects, {"one": one, "two": {"c:1": hinted}}))
-    assert {change.name for change in changes} == {None}
+    invalidations = site.switch(live(site.objects, {"one": one, "two": {"c:1": hinted}}))
+    assert {change.name for change in invalidations} == {None}

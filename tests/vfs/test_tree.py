@@ -12,10 +12,11 @@ from lazyfs.core import profile
 from lazyfs.core.catalog.inode import Inode
 from lazyfs.core.digest import Digest, ObjectRef, ref_of
 from lazyfs.vfs import content, shared_files, slots
+from lazyfs.vfs.entries import Repository
 from lazyfs.vfs.inode_numbers import ROOT, unpack
 from lazyfs.vfs.missing_objects import Need, NeedRepository
 from lazyfs.vfs.slots import SlotTable
-from lazyfs.vfs.tree import Repository, Tree
+from lazyfs.vfs.tree import Tree
 from tests.support.images import Objects, file, folder, folder_of, image, live, number, shown
 from tests.support.images import tree as directory_of
 
@@ -128,21 +129,21 @@ def test_what_is_missing_is_asked_for_and_enough_when_brought() -> None:
     tree = shown(objects, root)
     objects.here = {root.ref.digest}
     above = number(tree, "image")
-    brought: dict[Digest, bytes] = {}
+    fetched: dict[Digest, bytes] = {}
     with pytest.raises(Need) as need:
         tree.lookup(above, b"big")
-    brought |= {ref.digest: objects[ref.digest] for ref in need.value.refs}
-    big = tree.lookup(above, b"big", brought)
+    fetched |= {ref.digest: objects[ref.digest] for ref in need.value.refs}
+    big = tree.lookup(above, b"big", fetched)
     assert big is not None
     tree.hold(big.number)
     rounds = []
     while True:
         try:
-            data = b"".join(content.read(tree, big.number, 0, 10_000, brought))
+            data = b"".join(content.read(tree, big.number, 0, 10_000, fetched))
             break
         except Need as more:
             rounds.append(len(more.refs))
-            brought |= {ref.digest: objects[ref.digest] for ref in more.refs}
+            fetched |= {ref.digest: objects[ref.digest] for ref in more.refs}
     assert data == plain
     assert rounds == [1, 3]  # the chunk list, then all chunks together
 
@@ -253,8 +254,8 @@ def test_large_equal_files_of_two_images_share_one_number() -> None:
     tree.forget(shared, 1)
     assert number(tree, "two/lib/large") == shared
     tree.forget(shared, 1)
-    tree.copies.sweep()
-    assert tree.copies.get(shared) is None
+    tree.shared_files.sweep()
+    assert tree.shared_files.get(shared) is None
 
 
 def test_shared_files_that_wait_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -265,7 +266,7 @@ def test_shared_files_that_wait_are_bounded(monkeypatch: pytest.MonkeyPatch) -> 
     seen = [number(tree, f"one/large{i}") for i in range(20)]
     for at in seen:
         tree.forget(at, 1)
-    assert len(tree.copies) == 5
+    assert len(tree.shared_files) == 5
     assert [number(tree, f"one/large{i}") for i in range(15, 20)] == seen[15:]
     assert number(tree, "one/large3") not in seen
 
@@ -327,9 +328,12 @@ def test_looking_an_image_up_tells_of_its_profile_and_nothing_shows_it() -> None
     one, hinted = image(objects, {"f": b"1", "d": {"x": b"x"}}), ref_of(b"a profile")
     inode = folder_of(one)
     inode.xattrs = (profile.hint(hinted), (b"user.own", b"1"))
-    tree = shown(objects, live(objects, {"lib": {"a:1": inode, "b:1": one}}))
+    root = live(objects, {"lib": {"a:1": inode, "b:1": one}})
     told: list[tuple[str, ObjectRef]] = []
-    tree.profiled = lambda *what: told.append(what)
+    tree = Tree(SlotTable())
+    tree.show_repository(
+        Repository("test", objects, root.ref, 1, on_enter=lambda ref: told.append(("test", ref)))
+    )
     number(tree, "lib/b:1/d")
     assert len(list(tree.listing(number(tree, "lib")))) == 2
     assert told == []

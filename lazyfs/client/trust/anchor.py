@@ -5,9 +5,9 @@ import os
 from lazyfs.core.digest import Digest, parse_hex
 from lazyfs.core.errors import FormatError, TrustError, UsageError
 from lazyfs.core.trust.roles import MAX_ROOT, ROOT, file_name
-from lazyfs.core.trust.state import State, bootstrap
+from lazyfs.core.trust.state import TrustState, bootstrap
 
-Anchor = State | Digest
+Anchor = TrustState | Digest
 
 
 def read_anchor(text: str) -> Anchor:
@@ -27,6 +27,8 @@ def read_anchor(text: str) -> Anchor:
             f"--trust {text}: neither a fingerprint of 64 hex digits nor a readable root file "
             f"({error.strerror}); `lazyfs repo show STORE` prints the fingerprint"
         ) from None
+    except ValueError:  # a name with NUL
+        raise UsageError(f"--trust {text!r}: neither a fingerprint of 64 hex digits nor a file") from None
     except TrustError as error:
         raise UsageError(f"--trust {text}: not a root file: {error}") from None
 

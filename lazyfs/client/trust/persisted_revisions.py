@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator
 
 from lazyfs.client.trust.trust_file import TrustFile
-from lazyfs.core.digest import Digest, ObjectRef
+from lazyfs.core.digest import ObjectRef
 
 
 def roots(state_dir: str) -> Iterator[tuple[str, ObjectRef]]:
@@ -15,6 +15,6 @@ def roots(state_dir: str) -> Iterator[tuple[str, ObjectRef]]:
         return
     for name in names:
         state = TrustFile(os.path.join(state_dir, name)).load(None)
-        if state is not None and state.held is not None:
-            pointer = state.held.pointer
-            yield pointer.name, ObjectRef(Digest(pointer.root), pointer.root_size)
+        if state is not None and state.proven is not None:
+            revision = state.proven.revision
+            yield revision.name, revision.root

@@ -1,5 +1,6 @@
 """When to look for a new revision: at an interval that differs from worker to worker, and on demand."""
 
+import logging
 import random
 import time
 from collections.abc import Awaitable, Callable
@@ -9,7 +10,9 @@ import trio
 
 from lazyfs.client.trust.revisions import Revisions
 from lazyfs.core.errors import LazyfsError
-from lazyfs.core.params import Pointer
+from lazyfs.core.params import Revision
+
+log = logging.getLogger(__name__)
 
 INTERVAL = 300.0
 """Seconds between refreshes, give or take JITTER: a thousand workers are three small requests a second, which
@@ -29,8 +32,8 @@ class Refresher:
     def __init__(
         self,
         revisions: Revisions,
-        shown: Pointer,
-        on_advance: Callable[[Pointer], Awaitable[None]],
+        shown: Revision,
+        on_advance: Callable[[Revision], Awaitable[None]],
         *,
         interval: float = INTERVAL,
         patience: float = PATIENCE,
@@ -43,7 +46,7 @@ class Refresher:
         the first one failed."""
         self._revisions = revisions
         self.shown = shown
-        """What the mount shows: the last pointer that `on_advance` has taken."""
+        """What the mount shows: the last revision that `on_advance` has taken."""
         self.looked = wall_clock()
         """When the last look ended."""
         self.error = error
@@ -58,13 +61,13 @@ class Refresher:
         self.refreshing = False
         """Whether a look, or the `on_advance` it led to, is under way."""
 
-    async def now(self) -> Pointer:
+    async def now(self) -> Revision:
         """A refresh that starts after this call, its `on_advance` done; raises what either raises."""
         answer = _Answer()
         self._waiting.append(answer)
         self._asked.set()
         await answer.ended.wait()
-        if isinstance(answer.result, Pointer):
+        if isinstance(answer.result, Revision):
             return answer.result
         assert answer.result is not None
         raise answer.result
@@ -82,9 +85,12 @@ class Refresher:
                 self._asked = trio.Event()
                 waiting, self._waiting = self._waiting, []
                 try:
-                    result: Pointer | Exception = await self._look()
+                    result: Revision | Exception = await self._look()
                 except (LazyfsError, OSError) as error:
                     result = error
+                except Exception as bug:  # whatever brought it about, it ends this look and not the mount
+                    log.exception("a look for a new revision")
+                    result = LazyfsError(f"{type(bug).__name__}: {bug}")
                 failed = isinstance(result, Exception)
                 self.error = str(result) if failed else ""
                 self.looked = self._wall_clock()
@@ -94,14 +100,14 @@ class Refresher:
         finally:
             _end(waiting + self._waiting, LazyfsError("the mount ended before the refresh did"))
 
-    async def _look(self) -> Pointer:
-        pointer = await trio.to_thread.run_sync(self._refresh)
-        if pointer.revision != self.shown.revision or pointer.root != self.shown.root:
-            await self._on_advance(pointer)
-        self.shown = pointer
-        return pointer
+    async def _look(self) -> Revision:
+        revision = await trio.to_thread.run_sync(self._refresh)
+        if revision.number != self.shown.number or revision.root != self.shown.root:
+            await self._on_advance(revision)
+        self.shown = revision
+        return revision
 
-    def _refresh(self) -> Pointer:
+    def _refresh(self) -> Revision:
         deadline = time.monotonic() + self._patience
         return self._revisions.refresh(self._wall_clock(), deadline, trio.from_thread.check_cancelled)
 
@@ -113,10 +119,10 @@ class Refresher:
 class _Answer:
     def __init__(self) -> None:
         self.ended = trio.Event()
-        self.result: Pointer | Exception | None = None
+        self.result: Revision | Exception | None = None
 
 
-def _end(waiting: list[_Answer], result: Pointer | Exception) -> None:
+def _end(waiting: list[_Answer], result: Revision | Exception) -> None:
     for answer in waiting:
         if not answer.ended.is_set():
             answer.result = result

@@ -12,7 +12,7 @@ ever. What is not believed is asked for once more past all caches.
 import threading
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import msgspec
 from tuf.api.metadata import Root, Snapshot, Targets, Timestamp
@@ -21,9 +21,10 @@ from lazyfs.client.trust.anchor import Anchor
 from lazyfs.client.trust.metadata_files import Ask, MetadataFiles
 from lazyfs.client.trust.trust_file import TrustFile
 from lazyfs.core.errors import LazyfsError, TrustError, UnsupportedFormat, UsageError
-from lazyfs.core.params import Pointer
+from lazyfs.core.params import Revision
 from lazyfs.core.trust.errors import Expired, WrongRoot
 from lazyfs.core.trust.roles import (
+    MAX_NEW_ROOTS,
     MAX_ROOT,
     MAX_ROOTS,
     MAX_TARGETS,
@@ -35,8 +36,8 @@ from lazyfs.core.trust.roles import (
     file_name,
 )
 from lazyfs.core.trust.signed import T, check_shape, when
-from lazyfs.core.trust.state import State, bootstrap
-from lazyfs.core.trust.update import Update, Wanted
+from lazyfs.core.trust.state import TrustState, bootstrap
+from lazyfs.core.trust.update import Update, WantedFile
 from lazyfs.transport.fetcher import Fetcher, never_cancelled
 
 ROOT_PROBE = 86_400.0
@@ -86,14 +87,14 @@ class Revisions:
         self._max_stale = max_stale
         self._wall_clock = wall_clock
         self._mutex = threading.Lock()
-        self._state: State | None = None
+        self._state: TrustState | None = None
         self._unsupported: tuple[bytes, UnsupportedFormat] | None = None
         self._refreshed = 0.0
         self._probed = float("-inf")
         """When the newest root was last found to be the newest."""
         self._error = ""
 
-    def offline(self, now: datetime) -> Pointer | None:
+    def offline(self, now: datetime) -> Revision | None:
         """The persisted revision, signatures, versions and hashes checked again; no network, no expiry.
 
         None if there is none (`report().problem` says why, if there should be). Raises Expired past
@@ -103,22 +104,22 @@ class Revisions:
             self._reload()
         return self.serving(now)
 
-    def serving(self, now: datetime) -> Pointer | None:
+    def serving(self, now: datetime) -> Revision | None:
         """The last trusted revision. Raises Expired if `max_stale` has passed since it expired."""
         state = self._state
-        if state is None or state.held is None:
+        if state is None or state.proven is None:
             return None
-        expires = state.held.timestamp.expires
-        if self._max_stale is not None and now > expires + timedelta(seconds=self._max_stale):
+        expires = state.proven.timestamp.expires
+        if self._max_stale is not None and (now - expires).total_seconds() > self._max_stale:
             raise Expired(
-                f"the last trusted revision {state.held.pointer.revision} expired on {when(expires)}, "
+                f"the last trusted revision {state.proven.revision.number} expired on {when(expires)}, "
                 f"longer ago than --max-stale {self._max_stale:g} s: no newer one could be had"
             )
-        return state.held.pointer
+        return state.proven.revision
 
     def refresh(
         self, now: datetime, deadline: float, check_cancelled: Callable[[], None] = never_cancelled
-    ) -> Pointer:
+    ) -> Revision:
         """The newest revision the server proves; persisted before it is returned.
 
         `deadline` is on time.monotonic()'s clock. Raises a TrustError subclass, TransportError, or
@@ -126,26 +127,26 @@ class Revisions:
         """
         with self._mutex:
             try:
-                pointer = self._refresh(_Attempt(self._files, now, deadline, check_cancelled))
+                revision = self._refresh(_Attempt(self._files, now, deadline, check_cancelled))
             except LazyfsError as error:
                 self._error = str(error)
                 raise
             self._error = ""
             self._refreshed = self._wall_clock()
-            return pointer
+            return revision
 
     def report(self, now: datetime) -> TrustReport:
         """For `lazyfs status`."""
         state = self._state
-        held = state.held if state else None
+        proven = state.proven if state else None
         return TrustReport(
-            repository=held.pointer.name if held else "",
-            revision=held.pointer.revision if held else 0,
-            published=held.pointer.time if held else 0,
+            repository=proven.revision.name if proven else "",
+            revision=proven.revision.number if proven else 0,
+            published=proven.revision.time if proven else 0,
             root_version=state.root.version if state else 0,
-            timestamp_version=held.timestamp.version if held else 0,
-            expires=int(held.timestamp.expires.timestamp()) if held else 0,
-            expired=bool(held and held.timestamp.is_expired(now)),
+            timestamp_version=proven.timestamp.version if proven else 0,
+            expires=int(proven.timestamp.expires.timestamp()) if proven else 0,
+            expired=bool(proven and proven.timestamp.is_expired(now)),
             refreshed=self._refreshed,
             error=self._error,
             problem=self._file.problem,
@@ -156,13 +157,13 @@ class Revisions:
         if self._file.changed():
             self._state = self._file.load(self._anchor) or self._state
 
-    def _keep(self, state: State) -> State:
+    def _keep(self, state: TrustState) -> TrustState:
         if state is not self._state:
             self._state = state
             self._file.save(state, self._anchor)
         return state
 
-    def _refresh(self, attempt: "_Attempt") -> Pointer:
+    def _refresh(self, attempt: "_Attempt") -> Revision:
         self._reload()
         try:
             return self._try(attempt)
@@ -170,7 +171,7 @@ class Revisions:
             attempt.ask_the_origin()
             return self._try(attempt)
 
-    def _try(self, attempt: "_Attempt") -> Pointer:
+    def _try(self, attempt: "_Attempt") -> Revision:
         if self._state is None:
             stamp = self._first_contact(attempt)
         elif self._wall_clock() - self._probed > ROOT_PROBE:
@@ -193,7 +194,7 @@ class Revisions:
         anchor = self._anchor
         if anchor is None:
             raise UsageError("nothing is trusted yet: give --trust FINGERPRINT or --trust ROOT.json")
-        if isinstance(anchor, State):
+        if isinstance(anchor, TrustState):
             asks = [_ask_root(anchor.root.version + 1), _ask_stamp()]
         else:
 
@@ -203,28 +204,31 @@ class Revisions:
 
             asks = [Ask(_FIRST_ROOT, MAX_ROOT, accept=accept), _ask_root(2), _ask_stamp()]
         got = attempt.get(*asks)
-        state = anchor if isinstance(anchor, State) else bootstrap(got[_FIRST_ROOT], anchor)
+        state = anchor if isinstance(anchor, TrustState) else bootstrap(got[_FIRST_ROOT], anchor)
         self._follow_roots(attempt, state, got.get(file_name(ROOT, state.root.version + 1)), asked=True)
         return got[_STAMP]
 
     def _follow_roots(
-        self, attempt: "_Attempt", state: State, data: bytes | None = None, *, asked: bool = False
-    ) -> State:
-        """Takes every newer root, and keeps each; `data` is the next one if it was `asked` for already."""
-        self._keep(state)
-        for _ in range(MAX_ROOTS):
-            if not asked:
-                name = file_name(ROOT, state.root.version + 1)
-                data = attempt.get(_ask_root(state.root.version + 1)).get(name)
-            asked = False
-            if data is None:
-                attempt.probed = True
-                self._probed = self._wall_clock()
-                return state
-            state = self._keep(state.add_root(data))
-        raise WrongRoot(f"the server has more than {MAX_ROOTS} new roots: it may be making them up")
+        self, attempt: "_Attempt", state: TrustState, data: bytes | None = None, *, asked: bool = False
+    ) -> TrustState:
+        """Takes every newer root, and keeps what it has at the end, written once; `data` is the next one if
+        it was `asked` for already."""
+        try:
+            while True:
+                if not asked:
+                    name = file_name(ROOT, state.root.version + 1)
+                    data = attempt.get(_ask_root(state.root.version + 1)).get(name)
+                asked = False
+                if data is None:
+                    attempt.probed = True
+                    self._probed = self._wall_clock()
+                    return state
+                attempt.count_root(data)
+                state = state.add_root(data)
+        finally:
+            self._keep(state)
 
-    def _advance(self, attempt: "_Attempt", stamp: bytes) -> Pointer:
+    def _advance(self, attempt: "_Attempt", stamp: bytes) -> Revision:
         """From a timestamp to the revision it leads to."""
         assert self._state is not None
         update = Update(self._state, attempt.now)
@@ -245,13 +249,13 @@ class Revisions:
                 self._unsupported = stamp, error
                 raise
         state = self._keep(update.state)
-        assert state.held is not None
-        return state.held.pointer
+        assert state.proven is not None
+        return state.proven.revision
 
-    def _fetch_revision(self, attempt: "_Attempt", wanted: Wanted) -> dict[str, bytes]:
+    def _fetch_revision(self, attempt: "_Attempt", wanted: WantedFile) -> dict[str, bytes]:
         """The snapshot, the targets of the same number if there are, and the next root if there is one."""
         assert self._state is not None
-        guess = Wanted(wanted.name.replace(SNAPSHOT, TARGETS), MAX_TARGETS)
+        guess = WantedFile(wanted.name.replace(SNAPSHOT, TARGETS), MAX_TARGETS)
         asks = [_ask(Snapshot, wanted), _ask(Targets, guess, optional=True)]
         if attempt.probed:
             return attempt.get(*asks)
@@ -274,6 +278,18 @@ class _Attempt:
         self._no_cache = False
         self.probed = False
         """Whether the newest root is known to be the newest."""
+        self._roots = 0
+        self._root_bytes = 0
+
+    def count_root(self, data: bytes) -> None:
+        """One more new root. Raises WrongRoot when there are more than one look follows."""
+        self._roots += 1
+        self._root_bytes += len(data)
+        if self._roots > MAX_ROOTS or self._root_bytes > MAX_NEW_ROOTS:
+            raise WrongRoot(
+                f"the server has more than {MAX_ROOTS} new roots, or {MAX_NEW_ROOTS} bytes of them: "
+                "it may be making them up"
+            )
 
     def get(self, *asks: Ask) -> dict[str, bytes]:
         return self._files.get(asks, self._deadline, self._check_cancelled, no_cache=self._no_cache)
@@ -285,14 +301,14 @@ class _Attempt:
 
 
 def _ask_stamp() -> Ask:
-    return _ask(Timestamp, Wanted(_STAMP, MAX_TIMESTAMP))
+    return _ask(Timestamp, WantedFile(_STAMP, MAX_TIMESTAMP))
 
 
 def _ask_root(version: int) -> Ask:
-    return _ask(Root, Wanted(file_name(ROOT, version), MAX_ROOT), optional=True)
+    return _ask(Root, WantedFile(file_name(ROOT, version), MAX_ROOT), optional=True)
 
 
-def _ask(kind: type[T], wanted: Wanted, *, optional: bool = False) -> Ask:
+def _ask(kind: type[T], wanted: WantedFile, *, optional: bool = False) -> Ask:
     def accept(data: bytes) -> bytes:
         check_shape(kind, data, wanted.max_bytes)
         return data

@@ -2,7 +2,6 @@
 
 import fcntl
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -10,14 +9,15 @@ from lazyfs.client.trust.anchor import Anchor
 from lazyfs.core.errors import TrustError, UnsupportedFormat
 from lazyfs.core.trust import state as states
 from lazyfs.core.trust.errors import WrongRoot
-from lazyfs.core.trust.state import State
+from lazyfs.core.trust.state import TrustState
+from lazyfs.system.durable_file import write_durably
 
 FILE = "trust.json"
 
 
 class TrustFile:
-    """Loads and saves one State. No method raises for what is wrong with the disk or the file: each says it
-    in `problem`, and the mount goes on with what it has in memory."""
+    """Loads and saves one TrustState. No method raises for what is wrong with the disk or the file: each
+    says it in `problem`, and the mount goes on with what it has in memory."""
 
     def __init__(self, directory: str) -> None:
         self._path = os.path.join(directory, FILE)
@@ -25,7 +25,7 @@ class TrustFile:
         self.problem = ""
         """Why the file could not be read or written the last time; empty if it could."""
 
-    def load(self, anchor: Anchor | None) -> State | None:
+    def load(self, anchor: Anchor | None) -> TrustState | None:
         """The saved state, verified; None if there is none, or none that holds.
 
         A file that is damaged is set aside as trust.json.bad: the operator may want to know what happened.
@@ -58,7 +58,7 @@ class TrustFile:
             return False
         return (status.st_ino, status.st_mtime_ns) != self._seen
 
-    def save(self, state: State, anchor: Anchor | None) -> None:
+    def save(self, state: TrustState, anchor: Anchor | None) -> None:
         """Replaces the file, unless another process has saved a newer state meanwhile."""
         try:
             os.makedirs(os.path.dirname(self._path), mode=0o700, exist_ok=True)
@@ -75,27 +75,11 @@ class TrustFile:
     def _read(self) -> tuple[bytes, tuple[int, int]]:
         with open(self._path, "rb") as file:
             status = os.fstat(file.fileno())
-            return file.read(), (status.st_ino, status.st_mtime_ns)
+            return file.read(states.MAX_SAVED + 1), (status.st_ino, status.st_mtime_ns)
 
     def _write(self, data: bytes) -> None:
-        directory = os.path.dirname(self._path)
-        descriptor, temporary = tempfile.mkstemp(dir=directory, prefix=f".{FILE}.")
-        try:
-            with open(descriptor, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(descriptor)
-                status = os.fstat(descriptor)
-            os.rename(temporary, self._path)
-        except OSError:
-            os.unlink(temporary)
-            raise
+        status = write_durably(self._path, data)
         self._seen = status.st_ino, status.st_mtime_ns
-        opened = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(opened)
-        finally:
-            os.close(opened)
 
     def _set_aside(self) -> None:
         try:
@@ -113,6 +97,6 @@ class TrustFile:
             os.close(descriptor)
 
 
-def _age(state: State) -> tuple[int, int, int]:
-    held = state.held
-    return state.root.version, held.root.version if held else 0, held.timestamp.version if held else 0
+def _age(state: TrustState) -> tuple[int, int, int]:
+    proven = state.proven
+    return state.root.version, proven.root.version if proven else 0, proven.timestamp.version if proven else 0

@@ -13,6 +13,12 @@ class Fault(enum.StrEnum):
     UNREACHABLE = "host unreachable"
     CONNECT = "connect timeout"
     TLS = "TLS failure"
+    UNTRUSTED = "certificate not trusted"
+    EXPIRED = "certificate not valid at this time"
+    MISNAMED = "certificate of another host"
+    SCHEME = "http and https mixed up"
+    IDENTITY = "client certificate missing or refused"
+    TUNNEL = "CONNECT refused"
     SILENT = "no answer"
     CLOSED = "connection closed"
     SLOW = "below minimum rate"
@@ -32,9 +38,15 @@ class Fault(enum.StrEnum):
     OVERTAKEN = "overtaken by a hedge"
 
 
-PEER = frozenset({Fault.DNS, Fault.REFUSED, Fault.UNREACHABLE, Fault.CONNECT, Fault.TLS})
-"""Faults before the request was sent: they speak against the proxy if one was used, else the origin.
-After that a proxy may only be passing on what its origin did, so both are suspects."""
+CERTIFICATE = frozenset({Fault.UNTRUSTED, Fault.EXPIRED, Fault.MISNAMED, Fault.SCHEME, Fault.IDENTITY})
+"""Whoever was spoken to over TLS, or should have been, is to blame: no comparison of paths is needed."""
+
+CERTAIN = CERTIFICATE | {Fault.TUNNEL}
+"""Somebody has to change a file or a setting: within one request the path is not tried again."""
+
+PEER = frozenset({Fault.DNS, Fault.REFUSED, Fault.UNREACHABLE, Fault.CONNECT, Fault.TLS}) | CERTIFICATE
+"""Faults before the request was sent: they speak against the proxy if one was used and has not made a tunnel,
+else the origin. After that a proxy may only be passing on what its origin did, so both are suspects."""
 
 CONTENT = frozenset({Fault.PORTAL, Fault.BAD_CONTENT})
 """Whoever served this served a lie: the object is asked for again without caches, then past the proxy."""
@@ -43,9 +55,13 @@ CONTENT = frozenset({Fault.PORTAL, Fault.BAD_CONTENT})
 class AttemptFailed(TransportError):
     """One attempt over one path brought nothing."""
 
-    def __init__(self, fault: Fault, detail: str, retry_after: float | None = None) -> None:
+    def __init__(
+        self, fault: Fault, detail: str, retry_after: float | None = None, *, by_origin: bool = False
+    ) -> None:
         super().__init__(f"{fault.value}: {detail}" if detail else fault.value)
         self.fault = fault
+        self.by_origin = by_origin
+        """The origin itself showed this; a proxy on the way only passed it on."""
         self.retry_after = retry_after
         """Seconds the server asked us to stay away."""
 

@@ -4,12 +4,17 @@
 next group. `http://s1/@repo@;http://s2/@repo@`: origins in order of preference until latencies are known.
 """
 
+import re
 import urllib.parse
 
 from lazyfs.core.errors import UsageError
 
 DIRECT = "DIRECT"
 REPOSITORY = "@repo@"
+_PLACE = re.compile(r"(\[[0-9A-Za-z:.%_-]+\]|[^\[\]:]+)(:[0-9]*)?")
+"""Host and port: urlsplit takes `p[::1]u:s@[http` for a host called `http`."""
+_MARK = "\0repo\0"
+"""Stands for it while other `@` are looked for."""
 
 
 def parse_proxies(text: str) -> tuple[tuple[str, ...], ...]:
@@ -39,7 +44,7 @@ def parse_origins(text: str, repository: str | None = None) -> tuple[str, ...]:
     for origin in (part.strip() for part in text.split(";")):
         if REPOSITORY in origin:
             if repository is None:
-                raise UsageError(f"origin {redact(origin)}: {REPOSITORY} needs the repository's name")
+                raise UsageError(f"origin {_hidden(origin)}: {REPOSITORY} needs the repository's name")
             origin = origin.replace(REPOSITORY, repository)
         found[_checked(origin, "origin", "http://server/repository").rstrip("/")] = None
     return tuple(found)
@@ -49,17 +54,25 @@ def redact(url: str) -> str:
     """The URL without user name, password and query: what log, status and errors may show."""
     head, mark, rest = url.partition("://")
     if not mark:
-        return url
+        return url.partition("?")[0]
     place, slash, path = rest.partition("/")
     return f"{head}://{place.rpartition('@')[2]}{slash}{path.partition('?')[0]}"
+
+
+def _hidden(text: str) -> str:
+    """The same of what is no URL: where a password ends in `user:pass/word@host` nobody can tell."""
+    account, at, rest = text.replace(REPOSITORY, _MARK).rpartition("@")
+    shown = f"...@{rest}" if at and ":" in account else account + at + rest
+    return redact(shown.replace(_MARK, REPOSITORY))
 
 
 def _checked(url: str, what: str, example: str) -> str:
     try:
         parts = urllib.parse.urlsplit(url)
-        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        place = _PLACE.fullmatch(parts.netloc.rpartition("@")[2])
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and bool(place)
     except ValueError:  # brackets, or a port that is no number up to 65535
         usable = False
     if not usable or not url.isascii() or any(character <= " " for character in url):
-        raise UsageError(f"{what} {redact(url)!r}: write it as {example}")
+        raise UsageError(f"{what} {_hidden(url)!r}: write it as {example}")
     return url

@@ -12,35 +12,21 @@ docs/chain.md states for operators:
 - When every usable path has been tried, the others are, out of turn; then a pause, and the next round.
 - When no path has worked for longer than the grace, requests fail at once; one of them, at intervals, sweeps
   all paths first.
-- A request ends with bytes, at its deadline, or when every path says 404 or wrong bytes. Where a missing file
-  is an answer, 403 on every path is one too: a bucket that may not be listed says so of what it lacks.
+- What another try cannot change (an untrusted certificate, a refused CONNECT) ends its path for the request.
+- A request ends with bytes, at its deadline, or when every path says 404 or wrong bytes, or can only fail
+  again. Where a missing file is an answer, 403 on every path is one too: a bucket that may not be listed says
+  so of what it lacks.
 """
 
 from collections import Counter
 from collections.abc import Callable
 from typing import NamedTuple
 
+from lazyfs.core.chain.blame import Failure, RoundFailures, Route
 from lazyfs.core.chain.chain import Chain
-from lazyfs.core.chain.faults import CONTENT, PEER, Fault, Outage
+from lazyfs.core.chain.faults import CERTAIN, CERTIFICATE, CONTENT, PEER, AttemptFailed, Fault, Outage
 from lazyfs.core.chain.member import Member, State
 from lazyfs.core.errors import BadData, DeadlineExceeded, LazyfsError, NotFound
-
-_PROXY_SAYS = frozenset({Fault.UNAVAILABLE, Fault.SERVER_ERROR, Fault.THROTTLED})
-"""Said by a proxy that works, of an origin that does not (or by the origin itself)."""
-
-
-class Route(NamedTuple):
-    """The next attempt."""
-
-    proxy: Member
-    origin: Member
-    no_cache: bool
-    silence: float
-    """Seconds without a byte after which another path is the better bet."""
-    on_trial: tuple[Member, ...]
-    """Members that were put aside and are due."""
-    out_of_turn: bool
-    """Tried although a member is put aside, because nothing else is left."""
 
 
 class Pause(NamedTuple):
@@ -53,13 +39,6 @@ class GiveUp(NamedTuple):
     """What to raise."""
 
     error: LazyfsError
-
-
-class _Failure(NamedTuple):
-    route: Route
-    fault: Fault
-    started: float
-    retry_after: float | None
 
 
 class Plan:
@@ -81,8 +60,9 @@ class Plan:
         self._proxies = chain.proxy_order(path)
         self._origins = chain.origin_order(now)
         self._tried: set[tuple[Member, Member, bool]] = set()
-        self._failures: list[_Failure] = []
-        """Of this round: nobody has been blamed for them yet."""
+        self._failures = RoundFailures(chain, self._absent)
+        self._hopeless: set[tuple[Member, Member]] = set()
+        """Paths that can only fail again."""
         self._unreachable: set[Member] = set()
         self._sweeping = False
         """This request tries every path, for all others."""
@@ -130,6 +110,8 @@ class Plan:
             for origin in self._origins:
                 if proxy is beside.proxy and (proxy.direct is False or origin is beside.origin):
                     continue
+                if (proxy, origin) in self._hopeless:
+                    continue
                 key = (proxy, origin, self._no_cache)
                 if proxy.state is origin.state is State.UP and key not in self._tried:
                     if not self._chain.hedges.take():
@@ -150,69 +132,56 @@ class Plan:
         if not from_cache:
             route.origin.measure(first_byte, now)
         self._works(route, now)
-        if any(failure.fault in CONTENT for failure in self._failures):
-            self._chain.healed += 1
-        guilty: dict[Member, _Failure] = {}
-        for failure in self._failures:
-            proxy, origin = failure.route.proxy, failure.route.origin
-            if origin is route.origin and proxy is not route.proxy:
-                guilty[proxy] = failure
-            elif proxy is route.proxy and origin is not route.origin:
-                guilty[origin] = failure
-            elif origin is route.origin and failure.fault in CONTENT:
-                # the same path, past its caches: the copy was bad
-                guilty[origin if proxy.direct else proxy] = failure
-        for member, failure in guilty.items():
-            self._blame(member, failure, now)
-        self._failures.clear()
+        self._failures.settle(route, now)
 
-    def failed(
-        self, route: Route, fault: Fault, started: float, now: float, *, retry_after: float | None = None
-    ) -> None:
+    def failed(self, route: Route, error: AttemptFailed, started: float, now: float) -> None:
         """The attempt that began at `started` brought nothing, or bytes that were not accepted."""
         self._return(route)
-        chain, proxy, origin = self._chain, route.proxy, route.origin
+        chain, proxy, origin, fault = self._chain, route.proxy, route.origin, error.fault
+        said = str(error) if fault in CERTAIN else fault.value
         if fault is Fault.MISSING and self._may_be_missing:
             self._works(route, now)
             self._final = NotFound(f"{self._path}: {origin.name} does not have it")
             return
-        self._note(route, fault)
-        self._words[f"{fault.value} from {origin.name} over {proxy.name}"] = None
+        self._note(route, fault, said)
+        self._words[f"{said} from {origin.name} over {proxy.name}"] = None
         if fault in CONTENT or fault is Fault.MISSING:
             self._no_cache = True
         chain.path_failed[proxy, origin] = now
-        failure = _Failure(route, fault, started, retry_after)
-        if fault in PEER and not proxy.direct:
+        failure = Failure(route, fault, started, said, error.retry_after, error.by_origin)
+        by_proxy = fault in PEER and not proxy.direct and not error.by_origin
+        if fault in CERTAIN:
+            others = chain.origins if by_proxy else [origin]
+            self._hopeless |= {(proxy, other) for other in others}
+        if by_proxy:
             for other in chain.origins:
                 chain.path_failed[proxy, other] = now
             self._unreachable.add(proxy)
-            self._blame(proxy, failure, now)
-            return
-        self._failures.append(failure)
-        if fault not in CONTENT | self._absent:
-            for member in route.on_trial:
-                if member is origin or origin not in route.on_trial or fault not in _PROXY_SAYS:
-                    self._blame(member, failure, now)
+            self._failures.blame(proxy, failure, now)
+        elif fault in CERTIFICATE:
+            self._failures.blame(origin, failure, now)
+        else:
+            self._failures.add(failure, now)
 
     def abandoned(self, route: Route, *, overtaken: bool = False) -> None:
         """The attempt was cancelled: nobody waits any more, or its rival was faster. The latter is told in
         the status and blames nobody: it says slow, not broken."""
         self._return(route)
         if overtaken:
-            self._note(route, Fault.OVERTAKEN)
+            self._note(route, Fault.OVERTAKEN, Fault.OVERTAKEN.value)
 
     def left(self, now: float) -> None:
         """The caller has gone before there was an answer."""
         if self._sweeping and self._final is None:
             self._chain.give_sweep_back(now)
 
-    def _note(self, route: Route, fault: Fault) -> None:
+    def _note(self, route: Route, fault: Fault, said: str) -> None:
         chain, proxy, origin = self._chain, route.proxy, route.origin
         chain.faults[fault] += 1
         proxy.faults[fault] += 1
         origin.faults[fault] += 1
-        chain.last_fault[proxy] = f"{fault.value} (from {origin.name})"
-        chain.last_fault[origin] = f"{fault.value} (over {proxy.name})"
+        chain.last_fault[proxy] = f"{said} (from {origin.name})"
+        chain.last_fault[origin] = f"{said} (over {proxy.name})"
 
     def _in_turn(self, proxy: Member, origin: Member, now: float) -> bool:
         return proxy.usable(now) and origin.usable(now)
@@ -227,13 +196,15 @@ class Plan:
         return proxy not in self._unreachable
 
     def _pick(self, now: float, ready: Callable[[Member, Member, float], bool]) -> Route | None:
-        over = Counter(failure.route.proxy for failure in self._failures)
-        to = Counter(failure.route.origin for failure in self._failures)
+        over = Counter(failure.route.proxy for failure in self._failures.items)
+        to = Counter(failure.route.origin for failure in self._failures.items)
         paths = [
             (proxy, origin)
             for proxy in self._proxies
             for origin in self._origins
-            if (proxy, origin, self._past_caches(proxy)) not in self._tried and ready(proxy, origin, now)
+            if (proxy, origin, self._past_caches(proxy)) not in self._tried
+            and (proxy, origin) not in self._hopeless
+            and ready(proxy, origin, now)
         ]
         if not paths:
             return None
@@ -283,7 +254,9 @@ class Plan:
                 self._chain.tell(member)
 
     def _verdict(self) -> LazyfsError | None:
-        faults = {failure.fault for failure in self._failures}
+        if len(self._hopeless) == len(self._proxies) * len(self._origins):
+            return Outage(self._text("no path can work until this is mended"))
+        faults = {failure.fault for failure in self._failures.items}
         if not faults or not faults <= CONTENT | self._absent:
             return None
         if faults <= self._absent:
@@ -291,31 +264,11 @@ class Plan:
         return BadData(self._text("every copy in reach is wrong")) if self._rounds else None
 
     def _end_round(self, now: float) -> None:
-        """No path worked: decides whom that speaks against."""
-        suspects = [failure for failure in self._failures if failure.fault not in CONTENT | self._absent]
-        for failure in suspects:
-            proxy, origin = failure.route.proxy, failure.route.origin
-            ways = {other.route.proxy for other in suspects if other.route.origin is origin}
-            self._blame(origin, failure, now, proven=False)
-            if len(ways) == 1 and not proxy.direct and failure.fault not in _PROXY_SAYS:
-                self._blame(proxy, failure, now, proven=False)
-            # a cache that keeps errors (squid's negative_ttl) says so long after the origin is back
-            self._no_cache = self._no_cache or (self._rounds > 0 and failure.fault in _PROXY_SAYS)
-        self._failures.clear()
+        # a cache that keeps errors (squid's negative_ttl) says so long after the origin is back
+        if self._failures.end_round(now) and self._rounds > 0:
+            self._no_cache = True
         self._tried.clear()
         self._unreachable.clear()
-
-    def _blame(self, member: Member, failure: _Failure, now: float, *, proven: bool = True) -> None:
-        other = failure.route.proxy if member is failure.route.origin else failure.route.origin
-        why = f"{failure.fault.value} ({'over' if member.kind == 'origin' else 'from'} {other.name})"
-        if failure.fault in CONTENT or (failure.fault is Fault.MISSING and member.kind == "proxy"):
-            news = not member.direct and member.lied(why, now)
-        elif failure.fault is Fault.MISSING:
-            return  # a replica that lags behind is right about everything else
-        else:
-            news = member.blame(why, failure.started, now, stay_away=failure.retry_after, proven=proven)
-        if news:
-            self._chain.tell(member)
 
     def _give_up(self, error: LazyfsError) -> GiveUp:
         if self._final is None:
@@ -324,5 +277,6 @@ class Plan:
         return GiveUp(error)
 
     def _text(self, what: str) -> str:
-        ways = "; ".join(list(self._words)[-4:])
+        known = [member.why for member in (*self._origins, *self._proxies) if member.why]
+        ways = "; ".join(list(self._words)[-4:] or known[:4])
         return f"{self._path}: {what}" + (f" ({ways})" if ways else "")

@@ -2,6 +2,7 @@
 
 import re
 
+from lazyfs.core.digits import MOST, natural
 from lazyfs.core.errors import FormatError
 
 Records = dict[bytes, bytes]
@@ -10,7 +11,7 @@ Sparse = list[tuple[int, int]]
 
 XATTR = b"SCHILY.xattr."
 _TIME = re.compile(rb"(-?)(\d+)(?:\.(\d*))?")
-_NUMBER = re.compile(rb"\d{1,19}")
+_SIGNED = re.compile(rb"-?\d{1,19}")
 
 
 def parse(data: bytes) -> tuple[Records, Sparse]:
@@ -23,11 +24,12 @@ def parse(data: bytes) -> tuple[Records, Sparse]:
     while position < len(data):
         space = data.find(b" ", position, position + 20)
         digits = data[position:space]
-        if space < 0 or not digits.isdigit():
+        length = natural(digits) if space >= 0 else None
+        if length is None:
             if not data[position:].strip(b"\0"):
                 break
             raise FormatError(f"pax header: {data[position : position + 20]!r} is not the length of a record")
-        end = position + int(digits)
+        end = position + length
         equals = data.find(b"=", space, end)
         if end > len(data) or equals <= space + 1 or data[end - 1 : end] != b"\n":
             raise FormatError(f"pax header: bad record {data[position : position + 40]!r}")
@@ -46,18 +48,29 @@ def parse(data: bytes) -> tuple[Records, Sparse]:
 
 def number(key: bytes, value: bytes) -> int:
     """A decimal field; raises FormatError naming it."""
-    if not _NUMBER.fullmatch(value):
+    found = natural(value)
+    if found is None or found >= MOST:
         raise FormatError(f"pax header: {key.decode(errors='replace')} is {value[:40]!r}, not a number")
+    return found
+
+
+def identifier(key: bytes, value: bytes) -> int:
+    """A user or group, which some writers make negative; raises FormatError naming it."""
+    if not _SIGNED.fullmatch(value):
+        raise FormatError(f"pax header: {key.decode()} is {value[:40]!r}, not a number")
     return int(value)
 
 
 def nanoseconds(key: bytes, value: bytes) -> int:
-    """A decimal time in seconds as exact nanoseconds; digits beyond the ninth are cut off."""
+    """A decimal time in seconds as exact nanoseconds; digits beyond the ninth are cut off, and so is a time
+    beyond 10^19 seconds."""
     match = _TIME.fullmatch(value)
-    if not match or len(match[2]) > 18:
+    if not match:
         raise FormatError(f"pax header: {key.decode()} is {value[:40]!r}, not a time")
     fraction = (match[3] or b"")[:9].ljust(9, b"0")
-    total = int(match[2]) * 1_000_000_000 + int(fraction)
+    digits = match[2].lstrip(b"0") or b"0"
+    seconds = int(digits) if len(digits) < 20 else 10**19
+    total = seconds * 1_000_000_000 + int(fraction)
     return -total if match[1] else total
 
 
@@ -80,7 +93,7 @@ def check_sparse(runs: Sparse, size: int) -> Sparse:
     """The same runs; raises FormatError unless they are in order and inside a file of `size` bytes."""
     previous = 0
     for offset, length in runs:
-        if offset < previous or offset + length > size:
+        if offset < previous or length < 0 or offset + length > size:
             raise FormatError(f"sparse file: data at {offset}+{length} of {size} overlaps or overruns")
         previous = offset + length
     return runs

@@ -23,6 +23,8 @@ _CONTIGUOUS = b"7"
 _KNOWN = frozenset((FILE, HARDLINK, SYMLINK, CHAR, BLOCK_DEVICE, DIRECTORY, FIFO))
 _ZERO = bytes(BLOCK)
 _ID_MAX = (1 << 32) - 2
+NOBODY = 65534
+"""Who owns what belongs to an id that is none: the kernel's overflow id."""
 _SIZE_MAX = (1 << 63) - 1
 
 Read = Callable[[int], bytes]
@@ -47,6 +49,9 @@ class Member(NamedTuple):
     major: int
     minor: int
     xattrs: tuple[tuple[bytes, bytes], ...]
+    stated_uid: int
+    """What the header says; `uid` is 65534 where that is no id (negative, 2^32 - 1 and above)."""
+    stated_gid: int
 
 
 class TarReader:
@@ -144,8 +149,8 @@ class TarReader:
         return block
 
     def _extended(self, size: int) -> bytes:
-        if size > MAX_HEADER:
-            raise FormatError(f"tar: extended header of {size} bytes, over {MAX_HEADER}")
+        if not 0 <= size <= MAX_HEADER:  # base 256 has negative ones, which would lead back to this header
+            raise FormatError(f"tar: extended header of {size} bytes, outside 0 to {MAX_HEADER}")
         data = self._exactly(size)
         self._skip(-size % BLOCK)
         return data
@@ -177,29 +182,32 @@ class TarReader:
         elif kind not in _KNOWN and kind != b"S":
             raise FormatError(f"tar entry {name[:200]!r} has type {kind!r}, which is not one of images")
 
-        def field(key: bytes, start: int, end: int, limit: int) -> int:
+        def owner(key: bytes, start: int, end: int) -> int:
             value = records.get(key)
-            found = pax.number(key, value) if value else _number(header[start:end], key.decode())
-            if not 0 <= found <= limit:
-                raise FormatError(f"tar entry {name[:200]!r}: {key.decode()} {found} is out of range")
-            return found
+            return pax.identifier(key, value) if value else _number(header[start:end], key.decode())
 
-        size = field(b"size", 124, 136, _SIZE_MAX)
+        stated = records.get(b"size")
+        size = pax.number(b"size", stated) if stated else _number(header[124:136], "size")
+        if not 0 <= size <= _SIZE_MAX:
+            raise FormatError(f"tar entry {name[:200]!r}: size {size} is out of range")
         size = self._start(header, kind, size, records, runs)
         mtime = records.get(b"mtime")
         device = magic[:5] == b"ustar" and kind in (CHAR, BLOCK_DEVICE)
+        uid, gid = owner(b"uid", 108, 116), owner(b"gid", 116, 124)
         return Member(
             name,
             FILE if kind == b"S" else kind,
             _number(header[100:108], "mode") & 0o7777,
-            field(b"uid", 108, 116, _ID_MAX),
-            field(b"gid", 116, 124, _ID_MAX),
+            uid if 0 <= uid <= _ID_MAX else NOBODY,
+            gid if 0 <= gid <= _ID_MAX else NOBODY,
             pax.nanoseconds(b"mtime", mtime) if mtime else _number(header[136:148], "mtime") * 1_000_000_000,
             size,
             target if kind in (HARDLINK, SYMLINK) else b"",
             _number(header[329:337], "devmajor") if device else 0,
             _number(header[337:345], "devminor") if device else 0,
             pax.xattrs(records),
+            uid,
+            gid,
         )
 
     def _start(self, header: bytes, kind: bytes, stored: int, records: pax.Records, runs: pax.Sparse) -> int:
@@ -217,6 +225,8 @@ class TarReader:
         elif b"GNU.sparse.map" in records or runs:
             size = pax.number(b"GNU.sparse.size", records.get(b"GNU.sparse.size", b""))
             self._runs = runs or pax.sparse_map(records[b"GNU.sparse.map"])
+        if not 0 <= size <= _SIZE_MAX:
+            raise FormatError(f"sparse file {self._name[:200]!r}: size {size} is out of range")
         if self._runs is not None:
             pax.check_sparse(self._runs, size)
             self._runs = [run for run in reversed(self._runs) if run[1]]
@@ -285,9 +295,8 @@ def _number(field: bytes, what: str, first: bool = False) -> int:
             raise FormatError(f"tar header: {what} does not fit 63 bits")
         return value
     text = field.strip(b" \0").split(b"\0", 1)[0]
-    try:
-        return int(text, 8) if text else 0
-    except ValueError:
-        if first:
-            raise FormatError("not a tar archive: it begins with something else than a tar header") from None
-        raise FormatError(f"tar header: {what} is {field!r}, not an octal number") from None
+    if not text.strip(b"01234567"):
+        return int(text, 8) if text else 0  # a field has 12 digits at most
+    if first:
+        raise FormatError("not a tar archive: it begins with something else than a tar header")
+    raise FormatError(f"tar header: {what} is {field!r}, not an octal number")

@@ -1,39 +1,39 @@
-"""Why signed metadata is not believed: one class, and so one message, for each reason."""
+"""The reasons to refuse signed metadata: one class, and so one message, for each."""
 
 from lazyfs.core.errors import TrustError
 
 
 class Malformed(TrustError):
-    """Not metadata of the role asked for."""
+    """The file is not metadata of the role that was asked for."""
 
 
 class TooLarge(TrustError):
-    """More bytes than the role may have, or than its signed length."""
+    """The file has more bytes than its role may have, or than its signed length."""
 
 
 class WrongKey(TrustError):
-    """Not one valid signature by a key of the role."""
+    """The file has no valid signature by a key of its role."""
 
 
 class ThresholdNotMet(TrustError):
-    """Valid signatures, but of fewer keys than the role demands."""
+    """The file has valid signatures, but of fewer keys than its role demands."""
 
 
 class WrongVersion(TrustError):
-    """Another version than the one asked for by number."""
+    """The file has another version number than the one that was asked for."""
 
 
 class Rollback(TrustError):
-    """An older version than one that was trusted before."""
+    """The file is older than one that was trusted before."""
 
 
 class MixedUp(TrustError):
-    """Files that do not belong together: one is not what the other names by hash, or one version has two
+    """Files do not belong together: one names another by a hash that it does not have, or one version has two
     contents."""
 
 
 class Expired(TrustError):
-    """New metadata that is past its expiry date already."""
+    """The new file is past its expiry date already."""
 
 
 class Frozen(TrustError):
@@ -41,4 +41,4 @@ class Frozen(TrustError):
 
 
 class WrongRoot(TrustError):
-    """Not the root that the fingerprint, the root file or an earlier run names."""
+    """The root is not the one that the fingerprint, the root file or an earlier run names."""

@@ -1,4 +1,4 @@
-"""The one target: it names the root catalog, and its `custom` field says what revision that is."""
+"""The one signed target: it names the root catalog, and its `custom` field holds the rest of a Revision."""
 
 from typing import Any
 
@@ -6,13 +6,18 @@ import msgspec
 from tuf.api.metadata import TargetFile, Targets
 
 from lazyfs.core.digest import ObjectRef, parse_hex
+from lazyfs.core.digits import MOST
 from lazyfs.core.errors import FormatError, UnsupportedFormat
-from lazyfs.core.params import FEATURES, VERSION, Params, Pointer
+from lazyfs.core.params import FEATURES, VERSION, Params, Revision
 from lazyfs.core.trust.errors import Malformed
 
 TARGET = "catalog"
 """The target's path. Its hash and length are those of the plaintext; the bytes are the object of that name
 under data/, which is a zstd frame."""
+
+
+YEAR_9999 = 253_370_764_800
+"""Seconds from 1970 to then: no calendar goes further."""
 
 
 class _Custom(msgspec.Struct, frozen=True):
@@ -22,31 +27,34 @@ class _Custom(msgspec.Struct, frozen=True):
     params: dict[str, Any]
 
 
-def to_target(pointer: Pointer) -> TargetFile:
-    """The target that states `pointer`."""
+def to_target(revision: Revision) -> TargetFile:
+    """Returns the target that states `revision`."""
     custom = {
-        "name": pointer.name,
-        "revision": pointer.revision,
-        "time": pointer.time,
-        "params": msgspec.to_builtins(pointer.params),
+        "name": revision.name,
+        "revision": revision.number,
+        "time": revision.time,
+        "params": msgspec.to_builtins(revision.params),
     }
     return TargetFile(
-        pointer.root_size, {"sha256": pointer.root.hex()}, TARGET, unrecognized_fields={"custom": custom}
+        revision.root.size,
+        {"sha256": revision.root.digest.hex()},
+        TARGET,
+        unrecognized_fields={"custom": custom},
     )
 
 
-def from_targets(targets: Targets) -> Pointer:
-    """What the signed target states. Raises Malformed, or UnsupportedFormat for a repository that needs a
-    newer lazyfs."""
+def from_targets(targets: Targets) -> Revision:
+    """Returns the revision that the signed target states. Raises Malformed, or UnsupportedFormat for a
+    repository that needs a newer lazyfs."""
     target = targets.targets.get(TARGET)
     if target is None:
         raise Malformed(f"targets version {targets.version} has no target {TARGET!r}")
     try:
         custom = msgspec.convert(target.custom, _Custom)
         root = ObjectRef(parse_hex(target.hashes["sha256"]), target.length)
-        if custom.revision < 1 or root.size < 0:
-            raise Malformed(f"targets version {targets.version} names revision {custom.revision}")
-        return Pointer(custom.name, custom.revision, custom.time, *root, _params(custom.params))
+        if not 0 < custom.revision < MOST or not 0 <= custom.time < YEAR_9999 or not 0 <= root.size < MOST:
+            raise Malformed(f"targets version {targets.version}: a revision, time or size that none can have")
+        return Revision(custom.name, custom.revision, custom.time, root, _params(custom.params))
     except (KeyError, msgspec.ValidationError, FormatError) as error:
         raise Malformed(
             f"targets version {targets.version}: target {TARGET!r} is not a lazyfs revision: {error}"
@@ -54,7 +62,7 @@ def from_targets(targets: Targets) -> Pointer:
 
 
 def _params(fields: dict[str, Any]) -> Params:
-    # What is needed comes first: a newer version may have fields that this one cannot even name.
+    # Version and features are looked at first: a newer version may have fields that this one does not know.
     version = fields.get("version", 0)
     features = fields.get("features", ())
     if version != VERSION or (isinstance(features, list) and not FEATURES.issuperset(map(str, features))):

@@ -1,4 +1,4 @@
-"""One signed file: parse it, and count the valid signatures of its role."""
+"""One signed file: it is parsed, and the valid signatures of its role are counted."""
 
 from datetime import UTC, datetime
 from typing import TypeVar
@@ -6,6 +6,7 @@ from typing import TypeVar
 from tuf.api.exceptions import LengthOrHashMismatchError, RepositoryError
 from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, Targets, Timestamp
 
+from lazyfs.core.digits import MOST
 from lazyfs.core.trust.errors import Expired, Malformed, MixedUp, ThresholdNotMet, TooLarge, WrongKey
 from lazyfs.core.trust.roles import ROOT
 
@@ -13,7 +14,7 @@ T = TypeVar("T", Root, Snapshot, Targets, Timestamp)
 
 
 def load(kind: type[T], data: bytes, root: Root, limit: int) -> T:
-    """The content of a file signed by the role's keys in `root`.
+    """Returns the content of a file signed by the role's keys in `root`.
 
     Raises TooLarge over `limit` bytes, Malformed, WrongKey or ThresholdNotMet.
     """
@@ -24,7 +25,7 @@ def load(kind: type[T], data: bytes, root: Root, limit: int) -> T:
 
 
 def load_root(data: bytes, previous: Root | None, limit: int) -> Root:
-    """A root signed by its own keys and, where there is one, by those of the root before it.
+    """Returns a root signed by its own keys and, if `previous` is given, by those of the root before it.
 
     Raises as `load`.
     """
@@ -39,7 +40,7 @@ def load_root(data: bytes, previous: Root | None, limit: int) -> Root:
 
 
 def check_shape(kind: type[T], data: bytes, limit: int) -> None:
-    """Raises TooLarge or Malformed for bytes that cannot be such a file, whoever signed it."""
+    """Raises TooLarge or Malformed for bytes that no signature could make such a file."""
     _parse(kind, data, limit)
 
 
@@ -53,7 +54,7 @@ def check_fresh(signed: Root | Snapshot | Targets | Timestamp, now: datetime) ->
 
 
 def check_named(name: str, data: bytes, length: int | None, hashes: dict[str, str] | None) -> None:
-    """Raises MixedUp unless `data` is what signed metadata names by length and hash."""
+    """Raises MixedUp unless `data` has the length and hashes that signed metadata states."""
     try:
         MetaFile(1, length, hashes).verify_length_and_hashes(data)
     except (LengthOrHashMismatchError, ValueError) as error:
@@ -61,7 +62,7 @@ def check_named(name: str, data: bytes, length: int | None, hashes: dict[str, st
 
 
 def when(moment: datetime) -> str:
-    """A moment as messages show it."""
+    """Returns a moment in the form that messages show."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
@@ -76,7 +77,17 @@ def _parse(kind: type[T], data: bytes, limit: int) -> Metadata[T]:
         raise Malformed(f"{kind.type} metadata cannot be read: {str(error)[:200]}") from None
     if metadata.signed.type != kind.type:
         raise Malformed(f"{kind.type} metadata was asked for, {metadata.signed.type} metadata came")
+    for version in _versions(metadata.signed):
+        if not 0 < version < MOST:  # 4,300 digits are a number to JSON, and none to a file's name
+            raise Malformed(f"{kind.type} metadata has a version outside 1 to {MOST}")
     return metadata
+
+
+def _versions(signed: Root | Snapshot | Targets | Timestamp) -> list[int]:
+    """Its own, and those of the files that it names."""
+    named = [signed.snapshot_meta] if isinstance(signed, Timestamp) else []
+    named += signed.meta.values() if isinstance(signed, Snapshot) else []
+    return [signed.version, *(meta.version for meta in named)]
 
 
 def _judge(name: str, valid: int, threshold: int) -> None:

@@ -1,4 +1,4 @@
-"""What a client trusts: a chain of roots, and the last revision that was proven under one of them."""
+"""A client's trust: a chain of roots, and the last revision that was proven under one of them."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -7,15 +7,23 @@ import msgspec
 from tuf.api.metadata import Root, Snapshot, Targets, Timestamp
 
 from lazyfs.core.digest import Digest, sha256
-from lazyfs.core.params import Pointer
+from lazyfs.core.params import Revision
 from lazyfs.core.trust import signed
 from lazyfs.core.trust.errors import Malformed, MixedUp, WrongRoot, WrongVersion
 from lazyfs.core.trust.revision_target import from_targets
-from lazyfs.core.trust.roles import MAX_ROOT, MAX_SNAPSHOT, MAX_TARGETS, MAX_TIMESTAMP, SNAPSHOT, TIMESTAMP
+from lazyfs.core.trust.roles import (
+    MAX_CHAIN,
+    MAX_ROOT,
+    MAX_SNAPSHOT,
+    MAX_TARGETS,
+    MAX_TIMESTAMP,
+    SNAPSHOT,
+    TIMESTAMP,
+)
 
 
 @dataclass(frozen=True)
-class Held:
+class ProvenRevision:
     """One proven revision: the three files, and the root that proved them."""
 
     timestamp_bytes: bytes
@@ -36,62 +44,68 @@ class Held:
         return signed.load(Targets, self.targets_bytes, self.root, MAX_TARGETS)
 
     @cached_property
-    def pointer(self) -> Pointer:
+    def revision(self) -> Revision:
         return from_targets(self.targets)
 
-    def check(self) -> "Held":
-        """The same, if signatures, versions and hashes hold. Expiry does not count: what was proven once may
-        be served for ever. Raises a TrustError or UnsupportedFormat."""
+    def check(self) -> "ProvenRevision":
+        """Returns the revision itself if signatures, versions and hashes hold. Expiry does not count: a
+        proven revision may be served for ever. Raises TrustError or UnsupportedFormat."""
         check_snapshot(self.timestamp, self.snapshot_bytes, self.snapshot)
         check_targets(self.snapshot, self.targets_bytes, self.targets)
-        self.pointer  # noqa: B018
+        self.revision  # noqa: B018
         return self
 
 
 @dataclass(frozen=True)
-class State:
-    """Roots from the one given to the newest seen, and the last trusted revision if there is one."""
+class TrustState:
+    """The roots from the given one to the newest one seen, and the last trusted revision if there is one."""
 
     root_bytes: tuple[bytes, ...]
     root: Root
     """The newest."""
-    held: Held | None = None
+    proven: ProvenRevision | None = None
 
-    def add_root(self, data: bytes) -> "State":
-        """The state with the next root. Raises WrongVersion unless it is the next, or as `load_root`."""
+    def add_root(self, data: bytes) -> "TrustState":
+        """Returns the state with the next root added. Raises WrongVersion for another than the next,
+        WrongRoot if the chain is too long to keep, and as `load_root`."""
+        if sum(map(len, self.root_bytes)) + len(data) > MAX_CHAIN:
+            raise WrongRoot(
+                f"the roots from version {self.root.version - len(self.root_bytes) + 1} on take more than "
+                f"{MAX_CHAIN} bytes: give a newer root with --trust, if the publisher vouches for it"
+            )
         root = signed.load_root(data, self.root, MAX_ROOT)
         if root.version != self.root.version + 1:
             raise WrongVersion(
                 f"root version {root.version} came where version {self.root.version + 1} was asked for"
             )
-        return State((*self.root_bytes, data), root, self.held)
+        return TrustState((*self.root_bytes, data), root, self.proven)
 
     @property
-    def floor(self) -> Held | None:
-        """What no new metadata may be older than.
+    def floor(self) -> ProvenRevision | None:
+        """The revision that no new metadata may be older than.
 
-        None after the timestamp's or the snapshot's keys were changed: whoever stole the old ones may have
-        signed version 2**60 (fast-forward attack, specification 5.3.11).
+        None after the keys of timestamp or snapshot were changed: a thief of the old keys may have signed
+        version 2**60 (fast-forward attack, specification 5.3.11).
         """
-        if self.held and any(
-            self.held.root.roles[role].keyids != self.root.roles[role].keyids
+        if self.proven and any(
+            self.proven.root.roles[role].keyids != self.root.roles[role].keyids
             for role in (TIMESTAMP, SNAPSHOT)
         ):
             return None
-        return self.held
+        return self.proven
 
 
-def bootstrap(root: bytes, fingerprint: Digest | None = None) -> State:
-    """A state that trusts this root: given as a file, or fetched and compared with its fingerprint (SHA-256).
+def bootstrap(root: bytes, fingerprint: Digest | None = None) -> TrustState:
+    """Returns a state that trusts this root, if it has the fingerprint (SHA-256) that was given, if any.
 
-    Raises WrongRoot if the fingerprint is another's, or what `load_root` raises.
+    Raises WrongRoot for another fingerprint, and as `load_root`.
     """
     if fingerprint is not None and sha256(root) != fingerprint:
         raise WrongRoot(
             f"the server's first root has the fingerprint {sha256(root).hex()}, not {fingerprint.hex()} as "
             "given: this is another repository, or somebody stands between"
         )
-    return State((root,), signed.load_root(root, None, MAX_ROOT))
+    return TrustState((root,), signed.load_root(root, None, MAX_ROOT))
 
 
 def check_snapshot(timestamp: Timestamp, data: bytes, snapshot: Snapshot) -> None:
@@ -114,6 +128,10 @@ def check_targets(snapshot: Snapshot, data: bytes, targets: Targets) -> None:
         raise WrongVersion(f"snapshot names targets version {meta.version}, version {targets.version} came")
 
 
+MAX_SAVED = 2 * (MAX_CHAIN + MAX_SNAPSHOT + MAX_TARGETS + MAX_TIMESTAMP)
+"""Bytes of a saved state: JSON within JSON, where every quotation mark takes two."""
+
+
 class _Saved(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """The persisted state: JSON whose strings are the signed files, byte for byte."""
 
@@ -124,30 +142,32 @@ class _Saved(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     targets: str = ""
 
 
-def save(state: State) -> bytes:
-    """The state as one file, so that one rename replaces all of it."""
+def save(state: TrustState) -> bytes:
+    """Encodes the state as one file, so that one rename replaces all of it."""
     saved = _Saved([data.decode() for data in state.root_bytes])
-    if held := state.held:
-        saved.root_version = held.root.version
-        saved.timestamp = held.timestamp_bytes.decode()
-        saved.snapshot = held.snapshot_bytes.decode()
-        saved.targets = held.targets_bytes.decode()
+    if proven := state.proven:
+        saved.root_version = proven.root.version
+        saved.timestamp = proven.timestamp_bytes.decode()
+        saved.snapshot = proven.snapshot_bytes.decode()
+        saved.targets = proven.targets_bytes.decode()
     return msgspec.json.encode(saved)
 
 
-def restore(data: bytes, anchor: State | Digest | None) -> State:
-    """The saved state, every signature, version and hash checked again; no clock, no network.
+def restore(data: bytes, anchor: TrustState | Digest | None) -> TrustState:
+    """Decodes a saved state and checks every signature, version and hash again; no clock, no network.
 
-    `anchor` is what the operator gave: a root, the fingerprint of one, or None to go on with what is saved.
+    `anchor`: the operator's root, or the fingerprint of one; None trusts the saved one.
     Raises WrongRoot if the saved chain does not contain the anchor, other TrustErrors if it does not hold.
     """
+    if len(data) > MAX_SAVED:
+        raise Malformed(f"saved trust of more than {MAX_SAVED} bytes")
     try:
         saved = msgspec.json.decode(data, type=_Saved)
         texts = [text.encode() for text in saved.roots]
         files = [text.encode() for text in (saved.timestamp, saved.snapshot, saved.targets)]
-    except (msgspec.MsgspecError, UnicodeError) as error:
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         raise Malformed(f"saved trust cannot be read: {error}") from None
-    if isinstance(anchor, State):
+    if isinstance(anchor, TrustState):
         start = next((i for i, text in enumerate(texts) if text == anchor.root_bytes[0]), None)
     elif anchor is not None:
         start = next((i for i, text in enumerate(texts) if sha256(text) == anchor), None)
@@ -165,4 +185,6 @@ def restore(data: bytes, anchor: State | Digest | None) -> State:
     prover = provers.get(saved.root_version)
     if prover is None:
         raise WrongRoot(f"saved trust was proven by root version {saved.root_version}, which is not in it")
-    return State(state.root_bytes, state.root, Held(files[0], files[1], files[2], prover).check())
+    return TrustState(
+        state.root_bytes, state.root, ProvenRevision(files[0], files[1], files[2], prover).check()
+    )

@@ -1,4 +1,4 @@
-"""One attempt to advance: feed it what the server has, in the order root, timestamp, snapshot, targets."""
+"""One attempt to advance: it takes the server's files in the order root, timestamp, snapshot, targets."""
 
 from datetime import datetime
 from typing import NamedTuple
@@ -9,38 +9,39 @@ from lazyfs.core.trust import signed
 from lazyfs.core.trust.errors import Frozen, Malformed, MixedUp, Rollback
 from lazyfs.core.trust.revision_target import from_targets
 from lazyfs.core.trust.roles import MAX_SNAPSHOT, MAX_TARGETS, MAX_TIMESTAMP, SNAPSHOT, TARGETS, file_name
-from lazyfs.core.trust.state import Held, State, check_snapshot, check_targets
+from lazyfs.core.trust.state import ProvenRevision, TrustState, check_snapshot, check_targets
 
 
-class Wanted(NamedTuple):
-    """A file of metadata/ to feed next."""
+class WantedFile(NamedTuple):
+    """A file of metadata/ that is to be taken next."""
 
     name: str
     max_bytes: int
 
 
 class Update:
-    """Holds what has been verified so far. A call that raises changes nothing.
+    """Holds the files that have been verified so far. A call that raises changes nothing.
 
-    `state` is what may be kept at any time: new roots count from the moment they are verified, the revision
-    only once all three other files are.
+    `state` may be kept at any time: a new root is in it from the moment it is verified, the new revision once
+    the three other files are.
     """
 
-    def __init__(self, state: State, now: datetime) -> None:
+    def __init__(self, state: TrustState, now: datetime) -> None:
         self.state = state
         self._now = now
         self._timestamp: tuple[bytes, Timestamp] | None = None
         self._snapshot: tuple[bytes, Snapshot] | None = None
 
     def root(self, data: bytes) -> None:
-        """The next root. Not after the timestamp: it would have been checked against the old keys."""
+        """Takes the next root. Comes before the timestamp, which is checked against the newest root's
+        keys."""
         assert self._timestamp is None
         self.state = self.state.add_root(data)
 
-    def timestamp(self, data: bytes) -> Wanted | None:
+    def timestamp(self, data: bytes) -> WantedFile | None:
         """Takes the timestamp; returns the snapshot it names, or None if the trusted revision is the newest.
 
-        Raises Expired, Frozen, Rollback, MixedUp, or what `signed.load` raises.
+        Raises Expired, Frozen, Rollback, MixedUp, and as `signed.load`.
         """
         signed.check_fresh(self.state.root, self._now)
         new = signed.load(Timestamp, data, self.state.root, MAX_TIMESTAMP)
@@ -55,24 +56,24 @@ class Update:
                 )
         signed.check_fresh(new, self._now)
         meta = new.snapshot_meta
-        held = self.state.held
-        if held and held.root is self.state.root:
-            if data == held.timestamp_bytes:
+        proven = self.state.proven
+        if proven and proven.root is self.state.root:
+            if data == proven.timestamp_bytes:
                 return None
-            if meta.version == held.snapshot.version:
-                check_snapshot(new, held.snapshot_bytes, held.snapshot)
-                signed.check_fresh(held.snapshot, self._now)
-                signed.check_fresh(held.targets, self._now)
-                self.state = State(
+            if meta.version == proven.snapshot.version:
+                check_snapshot(new, proven.snapshot_bytes, proven.snapshot)
+                signed.check_fresh(proven.snapshot, self._now)
+                signed.check_fresh(proven.targets, self._now)
+                self.state = TrustState(
                     self.state.root_bytes,
                     self.state.root,
-                    Held(data, held.snapshot_bytes, held.targets_bytes, self.state.root),
+                    ProvenRevision(data, proven.snapshot_bytes, proven.targets_bytes, self.state.root),
                 )
                 return None
         self._timestamp = data, new
-        return Wanted(file_name(SNAPSHOT, meta.version), _limit(meta.length, MAX_SNAPSHOT))
+        return WantedFile(file_name(SNAPSHOT, meta.version), _limit(meta.length, MAX_SNAPSHOT))
 
-    def snapshot(self, data: bytes) -> Wanted:
+    def snapshot(self, data: bytes) -> WantedFile:
         """Takes the snapshot; returns the targets it names. Raises as `timestamp`."""
         assert self._timestamp is not None
         _, timestamp = self._timestamp
@@ -86,9 +87,9 @@ class Update:
         if meta is None:
             raise MixedUp(f"snapshot version {new.version} does not name targets.json")
         self._snapshot = data, new
-        return Wanted(file_name(TARGETS, meta.version), _limit(meta.length, MAX_TARGETS))
+        return WantedFile(file_name(TARGETS, meta.version), _limit(meta.length, MAX_TARGETS))
 
-    def targets(self, data: bytes) -> State:
+    def targets(self, data: bytes) -> TrustState:
         """Takes the targets; returns the state that trusts the new revision.
 
         Raises as `timestamp`, and UnsupportedFormat for a revision that this version cannot read.
@@ -100,21 +101,21 @@ class Update:
         new = signed.load(Targets, data, self.state.root, limit)
         check_targets(snapshot, data, new)
         signed.check_fresh(new, self._now)
-        pointer = from_targets(new)
-        held, floor = self.state.held, self.state.floor
-        if held and pointer.name != held.pointer.name:
-            raise MixedUp(f"repository {pointer.name!r} came where {held.pointer.name!r} is trusted")
+        revision = from_targets(new)
+        proven, floor = self.state.proven, self.state.floor
+        if proven and revision.name != proven.revision.name:
+            raise MixedUp(f"repository {revision.name!r} came where {proven.revision.name!r} is trusted")
         if floor:
-            if pointer.revision < floor.pointer.revision:
+            if revision.number < floor.revision.number:
                 raise Rollback(
-                    f"revision {pointer.revision} came after revision {floor.pointer.revision} was trusted"
+                    f"revision {revision.number} came after revision {floor.revision.number} was trusted"
                 )
-            if pointer.revision == floor.pointer.revision and pointer.root != floor.pointer.root:
-                raise MixedUp(f"revision {pointer.revision} names two different root catalogs")
-        self.state = State(
+            if revision.number == floor.revision.number and revision.root != floor.revision.root:
+                raise MixedUp(f"revision {revision.number} names two different root catalogs")
+        self.state = TrustState(
             self.state.root_bytes,
             self.state.root,
-            Held(self._timestamp[0], snapshot_bytes, data, self.state.root),
+            ProvenRevision(self._timestamp[0], snapshot_bytes, data, self.state.root),
         )
         return self.state
 
@@ -123,7 +124,7 @@ def _limit(length: int | None, default: int) -> int:
     return default if length is None else min(length, default)
 
 
-def _check_timestamp_floor(floor: Held, data: bytes, new: Timestamp) -> None:
+def _check_timestamp_floor(floor: ProvenRevision, data: bytes, new: Timestamp) -> None:
     old = floor.timestamp
     if new.version < old.version:
         raise Rollback(

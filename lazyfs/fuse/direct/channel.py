@@ -1,4 +1,4 @@
-"""The open device: answers and notifications go out, whole, each in one write."""
+"""The open device, to which answers and notifications go, each whole in one write."""
 
 import errno
 import logging
@@ -22,7 +22,7 @@ class Channel:
         self.fd = fd
 
     def reply(self, unique: int, pieces: list[bytes]) -> None:
-        """An answer, in pieces that are not joined: a MiB would cost 60 us of copying."""
+        """Writes an answer in pieces that are not joined: copying a MiB would cost 60 us."""
         header = OUT_HEADER.pack(_HEADER + sum(map(len, pieces)), 0, unique)
         try:
             os.writev(self.fd, [header, *pieces])
@@ -30,18 +30,19 @@ class Channel:
             self.unwritten(error)
 
     def refuse(self, unique: int, number: int) -> None:
-        """An errno as the answer; 0 for done."""
+        """Writes an errno as the answer; 0 for done."""
         self.write(replies.error(number, unique))
 
     def write(self, answer: bytes) -> None:
-        """An answer with its header."""
+        """Writes an answer with its header."""
         try:
             os.write(self.fd, answer)
         except OSError as error:
             self.unwritten(error)
 
     def notify(self, notification: bytes) -> None:
-        """Returns when the kernel has done it. It may not have known the inode or name: that is no error."""
+        """Writes a notification; returns when the kernel has done it. It is no error that the kernel does not
+        know the inode or name."""
         try:
             os.write(self.fd, notification)
         except OSError as error:
@@ -49,6 +50,6 @@ class Channel:
                 raise
 
     def unwritten(self, error: OSError) -> None:
-        """An answer was not taken: no news if nobody waits for it any more."""
+        """Logs that an answer was not taken, unless nobody waits for it any more."""
         if error.errno not in _NOBODY_WAITS:
             log.error("the kernel does not take an answer: %s", error)

@@ -1,61 +1,62 @@
 """Answers to LOOKUP and READDIRPLUS, packed once and kept as the kernel's bytes.
 
-A cold stat from kept bytes costs the daemon half of one from the tree. They stay right for as long as their
-slots live: an image never changes, and for live folders `drop` is told of a new revision. What is kept is
-bounded: when it is full it is emptied, and an answer costs its packing once more.
+A cold stat from kept bytes costs the daemon half of one from the tree. Kept answers stay right for as long as
+their slots live: an image never changes, and a new revision drops those of the live folders it changes. Their
+bytes are bounded: a full table is emptied, and each answer costs its packing once more.
 """
 
 import sys
 from typing import NamedTuple
 
 LIMIT = 32 << 20
-"""Bytes kept, about 80,000 names. The kernel remembers names itself: one is asked again only when it had to
-forget it."""
+"""Bytes kept, about 80,000 names. The kernel remembers names itself: it asks again only for the ones that it
+had to forget."""
 _NAME_COST = 400
 """Bytes of a kept name: tuple 56, bytes of the answer 161, key about 65, its shares of the tables 110."""
 _PAGE_COST = 500
 
-MISSING, COPY = 0, -1
-"""Stand for a slot: of a name that is not there, and of a number that is one of `tree.copies`."""
-Name = tuple[int, bytes]
+MISSING, SHARED = 0, -1
+"""Stand for a slot: of a name that is not there, and of a number that is one of `tree.shared_files`."""
+KeptName = tuple[int, bytes]
 """The answer to one LOOKUP: the slot of the number it gives out, and its bytes. A tuple of plain values,
 because the garbage collector stops looking at those: a full collection over 80,000 others would hold every
 answer up for 10 ms."""
 
 
 def key(parent: int, name: bytes) -> bytes:
-    """What a LOOKUP is kept under: the end of the request, but for the caller's ids in between."""
+    """Returns the key of a kept LOOKUP: the end of the request, but for the caller's ids in between."""
     return parent.to_bytes(8, sys.byteorder) + name + b"\0"
 
 
-class Page(NamedTuple):
+class KeptPage(NamedTuple):
     """The answer to one READDIRPLUS."""
 
     body: bytes
     slots: tuple[tuple[int, int], ...]
     """(a number, lookups) for each slot that has names in the page."""
-    copies: tuple[int, ...]
-    """Numbers of `tree.copies`, one lookup each."""
+    shared_files: tuple[int, ...]
+    """Numbers of `tree.shared_files`, one lookup each."""
 
 
-class Packed:
+class KeptAnswers:
     """The answers kept. Not thread-safe: used under the filesystem's lock."""
 
     def __init__(self, limit: int = LIMIT) -> None:
         self._limit = limit
         self._size = 0
-        self.names: dict[bytes, Name] = {}
-        """By `key`; one table, because it is read in no order and every other one is another cache miss."""
+        self.names: dict[bytes, KeptName] = {}
+        """By `key`. One table for all folders: it is read in no order, and a second one is a second cache
+        miss of the processor."""
         self._keys: dict[int, list[bytes]] = {}
         """By number of the folder."""
-        self._pages: dict[int, dict[tuple[int, int], Page]] = {}
+        self._pages: dict[int, dict[tuple[int, int], KeptPage]] = {}
 
     @property
     def size(self) -> int:
-        """Bytes charged for what is kept."""
+        """Bytes charged for the answers."""
         return self._size
 
-    def keep_name(self, parent: int, name: bytes, answer: Name) -> None:
+    def keep_name(self, parent: int, name: bytes, answer: KeptName) -> None:
         """Keeps the answer to a LOOKUP."""
         kept_as = key(parent, name)
         if kept_as not in self.names:
@@ -63,18 +64,18 @@ class Packed:
             self._keys.setdefault(parent, []).append(kept_as)
         self.names[kept_as] = answer
 
-    def page(self, number: int, offset: int, size: int) -> Page | None:
-        """The kept answer to a READDIRPLUS."""
+    def page(self, number: int, offset: int, size: int) -> KeptPage | None:
+        """Returns the kept answer to a READDIRPLUS; None if there is none."""
         pages = self._pages.get(number)
         return pages.get((offset, size)) if pages else None
 
-    def keep_page(self, number: int, offset: int, size: int, page: Page) -> None:
+    def keep_page(self, number: int, offset: int, size: int, page: KeptPage) -> None:
         """Keeps the answer to a READDIRPLUS."""
-        self._charge(_PAGE_COST + len(page.body) + 100 * len(page.slots) + 40 * len(page.copies))
+        self._charge(_PAGE_COST + len(page.body) + 100 * len(page.slots) + 40 * len(page.shared_files))
         self._pages.setdefault(number, {})[offset, size] = page
 
     def drop(self, folders: set[int]) -> None:
-        """Forgets what was said of these folders. Their charge stays until the next emptying."""
+        """Forgets the answers about these folders. Their charge stays until the next emptying."""
         for number in folders:
             for kept_as in self._keys.pop(number, ()):
                 del self.names[kept_as]

@@ -1,6 +1,6 @@
 """Requests that wait for objects: a task in trio for each, given up when the kernel says so.
 
-A reader thread enters a request here before it asks trio for the task, and trio runs what it is asked in
+A reader thread enters a request here before it asks trio for the task, and trio runs the calls it is given in
 order, so an interrupt that finds the request always finds its task too.
 """
 
@@ -12,12 +12,14 @@ import trio
 
 from lazyfs.fuse.direct.channel import Channel
 from lazyfs.fuse.direct.operations import Call
+from lazyfs.fuse.file_read import FileRead
 from lazyfs.fuse.filesystem import Filesystem
+from lazyfs.vfs.missing_objects import Need, NeedRepository
 
 log = logging.getLogger(__name__)
 
 
-class Waiting:
+class PendingRequests:
     """The waiting requests of one session. `start` and `interrupt` are for other threads than trio's."""
 
     def __init__(self, filesystem: Filesystem, channel: Channel, nursery: trio.Nursery) -> None:
@@ -30,13 +32,13 @@ class Waiting:
         """By the request's unique number."""
         self._closed = False
 
-    def start(self, unique: int, call: Call) -> None:
-        """The request is answered when everything it needs is here."""
+    def start(self, unique: int, call: Call, missing: Need | NeedRepository) -> None:
+        """Has a request answered once everything it needs is here. `missing`: what the call found missing."""
         scope = self._scopes[unique] = trio.CancelScope()
-        self.soon(lambda: self._spawn(unique, call, scope))
+        self.soon(lambda: self._spawn(unique, call, missing, scope))
 
     def interrupt(self, unique: int) -> bool:
-        """The caller of this request was killed; False if the request does not wait here."""
+        """Gives up a request whose caller was killed. Returns False if it does not wait here."""
         scope = self._scopes.get(unique)
         if scope is None:
             return False
@@ -44,7 +46,7 @@ class Waiting:
         return True
 
     def close(self) -> None:
-        """In trio's thread: what comes from now on gets no answer, for the connection is gone."""
+        """Lets later requests go unanswered, since the connection is gone. Called in trio's thread."""
         self._closed = True
 
     def soon(self, call: Callable[[], object]) -> None:
@@ -54,24 +56,29 @@ class Waiting:
         except trio.RunFinishedError:
             pass
 
-    def _spawn(self, unique: int, call: Call, scope: trio.CancelScope) -> None:
+    def _spawn(
+        self, unique: int, call: Call, missing: Need | NeedRepository, scope: trio.CancelScope
+    ) -> None:
         if not self._closed:
-            self._nursery.start_soon(self._complete, unique, call, scope)
+            self._nursery.start_soon(self._complete, unique, call, missing, scope)
 
-    async def _complete(self, unique: int, call: Call, scope: trio.CancelScope) -> None:
+    async def _complete(
+        self, unique: int, call: Call, missing: Need | NeedRepository, scope: trio.CancelScope
+    ) -> None:
         number = errno.EINTR
         pieces = None
         try:
             with scope:
-                pieces = await self._fs.complete(call)
+                pieces = await self._fs.complete(call, missing)
         except OSError as error:
             number = error.errno or errno.EIO
-        except Exception:  # a bug in one answer must not end all others
-            log.exception("request %d", unique)
-            number = errno.EIO
+        except Exception as bug:  # noqa: BLE001 (logged by `bug`; one in one answer must not end all others)
+            number = self._fs.bug(bug).errno or errno.EIO
         finally:
             del self._scopes[unique]
         if pieces is not None:
+            if isinstance(call, FileRead):
+                self._fs.counters.read_bytes += sum(map(len, pieces))
             self._channel.reply(unique, pieces)
             return
         if scope.cancelled_caught:

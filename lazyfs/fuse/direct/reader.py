@@ -1,4 +1,4 @@
-"""A thread that reads the kernel's requests and answers what is at hand."""
+"""A thread that reads the kernel's requests and answers those for which everything is at hand."""
 
 import errno
 import io
@@ -8,8 +8,8 @@ from sys import byteorder
 
 from lazyfs.core.errors import LazyfsError
 from lazyfs.fuse.direct.channel import OVER, Channel
-from lazyfs.fuse.direct.operations import Answers
-from lazyfs.fuse.direct.pending_requests import Waiting
+from lazyfs.fuse.direct.operations import Operations
+from lazyfs.fuse.direct.pending_requests import PendingRequests
 from lazyfs.fuse.filesystem import Filesystem
 from lazyfs.fuse.wire import protocol, requests
 from lazyfs.vfs.missing_objects import NOTHING, Need, NeedRepository
@@ -26,21 +26,23 @@ _NOTES = frozenset((protocol.FORGET, protocol.BATCH_FORGET, protocol.INTERRUPT, 
 log = logging.getLogger(__name__)
 
 
-class Reader:
+class RequestReader:
     """One thread's work; several may share a channel."""
 
-    def __init__(self, filesystem: Filesystem, channel: Channel, answers: Answers, waiting: Waiting) -> None:
+    def __init__(
+        self, filesystem: Filesystem, channel: Channel, operations: Operations, pending: PendingRequests
+    ) -> None:
         self._fs = filesystem
         self._channel = channel
-        self._answers = answers
-        self._waiting = waiting
+        self._operations = operations
+        self._pending = pending
         self._counters = filesystem.counters.part()
 
     def run(self) -> None:
         """Returns when the connection is gone. Everything is looked up once: a name takes 2 us here."""
         upcalls, names = self._counters.upcalls, protocol.OPCODE_NAMES
         unpack, lookup_opcode, entry_head = protocol.IN_HEADER_HEAD.unpack_from, protocol.LOOKUP, _ENTRY_HEAD
-        lock, kept_under, slot_of = self._fs.lock, self._answers.kept.get, self._fs.tree.slots.get
+        lock, kept_under, slot_of = self._fs.lock, self._operations.kept_names.get, self._fs.tree.slots.get
         device = io.FileIO(self._channel.fd, "r+", closefd=False)
         # 0.3 us less for a request than os.readv and os.write.
         readinto, write = device.readinto, device.write
@@ -63,8 +65,9 @@ class Reader:
                 continue
             told, opcode, unique, parent = unpack(buffer)
             if opcode == lookup_opcode and told == length:
-                # What most requests are, and a name that was answered before: written out, without any call
-                # of our own. What is no name is not kept either, and goes the long way, which says so.
+                # Most requests are for a name that was answered before: written out here, without any call
+                # of our own. A payload that is no name is not kept either, and goes the long way, where it
+                # is refused.
                 with lock:
                     kept = kept_under(parent + view[_HEADER:length])
                     if kept is not None and kept[0]:
@@ -82,12 +85,12 @@ class Reader:
                     continue
             name = names.get(opcode, "UNKNOWN")
             upcalls[name] = upcalls.get(name, 0) + 1
-            # A length that is not what was read leaves nothing to parse: what needs a payload fails.
+            # A length other than the one read leaves nothing to parse: a request that needs a payload fails.
             payload = bytes(view[_HEADER:length]) if told == length else b""
             self._serve(opcode, int.from_bytes(unique, byteorder), int.from_bytes(parent, byteorder), payload)
 
     def _serve(self, opcode: int, unique: int, number: int, payload: bytes) -> None:
-        """One request; whatever it holds, nothing escapes."""
+        """Serves one request; no error escapes, whatever it holds."""
         try:
             if opcode in _NOTES:
                 self._take_note(opcode, unique, number, payload)
@@ -101,34 +104,30 @@ class Reader:
             self._counters.malformed += 1
             log.warning("malformed request %d: %s", opcode, error)
             self._channel.refuse(unique, errno.EIO)
-        except Exception:  # a bug in one answer must not end all others
-            log.exception("request %d for inode %d", opcode, number)
-            self._channel.refuse(unique, errno.EIO)
+        except Exception as bug:  # noqa: BLE001 (logged by `bug`; one in one answer must not end all others)
+            self._channel.refuse(unique, self._fs.bug(bug).errno or errno.EIO)
 
     def _answer(self, opcode: int, unique: int, number: int, payload: bytes) -> None:
-        call = self._answers.plan(opcode, number, payload)
+        call = self._operations.call(opcode, number, payload)
         try:
-            if opcode == protocol.READ:
-                pieces = self._answers.read_at_hand(number, payload)
-                self._counters.read_bytes += sum(map(len, pieces))
-            else:
-                with self._fs.lock:
-                    pieces = call(NOTHING)
-        except (Need, NeedRepository):
-            self._waiting.start(unique, call)
-        else:
-            self._channel.reply(unique, pieces)
+            pieces = call(NOTHING)
+        except (Need, NeedRepository) as need:
+            self._pending.start(unique, call, need.with_traceback(None))
+            return
+        if opcode == protocol.READ:
+            self._counters.read_bytes += sum(map(len, pieces))
+        self._channel.reply(unique, pieces)
 
     def _take_note(self, opcode: int, unique: int, number: int, payload: bytes) -> None:
-        """Requests that ask for nothing."""
+        """Takes a request that asks for nothing."""
         if opcode == protocol.DESTROY:
             self._channel.refuse(unique, 0)
         elif opcode == protocol.INTERRUPT:
-            if not self._waiting.interrupt(requests.interrupted(payload)):
+            if not self._pending.interrupt(requests.interrupted(payload)):
                 # Another thread answers it, or is about to let it wait: the kernel asks again if need be.
                 self._channel.refuse(unique, errno.EAGAIN)
         else:
             forget = opcode == protocol.FORGET
             pairs = [(number, requests.forget(payload))] if forget else requests.forgets(payload)
             with self._fs.lock:
-                self._answers.forget(pairs)
+                self._operations.forget(pairs)

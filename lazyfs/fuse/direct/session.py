@@ -1,10 +1,11 @@
 """The session that speaks the kernel's protocol on /dev/fuse itself.
 
-Threads that do nothing else read requests. What is at hand they answer at once, in the thread: no event loop,
-no task, no coroutine. What is missing goes to trio as a task per request, which brings it and writes the
-answer; the threads are back at reading long before.
+Threads that do nothing else read requests. A request for which everything is at hand they answer at once, in
+the thread: no event loop, no task, no coroutine. Any other goes to trio with the objects found missing, as a
+task that fetches them and writes the answer; the threads are back at reading long before.
 """
 
+import logging
 import os
 import select
 import threading
@@ -14,14 +15,16 @@ import trio
 from lazyfs.core.errors import UsageError
 from lazyfs.fuse import device
 from lazyfs.fuse.direct.channel import Channel
-from lazyfs.fuse.direct.kept_answers import Packed
-from lazyfs.fuse.direct.operations import Answers
-from lazyfs.fuse.direct.pending_requests import Waiting
-from lazyfs.fuse.direct.reader import BUFFER, Reader
+from lazyfs.fuse.direct.kept_answers import KeptAnswers
+from lazyfs.fuse.direct.operations import Operations
+from lazyfs.fuse.direct.pending_requests import PendingRequests
+from lazyfs.fuse.direct.reader import BUFFER, RequestReader
 from lazyfs.fuse.filesystem import Filesystem
-from lazyfs.fuse.session import Options
+from lazyfs.fuse.session import MountOptions
 from lazyfs.fuse.wire import handshake, protocol, replies
 from lazyfs.system import mountpoint as points
+
+log = logging.getLogger(__name__)
 
 READERS = 2
 """Threads that read requests. A second one answers while the first waits for the local disk."""
@@ -37,14 +40,13 @@ class DirectSession:
     kind = "direct"
 
     def __init__(
-        self, filesystem: Filesystem, mountpoint: str, options: Options, *, readers: int = READERS
+        self, filesystem: Filesystem, mountpoint: str, options: MountOptions, *, readers: int = READERS
     ) -> None:
         """Mounts; raises UsageError if the mount is refused, or the kernel is too old for this session."""
         self._fs = filesystem
         self._readers = readers
-        packed = Packed()
-        self._answers = Answers(filesystem, packed)
-        filesystem.changed = packed.drop
+        self._kept = KeptAnswers()
+        self._operations = Operations(filesystem, self._kept)
         self._channel = Channel(device.mount(mountpoint, options))
         self._mount = points.find(points.absolute(mountpoint))
         try:
@@ -72,26 +74,32 @@ class DirectSession:
         threads: list[threading.Thread] = []
         try:
             async with trio.open_nursery() as nursery:
-                waiting = Waiting(self._fs, self._channel, nursery)
+                pending = PendingRequests(self._fs, self._channel, nursery)
                 try:
-                    threads = [self._start_reader(i, waiting, ended) for i in range(self._readers)]
+                    threads = [self._start_reader(i, pending, ended) for i in range(self._readers)]
                     await ended.wait()
                 finally:
-                    waiting.close()
+                    pending.close()
                 nursery.cancel_scope.cancel()
         finally:
             # With every task gone: a late answer would go to whatever has the descriptor next.
             self.unmount()
             self._join(threads)
 
-    def _start_reader(self, place: int, waiting: Waiting, ended: trio.Event) -> threading.Thread:
+    def _start_reader(self, index: int, pending: PendingRequests, ended: trio.Event) -> threading.Thread:
         def read() -> None:
+            ran_out = False
             try:
-                Reader(self._fs, self._channel, self._answers, waiting).run()
+                while not ran_out:
+                    try:
+                        RequestReader(self._fs, self._channel, self._operations, pending).run()
+                        ran_out = True
+                    except Exception:  # one request has no answer; the thread goes on with the next
+                        log.exception("reader %d", index)
             finally:
-                waiting.soon(ended.set)
+                pending.soon(ended.set)
 
-        thread = threading.Thread(target=read, name=f"fuse {place}", daemon=True)
+        thread = threading.Thread(target=read, name=f"fuse {index}", daemon=True)
         thread.start()
         return thread
 
@@ -105,7 +113,10 @@ class DirectSession:
 
     def unmount(self) -> None:
         if self._mount:
-            device.abort(self._mount)
+            device.abort(self._mount, self._channel.fd)
+
+    def forget_answers(self, folders: set[int]) -> None:
+        self._kept.drop(folders)
 
     def forget_inode(self, number: int) -> None:
         self._channel.notify(replies.inval_inode(number))

@@ -1,4 +1,4 @@
-"""INIT: what the kernel offers and what is taken of it. Pure."""
+"""INIT: the features that the kernel offers, and those of them that are used. Pure."""
 
 from lazyfs.core.errors import UsageError
 from lazyfs.fuse.wire import protocol as p
@@ -7,13 +7,13 @@ MAX_PAGES = 256
 """Pages of a read: 1 MiB, the kernel's default limit."""
 MAX_READ = MAX_PAGES * 4096
 MAX_WRITE = 4096
-"""The smallest the kernel takes; nothing is written."""
+"""Bytes; the smallest value that the kernel takes, since nothing is written."""
 MAX_BACKGROUND = 512
-"""Read-ahead under way at one time. Only misses keep one waiting; the default of 12 would let a dozen slow
-fetches hold up the read-ahead of everybody else."""
+"""Requests of the kernel's read-ahead under way at one time. With the default of 12, a dozen that wait for
+slow fetches would hold up the read-ahead of every other reader."""
 
 NEEDED = p.ASYNC_READ | p.NO_OPEN_SUPPORT | p.NO_OPENDIR_SUPPORT | p.DO_READDIRPLUS | p.MAX_PAGES
-"""Without these a session on pyfuse3 is as good."""
+"""Features without which a session on pyfuse3 is as good."""
 WANTED = (
     NEEDED
     | p.PARALLEL_DIROPS
@@ -28,7 +28,7 @@ attributes, and each of its names is then asked for alone."""
 
 
 def answer(payload: bytes) -> bytes:
-    """The answer to INIT. Raises UsageError for a kernel too old to be worth it."""
+    """Returns the answer to INIT. Raises UsageError for a kernel that lacks a needed feature."""
     if len(payload) < p.INIT_IN.size:
         raise UsageError(f"the kernel begins with {len(payload)} bytes of INIT: mount with --fuse pyfuse3")
     major, minor, max_readahead, flags = p.INIT_IN.unpack_from(payload)

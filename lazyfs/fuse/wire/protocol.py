@@ -1,4 +1,4 @@
-"""Names and layout of linux/fuse.h (protocol 7.31 and later), as far as a read-only filesystem speaks them.
+"""Names and layout of linux/fuse.h (protocol 7.31 and later), as far as a read-only filesystem uses them.
 
 Structures carry the names of the header without its `fuse_` prefix. Numbers are in the machine's own byte
 order and every field is naturally aligned, so `=` (no padding) gives the C layout.
@@ -82,7 +82,7 @@ MODIFYING = frozenset(
         FALLOCATE, RENAME2, COPY_FILE_RANGE, TMPFILE,
     )
 )  # fmt: skip
-"""What a read-only filesystem refuses with EROFS."""
+"""Opcodes that a read-only filesystem refuses with EROFS."""
 
 # enum fuse_notify_code
 NOTIFY_INVAL_INODE = 2
@@ -109,7 +109,7 @@ The header calls times unsigned; the kernel reads them as signed."""
 IN_HEADER = Struct("=IIQQIIIHH")
 """len, opcode, unique, nodeid, uid, gid, pid, total_extlen, padding."""
 IN_HEADER_HEAD = Struct("=II8s8s")
-"""The part of it that says what to do; unique and nodeid as they came, for who only hands them on."""
+"""The part of it that says what to do. Unique and nodeid are left as bytes, which are only handed on."""
 OUT_HEADER = Struct("=IiQ")
 """len, error (negative errno; of a notification its code), unique (of a notification 0)."""
 

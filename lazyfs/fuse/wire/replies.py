@@ -1,8 +1,8 @@
-"""From answers to the kernel's bytes. Pure."""
+"""Answers and notifications as the kernel's bytes. Pure."""
 
 import errno
 
-from lazyfs.fuse.session import FOREVER, Space
+from lazyfs.fuse.session import FOREVER, StatvfsFields
 from lazyfs.fuse.wire.protocol import (
     ATTR_OUT,
     DIRENT,
@@ -22,7 +22,7 @@ _SECOND = 1_000_000_000
 
 
 def entry(found: Attributes) -> bytes:
-    """The answer to LOOKUP of a name that is there; valid for ever."""
+    """Returns the answer to LOOKUP of a name that is there, valid for ever."""
     number, mode, nlink, uid, gid, size, mtime, rdev = found
     seconds, rest = divmod(mtime, _SECOND)
     return ENTRY_OUT.pack(
@@ -37,7 +37,7 @@ MISSING_ENTRY = ENTRY_OUT.pack(0, 0, FOREVER, *[0] * 19)
 
 
 def attr(found: Attributes) -> bytes:
-    """The answer to GETATTR; valid for ever."""
+    """Returns the answer to GETATTR, valid for ever."""
     number, mode, nlink, uid, gid, size, mtime, rdev = found
     seconds, rest = divmod(mtime, _SECOND)
     return ATTR_OUT.pack(
@@ -48,13 +48,13 @@ def attr(found: Attributes) -> bytes:
 
 
 def dirent(number: int, mode: int, after: int, name: bytes) -> bytes:
-    """One line of READDIR; `after` is the offset of the next."""
+    """Returns one line of READDIR; `after` is the offset of the next."""
     length = len(name)
     return DIRENT.pack(number, after, length, mode >> 12) + name + bytes(-length & 7)
 
 
 def direntplus(found: Attributes, after: int, name: bytes) -> bytes:
-    """One line of READDIRPLUS: it counts as a lookup of the name."""
+    """Returns one line of READDIRPLUS, which counts as a lookup of the name."""
     number, mode, nlink, uid, gid, size, mtime, rdev = found
     seconds, rest = divmod(mtime, _SECOND)
     length = len(name)
@@ -72,16 +72,14 @@ NO_ENTRY = bytes(ENTRY_OUT.size)
 """In front of a line of READDIRPLUS that is no lookup: `.` and `..`."""
 
 
-def statfs(space: Space) -> bytes:
-    """The answer to STATFS."""
-    free = space["bfree"]
-    return KSTATFS.pack(
-        space["blocks"], free, free, space["files"], 0, space["bsize"], space["namemax"], space["frsize"], 0
-    )
+def statfs(space: StatvfsFields) -> bytes:
+    """Returns the answer to STATFS."""
+    free = space.bfree
+    return KSTATFS.pack(space.blocks, free, free, space.files, 0, space.bsize, space.namemax, space.frsize, 0)
 
 
 def xattr(value: bytes, room: int) -> bytes:
-    """The answer to GETXATTR and LISTXATTR for a caller with this much room; raises ERANGE."""
+    """Returns the answer to GETXATTR and LISTXATTR for a caller with `room` bytes; raises ERANGE."""
     if room == 0:
         return GETXATTR_OUT.pack(len(value), 0)
     if len(value) > room:
@@ -90,17 +88,17 @@ def xattr(value: bytes, room: int) -> bytes:
 
 
 def error(number: int, unique: int) -> bytes:
-    """A whole answer that says only an errno (0: done)."""
+    """Returns a whole answer that says only an errno (0: done)."""
     return OUT_HEADER.pack(OUT_HEADER.size, -number, unique)
 
 
 def inval_inode(number: int) -> bytes:
-    """A whole notification: drop attributes and all pages of an inode."""
+    """Returns a whole notification that drops attributes and all pages of an inode."""
     body = INVAL_INODE_OUT.pack(number, 0, 0)
     return OUT_HEADER.pack(OUT_HEADER.size + len(body), NOTIFY_INVAL_INODE, 0) + body
 
 
 def inval_entry(parent: int, name: bytes) -> bytes:
-    """A whole notification: drop what is known of a name."""
+    """Returns a whole notification that drops everything known of a name."""
     body = INVAL_ENTRY_OUT.pack(parent, len(name), 0) + name + b"\0"
     return OUT_HEADER.pack(OUT_HEADER.size + len(body), NOTIFY_INVAL_ENTRY, 0) + body

@@ -1,4 +1,4 @@
-"""From a request's bytes to its arguments. Pure: the outcome is arguments or Malformed."""
+"""From a request's bytes to its arguments. Pure: each function returns arguments or raises Malformed."""
 
 from typing import NamedTuple
 
@@ -13,18 +13,18 @@ from lazyfs.fuse.wire.protocol import (
 
 
 class Malformed(Exception):
-    """A request that is not what its opcode says."""
+    """A request whose bytes do not fit its opcode."""
 
 
 class Range(NamedTuple):
-    """What READ, READDIR and READDIRPLUS ask for."""
+    """The range that READ, READDIR and READDIRPLUS ask for."""
 
     offset: int
     size: int
 
 
 def name(payload: bytes) -> bytes:
-    """The one name that LOOKUP carries, ended by a zero byte."""
+    """Returns the one name that LOOKUP carries, ended by a zero byte."""
     found, end, rest = payload.partition(b"\0")
     if not found or not end or rest:
         raise Malformed(f"{payload[:40]!r} is not one name")
@@ -32,7 +32,7 @@ def name(payload: bytes) -> bytes:
 
 
 def range_of(payload: bytes) -> Range:
-    """Offset and size in bytes; of directories the offset counts entries."""
+    """Returns offset and size in bytes; of directories the offset counts entries."""
     if len(payload) < READ_IN.size:
         raise Malformed(f"{len(payload)} bytes are too few for a read")
     _, offset, size, *_ = READ_IN.unpack_from(payload)
@@ -42,7 +42,7 @@ def range_of(payload: bytes) -> Range:
 
 
 def forgets(payload: bytes) -> list[tuple[int, int]]:
-    """(nodeid, lookups) pairs of BATCH_FORGET."""
+    """Returns the (nodeid, lookups) pairs of BATCH_FORGET."""
     if len(payload) < BATCH_FORGET_IN.size:
         raise Malformed(f"{len(payload)} bytes are too few for a batch")
     count, _ = BATCH_FORGET_IN.unpack_from(payload)
@@ -53,7 +53,7 @@ def forgets(payload: bytes) -> list[tuple[int, int]]:
 
 
 def forget(payload: bytes) -> int:
-    """The lookups that FORGET gives back."""
+    """Returns the lookups that FORGET gives back."""
     if len(payload) < FORGET_IN.size:
         raise Malformed(f"{len(payload)} bytes are too few to forget")
     found: int = FORGET_IN.unpack_from(payload)[0]
@@ -61,7 +61,7 @@ def forget(payload: bytes) -> int:
 
 
 def interrupted(payload: bytes) -> int:
-    """The unique number of the request that INTERRUPT is about."""
+    """Returns the unique number of the request that INTERRUPT is about."""
     if len(payload) < INTERRUPT_IN.size:
         raise Malformed(f"{len(payload)} bytes are too few for an interrupt")
     found: int = INTERRUPT_IN.unpack_from(payload)[0]
@@ -69,7 +69,7 @@ def interrupted(payload: bytes) -> int:
 
 
 def xattr_size(payload: bytes) -> int:
-    """The room that GETXATTR or LISTXATTR offers; 0 asks for the size."""
+    """Returns the bytes of room that GETXATTR or LISTXATTR offers; 0 asks for the size."""
     if len(payload) < GETXATTR_IN.size:
         raise Malformed(f"{len(payload)} bytes are too few for an extended attribute")
     found: int = GETXATTR_IN.unpack_from(payload)[0]
@@ -77,5 +77,5 @@ def xattr_size(payload: bytes) -> int:
 
 
 def xattr_name(payload: bytes) -> bytes:
-    """The attribute that GETXATTR asks for."""
+    """Returns the name of the attribute that GETXATTR asks for."""
     return name(payload[GETXATTR_IN.size :])

@@ -1,0 +1,72 @@
+"""The cache directory itself, which must be this user's alone, and the index directories in it."""
+
+import os
+import shutil
+
+from lazyfs_cache.errors import UnusableDirectory
+from lazyfs_cache.files import layout
+from lazyfs_cache.files.filesystem import network_type
+
+_OURS = {
+    layout.STATE, layout.STATE + ".new", layout.LOCK, layout.PRESENCE, layout.OWNERS, layout.DOWNLOADS,
+    layout.DATA, layout.TMP, layout.PINS, "lost+found",
+}  # fmt: skip
+
+
+def prepare(root: str, *, new: bool) -> None:
+    """Prepare the directory for a cache of this user; `new`: there need not be one yet.
+
+    Raises UnusableDirectory with the reason why it cannot be one.
+    """
+    if not new and not os.path.exists(os.path.join(root, layout.STATE)):
+        raise UnusableDirectory(f"cache {root}: there is no cache; give the directory of one")
+    try:
+        os.makedirs(root, mode=0o700, exist_ok=True)
+        kind = network_type(root)
+        owner = os.stat(root).st_uid
+        above = os.stat(os.path.dirname(root)).st_uid
+        names = set(os.listdir(root))
+    except OSError as error:
+        raise UnusableDirectory(f"cache {root}: {error.strerror}; give another directory") from error
+    if kind is not None:
+        raise UnusableDirectory(
+            f"cache {root}: on a network filesystem ({kind}), which several machines may write; give a local "
+            f"directory, or use this one as a read-only lower cache"
+        )
+    if owner != os.geteuid():
+        raise UnusableDirectory(
+            f"cache {root}: belongs to user {owner}, not to {os.geteuid()}; one user's cache serves no other"
+        )
+    if above not in (0, owner):
+        raise UnusableDirectory(
+            f"cache {root}: lies in a directory of user {above}, who could replace it; give one of your own"
+        )
+    if any(name not in _OURS and not name.startswith(layout.INDEX) for name in names):
+        raise UnusableDirectory(f"cache {root}: holds files that are not a cache's; give an empty directory")
+    try:
+        os.chmod(root, 0o700)
+        for name in (layout.DATA, layout.TMP, layout.PINS):
+            os.makedirs(os.path.join(root, name), mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise UnusableDirectory(f"cache {root}: {error.strerror}; give another directory") from error
+
+
+def index_path(root: str, generation: int) -> str:
+    """The directory of one generation of the index."""
+    return os.path.join(root, f"{layout.INDEX}{generation}")
+
+
+def set_index_aside(root: str, generation: int, *, keep: bool) -> None:
+    """Move an index to index-aside, in place of the one before; without `keep`, delete both."""
+    aside = os.path.join(root, layout.ASIDE)
+    shutil.rmtree(aside, ignore_errors=True)
+    os.rename(index_path(root, generation), aside)
+    if not keep:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def delete_indexes(root: str) -> None:
+    """Delete the indexes of all generations, and the one set aside, without opening them."""
+    for name in os.listdir(root):
+        if name.startswith(layout.INDEX):
+            shutil.rmtree(os.path.join(root, name))

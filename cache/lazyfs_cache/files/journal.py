@@ -1,0 +1,107 @@
+"""A process's journal: the keys whose files it is adding or removing, for the process that cleans up after
+it.
+
+A file in tmp/, named by its process's owner number. It names a key before the key's file comes or goes, and
+goes on naming it until the index says the same. So after a process's death, every key whose file and entry
+may disagree is in it. It need not reach the disk: it matters only while the machine runs.
+
+    arrivals   SLOTS slots of 128 bytes: length of the key (1), key; empty ones have length 0
+    removals   of the transaction under way: length (1), key, one after the other; length 0 ends them
+"""
+
+import os
+import threading
+from collections.abc import Iterable
+
+from lazyfs_cache.files import layout
+
+SLOTS = 32
+"""Number of values a process may have on their way at one time."""
+
+SPARES = range(SLOTS, SLOTS + 64)
+"""Slots of spare files: those of evicted values, kept to be written over. They are in no journal."""
+
+_SLOT = 128
+_REMOVALS = SLOTS * _SLOT
+
+SIZE = 3 << 12
+"""Bytes of a journal: room for 67 removals of the longest keys, 248 of 32 bytes."""
+
+
+def name(owner: int) -> str:
+    """The name of a process's journal in tmp/."""
+    return str(owner)
+
+
+def tmp_name(owner: int, slot: int) -> str:
+    """The name of the temporary file of a slot, in tmp/."""
+    return f"{owner}-{slot}"
+
+
+def owner_of(tmp: str) -> int | None:
+    """The process whose journal or temporary file has this name in tmp/; None if it is neither."""
+    owner = tmp.partition("-")[0]
+    return int(owner) if owner.isdecimal() else None
+
+
+class Journal:
+    """The journal of this process in one generation of the index. Methods raise OSError."""
+
+    def __init__(self, root: str, owner: int) -> None:
+        path = os.path.join(root, layout.TMP, name(owner))
+        self._guard = threading.Lock()
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        os.pwrite(self._fd, bytes(SIZE), 0)
+        self._end = _REMOVALS
+
+    def arriving(self, slot: int, key: bytes) -> bool:
+        """Note that `key` is about to get a file. False if the journal is closed: its generation is over."""
+        # Unguarded, another thread might close it in between, and the descriptor be another file's by then.
+        with self._guard:
+            if self._fd < 0:
+                return False
+            os.pwrite(self._fd, bytes((len(key),)) + key, slot * _SLOT)
+        return True
+
+    def begin(self) -> None:
+        """A transaction begins: the last one's removals are over. Hold the index lock."""
+        self._end = _REMOVALS
+
+    def removing(self, keys: Iterable[bytes]) -> int:
+        """Note that the first of `keys`, as many as there is room for, are about to lose their files; returns
+        how many those are. Within a transaction."""
+        room = SIZE - self._end - 1
+        rows = bytearray()
+        count = 0
+        for key in keys:
+            if len(rows) + len(key) + 1 > room:
+                break
+            rows.append(len(key))
+            rows += key
+            count += 1
+        if count:
+            os.pwrite(self._fd, rows + b"\0", self._end)
+            self._end += len(rows)
+        return count
+
+    def close(self) -> None:
+        """Does nothing the second time."""
+        with self._guard:
+            fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+
+def read(root: str, owner: int) -> list[bytes]:
+    """The keys in a process's journal; none if it has none."""
+    try:
+        with open(os.path.join(root, layout.TMP, name(owner)), "rb") as file:
+            data = file.read(SIZE)
+    except FileNotFoundError:
+        return []
+    keys = [data[start + 1 : start + 1 + data[start]] for start in range(0, min(len(data), _REMOVALS), _SLOT)]
+    place = _REMOVALS
+    while place < len(data) and data[place]:
+        keys.append(data[place + 1 : place + 1 + data[place]])
+        place += 1 + data[place]
+    return [key for key in keys if key]

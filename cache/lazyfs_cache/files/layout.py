@@ -1,0 +1,52 @@
+"""Names in a cache directory. Pure: no I/O.
+
+DIR/                     mode 0700, one user's
+  state.json             format, boot id, index generation, limit, policy, clean mark
+  lock                   the index lock: flock, exclusive, with a time-out, held around every transaction;
+                             8 bytes: the index's generation
+  presence               flock, shared: held as long as a process has the cache open
+  owners, claims         byte-range locks of processes and downloads; the files stay empty
+  index-N/               LMDB, generation N
+  index-aside/           the last index found damaged
+  data/xx/HEX            sealed values: xx is a checksum of the key, HEX the key
+  tmp/OWNER              a process's journal
+  tmp/OWNER-N            its values being written, and its spare files
+  pins/HEX               pin sets that outlive processes: one file of keys per label
+"""
+
+from isal import isal_zlib
+
+FORMAT = 3
+
+OTHER_INDEX = 2
+"""The format before this one. It differs only in the tables of its index, which is rebuilt from the files."""
+
+STATE, LOCK, PRESENCE, OWNERS, DOWNLOADS = "state.json", "lock", "presence", "owners", "claims"
+DATA, TMP, PINS, INDEX, ASIDE = "data", "tmp", "pins", "index-", "index-aside"
+
+MAX_KEY = 120
+"""Bytes of the longest key: its hexadecimal form is a file name (255 bytes at most)."""
+
+FAN_OUT = tuple(f"{number:02x}" for number in range(256))
+"""Directories under data/: 3,900 names each at a million entries, about 300 KiB of directory."""
+
+_PREFIX = tuple(f"{name}/" for name in FAN_OUT)
+
+
+def directory_of(key: bytes) -> int:
+    """The number of a key's fan-out directory: a checksum, so that keys need not be evenly distributed."""
+    return isal_zlib.crc32(key) & 0xFF
+
+
+def name_of(key: bytes) -> str:
+    """The path of a key's value, relative to data/."""
+    return _PREFIX[isal_zlib.crc32(key) & 0xFF] + key.hex()
+
+
+def key_of(directory: str, name: str) -> bytes | None:
+    """The key whose value lies at `data/directory/name`; None if that is no value's place."""
+    try:
+        key = bytes.fromhex(name)
+    except ValueError:
+        return None
+    return key if key and len(key) <= MAX_KEY and name_of(key) == f"{directory}/{name}" else None

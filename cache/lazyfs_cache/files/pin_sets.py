@@ -1,0 +1,63 @@
+"""Files of pin sets: named lists of keys that stay pinned after the process that asked has ended.
+
+One file per set under pins/, named by its label in hexadecimal. They outlive the index.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+
+import msgspec
+
+from lazyfs_cache.files import layout, state_file
+
+MAX_LABEL = 120
+"""Bytes of the longest label: its hexadecimal form is a file name."""
+
+_decode = msgspec.msgpack.Decoder(list[bytes]).decode
+
+
+def save(root: str, label: bytes, keys: Sequence[bytes]) -> None:
+    """Write one set; it is on the disk when this returns. Raises OSError."""
+    path = os.path.join(root, layout.PINS, label.hex())
+    with open(path + ".new", "wb") as file:
+        file.write(msgspec.msgpack.encode(keys))
+        file.flush()
+        os.fsync(file.fileno())
+    state_file.rename(path + ".new", path)
+
+
+def remove(root: str, label: bytes) -> None:
+    """Delete one set; nothing happens if there is none of that label. Raises OSError."""
+    try:
+        os.unlink(os.path.join(root, layout.PINS, label.hex()))
+    except FileNotFoundError:
+        pass
+
+
+def labels(root: str) -> list[bytes]:
+    """Labels of the sets there are, in the order of their names."""
+    return [
+        bytes.fromhex(name) for name in sorted(os.listdir(os.path.join(root, layout.PINS))) if _is_label(name)
+    ]
+
+
+def _is_label(name: str) -> bool:
+    try:
+        return bool(bytes.fromhex(name))
+    except ValueError:
+        return False  # NAME.new: its process died while it wrote it
+
+
+def load(root: str, label: bytes) -> list[bytes]:
+    """The keys of one set; none if it is not there or cannot be read."""
+    try:
+        with open(os.path.join(root, layout.PINS, label.hex()), "rb") as file:
+            return _decode(file.read())
+    except (FileNotFoundError, msgspec.DecodeError):
+        return []
+
+
+def load_all(root: str) -> Iterator[tuple[bytes, list[bytes]]]:
+    """Label and keys of every set."""
+    for label in labels(root):
+        yield label, load(root, label)

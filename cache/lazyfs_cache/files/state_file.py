@@ -1,0 +1,71 @@
+"""The file that names the index in use, and marks one that may be trusted after a reboot."""
+
+import os
+from typing import Literal
+
+import msgspec
+
+from lazyfs_cache.errors import UnusableDirectory
+from lazyfs_cache.files import layout
+
+Policy = Literal["lru", "sieve"]
+"""Order of eviction: the least recently used value first, or SIEVE's choice."""
+
+
+class CacheState(msgspec.Struct, kw_only=True):
+    """The facts on which all processes that open a cache agree."""
+
+    format: int = layout.FORMAT
+    boot: str
+    """The kernel's boot id when the index was last open."""
+    generation: int
+    """Number of the index in use; it grows when an index is discarded and another one begun."""
+    limit: int
+    policy: Policy
+    map_size: int
+    clean: bool
+    """True once the last process has closed the cache and the index is on the disk."""
+
+
+class _Format(msgspec.Struct):
+    """The field that the states of all formats have; others may be missing."""
+
+    format: int
+
+
+def load(root: str) -> CacheState | None:
+    """The state; None if there is none or it cannot be read. Raises UnusableDirectory for another format
+    than this one and `layout.OTHER_INDEX`."""
+    try:
+        with open(os.path.join(root, layout.STATE), "rb") as file:
+            found = file.read()
+        number = msgspec.json.decode(found, type=_Format).format
+        if number not in (layout.FORMAT, layout.OTHER_INDEX):
+            raise UnusableDirectory(
+                f"cache {root}: format {number}, this version has {layout.FORMAT}; give another directory"
+            )
+        return msgspec.json.decode(found, type=CacheState)
+    except (FileNotFoundError, msgspec.DecodeError):
+        return None
+
+
+def save(root: str, state: CacheState) -> None:
+    """Replace the state; it is on the disk when this returns."""
+    path = os.path.join(root, layout.STATE)
+    fd = os.open(path + ".new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(fd, msgspec.json.encode(state))
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+    rename(path + ".new", path)
+
+
+def rename(old: str, new: str) -> None:
+    """Rename a file that was flushed; the new name is on the disk when this returns. Raises OSError."""
+    os.rename(old, new)
+    directory = os.open(os.path.dirname(new), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)

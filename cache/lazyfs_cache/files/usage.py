@@ -1,0 +1,33 @@
+"""Bytes of disk of the files that are no values: locks, the state, indexes, pin sets."""
+
+import os
+
+from lazyfs_cache.files import layout
+
+
+def fixed_bytes(root: str, block: int, index_file: str) -> int:
+    """Bytes of everything in the cache directory but data/, tmp/, pins/ and the file of the index in use."""
+    total = _most(root, block)
+    for entry in os.scandir(root):
+        if entry.name in (layout.DATA, layout.TMP, layout.PINS):
+            continue
+        total += _most(entry.path, block)
+        if entry.is_dir(follow_symlinks=False):
+            total += sum(_most(inner.path, block) for inner in os.scandir(entry.path))
+    return total - _most(index_file, block)
+
+
+def pin_set_bytes(root: str, block: int) -> int:
+    """Bytes of pins/ and the files in it."""
+    pins = os.path.join(root, layout.PINS)
+    return _most(pins, block) + sum(_most(entry.path, block) for entry in os.scandir(pins))
+
+
+def _most(path: str, block: int) -> int:
+    """Most bytes that a file comes to occupy as long as it does not grow: some filesystems allocate the
+    blocks some time after the write. 0 if it is not there."""
+    try:
+        found = os.lstat(path)
+    except FileNotFoundError:
+        return 0
+    return max(found.st_blocks * 512, -(-found.st_size // block) * block)

@@ -1,0 +1,284 @@
+"""The files of values: every system call on them is made here.
+
+Values are written under tmp/, then renamed into data/: the file of a name in data/ is always whole in the
+page cache. Readers open by key and need neither the index nor a lock; a file that is evicted while they read
+stays readable until they close it.
+"""
+
+import errno
+import os
+from contextlib import suppress
+
+from lazyfs_cache.files import layout, sealed
+from lazyfs_cache.files.filesystem import used
+
+_WHOLE = 1 << 15
+"""Files up to this many bytes are read by one call, trailer included; longer ones save the copy that
+cutting the trailer off takes."""
+
+_EXTENTS = 4
+"""Number of extents that an inode of ext4 has room for. A file of more blocks may need another block for its
+extents, so its blocks are allocated before it is written: they are counted from the start, and a full disk
+shows at once."""
+
+_READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOATIME
+_WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+
+
+class ValueFiles:
+    """The files under data/ and tmp/ of one cache directory. Every method may raise OSError."""
+
+    def __init__(self, root: str, *, fsync: bool) -> None:
+        self.root = root
+        self._fsync = fsync
+        self._data = os.open(os.path.join(root, layout.DATA), _DIRECTORY)
+        self._tmp = os.open(os.path.join(root, layout.TMP), _DIRECTORY)
+        self.block = os.statvfs(root).f_frsize
+
+    def close(self) -> None:
+        os.close(self._data)
+        os.close(self._tmp)
+
+    # -- reading -------------------------------------------------------------------------------------
+
+    def whole(self, key: bytes) -> bytes | None:
+        """The value, every block checked; None if it is not here. Raises Damaged."""
+        try:
+            return self._whole(key)
+        except sealed.Damaged:
+            return self._whole(key)  # it may have been evicted after it was opened, and its file written over
+
+    def _whole(self, key: bytes) -> bytes | None:
+        try:
+            fd = os.open(layout.name_of(key), _READ, dir_fd=self._data)
+        except FileNotFoundError:
+            return None
+        try:
+            start = os.pread(fd, _WHOLE, 0)
+            if len(start) < _WHOLE:
+                size = sealed.value_size(len(start))
+                if size is None:
+                    raise sealed.Damaged("no such length")
+                value = start[:size]
+                trailer: bytes = start[size:]
+            else:
+                size = _size(fd)
+                value = os.pread(fd, size, 0)
+                trailer = os.pread(fd, sealed.trailer_size(size), size)
+        finally:
+            os.close(fd)
+        sums = sealed.sums_of(key, size, trailer)
+        if len(value) != size:
+            raise sealed.Damaged("short file")
+        sealed.check(key, sums, 0, value)
+        return value
+
+    def part(self, key: bytes, offset: int, length: int) -> bytes | None:
+        """Bytes [offset, offset + length) of the value, cut at its end; only the blocks touched are read and
+        checked. None if it is not here. Raises Damaged."""
+        try:
+            return self._part(key, offset, length)
+        except sealed.Damaged:
+            return self._part(key, offset, length)
+
+    def _part(self, key: bytes, offset: int, length: int) -> bytes | None:
+        try:
+            fd = os.open(layout.name_of(key), _READ, dir_fd=self._data)
+        except FileNotFoundError:
+            return None
+        try:
+            size = _size(fd)
+            end = min(offset + length, size)
+            first = offset // sealed.BLOCK
+            start = first * sealed.BLOCK
+            stop = min(-(-end // sealed.BLOCK) * sealed.BLOCK, size)
+            trailer = os.pread(fd, sealed.trailer_size(size), size)
+            data = os.pread(fd, stop - start, start) if stop > start else b""
+        finally:
+            os.close(fd)
+        sums = sealed.sums_of(key, size, trailer)
+        if len(data) != max(stop - start, 0):
+            raise sealed.Damaged("short file")
+        sealed.check(key, sums, first, data)
+        return data if offset == start and end == stop else data[offset - start : end - start]
+
+    def size(self, key: bytes) -> int | None:
+        """The value's size, reckoned from the length of its file; None if it is not here."""
+        try:
+            length = os.stat(layout.name_of(key), dir_fd=self._data).st_size
+        except FileNotFoundError:
+            return None
+        return sealed.value_size(length)
+
+    # -- writing -------------------------------------------------------------------------------------
+
+    def most_for_value(self, size: int) -> int:
+        """Most bytes of disk that a value of `size` bytes takes, its trailer included."""
+        return self.most_for_file(size + sealed.trailer_size(size))
+
+    def most_for_file(self, length: int) -> int:
+        """Most bytes of disk that a file of `length` bytes takes: whole blocks of the filesystem, and one for
+        the extents if there are many."""
+        rounded = -(-length // self.block) * self.block
+        return rounded + (self.block if rounded > _EXTENTS * self.block else 0)
+
+    def rounded(self, size: int) -> int:
+        """Bytes of a sealed value of `size` bytes, in whole blocks of the filesystem."""
+        return -(-(size + sealed.trailer_size(size)) // self.block) * self.block
+
+    def write(self, name: str, key: bytes, value: bytes | memoryview) -> int:
+        """Write a sealed value to tmp/`name`; returns the bytes of disk it occupies. Leaves nothing behind
+        when it fails."""
+        trailer = sealed.seal(key, value)
+        fd = os.open(name, _WRITE, 0o600, dir_fd=self._tmp)
+        try:
+            try:
+                length = len(value) + len(trailer)
+                if length > _EXTENTS * self.block:
+                    _allocate(fd, length)
+                if length > _WHOLE:
+                    _write_all(fd, value)
+                    _write_all(fd, trailer)
+                else:
+                    _write_all(fd, b"".join((value, trailer)))
+                if self._fsync:
+                    os.fsync(fd)
+                occupied = os.fstat(fd).st_blocks * 512
+            finally:
+                os.close(fd)
+        except BaseException:
+            self.discard_tmp(name)
+            raise
+        return occupied
+
+    def write_over(self, name: str, key: bytes, value: bytes | memoryview) -> int:
+        """Like `write`, into a file of an evicted value: on ext4 a tenth of the cost of a new one when many
+        have been deleted (see docs/cache.md)."""
+        sealed_value = b"".join((value, sealed.seal(key, value)))
+        fd = os.open(name, os.O_RDWR | os.O_CLOEXEC, dir_fd=self._tmp)
+        try:
+            try:
+                os.ftruncate(fd, len(sealed_value))
+                if len(sealed_value) > _EXTENTS * self.block:
+                    _allocate(fd, len(sealed_value))
+                _write_all(fd, sealed_value)
+                if self._fsync:
+                    os.fsync(fd)
+                occupied = os.fstat(fd).st_blocks * 512
+            finally:
+                os.close(fd)
+        except BaseException:
+            self.discard_tmp(name)
+            raise
+        return occupied
+
+    def rename_tmp(self, name: str, new: str) -> None:
+        """Rename tmp/`name` to tmp/`new`."""
+        os.rename(name, new, src_dir_fd=self._tmp, dst_dir_fd=self._tmp)
+
+    def take_out(self, key: bytes, name: str) -> bool:
+        """Move the value's file to tmp/`name`, to be written over; False if it is not here."""
+        try:
+            os.rename(layout.name_of(key), name, src_dir_fd=self._data, dst_dir_fd=self._tmp)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def publish(self, name: str, key: bytes) -> None:
+        """Move tmp/`name` to its place under data/: from here on, readers find the value."""
+        place = layout.name_of(key)
+        try:
+            os.rename(name, place, src_dir_fd=self._tmp, dst_dir_fd=self._data)
+        except FileNotFoundError:
+            with suppress(FileExistsError):  # another process was first
+                os.mkdir(place[:2], 0o700, dir_fd=self._data)
+            os.rename(name, place, src_dir_fd=self._tmp, dst_dir_fd=self._data)
+
+    def discard_tmp(self, name: str) -> None:
+        """Unlink tmp/`name`; nothing happens if it is not there."""
+        try:
+            os.unlink(name, dir_fd=self._tmp)
+        except FileNotFoundError:
+            pass
+
+    def remove(self, key: bytes) -> None:
+        """Unlink the value; nothing happens if it is not here."""
+        try:
+            os.unlink(layout.name_of(key), dir_fd=self._data)
+        except FileNotFoundError:
+            pass
+
+    # -- looking -------------------------------------------------------------------------------------
+
+    def status(self, key: bytes) -> os.stat_result | None:
+        """The status of the value's file; None if it is not here."""
+        try:
+            return os.stat(layout.name_of(key), dir_fd=self._data, follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+
+    def here(self, key: bytes) -> bool:
+        """True if the value has a file."""
+        return self.status(key) is not None
+
+    def tops_used(self) -> int:
+        """Bytes of disk that data/ and tmp/ themselves occupy: they grow with the number of their names."""
+        return (os.fstat(self._data).st_blocks + os.fstat(self._tmp).st_blocks) * 512
+
+    def any_data(self) -> bool:
+        """True if there may be values: a fan-out directory exists."""
+        return _any(os.path.join(self.root, layout.DATA))
+
+    def directory_used(self, number: int) -> int:
+        """Bytes of disk that fan-out directory `number` itself occupies."""
+        return used(layout.FAN_OUT[number], self._data)
+
+    def names(self, number: int) -> list[str]:
+        """The names in fan-out directory `number`."""
+        try:
+            return os.listdir(os.path.join(self.root, layout.DATA, layout.FAN_OUT[number]))
+        except FileNotFoundError:
+            return []
+
+    def remove_name(self, number: int, name: str) -> None:
+        """Unlink a file in a fan-out directory whose name is no key's."""
+        try:
+            os.unlink(f"{layout.FAN_OUT[number]}/{name}", dir_fd=self._data)
+        except FileNotFoundError:
+            pass
+
+    def any_tmp(self) -> bool:
+        """True if tmp/ holds anything."""
+        return _any(os.path.join(self.root, layout.TMP))
+
+    def filesystem_status(self) -> os.statvfs_result:
+        return os.fstatvfs(self._data)
+
+
+def _any(directory: str) -> bool:
+    with os.scandir(directory) as found:
+        return next(found, None) is not None
+
+
+def _size(fd: int) -> int:
+    size = sealed.value_size(os.fstat(fd).st_size)
+    if size is None:
+        raise sealed.Damaged("no value has this length")
+    return size
+
+
+def _allocate(fd: int, length: int) -> None:
+    try:
+        os.posix_fallocate(fd, 0, length)
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
+            raise
+
+
+def _write_all(fd: int, data: bytes | memoryview) -> None:
+    written = os.write(fd, data)
+    if written != len(data):
+        view = memoryview(data)
+        while written < len(view):
+            written += os.write(fd, view[written:])

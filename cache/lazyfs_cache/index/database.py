@@ -1,0 +1,124 @@
+"""The index as an LMDB database that processes take turns to open transactions in.
+
+Every call here is made under the index lock (`process.locks.IndexLock`), which one process has at a time:
+LMDB runs without locks of its own (MDB_NOLOCK, whose documentation asks for just that). So there is no table
+of readers, which would tell processes apart by PID: processes of all PID namespaces share one index, and a
+process that dies leaves nothing in LMDB to clean up. Reads of values never come here.
+"""
+
+import os
+import resource
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import lmdb
+import msgspec
+
+from lazyfs_cache.index.faults import IndexDamaged
+from lazyfs_cache.index.rows import SUMS, Entry, Sums, decode_sums, entry_of
+from lazyfs_cache.index.tables import open_tables
+from lazyfs_cache.index.transaction import Transaction
+from lazyfs_cache.policy import sizes
+
+
+def map_size(limit: int) -> int:
+    """Address space for the index of a cache with this limit, within RLIMIT_AS, which batch systems set."""
+    allowed = resource.getrlimit(resource.RLIMIT_AS)[0]
+    return sizes.map_size(limit, None if allowed == resource.RLIM_INFINITY else allowed)
+
+
+class Index:
+    """One LMDB environment. Hold the index lock for every call but `close`. Methods raise lmdb.Error, or
+    IndexDamaged."""
+
+    def __init__(self, directory: str, map_size: int) -> None:
+        self.file = os.path.join(directory, "data.mdb")
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+        # No sync: the index is rebuilt from the files after an unclean stop, and a commit that waits for the
+        # disk allows 200-300 transactions a second. No writemap: a stray write could not be told from data.
+        self._env = lmdb.open(
+            directory, map_size=map_size, max_dbs=8, lock=False, sync=False, metasync=False, mode=0o600
+        )
+        try:
+            self._refuse_truncated()
+            self.tables = open_tables(self._env)
+        except BaseException:
+            self._env.close()
+            raise
+
+    def _refuse_truncated(self) -> None:
+        """LMDB maps its file: touching a page that is not there would kill the process."""
+        needed = (self._env.info()["last_pgno"] + 1) * self._env.stat()["psize"]
+        if os.stat(self.file).st_size < needed:
+            raise IndexDamaged(f"{self.file} is shorter than the {needed} bytes it says it has")
+
+    @contextmanager
+    def transaction(self) -> Iterator[Transaction]:
+        """One transaction; committed when the block ends, dropped when it raises."""
+        with self._begin(write=True) as txn:
+            try:
+                transaction = Transaction(self.tables, txn)
+                yield transaction
+                transaction.write_sums()
+            except (struct.error, msgspec.DecodeError) as error:
+                raise IndexDamaged(f"{self.file}: {error}") from error
+        transaction.committed = True
+
+    def _begin(self, *, write: bool) -> "lmdb.Transaction[bytes]":
+        try:
+            return self._env.begin(write=write)
+        except lmdb.MapResizedError:  # another process has enlarged the map
+            self._env.set_mapsize(0)
+            return self._env.begin(write=write)
+
+    def sums(self) -> Sums:
+        """The sums as last committed."""
+        with self._begin(write=False) as txn:
+            return self._sums(txn)
+
+    def _sums(self, txn: "lmdb.Transaction[bytes]") -> Sums:
+        try:
+            packed = txn.get(SUMS, db=self.tables.main)
+            return decode_sums(packed) if packed else Sums()
+        except msgspec.DecodeError as error:
+            raise IndexDamaged(f"{self.file}: {error}") from error
+
+    def page(self, after: bytes, count: int) -> list[tuple[bytes, Entry]]:
+        """Up to `count` entries in the order of keys, after key `after` (b"" for the first)."""
+        found: list[tuple[bytes, Entry]] = []
+        with self._begin(write=False) as txn, txn.cursor(db=self.tables.entries) as cursor:
+            floor = self._sums(txn).floor
+            positioned = cursor.set_range(after) if after else cursor.first()
+            while positioned and len(found) < count:
+                key, row = cursor.item()
+                entry = entry_of(row, floor)
+                if entry is not None and key != after:
+                    found.append((key, entry))
+                positioned = cursor.next()
+        return found
+
+    @property
+    def map_size(self) -> int:
+        """Bytes the index may grow to."""
+        size: int = self._env.info()["map_size"]
+        return size
+
+    def enlarge(self, map_size: int) -> None:
+        """Let the index grow to `map_size` bytes. Outside of a transaction."""
+        self._env.set_mapsize(map_size)
+
+    def used(self) -> int:
+        """Bytes of disk the index's data file occupies."""
+        return os.stat(self.file).st_blocks * 512
+
+    def length(self) -> int:
+        """Bytes of the index's data file, by its length: an index never shrinks."""
+        return os.stat(self.file).st_size
+
+    def sync(self) -> None:
+        """Returns when all of it is on the disk."""
+        self._env.sync(True)
+
+    def close(self) -> None:
+        self._env.close()

@@ -1,0 +1,23 @@
+"""Errors of the index, by what they say."""
+
+import lmdb
+
+
+class IndexDamaged(Exception):
+    """The index contradicts itself or cannot be parsed: set it aside and rebuild it from the files."""
+
+
+DAMAGED = (
+    IndexDamaged, lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.InvalidError, lmdb.PanicError,
+    lmdb.VersionMismatchError, lmdb.IncompatibleError, lmdb.BadTxnError,
+)  # fmt: skip
+"""The index is damaged; the disk it is on may be well."""
+
+IndexFailure = lmdb.Error
+"""Any error of LMDB."""
+
+MapFull = lmdb.MapFullError
+"""The map has no room for another page: enlarge it and try again."""
+
+DiskFull = lmdb.DiskError
+"""The disk has no room for the index to grow."""

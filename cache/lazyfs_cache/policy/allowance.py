@@ -1,0 +1,133 @@
+"""Space that an index holds for one process, which the process may promise to values without asking.
+
+Asking the index for every value would cost a transaction each way; so a process holds a little more than it
+has promised. All of it is charged like everything else. A part of the free space may be occupied by spare
+files: those of evicted values, kept to be written over.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Iterable
+from typing import NamedTuple
+
+
+class Drawn(NamedTuple):
+    """What comes with a promise: slots of the spare files whose space it takes."""
+
+    over: int | None
+    """One to write over; it occupies no more than was promised."""
+    gone: list[int]
+    """Those to be unlinked, then freed, before the promise is used."""
+
+
+class SpaceAllowance:
+    """The allowance of one process in one generation of the index. Thread-safe; every method returns at once.
+
+    `slots`: numbers that spare files may have.
+    """
+
+    def __init__(self, slots: Iterable[int] = ()) -> None:
+        self._guard = threading.Lock()
+        self._ended = False
+        self._free = 0
+        self._promised = 0
+        self._slots = deque(slots)
+        self._spares: list[tuple[int, int]] = []  # (bytes occupied, slot)
+        self._spare_bytes = 0
+
+    def end(self) -> list[int]:
+        """The index that holds all this is no longer in use: everything held comes to nothing, also space
+        that is put in or given back later. Returns the slots of the spare files, which are to be unlinked."""
+        with self._guard:
+            self._ended = True
+            self._free = self._promised = self._spare_bytes = 0
+            slots = [slot for _, slot in self._spares]
+            self._spares.clear()
+            return slots
+
+    def put_in(self, amount: int) -> None:
+        """The index holds `amount` more."""
+        with self._guard:
+            if not self._ended:
+                self._free += amount
+
+    def draw(self, amount: int, *, write_over: bool = True) -> Drawn | None:
+        """Promise `amount` of the free space; None if there is less.
+
+        Free space may be occupied by spare files: then some of them go with the promise, one of them, if
+        wanted, to be written over.
+        """
+        with self._guard:
+            if self._ended or self._free < amount:
+                return None
+            self._free -= amount
+            self._promised += amount
+            over = None
+            gone = []
+            if write_over and self._spare_bytes > self._free:
+                fitting = max((one for one in self._spares if one[0] <= amount), default=None)
+                if fitting is not None:
+                    over = self._take(fitting)
+            while self._spare_bytes > self._free:
+                gone.append(self._take(self._spares[-1]))
+            return Drawn(over, gone)
+
+    def _take(self, spare: tuple[int, int]) -> int:
+        self._spares.remove(spare)
+        self._spare_bytes -= spare[0]
+        return spare[1]
+
+    def give_back(self, amount: int) -> None:
+        """A promise is over, and its space was not used."""
+        with self._guard:
+            if not self._ended:
+                self._promised -= amount
+                self._free += amount
+
+    def spend(self, amount: int) -> None:
+        """A promise is over: the index has entered what used it."""
+        with self._guard:
+            self._promised -= amount
+
+    def missing(self, target: int) -> int:
+        """Bytes that would have to be put in to have `target` free; 0 while half of it is."""
+        return target - self._free if self._free < target // 2 else 0
+
+    def take_idle(self) -> int:
+        """Everything that is free, to be given back to the index; 0 while anything is promised or spare."""
+        with self._guard:
+            if self._promised or self._spare_bytes:
+                return 0
+            free, self._free = self._free, 0
+            return free
+
+    # -- spare files -------------------------------------------------------------------------------------
+
+    def spare_slot(self) -> int | None:
+        """A slot for the file of a value that is being evicted; None if there are spare files enough."""
+        try:
+            return self._slots.popleft()
+        except IndexError:
+            return None
+
+    def free_slot(self, slot: int) -> None:
+        """The spare file of this slot is gone."""
+        self._slots.append(slot)
+
+    def add_spares(self, spares: list[tuple[int, int]]) -> None:
+        """The index holds the space of these files (bytes occupied, slot): they may be written over."""
+        with self._guard:
+            self._spares += spares
+            self._spare_bytes += sum(occupied for occupied, _ in spares)
+            self._free += sum(occupied for occupied, _ in spares)
+
+    def take_spares(self) -> tuple[list[int], int]:
+        """The slots of all spare files, which are to be unlinked, then freed; and what they occupy, which is
+        promised until it is given back."""
+        with self._guard:
+            slots = [slot for _, slot in self._spares]
+            self._spares.clear()
+            amount, self._spare_bytes = self._spare_bytes, 0
+            self._free -= amount
+            self._promised += amount
+            return slots, amount

@@ -1,0 +1,97 @@
+"""Which value goes next: the orders of LRU and SIEVE, and how many go at once.
+
+Both work on a queue of values in the order of their ticks. LRU moves a value to the end of the queue when it
+is used and evicts from the front. SIEVE leaves it where it came in, marks it, and has a hand.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol
+
+from lazyfs_cache.policy.limits import Shortfall
+from lazyfs_cache.policy.sizes import EVICTED_PER_TRANSACTION, PASSES
+
+
+class Queued(NamedTuple):
+    """One value that may be evicted: everything that evicting it takes."""
+
+    tick: int
+    """Its place in the queue; no two values have the same."""
+    charge: int
+    """Bytes of disk that are free when it is gone."""
+    key: bytes
+
+
+class EvictionQueue(Protocol):
+    """The values that may be evicted, in the order of their ticks, and SIEVE's marks and hand."""
+
+    @property
+    def hand(self) -> int:
+        """SIEVE: the tick the hand has come to."""
+        ...
+
+    @hand.setter
+    def hand(self, tick: int) -> None: ...
+
+    def queued_from(self, tick: int) -> Iterator[Queued]:
+        """The values with this tick and later ones, in their order. `clear_mark` does not disturb it."""
+        ...
+
+    def tick_after(self, tick: int) -> int:
+        """The next tick in the queue; 0, where the queue begins, if there is none."""
+        ...
+
+    def marked(self, value: Queued) -> bool:
+        """True if the value was used since it came or the hand last passed it."""
+        ...
+
+    def clear_mark(self, value: Queued) -> None: ...
+
+
+def lru(queue: EvictionQueue) -> Iterator[Queued]:
+    """Least recently used first."""
+    return queue.queued_from(0)
+
+
+def sieve(queue: EvictionQueue, passes: int = PASSES) -> Iterator[Queued]:
+    """SIEVE (Zhang et al., NSDI 2024): from the hand towards newer values, and around; a value that was used
+    since the hand last passed it is passed over, once.
+
+    Ends early, but not before the first value, where it has passed over `passes`: each pass takes a mark from
+    another leaf of the index, and no eviction walks over a million entries. Where that yielded nothing the
+    next value goes all the same.
+    """
+    taken: set[int] = set()
+    begin, end = queue.hand, 1 << 63
+    for start, stop in ((begin, end), (0, begin)) * 2:
+        for value in queue.queued_from(start):
+            if value.tick >= stop:
+                break
+            if value.tick in taken:
+                continue
+            marked = queue.marked(value)
+            if marked and passes:
+                passes -= 1
+                queue.clear_mark(value)
+            elif marked and taken:
+                queue.hand = value.tick
+                return
+            else:
+                taken.add(value.tick)
+                queue.hand = queue.tick_after(value.tick)
+                yield value
+
+
+def choose(
+    order: Iterator[Queued], shortfall: Shortfall, most: int = EVICTED_PER_TRANSACTION
+) -> list[Queued]:
+    """The first values in the order that meet the shortfall together, `most` at most; all there are if they
+    do not meet it."""
+    chosen: list[Queued] = []
+    freed = 0
+    while len(chosen) < most and (freed < shortfall.bytes or len(chosen) < shortfall.entries):
+        value = next(order, None)
+        if value is None:
+            break
+        chosen.append(value)
+        freed += value.charge
+    return chosen

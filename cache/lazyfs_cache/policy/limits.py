@@ -1,0 +1,150 @@
+"""The bound: what may be admitted, and how much must go to make room for it.
+
+    du <= charged <= limit
+
+`charged` is the sum of values (the blocks of the filesystem they occupy), reservations (upper bounds), the
+directories their names lie in, the index's file and the few fixed files. Two things can grow before they
+can be counted, by at most `sizes.slack` per transaction: the index's file and a directory. So nothing is
+admitted into the last `slack` bytes of the limit.
+"""
+
+from typing import NamedTuple, Protocol
+
+from lazyfs_cache.policy.sizes import slack
+
+_KEEP_INODES = 100
+"""The part of the filesystem's inodes that is left free: one in so many."""
+
+
+class Shortfall(NamedTuple):
+    """Bytes and entries to evict before something may come."""
+
+    bytes: int
+    entries: int
+
+    @property
+    def met(self) -> bool:
+        """Nothing is missing."""
+        return self.bytes <= 0 and self.entries <= 0
+
+
+class Charges(Protocol):
+    """The account of a cache, in bytes but for `entries`; `index.rows.Sums` is one."""
+
+    @property
+    def limit(self) -> int: ...
+    @property
+    def entries(self) -> int: ...
+    @property
+    def pinned(self) -> int:
+        """The part of the values' bytes that may not be evicted."""
+        ...
+
+    @property
+    def reserved(self) -> int:
+        """Held for values that processes have on their way."""
+        ...
+
+    @property
+    def directories(self) -> int:
+        """Occupied by the fan-out directories."""
+        ...
+
+    @property
+    def pin_sets(self) -> int:
+        """Occupied by the files of pin sets."""
+        ...
+
+    @property
+    def charged(self) -> int:
+        """All of this and the values; not the index's file and the fixed ones."""
+        ...
+
+
+class FreeSpace(NamedTuple):
+    """Free space of the filesystem, as this user may take it."""
+
+    bytes: int
+    inodes: int
+    """All inodes of the filesystem, 0 if it does not count them."""
+    inodes_free: int
+
+
+class Measures(Protocol):
+    """Measurements of a cache directory and its filesystem, taken anew at each call."""
+
+    def fixed(self) -> int:
+        """Bytes of the fixed files and of the directories data/ and tmp/ themselves."""
+        ...
+
+    def index_file(self) -> int:
+        """Bytes of disk the index's file occupies."""
+        ...
+
+    def index_entries(self) -> int:
+        """Number of entries for which the index has room."""
+        ...
+
+    def free(self) -> FreeSpace: ...
+
+
+class Limits:
+    """What one cache directory may hold. Every method answers from the charges it is given and a measurement.
+
+    `keep_free`: bytes of the filesystem that are left free. `arriving`: how many values a process may have on
+    their way, each of which becomes an entry.
+    """
+
+    def __init__(self, measures: Measures, *, keep_free: int, arriving: int) -> None:
+        self._measures = measures
+        self._keep_free = keep_free
+        self._arriving = arriving
+
+    def charged(self, charges: Charges) -> int:
+        """All the cache counts as occupied."""
+        return charges.charged + self._measures.fixed() + self._measures.index_file()
+
+    def capacity(self, charges: Charges) -> int:
+        """Bytes that values, reservations, directories and pin sets may take together."""
+        limit = charges.limit
+        return limit - slack(limit) - self._measures.fixed() - self._measures.index_file()
+
+    def shortfall(self, charges: Charges, charge: int) -> Shortfall:
+        """The shortfall before `charge` more bytes, and as many entries as may be on their way, may come."""
+        free = self._measures.free()
+        over = charges.charged + charge - self.capacity(charges)
+        # Reserved values are not on the disk yet, or only in part: they will take from the space free now.
+        over = max(over, self._keep_free + charge + charges.reserved - free.bytes)
+        entries = charges.entries + self._arriving - self._measures.index_entries()
+        if free.inodes:
+            entries = max(entries, free.inodes // _KEEP_INODES + self._arriving - free.inodes_free)
+        return Shortfall(over, entries)
+
+    def above_high(self, charges: Charges) -> bool:
+        """True above the high watermark, a 64th of the limit below the capacity."""
+        return charges.charged > self.capacity(charges) - charges.limit // 64
+
+    def above_low(self, charges: Charges) -> Shortfall:
+        """The shortfall to the low watermark, a 32nd of the limit below the capacity."""
+        return Shortfall(charges.charged - self.capacity(charges) + charges.limit // 32, 0)
+
+    def over_capacity(self, charges: Charges) -> Shortfall:
+        """The shortfall after the limit was lowered."""
+        return Shortfall(charges.charged - self.capacity(charges), 0)
+
+    def possible(self, charges: Charges, charge: int) -> bool:
+        """True if evicting everything that may be evicted would make room for `charge` bytes."""
+        return self._unevictable(charges) + charges.reserved + charge <= self.capacity(charges)
+
+    def pins_fit(self, charges: Charges, more: int) -> bool:
+        """True if `more` pinned bytes leave an eighth of the limit for everything else."""
+        return self._unevictable(charges) + more <= self.capacity(charges) - charges.limit // 8
+
+    def growth_of_pins(self, count: int) -> int:
+        """Bytes by which the index and the file of a pin set may grow when `count` keys are pinned or let go
+        in one transaction: by every page there is, which LMDB copies, and by the new rows. Measured: 300
+        bytes a key."""
+        return self._measures.index_file() + 512 * count
+
+    def _unevictable(self, charges: Charges) -> int:
+        return charges.pinned + charges.directories + charges.pin_sets

@@ -1,0 +1,73 @@
+"""Sizes that follow from a cache's limit alone. Bytes unless a name says otherwise."""
+
+MIN_LIMIT = 2 << 20
+"""Smallest limit: below it the fixed files and the slack leave no room for values."""
+
+EVICTED_PER_TRANSACTION = 64
+"""Most values evicted in one transaction: about 1 ms for small ones."""
+
+PASSES = 512
+"""Most values that SIEVE's hand passes over in one transaction: about 2 ms."""
+
+_INDEX_BYTES_PER_ENTRY = 360
+"""Map bytes set aside per entry: up to 260 are used for keys of 32 bytes, once every entry has been replaced
+many times. 160 of that is its row and its part of the ghosts (a leaf is split when it is full of both, so
+that ghosts cost a third, not a fifteenth), 100 its place in the queue, where uses leave holes."""
+
+_PAGE = 4096
+
+_PAGES = 256
+"""Most pages of the index that a transaction writes, besides those for uses. Measured at a million entries:
+102 for 32 arrivals in as many leaves under as many branches, and 64 evictions, whose ghosts are swept from 25
+leaves side by side. SIEVE evicts from leaves all over and takes 230."""
+
+
+def slack(limit: int) -> int:
+    """Bytes by which the index and a directory may grow within one transaction.
+
+    LMDB copies what it writes, so its file may grow by every page a transaction touches: a small index by its
+    own size (a 17th of the limit at most), a large one by `_PAGES` and two pages for each use written.
+    """
+    return min((64 << 10) + limit // 16, _PAGES * _PAGE + limit // 128)
+
+
+def uses_per_transaction(limit: int) -> int:
+    """Number of uses one transaction writes: so many that `slack` covers the pages, and that they are done in
+    10 ms (each page is in private memory until the transaction is committed)."""
+    return min(max((slack(limit) - _PAGES * _PAGE) // (2 * _PAGE), 16), 1024)
+
+
+def passes_per_transaction(limit: int) -> int:
+    """Number of used values that SIEVE passes over in one transaction.
+
+    A mark set or cleared takes one page, where a use takes two with LRU: so one may be cleared for each use
+    that may be written. A small index is covered whole.
+    """
+    small = slack(limit) < _PAGES * _PAGE + limit // 128
+    return PASSES if small else min(uses_per_transaction(limit), PASSES)
+
+
+def allowance(limit: int) -> int:
+    """Bytes a process holds beyond what it has promised, while it admits values."""
+    return min(max(limit // 256, 64 << 10), 4 << 20)
+
+
+def map_size(limit: int, address_space: int | None) -> int:
+    """Address space for the index: a twelfth of the limit (a value costs at least a block of 4 KiB, its entry
+    260 bytes), at least 16 MiB, and no more than a quarter of `address_space`, the most the process may
+    have (None: no bound)."""
+    wanted = max(limit // 12, 16 << 20)
+    if address_space is not None:
+        wanted = min(wanted, max(address_space // 4, 4 << 20))
+    return wanted // _PAGE * _PAGE
+
+
+def entries_in_map(map_size: int) -> int:
+    """Number of entries for which an index of `map_size` bytes has room."""
+    return map_size // _INDEX_BYTES_PER_ENTRY
+
+
+def largest_index(limit: int) -> int:
+    """Bytes beyond which an index is out of proportion to the limit: a quarter of it. An index never shrinks;
+    one made from the files takes a twelfth at most."""
+    return max(limit // 4, MIN_LIMIT)

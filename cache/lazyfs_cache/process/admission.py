@@ -1,0 +1,244 @@
+"""Admitting values: space first, then the bytes, then the name, then the entry.
+
+    1. draw the upper bound from the allowance; if it has too little, a transaction evicts what must go and
+       fills it
+    2. note the key in the journal, write the sealed value to tmp/, rename it into data/: no lock 3. with the
+    next transaction (16 values, or two seconds), enter it into the index, charged with the bytes it does
+    occupy
+
+Until 3 the value is charged as a part of the allowance. Killed before it, a process leaves a
+journal that names the key, and that charge stands until the next process has cleaned up after it.
+"""
+
+import threading
+import time
+from contextlib import suppress
+from types import TracebackType
+
+from lazyfs_cache.files import journal, layout
+from lazyfs_cache.policy.allowance import Drawn
+from lazyfs_cache.policy.limits import Shortfall
+from lazyfs_cache.process import spare_files
+from lazyfs_cache.process.arrivals import Arrived
+from lazyfs_cache.process.health import FULL
+from lazyfs_cache.process.index_generation import IndexGeneration
+from lazyfs_cache.process.recent_uses import RecentUses
+from lazyfs_cache.process.room import Room
+from lazyfs_cache.process.shared_index import SharedIndex
+from lazyfs_cache.process.suspects import Suspects
+
+
+class Reservation:
+    """Space held for one value that is on its way; given back unless `Cache.put` used it."""
+
+    def __init__(
+        self,
+        key: bytes,
+        size: int,
+        charge: int,
+        drawn: Drawn,
+        generation: IndexGeneration,
+        wake: threading.Event,
+    ) -> None:
+        self.key = key
+        self.size = size
+        self.charge = charge
+        """Upper bound of the bytes of disk it occupies."""
+        self.generation = generation
+        self.recycled = drawn.over
+        """Slot of a spare file that may be written over."""
+        self._wake = wake
+        self.over = False
+        """It was used or given back, and stands for nothing any more."""
+
+    def release(self) -> None:
+        """Give the space back. Does nothing the second time."""
+        if self.over:
+            return
+        self.over = True
+        if self.recycled is not None:
+            self.generation.spares.discard([self.recycled])
+        self.generation.allowance.give_back(self.charge)
+        self._wake.set()
+
+    def used(self) -> None:
+        """The value is here: its space is charged as an entry, or soon will be."""
+        self.over = True
+
+    def __enter__(self) -> "Reservation":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+
+class Admission:
+    """The way in. Thread-safe."""
+
+    def __init__(
+        self,
+        shared: SharedIndex,
+        room: Room,
+        uses: RecentUses,
+        suspects: Suspects,
+        wake: threading.Event,
+    ) -> None:
+        """`wake` is set where there is space to give back."""
+        self._shared = shared
+        self._room = room
+        self._uses = uses
+        self._suspects = suspects
+        self._wake = wake
+        self._files = shared.files
+        self._health = shared.health
+        self.admitted = self.refused = 0
+
+    # -- space -------------------------------------------------------------------------------------------
+
+    def reserve(self, key: bytes, size: int) -> Reservation | None:
+        """Hold space for a value before its download starts; None: go on without the cache."""
+        charge = self._files.most_for_value(size)
+        if self._health.off is None and 0 < len(key) <= layout.MAX_KEY:
+            found = self._draw(charge, write_over=size < spare_files.LARGEST)
+            if found is not None:
+                drawn, generation = found
+                generation.spares.discard(drawn.gone)
+                return Reservation(key, size, charge, drawn, generation, self._wake)
+        self.refused += 1
+        return None
+
+    def _draw(self, charge: int, *, write_over: bool) -> tuple[Drawn, IndexGeneration] | None:
+        """A promise of `charge` bytes, and the generation of the index that holds them; None if they
+        cannot be freed in time."""
+        shared = self._shared
+        deadline = time.monotonic() + shared.timeout
+        while True:
+            generation = shared.generation
+            if not shared.stale():
+                drawn = generation.allowance.draw(charge, write_over=write_over)
+                if drawn is not None:
+                    return drawn, generation
+            progress = False
+            with shared.transaction(max(deadline - time.monotonic(), 0)) as transaction:
+                if transaction is not None:
+                    generation = shared.generation
+                    if generation.limits.possible(transaction.sums, charge):
+                        progress = generation.pending.fill(transaction, charge)
+            if not progress or transaction is None or not transaction.committed:
+                return None
+
+    # -- values ------------------------------------------------------------------------------------------
+
+    def put(self, key: bytes, value: bytes | memoryview, reservation: Reservation | None) -> bool:
+        """Admit a verified value; True if it is here afterwards."""
+        if reservation is not None and (reservation.key != key or reservation.size != len(value)):
+            reservation.release()
+        if reservation is not None and reservation.over:
+            reservation = None
+        if self._health.off is not None:
+            return False
+        try:
+            if not self.remove_suspect(key):
+                return False
+            if self._files.here(key):
+                if reservation is not None:
+                    reservation.release()
+                return True
+        except OSError as error:
+            self._health.fail(error)
+            return False
+        held = reservation or self.reserve(key, len(value))
+        if held is None:
+            return False
+        with held:
+            done = self._store(held, value)
+        if done:
+            self.admitted += 1
+        else:
+            self.refused += 1
+        return done
+
+    def remove_suspect(self, key: bytes) -> bool:
+        """See to it that `key`, if it is a suspect, is gone; False if the lock was not got."""
+        while key in self._suspects:
+            if not self._shared.settle():
+                return False
+        return True
+
+    def _store(self, held: Reservation, value: bytes | memoryview) -> bool:
+        generation = held.generation
+        if generation is not self._shared.generation:
+            return False  # its space went with its index while the value was downloaded
+        slot = self._slot(generation)
+        if slot is None:
+            return False
+        occupied = self._publish(generation, slot, held, value)
+        if occupied is None:
+            generation.arrivals.free_slot(slot)  # last: the value that has it next has its file too
+            return False
+        held.used()
+        if not generation.arrivals.add(Arrived(slot, held.key, held.size, held.charge, occupied)):
+            self._suspects.add(held.key)  # nothing in the new index stands for it
+            return False
+        self._uses.add(held.key)
+        if generation.arrivals.due:
+            with self._shared.transaction() as transaction:
+                if transaction is not None:
+                    self._shared.generation.pending.fill(transaction, 0)
+        return True
+
+    def _slot(self, generation: IndexGeneration) -> int | None:
+        slot = generation.arrivals.slot()
+        if slot is None:
+            self._shared.settle()  # frees the slots of values that have arrived
+            slot = generation.arrivals.slot()
+        return slot
+
+    def _publish(
+        self, generation: IndexGeneration, slot: int, held: Reservation, value: bytes | memoryview
+    ) -> int | None:
+        """Give the value its file under data/; returns the bytes of disk it occupies. None if it has none:
+        the disk failed, it was reserved with too little, or another generation of the index is in use."""
+        tmp = journal.tmp_name(generation.owner, slot)
+        try:
+            if not generation.journal.arriving(slot, held.key):
+                return None
+            occupied = self._write(tmp, held, value)
+            if occupied is None or generation is not self._shared.generation:
+                self._files.discard_tmp(tmp)
+                return None
+            self._files.publish(tmp, held.key)
+        except OSError as error:
+            self._health.fail(error)
+            self._suspects.add(held.key)  # half-way: the next transaction looks at its file and its directory
+            with suppress(OSError):
+                self._files.discard_tmp(tmp)
+            return None
+        return occupied
+
+    def _write(self, tmp: str, held: Reservation, value: bytes | memoryview) -> int | None:
+        """The bytes of disk that the value occupies; None if they are more than it was reserved with."""
+        try:
+            if held.recycled is not None:
+                occupied = self._write_over(tmp, held, held.recycled, value)
+            else:
+                occupied = self._files.write(tmp, held.key, value)
+        except OSError as error:
+            # The disk is full although the account has room: others fill it. Evict as much, try again.
+            if error.errno not in FULL or not self._room.evict(Shortfall(held.charge, 1)):
+                raise
+            occupied = self._files.write(tmp, held.key, value)
+        return max(occupied, self._files.rounded(held.size)) if occupied <= held.charge else None
+
+    def _write_over(self, tmp: str, held: Reservation, slot: int, value: bytes | memoryview) -> int:
+        held.recycled = None
+        generation = held.generation
+        spare = generation.spares.name(slot)
+        try:
+            occupied = self._files.write_over(spare, held.key, value)
+            self._files.rename_tmp(spare, tmp)
+        finally:
+            generation.allowance.free_slot(slot)
+        return occupied

@@ -1,0 +1,46 @@
+"""Entering files that the index does not know: the steps of a rebuild."""
+
+from lazyfs_cache.files import journal, layout, sealed
+from lazyfs_cache.files.value_files import ValueFiles
+from lazyfs_cache.index.transaction import Transaction
+from lazyfs_cache.process.locks import ByteLocks
+from lazyfs_cache.process.recovery import measure_directory
+
+SCANNED = 256
+"""`Sums.scan` when a rebuild has no fan-out directory left to look at."""
+
+FILES_PER_TRANSACTION = 256
+"""Number of files that a rebuild adopts in one transaction: about 3 ms."""
+
+
+def orphaned(name: str, owners: ByteLocks, me: int) -> bool:
+    """True if a name in tmp/ was left behind by a process that is dead, or is not of a cache at all."""
+    owner = journal.owner_of(name)
+    return owner is None or (owner != me and not owners.taken(owner))
+
+
+def adopt(transaction: Transaction, files: ValueFiles, directory: int, names: list[str]) -> None:
+    """Enter files found in a fan-out directory, as last used when they were written; delete those that are no
+    values.
+
+    Their charge moves from `unscanned`, so that the whole never seems smaller than it is; one byte of that
+    stays, because it says that the rebuild is not over. Their bytes are checked when they are read.
+    """
+    sums = transaction.sums
+    for name in names:
+        key = layout.key_of(layout.FAN_OUT[directory], name)
+        if key is None:
+            files.remove_name(directory, name)
+            continue
+        status = files.status(key)
+        if status is None or transaction.entry(key) is not None:
+            continue
+        size = sealed.value_size(status.st_size)
+        if size is None:
+            files.remove(key)
+            continue
+        charge = max(status.st_blocks * 512, files.rounded(size))
+        used = min(max(status.st_mtime_ns // 1000, 0), sums.tick)  # some clock may have been before 1970
+        transaction.insert(key, size, charge, used=used)
+        sums.unscanned -= min(charge, max(sums.unscanned - 1, 0))
+    measure_directory(transaction, files, directory)

@@ -1,0 +1,72 @@
+"""Values on their way in: their slots in the journal, and those that wait for the next transaction."""
+
+import threading
+from collections import deque
+from typing import NamedTuple
+
+from lazyfs_cache.files.journal import SLOTS
+
+
+class Arrived(NamedTuple):
+    """A value whose file is in data/ and whose entry is not in the index yet."""
+
+    slot: int
+    key: bytes
+    size: int
+    held: int
+    """The upper bound with which its space was reserved."""
+    occupied: int
+    """The bytes of disk it does occupy."""
+
+
+class Arrivals:
+    """The arrivals of one process in one generation of the index. Thread-safe; every method returns at
+    once."""
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._ended = False
+        self._slots = deque(range(SLOTS))
+        self._waiting: deque[Arrived] = deque()
+
+    def slot(self) -> int | None:
+        """A journal slot, to be freed when its value is entered or given up; None if all are taken."""
+        try:
+            return self._slots.popleft()
+        except IndexError:
+            return None
+
+    def free_slot(self, slot: int) -> None:
+        self._slots.append(slot)
+
+    def add(self, value: Arrived) -> bool:
+        """Let a value wait for the next transaction. False if its generation of the index has ended: nothing
+        in the new one stands for it."""
+        with self._guard:
+            if not self._ended:
+                self._waiting.append(value)
+            return not self._ended
+
+    @property
+    def waiting(self) -> bool:
+        """True if there is a value to enter."""
+        return bool(self._waiting)
+
+    @property
+    def due(self) -> bool:
+        """True if it is time for a transaction: half of the slots are taken by values that wait."""
+        return len(self._waiting) >= SLOTS // 2
+
+    def take(self) -> list[Arrived]:
+        """All that wait, earliest first."""
+        return [self._waiting.popleft() for _ in range(len(self._waiting))]
+
+    def put_back(self, values: list[Arrived]) -> None:
+        """The transaction that took them was not committed."""
+        self._waiting.extendleft(reversed(values))
+
+    def end(self) -> list[Arrived]:
+        """The generation of the index has ended: returns the values that waited; no more are taken."""
+        with self._guard:
+            self._ended = True
+            return self.take()

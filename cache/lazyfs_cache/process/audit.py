@@ -1,0 +1,84 @@
+"""Reading and checking everything: the work of `lazyfs cache verify`."""
+
+from lazyfs_cache.files import journal, layout, sealed
+from lazyfs_cache.process.adopting import SCANNED
+from lazyfs_cache.process.shared_index import SharedIndex
+from lazyfs_cache.process.suspects import Suspects
+from lazyfs_cache.report import Verified
+
+
+def verify(shared: SharedIndex, suspects: Suspects) -> Verified:
+    """Check every value on the disk and every entry of the index; repair what is wrong. Stops where the cache
+    goes off."""
+    values = size = damaged = orphans = 0
+    for directory in range(SCANNED):
+        found = _check_values(shared, suspects, directory)
+        values += found.values
+        size += found.bytes
+        damaged += found.damaged
+        removed = _remove_orphans(shared, directory)
+        if removed is None:
+            break
+        orphans += removed
+    return Verified(
+        values=values, bytes=size, damaged=damaged, orphans=orphans, missing=_forget_missing(shared)
+    )
+
+
+def _check_values(shared: SharedIndex, suspects: Suspects, directory: int) -> Verified:
+    """Read every value of one fan-out directory; damaged ones become suspects."""
+    values = size = damaged = 0
+    for name in shared.files.names(directory):
+        key = layout.key_of(layout.FAN_OUT[directory], name)
+        if key is None:
+            continue
+        try:
+            value = shared.files.whole(key)
+        except sealed.Damaged:
+            damaged += 1
+            suspects.add(key)
+            continue
+        except OSError as error:
+            shared.health.fail(error)
+            continue
+        if value is not None:
+            values += 1
+            size += len(value)
+    return Verified(values=values, bytes=size, damaged=damaged, orphans=0, missing=0)
+
+
+def _remove_orphans(shared: SharedIndex, directory: int) -> int | None:
+    """Remove the files of one fan-out directory that have no entry; returns how many there were, None if the
+    lock was not got."""
+    orphans = 0
+    with shared.transaction() as transaction:
+        if transaction is None:
+            return None
+        owners = transaction.all_owners()
+        on_their_way = {key for owner in owners for key in journal.read(shared.files.root, owner)}
+        for name in shared.files.names(directory):
+            key = layout.key_of(layout.FAN_OUT[directory], name)
+            if key is None:
+                shared.files.remove_name(directory, name)
+                orphans += 1
+            elif (
+                transaction.entry(key) is None and key not in on_their_way and not transaction.sums.unscanned
+            ):
+                shared.files.remove(key)
+                orphans += 1
+    return orphans
+
+
+def _forget_missing(shared: SharedIndex) -> int:
+    """Forget entries whose files are gone; returns how many there were."""
+    count = 0
+    for page in shared.pages(256):
+        with shared.transaction() as transaction:
+            if transaction is None:
+                return count
+            for key, _ in page:
+                entry = transaction.entry(key)
+                if entry is not None and not shared.files.here(key):
+                    transaction.forget(key, entry)
+                    count += 1
+    return count

@@ -1,0 +1,111 @@
+"""One download per value, across threads and processes, as long as its holder is quick.
+
+Nothing is written: a download lock is a byte-range lock, which the kernel drops when its holder dies. A
+holder that is stopped or slow delays others by two seconds at most (`policy.waiting`).
+"""
+
+import hashlib
+import threading
+import time
+from types import TracebackType
+
+from lazyfs_cache.policy import waiting
+from lazyfs_cache.policy.waiting import Polling
+from lazyfs_cache.process.locks import ByteLocks
+
+
+class DownloadLock:
+    """The right to bring one value here; look again for the value after getting it, then download."""
+
+    def __init__(self, locks: "DownloadLocks | None" = None, number: int = 0) -> None:
+        """Without `locks` it holds nothing: where there is no cache, or after waiting for long enough."""
+        self._locks = locks
+        self._number = number
+
+    def release(self) -> None:
+        """Let the waiters go on. Does nothing the second time."""
+        locks, self._locks = self._locks, None
+        if locks is not None:
+            locks.release(self._number)
+
+    def __enter__(self) -> "DownloadLock":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+
+def _number(key: bytes, lane: int) -> int:
+    """The byte that stands for a lane of a key; two keys that share one (2^-62) only wait for each other
+    needlessly."""
+    return (int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "big") >> 2) + (lane << 62)
+
+
+class DownloadLocks:
+    """The download locks of one process on one cache. Thread-safe. Methods raise OSError."""
+
+    def __init__(self, path: str) -> None:
+        self._locks = ByteLocks(path)
+        self._mine: dict[int, threading.Event] = {}
+        self._guard = threading.Lock()
+
+    def take(self, key: bytes, waited: float) -> DownloadLock | None:
+        """The lock of a caller that has waited `waited` seconds for it; None if another thread or process has
+        it. Never waits."""
+        lane = waiting.lane(waited)
+        if lane is None:
+            return DownloadLock()
+        number = _number(key, lane)
+        with self._guard:
+            if number in self._mine or not self._locks.take(number):
+                return None
+            self._mine[number] = threading.Event()
+        return DownloadLock(self, number)
+
+    def release(self, number: int) -> None:
+        """Does nothing if this process does not hold it."""
+        with self._guard:
+            ended = self._mine.pop(number, None)
+            if ended is not None:
+                self._locks.drop(number)
+                ended.set()
+
+    def wait(self, key: bytes, timeout: float, waited: float) -> bool:
+        """True if the lock that `take` did not get ended within `timeout` seconds, by release or by death, or
+        if it is time to ask for the next lane.
+
+        Within the process the waiter is woken; another process's lock is polled.
+        """
+        lane = waiting.lane(waited)
+        if lane is None:
+            return True
+        number = _number(key, lane)
+        next_lane = waiting.lane_left(waited) <= timeout
+        polling = Polling(time.monotonic() + min(timeout, waiting.lane_left(waited)))
+        while True:
+            with self._guard:
+                ended = self._mine.get(number)
+                if ended is None and not self._locks.taken(number):
+                    return True
+            now = time.monotonic()
+            if polling.left(now) <= 0:
+                return next_lane
+            if ended is not None:
+                ended.wait(polling.left(now))
+            else:
+                time.sleep(polling.pause(now))
+
+    def abandon(self) -> None:
+        """Leave the locks to the parent process, for as long as that lives: this is a forked child."""
+        self._guard = threading.Lock()
+        self._mine = {}
+        self._locks.close()
+
+    def close(self) -> None:
+        with self._guard:
+            for ended in self._mine.values():
+                ended.set()
+            self._mine.clear()
+        self._locks.close()

@@ -1,0 +1,50 @@
+"""The switch of a cache: an error that says the disk is broken turns it off until it is opened again."""
+
+import errno
+import logging
+from collections.abc import Callable
+
+from lazyfs_cache.errors import CacheError
+from lazyfs_cache.index.faults import DAMAGED, DiskFull, IndexFailure, MapFull
+
+log = logging.getLogger("lazyfs_cache")
+
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""The disk, or the user's part of it, is full."""
+
+_HARMLESS = FULL | {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR, errno.EAGAIN}
+"""Errors of one call that say nothing against the disk."""
+
+
+class Health:
+    """The switch of one cache in this process."""
+
+    def __init__(self, root: str) -> None:
+        self._root = root
+        self.off: str | None = None
+        """The reason why the cache is off; None while it is on."""
+
+    def fail(self, error: OSError | IndexFailure) -> None:
+        """Take note of an error: a full disk or a full map passes, any other turns the cache off."""
+        if isinstance(error, (DiskFull, MapFull)):
+            return
+        if isinstance(error, OSError) and error.errno in _HARMLESS:
+            return
+        self.turn_off(str(error))
+
+    def turn_off(self, why: str) -> None:
+        """Turn the cache off, with one warning the first time."""
+        if self.off is None:
+            self.off = why
+            log.warning("cache %s: turned off, reads go on without it: %s", self._root, why)
+
+    def end(self, why: str) -> None:
+        """Turn the cache off without a warning: it was closed, or is another process's."""
+        self.off = why
+
+    def guard(self, act: Callable[[], None]) -> None:
+        """Call `act`, without which the cache cannot go on: any error of it turns the cache off."""
+        try:
+            act()
+        except (OSError, CacheError, *DAMAGED, IndexFailure) as error:
+            self.turn_off(str(error))

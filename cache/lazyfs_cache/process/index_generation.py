@@ -1,0 +1,31 @@
+"""One generation of the index as one process uses it."""
+
+from dataclasses import dataclass
+
+from lazyfs_cache.files.journal import Journal
+from lazyfs_cache.index.database import Index
+from lazyfs_cache.policy.allowance import SpaceAllowance
+from lazyfs_cache.policy.limits import Limits
+from lazyfs_cache.process.arrivals import Arrivals
+from lazyfs_cache.process.evictor import Evictor
+from lazyfs_cache.process.pending_allowance import PendingAllowance
+from lazyfs_cache.process.spare_files import SpareFiles
+
+
+@dataclass(frozen=True, eq=False)
+class IndexGeneration:
+    """Everything that this process has in one generation, made whole when it joins the index
+    (`CurrentIndex`). When another generation takes its place, the allowance and the arrivals of this one come
+    to nothing."""
+
+    number: int
+    index: Index
+    owner: int
+    """This process's owner number in it."""
+    journal: Journal
+    limits: Limits
+    evictor: Evictor
+    allowance: SpaceAllowance
+    spares: SpareFiles
+    arrivals: Arrivals
+    pending: PendingAllowance

@@ -1,0 +1,103 @@
+"""This process among those that have the cache open: its presence, its sign of life, and their agreement.
+
+An index has a generation. The process that finds it damaged sets it aside and begins the next one, under the
+index lock; the others see the new number in the lock's file at their next transaction, and follow.
+"""
+
+import errno
+import logging
+import os
+
+from lazyfs_cache.files import directory, layout, state_file
+from lazyfs_cache.index.database import Index
+from lazyfs_cache.process.agreement import agree
+from lazyfs_cache.process.locks import ByteLocks, IndexLock, Presence
+
+log = logging.getLogger("lazyfs_cache")
+
+
+class Membership:
+    """The membership of this process, made by `enter`. Hold the index lock for every call but `stale` and
+    `close`."""
+
+    def __init__(
+        self,
+        root: str,
+        lock: IndexLock,
+        presence: Presence,
+        owners: ByteLocks,
+        state: state_file.CacheState,
+        *,
+        first: bool,
+    ) -> None:
+        self.root = root
+        self.owners = owners
+        """Locks on owner numbers: each process that lives holds its own."""
+        self.state = state
+        """The state as this process knows it: other processes may have begun another generation."""
+        self.first = first
+        """No other process had the cache open when this one entered."""
+        self._lock = lock
+        self._presence = presence
+
+    def open_index(self) -> Index:
+        """The index in use. Raises lmdb.Error, IndexDamaged."""
+        return Index(directory.index_path(self.root, self.state.generation), self.state.map_size)
+
+    def begin_generation(self, why: object, *, keep: bool = True) -> None:
+        """Set the index aside, which must be closed, and begin a new generation, which has none yet. `keep`:
+        leave the old index where an operator can look at it."""
+        log.warning("cache %s: index set aside and being rebuilt: %s", self.root, why)
+        directory.set_index_aside(self.root, self.state.generation, keep=keep)
+        self.state = state_file.load(self.root) or self.state  # another process may have set another limit
+        self.state.generation += 1
+        state_file.save(self.root, self.state)
+        self._lock.set_generation(self.state.generation)
+
+    def stale(self) -> bool:
+        """True if another process has begun a new generation. Raises OSError."""
+        return self._lock.generation() != self.state.generation
+
+    def follow(self) -> None:
+        """Agree to the generation that another process has begun."""
+        found = state_file.load(self.root)
+        if found is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), layout.STATE)
+        self.state = found
+
+    def set_limit(self, limit: int) -> None:
+        """Remember the limit for when the index is lost."""
+        self.state.limit = limit
+        state_file.save(self.root, self.state)
+
+    def mark_clean(self, index: Index) -> None:
+        """Flush the index and mark it as trusted after a reboot, if no other process has the cache open."""
+        if self._presence.alone():
+            index.sync()
+            self.state.limit = index.sums().limit
+            self.state.clean = True
+            state_file.save(self.root, self.state)
+
+    def leave(self) -> None:
+        """Give up presence: under the index lock, so that a newcomer finds either this process or none."""
+        self._presence.close()
+
+    def close(self) -> None:
+        """Give all locks back."""
+        self._presence.close()
+        self.owners.close()
+
+
+def enter(root: str, lock: IndexLock, limit: int | None, policy: state_file.Policy | None) -> Membership:
+    """Become one of the processes that have the cache open. Under the index lock. Raises CacheError."""
+    presence = Presence(os.path.join(root, layout.PRESENCE))
+    try:
+        first = presence.alone()
+        state = agree(root, limit, policy, alone=first)
+        lock.set_generation(state.generation)
+        presence.share()
+        owners = ByteLocks(os.path.join(root, layout.OWNERS))
+    except BaseException:
+        presence.close()
+        raise
+    return Membership(root, lock, presence, owners, state, first=first)

@@ -1,0 +1,117 @@
+"""Pins: values that eviction passes over, for as long as a process or an operator wants them."""
+
+from collections.abc import Callable, Mapping
+
+from lazyfs_cache.errors import CacheError
+from lazyfs_cache.files import pin_sets, usage
+from lazyfs_cache.index.rows import KEPT
+from lazyfs_cache.index.transaction import Transaction
+from lazyfs_cache.process.pin_room import check_more_pins_fit
+from lazyfs_cache.process.room import Room
+from lazyfs_cache.process.shared_index import SharedIndex
+
+
+class Pinning:
+    """Pins of processes (`pin`), which end with them, and pin sets (`keep`), which do not."""
+
+    def __init__(self, shared: SharedIndex, room: Room) -> None:
+        self._shared = shared
+        self._room = room
+        self._files = shared.files
+
+    def pin(self, key: bytes, owner: bytes) -> bool:
+        """Keep a value from being evicted until `unpin` or this process's end; False if it is not here.
+        `owner`: a label that tells the pins of one process apart.
+
+        Raises PinSetTooLarge if the pinned values together would leave too little room for anything else.
+        """
+        _check_label(owner)
+        with self._shared.transaction() as transaction:
+            if transaction is not None:
+                entry = transaction.entry(key)
+                if entry is None:
+                    return False
+                self._check_room(transaction, 0 if entry.pins else entry.charge)
+                transaction.pin(key, self._shared.generation.owner, owner)
+        return transaction is not None and transaction.committed
+
+    def unpin(self, key: bytes, owner: bytes) -> bool:
+        """Undo `pin`: the value goes back to its place in the order of use. False if the lock was not got:
+        the pin may still be there."""
+        with self._shared.transaction() as transaction:
+            if transaction is not None:
+                transaction.unpin(key, self._shared.generation.owner, owner)
+        return transaction is not None and transaction.committed
+
+    def keep(self, label: bytes, sizes: Mapping[bytes, int]) -> int:
+        """Pin a set of keys, each with its value's size, beyond this process's end, in place of the set of
+        that label; returns how many of them are here. Those that are not are pinned when they come.
+
+        Raises PinSetTooLarge, and CacheError if the set could not be written.
+        """
+        _check_label(label)
+        here = 0
+
+        def pin(transaction: Transaction) -> None:
+            nonlocal here
+            for _, key in transaction.pins_of(KEPT, label):
+                transaction.unpin(key, KEPT, label)
+            here = charge = 0
+            for key, size in sizes.items():
+                entry = transaction.entry(key)
+                here += entry is not None
+                if entry is None:
+                    charge += self._files.most_for_value(size)
+                elif not entry.pins:
+                    charge += entry.charge
+            self._check_room(transaction, charge)
+            for key in sizes:
+                transaction.pin(key, KEPT, label)
+            pin_sets.save(self._files.root, label, list(sizes))
+            self._charge_sets(transaction)
+
+        self._replace_set(len(sizes), pin, "nothing was pinned")
+        return here
+
+    def drop(self, label: bytes) -> int:
+        """Give up a pin set; returns how many keys it had. Raises CacheError if that could not be written."""
+        _check_label(label)
+        count = 0
+
+        def unpin(transaction: Transaction) -> None:
+            nonlocal count
+            pins = transaction.pins_of(KEPT, label)
+            count = len(pins)
+            for _, key in pins:
+                transaction.unpin(key, KEPT, label)
+            pin_sets.remove(self._files.root, label)
+            self._charge_sets(transaction)
+
+        self._replace_set(len(pin_sets.load(self._files.root, label)), unpin, "nothing changed")
+        return count
+
+    def kept(self) -> dict[bytes, list[bytes]]:
+        """The pin sets: label -> keys."""
+        return dict(pin_sets.load_all(self._files.root))
+
+    def _replace_set(self, count: int, act: Callable[[Transaction], None], otherwise: str) -> None:
+        """In a transaction that writes `count` pins, which no slack covers: room for them is made first, as
+        far as it goes; where everything is pinned a set must go all the same. `otherwise`: the outcome in an
+        error's words."""
+        self._room.shrink(lambda limits, sums: limits.shortfall(sums, limits.growth_of_pins(count)))
+        if not self._shared.carry_out(act):
+            why = self._shared.health.off or "lock not got"
+            raise CacheError(f"cache {self._files.root}: {why}; {otherwise}")
+
+    def _charge_sets(self, transaction: Transaction) -> None:
+        """Charge the files of pin sets, for every process: one came or went."""
+        transaction.sums.pin_sets = usage.pin_set_bytes(self._files.root, self._files.block)
+
+    def _check_room(self, transaction: Transaction, more: int) -> None:
+        limits = self._shared.generation.limits
+        check_more_pins_fit(self._files.root, limits, transaction.sums, more)
+
+
+def _check_label(label: bytes) -> None:
+    if not 0 < len(label) <= pin_sets.MAX_LABEL:
+        raise CacheError(f"label {label!r}: must have 1 to {pin_sets.MAX_LABEL} bytes")

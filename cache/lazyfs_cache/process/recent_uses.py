@@ -1,0 +1,54 @@
+"""Uses of values that wait to be written to the index by the next transaction.
+
+Readers only add to them and never wait. A use that is lost costs recency, nothing else.
+"""
+
+from collections import deque
+from threading import Event
+
+MOST = 1 << 16
+"""Number of values whose uses are remembered until they are written; beyond that a use is forgotten."""
+
+BATCH = 1 << 14
+"""Number of used values that wakes the upkeep thread at once; fewer wait for company, so that a value read
+over and over is written once."""
+
+
+class RecentUses:
+    """The values used last, added by any thread, and taken by the one that holds the index lock."""
+
+    def __init__(self, wake: Event) -> None:
+        self._wake = wake
+        self._used: dict[bytes, None] = {}  # in the order of last use
+        self._taken: deque[bytes] = deque()  # to be written, by the thread that holds the index lock
+        self.last = b""
+        """The value used last: using it again changes nothing."""
+
+    def add(self, key: bytes) -> None:
+        """Take note that the value was used."""
+        self.last = key
+        used = self._used
+        used.pop(key, None)
+        count = len(used)
+        if count < MOST:
+            used[key] = None
+            if count in (0, BATCH):
+                self._wake.set()
+
+    @property
+    def many(self) -> bool:
+        """True if they should be written without waiting for more."""
+        return len(self._used) >= BATCH
+
+    @property
+    def left(self) -> bool:
+        """True if the last transaction had more to write than it could."""
+        return bool(self._taken)
+
+    def take(self, most: int) -> list[bytes]:
+        """The values used, in the order of last use: the earliest `most` of them. Hold the index lock."""
+        self.last = b""
+        used, self._used = self._used, {}
+        # A reader that still has the old dict may add to it: list() is one step for the interpreter.
+        self._taken.extend(list(used))
+        return [self._taken.popleft() for _ in range(min(most, len(self._taken)))]

@@ -1,0 +1,61 @@
+"""Putting the index and the files in step after a process died.
+
+A process notes a key in its journal before it gives it a file or takes it away, so after its death only the
+keys in its journal can be out of step.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+from lazyfs_cache.files import journal, layout
+from lazyfs_cache.files.value_files import ValueFiles
+from lazyfs_cache.index.rows import KEPT
+from lazyfs_cache.index.transaction import Transaction
+from lazyfs_cache.process.locks import ByteLocks
+
+
+def clean_up_dead(transaction: Transaction, files: ValueFiles, owners: ByteLocks, me: int) -> int:
+    """Undo the unfinished work of processes that died, and drop their pins; returns how many had died."""
+    dead = [owner for owner in transaction.all_owners() if owner != me and not owners.taken(owner)]
+    for owner in dead:
+        for key in journal.read(files.root, owner):
+            reconcile(transaction, files, key)
+        for slot in (*range(journal.SLOTS), *journal.SPARES):
+            files.discard_tmp(journal.tmp_name(owner, slot))
+        files.discard_tmp(journal.name(owner))
+        for label, key in transaction.pins_of(owner):
+            transaction.unpin(key, owner, label)
+        transaction.drop_owner(owner)
+    if transaction.sums.scanner in dead:
+        transaction.sums.scanner = me
+    return len(dead)
+
+
+def reconcile(transaction: Transaction, files: ValueFiles, key: bytes) -> None:
+    """Make entry and file of one key agree: an entry without a file goes, and so does a file without an
+    entry. Its directory may be new."""
+    entry = transaction.entry(key)
+    if entry is None:
+        files.remove(key)
+    elif not files.here(key):
+        transaction.forget(key, entry)
+    measure_directory(transaction, files, layout.directory_of(key))
+
+
+def measure_directory(transaction: Transaction, files: ValueFiles, number: int) -> None:
+    """Charge a fan-out directory by the bytes it occupies now: names came or went."""
+    transaction.set_directory(number, files.directory_used(number))
+
+
+def restore_pin_sets(transaction: Transaction, sets: Mapping[bytes, Sequence[bytes]]) -> None:
+    """Pin the keys that the files of pin sets name, label -> keys, and no others: a process may have died
+    between writing a file and committing the pins of it."""
+    held: dict[bytes, set[bytes]] = defaultdict(set)
+    for label, key in transaction.pins_of(KEPT):
+        held[label].add(key)
+    for label in held.keys() | sets.keys():
+        wanted = set(sets.get(label, ()))
+        for key in held[label] - wanted:
+            transaction.unpin(key, KEPT, label)
+        for key in wanted - held[label]:
+            transaction.pin(key, KEPT, label)

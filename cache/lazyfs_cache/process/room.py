@@ -1,0 +1,79 @@
+"""Making room: values go and the limit changes, in as many transactions as it takes."""
+
+from collections.abc import Callable
+
+from lazyfs_cache.errors import CacheError
+from lazyfs_cache.index.rows import Sums
+from lazyfs_cache.policy.limits import Limits, Shortfall
+from lazyfs_cache.process.agreement import check_limit
+from lazyfs_cache.process.pin_room import check_pins_fit
+from lazyfs_cache.process.shared_index import SharedIndex
+
+
+class Room:
+    """The space of one cache directory, as far as this process moves it."""
+
+    def __init__(self, shared: SharedIndex) -> None:
+        self._shared = shared
+
+    def evict(self, shortfall: Shortfall) -> int:
+        """Evict as many values as one transaction may, towards the shortfall; returns how many went."""
+        with self._shared.transaction() as transaction:
+            if transaction is None:
+                return 0
+            return self._shared.generation.evictor.evict(transaction, shortfall)
+
+    def shrink(self, ask: Callable[[Limits, Sums], Shortfall]) -> bool:
+        """Evict, transaction after transaction, until `ask` names no shortfall. False if nothing more can go,
+        the lock is not got, or a transaction fails."""
+        while True:
+            gone = 0
+            with self._shared.transaction() as transaction:
+                if transaction is None:
+                    return False
+                generation = self._shared.generation
+                shortfall = ask(generation.limits, transaction.sums)
+                if shortfall.met:
+                    return True
+                gone = generation.evictor.evict(transaction, shortfall)
+            if not gone or not transaction.committed:
+                return False
+
+    def make(self, amount: int) -> bool:
+        """Evict until `amount` more bytes may come; False as for `shrink`."""
+        return self.shrink(lambda limits, sums: limits.shortfall(sums, amount))
+
+    def fit(self) -> None:
+        """After the limit was lowered: evict down to it, and make an index anew that is out of proportion."""
+        self.shrink(Limits.over_capacity)
+        self._shared.fit_index()
+
+    def resize(self, limit: int) -> None:
+        """Set another limit for every process that has the cache open, and evict down to it. Raises
+        CacheError if it was not set."""
+        root, shared = self._shared.files.root, self._shared
+        check_limit(root, limit)
+        if not shared.set_limit(limit, lambda sums: check_pins_fit(root, shared.generation.limits, sums)):
+            raise CacheError(f"cache {root}: {shared.health.off or 'its lock was not got'}; the limit stays")
+        self.make(0)
+        shared.fit_index()
+
+    def above_high(self) -> bool:
+        """True above the high watermark, unless the index is being rebuilt: then nothing is known."""
+        with self._shared.transaction() as transaction:
+            if transaction is None or transaction.sums.unscanned:
+                return False
+            return self._shared.generation.limits.above_high(transaction.sums)
+
+    def give_back_idle(self) -> None:
+        """Give the space that is held and not promised back to the index, once nothing is on its way."""
+        idle, generation = 0, self._shared.generation
+        generation.spares.discard_all()
+        with self._shared.transaction() as transaction:
+            if transaction is not None:
+                generation = self._shared.generation
+                idle = generation.allowance.take_idle()
+                if idle:
+                    transaction.hold(generation.owner, -idle)
+        if idle and not (transaction is not None and transaction.committed):
+            generation.allowance.put_in(idle)

@@ -1,0 +1,55 @@
+"""Spare files: those of evicted values, kept in tmp/ to be written over by the next ones.
+
+On ext4 writing over a file takes a tenth of unlinking it and making another. Their space is part of the
+process's allowance.
+"""
+
+from collections.abc import Iterable
+
+from lazyfs_cache.files import journal
+from lazyfs_cache.files.value_files import ValueFiles
+from lazyfs_cache.policy.allowance import SpaceAllowance
+from lazyfs_cache.policy.eviction import Queued
+from lazyfs_cache.process.health import Health
+
+LARGEST = 64 << 10
+"""Bytes of the largest file that is kept; larger ones cost more to write than to make."""
+
+
+class SpareFiles:
+    """The spare files of one process in one generation of the index."""
+
+    def __init__(self, owner: int, files: ValueFiles, allowance: SpaceAllowance, health: Health) -> None:
+        self._owner = owner
+        self._files = files
+        self._allowance = allowance
+        self._health = health
+
+    def name(self, slot: int) -> str:
+        """The name in tmp/ of the spare file in a slot."""
+        return journal.tmp_name(self._owner, slot)
+
+    def take(self, value: Queued) -> int | None:
+        """Make a spare file of the value's file, and return its slot; None if it is not to be kept. Raises
+        OSError."""
+        if value.charge > LARGEST or (slot := self._allowance.spare_slot()) is None:
+            return None
+        if not self._files.take_out(value.key, self.name(slot)):
+            self._allowance.free_slot(slot)
+            return None
+        return slot
+
+    def discard(self, slots: Iterable[int]) -> None:
+        """Unlink the spare files of these slots, and free the slots."""
+        for slot in slots:
+            try:
+                self._files.discard_tmp(self.name(slot))
+            except OSError as error:
+                self._health.fail(error)
+            self._allowance.free_slot(slot)
+
+    def discard_all(self) -> None:
+        """Unlink all of them; their space becomes free in the allowance."""
+        slots, amount = self._allowance.take_spares()
+        self.discard(slots)
+        self._allowance.give_back(amount)

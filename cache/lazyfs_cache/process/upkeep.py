@@ -1,0 +1,91 @@
+"""Work beside the readers: one thread per process, which sleeps until there is something to do.
+
+It writes uses to the index, evicts from the high to the low watermark, cleans up after dead processes, and
+rebuilds an index that was lost.
+"""
+
+import threading
+import time
+
+from lazyfs_cache.policy.limits import Limits
+from lazyfs_cache.process.rebuild import Rebuild
+from lazyfs_cache.process.recent_uses import RecentUses
+from lazyfs_cache.process.recovery import clean_up_dead
+from lazyfs_cache.process.room import Room
+from lazyfs_cache.process.shared_index import SharedIndex
+from lazyfs_cache.process.suspects import Suspects
+
+GATHER = 2.0
+"""Seconds uses may gather before they are written."""
+
+LOOK_FOR_DEAD = 30.0
+"""Seconds between looks for processes that died."""
+
+
+class Upkeep:
+    """The thread of one cache; `wake` is set where there is something to do."""
+
+    def __init__(
+        self,
+        shared: SharedIndex,
+        room: Room,
+        uses: RecentUses,
+        suspects: Suspects,
+        wake: threading.Event,
+    ) -> None:
+        self._shared = shared
+        self._room = room
+        self._uses = uses
+        self._suspects = suspects
+        self._wake = wake
+        self._stop = threading.Event()
+        self._rebuild = Rebuild(shared, room, self._stop)
+        self._looked = time.monotonic()
+        self._thread = threading.Thread(target=self._run, name="lazyfs-cache", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Returns when the thread has ended."""
+        self._stop.set()
+        self._wake.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def _run(self) -> None:
+        while True:
+            self._wake.wait()
+            self._wake.clear()
+            urgent = bool(self._suspects) or self._uses.many
+            if self._stop.is_set() or (not urgent and self._stop.wait(GATHER)):
+                return
+            if self._shared.health.off is not None:
+                return
+            self.run_once()
+
+    def run_once(self) -> None:
+        """Do everything there is to do now."""
+        rebuilding = self._settle()
+        while (self._uses.left or self._suspects) and self._shared.settle():
+            pass
+        self._room.give_back_idle()
+        if self._room.above_high():
+            self._room.shrink(Limits.above_low)
+        if rebuilding:
+            self._rebuild.run()
+
+    def _settle(self) -> bool:
+        """Settle in a transaction, and clean up after the dead from time to time. Returns True if this
+        process has a rebuild to do."""
+        shared = self._shared
+        with shared.transaction() as transaction:
+            if transaction is None:
+                return False
+            owner, sums = shared.generation.owner, transaction.sums
+            if time.monotonic() > self._looked + LOOK_FOR_DEAD:
+                self._looked = time.monotonic()
+                clean_up_dead(transaction, shared.files, shared.owners, owner)
+            if sums.unscanned and not sums.scanner:
+                sums.scanner = owner
+            return sums.unscanned > 0 and sums.scanner == owner

@@ -1,0 +1,106 @@
+"""Who is to blame for the failures of one round: a proxy, an origin, or nobody yet.
+
+A single failure says little: the proxy or the origin may have caused it. When a path works, the member that
+only the failed path had is to blame. If none works, an origin that failed over two proxies, or that a proxy
+itself reports, is to blame; else both are. docs/chain.md states the rules for operators.
+"""
+
+from typing import NamedTuple
+
+from lazyfs.core.chain.chain import Chain
+from lazyfs.core.chain.faults import CONTENT, Fault
+from lazyfs.core.chain.member import Member
+
+PROXY_SAYS = frozenset({Fault.UNAVAILABLE, Fault.SERVER_ERROR, Fault.THROTTLED})
+"""Said by a proxy that works, of an origin that does not (or by the origin itself)."""
+
+
+class Route(NamedTuple):
+    """The next attempt."""
+
+    proxy: Member
+    origin: Member
+    no_cache: bool
+    silence: float
+    """Seconds without a byte after which another path is the better bet."""
+    on_trial: tuple[Member, ...]
+    """Members that were put aside and are due."""
+    out_of_turn: bool
+    """Tried although a member is put aside, because nothing else is left."""
+
+
+class Failure(NamedTuple):
+    """One attempt that brought nothing that was accepted."""
+
+    route: Route
+    fault: Fault
+    started: float
+    said: str
+    """What log and status say of it."""
+    retry_after: float | None
+    by_origin: bool
+
+
+class RoundFailures:
+    """The failures of the present round, for which nobody has been blamed yet."""
+
+    def __init__(self, chain: Chain, absent: frozenset[Fault]) -> None:
+        """`absent`: faults that say the file is not there, and nothing against who says it."""
+        self._chain = chain
+        self._absent = absent
+        self.items: list[Failure] = []
+
+    def add(self, failure: Failure, now: float) -> None:
+        """An attempt over this path failed. A member on trial is blamed at once."""
+        self.items.append(failure)
+        route, fault = failure.route, failure.fault
+        if fault in CONTENT | self._absent:
+            return
+        for member in route.on_trial:
+            if member is route.origin or route.origin not in route.on_trial or fault not in PROXY_SAYS:
+                self.blame(member, failure, now)
+
+    def settle(self, route: Route, now: float) -> None:
+        """A path has worked: the round's failures are blamed on what they had and it has not."""
+        if any(failure.fault in CONTENT for failure in self.items):
+            self._chain.healed += 1
+        guilty: dict[Member, Failure] = {}
+        for failure in self.items:
+            proxy, origin = failure.route.proxy, failure.route.origin
+            if origin is route.origin and proxy is not route.proxy:
+                guilty[proxy] = failure
+            elif proxy is route.proxy and origin is not route.origin:
+                guilty[origin] = failure
+            elif origin is route.origin and failure.fault in CONTENT:
+                # the same path, past its caches: the copy was bad
+                guilty[origin if proxy.direct else proxy] = failure
+        for member, failure in guilty.items():
+            self.blame(member, failure, now)
+        self.items.clear()
+
+    def end_round(self, now: float) -> bool:
+        """No path worked: decides whom that speaks against. Returns True if a proxy spoke for an origin."""
+        suspects = [failure for failure in self.items if failure.fault not in CONTENT | self._absent]
+        for failure in suspects:
+            proxy, origin = failure.route.proxy, failure.route.origin
+            ways = {other.route.proxy for other in suspects if other.route.origin is origin}
+            self.blame(origin, failure, now, proven=False)
+            passed_on = failure.by_origin or failure.fault in PROXY_SAYS
+            if len(ways) == 1 and not proxy.direct and not passed_on:
+                self.blame(proxy, failure, now, proven=False)
+        spoken_for = any(failure.fault in PROXY_SAYS for failure in suspects)
+        self.items.clear()
+        return spoken_for
+
+    def blame(self, member: Member, failure: Failure, now: float, *, proven: bool = True) -> None:
+        """This failure speaks against this proxy or origin; not `proven` where others may be to blame."""
+        other = failure.route.proxy if member is failure.route.origin else failure.route.origin
+        why = f"{failure.said} ({'over' if member.kind == 'origin' else 'from'} {other.name})"
+        if failure.fault in CONTENT or (failure.fault is Fault.MISSING and member.kind == "proxy"):
+            news = not member.direct and member.lied(why, now)
+        elif failure.fault is Fault.MISSING:
+            return  # a replica that lags behind is right about everything else
+        else:
+            news = member.blame(why, failure.started, now, stay_away=failure.retry_after, proven=proven)
+        if news:
+            self._chain.tell(member)

@@ -1,0 +1,34 @@
+"""Numbers that strangers write in decimal: an HTTP field, a tar header, a page of a registry.
+
+`int()` is no parser for them: it takes `1_000`, signs, spaces and the digits of every script, and raises
+ValueError for more than 4,300 digits, which `str.isdigit` has just let through.
+"""
+
+MOST = (1 << 63) - 1
+"""The largest number there is: of bytes, seconds or versions nobody has more, and no kernel takes more."""
+
+_DIGITS = frozenset("0123456789")
+_WORTH = 19
+"""Digits of MOST."""
+_HEX = frozenset("0123456789abcdefABCDEF")
+
+
+def natural(text: str | bytes) -> int | None:
+    """The number that these ASCII digits state, MOST for every number above it; None for anything else, the
+    empty text included. Takes time for the text's length only."""
+    if isinstance(text, bytes):
+        text = text.decode("latin-1")
+    if not text or not _DIGITS.issuperset(text):
+        return None
+    digits = text.lstrip("0")
+    return min(int(digits or "0"), MOST) if len(digits) <= _WORTH else MOST
+
+
+def hexadecimal(text: str | bytes) -> int | None:
+    """The same for hexadecimal digits, as the chunks of HTTP/1.1 have them."""
+    if isinstance(text, bytes):
+        text = text.decode("latin-1")
+    if not text or not _HEX.issuperset(text):
+        return None
+    digits = text.lstrip("0")
+    return min(int(digits or "0", 16), MOST) if len(digits) <= 16 else MOST

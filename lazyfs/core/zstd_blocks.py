@@ -1,0 +1,62 @@
+"""Where the blocks of a zstd frame end (RFC 8878, 3.1.1), so that it can be decoded one block at a time.
+
+What one call of the library gives back is bounded by nothing but its input, and a block of four bytes may
+stand for 128 KiB: 80 KB of them are 2.5 GB. Between two blocks the reader can count, look at its deadline
+and stop.
+"""
+
+from collections.abc import Iterator
+
+import zstandard
+
+STEP = 1 << 16
+"""Bytes of a long block, or of many empty ones, that are handed on at a time."""
+
+MOST_HEADER = 18
+"""Bytes of a frame header at most; with so many the header's own length can be told."""
+_RLE = 1
+_RESERVED = 3
+
+
+class Blocks:
+    """Cuts the bytes of one frame, however they arrive, so that no piece holds the ends of two blocks that
+    have content. What follows the last block is one piece. Judges nothing: the decoder does."""
+
+    def __init__(self, head: bytes) -> None:
+        """`head`: the first bytes of the frame, MOST_HEADER or all there are. Raises zstandard.ZstdError for
+        one that is no frame."""
+        self._left = zstandard.frame_header_size(head)
+        """Bytes until the next block header."""
+        self._field = b""
+        """What has come of the next block header."""
+        self._last = False
+
+    def cut(self, data: memoryview) -> Iterator[memoryview]:
+        """The bytes given, in pieces."""
+        start = position = 0
+        while position < len(data):
+            if position - start >= STEP:
+                yield data[start:position]
+                start = position
+            elif self._left:
+                step = min(self._left, len(data) - position, STEP - (position - start))
+                self._left -= step
+                position += step
+                if not self._left:
+                    yield data[start:position]
+                    start = position
+            elif self._last:
+                break
+            else:
+                self._field += data[position : position + 1]
+                position += 1
+                if len(self._field) == 3:
+                    self._block(int.from_bytes(self._field, "little"))
+        for rest in range(start, len(data), STEP):
+            yield data[rest : rest + STEP]
+
+    def _block(self, field: int) -> None:
+        kind, size = field >> 1 & 3, field >> 3
+        self._field = b""
+        self._last = bool(field & 1) or kind == _RESERVED  # the decoder refuses what follows
+        self._left = 1 if kind == _RLE else size

@@ -1,0 +1,42 @@
+"""From one revision to the next under a kernel that remembers everything."""
+
+import trio
+
+from lazyfs.core.digest import ObjectRef
+from lazyfs.fuse.filesystem import Filesystem
+from lazyfs.fuse.session import Notified
+from lazyfs.vfs.missing_objects import Fetched
+from lazyfs.vfs.revision_switch import Invalidation, switch
+
+
+class Invalidator:
+    """Changes what a mount shows, and has the session and the kernel drop what they kept of it."""
+
+    def __init__(self, filesystem: Filesystem, session: Notified) -> None:
+        self._fs = filesystem
+        self._session = session
+
+    async def switch(self, repository: str, root: ObjectRef, revision: int) -> None:
+        """Shows another revision and has the kernel drop what has changed, and only that.
+
+        Returns when the kernel has: from then on nobody sees an old name in a live folder. Raises OSError.
+        """
+
+        def apply(fetched: Fetched) -> list[Invalidation]:
+            return switch(self._fs.tree, repository, root, revision, fetched)
+
+        await self.drop(await self._fs.complete(self._fs.locked(apply)))
+
+    async def drop(self, invalidations: list[Invalidation]) -> None:
+        """Has session and kernel drop what they keep of these; returns when it is done."""
+        with self._fs.lock:
+            self._session.forget_answers({invalidation.number for invalidation in invalidations})
+        await trio.to_thread.run_sync(self._notify, invalidations)
+
+    def _notify(self, invalidations: list[Invalidation]) -> None:
+        # Outside the lock: the kernel lets a notification wait for requests on the same folder.
+        for number, name in invalidations:
+            if name is None:
+                self._session.forget_inode(number)
+            else:
+                self._session.forget_entry(number, name)

@@ -1,0 +1,52 @@
+"""What a filesystem needs of one repository: its objects, its root, and its prefetching."""
+
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+from lazyfs.core.digest import ObjectRef
+from lazyfs.vfs.content import ReadPlan
+from lazyfs.vfs.missing_objects import Fetched, LocalObjects
+from lazyfs.vfs.siblings import Siblings
+
+
+class RepositoryObjects(LocalObjects, Protocol):
+    """Objects of one repository, at hand or to be fetched."""
+
+    async def fetch(self, ref: ObjectRef, *, deadline: float | None = None) -> bytes:
+        """Returns the verified plaintext; raises TransportError or BadData."""
+        ...
+
+
+class Prefetching(Protocol):
+    """Told of what happens, under the filesystem's lock and from any thread; returns at once.
+
+    `lazyfs.prefetch.prefetcher.Prefetcher` is the one of a mount.
+    """
+
+    def on_enter(self, profile: ObjectRef, /) -> None:
+        """An image with a profile is looked up."""
+        ...
+
+    def on_read(self, read: ReadPlan, /) -> None:
+        """A read is asked for."""
+        ...
+
+    def on_miss(self, read: ReadPlan, siblings: Siblings | None, fetched: Fetched, /) -> None:
+        """A read has to wait for objects. `siblings`: the directory around its file, if there is one."""
+        ...
+
+    def on_arrival(self, read: ReadPlan, fetched: Fetched, /) -> None:
+        """A read that had to wait has what it needs."""
+        ...
+
+
+class OpenRepository(NamedTuple):
+    """One repository as it is shown from now on."""
+
+    name: str
+    objects: RepositoryObjects
+    root: ObjectRef
+    revision: int
+    prefetching: Prefetching
+    facts: Callable[[], dict[str, str]] = dict
+    """Returns what the daemon knows of it: `user.host`, `user.proxy`."""

@@ -1,0 +1,85 @@
+"""One source becomes changes of the tree: the unit of publishing, which fails alone.
+
+Preparing writes the contents and catalogs of a source, but no folder that leads to it. So a source that fails
+leaves only objects that nothing names, and the next one can be prepared with the same Ingest. A StoreError
+differs: the store itself has failed, and would fail the next source too.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from lazyfs.core.catalog.inode import Inode
+from lazyfs.core.digest import Digest
+from lazyfs.core.errors import UsageError
+from lazyfs.core.oci.reference import parse
+from lazyfs.core.params import Params
+from lazyfs.images.image_tree import image_changes, published_config
+from lazyfs.images.observer import PublishObserver
+from lazyfs.images.snapshots import snapshot, tree_of
+from lazyfs.images.sources.open import ImageOptions, open_image
+from lazyfs.images.sources.trees import read_directory, read_tar
+from lazyfs.repository.stored_tree import StoredTree
+from lazyfs.store.ingest import Ingest
+
+
+class PreparedSource(NamedTuple):
+    """A source that can be put into the tree."""
+
+    place: str
+    """Path of the image's or tree's name."""
+    changes: dict[str, Inode]
+    """Path in the tree -> link or snapshot to put there."""
+
+
+@dataclass(frozen=True)
+class SourcePreparer:
+    """Prepares sources for one repository, one at a time: side by side each thread has a SourcePreparer of
+    its own, with an Ingest of its own."""
+
+    tree: StoredTree
+    """The tree of the repository: its layers and configs are not read again."""
+    params: Params
+    ingest: Ingest
+    images: ImageOptions
+    observer: PublishObserver
+    plain: bool = False
+    """Add no bind points or start-up files to images."""
+
+    def prepare(self, source: str, place: str | None = None) -> PreparedSource:
+        """Reads a source, as the operator writes it, and writes its contents and catalogs.
+
+        `place`: path in the tree; None for the image's own name. Raises LazyfsError of one line for a source
+        that cannot be read or is damaged, UsageError for one that needs a `place`.
+        """
+        kind, colon, rest = source.partition(":")
+        if colon and kind in ("tar", "dir"):
+            if not place:
+                raise UsageError(f"{source}: say where the tree is to hang in the repository: --as PATH")
+            return self._tree_source(kind, rest, _tree_path(place))
+        wanted = parse(place).path if place else None
+
+        def known(own_place: str, digest: Digest) -> bytes | None:
+            return published_config(self.tree, wanted or own_place, digest)
+
+        with open_image(source, self.images, known) as image:
+            at = wanted or image.place
+            if at is None:
+                raise UsageError(
+                    f"{image.name} has no name of its own: give one with --as registry/repository:tag"
+                )
+            changes = image_changes(
+                image, at, self.tree, self.params, self.ingest, self.observer, plain=self.plain
+            )
+            return PreparedSource(at, changes)
+
+    def _tree_source(self, kind: str, path: str, place: str) -> PreparedSource:
+        records = read_tar(path, self.ingest) if kind == "tar" else read_directory(path, self.ingest)
+        self.ingest.finish()
+        return PreparedSource(place, {place: snapshot(tree_of(records), self.params, self.ingest)})
+
+
+def _tree_path(text: str) -> str:
+    path = text.strip("/")
+    if not path or any(part.startswith(".") for part in path.split("/")):
+        raise UsageError(f"--as {text!r}: give a path of names that do not begin with a dot")
+    return path

@@ -1,0 +1,36 @@
+"""Which catalogs above images are worth fetching before anybody asks. Pure.
+
+Where there are many images none is followed: it is not known which one will be started.
+"""
+
+from lazyfs.core.catalog.entry import LIVE, Entry
+from lazyfs.core.digest import ObjectRef
+
+FOLDERS = 8
+"""Folders above images' names that are fetched, at most."""
+IMAGES = 2
+"""Images that are followed, at most; a folder of more names has none followed."""
+BYTES = 1 << 20
+"""Plaintext bytes of one catalog, at most."""
+
+
+class UpperChoice:
+    """The folders and images still to be followed from one root."""
+
+    def __init__(self) -> None:
+        self._folders = FOLDERS
+        self._images = IMAGES
+
+    def below(self, entries: list[Entry]) -> tuple[list[ObjectRef], list[bytes]]:
+        """Returns the folders of a live folder, and the targets of its links to images, that are to be
+        followed."""
+        folders = []
+        for entry in entries:
+            if entry.nested and entry.flags & LIVE and not entry.name.startswith(b".") and self._folders:
+                self._folders -= 1
+                folders.append(entry.nested)
+        links = [entry.content for entry in entries if entry.is_link]
+        if len(links) > self._images:
+            return folders, []
+        self._images -= len(links)
+        return folders, links

@@ -1,0 +1,189 @@
+"""The tree of a revision while it is edited: live folders are read on demand, changed ones are written."""
+
+import stat
+
+from lazyfs.core.catalog.builder import build
+from lazyfs.core.catalog.entry import check_name
+from lazyfs.core.catalog.inode import Inode
+from lazyfs.core.digest import ObjectRef
+from lazyfs.core.errors import FormatError, UsageError
+from lazyfs.core.params import Params
+from lazyfs.core.profile import HINT, without_hint
+from lazyfs.repository.stored_tree import StoredTree
+from lazyfs.store.ingest import Ingest
+
+FOLDER_MODE = stat.S_IFDIR | 0o755
+
+
+class _Folder:
+    """A live folder that has been opened: the inode of the folder itself, and its children by name."""
+
+    def __init__(self, inode: Inode, inner: dict[bytes, "Inode | _Folder"]) -> None:
+        self.inode = inode
+        self.inner = inner
+        self.changed = False
+
+
+class LiveTree:
+    """The folders of one revision with the changes made in them so far."""
+
+    def __init__(self, tree: StoredTree, params: Params) -> None:
+        self._tree = tree
+        self._ref = tree.root_ref
+        self._params = params
+        self._root = self._open(Inode(FOLDER_MODE), tree.root_ref)
+
+    def put(self, path: str, inode: Inode) -> None:
+        """Hangs a link, or a snapshot (an inode with `nested`), at a path; folders are made on the way.
+
+        A snapshot that hangs there already keeps its profile unless it comes with another. Raises UsageError
+        if the path leads through a link or snapshot, or is a folder.
+        """
+        *parents, name = _parts(path)
+        folder, above = self._root, [self._root]
+        for position, part in enumerate(parents):
+            child = self._child(folder, part)
+            if child is None:
+                # The epoch, not the clock: the same images give the same tree at any time.
+                child = folder.inner[part] = _Folder(Inode(FOLDER_MODE), {})
+            if not isinstance(child, _Folder):
+                shown = b"/".join(parents[: position + 1]).decode(errors="replace")
+                raise UsageError(f"{path}: {shown} is an image or a published tree, not a folder of them")
+            folder = child
+            above.append(folder)
+        old = self._child(folder, name)
+        if isinstance(old, _Folder):
+            raise UsageError(f"{path} is a folder of images already: choose another path with --as")
+        if old is not None:
+            inode = _with_profile(old, inode)
+            if _same(old, inode):
+                return
+        folder.inner[name] = inode
+        for changed in above:
+            changed.changed = True
+
+    def hint(self, path: str, catalog: ObjectRef, profile: tuple[bytes, bytes]) -> None:
+        """Gives the snapshot of this catalog at a path the attribute that leads to its profile.
+
+        Raises UsageError if no snapshot hangs there, or one of another catalog: the profile would not be its.
+        """
+        *parents, name = _parts(path)
+        folder: Inode | _Folder | None = self._root
+        for part in (*parents, name):
+            folder = self._child(folder, part) if isinstance(folder, _Folder) else None
+        if not isinstance(folder, Inode) or not folder.nested:
+            raise UsageError(f"{path} is no image or published tree that hangs in a folder of the repository")
+        if folder.nested.ref != catalog:
+            raise UsageError(
+                f"{path} was published anew meanwhile: record a start of it and make its profile again"
+            )
+        profiled = _copy(folder)
+        profiled.xattrs = tuple(sorted([*without_hint(folder.xattrs), profile]))
+        self.put(path, profiled)
+
+    def remove(self, path: str) -> bool:
+        """Takes a link or snapshot away, and the folders that it leaves empty. Returns True if it was
+        there."""
+        parts = _parts(path)
+        above = [self._root]
+        for part in parts[:-1]:
+            child = self._child(above[-1], part)
+            if not isinstance(child, _Folder):
+                return False
+            above.append(child)
+        found = self._child(above[-1], parts[-1])
+        if found is None or isinstance(found, _Folder):
+            return False
+        for folder, part in zip(reversed(above), reversed(parts), strict=True):
+            del folder.inner[part]
+            if folder.inner:
+                break
+        for folder in above:
+            folder.changed = True
+        return True
+
+    def write(self, ingest: Ingest) -> ObjectRef:
+        """Writes the catalogs of changed folders, inner ones first, and returns the root catalog's name."""
+        if not self._root.changed:
+            return self._ref
+        order = [self._root]
+        for folder in order:
+            order.extend(child for child in folder.inner.values() if isinstance(child, _Folder))
+        made: dict[int, Inode] = {}
+        for folder in reversed(order):
+            inode = folder.inode
+            if folder.changed:
+                inode = _copy(inode)
+                inode.children = {
+                    name: made[id(child)] if isinstance(child, _Folder) else child
+                    for name, child in folder.inner.items()
+                }
+                nested = build(inode, self._params.catalog_entries, ingest.put_named, live=True)
+                self._ref = nested.ref
+                inode = _copy(inode)
+                inode.nested, inode.children = nested, None
+            made[id(folder)] = inode
+        return self._ref
+
+    def _child(self, folder: _Folder, name: bytes) -> "Inode | _Folder | None":
+        """Returns the child, opened if it is a folder, or None."""
+        child = folder.inner.get(name)
+        if isinstance(child, Inode) and child.nested and child.nested.live:
+            child = folder.inner[name] = self._open(child, child.nested.ref)
+        return child
+
+    def _open(self, inode: Inode, ref: ObjectRef) -> _Folder:
+        catalog = self._tree.catalog(ref)
+        directory = catalog.directory(0)
+        inner: dict[bytes, Inode | _Folder] = {
+            entry.name: self._tree.inode(entry, catalog, directory.first + position)
+            for position, entry in enumerate(directory.entries)
+        }
+        top = catalog.root
+        own = _copy(inode)
+        own.mode, own.uid, own.gid, own.mtime = top.mode, top.uid, top.gid, top.mtime
+        own.xattrs = top.xattrs
+        return _Folder(own, inner)
+
+
+def _parts(path: str) -> list[bytes]:
+    parts = path.encode(errors="surrogateescape").split(b"/")
+    for part in parts:
+        try:
+            check_name(part)
+        except FormatError as error:
+            raise UsageError(f"path {path!r} in the repository: {error}") from None
+    return parts
+
+
+def _copy(inode: Inode) -> Inode:
+    return Inode(
+        inode.mode,
+        uid=inode.uid,
+        gid=inode.gid,
+        mtime=inode.mtime,
+        size=inode.size,
+        content=inode.content,
+        detail=inode.detail,
+        flags=inode.flags,
+        xattrs=inode.xattrs,
+        nested=inode.nested,
+    )
+
+
+def _with_profile(old: Inode, new: Inode) -> Inode:
+    if not old.nested or old.nested != new.nested or HINT in dict(new.xattrs):
+        return new
+    kept = [pair for pair in old.xattrs if pair[0] == HINT]
+    if not kept:
+        return new
+    new = _copy(new)
+    new.xattrs = tuple(sorted([*new.xattrs, *kept]))
+    return new
+
+
+def _same(old: Inode, new: Inode) -> bool:
+    return all(
+        getattr(old, field) == getattr(new, field)
+        for field in ("mode", "uid", "gid", "mtime", "size", "content", "detail", "flags", "xattrs", "nested")
+    )

@@ -1,0 +1,54 @@
+"""From a store's location, as the operator writes it, to the store."""
+
+import os
+from collections.abc import Callable
+from typing import NamedTuple
+
+from lazyfs.core.errors import UsageError
+from lazyfs.store.directory import DirectoryStore
+from lazyfs.store.protocol import Store
+
+
+class StoreKind(NamedTuple):
+    """One implementation of Store."""
+
+    notation: str
+    """Its locations as messages describe them."""
+    exists: Callable[[str], bool]
+    """Returns True if there is such a store at the location."""
+    open: Callable[[str], Store]
+    create: Callable[[str], Store]
+    """Makes the missing parts of a store at the location, and opens it."""
+
+
+_KINDS = {
+    "": StoreKind(
+        "a directory, which a web server serves", os.path.isdir, DirectoryStore, DirectoryStore.create
+    ),
+}
+"""Scheme -> the kind of store whose locations begin with `scheme://`; the empty one for a plain path."""
+
+
+def open_store(location: str) -> Store:
+    """Returns the store at a location. Raises UsageError if there is none, or no such kind of store."""
+    return _kind(location).open(location)
+
+
+def find_store(location: str) -> Store | None:
+    """Returns the store at a location, None if there is none. Raises UsageError if there is no such kind."""
+    kind = _kind(location)
+    return kind.open(location) if kind.exists(location) else None
+
+
+def create_store(location: str) -> Store:
+    """Returns the store at a location, made if it is missing. Raises UsageError if there is no such kind."""
+    return _kind(location).create(location)
+
+
+def _kind(location: str) -> StoreKind:
+    scheme, separator, _ = location.partition("://")
+    found = _KINDS.get(scheme if separator else "")
+    if found is None:
+        known = ", or ".join(kind.notation for kind in _KINDS.values())
+        raise UsageError(f"store {location}: publishers write to {known}, not to {scheme}://")
+    return found

@@ -1,0 +1,67 @@
+"""What an origin has been asked for and has sent."""
+
+import threading
+from collections import Counter
+from http import HTTPStatus
+from typing import NamedTuple
+
+KINDS = ("data", "metadata")
+_OTHER = "other"
+"""What counters call a path that is in neither."""
+
+
+class Served(NamedTuple):
+    """One answered request."""
+
+    method: str
+    path: str
+    status: int
+    sent: int
+    """Body bytes."""
+
+
+class Counters:
+    """What has been asked for and sent; safe to read at any time."""
+
+    def __init__(self) -> None:
+        self._mutex = threading.Lock()
+        self._requests: Counter[tuple[str, int]] = Counter()
+        self._bytes: Counter[str] = Counter()
+        self._paths: Counter[str] = Counter()
+
+    def add(self, served: Served) -> None:
+        with self._mutex:
+            kind = _kind(served.path)
+            self._requests[kind, served.status] += 1
+            self._bytes[kind] += served.sent
+            if served.status < HTTPStatus.BAD_REQUEST:  # names that are not there have no end
+                self._paths[served.path] += 1
+
+    def lost(self, path: str, count: int) -> None:
+        """Body bytes that were counted and could not be sent."""
+        with self._mutex:
+            self._bytes[_kind(path)] -= count
+
+    def requests(self, kind: str | None = None, status: int | None = None) -> int:
+        """How many, of all or of `data` or `metadata`, with any or one status."""
+        with self._mutex:
+            return sum(
+                count
+                for (own, code), count in self._requests.items()
+                if kind in (None, own) and status in (None, code)
+            )
+
+    def bytes(self, kind: str | None = None) -> int:
+        """Body bytes sent, of all or of `data` or `metadata`."""
+        with self._mutex:
+            return sum(count for own, count in self._bytes.items() if kind in (None, own))
+
+    def paths(self) -> dict[str, int]:
+        """Requests for each path that was there, relative to the store."""
+        with self._mutex:
+            return dict(self._paths)
+
+
+def _kind(path: str) -> str:
+    kind = path.split("/")[0]
+    return kind if kind in KINDS else _OTHER

@@ -1,0 +1,78 @@
+"""Files that a power failure leaves whole: written beside their name, flushed, then named in one step."""
+
+import os
+import tempfile
+
+
+def write_durably(
+    path: str,
+    data: bytes,
+    *,
+    mode: int = 0o600,
+    replace: bool = True,
+    temporary_directory: str | None = None,
+) -> os.stat_result:
+    """Makes `path` a file of `data` and puts both on stable storage; returns the status of the new file.
+
+    `temporary_directory`: where the file is written before it gets its name, on the same filesystem (default:
+    the directory of `path`). A process that dies on the way leaves `path` as it was and at worst a file there
+    whose name begins with a dot. Raises FileExistsError if the name is taken and `replace` is false, OSError
+    if the disk fails.
+    """
+    directory = os.path.dirname(path) or "."
+    descriptor, temporary = tempfile.mkstemp(
+        dir=temporary_directory or directory, prefix=f".{os.path.basename(path)}."
+    )
+    try:
+        with open(descriptor, "wb", buffering=0) as file:
+            _fill(file.fileno(), data, mode)
+            os.fsync(descriptor)
+            status = os.fstat(descriptor)
+        if replace:
+            os.rename(temporary, path)
+        else:
+            os.link(temporary, path)
+            os.unlink(temporary)
+    except BaseException:
+        _discard(temporary)
+        raise
+    flush(directory)
+    return status
+
+
+def write_unnamed(directory: str, data: bytes, *, mode: int) -> str:
+    """Writes `data` to a new file in `directory`, not flushed, and returns its path. Raises OSError.
+
+    For files that are flushed and named in batches.
+    """
+    descriptor, path = tempfile.mkstemp(dir=directory)
+    try:
+        with open(descriptor, "wb", buffering=0):
+            _fill(descriptor, data, mode)
+    except BaseException:
+        _discard(path)
+        raise
+    return path
+
+
+def flush(path: str) -> None:
+    """Returns when the file or directory at `path` is on stable storage. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _fill(descriptor: int, data: bytes, mode: int) -> None:
+    os.fchmod(descriptor, mode)
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def _discard(path: str) -> None:
+    try:
+        os.unlink(path)
+    except OSError:  # the error that led here is the one to be told
+        pass

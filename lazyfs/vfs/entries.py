@@ -1,0 +1,177 @@
+"""From inode numbers to entries: which slot a number lies in, which catalog that shows, which entry is meant.
+
+Every call is synchronous and takes the objects at hand; missing ones are raised as Need. Errors that a
+program sees are OSErrors with the errno of POSIX. Not thread-safe: the filesystem's lock is held around every
+call.
+"""
+
+import errno
+import os
+import stat
+from collections.abc import Callable
+
+from lazyfs.core.catalog.entry import DIRECTORY_SIZE, Entry
+from lazyfs.core.catalog.reader import Catalog, Directory
+from lazyfs.core.digest import Digest, ObjectRef
+from lazyfs.vfs.catalogs import ParsedObjects
+from lazyfs.vfs.inode_numbers import ROOT, SPREAD, unpack
+from lazyfs.vfs.missing_objects import NOTHING, Fetched, LocalObjects, NeedRepository
+from lazyfs.vfs.shared_files import SharedFiles
+from lazyfs.vfs.slots import Slot, SlotTable
+
+_SITE = Entry(b"", stat.S_IFDIR | 0o755, 0, 0, 0, DIRECTORY_SIZE, nlink=2)
+"""The folder that holds a site's repositories."""
+
+
+def _tell_nobody(_: ObjectRef) -> None:
+    """An observer that observes nothing."""
+
+
+class Repository:
+    """One open repository: where its objects come from and which revision is shown."""
+
+    def __init__(
+        self,
+        name: str,
+        objects: LocalObjects,
+        root: ObjectRef,
+        revision: int = 0,
+        *,
+        on_enter: Callable[[ObjectRef], None] = _tell_nobody,
+        facts: Callable[[], dict[str, str]] = dict,
+    ) -> None:
+        """`on_enter` is told of an image's profile when the image is looked up. `facts` returns what the
+        daemon knows of the repository: `user.host`, `user.proxy`."""
+        self.name = name
+        self.objects = objects
+        self.root = root
+        self.revision = revision
+        self.on_enter = on_enter
+        self.facts = facts
+
+
+class Entries:
+    """The entries of one mount by their numbers: of one repository at its root, or of a folder of many."""
+
+    def __init__(self, slots: SlotTable, parsed: ParsedObjects, shared_files: SharedFiles) -> None:
+        self.slots = slots
+        self.parsed = parsed
+        self.shared_files = shared_files
+        self.repositories: dict[str, Repository] = {}
+        self.site: tuple[str, ...] | None = None
+        """Names of the repositories that appear when first looked up; None if the root is a repository."""
+
+    def show_repository(self, repository: Repository) -> None:
+        """Shows a repository as the mount's root, or as one of the site's folders."""
+        self.repositories[repository.name] = repository
+        parent = self.slots.root if self.site is not None else None
+        self.slots.live(repository.name, b"", repository.root, parent, 0)
+
+    def show_site(self, names: tuple[str, ...]) -> None:
+        """Shows as the root a folder of repositories, which are opened when they are first looked up."""
+        self.site = names
+        self.slots.live("", b"", ObjectRef(Digest(bytes(32)), 0), None, 0)
+
+    def hold(self, number: int, lookups: int = 1) -> None:
+        """Notes that the kernel was told of a number: it stays valid until `forget` has given all lookups
+        back."""
+        if number != ROOT:
+            self.slot(number)[0].count += lookups
+            if self.shared_files.get(number) is not None:
+                self.shared_files.hold(number, lookups)
+
+    def forget(self, number: int, lookups: int) -> None:
+        """Takes lookups back from the kernel."""
+        if number != ROOT:
+            self.shared_files.forget(number, lookups)
+            self.slots.forget(number, lookups)
+
+    def slot(self, number: int) -> tuple[Slot, int]:
+        """Returns the slot and index of a number; raises ESTALE for one that no slot knows."""
+        at, index = unpack(number)
+        slot = self.slots.root if number == ROOT else self.slots.get(at)
+        if slot is None:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        return slot, 0 if number == ROOT else index
+
+    def catalog(self, slot: Slot, fetched: Fetched = NOTHING) -> Catalog:
+        """Returns the catalog a slot stands for now."""
+        return self.catalog_of(slot.repository, slot.ref, fetched)
+
+    def catalog_of(self, repository: str, ref: ObjectRef, fetched: Fetched = NOTHING) -> Catalog:
+        """Returns a catalog of a repository by its name. Raises NeedRepository if that is not open."""
+        opened = self.repositories.get(repository)
+        if opened is None:
+            raise NeedRepository(repository)
+        return self.parsed.catalog(repository, ref, opened.objects, fetched)
+
+    def entry(self, number: int, fetched: Fetched = NOTHING) -> Entry:
+        """Returns the entry with this number."""
+        shared = self.shared_files.get(number)
+        if shared is not None:
+            return shared
+        slot, index = self.slot(number)
+        if index == 0:
+            return self.top_entry(slot, fetched)
+        if index & SPREAD:
+            return self._spread_entry(slot, index & ~SPREAD, fetched)
+        return self.catalog(slot, fetched).entry(index)
+
+    def top_entry(self, slot: Slot, fetched: Fetched) -> Entry:
+        """Returns the directory a slot's catalog hangs at, as the catalog above says it: a folder's entry has
+        the revision's times, where a live catalog may be older."""
+        parent = slot.parent
+        if self.site is not None and slot is self.slots.root:
+            return _SITE
+        if parent is None or (self.site is not None and parent is self.slots.root):
+            return self.catalog(slot, fetched).root
+        if not parent.live:
+            return self.catalog(parent, fetched).entry(slot.parent_index)
+        above = self.catalog(parent, fetched).directory(0).find(slot.path.rpartition(b"/")[2])
+        if above is None or above.nested != slot.ref:
+            return self.catalog(slot, fetched).root
+        return above
+
+    def _spread_entry(self, slot: Slot, group: int, fetched: Fetched) -> Entry:
+        """The entry of a hardlink group that spans catalogs, found by the first of its names."""
+        for number, path in self.catalog(slot, fetched).header.shared:
+            if number == group:
+                return self._walk(slot, path, fetched)
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    def _walk(self, slot: Slot, path: bytes, fetched: Fetched) -> Entry:
+        """The entry at a path below a slot's root, without allotting slots."""
+        catalog = self.catalog(slot, fetched)
+        directory, entry = catalog.directory(0), catalog.root
+        for name in path.split(b"/"):
+            if entry.nested:
+                catalog = self.catalog_of(slot.repository, entry.nested, fetched)
+                directory = catalog.directory(0)
+            elif entry is not catalog.root:
+                directory = catalog.directory(entry.detail)
+            found = directory.find(name)
+            if found is None or (entry is not catalog.root and not entry.is_dir):
+                raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+            entry = found
+        return entry
+
+    def path(self, slot: Slot, directory: Directory, name: bytes = b"") -> bytes:
+        """Returns the path of a directory, or of a name in it, below the repository's root."""
+        inner = b""
+        if directory.number:
+            catalog = self.catalog(slot)
+            inner = catalog.path(catalog.own_index(directory.number))
+        return b"/".join(part for part in (slot.path, inner, name) if part)
+
+    def path_of(self, number: int, fetched: Fetched = NOTHING) -> bytes:
+        """Returns a path of the number: below its repository's root, or, of a file that several images share,
+        below each of them."""
+        if self.shared_files.get(number) is not None:
+            return self.shared_files.path(number)
+        slot, index = self.slot(number)
+        if index & SPREAD:
+            shared = dict(self.catalog(slot, fetched).header.shared)
+            inner = shared.get(index & ~SPREAD, b"")
+        else:
+            inner = self.catalog(slot, fetched).path(index) if index else b""
+        return b"/".join(part for part in (slot.path, inner) if part)

@@ -1,0 +1,33 @@
+"""The directory around a file: prefetching looks there for the files that a reader wants next."""
+
+from typing import NamedTuple
+
+from lazyfs.core.catalog.entry import Entry
+from lazyfs.vfs.inode_numbers import SPREAD, unpack
+from lazyfs.vfs.missing_objects import NOTHING, Fetched
+from lazyfs.vfs.tree import Tree
+
+
+class Siblings(NamedTuple):
+    """A file's place among the entries of its directory."""
+
+    directory: tuple[int, int]
+    """Slot of the catalog, and number of the directory in it: names the directory on this mount."""
+    entries: list[Entry]
+    """Of the whole directory, sorted by name."""
+    position: int
+    """The file's place among them."""
+
+
+def siblings(tree: Tree, number: int, fetched: Fetched = NOTHING) -> Siblings | None:
+    """Returns the directory around a file; None for one that is in no single directory: images share it, or
+    it has names in several catalogs.
+
+    Raises Need if the file's catalog is not at hand.
+    """
+    if tree.shared_files.get(number) is not None or unpack(number)[1] & SPREAD:
+        return None
+    slot, index = tree.slot(number)
+    catalog = tree.catalog(slot, fetched)
+    directory = catalog.directory(catalog.container(index))
+    return Siblings((slot.number, directory.number), directory.entries, index - directory.first)

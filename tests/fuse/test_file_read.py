@@ -1,0 +1,134 @@
+"""One READ from its plan to its bytes: planned once, looked for once, and never under the lock."""
+
+from collections import Counter
+
+import pytest
+
+from lazyfs.core.digest import Digest, ObjectRef, sha256
+from lazyfs.fuse.file_read import FileRead
+from lazyfs.fuse.filesystem import Filesystem
+from lazyfs.fuse.open_repository import OpenRepository
+from lazyfs.vfs.content import NeedContent, ReadPlan
+from lazyfs.vfs.missing_objects import NOTHING, Fetched, Need
+from lazyfs.vfs.siblings import Siblings
+from lazyfs.vfs.slots import SlotTable
+from lazyfs.vfs.tree import Tree
+from tests.support.filesystems import NoPrefetching, no_site
+from tests.support.images import Objects, file, image, live, number
+
+SHIFT = 12
+PLAIN = b"".join(bytes([index]) * (1 << SHIFT) for index in range(1, 5))
+CHUNKS = [sha256(PLAIN[at : at + (1 << SHIFT)]) for at in range(0, len(PLAIN), 1 << SHIFT)]
+
+
+class CountedObjects(Objects):
+    """Keeps nothing that it fetches; counts where it was looked for contents, and what was fetched."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.looked: Counter[Digest] = Counter()
+        self.fetched: list[Digest] = []
+        self.filesystem: Filesystem | None = None
+
+    def read_at_hand(self, ref: ObjectRef, start: int, length: int) -> bytes | None:
+        assert self.filesystem is not None
+        assert not self.filesystem.lock.locked()
+        self.looked[ref.digest] += 1
+        return super().read_at_hand(ref, start, length)
+
+    async def fetch(self, ref: ObjectRef, *, deadline: float | None = None) -> bytes:
+        self.fetched.append(ref.digest)
+        return self[ref.digest]
+
+
+class Told(NoPrefetching):
+    """Writes down what it is told of, and the objects that were here for it."""
+
+    def __init__(self) -> None:
+        self.of: list[tuple[str, set[Digest]]] = []
+
+    def on_read(self, read: ReadPlan) -> None:
+        self.of.append(("read", set()))
+
+    def on_miss(self, read: ReadPlan, siblings: Siblings | None, fetched: Fetched) -> None:
+        assert siblings is not None
+        assert siblings.entries[siblings.position].name == b"f"
+        self.of.append(("miss", set(fetched)))
+
+    def on_arrival(self, read: ReadPlan, fetched: Fetched) -> None:
+        self.of.append(("arrival", set(fetched)))
+
+
+class Mount:
+    """A filesystem with a file of four chunks."""
+
+    def __init__(self) -> None:
+        self.objects, self.told = CountedObjects(), Told()
+        content = file(self.objects, PLAIN, shift=SHIFT)
+        root = live(self.objects, {"one": image(self.objects, {"f": content, "g": b"beside"})})
+        self.filesystem = self.objects.filesystem = Filesystem(Tree(SlotTable()), no_site)
+        self.filesystem.show(OpenRepository("test", self.objects, root.ref, 1, self.told))
+        self.number = number(self.filesystem.tree, "one/f")
+        self.chunk_list = Digest(content.content)
+        self.metadata = set(self.objects) - set(CHUNKS)
+
+    def read(self, offset: int = 0, length: int = len(PLAIN)) -> FileRead:
+        return FileRead(self.filesystem, self.number, offset, length)
+
+
+@pytest.fixture
+def mount() -> Mount:
+    return Mount()
+
+
+async def test_a_miss_is_planned_once_and_looks_for_each_object_once(mount: Mount) -> None:
+    mount.objects.here = mount.metadata | {CHUNKS[0], CHUNKS[2]}
+    read = mount.read()
+    with pytest.raises(NeedContent) as need:
+        read(NOTHING)
+    assert [ref.digest for ref in need.value.refs] == [CHUNKS[1], CHUNKS[3]]
+    assert b"".join(await mount.filesystem.complete(read, need.value)) == PLAIN
+    fetched = {CHUNKS[1], CHUNKS[3]}
+    assert mount.told.of == [("read", set()), ("miss", set()), ("arrival", fetched)]
+    assert sorted(mount.objects.fetched) == sorted(fetched)
+    assert [mount.objects.looked[chunk] for chunk in CHUNKS] == [2, 1, 2, 1]
+
+
+async def test_a_chunk_list_that_is_missing_comes_before_the_plan(mount: Mount) -> None:
+    mount.objects.here = mount.metadata - {mount.chunk_list}
+    read = mount.read(length=10)
+    with pytest.raises(Need) as need:
+        read(NOTHING)
+    assert not isinstance(need.value, NeedContent)
+    assert b"".join(await mount.filesystem.complete(read, need.value)) == PLAIN[:10]
+    assert mount.objects.fetched == [mount.chunk_list, CHUNKS[0]]
+    whole = {mount.chunk_list, CHUNKS[0]}
+    assert mount.told.of == [("read", set()), ("miss", {mount.chunk_list}), ("arrival", whole)]
+
+
+async def test_a_part_that_leaves_the_cache_while_others_are_fetched_is_fetched_too(mount: Mount) -> None:
+    mount.objects.here = mount.metadata | {CHUNKS[0]}
+    read = mount.read(length=2 << SHIFT)
+    with pytest.raises(NeedContent) as need:
+        read(NOTHING)
+    mount.objects.here = mount.metadata
+    assert b"".join(await mount.filesystem.complete(read, need.value)) == PLAIN[: 2 << SHIFT]
+    assert mount.objects.fetched == [CHUNKS[1], CHUNKS[0]]
+
+
+async def test_a_read_at_hand_tells_of_the_read_alone(mount: Mount) -> None:
+    assert b"".join(mount.read(5, 100)(NOTHING)) == PLAIN[5:105]
+    assert mount.read(len(PLAIN), 100)(NOTHING) == []
+    assert mount.told.of == [("read", set()), ("read", set())]
+
+
+async def test_a_miss_is_answered_though_the_kernel_has_given_the_number_back(mount: Mount) -> None:
+    mount.objects.here = mount.metadata
+    read = mount.read(length=10)
+    with pytest.raises(NeedContent) as need:
+        read(NOTHING)
+    tree = mount.filesystem.tree
+    tree.forget(mount.number, 99)
+    tree.slots.sweep()
+    mount.told.on_miss = lambda read, siblings, fetched: None  # type: ignore[method-assign]
+    assert b"".join(await mount.filesystem.complete(read, need.value)) == PLAIN[:10]

@@ -1,0 +1,122 @@
+"""The facade over real objects and a store: readers first, from any thread, and quiet after the end."""
+
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+
+from lazyfs.client.objects import Objects
+from lazyfs.core.digest import Digest, ObjectRef, object_path, sha256
+from lazyfs.fuse.file_read import FileRead
+from lazyfs.fuse.filesystem import Filesystem
+from lazyfs.fuse.open_repository import OpenRepository
+from lazyfs.prefetch.prefetcher import Prefetcher
+from lazyfs.prefetch.queue import PrefetchQueue
+from lazyfs.vfs.slots import SlotTable
+from lazyfs.vfs.tree import Tree
+from tests.support.filesystems import no_site
+from tests.support.gate_fetcher import GateFetcher
+from tests.support.images import Objects as Made
+from tests.support.images import file, image, live, number
+from tests.support.memory_cache import MemoryCache
+from tests.support.store_files import store_object
+
+SHIFT = 12
+PROGRAM = b"\x7fELF" + b"".join(bytes([index]) * (1 << SHIFT) for index in range(4))
+
+
+class Mount:
+    """A filesystem whose catalogs are here, and whose files are in a store."""
+
+    def __init__(self, directory: Path) -> None:
+        self.made = Made()
+        files = {name: name.encode() for name in "abc"}
+        files |= {"run": file(self.made, PROGRAM, shift=SHIFT, mode=0o755)}  # type: ignore[dict-item]
+        root = live(self.made, {"one": image(self.made, files)})
+        self.fetcher, cache = GateFetcher(directory), MemoryCache()
+        for plain in self.made.values():
+            store_object(directory, plain)
+        contents = [PROGRAM[at : at + (1 << SHIFT)] for at in range(0, len(PROGRAM), 1 << SHIFT)]
+        self.chunks = [sha256(chunk) for chunk in contents]
+        here = set(self.made) - set(self.chunks) - {sha256(name.encode()) for name in "abc"}
+        cache.proven |= {digest: self.made[digest] for digest in here}
+        objects = Objects(self.fetcher, cache, threads=1)
+        self.prefetcher = Prefetcher(objects, self.fetcher, cache, lambda: 1 << 30)
+        self.filesystem = Filesystem(Tree(SlotTable()), no_site)
+        self.filesystem.show(OpenRepository("test", objects, root.ref, 1, self.prefetcher))
+
+    async def read(self, path: str) -> bytes:
+        at = number(self.filesystem.tree, path)
+        return b"".join(await self.filesystem.complete(FileRead(self.filesystem, at, 0, 100)))
+
+
+def paths(*digests: Digest) -> list[str]:
+    return [object_path(digest) for digest in digests]
+
+
+async def test_a_readers_own_object_is_asked_for_before_those_nobody_waits_for(tmp_path: Path) -> None:
+    """One request at a time: the order in which they were begun shows."""
+    mount = Mount(tmp_path)
+    mount.fetcher.gate.set()
+    assert await mount.read("one/b") == b"b"
+    await mount.fetcher.asked(3)
+    assert mount.fetcher.requests[0] == object_path(sha256(b"b"))
+    assert sorted(mount.fetcher.requests) == sorted(paths(*(sha256(name) for name in (b"a", b"b", b"c"))))
+
+
+async def test_a_program_is_known_when_its_first_chunk_has_come(tmp_path: Path) -> None:
+    mount = Mount(tmp_path)
+    mount.fetcher.gate.set()
+    assert await mount.read("one/run") == PROGRAM[:100]
+    await mount.fetcher.asked(3 + len(mount.chunks))
+    assert mount.fetcher.requests[0] == object_path(mount.chunks[0])
+    assert set(mount.fetcher.requests) >= set(paths(*mount.chunks))
+
+
+async def test_a_thread_that_answers_the_kernel_may_tell_of_an_image(tmp_path: Path) -> None:
+    mount = Mount(tmp_path)
+    mount.fetcher.gate.set()
+    profile = ObjectRef(sha256(b"profile"), 7)
+    await trio.to_thread.run_sync(mount.prefetcher.on_enter, profile)
+    await mount.fetcher.asked(1)
+    assert mount.fetcher.requests == paths(profile.digest)
+
+
+def test_a_reader_thread_that_outlives_the_event_loop_is_not_disturbed(tmp_path: Path) -> None:
+    async def make() -> Mount:
+        return Mount(tmp_path)
+
+    mount = trio.run(make)
+    mount.prefetcher.on_enter(ObjectRef(sha256(b"profile"), 7))
+    assert mount.fetcher.requests == []
+
+
+@pytest.mark.parametrize("rule", ["profiles", "queue"])
+def test_what_a_reader_thread_tells_as_the_event_loop_ends_does_not_disturb_the_end(
+    rule: str, tmp_path: Path
+) -> None:
+    """The loop takes its last calls when no task can begin any more: an error there ends the process."""
+    ref = ObjectRef(sha256(b"profile"), 7)
+
+    async def tell_at_the_end(mount: Mount, queue: PrefetchQueue) -> None:
+        token = trio.lowlevel.current_trio_token()
+        try:
+            await trio.sleep_forever()
+        finally:
+            if rule == "profiles":
+                mount.prefetcher.on_enter(ref)
+            else:
+                token.run_sync_soon(queue.start, [ref])
+
+    async def main() -> tuple[Mount, PrefetchQueue]:
+        mount = Mount(tmp_path)
+        queue = PrefetchQueue(Objects(mount.fetcher, MemoryCache()))
+        trio.lowlevel.spawn_system_task(tell_at_the_end, mount, queue)
+        await trio.testing.wait_all_tasks_blocked()
+        return mount, queue
+
+    mount, queue = trio.run(main)
+    assert mount.fetcher.requests == []
+    assert queue.idle
+    assert queue.started == 0

@@ -1,0 +1,108 @@
+"""Read-ahead in the background: into the cache, once, bounded, joined by readers."""
+
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+
+from lazyfs.client.objects import Objects
+from lazyfs.core.digest import ObjectRef
+from lazyfs.prefetch.queue import PrefetchQueue
+from tests.support.gate_fetcher import GateFetcher
+from tests.support.memory_cache import MemoryCache
+from tests.support.store_files import store_objects
+
+
+@pytest.fixture
+def fetcher(tmp_path: Path) -> GateFetcher:
+    return GateFetcher(tmp_path)
+
+
+async def test_objects_come_into_the_cache_once(tmp_path: Path, fetcher: GateFetcher) -> None:
+    held = store_objects(tmp_path, 8, 1000)
+    cache = MemoryCache()
+    queue = PrefetchQueue(Objects(fetcher, cache))
+    for _ in range(3):
+        queue.start(held)
+    fetcher.gate.set()
+    while len(cache.proven) < 8:
+        await trio.sleep(0.001)
+    queue.start(held)
+    assert len(fetcher.requests) == 8
+    assert queue.started == 8
+
+
+async def test_a_reader_joins_the_flight(tmp_path: Path, fetcher: GateFetcher) -> None:
+    ref, plain = next(iter(store_objects(tmp_path, 1, 1000).items()))
+    objects = Objects(fetcher, MemoryCache())
+    PrefetchQueue(objects).start([ref])
+    await fetcher.asked()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(objects.fetch, ref)
+        await trio.testing.wait_all_tasks_blocked()
+        fetcher.gate.set()
+    assert objects.at_hand(ref) == plain
+    assert len(fetcher.requests) == 1
+
+
+async def test_bytes_and_requests_are_bounded(tmp_path: Path, fetcher: GateFetcher) -> None:
+    held = store_objects(tmp_path, 10, 1000)
+    cache = MemoryCache()
+    queue = PrefetchQueue(Objects(fetcher, cache), tasks=2, most=5000)
+    queue.start(held)
+    await fetcher.asked(2)
+    await trio.testing.wait_all_tasks_blocked()
+    assert len(fetcher.requests) == 2
+    assert (queue.started, queue.dropped) == (5, 5)
+    fetcher.gate.set()
+    while len(cache.proven) < 5:
+        await trio.sleep(0.001)
+    await trio.testing.wait_all_tasks_blocked()
+    queue.start(held)
+    assert queue.started == 10
+
+
+async def test_failures_are_quiet_and_forgotten(tmp_path: Path, fetcher: GateFetcher) -> None:
+    ref = next(iter(store_objects(tmp_path, 1, 1000)))
+    fetcher.failure = ConnectionError("bug")
+    cache = MemoryCache()
+    queue = PrefetchQueue(Objects(fetcher, cache))
+    fetcher.gate.set()
+    queue.start([ref])
+    await fetcher.asked()
+    while not queue.idle:
+        await trio.sleep(0.001)
+    fetcher.failure = None
+    queue.start([ref])
+    while not cache.proven:
+        await trio.sleep(0.001)
+
+
+async def test_nothing_is_fetched_twice_for_a_cache_that_keeps_nothing(
+    tmp_path: Path, fetcher: GateFetcher
+) -> None:
+    first, second = store_objects(tmp_path, 2, 1000)
+    cache = MemoryCache()
+    cache.failing = True
+    objects = Objects(fetcher, cache)
+    fetcher.gate.set()
+    await objects.fetch(first)
+    PrefetchQueue(objects).start([second])
+    await trio.testing.wait_all_tasks_blocked()
+    assert len(fetcher.requests) == 1
+
+
+async def test_a_bug_is_logged_and_ends_that_task_alone(
+    tmp_path: Path, fetcher: GateFetcher, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def bug(ref: ObjectRef, *, held: bool) -> bytes:
+        raise RuntimeError(f"bug at {ref.size}, {held}")
+
+    objects = Objects(fetcher, MemoryCache())
+    monkeypatch.setattr(objects, "fetch", bug)
+    queue = PrefetchQueue(objects)
+    queue.start(store_objects(tmp_path, 1, 1000))
+    await trio.testing.wait_all_tasks_blocked()
+    assert "bug at 1000, False" in caplog.text
+    assert queue.idle

@@ -1,0 +1,175 @@
+"""A real automount in a small machine of its own: mount and process namespaces, the shipped files in /etc
+and /sbin.
+
+Whoever waits for an automounter that is stuck cannot be told to stop; with the first process of its namespace
+everything in it dies, and the mounts go.
+"""
+
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Self
+
+from tests.support.until import until
+
+NODE = Path(__file__).parents[2] / "tools/node"
+VENV = Path(sys.executable).parent.parent
+LAZYFS = VENV / "bin/lazyfs"
+
+_SETUP = r"""
+set -e
+cd "$1"
+mount -t overlay -o "lowerdir=$1/installed/sbin:/usr/sbin" overlay /usr/sbin
+mount -t overlay -o "lowerdir=$1/installed/etc:/etc" overlay /etc
+mount -t tmpfs -o mode=755 run /run
+mount -t tmpfs -o mode=755 dev "$1/dev"
+for device in "null 1 3" "zero 1 5" "random 1 8" "urandom 1 9" "fuse 10 229"; do
+    set -- "$1" $device
+    mknod -m 666 "dev/$2" c "$3" "$4"
+done
+ln -s "$1/syslog" dev/log
+mount --move "$1/dev" /dev
+setsid automount -f --pid-file /run/automount.pid /etc/auto.master >automount.log 2>&1 &
+while :; do wait; sleep 3600 & done # the first process takes in what daemons leave behind
+"""
+
+
+class Automounter:
+    """Configured, then started; ended with all it has mounted when the context is left."""
+
+    def __init__(self, timeout: int = 600) -> None:
+        # Not below pytest's directory: a daemon that becomes another user must get here.
+        self.directory = Path(tempfile.mkdtemp(prefix="lazyfs-autofs-"))
+        self.directory.chmod(0o755)
+        self.top = self.directory / "top"
+        """Where the shipped map shows its repositories."""
+        self.direct = self.directory / "direct"
+        """Parent of the direct map's mount points."""
+        self.cache = self.directory / "cache"
+        for path in (self.top, self.direct, self.directory / "dev"):
+            path.mkdir()
+        installed = self.directory / "installed"
+        environment = os.environ | {"DESTDIR": str(installed)}
+        subprocess.run([NODE / "install", VENV], env=environment, check=True, capture_output=True)
+        self._etc = installed / "etc"
+        (self._etc / "auto.master").write_text(
+            f"{self.top} /etc/auto.lazyfs --timeout {timeout}\n/- /etc/auto.direct --timeout {timeout}\n"
+        )
+        (self._etc / "auto.direct").touch()
+        self._syslog = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._syslog.bind(str(self.directory / "syslog"))
+        self._process: subprocess.Popen[bytes] | None = None
+        self._first = 0
+        self._direct: list[Path] = []
+
+    def configure(self, name: str, text: str) -> None:
+        """Writes /etc/lazyfs/NAME.toml, with a cache and a log of its own."""
+        text = f'cache = "{self.cache}"\nlog = "{self.log_file(name)}"\n' + text
+        (self._etc / f"lazyfs/{name}.toml").write_text(text)
+
+    def map_directly(self, name: str, path: Path) -> None:
+        """Lets `path` show NAME; before the automounter starts."""
+        self._direct.append(path)
+        with (self._etc / "auto.direct").open("a") as lines:
+            lines.write(f"{path} -fstype=lazyfs,config=/etc/lazyfs/{name}.toml :lazyfs\n")
+
+    def log_file(self, name: str) -> Path:
+        return self.directory / f"{name}.log"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def start(self) -> None:
+        """Returns when the maps are mounted."""
+        unshare = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
+        with (self.directory / "setup.log").open("wb") as log:
+            self._process = subprocess.Popen(
+                [*unshare, "--propagation", "private", "sh", "-c", _SETUP, "sh", self.directory],
+                stderr=log,
+                start_new_session=True,
+            )
+        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
+        until(lambda: bool(children.read_text()))
+        self._first = int(children.read_text())
+        tops = [self.top, *self._direct]
+        until(lambda: all(self._is_mounted(top, "autofs") for top in tops))
+
+    def __exit__(self, *_: object) -> None:
+        if self._process is not None:
+            self._process.kill()  # --kill-child: the first process dies with it, and all others with that
+            self._process.wait(timeout=30)
+            until(lambda: not Path(f"/proc/{self._first}").exists())
+        self._syslog.close()
+        subprocess.run(["rm", "-rf", "--one-file-system", self.directory], check=True)
+
+    def _is_mounted(self, path: Path, fstype: str) -> bool:
+        return f" {path} {fstype} " in Path(f"/proc/{self._first}/mounts").read_text()
+
+    def is_mounted(self, path: Path) -> bool:
+        """Returns True if lazyfs is mounted there. Asks the kernel's list only: nothing is set off by it."""
+        return self._is_mounted(path, "fuse.lazyfs")
+
+    def begin(self, *command: str | Path, seconds: int = 60) -> "subprocess.Popen[str]":
+        """Starts a command inside, which is killed after so many seconds."""
+        entered = ["timeout", "-s", "KILL", str(seconds), "nsenter", "-t", str(self._first), "-m", "-p"]
+        return subprocess.Popen(
+            [*entered, *map(str, command)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, *command: str | Path, seconds: int = 60) -> "subprocess.CompletedProcess[str]":
+        """Runs a command inside. Raises AssertionError, with what all others do, if it hangs."""
+        process = self.begin(*command, seconds=seconds)
+        out, err = process.communicate()
+        if process.returncode == -signal.SIGKILL:
+            raise AssertionError(f"{shlex.join(map(str, command))} hangs:\n{self.processes()}")
+        return subprocess.CompletedProcess(command, process.returncode, out, err)
+
+    def read(self, path: Path) -> str:
+        """The text of a file inside, as a program reads it."""
+        done = self.run("cat", path)
+        assert done.returncode == 0, f"{done.stderr}{(self.directory / 'automount.log').read_text()}"
+        return done.stdout
+
+    def processes(self) -> str:
+        """All processes inside, with what they wait for in the kernel."""
+        process = self.begin("ps", "axo", "pid,ppid,pgid,sid,stat,wchan:20,args")
+        return process.communicate()[0]
+
+    def daemons(self) -> list[int]:
+        """The process ids, inside, of lazyfs's daemons and of mounts under way."""
+        found = self.begin("pgrep", "-f", "mount.lazyfs").communicate()[0]
+        return [int(pid) for pid in found.split()]
+
+    def signal(self, name: str, pid: int | None = None) -> None:
+        """Sends a signal to a process inside; to the automounter by default."""
+        pid = pid or int(self.run("cat", "/run/automount.pid").stdout)
+        self.run("kill", f"-{name}", str(pid))
+
+    def expire(self, path: Path) -> None:
+        """Has the automounter take away what nobody uses; returns when `path` is unmounted."""
+
+        def gone() -> bool:
+            if self.is_mounted(path):
+                self.signal("USR1")
+            return not self.is_mounted(path)
+
+        until(gone)
+
+    def syslog(self) -> str:
+        """What has been sent to /dev/log inside since it was last asked."""
+        said = []
+        self._syslog.setblocking(False)
+        while True:
+            try:
+                said.append(self._syslog.recv(1 << 16).decode())
+            except BlockingIOError:
+                return "\n".join(said)

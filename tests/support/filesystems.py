@@ -1,0 +1,68 @@
+"""Filesystems over objects of a test's own: without prefetching, or with a record of it."""
+
+from lazyfs.core.digest import ObjectRef
+from lazyfs.core.errors import NotFound
+from lazyfs.fuse.filesystem import Filesystem
+from lazyfs.fuse.open_repository import OpenRepository
+from lazyfs.prefetch.policy import PrefetchPolicy
+from lazyfs.prefetch.prefetcher import head_of
+from lazyfs.vfs.content import ReadPlan
+from lazyfs.vfs.missing_objects import Fetched, LocalObjects
+from lazyfs.vfs.siblings import Siblings
+from lazyfs.vfs.slots import SlotTable
+from lazyfs.vfs.tree import Tree
+from tests.support.images import Objects
+
+
+class NoPrefetching:
+    """Fetches nothing ahead."""
+
+    def on_enter(self, profile: ObjectRef) -> None: ...
+
+    def on_read(self, read: ReadPlan) -> None: ...
+
+    def on_miss(self, read: ReadPlan, siblings: Siblings | None, fetched: Fetched) -> None: ...
+
+    def on_arrival(self, read: ReadPlan, fetched: Fetched) -> None: ...
+
+
+class AskedAhead:
+    """The real policy. Writes down what would be fetched with nobody waiting for it."""
+
+    def __init__(self, objects: LocalObjects) -> None:
+        self._objects = objects
+        self._policy = PrefetchPolicy()
+        self.asked: list[str] = []
+
+    def on_enter(self, profile: ObjectRef) -> None: ...
+
+    def on_read(self, read: ReadPlan) -> None:
+        self._note(self._policy.on_read(read))
+
+    def on_miss(self, read: ReadPlan, siblings: Siblings | None, fetched: Fetched) -> None:
+        self._note(self._policy.on_miss(read, siblings, head_of(read, self._objects, fetched)))
+
+    def on_arrival(self, read: ReadPlan, fetched: Fetched) -> None:
+        self._note(self._policy.on_arrival(read, head_of(read, self._objects, fetched)))
+
+    def _note(self, refs: list[ObjectRef]) -> None:
+        self.asked += [ref.digest.hex() for ref in refs]
+
+
+class FetchedObjects(Objects):
+    """Objects of a test, every one of them at hand."""
+
+    async def fetch(self, ref: ObjectRef, *, deadline: float | None = None) -> bytes:
+        raise NotFound(f"object {ref.digest.hex()} should have been at hand")
+
+
+async def no_site(name: str) -> None:
+    """Opens no repository: there is no site here."""
+    raise NotFound(name)
+
+
+def filesystem_of(objects: FetchedObjects, root: ObjectRef) -> Filesystem:
+    """Returns a filesystem that shows this as the repository `test`."""
+    filesystem = Filesystem(Tree(SlotTable()), no_site)
+    filesystem.show(OpenRepository("test", objects, root, 1, NoPrefetching()))
+    return filesystem

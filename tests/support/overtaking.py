@@ -1,0 +1,23 @@
+"""Another publisher that commits between a publisher's last look at the store and its commit."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from lazyfs.core.params import Revision
+from lazyfs.repository import commit
+
+_NAME = "lazyfs.repository.edit.commit_revision"
+
+
+def overtake(monkeypatch: pytest.MonkeyPatch, publish: Callable[[], object]) -> None:
+    """Calls `publish` just before the next commit of an Edit."""
+    real = commit.commit_revision
+
+    def late(*arguments: Any, **named: Any) -> Revision:
+        monkeypatch.setattr(_NAME, real)
+        publish()
+        return real(*arguments, **named)
+
+    monkeypatch.setattr(_NAME, late)

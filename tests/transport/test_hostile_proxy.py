@@ -1,0 +1,195 @@
+"""Whatever a proxy answers, the attempt fails by its name and the next path brings the bytes."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from lazyfs.core.chain.chain import Chain
+from lazyfs.core.chain.notation import DIRECT
+from lazyfs.core.chain.policy import Policy
+from lazyfs.core.codec import frame_bound, open_object
+from lazyfs.core.digest import ObjectRef, object_path
+from lazyfs.core.errors import TransportError
+from lazyfs.transport.attempt import Answer, Attempt, Client
+from lazyfs.transport.fetcher import Request, never_cancelled
+from lazyfs.transport.guard import Limits
+from lazyfs.transport.http import HttpFetcher
+from lazyfs.transport.open import open_fetcher
+from lazyfs.transport.race import Race
+from lazyfs.transport.requests_client import RequestsClient
+from tests.support.fault_server import FaultServer, of_directory
+from tests.support.hostile_answers import ATTACKS, Attack, HostileProxy
+from tests.support.store_files import store_objects
+from tests.support.zstd_bombs import peak_of
+
+LIMITS = Limits(connect=5.0, silence=0.3, min_rate=2048, rate_window=0.2)
+LARGE = 3 << 20
+
+
+class World:
+    """A store, and an honest proxy that serves it."""
+
+    def __init__(self, directory: Path, honest: FaultServer) -> None:
+        self.directory = directory
+        self.honest = honest
+        self.small = next(iter(store_objects(directory, 1, 5000)))
+        self.large = next(iter(store_objects(directory, 1, LARGE)))
+
+    def plain(self, ref: ObjectRef) -> bytes:
+        return open_object((self.directory / object_path(ref.digest)).read_bytes(), ref)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    directory = tmp_path_factory.mktemp("store")
+    with FaultServer(of_directory(directory)) as honest:
+        yield World(directory, honest)
+
+
+def _request(ref: ObjectRef) -> Request:
+    return Request(
+        object_path(ref.digest),
+        frame_bound(ref.size),
+        time.monotonic() + 60,
+        accept=lambda frame: open_object(frame, ref),
+    )
+
+
+@pytest.mark.parametrize("library", ["requests", "pycurl"])
+@pytest.mark.parametrize("attack", ATTACKS, ids=[attack.name for attack in ATTACKS])
+def test_the_attempt_fails_by_its_name_and_the_next_path_brings_the_bytes(
+    world: World, attack: Attack, library: Literal["requests", "pycurl"], caplog: pytest.LogCaptureFixture
+) -> None:
+    ref = world.large if attack.large else world.small
+    with HostileProxy(of_directory(world.directory), attack) as proxy:
+        fetcher = open_fetcher(
+            world.honest.url,
+            f"{proxy.url};{world.honest.url}",
+            policy=Policy(hedge_default=60.0),  # no rival: the attack must end by itself
+            limits=LIMITS,
+            http=library,
+        )
+        assert isinstance(fetcher, HttpFetcher)
+        request = _request(ref)
+        peak = peak_of(lambda: fetcher.fetch(request))
+        assert fetcher.fetch(request) == world.plain(ref)
+        fetcher.close()
+        report = fetcher.report()
+    hostile = report.members[0]
+    assert set(hostile.faults) <= set(attack.faults), hostile
+    assert hostile.faults
+    assert proxy.seen
+    assert report.failed_requests == 0
+    assert not report.members[1].faults
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+    assert peak < 4 * ref.size + (8 << 20)
+
+
+ODD = [
+    ("Age: " + "9" * 5000,),
+    ("Age: \u00b2",),
+    ("Retry-After: " + "9" * 5000,),
+    ("Content-Length: {size}", "Content-Length: {size}"),
+    ("Content-Length: {size}, {size}",),
+    ("Content-Length: 000{size}",),
+    ("Transfer-Encoding: identity", "Content-Length: {size}"),
+]
+
+
+@pytest.mark.parametrize("library", ["requests", "pycurl"])
+@pytest.mark.parametrize("fields", ODD, ids=[fields[0][:30] for fields in ODD])
+def test_odd_answers_that_can_be_understood_are_no_fault(
+    world: World, fields: tuple[str, ...], library: Literal["requests", "pycurl"]
+) -> None:
+    ref = world.small
+
+    def answer(body: bytes) -> Iterator[bytes | float]:
+        lines = ["HTTP/1.1 200 OK", *(field.format(size=len(body)) for field in fields), "", ""]
+        yield "\r\n".join(lines).encode("latin-1") + body
+
+    with HostileProxy(of_directory(world.directory), Attack("odd", answer, ())) as proxy:
+        fetcher = open_fetcher(world.honest.url, proxy.url, limits=LIMITS, http=library)
+        assert isinstance(fetcher, HttpFetcher)
+        assert fetcher.fetch(_request(ref)) == world.plain(ref)
+        fetcher.close()
+        assert not fetcher.report().members[0].faults
+
+
+class Broken:
+    """A client in which an error comes up over one path that nobody foresaw."""
+
+    def __init__(self, error: Exception, inner: Client, proxy: str) -> None:
+        self.error = error
+        self.inner = inner
+        self.proxy = proxy
+        self.raised = 0
+
+    def get(self, attempt: Attempt, check_cancelled: Callable[[], None]) -> Answer:
+        if attempt.proxy == self.proxy:
+            self.raised += 1
+            raise self.error
+        return self.inner.get(attempt, check_cancelled)
+
+    def close(self) -> None:
+        self.inner.close()
+
+
+UNFORESEEN = [ValueError("4300 digits"), OverflowError(), RecursionError(), AttributeError("fp"), KeyError(0)]
+
+
+def _over(world: World, client: Broken) -> HttpFetcher:
+    proxies = (("http://hostile.invalid:1",), (DIRECT,))
+    return HttpFetcher(Chain(proxies, (world.honest.url,), Policy(), lambda: 0.5), client)
+
+
+@pytest.mark.parametrize("error", UNFORESEEN, ids=lambda error: type(error).__name__)
+def test_what_a_client_raises_ends_the_attempt_and_no_more(
+    world: World, error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = Broken(error, RequestsClient(LIMITS), "http://hostile.invalid:1")
+    fetcher = _over(world, client)
+    assert fetcher.fetch(_request(world.small)) == world.plain(world.small)
+    fetcher.close()
+    assert fetcher.report().members[0].faults == {"malformed HTTP": client.raised}
+    assert [record.exc_info[0] for record in caplog.records if record.exc_info] == [type(error)]
+
+
+def test_what_the_opening_of_an_object_raises_ends_the_attempt_too(world: World) -> None:
+    fetcher = _over(world, Broken(ValueError(), RequestsClient(LIMITS), "http://hostile.invalid:1"))
+    answers = iter([OverflowError(), RecursionError()])
+
+    def accept(frame: bytes) -> bytes:
+        if (error := next(answers, None)) is not None:
+            raise error
+        return open_object(frame, world.small)
+
+    assert fetcher.fetch(_request(world.small)._replace(accept=accept)) == world.plain(world.small)
+    fetcher.close()
+
+
+def test_a_node_without_memory_fails_the_read_and_blames_nobody(world: World) -> None:
+    client = Broken(MemoryError(), RequestsClient(LIMITS), "http://hostile.invalid:1")
+    fetcher = _over(world, client)
+    with pytest.raises(TransportError, match="not enough memory"):
+        fetcher.fetch(_request(world.small))
+    fetcher.close()
+    assert client.raised == 1
+    assert all(not member.faults and member.state == "up" for member in fetcher.report().members)
+
+
+def test_a_rival_in_which_an_error_comes_up_is_a_rival_that_lost(world: World) -> None:
+    ended = threading.Event()
+
+    def rival(_: Callable[[], None]) -> bytes:
+        ended.set()
+        raise RecursionError
+
+    race = Race(0.0, lambda: rival)
+    race.poll()
+    assert ended.wait(10)
+    assert race.wait(never_cancelled) is None
