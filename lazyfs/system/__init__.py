@@ -1,1 +1,1 @@
-"""What the operating system offers, for every room: the mount table."""
+"""Services of the operating system for every room: mounts, paths in strangers' folders, isolation."""
