@@ -8,11 +8,12 @@ from urllib.parse import urljoin, urlsplit
 
 from lazyfs.core.errors import LazyfsError, NotFound, TransportError, UsageError
 from lazyfs.core.oci.reference import HUB, Reference
-from lazyfs.core.registry.access import (
-    Access,
+from lazyfs.core.registry.access import Access, Exchange
+from lazyfs.core.registry.challenges import parse_challenges
+from lazyfs.core.registry.reasons import MAX_BODY, reason_of
+from lazyfs.core.registry.steps import (
     Answer,
     Ask,
-    Exchange,
     FindAccount,
     Identity,
     Kind,
@@ -25,8 +26,6 @@ from lazyfs.core.registry.access import (
     Step,
     Stop,
 )
-from lazyfs.core.registry.challenges import parse_challenges
-from lazyfs.core.registry.reasons import MAX_BODY, reason_of
 from lazyfs.images.registry.credentials import Credentials
 from lazyfs.images.registry.problems import Failed
 from lazyfs.images.registry.replies import retry_after
