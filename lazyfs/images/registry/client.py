@@ -7,7 +7,6 @@ hashes them anyway.
 import re
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 import msgspec
@@ -39,6 +38,13 @@ BLOB_TIME, BLOB_RATE = 600.0, 16 << 10
 """Seconds for a blob, and bytes a second beyond them: slower than any line that publishing makes sense on."""
 
 _ACCEPT = ", ".join((OCI_INDEX, DOCKER_LIST, OCI_MANIFEST, DOCKER_MANIFEST, f"{SCHEMA1}+prettyjws"))
+
+
+class _Tags(msgspec.Struct):
+    tags: list[str] | None
+
+
+_tags = msgspec.json.Decoder(_Tags)
 _NEXT = re.compile(r'<([^>]*)>\s*;[^,]*rel="?next"?')
 
 
@@ -161,10 +167,8 @@ class RegistryClient:
 
     def _tags_of(self, data: bytes) -> list[str]:
         try:
-            document: Any = msgspec.json.decode(data)
-            found = document["tags"] or []
-            return [tag for tag in found if isinstance(tag, str) and is_tag(tag)]
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, KeyError, TypeError):
+            return [tag for tag in _tags.decode(data).tags or [] if is_tag(tag)]
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             raise FormatError(f"{self._reference}: the list of tags is not one") from None
 
     def _resumed(self, reply: Reply, got: int) -> int:
