@@ -27,7 +27,7 @@ from lazyfs.core.registry.steps import (
     Stop,
 )
 from lazyfs.images.registry.credentials import Credentials
-from lazyfs.images.registry.problems import Failed
+from lazyfs.images.registry.problems import Failed, proxy_account
 from lazyfs.images.registry.replies import retry_after
 from lazyfs.images.registry.tokens import Authorizer, Busy, Denied, wiped
 from lazyfs.images.registry.wire import Reply, Wire, origin_of
@@ -125,6 +125,8 @@ class Conversation:
         if 200 <= reply.status < 300:
             return reply, self._now(lambda: exchange.answered(Answer(reply.status)))
         answer = self._answer(reply)
+        if reply.status == 407:
+            return None, self._now(partial(exchange.broke, *proxy_account(str(reply.origin))))
         if reply.origin != origin_of(url):
             # Storage speaks for itself: its 403 says that a signed address has expired, not who may pull.
             reason = f": {answer.reason}" if answer.reason else ""
