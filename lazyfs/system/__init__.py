@@ -1,1 +1,1 @@
-"""Services of the operating system for every room: mounts, paths in strangers' folders, isolation."""
+"""The operating system for every room: mounts, paths in strangers' folders, namespaces, a clean process."""
