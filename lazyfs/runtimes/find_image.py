@@ -13,14 +13,14 @@ from lazyfs.system.mountpoint import FSTYPE, Mount, mounts
 from lazyfs.system.paths_in_mounts import resolve_among_mounts
 
 LOOK_SECONDS = 30
-"""How long a mount may take to say if it has a name: the first look over a slow line fetches catalogs."""
+"""Time for a mount to say if it has a name: the first look over a slow line fetches catalogs."""
 PATIENCE_SECONDS = 2
-"""How long the other mounts are waited for once one has the name: they can only make it ambiguous."""
+"""Time for the other mounts once one has the name: they can only make it ambiguous."""
 
 
 @dataclass(frozen=True, slots=True)
 class FoundImage:
-    """Where an image is."""
+    """An image's place on the node."""
 
     root: str
     """With every link resolved: a tag that moves does not move a started job."""
@@ -39,7 +39,7 @@ class NodeMounts:
 
 
 def node_mounts() -> NodeMounts:
-    """What is mounted now, told apart by who has mounted it."""
+    """Lists the mounts there are now, told apart by who has made them."""
     trusted = {0, *_own_numbers(os.getuid())}
     return sort_mounts(mounts(), trusted)
 
