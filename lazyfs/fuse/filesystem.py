@@ -92,8 +92,11 @@ class Filesystem:
             self.tree.repositories.pop(name, None)
 
     def repository(self, name: str) -> OpenRepository:
-        """Returns a repository that is shown."""
-        return self._opened[name]
+        """Returns a repository that is shown. Raises NeedRepository for one that is not."""
+        opened = self._opened.get(name)
+        if opened is None:
+            raise NeedRepository(name)
+        return opened
 
     def catalogs_in_use(self) -> dict[Digest, int]:
         """Returns the catalogs in memory, with their sizes in bytes, the latest used last."""
