@@ -231,6 +231,7 @@ class Daemon:
     async def _open_of_site(self, name: str) -> None:
         await self._repositories.open(self._settings.repositories[name], self._filesystem, name)
         assert self._invalidator is not None
+        await self._invalidator.catch_up(name)
         await self._invalidator.drop([Invalidation(ROOT, None)])
 
     async def _advance(self, name: str, revision: Revision) -> None:
