@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from lazyfs.core.errors import UsageError
+from lazyfs.system.path_of_root import path_of_root
 
 _LATE = (
     "_strptime",
@@ -49,17 +50,23 @@ class Privileges:
                 importlib.import_module(module)
 
     def make_own(self, directory: str) -> None:
-        """Makes the directory if need be, the user's. Raises UsageError."""
+        """Makes the directory if need be, the user's, and lowers the ids. Raises UsageError.
+
+        As the user, where the user can do it; as root only where nobody else can have another directory be
+        meant: given away through a link, it would be the user's, whatever it was.
+        """
+        self.lower()
         try:
+            if self._account and not self._made(directory):
+                with self.raised():
+                    self._hand_over(directory, self._account)
             os.makedirs(directory, mode=0o700, exist_ok=True)
             owner = os.stat(directory).st_uid
-            if owner not in (os.geteuid(), self._account.pw_uid if self._account else os.geteuid()):
+            if owner != os.geteuid():
                 raise UsageError(
                     f"cache directory {directory}: belongs to user {owner}, who could put anything into it; "
                     f"give another with --cache, or change its owner"
                 )
-            if self._account:
-                os.chown(directory, self._account.pw_uid, self._account.pw_gid)
             if not os.access(directory, os.R_OK | os.W_OK | os.X_OK):
                 raise PermissionError(13, "Permission denied")
         except OSError as error:
@@ -67,13 +74,37 @@ class Privileges:
                 f"cache directory {directory}: {error.strerror}; give another with --cache"
             ) from None
 
+    def _made(self, directory: str) -> bool:
+        """Returns True if it is not for root to make the directory, or to give it away."""
+        try:
+            os.makedirs(directory, mode=0o700, exist_ok=True)
+            return os.geteuid() == 0 or os.stat(directory).st_uid != 0
+        except PermissionError:
+            return False
+
+    def _hand_over(self, directory: str, account: pwd.struct_passwd) -> None:
+        """Gives the user a directory of root's. Raises UsageError, OSError."""
+        try:
+            real = path_of_root(directory)
+        except UsageError as error:
+            raise UsageError(
+                f"cache directory {error}; make it {account.pw_name}'s yourself, or give another with --cache"
+            ) from None
+        os.makedirs(real, mode=0o700, exist_ok=True)
+        number = os.open(real, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            if os.fstat(number).st_uid == 0:
+                os.fchown(number, account.pw_uid, account.pw_gid)
+        finally:
+            os.close(number)
+
     def lower(self) -> None:
         """The user's ids in effect, root's kept for `raised`.
 
         The real ids are the user's from here on: the mount is made in their name, so that the daemon can take
         it away after `drop`.
         """
-        if self._account and not self._dropped:
+        if self._account and not self._dropped and os.geteuid() == 0:
             os.setgroups([self._account.pw_gid])
             os.setresgid(self._account.pw_gid, self._account.pw_gid, 0)
             os.setresuid(self._account.pw_uid, self._account.pw_uid, 0)

@@ -171,6 +171,7 @@ class ServedMount:
     async def _open_of_site(self, name: str) -> None:
         await self._repositories.open(self._settings.sources()[name], self._filesystem, name)
         assert self._invalidator is not None
+        await self._invalidator.catch_up(name)
         await self._invalidator.drop([Invalidation(ROOT, None)])
 
     async def _show_revision(self, name: str, revision: Revision) -> None:
