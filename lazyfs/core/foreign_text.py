@@ -1,4 +1,5 @@
-"""Text that an image or a store chose, before it becomes an argument, a variable or a path of a process."""
+"""Checks of text from an image or a store before it becomes an argument, a variable or a path of a
+process."""
 
 import re
 import unicodedata
@@ -13,11 +14,10 @@ _SHOWN = 60
 
 
 def check_text(text: str, where: str, *, lines: bool = True) -> str:
-    """Returns the text. Raises FormatError, which begins with `where`, if a control character is in it.
+    """Returns the text. Raises FormatError, whose message begins with `where`, for a control character.
 
-    A NUL would end an argument and begin another one of the text's choice. With `lines`, tabs, line feeds and
-    carriage returns are allowed, as shell scripts in a command and functions in the environment have them;
-    names and paths go without.
+    A NUL would end an argument and let the text add another one. `lines` allows tabs, line feeds and carriage
+    returns: shell scripts in a command and functions in the environment have them, names and paths do not.
     """
     found = (_CONTROLS if lines else _CONTROLS_AND_LINES).search(text)
     if found:
@@ -36,6 +36,6 @@ def check_text(text: str, where: str, *, lines: bool = True) -> str:
 
 
 def _short(text: str, position: int) -> str:
-    """The surroundings of a position, escaped."""
+    """The text around a position, escaped."""
     start = max(0, position - _SHOWN // 2)
     return ascii(text[start : start + _SHOWN])

@@ -1,10 +1,10 @@
 """The one walk from a catalog to every object that it leads to.
 
 Check, profiles, pinning, the listing of a cache by image and garbage collection go this way. The walk is pure
-and iterative: the caller supplies the bytes, and may answer that it does without some. Each object is given
-once, so that a repository in which everything is named twice at each of 40 levels is walked in the time that
-its few objects take. `walk` asks for one object after the other; who reads many side by side takes `leads_to`
-and `Seen` and keeps a queue of its own.
+and iterative: the caller supplies the bytes, and may skip some objects. Each object is given once, so that a
+repository in which everything is named twice at each of 40 levels is walked in the time that its few objects
+take. `walk` asks for one object after the other; a caller that reads many side by side uses `leads_to` and
+`Seen` with a queue of its own.
 """
 
 import enum
@@ -62,12 +62,12 @@ class Reached(NamedTuple):
 
     @property
     def leads_on(self) -> bool:
-        """True if its bytes name other objects."""
+        """True if the object's bytes name other objects."""
         return self.kind in _LEADING
 
     @property
     def path(self) -> bytes:
-        """Path of the file or directory it belongs to, below where the walk began; empty there."""
+        """Path of the object's file or directory below the start of the walk; empty for the start itself."""
         names = []
         step = self.at
         while step is not None:
@@ -76,7 +76,7 @@ class Reached(NamedTuple):
         return b"/".join(reversed(names))
 
     def above(self) -> list[ObjectRef]:
-        """The objects that lead to it, from where the walk began; itself left out."""
+        """The objects that lead to this one, from the start of the walk; this one is left out."""
         found = []
         step = self.parent
         while step is not None:
@@ -95,8 +95,8 @@ class Seen:
     def first(self, found: Reached) -> bool:
         """Returns True if the object was not given before, and notes that it is now.
 
-        An object that leads on counts once for each use that is made of it: a file may hold the bytes of a
-        catalog, and what the catalog leads to must not be lost.
+        An object counts once for each use: a file may hold the bytes of a catalog, and the objects below that
+        catalog must not be lost.
         """
         if found.leads_on:
             role = (found.ref, found.kind, found.file_size, found.chunk_shift)
@@ -110,7 +110,7 @@ class Seen:
 
 
 def catalog_at(ref: ObjectRef, path: bytes = b"") -> Reached:
-    """Where a walk begins: a catalog, which hangs at `path`."""
+    """A start for a walk: a catalog that hangs at `path`."""
     at = None
     for name in _names(path):
         at = _Path(at, name)
@@ -118,9 +118,10 @@ def catalog_at(ref: ObjectRef, path: bytes = b"") -> Reached:
 
 
 def walk(starts: Iterable[Reached], read: Read, *, profiles: bool = False) -> Iterator[Reached]:
-    """Yields every object reachable from `starts`, these included: each catalog before what is below it.
+    """Yields every object reachable from `starts`, these included: each catalog before the objects below it.
 
-    `profiles`: what images' profiles lead to as well. Raises FormatError, and whatever `read` raises.
+    `profiles`: also yields the objects that images' profiles lead to. Raises FormatError, and the exceptions
+    of `read`.
     """
     yield from _walk([iter(starts)], Seen(), read, profiles=profiles)
 
@@ -155,7 +156,7 @@ def _below(
     found: Reached, catalog: Catalog, start: int, at: _Path | None, *, profiles: bool
 ) -> Iterator[Reached]:
     """The objects that the entries below one directory of a catalog name."""
-    # A directory's number is higher than that of the directory that names it, so one pass meets them all.
+    # A directory's number is higher than its parent's, so one pass meets them all.
     paths = {start: at}
     for number in range(start, catalog.directories):
         if number not in paths:
@@ -185,7 +186,7 @@ def objects_at(root: ObjectRef, path: bytes, read: Read) -> Iterator[Reached]:
     """Yields every object of the file or directory at `path` of a revision, the catalogs that lead there
     included. No links are followed.
 
-    Raises UsageError if there is no such path.
+    Raises UsageError if the path does not exist.
     """
     seen = Seen()
     here = catalog_at(root)

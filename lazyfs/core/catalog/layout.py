@@ -27,7 +27,8 @@ MAX_SIZE = 1 << 30
 
 
 class Totals(msgspec.Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fields=True):
-    """What the subtree holds, nested catalogs included. A hardlink group counts its bytes once a catalog."""
+    """Totals of a subtree, nested catalogs included. Each catalog counts the bytes of a hardlink group
+    once."""
 
     entries: U63 = 0
     files: U63 = 0
@@ -38,7 +39,7 @@ class Totals(msgspec.Struct, array_like=True, frozen=True, gc=False, forbid_unkn
 
 
 class Header(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
-    """What a catalog says of itself."""
+    """The catalog's description of itself."""
 
     root: Entry
     """The directory the catalog hangs at; its name is empty. A snapshot's parent entry says the same."""
@@ -73,7 +74,7 @@ def encode_entries(entries: list[Entry]) -> bytes:
 def encode(header: Header, owns: list[int], parents: list[int], directories: list[list[Entry]]) -> bytes:
     """The plaintext of a catalog from its directories, breadth first.
 
-    Raises OverflowError where the catalog would not fit its u32 offsets.
+    Raises OverflowError if the catalog needs larger offsets than u32.
     """
     table = Table([], [], [], owns, parents)
     blobs = []

@@ -40,8 +40,8 @@ class Directory:
 
 
 class Catalog:
-    """A parsed catalog. Holds the encoded bytes; a wrong byte anywhere is a FormatError, at the latest when
-    the directory that holds it is touched."""
+    """A parsed catalog over its encoded bytes. A wrong byte raises FormatError, at the latest when the
+    directory that holds it is touched."""
 
     def __init__(self, encoded: bytes) -> None:
         if len(encoded) < PREFIX.size or len(encoded) > MAX_SIZE:

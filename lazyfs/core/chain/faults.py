@@ -1,4 +1,4 @@
-"""What can go wrong with one attempt, and whom it speaks against."""
+"""The faults of one attempt, and the members that each of them speaks against."""
 
 import enum
 
@@ -6,7 +6,7 @@ from lazyfs.core.errors import TransportError
 
 
 class Fault(enum.StrEnum):
-    """Why an attempt brought nothing; the value is what status, log and metrics call it."""
+    """The reason why an attempt failed; the value is its name in status, log and metrics."""
 
     DNS = "name not resolved"
     REFUSED = "connection refused"
@@ -53,7 +53,7 @@ CONTENT = frozenset({Fault.PORTAL, Fault.BAD_CONTENT})
 
 
 class AttemptFailed(TransportError):
-    """One attempt over one path brought nothing."""
+    """One attempt over one path failed."""
 
     def __init__(
         self, fault: Fault, detail: str, retry_after: float | None = None, *, by_origin: bool = False
@@ -67,11 +67,11 @@ class AttemptFailed(TransportError):
 
 
 class Outage(TransportError):
-    """No path has worked for longer than the grace: fails at once, until a probe finds one."""
+    """No path has worked for longer than the grace: requests fail at once until a probe finds a path."""
 
 
 def of_status(status: int) -> Fault | None:
-    """The fault an HTTP status means; None for 200, the only success (no ranges are asked for)."""
+    """Returns the fault of an HTTP status; None for 200, the only success (no ranges are asked for)."""
     if status == 200:
         return None
     named = {403: Fault.DENIED, 404: Fault.MISSING, 410: Fault.MISSING, 429: Fault.THROTTLED}

@@ -1,4 +1,4 @@
-"""Every knob of the chain, with unit and default."""
+"""Every setting of the chain, with unit and default."""
 
 import msgspec
 

@@ -12,7 +12,7 @@ _SEPARATORS = re.compile(r"[ \t,]+")
 
 
 class Challenge(NamedTuple):
-    """One way to say who one is."""
+    """One way to authenticate."""
 
     scheme: str
     """In lower case: `basic`, `bearer`, or one that no registry client knows."""
@@ -25,7 +25,7 @@ class Challenge(NamedTuple):
 
 
 def parse_challenges(field: str) -> tuple[Challenge, ...]:
-    """The challenges in the order they are written. What cannot be read is passed over; nothing is raised."""
+    """The challenges in the order they are written. Unreadable parts are passed over; nothing is raised."""
     found: list[tuple[str, list[tuple[str, str]]]] = []
     position = 0
     while position < len(field):
