@@ -1,4 +1,4 @@
-"""One attempt and its answer, whichever HTTP library makes it."""
+"""One attempt and its answer, the same for every HTTP library."""
 
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
@@ -20,7 +20,7 @@ class Attempt(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """A body that came whole with status 200."""
+    """A whole body with status 200."""
 
     body: bytes
     first_byte: float
@@ -37,7 +37,8 @@ class Client(Protocol):
     """Makes attempts; thread-safe."""
 
     def get(self, attempt: Attempt, check_cancelled: Callable[[], None]) -> Answer:
-        """Raises AttemptFailed, or what `check_cancelled` raises; returns by the deadline and 0.2 s."""
+        """Raises AttemptFailed, or the exceptions of `check_cancelled`; returns within 0.2 s after the
+        deadline."""
         ...
 
     def close(self) -> None: ...

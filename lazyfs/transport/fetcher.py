@@ -1,4 +1,4 @@
-"""The seam between what is asked for and how it travels."""
+"""The interface between requests for files of a store and their transport."""
 
 import threading
 import time
@@ -9,7 +9,7 @@ from lazyfs.core.errors import DeadlineExceeded
 
 
 def as_stored(body: bytes) -> bytes:
-    """The accept function of requests whose bytes nobody checks on the way."""
+    """The accept function of requests whose bytes are not checked during transport."""
     return body
 
 
@@ -20,9 +20,9 @@ def never_cancelled() -> None:
 def still_wanted(
     what: str, deadline: float, check_cancelled: Callable[[], None] = never_cancelled
 ) -> Callable[[], None]:
-    """A check for long work inside of `Request.accept`: raises DeadlineExceeded from `deadline` on (on
-    time.monotonic()'s clock), and what `check_cancelled` raises, which is asked in the thread of this call
-    only: `accept` may run in that of a hedge, which knows no caller."""
+    """Returns a check for long work inside of `Request.accept`. The check raises DeadlineExceeded from
+    `deadline` (on time.monotonic()'s clock) on, and the exceptions of `check_cancelled`, which is called only
+    in the thread of this call: a hedge may run `accept` in its own thread, which has no caller."""
     own = threading.get_ident()
 
     def check() -> None:
@@ -57,14 +57,14 @@ class Fetcher(Protocol):
     """Brings files of one store. Blocking and thread-safe; called from worker threads."""
 
     def fetch(self, request: Request, check_cancelled: Callable[[], None] = never_cancelled) -> bytes:
-        """What `request.accept` makes of the whole file as stored.
+        """Returns the result of `request.accept` for the whole file as stored.
 
-        Calls `check_cancelled` at least every second or every MiB while waiting; what it raises passes.
-        Raises NotFound, DeadlineExceeded or another TransportError, BadData if every copy in reach is bad,
-        never a foreign exception.
+        Calls `check_cancelled` at least every second or every MiB while waiting; its exceptions are passed
+        on. Raises NotFound, DeadlineExceeded or another TransportError, BadData if every copy in reach is
+        bad, never a library's exception.
         """
         ...
 
     def close(self) -> None:
-        """Gives back connections; a later fetch is an error."""
+        """Closes connections; a later fetch is an error."""
         ...
