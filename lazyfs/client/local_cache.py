@@ -1,4 +1,4 @@
-"""The cache as `Objects` sees it; lazyfs_cache implements it, and tests do so with a dict."""
+"""The cache as `Objects` uses it; lazyfs_cache implements it, and tests do so with a dict."""
 
 from types import TracebackType
 from typing import Any, Protocol
