@@ -38,7 +38,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class DirectoryStore:
-    """See Store. Safe to use from several threads, and from several processes at once."""
+    """A store in a directory. Safe to use from several threads, and from several processes at once."""
 
     def __init__(self, path: str, *, lock_wait: float = LOCK_WAIT) -> None:
         """Raises UsageError if `path` is not a directory."""
@@ -84,7 +84,7 @@ class DirectoryStore:
 
     def get(self, digest: Digest) -> bytes:
         with _reported(self.path):
-            for _ in range(2):  # a batch may be named between the look-up and the open
+            for _ in range(2):  # a batch may get its names between the look-up and the open
                 try:
                     with open(self._pending.get(digest) or self._object(digest), "rb") as file:
                         return file.read()
@@ -100,7 +100,7 @@ class DirectoryStore:
                     try:
                         yield parse_hex(first + rest)
                     except FormatError:
-                        continue  # a file of somebody else's
+                        continue  # another user's file
 
     def sync(self) -> None:
         with self._mutex, _reported(self.path):
@@ -145,7 +145,8 @@ class DirectoryStore:
                 return None
 
     def write_metadata(self, name: str, data: bytes, *, expected: bytes | None) -> None:
-        """See Store. Creation is atomic; a replacement is between publishers that hold `exclusive`."""
+        """As Store.write_metadata. Creation is atomic; replacement needs `exclusive`, which publishers
+        hold."""
         final = self._metadata(name)
         if expected is not None and self.read_metadata(name) != expected:
             raise self._overtaken(name)
