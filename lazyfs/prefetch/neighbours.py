@@ -1,4 +1,4 @@
-"""Which files a reader is likely to want next: the small ones in the directory of the one just missed. Pure.
+"""The files that a reader is likely to want next: the small ones in the directory of a missed one. Pure.
 
 Programs read their small files directory by directory (a Python package, a tree of headers, a set of
 calibrations), one after the other, and each miss is a round trip. Fetching the directory's small files along
@@ -30,7 +30,7 @@ class Neighbours:
     def missed(self, file: Siblings) -> list[ObjectRef]:
         """Returns the objects to fetch along with a file that was missed, nearest names first.
 
-        Empty for a file that was suggested itself, since its batch is under way.
+        Empty for a file that was itself suggested before, since its batch is under way.
         """
         suggested = self._suggested.setdefault(file.directory, set())
         self._suggested.move_to_end(file.directory)

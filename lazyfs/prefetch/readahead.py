@@ -1,4 +1,4 @@
-"""How far ahead of a sequential reader to fetch: a window of bytes that grows and shrinks. Pure.
+"""The distance to fetch ahead of a sequential reader: a window of bytes that grows and shrinks. Pure.
 
 The kernel reads ahead too, 128 KiB by default, which is too little for a round trip to a proxy: at 20 ms a
 reader of one 1 MiB chunk at a time gets 50 MB/s at best, and with 16 of them under way the link's speed.
