@@ -1,4 +1,4 @@
-"""The directory around a file: prefetching looks there for the files that a reader wants next."""
+"""The directory around a file, in which prefetching looks for the files that a reader wants next."""
 
 from typing import NamedTuple
 
@@ -20,8 +20,8 @@ class Siblings(NamedTuple):
 
 
 def siblings(tree: Tree, number: int, fetched: Fetched = NOTHING) -> Siblings | None:
-    """Returns the directory around a file; None for one that is in no single directory: images share it, or
-    it has names in several catalogs.
+    """Returns the directory around a file; None for a file in more than one directory: shared by images, or
+    with names in several catalogs.
 
     Raises Need if the file's catalog is not at hand.
     """

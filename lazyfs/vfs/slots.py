@@ -1,4 +1,4 @@
-"""Which slot stands for which catalog at which path, and for how long.
+"""Slots: each stands for one catalog at one path, until the kernel has forgotten its numbers.
 
 A slot is allotted to (repository, path where the catalog hangs, catalog digest, digest of the snapshot's top
 catalog). The last part is there because a nested catalog's hardlinks may lead into its neighbours: the same
@@ -6,8 +6,8 @@ bytes below another top are another snapshot. A live folder has a slot by its pa
 
 A slot can be freed when the kernel has forgotten all numbers in it and no slot hangs below it. `IDLE` such
 slots wait until the next revision before they are freed: a kernel that is short of memory forgets numbers
-that it will ask for again, and with the slot would go every answer that was made with them (a stat took 29 us
-instead of 19). Slot numbers are handed out in rising order and not reused until 2**32 have been, so a stale
+that it will ask for again, and without the slot every answer made with them would be lost (a stat took 29 us
+instead of 19). Slot numbers are given out in rising order and not reused before 2**32 others, so a stale
 number is never another file's.
 """
 
@@ -24,7 +24,7 @@ IDLE = 4096
 
 
 class SlotRecord(msgspec.Struct, array_like=True, frozen=True):
-    """What a slot stands for, as the journal persists it."""
+    """A slot's catalog and path, as the journal persists them."""
 
     slot: int
     repository: str
@@ -113,15 +113,15 @@ def _key(slot: Slot) -> _Key:
 
 
 def _keep_nothing(_: SlotRecord | int) -> None:
-    """An observer that observes nothing."""
+    """An observer that ignores its events."""
 
 
 class SlotTable:
     """The slots in use. Not thread-safe: the filesystem's lock is held around every call."""
 
     def __init__(self, record: Callable[[SlotRecord | int], None] = _keep_nothing) -> None:
-        """`record` is told of each slot that is allotted or changed, by its SlotRecord, and of each that is
-        freed, by its number."""
+        """`record` is called with the SlotRecord of each slot that is allotted or changed, and with the
+        number of each that is freed."""
         self._record = record
         self._slots: dict[int, Slot] = {}
         self._by_key: dict[_Key, Slot] = {}
@@ -217,8 +217,8 @@ class SlotTable:
         self._record(folder.to_record())
 
     def forget(self, number: int, lookups: int) -> None:
-        """Takes `lookups` lookups of a number back from the kernel. A number of no slot is no error: it may
-        have been given out before a crash."""
+        """Takes `lookups` lookups of a number back from the kernel. A number of an unknown slot is no error:
+        it may have been given out before a crash."""
         slot = self._slots.get(unpack(number)[0])
         if slot is not None:
             slot.count = max(0, slot.count - lookups)
@@ -226,8 +226,8 @@ class SlotTable:
                 self._let_wait(slot)
 
     def sweep(self) -> int:
-        """Frees every slot that nothing holds, because a new revision has come or answers were never sent.
-        Slots that are held now are freed as soon as they can be. Returns how many were freed."""
+        """Frees every slot that is not held: a new revision has come, or answers were never sent. Slots that
+        are held now are freed as soon as they are not. Returns the number of freed slots."""
         before = len(self._slots)
         self._era += 1
         self._idle.clear()
@@ -236,7 +236,7 @@ class SlotTable:
         return before - len(self._slots)
 
     def _let_wait(self, slot: Slot) -> None:
-        if slot.era != self._era:  # as likely as not of a revision that is gone
+        if slot.era != self._era:  # it probably belongs to an earlier revision
             self._free(slot)
             return
         self._idle.pop(slot.number, None)
