@@ -24,7 +24,7 @@ answer up for 10 ms."""
 
 
 def key(parent: int, name: bytes) -> bytes:
-    """Returns the key of a kept LOOKUP: the end of the request, but for the caller's ids in between."""
+    """Returns the key of a kept LOOKUP: the end of the request without the caller's ids."""
     return parent.to_bytes(8, sys.byteorder) + name + b"\0"
 
 
@@ -75,7 +75,7 @@ class KeptAnswers:
         self._pages.setdefault(number, {})[offset, size] = page
 
     def drop(self, folders: set[int]) -> None:
-        """Forgets the answers about these folders. Their charge stays until the next emptying."""
+        """Forgets the answers about these folders. Their bytes stay charged until the next emptying."""
         for number in folders:
             for kept_as in self._keys.pop(number, ()):
                 del self.names[kept_as]
