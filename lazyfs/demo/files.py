@@ -1,4 +1,4 @@
-"""What this machine's Python consists of: the files an image of it must hold, at the paths they have here."""
+"""The files of this machine's Python, which an image of it must hold at the same paths."""
 
 import functools
 import os
@@ -37,7 +37,7 @@ def with_links(path: str) -> Iterator[str]:
 
 
 def tree(top: str, left_out: re.Pattern[str] | None = None) -> Iterator[str]:
-    """All that is below `top` and can be read, but for directories whose name matches."""
+    """All readable files below `top`, but for directories whose name matches `left_out`."""
     top = list(with_links(top))[-1]
     for directory, names, files in os.walk(top):
         names[:] = [name for name in names if left_out is None or not left_out.match(name)]
@@ -49,7 +49,8 @@ def tree(top: str, left_out: re.Pattern[str] | None = None) -> Iterator[str]:
 
 
 def libraries(binaries: Iterable[str]) -> set[str]:
-    """The shared libraries the binaries are linked with, their loader too, with links. Raises UsageError."""
+    """The shared libraries that the binaries are linked with, including the loader, with links. Raises
+    UsageError."""
     try:
         listed = subprocess.run(["ldd", *binaries], capture_output=True, text=True, check=False).stdout
     except FileNotFoundError:
@@ -58,12 +59,12 @@ def libraries(binaries: Iterable[str]) -> set[str]:
 
 
 def interpreter() -> str:
-    """The Python this program runs on, outside any virtual environment."""
+    """The path of this program's Python, outside any virtual environment."""
     return os.path.realpath(sys.executable)
 
 
 def place(path: str) -> str:
-    """Where a file of this machine lies in the image: packages in PACKAGES, all else at its own path."""
+    """The path in the image of a file of this machine: packages go to PACKAGES, all else keeps its path."""
     inside = path.removeprefix(_packages())
     return path if inside == path else f"{PACKAGES}/{inside}"
 
@@ -74,7 +75,7 @@ def _packages() -> str:
 
 
 def layers() -> list[tuple[str, set[str]]]:
-    """(what it is, paths of this machine) from the lowest layer up; a path is in one layer only."""
+    """(description, paths of this machine) from the lowest layer up; a path is in one layer only."""
     standard = set(with_links(sysconfig.get_path("stdlib"))) | set(
         tree(sysconfig.get_path("stdlib"), _LEFT_OUT)
     )
