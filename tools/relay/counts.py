@@ -1,4 +1,4 @@
-"""What has passed the relay since it started."""
+"""Counts of the relay's traffic since it started."""
 
 from dataclasses import asdict, dataclass
 
@@ -15,6 +15,6 @@ class Counts:
     bytes_down: int = 0
 
     def minus(self, earlier: "Counts") -> "Counts":
-        """What came to pass after `earlier`."""
+        """The difference from `earlier`: the traffic since then."""
         mine, theirs = asdict(self), asdict(earlier)
         return Counts(**{name: mine[name] - theirs[name] for name in mine})
