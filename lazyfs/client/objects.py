@@ -1,12 +1,13 @@
-"""Objects by digest: from the cache, or fetched, verified and admitted; one request however many readers.
+"""Objects by digest: from the cache, or fetched, verified and admitted; one request for any number of
+readers.
 
 Concurrency protocol. The first reader of a missing object starts a *flight*: a task that belongs to no reader
 and runs `Downloader.download` in a worker thread. Readers wait for the flight's end, each under its own
 deadline and cancellation. A reader that leaves takes only itself away; when the last one has left, the flight
 is cancelled, and the thread notices within `guard.SLICE`. A flight is in the table while its task lives, and
 for a second after it failed for lack of a path; a reader who comes later starts a new one, which looks into
-the cache first. Nobody awaits between looking into the table and entering it, so one object never has two
-flights in a process; between processes the cache's claims do the same.
+the cache first. There is no await between looking into the table and entering a flight, so one object never
+has two flights in a process; between processes the cache's claims prevent it.
 """
 
 import logging
@@ -57,11 +58,11 @@ class _Flight:
         self.ended_at = 0.0
 
     def hastier_than(self, patience: float) -> bool:
-        """Returns True if it did not try for as long as a reader with this patience would."""
+        """Returns True if the flight gave up sooner than a reader with this patience would."""
         return self.patience < patience - 1
 
     def over(self) -> bool:
-        """Returns True if it has failed, too long ago to answer for the present."""
+        """Returns True if the flight failed too long ago for its failure to hold still."""
         return self.ended.is_set() and time.monotonic() - self.ended_at > _ECHO
 
 

@@ -1,7 +1,7 @@
 """Fetches the files of metadata/, several at once: a first mount waits for round trips, not for bytes.
 
-The first failure ends the others, but for one: in an outage only one request looks for a path, and all others
-fail at once. The one goes on, and when it has found a path, the others are made again.
+The first failure ends the other fetches, except in an outage: then only one request looks for a path, and all
+others fail at once. When that one has found a path, the others are made again.
 """
 
 import threading
@@ -64,7 +64,7 @@ class MetadataFiles:
     def _together(
         self, asks: Sequence[Ask], deadline: float, check_cancelled: Callable[[], None], no_cache: bool
     ) -> dict[str, bytes | Outage | None]:
-        """What became of each file. Raises any failure but Outage."""
+        """The result of each file's fetch. Raises any failure but Outage."""
         stop = threading.Event()
 
         def check() -> None:
@@ -94,7 +94,8 @@ class MetadataFiles:
 
 
 def _wait(futures: list[Future[bytes | None]], check_cancelled: Callable[[], None]) -> None:
-    """Returns when all are done; raises the first failure but Outages, or what `check_cancelled` raises."""
+    """Returns when all are done; raises the first failure but Outages, or the exceptions of
+    `check_cancelled`."""
     pending = set(futures)
     while pending:
         done, pending = wait(pending, _SLICE, FIRST_EXCEPTION)

@@ -1,4 +1,4 @@
-"""When to look for a new revision: at an interval that differs from worker to worker, and on demand."""
+"""The times of refreshes: at an interval that differs from worker to worker, and on demand."""
 
 import logging
 import random
@@ -41,9 +41,9 @@ class Refresher:
         uniform: Callable[[float, float], float] = random.uniform,
         wall_clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        """`shown`: the revision that the mount shows. `on_advance` is awaited with each that differs from it;
-        when it raises LazyfsError or OSError, it is asked again at the next look. `error`: why a look before
-        the first one failed."""
+        """`shown`: the revision that the mount shows. `on_advance` is awaited with each revision that differs
+        from it; if it raises LazyfsError or OSError, it is called again at the next refresh. `error`: the
+        reason why a refresh before the first one failed."""
         self._revisions = revisions
         self.shown = shown
         """What the mount shows: the last revision that `on_advance` has taken."""
@@ -62,7 +62,8 @@ class Refresher:
         """Whether a look, or the `on_advance` it led to, is under way."""
 
     async def now(self) -> Revision:
-        """A refresh that starts after this call, its `on_advance` done; raises what either raises."""
+        """The revision of a refresh that starts after this call, its `on_advance` done; raises the errors of
+        either."""
         answer = _Answer()
         self._waiting.append(answer)
         self._asked.set()
@@ -73,7 +74,8 @@ class Refresher:
         raise answer.result
 
     async def run(self) -> None:
-        """Looks for ever. A look that fails is in `error`; raises Expired once `max_stale` has passed."""
+        """Refreshes for ever. The failure of a refresh is in `error`; raises Expired once `max_stale` has
+        passed."""
         failures = 1 if self.error else 0
         waiting: list[_Answer] = []
         try:
@@ -88,7 +90,7 @@ class Refresher:
                     result: Revision | Exception = await self._look()
                 except (LazyfsError, OSError) as error:
                     result = error
-                except Exception as bug:  # whatever brought it about, it ends this look and not the mount
+                except Exception as bug:  # an error of any cause ends this refresh and not the mount
                     log.exception("a look for a new revision")
                     result = LazyfsError(f"{type(bug).__name__}: {bug}")
                 failed = isinstance(result, Exception)

@@ -1,4 +1,4 @@
-"""What every source of an image offers the publisher."""
+"""The interface between every source of an image and the publisher."""
 
 from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import NamedTuple, Protocol
@@ -24,8 +24,8 @@ class Layer(NamedTuple):
 
 
 def layers_of(name: str, manifest: Manifest, config: Config) -> tuple[Layer, ...]:
-    """The layers of the image called `name`: descriptors from its manifest, diff_ids from its config, which
-    `parse_config` has held to the same count."""
+    """The layers of the image called `name`: descriptors from its manifest, diff_ids from its config, whose
+    counts `parse_config` has found equal."""
     return tuple(
         Layer(Blob(f"{name}: layer {number} ({layer.digest})", layer.size, layer.hash, diff_id), diff_id)
         for number, (layer, diff_id) in enumerate(zip(manifest.layers, config.diff_ids, strict=True))
@@ -33,7 +33,7 @@ def layers_of(name: str, manifest: Manifest, config: Config) -> tuple[Layer, ...
 
 
 class Image(Protocol):
-    """One image. Layers are read in whatever order suits the source."""
+    """One image. Layers are read in the order that suits the source."""
 
     name: str
     """What messages call it."""
