@@ -48,7 +48,7 @@ class Certificates:
     def context(self, host: str, port: int) -> ssl.SSLContext:
         """The TLS context for connections to this server. Raises UsageError for files that cannot be used."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # as in Go: trusting an intermediate CA is enough
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # as Go: an intermediate CA is enough
         self._trust_usual(context)
         own = self._own(host, port)
         for folder in dict.fromkeys(filter(None, (self._registry, own))):

@@ -76,7 +76,7 @@ class RegistryClient:
             stated = reply.headers.get("Docker-Content-Digest", "")
         expected = wanted if hashed else stated
         if expected.startswith("sha256:") and f"sha256:{sha256(data).hex()}" != expected:
-            refuse_schema1(data, str(self._reference))  # the digest stated with a partial answer is that of the part
+            refuse_schema1(data, str(self._reference))  # the stated digest is that of the part only
             raise DigestMismatch(f"{self._reference}: the manifest does not match its digest {expected}")
         return data
 

@@ -142,7 +142,7 @@ class Wire:
             if following.scheme == "http" and origin.scheme == "https" and not (hashed or self._plain_http):
                 raise refused(f"{origin}: it redirects to {following}, without TLS: refused")
             if following != first:
-                sent.pop("Authorization", None)  # for good: a redirect back is not vouched for by the first server
+                sent.pop("Authorization", None)  # for good: a later redirect may lead back
             origin = following
         raise refused(f"{first}: more than {REDIRECTS} redirects")
 
