@@ -1,10 +1,11 @@
-"""Figures that a cache gives of itself."""
+"""A cache's figures about itself."""
 
 import msgspec
 
 
 class Stats(msgspec.Struct, frozen=True, kw_only=True):
-    """One look at a cache. Bytes unless a name says otherwise; hits to damaged count this process's own."""
+    """One look at a cache. Bytes unless a name states another unit; the counts from `hits` to `damaged` are
+    this process's own."""
 
     state: str
     """"on", "rebuilding", or "off: why"."""
@@ -34,7 +35,7 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Verified(msgspec.Struct, frozen=True, kw_only=True):
-    """Findings of `Cache.verify`; all of it is repaired."""
+    """Findings of `Cache.verify`; each is repaired."""
 
     values: int
     """Values that are right."""

@@ -1,4 +1,4 @@
-"""Errors of the index, by what they say."""
+"""The kinds of the index's errors."""
 
 import lmdb
 

@@ -11,10 +11,10 @@
     main      one row: `Sums`
 
 Numbers are big-endian, so that LMDB sorts them by size. A tick is a time in microseconds of the wall clock,
-moved on where needed so that ticks only ever grow: it orders uses, and it says when they were.
+moved on where needed so that ticks only ever grow: it gives the order and the time of uses.
 
-**Ghosts.** LRU evicts in the order of ticks, so one number, `Sums.floor`, says which values are gone: those
-with this tick and earlier ones. The row of a value that is gone may stay in `entries` for a while, as a
+**Ghosts.** LRU evicts in the order of ticks, so one number, `Sums.floor`, tells the values that are gone:
+those with this tick and earlier ones. The row of a value that is gone may stay in `entries` for a while, as a
 ghost, until a later transaction deletes it in passing (`Transaction.evict`). The floor does not count for
 rows that are set apart: those of pinned values, and of values that came into the queue below the floor
 (unpinned, or adopted by a rebuild).
@@ -116,7 +116,7 @@ class Sums(msgspec.Struct, array_like=True):
 
     @property
     def charged(self) -> int:
-        """Everything but the index's own file and the few fixed ones."""
+        """Everything charged but the index's own file and the few fixed files."""
         return self.stored + self.reserved + self.directories + self.unscanned + self.pin_sets
 
 

@@ -1,4 +1,4 @@
-"""The bound: what may be admitted, and how much must go to make room for it.
+"""The bound: the values that may be admitted, and the bytes that must go to make room for them.
 
     du <= charged <= limit
 
@@ -17,19 +17,19 @@ _KEEP_INODES = 100
 
 
 class Shortfall(NamedTuple):
-    """Bytes and entries to evict before something may come."""
+    """Bytes and entries to evict before a value may come."""
 
     bytes: int
     entries: int
 
     @property
     def met(self) -> bool:
-        """Nothing is missing."""
+        """True if nothing is missing."""
         return self.bytes <= 0 and self.entries <= 0
 
 
 class Charges(Protocol):
-    """The account of a cache, in bytes but for `entries`; `index.rows.Sums` is one."""
+    """The account of a cache: all in bytes except `entries`; `index.rows.Sums` is one."""
 
     @property
     def limit(self) -> int: ...
@@ -57,12 +57,12 @@ class Charges(Protocol):
 
     @property
     def charged(self) -> int:
-        """All of this and the values; not the index's file and the fixed ones."""
+        """Everything above and the values, without the index's file and the fixed files."""
         ...
 
 
 class FreeSpace(NamedTuple):
-    """Free space of the filesystem, as this user may take it."""
+    """Free space of the filesystem that this user may use."""
 
     bytes: int
     inodes: int
@@ -89,10 +89,10 @@ class Measures(Protocol):
 
 
 class Limits:
-    """What one cache directory may hold. Every method answers from the charges it is given and a measurement.
+    """The bounds of one cache directory. Every method answers from the given charges and a measurement.
 
-    `keep_free`: bytes of the filesystem that are left free. `arriving`: how many values a process may have on
-    their way, each of which becomes an entry.
+    `keep_free`: bytes of the filesystem that are left free. `arriving`: the number of values that a process
+    may have on their way, each of which becomes an entry.
     """
 
     def __init__(self, measures: Measures, *, keep_free: int, arriving: int) -> None:
@@ -101,7 +101,7 @@ class Limits:
         self._arriving = arriving
 
     def charged(self, charges: Charges) -> int:
-        """All the cache counts as occupied."""
+        """All bytes that the cache counts as occupied."""
         return charges.charged + self._measures.fixed() + self._measures.index_file()
 
     def capacity(self, charges: Charges) -> int:
@@ -110,10 +110,10 @@ class Limits:
         return limit - slack(limit) - self._measures.fixed() - self._measures.index_file()
 
     def shortfall(self, charges: Charges, charge: int) -> Shortfall:
-        """The shortfall before `charge` more bytes, and as many entries as may be on their way, may come."""
+        """The shortfall before `charge` more bytes, and the entries of all values on their way, may come."""
         free = self._measures.free()
         over = charges.charged + charge - self.capacity(charges)
-        # Reserved values are not on the disk yet, or only in part: they will take from the space free now.
+        # Reserved values are not on the disk yet, or only in part: they will use space that is free now.
         over = max(over, self._keep_free + charge + charges.reserved - free.bytes)
         entries = charges.entries + self._arriving - self._measures.index_entries()
         if free.inodes:
@@ -129,11 +129,11 @@ class Limits:
         return Shortfall(charges.charged - self.capacity(charges) + charges.limit // 32, 0)
 
     def over_capacity(self, charges: Charges) -> Shortfall:
-        """The shortfall after the limit was lowered."""
+        """The shortfall when the limit has been lowered."""
         return Shortfall(charges.charged - self.capacity(charges), 0)
 
     def possible(self, charges: Charges, charge: int) -> bool:
-        """True if evicting everything that may be evicted would make room for `charge` bytes."""
+        """True if evicting every evictable value would make room for `charge` bytes."""
         return self._unevictable(charges) + charges.reserved + charge <= self.capacity(charges)
 
     def pins_fit(self, charges: Charges, more: int) -> bool:
@@ -141,9 +141,9 @@ class Limits:
         return self._unevictable(charges) + more <= self.capacity(charges) - charges.limit // 8
 
     def growth_of_pins(self, count: int) -> int:
-        """Bytes by which the index and the file of a pin set may grow when `count` keys are pinned or let go
-        in one transaction: by every page there is, which LMDB copies, and by the new rows. Measured: 300
-        bytes a key."""
+        """Bytes by which the index and the file of a pin set may grow when `count` keys are pinned or
+        unpinned in one transaction: LMDB may copy every page of the index, and there are new rows. Measured:
+        300 bytes a key."""
         return self._measures.index_file() + 512 * count
 
     def _unevictable(self, charges: Charges) -> int:
