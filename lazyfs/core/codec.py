@@ -17,7 +17,7 @@ MAX_WINDOW = 1 << 27
 publishers at level 19 with long files reach 128 MiB."""
 
 Check = Callable[[], None]
-"""Called between two pieces of work: raises when nobody waits for the result any more."""
+"""Called between two pieces of work: raises when no caller waits for the result any more."""
 
 
 def unhurried() -> None:

@@ -5,7 +5,7 @@ ValueError for more than 4,300 digits, which `str.isdigit` accepts.
 """
 
 MOST = (1 << 63) - 1
-"""The largest number there is: of bytes, seconds or versions nobody has more, and no kernel takes more."""
+"""The largest number: no count of bytes, seconds or versions is larger, and no kernel takes more."""
 
 _DIGITS = frozenset("0123456789")
 _WORTH = 19

@@ -19,8 +19,8 @@ from lazyfs.core.digest import ObjectRef
 from lazyfs.core.errors import UsageError
 
 Read = Callable[[ObjectRef], bytes | None]
-"""Returns the verified plaintext of an object; None if the walk is to do without it, and without what only it
-leads to."""
+"""Returns the verified plaintext of an object; None to leave out the object and those that only it leads
+to."""
 
 
 class ObjectKind(enum.StrEnum):
@@ -33,7 +33,8 @@ class ObjectKind(enum.StrEnum):
     """The whole content of a small file."""
     PROFILE = "profile"
     BUNDLE = "bundle"
-    """Copies of objects that a profile names. It is stored as it is: `ref.size` counts stored bytes."""
+    """Copies of objects that a profile names. A bundle has no stored form of its own: `ref.size` counts
+    stored bytes."""
 
 
 _LEADING = frozenset((ObjectKind.CATALOG, ObjectKind.CHUNK_LIST, ObjectKind.PROFILE))
@@ -53,7 +54,7 @@ class Reached(NamedTuple):
     """Digest, and size in plaintext bytes (of a bundle: stored bytes)."""
     kind: ObjectKind
     parent: "Reached | None" = None
-    """The catalog, chunk list or profile that names it; None where the walk began."""
+    """The catalog, chunk list or profile that names it; None for the start of the walk."""
     at: _Path | None = None
     file_size: int = 0
     """Of a chunk list: bytes of its file."""

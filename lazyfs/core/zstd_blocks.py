@@ -13,7 +13,7 @@ STEP = 1 << 16
 """Bytes of a long block, or of many empty ones, that are handed on at a time."""
 
 MOST_HEADER = 18
-"""Bytes of a frame header at most; with so many the header's own length can be told."""
+"""Most bytes of a frame header; this many always show the header's own length."""
 _RLE = 1
 _RESERVED = 3
 
@@ -28,7 +28,7 @@ class Blocks:
         self._left = zstandard.frame_header_size(head)
         """Bytes until the next block header."""
         self._field = b""
-        """What has come of the next block header."""
+        """The bytes of the next block header so far."""
         self._last = False
 
     def cut(self, data: memoryview) -> Iterator[memoryview]:

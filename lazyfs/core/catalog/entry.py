@@ -10,7 +10,7 @@ from lazyfs.core.digest import SIZE, Digest, ObjectRef
 from lazyfs.core.errors import FormatError
 
 ADDED = 1
-"""Put there by the publisher (a bind point, say), not by the image's layers; comparisons skip it."""
+"""Marks an entry of the publisher (a bind point, say), not of the image's layers; comparisons skip it."""
 NESTED = 2
 """A directory whose content is a catalog of its own: `content` is its digest, `detail` its plaintext size."""
 LIVE = 4

@@ -42,7 +42,8 @@ class Header(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields
     """The catalog's description of itself."""
 
     root: Entry
-    """The directory the catalog hangs at; its name is empty. A snapshot's parent entry says the same."""
+    """The directory the catalog hangs at, with an empty name. A snapshot's entry in its parent has the same
+    fields."""
     live: bool
     """A folder above images. A live catalog holds one directory only; its subdirectories are all nested."""
     totals: Totals

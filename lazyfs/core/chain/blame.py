@@ -13,7 +13,7 @@ from lazyfs.core.chain.faults import CONTENT, Fault
 from lazyfs.core.chain.member import Member
 
 PROXY_SAYS = frozenset({Fault.UNAVAILABLE, Fault.SERVER_ERROR, Fault.THROTTLED})
-"""Said by a proxy that works, of an origin that does not (or by the origin itself)."""
+"""Faults by which a working proxy, or the origin itself, reports that the origin does not work."""
 
 
 class Route(NamedTuple):
@@ -25,9 +25,9 @@ class Route(NamedTuple):
     silence: float
     """Seconds without a byte after which another path is the better bet."""
     on_trial: tuple[Member, ...]
-    """Members that were put aside and are due."""
+    """Members put aside for which this attempt is a trial."""
     out_of_turn: bool
-    """Tried although a member is put aside, because nothing else is left."""
+    """True if the path is tried although a member is put aside, because no other is left."""
 
 
 class Failure(NamedTuple):
@@ -37,7 +37,7 @@ class Failure(NamedTuple):
     fault: Fault
     started: float
     said: str
-    """What log and status say of it."""
+    """The text for log and status."""
     retry_after: float | None
     by_origin: bool
 

@@ -48,13 +48,13 @@ class Chain:
         self.faults: Counter[Fault] = Counter()
         self.last_fault: dict[Member, str] = {}
         self.news: list[News] = []
-        """For the log; whoever reads empties it."""
+        """Changes of state for the log; their reader empties the list."""
         self.path_failed: dict[tuple[Member, Member], float] = {}
-        """When the path from a proxy to an origin last failed."""
+        """The time at which the path from a proxy to an origin last failed."""
         self.probing: set[tuple[Member, Member]] = set()
         """Paths that are being tried out of turn."""
         self._outage: float | None = None
-        """When the last path was lost."""
+        """The time at which the last path was lost."""
         self._outage_seen = 0.0
         self._sweep_at = 0.0
         self._sweeps = 0

@@ -39,17 +39,17 @@ class Fault(enum.StrEnum):
 
 
 CERTIFICATE = frozenset({Fault.UNTRUSTED, Fault.EXPIRED, Fault.MISNAMED, Fault.SCHEME, Fault.IDENTITY})
-"""Whoever was spoken to over TLS, or should have been, is to blame: no comparison of paths is needed."""
+"""Faults of TLS: its peer is to blame, without a comparison of paths."""
 
 CERTAIN = CERTIFICATE | {Fault.TUNNEL}
-"""Somebody has to change a file or a setting: within one request the path is not tried again."""
+"""Faults that need a change of a file or a setting: within one request the path is not tried again."""
 
 PEER = frozenset({Fault.DNS, Fault.REFUSED, Fault.UNREACHABLE, Fault.CONNECT, Fault.TLS}) | CERTIFICATE
 """Faults before the request was sent: they speak against the proxy if one was used and has not made a tunnel,
-else the origin. After that a proxy may only be passing on what its origin did, so both are suspects."""
+else the origin. After that the fault may be the origin's, passed on by the proxy, so both are suspects."""
 
 CONTENT = frozenset({Fault.PORTAL, Fault.BAD_CONTENT})
-"""Whoever served this served a lie: the object is asked for again without caches, then past the proxy."""
+"""The answer was wrong bytes: the object is asked for again without caches, then past the proxy."""
 
 
 class AttemptFailed(TransportError):
@@ -61,9 +61,9 @@ class AttemptFailed(TransportError):
         super().__init__(f"{fault.value}: {detail}" if detail else fault.value)
         self.fault = fault
         self.by_origin = by_origin
-        """The origin itself showed this; a proxy on the way only passed it on."""
+        """True if the fault is the origin's and a proxy only passed it on."""
         self.retry_after = retry_after
-        """Seconds the server asked us to stay away."""
+        """Seconds for which the server asked us to stay away."""
 
 
 class Outage(TransportError):

@@ -12,7 +12,7 @@ from lazyfs.core.errors import UsageError
 DIRECT = "DIRECT"
 REPOSITORY = "@repo@"
 _PLACE = re.compile(r"(\[[0-9A-Za-z:.%_-]+\]|[^\[\]:]+)(:[0-9]*)?")
-"""Host and port: urlsplit takes `p[::1]u:s@[http` for a host called `http`."""
+"""Host and port. Stricter than urlsplit, which takes `p[::1]u:s@[http` for a host called `http`."""
 _MARK = "\0repo\0"
 """Stands for it while other `@` are looked for."""
 

@@ -59,7 +59,8 @@ class Plan:
         self._no_cache = no_cache
         self._may_be_missing = may_be_missing
         self._absent = frozenset({Fault.MISSING, Fault.DENIED} if may_be_missing else {Fault.MISSING})
-        """What says that the file is not there, and nothing against who says it."""
+        """Faults which mean that the file is missing; they do not count against the member that reports
+        them."""
         self._proxies = chain.proxy_order(path)
         self._origins = chain.origin_order(now)
         self._tried: set[tuple[Member, Member, bool]] = set()
@@ -68,11 +69,11 @@ class Plan:
         """Paths that can only fail again."""
         self._unreachable: set[Member] = set()
         self._sweeping = False
-        """This request tries every path, for all others."""
+        """True if this request tries every path, on behalf of all others."""
         self._rounds = 0
         self._final: LazyfsError | None = None
         self._words: dict[str, None] = {}
-        """What went wrong over which path, for the error's text."""
+        """The failures with their paths, for the error's text."""
 
     def next(self, now: float) -> Route | Pause | GiveUp:
         """Returns the next step."""

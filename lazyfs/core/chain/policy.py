@@ -11,8 +11,8 @@ class Policy(msgspec.Struct, frozen=True):
     probe_max: float = 15.0
     """At most this long: a path that came back is found within this time."""
     jitter: float = 0.25
-    """Each of these times is drawn from [1 - jitter, 1] of itself, so that a site's nodes do not come
-    back to a restarted proxy at one moment."""
+    """Each of these times is multiplied by a random number in [1 - jitter, 1], so that a site's nodes do not
+    return to a restarted proxy at one moment."""
     rest: float = 0.5
     """When nothing else is left, paths are tried earlier than planned, but not sooner than this after they
     failed."""
@@ -24,9 +24,9 @@ class Policy(msgspec.Struct, frozen=True):
     silence_last: float = 10.0
     """The same for the last path of a round."""
     trial_silence: float = 2.0
-    """How long a member on trial may be silent while another way exists."""
+    """How long a member on trial may be silent while another path exists."""
     least_silence: float = 0.5
-    """However many ways are left to try before the deadline, each may be silent this long."""
+    """The least time for which each path may be silent, for any number of paths left before the deadline."""
     pause: float = 0.2
     """Between rounds over all paths; doubles up to `pause_max`."""
     pause_max: float = 2.0
@@ -44,7 +44,8 @@ class Policy(msgspec.Struct, frozen=True):
     """An origin overtakes one before it if it is faster by this share, and by 5 ms."""
     hedge_percentile: float = 0.95
     hedge_factor: float = 1.5
-    """A second attempt starts when the first has taken this times the percentile of recent durations."""
+    """A second attempt starts when the first has taken this factor times the percentile of recent
+    durations."""
     hedge_floor: float = 0.1
     hedge_default: float = 2.0
     """Until 20 durations are known."""

@@ -22,13 +22,13 @@ class MemberReport(msgspec.Struct, frozen=True):
     """Seconds until it is tried again; 0 when up or due."""
     answers: int
     bytes: int
-    """Bytes of bodies that came over it and were right, as they travelled."""
+    """Stored bytes of the right bodies that came over it."""
     latency_ms: float | None
     """Origins: smoothed time to the first byte."""
     faults: dict[str, int]
     """Faults seen on attempts over it, by kind."""
     last_fault: str
-    """The latest of them and over what, e.g. `no answer (from http://s1/r)`; kept after recovery."""
+    """The latest fault with its path, e.g. `no answer (from http://s1/r)`; kept after recovery."""
 
 
 class ChainReport(msgspec.Struct, frozen=True):
@@ -45,4 +45,4 @@ class ChainReport(msgspec.Struct, frozen=True):
     healed: int
     """Objects that came right after a wrong copy had been refused."""
     faults: dict[str, int]
-    """By kind, over all attempts."""
+    """Faults by kind, over all attempts."""

@@ -34,7 +34,7 @@ class Kind(IntEnum):
     WHITEOUT = 2
     """Hides `path` of the layers below."""
     OPAQUE = 3
-    """Hides what the layers below have in the directory `path`."""
+    """Hides the entries of lower layers in the directory `path`."""
 
 
 class Record(msgspec.Struct, array_like=True, gc=False, forbid_unknown_fields=True):

@@ -25,7 +25,7 @@ _KNOWN = frozenset((FILE, HARDLINK, SYMLINK, CHAR, BLOCK_DEVICE, DIRECTORY, FIFO
 _ZERO = bytes(BLOCK)
 _ID_MAX = (1 << 32) - 2
 NOBODY = 65534
-"""Who owns what belongs to an id that is none: the kernel's overflow id."""
+"""The owner in place of an invalid id: the kernel's overflow id."""
 _SIZE_MAX = (1 << 63) - 1
 
 Read = Callable[[int], bytes]
@@ -51,7 +51,7 @@ class Member(NamedTuple):
     minor: int
     xattrs: tuple[tuple[bytes, bytes], ...]
     stated_uid: int
-    """What the header says; `uid` is 65534 where that is no id (negative, 2^32 - 1 and above)."""
+    """The id in the header; `uid` is 65534 if that is not valid (negative, 2^32 - 1 and above)."""
     stated_gid: int
 
 

@@ -14,7 +14,7 @@ from lazyfs.core.oci.run_config import RunConfig
 from lazyfs.core.printable import printable
 
 MAX_MANIFEST = 4 << 20
-"""Bytes of a manifest or index: what registries themselves accept."""
+"""Bytes of a manifest or index: the limit of registries themselves."""
 MAX_CONFIG = 8 << 20
 MAX_LAYERS = 1024
 _MAX_TIME = _MAX_SIZE = (1 << 63) - 1
@@ -26,7 +26,7 @@ DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
 SCHEMA1 = "application/vnd.docker.distribution.manifest.v1"
 REF_NAME = "org.opencontainers.image.ref.name"
 CONTAINERD_NAME = "io.containerd.image.name"
-"""The whole reference, where docker and containerd write a layout; REF_NAME has the tag alone there."""
+"""The whole reference in layouts of docker and containerd, where REF_NAME has the tag alone."""
 
 _LAYER = re.compile(
     r"application/vnd\.(?:oci\.image\.layer(?:\.nondistributable)?\.v1\.tar"

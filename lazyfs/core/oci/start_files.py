@@ -29,7 +29,7 @@ BIND_POINTS = {
     "cvmfs": 0o755,
 }
 EMPTY_FILES = ("etc/hosts", "etc/resolv.conf")
-"""Runtimes bind the host's over them."""
+"""Files over which runtimes bind the host's."""
 LINKS = {
     "singularity": ".singularity.d/runscript",
     "environment": ".singularity.d/env/90-environment.sh",

@@ -15,14 +15,14 @@ from typing import NamedTuple
 from lazyfs.core.registry.challenges import Challenge
 
 ATTEMPTS = 6
-"""Tries without progress: with doubling pauses from one second, half a minute of a registry that is down."""
+"""Tries without progress; with pauses that double from one second they last half a minute."""
 MAX_PAUSE = 300.0
-"""Seconds of a Retry-After that are waited; who asks for more is not waited for."""
+"""Seconds: a longer Retry-After ends the request at once."""
 RENEWALS = 8
 """Headers asked for in one request: two identities with two challenges each, and a token that expires."""
 
 _SCHEMES = ("bearer", "basic")
-"""Those that can be answered, the preferred one first, as docker and skopeo do."""
+"""The schemes that can be answered, in docker's and skopeo's order of preference."""
 
 
 class Kind(Enum):
@@ -45,9 +45,9 @@ class Privacy(Enum):
 
     PUBLIC = auto()
     PRIVATE = auto()
-    """Something was read that nobody without an account may read."""
+    """A private manifest or blob was read with the account."""
     UNPROVEN = auto()
-    """The account was needed because of a rate limit alone, and no blob was served to nobody."""
+    """The account was needed because of a rate limit alone, and no blob was served anonymously."""
 
 
 class Send(NamedTuple):
@@ -124,19 +124,19 @@ class Access:
     """Knowledge of one repository, shared by its requests. Needs a lock around it."""
 
     account: bool | None = None
-    """There is an account; None: nobody has looked yet."""
+    """True if there is an account; None before the first look."""
     account_refused: str = ""
     """The reason, once the account was refused."""
     challenges: tuple[Challenge, ...] = ()
     pinged: bool = False
     nobody_refused: bool = False
     limited: set[Kind] = field(default_factory=set)
-    """Kinds of which nobody may have more for now."""
+    """Kinds for which the anonymous rate limit is used up for now."""
     headers: dict[Identity, str] = field(default_factory=dict)
     served_privately: bool = False
     served_beyond_limit: bool = False
     served_publicly: bool = False
-    """A blob was served to nobody."""
+    """True once a blob was served anonymously."""
 
     @property
     def privacy(self) -> Privacy:
@@ -170,14 +170,14 @@ class Exchange:
         self._fresh = False
         """The header sent was obtained for this very request."""
         self._used_up: set[str] = set()
-        """Schemes that have not let this identity in."""
+        """Schemes by which this identity was refused."""
         self._vain: list[str] = []
-        """Schemes of headers made for this request that did not help. A token gets a second chance: requests
-        beside this one may have used it up."""
+        """Schemes whose headers, made for this request, were refused. A token gets a second chance: parallel
+        requests may have used it up."""
         self._renewals = 0
         self._failures = 0
         self._why = Answer(0)
-        """The answer that sent this request to the account."""
+        """The anonymous answer because of which this request uses the account."""
         self._after_pause: Step | None = None
 
     def start(self) -> Step:

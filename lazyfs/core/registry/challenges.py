@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _PARAMETER = re.compile(r'[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|([!#$%&\'*+.^_`|~0-9A-Za-z/:?@=-]+))')
-"""Unquoted values may hold the characters of an address, which RFC 9110 forbids and registries send."""
+"""Unquoted values may hold the characters of a URL: RFC 9110 forbids them, but registries send them."""
 _TOKEN68 = re.compile(r"[ \t]+[A-Za-z0-9._~+/-]+=*[ \t]*(?=,|$)")
 _QUOTED_PAIR = re.compile(r"\\(.)")
 _SEPARATORS = re.compile(r"[ \t,]+")

@@ -17,7 +17,7 @@ under data/, which is a zstd frame."""
 
 
 YEAR_9999 = 253_370_764_800
-"""Seconds from 1970 to then: no calendar goes further."""
+"""Seconds from 1970 to that year, the last of Python's calendar."""
 
 
 class _Custom(msgspec.Struct, frozen=True):
