@@ -28,9 +28,9 @@ class Answer(NamedTuple):
     elapsed: float
     """Seconds until the last byte."""
     html: bool
-    """Content-Type speaks of HTML: a captive portal, if the bytes are wrong too."""
+    """True if Content-Type is HTML: a captive portal, if the bytes are wrong too."""
     from_cache: bool
-    """A cache on the way says that it had the object: the time says nothing about the origin."""
+    """True if a cache on the way had the object: the time then says nothing about the origin."""
 
 
 class Client(Protocol):

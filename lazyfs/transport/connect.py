@@ -11,12 +11,12 @@ from lazyfs.core.chain.faults import AttemptFailed, Fault
 from lazyfs.transport.guard import SLICE, Guard
 
 Address = tuple[int, tuple[str, int] | tuple[str, int, int, int]]
-"""Address family and what connect() takes."""
+"""Address family, and the address for connect()."""
 
 _FRESH = 60.0
-"""Seconds an answer of the name service is used before it is asked again."""
+"""Seconds for which an answer of the name service is used before the service is asked again."""
 _PATIENCE = 1.0
-"""Seconds a late name service is waited for while an old answer is at hand."""
+"""Seconds to wait for a late name service while an old answer is at hand."""
 _MAX_LOOKUPS = 8
 """Lookups that may hang at one time; getaddrinfo() cannot be interrupted."""
 

@@ -33,11 +33,12 @@ _FAULTS = {
     pycurl.E_PARTIAL_FILE: Fault.TRUNCATED,
     pycurl.E_OPERATION_TIMEDOUT: Fault.CONNECT,
 }
-"""By libcurl's code. What is not here came from a peer that does not speak HTTP as it should."""
+"""Faults by libcurl's code. Any other code means a peer that does not speak proper HTTP."""
 
 
 _SUPPRESS_CONNECT_HEADERS = 265
-"""CURLOPT_SUPPRESS_CONNECT_HEADERS, which pycurl does not name: what a proxy says to CONNECT is no answer."""
+"""CURLOPT_SUPPRESS_CONNECT_HEADERS, which pycurl does not name: a proxy's answer to CONNECT is not the answer
+to the request."""
 
 
 class _Handle:
@@ -182,9 +183,10 @@ class _Body:
         self.head = Head()
         self.failure: BaseException | None = None
         self.refusal: AttemptFailed | None = None
-        """A 404: its page is read to the end and dropped."""
+        """True for a 404: its page is read to the end and dropped."""
         self._complete = False
-        """The head of the answer has come: what follows the body are trailers, which say nothing of it."""
+        """True once the head of the answer has come: fields after the body are trailers, which are
+        ignored."""
         self._parts: list[bytes] = []
         self._got = 0
         self._most = max_bytes

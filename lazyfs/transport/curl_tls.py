@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _TLS_ERRORS = (pycurl.E_SSL_CONNECT_ERROR, pycurl.E_SSL_CERTPROBLEM)
 _NOWHERE = "/proc/self/fd/none"
-"""A directory that nobody can make."""
+"""A directory that cannot exist."""
 
 
 def believe(easy: Any, tls: "Tls") -> None:

@@ -46,11 +46,11 @@ class Request(NamedTuple):
     no_cache: bool = False
     """Ask caches on the way to go back to the origin (Cache-Control: no-cache)."""
     accept: Callable[[bytes], bytes] = as_stored
-    """Turns the stored bytes into what `fetch` returns (decoded and verified), or raises BadData: then the
-    bytes are fetched again, past whoever served them."""
+    """Turns the stored bytes into the result of `fetch` (decoded and verified), or raises BadData: then the
+    bytes are fetched again, past the server or cache that sent them."""
     may_be_missing: bool = False
-    """A 404 from an origin is an answer, not a fault (the probe for the next root). Everything else that is
-    asked for is reached by a signature: its 404 means a lagging replica or a lying proxy."""
+    """A 404 from an origin is an answer, not a fault (the probe for the next root). Every other file is named
+    by signed metadata: its 404 means a lagging replica or a lying proxy."""
 
 
 class Fetcher(Protocol):

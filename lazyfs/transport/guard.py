@@ -18,7 +18,8 @@ SLICE = 0.1
 
 
 MOST_HEAD = 128 << 10
-"""Bytes of an answer before its body, interim answers (100, 103) included: they may go on without end."""
+"""Bytes of an answer before its body, interim answers (100, 103) included, which a server may send without
+end."""
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -51,10 +52,10 @@ class Guard:
         self.deadline = deadline
         self.started = time.monotonic()
         self.connected = False
-        """This attempt opened its connection itself (not one kept alive)."""
+        """True if this attempt opened its connection itself (not one kept alive)."""
         self.first_byte: float | None = None
         self.head_bytes: int | None = 0
-        """What has come before or behind the body; None where nobody tells it from the body any more."""
+        """Bytes before or behind the body; None once they are no longer told from the body's."""
         self._silent_until = self.started + limits.silence
         self._window_start = 0.0
         self._window_bytes = 0

@@ -45,7 +45,7 @@ _FAULTS: tuple[tuple[type[Exception], Fault], ...] = (
     (urllib3.exceptions.HTTPError, Fault.GARBLED),
     (ValueError, Fault.GARBLED),
 )
-"""The innermost exception that is in this table says what happened. In order: the first match counts."""
+"""The innermost exception that is in this table decides the fault. In order: the first match counts."""
 
 
 def _fault_of(error: BaseException, peer: Peer) -> AttemptFailed:

@@ -56,7 +56,7 @@ class _GuardedReader(io.RawIOBase):
 
 class _GuardedResponse(http.client.HTTPResponse):
     counted = True
-    """Its bytes are the answer's, for the least rate and the time to the first byte."""
+    """True if the bytes are the answer's, which count for the least rate and the time to the first byte."""
 
     def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)

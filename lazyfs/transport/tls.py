@@ -46,7 +46,7 @@ class Tls:
         unset one. Raises UsageError that names the file and the remedy."""
         files = files or TlsFiles()
         self.notes: list[str] = []
-        """Why the system's CAs may be incomplete."""
+        """The reason why the system's CAs may be incomplete."""
         self._lock = threading.Lock()
         self._context: ssl.SSLContext | None = None
         self.ca_directory: str | None = None
