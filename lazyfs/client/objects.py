@@ -32,12 +32,12 @@ PATIENCE: Final = 30.0
 THREADS: Final = 32
 """Requests under way at one time, and so connections and worker threads."""
 BUNDLE_PATIENCE: Final = 5.0
-"""Seconds a reader waits for a bundle under way that holds its object, but half of his patience at most; then
-he asks for the object alone."""
+"""Seconds that a reader waits for a bundle under way that holds its object, at most half of its patience;
+then it asks for the object alone."""
 _AGAIN: Final = 0.5
 """Seconds, and up to as many more by chance, before a held read tries again."""
 _LAST_WORDS: Final = 0.5
-"""Seconds after its deadline in which a flight has surely noticed it."""
+"""Seconds after its deadline within which every flight has noticed it."""
 _ECHO: Final = 1.0
 """Seconds for which a failed flight still answers: the kernel asks for a page again when its read-ahead has
 failed, and a reader would otherwise wait for two deadlines."""
@@ -88,9 +88,9 @@ class Objects:
         self.coming: dict[Digest, trio.Event] = {}
         """Objects in bundles under way, each with the event of its bundle's end."""
         self.expected: set[Digest] = set()
-        """Objects in bundles whose turn will come: only readers ask for one of them."""
+        """Objects in bundles that are not yet under way: until then only readers ask for them."""
         self._failed: deque[_Flight] = deque()
-        """Flights that are still in the table to answer for a moment, oldest first."""
+        """Failed flights that stay in the table for a moment, oldest first."""
         self._hold = on_outage == "wait"
 
     @property

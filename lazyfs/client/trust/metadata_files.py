@@ -14,7 +14,7 @@ from lazyfs.core.errors import LazyfsError, NotFound
 from lazyfs.transport.fetcher import Fetcher, Request, as_stored
 
 _SLICE = 0.2
-"""Seconds between looks whether the caller was cancelled."""
+"""Seconds between two checks for the caller's cancellation."""
 
 
 class Ask(NamedTuple):
@@ -23,10 +23,11 @@ class Ask(NamedTuple):
     name: str
     max_bytes: int
     optional: bool = False
-    """A missing file is an answer."""
+    """True if a missing file is a valid answer."""
     accept: Callable[[bytes], bytes] = as_stored
-    """Refuses, by raising BadData, what cannot be the file whatever its signatures say; then the fetcher
-    tries elsewhere. Never for a reason that every proxy would share, such as a new key: they are no liars."""
+    """Raises BadData for bytes that cannot be the file under any signature; then the fetcher tries another
+    path. Never raises for a reason that every proxy would share, such as a new key, because the proxies would
+    count as liars."""
 
 
 class _GivenUp(LazyfsError):

@@ -46,11 +46,11 @@ class Refresher:
         reason why a refresh before the first one failed."""
         self._revisions = revisions
         self.shown = shown
-        """What the mount shows: the last revision that `on_advance` has taken."""
+        """The revision that the mount shows: the last one that `on_advance` has taken."""
         self.looked = wall_clock()
-        """When the last look ended."""
+        """The time at which the last refresh ended."""
         self.error = error
-        """Why the newest revision could not be had, or not be shown, at the last look; empty if it could."""
+        """The reason why the last refresh could not get or show the newest revision; empty if it could."""
         self._on_advance = on_advance
         self._interval = interval
         self._patience = patience
@@ -59,7 +59,7 @@ class Refresher:
         self._asked = trio.Event()
         self._waiting: list[_Answer] = []
         self.refreshing = False
-        """Whether a look, or the `on_advance` it led to, is under way."""
+        """True while a refresh, or its `on_advance`, is under way."""
 
     async def now(self) -> Revision:
         """The revision of a refresh that starts after this call, its `on_advance` done; raises the errors of

@@ -39,7 +39,7 @@ from lazyfs.core.trust.update import Update, WantedFile
 from lazyfs.transport.fetcher import Fetcher, never_cancelled
 
 ROOT_PROBE = 86_400.0
-"""Seconds without a look for a newer root after which a refresh that would not need one takes it."""
+"""Seconds without a look for a newer root after which a refresh looks for one even without need."""
 
 _FIRST_ROOT = file_name(ROOT, 1)
 _STAMP = file_name(TIMESTAMP, 0)
@@ -55,13 +55,13 @@ class TrustReport(msgspec.Struct, frozen=True):
     timestamp_version: int
     expires: int
     expired: bool
-    """Serving goes on, advancing does not."""
+    """True after the expiry date: the revision is still served, but no new one is taken."""
     refreshed: float
-    """The last time that the server's timestamp was believed."""
+    """The last time that the server's timestamp was trusted."""
     error: str
-    """Why the last refresh failed; empty if it did not."""
+    """The reason why the last refresh failed; empty if it did not."""
     problem: str
-    """Why the trusted state could not be loaded from or saved to disk; empty if it could."""
+    """The reason why the trusted state could not be loaded from or saved to disk; empty if it could."""
 
 
 class Revisions:
@@ -89,7 +89,7 @@ class Revisions:
         self._unsupported: tuple[bytes, UnsupportedFormat] | None = None
         self._refreshed = 0.0
         self._probed = float("-inf")
-        """When the newest root was last found to be the newest."""
+        """The time at which the newest root was last found to be the newest."""
         self._error = ""
 
     def offline(self, now: datetime) -> Revision | None:

@@ -23,7 +23,7 @@ class TrustFile:
         self._path = os.path.join(directory, FILE)
         self._seen: tuple[int, int] | None = None
         self.problem = ""
-        """Why the file could not be read or written the last time; empty if it could."""
+        """The reason why the file could not be read or written the last time; empty if it could."""
 
     def load(self, anchor: Anchor | None) -> TrustState | None:
         """The saved state, verified; None if there is none, or it is not valid.
