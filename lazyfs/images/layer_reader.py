@@ -18,8 +18,8 @@ class LayerLimits(NamedTuple):
     bytes: int = 1 << 40
     """Expanded bytes, holes of sparse files included."""
     ratio: int = 1100
-    """Expanded bytes per byte of the whole archive once they exceed `free`. Deflate reaches 1032 on zeros,
-    zstd 15,000, holes any number, but a real layer is nowhere near."""
+    """Expanded bytes per byte of the whole archive, once they exceed `free`. Deflate reaches 1032 on zeros,
+    zstd 15,000, holes any number; real layers stay far below."""
     free: int = 4 << 30
 
 
@@ -33,7 +33,7 @@ class Blob(NamedTuple):
     diff_id: Digest | None = None
     """Digest of the decompressed bytes."""
     streamed: bool = False
-    """`size` is not known: the bytes come through a pipe."""
+    """True if `size` is not known because the bytes come through a pipe."""
 
 
 def read_layer(

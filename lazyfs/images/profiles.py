@@ -28,7 +28,7 @@ LARGEST = 2 << 20
 """Stored bytes of the largest bundle: a reader of its first member waits for all of it, 0.17 s at 100
 Mbit/s."""
 MOST = 512 << 20
-"""Most plaintext bytes in a profile; the rest is left out. Whatever touches more is no start."""
+"""Most plaintext bytes in a profile; the rest is left out. A program that touches more is past its start."""
 
 MAX_LINE = 1 << 16
 """Characters of one line of a trace: a path has 4,096 bytes."""

@@ -20,7 +20,7 @@ from lazyfs.images.registry.credentials import Credentials
 
 MAX_FILE = 4 << 20
 HUB_KEY = f"https://index.{HUB}/v1/"
-"""What docker calls docker.io in its files and to its helpers."""
+"""docker's name for docker.io in its files and to its helpers."""
 
 
 def from_files(

@@ -20,8 +20,8 @@ BUNDLES = (
 )
 """Where distributions keep the CAs they trust, for a Python that was built elsewhere."""
 _FILES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
-"""Variables that name a file in place of the system's. Some sites set all of them to the system's, and a user
-then one of them to the site's: all that are named count."""
+"""Variables that name a file in place of the system's. All named files count: some sites set all variables to
+the system's file, and a user then sets one of them to the site's."""
 SYSTEM_FOLDERS = ("/etc/containers/certs.d", "/etc/docker/certs.d")
 
 

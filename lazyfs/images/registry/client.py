@@ -34,7 +34,8 @@ from lazyfs.images.registry.wire import Reply
 MAX_TAGS = 100_000
 MAX_TAG_PAGE = 16 << 20
 BLOB_TIME, BLOB_RATE = 600.0, 16 << 10
-"""Seconds for a blob, and bytes a second beyond them: slower than any line that publishing makes sense on."""
+"""Seconds for a blob, and bytes a second beyond them: slower than any line on which publishing makes
+sense."""
 
 _ACCEPT = ", ".join((OCI_INDEX, DOCKER_LIST, OCI_MANIFEST, DOCKER_MANIFEST, f"{SCHEMA1}+prettyjws"))
 

@@ -18,7 +18,7 @@ from lazyfs.images.registry.credentials import HELPER_DEADLINE, Credentials
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 _ABSENT = ("credentials not found", "no credentials server url", "no credentials username")
-"""How the helpers say that they have nothing, beside an exit code."""
+"""The helpers' text for having no account, beside an exit code."""
 TOKEN_USER = "<token>"  # noqa: S105 - the name that stands for an identity token
 _MAX_ANSWER = 1 << 20
 

@@ -19,7 +19,7 @@ class Credentials(NamedTuple):
     username: str
     password: str
     identity_token: str = ""
-    """A refresh token that stands for both, shown to the token server."""
+    """A refresh token in place of user and password, shown to the token server."""
     registry_token: str = ""
     """A bearer token for the registry itself."""
 

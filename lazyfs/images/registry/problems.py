@@ -25,7 +25,7 @@ from lazyfs.core.errors import LazyfsError, TransportError
 from lazyfs.core.printable import printable
 
 BROKEN = (HTTPError, OSError, UnicodeError)
-"""What a request or the reading of its answer may raise."""
+"""The exceptions of a request and of reading its answer."""
 
 _NOT_TLS = re.compile(
     "wrong.version.number|record.layer.failure|packet.length.too.long|http.request", re.IGNORECASE
@@ -46,7 +46,7 @@ class Problem(NamedTuple):
 
     text: str
     hopeless: bool
-    """It will fail the same way again."""
+    """True if another try will fail the same way."""
 
 
 class Failed(TransportError):

@@ -8,7 +8,8 @@ from lazyfs.core.oci.manifest import Config, Manifest
 from lazyfs.images.layer_reader import Blob
 
 KnownConfig = Callable[[str, Digest], bytes | None]
-"""(place, digest) -> that config, if what is published at the place has it: it need not be fetched again."""
+"""(place, digest) -> the config, if the image published at the place has this config: it need not be fetched
+again."""
 
 
 def none_known(_: str, __: Digest) -> bytes | None:
@@ -36,16 +37,16 @@ class Image(Protocol):
     """One image. Layers are read in the order that suits the source."""
 
     name: str
-    """What messages call it."""
+    """The name in messages."""
     place: str | None
-    """Where it hangs in the tree unless the operator says otherwise: `registry/repository:tag`."""
+    """The default place in the tree: `registry/repository:tag`."""
     manifest: bytes
     config_bytes: bytes
     config_digest: Digest
     config: Config
     layers: tuple[Layer, ...]
     notes: tuple[str, ...]
-    """What the operator should know, one line each."""
+    """Warnings for the operator, one line each."""
 
     def read(self, wanted: Sequence[int]) -> Generator[tuple[int, Iterable[bytes]], None, None]:
         """The stored bytes of the layers with these numbers, in parts; each is used up before the next is

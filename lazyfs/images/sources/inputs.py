@@ -12,7 +12,7 @@ from lazyfs.core.errors import UsageError
 from lazyfs.images.streams import PART, parts_of
 
 STDIN = "-"
-"""What stands for the standard input, as for tar and docker load."""
+"""The name of the standard input, as for tar and docker load."""
 
 
 def is_input(path: str) -> bool:
@@ -28,7 +28,7 @@ class Input:
         self.name = name
         status = os.fstat(file.fileno())
         self.size: int | None = status.st_size if stat.S_ISREG(status.st_mode) else None
-        """Bytes; None if only reading tells."""
+        """Bytes; None if only reading to the end shows it."""
         if stat.S_ISREG(status.st_mode):
             self._start = os.lseek(file.fileno(), 0, os.SEEK_CUR)  # a descriptor may stand in mid-file
             self.size = status.st_size - self._start
