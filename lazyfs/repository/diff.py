@@ -20,7 +20,7 @@ class Difference(NamedTuple):
     """`added`, `removed` or `changed`."""
     path: bytes
     fields: tuple[str, ...]
-    """Those that changed, of type, mode, uid, gid, mtime, size, content, target, device and xattrs."""
+    """The changed fields among type, mode, uid, gid, mtime, size, content, target, device and xattrs."""
 
 
 class ResolvedPath(NamedTuple):

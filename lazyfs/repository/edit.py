@@ -16,7 +16,7 @@ from lazyfs.store import Store, StoreConflict
 from lazyfs.store.ingest import Ingest
 
 REBASES = 5
-"""Most times that a commit which another publisher overtook is made again, on the newer revision."""
+"""Most times that an overtaken commit is made again, on the newer revision of the other publisher."""
 
 
 class EditResult(NamedTuple):

@@ -30,8 +30,8 @@ from lazyfs.repository.keys import Keys
 from lazyfs.store import Store, create_store, find_store
 
 ROOT_DAYS = 3650
-"""Days until the root expires. Its keys lie in a safe and serve nothing else: a yearly date would stop a site
-in the year in which nobody remembers the safe."""
+"""Days until the root expires. Its keys lie in a safe and have no other use: a yearly date would stop a site
+in the year in which the safe is forgotten."""
 
 
 @dataclass(frozen=True)
