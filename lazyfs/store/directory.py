@@ -23,7 +23,7 @@ from lazyfs.system import durable_file
 
 BATCH_OBJECTS = 1024
 BATCH_BYTES = 256 << 20
-"""A batch is flushed and named when it reaches either: a killed publisher repeats at most that much."""
+"""A batch is flushed and named when it reaches either limit: a killed publisher repeats at most one batch."""
 
 SYNCFS_FROM = 32
 """Files in a batch from which one syncfs(2) replaces one fsync(2) each: 1000 files of 4 KiB on ext4
@@ -52,7 +52,8 @@ class DirectoryStore:
         self._pending_bytes = 0
         self._mutex = threading.RLock()
         self._opened_with_batch = -1
-        """A descriptor as old as the batch: syncfs(2) reports the write errors since it was opened."""
+        """A descriptor as old as the batch: syncfs(2) reports write errors since the descriptor was
+        opened."""
 
     @classmethod
     def create(cls, path: str) -> "DirectoryStore":

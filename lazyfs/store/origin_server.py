@@ -23,15 +23,15 @@ from lazyfs.store.served_files import check_store, open_file
 
 FOREVER = "public, max-age=31536000, immutable"
 TIMESTAMP_CACHE = "public, max-age=30"
-"""How long proxies may keep the timestamp: a new revision is seen that much later, and a site's workers
+"""Seconds that proxies may keep the timestamp: a new revision is seen that much later, and a site's workers
 together ask for it at most twice a minute."""
 
 MISSING_METADATA_CACHE = "public, max-age=60"
-"""A client looks for the next root before each new revision; proxies may answer that it is not there."""
+"""A client looks for the next root before each new revision; proxies may answer that it does not exist."""
 
 IDLE_SECONDS = 75
 _INLINE = 1 << 16
-"""Bodies up to this size leave in one send with their header; larger ones go by sendfile(2)."""
+"""Bodies up to this size go out in one send with their header; larger ones go by sendfile(2)."""
 
 _PATH = re.compile(r"/((?:data|metadata)(?:/[A-Za-z0-9_-][A-Za-z0-9._-]*){1,8})")
 _RANGE = re.compile(r"bytes=([0-9]*)-([0-9]*)")

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 KINDS = ("data", "metadata")
 _OTHER = "other"
-"""What counters call a path that is in neither."""
+"""The counters' name for a path in neither data/ nor metadata/."""
 
 
 class Served(NamedTuple):
