@@ -12,9 +12,9 @@ from lazyfs.core.digest import ObjectRef
 from lazyfs.vfs.siblings import Siblings
 
 SMALL = 64 << 10
-"""Bytes of a file that is fetched unasked, at most; larger ones are rarely read together."""
+"""Most bytes of a file that is fetched ahead; larger ones are rarely read together."""
 BATCH_BYTES = 1 << 20
-"""Plaintext bytes fetched unasked for one miss: 0.1 s of a 100 Mbit/s line at most."""
+"""Plaintext bytes fetched ahead for one miss: 0.1 s of a 100 Mbit/s line at most."""
 BATCH_FILES = 128
 DIRECTORIES = 1024
 """Directories remembered. The one whose last miss is longest ago is forgotten, and may be suggested again."""

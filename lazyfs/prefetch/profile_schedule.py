@@ -7,11 +7,11 @@ from lazyfs.core.digest import Digest
 from lazyfs.core.profile import Bundle
 
 AGAIN: Final = 60.0
-"""Seconds after which a profile that did not come whole may be tried again, when its image is entered."""
+"""Seconds after which an incomplete profile may be tried again, when its image is entered."""
 HERE: Final = 0.75
 """A bundle is left out if this share of its bytes is here already: another image may have brought them."""
 SHARE: Final = 0.5
-"""Of the cache's limit: a profile that holds more is not fetched, it would push out objects in use."""
+"""Share of the cache's limit: a larger profile is not fetched, because it would push out objects in use."""
 
 
 class ProfileSchedule:
@@ -19,7 +19,8 @@ class ProfileSchedule:
 
     def __init__(self) -> None:
         self._rests: dict[Digest, float] = {}
-        """For ever, while a profile is under way and once it has come."""
+        """Times until which profiles may not be begun: for ever while one is under way and once it is
+        here."""
 
     def begin(self, profile: Digest, now: float) -> bool:
         """Returns True if the profile is to be fetched now, and notes that it is begun."""

@@ -31,9 +31,9 @@ AT_ONCE: Final = 4
 """Bundles under way: a single connection begins slowly, and many would hold up the first bundles."""
 PATIENCE: Final = 60.0
 SLOWEST: Final = 16 << 10
-"""A bundle has PATIENCE seconds and one more for each SLOWEST bytes: four at once need that on a line of half
-a megabit a second. Readers do not wait that long (`objects.BUNDLE_PATIENCE`), but a bundle given up would be
-fetched twice."""
+"""A bundle has PATIENCE seconds and one more for each SLOWEST bytes: four at once need this much on a line of
+half a megabit a second. Readers do not wait that long (`objects.BUNDLE_PATIENCE`), but a bundle given up
+would be fetched twice."""
 
 
 class ProfilePrefetch:

@@ -13,9 +13,9 @@ from lazyfs.prefetch.system_task import begin
 log = logging.getLogger(__name__)
 
 TASKS = 24
-"""Requests under way for nobody. Readers have the rest of `objects.THREADS`."""
+"""Requests under way without a reader. Readers have the rest of `objects.THREADS`."""
 BYTES = 64 << 20
-"""Plaintext bytes asked for and not here yet. More is dropped: the reader will ask for it himself."""
+"""Plaintext bytes asked for and not here yet. More objects are dropped: the reader will ask for them."""
 
 
 class PrefetchBudget:
