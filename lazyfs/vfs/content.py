@@ -25,7 +25,7 @@ class ReadPlan(NamedTuple):
     entry: Entry
     offset: int
     length: int
-    """Bytes asked for; the file may end before."""
+    """Bytes asked for; the file may end earlier."""
     slices: list[ChunkSlice]
     """In the order of the file, cut at its end; empty beyond it."""
     chunks: ChunkList | None

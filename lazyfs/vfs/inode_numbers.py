@@ -6,8 +6,8 @@ the root of every FUSE filesystem, is the mount's top folder in whichever slot; 
 
 ROOT = 1
 SPREAD = 0x8000_0000
-"""Set in the index of a hardlink group with names in several catalogs: the rest is the group's id, and the
-slot is the one of its snapshot's top catalog. Catalogs hold fewer than 2**31 entries."""
+"""The bit set in the index of a hardlink group with names in several catalogs: the rest is the group's id,
+and the slot is that of its snapshot's top catalog. Catalogs hold fewer than 2**31 entries."""
 _INDEX = 0xFFFF_FFFF
 
 

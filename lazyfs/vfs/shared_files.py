@@ -46,7 +46,7 @@ class SharedFiles:
         self._numbers: dict[tuple[int, bytes, Entry], int] = {}
         self._lookups: dict[int, int] = {}
         self._idle: dict[int, None] = {}
-        """Rows that nothing held when they were put here, in that order."""
+        """Rows without lookups, in the order in which they lost the last."""
         self._next = 0
 
     def __len__(self) -> int:

@@ -20,7 +20,7 @@ from lazyfs.vfs.inode_numbers import ROOT, pack, unpack
 
 _LIMIT = 1 << 32
 IDLE = 4096
-"""Slots that wait to be asked for again, 0.6 KB each; the one that has waited longest goes first."""
+"""Slots kept although the kernel has forgotten them, 0.6 KB each; the one forgotten first goes first."""
 
 
 class SlotRecord(msgspec.Struct, array_like=True, frozen=True):
@@ -39,8 +39,7 @@ class SlotRecord(msgspec.Struct, array_like=True, frozen=True):
     parent_index: int
     """Index of the entry in the catalog above, if that is a snapshot's; 0 otherwise."""
     leaves: bool = False
-    """True for the slot of the entries of a live folder that are no nested directories; `parent` is the
-    folder."""
+    """True for the slot of a live folder's entries other than nested directories; `parent` is the folder."""
 
 
 class Slot:
@@ -77,7 +76,7 @@ class Slot:
         self.below = 0
         """Slots whose parent this is."""
         self.era = 0
-        """How many revisions had come when it was allotted."""
+        """The count of revisions at its allotment."""
         self.own: int = parent.own if record.leaves and parent is not None else pack(record.slot, 0)
         """The inode number of the directory the catalog hangs at."""
         starts_here = record.live or record.leaves or parent is None or parent.live
@@ -127,7 +126,7 @@ class SlotTable:
         self._by_key: dict[_Key, Slot] = {}
         self._next = 1
         self._idle: dict[int, None] = {}
-        """Slots that could be freed when they were put here, in that order."""
+        """Slots kept although they could be freed, in the order in which they became free."""
         self._era = 0
         self.root: Slot | None = None
         """The folder that the kernel knows as inode 1."""
