@@ -30,10 +30,10 @@ from lazyfs.vfs.tree import Tree
 T = TypeVar("T")
 Call = Callable[[Fetched], T]
 """Answers one request from the objects at hand and those fetched for it. Raises Need, NeedRepository or
-OSError. Takes the filesystem's lock itself, where it needs that."""
+OSError. Takes the filesystem's lock itself if needed."""
 ROUNDS = 64
-"""How often one call may find other objects missing. A path through nested catalogs needs one round each;
-more means objects that lead in circles."""
+"""Most rounds in which one call may find other objects missing. A path needs one round for each nested
+catalog; more rounds mean objects that lead in circles."""
 
 log = logging.getLogger(__name__)
 

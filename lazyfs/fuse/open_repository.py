@@ -49,4 +49,4 @@ class OpenRepository(NamedTuple):
     revision: int
     prefetching: Prefetching
     facts: Callable[[], dict[str, str]] = dict
-    """Returns what the daemon knows of it: `user.host`, `user.proxy`."""
+    """Returns the daemon's facts about the repository: `user.host`, `user.proxy`."""

@@ -19,7 +19,7 @@ class MountOptions(NamedTuple):
     suid: bool = False
     dev: bool = False
     permissions: str = "image"
-    """`image` lets the kernel check modes; `open` shows them and lets everybody read."""
+    """`image` makes the kernel check modes; `open` shows the modes and lets every user read."""
     allow_other: bool = True
 
 
@@ -45,7 +45,7 @@ class Session(Notified, Protocol):
     """One mounted filesystem. The constructor mounts; `serve` serves until the unmount."""
 
     kind: str
-    """As `--fuse` calls it."""
+    """Its name in `--fuse`."""
 
     async def serve(self) -> None:
         """Answers the kernel; returns after the unmount. Cancelling it ends the answering."""

@@ -33,7 +33,7 @@ class Trace:
         self._lines: queue.Queue[tuple[Any, ...] | None] = queue.Queue(MOST)
         self.dropped = 0
         self.problem = ""
-        """Why nothing is written any longer; empty while it is."""
+        """The reason why writing has ended; empty before."""
         self._thread = threading.Thread(target=self._write, name="trace")
         self._thread.start()
 

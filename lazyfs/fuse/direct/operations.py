@@ -24,7 +24,7 @@ Pieces = list[bytes]
 """An answer behind its header."""
 Call = fs.Call[Pieces]
 Operation = Callable[["Operations", int, bytes], Call]
-"""From a request's inode number and payload to the call that answers it."""
+"""Makes the call that answers a request, from its inode number and payload."""
 
 
 class Operations:

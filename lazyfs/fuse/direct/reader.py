@@ -15,7 +15,7 @@ from lazyfs.fuse.wire import protocol, requests
 from lazyfs.vfs.missing_objects import NOTHING, Need, NeedRepository
 
 BUFFER = 128 << 10
-"""Bytes for one request. The longest are batches of forgotten inodes, which fill what there is."""
+"""Bytes for one request. The longest are batches of forgotten inodes, which fill any buffer."""
 
 _HEADER = protocol.IN_HEADER.size
 _ENTRY_HEAD = pack("=Ii", protocol.OUT_HEADER.size + protocol.ENTRY_OUT.size, 0)
