@@ -11,11 +11,12 @@ from collections.abc import Iterable, Iterator
 from lazyfs.core.errors import UsageError
 
 _LEFT_OUT = re.compile(r"^(site-packages|dist-packages|test|config-.*|__pycache__)$")
-"""Of the standard library: what official Python images leave out too, and packages: a layer of their own."""
+"""Parts of the standard library that are left out: official Python images lack them too, and packages have a
+layer of their own."""
 
 PACKAGES = "/opt/demo/packages"
-"""Where installed packages lie in the image: at their own path a runtime may put something else, such as a
-/tmp that hides a checkout there."""
+"""The place of installed packages in the image. At their own path a runtime may mount another directory, such
+as a /tmp that hides a checkout there."""
 
 _LIBRARY = re.compile(r"^\s+(?:\S+ => )?(/.*) \(0x[0-9a-f]+\)$", re.MULTILINE)
 

@@ -35,7 +35,7 @@ class Start:
     how: str
     timed: Timed
     traffic: Traffic | None
-    """None where no origin was asked."""
+    """None if the origin was not asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Result:
     """Everything that the report needs."""
 
     image: DemoImage | None
-    """None for an image that came from elsewhere: only its publisher knows its size."""
+    """None for an image of another publisher, who alone knows its size."""
     publish_seconds: float
     starts: tuple[Start, ...]
 
