@@ -17,7 +17,8 @@ class Queue:
         self._txn = txn
         self._sums = sums
         self._free_after: dict[int, int] = {}
-        """Where the ticks that many values share were last found free: files of one age are not rare."""
+        """By tick: the next tick last found free, for a tick that many values share: files of one age are not
+        rare."""
 
     def add(self, tick: int, charge: int, key: bytes, *, newest: bool = False) -> int:
         """Put a value into the queue. Returns its tick, which is moved on if another value has it. `newest`:

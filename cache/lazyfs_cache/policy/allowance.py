@@ -15,9 +15,9 @@ class Drawn(NamedTuple):
     """A promise of space, with the slots of the spare files that occupy it."""
 
     over: int | None
-    """One to write over; it occupies no more than was promised."""
+    """The slot of a file to write over, which occupies no more than was promised."""
     gone: list[int]
-    """Those to be unlinked, then freed, before the promise is used."""
+    """The slots to be unlinked, then freed, before the promise is used."""
 
 
 class SpaceAllowance:

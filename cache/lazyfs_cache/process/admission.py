@@ -49,7 +49,7 @@ class Reservation:
         """Slot of a spare file that may be written over."""
         self._wake = wake
         self.over = False
-        """It was used or given back, and stands for nothing any more."""
+        """True once it was used or given back, and holds no space any more."""
 
     def release(self) -> None:
         """Give the space back; the second call does nothing."""

@@ -13,7 +13,7 @@ FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 """The disk, or the user's part of it, is full."""
 
 _HARMLESS = FULL | {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR, errno.EAGAIN}
-"""Errors of one call that say nothing against the disk."""
+"""Errors of one call that are no sign of a broken disk."""
 
 
 class Health:

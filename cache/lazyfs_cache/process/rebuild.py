@@ -9,7 +9,7 @@ from lazyfs_cache.process.room import Room
 from lazyfs_cache.process.shared_index import SharedIndex
 
 _PATIENCE = 30.0
-"""Seconds a rebuild waits for the index lock before it looks whether it is still wanted."""
+"""Seconds that a rebuild waits for the index lock before it checks if it must stop."""
 
 
 class Rebuild:

@@ -27,7 +27,7 @@ from lazyfs_cache.process.settling import Settling
 T = TypeVar("T")
 
 PATIENCE = 10.0
-"""Seconds to wait for the index lock where the caller can do nothing else: opening, setting the limit."""
+"""Seconds to wait for the index lock if the caller depends on it: opening, setting the limit."""
 
 _GLANCE = 0.1
 """Seconds a look at the account waits for the index lock: a transaction takes 10 ms at most."""
