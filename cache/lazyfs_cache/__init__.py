@@ -17,7 +17,7 @@ Sealed value
 Entry
     A value's row in the index: size, charge, when it was last used, how often it is pinned.
 Index
-    The database of entries, which says what is charged and in which order values go. Reading needs no index.
+    The database of entries: their charges, and the order in which values go. Reading needs no index.
     It can be lost: a *rebuild* makes it anew from the files.
 Generation
     Number of an index. A damaged one is set aside, and the next generation begun; other processes follow.

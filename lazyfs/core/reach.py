@@ -24,7 +24,7 @@ to."""
 
 
 class ObjectKind(enum.StrEnum):
-    """The use a repository makes of an object; the value is what messages call it."""
+    """The use a repository makes of an object; the value is its name in messages."""
 
     CATALOG = "catalog"
     CHUNK_LIST = "chunk list"

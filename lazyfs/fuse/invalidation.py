@@ -10,8 +10,7 @@ from lazyfs.vfs.revision_switch import Invalidation, switch
 
 
 class Invalidator:
-    """Changes the revision of a mount, and makes the session and the kernel drop what they keep of the old
-    one."""
+    """Changes the revision of a mount, and makes the session and the kernel drop the old one's answers."""
 
     def __init__(self, filesystem: Filesystem, session: Notified) -> None:
         self._fs = filesystem

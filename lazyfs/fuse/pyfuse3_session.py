@@ -30,7 +30,7 @@ P = ParamSpec("P")
 TASKS = 1000
 """Requests under way at one time: each may wait for the network, and none must hold up the others."""
 LOOK = 1.0
-"""Seconds between looks at whether the mount is still there."""
+"""Seconds between checks that the mount still exists."""
 
 
 class Pyfuse3Session:
@@ -53,7 +53,7 @@ class Pyfuse3Session:
             pyfuse3.init(_Operations(filesystem), mountpoint, wanted)
         except RuntimeError as error:
             raise UsageError(
-                f"cannot mount on {mountpoint}: {error}; see whether fusermount3 works there, and whether "
+                f"cannot mount on {mountpoint}: {error}; check that fusermount3 works there, and that "
                 f"/etc/fuse.conf has user_allow_other"
             ) from None
         self._filesystem = filesystem
@@ -180,7 +180,7 @@ class _Operations(pyfuse3.Operations):
             with self._fs.lock:
                 for number, lookups in inode_list:
                     self._tree.forget(number, lookups)
-        except Exception as bug:  # noqa: BLE001 (logged by `bug`; nobody waits for an answer)
+        except Exception as bug:  # noqa: BLE001 (logged by `bug`; no answer is awaited)
             self.bug(bug)
 
     @_alone

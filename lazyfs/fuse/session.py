@@ -24,7 +24,7 @@ class MountOptions(NamedTuple):
 
 
 class Notified(Protocol):
-    """The part of a session that drops what a new revision has changed."""
+    """The part of a session that drops the answers that a new revision has changed."""
 
     def forget_answers(self, folders: set[int]) -> None:
         """Drops the answers about these folders that the session itself keeps. Called under the filesystem's

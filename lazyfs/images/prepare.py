@@ -54,7 +54,7 @@ class SourcePreparer:
         kind, colon, rest = source.partition(":")
         if colon and kind in ("tar", "dir"):
             if not place:
-                raise UsageError(f"{source}: say where the tree is to hang in the repository: --as PATH")
+                raise UsageError(f"{source}: give the place of the tree in the repository with --as PATH")
             return self._tree_source(kind, rest, _tree_path(place))
         wanted = parse(place).path if place else None
 

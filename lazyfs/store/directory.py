@@ -236,7 +236,7 @@ def _reported(path: str) -> Iterator[None]:
 
 
 def _make_directory(path: str) -> bool:
-    """Makes a directory that everybody may read, whatever the umask: web servers run as another user.
+    """Makes a directory that every user may read, under any umask: web servers run as another user.
 
     Returns True if it had to be made.
     """

@@ -105,7 +105,7 @@ class CurlClient:
         try:
             answer = self._get(handle, attempt, guard)
         except BaseException:
-            handle.close()  # whatever state its connection is in
+            handle.close()  # its connection may be in any state
             raise
         try:
             self._idle.put_nowait(handle)

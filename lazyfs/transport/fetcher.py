@@ -14,7 +14,7 @@ def as_stored(body: bytes) -> bytes:
 
 
 def never_cancelled() -> None:
-    """The check of calls that nobody cancels."""
+    """The check of calls that are never cancelled."""
 
 
 def still_wanted(

@@ -68,7 +68,7 @@ class _GuardedResponse(http.client.HTTPResponse):
         super().begin()
         fields = self.headers.get_all("Content-Length", ())
         if len({part.strip() for field in fields for part in field.split(",")}) > 1:
-            # urllib3 says so too, but when nobody closes the socket any more
+            # urllib3 raises this too, but at a point where the socket is no longer closed
             raise http.client.HTTPException("several values of Content-Length")
 
     # http.client reads chunk sizes with int(), which takes -5 and 0x_1, and trailers without end

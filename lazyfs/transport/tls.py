@@ -184,7 +184,7 @@ def _identity(files: TlsFiles) -> bytes | None:
         raise UsageError(f"{where}: holds no private key in PEM form{also}")
     if kinds[0] == b"ENCRYPTED PRIVATE KEY" or b"Proc-Type: 4,ENCRYPTED" in key:
         raise UsageError(
-            f"{where}: the key has a passphrase, and a daemon can ask nobody; take it away with "
+            f"{where}: the key has a passphrase, and a daemon cannot ask for it; remove it with "
             f"`openssl pkey -in FILE -out NEW` and keep NEW readable by its owner only"
         )
     return key + b"\n" + certificate

@@ -96,5 +96,5 @@ def untunnelled(proxy: str, status: int, origin: str) -> AttemptFailed:
         return AttemptFailed(fault, said)
     return AttemptFailed(
         Fault.TUNNEL,
-        f"{proxy}: {said}; have the proxy allow CONNECT to it, or use http:// for what it shall cache",
+        f"{proxy}: {said}; have the proxy allow CONNECT to it, or use http:// to let it cache",
     )

@@ -17,7 +17,7 @@ from lazyfs.vfs.shared_files import SharedFile
 from lazyfs.vfs.slots import SlotRecord
 
 COMPACT_AT = 1 << 20
-"""Bytes after which the file is written anew without what has been freed, if that halves it."""
+"""Bytes after which the file is written anew without the freed numbers, if that halves it."""
 
 _HEAD = struct.Struct("<BI")
 _SLOT, _FREED, _SHARED, _SHARED_FREED = range(4)

@@ -13,7 +13,7 @@ SEGMENT = 1448
 INITIAL_WINDOW = 10 * SEGMENT
 """RFC 6928."""
 LARGEST_WINDOW = 6 << 20
-"""Linux's default tcp_rmem limit: what a receiver advertises at most."""
+"""Linux's default tcp_rmem limit: the largest window that a receiver advertises."""
 IDLE_RESTART = 0.2
 """Linux: after a retransmission timeout of silence, at least this above the round trip, the window is new."""
 

@@ -53,7 +53,7 @@ class Index:
         the process."""
         needed = (self._env.info()["last_pgno"] + 1) * self._env.stat()["psize"]
         if os.stat(self.file).st_size < needed:
-            raise IndexDamaged(f"{self.file} is shorter than the {needed} bytes it says it has")
+            raise IndexDamaged(f"{self.file} is shorter than the {needed} bytes that it states")
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:

@@ -25,8 +25,8 @@ leaves side by side. SIEVE evicts from leaves all over and takes 230."""
 def slack(limit: int) -> int:
     """Bytes by which the index and a directory may grow within one transaction.
 
-    LMDB copies what it writes, so its file may grow by every page a transaction touches: a small index by its
-    own size (a 17th of the limit at most), a large one by `_PAGES` and two pages for each use written.
+    LMDB copies pages that it changes, so its file may grow by every page a transaction touches: a small index
+    by its own size (a 17th of the limit at most), a large one by `_PAGES` and two pages for each use written.
     """
     return min((64 << 10) + limit // 16, _PAGES * _PAGE + limit // 128)
 

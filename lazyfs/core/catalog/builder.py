@@ -1,5 +1,4 @@
-"""Builds catalogs from a tree of inodes: the same tree gives the same bytes in whatever order it was
-built."""
+"""Builds catalogs from a tree of inodes: the same tree gives the same bytes, in any order of building."""
 
 import hashlib
 from collections.abc import Callable, Iterator

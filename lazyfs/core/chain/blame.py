@@ -1,4 +1,4 @@
-"""The member to blame for the failures of one round: a proxy, an origin, or nobody yet.
+"""The member to blame for the failures of one round: a proxy, an origin, or none yet.
 
 A single failure says little: the proxy or the origin may have caused it. When a path works, the member that
 only the failed path had is to blame. If none works, an origin is to blame that failed over two proxies or
@@ -43,7 +43,7 @@ class Failure(NamedTuple):
 
 
 class RoundFailures:
-    """The failures of the present round, for which nobody has been blamed yet."""
+    """The failures of the present round, for which no member has been blamed yet."""
 
     def __init__(self, chain: Chain, absent: frozenset[Fault]) -> None:
         """`absent`: faults which mean that the file is missing; they do not count against the member that

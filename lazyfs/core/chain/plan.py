@@ -169,7 +169,7 @@ class Plan:
 
     def abandoned(self, route: Route, *, overtaken: bool = False) -> None:
         """The attempt was cancelled because its request was left, or because its rival was faster
-        (`overtaken`). The status counts the latter, which blames nobody: the path is slow, not broken."""
+        (`overtaken`). The status counts the latter, but no member is blamed: the path is slow, not broken."""
         self._return(route)
         if overtaken:
             self._note(route, Fault.OVERTAKEN, Fault.OVERTAKEN.value)

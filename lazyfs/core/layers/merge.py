@@ -152,7 +152,9 @@ class Merge:
         holder = trail[-1]
         found = holder.children.get(name) if holder is not None and holder.children is not None else None
         if found is None:
-            raise FormatError(f"layer entry {record.path!r} is a hard link to {record.content!r}, not there")
+            raise FormatError(
+                f"layer entry {record.path!r} is a hard link to {record.content!r}, which is missing"
+            )
         if found.is_dir:
             raise FormatError(
                 f"layer entry {record.path!r} is a hard link to the directory {record.content!r}"

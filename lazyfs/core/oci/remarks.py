@@ -52,4 +52,4 @@ def check_platform(
     if listed:
         yield f"the index says {wanted}, the image's own config says {found}"
     else:
-        yield f"it is for {found}, not for this machine's {wanted}: name what is meant with --platform"
+        yield f"it is for {found}, not for this machine's {wanted}: name the right platform with --platform"

@@ -90,7 +90,7 @@ class RequestReader:
             self._serve(opcode, int.from_bytes(unique, byteorder), int.from_bytes(parent, byteorder), payload)
 
     def _serve(self, opcode: int, unique: int, number: int, payload: bytes) -> None:
-        """Serves one request; no error escapes, whatever it holds."""
+        """Serves one request of any content; no error escapes."""
         try:
             if opcode in _NOTES:
                 self._take_note(opcode, unique, number, payload)

@@ -33,7 +33,7 @@ def entry(found: Attributes) -> bytes:
 
 
 MISSING_ENTRY = ENTRY_OUT.pack(0, 0, FOREVER, *[0] * 19)
-"""The answer to LOOKUP of a name that is not there. Unlike ENOENT it is remembered."""
+"""The answer to LOOKUP of a missing name. Unlike ENOENT the kernel remembers it."""
 
 
 def attr(found: Attributes) -> bytes:

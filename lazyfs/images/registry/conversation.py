@@ -180,8 +180,8 @@ class Conversation:
             return
         reply.close()
         raise UsageError(
-            f"{self._reference} is private: everybody who can reach the repository could read it; publish it "
-            "into one whose web server asks who comes, and say so with --allow-public"
+            f"{self._reference} is private, but every client that reaches the repository could read it: "
+            "publish it into one whose web server asks for a login, and confirm that with --allow-public"
         )
 
     def _failure(self, stop: Stop, path: str) -> Exception:

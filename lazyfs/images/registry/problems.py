@@ -119,7 +119,7 @@ def _tls(text: str, origin: str) -> Problem | None:
     host = origin.partition("://")[2]
     if _NOT_TLS.search(text):
         return Problem(
-            f"{origin}: it does not speak TLS there: give --plain-http if it is meant to be so", hopeless=True
+            f"{origin}: it does not speak TLS there: give --plain-http if that is intended", hopeless=True
         )
     if alert := _ALERT.search(text):
         reason = re.sub("[_ ]+", " ", alert[1]).lower()

@@ -1,7 +1,7 @@
 """Layers fetched ahead, a few at once and in order: memory is bounded by parts, disk by a limit.
 
 The layer being read comes straight from the network, or from the file that a thread is filling. A layer that
-does not fit what is left of the limit is not fetched ahead at all.
+does not fit the rest of the limit is not fetched ahead at all.
 """
 
 import tempfile
@@ -20,7 +20,7 @@ Fetch = Callable[[Descriptor], Iterator[bytes]]
 
 
 class _File:
-    """A layer on its way: one thread writes, one reads what has been written."""
+    """A layer on its way: one thread writes the file, another reads the bytes written so far."""
 
     def __init__(self, descriptor: Descriptor) -> None:
         self.descriptor = descriptor
