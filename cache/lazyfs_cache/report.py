@@ -17,9 +17,9 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes that the cache counts as occupied: never less than `du` says."""
     pinned: int = 0
     reserved: int = 0
-    """Held for values on their way here."""
+    """Bytes held for values on their way here."""
     index: int = 0
-    """Occupied by the index, part of `charged`."""
+    """Bytes that the index occupies, part of `charged`."""
     entries: int = 0
     hits: int = 0
     misses: int = 0
@@ -31,7 +31,7 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     damaged: int = 0
     """Values found wrong by their checksums, evicted, and answered as not here."""
     evictions: int = 0
-    """By all processes, since the index was made."""
+    """Evictions by all processes since the index was made."""
 
 
 class Verified(msgspec.Struct, frozen=True, kw_only=True):

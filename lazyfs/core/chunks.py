@@ -27,7 +27,7 @@ class ChunkSlice(NamedTuple):
 
 
 def chunk_count(size: int, shift: int) -> int:
-    """How many chunks of 2**shift bytes hold `size` bytes."""
+    """The number of chunks of 2**shift bytes that hold `size` bytes."""
     return -(-size >> shift)
 
 

@@ -57,9 +57,9 @@ class Reached(NamedTuple):
     """The catalog, chunk list or profile that names it; None for the start of the walk."""
     at: _Path | None = None
     file_size: int = 0
-    """Of a chunk list: bytes of its file."""
+    """Bytes of a chunk list's file."""
     chunk_shift: int = 0
-    """Of a chunk list: log2 of its file's chunk size."""
+    """log2 of the chunk size of a chunk list's file."""
 
     @property
     def leads_on(self) -> bool:

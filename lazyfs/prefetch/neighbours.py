@@ -25,7 +25,7 @@ class Neighbours:
 
     def __init__(self) -> None:
         self._suggested: OrderedDict[tuple[int, int], set[int]] = OrderedDict()
-        """By directory: positions of the files suggested or missed."""
+        """Positions of the files suggested or missed, by directory."""
 
     def missed(self, file: Siblings) -> list[ObjectRef]:
         """Returns the objects to fetch along with a file that was missed, nearest names first.

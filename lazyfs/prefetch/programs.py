@@ -31,7 +31,7 @@ class Programs:
 
     def __init__(self) -> None:
         self._suggested: OrderedDict[bytes, set[int]] = OrderedDict()
-        """By content id: indexes of the chunks suggested or missed."""
+        """Indexes of the chunks suggested or missed, by content id."""
 
     def touched(self, entry: Entry, chunks: ChunkList, offset: int, head: Head) -> list[ObjectRef]:
         """Returns the chunks to fetch when bytes at `offset` were missing or have just been fetched: first

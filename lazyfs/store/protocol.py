@@ -80,6 +80,6 @@ class Store(ObjectSink, Protocol):
         ...
 
     def exclusive(self) -> AbstractContextManager[None]:
-        """Held while a publisher commits. Raises StoreConflict naming the holder if another publisher holds
-        it too long. It is released when its holder dies."""
+        """Keeps other publishers out while one commits. Raises StoreConflict naming the holder if another
+        publisher holds the store too long. A holder that dies releases it."""
         ...

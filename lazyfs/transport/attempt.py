@@ -12,7 +12,7 @@ class Attempt(NamedTuple):
     """URL of the proxy; None goes straight to the origin."""
     max_bytes: int
     deadline: float
-    """On time.monotonic()'s clock."""
+    """The deadline on time.monotonic()'s clock."""
     no_cache: bool = False
     patience: float | None = None
     """Seconds without a byte, and length of the window for the least rate, if less than the client's own:

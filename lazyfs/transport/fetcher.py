@@ -42,7 +42,8 @@ class Request(NamedTuple):
     max_bytes: int
     """A longer answer is an error: nothing above this is read or held."""
     deadline: float
-    """On time.monotonic()'s clock. The call returns or raises by then, however slowly bytes trickle."""
+    """The time on time.monotonic()'s clock by which the call returns or raises, however slowly bytes
+    trickle."""
     no_cache: bool = False
     """Ask caches on the way to go back to the origin (Cache-Control: no-cache)."""
     accept: Callable[[bytes], bytes] = as_stored

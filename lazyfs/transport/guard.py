@@ -26,9 +26,9 @@ class Limits(msgspec.Struct, frozen=True):
     """The limits of one attempt's cost. All times in seconds."""
 
     connect: float = 3.0
-    """For name, connection and TLS together; a machine in the same site answers in milliseconds."""
+    """The time for name, connection and TLS together; a machine in the same site answers in milliseconds."""
     silence: float = 10.0
-    """From the request until the first byte of the answer."""
+    """The time from the request until the first byte of the answer."""
     min_rate: int = 1024
     """Bytes per second, over each window of `rate_window` once the answer has begun."""
     rate_window: float = 5.0

@@ -35,9 +35,8 @@ class Race(Generic[T]):
     def __init__(
         self, after: float, enter: Callable[[], Callable[[Callable[[], None]], T | None] | None]
     ) -> None:
-        """After `after` seconds `enter` is asked for a rival, and returns a call or, for no rival, None. The
-        call takes the check that it must make while it waits, and returns its result, or None if it
-        failed."""
+        """`enter` is called after `after` seconds and returns the rival, or None for no rival. A rival is a
+        call that takes the check it must make while it waits; it returns its result, or None if it failed."""
         self._start_at = time.monotonic() + after
         self._enter: Callable[[], Callable[[Callable[[], None]], T | None] | None] | None = enter
         self._ended = threading.Event()

@@ -98,8 +98,8 @@ class Head:
         return expected
 
     def check_final(self, max_bytes: int) -> int | None:
-        """As `check`, and raises AttemptFailed for an interim answer: http.client takes every 1xx but 100 for
-        the final one, libcurl 101."""
+        """As `check`, and raises AttemptFailed for an interim answer: http.client takes every 1xx except 100
+        for the final answer, and libcurl takes 101."""
         if self.status < 200:
             raise AttemptFailed(Fault.GARBLED, f"HTTP {self.status} as the answer")
         return self.check(max_bytes)

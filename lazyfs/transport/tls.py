@@ -20,7 +20,7 @@ BUNDLES = (
     "/etc/ssl/ca-bundle.pem",  # SUSE
     "/etc/ssl/cert.pem",
 )
-"""Where systems keep their CAs, for a Python whose OpenSSL was built to look elsewhere."""
+"""The places of systems' CAs, for a Python whose OpenSSL was built to look elsewhere."""
 
 _BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----")
 _CERTIFICATES = {b"CERTIFICATE", b"TRUSTED CERTIFICATE", b"X509 CERTIFICATE"}
@@ -32,7 +32,7 @@ class TlsFiles(NamedTuple):
     ca: str | None = None
     client_cert: str | None = None
     client_key: str | None = None
-    """None: the key is in `client_cert` too."""
+    """The file of the key; None if the key is in `client_cert`."""
 
     def __bool__(self) -> bool:
         return any(self)

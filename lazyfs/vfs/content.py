@@ -27,7 +27,7 @@ class ReadPlan(NamedTuple):
     length: int
     """Bytes asked for; the file may end earlier."""
     slices: list[ChunkSlice]
-    """In the order of the file, cut at its end; empty beyond it."""
+    """The parts in the order of the file, cut at its end; empty beyond it."""
     chunks: ChunkList | None
     """The chunks of the file, if it has several and the read begins before its end."""
 

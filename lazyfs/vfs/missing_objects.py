@@ -1,4 +1,4 @@
-"""The objects that the vfs takes from below, and the exceptions that name missing ones."""
+"""The source of the vfs's objects, and the exceptions that name missing ones."""
 
 from collections.abc import Mapping
 from typing import Protocol

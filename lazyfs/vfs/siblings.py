@@ -14,7 +14,7 @@ class Siblings(NamedTuple):
     directory: tuple[int, int]
     """Slot of the catalog, and number of the directory in it: names the directory on this mount."""
     entries: list[Entry]
-    """Of the whole directory, sorted by name."""
+    """The entries of the whole directory, sorted by name."""
     position: int
     """The file's place among them."""
 

@@ -11,7 +11,7 @@ class Counts:
     requests: int = 0
     """HTTP requests whose head has passed."""
     bytes_up: int = 0
-    """From clients to origins."""
+    """Bytes from clients to origins."""
     bytes_down: int = 0
 
     def minus(self, earlier: "Counts") -> "Counts":

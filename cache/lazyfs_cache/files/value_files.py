@@ -219,7 +219,7 @@ class ValueFiles:
             return None
 
     def here(self, key: bytes) -> bool:
-        """True if the value has a file."""
+        """Returns True if the value has a file."""
         return self.status(key) is not None
 
     def tops_used(self) -> int:
@@ -227,7 +227,7 @@ class ValueFiles:
         return (os.fstat(self._data).st_blocks + os.fstat(self._tmp).st_blocks) * 512
 
     def any_data(self) -> bool:
-        """True if there may be values, because a fan-out directory exists."""
+        """Returns True if there may be values, because a fan-out directory exists."""
         return _any(os.path.join(self.root, layout.DATA))
 
     def directory_used(self, number: int) -> int:
@@ -249,7 +249,7 @@ class ValueFiles:
             pass
 
     def any_tmp(self) -> bool:
-        """True if tmp/ holds anything."""
+        """Returns True if tmp/ holds anything."""
         return _any(os.path.join(self.root, layout.TMP))
 
     def filesystem_status(self) -> os.statvfs_result:

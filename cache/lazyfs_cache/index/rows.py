@@ -55,7 +55,7 @@ class Entry(NamedTuple):
     pins: int
     """Number of pins on it; with any it is not in the queue."""
     visited: bool
-    """Used since it came or the hand last passed it (SIEVE only)."""
+    """True if it was used since it came or the hand last passed it (SIEVE only)."""
 
 
 def entry_row(entry: Entry, floor: int) -> bytes:
@@ -83,15 +83,15 @@ class Sums(msgspec.Struct, array_like=True):
     limit: int = 0
     entries: int = 0
     stored: int = 0
-    """Charged for values."""
+    """Bytes charged for values."""
     pinned: int = 0
     """The part of `stored` that may not be evicted."""
     reserved: int = 0
-    """Held for processes: their allowances and journals."""
+    """Bytes held for processes: their allowances and journals."""
     directories: int = 0
-    """Occupied by the fan-out directories."""
+    """Bytes that the fan-out directories occupy."""
     unscanned: int = 0
-    """Charged for files not yet looked at; 0 unless the index is being rebuilt."""
+    """Bytes charged for files not yet looked at; 0 unless the index is being rebuilt."""
     scan: int = 0
     """The first fan-out directory that a rebuild has not entered yet; 256 when none is left."""
     scanner: int = 0
@@ -112,7 +112,7 @@ class Sums(msgspec.Struct, array_like=True):
     sweep: bytes = b""
     """The key the sweep for ghosts has come to."""
     pin_sets: int = 0
-    """Occupied by the files of pin sets."""
+    """Bytes that the files of pin sets occupy."""
 
     @property
     def charged(self) -> int:

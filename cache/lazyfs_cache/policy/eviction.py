@@ -23,7 +23,7 @@ class Queued(NamedTuple):
 
 
 class EvictionQueue(Protocol):
-    """The values that may be evicted, in the order of their ticks, and SIEVE's marks and hand."""
+    """The values that may be evicted, in the order of their ticks, with SIEVE's marks and hand."""
 
     @property
     def hand(self) -> int:
@@ -42,7 +42,7 @@ class EvictionQueue(Protocol):
         ...
 
     def marked(self, value: Queued) -> bool:
-        """True if the value was used since it came or the hand last passed it."""
+        """Returns True if the value was used since it came or the hand last passed it."""
         ...
 
     def clear_mark(self, value: Queued) -> None: ...

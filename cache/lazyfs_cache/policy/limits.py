@@ -24,7 +24,7 @@ class Shortfall(NamedTuple):
 
     @property
     def met(self) -> bool:
-        """True if nothing is missing."""
+        """True if no bytes or entries are missing."""
         return self.bytes <= 0 and self.entries <= 0
 
 
@@ -37,27 +37,27 @@ class Charges(Protocol):
     def entries(self) -> int: ...
     @property
     def pinned(self) -> int:
-        """The part of the values' bytes that may not be evicted."""
+        """Bytes of values that may not be evicted."""
         ...
 
     @property
     def reserved(self) -> int:
-        """Held for values that processes have on their way."""
+        """Bytes held for values that processes have on their way."""
         ...
 
     @property
     def directories(self) -> int:
-        """Occupied by the fan-out directories."""
+        """Bytes that the fan-out directories occupy."""
         ...
 
     @property
     def pin_sets(self) -> int:
-        """Occupied by the files of pin sets."""
+        """Bytes that the files of pin sets occupy."""
         ...
 
     @property
     def charged(self) -> int:
-        """Everything above and the values, without the index's file and the fixed files."""
+        """The sum of these bytes and the values', without the index's file and the fixed files."""
         ...
 
 
@@ -121,7 +121,7 @@ class Limits:
         return Shortfall(over, entries)
 
     def above_high(self, charges: Charges) -> bool:
-        """True above the high watermark, a 64th of the limit below the capacity."""
+        """Returns True above the high watermark, a 64th of the limit below the capacity."""
         return charges.charged > self.capacity(charges) - charges.limit // 64
 
     def above_low(self, charges: Charges) -> Shortfall:
@@ -133,11 +133,11 @@ class Limits:
         return Shortfall(charges.charged - self.capacity(charges), 0)
 
     def possible(self, charges: Charges, charge: int) -> bool:
-        """True if evicting every evictable value would make room for `charge` bytes."""
+        """Returns True if evicting every evictable value would make room for `charge` bytes."""
         return self._unevictable(charges) + charges.reserved + charge <= self.capacity(charges)
 
     def pins_fit(self, charges: Charges, more: int) -> bool:
-        """True if `more` pinned bytes leave an eighth of the limit for everything else."""
+        """Returns True if `more` pinned bytes leave an eighth of the limit for everything else."""
         return self._unevictable(charges) + more <= self.capacity(charges) - charges.limit // 8
 
     def growth_of_pins(self, count: int) -> int:

@@ -14,7 +14,7 @@ FILES_PER_TRANSACTION = 256
 
 
 def orphaned(name: str, owners: ByteLocks, me: int) -> bool:
-    """True if a name in tmp/ is a dead process's, or not one that a cache makes."""
+    """Returns True if a name in tmp/ is a dead process's, or not one that a cache makes."""
     owner = journal.owner_of(name)
     return owner is None or (owner != me and not owners.taken(owner))
 

@@ -20,7 +20,7 @@ class IndexGeneration:
     number: int
     index: Index
     owner: int
-    """This process's owner number in it."""
+    """This process's owner number in the generation."""
     journal: Journal
     limits: Limits
     evictor: Evictor

@@ -80,7 +80,7 @@ class Presence:
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
     def alone(self) -> bool:
-        """True if no other process has the cache open. Call under the index lock, then `share`."""
+        """Returns True if no other process has the cache open. Call under the index lock, then `share`."""
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -127,7 +127,7 @@ class ByteLocks:
         fcntl.fcntl(self._fd, fcntl.F_OFD_SETLK, _flock64(fcntl.F_UNLCK, number))
 
     def taken(self, number: int) -> bool:
-        """True if another process holds `number`."""
+        """Returns True if another process holds `number`."""
         answer = fcntl.fcntl(self._fd, fcntl.F_OFD_GETLK, _flock64(fcntl.F_WRLCK, number))
         return int.from_bytes(answer[:2], sys.byteorder) != fcntl.F_UNLCK
 

@@ -56,7 +56,7 @@ class Membership:
         self._lock.set_generation(self.state.generation)
 
     def stale(self) -> bool:
-        """True if another process has begun a new generation. Raises OSError."""
+        """Returns True if another process has begun a new generation. Raises OSError."""
         return self._lock.generation() != self.state.generation
 
     def follow(self) -> None:

@@ -59,7 +59,7 @@ class Room:
         shared.fit_index()
 
     def above_high(self) -> bool:
-        """True above the high watermark. False during a rebuild, when the charges are not known."""
+        """Returns True above the high watermark. False during a rebuild, when the charges are not known."""
         with self._shared.transaction() as transaction:
             if transaction is None or transaction.sums.unscanned:
                 return False

@@ -78,7 +78,7 @@ class SharedIndex:
         return self._membership.owners
 
     def stale(self) -> bool:
-        """True if another generation of the index is in use than `generation`."""
+        """Returns True if another generation of the index is in use than `generation`."""
         try:
             return self._lock.generation() != self.generation.number
         except OSError as error:

@@ -50,8 +50,8 @@ class Header(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields
     nested: tuple[tuple[U32, Totals], ...] = ()
     """(entry index, totals) of each nested catalog, sorted by index."""
     shared: tuple[tuple[U32, bytes], ...] = ()
-    """In a snapshot's top catalog: (id, path of the first name below the top) of each hardlink group with
-    names in several catalogs, sorted by id."""
+    """Hardlink groups with names in several catalogs, in a snapshot's top catalog only: (id, path of the
+    first name below the top), sorted by id."""
 
 
 class Table(NamedTuple):

@@ -82,7 +82,7 @@ class Catalog:
 
     @property
     def directories(self) -> int:
-        """How many directories are in this catalog."""
+        """The number of directories in this catalog."""
         return self._count
 
     def directory(self, number: int) -> Directory:

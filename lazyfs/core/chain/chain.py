@@ -71,8 +71,8 @@ class Chain:
         return order
 
     def origin_order(self, now: float) -> list[Member]:
-        """By latency, with a margin so that near-equal origins keep their places: each change of place
-        makes the site's caches fetch everything again under another URL."""
+        """Origins by latency, with a margin so that near-equal origins keep their places: each change of
+        place makes the site's caches fetch everything again under another URL."""
         policy, origins = self.policy, self.origins
         for index in range(1, len(origins)):
             before, behind = origins[index - 1], origins[index]

@@ -10,7 +10,7 @@ from lazyfs.core.chain.policy import Policy
 
 
 class MemberState(enum.StrEnum):
-    """Up, put aside after a failure, or put aside for serving wrong bytes."""
+    """The state of a member: up, put aside after a failure, or put aside for serving wrong bytes."""
 
     UP = "up"
     DOWN = "down"

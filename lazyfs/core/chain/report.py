@@ -17,7 +17,7 @@ class MemberReport(msgspec.Struct, frozen=True):
     why: str
     """The fault that put it aside; empty when up."""
     for_seconds: float
-    """How long it has been in this state; 0 if always."""
+    """Seconds in this state; 0 if always."""
     retry_in: float
     """Seconds until it is tried again; 0 when up or due."""
     answers: int
@@ -36,7 +36,7 @@ class ChainReport(msgspec.Struct, frozen=True):
 
     members: list[MemberReport]
     outage_seconds: float
-    """How long no path has worked; 0 while one does."""
+    """Seconds for which no path has worked; 0 while one does."""
     requests: int
     attempts: int
     failed_requests: int

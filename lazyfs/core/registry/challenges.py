@@ -15,7 +15,7 @@ class Challenge(NamedTuple):
     """One way to authenticate."""
 
     scheme: str
-    """In lower case: `basic`, `bearer`, or one that no registry client knows."""
+    """The scheme in lower case: `basic`, `bearer`, or an unknown one."""
     parameters: tuple[tuple[str, str], ...] = ()
     """Names in lower case; of equal names the first counts."""
 

@@ -48,7 +48,7 @@ class KeptAnswers:
         """By `key`. One table for all folders: reads come in any order, and a second table would be a second
         cache miss of the processor."""
         self._keys: dict[int, list[bytes]] = {}
-        """By number of the folder."""
+        """Kept pages by number of the folder."""
         self._pages: dict[int, dict[tuple[int, int], KeptPage]] = {}
 
     @property

@@ -29,7 +29,7 @@ class PendingRequests:
         self._nursery = nursery
         self._token = trio.lowlevel.current_trio_token()
         self._scopes: dict[int, trio.CancelScope] = {}
-        """By the request's unique number."""
+        """Cancel scopes by the request's unique number."""
         self._closed = False
 
     def start(self, unique: int, call: Call, missing: Need | NeedRepository) -> None:

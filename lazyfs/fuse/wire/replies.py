@@ -69,7 +69,7 @@ def direntplus(found: Attributes, after: int, name: bytes) -> bytes:
 
 
 NO_ENTRY = bytes(ENTRY_OUT.size)
-"""In front of a line of READDIRPLUS that is no lookup: `.` and `..`."""
+"""The head of a line of READDIRPLUS that counts as no lookup: `.` and `..`."""
 
 
 def statfs(space: StatvfsFields) -> bytes:

@@ -18,7 +18,7 @@ BUNDLES = (
     "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
     "/etc/ssl/cert.pem",  # Alpine
 )
-"""Where distributions keep the CAs they trust, for a Python that was built elsewhere."""
+"""The files in which distributions keep the CAs they trust, for a Python that was built elsewhere."""
 _FILES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
 """Variables that name a file in place of the system's. All named files count: some sites set all variables to
 the system's file, and a user then sets one of them to the site's."""
