@@ -9,7 +9,7 @@ from lazyfs_cache.report import Stats
 
 
 class NullCache:
-    """Stands where no cache directory is configured or usable."""
+    """The cache to use if no cache directory is configured or usable."""
 
     generation = 0
 

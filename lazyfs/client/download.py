@@ -10,7 +10,7 @@ from lazyfs.core.errors import DeadlineExceeded
 from lazyfs.transport.fetcher import Fetcher, Request, still_wanted
 
 _SLICE = 0.2
-"""Seconds to wait for another process before seeing whether our reader has left."""
+"""Seconds to wait for another process between two looks for a reader that has left."""
 
 
 class Downloader:

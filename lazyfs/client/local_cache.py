@@ -1,4 +1,4 @@
-"""The cache as `Objects` sees it; lazyfs_cache implements it, and tests do so with a dict."""
+"""The cache as `Objects` uses it; lazyfs_cache implements it, and tests do so with a dict."""
 
 from types import TracebackType
 from typing import Any, Protocol
@@ -17,7 +17,7 @@ class CacheLease(Protocol):
 
 
 class LocalCache(Protocol):
-    """Plaintext of objects on local disk. Thread-safe; a failing disk only ever answers "not here"."""
+    """Plaintext of objects on local disk. Thread-safe; a failing disk is never an error, only a miss."""
 
     def get(self, key: Digest, /) -> bytes | None:
         """Returns a whole value, verified; None if it is not here."""
@@ -28,11 +28,12 @@ class LocalCache(Protocol):
         ...
 
     def reserve(self, key: Digest, size: int, /) -> CacheLease | None:
-        """Holds space for a value before it is downloaded; None where there is none to be had."""
+        """Holds space for a value before it is downloaded; None if there is no room."""
         ...
 
     def put(self, key: Digest, data: bytes, reserved: Any, /) -> bool:
-        """Admits a verified value into the space that `reserve` held. Returns True if it is here then."""
+        """Admits a verified value into the space that `reserve` held. Returns True if the cache has it
+        afterwards."""
         ...
 
     def claim(self, key: Digest, waited: float = 0.0, /) -> CacheLease | None:
@@ -41,5 +42,5 @@ class LocalCache(Protocol):
         ...
 
     def wait(self, key: Digest, timeout: float, waited: float = 0.0, /) -> bool:
-        """Waits at most `timeout` seconds until it is worth claiming again. Returns True if it is."""
+        """Waits at most `timeout` seconds until a claim may succeed. Returns True if it may."""
         ...

@@ -1,12 +1,13 @@
-"""Objects by digest: from the cache, or fetched, verified and admitted; one request however many readers.
+"""Objects by digest: from the cache, or fetched, verified and admitted; one request for any number of
+readers.
 
 Concurrency protocol. The first reader of a missing object starts a *flight*: a task that belongs to no reader
 and runs `Downloader.download` in a worker thread. Readers wait for the flight's end, each under its own
 deadline and cancellation. A reader that leaves takes only itself away; when the last one has left, the flight
 is cancelled, and the thread notices within `guard.SLICE`. A flight is in the table while its task lives, and
 for a second after it failed for lack of a path; a reader who comes later starts a new one, which looks into
-the cache first. Nobody awaits between looking into the table and entering it, so one object never has two
-flights in a process; between processes the cache's claims do the same.
+the cache first. There is no await between looking into the table and entering a flight, so one object never
+has two flights in a process; between processes the cache's claims prevent it.
 """
 
 import logging
@@ -31,12 +32,12 @@ PATIENCE: Final = 30.0
 THREADS: Final = 32
 """Requests under way at one time, and so connections and worker threads."""
 BUNDLE_PATIENCE: Final = 5.0
-"""Seconds a reader waits for a bundle under way that holds its object, but half of his patience at most; then
-he asks for the object alone."""
+"""Seconds that a reader waits for a bundle under way that holds its object, at most half of its patience;
+then it asks for the object alone."""
 _AGAIN: Final = 0.5
 """Seconds, and up to as many more by chance, before a held read tries again."""
 _LAST_WORDS: Final = 0.5
-"""Seconds after its deadline in which a flight has surely noticed it."""
+"""Seconds after its deadline within which every flight has noticed it."""
 _ECHO: Final = 1.0
 """Seconds for which a failed flight still answers: the kernel asks for a page again when its read-ahead has
 failed, and a reader would otherwise wait for two deadlines."""
@@ -57,11 +58,11 @@ class _Flight:
         self.ended_at = 0.0
 
     def hastier_than(self, patience: float) -> bool:
-        """Returns True if it did not try for as long as a reader with this patience would."""
+        """Returns True if the flight gave up sooner than a reader with this patience would."""
         return self.patience < patience - 1
 
     def over(self) -> bool:
-        """Returns True if it has failed, too long ago to answer for the present."""
+        """Returns True if the flight failed too long ago for its failure to hold still."""
         return self.ended.is_set() and time.monotonic() - self.ended_at > _ECHO
 
 
@@ -87,9 +88,9 @@ class Objects:
         self.coming: dict[Digest, trio.Event] = {}
         """Objects in bundles under way, each with the event of its bundle's end."""
         self.expected: set[Digest] = set()
-        """Objects in bundles whose turn will come: only readers ask for one of them."""
+        """Objects in bundles that are not yet under way: until then only readers ask for them."""
         self._failed: deque[_Flight] = deque()
-        """Flights that are still in the table to answer for a moment, oldest first."""
+        """Failed flights that stay in the table for a moment, oldest first."""
         self._hold = on_outage == "wait"
 
     @property

@@ -44,8 +44,8 @@ class Reader:
         members: Sequence[ObjectRef] | None = None,
         check_left: codec.Check = codec.unhurried,
     ) -> None:
-        """`members`: what must be in it, in this order; nothing else is decoded. None: whatever is there.
-        `check_left` is called between blocks of a member, and what it raises passes."""
+        """`members`: the objects that must be in it, in this order, and nothing else; None: any objects.
+        `check_left` is called between blocks of a member; its exceptions are passed on."""
         self._expected = expected
         self._members = members
         self._check_left = check_left

@@ -19,7 +19,7 @@ _HEADER = struct.Struct("<4sB3xQ")
 
 
 class ChunkSlice(NamedTuple):
-    """Part of one chunk: which object, and which of its bytes."""
+    """Part of one chunk: the object and a range of its bytes."""
 
     ref: ObjectRef
     start: int
@@ -27,7 +27,7 @@ class ChunkSlice(NamedTuple):
 
 
 def chunk_count(size: int, shift: int) -> int:
-    """How many chunks of 2**shift bytes hold `size` bytes."""
+    """The number of chunks of 2**shift bytes that hold `size` bytes."""
     return -(-size >> shift)
 
 
@@ -37,7 +37,7 @@ def list_size(size: int, shift: int) -> int:
 
 
 class ChunkList:
-    """A parsed chunk list. Holds the encoded bytes; answers without copying them apart."""
+    """A parsed chunk list over its encoded bytes, which are not copied."""
 
     def __init__(self, encoded: bytes, size: int, shift: int) -> None:
         """Raises FormatError unless `encoded` is the list of a file of `size` bytes in 2**shift chunks."""

@@ -1,9 +1,9 @@
-"""Profiles: which objects a real start touched, and the bundles that carry them.
+"""Profiles: the objects that a real start touched, and the bundles that carry them.
 
 A profile is an object: a msgpack array of a version and of its bundles in the order in which a start wants
 them, each with its stored size and its members (digest, plaintext size) one after another. A bundle's name
-follows from its members. An attribute of the image's entry in its live folder leads to the profile: so a
-signature reaches it, and finding it costs no request. Clients that do not know it pass it over.
+follows from its members. An attribute of the image's entry in its live folder leads to the profile, so a
+signature covers it, and finding it costs no request. Clients that do not know the attribute ignore it.
 """
 
 import struct
@@ -73,7 +73,7 @@ def hint(profile: ObjectRef) -> tuple[bytes, bytes]:
 
 
 def hinted(entry: Entry) -> ObjectRef | None:
-    """The profile that an image's entry leads to, if there is one that makes sense."""
+    """The profile that an image's entry leads to; None if there is none or its attribute is invalid."""
     if not entry.xattrs or not entry.nested or entry.flags & LIVE:
         return None
     value = dict(entry.xattrs).get(HINT, b"")

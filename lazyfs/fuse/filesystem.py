@@ -1,8 +1,8 @@
-"""Between the vfs and a session: the lock, the miss path, and the counters.
+"""The part between the vfs and a session: the lock, the miss path, and the counters.
 
-A session asks the tree under `lock`. Objects that are not at hand are raised as Need; `complete` fetches them
-and asks again: that is the whole miss path, the same for both sessions. The lock is never held across an
-await, a network access or a notification to the kernel.
+A session calls the tree under `lock`. Objects that are not at hand are raised as Need; `complete` fetches
+them and calls again: this is the miss path of both sessions. The lock is never held across an await, a
+network access or a notification to the kernel.
 """
 
 import errno
@@ -31,10 +31,10 @@ from lazyfs.vfs.tree import Tree
 T = TypeVar("T")
 Call = Callable[[Fetched], T]
 """Answers one request from the objects at hand and those fetched for it. Raises Need, NeedRepository or
-OSError. Takes the filesystem's lock itself, where it needs that."""
+OSError. Takes the filesystem's lock itself if needed."""
 ROUNDS = 64
-"""How often one call may find other objects missing. A path through nested catalogs needs one round each;
-more means objects that lead in circles."""
+"""Most rounds in which one call may find other objects missing. A path needs one round for each nested
+catalog; more rounds mean objects that lead in circles."""
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ def _no_cache() -> tuple[int, int] | None:
 
 
 class Filesystem:
-    """One mount's tree, and the way to the objects that it misses."""
+    """One mount's tree, and the fetching of the objects that it lacks."""
 
     def __init__(
         self,
@@ -86,7 +86,7 @@ class Filesystem:
             )
 
     def withdraw(self, name: str) -> None:
-        """Shows a repository of a site no longer. Returns at once; the kernel is told by the caller."""
+        """Stops showing a repository of a site. Returns at once; the caller tells the kernel."""
         self._opened.pop(name, None)
         with self.lock:
             self.tree.repositories.pop(name, None)
@@ -114,9 +114,10 @@ class Filesystem:
         return under_lock
 
     async def complete(self, call: Call[T], missing: Need | NeedRepository | None = None) -> T:
-        """Returns the call's answer, once everything it needs is here. Raises OSError.
+        """Returns the call's answer once every object it needs is here. Raises OSError.
 
-        `missing`: raised by the call before; it is seen to first. Without it the call is made at once.
+        `missing`: the Need that an earlier try of the call raised, which is fetched first. Without it the
+        call is tried at once.
         """
         fetched: dict[Digest, bytes] = {}
         deadline = time.monotonic() + self.patience
@@ -125,7 +126,7 @@ class Filesystem:
                 try:
                     return call(fetched)
                 except (Need, NeedRepository) as need:
-                    missing = need.with_traceback(None)  # which would hold this frame, and be held by it
+                    missing = need.with_traceback(None)  # its traceback holds this frame: a cycle
                 except LazyfsError as error:
                     raise self.fault(error) from error
                 except OSError:
@@ -144,12 +145,12 @@ class Filesystem:
     def _tell_of_miss(self, miss: NeedContent, fetched: Fetched) -> None:
         opened = self._opened.get(miss.repository)
         if opened is None:
-            return  # withdrawn: the fetch says so
+            return  # withdrawn: the fetch raises the error
         with self.lock:
             try:
                 around = siblings(self.tree, miss.plan.number, fetched)
             except (Need, OSError, LazyfsError):
-                around = None  # the catalog has left memory and cache, or the kernel gave the number back
+                around = None  # the catalog was dropped, or the kernel gave the number back
             opened.prefetching.on_miss(miss.plan, around, fetched)
 
     async def _fetch(self, need: Need, fetched: dict[Digest, bytes], deadline: float) -> None:
@@ -200,7 +201,8 @@ class Filesystem:
         return OSError(errno.EIO, os.strerror(errno.EIO))
 
     def bug(self, error: Exception) -> OSError:
-        """The same for what should not have come up; call it where the exception is handled."""
+        """Logs an unexpected error and returns EIO as `fault` does; call it where the exception is
+        handled."""
         kind = type(error).__name__
         self.counters.faults[kind] = self.counters.faults.get(kind, 0) + 1
         log.exception("EIO")

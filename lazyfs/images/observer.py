@@ -11,6 +11,6 @@ class PublishObserver:
         """Takes a message for the operator, one line."""
 
     def layer(self, name: str, size: int, *, kept: bool) -> Callable[[int], None]:  # noqa: ARG002
-        """Takes note of a layer of `size` stored bytes, which is in the store already (`kept`) or about to be
+        """Is told of a layer of `size` stored bytes, which is in the store already (`kept`) or about to be
         read. Returns the function to call with the byte count of each part read."""
         return lambda _count: None

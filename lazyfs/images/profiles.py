@@ -1,7 +1,7 @@
 """A profile for an image: the objects that starts of it have touched, in bundles, hung beside the image.
 
-The bundles hold copies of objects as they are stored. They are written before the signed metadata that leads
-to them, so a run that is killed leaves the revision as it was.
+The bundles hold copies of stored objects. They are written before the signed metadata that leads to them, so
+a run that is killed leaves the revision unchanged.
 """
 
 import json
@@ -28,7 +28,7 @@ LARGEST = 2 << 20
 """Stored bytes of the largest bundle: a reader of its first member waits for all of it, 0.17 s at 100
 Mbit/s."""
 MOST = 512 << 20
-"""Most plaintext bytes in a profile; the rest is left out. Whatever touches more is no start."""
+"""Most plaintext bytes in a profile; the rest is left out. A program that touches more is past its start."""
 
 MAX_LINE = 1 << 16
 """Characters of one line of a trace: a path has 4,096 bytes."""
@@ -53,7 +53,7 @@ class ProfileReport:
 
 
 def read_traces(paths: Iterable[str]) -> _Touched:
-    """Reads the objects that `lazyfs mount --trace` wrote down. Raises UsageError for a file that is no
+    """Reads the objects that `lazyfs mount --trace` recorded. Raises UsageError for a file that is not a
     trace."""
     touched: _Touched = {}
     for path in paths:
@@ -77,10 +77,11 @@ def _object(line: str, where: str) -> Digest:
 def publish_profile(
     store: Store, keys: Keys, image: str, touched: _Touched, now: Callable[[], datetime]
 ) -> ProfileReport:
-    """Gives the image at this path of the tree (its name, or where it hangs) a profile of these objects.
+    """Gives the image at this path of the tree (its name, or its own path) a profile of these objects.
 
     Objects of other images among them are passed over. Raises UsageError if there is no such image, if the
-    trace touched nothing of it, or if another tree was published at its place meanwhile; as Edit.commit too.
+    trace touched none of its objects, or if another tree was published at its place meanwhile; also raises as
+    Edit.commit.
     """
     with Edit(store, keys, now) as edit:
         found = resolve(edit.tree, image)
@@ -106,8 +107,8 @@ def publish_profile(
 
 
 def _within(members: list[ObjectRef]) -> Iterator[ObjectRef]:
-    """Yields the objects that a profile has room for."""
-    # Readers refuse more: an object may take half a bundle, a member takes 40 bytes of a profile and some.
+    """Yields the objects for which a profile has room."""
+    # Readers refuse more: an object may take half a bundle, a member a little over 40 bytes of a profile.
     size, left = 0, profile.MAX_SIZE // 48
     for ref in members:
         if size + ref.size <= MOST and codec.frame_bound(ref.size) <= profile.MAX_STORED // 2 and left:

@@ -1,9 +1,9 @@
 """The objects that earlier starts of an image touched, fetched in bundles when the image is entered.
 
 A few bundles are under way at a time, in the order in which a start wants them. A reader of an object in one
-of those waits for the bundle instead of asking a second time; an object in a later one he fetches by himself.
-Every member is checked by its own digest before the cache gets it. A bundle that is missing or wrong costs
-time and nothing else: its objects are fetched singly.
+of them waits for the bundle instead of asking a second time; a reader of an object in a later bundle fetches
+the object alone. Every member is checked by its own digest before the cache gets it. A bundle that is missing
+or wrong costs only time: its objects are fetched singly.
 """
 
 import logging
@@ -31,9 +31,9 @@ AT_ONCE: Final = 4
 """Bundles under way: a single connection begins slowly, and many would hold up the first bundles."""
 PATIENCE: Final = 60.0
 SLOWEST: Final = 16 << 10
-"""A bundle has PATIENCE seconds and one more for each SLOWEST bytes: four at once need that on a line of half
-a megabit a second. Readers do not wait that long (`objects.BUNDLE_PATIENCE`), but a bundle given up would be
-fetched twice."""
+"""A bundle has PATIENCE seconds and one more for each SLOWEST bytes: four at once need this much on a line of
+half a megabit a second. Readers do not wait that long (`objects.BUNDLE_PATIENCE`), but a bundle given up
+would be fetched twice."""
 
 
 class ProfilePrefetch:
@@ -42,7 +42,7 @@ class ProfilePrefetch:
     def __init__(
         self, objects: Objects, fetcher: Fetcher, cache: LocalCache, cache_limit: Callable[[], int]
     ) -> None:
-        """`cache_limit` returns the bytes that the cache may hold."""
+        """`cache_limit` returns the most bytes that the cache may hold."""
         self._objects = objects
         self._fetcher = fetcher
         self._cache = cache
@@ -54,7 +54,7 @@ class ProfilePrefetch:
         self.failed = 0
 
     def start(self, ref: ObjectRef) -> None:
-        """Begins to fetch the objects that a profile lists, unless that was done already; returns at once."""
+        """Begins to fetch the objects that a profile lists, unless it was begun before; returns at once."""
         if self._objects.keeps and self._schedule.begin(ref.digest, time.monotonic()):
             begin(self._run, ref, name=f"profile {ref.digest.hex()[:12]}")
 
@@ -67,9 +67,9 @@ class ProfilePrefetch:
             self._schedule.failed(ref.digest, time.monotonic())
 
     async def _all(self, ref: ObjectRef) -> bool:
-        """Fetches the objects that the profile lists. Returns True if nothing is left to be done."""
+        """Fetches the objects that the profile lists. Returns True if no object is left to fetch."""
         if await trio.to_thread.run_sync(self._objects.at_hand, ref) is not None:
-            return True  # kept below once everything in it had come
+            return True  # kept below after every object in it
         plain = await trio.to_thread.run_sync(
             self._fetch, object_path(ref.digest), codec.frame_bound(ref.size),
             lambda frame, check_left: codec.open_object(frame, ref, check_left), limiter=self._limiter,
@@ -98,7 +98,7 @@ class ProfilePrefetch:
             self._objects.expected.difference_update(ref.digest for ref in one.members)
 
     async def _take(self, one: Bundle) -> None:
-        # Entered before anything is awaited: a reader who comes while the disk is asked waits too.
+        # Entered before the first await: a reader who comes while the disk is asked waits too.
         came = trio.Event()
         coming = self._objects.coming
         members = {ref.digest for ref in one.members if ref.digest not in coming}
@@ -113,7 +113,7 @@ class ProfilePrefetch:
 
     @contextmanager
     def _counted(self, what: str) -> Iterator[None]:
-        """Counts and logs a failure, or a bug, which goes no further."""
+        """Counts and logs a failure or a bug instead of raising it."""
         try:
             yield
         except LazyfsError as error:
@@ -124,7 +124,7 @@ class ProfilePrefetch:
             log.exception("%s", what)
 
     def _fetch_bundle(self, one: Bundle) -> bool:
-        """Runs in a worker thread. Returns True if the bundle had to be fetched."""
+        """Fetches a bundle that is not here, in a worker thread. Returns True if it had to be fetched."""
         here = sum(ref.size for ref in one.members if self._cache.read(ref.digest, 0, 1) is not None)
         if is_here(one, here):
             return False
@@ -140,7 +140,7 @@ class ProfilePrefetch:
         return True
 
     def _keep(self, ref: ObjectRef, plain: bytes) -> None:
-        """Admits a verified object, unless somebody else is fetching it or there is no room."""
+        """Admits a verified object, unless another flight or process is fetching it or there is no room."""
         claim = self._cache.claim(ref.digest)
         if claim is None:
             return
@@ -153,7 +153,7 @@ class ProfilePrefetch:
                     self._cache.put(ref.digest, plain, reserved)
 
     def _fetch(self, path: str, most: int, accept: Callable[[bytes, codec.Check], bytes]) -> bytes:
-        # may_be_missing: a server that lacks an object nobody needs is not at fault
+        # may_be_missing: a server that lacks a bundle is not at fault, since no reader needs it
         deadline = time.monotonic() + PATIENCE + most / SLOWEST
         still = still_wanted(path, deadline, trio.from_thread.check_cancelled)
         request = Request(path, most, deadline, accept=lambda body: accept(body, still), may_be_missing=True)

@@ -20,7 +20,7 @@ class Difference(NamedTuple):
     """`added`, `removed` or `changed`."""
     path: bytes
     fields: tuple[str, ...]
-    """Those that changed, of type, mode, uid, gid, mtime, size, content, target, device and xattrs."""
+    """The changed fields among type, mode, uid, gid, mtime, size, content, target, device and xattrs."""
 
 
 class ResolvedPath(NamedTuple):
@@ -33,7 +33,7 @@ class ResolvedPath(NamedTuple):
 
 
 def resolve(tree: StoredTree, path: str) -> ResolvedPath:
-    """Follows the links at a path of the repository: an image's name is one. Raises UsageError if the path
+    """Follows the links at a path of the repository, such as an image's name. Raises UsageError if the path
     leads nowhere."""
     for _ in range(MAX_LINKS):
         found = tree.find(path)

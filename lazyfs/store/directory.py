@@ -23,7 +23,7 @@ from lazyfs.system import durable_file
 
 BATCH_OBJECTS = 1024
 BATCH_BYTES = 256 << 20
-"""A batch is flushed and named when it reaches either: a killed publisher repeats at most that much."""
+"""A batch is flushed and named when it reaches either limit: a killed publisher repeats at most one batch."""
 
 SYNCFS_FROM = 32
 """Files in a batch from which one syncfs(2) replaces one fsync(2) each: 1000 files of 4 KiB on ext4
@@ -38,7 +38,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class DirectoryStore:
-    """See Store. Safe to use from several threads, and from several processes at once."""
+    """A store in a directory. Safe to use from several threads, and from several processes at once."""
 
     def __init__(self, path: str, *, lock_wait: float = LOCK_WAIT) -> None:
         """Raises UsageError if `path` is not a directory."""
@@ -52,7 +52,8 @@ class DirectoryStore:
         self._pending_bytes = 0
         self._mutex = threading.RLock()
         self._opened_with_batch = -1
-        """A descriptor as old as the batch: syncfs(2) reports the write errors since it was opened."""
+        """A descriptor as old as the batch: syncfs(2) reports write errors since the descriptor was
+        opened."""
 
     @classmethod
     def create(cls, path: str) -> "DirectoryStore":
@@ -88,7 +89,7 @@ class DirectoryStore:
 
     def get(self, digest: Digest) -> bytes:
         with _reported(self.path):
-            for _ in range(2):  # a batch may be named between the look-up and the open
+            for _ in range(2):  # a batch may get its names between the look-up and the open
                 try:
                     with open(self._pending.get(digest) or self._object(digest), "rb") as file:
                         return file.read()
@@ -104,7 +105,7 @@ class DirectoryStore:
                     try:
                         yield parse_hex(first + rest)
                     except FormatError:
-                        continue  # a file of somebody else's
+                        continue  # another user's file
 
     def sync(self) -> None:
         with self._mutex, _reported(self.path):
@@ -149,7 +150,8 @@ class DirectoryStore:
                 return None
 
     def write_metadata(self, name: str, data: bytes, *, expected: bytes | None) -> None:
-        """See Store. Creation is atomic; a replacement is between publishers that hold `exclusive`."""
+        """As Store.write_metadata. Creation is atomic; replacement needs `exclusive`, which publishers
+        hold."""
         final = self._metadata(name)
         if expected is not None and self.read_metadata(name) != expected:
             raise self._overtaken(name)
@@ -238,7 +240,7 @@ def _reported(path: str) -> Iterator[None]:
 
 
 def _make_directory(path: str) -> bool:
-    """Makes a directory that everybody may read, whatever the umask: web servers run as another user.
+    """Makes a directory that every user may read, under any umask: web servers run as another user.
 
     Returns True if it had to be made.
     """

@@ -13,7 +13,7 @@ about four times its encoded size, a list its own."""
 
 
 class ParsedObjects:
-    """The parsed catalogs and chunk lists of a mount. Equal ones of all its repositories are held once."""
+    """The parsed catalogs and chunk lists of a mount. Equal ones of several repositories are held once."""
 
     def __init__(self, limit: int = LIMIT) -> None:
         self._limit = limit

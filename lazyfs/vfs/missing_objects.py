@@ -1,4 +1,4 @@
-"""The objects that the vfs takes from below, and the exceptions that name missing ones."""
+"""The source of the vfs's objects, and the exceptions that name missing ones."""
 
 from collections.abc import Mapping
 from typing import Protocol
@@ -12,8 +12,8 @@ NOTHING: Fetched = {}
 
 
 class LocalObjects(Protocol):
-    """Objects that can be had without waiting for a network. Both methods return None for one that is not
-    here."""
+    """The objects that are available without waiting for a network. Both methods return None for a missing
+    one."""
 
     def at_hand(self, ref: ObjectRef) -> bytes | None:
         """Returns the whole plaintext, verified."""

@@ -1,8 +1,7 @@
-"""From inode numbers and names to answers: lookup, stat, readlink, directories, extended attributes.
+"""Answers for inode numbers and names: lookup, stat, readlink, directories, extended attributes.
 
-Every call is synchronous and takes the objects at hand; missing ones are raised as Need. Errors that a
-program sees are OSErrors with the errno of POSIX. Not thread-safe: the filesystem's lock is held around every
-call.
+Every call is synchronous and takes the objects at hand; missing ones are raised as Need. Errors for programs
+are OSErrors with the errno of POSIX. Not thread-safe: the filesystem's lock is held around every call.
 """
 
 import errno
@@ -45,8 +44,8 @@ class Tree(Entries):
         shared_files: SharedFiles | None = None,
         owner: tuple[int | None, int | None] = (None, None),
     ) -> None:
-        """`owner`: the user and group that every file is shown as, None for those the image says. A runtime
-        without privileges cannot use files of users that its namespace does not map."""
+        """`owner`: the user and group shown for every file; None shows those of the image. A runtime without
+        privileges cannot use files of users that its namespace does not map."""
         super().__init__(
             slots,
             ParsedObjects() if parsed is None else parsed,
@@ -62,7 +61,7 @@ class Tree(Entries):
         return found._replace(uid=found.uid if uid is None else uid, gid=found.gid if gid is None else gid)
 
     def directory(self, number: int, fetched: Fetched = NOTHING) -> tuple[Slot, Directory]:
-        """Returns the directory with this number and the slot its children's numbers are in."""
+        """Returns the directory with this number, and the slot of its children's numbers."""
         slot, index = self.slot(number)
         if self.shared_files.get(number) is not None:
             raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
@@ -93,7 +92,7 @@ class Tree(Entries):
         assert ref is not None
         path = self.path(slot, directory, entry.name)
         if slot.leaves and self.catalog(slot).header.live:
-            # What hangs in a folder hangs below the folder's own slot, whatever revision it was found in.
+            # A catalog in a folder hangs below the folder's own slot, in every revision.
             if entry.flags & LIVE:
                 return self.slots.live(slot.repository, path, ref, slot.parent, 0)
             return self.slots.snapshot(slot.parent, slot.repository, path, ref, 0)
@@ -161,7 +160,7 @@ class Tree(Entries):
         return pack(slot.parent.number, above) if above else slot.parent.own
 
     def totals(self) -> list[Totals]:
-        """Returns what each open repository holds, as far as its root catalog is in memory or at hand."""
+        """Returns the totals of each open repository whose root catalog is in memory or at hand."""
         found = []
         for repository in self.repositories.values():
             try:
@@ -183,7 +182,7 @@ class Tree(Entries):
         return self._shown(slot.own, self.top_entry(slot, fetched))
 
     def _site_listing(self, start: int) -> Iterator[Child]:
-        """Only repositories that are open: listing the folder contacts nobody."""
+        """Lists only repositories that are open: listing the folder contacts no server."""
         for text in sorted(self.repositories)[start:]:
             found = self._site_lookup(text.encode("utf-8", "surrogateescape"), NOTHING)
             if found is not None:

@@ -16,19 +16,19 @@ FILE = "trust.json"
 
 
 class TrustFile:
-    """Loads and saves one TrustState. No method raises for what is wrong with the disk or the file: each
-    says it in `problem`, and the mount goes on with what it has in memory."""
+    """Loads and saves one TrustState. No method raises for a fault of the disk or the file: `problem` has its
+    text, and the mount goes on with the state in memory."""
 
     def __init__(self, directory: str) -> None:
         self._path = os.path.join(directory, FILE)
         self._seen: tuple[int, int] | None = None
         self.problem = ""
-        """Why the file could not be read or written the last time; empty if it could."""
+        """The reason why the file could not be read or written the last time; empty if it could."""
 
     def load(self, anchor: Anchor | None) -> TrustState | None:
-        """The saved state, verified; None if there is none, or none that holds.
+        """The saved state, verified; None if there is none, or it is not valid.
 
-        A file that is damaged is set aside as trust.json.bad: the operator may want to know what happened.
+        A damaged file is set aside as trust.json.bad, so that the operator can find out what damaged it.
         """
         try:
             data, self._seen = self._read()
@@ -51,7 +51,7 @@ class TrustFile:
         return state
 
     def changed(self) -> bool:
-        """Whether another process has saved since this one last loaded or saved."""
+        """Returns True if another process has saved since this one last loaded or saved."""
         try:
             status = os.stat(self._path)
         except OSError:

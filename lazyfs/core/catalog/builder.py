@@ -1,4 +1,4 @@
-"""From a tree of inodes to catalogs: the same tree gives the same bytes, whatever order it was built in."""
+"""Builds catalogs from a tree of inodes: the same tree gives the same bytes, in any order of building."""
 
 import hashlib
 from collections.abc import Callable, Iterator
@@ -13,12 +13,12 @@ Emit = Callable[[ObjectRef, bytes], None]
 
 
 def build(root: Inode, limit: int, emit: Emit, *, live: bool = False) -> Nested:
-    """Writes the catalogs of the tree below `root` and returns how a parent names it.
+    """Writes the catalogs of the tree below `root` and returns the entry by which a parent names the topmost.
 
-    A directory whose subtree holds at least `limit` entries (nested catalogs counting as one) becomes a
+    A directory whose subtree holds at least `limit` entries (a nested catalog counts as one) becomes a
     catalog of its own, so the split depends on the directory's own subtree only. With `live` the tree must be
     one folder whose subdirectories are all nested. Sets `nlink` of every inode below `root`. Raises
-    FormatError for a name that cannot be one, ValueError for a live tree with plain subdirectories.
+    FormatError for an invalid name, ValueError for a live tree with plain subdirectories.
     """
     if root.children is None:
         raise ValueError("a catalog is built from a directory with its children")
@@ -57,7 +57,7 @@ def _split(root: Inode, limit: int) -> list[Inode]:
 
 
 def _walk(root: Inode, tops: set[int]) -> Iterator[tuple[bytes, Inode, Inode]]:
-    """(path, inode, top of the catalog that holds the name) of every name, depth first by name."""
+    """Yields (path, inode, top of the catalog that holds the name) for every name, depth first by name."""
     stack: list[tuple[bytes, Inode, Inode]] = [(b"", root, root)]
     while stack:
         path, inode, top = stack.pop()
@@ -96,7 +96,7 @@ def _count_links(root: Inode, tops: list[Inode]) -> dict[int, tuple[int, bytes]]
     taken: set[int] = set()
     shared = {}
     for key, path in sorted(spread.items(), key=lambda item: item[1]):
-        # A hash, not a count: a group that comes or goes elsewhere leaves this one's catalogs as they are.
+        # A hash, not a running number: this group's catalogs keep their bytes when other groups come or go.
         number = int.from_bytes(hashlib.sha256(path).digest()[:4], "big") & 0x3FFF_FFFF | 1
         while number in taken:
             number += 2
@@ -113,7 +113,7 @@ def _encode(
     live: bool,
     emit: Emit,
 ) -> Nested:
-    """Writes the catalog that hangs at `top`; the catalogs nested in it are in `made`."""
+    """Writes the catalog that hangs at `top`; `made` has the catalogs nested in it."""
     inner = [top]
     owns, parents = [0], [0]
     blobs: list[list[Entry]] = []

@@ -10,7 +10,7 @@ from lazyfs.core.digest import SIZE, Digest, ObjectRef
 from lazyfs.core.errors import FormatError
 
 ADDED = 1
-"""Put there by the publisher (a bind point, say), not by the image's layers; comparisons skip it."""
+"""Marks an entry of the publisher (a bind point, say), not of the image's layers; comparisons skip it."""
 NESTED = 2
 """A directory whose content is a catalog of its own: `content` is its digest, `detail` its plaintext size."""
 LIVE = 4
@@ -28,7 +28,7 @@ Xattrs = tuple[tuple[bytes, bytes], ...]
 
 
 class Entry(msgspec.Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fields=True):
-    """As stored. Which meaning `content` and `detail` have depends on the type bits of `mode`."""
+    """An entry as stored. The type bits of `mode` decide the meaning of `content` and `detail`."""
 
     name: bytes
     """One path component, raw bytes; empty for a catalog's own root."""
@@ -87,7 +87,7 @@ class Entry(msgspec.Struct, array_like=True, frozen=True, gc=False, forbid_unkno
 
 
 def check_name(name: bytes) -> None:
-    """Raises FormatError for what can be no directory entry: it would lead out of the directory."""
+    """Raises FormatError for an invalid name, such as one that would lead out of the directory."""
     if not name or len(name) > NAME_MAX or b"/" in name or b"\0" in name or name in (b".", b".."):
         raise FormatError(f"{name!r} cannot be a name in a directory")
 
@@ -105,6 +105,6 @@ def check_entry(entry: Entry) -> None:
         wrong = not entry.content or len(entry.content) != entry.size or b"\0" in entry.content
     else:
         wrong = bool(entry.content) or kind not in (stat.S_IFCHR, stat.S_IFBLK, stat.S_IFIFO, stat.S_IFSOCK)
-    # Nested and no directory: `content` is no digest, and nothing may take it for a catalog's.
+    # Only a directory can be nested: any other type's `content` is not a catalog's digest.
     if wrong or entry.mode >> 16 or (entry.flags & NESTED and kind != stat.S_IFDIR):
         raise FormatError(f"catalog entry {entry.name!r} of mode {entry.mode:o} contradicts itself")

@@ -27,7 +27,8 @@ MAX_SIZE = 1 << 30
 
 
 class Totals(msgspec.Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fields=True):
-    """What the subtree holds, nested catalogs included. A hardlink group counts its bytes once a catalog."""
+    """Totals of a subtree, nested catalogs included. Each catalog counts the bytes of a hardlink group
+    once."""
 
     entries: U63 = 0
     files: U63 = 0
@@ -38,18 +39,19 @@ class Totals(msgspec.Struct, array_like=True, frozen=True, gc=False, forbid_unkn
 
 
 class Header(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
-    """What a catalog says of itself."""
+    """The catalog's description of itself."""
 
     root: Entry
-    """The directory the catalog hangs at; its name is empty. A snapshot's parent entry says the same."""
+    """The directory the catalog hangs at, with an empty name. A snapshot's entry in its parent has the same
+    fields."""
     live: bool
     """A folder above images. A live catalog holds one directory only; its subdirectories are all nested."""
     totals: Totals
     nested: tuple[tuple[U32, Totals], ...] = ()
     """(entry index, totals) of each nested catalog, sorted by index."""
     shared: tuple[tuple[U32, bytes], ...] = ()
-    """In a snapshot's top catalog: (id, path of the first name below the top) of each hardlink group with
-    names in several catalogs, sorted by id."""
+    """Hardlink groups with names in several catalogs, in a snapshot's top catalog only: (id, path of the
+    first name below the top), sorted by id."""
 
 
 class Table(NamedTuple):
@@ -73,7 +75,7 @@ def encode_entries(entries: list[Entry]) -> bytes:
 def encode(header: Header, owns: list[int], parents: list[int], directories: list[list[Entry]]) -> bytes:
     """The plaintext of a catalog from its directories, breadth first.
 
-    Raises OverflowError where the catalog would not fit its u32 offsets.
+    Raises OverflowError if the catalog needs larger offsets than u32.
     """
     table = Table([], [], [], owns, parents)
     blobs = []

@@ -40,8 +40,8 @@ class Directory:
 
 
 class Catalog:
-    """A parsed catalog. Holds the encoded bytes; a wrong byte anywhere is a FormatError, at the latest when
-    the directory that holds it is touched."""
+    """A parsed catalog over its encoded bytes. A wrong byte raises FormatError, at the latest when the
+    directory that holds it is touched."""
 
     def __init__(self, encoded: bytes) -> None:
         if len(encoded) < PREFIX.size or len(encoded) > MAX_SIZE:
@@ -82,7 +82,7 @@ class Catalog:
 
     @property
     def directories(self) -> int:
-        """How many directories are in this catalog."""
+        """The number of directories in this catalog."""
         return self._count
 
     def directory(self, number: int) -> Directory:
