@@ -25,7 +25,8 @@ from lazyfs.runtimes.protocol import (
     RuntimeProbe,
     nul_separated,
 )
-from lazyfs.runtimes.supervise import children, supervise
+from lazyfs.runtimes.supervise import supervise
+from lazyfs.runtimes.watcher import children
 from lazyfs.system.detachment import can_scope_sockets, leave_abstract_sockets, leave_session_keyring
 from lazyfs.system.syscalls import interfaces, isolation_filter
 

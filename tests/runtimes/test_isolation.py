@@ -155,8 +155,8 @@ def test_a_namespace_of_its_own_gives_the_program_nothing(seen: Any) -> None:
 
 
 def test_nothing_in_proc_that_is_the_machines_can_be_written(seen: Any) -> None:
-    """A user may set the limits of the IPC and PID namespaces, which are the program's own, and the settings
-    that every user of the machine may."""
+    """A user may set the limits of the IPC and PID namespaces, which are the program's own, and what every
+    user of the machine may."""
     own = re.compile(
         r"/proc/sys/(fs/mqueue/.*|kernel/(auto_)?(msg|sem|shm)[a-z_]*|kernel/(ns_last_pid|pid_max))"
     )
