@@ -19,6 +19,7 @@ from lazyfs.core.params import Revision
 from lazyfs.daemon.certificates import Certificates
 from lazyfs.daemon.settings import RepositorySource, Settings
 from lazyfs.prefetch.prefetcher import Prefetcher
+from lazyfs.system.trusted_files import make_private_directory
 from lazyfs.transport.fetcher import Fetcher
 from lazyfs.transport.local import LocalFetcher
 from lazyfs.transport.lower_store import LowerFirst
@@ -96,7 +97,7 @@ class Connector:
     ) -> ConnectedRepository:
         settings = self._settings
         directory = os.path.join(self._state_dir, hashlib.sha256(source.url.encode()).hexdigest()[:20])
-        os.makedirs(directory, mode=0o700, exist_ok=True)
+        make_private_directory(directory)
         known = None if isinstance(anchor, UsageError) else anchor
         revisions = Revisions(fetcher, directory, known, max_stale=settings.max_stale)
         first = self._first_revision(source, revisions, anchor if isinstance(anchor, UsageError) else None)

@@ -28,6 +28,7 @@ from lazyfs.fuse.session import MountOptions, Session
 from lazyfs.fuse.trace import Trace
 from lazyfs.system import mountpoint
 from lazyfs.system.fuse_conf import user_allow_other
+from lazyfs.system.trusted_files import Untrusted, make_private_directory
 from lazyfs.vfs.inode_numbers import ROOT
 from lazyfs.vfs.journal import Journal
 from lazyfs.vfs.revision_switch import Invalidation
@@ -203,8 +204,10 @@ def _open_journal(state_dir: str, mount: str) -> Journal:
     key = f"{os.readlink('/proc/self/ns/mnt')} {mount}"
     path = os.path.join(directory, hashlib.sha256(os.fsencode(key)).hexdigest()[:20])
     try:
-        os.makedirs(directory, mode=0o700, exist_ok=True)
+        make_private_directory(directory)
         return Journal(path)
+    except Untrusted as error:
+        raise UsageError(f"state {error}") from None
     except OSError as error:
         raise UsageError(f"state {path}: {error.strerror}; give another directory with --cache") from None
 
