@@ -1,13 +1,14 @@
 """An index whose pages were changed costs the index, and neither the process nor the limit."""
 
 import random
+from contextlib import suppress
 from pathlib import Path
 
 import lmdb
 import msgspec
 import pytest
 
-from lazyfs_cache import open_cache
+from lazyfs_cache import CacheError, open_cache
 from lazyfs_cache.files import layout
 from lazyfs_cache.index.rows import SUMS, Sums, encode_sums, read_sums
 from tests.support.cachefill import key_of
@@ -39,8 +40,9 @@ def _use(directory: Path) -> None:
             if found is None:
                 cache.put(key_of(number), _value(number))
         cache.upkeep()
-        cache.keep(b"set", {key_of(1): len(_value(1))})
-        cache.drop(b"set")
+        with suppress(CacheError):  # the pins may not be found room for, or the cache be off
+            cache.keep(b"set", {key_of(1): len(_value(1))})
+            cache.drop(b"set")
         cache.evict(1 << 16)
         assert len(list(cache.entries())) <= VALUES + 50
         cache.stats()
@@ -68,7 +70,7 @@ def test_any_row_may_be_another(tmp_path: Path, table: str, row: bytes) -> None:
         database = environment.open_db(table.encode())
         with environment.begin(write=True, db=database) as txn:
             keys = [bytes(key) for key in txn.cursor().iternext(keys=True, values=False)]
-            for key in [*keys, b"\xff", b"\xff" * 8, b"\xff" * 20]:
+            for key in [*keys, b"\xff", b"\x1f" + b"\xff" * 7, b"\xff" * 8, b"\xff" * 20]:
                 txn.put(key, row)
     _use(tmp_path / "cache")
 

@@ -10,6 +10,7 @@ class IndexDamaged(Exception):
 DAMAGED = (
     IndexDamaged, lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.InvalidError, lmdb.PanicError,
     lmdb.VersionMismatchError, lmdb.IncompatibleError, lmdb.BadTxnError,
+    lmdb.PageFullError, lmdb.CursorFullError, lmdb.BadValsizeError,
 )  # fmt: skip
 """The index is damaged; the disk it is on may be well."""
 

@@ -30,9 +30,10 @@ U64 = struct.Struct(">Q")
 _ENTRY = struct.Struct(">?QQQI?")
 _FLOOR = struct.Struct(">?Q")
 SUMS = b"sums"
-_Number = Annotated[int, msgspec.Meta(ge=0, lt=1 << 62)]
+LARGEST = 1 << 62
 """More than any sum, tick (microseconds since 1970) or owner (generation << 32) comes to, and less than
 overflows in a row or a system call."""
+_Number = Annotated[int, msgspec.Meta(ge=0, lt=LARGEST)]
 
 SWEPT = 8
 """Number of rows of `entries` looked at for each value that goes, to delete the ghosts among them.
