@@ -20,6 +20,7 @@ from typing import Any, BinaryIO, NoReturn
 
 from lazyfs.core.errors import LazyfsError, UsageError
 from lazyfs.system import clean_start
+from lazyfs.system.detachment import leave_session_keyring
 from lazyfs.system.trusted_files import Untrusted, open_output
 
 Ready = Callable[[], None]
@@ -101,6 +102,7 @@ def _clean(target: int, writing: int, starter: int) -> None:
     os.dup2(target, 1)
     os.dup2(target, 2)
     clean_start.close_descriptors((writing, starter))
+    leave_session_keyring()
     clean_start.default_signals()
     clean_start.raise_limits()
 

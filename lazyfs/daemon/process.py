@@ -8,7 +8,7 @@ from collections.abc import Callable
 import trio
 
 from lazyfs.core.errors import LazyfsError
-from lazyfs.daemon import runtime_directory
+from lazyfs.daemon import control, runtime_directory
 from lazyfs.daemon.cache_directory import default_cache, open_in
 from lazyfs.daemon.certificates import Certificates
 from lazyfs.daemon.mount_lock import MountLock
@@ -34,8 +34,8 @@ def run(settings: Settings, ready: Callable[[], None]) -> None:
     sys.setswitchinterval(50e-6)  # a busy fetching thread would otherwise hold an answer up by 5 ms
     mountpoint.check_device()
     runtime = runtime_directory.directory()
-    wait = min(settings.patience, LONGEST_WAIT)
-    lock = MountLock(runtime, settings.mountpoint, wait)
+    control.sweep(runtime)
+    lock = MountLock(runtime, settings.mountpoint, min(settings.patience, LONGEST_WAIT))
     try:
         _run_locked(settings, runtime, lock, ready)
     finally:
@@ -52,13 +52,10 @@ def _run_locked(settings: Settings, runtime: str, lock: MountLock, ready: Callab
     privileges.lower()
     cache = open_in(directory, settings)
 
-    def mounted() -> None:
-        lock.release()
-        ready()
-
     try:
         state = os.path.join(directory, "state")
-        trio.run(ServedMount(settings, cache, state, runtime, privileges, certificates).serve, mounted)
+        mount = ServedMount(settings, cache, state, runtime, privileges, certificates, lock)
+        trio.run(mount.serve, ready)
     except BaseExceptionGroup as group:
         raise _cause(group) from None
     finally:

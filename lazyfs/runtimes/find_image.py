@@ -2,7 +2,7 @@
 
 import errno
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -83,7 +83,8 @@ def find(name: str, node: NodeMounts) -> FoundImage:
         questions, LOOK_SECONDS, patience=PATIENCE_SECONDS, enough=lambda value: bool(value["images"])
     )
     images = [image for answer in answers if answer.came for image in answer.value["images"]]
-    if len({root for _, root, _ in images}) > 1:
+    sources = {mount.mountpoint: mount.source for mount in mounts()}
+    if len({_identity(root, sources) for _, root, _ in images}) > 1:
         paths = ", ".join(path for path, _, _ in images)
         raise UsageError(f"image {tagged} is ambiguous; give one of: {paths}")
     if images:
@@ -97,6 +98,14 @@ def find(name: str, node: NodeMounts) -> FoundImage:
     raise UsageError(
         f"image {tagged}: not found in {', '.join(node.searched)}{_left_out(node.foreign)}{silence}"
     )
+
+
+def _identity(root: str, sources: Mapping[str, str]) -> tuple[str, str]:
+    """Returns (source, path in it): one repository may be mounted at several places. The mounts say so
+    themselves, not the image, which could claim to be another. Of a site, a mount's source says nothing."""
+    mount = max((top for top in sources if (root + "/").startswith(top + "/")), key=len, default="")
+    source = sources.get(mount, "")
+    return (source, os.path.relpath(root, mount)) if source not in ("", "lazyfs") else ("", root)
 
 
 def _left_out(foreign: Sequence[str]) -> str:

@@ -1,1 +1,1 @@
-"""What the operating system offers, for every room: the mount table."""
+"""The operating system for every room: mounts, paths, namespaces, and the state a process starts from."""

@@ -32,7 +32,7 @@ def trusted_users() -> frozenset[int]:
     who are not in it, the machine's root among them: their directories cannot be told apart."""
     users = {0, os.geteuid()}
     if not has_all_users():
-        with open(_OVERFLOW, encoding="ascii") as file:
+        with open(_OVERFLOW, "rb") as file:  # no codec: an interpreter below /root may be out of reach by now
             users.add(int(file.read()))
     return frozenset(users)
 

@@ -74,7 +74,7 @@ def check_published(repository: Repository) -> None:
 
 @pytest.mark.parametrize("tokens", [False, True])
 @pytest.mark.parametrize("status", [401, 403, 404])
-@pytest.mark.parametrize("kind", ["manifests", "blobs"])
+@pytest.mark.parametrize("kind", ["manifests", "blobs", f"blobs/{IMAGE.layer_descriptors[0]['digest']}"])
 def test_what_needs_the_account_is_private_whatever_needed_it(
     kind: str,
     status: int,

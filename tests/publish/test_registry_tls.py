@@ -111,6 +111,17 @@ def test_the_environment_names_cas(
         pull(registry.host)
 
 
+def test_all_that_the_environment_names_counts(
+    registry: FakeRegistry, pull: Pull, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a site names the system's bundle for every library, and a user the site's CA for one."""
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        monkeypatch.setenv(name, "/etc/ssl/certs/ca-certificates.crt")
+    monkeypatch.setenv("SSL_CERT_DIR", "/etc/ssl/certs")
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority.ca))
+    pull(registry.host)
+
+
 def test_a_file_that_is_no_certificate_is_named(
     registry: FakeRegistry, pull: Pull, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -89,11 +89,11 @@ def _own_group(user: int) -> int:
 
 def _trusted() -> tuple[int, ...]:
     """Root and this user; in a user namespace also the number for all who are not in it."""
-    with open("/proc/self/uid_map", encoding="ascii") as file:
-        everybody = file.read().split() == ["0", "0", str((1 << 32) - 1)]
+    with open("/proc/self/uid_map", "rb") as file:
+        everybody = file.read().split() == [b"0", b"0", b"4294967295"]
     if everybody:
         return (0, os.geteuid())
-    with open("/proc/sys/kernel/overflowuid", encoding="ascii") as file:
+    with open("/proc/sys/kernel/overflowuid", "rb") as file:
         return (0, os.geteuid(), int(file.read()))
 
 
