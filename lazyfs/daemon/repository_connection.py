@@ -14,6 +14,7 @@ from lazyfs.client.objects import Objects
 from lazyfs.client.trust.anchor import Anchor, anchor_of_directory, read_anchor
 from lazyfs.client.trust.refresher import Refresher
 from lazyfs.client.trust.revisions import Revisions
+from lazyfs.core.chain.notation import without_secrets
 from lazyfs.core.errors import TransportError, TrustError, UnsupportedFormat, UsageError
 from lazyfs.core.params import Revision
 from lazyfs.daemon.certificates import Certificates
@@ -137,12 +138,14 @@ class Connector:
             return _FirstRevision(revisions.refresh(now, deadline), "")
         except (TransportError, TrustError, UnsupportedFormat) as error:
             if known is not None:
-                log.warning("%s stays at revision %d: %s", source.url, known.number, error)
+                log.warning("%s stays at revision %d: %s", without_secrets(source.url), known.number, error)
                 return _FirstRevision(known, str(error))
             if stale is not None:
                 raise stale from error
             if isinstance(error, TrustError):
-                raise TrustError(f"{source.url} with the root given by --trust: {error}") from error
+                raise TrustError(
+                    f"{without_secrets(source.url)} with the root given by --trust: {error}"
+                ) from error
             raise
 
 
@@ -152,8 +155,8 @@ def _anchor(source: RepositorySource) -> Anchor | UsageError:
         return read_anchor(source.trust)
     if "://" in source.url:
         return UsageError(
-            f"{source.url} is mounted for the first time: say what to trust with --trust ROOT.json or "
-            f"--trust FINGERPRINT (`lazyfs repo show STORE` prints it)"
+            f"{without_secrets(source.url)} is mounted for the first time: say what to trust with "
+            f"--trust ROOT.json or --trust FINGERPRINT (`lazyfs repo show STORE` prints it)"
         )
     try:
         return anchor_of_directory(source.url)

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable
 import msgspec
 import trio
 
+from lazyfs.core.chain.notation import without_secrets
 from lazyfs.core.errors import UsageError
 from lazyfs.core.params import Revision
 from lazyfs.daemon import control, runtime_directory
@@ -184,7 +185,7 @@ class ServedMount:
         await self._invalidator.drop([Invalidation(ROOT, os.fsencode(name))])
 
     def _source(self) -> str:
-        return self._settings.source or "lazyfs"
+        return without_secrets(self._settings.source) or "lazyfs"
 
     def status(self) -> MountStatus:
         """Returns everything there is to know; called from the metrics' threads too."""
@@ -222,7 +223,7 @@ def _open_journal(state_dir: str, mount: str) -> Journal:
 def _mount(filesystem: Filesystem, settings: Settings) -> Session:
     root = os.geteuid() == 0
     options = MountOptions(
-        source=settings.source or "lazyfs",
+        source=without_secrets(settings.source) or "lazyfs",
         suid=settings.suid,
         dev=settings.dev,
         permissions=settings.permissions or ("image" if root else "open"),
