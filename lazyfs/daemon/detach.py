@@ -21,6 +21,7 @@ from typing import Any, BinaryIO, NoReturn
 from lazyfs.core.errors import LazyfsError, UsageError
 from lazyfs.system import clean_start
 from lazyfs.system.detachment import leave_session_keyring
+from lazyfs.system.trusted_files import Untrusted, open_output
 
 Ready = Callable[[], None]
 
@@ -64,7 +65,9 @@ def run(work: Callable[[Ready], None], log: str | None) -> None:
 def open_log(path: str | None) -> int:
     """Returns a descriptor to append to; raises UsageError."""
     try:
-        return os.open(path or os.devnull, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+        return open_output(path or os.devnull)
+    except Untrusted as error:
+        raise UsageError(f"--log {error}") from None
     except OSError as error:
         raise UsageError(f"--log {path}: {error.strerror}") from None
 

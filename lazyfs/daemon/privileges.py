@@ -7,11 +7,12 @@ for the moment of mount(2), and drops them for good when the mount answers.
 import importlib
 import os
 import pwd
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from lazyfs.core.errors import UsageError
-from lazyfs.system.path_of_root import path_of_root
+from lazyfs.system.trusted_files import Untrusted, open_directory
 
 _LATE = (
     "_strptime",
@@ -50,53 +51,46 @@ class Privileges:
                 importlib.import_module(module)
 
     def make_own(self, directory: str) -> None:
-        """Makes the directory if need be, the user's, and lowers the ids. Raises UsageError.
+        """Makes the directory if need be, the user's. Raises UsageError.
 
-        As the user, where the user can do it; as root only where nobody else can have another directory be
-        meant: given away through a link, it would be the user's, whatever it was.
+        Root gives away only what root alone could have put there, and nothing with files of root's in it.
+        Elsewhere, below the user's home for one, the user makes it.
         """
-        self.lower()
         try:
-            if self._account and not self._made(directory):
-                with self.raised():
-                    self._hand_over(directory, self._account)
-            os.makedirs(directory, mode=0o700, exist_ok=True)
-            owner = os.stat(directory).st_uid
-            if owner != os.geteuid():
-                raise UsageError(
-                    f"cache directory {directory}: belongs to user {owner}, who could put anything into it; "
-                    f"give another with --cache, or change its owner"
-                )
+            if self._account:
+                self._give(directory)
+                self.lower()
+            os.close(open_directory(directory, make=True))
             if not os.access(directory, os.R_OK | os.W_OK | os.X_OK):
                 raise PermissionError(13, "Permission denied")
+        except Untrusted as error:
+            raise UsageError(f"cache directory {error} (--cache)") from None
         except OSError as error:
             raise UsageError(
                 f"cache directory {directory}: {error.strerror}; give another with --cache"
             ) from None
 
-    def _made(self, directory: str) -> bool:
-        """Returns True if it is not for root to make the directory, or to give it away."""
+    def _give(self, directory: str) -> None:
+        assert self._account is not None
         try:
-            os.makedirs(directory, mode=0o700, exist_ok=True)
-            return os.geteuid() == 0 or os.stat(directory).st_uid != 0
-        except PermissionError:
-            return False
-
-    def _hand_over(self, directory: str, account: pwd.struct_passwd) -> None:
-        """Gives the user a directory of root's. Raises UsageError, OSError."""
+            number = open_directory(directory, {0}, make=True)
+        except Untrusted:
+            return
         try:
-            real = path_of_root(directory)
-        except UsageError as error:
-            raise UsageError(
-                f"cache directory {error}; make it {account.pw_name}'s yourself, or give another with --cache"
-            ) from None
-        os.makedirs(real, mode=0o700, exist_ok=True)
-        number = os.open(real, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            if os.fstat(number).st_uid == 0:
-                os.fchown(number, account.pw_uid, account.pw_gid)
+            own = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=number)
         finally:
             os.close(number)
+        try:
+            if os.fstat(own).st_mode & stat.S_ISVTX:
+                return  # a directory for all, in which the user makes what it needs
+            if set(os.listdir(own)) - {"lost+found"}:
+                raise UsageError(
+                    f"cache directory {directory}: belongs to root and holds files, which "
+                    f"{self._account.pw_name} would get; give another with --cache, or chown -R this one"
+                )
+            os.fchown(own, self._account.pw_uid, self._account.pw_gid)
+        finally:
+            os.close(own)
 
     def lower(self) -> None:
         """The user's ids in effect, root's kept for `raised`.

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from lazyfs.core.errors import UsageError
 from lazyfs.daemon import control_client
 from lazyfs.system import mountpoint as points
 from lazyfs.system.mountpoint import Health
-from tests.support.cli import LAZYFS, lazyfs, mounted, serving, status
+from tests.support.cli import LAZYFS, lazyfs, mounted, serving, socket_of, status
 from tests.support.processes import daemons, frozen, gone
 from tests.support.repository import Published
 from tests.support.until import until
@@ -94,6 +95,30 @@ def test_a_frozen_mount_is_unmounted_from_under_its_users(sick: Path) -> None:
         assert reader.returncode == 1
     os.kill(pid, signal.SIGCONT)
     until(lambda: gone(pid))
+
+
+def test_a_frozen_mount_whose_socket_is_out_of_reach_is_unmounted_too(
+    sick: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As root does with a user's."""
+    monkeypatch.setenv("LAZYFS_RUNTIME_DIR", str(tmp_path / "another"))
+    with subprocess.Popen(["cat", sick / "lib/a:1/big"], stderr=subprocess.DEVNULL) as reader:
+        until(lambda: Path(f"/proc/{reader.pid}/wchan").read_text() == "request_wait_answer")
+        lazyfs("umount", sick, timeout=LIMIT)
+    assert points.find(str(sick)) is None
+
+
+def test_a_daemon_that_is_only_deaf_is_not_aborted(published: Published, tmp_path: Path) -> None:
+    """Its filesystem answers: programs that use it keep it busy, as ever."""
+    with mounted(published.store, tmp_path / "mnt", "--cache", tmp_path / "cache") as mnt:
+        path = Path(socket_of(mnt))
+        with socket.socket(socket.AF_UNIX) as deaf, open(mnt / "lib/a:1/f", "rb") as opened:
+            path.rename(path.with_suffix(".away"))
+            deaf.bind(str(path))
+            deaf.listen()
+            assert "in use" in said("umount", mnt)
+            assert opened.read() == b"1"
+        path.with_suffix(".away").rename(path)
 
 
 def test_nothing_is_mounted_through_a_frozen_mount(sick: Path, published: Published, tmp_path: Path) -> None:

@@ -37,10 +37,10 @@ class Refresher:
         uniform: Callable[[float, float], float] = random.uniform,
         wall_clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        """`shown`: the revision that the mount shows. `interval`: seconds between refreshes, give or take JITTER.
-        `patience`: seconds that a refresh may take. `on_advance` is awaited with each revision that differs
-        from `shown`; if it raises LazyfsError or OSError, it is called again at the next refresh. `error`: the
-        reason why a refresh before the first one failed."""
+        """`shown`: the revision that the mount shows. `interval`: seconds between refreshes, give or take
+        JITTER. `patience`: seconds that a refresh may take. `on_advance` is awaited with each revision that
+        differs from `shown`; if it raises LazyfsError or OSError, it is called again at the next refresh.
+        `error`: the reason why a refresh before the first one failed."""
         self._revisions = revisions
         self.shown = shown
         """The revision that the mount shows: the last one that `on_advance` has taken."""
