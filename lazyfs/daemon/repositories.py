@@ -172,7 +172,7 @@ class Repositories:
             error=warning,
         )
         prefetcher = trio.from_thread.run_sync(
-            Prefetcher, objects, from_store, self._cache, lambda: self._cache.stats().limit
+            Prefetcher, objects, from_store, lambda: self._cache.stats().limit
         )
         return Opened(place, fetcher, revisions, objects, prefetcher, refresher)
 

@@ -21,9 +21,10 @@ from lazyfs.core.errors import BadData, DeadlineExceeded, LazyfsError, Transport
 from lazyfs.fuse.counters import Counters
 from lazyfs.fuse.open_repository import OpenRepository
 from lazyfs.fuse.trace import Trace
+from lazyfs.vfs.catalogs import HeldKey
 from lazyfs.vfs.content import NeedContent
 from lazyfs.vfs.entries import Repository
-from lazyfs.vfs.missing_objects import Fetched, Need, NeedRepository
+from lazyfs.vfs.missing_objects import Fetched, Need, NeedDecoding, NeedRepository
 from lazyfs.vfs.siblings import siblings
 from lazyfs.vfs.tree import Tree
 
@@ -93,8 +94,9 @@ class Filesystem:
         """Returns a repository that is shown."""
         return self._opened[name]
 
-    def catalogs_in_use(self) -> dict[Digest, int]:
-        """Returns the catalogs in memory, with their sizes in bytes, the latest used last."""
+    def catalogs_in_use(self) -> list[tuple[str, HeldKey]]:
+        """Returns the catalogs in memory, each with the repository that it was read by; the latest used
+        last."""
         with self.lock:
             return self.tree.parsed.catalogs()
 
@@ -129,12 +131,29 @@ class Filesystem:
                     raise self.bug(bug) from bug
             if isinstance(missing, NeedContent):
                 self._tell_of_miss(missing, fetched)
+            if isinstance(missing, NeedDecoding):
+                missing = await self._decode(missing)
+                continue
             if isinstance(missing, Need):
                 await self._fetch(missing, fetched, deadline)
             else:
                 await self._open(missing.name, deadline)
             missing = None
         raise self.fault(BadData("catalogs that lead into one another without end"))
+
+    async def _decode(self, need: NeedDecoding) -> Need | None:
+        """Decodes in a thread, without the lock. Returns what is missing for it. Raises OSError."""
+        try:
+            keep = await trio.to_thread.run_sync(need.decode)
+            with self.lock:
+                keep()
+        except Need as missing:
+            return missing.with_traceback(None)
+        except LazyfsError as error:
+            raise self.fault(error) from error
+        except Exception as bug:
+            raise self.bug(bug) from bug
+        return None
 
     def _tell_of_miss(self, miss: NeedContent, fetched: Fetched) -> None:
         opened = self._opened.get(miss.repository)

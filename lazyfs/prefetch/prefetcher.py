@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterable
 
 import trio
 
-from lazyfs.client.local_cache import LocalCache
 from lazyfs.client.objects import Objects
 from lazyfs.core.digest import ObjectRef
 from lazyfs.prefetch.policy import PrefetchPolicy
@@ -29,15 +28,13 @@ class Prefetcher:
     when it comes round: the task that waits for a reader's objects begins first.
     """
 
-    def __init__(
-        self, objects: Objects, fetcher: Fetcher, cache: LocalCache, cache_limit: Callable[[], int]
-    ) -> None:
+    def __init__(self, objects: Objects, fetcher: Fetcher, cache_limit: Callable[[], int]) -> None:
         """Belongs to the trio run it is made in. `cache_limit` returns the bytes that the cache may hold."""
         self._objects = objects
         self._token = trio.lowlevel.current_trio_token()
         self._policy = PrefetchPolicy()
         self._queue = PrefetchQueue(objects)
-        self._profiles = ProfilePrefetch(objects, fetcher, cache, cache_limit)
+        self._profiles = ProfilePrefetch(objects, fetcher, cache_limit)
 
     def on_open(self, root: ObjectRef) -> None:
         """Begins to fetch the catalogs between the repository's root and its images. Called in the event

@@ -14,7 +14,6 @@ from typing import Final
 
 import trio
 
-from lazyfs.client.local_cache import LocalCache
 from lazyfs.client.objects import Objects
 from lazyfs.core import bundle as bundles
 from lazyfs.core import codec, profile
@@ -38,13 +37,11 @@ fetched twice."""
 class ProfilePrefetch:
     """Fetches the profiles of one repository. Belongs to one trio run."""
 
-    def __init__(
-        self, objects: Objects, fetcher: Fetcher, cache: LocalCache, cache_limit: Callable[[], int]
-    ) -> None:
+    def __init__(self, objects: Objects, fetcher: Fetcher, cache_limit: Callable[[], int]) -> None:
         """`cache_limit` returns the bytes that the cache may hold."""
         self._objects = objects
         self._fetcher = fetcher
-        self._cache = cache
+        self._cache = objects.cache
         self._cache_limit = cache_limit
         self._limiter = trio.CapacityLimiter(AT_ONCE)
         self._schedule = ProfileSchedule()
@@ -124,7 +121,9 @@ class ProfilePrefetch:
 
     def _fetch_bundle(self, one: Bundle) -> bool:
         """Runs in a worker thread. Returns True if the bundle had to be fetched."""
-        here = sum(ref.size for ref in one.members if self._cache.read(ref.digest, 0, 1) is not None)
+        here = sum(
+            ref.size for ref in one.members if self._cache.read(ref.digest, 0, 1, ref.size) is not None
+        )
         if is_here(one, here):
             return False
 
@@ -144,12 +143,8 @@ class ProfilePrefetch:
         if claim is None:
             return
         with claim:
-            if self._cache.read(ref.digest, 0, 1) is not None:
-                return
-            reserved = self._cache.reserve(ref.digest, ref.size)
-            if reserved is not None:
-                with reserved:
-                    self._cache.put(ref.digest, plain, reserved)
+            if self._cache.read(ref.digest, 0, 1, ref.size) is None:
+                self._cache.put(ref.digest, plain)
 
     def _fetch(self, path: str, most: int, accept: Callable[[bytes, codec.Check], bytes]) -> bytes:
         # may_be_missing: a server that lacks an object nobody needs is not at fault

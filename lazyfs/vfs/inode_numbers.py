@@ -5,6 +5,8 @@ the root of every FUSE filesystem, is the mount's top folder, whichever slot tha
 allotted.
 """
 
+from lazyfs.core.errors import FormatError
+
 ROOT = 1
 SPREAD = 0x8000_0000
 """Set in the index of a hardlink group with names in several catalogs: the rest is the group's id, and the
@@ -13,7 +15,10 @@ _INDEX = 0xFFFF_FFFF
 
 
 def pack(slot: int, index: int) -> int:
-    """Returns the number of entry `index` of the catalog in `slot`."""
+    """Returns the number of entry `index` of the catalog in `slot`. Raises FormatError for an index that
+    would lead into another slot, whatever the catalog says."""
+    if not 0 <= index <= _INDEX:
+        raise FormatError(f"entry {index} of a catalog has no inode number")
     return slot << 32 | index
 
 
