@@ -82,18 +82,23 @@ def _by_age(cache: Any) -> Iterator[dict[str, Any]]:
 
 def _by_image(cache: Any) -> Iterator[dict[str, Any]]:
     """Of every repository that was ever mounted with this cache, as far as its catalogs are here."""
+    from lazyfs.client.private_cache import cache_key
     from lazyfs.client.trust import persisted_revisions
     from lazyfs.core import reach
 
-    here = {key: entry.size for key, entry in cache.entries()}
+    here = {key for key, _ in cache.entries()}
 
-    def read(ref: Any) -> bytes | None:
-        plain: bytes | None = cache.get(ref.digest) if ref.digest in here else None
-        return plain
+    for name, root, own in persisted_revisions.revisions(os.path.join(os.path.dirname(cache.root), "state")):
+        namespace = own if cache_key(own, root.digest) in here else b""
 
-    for name, root in persisted_revisions.roots(os.path.join(os.path.dirname(cache.root), "state")):
+        def read(ref: Any, namespace: bytes = namespace) -> bytes | None:
+            key = cache_key(namespace, ref.digest)
+            plain: bytes | None = cache.get(key) if key in here else None
+            return plain if plain is not None and len(plain) == ref.size else None
+
         for image in reach.images(root, read):
-            sizes = {found.ref.digest: found.ref.size for found in reach.walk([image], read)}
+            found = reach.walk([image], read)
+            sizes = {cache_key(namespace, one.ref.digest): one.ref.size for one in found}
             held = sum(size for digest, size in sizes.items() if digest in here)
             if held:
                 path = os.path.join(name, os.fsdecode(image.path))
@@ -108,6 +113,7 @@ def _by_image(cache: Any) -> Iterator[dict[str, Any]]:
 def pin(directory: str | None, /, path: str, proxy: str | None, **tls_files: str | None) -> None:
     """Bring PATH, an image or anything else in a mount, here whole, and keep it until `unpin`."""
     from lazyfs.client.download import Downloader
+    from lazyfs.client.private_cache import PrivateCache, cache_key
     from lazyfs.core import reach
     from lazyfs.transport.fetcher import never_cancelled
     from lazyfs.transport.open import open_fetcher
@@ -120,16 +126,16 @@ def pin(directory: str | None, /, path: str, proxy: str | None, **tls_files: str
         _opened(directory or place.cache) as cache,
         closing(open_fetcher(place.url, proxy, tls=tls)) as fetcher,
     ):
-        downloader = Downloader(fetcher, cache)
+        downloader = Downloader(fetcher, PrivateCache(cache, place.namespace) if place.namespace else cache)
 
         def bring(ref: Any) -> bytes:
             return downloader.download(ref, time.monotonic() + 60, never_cancelled)
 
         found = reach.objects_at(place.root, place.inside, bring)
-        refs = {reached.ref.digest: reached.ref for reached in found}
-        cache.keep(place.label, {digest: ref.size for digest, ref in refs.items()})
+        refs = {cache_key(place.namespace, reached.ref.digest): reached.ref for reached in found}
+        cache.keep(place.label, {key: ref.size for key, ref in refs.items()})
         _all(bring, list(refs.values()))
-        missing = sum(cache.size(digest) is None for digest in refs)
+        missing = sum(cache.size(key) is None for key in refs)
     if missing:
         raise LazyfsError(f"{path}: {missing} of {len(refs)} objects were not admitted; run it again")
     total = sum(ref.size for ref in refs.values())
@@ -156,6 +162,8 @@ class _Place(NamedTuple):
     """The path as the operator knows it, below the mount point."""
     cache: str
     """The directory that the mount was given."""
+    namespace: bytes
+    """Of the repository's objects in the cache, if it is private."""
 
 
 def _place(path: str) -> _Place:
@@ -184,6 +192,7 @@ def _place(path: str) -> _Place:
         inside=os.fsencode(inside),
         label=os.fsencode(os.path.relpath(os.path.abspath(path), top))[-120:],
         cache=os.path.dirname(found["cache"]["directory"]),
+        namespace=repository["namespace"].encode(),
     )
 
 

@@ -42,8 +42,8 @@ COUNT = 1 << 48
 BYTES = 1 << 60
 """In the totals of a subtree: the sum of a site's repositories still fits 64 bits."""
 
-BUNDLES = 512
-"""Bundles of a profile. Publishers make them of 2 MiB, so that a GiB fits."""
+BUNDLES = 300
+"""Bundles of a profile: 512 MiB in bundles of 2 MiB, and the small ones at the beginning."""
 BUNDLE = 8 << 20
 """Stored bytes of a bundle: four are under way at a time."""
 MEMBERS = 1 << 16

@@ -35,6 +35,10 @@ class Certificates:
             raise found
         return found
 
+    def identifies(self, place: Place) -> bool:
+        """Returns True if servers are told over TLS who this node is."""
+        return (_files(place) or self._mounts).client_cert is not None
+
 
 def _files(given: Place | Settings) -> TlsFiles:
     return TlsFiles(given.ca, given.client_cert, given.client_key)

@@ -1,6 +1,5 @@
 """Opens repositories for a mount and keeps them at their newest trusted revision."""
 
-import hashlib
 import logging
 import os
 import time
@@ -19,6 +18,7 @@ from lazyfs.core.errors import TransportError, TrustError, UnsupportedFormat, Us
 from lazyfs.core.params import Revision
 from lazyfs.core.trust.errors import Expired
 from lazyfs.daemon.certificates import Certificates
+from lazyfs.daemon.private_repositories import namespace, state_key
 from lazyfs.daemon.settings import Place, Settings
 from lazyfs.fuse.filesystem import Filesystem
 from lazyfs.fuse.open_repository import OpenRepository
@@ -119,7 +119,7 @@ class Repositories:
             http=self._settings.http,
         )
         try:
-            return self._connected(place, fetcher, anchor, why, advance)
+            return self._connected(place, repository, fetcher, anchor, why, advance)
         except BaseException:
             fetcher.close()
             raise
@@ -127,13 +127,13 @@ class Repositories:
     def _connected(
         self,
         place: Place,
+        repository: str,
         fetcher: Fetcher,
         anchor: Anchor | None,
         why: UsageError | None,
         advance: Callable[[Revision], Awaitable[None]],
     ) -> Opened:
-        key = hashlib.sha256(place.url.encode()).hexdigest()[:20]
-        directory = os.path.join(self._state_dir, key)
+        directory = os.path.join(self._state_dir, state_key(place.url, repository))
         os.makedirs(directory, mode=0o700, exist_ok=True)
         revisions = Revisions(fetcher, directory, anchor, max_stale=self._settings.max_stale)
         now = datetime.now(UTC)
@@ -162,6 +162,7 @@ class Repositories:
             self._cache,
             patience=self._settings.patience,
             on_outage=self._settings.on_outage,
+            namespace=namespace(place.url, repository, certificate=self._certificates.identifies(place)),
         )
         refresher = Refresher(
             revisions,
@@ -231,6 +232,7 @@ class Repositories:
                 "root_size": opened.refresher.shown.root.size,
                 "looked": opened.refresher.looked.timestamp(),
                 "warning": opened.refresher.error,
+                "namespace": opened.objects.namespace.decode(),
                 "bundles": opened.prefetcher.bundles(),
                 "trust": msgspec.to_builtins(opened.revisions.report(datetime.now(UTC))),
                 "chain": msgspec.to_builtins(opened.fetcher.report())

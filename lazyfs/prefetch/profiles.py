@@ -20,7 +20,7 @@ from lazyfs.core import codec, profile
 from lazyfs.core.digest import ObjectRef, object_path
 from lazyfs.core.errors import LazyfsError
 from lazyfs.core.profile import Bundle
-from lazyfs.prefetch.profile_schedule import ProfileSchedule, fits, is_here
+from lazyfs.prefetch.profile_schedule import FAILURES, ProfileSchedule, fits, is_here
 from lazyfs.transport.fetcher import Fetcher, Request, still_wanted
 
 log = logging.getLogger(__name__)
@@ -32,6 +32,15 @@ SLOWEST: Final = 16 << 10
 """A bundle has PATIENCE seconds and one more for each SLOWEST bytes: four at once need that on a line of half
 a megabit a second. Readers do not wait that long (`objects.BUNDLE_PATIENCE`), but a bundle given up would be
 fetched twice."""
+
+
+class _Run:
+    """The bundles of one profile that is being fetched."""
+
+    def __init__(self, bundles: list[Bundle]) -> None:
+        self.waiting = iter(bundles)
+        self.failed = 0
+        self.passed_over = 0
 
 
 class ProfilePrefetch:
@@ -59,6 +68,7 @@ class ProfilePrefetch:
         # A system task: an error that escapes would end the whole trio run.
         with self._counted(f"profile {ref.digest.hex()}"):
             done = await self._all(ref)
+        self._schedule.ended(ref.digest)
         if not done:
             self._schedule.failed(ref.digest, time.monotonic())
 
@@ -74,38 +84,42 @@ class ProfilePrefetch:
         if not fits(listed, await trio.to_thread.run_sync(self._cache_limit)):
             log.info("profile %s is too large for the cache", ref.digest.hex())
             return True
-        failed, waiting = self.failed, iter(listed)
-        passed_over: list[Bundle] = []
+        run = _Run(listed)
         self._objects.expected.update(member.digest for one in listed for member in one.members)
         async with trio.open_nursery() as nursery:
             for _ in range(AT_ONCE):
-                nursery.start_soon(self._work, waiting, passed_over)
-        if self.failed != failed or passed_over:
+                nursery.start_soon(self._work, run)
+        if run.failed or run.passed_over:
             return False
         await trio.to_thread.run_sync(self._keep, ref, plain)
         return True
 
-    async def _work(self, waiting: Iterator[Bundle], passed_over: list[Bundle]) -> None:
-        for one in waiting:
-            if self._objects.keeps:
-                await self._take(one)
+    async def _work(self, run: "_Run") -> None:
+        for one in run.waiting:
+            if self._objects.keeps and run.failed < FAILURES:
+                done = await self._take(one)
+                run.failed += not done
             else:
-                passed_over.append(one)
+                run.passed_over += 1
             self._objects.expected.difference_update(ref.digest for ref in one.members)
 
-    async def _take(self, one: Bundle) -> None:
+    async def _take(self, one: Bundle) -> bool:
+        """Fetches a bundle, unless its objects are here. Returns False if it failed."""
         # Entered before anything is awaited: a reader who comes while the disk is asked waits too.
         came = trio.Event()
         coming = self._objects.coming
         members = {ref.digest for ref in one.members if ref.digest not in coming}
         coming.update(dict.fromkeys(members, came))
+        done = False
         try:
             with self._counted(f"bundle {one.name.hex()}"):
                 self.fetched += await trio.to_thread.run_sync(self._fetch_bundle, one, limiter=self._limiter)
+                done = True
         finally:
             for digest in members:
                 del coming[digest]
             came.set()
+        return done
 
     @contextmanager
     def _counted(self, what: str) -> Iterator[None]:

@@ -333,12 +333,14 @@ async def test_what_never_comes_pushes_nothing_out(
         objects = Objects(fetcher, cache)
         for ref in refs:
             await objects.fetch(ref)
+        cache.upkeep()  # enters them
         here = {key for key, _ in cache.entries()}
         assert len(here) == len(refs)
         fetcher.failure = failure
         for number in range(40):
             with pytest.raises(type(failure)):
                 await objects.fetch(ObjectRef(sha256(b"%d" % number), 3 << 20))
+        cache.upkeep()
         assert {key for key, _ in cache.entries()} == here
         assert cache.stats().evictions == 0
 
