@@ -15,8 +15,8 @@ def state_key(url: str, repository: str) -> str:
 
 
 def is_private(url: str, repository: str, *, certificate: bool) -> bool:
-    """Returns True if it takes a credential to read the repository at this URL: a name, password or query in the
-    URL of an origin, or a client certificate (`certificate`) that an origin may ask for."""
+    """Returns True if it takes a credential to read the repository at this URL: a name, password or query in
+    the URL of an origin, or a client certificate (`certificate`) that an origin may ask for."""
     if "://" not in url:
         return False
     for origin in parse_origins(url, repository):

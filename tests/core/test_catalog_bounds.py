@@ -10,14 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lazyfs.core import bounds
-from lazyfs.core.catalog import builder
 from lazyfs.core.catalog.builder import build
 from lazyfs.core.catalog.entry import DIRECTORY_SIZE, LIVE, NESTED, Entry
 from lazyfs.core.catalog.inode import Inode, Nested
 from lazyfs.core.catalog.layout import MAGIC, PREFIX, Header, Totals, encode
 from lazyfs.core.catalog.reader import ENTRY_MEMORY, Catalog
 from lazyfs.core.chunks import ChunkList, list_size
-from lazyfs.core.digest import ObjectRef
+from lazyfs.core.digest import Digest, ObjectRef
 from lazyfs.core.errors import FormatError
 
 DIR, FILE, LINK = stat.S_IFDIR | 0o755, stat.S_IFREG | 0o644, stat.S_IFLNK | 0o777
@@ -34,7 +33,7 @@ def directory(name: bytes, number: int, **fields: Any) -> Entry:
 
 
 def catalog(*directories: list[Entry], owns: list[int], parents: list[int], **header: Any) -> Catalog:
-    fields = {"root": ROOT, "live": False, "totals": Totals()} | header
+    fields: dict[str, Any] = {"root": ROOT, "live": False, "totals": Totals()} | header
     return Catalog(encode(Header(**fields), owns, parents, list(directories)))
 
 
@@ -229,7 +228,7 @@ def test_a_header_that_contradicts_itself_is_refused(header: list[Any]) -> None:
 def test_a_live_folder_has_one_directory_whose_directories_are_nested() -> None:
     nested = entry(b"n", DIR, size=DIRECTORY_SIZE, flags=NESTED | LIVE, content=DIGEST, detail=100)
     assert catalog([nested], owns=[0], parents=[0], live=True).entry(1).nested == ObjectRef(
-        nested.content, 100
+        Digest(nested.content), 100
     )
     with pytest.raises(FormatError, match="live folder"):
         catalog([directory(b"a", 1)], [], owns=[0, 1], parents=[0, 0], live=True)
@@ -279,7 +278,7 @@ def test_a_catalog_that_would_hold_too_much_is_split_at_its_subdirectories(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Many directories that are each too small for a catalog of their own."""
-    monkeypatch.setattr(builder.bounds, "ENTRIES", 100)
+    monkeypatch.setattr(bounds, "ENTRIES", 100)
     root = tree(
         {b"%d" % one: tree({b"%d" % two: Inode(FILE, mtime=one) for two in range(19)}) for one in range(50)}
     )
@@ -290,7 +289,7 @@ def test_a_catalog_that_would_hold_too_much_is_split_at_its_subdirectories(
 
 
 def test_a_directory_that_no_reader_takes_is_not_published(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(builder.bounds, "ENTRIES", 100)
+    monkeypatch.setattr(bounds, "ENTRIES", 100)
     built(tree({b"%d" % number: Inode(FILE) for number in range(100)}))
     with pytest.raises(FormatError, match="101 entries, and readers take 100"):
         built(tree({b"%d" % number: Inode(FILE) for number in range(101)}))
