@@ -171,13 +171,23 @@ def draft(objects: Objects) -> Draft:
 
 def live(names: dict[bytes, ObjectRef]) -> bytes:
     """A live folder with these catalogs in it."""
+    return live_draft(names).encode()
+
+
+def live_draft(names: dict[bytes, ObjectRef]) -> Draft:
+    """The same, before it is encoded."""
     top = entry(b"", stat.S_IFDIR | 0o755, size=4096, nlink=2 + len(names))
     made = Draft([top, True, [len(names), 0, 0], [], []], [[]])
     for number, (name, ref) in enumerate(sorted(names.items()), 1):
         fields = {"size": 4096, "content": ref.digest, "detail": ref.size, "flags": NESTED, "nlink": 2}
         made.directories[0].append(entry(name, stat.S_IFDIR | 0o755, **fields))
         made.header[3].append([number, [1, 1, 1]])
-    return made.encode()
+    return made
+
+
+def chunk_list(digests: list[bytes], shift: int) -> bytes:
+    """A chunk list of whole chunks."""
+    return struct.pack("<4sB3xQ", b"LZFC", shift, len(digests) << shift) + b"".join(digests)
 
 
 def changes(right: Draft) -> Iterator[Change]:
