@@ -13,7 +13,7 @@ CHUNKS = 1 << 18
 """Chunks of a file: 256 GiB at the usual 1 MiB, 4 TiB at 16 MiB. Their list takes 8 MiB."""
 
 ENTRIES = 1 << 17
-"""Names of one catalog, and so of one directory: 75 MiB decoded, 600 bytes each and what they hold."""
+"""Names of one catalog, and so of one directory: 50 to 80 MiB decoded."""
 DEPTH = 2048
 """Directories of one catalog that lie in one another."""
 CATALOG_HEADER = 4 << 20

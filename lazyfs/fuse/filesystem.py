@@ -36,6 +36,10 @@ ROUNDS = 64
 """How often one call may find other objects missing. A path through nested catalogs needs one round each;
 more means objects that lead in circles."""
 
+DECODINGS = 8
+"""How often one call may need something decoded outside the lock. More means catalogs that push one another
+out of memory."""
+
 log = logging.getLogger(__name__)
 
 
@@ -67,6 +71,8 @@ class Filesystem:
         self.trace = trace
         self.patience = patience
         self._open_repository = open_repository
+        self._decoding = trio.CapacityLimiter(1)
+        """One at a time: each takes the processor from everybody's answers."""
         self._opened: dict[str, OpenRepository] = {}
 
     def show(self, opened: OpenRepository) -> None:
@@ -116,6 +122,7 @@ class Filesystem:
         `missing`: raised by the call before; it is seen to first. Without it the call is made at once.
         """
         fetched: dict[Digest, bytes] = {}
+        decodings = 0
         deadline = time.monotonic() + self.patience
         for _ in range(ROUNDS):
             if missing is None:
@@ -132,6 +139,9 @@ class Filesystem:
             if isinstance(missing, NeedContent):
                 self._tell_of_miss(missing, fetched)
             if isinstance(missing, NeedDecoding):
+                decodings += 1
+                if decodings > DECODINGS:
+                    raise self.fault(BadData("catalogs that are too large to be in memory together"))
                 missing = await self._decode(missing)
                 continue
             if isinstance(missing, Need):
@@ -144,7 +154,7 @@ class Filesystem:
     async def _decode(self, need: NeedDecoding) -> Need | None:
         """Decodes in a thread, without the lock. Returns what is missing for it. Raises OSError."""
         try:
-            keep = await trio.to_thread.run_sync(need.decode)
+            keep = await trio.to_thread.run_sync(need.decode, limiter=self._decoding)
             with self.lock:
                 keep()
         except Need as missing:

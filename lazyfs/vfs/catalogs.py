@@ -13,10 +13,10 @@ from lazyfs.core.chunks import ChunkList
 from lazyfs.core.digest import ObjectRef
 from lazyfs.vfs.missing_objects import Fetched, LocalObjects, Need, NeedDecoding
 
-LIMIT: Final = 48 << 20
+LIMIT: Final = 96 << 20
 """Bytes of catalogs held, as decoded: one whose every directory has been touched takes six times its encoded
-size."""
-LIST_LIMIT: Final = 16 << 20
+size. The largest that there can be fits, with those on the way to it."""
+LIST_LIMIT: Final = 8 << 20
 """Bytes of chunk lists held."""
 ENTRIES_AT_ONCE: Final = 1024
 """Entries of a directory that is decoded under the lock, at most: 3 ms."""

@@ -133,7 +133,7 @@ def _profiles(objects: Objects, tree: ObjectRef) -> bytes:
 
 def large(objects: Objects) -> Iterator[tuple[bytes, ObjectRef]]:
     """What is as large as the bounds allow, and what names everything twice at each of 40 levels."""
-    for number in range(4):
+    for number in range(2):
         root = hostile.entry(b"", stat.S_IFDIR | 0o755, size=4096)
         made = hostile.Draft([root, False, [0, 0, 0], [], []], [[]])
         names = (b"%06d %d" % (one, number) for one in range(bounds.ENTRIES))
@@ -143,7 +143,7 @@ def large(objects: Objects) -> Iterator[tuple[bytes, ObjectRef]]:
     made = hostile.draft(objects)
     made.directories[0][9][hostile.XATTRS] = attributes
     yield b"attributes", put(objects, made.encode())
-    here = put(objects, made.encode())
+    here = put(objects, hostile.draft(objects).encode())
     for _ in range(40):
         here = hung(objects, {b"left": here, b"right": here})
     yield b"twice", here
