@@ -96,13 +96,17 @@ def _by_image(cache: Any) -> Iterator[dict[str, Any]]:
             plain: bytes | None = cache.get(key) if key in here else None
             return plain if plain is not None and len(plain) == ref.size else None
 
+        known: dict[Any, tuple[int, int]] = {}  # tags of one image, or images that name one tree
         for image in reach.images(root, read):
-            found = reach.walk([image], read)
-            sizes = {cache_key(namespace, one.ref.digest): one.ref.size for one in found}
-            held = sum(size for digest, size in sizes.items() if digest in here)
+            if image.ref not in known:
+                found = reach.walk([image], read)
+                sizes = {cache_key(namespace, one.ref.digest): one.ref.size for one in found}
+                held = sum(size for key, size in sizes.items() if key in here)
+                known[image.ref] = held, sum(sizes.values())
+            held, total = known[image.ref]
             if held:
                 path = os.path.join(name, os.fsdecode(image.path))
-                yield {"image": path, "here": held, "known": sum(sizes.values())}
+                yield {"image": path, "here": held, "known": total}
 
 
 @command.command("pin")
