@@ -40,8 +40,8 @@ def command(
 ) -> None:
     """Publish images and trees into STORE as one new revision, or none if nothing changed.
 
-    SOURCE is docker://[REGISTRY/]REPOSITORY[:TAG][@DIGEST], oci:DIR[:TAG], docker-archive:FILE[:REFERENCE],
-    tar:FILE or dir:DIR.
+    SOURCE is docker://[REGISTRY/]REPOSITORY[:TAG][@DIGEST], oci:DIR[:NAME], docker-archive:FILE[:REFERENCE],
+    tar:FILE or dir:DIR. FILE may be - for the standard input; :@N names the N-th image, from 0.
 
     \b
     Examples:

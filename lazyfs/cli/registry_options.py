@@ -17,7 +17,7 @@ _OPTIONS = [
     click.option("--username", help="Account at the registry; the password comes from one of the next two."),
     click.option("--password-file", metavar="FILE", help="File that holds the password."),
     click.option("--password-fd", metavar="N", type=int, help="Open descriptor to read the password from."),
-    click.option("--authfile", metavar="FILE", help="podman's auth.json, instead of the usual places."),
+    click.option("--authfile", metavar="FILE", help="File of accounts, instead of podman's and docker's."),
     click.option("--plain-http", is_flag=True, help="The registry speaks HTTP without TLS."),
 ]
 
@@ -33,6 +33,7 @@ def image_options(registry: dict[str, Any], *, allow_public: bool) -> ImageOptio
     """What the options say."""
     return ImageOptions(
         platform=parse_platform(registry["platform"] or host.machine()),
+        platform_asked=registry["platform"] is not None,
         asked=Asked(
             registry["username"], registry["password_file"], registry["password_fd"], registry["authfile"]
         ),

@@ -34,8 +34,8 @@ class CatalogPins:
         self._generation = cache.generation
 
     def follow(self, in_use: list[tuple[str, HeldKey]]) -> None:
-        """Pin catalogs in use (by repository; the latest used last), let go of the others. May wait for the
-        cache's lock: call it in a thread, one at a time."""
+        """Pins the catalogs in use (by repository; the latest used last) and unpins the others. May wait for
+        the cache's lock: call it in a thread, one at a time."""
         deadline = time.monotonic() + PATIENCE
         if self._generation != self._cache.generation:  # the index was lost, and these pins with it
             self._generation = self._cache.generation

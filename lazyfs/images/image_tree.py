@@ -53,6 +53,8 @@ def image_changes(
     `plain`: nothing is added to the image's own files. Raises BadData for a layer that is damaged or cannot
     be merged, and the errors of the source.
     """
+    for note in image.notes:
+        observer.warn(f"{image.name}: {note}")
     layers, fresh = _layers(image, tree, ingest, observer)
     changes = {layer_path(diff_id): keep(layers[diff_id], params, ingest) for diff_id in fresh}
     merge = Merge(lambda message: observer.warn(f"{image.name}: {message}"))
@@ -97,6 +99,6 @@ def _layers(
         for number, parts in reading:
             layer = image.layers[number]
             advance = observer.layer(layer.blob.name, layer.blob.size, kept=False)
-            found[layer.diff_id] = read_layer(layer.blob, parts, ingest, advance=advance)
+            found[layer.diff_id] = read_layer(layer.blob, parts, ingest, advance=advance, note=observer.warn)
     ingest.finish()
     return found, fresh

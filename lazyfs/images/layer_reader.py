@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 from lazyfs.core.digest import Digest
 from lazyfs.core.errors import BadData, DigestMismatch, FormatError
-from lazyfs.core.layers.record import Kind, Record, from_member
-from lazyfs.core.layers.tar import FILE, TarReader
+from lazyfs.core.layers.record import Kind, Record, clamped, from_member
+from lazyfs.core.layers.tar import FILE, Member, TarReader
 from lazyfs.images.streams import ExactReader, Hashed, decompressed
 from lazyfs.store.ingest import Ingest
 
@@ -32,6 +32,8 @@ class Blob(NamedTuple):
     digest: Digest | None = None
     diff_id: Digest | None = None
     """Digest of the decompressed bytes."""
+    streamed: bool = False
+    """`size` is not known: the bytes come through a pipe."""
 
 
 def read_layer(
@@ -42,37 +44,67 @@ def read_layer(
     whiteouts: bool = True,
     limits: LayerLimits = LayerLimits(),  # noqa: B008 - immutable
     advance: Callable[[int], None] = lambda _count: None,
+    note: Callable[[str], None] = lambda _message: None,
 ) -> list[Record]:
     """Reads an archive to its end and returns its records; their contents are set by `ingest.finish`.
 
-    Digest, size and diff_id are compared as far as they are known. Raises DigestMismatch or FormatError with
+    Digest, size and diff_id are compared as far as they are known. `note` is told, in one line, what records
+    cannot keep of their entries. Raises DigestMismatch or FormatError with
     the blob's name; the objects stored until then are garbage that no catalog names.
     """
     raw = Hashed(parts, advance)
     plain = Hashed(decompressed(_bounded(raw, blob)))
     stream = ExactReader(plain)
     records: list[Record] = []
+    clamps = Clamps()
     expanded = 0
+
+    def stored() -> int:
+        return raw.size if blob.streamed else blob.size
+
     try:
         reader = TarReader(stream.read, need_end=not whiteouts and blob.digest is None)
         while (member := reader.next()) is not None:
             record = from_member(member, whiteouts=whiteouts)
+            clamps.look(member, record)
             expanded += member.size
-            _check_limits(len(records), max(expanded, plain.size), blob.size, limits)
+            _check_limits(len(records), max(expanded, plain.size), stored(), limits)
             if member.kind == FILE and record.kind == Kind.INODE:
                 ingest.add(record, reader.read)
             records.append(record)
         for _ in stream.rest():
-            _check_limits(len(records), max(expanded, plain.size), blob.size, limits)
+            _check_limits(len(records), max(expanded, plain.size), stored(), limits)
         for _ in raw:  # what the decompressor left alone still counts for the digest
             pass
     except BadData as error:
         raise type(error)(f"{blob.name}: {error}") from None
     _compare(blob.name, "digest", raw.digest, blob.digest)
-    if raw.size != blob.size:
+    if not blob.streamed and raw.size != blob.size:
         raise DigestMismatch(f"{blob.name}: {raw.size} bytes instead of {blob.size}")
     _compare(blob.name, "diff_id (digest of the decompressed bytes)", plain.digest, blob.diff_id)
+    if message := clamps.summary():
+        note(f"{blob.name}: {message}")
     return records
+
+
+class Clamps:
+    """Counts what was changed to be kept, and shows the first."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._first = ""
+
+    def look(self, member: Member, record: Record) -> None:
+        """Takes an entry and what became of it."""
+        change = clamped(member, record)
+        if change:
+            self._count += 1
+            self._first = self._first or f"{member.name[:200]!r}: {change}"
+
+    def summary(self) -> str | None:
+        """One line; None if nothing was changed."""
+        more = f", and {self._count - 1} more" if self._count > 1 else ""
+        return f"{self._first}{more}" if self._count else None
 
 
 def _bounded(raw: Iterable[bytes], blob: Blob) -> Iterator[bytes]:
@@ -80,7 +112,7 @@ def _bounded(raw: Iterable[bytes], blob: Blob) -> Iterator[bytes]:
     got = 0
     for part in raw:
         got += len(part)
-        if got > blob.size:
+        if not blob.streamed and got > blob.size:
             raise DigestMismatch(f"more than the {blob.size} bytes its manifest states")
         yield part
 

@@ -11,6 +11,7 @@ from lazyfs.prefetch.policy import PrefetchPolicy
 from lazyfs.prefetch.profiles import ProfilePrefetch
 from lazyfs.prefetch.programs import MAGIC, Head
 from lazyfs.prefetch.queue import PrefetchQueue
+from lazyfs.prefetch.system_task import begin
 from lazyfs.prefetch.upper_catalogs import UpperCatalogs
 from lazyfs.transport.fetcher import Fetcher
 from lazyfs.vfs.content import ReadPlan
@@ -39,7 +40,7 @@ class Prefetcher:
     def on_open(self, root: ObjectRef) -> None:
         """Begins to fetch the catalogs between the repository's root and its images. Called in the event
         loop."""
-        trio.lowlevel.spawn_system_task(UpperCatalogs(self._objects).run, root)
+        begin(UpperCatalogs(self._objects).run, root, name=f"catalogs below {root.digest.hex()[:12]}")
 
     def on_enter(self, profile: ObjectRef) -> None:
         """An image with a profile is looked up."""

@@ -21,6 +21,7 @@ from lazyfs.core.digest import ObjectRef, object_path
 from lazyfs.core.errors import LazyfsError
 from lazyfs.core.profile import Bundle
 from lazyfs.prefetch.profile_schedule import FAILURES, ProfileSchedule, fits, is_here
+from lazyfs.prefetch.system_task import begin
 from lazyfs.transport.fetcher import Fetcher, Request, still_wanted
 
 log = logging.getLogger(__name__)
@@ -61,7 +62,7 @@ class ProfilePrefetch:
     def start(self, ref: ObjectRef) -> None:
         """Begins to fetch the objects that a profile lists, unless that was done already; returns at once."""
         if self._objects.keeps and self._schedule.begin(ref.digest, time.monotonic()):
-            trio.lowlevel.spawn_system_task(self._run, ref, name=f"profile {ref.digest.hex()[:12]}")
+            begin(self._run, ref, name=f"profile {ref.digest.hex()[:12]}")
 
     async def _run(self, ref: ObjectRef) -> None:
         done = False

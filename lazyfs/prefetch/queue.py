@@ -8,6 +8,7 @@ import trio
 from lazyfs.client.objects import Objects
 from lazyfs.core.digest import Digest, ObjectRef
 from lazyfs.core.errors import LazyfsError
+from lazyfs.prefetch.system_task import begin
 
 log = logging.getLogger(__name__)
 
@@ -72,9 +73,9 @@ class PrefetchQueue:
                 continue
             if self._objects.read_at_hand(ref, 0, 1) is not None:
                 continue
-            self._budget.take(ref)
-            self.started += 1
-            trio.lowlevel.spawn_system_task(self._fetch, ref, name=f"ahead {ref.digest.hex()[:12]}")
+            if begin(self._fetch, ref, name=f"ahead {ref.digest.hex()[:12]}"):
+                self._budget.take(ref)
+                self.started += 1
 
     async def _fetch(self, ref: ObjectRef) -> None:
         try:

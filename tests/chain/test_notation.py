@@ -21,7 +21,21 @@ def test_the_fields_own_notation() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", ";", "http://p1|", "p1:3128", "auto", "http://", "ftp://p", "http://p:99999", "http://[::", "a b"],
+    [
+        "",
+        ";",
+        "http://p1|",
+        "p1:3128",
+        "auto",
+        "http://",
+        "ftp://p",
+        "http://p:99999",
+        "http://[::",
+        "a b",
+        "http://p[::1]",
+        "http://p[::1]u:s@[http",
+        "http://[::1]x:1",
+    ],
 )
 def test_bad_notation_says_how_to_write_it(text: str) -> None:
     with pytest.raises(UsageError, match=r"write it as http://|name the proxies"):

@@ -3,13 +3,13 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lazyfs.core.errors import FormatError, UsageError
 from lazyfs.core.oci import manifest
 from lazyfs.core.oci.manifest import Descriptor, Index, Platform
-from lazyfs.core.oci.platform import choose, parse_platform
+from lazyfs.core.oci.platform import choose, normalized, parse_platform, runs
 from lazyfs.core.oci.reference import HUB, parse
 from lazyfs.images.sources.default_name import default_place
 
@@ -28,6 +28,10 @@ DIGEST = "sha256:" + "ab" * 32
         (f"r.example/a@{DIGEST}", f"r.example/a:{DIGEST}", DIGEST),
         (f"r.example/a:1@{DIGEST}", "r.example/a:1", DIGEST),
         ("[::1]:5000/a:1", "[::1]:5000/a:1", "1"),
+        ("docker.io/alpine", f"{HUB}/library/alpine:latest", "latest"),
+        ("index.docker.io/alpine:3", f"{HUB}/library/alpine:3", "3"),
+        ("registry-1.docker.io/library/alpine:3", f"{HUB}/library/alpine:3", "3"),
+        ("registry.hub.docker.com/atlas/analysis:1", f"{HUB}/atlas/analysis:1", "1"),
     ],
 )
 def test_references(text: str, path: str, wanted: str) -> None:
@@ -71,19 +75,89 @@ def test_platforms(text: str, platform: Platform) -> None:
     assert parse_platform(text) == platform
 
 
-def test_the_variant_of_an_index_that_fits_best() -> None:
-    def listed(*platforms: Platform | None) -> Index:
-        return Index(tuple(Descriptor(DIGEST, n, platform=item) for n, item in enumerate(platforms)))
+def listed(*platforms: str | None) -> Index:
+    """An index whose entries have their number as size."""
+    entries = []
+    for number, text in enumerate(platforms):
+        platform = None if text is None else Platform(*text.split("/"))
+        entries.append(Descriptor(DIGEST, number, platform=platform))
+    return Index(tuple(entries))
 
-    arm = Platform("linux", "arm64")
-    eight = Platform("linux", "arm64", "v8")
-    amd = Platform("linux", "amd64")
-    assert choose(listed(amd, arm, eight), eight, "x").size == 2
-    assert choose(listed(amd, arm), eight, "x").size == 1
-    assert choose(listed(amd, eight), arm, "x").size == 1
-    assert choose(listed(None), arm, "x").size == 0
-    with pytest.raises(FormatError, match="there is linux/amd64"):
-        choose(listed(amd), arm, "x")
+
+@pytest.mark.parametrize(
+    ("wanted", "there", "chosen"),
+    [
+        ("amd64", ["linux/amd64/v3", "linux/amd64/v2", "linux/amd64"], 2),
+        ("amd64", ["linux/amd64/v3", "linux/amd64/v1"], 1),
+        ("linux/amd64/v1", ["linux/amd64/v2", "linux/amd64"], 1),
+        ("linux/amd64/v2", ["linux/amd64", "linux/amd64/v3", "linux/amd64/v2"], 2),
+        ("linux/amd64/v3", ["linux/amd64", "linux/amd64/v4", "linux/amd64/v2"], 2),
+        ("linux/amd64/v4", ["linux/arm64", "linux/amd64"], 1),
+        ("aarch64", ["linux/amd64", "linux/arm64", "linux/arm64/v8"], 2),
+        ("aarch64", ["linux/amd64", "linux/arm64"], 1),
+        ("arm64", ["linux/arm64/v9", "linux/arm64/v8"], 1),
+        ("arm64", ["linux/arm64/v8", "linux/arm64"], 1),
+        ("linux/arm64/v9", ["linux/arm64", "linux/arm64/v8.4", "linux/arm64/v8.6"], 1),
+        ("linux/arm64/v9.1", ["linux/arm64", "linux/arm64/v8.4", "linux/arm64/v8.6"], 2),
+        ("linux/arm64/v8.2", ["linux/arm64/v8.3", "linux/arm64/v8.1", "linux/arm64"], 1),
+        ("linux/arm/v7", ["linux/arm/v8", "linux/arm/v5", "linux/arm/v6", "linux/arm/v7"], 3),
+        ("linux/arm/v7", ["linux/arm/v5", "linux/arm/v6"], 1),
+        ("linux/arm/v6", ["linux/arm/v7", "linux/arm", "linux/arm/v5"], 2),
+        ("linux/arm/v5", ["linux/arm/v7", "linux/arm/v6", "linux/arm/v5"], 2),
+        ("arm", ["linux/arm/v6", "linux/arm/v7"], 1),
+        ("arm", ["linux/arm/v6", "linux/arm"], 1),
+        ("armv8l", ["linux/arm64", "linux/arm/v7"], 1),
+        ("linux/arm/7", ["linux/arm/v6", "linux/arm/v7"], 1),
+        ("x86_64", ["Linux/x86_64"], 0),
+        ("aarch64", ["linux/aarch64"], 0),
+        ("riscv64", ["linux/riscv64"], 0),
+        ("linux/riscv64/rva22u64", ["linux/riscv64", "linux/riscv64/rva22u64"], 1),
+        ("amd64", [None], 0),
+        ("amd64", ["linux/arm64", None], 1),
+        ("amd64", ["unknown/unknown", "linux/amd64"], 1),
+        ("amd64", ["/amd64"], 0),
+    ],
+)
+def test_the_entry_of_an_index_that_fits_best(wanted: str, there: list[str | None], chosen: int) -> None:
+    assert choose(listed(*there), parse_platform(wanted), "x").size == chosen
+
+
+@pytest.mark.parametrize(
+    ("wanted", "there"),
+    [
+        ("arm64", ["linux/amd64"]),
+        ("amd64", ["linux/amd64/v2"]),
+        ("amd64", ["windows/amd64"]),
+        ("linux/arm/v5", ["linux/arm/v6"]),
+        ("linux/arm64/v9", ["linux/arm64/v9.1", "linux/arm64/v8.6"]),
+        ("amd64", ["linux/386"]),
+        ("amd64", ["unknown/unknown"]),
+        ("amd64", []),
+    ],
+)
+def test_an_index_without_the_platform_lists_what_there_is(wanted: str, there: list[str]) -> None:
+    with pytest.raises(FormatError, match=r"there is .*: choose with --platform") as caught:
+        choose(listed(*there), parse_platform(wanted), "x")
+    assert all(text in str(caught.value) for text in there if text != "unknown/unknown")
+
+
+@settings(deadline=None)
+@given(
+    st.sampled_from(["amd64", "arm64", "arm", "386"]),
+    st.sampled_from(["", "v1", "v2", "v3", "v5", "v6", "v7", "v8", "v9", "7", "x"]),
+    st.lists(st.tuples(st.sampled_from(["amd64", "arm64", "arm"]), st.sampled_from(["", "v2", "v7", "v8"]))),
+)
+def test_what_is_chosen_runs_and_nothing_that_runs_is_overlooked(
+    architecture: str, variant: str, there: list[tuple[str, str]]
+) -> None:
+    wanted = normalized(Platform("linux", architecture, variant))
+    index = listed(*(f"linux/{one}/{other}".rstrip("/") for one, other in there))
+    fitting = [entry for entry in index.manifests if entry.platform and runs(entry.platform, wanted)]
+    if fitting:
+        assert choose(index, wanted, "x") in fitting
+    else:
+        with pytest.raises(FormatError):
+            choose(index, wanted, "x")
 
 
 @pytest.mark.parametrize(

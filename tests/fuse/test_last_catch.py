@@ -48,6 +48,22 @@ def test_a_bug_in_one_answer_is_eio_for_one_program(tmp_path: Path, kind: str, h
         assert os.statvfs(mount.path).f_namemax == 255
 
 
+@pytest.mark.root
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_answer_that_cannot_be_written_is_eio_too(tmp_path: Path, kind: str) -> None:
+    """What comes up where an answer is made into the kernel's bytes, behind the tree."""
+    objects = Objects()
+    with mounted(kind, objects, live(objects, {"i": image(objects, {"f": b"1"})}), tmp_path) as mount:
+        mount.ask("break space", how=True)
+        for _ in range(5):
+            with pytest.raises(OSError, match="Input/output"):
+                os.statvfs(mount.path)
+        assert sum(mount.ask("counters")["faults"].values()) == 5
+        mount.ask("break space", how=False)
+        assert os.statvfs(mount.path).f_namemax == 255
+        assert (mount.path / "i/f").read_bytes() == b"1"
+
+
 async def none(_: str) -> None:
     raise AssertionError("nothing is opened here")
 

@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
+import pytest
 import trio
+import trio.testing
 
 from lazyfs.client.objects import Objects
 from lazyfs.core.digest import Digest, ObjectRef, object_path, sha256
@@ -10,6 +12,7 @@ from lazyfs.fuse.file_read import FileRead
 from lazyfs.fuse.filesystem import Filesystem
 from lazyfs.fuse.open_repository import OpenRepository
 from lazyfs.prefetch.prefetcher import Prefetcher
+from lazyfs.prefetch.queue import PrefetchQueue
 from lazyfs.vfs.slots import SlotTable
 from lazyfs.vfs.tree import Tree
 from tests.support.filesystems import no_site
@@ -87,3 +90,33 @@ def test_a_reader_thread_that_outlives_the_event_loop_is_not_disturbed(tmp_path:
     mount = trio.run(make)
     mount.prefetcher.on_enter(ObjectRef(sha256(b"profile"), 7))
     assert mount.fetcher.requests == []
+
+
+@pytest.mark.parametrize("rule", ["profiles", "queue"])
+def test_what_a_reader_thread_tells_as_the_event_loop_ends_does_not_disturb_the_end(
+    rule: str, tmp_path: Path
+) -> None:
+    """The loop takes its last calls when no task can begin any more: an error there ends the process."""
+    ref = ObjectRef(sha256(b"profile"), 7)
+
+    async def tell_at_the_end(mount: Mount, queue: PrefetchQueue) -> None:
+        token = trio.lowlevel.current_trio_token()
+        try:
+            await trio.sleep_forever()
+        finally:
+            if rule == "profiles":
+                mount.prefetcher.on_enter(ref)
+            else:
+                token.run_sync_soon(queue.start, [ref])
+
+    async def main() -> tuple[Mount, PrefetchQueue]:
+        mount = Mount(tmp_path)
+        queue = PrefetchQueue(Objects(mount.fetcher, MemoryCache()))
+        trio.lowlevel.spawn_system_task(tell_at_the_end, mount, queue)
+        await trio.testing.wait_all_tasks_blocked()
+        return mount, queue
+
+    mount, queue = trio.run(main)
+    assert mount.fetcher.requests == []
+    assert queue.idle
+    assert queue.started == 0

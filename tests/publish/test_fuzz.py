@@ -25,6 +25,8 @@ from lazyfs.core.layers import record
 from lazyfs.core.layers.merge import Merge
 from lazyfs.core.layers.tar import TarReader
 from lazyfs.core.oci import manifest, platform, reference
+from lazyfs.core.oci.remarks import remarks
+from lazyfs.core.oci.start_files import additions
 from lazyfs.core.params import Params
 from lazyfs.images.layer_reader import Blob, LayerLimits, read_layer
 from lazyfs.images.streams import decompressed
@@ -160,7 +162,11 @@ def read_manifest(data: bytes) -> None:
 
 def read_config(data: bytes) -> None:
     parsed = manifest.parse_config(data, "fuzz", 1)
-    assert parsed.created_ns is not None
+    assert -(1 << 63) < parsed.created_ns < 1 << 63
+    for line in remarks(parsed):
+        assert line.isprintable()
+    for addition in additions(parsed):
+        assert b"\0" not in addition.data
 
 
 def read_catalog(data: bytes) -> None:
@@ -183,7 +189,7 @@ def read_reference(data: bytes) -> None:
 
 
 FINDS: list[tuple[Callable[[bytes], None], bytes]] = [
-    (read_config, CONFIG.replace(b"linux", b"\x80inux")),
+    (read_config, CONFIG.replace(b"rootfs", b"r\x80otfs")),
     (read_manifest, MANIFEST.replace(b"config", b"c\xffnfig")),
 ]
 """What fuzzing has found: text in JSON that is not UTF-8 is no MsgspecError."""

@@ -349,7 +349,11 @@ def test_gzip_of_several_members_and_zstd_of_several_frames() -> None:
         assert [record.path for record in read(joined)] == [b"f", b"g"]
 
 
-@pytest.mark.parametrize("data", [b"", gzip.compress(b""), zstandard.compress(b""), bytes(1024), layer()])
+@pytest.mark.parametrize(
+    "data",
+    [b"", gzip.compress(b""), zstandard.compress(b""), bytes(1024), layer()],
+    ids=["no bytes", "gzip", "zstd", "zeros", "tar"],
+)
 def test_empty_layers(data: bytes) -> None:
     assert read(data) == []
 

@@ -130,12 +130,12 @@ CASES: list[tuple[Callable[[Path], str], str]] = [
     (corrupt_layer, "layer 0"),
     (corrupt_config, "does not match its digest"),
     (missing_layer, "No such file or directory"),
-    (unknown_tag, "no image with tag nonesuch; the layout has: v1"),
+    (unknown_tag, "no image with name nonesuch; the layout has: v1"),
     (other_platform, "there is linux/s390x: choose with --platform"),
     (foreign_layer, "is a foreign layer"),
     (schema_1, "manifest of schema 1"),
     (no_docker_archive, "it has no manifest.json"),
-    (unknown_kind, "give docker://IMAGE, oci:DIR[:TAG], docker-archive:FILE, tar:FILE or dir:DIR"),
+    (unknown_kind, "give docker://IMAGE, oci:DIR[:NAME], docker-archive:FILE, tar:FILE, dir:DIR"),
     (socket_of_a_directory, "not a directory"),
 ]
 

@@ -13,12 +13,13 @@ from lazyfs.core.errors import BadData, DigestMismatch, FormatError, LazyfsError
 from lazyfs.core.oci.manifest import Descriptor, Manifest, Platform
 from lazyfs.core.oci.manifest import parse as parse_manifest
 from lazyfs.core.oci.reference import parse
+from lazyfs.core.registry.access import ATTEMPTS
 from lazyfs.images.registry import client as client_module
 from lazyfs.images.registry import spool
-from lazyfs.images.registry.client import RegistryClient
+from lazyfs.images.registry.client import BLOB_RATE, BLOB_TIME, RegistryClient
 from lazyfs.images.registry.credentials import Asked
 from lazyfs.images.registry.spool import read_ahead
-from lazyfs.images.sources.open import ImageOptions
+from lazyfs.images.sources.open import ImageOptions, open_registry
 from tests.support.catalog_listing import Listed, open_tree
 from tests.support.fake_registry import FakeRegistry, fake_registry, in_seconds
 from tests.support.oci_images import Built, entry, layer
@@ -62,28 +63,35 @@ def check_published(repository: Repository) -> None:
     assert repository.check().bad == 0
 
 
-def client(registry: FakeRegistry, pauses: list[float]) -> RegistryClient:
-    return RegistryClient(parse(f"{registry.host}/team/app:v1"), None, plain_http=True, pause=pauses.append)
+@pytest.fixture
+def client(registry: FakeRegistry, options: ImageOptions) -> Iterator[RegistryClient]:
+    with open_registry(f"docker://{registry.host}/team/app:v1", options) as (client, _):
+        yield client
 
 
-def test_tags_over_many_pages(registry: FakeRegistry, pauses: list[float]) -> None:
+def test_tags_over_many_pages(registry: FakeRegistry, client: RegistryClient) -> None:
     registry.tags = [f"t{number:03}" for number in range(95)]
     registry.page = 10
-    assert client(registry, pauses).tags() == registry.tags
+    assert client.tags() == registry.tags
     assert registry.count("tags/list") == 10
 
 
+def test_tags_that_nobody_can_name_are_left_out(registry: FakeRegistry, client: RegistryClient) -> None:
+    registry.tags = ["good", "\x1b[2J", "a/b", "", "v" * 200]
+    assert client.tags() == ["good"]
+
+
 def test_tags_without_end_or_on_another_server_are_refused(
-    registry: FakeRegistry, pauses: list[float], monkeypatch: pytest.MonkeyPatch
+    registry: FakeRegistry, client: RegistryClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     registry.tags = [f"t{number:03}" for number in range(95)]
     registry.page = 10
     monkeypatch.setattr(client_module, "MAX_TAGS", 30)
     with pytest.raises(FormatError, match="does not end"):
-        client(registry, pauses).tags()
+        client.tags()
     registry.link = '<http://elsewhere.example/v2/team/app/tags/list?last=x>; rel="next"'
     with pytest.raises(FormatError, match="on another server"):
-        client(registry, pauses).tags()
+        client.tags()
 
 
 DEEP = b"[" * 100_000
@@ -101,36 +109,36 @@ NO_ANSWERS = [
 
 @pytest.mark.parametrize("answer", NO_ANSWERS, ids=lambda answer: repr(answer[:10]))
 def test_answers_that_are_none_are_refused_in_one_line(
-    registry: FakeRegistry, pauses: list[float], answer: bytes
+    registry: FakeRegistry, client: RegistryClient, answer: bytes
 ) -> None:
     registry.tag_list = answer
     with pytest.raises(FormatError, match="the list of tags is not one"):
-        client(registry, pauses).tags()
+        client.tags()
     registry.tokens, registry.token_answer = True, answer
     with pytest.raises(UsageError, match="its token server answered without a token"):
-        client(registry, pauses).manifest("v1")
+        client.manifest("v1")
 
 
-def test_answers_without_an_end_in_sight_are_not_held(registry: FakeRegistry, pauses: list[float]) -> None:
+def test_answers_without_an_end_in_sight_are_not_held(registry: FakeRegistry, client: RegistryClient) -> None:
     registry.tokens, registry.token_answer = True, b'{"token": "' + b"x" * (64 << 20)
 
     def refused() -> None:
         with pytest.raises(UsageError, match="without a token"):
-            client(registry, pauses).manifest("v1")
+            client.manifest("v1")
 
     assert peak_of(refused) < 16 << 20
 
 
 @pytest.mark.parametrize("text", ["\u00b2", "9" * 5000, "-1", "1e3", "Thu, 99 Foo", "0001-01-01"])
 def test_a_retry_after_that_is_none_is_no_traceback(
-    registry: FakeRegistry, pauses: list[float], text: str
+    registry: FakeRegistry, client: RegistryClient, pauses: list[float], text: str
 ) -> None:
     registry.limited, registry.retry_after = 2, text
     if text == "9" * 5000:
         with pytest.raises(TransportError, match="asks to wait"):
-            client(registry, pauses).manifest("v1")
+            client.manifest("v1")
     else:
-        assert client(registry, pauses).manifest("v1")
+        assert client.manifest("v1")
         assert pauses == [1.0, 2.0]
 
 
@@ -152,9 +160,11 @@ def test_rate_limit_is_waited_out_as_asked(
     check_published(repository)
 
 
-def test_retry_after_may_be_a_date(registry: FakeRegistry, pauses: list[float]) -> None:
+def test_retry_after_may_be_a_date(
+    registry: FakeRegistry, client: RegistryClient, pauses: list[float]
+) -> None:
     registry.limited, registry.retry_after = 1, in_seconds(40)
-    client(registry, pauses).manifest("v1")
+    client.manifest("v1")
     assert len(pauses) == 1
     assert 35 < pauses[0] <= 40
 
@@ -169,7 +179,7 @@ def test_a_rate_limit_that_does_not_end_is_one_clear_error(
     registry.retry_after = "2"
     with pytest.raises(TransportError, match="429"):
         publish(repository, registry, options)
-    assert len(pauses) == client_module.ATTEMPTS - 1
+    assert len(pauses) == ATTEMPTS - 1
 
 
 def test_server_errors_are_repeated_with_doubling_pauses(
@@ -203,6 +213,27 @@ def test_a_layer_that_never_comes_whole_is_an_error(
     with pytest.raises(TransportError, match="breaks off after 100000 of 3"):
         publish(repository, registry, options)
     assert repository.files() == before
+
+
+def test_a_blob_that_trickles_has_a_deadline(registry: FakeRegistry, client: RegistryClient) -> None:
+    document = parse_manifest(client.manifest("v1"), "v1")
+    assert isinstance(document, Manifest)
+    large = document.layers[0]
+    for late, message in (
+        (BLOB_TIME, None),
+        (BLOB_TIME + 1 + large.size / BLOB_RATE, "comes too slowly: 1048576"),
+    ):
+        times = iter([0.0])
+        slow = RegistryClient(
+            parse(f"{registry.host}/team/app:v1"),
+            client._conversation,
+            now=lambda times=times, late=late: next(times, late),  # type: ignore[misc]
+        )
+        if message:
+            with pytest.raises(TransportError, match=message):
+                list(slow.blob(large))
+        else:
+            assert sum(map(len, slow.blob(large))) == large.size
 
 
 def test_expired_tokens_are_renewed(
@@ -323,7 +354,7 @@ def test_a_registry_that_is_not_there(repository: Repository, options: ImageOpti
 
 @pytest.mark.parametrize("limit", [0, 3 << 20, 1 << 30])
 def test_layers_fetched_ahead_come_in_order_and_within_the_limit(
-    limit: int, registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch
+    limit: int, registry: FakeRegistry, client: RegistryClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held: list[int] = [0]
 
@@ -339,12 +370,11 @@ def test_layers_fetched_ahead_come_in_order_and_within_the_limit(
     monkeypatch.setattr(spool, "_File", Counted)
     image = Built([layer(entry(f"f{number}", data=os.urandom(1 << 20))) for number in range(6)], how="none")
     registry.add(image, "many")
-    fetcher = client(registry, [])
-    document = parse_manifest(fetcher.manifest("many"), "many")
+    document = parse_manifest(client.manifest("many"), "many")
     assert isinstance(document, Manifest)
     layers = list(enumerate(document.layers))
     order = []
-    for number, parts in read_ahead(layers, fetcher.blob, limit=limit):
+    for number, parts in read_ahead(layers, client.blob, limit=limit):
         assert b"".join(parts) == image.blobs[document.layers[number].digest]
         order.append(number)
     assert order == list(range(6))
@@ -353,12 +383,13 @@ def test_layers_fetched_ahead_come_in_order_and_within_the_limit(
     assert held[-1] == 0
 
 
-def test_an_error_in_a_layer_fetched_ahead_reaches_the_reader(registry: FakeRegistry) -> None:
-    fetcher = client(registry, [])
+def test_an_error_in_a_layer_fetched_ahead_reaches_the_reader(
+    registry: FakeRegistry, client: RegistryClient
+) -> None:
     del registry.blobs[IMAGE.layer_descriptors[1]["digest"]]
-    document = parse_manifest(fetcher.manifest("v1"), "v1")
+    document = parse_manifest(client.manifest("v1"), "v1")
     assert isinstance(document, Manifest)
-    reading = read_ahead(list(enumerate(document.layers)), fetcher.blob)
+    reading = read_ahead(list(enumerate(document.layers)), client.blob)
     assert b"".join(next(reading)[1]) in LARGE
     _, parts = next(reading)
     with pytest.raises(LazyfsError, match=r"has no blobs/sha256"):

@@ -2,16 +2,20 @@
 
 import json
 import re
+import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from tests.support.oci_images import Built
+from tests.support.tls import Pair
 
 
 class FakeRegistry:
@@ -42,12 +46,33 @@ class FakeRegistry:
         self.token_answer: bytes | None = None
         self.content_range = ""
         """Answers of these instead of the right ones."""
+        self.basic = False
+        """Whether an account's name and password are needed, without a token server."""
+        self.nobody: dict[str, int] = {}
+        """`manifests`, `blobs`, `blobs/sha256:...`: the status for those who come without an account."""
+        self.reason = b""
+        """The body of such an answer, and of the token server's refusals."""
+        self.token_errors: list[int] = []
+        """What the token server answers first."""
+        self.storage = ""
+        """An address before the digest of each blob that blobs are redirected to."""
+        self.authorizations: list[tuple[str, str]] = []
+        """(path, Authorization) of each request."""
+        self.fields: list[str] = []
+        """The values of all header fields of all requests."""
+        self.post_error = 0
+        """What the token server answers to a form."""
+        self.forms: list[dict[str, list[str]]] = []
+        """What was posted to the token server; a refresh token makes an account's token."""
+        self.extra: dict[str, str] = {}
+        """Further header fields of every answer."""
         self.requests: list[str] = []
         self.ranges_asked: list[str] = []
         self.tokens_given = 0
         self._uses: dict[str, int] = {}
         self._lock = threading.Lock()
         self.host = ""
+        self.scheme = "http"
 
     def add(self, image: Built, tag: str) -> None:
         """Serves an image under a tag and its digest."""
@@ -74,10 +99,10 @@ class FakeRegistry:
             setattr(self, name, max(left - 1, 0))
             return left > 0
 
-    def new_token(self) -> str:
+    def new_token(self, owner: str = "") -> str:
         with self._lock:
             self.tokens_given += 1
-            token = f"token-{self.tokens_given}"
+            token = f"{owner}token-{self.tokens_given}"
             self._uses[token] = self.token_uses
             return token
 
@@ -100,16 +125,29 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         registry = self.registry
         registry.requests.append(self.path)
+        sent = self.headers.get("Authorization", "")
+        registry.authorizations.append((self.path, sent))
+        registry.fields += self.headers.values()
         path, query = urlsplit(self.path).path, parse_qs(urlsplit(self.path).query)
         if path == "/token":
             return self._token()
         if registry.take("limited"):
             return self._answer(429, b"", {"Retry-After": registry.retry_after})
-        if registry.tokens and not registry.use(self.headers.get("Authorization", "")):
+        if registry.tokens and not registry.use(sent):
             realm = (
-                f'Bearer realm="http://{registry.host}/token",service="fake",scope="repository:team/app:pull"'
+                f'Bearer realm="{registry.scheme}://{registry.host}/token",service="fake",'
+                'scope="repository:team/app:pull"'
             )
-            return self._answer(401, b"", {"WWW-Authenticate": realm})
+            return self._answer(401, registry.reason, {"WWW-Authenticate": realm})
+        known = sent in registry.accounts or sent.startswith("Bearer account-")
+        if registry.basic and not known:
+            return self._answer(401, registry.reason, {"WWW-Authenticate": 'Basic realm="fake"'})
+        for kind, status in registry.nobody.items():
+            if f"/{kind}" in path and not known:
+                challenge = {} if registry.tokens else {"WWW-Authenticate": 'Basic realm="fake"'}
+                return self._answer(status, registry.reason, challenge if status == 401 else {})
+        if path == "/v2/" and registry.accounts:
+            return self._answer(401, b"", {"WWW-Authenticate": 'Basic realm="fake"'})
         if path == "/v2/team/app/tags/list":
             return self._tags(query)
         if match := re.fullmatch("/v2/team/app/manifests/(.+)", path):
@@ -118,13 +156,25 @@ class _Handler(BaseHTTPRequestHandler):
             return self._blob(match[1])
         return self._answer(404, b"")
 
+    def do_POST(self) -> None:
+        form = parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())
+        self.registry.forms.append(form)
+        if self.registry.post_error:
+            return self._answer(self.registry.post_error, b"")
+        token = self.registry.new_token("account-" if "refresh_token" in form else "")
+        return self._answer(200, json.dumps({"access_token": token}).encode())
+
     def _token(self) -> None:
-        accounts = self.registry.accounts
-        if accounts and self.headers.get("Authorization", "") not in accounts:
-            return self._answer(401, b"")
-        if self.registry.token_answer is not None:
-            return self._answer(200, self.registry.token_answer)
-        return self._answer(200, json.dumps({"token": self.registry.new_token()}).encode())
+        registry = self.registry
+        if registry.token_errors and (error := registry.token_errors.pop(0)) != 200:
+            return self._answer(error, b"<html>busy</html>")
+        sent = self.headers.get("Authorization", "")
+        if registry.accounts and sent not in registry.accounts and (sent or not registry.nobody):
+            return self._answer(401, registry.reason)
+        if registry.token_answer is not None:
+            return self._answer(200, registry.token_answer)
+        token = registry.new_token("account-" if sent in registry.accounts else "")
+        return self._answer(200, json.dumps({"token": token}).encode())
 
     def _tags(self, query: dict[str, list[str]]) -> None:
         if self.registry.tag_list is not None:
@@ -148,6 +198,8 @@ class _Handler(BaseHTTPRequestHandler):
         registry = self.registry
         if registry.take("errors"):
             return self._answer(503, b"")
+        if registry.storage:
+            return self._answer(307, b"", {"Location": f"{registry.storage}{digest}"})
         data = registry.blobs.get(digest)
         if data is None:
             return self._answer(404, b"")
@@ -166,7 +218,7 @@ class _Handler(BaseHTTPRequestHandler):
         self, status: int, body: bytes, headers: dict[str, str] | None = None, cut: int | None = None
     ) -> None:
         self.send_response(status)
-        for name, value in (headers or {}).items():
+        for name, value in {**self.registry.extra, **(headers or {})}.items():
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -176,13 +228,44 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    tls: ssl.SSLContext | None = None
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        if self.tls is None:
+            return super().finish_request(request, client_address)
+        wrapped = self.tls.wrap_socket(request, server_side=True, do_handshake_on_connect=False)
+        with wrapped:
+            try:
+                wrapped.do_handshake()
+            except ssl.SSLError:
+                wrapped.shutdown(socket.SHUT_WR)  # what the client still sends is read: no reset overtakes
+                while wrapped.recv(4096):  # the alert
+                    pass
+                return None
+            return super().finish_request(wrapped, client_address)
+
+    def handle_error(self, *_: Any) -> None:
+        """A client that goes away in mid-sentence is what is tested here."""
+
+
 @contextmanager
-def fake_registry() -> Iterator[FakeRegistry]:
-    """Runs one on a port of the loopback interface."""
+def fake_registry(certificate: Pair | None = None, client_ca: Path | None = None) -> Iterator[FakeRegistry]:
+    """Runs one on a port of the loopback interface, over TLS with a certificate, and with `client_ca` for
+    those only who have a certificate of that CA."""
     registry = FakeRegistry()
     handler = type("Handler", (_Handler,), {"registry": registry})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+    with _Server(("127.0.0.1", 0), handler) as server:
         registry.host = f"127.0.0.1:{server.server_address[1]}"
+        if certificate:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate.cert, certificate.key)
+            if client_ca:
+                context.load_verify_locations(client_ca)
+                context.verify_mode = ssl.CERT_REQUIRED
+            server.tls = context
+            registry.scheme = "https"
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
         try:

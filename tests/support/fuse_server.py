@@ -136,6 +136,8 @@ class Server:
                 objects.bug = {"value": ValueError("4300 digits"), "depth": RecursionError()}.get(
                     request["how"]
                 )
+            case "break space":
+                self._filesystem.cache_space = (lambda: (1 << 90, 0)) if request["how"] else (lambda: None)
             case "forget objects":
                 objects.forget()
                 with self._filesystem.lock:

@@ -97,6 +97,15 @@ def _sized(size: bytes) -> Answer:
     return answer
 
 
+def _written(form: str) -> Answer:
+    """One chunk with the true body, its size written like this."""
+
+    def answer(body: bytes) -> Iterator[bytes | float]:
+        return _sized(form.format(len(body)).encode())(body)
+
+    return answer
+
+
 def _endless(start: bytes, part: bytes, pause: float | None = None) -> Answer:
     """`start`, and then `part` again and again."""
 
@@ -163,8 +172,10 @@ _LENGTHS = [
 _CHUNKS = [
     Attack("chunk size that is none", _sized(b"zz"), (G,)),
     Attack("negative chunk size", _sized(b"-5"), (G,)),
-    Attack("chunk size with a prefix", _sized(b"0x10"), (G,)),
-    Attack("chunk size with an underscore", _sized(b"1_0"), (G,)),
+    # each is the right size to int()
+    Attack("chunk size with a prefix", _written("0x{:x}"), (G, WRONG)),
+    Attack("chunk size with a sign", _written("+{:x}"), (G,)),
+    Attack("chunk size with an underscore", _written("0_{:x}"), (G, WRONG)),
     Attack("chunk without a size", _sized(b""), (G,)),
     Attack("chunk size of 5,000 digits", _sized(b"f" * 5000), (G, T, LONG)),
     Attack("chunk size of 2^63", _sized(b"8" + b"0" * 15), (G, T, LONG)),

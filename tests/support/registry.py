@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.ports import free_port
+from lazyfs.images.registry.credentials import Asked
 
 USER, PASSWORD = "reader", "right horse"
 _BLOB = re.compile(r'"GET /v2/\S+/blobs/(sha256:[0-9a-f]{64}) HTTP/1.1" 20[06] (\d+)')
@@ -23,12 +24,19 @@ class RealRegistry:
         self._log = log
         self._seen = 0
 
-    def push(self, layout: Path, tag: str, target: str) -> None:
+    password = PASSWORD
+
+    @staticmethod
+    def asked(password: Path) -> Asked:
+        """The account, its password in this file."""
+        return Asked(USER, str(password))
+
+    def push(self, layout: Path, tag: str, target: str, *options: str) -> None:
         """skopeo copy from an OCI layout."""
         subprocess.run(
             [
                 "skopeo", "copy", "--quiet", "--dest-tls-verify=false", f"--dest-creds={USER}:{PASSWORD}",
-                f"oci:{layout}:{tag}", f"docker://{self.host}/{target}",
+                *options, f"oci:{layout}:{tag}", f"docker://{self.host}/{target}",
             ],
             check=True,
             stdout=subprocess.DEVNULL,
@@ -45,8 +53,8 @@ class RealRegistry:
 
 
 @contextmanager
-def real_registry(directory: Path) -> Iterator[RealRegistry]:
-    """A registry that keeps its blobs under `directory`."""
+def real_registry(directory: Path, *, schema1: bool = False) -> Iterator[RealRegistry]:
+    """A registry that keeps its blobs under `directory`; with `schema1` it takes manifests of that form."""
     directory.mkdir(parents=True, exist_ok=True)
     accounts = directory / "htpasswd"
     subprocess.run(["htpasswd", "-Bbc", accounts, USER, PASSWORD], check=True, capture_output=True)
@@ -57,6 +65,7 @@ log: {{accesslog: {{disabled: false}}, level: error}}
 storage: {{filesystem: {{rootdirectory: {directory}/blobs}}}}
 http: {{addr: "127.0.0.1:{port}"}}
 auth: {{htpasswd: {{realm: test, path: {accounts}}}}}
+compatibility: {{schema1: {{enabled: {str(schema1).lower()}}}}}
 """
     )
     log = directory / "log"

@@ -162,8 +162,7 @@ def test_a_second_mount_at_the_path_has_a_file_of_its_own(tmp_path: Path) -> Non
 def test_a_first_mount_that_compacts_late_leaves_the_file_of_the_second(
     tmp_path: Path,
 ) -> None:
-    first = Life(tmp_path)
-    numbers(first.tree)
+    first = Life(tmp_path)  # has given out nothing, so that its compacted file would be another
     second = Life(tmp_path)
     numbers(second.tree)
     slots = journal.load(second.path)

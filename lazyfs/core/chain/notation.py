@@ -4,12 +4,15 @@
 next group. `http://s1/@repo@;http://s2/@repo@`: origins in order of preference until latencies are known.
 """
 
+import re
 import urllib.parse
 
 from lazyfs.core.errors import UsageError
 
 DIRECT = "DIRECT"
 REPOSITORY = "@repo@"
+_PLACE = re.compile(r"(\[[0-9A-Za-z:.%_-]+\]|[^\[\]:]+)(:[0-9]*)?")
+"""Host and port: urlsplit takes `p[::1]u:s@[http` for a host called `http`."""
 _MARK = "\0repo\0"
 """Stands for it while other `@` are looked for."""
 
@@ -66,7 +69,8 @@ def _hidden(text: str) -> str:
 def _checked(url: str, what: str, example: str) -> str:
     try:
         parts = urllib.parse.urlsplit(url)
-        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        place = _PLACE.fullmatch(parts.netloc.rpartition("@")[2])
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and bool(place)
     except ValueError:  # brackets, or a port that is no number up to 65535
         usable = False
     if not usable or not url.isascii() or any(character <= " " for character in url):

@@ -11,6 +11,7 @@ Sparse = list[tuple[int, int]]
 
 XATTR = b"SCHILY.xattr."
 _TIME = re.compile(rb"(-?)(\d+)(?:\.(\d*))?")
+_SIGNED = re.compile(rb"-?\d{1,19}")
 
 
 def parse(data: bytes) -> tuple[Records, Sparse]:
@@ -53,13 +54,23 @@ def number(key: bytes, value: bytes) -> int:
     return found
 
 
+def identifier(key: bytes, value: bytes) -> int:
+    """A user or group, which some writers make negative; raises FormatError naming it."""
+    if not _SIGNED.fullmatch(value):
+        raise FormatError(f"pax header: {key.decode()} is {value[:40]!r}, not a number")
+    return int(value)
+
+
 def nanoseconds(key: bytes, value: bytes) -> int:
-    """A decimal time in seconds as exact nanoseconds; digits beyond the ninth are cut off."""
+    """A decimal time in seconds as exact nanoseconds; digits beyond the ninth are cut off, and so is a time
+    beyond 10^19 seconds."""
     match = _TIME.fullmatch(value)
-    if not match or len(match[2]) > 18:
+    if not match:
         raise FormatError(f"pax header: {key.decode()} is {value[:40]!r}, not a time")
     fraction = (match[3] or b"")[:9].ljust(9, b"0")
-    total = int(match[2]) * 1_000_000_000 + int(fraction)
+    digits = match[2].lstrip(b"0") or b"0"
+    seconds = int(digits) if len(digits) < 20 else 10**19
+    total = seconds * 1_000_000_000 + int(fraction)
     return -total if match[1] else total
 
 

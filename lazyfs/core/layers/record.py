@@ -15,6 +15,7 @@ import msgspec
 from lazyfs.core.catalog.entry import NAME_MAX, Xattrs
 from lazyfs.core.errors import FormatError
 from lazyfs.core.layers import tar
+from lazyfs.core.layers.attributes import is_images
 
 MAGIC = struct.pack("<6sH", b"LZFREC", 1)
 BATCH = 4096
@@ -80,15 +81,13 @@ def from_member(member: tar.Member, *, whiteouts: bool) -> Record:
         if not target:
             raise FormatError(f"layer entry {member.name!r} is a hard link to nothing")
         return Record(Kind.HARDLINK, path, content=target)
-    if not -_I64 <= member.mtime < _I64:
-        raise FormatError(f"layer entry {member.name!r}: time {member.mtime} ns is out of range")
     record = Record(
         Kind.INODE,
         path,
         mode=_TYPES[member.kind] | member.mode,
         uid=member.uid,
         gid=member.gid,
-        mtime=member.mtime,
+        mtime=max(-_I64, min(member.mtime, _I64 - 1)),
         size=member.size,
         xattrs=_checked(member),
     )
@@ -103,6 +102,18 @@ def from_member(member: tar.Member, *, whiteouts: bool) -> Record:
             raise FormatError(f"layer entry {member.name!r}: device {member.major}:{member.minor}")
         record.detail = member.major << 32 | member.minor
     return record
+
+
+def clamped(member: tar.Member, record: Record) -> str | None:
+    """What a record cannot keep of its entry, in a few words; None if it keeps all."""
+    if record.kind != Kind.INODE:
+        return None
+    changed = []
+    if member.stated_uid != member.uid or member.stated_gid != member.gid:
+        changed.append(f"owner {member.stated_uid}:{member.stated_gid} became {member.uid}:{member.gid}")
+    if record.mtime != member.mtime:
+        changed.append(f"time {member.mtime // 1_000_000_000} s became {record.mtime // 1_000_000_000} s")
+    return ", ".join(changed) or None
 
 
 def clean(path: bytes, shown: bytes) -> bytes:
@@ -134,10 +145,11 @@ def _whiteout(path: bytes, name: bytes, shown: bytes) -> Record:
 
 
 def _checked(member: tar.Member) -> Xattrs:
-    for name, value in member.xattrs:
+    kept = tuple((name, value) for name, value in member.xattrs if is_images(name))
+    for name, value in kept:
         if not name or len(name) > NAME_MAX or b"\0" in name or len(value) > 1 << 16:
             raise FormatError(f"layer entry {member.name!r}: extended attribute {name[:80]!r} is too long")
-    return member.xattrs
+    return kept
 
 
 _encoder = msgspec.msgpack.Encoder()

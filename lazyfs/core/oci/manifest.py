@@ -9,12 +9,15 @@ import msgspec
 
 from lazyfs.core.digest import Digest, parse_hex
 from lazyfs.core.errors import FormatError
+from lazyfs.core.oci import json_text
 from lazyfs.core.oci.run_config import RunConfig
+from lazyfs.core.printable import printable
 
 MAX_MANIFEST = 4 << 20
 """Bytes of a manifest or index: what registries themselves accept."""
 MAX_CONFIG = 8 << 20
 MAX_LAYERS = 1024
+_MAX_TIME = _MAX_SIZE = (1 << 63) - 1
 
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
@@ -22,13 +25,13 @@ DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
 SCHEMA1 = "application/vnd.docker.distribution.manifest.v1"
 REF_NAME = "org.opencontainers.image.ref.name"
+CONTAINERD_NAME = "io.containerd.image.name"
+"""The whole reference, where docker and containerd write a layout; REF_NAME has the tag alone there."""
 
 _LAYER = re.compile(
     r"application/vnd\.(?:oci\.image\.layer(?:\.nondistributable)?\.v1\.tar"
     r"|docker\.image\.rootfs(?:\.foreign)?\.diff\.tar)(?:[.+](?:gzip|zstd))?"
 )
-_NOT_JSON = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-"""What msgspec raises: the second for text in JSON that is not UTF-8, the third for a thousand brackets."""
 _FOREIGN = ("nondistributable", ".foreign.")
 
 
@@ -40,7 +43,7 @@ class Platform(msgspec.Struct, frozen=True):
     variant: str = ""
 
     def __str__(self) -> str:
-        return "/".join(part for part in (self.os, self.architecture, self.variant) if part)
+        return printable("/".join(part for part in (self.os, self.architecture, self.variant) if part), 60)
 
 
 class Descriptor(msgspec.Struct, frozen=True):
@@ -52,6 +55,7 @@ class Descriptor(msgspec.Struct, frozen=True):
     urls: list[str] | None = None
     annotations: dict[str, str] | None = None
     platform: Platform | None = None
+    artifact_type: str = msgspec.field(name="artifactType", default="")
 
     @property
     def hash(self) -> Digest:
@@ -64,9 +68,8 @@ class _Document(msgspec.Struct):
     media_type: str = msgspec.field(name="mediaType", default="")
     config: Descriptor | None = None
     layers: list[Descriptor] | None = None
-    manifests: list[Descriptor] | None = None
+    manifests: list[Any] | None = None
     fs_layers: Any = msgspec.field(name="fsLayers", default=None)
-    artifact_type: str = msgspec.field(name="artifactType", default="")
 
 
 class Manifest(NamedTuple):
@@ -82,33 +85,56 @@ class Index(NamedTuple):
     manifests: tuple[Descriptor, ...]
 
 
-_document = msgspec.json.Decoder(_Document)
-
-
 def parse(data: bytes, name: str) -> Manifest | Index:
     """Reads a manifest or an index; `name` is what errors call it. Raises FormatError: for schema 1, for
     foreign layers (named), for an artifact that is no image."""
+    what = "an image manifest"
     if len(data) > MAX_MANIFEST:
         raise FormatError(f"{name}: manifest of {len(data)} bytes, over {MAX_MANIFEST}")
-    try:
-        document = _document.decode(data)
-    except _NOT_JSON as error:
-        raise FormatError(f"{name}: not an image manifest: {error}") from None
+    document = json_text.convert(json_text.decode(data, name, what), _Document, name, what)
     if document.fs_layers is not None or document.schema_version == 1:
         raise FormatError(
             f"{name}: manifest of schema 1, which states no digests of the unpacked layers: push the image "
             "again with a current tool, or convert it with skopeo copy --format=v2s2"
         )
-    if document.manifests is not None:
-        for entry in document.manifests:
-            _check(entry, name)
-        return Index(tuple(document.manifests))
-    if document.config is None or document.layers is None:
-        raise FormatError(f"{name}: not an image manifest: it names no config or no layers")
-    if len(document.layers) > MAX_LAYERS:
-        raise FormatError(f"{name}: manifest of {len(document.layers)} layers, over {MAX_LAYERS}")
-    _check(document.config, name)
-    for number, layer in enumerate(document.layers):
+    if document.manifests is not None or document.media_type in (OCI_INDEX, DOCKER_LIST):
+        return _index(document.manifests or [], name)
+    if document.config is None:
+        raise FormatError(f"{name}: not an image manifest: it names no config")
+    return _manifest(document.config, document.layers or [], name)
+
+
+def refuse_schema1(data: bytes, name: str) -> None:
+    """Raises the FormatError of `parse` if this is a manifest of schema 1, and nothing otherwise."""
+    try:
+        parse(data, name)
+    except FormatError as error:
+        if "schema 1" in str(error):
+            raise
+
+
+def _index(entries: list[Any], name: str) -> Index:
+    """The entries that can be read. Beside images an index lists signatures and what is to come; one of those
+    with another digest or form hurts no image."""
+    readable = []
+    problem: FormatError | None = None
+    for entry in entries:
+        try:
+            descriptor = json_text.convert(entry, Descriptor, name, "an index")
+            _check(descriptor, name)
+            readable.append(descriptor)
+        except FormatError as error:
+            problem = error
+    if problem and not readable:
+        raise problem
+    return Index(tuple(readable))
+
+
+def _manifest(config: Descriptor, layers: list[Descriptor], name: str) -> Manifest:
+    if len(layers) > MAX_LAYERS:
+        raise FormatError(f"{name}: manifest of {len(layers)} layers, over {MAX_LAYERS}")
+    _check(config, name)
+    for number, layer in enumerate(layers):
         _check(layer, name)
         if layer.media_type and not _LAYER.fullmatch(layer.media_type):
             raise FormatError(
@@ -119,12 +145,12 @@ def parse(data: bytes, name: str) -> Manifest | Index:
                 f"{name}: layer {number} ({layer.digest}) is a foreign layer, kept outside the registry "
                 "(Windows base images have them): it cannot be published"
             )
-    return Manifest(document.config, tuple(document.layers))
+    return Manifest(config, tuple(layers))
 
 
 def _check(descriptor: Descriptor, name: str) -> None:
-    if descriptor.size < 0:
-        raise FormatError(f"{name}: blob {descriptor.digest} has size {descriptor.size}")
+    if not 0 <= descriptor.size <= _MAX_SIZE:
+        raise FormatError(f"{name}: blob {printable(descriptor.digest, 80)} has size {descriptor.size}")
     try:
         parse_hex(descriptor.digest)
     except FormatError as error:
@@ -143,7 +169,7 @@ class RootFs(msgspec.Struct, frozen=True):
 class Config(msgspec.Struct, frozen=True):
     """An image's config; its digest is the image id."""
 
-    rootfs: RootFs
+    rootfs: RootFs = RootFs()
     architecture: str = ""
     os: str = ""
     variant: str = ""
@@ -160,47 +186,96 @@ class Config(msgspec.Struct, frozen=True):
 
     @property
     def created_ns(self) -> int:
-        """When the image was made, nanoseconds since 1970; 0 if it does not say."""
+        """When the image was made, nanoseconds since 1970; 0 if it does not say; the nearest time
+        that 64 bits hold (1677 to 2262) if they do not hold it."""
+        stated = self.created_stated_ns
+        return max(-_MAX_TIME, min(stated, _MAX_TIME))
+
+    @property
+    def created_stated_ns(self) -> int:
+        """The same without a limit. Year 1 is Go's way of saying nothing."""
         try:
-            moment = datetime.fromisoformat(self.created or "")
-        except ValueError:
+            moment = datetime.fromisoformat((self.created or "").strip().upper())
+            moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+            if moment.year == 1:
+                return 0
+            since = moment - datetime(1970, 1, 1, tzinfo=UTC)
+        except (ValueError, OverflowError):
             return 0
-        moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-        since = moment - datetime(1970, 1, 1, tzinfo=UTC)
         return (since.days * 86400 + since.seconds) * 1_000_000_000 + since.microseconds * 1000
 
 
-_config = msgspec.json.Decoder(Config)
-
-
 def parse_config(data: bytes, name: str, layers: int | None = None) -> Config:
-    """Reads the config of an image with that many layers, or with any number. Raises FormatError."""
+    """Reads the config of an image with that many layers; None: as many as it names. Raises FormatError."""
+    what = "an image config"
     if len(data) > MAX_CONFIG:
         raise FormatError(f"{name}: config of {len(data)} bytes, over {MAX_CONFIG}")
+    document = json_text.decode(data, name, what)
+    if isinstance(document, dict):
+        _mend(document)
+    config = json_text.convert(document, Config, name, what)
     try:
-        config = _config.decode(data)
         found = len(config.diff_ids)
-    except (*_NOT_JSON, FormatError) as error:
+    except FormatError as error:
         raise FormatError(f"{name}: not an image config: {error}") from None
     if layers is not None and found != layers:
         raise FormatError(f"{name}: the config names {found} layers, the manifest {layers}")
+    _refuse_nul(config.config or RunConfig(), name)
     return config
+
+
+def _mend(document: dict[str, Any]) -> None:
+    """Forms that Docker takes and the specification does not know: a command as one string, labels that are
+    numbers, times that are none."""
+    if not isinstance(document.get("created", ""), str):
+        del document["created"]
+    run = document.get("config")
+    if run == "" or run == []:  # PHP's and Lua's writers have no empty object
+        del document["config"]
+    if not isinstance(run, dict):
+        return
+    for key in ("Cmd", "Entrypoint", "Env"):
+        if isinstance(run.get(key), str):
+            run[key] = [run[key]]
+        elif isinstance(run.get(key), list):
+            run[key] = ["" if item is None else item for item in run[key]]
+    labels = run.get("Labels")
+    if isinstance(labels, dict):
+        run["Labels"] = {
+            key: value if isinstance(value, str) else msgspec.json.encode(value).decode()
+            for key, value in labels.items()
+        }
+    elif labels == []:
+        del run["Labels"]
+
+
+def _refuse_nul(run: RunConfig, name: str) -> None:
+    """No program can be given text with a NUL, and what follows one is taken for something else."""
+    fields = {
+        "Env": run.env,
+        "Entrypoint": run.entrypoint,
+        "Cmd": run.cmd,
+        "WorkingDir": [run.working_dir or ""],
+        "User": [run.user or ""],
+        "Labels": [text for pair in (run.labels or {}).items() for text in pair],
+    }
+    for field, values in fields.items():
+        for value in values or []:
+            if "\0" in value:
+                raise FormatError(
+                    f"{name}: the config's {field} has a NUL in {ascii(value)[:80]}: correct the image"
+                )
 
 
 class ArchivedImage(msgspec.Struct, frozen=True, rename="pascal"):
     """One image of a docker-archive's manifest.json; paths are inside the archive."""
 
     config: str
-    layers: list[str]
+    layers: list[str] = []
     repo_tags: list[str] | None = None
-
-
-_archive = msgspec.json.Decoder(list[ArchivedImage])
 
 
 def parse_archive(data: bytes, name: str) -> list[ArchivedImage]:
     """Reads the manifest.json of `docker save`. Raises FormatError."""
-    try:
-        return _archive.decode(data)
-    except _NOT_JSON as error:
-        raise FormatError(f"{name}: manifest.json is not one of docker save: {error}") from None
+    what = "a manifest.json of docker save"
+    return json_text.convert(json_text.decode(data, name, what), list[ArchivedImage], name, what)

@@ -1,56 +1,125 @@
-"""Which image of an index: `os/architecture[/variant]`, with the names people use for them."""
+"""Which image of an index: `os/architecture[/variant]`, with the names people use for them.
+
+The order is that of containerd and skopeo: what the machine is, then what it runs too, best first; a plain
+entry before a levelled one where no level was asked for.
+"""
+
+import re
+from collections.abc import Sequence
 
 from lazyfs.core.errors import FormatError, UsageError
 from lazyfs.core.oci.manifest import Descriptor, Index, Platform
 
+MAX_NESTING = 8
+"""Indexes in indexes."""
 _ALIASES = {
     "x86_64": ("amd64", ""),
     "x86-64": ("amd64", ""),
+    "x64": ("amd64", ""),
     "aarch64": ("arm64", "v8"),
     "armhf": ("arm", "v7"),
+    "armel": ("arm", "v6"),
+    "armv8l": ("arm", "v8"),
     "armv7l": ("arm", "v7"),
     "armv6l": ("arm", "v6"),
+    "armv5tel": ("arm", "v5"),
     "i386": ("386", ""),
+    "i486": ("386", ""),
+    "i586": ("386", ""),
     "i686": ("386", ""),
+    "loongarch64": ("loong64", ""),
 }
+_ATTESTATION = "vnd.docker.reference.type"
+_ARM = {
+    "": ("", "v7", "v6", "v5"),
+    "v8": ("v8", "v7", "", "v6", "v5"),
+    "v7": ("v7", "", "v6", "v5"),
+    "v6": ("v6", "v5", ""),
+    "v5": ("v5", ""),
+}
+"""32-bit Arm. An entry without a variant is v7 for containerd."""
 
 
 def parse_platform(text: str) -> Platform:
     """`amd64`, `x86_64`, `linux/arm64`, `linux/arm/v7`; the system defaults to linux. Raises UsageError."""
     parts = text.lower().split("/")
-    if len(parts) == 1 or (len(parts) == 2 and parts[0] in _ALIASES):
+    if len(parts) == 1 or (len(parts) == 2 and parts[0] in (*_ALIASES, "amd64", "arm", "arm64")):
         parts.insert(0, "linux")
     if len(parts) > 3 or not all(parts):
         raise UsageError(f"platform {text!r} is not os/architecture[/variant], e.g. linux/amd64")
-    architecture, variant = _ALIASES.get(parts[1], (parts[1], ""))
-    return Platform(parts[0], architecture, parts[2] if len(parts) == 3 else variant)
+    return normalized(Platform(*parts))
+
+
+def normalized(platform: Platform) -> Platform:
+    """The platform in Go's names: Python's and uname's for the architecture, `7` for `v7`, amd64/v1 plain."""
+    architecture = platform.architecture.lower()
+    architecture, implied = _ALIASES.get(architecture, (architecture, ""))
+    variant = platform.variant.lower()
+    if variant[:1].isdigit():
+        variant = f"v{variant}"
+    if (architecture, variant) == ("amd64", "v1"):
+        variant = ""
+    return Platform(platform.os.lower(), architecture, variant or implied)
+
+
+def variants(wanted: Platform) -> Sequence[str]:
+    """The variants that run on the (normalized) platform, best first."""
+    if wanted.architecture == "arm":
+        return _ARM.get(wanted.variant, (wanted.variant, ""))
+    level = re.fullmatch(r"v(\d{1,2})(?:\.(\d{1,2}))?", wanted.variant)
+    if wanted.architecture == "amd64" and level and not level[2]:
+        return [f"v{number}" for number in range(int(level[1]), 1, -1)] + [""]
+    if wanted.architecture == "arm64":
+        return _arm64(int(level[1]), int(level[2] or 0)) if level else ["", "v8"]
+    return [wanted.variant, ""] if wanted.variant else [""]
+
+
+def _arm64(major: int, minor: int) -> list[str]:
+    """v9.N has all of v8.N+5."""
+    found = []
+    if major >= 9:
+        found += [f"v9.{number}" for number in range(minor, 0, -1)] + ["v9.0", "v9"]
+        major, minor = 8, minor + 5
+    return found + [f"v8.{number}" for number in range(minor, 0, -1)] + ["v8.0", "v8", ""]
+
+
+def runs(found: Platform, wanted: Platform) -> bool:
+    """Returns True if an image for `found` runs on `wanted`, or does not say what it is for."""
+    found = normalized(found)
+    if found.os and found.os != wanted.os:
+        return False
+    if not found.architecture:
+        return True
+    return found.architecture == wanted.architecture and found.variant in variants(wanted)
 
 
 def choose(index: Index, wanted: Platform, name: str) -> Descriptor:
-    """The manifest for this platform; with several, the one of the same variant, then the first.
+    """The manifest for this platform, the best of those that run on it; the first of equal ones.
 
-    Entries without a platform are taken only where the index has a single one. Raises FormatError that lists
-    what there is.
+    Where nothing fits, the first entry that states no platform. Raises FormatError that lists what there is.
     """
-    images = [entry for entry in index.manifests if not _is_attestation(entry)]
-    if len(images) == 1 and images[0].platform is None:
-        return images[0]
-    fitting = [
-        entry
-        for entry in images
-        if entry.platform
-        and (entry.platform.os, entry.platform.architecture) == (wanted.os, wanted.architecture)
-    ]
-    if wanted.variant:
-        exact = [entry for entry in fitting if entry.platform and entry.platform.variant == wanted.variant]
-        unsaid = [entry for entry in fitting if entry.platform and not entry.platform.variant]
-        fitting = exact or unsaid
-    if not fitting:
-        there = ", ".join(sorted({str(entry.platform) for entry in images if entry.platform})) or "none"
-        raise FormatError(f"{name}: no image for platform {wanted}; there is {there}: choose with --platform")
-    return fitting[0]
+    images = [entry for entry in index.manifests if is_image(entry)]
+    order = list(variants(wanted))
+    best: tuple[int, Descriptor] | None = None
+    for entry in images:
+        if entry.platform is None or not entry.platform.architecture:
+            continue
+        found = normalized(entry.platform)
+        if (found.os or wanted.os, found.architecture) != (wanted.os, wanted.architecture):
+            continue
+        if found.variant in order and (best is None or order.index(found.variant) < best[0]):
+            best = order.index(found.variant), entry
+    if best:
+        return best[1]
+    for entry in images:
+        if entry.platform is None or not (entry.platform.architecture or entry.platform.os):
+            return entry
+    there = ", ".join(sorted({str(entry.platform) for entry in images if entry.platform})) or "none"
+    raise FormatError(f"{name}: no image for platform {wanted}; there is {there}: choose with --platform")
 
 
-def _is_attestation(entry: Descriptor) -> bool:
-    """BuildKit lists provenance beside the images, with platform unknown/unknown."""
-    return entry.platform is not None and entry.platform.os == "unknown"
+def is_image(entry: Descriptor) -> bool:
+    """Returns False for what lies beside the images of an index: BuildKit's provenance, signatures."""
+    if entry.platform is not None and entry.platform.os == "unknown":
+        return False
+    return not entry.artifact_type and _ATTESTATION not in (entry.annotations or {})

@@ -10,6 +10,8 @@ from lazyfs.core.errors import UsageError
 
 HUB = "docker.io"
 """The registry of references that name none."""
+HUB_HOSTS = (HUB, f"index.{HUB}", f"registry-1.{HUB}", "registry.hub.docker.com")
+"""Names of the same registry; images of all of them hang under the first."""
 DEFAULT_TAG = "latest"
 
 _DOMAIN = re.compile(r"(?:\[[0-9a-fA-F:]+\]|[a-zA-Z0-9](?:[a-zA-Z0-9.-]*[a-zA-Z0-9])?)(?::\d{1,5})?")
@@ -45,6 +47,11 @@ class Reference(NamedTuple):
         return f"{self.registry}/{self.repository}{tag}{digest}"
 
 
+def is_tag(text: str) -> bool:
+    """Returns True if a reference can have this tag."""
+    return _TAG.fullmatch(text) is not None
+
+
 def parse(text: str) -> Reference:
     """Reads a reference; without tag and digest the tag is `latest`. Raises UsageError.
 
@@ -56,6 +63,8 @@ def parse(text: str) -> Reference:
     first, slash, remainder = rest.partition("/")
     if slash and ("." in first or ":" in first or first == "localhost"):
         registry, rest = first, remainder
+        if registry in HUB_HOSTS:
+            registry = HUB
     else:
         registry = HUB
     repository, colon, tag = rest.partition(":")

@@ -2,18 +2,15 @@
 or an error."""
 
 import base64
-import binascii
 import os
+from collections.abc import Mapping
 from typing import NamedTuple
 
-import msgspec
-
 from lazyfs.core.errors import UsageError
-from lazyfs.core.oci.reference import HUB, Reference
+from lazyfs.core.oci.reference import Reference
 
-MOST = 4 << 20
-"""Bytes of an authfile that are read."""
-_HUB_KEYS = (HUB, f"index.{HUB}", f"https://index.{HUB}/v1/")
+HELPER_DEADLINE = 60.0
+"""Seconds for a credential helper, which may ask a cloud's servers."""
 
 
 class Credentials(NamedTuple):
@@ -22,7 +19,9 @@ class Credentials(NamedTuple):
     username: str
     password: str
     identity_token: str = ""
-    """A refresh token that stands for both."""
+    """A refresh token that stands for both, shown to the token server."""
+    registry_token: str = ""
+    """A bearer token for the registry itself."""
 
     def __repr__(self) -> str:
         return f"Credentials({self.username!r}, ...)"
@@ -30,7 +29,13 @@ class Credentials(NamedTuple):
     @property
     def basic(self) -> str:
         """The value of an Authorization header."""
-        return "Basic " + base64.b64encode(f"{self.username}:{self.password}".encode()).decode()
+        pair = f"{self.username}:{self.password}".encode("utf-8", "surrogateescape")
+        return "Basic " + base64.b64encode(pair).decode()
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What must appear nowhere."""
+        return tuple(filter(None, (self.password, self.identity_token, self.registry_token)))
 
 
 class Asked(NamedTuple):
@@ -42,27 +47,52 @@ class Asked(NamedTuple):
     authfile: str | None = None
 
 
-def find(reference: Reference, asked: Asked, environment: dict[str, str]) -> Credentials | None:
+def find(reference: Reference, asked: Asked, environment: Mapping[str, str]) -> Credentials | None:
     """The account for this image, or None for anonymous pulls. Looks at, in this order:
 
-    the command line; GitLab's variables, if CI_REGISTRY is this registry (deploy token, then job token);
-    podman's auth.json (--authfile, REGISTRY_AUTH_FILE, XDG_RUNTIME_DIR, ~/.config), where a key may be a
-    repository or a namespace; Docker's config.json with its credential helpers.
+    the command line; GitLab's variables, if CI_REGISTRY is this registry (deploy token, then job token); the
+    auth files of podman, skopeo and docker with their credential helpers (see `auth_files`).
 
-    Raises UsageError for a password that cannot be read or a file that cannot be parsed.
+    Raises UsageError for a password that cannot be read, a file that cannot be parsed, a helper that fails.
     """
+    from lazyfs.images.registry.auth_files import from_files
+
     if asked.username is not None:
         return Credentials(asked.username, _password(asked))
     if asked.password_file is not None or asked.password_fd is not None:
         raise UsageError("a password without a name: give --username too")
-    if environment.get("CI_REGISTRY") == reference.registry:
+    if asked.authfile is None and environment.get("CI_REGISTRY") == reference.registry:
         for user, password in (
             ("CI_DEPLOY_USER", "CI_DEPLOY_PASSWORD"),
             ("CI_REGISTRY_USER", "CI_REGISTRY_PASSWORD"),
         ):
             if environment.get(user) and environment.get(password):
                 return Credentials(environment[user], environment[password])
-    return _from_podman(reference, asked, environment) or _from_docker(reference)
+    return from_files(reference, asked.authfile, environment)
+
+
+class LazyAccount:
+    """The account, looked for when it is needed: a public image starts no credential helper."""
+
+    def __init__(self, reference: Reference, asked: Asked, environment: Mapping[str, str]) -> None:
+        """What was said on the command line is looked at now. Raises UsageError if it cannot be used."""
+        self._arguments = (reference, asked, environment)
+        self._looked = False
+        self._found: Credentials | None = None
+        if any(value is not None for value in asked):
+            self.find()
+
+    @property
+    def found(self) -> Credentials | None:
+        """The account, if it has been needed and there is one."""
+        return self._found
+
+    def find(self) -> Credentials | None:
+        """The account, if there is one. Raises UsageError as `find` does."""
+        if not self._looked:
+            self._found = find(*self._arguments)
+            self._looked = True
+        return self._found
 
 
 def _password(asked: Asked) -> str:
@@ -75,74 +105,9 @@ def _password(asked: Asked) -> str:
                 text = file.read(1 << 16)
         else:
             raise UsageError("--username needs --password-file FILE or --password-fd N")
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeDecodeError, ValueError) as error:
         where = asked.password_file or f"descriptor {asked.password_fd}"
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        reason = "not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
+        reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else reason
         raise UsageError(f"password {where}: {reason}") from None
     return text.rstrip("\r\n")
-
-
-class _Auth(msgspec.Struct):
-    auth: str = ""
-    identitytoken: str = ""
-
-
-class _AuthFile(msgspec.Struct):
-    auths: dict[str, _Auth] = {}
-
-
-def _from_podman(reference: Reference, asked: Asked, environment: dict[str, str]) -> Credentials | None:
-    chosen = asked.authfile or environment.get("REGISTRY_AUTH_FILE")
-    home = environment.get("HOME", "/")
-    places = [chosen] if chosen else []
-    if not chosen:
-        if runtime := environment.get("XDG_RUNTIME_DIR"):
-            places.append(os.path.join(runtime, "containers/auth.json"))
-        config = environment.get("XDG_CONFIG_HOME") or os.path.join(home, ".config")
-        places.append(os.path.join(config, "containers/auth.json"))
-    for path in places:
-        try:
-            with open(path, "rb") as file:
-                auths = msgspec.json.decode(file.read(MOST), type=_AuthFile).auths
-        except FileNotFoundError:
-            if chosen:
-                raise UsageError(f"authfile {path} does not exist") from None
-            continue
-        except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            raise UsageError(f"authfile {path} cannot be read: {error}") from None
-        for key in _keys(reference):
-            if key in auths:
-                return _decode(auths[key], path)
-    return None
-
-
-def _keys(reference: Reference) -> list[str]:
-    """The longest namespace first, as podman looks them up."""
-    parts = reference.repository.split("/")
-    keys = ["/".join([reference.registry, *parts[:count]]) for count in range(len(parts), -1, -1)]
-    return keys + (list(_HUB_KEYS) if reference.registry == HUB else [])
-
-
-def _decode(auth: _Auth, path: str) -> Credentials:
-    try:
-        username, _, password = base64.b64decode(auth.auth, validate=True).decode().partition(":")
-    except (binascii.Error, UnicodeDecodeError):
-        raise UsageError(f"authfile {path}: an entry's auth is not base64 of name:password") from None
-    return Credentials(username, password, auth.identitytoken)
-
-
-def _from_docker(reference: Reference) -> Credentials | None:
-    import docker.auth  # 100 ms, which other commands need not wait for
-    import docker.errors
-
-    try:
-        found = docker.auth.load_config().resolve_authconfig(reference.registry)
-    except (docker.errors.DockerException, ValueError, RecursionError) as error:
-        raise UsageError(f"Docker's credentials for {reference.registry}: {error}") from None
-    if not found:
-        return None
-    token = found.get("IdentityToken") or found.get("identitytoken") or ""
-    username = found.get("Username") or found.get("username") or ""
-    if not (username or token):
-        return None
-    return Credentials(username, found.get("Password") or found.get("password") or "", token)

@@ -1,30 +1,27 @@
-"""Answers to a registry's challenge: Basic, or a Bearer token from its token server.
+"""Answers to a registry's challenges: Basic, or a Bearer token from its token server.
 
-Protocol: distribution-spec and docs/spec/auth/token.md of the distribution project.
+Protocol: distribution-spec, and docs/spec/auth/token.md and oauth.md of the distribution project.
 """
 
 import re
-import threading
-from urllib.parse import urlsplit
+from collections.abc import Callable
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import msgspec
-import requests
 
-from lazyfs.core.errors import TransportError
+from lazyfs.core.errors import FormatError, LazyfsError
+from lazyfs.core.printable import printable
+from lazyfs.core.registry.challenges import Challenge
+from lazyfs.core.registry.reasons import MAX_BODY, reason_of
+from lazyfs.core.registry.steps import Answer, Ask, Identity
 from lazyfs.images.registry.credentials import Credentials
+from lazyfs.images.registry.problems import Failed
+from lazyfs.images.registry.replies import retry_after
+from lazyfs.images.registry.wire import Reply, Wire, origin_of
 
-MOST = 1 << 20
-"""Bytes of a token server's answer; tokens of large sites have 10 KB."""
-PART = 1 << 16
-_PARAMETER = re.compile(r'(\w+)=(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))')
-
-
-class Refused(TransportError):
-    """The registry or its token server does not let this account (or nobody) in."""
-
-
-class TooLong(Exception):
-    """A body of more bytes than it may have."""
+MAX_TOKEN = 1 << 17
+"""Bytes of a token server's answer: tokens with long lists of groups have been seen at 20 KB."""
+_TOKEN = re.compile(r"[\x21-\x7e]+")
 
 
 class _Answer(msgspec.Struct):
@@ -35,88 +32,98 @@ class _Answer(msgspec.Struct):
 _answer = msgspec.json.Decoder(_Answer)
 
 
+class Denied(Exception):
+    """The challenge cannot be answered; `answer` says why."""
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__(answer.reason)
+        self.answer = answer
+
+
+class Busy(Exception):
+    """The token server is busy; `answer` says for how long."""
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__(answer.reason)
+        self.answer = answer
+
+
 class Authorizer:
-    """Holds the Authorization header for one repository; asks for a new one when told that it is no good.
-    Safe to use from several threads."""
+    """Makes Authorization fields for one repository."""
 
-    def __init__(
-        self, session: requests.Session, scope: str, *, plain_http: bool, timeout: tuple[float, float]
-    ) -> None:
-        self._session = session
+    def __init__(self, wire: Wire, scope: str, *, plain_http: bool, wall: Callable[[], float]) -> None:
+        """`wall`: seconds since 1970, for a Retry-After that is a date."""
+        self._wire = wire
         self._scope = scope
-        self._plain_http = plain_http
-        self._timeout = timeout
-        self._lock = threading.Lock()
-        self._header: str | None = None
+        self._schemes = ("https", "http") if plain_http else ("https",)
+        self._wall = wall
 
-    @property
-    def header(self) -> str | None:
-        return self._header
+    def field(self, ask: Ask, account: Credentials | None) -> str:
+        """The field that answers the challenge. Raises Denied, Busy, or what the connection raises."""
+        credentials = account if ask.identity is Identity.ACCOUNT else None
+        if ask.challenge.scheme == "basic":
+            if credentials is None or not (credentials.username or credentials.password):
+                raise Denied(Answer(401, reason="it wants a user name and a password, not a token"))
+            return credentials.basic
+        if credentials and credentials.registry_token:
+            return f"Bearer {credentials.registry_token}"
+        return f"Bearer {self._token(ask.challenge, credentials)}"
 
-    def renew(self, rejected: str | None, challenge: str, credentials: Credentials | None) -> None:
-        """Gets a new header because the registry answered 401 with this challenge to a request that had the
-        header `rejected`. Raises Refused, or a requests exception for a token server that fails."""
-        with self._lock:
-            if self._header != rejected:
-                return  # another thread has renewed it already
-            scheme = challenge.split(None, 1)[0].lower() if challenge else ""
-            if scheme == "bearer":
-                self._header = f"Bearer {self._token(challenge, credentials)}"
-            elif scheme == "basic" and credentials:
-                self._header = credentials.basic
-            elif scheme == "basic":
-                raise Refused("it wants a user name and a password")
-            else:
-                raise Refused(f"it asks for authentication of a kind not known: {scheme or 'none'}")
+    def _token(self, challenge: Challenge, credentials: Credentials | None) -> str:
+        realm = challenge.value("realm")
+        if not self._allowed(realm):
+            reason = f"its token server {printable(realm)!r} is not an {self._schemes[0]} address"
+            raise Denied(Answer(401, reason=reason))
+        with self._asked(realm, challenge, credentials) as reply:
+            if reply.status != 200:
+                self._fail(reply, credentials)
+            try:
+                found = _answer.decode(reply.small(MAX_TOKEN))
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, FormatError):
+                found = _Answer()
+        token = found.token or found.access_token or ""
+        if not _TOKEN.fullmatch(token):
+            raise Denied(Answer(401, reason="its token server answered without a token"))
+        return token
 
-    def forget(self) -> None:
-        """Starts again without a header, for another account."""
-        with self._lock:
-            self._header = None
+    def _allowed(self, realm: str) -> bool:
+        try:
+            return origin_of(realm).scheme in self._schemes
+        except Failed:
+            return False
 
-    def _token(self, challenge: str, credentials: Credentials | None) -> str:
-        fields = {key.lower(): quoted or bare for key, quoted, bare in _PARAMETER.findall(challenge)}
-        realm = fields.get("realm", "")
-        allowed = ("https", "http") if self._plain_http else ("https",)
-        if urlsplit(realm).scheme not in allowed:
-            raise Refused(f"its token server {realm!r} is not an https address")
-        scope = fields.get("scope") or self._scope
-        query = {"service": fields.get("service", ""), "scope": scope}
+    def _asked(self, realm: str, challenge: Challenge, credentials: Credentials | None) -> Reply:
+        query = [("service", challenge.value("service")), ("scope", challenge.value("scope") or self._scope)]
         if credentials and credentials.identity_token:
             form = {
-                **query,
+                **dict(query),
                 "grant_type": "refresh_token",
                 "client_id": "lazyfs",
                 "refresh_token": credentials.identity_token,
             }
-            answer = self._session.post(realm, data=form, timeout=self._timeout, stream=True)
-        else:
-            headers = {"Authorization": credentials.basic} if credentials else {}
-            answer = self._session.get(
-                realm, params=query, headers=headers, timeout=self._timeout, stream=True
-            )
-        with answer:
-            return self._read_token(answer)
+            return self._wire.post(realm, form)
+        if credentials:
+            query.append(("account", credentials.username))
+        parts = urlsplit(realm)
+        asked = urlencode(parse_qsl(parts.query) + [(key, value) for key, value in query if value])
+        headers = {"Authorization": credentials.basic} if credentials else {}
+        return self._wire.get(parts._replace(query=asked).geturl(), headers)
 
-    def _read_token(self, answer: requests.Response) -> str:
-        if answer.status_code in (400, 401, 403):
-            raise Refused(f"its token server answered {answer.status_code}")
-        answer.raise_for_status()
+    def _fail(self, reply: Reply, credentials: Credentials | None) -> None:
         try:
-            found = _answer.decode(bounded(answer, MOST))
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, TooLong):
-            raise Refused("its token server answered without a token") from None
-        token = found.token or found.access_token
-        if not token:
-            raise Refused("its token server answered without a token")
-        return token
+            reason = wiped(reason_of(reply.small(MAX_BODY)), credentials)
+        except LazyfsError:
+            reason = ""
+        said = f"its token server answered {reply.status}" + (f": {reason}" if reason else "")
+        answer = Answer(reply.status, retry_after=retry_after(reply.headers, self._wall()), reason=said)
+        if reply.status in (408, 425, 429) or reply.status >= 500:
+            raise Busy(answer)
+        raise Denied(answer)
 
 
-def bounded(answer: requests.Response, limit: int) -> bytes:
-    """A small body, whole. Raises TooLong, or what requests raises for a connection that breaks."""
-    data = bytearray()
-    for part in answer.raw.stream(PART, decode_content=True):
-        data += part
-        if len(data) > limit:
-            raise TooLong
-    return bytes(data)
+def wiped(text: str, credentials: Credentials | None) -> str:
+    """The text without the account's secrets, should a server repeat them."""
+    for secret in credentials.secrets if credentials else ():
+        if len(secret) > 3:
+            text = text.replace(secret, "***")
+    return text

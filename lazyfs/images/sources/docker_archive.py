@@ -2,7 +2,8 @@
 
 The manifest may be the last file, so the first pass finds it and the config; the second hands out the layers
 in the order they lie in the archive. Both formats are read: the old one (`<id>/layer.tar`, links between
-equal layers) and the OCI-like one of Docker 25 (`blobs/sha256/...`).
+equal layers) and the OCI-like one of Docker 25 (`blobs/sha256/...`). What comes through a pipe is kept in an
+unlinked temporary file first.
 """
 
 import os
@@ -15,11 +16,15 @@ import msgspec
 from lazyfs.core.digest import sha256
 from lazyfs.core.errors import BadData, FormatError, UsageError
 from lazyfs.core.layers import tar
-from lazyfs.core.oci.manifest import MAX_CONFIG, ArchivedImage, parse_archive, parse_config
+from lazyfs.core.oci.manifest import MAX_CONFIG, ArchivedImage, Platform, parse_archive, parse_config
+from lazyfs.core.oci.remarks import check_platform, remarks
+from lazyfs.core.printable import printable
 from lazyfs.images.layer_reader import Blob
 from lazyfs.images.sources.default_name import default_place
 from lazyfs.images.sources.image import Layer
-from lazyfs.images.streams import PART, ExactReader, decompressed, parts_of
+from lazyfs.images.sources.inputs import is_input, open_input
+from lazyfs.images.sources.names import Which, same_reference, split
+from lazyfs.images.streams import PART, ExactReader, decompressed
 
 _SMALL_TOTAL = 64 << 20
 """Bytes of candidates for the config held during the first pass."""
@@ -34,33 +39,48 @@ class _Index(NamedTuple):
 class DockerArchive:
     """One image of an archive. See Image."""
 
-    def __init__(self, text: str) -> None:
-        """`text` is FILE, or FILE:REFERENCE to choose among several images. Raises UsageError, BadData."""
-        self._file, wanted = text, ""
-        if not os.path.exists(text):
-            head, colon, _ = text.partition(":")
-            if colon:
-                self._file, wanted = head, text[len(head) + 1 :]
+    def __init__(self, text: str, platform: Platform, *, asked: bool = True) -> None:
+        """`text` is FILE[:REFERENCE] or FILE:@N; FILE may be `-`, the standard input. `asked`: the operator
+        named the platform. Raises UsageError, BadData."""
+        file, which = split(text, is_input)
         self.name = f"docker-archive:{text}"
+        self._stream = open_input(file, self.name)
+        try:
+            self._stream.make_seekable()
+            self._open(file, which)
+            self.notes = (
+                *check_platform(self.config, platform, asked=asked, listed=False, name=self.name),
+                *remarks(self.config),
+            )
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Gives the file back."""
+        self._stream.close()
+
+    def _open(self, file: str, which: Which) -> None:
         index = self._scan()
         if "manifest.json" not in index.small:
             raise FormatError(f"{self.name}: not an archive of docker save: it has no manifest.json")
-        image = self._choose(parse_archive(index.small["manifest.json"], self.name), wanted)
-        tags = image.repo_tags or []
-        self.place = default_place(wanted if wanted in tags else tags[0] if tags else None, self._file)
-        config_path = index.links.get(image.config, image.config)
+        image, tag = self._choose(parse_archive(index.small["manifest.json"], self.name), which)
+        self.place = default_place(tag, file)
+        config_path = _followed(image.config, index.links)
         if config_path not in index.small:
-            raise FormatError(f"{self.name}: its config {image.config} is missing or over {MAX_CONFIG} bytes")
+            raise FormatError(
+                f"{self.name}: its config {printable(image.config, 80)} is missing or over {MAX_CONFIG} bytes"
+            )
         self.config_bytes = index.small[config_path]
         self.config_digest = sha256(self.config_bytes)
         self.config = parse_config(self.config_bytes, self.name, len(image.layers))
         self.manifest = msgspec.json.format(msgspec.json.encode(image), indent=2)
-        self._paths = [index.links.get(path, path) for path in image.layers]
+        self._paths = [_followed(path, index.links) for path in image.layers]
         layers = []
         for number, (path, diff_id) in enumerate(zip(self._paths, self.config.diff_ids, strict=True)):
+            name = f"{self.name}: layer {number} ({printable(path, 100)})"
             if path not in index.sizes:
-                raise FormatError(f"{self.name}: layer {number} ({path}) is missing")
-            name = f"{self.name}: layer {number} ({path})"
+                raise FormatError(f"{name} is missing")
             layers.append(Layer(Blob(name, index.sizes[path], None, diff_id), diff_id))
         self.layers = tuple(layers)
 
@@ -83,7 +103,11 @@ class DockerArchive:
             if member.kind == tar.FILE:
                 index.sizes[path] = member.size
                 # Configs are named after their digest or lie among the blobs, which are JSON too.
-                if member.size <= MAX_CONFIG and held < _SMALL_TOTAL:
+                if path == "manifest.json" or (member.size <= MAX_CONFIG and held < _SMALL_TOTAL):
+                    if member.size > MAX_CONFIG:
+                        raise FormatError(
+                            f"{self.name}: manifest.json of {member.size} bytes, over {MAX_CONFIG}"
+                        )
                     first = reader.read(1)
                     if first == b"{" or path == "manifest.json":
                         index.small[path] = first + reader.read(member.size)
@@ -96,34 +120,53 @@ class DockerArchive:
         return index
 
     def _members(self) -> Iterator[tuple[tar.Member, tar.TarReader]]:
+        self._stream.rewind()
         try:
-            file = open(self._file, "rb", buffering=0)  # noqa: SIM115 - closed below
-        except OSError as error:
-            raise UsageError(f"{self.name}: {self._file}: {error.strerror}") from None
-        with file:
-            try:
-                reader = tar.TarReader(ExactReader(decompressed(parts_of(file))).read, need_end=True)
-                while (member := reader.next()) is not None:
-                    yield member, reader
-            except BadData as error:
-                if str(error).startswith("docker-archive:"):
-                    raise
-                raise type(error)(f"{self.name}: {error}") from None
+            plain = decompressed(self._stream.parts())
+            reader = tar.TarReader(ExactReader(plain).read, need_end=True)
+            while (member := reader.next()) is not None:
+                yield member, reader
+        except BadData as error:
+            if str(error).startswith("docker-archive:"):
+                raise
+            raise type(error)(f"{self.name}: {error}") from None
 
-    def _choose(self, images: list[ArchivedImage], wanted: str) -> ArchivedImage:
+    def _choose(self, images: list[ArchivedImage], which: Which) -> tuple[ArchivedImage, str | None]:
+        """The image, and the tag that it was asked for by or has first."""
+        if which.digest is not None:
+            raise UsageError(
+                f"{self.name}: an archive names its images by reference or number, not by digest"
+            )
+        if which.number is not None:
+            if which.number >= len(images):
+                raise UsageError(f"{self.name}: the archive has {len(images)} images, counted from 0")
+            return images[which.number], next(iter(images[which.number].repo_tags or []), None)
+        if which.name is None and len(images) == 1:
+            return images[0], next(iter(images[0].repo_tags or []), None)
+        for image in images if which.name is not None else []:
+            for tag in image.repo_tags or []:
+                if same_reference(tag, which.name or ""):
+                    return image, tag
         there = sorted(tag for image in images for tag in image.repo_tags or [])
-        if wanted:
-            for image in images:
-                if wanted in (image.repo_tags or []):
-                    return image
-        elif len(images) == 1:
-            return images[0]
-        wish = f"no image {wanted}" if wanted else "name one of its images (docker-archive:FILE:REFERENCE)"
-        raise UsageError(f"{self.name}: {wish}; the archive has: {', '.join(there) or 'none with a tag'}")
+        wish = (
+            f"no image {which.name}"
+            if which.name
+            else "name one of its images (docker-archive:FILE:REFERENCE)"
+        )
+        shown = printable(", ".join(there)) or "none with a tag"
+        raise UsageError(
+            f"{self.name}: {wish}; the archive has: {shown} (or :@N, N from 0 to {len(images) - 1})"
+        )
+
+
+def _followed(path: str, links: dict[str, str]) -> str:
+    """Where a path of manifest.json leads in the archive."""
+    clean = _clean(os.fsencode(path))
+    return links.get(clean, clean)
 
 
 def _clean(name: bytes) -> str:
-    return posixpath.normpath(os.fsdecode(name))
+    return posixpath.normpath(os.fsdecode(name)).lstrip("/")
 
 
 def _data(reader: tar.TarReader) -> Iterator[bytes]:

@@ -44,6 +44,8 @@ class Image(Protocol):
     config_digest: Digest
     config: Config
     layers: tuple[Layer, ...]
+    notes: tuple[str, ...]
+    """What the operator should know, one line each."""
 
     def read(self, wanted: Sequence[int]) -> Generator[tuple[int, Iterable[bytes]], None, None]:
         """The stored bytes of the layers with these numbers, in parts; each is used up before the next is

@@ -3,9 +3,10 @@
 import os
 from collections.abc import Generator, Iterator, Sequence
 
-from lazyfs.core.digest import sha256
+from lazyfs.core.digest import parse_hex, sha256
 from lazyfs.core.errors import DigestMismatch, FormatError, UsageError
 from lazyfs.core.oci.manifest import (
+    CONTAINERD_NAME,
     MAX_CONFIG,
     MAX_MANIFEST,
     REF_NAME,
@@ -15,67 +16,125 @@ from lazyfs.core.oci.manifest import (
     parse,
     parse_config,
 )
-from lazyfs.core.oci.platform import choose
+from lazyfs.core.oci.platform import MAX_NESTING, choose, is_image, normalized, runs
+from lazyfs.core.oci.remarks import check_platform, remarks
+from lazyfs.core.printable import printable
 from lazyfs.images.sources.default_name import default_place
 from lazyfs.images.sources.image import layers_of
-from lazyfs.images.streams import parts_of
+from lazyfs.images.sources.inputs import open_file
+from lazyfs.images.sources.names import Which, is_layout, same_reference, split
+from lazyfs.images.streams import ExactReader, parts_of
 
 
 class OciLayout:
     """One image of a layout directory. See Image."""
 
-    def __init__(self, text: str, platform: Platform) -> None:
-        """`text` is DIR[:TAG]. Raises UsageError for a missing directory or tag, BadData for a broken one."""
-        directory, tag = text, None
-        if not os.path.isdir(text):
-            directory, _, tag = text.rpartition(":")
-        if not directory or not os.path.isfile(os.path.join(directory, "index.json")):
-            raise UsageError(f"oci:{text}: {directory or text} is not an OCI image layout (no index.json)")
-        self._directory = directory
+    def __init__(self, text: str, platform: Platform, *, asked: bool = True) -> None:
+        """`text` is DIR[:NAME], DIR:@N or DIR@DIGEST. `asked`: the operator named the platform. Raises
+        UsageError for a missing directory or name, BadData for a broken one."""
+        self._directory, which = split(text, is_layout)
         self.name = f"oci:{text}"
-        entry = self._named(tag)
-        self.place = default_place((entry.annotations or {}).get(REF_NAME), directory)
+        if not is_layout(self._directory):
+            raise UsageError(f"{self.name}: {self._directory} is not an OCI image layout (no index.json)")
+        entries = self._named(which)
+        self.place = default_place(_best_name(entries[0]), self._directory)
+        entry = entries[0] if len(entries) == 1 else self._chosen(entries, platform)
         self.manifest = self._blob(entry, "manifest", MAX_MANIFEST)
         document = parse(self.manifest, self.name)
-        while isinstance(document, Index):
-            self.manifest = self._blob(choose(document, platform, self.name), "manifest", MAX_MANIFEST)
+        for _ in range(MAX_NESTING):
+            if not isinstance(document, Index):
+                break
+            entry = choose(document, platform, self.name)
+            self.manifest = self._blob(entry, "manifest", MAX_MANIFEST)
             document = parse(self.manifest, self.name)
+        else:
+            raise FormatError(f"{self.name}: over {MAX_NESTING} indexes in one another")
         self.config_bytes = self._blob(document.config, "config", MAX_CONFIG)
         self.config_digest = document.config.hash
         self.config = parse_config(self.config_bytes, self.name, len(document.layers))
+        listed = entry.platform is not None and runs(entry.platform, platform)
+        self.notes = (
+            *check_platform(self.config, platform, asked=asked, listed=listed, name=self.name),
+            *remarks(self.config),
+        )
         self._descriptors = document.layers
         self.layers = layers_of(self.name, document, self.config)
 
     def read(self, wanted: Sequence[int]) -> Generator[tuple[int, Iterator[bytes]], None, None]:
         for number in wanted:
             path = self._path(self._descriptors[number])
-            try:
-                file = open(path, "rb", buffering=0)  # noqa: SIM115 - closed after the yield
-            except OSError as error:
-                raise UsageError(f"{self.layers[number].blob.name}: {path}: {error.strerror}") from None
-            with file:
+            with open_file(path, self.layers[number].blob.name) as file:
                 yield number, parts_of(file)
 
-    def _named(self, tag: str | None) -> Descriptor:
+    def _named(self, which: Which) -> list[Descriptor]:
+        """The entries that are meant: one, or one for each platform. Raises UsageError if there is none, or
+        if several images are meant."""
+        everything = self._index()
+        if which.digest is not None:
+            return [self._by_digest(which.digest, everything)]
+        if which.number is not None:
+            if which.number < len(everything.manifests):
+                return [everything.manifests[which.number]]
+            raise UsageError(
+                f"{self.name}: the layout has {len(everything.manifests)} images, counted from 0"
+            )
+        images = [entry for entry in everything.manifests if is_image(entry)] or list(everything.manifests)
+        matching = images if which.name is None else _called(which.name, images)
+        if matching and len(set(map(_names, matching))) == 1:
+            return list({entry.digest: entry for entry in matching}.values())
+        if which.name is None:
+            wish = "a name is needed (oci:DIR:NAME)"
+        else:
+            wish = f"{'several images' if matching else 'no image'} with name {which.name}"
+        names = sorted({found for entry in images for found in _names(entry)})
+        there = printable(", ".join(names)) or "none with a name"
+        count = len(everything.manifests)
+        numbers = f" (or :@N, N from 0 to {count - 1})" if count else ""
+        raise UsageError(f"{self.name}: {wish}; the layout has: {there}{numbers}")
+
+    def _index(self) -> Index:
         path = os.path.join(self._directory, "index.json")
-        try:
-            with open(path, "rb") as file:
-                index = parse(file.read(MAX_MANIFEST + 1), path)
-        except OSError as error:
-            raise UsageError(f"{self.name}: {path}: {error.strerror}") from None
+        with open_file(path, self.name) as file:
+            index = parse(ExactReader(parts_of(file)).read(MAX_MANIFEST + 1), path)
         if not isinstance(index, Index):
             raise FormatError(f"{self.name}: index.json is not an index")
-        names = {(entry.annotations or {}).get(REF_NAME, ""): entry for entry in index.manifests}
-        if tag is None:
-            if len(index.manifests) == 1:
-                return index.manifests[0]
-        else:
-            fitting = [name for name in names if name == tag or name.endswith(f":{tag}")]
-            if tag in names or len(fitting) == 1:
-                return names[tag if tag in names else fitting[0]]
-        there = ", ".join(sorted(filter(None, names))) or "none"
-        wish = f"no image with tag {tag}" if tag else "a tag is needed (oci:DIR:TAG)"
-        raise UsageError(f"{self.name}: {wish}; the layout has: {there}")
+        return index
+
+    def _by_digest(self, digest: str, index: Index) -> Descriptor:
+        """A manifest of the layout, whether index.json lists it or not."""
+        for entry in index.manifests:
+            if entry.digest == digest:
+                return entry
+        try:
+            parse_hex(digest)
+            size = os.stat(self._path(Descriptor(digest, 0))).st_size
+        except FormatError as error:
+            raise UsageError(f"{self.name}: {error}") from None
+        except OSError as error:
+            raise UsageError(f"{self.name}: no manifest {digest}: {error.strerror}") from None
+        return Descriptor(digest, size)
+
+    def _chosen(self, entries: list[Descriptor], platform: Platform) -> Descriptor:
+        """The entry for the platform. Raises UsageError if two are for the same one: which is meant?"""
+        described = [self._with_platform(entry) for entry in entries]
+        if len({entry.platform and normalized(entry.platform) for entry in described}) < len(described):
+            raise UsageError(
+                f"{self.name}: {len(described)} images of the same name and platform: choose by number "
+                "(oci:DIR:@N) or digest (oci:DIR@sha256:...)"
+            )
+        return choose(Index(tuple(described)), platform, self.name)
+
+    def _with_platform(self, entry: Descriptor) -> Descriptor:
+        """The entry with the platform that its image states, where it states none itself."""
+        if entry.platform is not None:
+            return entry
+        document = parse(self._blob(entry, "manifest", MAX_MANIFEST), self.name)
+        if isinstance(document, Index):
+            return entry
+        config = parse_config(
+            self._blob(document.config, "config", MAX_CONFIG), self.name, len(document.layers)
+        )
+        return Descriptor(entry.digest, entry.size, entry.media_type, platform=config.platform)
 
     def _path(self, descriptor: Descriptor) -> str:
         algorithm, _, digits = descriptor.digest.partition(":")
@@ -85,11 +144,28 @@ class OciLayout:
         path = self._path(descriptor)
         if descriptor.size > limit:
             raise FormatError(f"{self.name}: {what} of {descriptor.size} bytes, over {limit}")
-        try:
-            with open(path, "rb") as file:
-                data = file.read(descriptor.size + 1)
-        except OSError as error:
-            raise UsageError(f"{self.name}: {what} {path}: {error.strerror}") from None
+        with open_file(path, f"{self.name}: {what}") as file:
+            data = ExactReader(parts_of(file)).read(descriptor.size + 1)
         if len(data) != descriptor.size or sha256(data) != descriptor.hash:
             raise DigestMismatch(f"{self.name}: {what} {path} does not match its digest")
         return data
+
+
+def _names(entry: Descriptor) -> tuple[str, ...]:
+    """The full name that docker and containerd give, and the tag or name of the specification."""
+    annotations = entry.annotations or {}
+    return tuple(filter(None, (annotations.get(CONTAINERD_NAME), annotations.get(REF_NAME))))
+
+
+def _best_name(entry: Descriptor) -> str | None:
+    return next(iter(_names(entry)), None)
+
+
+def _called(name: str, entries: list[Descriptor]) -> list[Descriptor]:
+    """The entries with this name; else those whose name means the same image; else those with this tag."""
+    matching = [entry for entry in entries if name in _names(entry)]
+    if not matching:
+        matching = [entry for entry in entries if any(same_reference(found, name) for found in _names(entry))]
+    return matching or [
+        entry for entry in entries if any(found.endswith(f":{name}") for found in _names(entry))
+    ]

@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -28,41 +28,67 @@ class ImageOptions:
     plain_http: bool = False
     allow_public: bool = False
     pause: Callable[[float], None] = time.sleep
+    certs: tuple[str, ...] | None = None
+    """The certs.d folders; None: those of podman and docker."""
+    platform_asked: bool = False
+    """The operator named the platform: an image for another one is refused."""
 
 
 @contextmanager
 def open_image(source: str, options: ImageOptions, known: KnownConfig = none_known) -> Iterator[Image]:
-    """The image of `docker://REFERENCE`, `oci:DIR[:TAG]` or `docker-archive:FILE[:REFERENCE]`.
+    """The image of `docker://REFERENCE`, `oci:DIR[:NAME]` or `docker-archive:FILE[:REFERENCE]`.
 
-    Raises UsageError for anything else, and what the source raises.
+    Raises UsageError for anything else, and what the source raises. Leaving the context raises UsageError if
+    the image may not be made public (unless `allow_public`): only then all requests for it have been made, so
+    a commit belongs after it.
     """
     kind, colon, rest = source.partition(":")
+    asked = options.platform_asked
     if colon and kind == "docker":
         from lazyfs.images.sources.registry_image import RegistryImage
 
         with open_registry(source, options) as (client, reference):
-            yield RegistryImage(client, reference, options.platform, known, allow_public=options.allow_public)
+            image = RegistryImage(client, reference, options.platform, known, asked=asked)
+            yield image
+            if not options.allow_public:
+                image.check_public()
     elif colon and kind == "oci":
-        yield OciLayout(rest, options.platform)
+        yield OciLayout(rest, options.platform, asked=asked)
     elif colon and kind == "docker-archive":
-        yield DockerArchive(rest)
+        with closing(DockerArchive(rest, options.platform, asked=asked)) as archive:
+            yield archive
     else:
         raise UsageError(
-            f"source {source!r}: give docker://IMAGE, oci:DIR[:TAG], docker-archive:FILE, tar:FILE or dir:DIR"
+            f"source {source!r}: give docker://IMAGE, oci:DIR[:NAME], docker-archive:FILE, tar:FILE, dir:DIR"
         )
 
 
 @contextmanager
 def open_registry(source: str, options: ImageOptions) -> Iterator[tuple["RegistryClient", Reference]]:
     """A client for the repository of `docker://REFERENCE`, and the reference."""
-    from lazyfs.images.registry.client import RegistryClient  # requests takes 50 ms
+    # urllib3 and its like take 50 ms, which other sources need not wait for
+    from lazyfs.images.registry.certificates import Certificates, folders
+    from lazyfs.images.registry.client import RegistryClient
+    from lazyfs.images.registry.conversation import Conversation, registry_names
+    from lazyfs.images.registry.wire import Wire
 
     if not source.startswith("docker://"):
         raise UsageError(f"source {source!r}: an image in a registry is docker://[REGISTRY/]REPOSITORY[:TAG]")
     reference = parse(source.removeprefix("docker://"))
-    account = credentials.find(reference, options.asked, dict(os.environ))
-    client = RegistryClient(reference, account, plain_http=options.plain_http, pause=options.pause)
+    environment = dict(os.environ)
+    account = credentials.LazyAccount(reference, options.asked, environment)
+    places = folders(environment) if options.certs is None else options.certs
+    names = registry_names(reference.registry, options.plain_http)
+    wire = Wire(Certificates(names, places, environment), plain_http=options.plain_http)
+    conversation = Conversation(
+        reference,
+        wire,
+        account.find,
+        plain_http=options.plain_http,
+        allow_private=options.allow_public,
+        pause=options.pause,
+    )
     try:
-        yield client, reference
+        yield RegistryClient(reference, conversation, pause=options.pause), reference
     finally:
-        client.close()
+        wire.close()

@@ -4,26 +4,26 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
+from contextlib import closing
 
 from lazyfs.core.errors import LazyfsError, UsageError
+from lazyfs.core.layers.attributes import is_images
 from lazyfs.core.layers.record import Kind, Record
 from lazyfs.images.layer_reader import Blob, read_layer
-from lazyfs.images.streams import parts_of
+from lazyfs.images.sources.inputs import open_input
 from lazyfs.store.ingest import Ingest
 
 
 def read_tar(path: str, ingest: Ingest) -> list[Record]:
     """The records of a tar archive (plain, gzip or zstd); `.wh.` names mean nothing special in it.
 
-    Raises UsageError if there is no such file, BadData if it is no tar archive or cut off.
+    `-` is the standard input. Raises UsageError if there is no such file, BadData if it is no tar archive or
+    cut off.
     """
-    try:
-        file = open(path, "rb", buffering=0)  # noqa: SIM115 - closed below
-        size = os.fstat(file.fileno()).st_size
-    except OSError as error:
-        raise UsageError(f"tar:{path}: {error.strerror}") from None
-    with file:
-        return read_layer(Blob(f"tar:{path}", size), parts_of(file), ingest, whiteouts=False)
+    stream = open_input(path, f"tar:{path}")
+    with closing(stream):
+        blob = Blob(stream.name, stream.size or 0, streamed=stream.size is None)
+        return read_layer(blob, stream.parts(), ingest, whiteouts=False)
 
 
 def read_directory(path: str, ingest: Ingest) -> list[Record]:
@@ -95,7 +95,9 @@ def _record(
 def _xattrs(path: bytes) -> tuple[tuple[bytes, bytes], ...]:
     try:
         names = sorted(map(os.fsencode, os.listxattr(path, follow_symlinks=False)))
-        return tuple((name, os.getxattr(path, name, follow_symlinks=False)) for name in names)
+        return tuple(
+            (name, os.getxattr(path, name, follow_symlinks=False)) for name in filter(is_images, names)
+        )
     except OSError as error:
         if error.errno == errno.ENOTSUP:
             return ()

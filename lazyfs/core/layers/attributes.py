@@ -1,0 +1,35 @@
+"""Which extended attributes are an image's, and which are left by the host that it was built on."""
+
+_HOST = (
+    b"security.selinux",
+    b"security.apparmor",
+    b"security.ima",
+    b"security.evm",
+    b"system.nfs4_acl",
+    b"system.nfs4_dacl",
+    b"system.nfs4_sacl",
+    b"system.cifs_acl",
+    b"system.cifs_ntsd",
+    b"system.cifs_ntsd_full",
+    b"system.ntfs_acl",
+    b"system.ntfs_attrib",
+)
+"""Labels of a security module, signatures made with a machine's key, access lists of a network's server."""
+_HOST_PREFIXES = (
+    b"security.SMACK64",
+    b"trusted.overlay.",
+    b"user.overlay.",
+    b"user.fuseoverlayfs.",
+    b"user.containers.override_",
+    b"user.rootlesscontainers",
+)
+"""Labels of Smack, and what overlay filesystems and rootless engines note for themselves. In a published tree
+the second would be obeyed: an overlay made of it would hide what the image has."""
+
+
+def is_images(name: bytes) -> bool:
+    """Returns True for an attribute that a mount shows: capabilities, POSIX access lists, the user's own.
+
+    umoci's list (security.selinux, system.nfs4_acl, trusted.overlay.*) and what is like them.
+    """
+    return name not in _HOST and not name.startswith(_HOST_PREFIXES)

@@ -1,0 +1,1 @@
+"""What a conversation with a registry means, without the network: challenges, reasons, who is let in."""

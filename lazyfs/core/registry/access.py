@@ -1,0 +1,288 @@
+"""Who reads a repository, and as whom the next request is made: nobody, or an account.
+
+Every request is tried without an account first, so that it is known whether the image is public. The account
+follows where nobody is refused (401, 403), is told that there is nothing (404: registries hide what is
+private), or has used up what nobody may pull (429). `Exchange` is the way of one request; `Access` is what
+all requests to a repository share. Both are pure: they are told what happened and say what to do next.
+
+    Send -> answered -> Serve | Stop | Pause | Ask (a token) | Ping (for challenges) | FindAccount
+"""
+
+from dataclasses import dataclass, field
+
+from lazyfs.core.registry.challenges import Challenge
+from lazyfs.core.registry.steps import (
+    Answer,
+    Ask,
+    FindAccount,
+    Identity,
+    Kind,
+    Outcome,
+    Pause,
+    Ping,
+    Privacy,
+    Send,
+    Serve,
+    Step,
+    Stop,
+)
+
+ATTEMPTS = 6
+"""Tries without progress: with doubling pauses from one second, half a minute of a registry that is down."""
+MAX_PAUSE = 300.0
+"""Seconds of a Retry-After that are waited; who asks for more is not waited for."""
+RENEWALS = 8
+"""Headers asked for in one request: two identities with two challenges each, and a token that expires."""
+
+_SCHEMES = ("bearer", "basic")
+"""Those that can be answered, the preferred one first, as docker and skopeo do."""
+
+
+@dataclass
+class Access:
+    """What is known of one repository, shared by its requests. Not safe without a lock."""
+
+    account: bool | None = None
+    """There is an account; None: nobody has looked yet."""
+    account_refused: str = ""
+    """The reason, once the account was refused."""
+    challenges: tuple[Challenge, ...] = ()
+    pinged: bool = False
+    nobody_refused: bool = False
+    limited: set[Kind] = field(default_factory=set)
+    """Kinds of which nobody may have more for now."""
+    headers: dict[Identity, str] = field(default_factory=dict)
+    served_privately: bool = False
+    served_beyond_limit: bool = False
+    served_publicly: bool = False
+    """A blob was served to nobody."""
+
+    @property
+    def privacy(self) -> Privacy:
+        if self.served_privately:
+            return Privacy.PRIVATE
+        if self.served_beyond_limit and not self.served_publicly:
+            return Privacy.UNPROVEN
+        return Privacy.PUBLIC
+
+    def identity(self, kind: Kind) -> Identity:
+        """As whom a request of this kind begins."""
+        usable = self.account and not self.account_refused
+        return (
+            Identity.ACCOUNT if usable and (self.nobody_refused or kind in self.limited) else Identity.NOBODY
+        )
+
+    def usable(self, identity: Identity) -> list[Challenge]:
+        """The challenges that this identity can answer, the preferred scheme first."""
+        answerable = _SCHEMES if identity is Identity.ACCOUNT else ("bearer",)
+        return [item for scheme in answerable for item in self.challenges if item.scheme == scheme]
+
+
+class Exchange:
+    """The way of one request. Each method tells what happened and returns what to do next."""
+
+    def __init__(self, access: Access, kind: Kind) -> None:
+        self._access = access
+        self._kind = kind
+        self._identity = access.identity(kind)
+        self._sent: str | None = None
+        self._fresh = False
+        """The header sent was obtained for this very request."""
+        self._used_up: set[str] = set()
+        """Schemes that have not let this identity in."""
+        self._vain: list[str] = []
+        """Schemes of headers made for this request that did not help. A token gets a second chance: requests
+        beside this one may have used it up."""
+        self._renewals = 0
+        self._failures = 0
+        self._why = Answer(0)
+        """The answer that sent this request to the account."""
+        self._after_pause: Step | None = None
+
+    def start(self) -> Step:
+        """The first step, and the one after a pause."""
+        if self._after_pause is not None:
+            step, self._after_pause = self._after_pause, None
+            return step
+        header = self._access.headers.get(self._identity)
+        if header is None and self._identity is Identity.ACCOUNT:
+            return self._ask(self._why)
+        self._sent = header
+        return Send(header)
+
+    def answered(self, answer: Answer) -> Step:
+        """The request was answered."""
+        status = answer.status
+        if 200 <= status < 300:
+            return self._served()
+        if answer.challenges:
+            self._access.challenges = answer.challenges
+        if status == 401 or (status == 403 and self._sent and not self._fresh):
+            return self._unauthorized(answer)
+        if status == 403:
+            return self._refused(answer)
+        nobody = self._identity is Identity.NOBODY
+        if status == 404:
+            if nobody and not self._access.account_refused:
+                return self._as_account(answer)
+            return Stop(Outcome.MISSING, self._identity, status, answer.reason)
+        if status == 429 and nobody and not self._access.account_refused and self._why.status != 429:
+            return self._as_account(answer)
+        if status in (408, 425, 429) or status >= 500:
+            return self._busy(answer, None)
+        return Stop(Outcome.FAILED, self._identity, status, answer.reason)
+
+    def broke(self, problem: str, hopeless: bool, *, asked: Ask | None = None) -> Step:
+        """The connection failed; `hopeless` if it will again; `asked` if it was the token server's."""
+        self._failures += 1
+        if hopeless or self._failures >= ATTEMPTS:
+            outcome = Outcome.HOPELESS if hopeless else Outcome.BROKEN
+            return Stop(
+                outcome,
+                self._identity,
+                reason=problem,
+                at_token_server=asked is not None,
+                attempts=self._failures,
+            )
+        self._after_pause = asked
+        return Pause(2.0 ** (self._failures - 1))
+
+    def granted(self, header: str, *, fresh: bool = True) -> Step:
+        """Here is a field that answers the challenge; not `fresh` if another request got it."""
+        self._access.headers[self._identity] = header
+        self._sent, self._fresh = header, fresh
+        return Send(header)
+
+    def denied(self, challenge: Challenge, answer: Answer) -> Step:
+        """The challenge cannot be answered: the token server refuses, or the account does not fit it."""
+        self._used_up.add(challenge.scheme)
+        return self._ask(answer)
+
+    def token_server_busy(self, step: Ask, answer: Answer) -> Step:
+        """The token server answered 429 or 5xx."""
+        return self._busy(answer, step)
+
+    def pinged(self, challenges: tuple[Challenge, ...]) -> Step:
+        """The API's root gave these challenges."""
+        self._access.pinged = True
+        self._access.challenges = challenges
+        return self._ask(self._why)
+
+    def account(self, *, found: bool) -> Step:
+        """Somebody has looked for an account."""
+        self._access.account = found
+        return self._as_account(self._why)
+
+    def _served(self) -> Step:
+        access = self._access
+        limited = self._why.status == 429 or (not self._why.status and self._kind in access.limited)
+        if self._identity is Identity.NOBODY:
+            access.served_publicly |= self._kind is Kind.BLOB
+        elif limited and not access.nobody_refused:
+            access.limited.add(self._kind)
+            access.served_beyond_limit = True
+        else:
+            access.nobody_refused = True  # by a 404 too: it hides what it has
+            access.served_privately = True
+        return Serve()
+
+    def _unauthorized(self, answer: Answer) -> Step:
+        access = self._access
+        current = access.headers.get(self._identity)
+        self._renewals += 1
+        if self._renewals > RENEWALS:
+            return self._refused(answer)
+        if current is not None and current != self._sent:
+            self._sent, self._fresh = current, False
+            return Send(current)  # another request has renewed it
+        if self._fresh and self._sent is not None:
+            scheme = self._sent.partition(" ")[0].lower()
+            self._vain.append(scheme)
+            if scheme == "basic" or self._vain.count(scheme) > 1:
+                self._used_up.add(scheme)
+        return self._ask(answer)
+
+    def _ask(self, answer: Answer) -> Step:
+        """The next challenge that this identity can answer; its refusal if there is none left."""
+        access = self._access
+        for challenge in access.usable(self._identity):
+            if challenge.scheme not in self._used_up:
+                return Ask(challenge, self._identity, access.headers.get(self._identity))
+        if self._identity is Identity.ACCOUNT and not access.challenges and not access.pinged:
+            return Ping()
+        return self._refused(answer)
+
+    def _refused(self, answer: Answer) -> Step:
+        """This identity is not let in."""
+        access = self._access
+        if self._identity is Identity.NOBODY:
+            if access.account is False or access.account_refused:
+                return Stop(Outcome.REFUSED, self._identity, answer.status, self._explained(answer))
+            return self._as_account(answer)
+        if not access.challenges and self._why.status in (404, 429):
+            return self._without_account(self._why)  # it knows no accounts: the first answer stands
+        access.headers.pop(Identity.ACCOUNT, None)
+        reason = answer.reason or (f"it answered {answer.status}" if answer.status else "no reason given")
+        if self._why.status in (404, 429):
+            access.account_refused = reason
+            return self._without_account(self._why)
+        return Stop(Outcome.REFUSED, self._identity, answer.status, self._explained(answer))
+
+    def _explained(self, answer: Answer) -> str:
+        if answer.status == 401 and not answer.reason:
+            known = [item.scheme for item in self._access.challenges]
+            if self._identity is Identity.NOBODY and known == ["basic"]:
+                return "it wants a user name and a password"
+            if not set(known) & set(_SCHEMES):
+                return f"it asks for authentication of a kind not known: {', '.join(known) or 'none'}"
+        return answer.reason
+
+    def _as_account(self, why: Answer) -> Step:
+        """Goes on with the account because of what nobody was answered."""
+        access = self._access
+        self._why = why
+        if access.account is None:
+            return FindAccount()
+        if not access.account:
+            return self._without_account(why)
+        if why.status not in (404, 429):
+            access.nobody_refused = True
+        self._identity = Identity.ACCOUNT
+        self._used_up, self._vain, self._sent, self._fresh = set(), [], None, False
+        return self.start()
+
+    def _without_account(self, why: Answer) -> Step:
+        """There is no account, or it is refused: nobody's answer stands."""
+        self._identity = Identity.NOBODY
+        self._used_up, self._vain = set(), []
+        if why.status == 429:
+            return self._busy(why, None)
+        if why.status == 404:
+            return Stop(Outcome.MISSING, Identity.NOBODY, 404, why.reason)
+        return Stop(Outcome.REFUSED, Identity.NOBODY, why.status, self._explained(why))
+
+    def _busy(self, answer: Answer, asked: Ask | None) -> Step:
+        """A server wants to be left alone for a while."""
+        self._failures += 1
+        wait = answer.retry_after or 2.0 ** (self._failures - 1)
+        if self._failures >= ATTEMPTS or wait > MAX_PAUSE:
+            if asked and answer.status == 429 and self._may_try_account():
+                self._failures = 0
+                return self._as_account(answer)
+            return Stop(
+                Outcome.BUSY,
+                self._identity,
+                answer.status,
+                answer.reason,
+                wait if wait > MAX_PAUSE else 0.0,
+                asked is not None,
+                self._failures,
+            )
+        self._fresh = False  # a token may expire meanwhile
+        self._after_pause = asked
+        return Pause(wait)
+
+    def _may_try_account(self) -> bool:
+        access = self._access
+        nobody = self._identity is Identity.NOBODY
+        return nobody and access.account is not False and not access.account_refused

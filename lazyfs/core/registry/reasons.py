@@ -1,0 +1,47 @@
+"""What a registry or its token server says of a refusal, in a form that a person can be shown."""
+
+from typing import Any
+
+import msgspec
+
+from lazyfs.core.printable import printable
+
+MAX_BODY = 1 << 16
+"""Bytes of an error's body that are read."""
+_SHOWN = 300
+
+
+def reason_of(body: bytes) -> str:
+    """The reason in an error's body, on one line of at most 300 printable characters; empty if it gives none.
+
+    Read are the distribution API's `errors` (code, message, detail), and what token servers send instead:
+    `details`, `error_description`, `message`, `error`. Pages for browsers say nothing.
+    """
+    try:
+        document = msgspec.json.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        text = body.decode("utf-8", "replace").strip()
+        return "" if text.startswith(("<", "{", "[")) or len(text) > _SHOWN else printable(text)
+    return printable("; ".join(filter(None, _reasons(document))))
+
+
+def _reasons(document: Any) -> list[str]:
+    if not isinstance(document, dict):
+        return []
+    errors = document.get("errors")
+    if isinstance(errors, list):
+        return [_one(error) for error in errors[:3]]
+    for key in ("details", "error_description", "message", "error"):
+        if isinstance(document.get(key), str):
+            return [document[key]]
+    return []
+
+
+def _one(error: Any) -> str:
+    if not isinstance(error, dict):
+        return error if isinstance(error, str) else ""
+    code, message = error.get("code"), error.get("message")
+    detail = error.get("detail")
+    parts = [part for part in (message, detail) if isinstance(part, str) and part]
+    text = ": ".join(dict.fromkeys(parts))
+    return text or (code if isinstance(code, str) else "")

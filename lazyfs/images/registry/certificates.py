@@ -1,0 +1,138 @@
+"""Whom TLS trusts, and as whom it speaks, for each server that a pull touches.
+
+Trusted are the system's CAs, as the environment names them, and the `*.crt` of the registry's folder in
+certs.d, as docker and podman read it. A client certificate of that folder (`NAME.cert` with `NAME.key`)
+is shown to that registry only.
+"""
+
+import os
+import ssl
+from collections.abc import Mapping, Sequence
+
+from lazyfs.core.errors import UsageError
+
+BUNDLES = (
+    "/etc/ssl/certs/ca-certificates.crt",  # Debian, Arch
+    "/etc/pki/tls/certs/ca-bundle.crt",  # Fedora, EL
+    "/etc/ssl/ca-bundle.pem",  # SUSE
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+    "/etc/ssl/cert.pem",  # Alpine
+)
+"""Where distributions keep the CAs they trust, for a Python that was built elsewhere."""
+_FILES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
+"""Variables that name a file in place of the system's. Some sites set all of them to the system's, and a user
+then one of them to the site's: all that are named count."""
+SYSTEM_FOLDERS = ("/etc/containers/certs.d", "/etc/docker/certs.d")
+
+
+def folders(environment: Mapping[str, str]) -> tuple[str, ...]:
+    """The certs.d folders in the order in which podman looks: the user's own first."""
+    home = environment.get("HOME")
+    own = (os.path.join(home, ".config/containers/certs.d"),) if home else ()
+    return own + SYSTEM_FOLDERS
+
+
+class Certificates:
+    """Makes one TLS context for each server."""
+
+    def __init__(
+        self, registry: Sequence[str], places: Sequence[str], environment: Mapping[str, str]
+    ) -> None:
+        """`registry`: the names under which certs.d may have the registry (`host`, `host:port`); its CAs are
+        trusted at its token server and storage too. `places`: the certs.d folders, the first one that has a
+        name wins."""
+        self._places = places
+        self._environment = environment
+        self._registry = _first(places, registry)
+
+    def context(self, host: str, port: int) -> ssl.SSLContext:
+        """For connections to this server. Raises UsageError for files that cannot be used."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # as in Go: a site's intermediate is enough
+        self._trust_usual(context)
+        own = self._own(host, port)
+        for folder in dict.fromkeys(filter(None, (self._registry, own))):
+            for path in _files(folder, ".crt"):
+                _load(context, path, "")
+        if own:
+            _identify(context, own)
+        return context
+
+    def for_proxy(self) -> ssl.SSLContext:
+        """For a proxy that is spoken to over TLS: the usual CAs, and no client certificate."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        self._trust_usual(context)
+        return context
+
+    def _own(self, host: str, port: int) -> str | None:
+        names = [f"{host}:{port}", host] if port == 443 else [f"{host}:{port}"]
+        return _first(self._places, names)
+
+    def _trust_usual(self, context: ssl.SSLContext) -> None:
+        named = [name for name in _FILES if self._environment.get(name)]
+        for name in named:
+            _load(context, self._environment[name], name)
+        if not named:
+            usual = (ssl.get_default_verify_paths().openssl_cafile, *BUNDLES)
+            if bundle := next(filter(os.path.isfile, usual), None):
+                _load(context, bundle, "")
+        if directories := self._environment.get("SSL_CERT_DIR"):
+            for directory in filter(None, directories.split(os.pathsep)):
+                _load(context, directory, "SSL_CERT_DIR")
+        else:
+            directory = ssl.get_default_verify_paths().openssl_capath
+            if os.path.isdir(directory):
+                context.load_verify_locations(capath=directory)
+
+
+def _first(places: Sequence[str], names: Sequence[str]) -> str | None:
+    """The first folder that exists; ones that may not be looked into are passed over, as podman does."""
+    for place in places:
+        for name in names:
+            path = os.path.join(place, name)
+            if os.path.isdir(path) and os.access(path, os.R_OK | os.X_OK):
+                return path
+    return None
+
+
+def _files(folder: str, suffix: str) -> list[str]:
+    return sorted(os.path.join(folder, name) for name in os.listdir(folder) if name.endswith(suffix))
+
+
+def _load(context: ssl.SSLContext, path: str, named_by: str) -> None:
+    """Trusts the CAs of a file, or of every file of a directory, whether it has OpenSSL's hashes or not."""
+    shown = f"{named_by} {path}".strip()
+    try:
+        if os.path.isdir(path):
+            context.load_verify_locations(capath=path)
+            for name in sorted(os.listdir(path)):
+                file = os.path.join(path, name)
+                if os.path.isfile(file):
+                    try:
+                        context.load_verify_locations(cafile=file)
+                    except ssl.SSLError:
+                        continue  # a README among the certificates, as Go passes it over
+        else:
+            context.load_verify_locations(cafile=path)
+    except ssl.SSLError:
+        raise UsageError(f"{shown}: holds no certificate in PEM form") from None
+    except OSError as error:
+        raise UsageError(f"{shown}: {error.strerror}") from None
+
+
+def _identify(context: ssl.SSLContext, folder: str) -> None:
+    for certificate in _files(folder, ".cert"):
+        key = certificate.removesuffix(".cert") + ".key"
+        if not os.path.isfile(key):
+            raise UsageError(f"{certificate}: its key {key} is missing")
+        try:
+            context.load_cert_chain(certificate, key, password=lambda: b"")
+        except ssl.SSLError as error:
+            raise UsageError(
+                f"{certificate} and {key}: not a certificate and its key: {error.reason}"
+            ) from None
+        except OSError as error:
+            raise UsageError(f"{certificate} and {key}: {error.strerror}") from None
+    for key in _files(folder, ".key"):
+        if not os.path.isfile(key.removesuffix(".key") + ".cert"):
+            raise UsageError(f"{key}: its certificate {key.removesuffix('.key')}.cert is missing")

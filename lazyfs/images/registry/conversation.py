@@ -1,0 +1,229 @@
+"""Requests to one repository, made as `core.registry.access` says and repeated where that helps."""
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from urllib.parse import urljoin, urlsplit
+
+from lazyfs.core.errors import LazyfsError, NotFound, TransportError, UsageError
+from lazyfs.core.oci.reference import HUB, Reference
+from lazyfs.core.registry.access import Access, Exchange
+from lazyfs.core.registry.challenges import parse_challenges
+from lazyfs.core.registry.reasons import MAX_BODY, reason_of
+from lazyfs.core.registry.steps import (
+    Answer,
+    Ask,
+    FindAccount,
+    Identity,
+    Kind,
+    Outcome,
+    Pause,
+    Ping,
+    Privacy,
+    Send,
+    Serve,
+    Step,
+    Stop,
+)
+from lazyfs.images.registry.credentials import Credentials
+from lazyfs.images.registry.problems import Failed, proxy_account
+from lazyfs.images.registry.replies import retry_after
+from lazyfs.images.registry.tokens import Authorizer, Busy, Denied, wiped
+from lazyfs.images.registry.wire import Reply, Wire, origin_of
+
+
+def api_host(registry: str) -> str:
+    """Where the API of a registry is."""
+    return f"registry-1.{HUB}" if registry == HUB else registry
+
+
+class Conversation:
+    """One repository's requests, from several threads. Nothing is kept between conversations."""
+
+    def __init__(
+        self,
+        reference: Reference,
+        wire: Wire,
+        find_account: Callable[[], Credentials | None],
+        *,
+        plain_http: bool,
+        allow_private: bool,
+        pause: Callable[[float], None] = time.sleep,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        """`find_account` is called when somebody without an account is not let in, at most once.
+        `allow_private`: what only an account may read may be read. `wall`: seconds since 1970."""
+        self._reference = reference
+        self._wire = wire
+        self._find_account = find_account
+        self._account: Credentials | None = None
+        self._allow_private = allow_private
+        self._pause = pause
+        self._wall = wall
+        scheme = "http" if plain_http else "https"
+        self._plain_http = plain_http
+        self.api = f"{scheme}://{api_host(reference.registry)}/v2/"
+        self.base = f"{self.api}{reference.repository}/"
+        scope = f"repository:{reference.repository}:pull"
+        self._authorizer = Authorizer(wire, scope, plain_http=plain_http, wall=wall)
+        self._access = Access()
+        self._lock = threading.Lock()
+        self._asking = threading.Lock()
+
+    @property
+    def privacy(self) -> Privacy:
+        """What the requests so far say."""
+        return self._access.privacy
+
+    def request(
+        self, path: str, kind: Kind, headers: Mapping[str, str] | None = None, *, hashed: bool = False
+    ) -> Reply:
+        """A successful answer, its body unread. `hashed`: its bytes will be compared with a digest.
+
+        Raises UsageError where nobody is let in, and where only an account is although that was not allowed;
+        NotFound; TransportError.
+        """
+        url = urljoin(self.base, path)
+        exchange = Exchange(self._access, kind)
+        step: Step = self._now(exchange.start)
+        reply: Reply | None = None
+        while True:
+            match step:
+                case Send(header):
+                    reply, step = self._send(exchange, url, headers or {}, header, hashed=hashed)
+                case Ask():
+                    step = self._ask(exchange, step)
+                case Ping():
+                    step = self._ping(exchange)
+                case FindAccount():
+                    self._account = self._find_account()
+                    step = self._now(partial(exchange.account, found=self._account is not None))
+                case Pause(seconds):
+                    self._pause(seconds)
+                    step = self._now(exchange.start)
+                case Serve():
+                    assert reply is not None
+                    self._check_allowed(reply)
+                    return reply
+                case Stop():
+                    raise self._failure(step, path)
+
+    def _now(self, transition: Callable[[], Step]) -> Step:
+        """The next step; what the requests share changes in one place at a time."""
+        with self._lock:
+            return transition()
+
+    def _send(
+        self, exchange: Exchange, url: str, headers: Mapping[str, str], header: str | None, *, hashed: bool
+    ) -> tuple[Reply | None, Step]:
+        everything = {**headers, "Authorization": header} if header else headers
+        try:
+            reply = self._wire.get(url, everything, hashed=hashed)
+        except Failed as error:
+            return None, self._now(partial(exchange.broke, *error.problem))
+        if 200 <= reply.status < 300:
+            return reply, self._now(lambda: exchange.answered(Answer(reply.status)))
+        answer = self._answer(reply)
+        if reply.status == 407:
+            return None, self._now(partial(exchange.broke, *proxy_account(str(reply.origin))))
+        if reply.origin != origin_of(url):
+            # Storage speaks for itself: its 403 says that a signed address has expired, not who may pull.
+            reason = f": {answer.reason}" if answer.reason else ""
+            problem = f"{reply.origin} answers {answer.status}{reason}"
+            lasting = 400 <= answer.status < 500 and answer.status not in (401, 403, 408, 429)
+            return None, self._now(partial(exchange.broke, problem, lasting))
+        return reply, self._now(lambda: exchange.answered(answer))
+
+    def _ask(self, exchange: Exchange, step: Ask) -> Step:
+        """One thread asks for a token, and the others take it over."""
+        with self._asking:
+            current = self._access.headers.get(step.identity)
+            if current is not None and current != step.rejected:
+                return self._now(lambda: exchange.granted(current, fresh=False))
+            try:
+                field = self._authorizer.field(step, self._account)
+            except Denied as denied:
+                answer = denied.answer
+                return self._now(lambda: exchange.denied(step.challenge, answer))
+            except Busy as busy:
+                answer = busy.answer
+                return self._now(lambda: exchange.token_server_busy(step, answer))
+            except Failed as error:
+                return self._now(partial(exchange.broke, *error.problem, asked=step))
+            return self._now(lambda: exchange.granted(field))
+
+    def _ping(self, exchange: Exchange) -> Step:
+        try:
+            reply = self._wire.get(self.api, {})
+        except Failed as error:
+            return self._now(partial(exchange.broke, *error.problem))
+        answer = self._answer(reply)
+        if answer.status == 429 or answer.status >= 500:
+            return self._now(partial(exchange.broke, f"{self.api} answers {answer.status}", hopeless=False))
+        return self._now(lambda: exchange.pinged(answer.challenges))
+
+    def _answer(self, reply: Reply) -> Answer:
+        """What an answer that is no success says; its body is read and closed."""
+        challenges = parse_challenges(", ".join(reply.headers.getlist("WWW-Authenticate")))
+        try:
+            with reply:
+                reason = reason_of(reply.small(MAX_BODY))
+        except LazyfsError:
+            reason = ""
+        if reply.status == 400 and "HTTP request" in reason and "HTTPS" in reason:
+            reason += ": leave out --plain-http"
+        wait = retry_after(reply.headers, self._wall())
+        return Answer(reply.status, challenges, wait, wiped(reason, self._account))
+
+    def _check_allowed(self, reply: Reply) -> None:
+        if self._allow_private or self._access.privacy is not Privacy.PRIVATE:
+            return
+        reply.close()
+        raise UsageError(
+            f"{self._reference} is private: everybody who can reach the repository could read it; publish it "
+            "into one whose web server asks who comes, and say so with --allow-public"
+        )
+
+    def _failure(self, stop: Stop, path: str) -> Exception:
+        reference, reason = self._reference, f": {stop.reason}" if stop.reason else ""
+        server = "its token server" if stop.at_token_server else "the registry"
+        if stop.outcome is Outcome.MISSING:
+            also = ""
+            if self._access.account_refused:
+                also = f", or hides it: it refuses {self._who()} ({self._access.account_refused})"
+            return NotFound(f"{reference}: the registry has no {path.split('?')[0]}{reason}{also}")
+        if stop.outcome is Outcome.REFUSED:
+            who = self._who() if stop.identity is Identity.ACCOUNT else "an anonymous pull"
+            said = stop.reason or f"it answered {stop.status}"
+            return UsageError(
+                f"{reference}: the registry refuses {who} ({said}): log in with docker or podman login, "
+                "or give --username and --password-file"
+            )
+        if stop.outcome is Outcome.BUSY:
+            kind = "it limits the rate of requests" if stop.status == 429 else "it fails"
+            asked = f" and asks to wait {stop.wait:.0f} s" if stop.wait else ""
+            said = "" if stop.at_token_server else reason  # the token server's names its status itself
+            also = (
+                f"; {self._who()} is refused ({refused})" if (refused := self._access.account_refused) else ""
+            )
+            return TransportError(
+                f"{reference}: {server} answers {stop.status} ({kind}){said}{asked}{also}: try again later"
+            )
+        if stop.outcome is Outcome.FAILED:
+            return TransportError(f"{reference}: the registry answers {stop.status} to {path}{reason}")
+        times = f", {stop.attempts} times" if stop.outcome is Outcome.BROKEN else ""
+        return TransportError(f"{reference}: {stop.reason}{times}")
+
+    def _who(self) -> str:
+        name = self._account.username if self._account else ""
+        return f"the account {name!r}" if name else "the account's token"
+
+
+def registry_names(registry: str, plain_http: bool) -> tuple[str, ...]:
+    """The names under which certs.d may have a registry."""
+    host = api_host(registry)
+    names = [registry, host]
+    if not urlsplit(f"//{host}").port:
+        names.append(f"{host}:{80 if plain_http else 443}")
+    return tuple(dict.fromkeys(names))

@@ -1,0 +1,88 @@
+"""Credential helpers: programs `docker-credential-NAME` that keep accounts or get them from a cloud.
+
+Protocol: docker-credential-helpers' README. `get` reads the server from its input and writes JSON.
+"""
+
+import os
+import re
+import signal
+import subprocess
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from lazyfs.core.errors import UsageError
+from lazyfs.core.printable import printable
+from lazyfs.images.registry.credentials import HELPER_DEADLINE, Credentials
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
+_ABSENT = ("credentials not found", "no credentials server url", "no credentials username")
+"""How the helpers say that they have nothing, beside an exit code."""
+TOKEN_USER = "<token>"  # noqa: S105 - the name that stands for an identity token
+_MAX_ANSWER = 1 << 20
+
+
+def ask_helper(
+    name: str, server: str, named_by: str, environment: Mapping[str, str], deadline: float = HELPER_DEADLINE
+) -> Credentials | None:
+    """The account that the helper keeps for this server; None if it keeps none.
+
+    `named_by`: the file that names the helper. Raises UsageError if the helper is missing, fails, says
+    something else or takes longer than `deadline` seconds.
+    """
+    if not _NAME.fullmatch(name):
+        raise UsageError(f"authfile {named_by}: {name!r} is not the name of a credential helper")
+    program = f"docker-credential-{name}"
+    code, output, complaint = _run(program, server, named_by, environment, deadline)
+    if code != 0:
+        said = output.decode("utf-8", "replace").strip() or complaint.decode("utf-8", "replace").strip()
+        if any(text in said.lower() for text in _ABSENT):
+            return None
+        raise UsageError(
+            f"{program} (named by {named_by}) fails with {code}: {printable(said) or 'no reason'}"
+        )
+    return _read(output, f"{program} (named by {named_by})")
+
+
+def _run(
+    program: str, server: str, named_by: str, environment: Mapping[str, str], deadline: float
+) -> tuple[int, bytes, bytes]:
+    try:
+        process = subprocess.Popen(
+            [program, "get"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=dict(environment),
+            start_new_session=True,  # so that what it starts ends with it
+        )
+    except FileNotFoundError:
+        raise UsageError(f"{program} (named by {named_by}) is not installed, or not in PATH") from None
+    except OSError as error:
+        raise UsageError(f"{program} (named by {named_by}): {error.strerror}") from None
+    with process:
+        try:
+            output, complaint = process.communicate(server.encode() + b"\n", timeout=deadline)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise UsageError(f"{program} (named by {named_by}) did not answer in {deadline:.0f} s") from None
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+    return process.returncode, output, complaint
+
+
+def _read(output: bytes, program: str) -> Credentials | None:
+    try:
+        document: Any = msgspec.json.decode(output[:_MAX_ANSWER])
+        username, secret = document.get("Username") or "", document.get("Secret") or ""
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, AttributeError):
+        raise UsageError(f"{program} answered something else than JSON with Username and Secret") from None
+    if not isinstance(username, str) or not isinstance(secret, str):
+        raise UsageError(f"{program} answered with a Username or Secret that is not a string")
+    if not secret:
+        return None
+    if username == TOKEN_USER:
+        return Credentials("", "", identity_token=secret)
+    return Credentials(username, secret)

@@ -1,0 +1,215 @@
+"""HTTP as a registry's client needs it: one request, its redirects followed by hand, its proxy, its TLS.
+
+Nothing is taken from where a general client would look: no ~/.netrc, no cookies, no user name in an address
+that a server sends. An Authorization field is sent to the scheme, host and port it was made for and to no
+other; so is a client certificate (see `certificates`).
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
+from urllib.parse import unquote, urlencode, urljoin, urlsplit
+
+import requests.utils
+import urllib3
+from urllib3.util import make_headers
+
+from lazyfs.core.errors import FormatError, UsageError
+from lazyfs.core.printable import printable
+from lazyfs.images.registry.certificates import Certificates
+from lazyfs.images.registry.problems import BROKEN, Failed, Problem, explain, refused
+
+REDIRECTS = 10
+CONNECT, SILENCE = 10.0, 60.0
+"""Seconds to connect, and between two bytes."""
+WHOLE = 120.0
+"""Seconds for the whole of a small body."""
+PART = 1 << 20
+_PORTS = {"http": 80, "https": 443}
+_REDIRECT = (301, 302, 303, 307, 308)
+
+
+class Origin(NamedTuple):
+    """To whom a request goes."""
+
+    scheme: str
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        port = "" if self.port == _PORTS[self.scheme] else f":{self.port}"
+        return f"{self.scheme}://{host}{port}"
+
+
+def origin_of(url: str) -> Origin:
+    """The origin of an address. Raises Failed if it has none that HTTP reaches."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise refused(f"{printable(url)}: not an address: {error}") from None
+    if parts.scheme not in _PORTS or not host:
+        raise refused(f"{printable(url)}: not an http or https address")
+    return Origin(parts.scheme, host, port or _PORTS[parts.scheme])
+
+
+class Reply:
+    """An answer, its body unread."""
+
+    def __init__(self, response: urllib3.BaseHTTPResponse, origin: Origin, now: Callable[[], float]) -> None:
+        self._response = response
+        self._now = now
+        self.origin = origin
+        self.status = response.status
+        self.headers = response.headers
+
+    def __enter__(self) -> "Reply":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Gives the connection up; what is unread of the body is not waited for."""
+        self._response.close()
+
+    def parts(self) -> Iterator[bytes]:
+        """The body as it is sent."""
+        return self._response.stream(PART, decode_content=False)
+
+    def small(self, limit: int) -> bytes:
+        """The whole body, decoded. Raises FormatError if it is over `limit` bytes, Failed if it breaks off or
+        takes too long."""
+        end = self._now() + WHOLE
+        data = bytearray()
+        try:
+            while part := self._response.read1(1 << 16, decode_content=True):
+                data += part
+                if len(data) > limit:
+                    raise FormatError(f"{self.origin}: an answer of over {limit} bytes")
+                if self._now() > end:
+                    slow = f"{self.origin}: an answer that takes over {WHOLE:.0f} s"
+                    raise Failed(Problem(slow, hopeless=False))
+        except BROKEN as error:
+            raise Failed(explain(error, str(self.origin))) from None
+        return bytes(data)
+
+
+class Wire:
+    """Makes requests. Safe to use from several threads."""
+
+    def __init__(
+        self,
+        certificates: Certificates,
+        *,
+        plain_http: bool,
+        proxies: Callable[[str], str | None] | None = None,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`plain_http`: the way may lead over http. `proxies`: address -> its proxy's; by default those of
+        the environment (https_proxy, http_proxy, all_proxy, no_proxy)."""
+        self._certificates = certificates
+        self._plain_http = plain_http
+        self._proxies = proxies or proxy_of_environment
+        self._now = now
+        self._pools: dict[tuple[Origin, str | None], urllib3.PoolManager] = {}
+        self._lock = threading.Lock()
+
+    def close(self) -> None:
+        with self._lock:
+            for pool in self._pools.values():
+                pool.clear()
+            self._pools.clear()
+
+    def get(self, url: str, headers: Mapping[str, str], *, hashed: bool = False) -> Reply:
+        """The answer to a GET, redirects followed. With `hashed` (the bytes are compared with a digest) a
+        redirect may lead from https to http, as in docker and podman.
+
+        Raises Failed, or UsageError for certificates and proxies that cannot be used.
+        """
+        first = origin = origin_of(url)
+        sent = dict(headers)
+        for _ in range(REDIRECTS + 1):
+            reply = self._once("GET", url, origin, sent, None)
+            target = reply.headers.get("Location")
+            if reply.status not in _REDIRECT or target is None:
+                return reply
+            reply.close()
+            url = urljoin(url, target)
+            following = origin_of(url)
+            if following.scheme == "http" and origin.scheme == "https" and not (hashed or self._plain_http):
+                raise refused(f"{origin}: it redirects to {following}, without TLS: refused")
+            if following != first:
+                sent.pop("Authorization", None)  # for good: the way back is not the first server's word
+            origin = following
+        raise refused(f"{first}: more than {REDIRECTS} redirects")
+
+    def post(self, url: str, form: Mapping[str, str]) -> Reply:
+        """The answer to a form, which is sent to this address only: a redirect is the answer."""
+        kind = {"Content-Type": "application/x-www-form-urlencoded"}
+        return self._once("POST", url, origin_of(url), kind, urlencode(form))
+
+    def _once(
+        self,
+        method: str,
+        url: str,
+        origin: Origin,
+        headers: Mapping[str, str],
+        body: str | None,
+    ) -> Reply:
+        pool = self._pool(origin, url)
+        everyone = {"User-Agent": "lazyfs", "Accept-Encoding": "identity"}
+        try:
+            response = pool.request(
+                method,
+                url,
+                body=body,
+                headers={**everyone, **headers},
+                preload_content=False,
+                redirect=False,
+                retries=False,
+            )
+        except BROKEN as error:
+            raise Failed(explain(error, str(origin))) from None
+        return Reply(response, origin, self._now)
+
+    def _pool(self, origin: Origin, url: str) -> urllib3.PoolManager:
+        proxy = self._proxies(url)
+        with self._lock:
+            pool = self._pools.get((origin, proxy))
+            if pool is None:
+                pool = self._pools[origin, proxy] = self._made(origin, proxy)
+            return pool
+
+    def _made(self, origin: Origin, proxy: str | None) -> urllib3.PoolManager:
+        context = None
+        if origin.scheme == "https":
+            context = self._certificates.context(origin.host, origin.port)
+        timeout = urllib3.Timeout(connect=CONNECT, read=SILENCE)
+        if proxy is None:
+            return urllib3.PoolManager(maxsize=4, timeout=timeout, ssl_context=context)
+        parts = urlsplit(proxy)
+        if parts.scheme not in _PORTS or not parts.hostname:
+            raise UsageError(f"proxy of {origin}: only http:// and https:// proxies are spoken to")
+        headers = {}
+        if parts.username is not None:
+            account = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+            headers = make_headers(proxy_basic_auth=account)
+        return urllib3.ProxyManager(
+            f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}",
+            maxsize=4,
+            timeout=timeout,
+            proxy_headers=headers,
+            ssl_context=context,
+            proxy_ssl_context=self._certificates.for_proxy() if parts.scheme == "https" else None,
+        )
+
+
+def proxy_of_environment(url: str) -> str | None:
+    """The proxy for an address, as curl and requests read the environment; a bare host:port is http."""
+    found = requests.utils.select_proxy(url, requests.utils.get_environ_proxies(url))
+    if not found:
+        return None
+    return found if "://" in found else f"http://{found}"

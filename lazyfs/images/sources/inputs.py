@@ -1,0 +1,101 @@
+"""Files that are read from the beginning to the end, pipes and the standard input among them."""
+
+import os
+import shutil
+import stat
+import sys
+import tempfile
+from collections.abc import Iterator
+from typing import BinaryIO
+
+from lazyfs.core.errors import UsageError
+from lazyfs.images.streams import PART, parts_of
+
+STDIN = "-"
+"""What stands for the standard input, as for tar and docker load."""
+
+
+def is_input(path: str) -> bool:
+    """Returns True if there is something to read under this name."""
+    return path == STDIN or (os.path.exists(path) and not os.path.isdir(path))
+
+
+class Input:
+    """An open file, pipe or socket."""
+
+    def __init__(self, file: BinaryIO, name: str) -> None:
+        self._file = file
+        self.name = name
+        status = os.fstat(file.fileno())
+        self.size: int | None = status.st_size if stat.S_ISREG(status.st_mode) else None
+        """Bytes; None if only reading tells."""
+        if stat.S_ISREG(status.st_mode):
+            self._start = os.lseek(file.fileno(), 0, os.SEEK_CUR)  # a descriptor may stand in mid-file
+            self.size = status.st_size - self._start
+        else:
+            self._start = 0
+
+    def close(self) -> None:
+        self._file.close()
+
+    def parts(self) -> Iterator[bytes]:
+        """The bytes from here on. Raises UsageError if reading fails."""
+        try:
+            yield from parts_of(self._file)
+        except OSError as error:
+            raise UsageError(f"{self.name}: {error.strerror}") from None
+
+    def make_seekable(self) -> None:
+        """Copies what can be read only once to an unlinked file in TMPDIR. Raises UsageError."""
+        if self.size is not None:
+            return
+        copy = tempfile.TemporaryFile(prefix="lazyfs-input-", buffering=0)  # noqa: SIM115 - closed by close()
+        try:
+            shutil.copyfileobj(self._file, copy, PART)
+            self.size = copy.seek(0, os.SEEK_END)
+            copy.seek(0)
+        except OSError as error:
+            copy.close()
+            raise UsageError(
+                f"{self.name}: {error.strerror}, keeping it in {tempfile.gettempdir()} to read it twice: "
+                "choose another place with TMPDIR"
+            ) from None
+        self._file.close()
+        self._file, self._start = copy, 0
+
+    def rewind(self) -> None:
+        """Back to the beginning of a file that is seekable."""
+        self._file.seek(self._start)
+
+
+def open_file(path: str, name: str) -> BinaryIO:
+    """Opens a file of a directory that others may have made: a pipe in it would be waited for, for ever.
+
+    Errors call it `name`. Raises UsageError if it cannot be opened or is no regular file.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise UsageError(f"{name}: {path}: {reason}") from None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise UsageError(f"{name}: {path} is no regular file")
+    return open(descriptor, "rb", buffering=0)
+
+
+def open_input(path: str, name: str) -> Input:
+    """Opens a file or pipe; `-` is the standard input. Errors call it `name`. Raises UsageError."""
+    try:
+        if path in (STDIN, "/dev/stdin"):  # opening it anew fails where it is a socket
+            file = open(os.dup(sys.stdin.fileno() if sys.stdin else 0), "rb", buffering=0)  # noqa: SIM115
+        else:
+            file = open(path, "rb", buffering=0)  # noqa: SIM115 - closed by Input
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise UsageError(f"{name}: {path}: {reason}") from None
+    mode = os.fstat(file.fileno()).st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)):
+        file.close()
+        raise UsageError(f"{name}: {path} is neither a file nor a pipe")
+    return Input(file, name)
