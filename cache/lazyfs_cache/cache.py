@@ -77,13 +77,13 @@ class Cache:
             self._uses.add(key)
         return value
 
-    def read(self, key: bytes, offset: int, length: int) -> bytes | None:
+    def read(self, key: bytes, offset: int, length: int, size: int | None = None) -> bytes | None:
         """Bytes [offset, offset + length) of a value, cut at its end; only the 64 KiB blocks touched are read
-        and checked. None if the value is not here."""
+        and checked. None if the value is not here, or is not `size` bytes long."""
         if self._health.off is not None:
             return None
         try:
-            part = self._files.part(key, offset, length)
+            part = self._files.part(key, offset, length, size)
         except (OSError, sealed.Damaged) as error:
             self._unreadable(key, error)
             return None
@@ -241,6 +241,10 @@ class Cache:
             evictions=sums.evictions,
             **counters,
         )
+
+    def processes(self) -> int:
+        """How many processes have the cache open; 1 if that cannot be told within a tenth of a second."""
+        return self._shared.processes()
 
     def entries(self) -> Iterator[tuple[bytes, Entry]]:
         """Every entry in the order of keys; changes made meanwhile may or may not be seen."""

@@ -109,7 +109,7 @@ def pin(directory: str | None, /, path: str, proxy: str | None, **tls_files: str
         _opened(directory or place.cache) as cache,
         closing(open_fetcher(place.url, proxy, tls=tls)) as fetcher,
     ):
-        pinned = pinning.pin(cache, fetcher, place.root, place.inside, place.label)
+        pinned = pinning.pin(cache, fetcher, place.root, place.inside, place.label, place.namespace)
     if pinned.missing:
         raise LazyfsError(
             f"{path}: {pinned.missing} of {pinned.objects} objects were not admitted; run it again"

@@ -38,8 +38,13 @@ def command(old: str, new: str, store: str, as_json: bool) -> int:
         differs = True
         path = found.path.decode(errors="backslashreplace")
         if as_json:
-            answer = {"change": found.kind, "path": path, "fields": found.fields}
+            answer: dict[str, object] = {"change": found.kind, "path": path, "fields": found.fields}
+            if found.same_below is not None:
+                answer["same_below"] = found.same_below.decode(errors="backslashreplace")
             click.echo(msgspec.json.encode(answer))
+        elif found.same_below is not None:
+            first = found.same_below.decode(errors="backslashreplace")
+            click.echo(f"{_SIGNS[found.kind]} {path}/  (as below {first or '.'}/)")
         else:
             fields = f"  ({', '.join(found.fields)})" if found.fields else ""
             click.echo(f"{_SIGNS[found.kind]} {path}{fields}")

@@ -18,8 +18,10 @@ from typing import Final, Literal
 
 import trio
 
+from lazyfs.client.bytes_under_way import BytesUnderWay
 from lazyfs.client.download import Downloader
 from lazyfs.client.local_cache import LocalCache
+from lazyfs.client.private_cache import PrivateCache
 from lazyfs.core.chain.faults import Outage
 from lazyfs.core.digest import Digest, ObjectRef
 from lazyfs.core.errors import DeadlineExceeded, LazyfsError, NotFound, TransportError
@@ -32,8 +34,11 @@ PATIENCE: Final = 30.0
 THREADS: Final = 32
 """Requests under way at one time, and so connections and worker threads."""
 BUNDLE_PATIENCE: Final = 5.0
-"""Seconds that a reader waits for a bundle under way that holds its object, at most half of its patience;
-then it asks for the object alone."""
+"""Seconds a reader waits for a bundle under way that holds its object, but half of its patience at most; then
+it asks for the object alone."""
+UNDER_WAY: Final = 32 << 20
+"""Plaintext bytes of objects under way at one time: with its frame and its parts each takes up to three times
+its size in memory."""
 _AGAIN: Final = 0.5
 """Seconds, and up to as many more by chance, before a held read tries again."""
 _LAST_WORDS: Final = 0.5
@@ -77,11 +82,16 @@ class Objects:
         patience: float = PATIENCE,
         threads: int = THREADS,
         on_outage: Literal["fail", "wait"] = "fail",
+        namespace: bytes = b"",
     ) -> None:
-        """`on_outage`: with `wait`, reads are held beyond their deadline until they can be answered, like
-        those of a hard NFS mount: a failed read of a mapped file kills the program with SIGBUS."""
-        self._cache = cache
-        self._downloader = Downloader(fetcher, cache)
+        """`namespace`: sets its objects in the cache apart, for a repository that needs a credential.
+        `on_outage`: with `wait`, reads are held beyond their deadline until they can be answered, like those
+        of a hard NFS mount: a failed read of a mapped file kills the program with SIGBUS."""
+        self.namespace = namespace
+        self.cache = PrivateCache(cache, namespace) if namespace else cache
+        """The part of the cache that this repository reads and writes."""
+        self._downloader = Downloader(fetcher, self.cache)
+        self._room = BytesUnderWay(UNDER_WAY)
         self._patience = patience
         self._limiter = trio.CapacityLimiter(threads)
         self._flights: dict[Digest, _Flight] = {}
@@ -100,12 +110,12 @@ class Objects:
 
     def at_hand(self, ref: ObjectRef) -> bytes | None:
         """Returns the plaintext, if the local cache has it; never waits for the network."""
-        plain = self._cache.get(ref.digest)
+        plain = self.cache.get(ref.digest)
         return plain if plain is not None and len(plain) == ref.size else None
 
     def read_at_hand(self, ref: ObjectRef, start: int, length: int) -> bytes | None:
         """Returns part of the plaintext, cut at its end, if the local cache has it."""
-        return self._cache.read(ref.digest, start, max(min(length, ref.size - start), 0))
+        return self.cache.read(ref.digest, start, max(min(length, ref.size - start), 0), ref.size)
 
     async def fetch(self, ref: ObjectRef, *, deadline: float | None = None, held: bool = True) -> bytes:
         """Returns the plaintext, verified; admits it to the cache if there is room.
@@ -174,13 +184,14 @@ class Objects:
         error: LazyfsError = TransportError(f"object {flight.ref.digest.hex()}: reading was given up")
         try:
             with flight.scope:
-                flight.plain = await trio.to_thread.run_sync(
-                    self._downloader.download,
-                    flight.ref,
-                    flight.deadline,
-                    trio.from_thread.check_cancelled,
-                    limiter=self._limiter,
-                )
+                async with self._room.taken(flight.ref.size):
+                    flight.plain = await trio.to_thread.run_sync(
+                        self._downloader.download,
+                        flight.ref,
+                        flight.deadline,
+                        trio.from_thread.check_cancelled,
+                        limiter=self._limiter,
+                    )
         except LazyfsError as failure:
             error = failure
         except trio.Cancelled:

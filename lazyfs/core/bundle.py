@@ -9,13 +9,13 @@ by its own digest and can be used as soon as it has arrived.
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 
-from lazyfs.core import codec
+from lazyfs.core import bounds, codec
 from lazyfs.core.digest import Digest, ObjectRef, sha256
 from lazyfs.core.errors import FormatError
 
 MAGIC = b"LZFB"
-MAX_MEMBERS = 1 << 16
-MAX_MEMBER_SIZE = 1 << 26
+MAX_MEMBERS = bounds.MEMBERS
+MAX_MEMBER_SIZE = bounds.OBJECT
 
 _HEADER = struct.Struct("<4sI")
 _MEMBER = struct.Struct("<32sQI")

@@ -8,12 +8,13 @@ plaintext size of each chunk, and of the list itself, before it asks for it.
 import struct
 from typing import NamedTuple
 
+from lazyfs.core import bounds
 from lazyfs.core.digest import SIZE, Digest, ObjectRef
 from lazyfs.core.errors import FormatError
 
 MAGIC = b"LZFC"
-MIN_SHIFT, MAX_SHIFT = 12, 26
-"""Chunk sizes from 4 KiB (tests) to 64 MiB."""
+MIN_SHIFT, MAX_SHIFT = 12, bounds.MAX_SHIFT
+"""Chunk sizes from 4 KiB (tests) to 16 MiB."""
 
 _HEADER = struct.Struct("<4sB3xQ")
 
@@ -52,6 +53,8 @@ class ChunkList:
             )
         if not MIN_SHIFT <= shift <= MAX_SHIFT:
             raise FormatError(f"chunk size 2**{shift} is outside 2**{MIN_SHIFT} to 2**{MAX_SHIFT}")
+        if chunk_count(size, shift) > bounds.CHUNKS:
+            raise FormatError(f"chunk list of {chunk_count(size, shift)} chunks, over {bounds.CHUNKS}")
         if len(encoded) != list_size(size, shift):
             raise FormatError(f"chunk list has {len(encoded)} bytes instead of {list_size(size, shift)}")
         self._encoded = encoded

@@ -7,11 +7,11 @@ signature covers it, and finding it costs no request. Clients that do not know t
 """
 
 import struct
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import msgspec
 
-from lazyfs.core import bundle
+from lazyfs.core import bounds, bundle
 from lazyfs.core.catalog.entry import LIVE, Entry, Xattrs
 from lazyfs.core.digest import Digest, ObjectRef
 from lazyfs.core.errors import FormatError
@@ -19,11 +19,13 @@ from lazyfs.core.errors import FormatError
 HINT = b"user.lazyfs.profile"
 """The attribute: the profile's digest, and its size (u64, little-endian)."""
 VERSION = 1
-MAX_SIZE = 8 << 20
-"""Plaintext bytes of a profile: 200,000 members."""
-MAX_STORED = 32 << 20
+MAX_SIZE = bounds.PROFILE
+"""Plaintext bytes of a profile."""
+MAX_STORED = bounds.BUNDLE
 """Stored bytes of one bundle that a reader accepts."""
 
+_Packed = Annotated[list[tuple[int, bytes]], msgspec.Meta(max_length=bounds.BUNDLES)]
+_decoder = msgspec.msgpack.Decoder(tuple[int, _Packed])
 _HINT = _MEMBER = struct.Struct("<32sQ")
 
 
@@ -48,11 +50,13 @@ def encode(bundles: list[Bundle]) -> bytes:
 def decode(plain: bytes) -> list[Bundle]:
     """The bundles of a profile. Raises FormatError."""
     try:
-        version, packed = msgspec.msgpack.decode(plain, type=tuple[int, list[tuple[int, bytes]]])
+        version, packed = _decoder.decode(plain)
     except msgspec.MsgspecError as error:
         raise FormatError(f"bad profile: {error}") from None
     if version != VERSION:
         raise FormatError(f"profile of version {version}, not {VERSION}")
+    if sum(len(members) for _, members in packed) > bounds.MEMBERS * _MEMBER.size:
+        raise FormatError(f"a profile lists more than {bounds.MEMBERS} members")
     return [_bundle(stored, members) for stored, members in packed]
 
 

@@ -27,6 +27,8 @@ class MountedPath(NamedTuple):
     """The path as it was written, below the mount point; its end, where it is longer than 120 bytes."""
     cache: str
     """The cache directory of the mount."""
+    namespace: bytes
+    """Of the repository's objects in the cache; empty where anybody may read them."""
 
 
 def locate(path: str) -> MountedPath:
@@ -57,6 +59,7 @@ def locate(path: str) -> MountedPath:
         inside=os.fsencode(inside),
         label=os.fsencode(os.path.relpath(os.path.abspath(path), top))[-120:],
         cache=os.path.dirname(found.cache.directory),
+        namespace=repository.namespace.encode(),
     )
 
 

@@ -130,6 +130,7 @@ class Repositories:
                 root_size=opened.refresher.shown.root.size,
                 looked=opened.refresher.looked.timestamp(),
                 warning=opened.refresher.error,
+                namespace=opened.objects.namespace.decode(),
                 bundles=BundleCounts(**opened.prefetcher.bundles()),
                 trust=opened.revisions.report(datetime.now(UTC)),
                 chain=opened.fetcher.report() if isinstance(opened.fetcher, HttpFetcher) else None,

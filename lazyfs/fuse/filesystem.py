@@ -22,9 +22,10 @@ from lazyfs.fuse.counters import Counters
 from lazyfs.fuse.open_repository import OpenRepository
 from lazyfs.fuse.openings import Openings
 from lazyfs.fuse.trace import Trace
+from lazyfs.vfs.catalogs import HeldKey
 from lazyfs.vfs.content import NeedContent
 from lazyfs.vfs.entries import Repository
-from lazyfs.vfs.missing_objects import Fetched, Need, NeedRepository
+from lazyfs.vfs.missing_objects import Fetched, Need, NeedDecoding, NeedRepository
 from lazyfs.vfs.siblings import siblings
 from lazyfs.vfs.tree import Tree
 
@@ -35,6 +36,10 @@ OSError. Takes the filesystem's lock itself if needed."""
 ROUNDS = 64
 """Most rounds in which one call may find other objects missing. A path needs one round for each nested
 catalog; more rounds mean objects that lead in circles."""
+
+DECODINGS = 8
+"""How often one call may need something decoded outside the lock. More means catalogs that push one another
+out of memory."""
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +73,8 @@ class Filesystem:
         self.trace = trace
         self.patience = patience
         self._openings = Openings(open_repository)
+        self._decoding = trio.CapacityLimiter(1)
+        """One at a time: each takes the processor from everybody's answers."""
         self._opened: dict[str, OpenRepository] = {}
 
     def show(self, opened: OpenRepository) -> None:
@@ -98,8 +105,9 @@ class Filesystem:
             raise NeedRepository(name)
         return opened
 
-    def catalogs_in_use(self) -> dict[Digest, int]:
-        """Returns the catalogs in memory, with their sizes in bytes, the latest used last."""
+    def catalogs_in_use(self) -> list[tuple[str, HeldKey]]:
+        """Returns the catalogs in memory, each with the repository that it was read by; the latest used
+        last."""
         with self.lock:
             return self.tree.parsed.catalogs()
 
@@ -120,6 +128,7 @@ class Filesystem:
         call is tried at once.
         """
         fetched: dict[Digest, bytes] = {}
+        decodings = 0
         deadline = time.monotonic() + self.patience
         for _ in range(ROUNDS):
             if missing is None:
@@ -135,12 +144,32 @@ class Filesystem:
                     raise self.bug(bug) from bug
             if isinstance(missing, NeedContent):
                 self._tell_of_miss(missing, fetched)
+            if isinstance(missing, NeedDecoding):
+                decodings += 1
+                if decodings > DECODINGS:
+                    raise self.fault(BadData("catalogs that are too large to be in memory together"))
+                missing = await self._decode(missing)
+                continue
             if isinstance(missing, Need):
                 await self._fetch(missing, fetched, deadline)
             else:
                 await self._open(missing.name, deadline)
             missing = None
         raise self.fault(BadData("catalogs that lead into one another without end"))
+
+    async def _decode(self, need: NeedDecoding) -> Need | None:
+        """Decodes in a thread, without the lock. Returns what is missing for it. Raises OSError."""
+        try:
+            keep = await trio.to_thread.run_sync(need.decode, limiter=self._decoding)
+            with self.lock:
+                keep()
+        except Need as missing:
+            return missing.with_traceback(None)
+        except LazyfsError as error:
+            raise self.fault(error) from error
+        except Exception as bug:
+            raise self.bug(bug) from bug
+        return None
 
     def _tell_of_miss(self, miss: NeedContent, fetched: Fetched) -> None:
         opened = self._opened.get(miss.repository)

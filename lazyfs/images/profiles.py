@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
-from lazyfs.core import bundle, codec, profile
+from lazyfs.core import bounds, bundle, codec, profile
 from lazyfs.core.catalog.entry import LIVE
 from lazyfs.core.digest import Digest, ObjectRef, parse_hex
 from lazyfs.core.errors import FormatError, UsageError
@@ -107,9 +107,9 @@ def publish_profile(
 
 
 def _within(members: list[ObjectRef]) -> Iterator[ObjectRef]:
-    """Yields the objects for which a profile has room."""
-    # Readers refuse more: an object may take half a bundle, a member a little over 40 bytes of a profile.
-    size, left = 0, profile.MAX_SIZE // 48
+    """Yields the objects that a profile has room for."""
+    # Readers refuse more: an object may take half a bundle, a member takes 40 bytes of a profile and some.
+    size, left = 0, min(profile.MAX_SIZE // 48, bounds.MEMBERS)
     for ref in members:
         if size + ref.size <= MOST and codec.frame_bound(ref.size) <= profile.MAX_STORED // 2 and left:
             size, left = size + ref.size, left - 1

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterable
 
 import trio
 
-from lazyfs.client.local_cache import LocalCache
 from lazyfs.client.objects import Objects
 from lazyfs.core.digest import ObjectRef
 from lazyfs.prefetch.policy import PrefetchPolicy
@@ -30,16 +29,13 @@ class Prefetcher:
     made in: the reader's own fetch begins first.
     """
 
-    def __init__(
-        self, objects: Objects, fetcher: Fetcher, cache: LocalCache, cache_limit: Callable[[], int]
-    ) -> None:
-        """Belongs to the trio run it is made in. `cache_limit` returns the most bytes that the cache may
-        hold."""
+    def __init__(self, objects: Objects, fetcher: Fetcher, cache_limit: Callable[[], int]) -> None:
+        """Belongs to the trio run it is made in. `cache_limit` returns the bytes that the cache may hold."""
         self._objects = objects
         self._token = trio.lowlevel.current_trio_token()
         self._policy = PrefetchPolicy()
         self._queue = PrefetchQueue(objects)
-        self._profiles = ProfilePrefetch(objects, fetcher, cache, cache_limit)
+        self._profiles = ProfilePrefetch(objects, fetcher, cache_limit)
 
     def on_open(self, root: ObjectRef) -> None:
         """Begins to fetch the catalogs between the repository's root and its images. Called in the event

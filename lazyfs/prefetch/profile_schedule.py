@@ -7,7 +7,11 @@ from lazyfs.core.digest import Digest
 from lazyfs.core.profile import Bundle
 
 AGAIN: Final = 60.0
-"""Seconds after which an incomplete profile may be tried again, when its image is entered."""
+"""Seconds after which a profile that did not come whole may be tried again, when its image is entered."""
+PROFILES: Final = 4
+"""Under way at one time: `ls -l` looks up each image of a folder and starts none of them."""
+FAILURES: Final = 3
+"""Bundles of one profile that may fail: the others are not asked for."""
 HERE: Final = 0.75
 """A bundle is left out if this share of its bytes is here already: another image may have brought them."""
 SHARE: Final = 0.5
@@ -19,15 +23,20 @@ class ProfileSchedule:
 
     def __init__(self) -> None:
         self._rests: dict[Digest, float] = {}
-        """Times until which profiles may not be begun: for ever while one is under way and once it is
-        here."""
+        """For ever, while a profile is under way and once it has come."""
+        self._under_way: set[Digest] = set()
 
     def begin(self, profile: Digest, now: float) -> bool:
-        """Returns True if the profile is to be fetched now, and notes that it is begun."""
-        if now < self._rests.get(profile, 0):
+        """Returns True if the profile is to be fetched now, and counts it as begun."""
+        if now < self._rests.get(profile, 0) or len(self._under_way) >= PROFILES:
             return False
         self._rests[profile] = math.inf
+        self._under_way.add(profile)
         return True
+
+    def ended(self, profile: Digest) -> None:
+        """Makes way for another profile."""
+        self._under_way.discard(profile)
 
     def failed(self, profile: Digest, now: float) -> None:
         """Lets a profile that failed in part be begun again after AGAIN seconds."""

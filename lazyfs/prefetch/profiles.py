@@ -14,14 +14,13 @@ from typing import Final
 
 import trio
 
-from lazyfs.client.local_cache import LocalCache
 from lazyfs.client.objects import Objects
 from lazyfs.core import bundle as bundles
 from lazyfs.core import codec, profile
 from lazyfs.core.digest import ObjectRef, object_path
 from lazyfs.core.errors import LazyfsError
 from lazyfs.core.profile import Bundle
-from lazyfs.prefetch.profile_schedule import ProfileSchedule, fits, is_here
+from lazyfs.prefetch.profile_schedule import FAILURES, ProfileSchedule, fits, is_here
 from lazyfs.prefetch.system_task import begin
 from lazyfs.transport.fetcher import Fetcher, Request, still_wanted
 
@@ -36,16 +35,23 @@ half a megabit a second. Readers do not wait that long (`objects.BUNDLE_PATIENCE
 would be fetched twice."""
 
 
+class _Run:
+    """The bundles of one profile that is being fetched."""
+
+    def __init__(self, bundles: list[Bundle]) -> None:
+        self.waiting = iter(bundles)
+        self.failed = 0
+        self.passed_over = 0
+
+
 class ProfilePrefetch:
     """Fetches the profiles of one repository. Belongs to one trio run."""
 
-    def __init__(
-        self, objects: Objects, fetcher: Fetcher, cache: LocalCache, cache_limit: Callable[[], int]
-    ) -> None:
-        """`cache_limit` returns the most bytes that the cache may hold."""
+    def __init__(self, objects: Objects, fetcher: Fetcher, cache_limit: Callable[[], int]) -> None:
+        """`cache_limit` returns the bytes that the cache may hold."""
         self._objects = objects
         self._fetcher = fetcher
-        self._cache = cache
+        self._cache = objects.cache
         self._cache_limit = cache_limit
         self._limiter = trio.CapacityLimiter(AT_ONCE)
         self._schedule = ProfileSchedule()
@@ -63,6 +69,7 @@ class ProfilePrefetch:
         # A system task: an error that escapes would end the whole trio run.
         with self._counted(f"profile {ref.digest.hex()}"):
             done = await self._all(ref)
+        self._schedule.ended(ref.digest)
         if not done:
             self._schedule.failed(ref.digest, time.monotonic())
 
@@ -78,38 +85,42 @@ class ProfilePrefetch:
         if not fits(listed, await trio.to_thread.run_sync(self._cache_limit)):
             log.info("profile %s is too large for the cache", ref.digest.hex())
             return True
-        failed, waiting = self.failed, iter(listed)
-        passed_over: list[Bundle] = []
+        run = _Run(listed)
         self._objects.expected.update(member.digest for one in listed for member in one.members)
         async with trio.open_nursery() as nursery:
             for _ in range(AT_ONCE):
-                nursery.start_soon(self._work, waiting, passed_over)
-        if self.failed != failed or passed_over:
+                nursery.start_soon(self._work, run)
+        if run.failed or run.passed_over:
             return False
         await trio.to_thread.run_sync(self._keep, ref, plain)
         return True
 
-    async def _work(self, waiting: Iterator[Bundle], passed_over: list[Bundle]) -> None:
-        for one in waiting:
-            if self._objects.keeps:
-                await self._take(one)
+    async def _work(self, run: "_Run") -> None:
+        for one in run.waiting:
+            if self._objects.keeps and run.failed < FAILURES:
+                done = await self._take(one)
+                run.failed += not done
             else:
-                passed_over.append(one)
+                run.passed_over += 1
             self._objects.expected.difference_update(ref.digest for ref in one.members)
 
-    async def _take(self, one: Bundle) -> None:
-        # Entered before the first await: a reader who comes while the disk is asked waits too.
+    async def _take(self, one: Bundle) -> bool:
+        """Fetches a bundle, unless its objects are here. Returns False if it failed."""
+        # Entered before anything is awaited: a reader who comes while the disk is asked waits too.
         came = trio.Event()
         coming = self._objects.coming
         members = {ref.digest for ref in one.members if ref.digest not in coming}
         coming.update(dict.fromkeys(members, came))
+        done = False
         try:
             with self._counted(f"bundle {one.name.hex()}"):
                 self.fetched += await trio.to_thread.run_sync(self._fetch_bundle, one, limiter=self._limiter)
+                done = True
         finally:
             for digest in members:
                 del coming[digest]
             came.set()
+        return done
 
     @contextmanager
     def _counted(self, what: str) -> Iterator[None]:
@@ -124,8 +135,10 @@ class ProfilePrefetch:
             log.exception("%s", what)
 
     def _fetch_bundle(self, one: Bundle) -> bool:
-        """Fetches a bundle that is not here, in a worker thread. Returns True if it had to be fetched."""
-        here = sum(ref.size for ref in one.members if self._cache.read(ref.digest, 0, 1) is not None)
+        """Runs in a worker thread. Returns True if the bundle had to be fetched."""
+        here = sum(
+            ref.size for ref in one.members if self._cache.read(ref.digest, 0, 1, ref.size) is not None
+        )
         if is_here(one, here):
             return False
 
@@ -145,12 +158,8 @@ class ProfilePrefetch:
         if claim is None:
             return
         with claim:
-            if self._cache.read(ref.digest, 0, 1) is not None:
-                return
-            reserved = self._cache.reserve(ref.digest, ref.size)
-            if reserved is not None:
-                with reserved:
-                    self._cache.put(ref.digest, plain, reserved)
+            if self._cache.read(ref.digest, 0, 1, ref.size) is None:
+                self._cache.put(ref.digest, plain)
 
     def _fetch(self, path: str, most: int, accept: Callable[[bytes, codec.Check], bytes]) -> bytes:
         # may_be_missing: a server that lacks a bundle is not at fault, since no reader needs it

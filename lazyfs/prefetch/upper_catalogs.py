@@ -81,6 +81,10 @@ class UpperCatalogs:
                 if not self._objects.keeps:
                     return []
                 plain = await self._objects.fetch(ref, held=False)
-            return Catalog(plain).directory(0).entries
+            return await trio.to_thread.run_sync(_top, plain)
         except LazyfsError:
             return []
+
+
+def _top(plain: bytes) -> list[Entry]:
+    return Catalog(plain).directory(0).entries

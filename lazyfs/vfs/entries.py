@@ -13,6 +13,7 @@ from collections.abc import Callable
 from lazyfs.core.catalog.entry import DIRECTORY_SIZE, Entry
 from lazyfs.core.catalog.reader import Catalog, Directory
 from lazyfs.core.digest import Digest, ObjectRef
+from lazyfs.core.errors import FormatError
 from lazyfs.vfs.catalogs import ParsedObjects
 from lazyfs.vfs.inode_numbers import ROOT, SPREAD, unpack
 from lazyfs.vfs.missing_objects import NOTHING, Fetched, LocalObjects, NeedRepository
@@ -135,10 +136,13 @@ class Entries:
 
     def _spread_entry(self, slot: Slot, group: int, fetched: Fetched) -> Entry:
         """The entry of a hardlink group that spans catalogs, found by the first of its names."""
-        for number, path in self.catalog(slot, fetched).header.shared:
-            if number == group:
-                return self._walk(slot, path, fetched)
-        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        path = self.catalog(slot, fetched).shared_path(group)
+        if path is None:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        found = self._walk(slot, path, fetched)
+        if found.link != -group:
+            raise FormatError(f"hardlink group {group} leads to {path!r}, which is not in it")
+        return found
 
     def _walk(self, slot: Slot, path: bytes, fetched: Fetched) -> Entry:
         """The entry at a path below a slot's root, found without allotting slots."""
@@ -171,8 +175,7 @@ class Entries:
             return self.shared_files.path(number)
         slot, index = self.slot(number)
         if index & SPREAD:
-            shared = dict(self.catalog(slot, fetched).header.shared)
-            inner = shared.get(index & ~SPREAD, b"")
+            inner = self.catalog(slot, fetched).shared_path(index & ~SPREAD) or b""
         else:
             inner = self.catalog(slot, fetched).path(index) if index else b""
         return b"/".join(part for part in (slot.path, inner) if part)

@@ -4,6 +4,8 @@ The slot names a catalog and the path it hangs at; the index is the entry's plac
 the root of every FUSE filesystem, is the mount's top folder in whichever slot; slot 0 is never allotted.
 """
 
+from lazyfs.core.errors import FormatError
+
 ROOT = 1
 SPREAD = 0x8000_0000
 """The bit set in the index of a hardlink group with names in several catalogs: the rest is the group's id,
@@ -12,7 +14,10 @@ _INDEX = 0xFFFF_FFFF
 
 
 def pack(slot: int, index: int) -> int:
-    """Returns the number of entry `index` of the catalog in `slot`."""
+    """Returns the number of entry `index` of the catalog in `slot`. Raises FormatError for an index that
+    would lead into another slot, whatever the catalog says."""
+    if not 0 <= index <= _INDEX:
+        raise FormatError(f"entry {index} of a catalog has no inode number")
     return slot << 32 | index
 
 

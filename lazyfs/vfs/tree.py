@@ -9,15 +9,19 @@ import os
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import msgspec
+
+from lazyfs.core import bounds
 from lazyfs.core.catalog.entry import LIVE, NAME_MAX, NESTED, Entry
 from lazyfs.core.catalog.layout import Totals
-from lazyfs.core.catalog.reader import Directory
+from lazyfs.core.catalog.reader import Catalog, Directory
+from lazyfs.core.errors import FormatError
 from lazyfs.core.profile import hinted, without_hint
 from lazyfs.vfs.attributes import Attributes, attributes
 from lazyfs.vfs.catalogs import ParsedObjects
 from lazyfs.vfs.entries import Entries
 from lazyfs.vfs.inode_numbers import ROOT, SPREAD, pack
-from lazyfs.vfs.missing_objects import NOTHING, Fetched, Need, NeedRepository
+from lazyfs.vfs.missing_objects import NOTHING, Fetched, Need, NeedDecoding, NeedRepository
 from lazyfs.vfs.shared_files import MIN_SIZE as SHARED_MIN
 from lazyfs.vfs.shared_files import SharedFiles
 from lazyfs.vfs.slots import Slot, SlotTable
@@ -79,11 +83,13 @@ class Tree(Entries):
             return self._hang(slot, directory, index, entry).own
         if entry.link:
             if entry.link > 0:
+                _check_first(self.catalog(slot), index, entry)
                 return pack(slot.number, entry.link)
             return pack(slot.top.number, SPREAD | -entry.link)
         if entry.size >= SHARED_MIN and entry.nlink == 1 and entry.is_file and slot.top.in_folder:
             path = self.path(slot, directory, entry.name)[len(slot.top.path) :]
-            return self.shared_files.number(self.slots, slot.repository, path, entry)
+            if len(path) <= bounds.PATH:
+                return self.shared_files.number(self.slots, slot.repository, path, entry)
         return pack(slot.number, index)
 
     def _hang(self, slot: Slot, directory: Directory, index: int, entry: Entry) -> Slot:
@@ -91,6 +97,8 @@ class Tree(Entries):
         ref = entry.nested
         assert ref is not None
         path = self.path(slot, directory, entry.name)
+        if len(path) > bounds.PATH:
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
         if slot.leaves and self.catalog(slot).header.live:
             # A catalog in a folder hangs below the folder's own slot, in every revision.
             if entry.flags & LIVE:
@@ -200,3 +208,15 @@ class Tree(Entries):
             if name.startswith(OVERLAY):
                 found.setdefault(USER_OVERLAY + name.removeprefix(OVERLAY), value)
         return found
+
+
+def _check_first(catalog: Catalog, index: int, entry: Entry) -> None:
+    """Raises FormatError unless a hardlink's number leads to the first name of the same file."""
+    if entry.link == index:
+        return
+    try:
+        first = catalog.entry(entry.link)
+    except NeedDecoding:  # not in the middle of a listing: a wrong number hurts this repository only
+        return
+    if msgspec.structs.replace(first, name=entry.name) != entry:
+        raise FormatError(f"{entry.name!r} is no hardlink of {first.name!r}, as its catalog says")

@@ -74,21 +74,23 @@ class ValueFiles:
         sealed.check(key, sums, 0, value)
         return value
 
-    def part(self, key: bytes, offset: int, length: int) -> bytes | None:
+    def part(self, key: bytes, offset: int, length: int, wanted: int | None = None) -> bytes | None:
         """Bytes [offset, offset + length) of the value, cut at its end; only the blocks touched are read and
-        checked. None if it is not here. Raises Damaged."""
+        checked. None if it is not here, or is not `wanted` bytes long. Raises Damaged."""
         try:
-            return self._part(key, offset, length)
+            return self._part(key, offset, length, wanted)
         except sealed.Damaged:
-            return self._part(key, offset, length)
+            return self._part(key, offset, length, wanted)
 
-    def _part(self, key: bytes, offset: int, length: int) -> bytes | None:
+    def _part(self, key: bytes, offset: int, length: int, wanted: int | None) -> bytes | None:
         try:
             fd = os.open(layout.name_of(key), _READ, dir_fd=self._data)
         except FileNotFoundError:
             return None
         try:
             size = _size(fd)
+            if wanted not in (None, size):
+                return None
             end = min(offset + length, size)
             first = offset // sealed.BLOCK
             start = first * sealed.BLOCK

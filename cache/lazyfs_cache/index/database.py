@@ -86,6 +86,11 @@ class Index:
         with self._begin(write=False) as txn, self._naming_damage():
             return self._sums(txn)
 
+    def processes(self) -> int:
+        """How many processes have the cache open; those that died with it open count until the next look."""
+        with self._begin(write=False) as txn:
+            return int(txn.stat(self.tables.owners)["entries"])
+
     def _sums(self, txn: "lmdb.Transaction[bytes]") -> Sums:
         return read_sums(txn.get(SUMS, db=self.tables.main))
 

@@ -167,6 +167,10 @@ class SharedIndex:
             self._known = found or self._known
         return self._known
 
+    def processes(self) -> int:
+        """How many processes have the cache open, this one among them; 1 if the index lock is not got."""
+        return self._look(lambda generation: generation.index.processes(), _GLANCE) or 1
+
     def _account(self, generation: IndexGeneration, sums: Sums) -> Account:
         return Account(sums, generation.index.used(), generation.limits.charged(sums))
 
