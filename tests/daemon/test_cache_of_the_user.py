@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.open_paths import open_to_all
-
 pytestmark = pytest.mark.root
 NOBODY = 65534
 MAKE_OWN = (
@@ -18,10 +16,9 @@ MAKE_OWN = (
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Path:
+def place(open_path: Path) -> Path:
     """A directory of root's that everybody can enter."""
-    open_to_all(tmp_path)
-    return tmp_path
+    return open_path
 
 
 def home_of_nobody(place: Path) -> Path:
