@@ -2,7 +2,7 @@
 
 import errno
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -13,14 +13,14 @@ from lazyfs.system.mountpoint import FSTYPE, Mount, mounts
 from lazyfs.system.paths_in_mounts import resolve_among_mounts
 
 LOOK_SECONDS = 30
-"""How long a mount may take to say if it has a name: the first look over a slow line fetches catalogs."""
+"""Time for a mount to say if it has a name: the first look over a slow line fetches catalogs."""
 PATIENCE_SECONDS = 2
-"""How long the other mounts are waited for once one has the name: they can only make it ambiguous."""
+"""Time for the other mounts once one has the name: they can only make it ambiguous."""
 
 
 @dataclass(frozen=True, slots=True)
 class FoundImage:
-    """Where an image is."""
+    """An image's place on the node."""
 
     root: str
     """With every link resolved: a tag that moves does not move a started job."""
@@ -39,7 +39,7 @@ class NodeMounts:
 
 
 def node_mounts() -> NodeMounts:
-    """What is mounted now, told apart by who has mounted it."""
+    """Lists the mounts there are now, told apart by who has made them."""
     trusted = {0, *_own_numbers(os.getuid())}
     return sort_mounts(mounts(), trusted)
 
@@ -83,7 +83,8 @@ def find(name: str, node: NodeMounts) -> FoundImage:
         questions, LOOK_SECONDS, patience=PATIENCE_SECONDS, enough=lambda value: bool(value["images"])
     )
     images = [image for answer in answers if answer.came for image in answer.value["images"]]
-    if len({root for _, root, _ in images}) > 1:
+    sources = {mount.mountpoint: mount.source for mount in mounts()}
+    if len({_identity(root, sources) for _, root, _ in images}) > 1:
         paths = ", ".join(path for path, _, _ in images)
         raise UsageError(f"image {tagged} is ambiguous; give one of: {paths}")
     if images:
@@ -97,6 +98,14 @@ def find(name: str, node: NodeMounts) -> FoundImage:
     raise UsageError(
         f"image {tagged}: not found in {', '.join(node.searched)}{_left_out(node.foreign)}{silence}"
     )
+
+
+def _identity(root: str, sources: Mapping[str, str]) -> tuple[str, str]:
+    """Returns (source, path in it): one repository may be mounted at several places. The mounts say so
+    themselves, not the image, which could claim to be another. Of a site, a mount's source says nothing."""
+    mount = max((top for top in sources if (root + "/").startswith(top + "/")), key=len, default="")
+    source = sources.get(mount, "")
+    return (source, os.path.relpath(root, mount)) if source not in ("", "lazyfs") else ("", root)
 
 
 def _left_out(foreign: Sequence[str]) -> str:

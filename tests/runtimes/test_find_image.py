@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from lazyfs.core.errors import UsageError
-from lazyfs.runtimes.find_image import FoundImage, NodeMounts, find, sort_mounts
+from lazyfs.runtimes.find_image import FoundImage, NodeMounts, _own_numbers, find, sort_mounts
 from lazyfs.runtimes.image_defaults import ImageDefaults, describe
 from lazyfs.system.mountpoint import Mount
 
@@ -159,3 +159,12 @@ def test_a_filesystem_that_calls_itself_ours_and_never_answers_stops_nobody(
         check=False,
     )
     assert done.stdout == f"{[owner == '0', owner != '0']}\n{mount}/.flat/ab/abcd\n", done.stderr
+
+
+@pytest.mark.root
+def test_the_caller_is_known_by_the_number_that_mounts_carry_outside_a_user_namespace() -> None:
+    script = "import os; from lazyfs.runtimes.find_image import _own_numbers\n"
+    script += "print(sorted(_own_numbers(os.getuid())))"
+    command = ["unshare", "--user", "--map-user=1000", sys.executable, "-c", script]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "[0, 1000]\n"
+    assert _own_numbers(os.getuid()) == {os.getuid()}

@@ -14,16 +14,12 @@ from lazyfs.core.params import Revision
 
 log = logging.getLogger(__name__)
 
-INTERVAL = 300.0
-"""Seconds between refreshes, give or take JITTER: a thousand workers are three small requests a second, which
-the site's proxy answers."""
-
 RETRY = 15.0
 """Seconds until the first attempt after a failed one; doubles with each failure up to the interval."""
 
 JITTER = 0.2
-PATIENCE = 30.0
-"""Seconds that one refresh may take."""
+"""Part of the interval by which looks come sooner or later, so that the workers of a site do not look at the
+same moment: at 240 s a thousand of them are four small requests a second, which the site's proxy answers."""
 
 
 class Refresher:
@@ -35,15 +31,16 @@ class Refresher:
         shown: Revision,
         on_advance: Callable[[Revision], Awaitable[None]],
         *,
-        interval: float = INTERVAL,
-        patience: float = PATIENCE,
+        interval: float,
+        patience: float,
         error: str = "",
         uniform: Callable[[float, float], float] = random.uniform,
         wall_clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        """`shown`: the revision that the mount shows. `on_advance` is awaited with each revision that differs
-        from it; if it raises LazyfsError or OSError, it is called again at the next refresh. `error`: the
-        reason why a refresh before the first one failed."""
+        """`shown`: the revision that the mount shows. `interval`: seconds between refreshes, give or take
+        JITTER. `patience`: seconds that a refresh may take. `on_advance` is awaited with each revision that
+        differs from `shown`; if it raises LazyfsError or OSError, it is called again at the next refresh.
+        `error`: the reason why a refresh before the first one failed."""
         self._revisions = revisions
         self.shown = shown
         """The revision that the mount shows: the last one that `on_advance` has taken."""

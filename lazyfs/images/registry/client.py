@@ -25,7 +25,8 @@ from lazyfs.core.oci.manifest import (
 )
 from lazyfs.core.oci.reference import Reference, is_tag
 from lazyfs.core.printable import printable
-from lazyfs.core.registry.access import ATTEMPTS, MAX_PAUSE, Kind, Privacy
+from lazyfs.core.registry.access import ATTEMPTS, MAX_PAUSE
+from lazyfs.core.registry.steps import Kind, Privacy
 from lazyfs.images.registry.conversation import Conversation
 from lazyfs.images.registry.problems import BROKEN, Failed, explain
 from lazyfs.images.registry.replies import resumed_at

@@ -11,9 +11,9 @@ import msgspec
 
 from lazyfs.core.errors import FormatError, LazyfsError
 from lazyfs.core.printable import printable
-from lazyfs.core.registry.access import Answer, Ask, Identity
 from lazyfs.core.registry.challenges import Challenge
 from lazyfs.core.registry.reasons import MAX_BODY, reason_of
+from lazyfs.core.registry.steps import Answer, Ask, Identity
 from lazyfs.images.registry.credentials import Credentials
 from lazyfs.images.registry.problems import Failed
 from lazyfs.images.registry.replies import retry_after
