@@ -8,6 +8,7 @@ import threading
 from lazyfs_cache.cache import Cache
 from lazyfs_cache.errors import UnusableDirectory
 from lazyfs_cache.files import layout
+from lazyfs_cache.files.ownership import check_way
 from lazyfs_cache.files.state_file import Policy
 from lazyfs_cache.index.faults import IndexDamaged, IndexFailure
 from lazyfs_cache.process.admission import Admission
@@ -58,6 +59,7 @@ def open_cache(
         wake = threading.Event()
         uses, suspects = RecentUses(wake), Suspects(wake)
         try:
+            check_way(directory)
             shared = open_shared_index(
                 root,
                 limit,

@@ -97,10 +97,12 @@ def pin(directory: str | None, /, path: str, proxy: str | None, **tls_files: str
     """Fetch PATH, an image or anything else in a mount, whole, and keep it here until `unpin`."""
     from lazyfs.client import pinning
     from lazyfs.daemon import mounted_path
+    from lazyfs.daemon.values_from_files import read_value
     from lazyfs.transport.open import open_fetcher
     from lazyfs.transport.tls import Tls, TlsFiles
 
     place = mounted_path.locate(path)
+    proxy = read_value(proxy, "--proxy") if proxy and "://" in place.url else None
     files = TlsFiles(**tls_files)
     tls = Tls(files) if files else None
     with (

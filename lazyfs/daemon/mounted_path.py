@@ -18,6 +18,7 @@ class MountedPath(NamedTuple):
     """A path of one repository."""
 
     url: str
+    """With the account in it, if it has one: not to be shown."""
     root: ObjectRef
     """The root catalog of the revision that the mount shows."""
     inside: bytes
@@ -42,15 +43,16 @@ def locate(path: str) -> MountedPath:
         raise UsageError(fault)
     if top is None:
         raise UsageError(f"{path} lies in no mount of lazyfs; lazyfs status lists those there are")
-    found = control_client.status(control_client.mounted_at(top))
+    mount = control_client.mounted_at(top)
+    found, urls = control_client.status(mount), control_client.urls(mount)
     below = os.path.relpath(real, top)
     name, _, inside = below.partition("/")
-    repository = found.repositories.get(name)
-    if repository is None:  # the repository is the mount's root, not a folder of it
-        (repository,) = found.repositories.values()
+    if name not in found.repositories:  # the repository is the mount's root, not a folder of it
+        (name,) = found.repositories
         inside = "" if below == "." else below
+    repository = found.repositories[name]
     return MountedPath(
-        url=repository.url,
+        url=urls[name],
         root=ObjectRef(Digest(bytes.fromhex(repository.root)), repository.root_size),
         inside=os.fsencode(inside),
         label=os.fsencode(os.path.relpath(os.path.abspath(path), top))[-120:],

@@ -14,11 +14,13 @@ from lazyfs.client.objects import Objects
 from lazyfs.client.trust.anchor import Anchor, anchor_of_directory, read_anchor
 from lazyfs.client.trust.refresher import Refresher
 from lazyfs.client.trust.revisions import Revisions
+from lazyfs.core.chain.notation import without_secrets
 from lazyfs.core.errors import TransportError, TrustError, UnsupportedFormat, UsageError
 from lazyfs.core.params import Revision
 from lazyfs.daemon.certificates import Certificates
 from lazyfs.daemon.settings import RepositorySource, Settings
 from lazyfs.prefetch.prefetcher import Prefetcher
+from lazyfs.system.trusted_files import make_private_directory
 from lazyfs.transport.fetcher import Fetcher
 from lazyfs.transport.local import LocalFetcher
 from lazyfs.transport.lower_store import LowerFirst
@@ -96,7 +98,7 @@ class Connector:
     ) -> ConnectedRepository:
         settings = self._settings
         directory = os.path.join(self._state_dir, hashlib.sha256(source.url.encode()).hexdigest()[:20])
-        os.makedirs(directory, mode=0o700, exist_ok=True)
+        make_private_directory(directory)
         known = None if isinstance(anchor, UsageError) else anchor
         revisions = Revisions(fetcher, directory, known, max_stale=settings.max_stale)
         first = self._first_revision(source, revisions, anchor if isinstance(anchor, UsageError) else None)
@@ -136,12 +138,14 @@ class Connector:
             return _FirstRevision(revisions.refresh(now, deadline), "")
         except (TransportError, TrustError, UnsupportedFormat) as error:
             if known is not None:
-                log.warning("%s stays at revision %d: %s", source.url, known.number, error)
+                log.warning("%s stays at revision %d: %s", without_secrets(source.url), known.number, error)
                 return _FirstRevision(known, str(error))
             if stale is not None:
                 raise stale from error
             if isinstance(error, TrustError):
-                raise TrustError(f"{source.url} with the root given by --trust: {error}") from error
+                raise TrustError(
+                    f"{without_secrets(source.url)} with the root given by --trust: {error}"
+                ) from error
             raise
 
 
@@ -151,8 +155,8 @@ def _anchor(source: RepositorySource) -> Anchor | UsageError:
         return read_anchor(source.trust)
     if "://" in source.url:
         return UsageError(
-            f"{source.url} is mounted for the first time: say what to trust with --trust ROOT.json or "
-            f"--trust FINGERPRINT (`lazyfs repo show STORE` prints it)"
+            f"{without_secrets(source.url)} is mounted for the first time: say what to trust with "
+            f"--trust ROOT.json or --trust FINGERPRINT (`lazyfs repo show STORE` prints it)"
         )
     try:
         return anchor_of_directory(source.url)

@@ -10,6 +10,7 @@ from lazyfs.core.byte_size import parse_size
 from lazyfs.core.errors import UsageError
 from lazyfs.daemon.mount_options import MOUNT_OPTIONS
 from lazyfs.daemon.settings import Settings
+from lazyfs.daemon.values_from_files import read_values
 
 LARGEST_FILE = 1 << 20
 """Bytes of a file of settings."""
@@ -51,7 +52,7 @@ def check(fields: dict[str, Any], origin: str) -> Settings:
                 f"{origin}: {option.field} is {value!r}, but must be one of {', '.join(option.choices)}"
             )
     try:
-        made = msgspec.convert(fields, Settings)
+        made = msgspec.convert(read_values(fields), Settings)
     except (msgspec.ValidationError, OverflowError) as error:
         raise UsageError(f"{origin}: {error}") from None
     _check_texts(msgspec.to_builtins(made), origin)

@@ -17,9 +17,10 @@ import trio
 
 from lazyfs.core.chain.faults import Outage
 from lazyfs.core.digest import Digest, ObjectRef
-from lazyfs.core.errors import BadData, DeadlineExceeded, LazyfsError, TransportError
+from lazyfs.core.errors import BadData, LazyfsError, TransportError
 from lazyfs.fuse.counters import Counters
 from lazyfs.fuse.open_repository import OpenRepository
+from lazyfs.fuse.openings import Openings
 from lazyfs.fuse.trace import Trace
 from lazyfs.vfs.content import NeedContent
 from lazyfs.vfs.entries import Repository
@@ -54,7 +55,8 @@ class Filesystem:
         cache_space: Callable[[], tuple[int, int] | None] = _no_cache,
         trace: Trace | None = None,
     ) -> None:
-        """`open_repository` opens a repository of a site and calls `show` for it; raises LazyfsError.
+        """`open_repository` opens a repository of a site and calls `show` for it, once at a time for each; it
+        ends by itself and raises LazyfsError or OSError.
 
         `patience`: seconds after which a call that waits for objects fails with EIO. `cache_space` returns
         (limit, occupied) of the local cache in bytes, for statfs; None if there is none.
@@ -65,7 +67,7 @@ class Filesystem:
         self.cache_space = cache_space
         self.trace = trace
         self.patience = patience
-        self._open_repository = open_repository
+        self._openings = Openings(open_repository)
         self._opened: dict[str, OpenRepository] = {}
 
     def show(self, opened: OpenRepository) -> None:
@@ -90,8 +92,11 @@ class Filesystem:
             self.tree.repositories.pop(name, None)
 
     def repository(self, name: str) -> OpenRepository:
-        """Returns a repository that is shown."""
-        return self._opened[name]
+        """Returns a repository that is shown. Raises NeedRepository for one that is not."""
+        opened = self._opened.get(name)
+        if opened is None:
+            raise NeedRepository(name)
+        return opened
 
     def catalogs_in_use(self) -> dict[Digest, int]:
         """Returns the catalogs in memory, with their sizes in bytes, the latest used last."""
@@ -184,10 +189,7 @@ class Filesystem:
 
     async def _open(self, name: str, deadline: float) -> None:
         try:
-            with trio.fail_after(deadline - time.monotonic()):
-                await self._open_repository(name)
-        except trio.TooSlowError:
-            raise self.fault(DeadlineExceeded(f"repository {name}: not open by the deadline")) from None
+            await self._openings.wait_for(name, deadline)
         except LazyfsError as error:
             raise self.fault(error) from error
 

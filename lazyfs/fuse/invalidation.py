@@ -28,6 +28,16 @@ class Invalidator:
 
         await self.drop(await self._fs.complete(self._fs.locked(apply)))
 
+    async def catch_up(self, repository: str) -> None:
+        """Does the same for a repository that was withdrawn and is shown again: folders that are left of it
+        show the revision of then. Raises OSError."""
+
+        def apply(fetched: Fetched) -> list[Invalidation]:
+            shown = self._fs.tree.repositories[repository]  # a refresh may have come first
+            return switch(self._fs.tree, repository, shown.root, shown.revision, fetched)
+
+        await self.drop(await self._fs.complete(self._fs.locked(apply)))
+
     async def drop(self, invalidations: list[Invalidation]) -> None:
         """Makes session and kernel drop these listings and names; returns when it is done."""
         with self._fs.lock:

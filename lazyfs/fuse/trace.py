@@ -14,6 +14,7 @@ import time
 from typing import Any
 
 from lazyfs.core.errors import UsageError
+from lazyfs.system.trusted_files import Untrusted, open_output
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +28,9 @@ class Trace:
     def __init__(self, path: str) -> None:
         """Raises UsageError if the file cannot be written."""
         try:
-            self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115 - closed in close
+            self._file = open(open_output(path), "a", encoding="utf-8")  # noqa: SIM115 - closed in close
+        except Untrusted as error:
+            raise UsageError(f"--trace {error}") from None
         except OSError as error:
             raise UsageError(f"--trace {path}: {error.strerror}") from None
         self._lines: queue.Queue[tuple[Any, ...] | None] = queue.Queue(MOST)

@@ -70,18 +70,22 @@ class DirectoryStore:
         if self.has(digest):
             return
         with _reported(self.path):
-            with self._mutex:
-                if self._opened_with_batch < 0:
-                    self._opened_with_batch = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            self._open_batch()
             temporary = durable_file.write_unnamed(self._temporary, frame, mode=_FILE_MODE)
             with self._mutex:
                 if digest in self._pending:
                     os.unlink(temporary)
                     return
+                self._open_batch()  # another thread may have ended the one that was open before the write
                 self._pending[digest] = temporary
                 self._pending_bytes += len(frame)
                 if len(self._pending) >= BATCH_OBJECTS or self._pending_bytes >= BATCH_BYTES:
                     self.sync()
+
+    def _open_batch(self) -> None:
+        with self._mutex:
+            if self._opened_with_batch < 0:
+                self._opened_with_batch = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
     def get(self, digest: Digest) -> bytes:
         with _reported(self.path):

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 from lazyfs.core.chain.chain import Chain
-from lazyfs.core.chain.notation import DIRECT, parse_origins, parse_proxies
+from lazyfs.core.chain.notation import DIRECT, parse_origins, parse_proxies, without_secrets
 from lazyfs.core.chain.policy import Policy
 from lazyfs.core.errors import UsageError
 from lazyfs.transport.attempt import Client
@@ -42,11 +42,14 @@ def open_fetcher(
     if "://" not in store:
         if proxy:
             raise UsageError(
-                f"--proxy {proxy}: the store {store} is a directory and needs none; leave it out"
+                f"--proxy {without_secrets(proxy)}: the store {store} is a directory and needs none; "
+                f"leave it out"
             )
         return LocalFetcher(store)
     if not store.startswith(("http://", "https://")):
-        raise UsageError(f"store {store}: use a directory or a URL that starts with http:// or https://")
+        raise UsageError(
+            f"store {without_secrets(store)}: use a directory or a URL that starts with http:// or https://"
+        )
     proxies = parse_proxies(proxy or DIRECT)
     origins = parse_origins(store, repository)
     urls = [*origins, *(member for group in proxies for member in group)]

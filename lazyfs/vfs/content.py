@@ -12,7 +12,7 @@ from typing import NamedTuple
 from lazyfs.core.catalog.entry import Entry
 from lazyfs.core.chunks import ChunkList, ChunkSlice
 from lazyfs.core.digest import ObjectRef
-from lazyfs.vfs.missing_objects import NOTHING, Fetched, LocalObjects, Need
+from lazyfs.vfs.missing_objects import NOTHING, Fetched, LocalObjects, Need, NeedRepository
 from lazyfs.vfs.tree import Tree
 
 
@@ -62,11 +62,13 @@ def plan_read(tree: Tree, number: int, offset: int, length: int, fetched: Fetche
 
 
 def chunk_list(tree: Tree, repository: str, entry: Entry, fetched: Fetched = NOTHING) -> ChunkList:
-    """Returns the chunks of a file that has several. Raises Need."""
+    """Returns the chunks of a file that has several. Raises Need, NeedRepository."""
     listed = entry.chunk_list
     assert listed is not None
-    objects = tree.repositories[repository].objects
-    return tree.parsed.chunk_list(repository, listed, entry.size, entry.detail, objects, fetched)
+    opened = tree.repositories.get(repository)
+    if opened is None:  # a file that several images share is known without its catalog
+        raise NeedRepository(repository)
+    return tree.parsed.chunk_list(repository, listed, entry.size, entry.detail, opened.objects, fetched)
 
 
 def pieces(plan: ReadPlan, objects: LocalObjects, fetched: Fetched = NOTHING) -> list[bytes]:

@@ -12,6 +12,7 @@ from contextlib import suppress
 
 import msgspec
 
+from lazyfs.system.trusted_files import Untrusted, open_file
 from lazyfs.vfs.inode_numbers import unpack
 from lazyfs.vfs.shared_files import SharedFile
 from lazyfs.vfs.slots import SlotRecord
@@ -29,7 +30,7 @@ class Journal:
     error."""
 
     def __init__(self, path: str) -> None:
-        """Begins an empty file, since a fresh mount's kernel knows no numbers. Raises OSError.
+        """Begins an empty file, since a fresh mount's kernel knows no numbers. Raises OSError, Untrusted.
 
         A daemon that still ends at this path keeps its own file, now without a name.
         """
@@ -41,7 +42,7 @@ class Journal:
         self.broken = ""
         with suppress(FileNotFoundError):
             os.unlink(path)
-        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        self._file = open_file(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
 
     def slot(self, record: SlotRecord | int) -> None:
         """Writes a slot's record, or the number of a freed slot. A SlotTable's observer."""
@@ -70,6 +71,8 @@ class Journal:
                 self._compact()
         except OSError as error:
             self.broken = f"{self._path}: {error.strerror}"
+        except Untrusted as error:
+            self.broken = str(error)
 
     def _is_ours(self) -> bool:
         return os.path.samestat(os.stat(self._path), os.fstat(self._file))
@@ -82,7 +85,9 @@ class Journal:
             for kind, records in ((_SLOT, self._slots), (_SHARED, self._shared_files))
             for payload in map(_encoder.encode, records.values())
         )
-        file = os.open(self._path + ".new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with suppress(FileNotFoundError):
+            os.unlink(self._path + ".new")
+        file = open_file(self._path + ".new", os.O_WRONLY | os.O_CREAT | os.O_EXCL)
         view = memoryview(whole)
         while view:
             view = view[os.write(file, view) :]
@@ -104,9 +109,9 @@ class Journal:
 def load(path: str) -> tuple[list[SlotRecord], list[SharedFile]]:
     """Returns the slots and the shared files in use at the end of the file, upper slots before lower ones.
 
-    Raises OSError.
+    Raises OSError, Untrusted.
     """
-    with open(path, "rb") as file:
+    with open(open_file(path, os.O_RDONLY), "rb") as file:
         data = file.read()
     slots: dict[int, SlotRecord] = {}
     shared_files: dict[int, SharedFile] = {}

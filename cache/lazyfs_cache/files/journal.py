@@ -50,7 +50,8 @@ class Journal:
     def __init__(self, root: str, owner: int) -> None:
         path = os.path.join(root, layout.TMP, name(owner))
         self._guard = threading.Lock()
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+        self._fd = os.open(path, flags, 0o600)
         os.pwrite(self._fd, bytes(SIZE), 0)
         self._end = _REMOVALS
 

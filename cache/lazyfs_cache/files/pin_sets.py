@@ -19,7 +19,7 @@ _decode = msgspec.msgpack.Decoder(list[bytes]).decode
 def save(root: str, label: bytes, keys: Sequence[bytes]) -> None:
     """Write one set; it is on the disk when this returns. Raises OSError."""
     path = os.path.join(root, layout.PINS, label.hex())
-    with open(path + ".new", "wb") as file:
+    with open(path + ".new", "wb", opener=state_file.no_link) as file:
         file.write(msgspec.msgpack.encode(keys))
         file.flush()
         os.fsync(file.fileno())
@@ -51,7 +51,7 @@ def _is_label(name: str) -> bool:
 def load(root: str, label: bytes) -> list[bytes]:
     """The keys of one set; empty if it is missing or cannot be read."""
     try:
-        with open(os.path.join(root, layout.PINS, label.hex()), "rb") as file:
+        with open(os.path.join(root, layout.PINS, label.hex()), "rb", opener=state_file.no_link) as file:
             return _decode(file.read())
     except (FileNotFoundError, msgspec.DecodeError):
         return []

@@ -16,7 +16,7 @@ import lmdb
 import msgspec
 
 from lazyfs_cache.index.faults import IndexDamaged
-from lazyfs_cache.index.rows import SUMS, Entry, Sums, decode_sums, entry_of
+from lazyfs_cache.index.rows import SUMS, Entry, Sums, entry_of, read_sums
 from lazyfs_cache.index.tables import open_tables
 from lazyfs_cache.index.transaction import Transaction
 from lazyfs_cache.policy import sizes
@@ -35,6 +35,8 @@ class Index:
     def __init__(self, directory: str, map_size: int) -> None:
         self.file = os.path.join(directory, "data.mdb")
         os.makedirs(directory, mode=0o700, exist_ok=True)
+        if os.path.islink(self.file):  # LMDB follows links
+            raise IndexDamaged(f"{self.file} is a link")
         # No sync: the index is rebuilt from the files after an unclean stop, and commits that wait for the
         # disk allow only 200-300 transactions a second. No writemap: with it a stray write would look like
         # data.
@@ -58,14 +60,19 @@ class Index:
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
         """One transaction; committed when the block ends, dropped when it raises."""
-        with self._begin(write=True) as txn:
-            try:
-                transaction = Transaction(self.tables, txn)
-                yield transaction
-                transaction.write_sums()
-            except (struct.error, msgspec.DecodeError) as error:
-                raise IndexDamaged(f"{self.file}: {error}") from error
+        with self._begin(write=True) as txn, self._naming_damage():
+            transaction = Transaction(self.tables, txn)
+            yield transaction
+            transaction.write_sums()
         transaction.committed = True
+
+    @contextmanager
+    def _naming_damage(self) -> Iterator[None]:
+        """Raises IndexDamaged for what comes of rows that are none of ours: a page was changed."""
+        try:
+            yield
+        except (struct.error, msgspec.MsgspecError, OverflowError, IndexError) as error:
+            raise IndexDamaged(f"{self.file}: {error}") from error
 
     def _begin(self, *, write: bool) -> "lmdb.Transaction[bytes]":
         try:
@@ -76,20 +83,20 @@ class Index:
 
     def sums(self) -> Sums:
         """The sums as last committed."""
-        with self._begin(write=False) as txn:
+        with self._begin(write=False) as txn, self._naming_damage():
             return self._sums(txn)
 
     def _sums(self, txn: "lmdb.Transaction[bytes]") -> Sums:
-        try:
-            packed = txn.get(SUMS, db=self.tables.main)
-            return decode_sums(packed) if packed else Sums()
-        except msgspec.DecodeError as error:
-            raise IndexDamaged(f"{self.file}: {error}") from error
+        return read_sums(txn.get(SUMS, db=self.tables.main))
 
     def page(self, after: bytes, count: int) -> list[tuple[bytes, Entry]]:
         """Up to `count` entries in the order of keys, after key `after` (b"" for the first)."""
         found: list[tuple[bytes, Entry]] = []
-        with self._begin(write=False) as txn, txn.cursor(db=self.tables.entries) as cursor:
+        with (
+            self._begin(write=False) as txn,
+            self._naming_damage(),
+            txn.cursor(db=self.tables.entries) as cursor,
+        ):
             floor = self._sums(txn).floor
             positioned = cursor.set_range(after) if after else cursor.first()
             while positioned and len(found) < count:

@@ -10,6 +10,7 @@ class IndexDamaged(Exception):
 DAMAGED = (
     IndexDamaged, lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.InvalidError, lmdb.PanicError,
     lmdb.VersionMismatchError, lmdb.IncompatibleError, lmdb.BadTxnError,
+    lmdb.PageFullError, lmdb.CursorFullError, lmdb.BadValsizeError,
 )  # fmt: skip
 """The index is damaged, though its disk may be healthy."""
 

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 import lmdb
 
-from lazyfs_cache.index.rows import U64, Sums
+from lazyfs_cache.index.faults import IndexDamaged
+from lazyfs_cache.index.rows import LARGEST, U64, Sums
 from lazyfs_cache.index.tables import Tables
 from lazyfs_cache.policy.eviction import Queued
 
@@ -26,11 +27,20 @@ class Queue:
         row = U64.pack(charge) + key
         wanted, tick = tick, self._free_after.get(tick, tick)
         while not self._txn.put(U64.pack(tick), row, db=self._table, overwrite=False, append=newest):
-            tick += 1  # another value was used or put in the same microsecond
+            # another value was used or put in the same microsecond
+            tick = max(tick, self._last()) + 1 if newest else tick + 1
         if tick != wanted:
             self._free_after[wanted] = tick + 1
         self._sums.tick = max(self._sums.tick, tick)
         return tick
+
+    def _last(self) -> int:
+        """Returns the last tick in the queue. Raises IndexDamaged if it is behind all that there can be."""
+        with self._txn.cursor(db=self._table) as cursor:
+            last = bytes(cursor.key()) if cursor.last() else b""
+        if len(last) != U64.size or last >= U64.pack(LARGEST):
+            raise IndexDamaged(f"the queue ends with {last.hex()}, which is no time")
+        return int.from_bytes(last, "big")
 
     def remove(self, tick: int) -> None:
         self._txn.delete(U64.pack(tick), db=self._table)

@@ -21,7 +21,7 @@ rows that are set apart: those of pinned values, and of values that came into th
 """
 
 import struct
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import msgspec
 
@@ -30,6 +30,10 @@ U64 = struct.Struct(">Q")
 _ENTRY = struct.Struct(">?QQQI?")
 _FLOOR = struct.Struct(">?Q")
 SUMS = b"sums"
+LARGEST = 1 << 62
+"""More than any sum, tick (microseconds since 1970) or owner (generation << 32) comes to, and less than
+overflows in a row or a system call."""
+_Number = Annotated[int, msgspec.Meta(ge=0, lt=LARGEST)]
 
 SWEPT = 8
 """Number of rows of `entries` looked at for each value that goes, to delete the ghosts among them.
@@ -80,38 +84,38 @@ class Sums(msgspec.Struct, array_like=True):
     """Counts, and bytes of disk, over the whole cache. The row is an array: fields have no names on the disk,
     and keep their order."""
 
-    limit: int = 0
-    entries: int = 0
-    stored: int = 0
+    limit: _Number = 0
+    entries: _Number = 0
+    stored: _Number = 0
     """Bytes charged for values."""
-    pinned: int = 0
+    pinned: _Number = 0
     """The part of `stored` that may not be evicted."""
-    reserved: int = 0
+    reserved: _Number = 0
     """Bytes held for processes: their allowances and journals."""
-    directories: int = 0
+    directories: _Number = 0
     """Bytes that the fan-out directories occupy."""
-    unscanned: int = 0
+    unscanned: _Number = 0
     """Bytes charged for files not yet looked at; 0 unless the index is being rebuilt."""
-    scan: int = 0
+    scan: _Number = 0
     """The first fan-out directory that a rebuild has not entered yet; 256 when none is left."""
-    scanner: int = 0
+    scanner: _Number = 0
     """The owner number of the process that rebuilds; 0 if none does."""
-    tick: int = 0
+    tick: _Number = 0
     """The last one given out."""
-    last_owner: int = 0
+    last_owner: _Number = 0
     """The last owner number given out."""
-    evictions: int = 0
+    evictions: _Number = 0
     sieve: bool = False
     """True if eviction follows SIEVE, not LRU."""
-    hand: int = 0
+    hand: _Number = 0
     """SIEVE: the tick the hand has come to."""
-    floor: int = 0
+    floor: _Number = 0
     """LRU: the tick of the value evicted last; never above `tick`."""
-    ghosts: int = 0
+    ghosts: _Number = 0
     """Rows of `entries` whose values are gone."""
     sweep: bytes = b""
     """The key the sweep for ghosts has come to."""
-    pin_sets: int = 0
+    pin_sets: _Number = 0
     """Bytes that the files of pin sets occupy."""
 
     @property
@@ -121,7 +125,13 @@ class Sums(msgspec.Struct, array_like=True):
 
 
 encode_sums = msgspec.msgpack.Encoder().encode
-decode_sums = msgspec.msgpack.Decoder(Sums).decode
+_decode_sums = msgspec.msgpack.Decoder(Sums).decode
+
+
+def read_sums(row: bytes | None) -> Sums:
+    """Returns the sums; those of an empty index where there is no row. Raises msgspec.MsgspecError for a row
+    that is none."""
+    return _decode_sums(row) if row else Sums()
 
 
 def pin_row(holder: int, label: bytes, key: bytes) -> bytes:

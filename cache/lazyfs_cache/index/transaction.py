@@ -17,12 +17,11 @@ from lazyfs_cache.index.rows import (
     SWEPT,
     U64,
     Entry,
-    Sums,
-    decode_sums,
     encode_sums,
     entry_of,
     entry_row,
     first_above,
+    read_sums,
 )
 from lazyfs_cache.index.tables import Tables
 from lazyfs_cache.policy import eviction
@@ -37,8 +36,7 @@ class Transaction:
     def __init__(self, tables: Tables, txn: "lmdb.Transaction[bytes]") -> None:
         self._tables = tables
         self._txn = txn
-        packed = txn.get(SUMS, db=tables.main)
-        self.sums = decode_sums(packed) if packed else Sums()
+        self.sums = read_sums(txn.get(SUMS, db=tables.main))
         self.sums.tick = max(self.sums.tick, time.time_ns() // 1000)
         self.committed = False
         self._queue = Queue(tables, txn, self.sums)

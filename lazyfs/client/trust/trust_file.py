@@ -11,6 +11,7 @@ from lazyfs.core.trust import state as states
 from lazyfs.core.trust.errors import WrongRoot
 from lazyfs.core.trust.state import TrustState
 from lazyfs.system.durable_file import write_durably
+from lazyfs.system.trusted_files import Untrusted, make_private_directory, open_file
 
 FILE = "trust.json"
 
@@ -37,6 +38,9 @@ class TrustFile:
         except OSError as error:
             self.problem = f"{self._path}: {error.strerror}"
             return None
+        except Untrusted as error:
+            self.problem = f"{error}; it was not used"
+            return None
         try:
             state = states.restore(data, anchor)
         except WrongRoot as error:
@@ -61,7 +65,7 @@ class TrustFile:
     def save(self, state: TrustState, anchor: Anchor | None) -> None:
         """Replaces the file, unless another process has saved a newer state meanwhile."""
         try:
-            os.makedirs(os.path.dirname(self._path), mode=0o700, exist_ok=True)
+            make_private_directory(os.path.dirname(self._path))
             with self._locked():
                 if self.changed():
                     other = self.load(anchor)
@@ -71,9 +75,11 @@ class TrustFile:
             self.problem = ""
         except OSError as error:
             self.problem = f"{self._path} could not be saved: {error.strerror}"
+        except Untrusted as error:
+            self.problem = f"{self._path} could not be saved: {error}"
 
     def _read(self) -> tuple[bytes, tuple[int, int]]:
-        with open(self._path, "rb") as file:
+        with open(open_file(self._path, os.O_RDONLY), "rb") as file:
             status = os.fstat(file.fileno())
             return file.read(states.MAX_SAVED + 1), (status.st_ino, status.st_mtime_ns)
 
@@ -89,7 +95,7 @@ class TrustFile:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        descriptor = os.open(self._path + ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = open_file(self._path + ".lock", os.O_RDWR | os.O_CREAT)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield

@@ -13,6 +13,8 @@ DIRECT = "DIRECT"
 REPOSITORY = "@repo@"
 _PLACE = re.compile(r"(\[[0-9A-Za-z:.%_-]+\]|[^\[\]:]+)(:[0-9]*)?")
 """Host and port. Stricter than urlsplit, which takes `p[::1]u:s@[http` for a host called `http`."""
+_ACCOUNT = re.compile(r"://[^/|;\s]*@")
+_QUERY = re.compile(r"\?[^|;\s]+")
 _MARK = "\0repo\0"
 """Stands for it while other `@` are looked for."""
 
@@ -57,6 +59,11 @@ def redact(url: str) -> str:
         return url.partition("?")[0]
     place, slash, path = rest.partition("/")
     return f"{head}://{place.rpartition('@')[2]}{slash}{path.partition('?')[0]}"
+
+
+def without_secrets(chain: str) -> str:
+    """Origins or proxies as people may see them: `***` for user name and password, and for a query."""
+    return _QUERY.sub("?***", _ACCOUNT.sub("://***@", chain))
 
 
 def _hidden(text: str) -> str:
