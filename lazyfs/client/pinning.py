@@ -17,7 +17,7 @@ _THREADS = 16
 
 
 class PinnedPath(NamedTuple):
-    """What became of one call of `pin`."""
+    """The result of one call of `pin`."""
 
     objects: int
     bytes: int
@@ -29,8 +29,8 @@ def pin(cache: Cache, fetcher: Fetcher, root: ObjectRef, path: bytes, label: byt
     """Fetches every object of the file or directory at `path` of a revision, and keeps them under a label
     until `cache.drop(label)`.
 
-    Blocking. Raises UsageError if there is no such path, CacheError if the cache has no room for so much, and
-    what a download raises.
+    Blocking. Raises UsageError if there is no such path, CacheError if the cache has too little room, and the
+    errors of a download.
     """
     downloader = Downloader(fetcher, cache)
 
