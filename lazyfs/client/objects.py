@@ -164,7 +164,7 @@ class Objects:
         return flight
 
     async def _wait(self, flight: _Flight, deadline: float) -> None:
-        # A flight that ends by itself at this deadline says why; a cancelled one says nothing.
+        # A flight that ends by itself at this deadline has a reason; a cancelled one has none.
         own_end = flight.deadline <= deadline
         left = deadline - time.monotonic() + (_LAST_WORDS if own_end else 0)
         flight.readers += 1

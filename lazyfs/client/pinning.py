@@ -18,7 +18,7 @@ _THREADS = 16
 
 
 class PinnedPath(NamedTuple):
-    """What became of one call of `pin`."""
+    """The result of one call of `pin`."""
 
     objects: int
     bytes: int
@@ -32,8 +32,8 @@ def pin(
     """Fetches every object of the file or directory at `path` of a revision, and keeps them under a label
     until `cache.drop(label)`. `namespace`: of a private repository's objects in the cache.
 
-    Blocking. Raises UsageError if there is no such path, CacheError if the cache has no room for so much, and
-    what a download raises.
+    Blocking. Raises UsageError if there is no such path, CacheError if the cache has too little room, and the
+    errors of a download.
     """
     downloader = Downloader(fetcher, PrivateCache(cache, namespace) if namespace else cache)
 

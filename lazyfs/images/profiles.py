@@ -22,7 +22,7 @@ from lazyfs.repository.stored_tree import StoredTree
 from lazyfs.store import Store
 
 FIRST = 256 << 10
-"""Stored bytes of the first bundle, roughly: it is small, for a start waits for the catalogs in it. Each
+"""Stored bytes of the first bundle, roughly: it is small, because a start waits for the catalogs in it. Each
 later one is twice as large as the one before, up to LARGEST."""
 LARGEST = 2 << 20
 """Stored bytes of the largest bundle: a reader of its first member waits for all of it, 0.17 s at 100

@@ -126,8 +126,9 @@ def write_revision(
 ) -> None:
     """Signs targets, snapshot and timestamp for `revision` and writes them in this order.
 
-    Targets and snapshot share their version number, so that clients can ask for both at once. The number of
-    files that a killed publisher left is never used again, because a proxy may remember them.
+    Targets and snapshot share their version number, so that clients can ask for both at once. A version
+    number for which a killed publisher left files is never used again, because a proxy may remember those
+    files.
     """
     signers = {role: keys.require(root, role, "--keys") for role in (TARGETS, SNAPSHOT, TIMESTAMP)}
     version = before.snapshot.version + 1 if before else 1

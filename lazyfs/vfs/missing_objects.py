@@ -6,7 +6,8 @@ from typing import Protocol
 from lazyfs.core.digest import Digest, ObjectRef
 
 Fetched = Mapping[Digest, bytes]
-"""Verified plaintexts fetched for the call at hand: with them it works even where no cache can keep them."""
+"""Verified plaintexts fetched for the present call, which succeeds with them even if no cache can keep
+them."""
 
 NOTHING: Fetched = {}
 

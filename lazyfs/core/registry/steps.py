@@ -1,4 +1,4 @@
-"""The steps of a request to a registry, and what comes back: the words in which `access` speaks."""
+"""The steps of a request to a registry, and the facts of its answers: the vocabulary of `access`."""
 
 from enum import Enum, auto
 from typing import NamedTuple
@@ -26,9 +26,9 @@ class Privacy(Enum):
 
     PUBLIC = auto()
     PRIVATE = auto()
-    """Something was read that nobody without an account may read."""
+    """A private manifest or blob was read with the account."""
     UNPROVEN = auto()
-    """The account was needed because of a rate limit alone, and no blob was served to nobody."""
+    """The account was needed because of a rate limit alone, and no blob was served anonymously."""
 
 
 class Send(NamedTuple):
