@@ -56,10 +56,7 @@ class Resolver:
             if lookup is None:
                 if len(self._asking) >= _MAX_LOOKUPS:
                     raise AttemptFailed(Fault.DNS, f"{host}: {_MAX_LOOKUPS} lookups are hanging already")
-                lookup = self._asking[key] = _Lookup()
-                threading.Thread(
-                    target=self._ask, args=(key, lookup), name=f"resolve {host}", daemon=True
-                ).start()
+                lookup = self._begin(key)
         until = guard.connect_deadline()
         if old:
             until = min(until, time.monotonic() + _PATIENCE)
@@ -72,6 +69,17 @@ class Resolver:
         if old:
             return old
         raise AttemptFailed(Fault.DNS, f"{host}: {lookup.error or 'no answer from the name service'}")
+
+    def _begin(self, key: tuple[str, int]) -> _Lookup:
+        """Under the lock."""
+        lookup = _Lookup()
+        thread = threading.Thread(target=self._ask, args=(key, lookup), name=f"resolve {key[0]}", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:  # no threads left; entered, it would be waited for for ever
+            raise AttemptFailed(Fault.DNS, f"{key[0]}: {error}") from None
+        self._asking[key] = lookup
+        return lookup
 
     def _ask(self, key: tuple[str, int], lookup: _Lookup) -> None:
         try:

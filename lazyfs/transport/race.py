@@ -58,8 +58,13 @@ class Race(Generic[T]):
         if rival is None:
             _slots.release()
             return
-        self._running = True
-        threading.Thread(target=self._run, args=(rival,), name="hedge", daemon=True).start()
+        thread = threading.Thread(target=self._run, args=(rival,), name="hedge", daemon=True)
+        try:
+            thread.start()
+            self._running = True
+        except RuntimeError as error:  # the node has no threads left; `wait` would wait for this one for ever
+            _slots.release()
+            log.warning("no thread for a hedge: %s", error)
 
     def _run(self, rival: Callable[[Callable[[], None]], T | None]) -> None:
         try:

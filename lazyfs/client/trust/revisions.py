@@ -156,7 +156,7 @@ class Revisions:
             self._state = self._file.load(self._anchor) or self._state
 
     def _keep(self, state: TrustState) -> TrustState:
-        if state is not self._state:
+        if state is not self._state or self._file.owed:
             self._state = state
             self._file.save(state, self._anchor)
         return state
