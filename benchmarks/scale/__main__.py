@@ -15,7 +15,7 @@ import msgspec
 
 from benchmarks.facts import gather
 from benchmarks.scale.site import FILES, REGISTRY, make
-from lazyfs.daemon import control
+from lazyfs.daemon import control_client
 
 LAZYFS = [sys.executable, "-m", "lazyfs"]
 
@@ -58,16 +58,16 @@ def run(images: int, directory: Path) -> dict[str, Any]:
     try:
         for name, work in steps:
             milliseconds = timed(work)
-            status = control.ask(str(mnt), {"do": "status"})
+            found = control_client.status(control_client.mounted_at(str(mnt)))
             rows.append(
                 {
                     "step": name,
                     "ms": round(milliseconds, 1),
-                    "objects": status["counters"]["misses"],
-                    "catalogs": status["memory"]["catalogs"],
-                    "slots": status["memory"]["slots"],
-                    "rss_mib": round(_resident(status["pid"]) / 2**20, 1),
-                    "upcalls": sum(status["counters"]["upcalls"].values()),
+                    "objects": found.counters.misses,
+                    "catalogs": found.memory.catalogs,
+                    "slots": found.memory.slots,
+                    "rss_mib": round(_resident(found.pid) / 2**20, 1),
+                    "upcalls": sum(found.counters.upcalls.values()),
                 }
             )
     finally:

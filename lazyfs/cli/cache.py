@@ -3,14 +3,18 @@
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from lazyfs.cli.tls_options import tls_options
+from lazyfs.cli.setting_options import setting_options
+from lazyfs.core.byte_size import parse_size, shown_size
 from lazyfs.core.errors import LazyfsError, UsageError
+
+if TYPE_CHECKING:
+    from lazyfs_cache import Cache
 
 
 @click.group("cache")
@@ -28,9 +32,9 @@ def command(context: click.Context, directory: str | None) -> None:
 
 
 @contextmanager
-def _opened(directory: str | None) -> Iterator[Any]:
-    """The cache, as one more process that has it open; its errors in the family of this program."""
-    from lazyfs.daemon.settings import default_cache
+def _opened(directory: str | None) -> "Iterator[Cache]":
+    """Gives the cache, as one more process that has it open. Raises UsageError for its errors."""
+    from lazyfs.daemon.cache_directory import default_cache
     from lazyfs_cache import CacheError, open_cache
 
     try:
@@ -54,8 +58,9 @@ def status(directory: str | None, as_json: bool) -> None:
             click.echo(json.dumps(msgspec.to_builtins(stats) | {"directory": cache.root, "pin_sets": sets}))
             return
         click.echo(f"{cache.root}: {stats.state}")
-    click.echo(f"  {_size(stats.charged)} of {_size(stats.limit)} in {stats.entries} objects, index included")
-    click.echo(f"  {_size(stats.pinned)} pinned, {_size(stats.index)} index")
+    used = f"{shown_size(stats.charged)} of {shown_size(stats.limit)}"
+    click.echo(f"  {used} in {stats.entries} objects, index included")
+    click.echo(f"  {shown_size(stats.pinned)} pinned, {shown_size(stats.index)} index")
     click.echo(f"  {stats.evictions} evictions by {stats.policy}")
     for label, count in sets.items():
         click.echo(f"  pinned: {label} ({count} objects)")
@@ -67,124 +72,48 @@ def status(directory: str | None, as_json: bool) -> None:
 @click.pass_obj
 def list_(directory: str | None, by: str, as_json: bool) -> None:
     """What is in the cache: objects, the least recently used first, or how much of each image is here."""
+    from lazyfs.client import cache_contents
+
     with _opened(directory) as cache:
-        rows = _by_age(cache) if by == "age" else _by_image(cache)
+        if by == "age":
+            rows: Iterator[dict[str, Any]] = (
+                {"object": found.digest, "size": found.size, "age": found.age, "pins": found.pins}
+                for found in cache_contents.objects_by_age(cache, time.time())
+            )
+        else:
+            rows = (
+                {"image": found.path, "here": found.held, "known": found.known}
+                for found in cache_contents.images(cache, os.path.join(os.path.dirname(cache.root), "state"))
+            )
         for row in rows:
             click.echo(json.dumps(row) if as_json else "  ".join(str(value) for value in row.values()))
 
 
-def _by_age(cache: Any) -> Iterator[dict[str, Any]]:
-    now = time.time()
-    for key, entry in sorted(cache.entries(), key=lambda item: item[1].tick):
-        age = max(now - entry.tick / 1e6, 0)
-        yield {"object": key.hex(), "size": entry.size, "age": round(age), "pins": entry.pins}
-
-
-def _by_image(cache: Any) -> Iterator[dict[str, Any]]:
-    """Of every repository that was ever mounted with this cache, as far as its catalogs are here."""
-    from lazyfs.client.trust import persisted_revisions
-    from lazyfs.core import reach
-
-    here = {key: entry.size for key, entry in cache.entries()}
-
-    def read(ref: Any) -> bytes | None:
-        plain: bytes | None = cache.get(ref.digest) if ref.digest in here else None
-        return plain
-
-    for name, root in persisted_revisions.roots(os.path.join(os.path.dirname(cache.root), "state")):
-        for image in reach.images(root, read):
-            sizes = {found.ref.digest: found.ref.size for found in reach.walk([image], read)}
-            held = sum(size for digest, size in sizes.items() if digest in here)
-            if held:
-                path = os.path.join(name, os.fsdecode(image.path))
-                yield {"image": path, "here": held, "known": sum(sizes.values())}
-
-
 @command.command("pin")
 @click.argument("path")
-@click.option("--proxy", metavar="CHAIN", help="The way to the origin, as for lazyfs mount.")
-@tls_options
+@setting_options("proxy", "ca", "client_cert", "client_key")
 @click.pass_obj
 def pin(directory: str | None, /, path: str, proxy: str | None, **tls_files: str | None) -> None:
-    """Bring PATH, an image or anything else in a mount, here whole, and keep it until `unpin`."""
-    from lazyfs.client.download import Downloader
-    from lazyfs.core import reach
-    from lazyfs.transport.fetcher import never_cancelled
+    """Fetch PATH, an image or anything else in a mount, whole, and keep it here until `unpin`."""
+    from lazyfs.client import pinning
+    from lazyfs.daemon import mounted_path
     from lazyfs.transport.open import open_fetcher
     from lazyfs.transport.tls import Tls, TlsFiles
 
-    place = _place(path)
+    place = mounted_path.locate(path)
     files = TlsFiles(**tls_files)
     tls = Tls(files) if files else None
     with (
         _opened(directory or place.cache) as cache,
         closing(open_fetcher(place.url, proxy, tls=tls)) as fetcher,
     ):
-        downloader = Downloader(fetcher, cache)
-
-        def bring(ref: Any) -> bytes:
-            return downloader.download(ref, time.monotonic() + 60, never_cancelled)
-
-        found = reach.objects_at(place.root, place.inside, bring)
-        refs = {reached.ref.digest: reached.ref for reached in found}
-        cache.keep(place.label, {digest: ref.size for digest, ref in refs.items()})
-        _all(bring, list(refs.values()))
-        missing = sum(cache.size(digest) is None for digest in refs)
-    if missing:
-        raise LazyfsError(f"{path}: {missing} of {len(refs)} objects were not admitted; run it again")
-    total = sum(ref.size for ref in refs.values())
-    click.echo(f"pinned {os.fsdecode(place.label)}: {len(refs)} objects, {_size(total)}")
-
-
-def _all(bring: Callable[[Any], bytes], refs: list[Any]) -> None:
-    from concurrent.futures import ThreadPoolExecutor
-
-    with ThreadPoolExecutor(16) as threads:
-        for _ in threads.map(bring, refs):
-            pass
-
-
-class _Place(NamedTuple):
-    """Where a path in a mount leads."""
-
-    url: str
-    root: Any
-    """Reference of the repository's root catalog."""
-    inside: bytes
-    """The path below the repository's root, links followed."""
-    label: bytes
-    """The path as the operator knows it, below the mount point."""
-    cache: str
-    """The directory that the mount was given."""
-
-
-def _place(path: str) -> _Place:
-    from lazyfs.core.digest import Digest, ObjectRef
-    from lazyfs.daemon import control
-    from lazyfs.system import mountpoint as points
-    from lazyfs.system.paths_in_mounts import resolve_among_mounts
-
-    tops = [mount.mountpoint for mount in points.mounts() if mount.fstype == points.FSTYPE]
-    try:
-        real, top = resolve_among_mounts(path, tops)
-    except OSError:
-        raise UsageError(f"{path}: there is no such file or directory") from None
-    if top is None:
-        raise UsageError(f"{path} lies in no mount of lazyfs; lazyfs status lists those there are")
-    found = control.ask(top, {"do": "status"})
-    below = os.path.relpath(real, top)
-    name, _, inside = below.partition("/")
-    repository = found["repositories"].get(name)
-    if repository is None:  # the repository is the mount's root, not a folder of it
-        (repository,) = found["repositories"].values()
-        inside = "" if below == "." else below
-    return _Place(
-        url=repository["url"],
-        root=ObjectRef(Digest(bytes.fromhex(repository["root"])), repository["root_size"]),
-        inside=os.fsencode(inside),
-        label=os.fsencode(os.path.relpath(os.path.abspath(path), top))[-120:],
-        cache=os.path.dirname(found["cache"]["directory"]),
-    )
+        pinned = pinning.pin(cache, fetcher, place.root, place.inside, place.label)
+    if pinned.missing:
+        raise LazyfsError(
+            f"{path}: {pinned.missing} of {pinned.objects} objects were not admitted; run it again"
+        )
+    size = shown_size(pinned.bytes)
+    click.echo(f"pinned {os.fsdecode(place.label)}: {pinned.objects} objects, {size}")
 
 
 @command.command("unpin")
@@ -203,11 +132,9 @@ def unpin(directory: str | None, label: str) -> None:
 @click.pass_obj
 def evict(directory: str | None, size: str) -> None:
     """Evict SIZE (like 2G, or `all`) of what was used least recently and is not pinned."""
-    from lazyfs.daemon.settings import size as parse
-
     with _opened(directory) as cache:
-        wanted = cache.stats().charged if size == "all" else parse(size, "SIZE")
-        click.echo(f"evicted {_size(cache.evict(wanted))}")
+        wanted = cache.stats().charged if size == "all" else parse_size(size, "SIZE")
+        click.echo(f"evicted {shown_size(cache.evict(wanted))}")
 
 
 @command.command("verify")
@@ -216,7 +143,7 @@ def verify(directory: str | None) -> None:
     """Read and check everything; evict what is damaged. Exits 1 if something was."""
     with _opened(directory) as cache:
         found = cache.verify()
-    click.echo(f"{found.values} objects, {_size(found.bytes)} are right")
+    click.echo(f"{found.values} objects, {shown_size(found.bytes)} are right")
     if found.damaged or found.orphans or found.missing:
         raise LazyfsError(
             f"cache: {found.damaged} damaged objects, {found.orphans} files without an entry and "
@@ -229,18 +156,7 @@ def verify(directory: str | None) -> None:
 @click.pass_obj
 def resize(directory: str | None, limit: str) -> None:
     """Set the limit (like 20G) for all mounts, until the cache is opened anew; what is over it is evicted."""
-    from lazyfs.daemon.settings import size as parse
-
     with _opened(directory) as cache:
-        cache.resize(parse(limit, "LIMIT"))
+        cache.resize(parse_size(limit, "LIMIT"))
         stats = cache.stats()
-    click.echo(f"limit {_size(stats.limit)}, {_size(stats.charged)} used")
-
-
-def _size(count: int) -> str:
-    value = float(count)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if value < 1024:
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1024
-    return f"{value:.1f} TiB"
+    click.echo(f"limit {shown_size(stats.limit)}, {shown_size(stats.charged)} used")

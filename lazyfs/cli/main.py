@@ -1,6 +1,7 @@
 """`lazyfs`: finds the command's file, runs it, and turns errors into one line."""
 
 import importlib
+import io
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import click
 
 from lazyfs.core.errors import LazyfsError
+from lazyfs.system import clean_start
 
 COMMANDS: dict[str, str] = {
     "repo": "Make a repository, renew its expiry, replace its keys.",
@@ -68,6 +70,7 @@ def main(argv: list[str] | None = None, also_tell: Callable[[str], None] | None 
 
     `also_tell` gets the message of such an error too.
     """
+    _begin()
     arguments: dict[str, Any] = {} if argv is None else {"args": argv}
     debug = "--debug" in (sys.argv[1:] if argv is None else argv)
     try:
@@ -90,6 +93,17 @@ def main(argv: list[str] | None = None, also_tell: Callable[[str], None] | None 
     except BrokenPipeError:
         return 141
     return result if isinstance(result, int) else 0
+
+
+def _begin() -> None:
+    clean_start.open_standard_streams()
+    clean_start.expect_children()
+    for name, number, mode in (("stdin", 0, "r"), ("stdout", 1, "w"), ("stderr", 2, "w")):
+        if getattr(sys, name) is None:  # it was closed
+            setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names are bytes, whatever the locale thinks of them
+            stream.reconfigure(errors="surrogateescape" if stream.encoding == "utf-8" else "backslashreplace")
 
 
 if __name__ == "__main__":

@@ -7,26 +7,22 @@ import syslog
 
 from lazyfs.cli.main import main as lazyfs
 from lazyfs.core.errors import UsageError
+from lazyfs.daemon.mount_options import MOUNT_OPTIONS
 
-FLAGS = ("suid", "dev")
-VALUES = (
-    "trust", "proxy", "ca", "client-cert", "client-key", "http",
-    "cache", "cache-limit", "cache-keep-free", "cache-policy", "lower", "fuse",
-    "permissions", "user", "log", "trace", "metrics", "refresh", "patience", "on-outage", "max-stale", "uid",
-    "gid", "config",
-)  # fmt: skip
+FLAGS = {option.name for option in MOUNT_OPTIONS if option.kind is bool}
+VALUES = {option.name for option in MOUNT_OPTIONS if option.kind is not bool} | {"config"}
 IGNORED = (
     "ro", "rw", "defaults", "auto", "noauto", "nouser", "users", "nofail", "_netdev", "nosuid", "nodev",
     "exec", "noatime", "relatime", "async", "allow_other",
 )  # fmt: skip
-"""What mount(8) and fstab add for themselves, or what the mount does anyway."""
+"""Options that mount(8) and fstab add for themselves, or that a mount has anyway."""
 NO_SOURCE = ("none", "lazyfs")
 """In place of a URL: the repositories are in the `config` file. mount(8) makes an absolute path of it where
 the working directory has a file of that name."""
 
 
 def arguments(argv: list[str]) -> list[str]:
-    """The arguments of `lazyfs mount` for those that mount(8) passes. Raises UsageError."""
+    """Returns the arguments of `lazyfs mount` for those that mount(8) passes. Raises UsageError."""
     try:
         found, places = getopt.gnu_getopt(argv, "sfnvrwo:t:N:")
     except getopt.GetoptError as error:
@@ -49,7 +45,7 @@ def arguments(argv: list[str]) -> list[str]:
 
 
 def main() -> int:
-    """Runs as /sbin/mount.lazyfs; mount(8) shows what is printed and passes the exit code on.
+    """Runs as /sbin/mount.lazyfs; mount(8) shows the output and passes the exit code on.
 
     An automounter shows nobody why a mount failed, so the system's log gets it too.
     """

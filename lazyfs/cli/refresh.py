@@ -9,10 +9,9 @@ from lazyfs.core.errors import LazyfsError
 @click.argument("mountpoint")
 def command(mountpoint: str) -> None:
     """Look for a new revision of what is mounted, and show it."""
-    from lazyfs.daemon import control
-    from lazyfs.system.mountpoint import absolute
+    from lazyfs.daemon import control_client
 
-    said = control.ask(absolute(mountpoint), {"do": "refresh"}, timeout=600)["repositories"]
+    said = control_client.refresh(control_client.mounted_at(mountpoint))
     for name, news in said.items():
         click.echo(f"{name}: {news}")
     failed = [name for name, news in said.items() if news.startswith("failed")]

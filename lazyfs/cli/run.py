@@ -1,7 +1,6 @@
 """`lazyfs run`: start a program from an image."""
 
 import grp
-import os
 import pwd
 import shlex
 from dataclasses import replace
@@ -11,16 +10,18 @@ import msgspec
 
 from lazyfs.core.errors import UsageError
 from lazyfs.runtimes import PreparedRun, RunOptions, parse_bind, prepare, start
+from lazyfs.system.clean_start import callers_environment
 
 
 def _environment(entries: tuple[str, ...]) -> dict[str, str]:
     """`NAME=VALUE`, or `NAME` for the caller's own value: that way a secret is not typed."""
     values = {}
+    callers = callers_environment()
     for entry in entries:
         name, separator, value = entry.partition("=")
-        if not name or (not separator and name not in os.environ):
+        if not name or (not separator and name not in callers):
             raise UsageError(f"--env {name}: write NAME=VALUE, or the NAME of a variable that is set")
-        values[name] = value if separator else os.environ[name]
+        values[name] = value if separator else callers[name]
     return values
 
 

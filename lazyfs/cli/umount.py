@@ -10,9 +10,12 @@ from lazyfs.core.errors import UsageError
 @click.option("--config", metavar="FILE", help="TOML file that names the mount point.")
 @click.option("--lazy", is_flag=True, help="Also while programs use it: they keep what they have open.")
 def command(mountpoint: str | None, config: str | None, lazy: bool) -> None:
-    """Unmount. Returns when the mount is gone and its daemon has ended; a lazy one at once."""
-    from lazyfs.daemon.settings import load
-    from lazyfs.daemon.unmount import wait_for_end
+    """Unmount. Returns when the mount is gone and its daemon has ended; a lazy one at once.
+
+    The mount of a daemon that does not answer is taken away under the programs that use it.
+    """
+    from lazyfs.daemon.settings_input import load
+    from lazyfs.daemon.unmount import unmount
     from lazyfs.system import mountpoint as points
 
     where = mountpoint or (load(config).get("mountpoint") if config else None)
@@ -24,4 +27,6 @@ def command(mountpoint: str | None, config: str | None, lazy: bool) -> None:
         raise UsageError(f"{path} is not mounted")
     if there.fstype != points.FSTYPE:
         raise UsageError(f"{path} is no mount of lazyfs but {there.fstype}: use umount")
-    wait_for_end(path, lambda: points.unmount(path, lazy=lazy), patiently=not lazy)
+    told = unmount(there, lazy=lazy)
+    if told:
+        click.echo(f"lazyfs: {path}: {told}", err=True)

@@ -1,7 +1,7 @@
-"""What each repository of a mount is believed and known by over TLS, read while the daemon is still root."""
+"""The TLS credentials of a mount's repositories, read while the daemon is still root."""
 
 from lazyfs.core.errors import UsageError
-from lazyfs.daemon.settings import Place, Settings
+from lazyfs.daemon.settings import RepositorySource, Settings
 from lazyfs.transport.tls import Tls, TlsFiles
 
 
@@ -11,30 +11,29 @@ class Certificates:
     def __init__(self, settings: Settings) -> None:
         """Reads the files. Raises UsageError for those of the mount itself; a repository's fail when it is
         opened."""
-        self._mounts = _files(settings)
         self._read: dict[TlsFiles, Tls | UsageError] = {}
-        places = settings.repositories.values()
-        urls = [
-            settings.source,
-            settings.proxy,
-            *(url for place in places for url in (place.url, place.proxy)),
-        ]
-        if self._mounts or any("https:" in url for url in urls if url):
-            self._read[self._mounts] = Tls(self._mounts)
-        for files in filter(None, map(_files, places)):
-            if files not in self._read:
+        mounts = _files(settings)
+        if mounts:
+            self._read[mounts] = Tls(mounts)
+        sources = settings.sources().values() if settings.is_site() else [settings.single_source()]
+        for source in sources:
+            files = _files(source)
+            over_tls = any("https:" in url for url in (source.url, source.proxy) if url)
+            if files not in self._read and (files or over_tls):
                 try:
                     self._read[files] = Tls(files)
                 except UsageError as error:
+                    if files == mounts:
+                        raise
                     self._read[files] = error
 
-    def of(self, place: Place) -> Tls | None:
-        """For a repository's connections; None where nothing speaks TLS. Raises UsageError."""
-        found = self._read.get(_files(place) or self._mounts)
+    def of(self, source: RepositorySource) -> Tls | None:
+        """Returns what a repository's connections need; None where nothing speaks TLS. Raises UsageError."""
+        found = self._read.get(_files(source))
         if isinstance(found, UsageError):
             raise found
         return found
 
 
-def _files(given: Place | Settings) -> TlsFiles:
+def _files(given: RepositorySource | Settings) -> TlsFiles:
     return TlsFiles(given.ca, given.client_cert, given.client_key)

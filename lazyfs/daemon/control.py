@@ -1,7 +1,7 @@
 """The control socket: one JSON line asked, one JSON line answered.
 
-A request is {"do": NAME, ...}; the answer {"ok": true, ...} or {"ok": false, "error": "..."}. Who may connect
-is what the socket's mode 0600 says.
+A request is {"do": NAME, ...}; the answer {"ok": true, ...} or {"ok": false, "error": "..."}. The mode of the
+socket, 0600, says who may connect. The other side is `control_client`.
 """
 
 import json
@@ -14,54 +14,36 @@ from typing import Any, NamedTuple
 
 import trio
 
-from lazyfs.core.errors import LazyfsError, UsageError
-from lazyfs.daemon.runtime_directory import socket_path
+from lazyfs.core.errors import LazyfsError
 
 MAX_LINE = 1 << 20
 """Bytes of a request."""
+CALLERS = 1024
+"""Connections that may wait to be taken: as many as a node's jobs and watchdogs open at one moment."""
+SECONDS = 600
+"""How long a connection may take from its first byte to its last."""
 
 Handler = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 log = logging.getLogger(__name__)
 
 
-def ask(mountpoint: str, request: Mapping[str, Any], timeout: float = 60.0) -> dict[str, Any]:
-    """One request to the daemon of a mount point; blocking. Raises UsageError if none answers."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as line:
-        line.settimeout(timeout)
-        try:
-            line.connect(socket_path(mountpoint))
-            line.sendall(json.dumps(request).encode() + b"\n")
-            answer = b""
-            while not answer.endswith(b"\n"):
-                part = line.recv(1 << 16)
-                if not part:
-                    break
-                answer += part
-        except (FileNotFoundError, ConnectionError):
-            raise UsageError(f"no lazyfs daemon of this user answers for {mountpoint}") from None
-        except OSError as error:
-            raise UsageError(f"the daemon of {mountpoint} does not answer: {error}") from None
-    try:
-        found = json.loads(answer)
-    except (ValueError, RecursionError):
-        raise UsageError(f"the daemon of {mountpoint} ended while it was asked") from None
-    if not isinstance(found, dict):
-        raise UsageError(f"what answers for {mountpoint} is no lazyfs daemon")
-    if not found.get("ok"):
-        raise UsageError(f"{mountpoint}: {found.get('error', 'refused')}")
-    return found
-
-
-class Line(NamedTuple):
-    """A listening socket and the file it has."""
+class ListeningSocket(NamedTuple):
+    """A socket that listens and the file it has."""
 
     plain: socket.socket
     path: str
     inode: int
 
+    def close(self) -> None:
+        """Ends it and removes its file, if no later daemon has put one of its own there."""
+        with self.plain, suppress(FileNotFoundError, PermissionError):
+            if os.lstat(self.path).st_ino == self.inode:  # which nobody else gets before the socket is closed
+                os.unlink(self.path)
 
-def listen(path: str) -> Line:
-    """A listening socket at `path`, for this user only; one that a dead daemon left there is replaced."""
+
+def listen(path: str) -> ListeningSocket:
+    """Returns a socket that listens at `path`, for this user only; one that a dead daemon left there is
+    replaced."""
     plain = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     before = os.umask(0o177)
     try:
@@ -70,25 +52,12 @@ def listen(path: str) -> Line:
         plain.bind(path)
     finally:
         os.umask(before)
-    plain.listen(16)
-    return Line(plain, path, os.lstat(path).st_ino)
-
-
-def remove_dead(mountpoint: str) -> None:
-    """Removes the socket of a daemon that could not do so itself: killed, or no longer root by then."""
-    path = socket_path(mountpoint)
-    with (
-        socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as line,
-        suppress(FileNotFoundError, PermissionError),
-    ):
-        try:
-            line.connect(path)
-        except ConnectionRefusedError:
-            os.unlink(path)
+    plain.listen(CALLERS)
+    return ListeningSocket(plain, path, os.lstat(path).st_ino)
 
 
 async def serve(
-    line: Line,
+    listening: ListeningSocket,
     handlers: Mapping[str, Handler],
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
@@ -97,25 +66,21 @@ async def serve(
     async def answer(stream: trio.SocketStream) -> None:
         await _answer(stream, handlers)
 
-    with line.plain:
-        listener = trio.SocketListener(trio.socket.from_stdlib_socket(line.plain))
+    try:
+        listener = trio.SocketListener(trio.socket.from_stdlib_socket(listening.plain))
         task_status.started()
-        try:
-            await trio.serve_listeners(answer, [listener])
-        finally:
-            # A daemon that has replaced this one may have put its own socket there.
-            with suppress(FileNotFoundError, PermissionError):
-                if os.lstat(line.path).st_ino == line.inode:
-                    os.unlink(line.path)
+        await trio.serve_listeners(answer, [listener])
+    finally:
+        listening.close()
 
 
 async def _answer(stream: trio.SocketStream, handlers: Mapping[str, Handler]) -> None:
     async with stream:
         try:
-            with trio.fail_after(600):
+            with trio.fail_after(SECONDS):
                 await stream.send_all(_encoded(await _handle(await _line(stream), handlers)))
         except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
-            return  # whoever asked has gone
+            return  # the caller has gone
         except Exception:  # one connection ends, and not the daemon
             log.exception("control connection")
 

@@ -4,18 +4,22 @@ The fork happens before any thread, lmdb environment or event loop exists: none 
 
 Until it is ready the daemon stays in the process group of the command. The kernel tells by it who works for
 an automounter (automount, systemd's automount units) and may walk over the mount point that others wait for;
-a daemon outside would wait for the very mount it is making.
+a daemon outside would wait for the very mount it is making. Until then it also ends with the command: who has
+given up a mount must not find it made later.
 """
 
 import json
 import os
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, BinaryIO, NoReturn
 
 from lazyfs.core.errors import LazyfsError, UsageError
+from lazyfs.system import clean_start
 
 Ready = Callable[[], None]
 
@@ -36,17 +40,18 @@ def run(work: Callable[[Ready], None], log: str | None) -> None:
     """
     target = open_log(log)
     reading, writing = os.pipe()
+    starter, ours = os.pipe()  # `ours` is closed when this process ends, however it does
     sys.stdout.flush()
     sys.stderr.flush()
     child = os.fork()
     if not child:
-        os.close(reading)
-        _become_daemon(work, target, writing)
-    os.close(writing)
-    os.close(target)
+        _become_daemon(work, target, writing, starter)
+    for descriptor in (writing, starter, target):
+        os.close(descriptor)
     with os.fdopen(reading, "rb") as pipe:
         said = pipe.read()
     os.waitpid(child, 0)
+    os.close(ours)
     answer: dict[str, Any] = json.loads(said) if said else {}
     if not answer.get("ready"):
         raise StartFailed(
@@ -56,41 +61,72 @@ def run(work: Callable[[Ready], None], log: str | None) -> None:
 
 
 def open_log(path: str | None) -> int:
-    """A descriptor to append to; raises UsageError."""
+    """Returns a descriptor to append to; raises UsageError."""
     try:
         return os.open(path or os.devnull, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
     except OSError as error:
         raise UsageError(f"--log {path}: {error.strerror}") from None
 
 
-def _become_daemon(work: Callable[[Ready], None], target: int, writing: int) -> NoReturn:
+def _become_daemon(work: Callable[[Ready], None], target: int, writing: int, starter: int) -> NoReturn:
     status = 1
     try:
         if os.fork():
             os._exit(0)
-        os.chdir("/")
-        nothing = os.open(os.devnull, os.O_RDONLY)
-        os.dup2(nothing, 0)
-        os.dup2(target, 1)
-        os.dup2(target, 2)
-        os.close(nothing)
-        os.close(target)
+        _clean(target, writing, starter)
+        guard = _StarterGuard(starter)
+        with os.fdopen(writing, "wb", buffering=0) as pipe:
 
-        def ready() -> None:
-            os.setsid()  # from here on neither a terminal nor an automounter takes the daemon for its own
-            starter.write(b'{"ready": true}')
-            starter.close()
+            def ready() -> None:
+                guard.end()
+                os.setsid()  # from here on neither a terminal nor an automounter takes the daemon for its own
+                pipe.write(b'{"ready": true}')
+                pipe.close()
 
-        with os.fdopen(writing, "wb", buffering=0) as starter:
-            status = _report_failure(lambda: work(ready), starter)
+            status = _report_failure(lambda: work(ready), pipe)
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
 
 
+def _clean(target: int, writing: int, starter: int) -> None:
+    os.chdir("/")
+    os.umask(0o022)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.dup2(target, 1)
+    os.dup2(target, 2)
+    clean_start.close_descriptors((writing, starter))
+    clean_start.default_signals()
+    clean_start.raise_limits()
+
+
+class _StarterGuard:
+    """Ends this process as SIGTERM does if the command that started it ends first."""
+
+    def __init__(self, starter: int) -> None:
+        """`starter`: the reading end of a pipe that only the command has the other end of."""
+        self._starter = starter
+        self._lock = threading.Lock()
+        self._ended = False
+        threading.Thread(target=self._watch, name="starter", daemon=True).start()
+
+    def _watch(self) -> None:
+        os.read(self._starter, 1)
+        os.close(self._starter)
+        with self._lock:
+            if not self._ended:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    def end(self) -> None:
+        """Lets the command go."""
+        with self._lock:
+            self._ended = True
+
+
 def _report_failure(work: Callable[[], None], starter: BinaryIO) -> int:
-    """The exit code; a failure goes to the log, and to the starter until `starter` is closed."""
+    """Returns the exit code; a failure goes to the log, and to the starter until `starter` is closed."""
     try:
         work()
         return 0

@@ -1,16 +1,14 @@
 """The daemon's numbers in Prometheus' text format, made from the same snapshot that `status` shows."""
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from lazyfs.core.digits import natural
 from lazyfs.core.errors import UsageError
+from lazyfs.daemon.status import CounterStatus, MountStatus, RepositoryStatus
 from lazyfs.fuse.counters import BOUNDS
-
-Status = Callable[[], dict[str, Any]]
 
 _CACHE = {
     "charged": ("gauge", "Bytes the cache takes on its disk"),
@@ -34,55 +32,54 @@ _CHAIN = {
 }
 
 
-class _Numbers(Collector):
-    def __init__(self, status: Status) -> None:
+class _MountMetrics(Collector):
+    def __init__(self, status: Callable[[], MountStatus]) -> None:
         self._status = status
 
     def collect(self) -> Iterator[Metric]:
         status = self._status()
-        counters = status["counters"]
+        counters = status.counters
         upcalls = CounterMetricFamily("lazyfs_upcalls", "Requests from the kernel", labels=["type"])
-        for name, count in counters["upcalls"].items():
+        for name, count in counters.upcalls.items():
             upcalls.add_metric([name], count)
         yield upcalls
         faults = CounterMetricFamily("lazyfs_faults", "Calls that failed with EIO", labels=["kind"])
-        for kind, count in counters["faults"].items():
+        for kind, count in counters.faults.items():
             faults.add_metric([kind], count)
         yield faults
-        yield CounterMetricFamily("lazyfs_misses", "Objects that calls waited for", value=counters["misses"])
+        yield CounterMetricFamily("lazyfs_misses", "Objects that calls waited for", value=counters.misses)
         yield CounterMetricFamily(
-            "lazyfs_read_bytes", "File bytes handed to the kernel", value=counters["read_bytes"]
+            "lazyfs_read_bytes", "File bytes handed to the kernel", value=counters.read_bytes
         )
         yield CounterMetricFamily(
-            "lazyfs_fetched_bytes", "Plaintext bytes waited for", value=counters["fetched_bytes"]
+            "lazyfs_fetched_bytes", "Plaintext bytes waited for", value=counters.fetched_bytes
         )
         yield CounterMetricFamily(
-            "lazyfs_invalidations", "Notifications to the kernel", value=counters["notified"]
+            "lazyfs_invalidations", "Notifications to the kernel", value=counters.notified
         )
         yield _waits(counters)
-        off = status["cache"]["state"].startswith("off")
+        off = status.cache.state.startswith("off")
         yield GaugeMetricFamily("lazyfs_cache_on", "0 if there is no cache, or it failed", value=not off)
         for name, (kind, help_text) in _CACHE.items():
-            if name in status["cache"]:
-                family = GaugeMetricFamily if kind == "gauge" else CounterMetricFamily
-                yield family(f"lazyfs_cache_{name}", help_text, value=status["cache"][name])
-        yield from _repositories(status["repositories"])
+            family = GaugeMetricFamily if kind == "gauge" else CounterMetricFamily
+            yield family(f"lazyfs_cache_{name}", help_text, value=getattr(status.cache, name))
+        yield from _repositories(status.repositories)
 
 
-def _waits(counters: dict[str, Any]) -> Metric:
+def _waits(counters: CounterStatus) -> Metric:
     total, buckets = 0, []
-    for bound, count in zip([*map(str, BOUNDS), "+Inf"], counters["waits"], strict=True):
+    for bound, count in zip([*map(str, BOUNDS), "+Inf"], counters.waits, strict=True):
         total += count
         buckets.append((bound, float(total)))
     return HistogramMetricFamily(
         "lazyfs_wait_seconds",
         "How long calls waited for objects, once each round",
         buckets=buckets,
-        sum_value=counters["wait_seconds"],
+        sum_value=counters.wait_seconds,
     )
 
 
-def _repositories(repositories: dict[str, Any]) -> Iterator[Metric]:
+def _repositories(repositories: dict[str, RepositoryStatus]) -> Iterator[Metric]:
     revision = GaugeMetricFamily("lazyfs_revision", "Revision shown", labels=["repository"])
     published = GaugeMetricFamily(
         "lazyfs_revision_time_seconds", "When it was published", labels=["repository"]
@@ -106,24 +103,25 @@ def _repositories(repositories: dict[str, Any]) -> Iterator[Metric]:
         for name, text in _CHAIN.items()
     }
     for name, repository in repositories.items():
-        revision.add_metric([name], repository["revision"])
-        published.add_metric([name], repository["published"])
-        stale.add_metric([name], bool(repository["warning"]))
-        report = repository.get("chain") or {}
-        for member in report.get("members", ()):
-            path = [name, member["kind"], member["name"]]
-            up.add_metric(path, member["state"] == "up")
-            path_bytes.add_metric(path, member["bytes"])
-            for fault, count in member["faults"].items():
+        revision.add_metric([name], repository.revision)
+        published.add_metric([name], repository.published)
+        stale.add_metric([name], bool(repository.warning))
+        report = repository.chain
+        if report is None:
+            continue
+        for member in report.members:
+            path = [name, member.kind, member.name]
+            up.add_metric(path, member.state == "up")
+            path_bytes.add_metric(path, member.bytes)
+            for fault, count in member.faults.items():
                 path_faults.add_metric([*path, fault], count)
         for field, family in chain.items():
-            if field in report:
-                family.add_metric([name], report[field])
+            family.add_metric([name], getattr(report, field))
     yield from (revision, published, stale, up, path_bytes, path_faults)
     yield from chain.values()
 
 
-def serve(listen: str, status: Status) -> Callable[[], None]:
+def serve(listen: str, status: Callable[[], MountStatus]) -> Callable[[], None]:
     """Answers GET /metrics on HOST:PORT in a thread of its own; returns the call that ends it.
 
     Raises UsageError if the address is none or taken.
@@ -135,7 +133,7 @@ def serve(listen: str, status: Status) -> Callable[[], None]:
     if port is None or port > 65535:
         raise UsageError(f"--metrics {listen[:100]}: no port from 0 to 65535; give HOST:PORT")
     registry = CollectorRegistry()
-    registry.register(_Numbers(status))
+    registry.register(_MountMetrics(status))
     try:
         server, thread = start_http_server(port, host or "127.0.0.1", registry=registry)
     except (ValueError, OSError, OverflowError) as error:

@@ -1,34 +1,65 @@
-"""The runtime directory: one control socket per mount, readable by its owner only."""
+"""The runtime directory: one control socket per mount, for its owner only.
 
-import hashlib
+A socket has the name of the mount's device, which all see alike: two mount namespaces have different
+filesystems at one path, and one filesystem at several. The directory depends on the user and not on the
+session: jobs carry XDG_RUNTIME_DIR of another machine, and a login's is gone after the logout.
+"""
+
 import os
 import stat
+from collections.abc import Iterator
 
 from lazyfs.core.errors import UsageError
+from lazyfs.system.mountpoint import Mount
+from lazyfs.system.user_namespace import is_root_of_node, outer_user
 
 
 def directory() -> str:
-    """The directory for this user's sockets, made with mode 0700 if need be.
+    """Returns the directory for this user's sockets, made with mode 0700 if need be.
 
-    `LAZYFS_RUNTIME_DIR`, or /run/lazyfs for root, or lazyfs below XDG_RUNTIME_DIR or /tmp. Raises UsageError
-    if somebody else owns it: who can write there could stand in for the daemon.
+    `LAZYFS_RUNTIME_DIR`; or /run/lazyfs for root, and for others /tmp/lazyfs-UID, or lazyfs below
+    XDG_RUNTIME_DIR where somebody has taken that name. Raises UsageError if none of them is this user's: who
+    can write there could stand in for the daemon.
     """
-    path = os.environ.get("LAZYFS_RUNTIME_DIR")
-    if not path:
-        user = os.geteuid()
-        above = os.environ.get("XDG_RUNTIME_DIR")
-        path = "/run/lazyfs" if user == 0 else f"{above}/lazyfs" if above else f"/tmp/lazyfs-{user}"  # noqa: S108
+    reasons = []
+    for path in _candidates():
+        try:
+            os.makedirs(path, mode=0o700, exist_ok=True)
+        except OSError as error:
+            reasons.append(f"{path}: {error.strerror}")
+            continue
+        if _is_ours(path):
+            return path
+        reasons.append(f"{path} can be written by others")
+    raise UsageError(f"runtime directory {'; '.join(reasons)}: chmod 0700, or set LAZYFS_RUNTIME_DIR")
+
+
+def socket_paths(mount: Mount) -> Iterator[str]:
+    """Returns where the daemon of a mount may listen, most likely first; makes nothing."""
+    for path in _candidates():
+        if _is_ours(path):
+            yield os.path.join(path, socket_name(mount))
+
+
+def socket_name(mount: Mount) -> str:
+    """Returns the name of a mount's socket in the directory."""
+    return f"{mount.device.replace(':', '-')}.sock"
+
+
+def _candidates() -> list[str]:
+    given = os.environ.get("LAZYFS_RUNTIME_DIR")
+    if given:
+        return [given]
+    if is_root_of_node():
+        return ["/run/lazyfs"]
+    session = os.environ.get("XDG_RUNTIME_DIR")
+    found = [f"/tmp/lazyfs-{outer_user(os.geteuid())}"]  # noqa: S108 - checked to be this user's
+    return [*found, os.path.join(session, "lazyfs")] if session else found
+
+
+def _is_ours(path: str) -> bool:
     try:
-        os.makedirs(path, mode=0o700, exist_ok=True)
         found = os.lstat(path)
-    except OSError as error:
-        raise UsageError(f"runtime directory {path}: {error.strerror}; set LAZYFS_RUNTIME_DIR") from None
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid not in (0, os.geteuid()) or found.st_mode & 0o022:
-        raise UsageError(f"runtime directory {path} can be written by others: chmod 0700, or set another")
-    return path
-
-
-def socket_path(mountpoint: str) -> str:
-    """Where the daemon of a mount point listens. A hash, because socket paths end at 107 bytes."""
-    name = hashlib.sha256(os.fsencode(mountpoint)).hexdigest()[:20]
-    return os.path.join(directory(), f"{name}.sock")
+    except OSError:
+        return False
+    return stat.S_ISDIR(found.st_mode) and found.st_uid in (0, os.geteuid()) and not found.st_mode & 0o022

@@ -1,31 +1,63 @@
-"""Waiting for a daemon to end, so that what comes next finds its cache and socket free."""
+"""Unmounting from outside the daemon, and waiting for its end, so that its cache and socket are free then."""
 
 import os
 import select
-from collections.abc import Callable
+from contextlib import suppress
 
-from lazyfs.core.errors import UsageError
-from lazyfs.daemon import control
+from lazyfs.daemon import control_client
+from lazyfs.daemon.control_client import NoAnswer, NoDaemon
+from lazyfs.system import mountpoint as points
+from lazyfs.system.mountpoint import Mount
 
 SECONDS = 20.0
 """A daemon that writes its cache's index ends within a second; nobody waits longer than this."""
 
 
-def wait_for_end(mountpoint: str, unmount: Callable[[], None], *, patiently: bool = True) -> None:
-    """Unmounts, then returns when the daemon has ended, if this user may know which process it is.
+def unmount(mount: Mount, *, lazy: bool) -> str:
+    """Takes a mount away and returns when its daemon has ended, if this user may know which process it is; a
+    lazy one at once, for files that are open are served on until they are closed.
 
-    Not `patiently`: at once, for what is still in use is served on until it is closed.
+    Returns what the caller should be told, or nothing. Raises UsageError if the mount stays.
     """
     try:
-        pid = int(control.ask(mountpoint, {"do": "pid"}, timeout=5)["pid"])
-        process = os.pidfd_open(pid)
-    except (UsageError, OSError):
-        unmount()  # a dead daemon's mount, or another user's
-        control.remove_dead(mountpoint)
-        return
-    try:
-        unmount()
-        select.select([process], [], [], SECONDS if patiently else 0)
-        control.remove_dead(mountpoint)
-    finally:
-        os.close(process)
+        daemon = control_client.ask(mount, {"do": "pid"}).pid
+    except NoAnswer as silent:
+        return _abort(mount, silent.pid)
+    except NoDaemon:  # it is dead, or another user's
+        daemon = 0
+    with _Process(daemon) as process:
+        points.unmount(mount.mountpoint, lazy=lazy)
+        ended = lazy or process.ends_within(SECONDS)
+    control_client.remove_dead(mount)
+    return "" if ended else f"the daemon (pid {daemon}) goes on {SECONDS:g} s after the unmount; see its log"
+
+
+def _abort(mount: Mount, daemon: int) -> str:
+    """Nobody in the mount can go on, so that there is nothing to wait for."""
+    points.abort(mount)
+    who = f"the daemon (pid {daemon})" if daemon else "the daemon"
+    left = f"; it is still there: kill -KILL {daemon}" if daemon else ""
+    return f"{who} does not answer, so that its mount was taken away under whoever used it{left}"
+
+
+class _Process:
+    """A process that may end meanwhile, or that this user does not see."""
+
+    def __init__(self, pid: int) -> None:
+        self._descriptor = -1
+        if pid:
+            with suppress(OSError):
+                self._descriptor = os.pidfd_open(pid)
+
+    def __enter__(self) -> "_Process":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+
+    def ends_within(self, seconds: float) -> bool:
+        """Returns True once it has ended, at once for one that is not known."""
+        if self._descriptor < 0:
+            return True
+        return bool(select.select([self._descriptor], [], [], seconds)[0])

@@ -33,12 +33,15 @@ def ask_each(
     *,
     patience: float,
     enough: Callable[[Any], bool],
+    own_session: bool = True,
 ) -> list[Answer]:
     """Asks all at the same time and waits `seconds` for the answers.
 
-    Once an answer is `enough`, the others are waited for `patience` seconds longer at most.
+    Once an answer is `enough`, the others are waited for `patience` seconds longer at most. A child has a
+    session of its own, so that no terminal's signal reaches it; without `own_session` it stays in the
+    caller's process group, by which the kernel knows who works for an automounter.
     """
-    children = [_Child(question) for question in questions]
+    children = [_Child(question, own_session) for question in questions]
     end = time.monotonic() + seconds
     poll = select.poll()
     waiting = {child.pipe: child for child in children}
@@ -57,17 +60,23 @@ def ask_each(
     return [child.answer for child in children]
 
 
+def ask_one(question: Callable[[], Any], seconds: float, *, own_session: bool = True) -> Answer:
+    """Asks one question; see `ask_each`."""
+    (answer,) = ask_each([question], seconds, patience=0, enough=lambda _: True, own_session=own_session)
+    return answer
+
+
 class _Child:
     """One process that asks one question."""
 
-    def __init__(self, question: Callable[[], Any]) -> None:
+    def __init__(self, question: Callable[[], Any], own_session: bool) -> None:
         self.answer = Answer(None, False)
         self._received = b""
         self._ended = False
         self.pipe, theirs = os.pipe2(os.O_CLOEXEC)
         self._pid = os.fork()
         if self._pid == 0:
-            _answer(question, theirs)
+            _answer(question, theirs, own_session)
         os.close(theirs)
 
     def read(self) -> bool:
@@ -90,11 +99,12 @@ class _Child:
             os.waitpid(self._pid, 0 if self._ended else os.WNOHANG)
 
 
-def _answer(question: Callable[[], Any], pipe: int) -> None:
+def _answer(question: Callable[[], Any], pipe: int, own_session: bool) -> None:
     """In the child: holds on to nothing of the caller's, so that it can be left behind."""
     code = 1
     try:
-        os.setsid()
+        if own_session:
+            os.setsid()
         # Away from 0 to 2, which are free if the caller has closed its streams.
         pipe = fcntl.fcntl(pipe, fcntl.F_DUPFD_CLOEXEC, 10)
         nothing = os.open(os.devnull, os.O_RDWR)

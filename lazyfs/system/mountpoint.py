@@ -7,12 +7,18 @@ import re
 import shutil
 import stat
 import subprocess
+from contextlib import suppress
+from enum import Enum
 from typing import NamedTuple
 
 from lazyfs.core.errors import UsageError
+from lazyfs.system.bounded_look import ask_one
 
 FSTYPE = "fuse.lazyfs"
-_MNT_DETACH = 2
+_MNT_FORCE, _MNT_DETACH = 1, 2
+LOOK_SECONDS = 2.0
+"""How long a filesystem may take to answer a question that a healthy one answers in a millisecond."""
+UNMOUNT_SECONDS = 20.0
 _ESCAPED = re.compile(rb"\\([0-3][0-7]{2})")
 
 
@@ -67,48 +73,100 @@ def find(mountpoint: str) -> Mount | None:
 
 
 def absolute(mountpoint: str) -> str:
-    """The path as the kernel lists it; the last component is not touched, for it may be a dead mount.
-    Raises UsageError for a name that no file can have."""
+    """Returns the path as the kernel lists it. What is mounted there is not touched: it may be dead.
+
+    Raises UsageError for a name that no file can have, and where a filesystem on the way does not answer.
+    """
     if "\0" in mountpoint:
         raise UsageError(f"mount point {mountpoint!r} holds a NUL byte: no file is called so")
-    head, tail = os.path.split(os.path.abspath(mountpoint))
-    return os.path.join(os.path.realpath(head), tail)
+    try:
+        path = os.path.abspath(mountpoint)
+    except FileNotFoundError:
+        raise UsageError(
+            f"mount point {mountpoint}: the working directory is gone; give the whole path"
+        ) from None
+    there = {mount.mountpoint for mount in mounts()}
+    answer = ask_one(lambda: _resolved(path, there), LOOK_SECONDS, own_session=False)
+    if not answer.came:
+        raise UsageError(f"mount point {path}: a filesystem on the way does not answer in {LOOK_SECONDS:g} s")
+    return str(answer.value)
+
+
+def _resolved(path: str, there: set[str]) -> str:
+    """In a child: the path without links, as far as no mount point is reached by its last component."""
+    head, tail = os.path.split(path)
+    found = os.path.join(os.path.realpath(head), tail)
+    return found if found in there else os.path.realpath(found)
 
 
 def prepare(mountpoint: str) -> bool:
     """Makes sure that a mount can go there; a mount left by a killed daemon is taken away first.
 
-    Returns whether one was. Raises UsageError.
+    Returns True if there was one. Raises UsageError.
     """
     there = find(mountpoint)
-    replaced = there is not None and there.fstype == FSTYPE and not _alive(mountpoint)
-    if replaced:
+    state = health(mountpoint) if there is not None and there.fstype == FSTYPE else Health.ALIVE
+    if state is Health.DEAD:
         unmount(mountpoint)
-    try:
-        found = os.stat(mountpoint)
-    except FileNotFoundError:
-        raise UsageError(f"mount point {mountpoint} does not exist: mkdir it first") from None
-    except OSError as error:
-        raise UsageError(f"mount point {mountpoint}: {error.strerror}; choose another") from None
-    if not stat.S_ISDIR(found.st_mode):
-        raise UsageError(f"mount point {mountpoint} is no directory: choose another")
-    there = find(mountpoint)
+        there = find(mountpoint)
     # A direct map and systemd's automount units hang a trigger there: it is what the mount goes over.
     if there and there.fstype != "autofs":
         how = f"lazyfs umount {mountpoint}" if there.fstype == FSTYPE else "choose another, or unmount that"
-        raise UsageError(
-            f"mount point {mountpoint} is busy: {there.source} ({there.fstype}) is mounted there; {how}"
-        )
-    return replaced
+        what = f"{there.source} ({there.fstype})"
+        if state is Health.SILENT:
+            what += f", whose daemon does not answer in {LOOK_SECONDS:g} s,"
+        raise UsageError(f"mount point {mountpoint} is busy: {what} is mounted there; {how}")
+    _check_directory(mountpoint)
+    return state is Health.DEAD
 
 
-def _alive(mountpoint: str) -> bool:
-    """Whether a daemon answers. statfs is the one question that the kernel never answers from memory."""
+def _check_directory(mountpoint: str) -> None:
+    answer = ask_one(lambda: _stat(mountpoint), LOOK_SECONDS, own_session=False)
+    if not answer.came:
+        raise UsageError(f"mount point {mountpoint}: its filesystem does not answer in {LOOK_SECONDS:g} s")
+    number, mode = answer.value
+    if number == errno.ENOENT:
+        raise UsageError(f"mount point {mountpoint} does not exist: mkdir it first")
+    if number:
+        raise UsageError(f"mount point {mountpoint}: {os.strerror(number)}; choose another")
+    if not stat.S_ISDIR(mode):
+        raise UsageError(f"mount point {mountpoint} is no directory: choose another")
+
+
+def _stat(path: str) -> tuple[int, int]:
+    """In a child: (errno, mode)."""
     try:
-        os.statvfs(mountpoint)
+        return 0, os.stat(path).st_mode
     except OSError as error:
-        return error.errno not in (errno.ENOTCONN, errno.ECONNABORTED)
-    return True
+        return error.errno or errno.EIO, 0
+
+
+class Health(Enum):
+    """How a mount fares, as far as can be told from outside its daemon."""
+
+    ALIVE = "alive"
+    DEAD = "dead"
+    """Its daemon is gone."""
+    SILENT = "silent"
+    """Its daemon is frozen, or very slow."""
+
+
+def health(mountpoint: str) -> Health:
+    """Asks the daemon of a mount, LOOK_SECONDS at most. statfs is the one question that the kernel never
+    answers from memory."""
+    answer = ask_one(lambda: _statvfs(mountpoint), LOOK_SECONDS)
+    if not answer.came:
+        return Health.SILENT
+    return Health.DEAD if answer.value in (errno.ENOTCONN, errno.ECONNABORTED) else Health.ALIVE
+
+
+def _statvfs(path: str) -> int:
+    """In a child: errno."""
+    try:
+        os.statvfs(path)
+    except OSError as error:
+        return error.errno or errno.EIO
+    return 0
 
 
 def check_device(path: str = "/dev/fuse") -> None:
@@ -137,11 +195,33 @@ def unmount(mountpoint: str, *, lazy: bool = True) -> None:
         if number == errno.EBUSY:
             raise UsageError(f"{mountpoint} is in use; see who with: fuser -vm {mountpoint}")
         raise UsageError(f"cannot unmount {mountpoint}: {os.strerror(number)}")
-    tool = shutil.which("fusermount3")
+    tool = shutil.which("fusermount3") or shutil.which("fusermount3", path=os.defpath)
     if tool is None:
         raise UsageError("fusermount3 is not installed: apt-get install fuse3, or unmount as root")
     flags = "-uzq" if lazy else "-u"
-    done = subprocess.run([tool, flags, "--", mountpoint], check=False, capture_output=True, text=True)
+    command = [tool, flags, "--", mountpoint]
+    try:
+        done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=UNMOUNT_SECONDS)
+    except subprocess.TimeoutExpired:
+        raise UsageError(
+            f"cannot unmount {mountpoint}: {tool} does not end in {UNMOUNT_SECONDS:g} s"
+        ) from None
     if done.returncode:
         reason = done.stderr.strip().removeprefix("fusermount3: ") or f"exit code {done.returncode}"
         raise UsageError(f"cannot unmount {mountpoint}: {reason}")
+
+
+def abort(mount: Mount) -> None:
+    """Ends the connection of a mount whose daemon does not answer, and takes the mount away: calls that wait
+    for it fail with ECONNABORTED, and the daemon sees its end as soon as it runs again. Raises UsageError."""
+    if os.geteuid() == 0:
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.umount2(os.fsencode(mount.mountpoint), _MNT_FORCE | _MNT_DETACH) == 0:
+            return
+    # A number of the device is the connection's; the user who mounted owns this file (fusectl).
+    with (
+        suppress(OSError),
+        open(f"/sys/fs/fuse/connections/{mount.device.partition(':')[2]}/abort", "w") as file,
+    ):
+        file.write("1")
+    unmount(mount.mountpoint)

@@ -13,11 +13,10 @@ import pytest
 from benchmarks.ports import free_port
 from lazyfs.core.catalog.inode import Nested
 from lazyfs.daemon.control import MAX_LINE
-from lazyfs.daemon.runtime_directory import socket_path
 from lazyfs.daemon.session_choice import KINDS
 from lazyfs.system import mountpoint as points
 from tests.acceptance.test_bad_input import refused
-from tests.support.cli import lazyfs, mounted, serving, status
+from tests.support.cli import lazyfs, mounted, serving, socket_of, status
 from tests.support.fault_server import of_directory
 from tests.support.hostile_answers import ATTACKS, HostileProxy
 from tests.support.images import image, live
@@ -75,7 +74,7 @@ def test_no_answer_of_a_proxy_ends_the_daemon(published: Published, tmp_path: Pa
 def _ask(mnt: Path, line: bytes) -> bytes:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as raw:
         raw.settimeout(20)
-        raw.connect(socket_path(str(mnt)))
+        raw.connect(socket_of(mnt))
         try:
             raw.sendall(line)
             raw.shutdown(socket.SHUT_WR)

@@ -15,7 +15,7 @@ from benchmarks.ports import free_port
 from lazyfs.core.errors import UsageError
 from lazyfs.daemon.session_choice import KINDS
 from lazyfs.system import mountpoint as points
-from tests.support.cli import LAZYFS, lazyfs, mounted, serving, status
+from tests.support.cli import LAZYFS, lazyfs, mounted, serving, socket_of, status
 from tests.support.images import image, live
 from tests.support.repository import Published
 from tests.support.until import until
@@ -286,14 +286,14 @@ def test_everything_is_served_with_the_origin_dead(published: Published, tmp_pat
 def test_a_socket_that_a_dead_daemon_left_is_replaced(
     published: Published, tmp_path: Path, runtime: Path
 ) -> None:
-    from lazyfs.daemon.runtime_directory import socket_path
-
-    (tmp_path / "mnt").mkdir()
-    path = socket_path(str(tmp_path / "mnt"))
-    with socket.socket(socket.AF_UNIX) as left:
-        left.bind(path)
+    runtime.mkdir(mode=0o700)
+    numbers = [int(mount.device.partition(":")[2]) for mount in points.mounts()]
+    for number in range(max(numbers) + 50):  # the mount takes one of them
+        with socket.socket(socket.AF_UNIX) as left:
+            left.bind(str(runtime / f"0-{number}.sock"))
     with mounted(published.store, tmp_path / "mnt", "--cache", tmp_path / "cache") as mnt:
         assert status(mnt)["ok"]
+        assert Path(socket_of(mnt)).parent == runtime
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -10,7 +10,7 @@ from lazyfs.core.digest import ObjectRef
 from lazyfs.core.params import Revision
 from lazyfs.daemon.certificates import Certificates
 from lazyfs.daemon.repositories import Repositories
-from lazyfs.daemon.settings import Place, Settings
+from lazyfs.daemon.settings import RepositorySource, Settings
 from lazyfs.fuse.filesystem import Filesystem
 from lazyfs.prefetch.prefetcher import Prefetcher
 from lazyfs.vfs.slots import SlotTable
@@ -44,7 +44,7 @@ async def test_nothing_is_fetched_in_threads_while_the_process_may_be_root(
 
     state = str(tmp_path / "state")
     opened = Repositories(settings, NullCache(), state, Certificates(settings), on_advance, on_withdraw)
-    await opened.open(Place(url=str(published.store)), Filesystem(Tree(SlotTable()), no_site))
+    await opened.open(RepositorySource(url=str(published.store)), Filesystem(Tree(SlotTable()), no_site))
     await trio.testing.wait_all_tasks_blocked()
     opened.close()
     assert len(begun) == walks

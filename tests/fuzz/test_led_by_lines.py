@@ -21,8 +21,8 @@ from lazyfs.core.chain.notation import DIRECT, parse_origins, parse_proxies, red
 from lazyfs.core.digest import ObjectRef, ref_of
 from lazyfs.core.errors import FormatError, LazyfsError, UsageError
 from lazyfs.daemon import control
-from lazyfs.daemon import settings as daemon_settings
-from lazyfs.daemon.settings import Settings, from_here, parse
+from lazyfs.daemon.settings import Settings
+from lazyfs.daemon.settings_input import CENTURY, check, parse, with_absolute_paths
 from lazyfs.fuse.pyfuse3_session import _entry_attributes
 from lazyfs.fuse.wire import replies
 from lazyfs.vfs.entries import Repository
@@ -69,11 +69,11 @@ texts = (
 @FUZZ
 @given(texts | st.binary(max_size=100))
 def test_any_file_of_settings(text: bytes) -> None:
-    with led_by_lines("lazyfs.daemon.settings"):
+    with led_by_lines("lazyfs.daemon.settings_input"):
         try:
             fields = parse(text, "--config x")
-            made = daemon_settings.settings({"source": "/s", **fields}, "--config x")
-            absolute = from_here(made)
+            made = check({"source": "/s", **fields}, "--config x")
+            absolute = with_absolute_paths(made)
         except UsageError as error:
             said = str(error)
         else:
@@ -81,7 +81,7 @@ def test_any_file_of_settings(text: bytes) -> None:
     if said:
         assert re.search(r"--config x: |is no size|than any disk", said)
         return
-    assert 0.01 <= absolute.refresh <= daemon_settings.A_CENTURY
+    assert 0.01 <= absolute.refresh <= CENTURY
     assert "\0" not in json.dumps(msgspec.to_builtins(absolute), ensure_ascii=False)
 
 

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.ports import free_port
+from lazyfs.daemon.control_client import mounted_at
+from lazyfs.daemon.runtime_directory import socket_paths
 
 LAZYFS = [sys.executable, "-m", "lazyfs"]
 READY_SECONDS = 30
@@ -76,6 +78,12 @@ def mounted(source: str | Path, mountpoint: Path, *options: str | os.PathLike[st
 def status(mountpoint: Path) -> Any:
     """What the daemon says of itself."""
     return json.loads(lazyfs("status", mountpoint, "--json").stdout)
+
+
+def socket_of(mountpoint: Path) -> str:
+    """Where the daemon of a mount point listens."""
+    (found,) = filter(os.path.exists, socket_paths(mounted_at(str(mountpoint))))
+    return found
 
 
 def new_repository(directory: Path, name: str = "test.example.org") -> tuple[Path, Path]:

@@ -37,6 +37,7 @@ class Mount:
             repository.revision,
             self._advanced,
             interval=INTERVAL,
+            patience=30,
             uniform=self._uniform,
             wall_clock=lambda: self._now(repository),
         )

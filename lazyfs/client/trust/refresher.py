@@ -14,16 +14,12 @@ from lazyfs.core.params import Revision
 
 log = logging.getLogger(__name__)
 
-INTERVAL = 300.0
-"""Seconds between refreshes, give or take JITTER: a thousand workers are three small requests a second, which
-the site's proxy answers."""
-
 RETRY = 15.0
 """Seconds until the first attempt after a failed one; doubles with each failure up to the interval."""
 
 JITTER = 0.2
-PATIENCE = 30.0
-"""Seconds that one refresh may take."""
+"""Part of the interval by which looks come sooner or later, so that the workers of a site do not look at the
+same moment: at 240 s a thousand of them are four small requests a second, which the site's proxy answers."""
 
 
 class Refresher:
@@ -35,13 +31,14 @@ class Refresher:
         shown: Revision,
         on_advance: Callable[[Revision], Awaitable[None]],
         *,
-        interval: float = INTERVAL,
-        patience: float = PATIENCE,
+        interval: float,
+        patience: float,
         error: str = "",
         uniform: Callable[[float, float], float] = random.uniform,
         wall_clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        """`shown`: the revision that the mount shows. `on_advance` is awaited with each that differs from it;
+        """`shown`: the revision that the mount shows. `interval`: seconds between looks, give or take JITTER.
+        `patience`: seconds that a look may take. `on_advance` is awaited with each that differs from it;
         when it raises LazyfsError or OSError, it is asked again at the next look. `error`: why a look before
         the first one failed."""
         self._revisions = revisions

@@ -1,0 +1,50 @@
+"""Objects that an operator keeps in the cache: everything below one path of a revision, fetched and held."""
+
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+from lazyfs.client.download import Downloader
+from lazyfs.core import reach
+from lazyfs.core.digest import ObjectRef
+from lazyfs.transport.fetcher import Fetcher, never_cancelled
+from lazyfs_cache import Cache
+
+SECONDS = 60.0
+"""How long one object may take."""
+_THREADS = 16
+
+
+class PinnedPath(NamedTuple):
+    """What became of one call of `pin`."""
+
+    objects: int
+    bytes: int
+    missing: int
+    """Objects that the cache did not admit."""
+
+
+def pin(cache: Cache, fetcher: Fetcher, root: ObjectRef, path: bytes, label: bytes) -> PinnedPath:
+    """Fetches every object of the file or directory at `path` of a revision, and keeps them under a label
+    until `cache.drop(label)`.
+
+    Blocking. Raises UsageError if there is no such path, CacheError if the cache has no room for so much, and
+    what a download raises.
+    """
+    downloader = Downloader(fetcher, cache)
+
+    def download(ref: ObjectRef) -> bytes:
+        return downloader.download(ref, time.monotonic() + SECONDS, never_cancelled)
+
+    refs = {found.ref.digest: found.ref for found in reach.objects_at(root, path, download)}
+    cache.keep(label, {digest: ref.size for digest, ref in refs.items()})
+    _for_all(download, refs.values())
+    missing = sum(cache.size(digest) is None for digest in refs)
+    return PinnedPath(len(refs), sum(ref.size for ref in refs.values()), missing)
+
+
+def _for_all(download: Callable[[ObjectRef], bytes], refs: Iterable[ObjectRef]) -> None:
+    with ThreadPoolExecutor(_THREADS) as threads:
+        for _ in threads.map(download, refs):
+            pass

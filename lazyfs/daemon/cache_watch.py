@@ -1,0 +1,43 @@
+"""The cache of a mount, looked at every few seconds: how full it is, and which catalogs it must keep."""
+
+import logging
+from collections.abc import Callable
+
+import trio
+
+from lazyfs.core.digest import Digest
+from lazyfs.daemon.catalog_pins import CatalogPins
+from lazyfs_cache import Cache, NullCache
+
+INTERVAL = 5.0
+"""Seconds between looks."""
+
+log = logging.getLogger(__name__)
+
+
+class CacheWatch:
+    """Keeps a recent answer for `df`, which must not wait for the cache's lock."""
+
+    def __init__(self, cache: Cache | NullCache) -> None:
+        self._cache = cache
+        self._pins = CatalogPins(cache)
+        self._space: tuple[int, int] | None = None
+
+    def space(self) -> tuple[int, int] | None:
+        """Returns (limit, occupied) in bytes as they were at the last look; None without a cache."""
+        return self._space
+
+    def look(self) -> None:
+        """Sees how full the cache is; may wait for its lock."""
+        stats = self._cache.stats()
+        self._space = (stats.limit, stats.charged) if stats.limit else None
+
+    async def run(self, catalogs_in_use: Callable[[], dict[Digest, int]]) -> None:
+        """Looks until cancelled, and pins the catalogs in use."""
+        while True:
+            await trio.sleep(INTERVAL)
+            try:
+                await trio.to_thread.run_sync(self._pins.follow, catalogs_in_use())
+                await trio.to_thread.run_sync(self.look)
+            except Exception:  # this look fails, and no mount for it
+                log.exception("looking at the cache")

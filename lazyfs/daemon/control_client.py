@@ -1,0 +1,184 @@
+"""Questions to the daemon of a mount, over its control socket; blocking, and never longer than a limit."""
+
+import json
+import os
+import select
+import socket
+import struct
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+import msgspec
+
+from lazyfs.core.errors import UsageError
+from lazyfs.daemon import runtime_directory
+from lazyfs.daemon.status import MountStatus
+from lazyfs.system.mountpoint import FSTYPE, Mount, absolute, find
+
+SECONDS = 5.0
+"""How long a daemon that was named may take to answer what it knows without the network."""
+SECONDS_EACH = 2.0
+"""How long each of several may take, side by side."""
+REFRESH_SECONDS = 60.0
+"""How long a refresh may take beside the wait for the network: new catalogs come, and the kernel is told."""
+LARGEST_ANSWER = 64 << 20
+"""Bytes. A thousand repositories take 2 MB."""
+_STATUS = {"do": "status"}
+_RETRY = 0.02
+"""Seconds after which a daemon whose queue of callers is full is called again."""
+_CREDENTIALS = struct.Struct("iii")
+
+
+class NoDaemon(UsageError):
+    """Nobody listens for this mount, as far as this user can see."""
+
+
+class NoAnswer(UsageError):
+    """A daemon is there and does not answer in time; `pid` is its number here, 0 if it has none here."""
+
+    def __init__(self, message: str, pid: int) -> None:
+        super().__init__(message)
+        self.pid = pid
+
+
+class Reply(NamedTuple):
+    """What a daemon said, and which process it is."""
+
+    fields: dict[str, Any]
+    pid: int
+    """Its number in the caller's PID namespace; 0 if it has none there."""
+
+
+def mounted_at(mountpoint: str) -> Mount:
+    """Returns the mount of lazyfs at a path; raises UsageError if something else is there, or nothing."""
+    path = absolute(mountpoint)
+    there = find(path)
+    if there is None or there.fstype != FSTYPE:
+        raise UsageError(f"{path} is no mount of lazyfs; lazyfs status lists those there are")
+    return there
+
+
+def ask(mount: Mount, request: Mapping[str, Any], seconds: float = SECONDS) -> Reply:
+    """Sends one request to the daemon of a mount and returns its answer.
+
+    Raises NoDaemon, NoAnswer, and UsageError for a request that the daemon refuses.
+    """
+    deadline = time.monotonic() + seconds
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as line:
+        line.setblocking(False)
+        _connect(line, mount, deadline)
+        pid = _CREDENTIALS.unpack(line.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))[
+            0
+        ]
+        try:
+            answer = _exchange(line, json.dumps(request).encode() + b"\n", deadline)
+        except TimeoutError:
+            who = f"the daemon of {mount.mountpoint}" + (f" (pid {pid})" if pid else "")
+            raise NoAnswer(f"{who} does not answer in {seconds:g} s; it may be frozen", pid) from None
+        except OSError as error:
+            raise NoDaemon(f"the daemon of {mount.mountpoint} ended while it was asked: {error}") from None
+    return Reply(_read(answer, mount), pid)
+
+
+def status(mount: Mount, seconds: float = SECONDS) -> MountStatus:
+    """Returns what the daemon of a mount says of it; raises as `ask` does."""
+    return _status(ask(mount, _STATUS, seconds), mount)
+
+
+def status_each(mounts: Sequence[Mount]) -> list[MountStatus | UsageError]:
+    """Asks all daemons at the same time: one that is frozen costs SECONDS_EACH, however many there are."""
+
+    def look(mount: Mount) -> MountStatus | UsageError:
+        try:
+            return status(mount, SECONDS_EACH)
+        except UsageError as error:
+            return error
+
+    with ThreadPoolExecutor(max(1, len(mounts))) as threads:
+        return list(threads.map(look, mounts))
+
+
+def refresh(mount: Mount) -> dict[str, str]:
+    """Has a daemon look for new revisions and returns its news of each repository; raises as `ask` does.
+
+    The daemon says first how long a look may take: one that is frozen is noticed at once.
+    """
+    longest = ask(mount, {"do": "pid"}).fields.get("patience", REFRESH_SECONDS)
+    news = ask(mount, {"do": "refresh"}, float(longest) + REFRESH_SECONDS).fields["repositories"]
+    return {str(name): str(text) for name, text in news.items()}
+
+
+def _status(reply: Reply, mount: Mount) -> MountStatus:
+    try:
+        return msgspec.convert(reply.fields | {"pid": reply.pid}, MountStatus)
+    except msgspec.ValidationError as error:
+        text = f"the daemon of {mount.mountpoint} is of another version of lazyfs: {error}"
+        raise UsageError(text) from None
+
+
+def _connect(line: socket.socket, mount: Mount, deadline: float) -> None:
+    for path in runtime_directory.socket_paths(mount):
+        while True:
+            try:
+                line.connect(path)
+                return
+            except BlockingIOError:  # many ask at once: its queue of callers is full
+                if time.monotonic() > deadline:
+                    text = f"the daemon of {mount.mountpoint} takes no more callers; it may be frozen"
+                    raise NoAnswer(text, 0) from None
+                time.sleep(_RETRY)
+            except OSError:
+                break
+    raise NoDaemon(f"no lazyfs daemon of this user answers for {mount.mountpoint}")
+
+
+def _exchange(line: socket.socket, request: bytes, deadline: float) -> bytes:
+    """Sends, and receives up to the end of the line or of the connection. Raises TimeoutError and OSError."""
+    while request:
+        _wait(line, select.POLLOUT, deadline)
+        request = request[line.send(request) :]
+    answer = bytearray()
+    while not answer.endswith(b"\n") and len(answer) < LARGEST_ANSWER:
+        _wait(line, select.POLLIN, deadline)
+        part = line.recv(1 << 16)
+        if not part:
+            break
+        answer += part
+    return bytes(answer)
+
+
+def _wait(line: socket.socket, event: int, deadline: float) -> None:
+    poll = select.poll()
+    poll.register(line, event)
+    left = deadline - time.monotonic()
+    if left <= 0 or not poll.poll(left * 1000):
+        raise TimeoutError
+
+
+def _read(answer: bytes, mount: Mount) -> dict[str, Any]:
+    try:
+        found = json.loads(answer)
+    except (ValueError, RecursionError):
+        raise NoDaemon(f"the daemon of {mount.mountpoint} ended while it was asked") from None
+    if not isinstance(found, dict):
+        raise UsageError(f"what answers for {mount.mountpoint} is no lazyfs daemon")
+    if not found.get("ok"):
+        raise UsageError(f"{mount.mountpoint}: {found.get('error', 'refused')}")
+    return found
+
+
+def remove_dead(mount: Mount) -> None:
+    """Removes the socket of a daemon that could not do so itself: killed, or no longer root by then."""
+    for path in runtime_directory.socket_paths(mount):
+        with (
+            socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as line,
+            suppress(FileNotFoundError, PermissionError, BlockingIOError),
+        ):
+            line.setblocking(False)
+            try:
+                line.connect(path)
+            except ConnectionRefusedError:
+                os.unlink(path)

@@ -1,0 +1,76 @@
+"""The requests that a daemon answers on its control socket."""
+
+import logging
+import os
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import trio
+
+from lazyfs.core.errors import LazyfsError, UsageError
+from lazyfs.daemon.control import Handler
+from lazyfs.daemon.repositories import Repositories
+from lazyfs.daemon.status import MountStatus
+from lazyfs_cache import Cache, NullCache
+
+log = logging.getLogger(__name__)
+
+
+class ControlRequests:
+    """Of one mount."""
+
+    def __init__(
+        self,
+        status: Callable[[], MountStatus],
+        repositories: Repositories,
+        cache: Cache | NullCache,
+        patience: float,
+    ) -> None:
+        """`patience`: seconds that a look for a new revision may take; the caller of `refresh` is told."""
+        self._status = status
+        self._repositories = repositories
+        self._cache = cache
+        self._patience = patience
+
+    def handlers(self) -> dict[str, Handler]:
+        """Returns what answers each request."""
+        return {
+            "pid": self._answer_pid,
+            "status": self._answer_status,
+            "refresh": self._refresh,
+            "cache-resize": self._resize,
+        }
+
+    async def _answer_pid(self, _: dict[str, Any]) -> dict[str, Any]:
+        return {"pid": os.getpid(), "patience": self._patience}
+
+    async def _answer_status(self, _: dict[str, Any]) -> dict[str, Any]:
+        fields: dict[str, Any] = msgspec.to_builtins(self._status())
+        return fields
+
+    async def _refresh(self, _: dict[str, Any]) -> dict[str, Any]:
+        """Looks for new revisions of all repositories side by side: a dead one delays no other's news."""
+        news: dict[str, str] = {}
+
+        async def look(name: str) -> None:
+            try:
+                changed = await self._repositories.refresh(name)
+                news[name] = "new revision" if changed else "no news"
+            except (LazyfsError, OSError, KeyError) as error:  # KeyError: withdrawn meanwhile
+                news[name] = f"failed: {error}"
+                log.warning("%s: no newer revision: %s", name, error)
+
+        names = list(self._repositories.opened)
+        async with trio.open_nursery() as nursery:
+            for name in names:
+                nursery.start_soon(look, name)
+        return {"repositories": {name: news[name] for name in names}}
+
+    async def _resize(self, request: dict[str, Any]) -> dict[str, Any]:
+        resize = getattr(self._cache, "resize", None)
+        limit = request.get("limit")
+        if resize is None or not isinstance(limit, int):
+            raise UsageError("this cache cannot be resized, or `limit` is not a number of bytes")
+        await trio.to_thread.run_sync(resize, limit)
+        return {"limit": limit}

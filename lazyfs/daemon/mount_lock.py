@@ -1,0 +1,63 @@
+"""One mount at a time on a mount point: to see that it is free and to mount there are one step for others."""
+
+import fcntl
+import hashlib
+import os
+import time
+from contextlib import suppress
+
+from lazyfs.core.errors import UsageError
+
+_PAUSE = 0.05
+"""Seconds between attempts."""
+
+
+class MountLock:
+    """The right to mount on a path of this mount namespace. Ends with the process at the latest."""
+
+    def __init__(self, directory: str, mountpoint: str, seconds: float) -> None:
+        """Waits `seconds` for another mount there to succeed or fail. `directory`: the runtime directory.
+        Raises UsageError."""
+        namespace = os.readlink("/proc/self/ns/mnt")
+        name = hashlib.sha256(os.fsencode(f"{namespace} {mountpoint}")).hexdigest()[:20]
+        self._path = os.path.join(directory, f"{name}.lock")
+        deadline = time.monotonic() + seconds
+        while (descriptor := self._attempt()) < 0:
+            if time.monotonic() > deadline:
+                raise UsageError(
+                    f"mount point {mountpoint}: another lazyfs mount there{self._holder()} has not ended in "
+                    f"{seconds:g} s; kill it or wait for it"
+                )
+            time.sleep(_PAUSE)
+        self._descriptor = descriptor
+        os.truncate(descriptor, 0)
+        os.write(descriptor, str(os.getpid()).encode())
+
+    def _attempt(self) -> int:
+        """Returns a locked descriptor, or -1."""
+        try:
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except OSError as error:
+            raise UsageError(f"{self._path}: {error.strerror}; set LAZYFS_RUNTIME_DIR") from None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(descriptor), os.stat(self._path)):
+                return descriptor
+        except (BlockingIOError, FileNotFoundError):  # held, or its last holder has just removed it
+            pass
+        os.close(descriptor)
+        return -1
+
+    def _holder(self) -> str:
+        with suppress(OSError), open(self._path, encoding="ascii", errors="replace") as file:
+            return f" (pid {file.read(20)})"
+        return ""
+
+    def release(self) -> None:
+        """Lets others mount there. Does nothing the second time."""
+        if self._descriptor < 0:
+            return
+        with suppress(OSError):  # a daemon that is no longer root leaves the file
+            os.unlink(self._path)
+        os.close(self._descriptor)
+        self._descriptor = -1

@@ -1,0 +1,81 @@
+"""The options of a mount, read off the fields of `Settings`, for all who offer, parse or describe them."""
+
+import types
+from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
+
+import msgspec
+
+from lazyfs.daemon.settings import Settings
+
+
+class MountOption(NamedTuple):
+    """One option of `lazyfs mount`, of `mount -o` and of the TOML file."""
+
+    field: str
+    """Its name in `Settings` and in TOML; elsewhere `-` stands for `_`."""
+    kind: type
+    """bool, str, int or float: the type of its value."""
+    choices: tuple[str, ...]
+    """The values there are; empty where any text will do."""
+    metavar: str
+    help_text: str
+    default: str
+    """The value without it, as people are told."""
+    also: str
+    page: str
+
+    @property
+    def name(self) -> str:
+        """As typed on a command line, without the dashes in front."""
+        return self.field.replace("_", "-")
+
+    @property
+    def value(self) -> str:
+        """What follows the name, for people: `SIZE`, `lru|sieve`, or nothing for a flag."""
+        return "" if self.kind is bool else "|".join(self.choices) or self.metavar
+
+
+def _read_fields() -> tuple[MountOption, ...]:
+    found = []
+    defaults = {field.name: field.default for field in msgspec.structs.fields(Settings)}
+    for name, hint in get_type_hints(Settings, include_extras=True).items():
+        if get_origin(hint) is not Annotated:
+            continue  # the mount point and what is mounted are arguments, not options
+        inner, meta = get_args(hint)
+        kind, choices = _value_of(inner)
+        told = meta.extra["default"] or _shown(defaults[name])
+        extra = meta.extra
+        found.append(
+            MountOption(
+                name, kind, choices, extra["metavar"], meta.description, told, extra["also"], extra["page"]
+            )
+        )
+    return tuple(found)
+
+
+def _value_of(hint: Any) -> tuple[type, tuple[str, ...]]:
+    """Returns the type and choices of a field: of `Literal["a", "b"] | None` they are str, ("a", "b")."""
+    if get_origin(hint) in (Union, types.UnionType):
+        (hint,) = (part for part in get_args(hint) if part is not types.NoneType)
+    if get_origin(hint) is Literal:
+        return str, get_args(hint)
+    return hint, ()
+
+
+def _shown(default: Any) -> str:
+    return f"{default:g}" if isinstance(default, float) else str(default)
+
+
+MOUNT_OPTIONS = _read_fields()
+"""In the order in which they are shown."""
+
+
+def table() -> str:
+    """Returns the options as a table in Markdown, for docs/mounting.md."""
+    rows = ["| option | meaning | default |", "|---|---|---|"]
+    for option in MOUNT_OPTIONS:
+        name = f"`--{option.name} {option.value}`".replace(" `", "`").replace("|", "\\|")
+        page = f" [More]({option.page.removeprefix('mounting.md')})." if option.page else ""
+        meaning = " ".join(filter(None, (option.help_text, option.also))).replace("|", "\\|")
+        rows.append(f"| {name} | {meaning}{page} | {option.default} |")
+    return "\n".join(rows) + "\n"

@@ -1,0 +1,69 @@
+"""From a path on this node to the place in a repository that is mounted there."""
+
+import os
+from typing import NamedTuple
+
+from lazyfs.core.digest import Digest, ObjectRef
+from lazyfs.core.errors import UsageError
+from lazyfs.daemon import control_client
+from lazyfs.system import mountpoint as points
+from lazyfs.system.bounded_look import ask_one
+from lazyfs.system.paths_in_mounts import resolve_among_mounts
+
+SECONDS = 30.0
+"""How long the path may take to be resolved: catalogs may have to come."""
+
+
+class MountedPath(NamedTuple):
+    """A path of one repository."""
+
+    url: str
+    root: ObjectRef
+    """The root catalog of the revision that the mount shows."""
+    inside: bytes
+    """The path below the repository's root, links followed."""
+    label: bytes
+    """The path as it was written, below the mount point; its end, where it is longer than 120 bytes."""
+    cache: str
+    """The cache directory of the mount."""
+
+
+def locate(path: str) -> MountedPath:
+    """Returns the place of a path in a mount. Raises UsageError for any other, for one that is not there, and
+    where the mount or its daemon does not answer."""
+    tops = [mount.mountpoint for mount in points.mounts() if mount.fstype == points.FSTYPE]
+    answer = ask_one(lambda: _resolve(path, tops), SECONDS)
+    if not answer.came:
+        raise UsageError(f"{path}: its filesystem does not answer in {SECONDS:g} s")
+    if answer.value is None:
+        raise UsageError(f"{path}: there is no such file or directory")
+    real, top, fault = answer.value
+    if fault:
+        raise UsageError(fault)
+    if top is None:
+        raise UsageError(f"{path} lies in no mount of lazyfs; lazyfs status lists those there are")
+    found = control_client.status(control_client.mounted_at(top))
+    below = os.path.relpath(real, top)
+    name, _, inside = below.partition("/")
+    repository = found.repositories.get(name)
+    if repository is None:  # the repository is the mount's root, not a folder of it
+        (repository,) = found.repositories.values()
+        inside = "" if below == "." else below
+    return MountedPath(
+        url=repository.url,
+        root=ObjectRef(Digest(bytes.fromhex(repository.root)), repository.root_size),
+        inside=os.fsencode(inside),
+        label=os.fsencode(os.path.relpath(os.path.abspath(path), top))[-120:],
+        cache=os.path.dirname(found.cache.directory),
+    )
+
+
+def _resolve(path: str, tops: list[str]) -> tuple[str, str | None, str] | None:
+    """In a child: (real path, mount point, fault); None for a path that is not there."""
+    try:
+        real, top = resolve_among_mounts(path, tops)
+    except OSError:
+        return None
+    except UsageError as error:
+        return "", None, str(error)
+    return real, top, ""

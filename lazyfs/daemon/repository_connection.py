@@ -1,0 +1,160 @@
+"""From a repository's source to a repository in use: a connection, a trusted revision, and its objects."""
+
+import hashlib
+import logging
+import os
+import time
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+import trio
+
+from lazyfs.client.objects import Objects
+from lazyfs.client.trust.anchor import Anchor, anchor_of_directory, read_anchor
+from lazyfs.client.trust.refresher import Refresher
+from lazyfs.client.trust.revisions import Revisions
+from lazyfs.core.errors import TransportError, TrustError, UnsupportedFormat, UsageError
+from lazyfs.core.params import Revision
+from lazyfs.daemon.certificates import Certificates
+from lazyfs.daemon.settings import RepositorySource, Settings
+from lazyfs.prefetch.prefetcher import Prefetcher
+from lazyfs.transport.fetcher import Fetcher
+from lazyfs.transport.local import LocalFetcher
+from lazyfs.transport.lower_store import LowerFirst
+from lazyfs.transport.open import open_fetcher
+from lazyfs_cache import Cache, NullCache
+
+FIRST_LOOK = 3.0
+"""Seconds that a mount waits for a newer revision while it has a trusted one already."""
+
+log = logging.getLogger(__name__)
+
+
+class ConnectedRepository(NamedTuple):
+    """A repository in use."""
+
+    source: RepositorySource
+    fetcher: Fetcher
+    revisions: Revisions
+    objects: Objects
+    prefetcher: Prefetcher
+    refresher: Refresher
+
+
+class _FirstRevision(NamedTuple):
+    """The revision that a mount begins with."""
+
+    revision: Revision
+    warning: str
+    """Why it may not be the newest; empty if it is."""
+
+
+class Connector:
+    """Connects the repositories of one mount."""
+
+    def __init__(
+        self, settings: Settings, cache: Cache | NullCache, state_dir: str, certificates: Certificates
+    ) -> None:
+        """`state_dir`: where the trusted revisions of all repositories are kept."""
+        self._settings = settings
+        self._cache = cache
+        self._state_dir = state_dir
+        self._certificates = certificates
+
+    def connect(
+        self,
+        source: RepositorySource,
+        name: str | None,
+        on_advance: Callable[[Revision], Awaitable[None]],
+    ) -> ConnectedRepository:
+        """Returns a repository with a revision that is trusted. Blocking: call it in a thread of trio.
+
+        `name`: under which a site shows it; None for the only repository of a mount. `on_advance` is awaited
+        with each later revision. Raises LazyfsError.
+        """
+        anchor = _anchor(source)
+        fetcher = open_fetcher(
+            source.url,
+            source.proxy,
+            repository=name or os.path.basename(self._settings.mountpoint),  # what @repo@ stands for
+            tls=self._certificates.of(source),
+            http=self._settings.http,
+        )
+        try:
+            return self._with_fetcher(source, fetcher, anchor, on_advance)
+        except BaseException:
+            fetcher.close()
+            raise
+
+    def _with_fetcher(
+        self,
+        source: RepositorySource,
+        fetcher: Fetcher,
+        anchor: Anchor | UsageError,
+        on_advance: Callable[[Revision], Awaitable[None]],
+    ) -> ConnectedRepository:
+        settings = self._settings
+        directory = os.path.join(self._state_dir, hashlib.sha256(source.url.encode()).hexdigest()[:20])
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+        known = None if isinstance(anchor, UsageError) else anchor
+        revisions = Revisions(fetcher, directory, known, max_stale=settings.max_stale)
+        first = self._first_revision(source, revisions, anchor if isinstance(anchor, UsageError) else None)
+        if settings.lower is not None:
+            from_store: Fetcher = LowerFirst(LocalFetcher(settings.lower), fetcher)
+        else:
+            from_store = fetcher
+        objects = Objects(from_store, self._cache, patience=settings.patience, on_outage=settings.on_outage)
+        refresher = Refresher(
+            revisions,
+            first.revision,
+            on_advance,
+            interval=settings.refresh,
+            patience=settings.patience,
+            error=first.warning,
+        )
+        prefetcher = trio.from_thread.run_sync(
+            Prefetcher, objects, from_store, self._cache, lambda: self._cache.stats().limit
+        )
+        return ConnectedRepository(source, fetcher, revisions, objects, prefetcher, refresher)
+
+    def _first_revision(
+        self, source: RepositorySource, revisions: Revisions, no_anchor: UsageError | None
+    ) -> _FirstRevision:
+        """Returns the newest revision, or the last trusted one where no newer can be had. Raises LazyfsError;
+        `no_anchor` where nothing is trusted and nothing says what to trust."""
+        now = datetime.now(UTC)
+        stale: TrustError | None = None
+        try:
+            known = revisions.offline(now)
+        except TrustError as error:  # past --max-stale: only a newer one will do
+            known, stale = None, error
+        if known is None and stale is None and no_anchor is not None:
+            raise no_anchor
+        deadline = time.monotonic() + (FIRST_LOOK if known else self._settings.patience)
+        try:
+            return _FirstRevision(revisions.refresh(now, deadline), "")
+        except (TransportError, TrustError, UnsupportedFormat) as error:
+            if known is not None:
+                log.warning("%s stays at revision %d: %s", source.url, known.number, error)
+                return _FirstRevision(known, str(error))
+            if stale is not None:
+                raise stale from error
+            if isinstance(error, TrustError):
+                raise TrustError(f"{source.url} with the root given by --trust: {error}") from error
+            raise
+
+
+def _anchor(source: RepositorySource) -> Anchor | UsageError:
+    """Returns what to trust first, or why there is nothing: which matters if nothing is trusted already."""
+    if source.trust:
+        return read_anchor(source.trust)
+    if "://" in source.url:
+        return UsageError(
+            f"{source.url} is mounted for the first time: say what to trust with --trust ROOT.json or "
+            f"--trust FINGERPRINT (`lazyfs repo show STORE` prints it)"
+        )
+    try:
+        return anchor_of_directory(source.url)
+    except UsageError as error:
+        return error

@@ -1,0 +1,221 @@
+"""One mount while it lives: its parts, the order in which they begin, and their end."""
+
+import gc
+import hashlib
+import logging
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Callable
+
+import msgspec
+import trio
+
+from lazyfs.core.errors import UsageError
+from lazyfs.core.params import Revision
+from lazyfs.daemon import control, runtime_directory
+from lazyfs.daemon.cache_watch import CacheWatch
+from lazyfs.daemon.certificates import Certificates
+from lazyfs.daemon.control_requests import ControlRequests
+from lazyfs.daemon.privileges import Privileges
+from lazyfs.daemon.repositories import Repositories
+from lazyfs.daemon.session_choice import make_session, prepare
+from lazyfs.daemon.settings import Settings
+from lazyfs.daemon.status import CounterStatus, MemoryStatus, MountStatus
+from lazyfs.fuse.filesystem import Filesystem
+from lazyfs.fuse.invalidation import Invalidator
+from lazyfs.fuse.session import MountOptions, Session
+from lazyfs.fuse.trace import Trace
+from lazyfs.system import mountpoint
+from lazyfs.system.fuse_conf import user_allow_other
+from lazyfs.vfs.inode_numbers import ROOT
+from lazyfs.vfs.journal import Journal
+from lazyfs.vfs.revision_switch import Invalidation
+from lazyfs.vfs.shared_files import SharedFiles
+from lazyfs.vfs.slots import SlotTable
+from lazyfs.vfs.tree import Tree
+from lazyfs_cache import Cache, NullCache
+
+log = logging.getLogger(__name__)
+
+
+class ServedMount:
+    """A mount from its first repository to its unmount."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        cache: Cache | NullCache,
+        state_dir: str,
+        runtime_dir: str,
+        privileges: Privileges,
+        certificates: Certificates,
+    ) -> None:
+        self._settings = settings
+        self._cache = cache
+        self._runtime_dir = runtime_dir
+        self._privileges = privileges
+        self._started = time.time()
+        self._watch = CacheWatch(cache)
+        self._journal = _open_journal(state_dir, settings.mountpoint)
+        self._trace = Trace(settings.trace) if settings.trace else None
+        self._repositories = Repositories(
+            settings, cache, state_dir, certificates, self._show_revision, self._withdraw
+        )
+        self._filesystem = Filesystem(
+            Tree(
+                SlotTable(self._journal.slot),
+                shared_files=SharedFiles(self._journal.shared_file),
+                owner=(settings.uid, settings.gid),
+            ),
+            self._open_of_site,
+            patience=settings.patience,
+            cache_space=self._watch.space,
+            trace=self._trace,
+        )
+        self._session: Session | None = None
+        self._invalidator: Invalidator | None = None
+
+    async def serve(self, ready: Callable[[], None]) -> None:
+        """Opens what is mounted, mounts, and answers until the mount is gone or a signal says so.
+
+        Calls `ready` once programs can use the mount. Raises LazyfsError; nothing is mounted then.
+        """
+        try:
+            await self._open()
+            # From here on a signal takes the mount away; before, it ends the process, which leaves nothing.
+            with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
+                await self._mount_and_serve(signals, ready)
+        finally:
+            if self._trace:
+                self._trace.close()
+            self._repositories.close()
+            self._journal.close()
+
+    async def _open(self) -> None:
+        settings = self._settings
+        async with trio.open_nursery() as nursery:
+            if settings.is_site():
+                self._filesystem.tree.show_site(tuple(settings.repositories))
+            else:
+                nursery.start_soon(self._repositories.open, settings.single_source(), self._filesystem)
+                await trio.sleep(0)
+            # While the network is waited for: imports, and a collection, which takes 30 ms.
+            prepare(settings.fuse)
+            gc.collect()
+
+    async def _mount_and_serve(self, signals: AsyncIterator[int], ready: Callable[[], None]) -> None:
+        with self._privileges.raised():
+            session = _mount(self._filesystem, self._settings)
+        self._session = session
+        self._invalidator = Invalidator(self._filesystem, session)
+        end_metrics: Callable[[], None] | None = None
+        try:
+            with self._privileges.raised():
+                listening = control.listen(self._socket_path())
+            self._watch.look()
+            if self._settings.metrics:
+                from lazyfs.daemon import metrics  # prometheus_client: a tenth of a mount's imports
+
+                end_metrics = metrics.serve(self._settings.metrics, self.status)
+            async with trio.open_nursery() as nursery:
+                await nursery.start(control.serve, listening, self._requests().handlers())
+                nursery.start_soon(self._stop_on_signal, signals, nursery.cancel_scope)
+                nursery.start_soon(self._repositories.keep_fresh)
+                nursery.start_soon(self._watch.run, self._filesystem.catalogs_in_use)
+                nursery.start_soon(self._say_ready, session, ready)
+                await session.serve()
+                log.info("%s was unmounted", self._settings.mountpoint)
+                nursery.cancel_scope.cancel()
+        finally:
+            with self._privileges.raised():
+                session.unmount()
+            if end_metrics:
+                end_metrics()
+
+    def _socket_path(self) -> str:
+        """Returns the place that the mount's device names. Raises UsageError if the mount is not alone."""
+        path = self._settings.mountpoint
+        there = [mount for mount in mountpoint.mounts() if mount.mountpoint == path]
+        ours = [mount for mount in there if mount.fstype != "autofs"]
+        if not ours:
+            raise UsageError(f"mount point {path}: taken away while it was being mounted")
+        if len(ours) > 1:  # the lock is this user's; another user has been as quick
+            raise UsageError(f"mount point {path} is busy: {ours[0].source} was mounted there meanwhile")
+        return os.path.join(self._runtime_dir, runtime_directory.socket_name(ours[0]))
+
+    def _requests(self) -> ControlRequests:
+        return ControlRequests(self.status, self._repositories, self._cache, self._settings.patience)
+
+    async def _say_ready(self, session: Session, ready: Callable[[], None]) -> None:
+        # A stat in a thread: the kernel's answer comes from this very process.
+        await trio.to_thread.run_sync(os.stat, self._settings.mountpoint)
+        self._privileges.drop()
+        # 46,000 objects of modules alone: a full collection would hold every answer up for 30 ms.
+        gc.freeze()
+        log.info("mounted %s on %s (%s)", self._source(), self._settings.mountpoint, session.kind)
+        ready()
+
+    async def _stop_on_signal(self, signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
+        async for number in signals:
+            log.info("unmounting: %s", signal.Signals(number).name)
+            scope.cancel()
+
+    async def _open_of_site(self, name: str) -> None:
+        await self._repositories.open(self._settings.sources()[name], self._filesystem, name)
+        assert self._invalidator is not None
+        await self._invalidator.drop([Invalidation(ROOT, None)])
+
+    async def _show_revision(self, name: str, revision: Revision) -> None:
+        assert self._invalidator is not None
+        await self._invalidator.switch(name, revision.root, revision.number)
+
+    async def _withdraw(self, name: str) -> None:
+        assert self._invalidator is not None
+        self._filesystem.withdraw(name)
+        await self._invalidator.drop([Invalidation(ROOT, os.fsencode(name))])
+
+    def _source(self) -> str:
+        return self._settings.source or "lazyfs"
+
+    def status(self) -> MountStatus:
+        """Returns everything there is to know; called from the metrics' threads too."""
+        tree = self._filesystem.tree
+        with self._filesystem.lock:
+            memory = MemoryStatus(len(tree.slots), len(tree.parsed), tree.parsed.bytes)
+        return MountStatus(
+            mountpoint=self._settings.mountpoint,
+            source=self._source(),
+            session=self._session.kind if self._session else "",
+            pid=os.getpid(),
+            uptime=round(time.time() - self._started, 1),
+            repositories=self._repositories.status(),
+            counters=msgspec.convert(self._filesystem.counters.snapshot(), CounterStatus),
+            memory=memory,
+            journal=self._journal.broken,
+            cache=self._cache.stats(),
+        )
+
+
+def _open_journal(state_dir: str, mount: str) -> Journal:
+    directory = os.path.join(state_dir, "mounts")
+    # Mounts on one path in several mount namespaces may share a cache directory.
+    key = f"{os.readlink('/proc/self/ns/mnt')} {mount}"
+    path = os.path.join(directory, hashlib.sha256(os.fsencode(key)).hexdigest()[:20])
+    try:
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+        return Journal(path)
+    except OSError as error:
+        raise UsageError(f"state {path}: {error.strerror}; give another directory with --cache") from None
+
+
+def _mount(filesystem: Filesystem, settings: Settings) -> Session:
+    root = os.geteuid() == 0
+    options = MountOptions(
+        source=settings.source or "lazyfs",
+        suid=settings.suid,
+        dev=settings.dev,
+        permissions=settings.permissions or ("image" if root else "open"),
+        allow_other=root or user_allow_other(),
+    )
+    return make_session(settings.fuse, filesystem, settings.mountpoint, options)

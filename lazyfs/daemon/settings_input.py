@@ -1,0 +1,117 @@
+"""From what an operator wrote, in a TOML file and on a command line, to checked settings."""
+
+import os
+import tomllib
+from typing import Any
+
+import msgspec
+
+from lazyfs.core.byte_size import parse_size
+from lazyfs.core.errors import UsageError
+from lazyfs.daemon.mount_options import MOUNT_OPTIONS
+from lazyfs.daemon.settings import Settings
+
+LARGEST_FILE = 1 << 20
+"""Bytes of a file of settings."""
+CENTURY = 3.2e9
+"""Seconds. A wait that long is for ever; clocks and calendars end soon after."""
+NOBODY = (1 << 32) - 1
+"""No user or group: the kernel's (uid_t)-1."""
+_TLS = ("ca", "client_cert", "client_key")
+
+
+def load(path: str) -> dict[str, Any]:
+    """Returns the fields of a TOML file; raises UsageError naming file and fault."""
+    try:
+        with open(path, "rb") as file:
+            data = file.read(LARGEST_FILE + 1)
+    except OSError as error:
+        raise UsageError(f"--config {path}: {error.strerror}") from None
+    return parse(data, f"--config {path}")
+
+
+def parse(data: bytes, origin: str) -> dict[str, Any]:
+    """Returns the fields of a TOML text; raises UsageError naming `origin` and fault."""
+    if len(data) > LARGEST_FILE:
+        raise UsageError(f"{origin}: more than {LARGEST_FILE} bytes: that is no file of settings")
+    try:
+        return tomllib.loads(data.decode())
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{origin}: byte {error.start} is not UTF-8, which TOML is written in") from None
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError; numbers of 4,300 digits; 1,000 brackets
+        raise UsageError(f"{origin}: {error}") from None
+
+
+def check(fields: dict[str, Any], origin: str) -> Settings:
+    """Returns checked settings; raises UsageError naming the field. `origin` names their place."""
+    for option in MOUNT_OPTIONS:
+        value = fields.get(option.field)
+        if option.choices and isinstance(value, str) and value not in option.choices:
+            raise UsageError(
+                f"{origin}: {option.field} is {value!r}, but must be one of {', '.join(option.choices)}"
+            )
+    try:
+        made = msgspec.convert(fields, Settings)
+    except (msgspec.ValidationError, OverflowError) as error:
+        raise UsageError(f"{origin}: {error}") from None
+    _check_texts(msgspec.to_builtins(made), origin)
+    _check_numbers(made, origin)
+    if bool(made.source) == bool(made.repositories):
+        raise UsageError(f"{origin}: give either one repository's URL or a file with [repositories]")
+    for name in made.repositories:
+        if not name or "/" in name or name in (".", ".."):
+            raise UsageError(f"{origin}: repository {name!r} cannot be the name of a folder")
+    parse_size(made.cache_limit, "cache_limit")
+    parse_size(made.cache_keep_free, "cache_keep_free")
+    return made
+
+
+def _check_texts(fields: dict[str, Any], origin: str) -> None:
+    for name, value in fields.items():
+        if isinstance(value, dict):
+            _check_texts({f"{name}.{inner}": one for inner, one in value.items()}, origin)
+        if "\0" in name or (isinstance(value, str) and "\0" in value):
+            raise UsageError(f"{origin}: {name!r} holds a NUL byte, which no path, URL or name can have")
+
+
+def _check_numbers(made: Settings, origin: str) -> None:
+    for name, least in (("refresh", 0.01), ("patience", 0.01), ("max_stale", 0.0)):
+        value = getattr(made, name)
+        if value is not None and not least <= value <= CENTURY:  # not: NaN
+            raise UsageError(f"{origin}: {name} is {value}, but must be {least:g} to {CENTURY:g} seconds")
+    for name in ("uid", "gid"):
+        value = getattr(made, name)
+        if value is not None and not 0 <= value < NOBODY:
+            raise UsageError(f"{origin}: {name} is {value}, but must be 0 to {NOBODY - 1}")
+
+
+def with_absolute_paths(made: Settings) -> Settings:
+    """Returns the same for a daemon that works in /. Makes those of SSL_CERT_FILE and SSL_CERT_DIR in the
+    environment absolute too."""
+    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
+        if os.environ.get(name):
+            paths = filter(None, os.environ[name].split(os.pathsep))
+            os.environ[name] = os.pathsep.join(map(os.path.abspath, paths))
+    changes: dict[str, Any] = {
+        name: os.path.abspath(value)
+        for name in ("cache", "lower", "log", "trace", *_TLS)
+        if (value := getattr(made, name))
+    }
+    if made.trust:
+        changes["trust"] = _file(made.trust)
+    if made.source and "://" not in made.source:
+        changes["source"] = os.path.abspath(made.source)
+    changes["repositories"] = {
+        name: msgspec.structs.replace(
+            source,
+            url=source.url if "://" in source.url else os.path.abspath(source.url),
+            trust=source.trust and _file(source.trust),
+            **{name: os.path.abspath(value) for name in _TLS if (value := getattr(source, name))},
+        )
+        for name, source in made.repositories.items()
+    }
+    return msgspec.structs.replace(made, **changes)
+
+
+def _file(trust: str) -> str:
+    return os.path.abspath(trust) if os.path.exists(trust) else trust

@@ -1,0 +1,76 @@
+"""A mount as its daemon sees it: what `status`, `top` and the metrics show, and how it travels as JSON."""
+
+import msgspec
+
+from lazyfs.client.trust.revisions import TrustReport
+from lazyfs.core.chain.report import ChainReport
+from lazyfs_cache import Stats
+
+
+class BundleCounts(msgspec.Struct, frozen=True):
+    """Bundles of profiles that were prefetched, and those that could not be."""
+
+    fetched: int
+    failed: int
+
+
+class RepositoryStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One repository of a mount."""
+
+    url: str
+    revision: int
+    published: int
+    """When the revision shown was published; seconds since 1970."""
+    root: str
+    """Digest of its root catalog, in hexadecimal."""
+    root_size: int
+    looked: float
+    """When a newer revision was last looked for; seconds since 1970."""
+    warning: str
+    """Why the newest revision could not be had, or not be shown; empty if it could."""
+    bundles: BundleCounts
+    trust: TrustReport
+    chain: ChainReport | None
+    """None for a store directory."""
+
+
+class CounterStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """What a session has counted; see `lazyfs.fuse.counters`."""
+
+    upcalls: dict[str, int]
+    faults: dict[str, int]
+    misses: int
+    fetched_bytes: int
+    read_bytes: int
+    interrupted: int
+    malformed: int
+    notified: int
+    wait_seconds: float
+    waits: list[int]
+
+
+class MemoryStatus(msgspec.Struct, frozen=True):
+    """What the daemon keeps in memory for the kernel."""
+
+    slots: int
+    catalogs: int
+    catalog_bytes: int
+
+
+class MountStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One mount."""
+
+    mountpoint: str
+    source: str
+    session: str
+    """As `--fuse` calls it."""
+    pid: int
+    """The daemon's number for whoever asks; 0 where it has none there."""
+    uptime: float
+    """Seconds."""
+    repositories: dict[str, RepositoryStatus]
+    counters: CounterStatus
+    memory: MemoryStatus
+    journal: str
+    """Why the journal of inode numbers is no longer written; empty if it is."""
+    cache: Stats

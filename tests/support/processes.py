@@ -1,0 +1,38 @@
+"""Processes that a test did not start itself."""
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+
+def gone(pid: int) -> bool:
+    """Returns True once a process has ended, reaped or not."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii") as line:
+            return " Z " in line.read()
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
+def daemons(mountpoint: Path) -> list[int]:
+    """Returns the processes with `lazyfs mount` and this mount point on their command line."""
+    found = []
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        with suppress(OSError):
+            words = Path("/proc", name, "cmdline").read_bytes().split(b"\0")
+            if b"mount" in words and os.fsencode(mountpoint) in words:
+                found.append(int(name))
+    return found
+
+
+@contextmanager
+def frozen(pid: int) -> Iterator[None]:
+    """Stops a process, as a debugger or a frozen control group does, and lets it go on at the end."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
