@@ -8,6 +8,7 @@ import msgspec
 from lazyfs.cli.layers_shown import ShownLayers
 from lazyfs.cli.progress import Counter
 from lazyfs.cli.registry_options import image_options, registry_options
+from lazyfs.cli.say import say, say_json
 from lazyfs.cli.store_options import json_option
 from lazyfs.core.errors import UsageError
 from lazyfs.core.params import Revision
@@ -51,11 +52,11 @@ def command(
         )
     if as_json:
         answer = {"repository": revision.name, "revision": revision.number}
-        click.echo(msgspec.json.encode({**answer, **msgspec.to_builtins(findings)}))
+        say_json({**answer, **msgspec.to_builtins(findings)})
     else:
         for problem in findings.problems:
-            click.echo(f"lazyfs: {problem}", err=True)
-        click.echo(f"{revision.name} revision {revision.number}: {_summary(findings)}")
+            say(f"lazyfs: {problem}", err=True)
+        say(f"{revision.name} revision {revision.number}: {_summary(findings)}")
     return 1 if findings.bad else 0
 
 
@@ -86,9 +87,9 @@ def _against(
             raise UsageError(f"{source}: say with --as where it is published")
         problems = compare(image, where, tree, revision.params, shown)
     if as_json:
-        click.echo(msgspec.json.encode({"image": source, "place": where, "problems": problems}))
+        say_json({"image": source, "place": where, "problems": problems})
     else:
         for problem in problems:
-            click.echo(f"lazyfs: {problem}", err=True)
-        click.echo(f"{where} against {source}: {f'{len(problems)} differences' if problems else 'the same'}")
+            say(f"lazyfs: {problem}", err=True)
+        say(f"{where} against {source}: {f'{len(problems)} differences' if problems else 'the same'}")
     return 1 if problems else 0

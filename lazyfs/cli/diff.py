@@ -1,8 +1,10 @@
 """`lazyfs diff`: the differences between two images or two revisions."""
 
-import click
-import msgspec
+import os
 
+import click
+
+from lazyfs.cli.say import say, say_json
 from lazyfs.core.digits import natural
 from lazyfs.core.errors import UsageError
 from lazyfs.core.params import Revision
@@ -36,13 +38,13 @@ def command(old: str, new: str, store: str, as_json: bool) -> int:
     differs = False
     for found in diff(_resolved(opened, old), _resolved(opened, new)):
         differs = True
-        path = found.path.decode(errors="backslashreplace")
+        path = os.fsdecode(found.path)
         if as_json:
             answer = {"change": found.kind, "path": path, "fields": found.fields}
-            click.echo(msgspec.json.encode(answer))
+            say_json(answer)
         else:
             fields = f"  ({', '.join(found.fields)})" if found.fields else ""
-            click.echo(f"{_SIGNS[found.kind]} {path}{fields}")
+            say(f"{_SIGNS[found.kind]} {path}{fields}")
     return int(differs)
 
 

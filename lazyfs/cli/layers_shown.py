@@ -5,8 +5,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-import click
-
+from lazyfs.cli.say import say
+from lazyfs.core.printable import escaped
 from lazyfs.images.observer import PublishObserver
 
 if TYPE_CHECKING:
@@ -47,15 +47,15 @@ class ShownLayers(PublishObserver):
 
     def warn(self, message: str) -> None:
         if self._bars:
-            self._bars.console.print(f"lazyfs: warning: {message}", markup=False, highlight=False)
+            self._bars.console.print(escaped(f"lazyfs: warning: {message}"), markup=False, highlight=False)
         else:
-            click.echo(f"lazyfs: warning: {message}", err=True)
+            say(f"lazyfs: warning: {message}", err=True)
 
     def layer(self, name: str, size: int, *, kept: bool) -> Callable[[int], None]:
         if not self._enabled:
             return lambda _count: None
         if self._bars is None:
-            click.echo(f"{name}: {size} bytes{', already in the store' if kept else ''}", err=True)
+            say(f"{name}: {size} bytes{', already in the store' if kept else ''}", err=True)
             return lambda _count: None
         bars = self._bars
         short = name if len(name) <= NAME_WIDTH else "..." + name[3 - NAME_WIDTH :]
