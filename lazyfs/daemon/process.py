@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 def run(settings: Settings, ready: Callable[[Sequence[str]], None], log_file: str | None) -> None:
     """Mounts and serves until unmounted; calls `ready` once programs can use the mount, with what
-    the operator should know, a line each. `log_file`: the file that standard error is opened on, if it is a log.
+    the operator should know, a line each. `log_file`: the one that standard error is opened on, if it is.
 
     Raises LazyfsError before that if it cannot be mounted; the mount point is then as it was.
     """
