@@ -14,6 +14,7 @@ from lazyfs.core.byte_size import parse_size, shown_size
 from lazyfs.core.errors import LazyfsError, UsageError
 
 if TYPE_CHECKING:
+    from lazyfs.daemon.mounted_path import MountedPath
     from lazyfs_cache import Cache
 
 
@@ -97,13 +98,12 @@ def list_(directory: str | None, by: str, as_json: bool) -> None:
 @setting_options("proxy", "ca", "client_cert", "client_key")
 @click.pass_obj
 def pin(directory: str | None, /, path: str, proxy: str | None, **tls_files: str | None) -> None:
-    """Fetch PATH, an image or anything else in a mount, whole, and keep it here until `unpin`."""
+    """Fetch PATH, an image's name or anything in a mount, whole, and keep it here until `unpin`."""
     from lazyfs.client import pinning
-    from lazyfs.daemon import mounted_path
     from lazyfs.transport.open import open_fetcher
     from lazyfs.transport.tls import Tls, TlsFiles
 
-    place = mounted_path.locate(path)
+    place = _located(path)
     files = TlsFiles(**tls_files)
     tls = Tls(files) if files else None
     with (
@@ -117,6 +117,19 @@ def pin(directory: str | None, /, path: str, proxy: str | None, **tls_files: str
         )
     size = shown_size(pinned.bytes)
     say(f"pinned {os.fsdecode(place.label)}: {pinned.objects} objects, {size}")
+
+
+def _located(text: str) -> "MountedPath":
+    """Returns the place of a path, or of an image by its name where no file is called so."""
+    from lazyfs.daemon.mounted_path import NoSuchPath, locate
+    from lazyfs.runtimes.find_image import find, is_path, node_mounts
+
+    try:
+        return locate(text)
+    except NoSuchPath:
+        if is_path(text):
+            raise
+        return locate(find(text, node_mounts()).path)
 
 
 @command.command("unpin")

@@ -15,6 +15,7 @@ from lazyfs.core.params import Revision
 from lazyfs.images.registry_comparison import compare
 from lazyfs.images.sources.open import ImageOptions, open_image
 from lazyfs.repository.commit import read_revision
+from lazyfs.repository.image_place import find_place
 from lazyfs.repository.stored_tree import StoredTree
 from lazyfs.store import Store, open_store
 from lazyfs.store.check import CheckFindings, check
@@ -82,7 +83,7 @@ def _against(
 ) -> int:
     tree = StoredTree(store, revision.root)
     with ShownLayers(enabled=not as_json) as shown, open_image(source, options) as image:
-        where = place or image.place
+        where = find_place(tree, place) if place else image.place
         if where is None:
             raise UsageError(f"{source}: say with --as where it is published")
         problems = compare(image, where, tree, revision.params, shown)

@@ -11,6 +11,7 @@ from lazyfs.core.params import Revision
 from lazyfs.repository.commit import read_revision
 from lazyfs.repository.diff import ResolvedPath, diff, resolve
 from lazyfs.repository.history import find_revision
+from lazyfs.repository.image_place import find_place
 from lazyfs.repository.stored_tree import StoredTree
 from lazyfs.store import Store, open_store
 
@@ -25,8 +26,8 @@ _SIGNS = {"added": "+", "removed": "-", "changed": "~"}
 def command(old: str, new: str, store: str, as_json: bool) -> int:
     """List the paths that differ between OLD and NEW, two images or revisions of STORE.
 
-    OLD and NEW are paths of the tree (an image's name is followed to its content), revisions as @N, or paths
-    in a revision as @N/PATH. Exits 0 if nothing differs, 1 otherwise.
+    OLD and NEW are images' names or paths of the tree, revisions as @N, or paths in a revision as @N/PATH.
+    Exits 0 if nothing differs, 1 otherwise.
 
     \b
     Examples:
@@ -50,12 +51,14 @@ def command(old: str, new: str, store: str, as_json: bool) -> int:
 
 def _resolved(store: Store, text: str) -> ResolvedPath:
     if not text.startswith("@"):
-        return resolve(_tree(store, read_revision(store)), text)
+        tree = _tree(store, read_revision(store))
+        return resolve(tree, find_place(tree, text))
     number, _, path = text[1:].partition("/")
     wanted = natural(number)
     if wanted is None:
         raise UsageError(f"{text}: a revision is @ and a number")
-    return resolve(_tree(store, find_revision(store, wanted)), path)
+    tree = _tree(store, find_revision(store, wanted))
+    return resolve(tree, find_place(tree, path))
 
 
 def _tree(store: Store, revision: Revision) -> StoredTree:

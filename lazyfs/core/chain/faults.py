@@ -55,7 +55,8 @@ PEER = CERTIFICATE | {
     Fault.PROXY_ACCOUNT,
 }
 """Faults before the request was sent, or sent on: they speak against the proxy if one was used and has not
-made a tunnel, else the origin. After that a proxy may only be passing on what its origin did, so both are suspects."""
+made a tunnel, else the origin. After that a proxy may only be passing on what its origin did, so both are
+suspects."""
 
 CONTENT = frozenset({Fault.PORTAL, Fault.BAD_CONTENT})
 """Whoever served this served a lie: the object is asked for again without caches, then past the proxy."""
