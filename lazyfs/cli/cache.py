@@ -26,7 +26,7 @@ def command(context: click.Context, directory: str | None) -> None:
 
     \b
     Example:
-      lazyfs cache pin /cvmfs/unpacked/library/alpine:3.10.2
+      lazyfs cache pin library/alpine:3.10.2
       lazyfs cache resize 20G
     """
     context.obj = directory

@@ -25,7 +25,7 @@ def command(image: str, traces: tuple[str, ...], store: str, keys: str | None, a
     \b
     Example:
       lazyfs mount http://origin.example/unpacked /mnt --trace start.trace
-      lazyfs run --mount /mnt physics/analysis:1.2 -- python3 job.py
+      lazyfs run registry.example/physics/analysis:1.2 -- python3 job.py
       lazyfs profile registry.example/physics/analysis:1.2 start.trace /srv/unpacked
     """
     repository = open_repository(store, keys)

@@ -115,14 +115,15 @@ class ServedMount:
         end_metrics: Callable[[], None] | None = None
         try:
             with self._privileges.raised():
-                listening = control.listen(self._socket_path())
+                listening = control.listen(self._socket_path(), everybody=os.geteuid() == 0)
             self._watch.look()
             if self._settings.metrics:
                 from lazyfs.daemon import metrics  # prometheus_client: a tenth of a mount's imports
 
                 end_metrics = metrics.serve(self._settings.metrics, self.status)
             async with trio.open_nursery() as nursery:
-                await nursery.start(control.serve, listening, self._requests().handlers())
+                requests = self._requests()
+                await nursery.start(control.serve, listening, requests.handlers(), requests.public())
                 nursery.start_soon(self._follow_signals, signals, nursery.cancel_scope)
                 nursery.start_soon(self._tell_repeats)
                 nursery.start_soon(self._repositories.keep_fresh)
