@@ -86,9 +86,7 @@ class ControlRequests:
     def _no_news(self, name: str) -> str:
         if not self._repositories.is_behind_caches(name):
             return "no news"
-        return (
-            f"no news; what was signed within the last {TIMESTAMP_KEPT} s may still be kept back by a cache"
-        )
+        return f"no news; the signed time seen may be up to {TIMESTAMP_KEPT} s old, from a cache"
 
     async def _resize(self, request: dict[str, Any]) -> dict[str, Any]:
         resize = getattr(self._cache, "resize", None)

@@ -34,13 +34,11 @@ def unmount(mount: Mount, *, lazy: bool) -> str:
         if not process.ends_within(0 if lazy else SOON):
             elsewhere = _elsewhere(mount, daemon)
             if elsewhere:
-                return (
-                    f"the daemon{_pid(daemon)} goes on: its mount is also {elsewhere}; unmount it there too"
-                )
+                return f"the daemon (pid {daemon}) goes on: its mount is also {elsewhere}; unmount that too"
             if lazy:
                 return ""
             if not process.ends_within(SECONDS - SOON):
-                return f"the daemon{_pid(daemon)} goes on {SECONDS:g} s after the unmount; see its log"
+                return f"the daemon (pid {daemon}) goes on {SECONDS:g} s after the unmount; see its log"
     control_client.remove_dead(mount)
     return ""
 
@@ -58,10 +56,6 @@ def _elsewhere(mount: Mount, daemon: int) -> str:
             if found:
                 return f"at {', '.join(found)} in the daemon's mount namespace (nsenter -m -t {daemon})"
     return ""
-
-
-def _pid(daemon: int) -> str:
-    return f" (pid {daemon})" if daemon else ""
 
 
 def _abort(mount: Mount, daemon: int) -> str:

@@ -226,7 +226,7 @@ def unmount(mountpoint: str, *, lazy: bool = True) -> None:
             f"cannot unmount {mountpoint}: {tool} does not end in {UNMOUNT_SECONDS:g} s"
         ) from None
     if done.returncode:
-        reason = done.stderr.strip().removeprefix("fusermount3: ") or f"exit code {done.returncode}"
+        reason = done.stderr.strip().removeprefix(f"{tool}: ") or f"exit code {done.returncode}"
         raise UsageError(f"cannot unmount {mountpoint}: {reason}")
 
 
