@@ -92,7 +92,7 @@ def test_status_says_what_is_shown_and_what_it_cost(published: Published, tmp_pa
         assert found["cache"]["limit"] == 4 << 30
         text = lazyfs("status", mnt).stdout
         assert "revision 2" in text
-        every = json.loads(lazyfs("status", "--json").stdout)
+        every = json.loads(lazyfs("status", "--json", check=False).stdout)  # other mounts may be dead
         assert str(mnt) in [one["mountpoint"] for one in every]
 
 
