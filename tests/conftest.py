@@ -1,7 +1,10 @@
-"""Rules for every test: who may run it, and that none is skipped without saying so."""
+"""Rules for every test: who may run it, and that none is skipped without saying so. A place for all users."""
 
 import os
-from collections.abc import Generator
+import shutil
+import tempfile
+from collections.abc import Generator, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -23,3 +26,20 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     if skipped_by_itself and os.environ.get("LAZYFS_NO_SKIP") == "1" and not item.get_closest_marker("root"):
         report.outcome = "failed"
     return report
+
+
+@pytest.fixture(scope="module")
+def open_path_factory() -> Iterator[Path]:
+    """A place that other users can get to: pytest's own directories are closed to them."""
+    path = Path(tempfile.mkdtemp(prefix="lazyfs-test-"))
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path)
+
+
+@pytest.fixture
+def open_path(open_path_factory: Path) -> Path:
+    """A fresh directory that everybody may enter."""
+    path = Path(tempfile.mkdtemp(dir=open_path_factory))
+    path.chmod(0o755)
+    return path

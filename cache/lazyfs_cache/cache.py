@@ -263,7 +263,7 @@ class Cache:
             self._downloads.close()
 
     def abandon(self) -> None:
-        """This is a forked child: everything stays its parent's, and nothing is here any more."""
+        """Leave everything to the parent process, as this is a forked child: no value is here any more."""
         self._shared.abandon()
         self._downloads.abandon()
 

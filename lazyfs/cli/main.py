@@ -1,4 +1,4 @@
-"""`lazyfs`: finds the command's file, runs it, and turns errors into one line."""
+"""`lazyfs`: finds the file of a command, runs it, and turns errors into one line."""
 
 import importlib
 import io

@@ -28,8 +28,8 @@ class CatalogPins:
         self._generation = cache.generation
 
     def follow(self, in_use: dict[Digest, int]) -> None:
-        """Pin catalogs in use (with their sizes; the latest used last), let go of the others. May wait for
-        the cache's lock: call it in a thread, one at a time."""
+        """Pins the catalogs in use (with their sizes; the latest used last) and unpins the others. May wait
+        for the cache's lock: call it in a thread, one at a time."""
         deadline = time.monotonic() + PATIENCE
         left = self._cache.stats().limit // _SHARE
         if self._generation != self._cache.generation:  # the index was lost, and these pins with it

@@ -24,7 +24,7 @@ MAX_LINE = 1 << 20
 CALLERS = 1024
 """Connections that may wait to be taken: as many as a node's jobs and watchdogs open at one moment."""
 SECONDS = 600
-"""How long a connection may take from its first byte to its last."""
+"""Seconds that a connection may take from its first byte to its last."""
 
 STRANGERS = 32
 """Connections of other users that are served at one time."""
@@ -52,17 +52,39 @@ class ListeningSocket(NamedTuple):
 
 def listen(path: str, *, everybody: bool) -> ListeningSocket:
     """Returns a socket that listens at `path`, for this user or for everybody; one that a dead daemon left
-    there is replaced."""
+    there is replaced. Nobody finds it before it listens."""
     plain = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    made = f"{path}.{os.getpid()}"
+    with suppress(FileNotFoundError):
+        os.unlink(made)
     before = os.umask(0o111 if everybody else 0o177)
     try:
-        if os.path.lexists(path):
-            os.unlink(path)
-        plain.bind(path)
+        plain.bind(made)
     finally:
         os.umask(before)
     plain.listen(CALLERS)
+    os.rename(made, path)
     return ListeningSocket(plain, path, os.lstat(path).st_ino)
+
+
+def remove_dead(path: str) -> None:
+    """Removes the socket of a daemon that could not do so itself: killed, or no longer root by then."""
+    with (
+        socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as line,
+        suppress(FileNotFoundError, PermissionError, BlockingIOError),
+    ):
+        line.setblocking(False)
+        try:
+            line.connect(path)
+        except ConnectionRefusedError:
+            os.unlink(path)
+
+
+def sweep(directory: str) -> None:
+    """Removes the sockets that dead daemons have left in a runtime directory."""
+    for name in os.listdir(directory):
+        if name.endswith(".sock"):
+            remove_dead(os.path.join(directory, name))
 
 
 async def serve(

@@ -1,14 +1,12 @@
 """Questions to the daemon of a mount, over its control socket; blocking, and never longer than a limit."""
 
 import json
-import os
 import select
 import socket
 import struct
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from typing import Any, NamedTuple
 
 import msgspec
@@ -19,11 +17,11 @@ from lazyfs.daemon.status import MountStatus
 from lazyfs.system.mountpoint import FSTYPE, Mount, absolute, find
 
 SECONDS = 5.0
-"""How long a daemon that was named may take to answer what it knows without the network."""
+"""Seconds that one daemon may take to answer from memory."""
 SECONDS_EACH = 2.0
-"""How long each of several may take, side by side."""
+"""Seconds that each of several may take, side by side."""
 REFRESH_SECONDS = 60.0
-"""How long a refresh may take beside the wait for the network: new catalogs come, and the kernel is told."""
+"""Seconds that a refresh may take beside its look: new catalogs come, and the kernel is told."""
 LARGEST_ANSWER = 64 << 20
 """Bytes. A thousand repositories take 2 MB."""
 _STATUS = {"do": "status"}
@@ -45,7 +43,7 @@ class NoAnswer(UsageError):
 
 
 class Reply(NamedTuple):
-    """What a daemon said, and which process it is."""
+    """The answer of a daemon, and its process."""
 
     fields: dict[str, Any]
     pid: int
@@ -168,17 +166,3 @@ def _read(answer: bytes, mount: Mount) -> dict[str, Any]:
     if not found.get("ok"):
         raise UsageError(f"{mount.mountpoint}: {found.get('error', 'refused')}")
     return found
-
-
-def remove_dead(mount: Mount) -> None:
-    """Removes the socket of a daemon that could not do so itself: killed, or no longer root by then."""
-    for path in runtime_directory.socket_paths(mount):
-        with (
-            socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as line,
-            suppress(FileNotFoundError, PermissionError, BlockingIOError),
-        ):
-            line.setblocking(False)
-            try:
-                line.connect(path)
-            except ConnectionRefusedError:
-                os.unlink(path)

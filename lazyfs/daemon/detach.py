@@ -22,6 +22,7 @@ from lazyfs.core.errors import LazyfsError
 from lazyfs.core.printable import escaped
 from lazyfs.daemon.log import open_log
 from lazyfs.system import clean_start
+from lazyfs.system.detachment import leave_session_keyring
 
 Ready = Callable[[Sequence[str]], None]
 """Called once with what the operator should know of a mount that works, a line each."""
@@ -94,6 +95,7 @@ def _clean(target: int, writing: int, starter: int) -> None:
     os.dup2(target, 1)
     os.dup2(target, 2)
     clean_start.close_descriptors((writing, starter))
+    leave_session_keyring()
     clean_start.default_signals()
     clean_start.raise_limits()
 

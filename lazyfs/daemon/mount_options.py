@@ -31,7 +31,7 @@ class MountOption(NamedTuple):
 
     @property
     def value(self) -> str:
-        """What follows the name, for people: `SIZE`, `lru|sieve`, or nothing for a flag."""
+        """The value that follows the name, for people: `SIZE`, `lru|sieve`, or nothing for a flag."""
         return "" if self.kind is bool else "|".join(self.choices) or self.metavar
 
 

@@ -11,7 +11,7 @@ from lazyfs.system.bounded_look import ask_one
 from lazyfs.system.paths_in_mounts import resolve_among_mounts
 
 SECONDS = 30.0
-"""How long the path may take to be resolved: catalogs may have to come."""
+"""Seconds that the path may take to be resolved: catalogs may have to come."""
 
 
 class NoSuchPath(UsageError):

@@ -1,4 +1,4 @@
-"""Root mounts; somebody else serves.
+"""The ids of a daemon that mounts as root and serves as another user.
 
 With a user configured, the process lowers its effective ids before it opens cache and network, raises them
 for the moment of mount(2), and drops them for good when the mount answers.

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import trio
 
 from lazyfs.core.errors import LazyfsError
-from lazyfs.daemon import runtime_directory
+from lazyfs.daemon import control, runtime_directory
 from lazyfs.daemon.cache_directory import default_cache, open_in, settings_not_taken
 from lazyfs.daemon.certificates import Certificates
 from lazyfs.daemon.log import DaemonLog
@@ -35,8 +35,8 @@ def run(settings: Settings, ready: Callable[[Sequence[str]], None], log_file: st
     sys.setswitchinterval(50e-6)  # a busy fetching thread would otherwise hold an answer up by 5 ms
     mountpoint.check_device()
     runtime = runtime_directory.directory()
-    wait = min(settings.patience, LONGEST_WAIT)
-    lock = MountLock(runtime, settings.mountpoint, wait)
+    control.sweep(runtime)
+    lock = MountLock(runtime, settings.mountpoint, min(settings.patience, LONGEST_WAIT))
     try:
         _run_locked(settings, runtime, lock, ready, daemon_log)
     finally:
@@ -63,15 +63,10 @@ def _run_locked(
     cache = open_in(directory, settings)
     notes += settings_not_taken(cache, settings)
 
-    def mounted() -> None:
-        lock.release()
-        ready(notes)
-
     try:
         state = os.path.join(directory, "state")
-        trio.run(
-            ServedMount(settings, cache, state, runtime, privileges, certificates, daemon_log).serve, mounted
-        )
+        mount = ServedMount(settings, cache, state, runtime, privileges, certificates, lock, daemon_log)
+        trio.run(mount.serve, lambda: ready(notes))
     except BaseExceptionGroup as group:
         raise _cause(group) from None
     finally:

@@ -18,6 +18,7 @@ from lazyfs.daemon.cache_watch import CacheWatch
 from lazyfs.daemon.certificates import Certificates
 from lazyfs.daemon.control_requests import ControlRequests
 from lazyfs.daemon.log import INTERVAL, DaemonLog
+from lazyfs.daemon.mount_lock import MountLock
 from lazyfs.daemon.privileges import Privileges
 from lazyfs.daemon.repositories import Repositories
 from lazyfs.daemon.session_choice import make_session, prepare
@@ -51,9 +52,13 @@ class ServedMount:
         runtime_dir: str,
         privileges: Privileges,
         certificates: Certificates,
+        lock: MountLock,
         daemon_log: DaemonLog,
     ) -> None:
+        """`state_dir`: below the cache directory; `runtime_dir`: for the control socket. `lock`: is released
+        once the mount answers."""
         self._settings = settings
+        self._lock = lock
         self._cache = cache
         self._runtime_dir = runtime_dir
         self._privileges = privileges
@@ -155,6 +160,8 @@ class ServedMount:
     async def _say_ready(self, session: Session, ready: Callable[[], None]) -> None:
         # A stat in a thread: the kernel's answer comes from this very process.
         await trio.to_thread.run_sync(os.stat, self._settings.mountpoint)
+        with self._privileges.raised():
+            self._lock.release()
         self._privileges.drop()
         # 46,000 objects of modules alone: a full collection would hold every answer up for 30 ms.
         gc.freeze()

@@ -1,4 +1,4 @@
-"""Which session: the direct one where it works, the one on pyfuse3 otherwise."""
+"""Chooses the session: the direct one where it works, the one on pyfuse3 otherwise."""
 
 import importlib
 import logging
@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 
 
 def make_session(kind: str, filesystem: Filesystem, mountpoint: str, options: MountOptions) -> Session:
-    """Mounts with a session of this kind, or with `auto` the first that works.
+    """Mounts and returns a session of this kind, or with `auto` the first that works.
 
     Raises UsageError if the mount is refused; the first session's, where all are.
     """
@@ -32,7 +32,7 @@ def make_session(kind: str, filesystem: Filesystem, mountpoint: str, options: Mo
 
 
 def prepare(kind: str) -> None:
-    """Imports the session that will most likely be made."""
+    """Imports the session that is tried first."""
     importlib.import_module(f"lazyfs.fuse.{'pyfuse3_session' if kind == 'pyfuse3' else 'direct.session'}")
 
 

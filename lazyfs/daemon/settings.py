@@ -21,7 +21,7 @@ def _option(
 
 
 class RepositorySource(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where one repository of a site is fetched from, and what it is trusted by.
+    """The address of one repository of a site, and its root of trust.
 
     Of `proxy` and of the three files for TLS, what is not given is the mount's own."""
 

@@ -35,7 +35,7 @@ class RepositoryStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CounterStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """What a session has counted; see `lazyfs.fuse.counters`."""
+    """The counts of a session; see `lazyfs.fuse.counters`."""
 
     upcalls: dict[str, int]
     faults: dict[str, int]
@@ -59,7 +59,7 @@ class WaitStatus(msgspec.Struct, frozen=True):
 
 
 class MemoryStatus(msgspec.Struct, frozen=True):
-    """What the daemon keeps in memory for the kernel."""
+    """Tables that the daemon keeps in memory for the kernel."""
 
     slots: int
     catalogs: int

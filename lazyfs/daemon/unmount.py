@@ -4,8 +4,9 @@ import os
 import select
 from contextlib import suppress
 
-from lazyfs.daemon import control_client
+from lazyfs.daemon import control, control_client
 from lazyfs.daemon.control_client import NoAnswer, NoDaemon
+from lazyfs.daemon.runtime_directory import socket_paths
 from lazyfs.system import mountpoint as points
 from lazyfs.system.mountpoint import Mount
 
@@ -39,7 +40,8 @@ def unmount(mount: Mount, *, lazy: bool) -> str:
                 return ""
             if not process.ends_within(SECONDS - SOON):
                 return f"the daemon (pid {daemon}) goes on {SECONDS:g} s after the unmount; see its log"
-    control_client.remove_dead(mount)
+    for path in socket_paths(mount):
+        control.remove_dead(path)
     return ""
 
 

@@ -18,7 +18,7 @@ _PROGRAM = "/opt/demo/program.py"
 
 
 @dataclass(frozen=True, slots=True)
-class Image:
+class DemoImage:
     """What was published."""
 
     name: str
@@ -42,13 +42,13 @@ class Start:
 class Result:
     """Everything the report needs."""
 
-    image: Image | None
+    image: DemoImage | None
     """None for an image that came from elsewhere: only its publisher knows its size."""
     publish_seconds: float
     starts: tuple[Start, ...]
 
 
-def python_image(directory: str) -> tuple[Layout, Image]:
+def python_image(directory: str) -> tuple[Layout, DemoImage]:
     """An OCI layout of this machine's Python: interpreter, standard library, packages, program."""
     layout = Layout(directory)
     found = layers()
@@ -58,7 +58,7 @@ def python_image(directory: str) -> tuple[Layout, Image]:
     layout.add_layer([], {_PROGRAM: program})
     environment = [f"{name}={value}" for name, value in _environment().items()]
     layout.finish("host", {"Env": environment, "Entrypoint": [interpreter()], "Cmd": [_PROGRAM]})
-    image = Image(_NAME, len(layout.layers), layout.files, layout.plain_bytes, layout.compressed_bytes)
+    image = DemoImage(_NAME, len(layout.layers), layout.files, layout.plain_bytes, layout.compressed_bytes)
     return layout, image
 
 

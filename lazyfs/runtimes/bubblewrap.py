@@ -25,7 +25,8 @@ from lazyfs.runtimes.protocol import (
     RuntimeProbe,
     nul_separated,
 )
-from lazyfs.runtimes.supervise import children, supervise
+from lazyfs.runtimes.supervise import supervise
+from lazyfs.runtimes.watcher import children
 from lazyfs.system.detachment import can_scope_sockets, leave_abstract_sockets, leave_session_keyring
 from lazyfs.system.syscalls import interfaces, isolation_filter
 
@@ -128,7 +129,7 @@ def _can_scope(executable: str) -> bool:
 
 
 def _reachable(launch: Launch) -> list[str]:
-    """What of the machine the program can reach although nobody bound it."""
+    """Names the parts of the machine that the program can reach although nobody bound them."""
     found = []
     if launch.network:
         found.append("the network")

@@ -2,7 +2,7 @@
 
 import errno
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
@@ -14,14 +14,14 @@ from lazyfs.system.mountpoint import FSTYPE, Mount, mounts
 from lazyfs.system.paths_in_mounts import resolve_among_mounts
 
 LOOK_SECONDS = 30
-"""How long a mount may take to say if it has a name: the first look over a slow line fetches catalogs."""
+"""Time for a mount to say if it has a name: the first look over a slow line fetches catalogs."""
 PATIENCE_SECONDS = 2
-"""How long the other mounts are waited for once one has the name: they can only make it ambiguous."""
+"""Time for the other mounts once one has the name: they can only make it ambiguous."""
 
 
 @dataclass(frozen=True, slots=True)
 class FoundImage:
-    """Where an image is."""
+    """An image's place on the node."""
 
     root: str
     """With every link resolved: a tag that moves does not move a started job."""
@@ -39,10 +39,12 @@ class NodeMounts:
     """Mount points in which names are looked up: root's and the caller's own."""
     foreign: Sequence[str] = ()
     """Those of other users. A name there could be anything; a path into one is the caller's own choice."""
+    sources: Mapping[str, str] = field(default_factory=dict, compare=False)
+    """Mount point -> what is mounted there: a repository may be mounted at several places."""
 
 
 def node_mounts() -> NodeMounts:
-    """What is mounted now, told apart by who has mounted it."""
+    """Lists the mounts there are now, told apart by who has made them."""
     trusted = {0, *_own_numbers(os.getuid())}
     return sort_mounts(mounts(), trusted)
 
@@ -53,6 +55,8 @@ def sort_mounts(found: Iterable[Mount], trusted: set[int]) -> NodeMounts:
     return NodeMounts(
         tuple(mount.mountpoint for mount in ours if mount.owner in trusted),
         tuple(mount.mountpoint for mount in ours if mount.owner not in trusted),
+        # of a site the source says nothing
+        {mount.mountpoint: mount.source for mount in ours if mount.source not in ("", FSTYPE, "lazyfs")},
     )
 
 
@@ -71,7 +75,7 @@ def find(name: str, node: NodeMounts) -> FoundImage:
     """`name` is a path with a slash in front or a dot, or an image's name in a mount that is searched
     (`core.image_names`). No mount is waited for longer than LOOK_SECONDS.
 
-    Of mounts that have the name at the same path, the latest is taken. Raises UsageError if it is not
+    Of several mounts of one repository the latest is taken. Raises UsageError if it is not
     there, if it means several images, and if a link leads out of the mount.
     """
     if is_path(name):
@@ -87,7 +91,7 @@ def find(name: str, node: NodeMounts) -> FoundImage:
     )
     images = [_Candidate(*image) for answer in answers if answer.came for image in answer.value["images"]]
     if images:
-        return _best(name, images)
+        return _best(name, images, node.sources)
     refused = [reason for answer in answers if answer.came for reason in answer.value["refused"]]
     silent = [mount for mount, answer in zip(node.searched, answers, strict=True) if not answer.came]
     full = full_name(name)
@@ -113,20 +117,22 @@ class _Candidate(NamedTuple):
     root: str
     metadata: str | None
     content: str
-    """What tells one image from another, whatever mount it is in."""
+    """The path of its tree below the mount point: what tells one image of a repository from another."""
+    mount: str
 
 
-def _best(name: str, images: list[_Candidate]) -> FoundImage:
-    """The first of the best rank: at one path of several mounts there is one image, maybe of two ages."""
+def _best(name: str, images: list[_Candidate], sources: Mapping[str, str]) -> FoundImage:
+    """The first of the best rank. A repository that is mounted twice has one image of a name, maybe of two
+    ages; that two repositories mean the same image only they say, and one of them may lie."""
     best = min(image.rank for image in images)
-    places: dict[str, _Candidate] = {}
+    firsts: dict[tuple[str, str], _Candidate] = {}
     for image in images:
         if image.rank == best:
-            places.setdefault(image.place, image)
-    if len({image.content for image in places.values()}) > 1:
-        paths = ", ".join(image.path for image in places.values())
+            firsts.setdefault((sources.get(image.mount, image.mount), image.place), image)
+    if len({(source, image.content) for (source, _), image in firsts.items()}) > 1:
+        paths = ", ".join(image.path for image in firsts.values())
         raise UsageError(f"image {name} is ambiguous; give one of: {paths}")
-    first = next(iter(places.values()))
+    first = next(iter(firsts.values()))
     return FoundImage(first.root, first.metadata, first.path)
 
 
@@ -181,7 +187,7 @@ def _look(mount: str, name: str, tops: Sequence[str]) -> dict[str, Any]:
                 if found.mount == (mount.rstrip("/") or "/") and os.path.isdir(found.real):
                     metadata = _metadata(mount, path, found.real, tops)
                     content = os.path.relpath(found.real, mount)
-                    images.append((rank, place, path, found.real, metadata, content))
+                    images.append((rank, place, path, found.real, metadata, content, mount))
             except UsageError as error:
                 refused.append(str(error))
             except OSError:

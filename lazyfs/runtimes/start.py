@@ -24,7 +24,7 @@ _DEFAULTS = {"PATH": DEFAULT_PATH, "HOME": "/tmp"}  # noqa: S108 - the only writ
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """How a command is to be started; all of it may be left out."""
+    """Wishes for a start; each may be left out."""
 
     binds: tuple[Bind, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -107,7 +107,7 @@ def start(prepared: PreparedRun) -> ProgramEnd:
 
 
 def _missing_command(launch: Launch) -> str | None:
-    """Why the command cannot be there; None if it is, or if a bind may bring it."""
+    """Returns the reason why the command cannot be there; None if it is, or if a bind may bring it."""
     name = launch.command[0]
     if "/" in name:
         places = [os.path.join(launch.workdir, name)]

@@ -1,18 +1,15 @@
 """Runs a runtime's command line to its end and hands signals on to the program."""
 
 import contextlib
+import json
 import os
 import signal
-import subprocess
-import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 
 from lazyfs.core.errors import LazyfsError
 from lazyfs.runtimes.protocol import RuntimeExit, RuntimePlan
+from lazyfs.runtimes.watcher import FORWARDED, WatchedCommand, watch
 
-_TO_ALL = frozenset({signal.SIGINT, signal.SIGQUIT})
-"""What a terminal sends to all of a job's processes."""
-_FORWARDED = _TO_ALL | {signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCONT}
 _STATUS_LIMIT = 1 << 16
 
 
@@ -36,79 +33,45 @@ def supervise(
         numbers = {RuntimePlan.STATUS: status}
         for placeholder, content in plan.files.items():
             numbers[placeholder] = stack.enter_context(_unnamed_file(content))
-        options = [str(numbers.get(option, option)) for option in plan.options]
-        command = [*options, *plan.command]
-        code = _run(command, executable, plan.user, numbers.values(), detach, programs)
+        argv = [*(str(numbers.get(option, option)) for option in plan.options), *plan.command]
+        descriptors = tuple(numbers.values())
+        code = _run(WatchedCommand(argv, executable, plan.user, descriptors, detach, programs))
         os.lseek(status, 0, os.SEEK_SET)
         return RuntimeExit(code, os.read(status, _STATUS_LIMIT))
 
 
-def _run(
-    argv: list[str],
-    executable: str,
-    user: tuple[int, int] | None,
-    descriptors: Iterable[int],
-    detach: Callable[[], None],
-    programs: Callable[[int], list[int]],
-) -> int:
-    waited = {signal.SIGCHLD, *_FORWARDED}
+def _run(command: WatchedCommand) -> int:
+    """Starts the watcher and hands signals on to it until it ends."""
+    waited = {signal.SIGCHLD, *FORWARDED}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, waited)
-
-    def enter() -> None:
-        detach()
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-    number, group = (None, None) if user is None else user
+    answer, theirs = os.pipe()
     try:
-        process = subprocess.Popen(
-            argv,
-            executable=executable,
-            env={},
-            pass_fds=tuple(descriptors),
-            start_new_session=True,
-            preexec_fn=enter,  # noqa: PLW1509 - no threads here
-            user=number,
-            group=group,
-            extra_groups=None if user is None else (),
-        )
-        while process.poll() is None:
-            received = signal.sigwaitinfo(waited)
-            if received.si_signo != signal.SIGCHLD:
-                _forward(signal.Signals(received.si_signo), programs(process.pid) or [process.pid])
-    except (OSError, subprocess.SubprocessError) as error:
-        raise LazyfsError(f"{argv[0]} cannot be started: {error}") from error
+        ours = os.getpid()
+        watcher = os.fork()
+        if watcher == 0:
+            watch(command, ours, theirs, {signal.Signals(number) for number in before})
+        os.close(theirs)
+        while os.waitpid(watcher, os.WNOHANG) == (0, 0):
+            received = signal.sigwaitinfo(waited).si_signo
+            if received != signal.SIGCHLD:
+                os.kill(watcher, received)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    return process.returncode
+    with open(answer, "rb") as file:
+        said = file.read()
+    result = json.loads(said or b'{"error": "the process that watches it was killed"}')
+    if "error" in result:
+        raise LazyfsError(f"{command.argv[0]} cannot be started: {result['error']}")
+    return int(result["code"])
 
 
 @contextlib.contextmanager
 def _unnamed_file(content: bytes = b"") -> Iterator[int]:
-    """A descriptor at the file's beginning: a pipe would block at 64 KiB."""
-    with tempfile.TemporaryFile() as file:
-        file.write(content)
-        file.seek(0)
-        yield file.fileno()
-
-
-def _forward(number: signal.Signals, programs: list[int]) -> None:
-    if number in _TO_ALL:
-        programs = [pid for program in programs for pid in _tree(program)]
-    for pid in programs:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, number)
-
-
-def _tree(pid: int) -> Iterator[int]:
-    for child in children(pid):
-        yield from _tree(child)
-    yield pid
-
-
-def children(pid: int) -> list[int]:
-    """The process ids of a process's children; none if it is gone."""
+    """A descriptor of a file in memory, at its beginning: values may be secrets; a pipe blocks at 64 KiB."""
+    number = os.memfd_create("lazyfs-run")
     try:
-        with open(f"/proc/{pid}/task/{pid}/children") as file:
-            return [int(word) for word in file.read().split()]
-    except (FileNotFoundError, ProcessLookupError):
-        return []
+        os.write(number, content)
+        os.lseek(number, 0, os.SEEK_SET)
+        yield number
+    finally:
+        os.close(number)

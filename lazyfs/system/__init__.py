@@ -1,1 +1,1 @@
-"""What the operating system offers, for every room: the mount table."""
+"""The operating system for every room: mounts, paths in strangers' folders, namespaces, a clean process."""

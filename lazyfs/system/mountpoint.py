@@ -1,4 +1,4 @@
-"""The mount point: what hangs there now, and taking it away."""
+"""Mount points: the table of what is mounted, whether a mount can go there, and unmounting."""
 
 import ctypes
 import errno
@@ -17,7 +17,7 @@ from lazyfs.system.bounded_look import ask_one
 FSTYPE = "fuse.lazyfs"
 _MNT_FORCE, _MNT_DETACH = 1, 2
 LOOK_SECONDS = 2.0
-"""How long a filesystem may take to answer a question that a healthy one answers in a millisecond."""
+"""Seconds that a filesystem may take to answer; a healthy one takes a millisecond."""
 UNMOUNT_SECONDS = 20.0
 _ESCAPED = re.compile(rb"\\([0-3][0-7]{2})")
 
@@ -40,7 +40,7 @@ class Mount(NamedTuple):
 
 
 def mounts() -> list[Mount]:
-    """All mounts of this namespace, in the order they were made."""
+    """Returns all mounts of this namespace, in the order they were made."""
     with open("/proc/self/mountinfo", "rb") as file:
         return parse_mountinfo(file.read())
 
@@ -67,7 +67,7 @@ def _plain(name: bytes) -> bytes:
 
 
 def find(mountpoint: str) -> Mount | None:
-    """What is mounted on this directory, topmost; looks at no file of it, so a dead mount cannot hang it."""
+    """Returns the topmost mount on this directory, from the table: a dead mount cannot hang it."""
     found = [mount for mount in mounts() if mount.mountpoint == mountpoint]
     return found[-1] if found else None
 
@@ -204,8 +204,10 @@ def check_device(path: str = "/dev/fuse") -> None:
 
 
 def unmount(mountpoint: str, *, lazy: bool = True) -> None:
-    """Takes the topmost mount of this directory away; `lazy` also while it is in use: programs inside keep
-    what they have open. Raises UsageError."""
+    """Takes the topmost mount of this directory away. Raises UsageError.
+
+    `lazy`: also while it is in use; programs inside keep the files they have open.
+    """
     if os.geteuid() == 0:
         libc = ctypes.CDLL(None, use_errno=True)
         if libc.umount2(os.fsencode(mountpoint), _MNT_DETACH if lazy else 0) == 0:

@@ -19,5 +19,5 @@ def is_root_of_node() -> bool:
 
 def _map() -> list[tuple[int, int, int]]:
     """Returns (first user here, first user above, how many) for each line of uid_map."""
-    with open("/proc/self/uid_map", encoding="ascii") as lines:
-        return [(int(here), int(above), int(count)) for here, above, count in map(str.split, lines)]
+    with open("/proc/self/uid_map", "rb") as lines:
+        return [(int(here), int(above), int(count)) for here, above, count in map(bytes.split, lines)]

@@ -9,7 +9,8 @@ import msgspec
 import pytest
 
 from lazyfs_cache import open_cache
-from lazyfs_cache.files import layout, state_file
+from lazyfs_cache.files import journal, layout, state_file
+from lazyfs_cache.files.journal import Journal
 from lazyfs_cache.index.transaction import Transaction
 from lazyfs_cache.process import agreement, current_index
 from lazyfs_cache.process.membership import Membership
@@ -114,3 +115,17 @@ def test_a_failed_opening_leaves_nothing_open(tmp_path: Path, monkeypatch: pytes
         with pytest.raises(Exception, match="No space left"):
             open_cache(root, LIMIT)
     open_cache(root, LIMIT).close()
+
+
+def test_a_journal_that_is_closed_is_not_written_to(tmp_path: Path) -> None:
+    """A thread may put a value while another goes over to a new index: its descriptor may be reused."""
+    (tmp_path / layout.TMP).mkdir()
+    old = Journal(str(tmp_path), 1)
+    assert old.arriving(0, b"key")
+    old.close()
+    old.close()
+    new = Journal(str(tmp_path), 2)
+    assert not old.arriving(1, b"late")
+    assert journal.read(str(tmp_path), 1) == [b"key"]
+    assert journal.read(str(tmp_path), 2) == []
+    new.close()

@@ -15,6 +15,8 @@ import pytest
 
 from lazyfs_cache import CacheError, NullCache, UnusableDirectory, open_cache
 from lazyfs_cache.files import filesystem, layout
+from lazyfs_cache.index import rows
+from lazyfs_cache.index.database import Index
 from lazyfs_cache.policy import sizes
 from lazyfs_cache.process import adopting, agreement
 from tests.support.cachefill import Child, key_of, lose_index, value_of
@@ -316,3 +318,28 @@ def use_and_rebuild(root: Path, _: Callable[[], None]) -> None:
             cache.upkeep()  # so may this be; the next one rebuilds
         assert cache.get(key_of(7)) in (b"7", None)
         assert cache.put(b"new", b"value")
+
+
+def open_and_wait(root: Path, ready: Callable[[], None]) -> None:
+    with open_cache(str(root), LIMIT, upkeep=False):
+        ready()
+        time.sleep(600)
+
+
+def test_an_index_found_damaged_when_it_is_joined_is_rebuilt_with_all_that_lies_there(tmp_path: Path) -> None:
+    """It opens, but its sums cannot be read; a process died with it, and its journal is to be charged too."""
+    root = tmp_path / "cache"
+    child = Child(functools.partial(open_and_wait, root))
+    child.wait_until_ready()
+    child.kill()
+    index = Index(str(next(root.glob(f"{layout.INDEX}[0-9]*"))), 16 << 20)
+    with index._env.begin(write=True) as txn:
+        txn.put(rows.SUMS, b"\xc1", db=index.tables.main)
+    index.close()
+    with open_cache(str(root), LIMIT, upkeep=False) as cache:
+        assert (root / layout.ASIDE).exists()
+        assert disk_usage(root) <= cache.stats().charged
+        cache.upkeep()
+        assert cache.stats().state == "on"
+        assert len(os.listdir(root / layout.TMP)) == 1, "only this process's journal"
+        assert disk_usage(root) <= cache.stats().charged

@@ -5,7 +5,7 @@ import pytest
 from lazyfs.core.chain.blame import Route
 from lazyfs.core.chain.chain import Chain
 from lazyfs.core.chain.faults import CERTIFICATE, PEER, AttemptFailed, Fault, Outage
-from lazyfs.core.chain.member import State
+from lazyfs.core.chain.member import MemberState
 from lazyfs.core.chain.notation import parse_proxies
 from lazyfs.core.chain.plan import GiveUp, Plan
 from lazyfs.core.chain.policy import Policy
@@ -63,7 +63,7 @@ def test_a_proxy_that_cannot_be_connected_to_is_left_at_once(fault: Fault) -> No
     chain = make_chain(f"{P1};{P2}", S1, S2)
     _, routes = run(chain, {(P1, "*"): fault})
     assert routes == [(P1, S1, False), (P2, S1, False)]
-    assert (state(chain, P1), state(chain, S1)) == (State.DOWN, State.UP)
+    assert (state(chain, P1), state(chain, S1)) == (MemberState.DOWN, MemberState.UP)
 
 
 @pytest.mark.parametrize(
@@ -94,15 +94,15 @@ def test_wrong_bytes_are_asked_for_again_past_caches_then_past_the_proxy() -> No
     assert error is None
     assert routes == [(P1, S1, False), (P1, S1, True), (P2, S1, True)]
     assert chain.healed == 1
-    assert state(chain, P1) == State.UP  # one lie is a lie, three are a liar
+    assert state(chain, P1) == MemberState.UP  # one lie is a lie, three are a liar
 
 
 def test_a_proxy_that_keeps_lying_is_put_aside_and_named() -> None:
     chain = make_chain(f"{P1};{P2}")
     for _ in range(3):
         run(chain, {(P1, S1): Fault.BAD_CONTENT})
-    assert state(chain, P1) == State.LIAR
-    assert any(news.member == P1 and news.state is State.LIAR for news in chain.news)
+    assert state(chain, P1) == MemberState.LIAR
+    assert any(news.member == P1 and news.state is MemberState.LIAR for news in chain.news)
     _, routes = run(chain, {})
     assert routes == [(P2, S1, False)]
 
@@ -115,7 +115,7 @@ def test_a_liar_that_is_the_only_way_is_used_past_its_cache() -> None:
         world.request(float(at))
     results = world.run()
     assert [result.error for result in results] == [None] * 20
-    assert state(chain, P1) == State.LIAR
+    assert state(chain, P1) == MemberState.LIAR
     assert results[-1].routes == ((P1, S1, True),)
 
 
@@ -346,7 +346,7 @@ def test_what_cannot_succeed_is_tried_once_a_request(fault: Fault) -> None:
     assert routes == [("DIRECT", S1, False), ("DIRECT", S2, False)]
     assert isinstance(error, Outage)
     assert f"{fault.value} from {S1} over DIRECT" in str(error)
-    assert (state(chain, S1), state(chain, S2)) == (State.DOWN, State.DOWN)
+    assert (state(chain, S1), state(chain, S2)) == (MemberState.DOWN, MemberState.DOWN)
     assert f"{fault.value} (over DIRECT)" in [member.why for member in chain.origins]
 
 

@@ -3,16 +3,14 @@
 from dataclasses import dataclass, field
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lazyfs.core.registry.access import (
-    ATTEMPTS,
-    MAX_PAUSE,
-    Access,
+from lazyfs.core.registry.access import ATTEMPTS, MAX_PAUSE, Access, Exchange
+from lazyfs.core.registry.challenges import Challenge
+from lazyfs.core.registry.steps import (
     Answer,
     Ask,
-    Exchange,
     FindAccount,
     Identity,
     Kind,
@@ -25,7 +23,6 @@ from lazyfs.core.registry.access import (
     Step,
     Stop,
 )
-from lazyfs.core.registry.challenges import Challenge
 
 BEARER, BASIC, NEGOTIATE = Challenge("bearer"), Challenge("basic"), Challenge("negotiate")
 LONGEST = 200
@@ -241,6 +238,21 @@ def test_an_expired_token_is_renewed() -> None:
     assert exchange.answered(Answer(200)) == Serve()
 
 
+def test_a_new_token_that_others_used_up_gets_a_second_chance_and_a_password_none() -> None:
+    exchange = Exchange(Access(account=False), Kind.BLOB)
+    exchange.start()
+    refusal = Answer(401, (BEARER,))
+    assert isinstance(exchange.answered(refusal), Ask)
+    assert exchange.granted("Bearer one") == Send("Bearer one")
+    assert exchange.answered(refusal) == Ask(BEARER, Identity.NOBODY, "Bearer one")
+    exchange.granted("Bearer two")
+    assert isinstance(exchange.answered(refusal), Stop)
+    exchange = Exchange(Access(account=True, nobody_refused=True, challenges=(BASIC,)), Kind.BLOB)
+    assert isinstance(exchange.start(), Ask)
+    exchange.granted("Basic one")
+    assert isinstance(exchange.answered(Answer(401, (BASIC,))), Stop)
+
+
 def test_what_is_hopeless_is_tried_once() -> None:
     exchange = Exchange(Access(), Kind.MANIFEST)
     exchange.start()
@@ -324,6 +336,7 @@ class AnyRegistry:
         return exchange.broke("", hopeless=False, asked=ask)
 
 
+@settings(deadline=None)
 @given(st.data(), st.booleans(), st.lists(st.sampled_from(list(Kind)), min_size=1, max_size=4))
 def test_whatever_is_answered_each_request_ends_and_the_account_is_not_shown_unasked(
     data: st.DataObject, has_account: bool, kinds: list[Kind]

@@ -6,7 +6,6 @@ from lazyfs.core.digest import sha256
 from lazyfs.prefetch.neighbours import BATCH_BYTES, BATCH_FILES, SMALL, Neighbours
 from lazyfs.vfs.missing_objects import Need
 from lazyfs.vfs.siblings import siblings
-from lazyfs.vfs.slots import SlotTable
 from lazyfs.vfs.tree import Tree
 from tests.support.images import Objects, Spec, image, live, number, shown
 
@@ -64,7 +63,7 @@ def test_a_catalog_that_is_not_at_hand_is_asked_for() -> None:
     objects = Objects()
     tree = holding(objects, {"a": b"a"})
     at = number(tree, "image/a")
-    tree.parsed = Tree(SlotTable()).parsed
+    tree.parsed.clear()
     objects.here = set()
     with pytest.raises(Need):
         siblings(tree, at)

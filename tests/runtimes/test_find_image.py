@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from lazyfs.core.errors import UsageError
-from lazyfs.runtimes.find_image import FoundImage, NodeMounts, find, sort_mounts
+from lazyfs.runtimes.find_image import FoundImage, NodeMounts, _own_numbers, find, sort_mounts
 from lazyfs.runtimes.image_defaults import ImageDefaults, describe
 from lazyfs.system.mountpoint import Mount
 
@@ -178,11 +178,19 @@ def test_docker_hub_has_one_name(tmp_path: Path, published: str, written: str) -
     assert found.path == f"{mount}/{published}/library/debian:latest"
 
 
-def test_the_same_image_in_two_mounts_is_taken_from_the_latest(tmp_path: Path) -> None:
+def test_of_two_mounts_of_a_repository_the_latest_is_taken(tmp_path: Path) -> None:
     new = _hang(tmp_path / "new", "docker.io/library/app:1", digest="cd/cdef")
     old = _hang(tmp_path / "old", "docker.io/library/app:1", digest="ab/abcd")
-    assert find("app:1", NodeMounts([new, old])).root == f"{new}/.flat/cd/cdef"
-    assert find("app:1", NodeMounts([old, new])).root == f"{old}/.flat/ab/abcd"
+    same = {new: "http://origin/r", old: "http://origin/r"}
+    assert find("app:1", NodeMounts([new, old], sources=same)).root == f"{new}/.flat/cd/cdef"
+    assert find("app:1", NodeMounts([old, new], sources=same)).root == f"{old}/.flat/ab/abcd"
+
+
+def test_a_repository_cannot_claim_to_have_anothers_image(tmp_path: Path) -> None:
+    one = _hang(tmp_path / "one", "docker.io/library/app:1")
+    other = _hang(tmp_path / "other", "docker.io/library/app:1")
+    with pytest.raises(UsageError, match="app:1 is ambiguous"):
+        find("app:1", NodeMounts([one, other], sources={one: "http://origin/r", other: "http://origin/s"}))
 
 
 def test_docker_hub_comes_before_other_registries(tmp_path: Path) -> None:
@@ -200,3 +208,12 @@ def test_what_is_near_is_suggested_with_its_whole_name(mount: Path) -> None:
             find(name, NodeMounts([str(mount)]))
     with pytest.raises(UsageError, match=r"one.exmaple.* there are one\.example/tool:1"):
         find("one.exmaple/tool:1", NodeMounts([str(mount)]))
+
+
+@pytest.mark.root
+def test_the_caller_is_known_by_the_number_that_mounts_carry_outside_a_user_namespace() -> None:
+    script = "import os; from lazyfs.runtimes.find_image import _own_numbers\n"
+    script += "print(sorted(_own_numbers(os.getuid())))"
+    command = ["unshare", "--user", "--map-user=1000", sys.executable, "-c", script]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "[0, 1000]\n"
+    assert _own_numbers(os.getuid()) == {os.getuid()}

@@ -12,7 +12,9 @@ import pytest
 
 from lazyfs.core.errors import UsageError
 from lazyfs.runtimes import RunOptions, prepare
+from lazyfs.runtimes.watcher import children
 from lazyfs.system.bounded_look import ask_each
+from tests.support.until import until
 
 NOBODY = 65534
 
@@ -108,6 +110,40 @@ def test_a_killed_runner_leaves_no_program_behind(root: Path) -> None:
         assert process.stdout.readline() == b"r\n"
         process.kill()
         assert process.stdout.read() == b""  # the program held the pipe open
+
+
+def _depth(runner: int) -> int:
+    """How many generations there are below the runner's own forks; a trial of bwrap is none of them."""
+    forks = [pid for pid in children(runner) if b"lazyfs" in _command_line(str(pid))]
+    below = [pid for fork in forks for pid in children(fork)]
+    return bool(forks) + bool(below) + any(children(pid) for pid in below)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3], ids=["watcher", "bwrap", "bwrap's child"])
+def test_a_runner_killed_in_its_first_moments_leaves_nothing_either(root: Path, depth: int) -> None:
+    """As soon as its descendants are that deep: bwrap's child is bound to nobody's life yet."""
+    for _ in range(5):
+        with subprocess.Popen(lazyfs(root, "--", "sleep", "1000"), stdout=subprocess.PIPE) as process:
+            until(lambda: depth <= _depth(process.pid))
+            process.kill()
+            assert process.communicate(timeout=30)[0] == b""  # whoever lives on holds the pipe open
+
+
+def test_a_runtime_that_cannot_be_started_is_one_line(root: Path, tmp_path: Path) -> None:
+    """Found on PATH, works when it is tried, and is no program any more when it is needed."""
+    (tmp_path / "bin").mkdir()
+    broken = tmp_path / "bin/bwrap"
+    (tmp_path / "none").write_text("#!/none\n")
+    (tmp_path / "none").chmod(0o755)
+    last = f'case "$*" in *" true") mv {tmp_path}/none {broken};; esac'
+    broken.write_text(f'#!/bin/sh\n{last}\nexec {shutil.which("bwrap")} "$@"\n')
+    broken.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}/bin:{os.environ['PATH']}"}
+    done = subprocess.run(
+        lazyfs(root, "--", "sh"), capture_output=True, text=True, env=environment, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "bwrap cannot be started" in done.stderr
 
 
 def test_how_it_failed_is_told_apart(root: Path) -> None:
@@ -210,7 +246,7 @@ def test_a_user_without_rights_runs_it_too(root: Path, tmp_path: Path) -> None:
         if directory.stat().st_uid == os.getuid() and str(directory) != "/tmp" and str(directory) != "/":
             directory.chmod(directory.stat().st_mode | 0o755)
     (tmp_path / "host").mkdir(mode=0o777)
-    options = ("-B", f"{tmp_path}/host:/new/place", "--explain", "--json")
+    options = ("-B", f"{tmp_path}/host:/new/place", "--user", str(NOBODY), "--explain", "--json")
     script = "id -u; ls /new; touch /new/place/x /no"
     argv = json.loads(run(root, *options, "--", "sh", "-c", script).stdout)["argv"]
     (tmp_path / "host").chmod(0o777)

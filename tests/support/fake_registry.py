@@ -49,7 +49,7 @@ class FakeRegistry:
         self.basic = False
         """Whether an account's name and password are needed, without a token server."""
         self.nobody: dict[str, int] = {}
-        """`manifests`, `blobs`: the status for those who come without an account."""
+        """`manifests`, `blobs`, `blobs/sha256:...`: the status for those who come without an account."""
         self.reason = b""
         """The body of such an answer, and of the token server's refusals."""
         self.token_errors: list[int] = []
@@ -143,7 +143,7 @@ class _Handler(BaseHTTPRequestHandler):
         if registry.basic and not known:
             return self._answer(401, registry.reason, {"WWW-Authenticate": 'Basic realm="fake"'})
         for kind, status in registry.nobody.items():
-            if f"/{kind}/" in path and not known:
+            if f"/{kind}" in path and not known:
                 challenge = {} if registry.tokens else {"WWW-Authenticate": 'Basic realm="fake"'}
                 return self._answer(status, registry.reason, challenge if status == 401 else {})
         if path == "/v2/" and registry.accounts:

@@ -90,7 +90,7 @@ class Written:
 def test_an_endless_chain_of_roots_ends_each_look_and_is_written_once(
     repository: SimulatedRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lazyfs.client.trust.revisions.MAX_ROOTS", 5)
+    monkeypatch.setattr("lazyfs.client.trust.refresh_attempt.MAX_ROOTS", 5)
     endless, written = Endless(repository, 10), Written(monkeypatch)
     client = repository.client(tmp_path)
     for look in range(1, 4):

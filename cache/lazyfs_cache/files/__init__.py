@@ -1,2 +1,2 @@
-"""What lies in a cache directory, and the system calls on it. Nothing here decides anything, or knows of the
-index."""
+"""The files in a cache directory, and the system calls on them. Nothing here decides anything, or knows of
+the index."""

@@ -1,5 +1,4 @@
-"""The cache directory itself: checked and made for a cache of this user's; and the index directories in
-it."""
+"""The cache directory itself, which must be this user's alone, and the index directories in it."""
 
 import os
 import shutil
@@ -15,7 +14,7 @@ _OURS = {
 
 
 def prepare(root: str, *, new: bool) -> None:
-    """Make the directory a cache of this user's; `new`: there need not be one yet.
+    """Prepare the directory for a cache of this user; `new`: there need not be one yet.
 
     Raises UnusableDirectory with the reason why it cannot be one.
     """

@@ -27,7 +27,7 @@ def save(root: str, label: bytes, keys: Sequence[bytes]) -> None:
 
 
 def remove(root: str, label: bytes) -> None:
-    """Nothing happens if there is no such set. Raises OSError."""
+    """Delete one set; nothing happens if there is none of that label. Raises OSError."""
     try:
         os.unlink(os.path.join(root, layout.PINS, label.hex()))
     except FileNotFoundError:

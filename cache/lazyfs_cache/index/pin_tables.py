@@ -9,7 +9,7 @@ from lazyfs_cache.index.tables import Tables
 
 
 class PinTables:
-    """Rows come and go here; `Transaction` counts them in the entries of their keys."""
+    """The rows of pins. `Transaction` counts them in the entries of their keys."""
 
     def __init__(self, tables: Tables, txn: "lmdb.Transaction[bytes]") -> None:
         self._pins = tables.pins
@@ -17,7 +17,7 @@ class PinTables:
         self._txn = txn
 
     def add(self, key: bytes, holder: int, label: bytes) -> bool:
-        """False if the key already was pinned for (holder, label)."""
+        """Add a pin; False if the key already was pinned for (holder, label)."""
         if not self._txn.put(pin_row(holder, label, key), b"", db=self._pins, overwrite=False):
             return False
         if holder == KEPT:
@@ -25,7 +25,7 @@ class PinTables:
         return True
 
     def remove(self, key: bytes, holder: int, label: bytes) -> bool:
-        """False if the key was not pinned for (holder, label)."""
+        """Remove a pin; False if the key was not pinned for (holder, label)."""
         if not self._txn.delete(pin_row(holder, label, key), db=self._pins):
             return False
         if holder == KEPT:

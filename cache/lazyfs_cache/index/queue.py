@@ -10,7 +10,7 @@ from lazyfs_cache.policy.eviction import Queued
 
 
 class Queue:
-    """Rows come and go here; `Transaction` keeps the entries in step."""
+    """The rows of the queue. `Transaction` keeps the entries in step."""
 
     def __init__(self, tables: Tables, txn: "lmdb.Transaction[bytes]", sums: Sums) -> None:
         self._table = tables.queue

@@ -21,7 +21,7 @@ class Drawn(NamedTuple):
 
 
 class SpaceAllowance:
-    """Of one process in one generation of the index. Thread-safe; every method returns at once.
+    """The allowance of one process in one generation of the index. Thread-safe; every method returns at once.
 
     `slots`: numbers that spare files may have.
     """

@@ -20,7 +20,8 @@ class Arrived(NamedTuple):
 
 
 class Arrivals:
-    """Of one process in one generation of the index. Thread-safe; every method returns at once."""
+    """The arrivals of one process in one generation of the index. Thread-safe; every method returns at
+    once."""
 
     def __init__(self) -> None:
         self._guard = threading.Lock()

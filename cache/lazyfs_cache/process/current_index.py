@@ -20,7 +20,7 @@ from lazyfs_cache.process.arrivals import Arrivals
 from lazyfs_cache.process.evictor import Evictor
 from lazyfs_cache.process.health import Health
 from lazyfs_cache.process.index_generation import IndexGeneration
-from lazyfs_cache.process.measures import Measures
+from lazyfs_cache.process.measures import DirectoryMeasures
 from lazyfs_cache.process.membership import Membership
 from lazyfs_cache.process.pending_allowance import PendingAllowance
 from lazyfs_cache.process.pin_room import check_pins_fit
@@ -83,7 +83,7 @@ class CurrentIndex:
         """Become one of the index's owners, and clean up after the dead; a new index learns what lies in the
         directory."""
         root, files, number = self._files.root, self._files, self._membership.state.generation
-        limits = Limits(Measures(files, index), keep_free=self._keep_free, arriving=journal.SLOTS)
+        limits = Limits(DirectoryMeasures(files, index), keep_free=self._keep_free, arriving=journal.SLOTS)
         with ExitStack() as undo:
             with index.transaction() as transaction:
                 unknown = not transaction.sums.last_owner and files.any_data()

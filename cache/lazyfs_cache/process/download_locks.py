@@ -98,7 +98,7 @@ class DownloadLocks:
                 time.sleep(polling.pause(now))
 
     def abandon(self) -> None:
-        """This is a forked child: the locks stay its parent's, for as long as that lives."""
+        """Leave the locks to the parent process, for as long as that lives: this is a forked child."""
         self._guard = threading.Lock()
         self._mine = {}
         self._locks.close()

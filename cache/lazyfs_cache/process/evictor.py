@@ -15,7 +15,7 @@ def _keep_none(value: Queued) -> bool:  # noqa: ARG001
 
 
 class Evictor:
-    """Of one process in one generation of the index."""
+    """Evicts for one process in one generation of the index."""
 
     def __init__(self, journal: Journal, files: ValueFiles) -> None:
         self._journal = journal

@@ -17,7 +17,7 @@ _HARMLESS = FULL | {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR, errno
 
 
 class Health:
-    """Of one cache in one process."""
+    """The switch of one cache in this process."""
 
     def __init__(self, root: str) -> None:
         self._root = root
@@ -25,7 +25,7 @@ class Health:
         """The reason why the cache is off; None while it is on."""
 
     def fail(self, error: OSError | IndexFailure) -> None:
-        """A call failed: a full disk or a full map passes, anything else turns the cache off."""
+        """Take note of an error: a full disk or a full map passes, any other turns the cache off."""
         if isinstance(error, (DiskFull, MapFull)):
             return
         if isinstance(error, OSError) and error.errno in _HARMLESS:
@@ -33,13 +33,17 @@ class Health:
         self.turn_off(str(error))
 
     def turn_off(self, why: str) -> None:
-        """With one warning, the first time."""
+        """Turn the cache off, with one warning the first time."""
         if self.off is None:
             self.off = why
             log.warning("cache %s: turned off, reads go on without it: %s", self._root, why)
 
+    def end(self, why: str) -> None:
+        """Turn the cache off without a warning: it was closed, or is another process's."""
+        self.off = why
+
     def guard(self, act: Callable[[], None]) -> None:
-        """Do something without which the cache cannot go on: any error turns it off."""
+        """Call `act`, without which the cache cannot go on: any error of it turns the cache off."""
         try:
             act()
         except (OSError, CacheError, *DAMAGED, IndexFailure) as error:

@@ -14,8 +14,9 @@ from lazyfs_cache.process.spare_files import SpareFiles
 
 @dataclass(frozen=True, eq=False)
 class IndexGeneration:
-    """Made whole when the process joins the index (`CurrentIndex`). When another generation takes its place,
-    what its allowance held and what arrived for it come to nothing."""
+    """Everything that this process has in one generation, made whole when it joins the index
+    (`CurrentIndex`). When another generation takes its place, the allowance and the arrivals of this one come
+    to nothing."""
 
     number: int
     index: Index

@@ -7,8 +7,8 @@ from lazyfs_cache.policy.limits import FreeSpace
 from lazyfs_cache.policy.sizes import entries_in_map
 
 
-class Measures:
-    """With one generation of the index. The fixed files are measured once: they change with the
+class DirectoryMeasures:
+    """Measurements with one generation of the index. The fixed files are measured once: they change with the
     generation."""
 
     def __init__(self, files: ValueFiles, index: Index) -> None:

@@ -1,4 +1,4 @@
-"""This process among those that have the cache open: that it is there, that it lives, what they agreed on.
+"""This process among those that have the cache open: its presence, its sign of life, and their agreement.
 
 An index has a generation. The process that finds it damaged sets it aside and begins the next one, under the
 index lock; the others see the new number in the lock's file at their next transaction, and follow.
@@ -17,7 +17,8 @@ log = logging.getLogger("lazyfs_cache")
 
 
 class Membership:
-    """Made by `enter`. All but `stale` and `close` is called under the index lock."""
+    """The membership of this process, made by `enter`. Hold the index lock for every call but `stale` and
+    `close`."""
 
     def __init__(
         self,
@@ -33,7 +34,7 @@ class Membership:
         self.owners = owners
         """Locks on owner numbers: each process that lives holds its own."""
         self.state = state
-        """As this process knows it: other processes may have begun another generation."""
+        """The state as this process knows it: other processes may have begun another generation."""
         self.first = first
         """No other process had the cache open when this one entered."""
         self._lock = lock
@@ -70,8 +71,7 @@ class Membership:
         state_file.save(self.root, self.state)
 
     def mark_clean(self, index: Index) -> None:
-        """If no other process has the cache open: the index is on the disk, and may be trusted after a
-        reboot."""
+        """Flush the index and mark it as trusted after a reboot, if no other process has the cache open."""
         if self._presence.alone():
             index.sync()
             self.state.limit = index.sums().limit

@@ -15,8 +15,8 @@ from lazyfs_cache.process.spare_files import SpareFiles
 
 
 class PendingAllowance:
-    """Of one process in one generation of the index; used under the index lock. `wake` is set where the high
-    watermark is passed."""
+    """The gifts to one process in one generation of the index. Hold the index lock for every call. `wake` is
+    set where the high watermark is passed."""
 
     def __init__(
         self,
@@ -68,12 +68,12 @@ class PendingAllowance:
         return slot is not None
 
     def committed(self) -> None:
-        """The allowance has it now."""
+        """Add the gifts to the allowance."""
         self._allowance.put_in(self._amount)
         self._allowance.add_spares(self._kept)
         self._amount, self._kept = 0, []
 
     def dropped(self) -> None:
-        """The transaction was not committed: the files it kept go."""
+        """Forget the gifts, and unlink the spare files: the transaction was not committed."""
         self._spares.discard(slot for _, slot in self._kept)
         self._amount, self._kept = 0, []

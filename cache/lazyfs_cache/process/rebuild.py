@@ -13,7 +13,7 @@ _PATIENCE = 30.0
 
 
 class Rebuild:
-    """Of one cache; `stop` is set where it is to end early."""
+    """The rebuild of one cache; `stop` is set where it is to end early."""
 
     def __init__(self, shared: SharedIndex, room: Room, stop: threading.Event) -> None:
         self._shared = shared

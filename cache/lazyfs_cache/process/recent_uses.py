@@ -1,6 +1,6 @@
-"""Which values were used since the last transaction, which writes them to the index.
+"""Uses of values that wait to be written to the index by the next transaction.
 
-Readers only add to it and never wait. A use that is lost costs recency, nothing else.
+Readers only add to them and never wait. A use that is lost costs recency, nothing else.
 """
 
 from collections import deque
@@ -15,7 +15,7 @@ over and over is written once."""
 
 
 class RecentUses:
-    """Filled by any thread, emptied by the one that holds the index lock."""
+    """The values used last, added by any thread, and taken by the one that holds the index lock."""
 
     def __init__(self, wake: Event) -> None:
         self._wake = wake
@@ -25,7 +25,7 @@ class RecentUses:
         """The value used last: using it again changes nothing."""
 
     def add(self, key: bytes) -> None:
-        """The value was used."""
+        """Take note that the value was used."""
         self.last = key
         used = self._used
         used.pop(key, None)

@@ -22,7 +22,7 @@ SUSPECTS_PER_TRANSACTION = 16
 
 
 class Settling:
-    """Used under the index lock."""
+    """Makes transactions in which everything is settled. Hold the index lock for every call."""
 
     def __init__(self, files: ValueFiles, uses: RecentUses, suspects: Suspects) -> None:
         self._files = files

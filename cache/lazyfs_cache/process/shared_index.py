@@ -43,7 +43,8 @@ class Account(NamedTuple):
 
 
 class SharedIndex:
-    """Thread-safe. A failing disk or index raises nothing here: it turns the cache off (`health`)."""
+    """The index as this process shares it. Thread-safe. A failing disk or index raises nothing here: it turns
+    the cache off (`health`)."""
 
     def __init__(
         self,
@@ -68,7 +69,7 @@ class SharedIndex:
 
     @property
     def generation(self) -> IndexGeneration:
-        """The one this process uses: inside a transaction, that of the transaction."""
+        """The generation that this process uses: inside a transaction, that of the transaction."""
         return self._current.generation
 
     @property
@@ -121,7 +122,8 @@ class SharedIndex:
         return transaction is not None and transaction.committed
 
     def carry_out(self, act: Callable[[Transaction], None]) -> bool:
-        """Do it in a transaction of its own, again if the map had to grow for it; True if it is committed."""
+        """Call `act` in a transaction of its own, again if the map had to grow for it; True if it is
+        committed."""
         grown = True
         while grown and self.health.off is None:
             before = self.generation.index.map_size
@@ -156,7 +158,7 @@ class SharedIndex:
     # -- looking -----------------------------------------------------------------------------------------
 
     def account(self) -> Account:
-        """As of now, or as this process last saw it if the index lock is not got at once."""
+        """The account as of now, or as this process last saw it if the index lock is not got at once."""
         if self.generation.arrivals.waiting:
             with self.transaction(_GLANCE):  # enters them
                 pass
@@ -207,7 +209,7 @@ class SharedIndex:
         with self._lock.held(self.timeout) as held:
             if held and left and self.health.off is None:
                 self.health.guard(lambda: self._membership.mark_clean(self.generation.index))
-            self.health.off = self.health.off or "closed"
+            self.health.end(self.health.off or "closed")
             if held:
                 self._current.close()
                 self._membership.leave()
@@ -225,8 +227,8 @@ class SharedIndex:
             transaction.sums.scanner = 0  # the next process takes the rebuild up
 
     def abandon(self) -> None:
-        """This is a forked child: the cache stays its parent's, and so do the locks."""
-        self.health.off = "opened before a fork: open it after"
+        """Leave everything to the parent process: this is a forked child."""
+        self.health.end("opened before a fork: open it after")
         self._release()
 
     def _release(self) -> None:

@@ -17,7 +17,7 @@ LARGEST = 64 << 10
 
 
 class SpareFiles:
-    """Of one process in one generation of the index."""
+    """The spare files of one process in one generation of the index."""
 
     def __init__(self, owner: int, files: ValueFiles, allowance: SpaceAllowance, health: Health) -> None:
         self._owner = owner
@@ -49,7 +49,7 @@ class SpareFiles:
             self._allowance.free_slot(slot)
 
     def discard_all(self) -> None:
-        """Their space becomes free in the allowance."""
+        """Unlink all of them; their space becomes free in the allowance."""
         slots, amount = self._allowance.take_spares()
         self.discard(slots)
         self._allowance.give_back(amount)

@@ -6,8 +6,8 @@ from threading import Event
 
 
 class Suspects:
-    """Values found damaged, and values that failed half-way in. Filled by any thread, emptied by the one that
-    holds the index lock."""
+    """The keys of damaged values, and of values that failed half-way in. Added by any thread, taken by the
+    one that holds the index lock."""
 
     def __init__(self, wake: Event) -> None:
         self._wake = wake
@@ -28,5 +28,5 @@ class Suspects:
         return [self._keys.popleft() for _ in range(len(self._keys))]
 
     def put_back(self, keys: Iterable[bytes]) -> None:
-        """The transaction that took them did not see to them."""
+        """Return keys that a transaction took and did not see to."""
         self._keys.extend(keys)

@@ -12,30 +12,28 @@ ever. What is not believed is asked for once more past all caches.
 import threading
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 
 import msgspec
-from tuf.api.metadata import Root, Snapshot, Targets, Timestamp
+from tuf.api.metadata import Snapshot, Targets
 
 from lazyfs.client.trust.anchor import Anchor
 from lazyfs.client.trust.metadata_files import Ask, MetadataFiles
+from lazyfs.client.trust.refresh_attempt import RefreshAttempt, ask_file, ask_root, ask_timestamp
 from lazyfs.client.trust.trust_file import TrustFile
 from lazyfs.core.errors import BadData, LazyfsError, TrustError, UnsupportedFormat, UsageError
 from lazyfs.core.params import Revision
 from lazyfs.core.trust.errors import Expired, WrongRoot
 from lazyfs.core.trust.roles import (
-    MAX_NEW_ROOTS,
     MAX_ROOT,
-    MAX_ROOTS,
     MAX_TARGETS,
-    MAX_TIMESTAMP,
     ROOT,
     SNAPSHOT,
     TARGETS,
     TIMESTAMP,
     file_name,
 )
-from lazyfs.core.trust.signed import T, check_shape, when
+from lazyfs.core.trust.signed import when
 from lazyfs.core.trust.state import TrustState, bootstrap
 from lazyfs.core.trust.update import Update, WantedFile
 from lazyfs.transport.fetcher import Fetcher, never_cancelled
@@ -127,7 +125,7 @@ class Revisions:
         """
         with self._mutex:
             try:
-                revision = self._refresh(_Attempt(self._files, now, deadline, check_cancelled))
+                revision = self._refresh(RefreshAttempt(self._files, now, deadline, check_cancelled))
             except LazyfsError as error:
                 self._error = str(error)
                 raise
@@ -163,7 +161,7 @@ class Revisions:
             self._file.save(state, self._anchor)
         return state
 
-    def _refresh(self, attempt: "_Attempt") -> Revision:
+    def _refresh(self, attempt: RefreshAttempt) -> Revision:
         self._reload()
         try:
             return self._try(attempt)
@@ -171,16 +169,16 @@ class Revisions:
             attempt.ask_the_origin()
             return self._try(attempt)
 
-    def _try(self, attempt: "_Attempt") -> Revision:
+    def _try(self, attempt: RefreshAttempt) -> Revision:
         if self._state is None:
             stamp = self._first_contact(attempt)
         elif self._wall_clock() - self._probed > ROOT_PROBE:
             version = self._state.root.version + 1
-            got = attempt.get(_ask_stamp(), _ask_root(version))
+            got = attempt.get(ask_timestamp(), ask_root(version))
             self._follow_roots(attempt, self._state, got.get(file_name(ROOT, version)), asked=True)
             stamp = got[_STAMP]
         else:
-            stamp = attempt.get(_ask_stamp())[_STAMP]
+            stamp = attempt.get(ask_timestamp())[_STAMP]
         try:
             return self._advance(attempt, stamp)
         except TrustError:
@@ -189,14 +187,14 @@ class Revisions:
                 raise
         return self._advance(attempt, stamp)
 
-    def _first_contact(self, attempt: "_Attempt") -> bytes:
+    def _first_contact(self, attempt: RefreshAttempt) -> bytes:
         """The roots from the anchor on; returns the timestamp, which came along."""
         anchor = self._anchor
         if anchor is None:
             raise UsageError("nothing is trusted yet: give --trust FINGERPRINT or --trust ROOT.json")
         refused: list[WrongRoot] = []
         if isinstance(anchor, TrustState):
-            asks = [_ask_root(anchor.root.version + 1), _ask_stamp()]
+            asks = [ask_root(anchor.root.version + 1), ask_timestamp()]
         else:
 
             def accept(data: bytes) -> bytes:
@@ -207,7 +205,7 @@ class Revisions:
                     raise
                 return data
 
-            asks = [Ask(_FIRST_ROOT, MAX_ROOT, accept=accept), _ask_root(2), _ask_stamp()]
+            asks = [Ask(_FIRST_ROOT, MAX_ROOT, accept=accept), ask_root(2), ask_timestamp()]
         try:
             got = attempt.get(*asks)
         except BadData:
@@ -219,7 +217,7 @@ class Revisions:
         return got[_STAMP]
 
     def _follow_roots(
-        self, attempt: "_Attempt", state: TrustState, data: bytes | None = None, *, asked: bool = False
+        self, attempt: RefreshAttempt, state: TrustState, data: bytes | None = None, *, asked: bool = False
     ) -> TrustState:
         """Takes every newer root, and keeps what it has at the end, written once; `data` is the next one if
         it was `asked` for already."""
@@ -227,7 +225,7 @@ class Revisions:
             while True:
                 if not asked:
                     name = file_name(ROOT, state.root.version + 1)
-                    data = attempt.get(_ask_root(state.root.version + 1)).get(name)
+                    data = attempt.get(ask_root(state.root.version + 1)).get(name)
                 asked = False
                 if data is None:
                     attempt.probed = True
@@ -238,7 +236,7 @@ class Revisions:
         finally:
             self._keep(state)
 
-    def _advance(self, attempt: "_Attempt", stamp: bytes) -> Revision:
+    def _advance(self, attempt: RefreshAttempt, stamp: bytes) -> Revision:
         """From a timestamp to the revision it leads to."""
         assert self._state is not None
         update = Update(self._state, attempt.now)
@@ -252,7 +250,7 @@ class Revisions:
             next_wanted = update.snapshot(got[wanted.name])
             targets = got.get(next_wanted.name)
             if targets is None:
-                targets = attempt.get(_ask(Targets, next_wanted))[next_wanted.name]
+                targets = attempt.get(ask_file(Targets, next_wanted))[next_wanted.name]
             try:
                 update.targets(targets)
             except UnsupportedFormat as error:
@@ -262,65 +260,14 @@ class Revisions:
         assert state.proven is not None
         return state.proven.revision
 
-    def _fetch_revision(self, attempt: "_Attempt", wanted: WantedFile) -> dict[str, bytes]:
+    def _fetch_revision(self, attempt: RefreshAttempt, wanted: WantedFile) -> dict[str, bytes]:
         """The snapshot, the targets of the same number if there are, and the next root if there is one."""
         assert self._state is not None
         guess = WantedFile(wanted.name.replace(SNAPSHOT, TARGETS), MAX_TARGETS)
-        asks = [_ask(Snapshot, wanted), _ask(Targets, guess, optional=True)]
+        asks = [ask_file(Snapshot, wanted), ask_file(Targets, guess, optional=True)]
         if attempt.probed:
             return attempt.get(*asks)
         version = self._state.root.version + 1
-        got = attempt.get(*asks, _ask_root(version))
+        got = attempt.get(*asks, ask_root(version))
         self._follow_roots(attempt, self._state, got.get(file_name(ROOT, version)), asked=True)
         return got
-
-
-class _Attempt:
-    """One refresh: its clock, its deadline, and what it has found out about the way to the server."""
-
-    def __init__(
-        self, files: MetadataFiles, now: datetime, deadline: float, check_cancelled: Callable[[], None]
-    ) -> None:
-        self._files = files
-        self._deadline = deadline
-        self._check_cancelled = check_cancelled
-        self.now = now.astimezone(UTC)
-        self._no_cache = False
-        self.probed = False
-        """Whether the newest root is known to be the newest."""
-        self._roots = 0
-        self._root_bytes = 0
-
-    def count_root(self, data: bytes) -> None:
-        """One more new root. Raises WrongRoot when there are more than one look follows."""
-        self._roots += 1
-        self._root_bytes += len(data)
-        if self._roots > MAX_ROOTS or self._root_bytes > MAX_NEW_ROOTS:
-            raise WrongRoot(
-                f"the server has more than {MAX_ROOTS} new roots, or {MAX_NEW_ROOTS} bytes of them: "
-                "it may be making them up"
-            )
-
-    def get(self, *asks: Ask) -> dict[str, bytes]:
-        return self._files.get(asks, self._deadline, self._check_cancelled, no_cache=self._no_cache)
-
-    def ask_the_origin(self) -> None:
-        """From here on past all caches, the newest root included: something was not believed."""
-        self._no_cache = True
-        self.probed = False
-
-
-def _ask_stamp() -> Ask:
-    return _ask(Timestamp, WantedFile(_STAMP, MAX_TIMESTAMP))
-
-
-def _ask_root(version: int) -> Ask:
-    return _ask(Root, WantedFile(file_name(ROOT, version), MAX_ROOT), optional=True)
-
-
-def _ask(kind: type[T], wanted: WantedFile, *, optional: bool = False) -> Ask:
-    def accept(data: bytes) -> bytes:
-        check_shape(kind, data, wanted.max_bytes)
-        return data
-
-    return Ask(wanted.name, wanted.max_bytes, optional, accept)

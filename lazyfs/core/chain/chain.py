@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from lazyfs.core.chain.faults import Fault
 from lazyfs.core.chain.hedge import Hedges
-from lazyfs.core.chain.member import Member, State
+from lazyfs.core.chain.member import Member, MemberState
 from lazyfs.core.chain.policy import Policy
 from lazyfs.core.chain.report import ChainReport, MemberReport
 
@@ -21,7 +21,7 @@ class News(NamedTuple):
 
     member: str
     kind: str
-    state: State
+    state: MemberState
     why: str
 
 
@@ -83,7 +83,7 @@ class Chain:
         if len(origins) > 1 and self.requests % policy.explore_every == 0:
             for origin in origins:
                 old = now - origin.measured > policy.latency_age
-                if old and origin.state is State.UP:
+                if old and origin.state is MemberState.UP:
                     return [origin, *(other for other in origins if other is not origin)]
         return list(origins)
 

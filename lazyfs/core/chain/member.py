@@ -9,7 +9,7 @@ from lazyfs.core.chain.notation import DIRECT, redact
 from lazyfs.core.chain.policy import Policy
 
 
-class State(enum.StrEnum):
+class MemberState(enum.StrEnum):
     """Up, put aside after a failure, or put aside for serving wrong bytes."""
 
     UP = "up"
@@ -27,7 +27,7 @@ class Member:
         self.direct = kind == "proxy" and url == DIRECT
         self._policy = policy
         self._random = random
-        self.state = State.UP
+        self.state = MemberState.UP
         self.why = ""
         self.changed = float("-inf")
         """When the state last changed; what attempts begun before it say is old news."""
@@ -46,19 +46,19 @@ class Member:
 
     def usable(self, now: float) -> bool:
         """Up, or due for a trial that nobody is making yet."""
-        return self.state is State.UP or (now >= self.retry_at and not self.trials)
+        return self.state is MemberState.UP or (now >= self.retry_at and not self.trials)
 
     def dead(self, now: float) -> bool:
         """Cannot be hoped for now: failed, and neither up nor due. A liar is no good, but not dead."""
-        return not self.usable(now) and not (self.state is State.LIAR and not self.failures)
+        return not self.usable(now) and not (self.state is MemberState.LIAR and not self.failures)
 
     def answered(self, now: float) -> bool:
         """An attempt over this member brought the right bytes. True if it is taken back by this."""
         self.answers += 1
         self.failures = 0
-        if self.state is State.UP or (self.state is State.LIAR and now < self.retry_at):
+        if self.state is MemberState.UP or (self.state is MemberState.LIAR and now < self.retry_at):
             return False
-        self.state, self.why, self.changed, self.retry_at = State.UP, "", now, float("-inf")
+        self.state, self.why, self.changed, self.retry_at = MemberState.UP, "", now, float("-inf")
         self._lies.clear()
         return True
 
@@ -74,14 +74,14 @@ class Member:
             return False
         policy = self._policy
         self.failures += 1
-        if not proven and self.failures == 1 and stay_away is None and self.state is State.UP:
+        if not proven and self.failures == 1 and stay_away is None and self.state is MemberState.UP:
             return False
         away = min(policy.probe_first * 2.0 ** min(self.failures - 1, 30), policy.probe_max)
         if stay_away is not None:
             away = max(away, min(stay_away, policy.retry_after_max))
-        if self.state is State.LIAR and self.retry_at > now + away:
+        if self.state is MemberState.LIAR and self.retry_at > now + away:
             return False
-        self._aside(State.DOWN, why, now, away)
+        self._aside(MemberState.DOWN, why, now, away)
         return True
 
     def lied(self, why: str, now: float) -> bool:
@@ -91,11 +91,11 @@ class Member:
             self._lies.popleft()
         if len(self._lies) < self._policy.lies:
             return False
-        news = self.state is not State.LIAR
-        self._aside(State.LIAR, f"{why}, {len(self._lies)} times", now, self._policy.liar_aside)
+        news = self.state is not MemberState.LIAR
+        self._aside(MemberState.LIAR, f"{why}, {len(self._lies)} times", now, self._policy.liar_aside)
         return news
 
-    def _aside(self, state: State, why: str, now: float, away: float) -> None:
+    def _aside(self, state: MemberState, why: str, now: float, away: float) -> None:
         self.state, self.why, self.changed = state, why, now
         self.retry_at = now + away * (1 - self._policy.jitter * self._random())
 

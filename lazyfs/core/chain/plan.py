@@ -25,7 +25,7 @@ from typing import NamedTuple
 from lazyfs.core.chain.blame import Failure, RoundFailures, Route
 from lazyfs.core.chain.chain import Chain
 from lazyfs.core.chain.faults import CERTAIN, CERTIFICATE, CONTENT, PEER, AttemptFailed, Fault, Outage
-from lazyfs.core.chain.member import Member, State
+from lazyfs.core.chain.member import Member, MemberState
 from lazyfs.core.errors import BadData, DeadlineExceeded, LazyfsError, NotFound
 
 
@@ -113,7 +113,7 @@ class Plan:
                 if (proxy, origin) in self._hopeless:
                     continue
                 key = (proxy, origin, self._no_cache)
-                if proxy.state is origin.state is State.UP and key not in self._tried:
+                if proxy.state is origin.state is MemberState.UP and key not in self._tried:
                     if not self._chain.hedges.take():
                         return None
                     self._tried.add(key)
@@ -220,7 +220,7 @@ class Plan:
         no_cache = self._past_caches(proxy)
         self._tried.add((proxy, origin, no_cache))
         in_turn = proxy.usable(now) and origin.usable(now)
-        trial = tuple(member for member in (proxy, origin) if in_turn and member.state is not State.UP)
+        trial = tuple(member for member in (proxy, origin) if in_turn and member.state is not MemberState.UP)
         for member in trial:
             member.trials += 1
         if not in_turn:
@@ -239,7 +239,7 @@ class Plan:
         return Route(proxy, origin, no_cache, min(silence, longest), trial, not in_turn)
 
     def _past_caches(self, proxy: Member) -> bool:
-        return self._no_cache or proxy.state is State.LIAR
+        return self._no_cache or proxy.state is MemberState.LIAR
 
     def _return(self, route: Route) -> None:
         for member in route.on_trial:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from lazyfs.core.errors import FormatError
 from lazyfs.core.layers import pax
+from lazyfs.core.layers.tar_fields import number, string
 
 BLOCK = 512
 MAX_HEADER = 4 << 20
@@ -86,7 +87,7 @@ class TarReader:
                 if records or long_name or long_target:
                     raise FormatError("tar: an extended header with no entry after it")
                 return None
-            kind, size = header[156:157], _number(header[124:136], "size")
+            kind, size = header[156:157], number(header[124:136], "size")
             if kind == b"x":
                 records, runs = pax.parse(self._extended(size))
             elif kind == b"g":
@@ -136,7 +137,7 @@ class TarReader:
             if second not in (_ZERO, b""):
                 raise FormatError(f"tar archive goes on after a zero block, after {self._name[:80]!r}")
             return None
-        stored = _number(block[148:156], "checksum", self._empty)
+        stored = number(block[148:156], "checksum", self._empty)
         # The checksum counts its own field as spaces; some old archivers summed signed bytes.
         unsigned = sum(block) - sum(block[148:156]) + 8 * 32
         if stored != unsigned:
@@ -163,11 +164,11 @@ class TarReader:
         long_name: bytes | None,
         long_target: bytes | None,
     ) -> Member:
-        name, target = _string(header[0:100]), _string(header[157:257])
+        name, target = string(header[0:100]), string(header[157:257])
         magic = header[257:265]
         if magic[:5] == b"ustar" and magic != b"ustar  \0":
             # star keeps times where ustar has the end of the prefix
-            prefix = _string(header[345:476] if header[508:512] == b"tar\0" else header[345:500])
+            prefix = string(header[345:476] if header[508:512] == b"tar\0" else header[345:500])
             if prefix:
                 name = prefix + b"/" + name
         name = long_name or records.get(b"path") or name
@@ -184,10 +185,10 @@ class TarReader:
 
         def owner(key: bytes, start: int, end: int) -> int:
             value = records.get(key)
-            return pax.identifier(key, value) if value else _number(header[start:end], key.decode())
+            return pax.identifier(key, value) if value else number(header[start:end], key.decode())
 
         stated = records.get(b"size")
-        size = pax.number(b"size", stated) if stated else _number(header[124:136], "size")
+        size = pax.number(b"size", stated) if stated else number(header[124:136], "size")
         if not 0 <= size <= _SIZE_MAX:
             raise FormatError(f"tar entry {name[:200]!r}: size {size} is out of range")
         size = self._start(header, kind, size, records, runs)
@@ -197,14 +198,14 @@ class TarReader:
         return Member(
             name,
             FILE if kind == b"S" else kind,
-            _number(header[100:108], "mode") & 0o7777,
+            number(header[100:108], "mode") & 0o7777,
             uid if 0 <= uid <= _ID_MAX else NOBODY,
             gid if 0 <= gid <= _ID_MAX else NOBODY,
-            pax.nanoseconds(b"mtime", mtime) if mtime else _number(header[136:148], "mtime") * 1_000_000_000,
+            pax.nanoseconds(b"mtime", mtime) if mtime else number(header[136:148], "mtime") * 1_000_000_000,
             size,
             target if kind in (HARDLINK, SYMLINK) else b"",
-            _number(header[329:337], "devmajor") if device else 0,
-            _number(header[337:345], "devminor") if device else 0,
+            number(header[329:337], "devmajor") if device else 0,
+            number(header[337:345], "devminor") if device else 0,
             pax.xattrs(records),
             uid,
             gid,
@@ -218,7 +219,7 @@ class TarReader:
         self._runs, size = None, stored
         if kind == b"S":
             self._runs = self._old_sparse(header)
-            size = _number(header[483:495], "real size")
+            size = number(header[483:495], "real size")
         elif records.get(b"GNU.sparse.major") == b"1":
             size = pax.number(b"GNU.sparse.realsize", records.get(b"GNU.sparse.realsize", b""))
             self._runs = self._sparse_in_data()
@@ -243,7 +244,7 @@ class TarReader:
                 field = table[start : start + 24]
                 if field[0] == 0:
                     break
-                runs.append((_number(field[:12], "offset"), _number(field[12:], "length")))
+                runs.append((number(field[:12], "offset"), number(field[12:], "length")))
             if not more:
                 return runs
             if len(runs) > MAX_SPARSE:
@@ -279,24 +280,3 @@ class TarReader:
     def _skip(self, count: int) -> None:
         while count > 0:
             count -= len(self._exactly(min(count, 1 << 20)))
-
-
-def _string(field: bytes) -> bytes:
-    return field.split(b"\0", 1)[0]
-
-
-def _number(field: bytes, what: str, first: bool = False) -> int:
-    """Octal digits, or base 256 with the top bit set (GNU, for what octal cannot hold)."""
-    if field[0] & 0x80:
-        value = int.from_bytes(field, "big", signed=False) & ((1 << (8 * len(field) - 1)) - 1)
-        if field[0] & 0x40:
-            value -= 1 << (8 * len(field) - 1)
-        if value.bit_length() > 63:
-            raise FormatError(f"tar header: {what} does not fit 63 bits")
-        return value
-    text = field.strip(b" \0").split(b"\0", 1)[0]
-    if not text.strip(b"01234567"):
-        return int(text, 8) if text else 0  # a field has 12 digits at most
-    if first:
-        raise FormatError("not a tar archive: it begins with something else than a tar header")
-    raise FormatError(f"tar header: {what} is {field!r}, not an octal number")

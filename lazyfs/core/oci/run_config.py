@@ -10,7 +10,7 @@ DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 class RunConfig(msgspec.Struct, frozen=True, rename="pascal"):
-    """What a runtime starts with."""
+    """An image's settings for a start (`config` of its config)."""
 
     env: list[str] | None = None
     entrypoint: list[str] | None = None

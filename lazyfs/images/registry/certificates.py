@@ -1,8 +1,8 @@
 """Whom TLS trusts, and as whom it speaks, for each server that a pull touches.
 
-Trusted are the system's CAs (or those of REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE, SSL_CERT_FILE, SSL_CERT_DIR) and
-the `*.crt` of the registry's folder in certs.d, as docker, podman and skopeo read it. A client certificate of
-that folder (`NAME.cert` with `NAME.key`) is shown to that registry only.
+Trusted are the system's CAs, as the environment names them, and the `*.crt` of the registry's folder in
+certs.d, as docker and podman read it. A client certificate of that folder (`NAME.cert` with `NAME.key`)
+is shown to that registry only.
 """
 
 import os
@@ -19,6 +19,9 @@ BUNDLES = (
     "/etc/ssl/cert.pem",  # Alpine
 )
 """Where distributions keep the CAs they trust, for a Python that was built elsewhere."""
+_FILES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
+"""Variables that name a file in place of the system's. Some sites set all of them to the system's, and a user
+then one of them to the site's: all that are named count."""
 SYSTEM_FOLDERS = ("/etc/containers/certs.d", "/etc/docker/certs.d")
 
 
@@ -66,13 +69,10 @@ class Certificates:
         return _first(self._places, names)
 
     def _trust_usual(self, context: ssl.SSLContext) -> None:
-        for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
-            if path := self._environment.get(name):
-                _load(context, path, name)
-                return
-        if path := self._environment.get("SSL_CERT_FILE"):
-            _load(context, path, "SSL_CERT_FILE")
-        else:
+        named = [name for name in _FILES if self._environment.get(name)]
+        for name in named:
+            _load(context, self._environment[name], name)
+        if not named:
             usual = (ssl.get_default_verify_paths().openssl_cafile, *BUNDLES)
             if bundle := next(filter(os.path.isfile, usual), None):
                 _load(context, bundle, "")

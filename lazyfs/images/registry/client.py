@@ -7,7 +7,6 @@ hashes them anyway.
 import re
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 import msgspec
@@ -26,7 +25,8 @@ from lazyfs.core.oci.manifest import (
 )
 from lazyfs.core.oci.reference import Reference, is_tag
 from lazyfs.core.printable import printable
-from lazyfs.core.registry.access import ATTEMPTS, MAX_PAUSE, Kind, Privacy
+from lazyfs.core.registry.access import ATTEMPTS, MAX_PAUSE
+from lazyfs.core.registry.steps import Kind, Privacy
 from lazyfs.images.registry.conversation import Conversation
 from lazyfs.images.registry.problems import BROKEN, Failed, explain
 from lazyfs.images.registry.replies import resumed_at
@@ -38,11 +38,14 @@ BLOB_TIME, BLOB_RATE = 600.0, 16 << 10
 """Seconds for a blob, and bytes a second beyond them: slower than any line that publishing makes sense on."""
 
 _ACCEPT = ", ".join((OCI_INDEX, DOCKER_LIST, OCI_MANIFEST, DOCKER_MANIFEST, f"{SCHEMA1}+prettyjws"))
+
+
+class _Tags(msgspec.Struct):
+    tags: list[str] | None
+
+
+_tags = msgspec.json.Decoder(_Tags)
 _NEXT = re.compile(r'<([^>]*)>\s*;[^,]*rel="?next"?')
-
-
-class _TagList(msgspec.Struct):
-    tags: list[Any] | None
 
 
 class RegistryClient:
@@ -164,10 +167,9 @@ class RegistryClient:
 
     def _tags_of(self, data: bytes) -> list[str]:
         try:
-            found = msgspec.json.decode(data, type=_TagList).tags or []
+            return [tag for tag in _tags.decode(data).tags or [] if is_tag(tag)]
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             raise FormatError(f"{self._reference}: the list of tags is not one") from None
-        return [tag for tag in found if isinstance(tag, str) and is_tag(tag)]
 
     def _resumed(self, reply: Reply, got: int) -> int:
         """0 if the partial answer starts where it must."""

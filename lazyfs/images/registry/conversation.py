@@ -8,11 +8,12 @@ from urllib.parse import urljoin, urlsplit
 
 from lazyfs.core.errors import LazyfsError, NotFound, TransportError, UsageError
 from lazyfs.core.oci.reference import HUB, Reference
-from lazyfs.core.registry.access import (
-    Access,
+from lazyfs.core.registry.access import Access, Exchange
+from lazyfs.core.registry.challenges import parse_challenges
+from lazyfs.core.registry.reasons import MAX_BODY, reason_of
+from lazyfs.core.registry.steps import (
     Answer,
     Ask,
-    Exchange,
     FindAccount,
     Identity,
     Kind,
@@ -25,10 +26,8 @@ from lazyfs.core.registry.access import (
     Step,
     Stop,
 )
-from lazyfs.core.registry.challenges import parse_challenges
-from lazyfs.core.registry.reasons import MAX_BODY, reason_of
 from lazyfs.images.registry.credentials import Credentials
-from lazyfs.images.registry.problems import Failed
+from lazyfs.images.registry.problems import Failed, proxy_account
 from lazyfs.images.registry.replies import retry_after
 from lazyfs.images.registry.tokens import Authorizer, Busy, Denied, wiped
 from lazyfs.images.registry.wire import Reply, Wire, origin_of
@@ -126,6 +125,8 @@ class Conversation:
         if 200 <= reply.status < 300:
             return reply, self._now(lambda: exchange.answered(Answer(reply.status)))
         answer = self._answer(reply)
+        if reply.status == 407:
+            return None, self._now(partial(exchange.broke, *proxy_account(str(reply.origin))))
         if reply.origin != origin_of(url):
             # Storage speaks for itself: its 403 says that a signed address has expired, not who may pull.
             reason = f": {answer.reason}" if answer.reason else ""

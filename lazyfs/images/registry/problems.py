@@ -68,13 +68,13 @@ def explain(error: Exception, origin: str) -> Problem:
     proxied = any(isinstance(item, ProxyError) for item in chain)
     for item in chain:
         if isinstance(item, ssl.SSLCertVerificationError):
-            return Problem(f"{origin}: {_certificate(item, origin)}", hopeless=True)
+            return Problem(f"{origin}: {_certificate(item, None if proxied else origin)}", hopeless=True)
         if isinstance(item, ssl.SSLEOFError):
             return Problem(
                 f"{origin}: it ends the TLS connection without a word (does it want a client certificate?)",
                 hopeless=False,
             )
-        if isinstance(item, ssl.SSLError | SSLError) and (problem := _tls(str(item), origin)):
+        if isinstance(item, ssl.SSLError | SSLError) and (problem := _tls(str(item), origin, proxied)):
             return problem
     for item in chain:
         if isinstance(item, socket.gaierror):
@@ -96,27 +96,31 @@ def _chain(error: BaseException) -> list[BaseException]:
     following: BaseException | None = error
     while following is not None and following not in found:
         found.append(following)
-        reason = getattr(following, "reason", None)
-        inner = reason if isinstance(reason, BaseException) else None
+        held = (getattr(following, "reason", None), *following.args[:1])
+        inner = next((item for item in held if isinstance(item, BaseException)), None)
         following = inner or following.__cause__ or following.__context__
     return found
 
 
-def _certificate(error: ssl.SSLCertVerificationError, origin: str) -> str:
-    host = origin.partition("://")[2]
+def _certificate(error: ssl.SSLCertVerificationError, origin: str | None) -> str:
+    """What is wrong with the certificate of an origin, or of the proxy (None)."""
+    whose = "its" if origin else "the proxy's"
     reason = error.verify_message
     if error.verify_code in _DATES:
-        return f"its certificate {_DATES[error.verify_code]}: have it renewed, or set the clock right"
+        return f"{whose} certificate {_DATES[error.verify_code]}: have it renewed, or set the clock right"
     if error.verify_code in _NAMES:
-        return f"its certificate is for another name ({reason})"
+        return f"{whose} certificate is for another name ({reason})"
+    place = f", as /etc/containers/certs.d/{origin.partition('://')[2]}/ca.crt" if origin else ""
     return (
-        f"its certificate is not trusted ({reason}): install its CA in the system's store, as "
-        f"/etc/containers/certs.d/{host}/ca.crt, or name the CA's file in SSL_CERT_FILE"
+        f"{whose} certificate is not trusted ({reason}): install its CA in the system's store{place}, "
+        "or name the CA's file in SSL_CERT_FILE"
     )
 
 
-def _tls(text: str, origin: str) -> Problem | None:
+def _tls(text: str, origin: str, proxied: bool) -> Problem | None:
     host = origin.partition("://")[2]
+    if _NOT_TLS.search(text) and proxied:
+        return Problem(f"{origin}: the proxy does not speak TLS: name it with http://", hopeless=True)
     if _NOT_TLS.search(text):
         return Problem(
             f"{origin}: it does not speak TLS there: give --plain-http if it is meant to be so", hopeless=True
@@ -134,14 +138,20 @@ def _tls(text: str, origin: str) -> Problem | None:
 def _proxy(chain: list[BaseException], origin: str) -> Problem:
     text = " ".join(str(item) for item in chain)
     if status := re.search(r"Tunnel connection failed: (\d{3})", text):
-        advice = {
-            "407": "it wants a user name and a password: https_proxy=http://USER:PASSWORD@HOST:PORT",
-            "403": "have it allow CONNECT to this host, or name the host in no_proxy",
-        }.get(status[1])
-        if advice:
-            return Problem(f"{origin}: the proxy answers {status[1]}: {advice}", hopeless=True)
+        if status[1] == "407":
+            return proxy_account(origin)
+        if status[1] == "403":
+            advice = "have it allow CONNECT to this host, or name the host in no_proxy"
+            return Problem(f"{origin}: the proxy answers 403: {advice}", hopeless=True)
         return Problem(f"{origin}: the proxy answers {status[1]}", hopeless=False)
     return Problem(f"{origin}: through the proxy: {_innermost(chain)}", hopeless=False)
+
+
+def proxy_account(origin: str) -> Problem:
+    """The proxy on the way to `origin` answers 407."""
+    variable = f"{origin.partition(':')[0]}_proxy=http://USER:PASSWORD@HOST:PORT"
+    text = f"{origin}: the proxy answers 407: it wants another user name and password, or one: {variable}"
+    return Problem(text, hopeless=True)
 
 
 def _innermost(chain: list[BaseException]) -> str:

@@ -5,16 +5,15 @@ Protocol: distribution-spec, and docs/spec/auth/token.md and oauth.md of the dis
 
 import re
 from collections.abc import Callable
-from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import msgspec
 
-from lazyfs.core.errors import LazyfsError
+from lazyfs.core.errors import FormatError, LazyfsError
 from lazyfs.core.printable import printable
-from lazyfs.core.registry.access import Answer, Ask, Identity
 from lazyfs.core.registry.challenges import Challenge
 from lazyfs.core.registry.reasons import MAX_BODY, reason_of
+from lazyfs.core.registry.steps import Answer, Ask, Identity
 from lazyfs.images.registry.credentials import Credentials
 from lazyfs.images.registry.problems import Failed
 from lazyfs.images.registry.replies import retry_after
@@ -23,6 +22,14 @@ from lazyfs.images.registry.wire import Reply, Wire, origin_of
 MAX_TOKEN = 1 << 17
 """Bytes of a token server's answer: tokens with long lists of groups have been seen at 20 KB."""
 _TOKEN = re.compile(r"[\x21-\x7e]+")
+
+
+class _Answer(msgspec.Struct):
+    token: str | None = None
+    access_token: str | None = None
+
+
+_answer = msgspec.json.Decoder(_Answer)
 
 
 class Denied(Exception):
@@ -70,13 +77,12 @@ class Authorizer:
         with self._asked(realm, challenge, credentials) as reply:
             if reply.status != 200:
                 self._fail(reply, credentials)
-            body = reply.small(MAX_TOKEN)
-        try:
-            document: Any = msgspec.json.decode(body)
-            token = document.get("token") or document.get("access_token")
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, AttributeError):
-            token = None
-        if not isinstance(token, str) or not _TOKEN.fullmatch(token):
+            try:
+                found = _answer.decode(reply.small(MAX_TOKEN))
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, FormatError):
+                found = _Answer()
+        token = found.token or found.access_token or ""
+        if not _TOKEN.fullmatch(token):
             raise Denied(Answer(401, reason="its token server answered without a token"))
         return token
 

@@ -1,0 +1,76 @@
+"""One refresh of the trusted revision: what it asks for, and what it has found out on the way."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from tuf.api.metadata import Root, Timestamp
+
+from lazyfs.client.trust.metadata_files import Ask, MetadataFiles
+from lazyfs.core.trust.errors import WrongRoot
+from lazyfs.core.trust.roles import (
+    MAX_NEW_ROOTS,
+    MAX_ROOT,
+    MAX_ROOTS,
+    MAX_TIMESTAMP,
+    ROOT,
+    TIMESTAMP,
+    file_name,
+)
+from lazyfs.core.trust.signed import T, check_shape
+from lazyfs.core.trust.update import WantedFile
+
+
+class RefreshAttempt:
+    """One refresh: its clock, its deadline, and what it has found out about the way to the server."""
+
+    def __init__(
+        self, files: MetadataFiles, now: datetime, deadline: float, check_cancelled: Callable[[], None]
+    ) -> None:
+        self._files = files
+        self._deadline = deadline
+        self._check_cancelled = check_cancelled
+        self.now = now.astimezone(UTC)
+        self._no_cache = False
+        self.probed = False
+        """True if the newest root is known to be the newest."""
+        self._roots = 0
+        self._root_bytes = 0
+
+    def count_root(self, data: bytes) -> None:
+        """Counts one more new root. Raises WrongRoot when there are more than one look follows."""
+        self._roots += 1
+        self._root_bytes += len(data)
+        if self._roots > MAX_ROOTS or self._root_bytes > MAX_NEW_ROOTS:
+            raise WrongRoot(
+                f"the server has more than {MAX_ROOTS} new roots, or {MAX_NEW_ROOTS} bytes of them: "
+                "it may be making them up"
+            )
+
+    def get(self, *asks: Ask) -> dict[str, bytes]:
+        """Returns the files that came, by their names. Raises as MetadataFiles.get."""
+        return self._files.get(asks, self._deadline, self._check_cancelled, no_cache=self._no_cache)
+
+    def ask_the_origin(self) -> None:
+        """Asks past all caches from here on, for the newest root too: something was not believed."""
+        self._no_cache = True
+        self.probed = False
+
+
+def ask_timestamp() -> Ask:
+    """The question for the timestamp."""
+    return ask_file(Timestamp, WantedFile(file_name(TIMESTAMP, 0), MAX_TIMESTAMP))
+
+
+def ask_root(version: int) -> Ask:
+    """The question for a root that may not exist."""
+    return ask_file(Root, WantedFile(file_name(ROOT, version), MAX_ROOT), optional=True)
+
+
+def ask_file(kind: type[T], wanted: WantedFile, *, optional: bool = False) -> Ask:
+    """The question for a signed file; an answer of another shape is taken for a bad copy."""
+
+    def accept(data: bytes) -> bytes:
+        check_shape(kind, data, wanted.max_bytes)
+        return data
+
+    return Ask(wanted.name, wanted.max_bytes, optional, accept)

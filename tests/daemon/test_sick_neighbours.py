@@ -1,0 +1,173 @@
+"""A mount whose daemon is frozen or dead holds nobody up: those who look at all mounts, or who unmount it."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lazyfs.core.errors import UsageError
+from lazyfs.daemon import control_client
+from lazyfs.system import mountpoint as points
+from lazyfs.system.mountpoint import Health
+from tests.support.cli import LAZYFS, lazyfs, mounted, serving, status
+from tests.support.processes import daemons, frozen, gone
+from tests.support.repository import Published
+from tests.support.until import until
+
+pytestmark = pytest.mark.root
+
+LIMIT = 60
+"""Seconds after which a command counts as hanging; without limits of its own it would hang for ever."""
+
+
+@pytest.fixture
+def sick(published: Published, tmp_path: Path) -> Iterator[Path]:
+    """A mount whose daemon is frozen."""
+    mnt = tmp_path / "sick"
+    mnt.mkdir()
+    lazyfs("mount", published.store, mnt, "--cache", tmp_path / "sick-cache")
+    with frozen(status(mnt)["pid"]):
+        yield mnt
+
+
+def said(*arguments: str | Path, status: int = 2) -> str:
+    """What a command printed as it failed, within the limit."""
+    done = lazyfs(*arguments, check=False, timeout=LIMIT)
+    assert done.returncode == status, done
+    return done.stderr
+
+
+def test_commands_that_name_a_frozen_mount_say_so(sick: Path, published: Published, tmp_path: Path) -> None:
+    (pid,) = daemons(sick)
+    for command in ("status", "top", "refresh"):
+        assert f"(pid {pid}) does not answer" in said(command, sick)
+    assert "whose daemon does not answer" in said("mount", published.store, sick, "--cache", tmp_path / "c")
+    assert daemons(sick) == [pid]
+
+
+def test_status_of_all_shows_the_others(sick: Path, published: Published, tmp_path: Path) -> None:
+    with mounted(published.store, tmp_path / "well", "--cache", tmp_path / "cache") as well:
+        found = {
+            one["mountpoint"]: one for one in json.loads(lazyfs("status", "--json", timeout=LIMIT).stdout)
+        }
+        assert found[str(well)]["ok"]
+        assert not found[str(sick)]["ok"]
+        assert "does not answer" in found[str(sick)]["error"]
+
+
+def test_all_the_sick_are_asked_at_the_same_time(
+    sick: Path, published: Published, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[float] = []
+    told: list[float] = []
+    ask = control_client.ask
+
+    def noted(mount: points.Mount, *arguments: object) -> control_client.Reply:
+        asked.append(time.monotonic())
+        try:
+            return ask(mount, {"do": "status"}, 0.5)
+        finally:
+            told.append(time.monotonic())
+
+    monkeypatch.setattr(control_client, "ask", noted)
+    mount = points.find(str(sick))
+    assert mount is not None
+    answers = control_client.status_each([mount] * 20)
+    assert all(isinstance(answer, control_client.NoAnswer) for answer in answers)
+    assert max(asked) < min(told)
+
+
+def test_a_frozen_mount_is_unmounted_from_under_its_users(sick: Path) -> None:
+    (pid,) = daemons(sick)
+    """Not lazily: what hangs in it would keep it busy for ever."""
+    with subprocess.Popen(["cat", sick / "lib/a:1/big"], stderr=subprocess.PIPE, text=True) as reader:
+        until(lambda: Path(f"/proc/{reader.pid}/wchan").read_text() == "request_wait_answer")
+        done = lazyfs("umount", sick, timeout=LIMIT)
+        assert f"the daemon (pid {pid}) does not answer" in done.stderr
+        assert points.find(str(sick)) is None
+        assert reader.communicate()[1] != ""  # it hung, and has been told
+        assert reader.returncode == 1
+    os.kill(pid, signal.SIGCONT)
+    until(lambda: gone(pid))
+
+
+def test_nothing_is_mounted_through_a_frozen_mount(sick: Path, published: Published, tmp_path: Path) -> None:
+    inside = sick / "lib/a:1/f/mnt"
+    assert "does not answer" in said("mount", published.store, inside, "--cache", tmp_path / "cache")
+    (tmp_path / "link").symlink_to(inside)
+    assert "does not answer" in said("umount", tmp_path / "link/x")
+    assert "does not answer" in said("cache", "pin", inside, status=2)
+
+
+def test_the_health_of_a_mount(sick: Path, published: Published, tmp_path: Path) -> None:
+    (tmp_path / "mnt").mkdir()
+    lazyfs("mount", published.store, tmp_path / "mnt", "--cache", tmp_path / "cache")
+    assert points.health(str(tmp_path / "mnt")) is Health.ALIVE
+    assert points.health(str(sick)) is Health.SILENT
+    pid = status(tmp_path / "mnt")["pid"]
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: gone(pid))
+    assert points.health(str(tmp_path / "mnt")) is Health.DEAD
+
+
+def test_one_dead_repository_of_a_site_does_not_hold_the_others_news_up(
+    published: Published, tmp_path: Path
+) -> None:
+    other = Published(tmp_path / "other", "two.example")
+    config = tmp_path / "site.toml"
+    trust = other.store / "metadata/1.root.json"
+    mnt = tmp_path / "site"
+    mnt.mkdir()
+    with serving(other.store) as url:
+        config.write_text(
+            f'cache = "{tmp_path}/cache"\npatience = 5\n'
+            f'[repositories."one.example"]\nurl = "{published.store}"\n'
+            f'[repositories."two.example"]\nurl = "{url}"\ntrust = "{trust}"\n'
+        )
+        lazyfs("mount", "--config", config, mnt)
+        os.listdir(mnt / "two.example")
+        os.listdir(mnt / "one.example")
+    done = lazyfs("refresh", mnt, check=False, timeout=LIMIT)
+    assert "one.example: no news" in done.stdout
+    assert "two.example: failed" in done.stdout
+    assert done.returncode == 1
+    lazyfs("umount", mnt)
+
+
+def test_many_ask_at_once(published: Published, tmp_path: Path) -> None:
+    with mounted(published.store, tmp_path / "mnt", "--cache", tmp_path / "cache") as mnt:
+        mount = points.find(str(mnt))
+        assert mount is not None
+        found = control_client.status_each([mount] * 300)
+        assert [one for one in found if isinstance(one, UsageError)] == []
+
+
+def test_a_program_of_one_mount_runs_beside_frozen_and_dead_ones_and_twins(
+    published: Published, tmp_path: Path
+) -> None:
+    """The image's only program is missing; that it is missed shows that the image was found."""
+    options = ("--cache", tmp_path / "cache")
+
+    def run() -> str:
+        command = [*LAZYFS, "run", "lib/a:1", "--", "/nothing"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT, check=False)
+        assert done.returncode == 127, done
+        return done.stderr
+
+    other = Published(tmp_path / "other", "two.example")
+    for name, store in (("sick", other.store), ("one", published.store), ("two", published.store)):
+        (tmp_path / name).mkdir()
+        lazyfs("mount", store, tmp_path / name, *options)
+    pid = status(tmp_path / "sick")["pid"]
+    with frozen(pid):
+        assert "is not in the image" in run()
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: gone(pid))
+    assert "is not in the image" in run()
+    for name in ("sick", "one", "two"):
+        lazyfs("umount", tmp_path / name)
