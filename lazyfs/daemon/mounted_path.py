@@ -14,6 +14,10 @@ SECONDS = 30.0
 """Seconds that the path may take to be resolved: catalogs may have to come."""
 
 
+class NoSuchPath(UsageError):
+    """There is nothing at the path."""
+
+
 class MountedPath(NamedTuple):
     """A path of one repository."""
 
@@ -39,7 +43,7 @@ def locate(path: str) -> MountedPath:
     if not answer.came:
         raise UsageError(f"{path}: its filesystem does not answer in {SECONDS:g} s")
     if answer.value is None:
-        raise UsageError(f"{path}: there is no such file or directory")
+        raise NoSuchPath(f"{path}: there is no such file or directory")
     real, top, fault = answer.value
     if fault:
         raise UsageError(fault)

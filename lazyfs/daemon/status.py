@@ -51,6 +51,15 @@ class CounterStatus(msgspec.Struct, frozen=True, kw_only=True):
     waits: list[int]
 
 
+class WaitStatus(msgspec.Struct, frozen=True):
+    """What calls wait for now, of one repository."""
+
+    calls: int
+    objects: int
+    longest: float
+    """Seconds that the first of them has waited."""
+
+
 class MemoryStatus(msgspec.Struct, frozen=True):
     """Tables that the daemon keeps in memory for the kernel."""
 
@@ -72,6 +81,8 @@ class MountStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds."""
     repositories: dict[str, RepositoryStatus]
     counters: CounterStatus
+    waiting: dict[str, WaitStatus]
+    """By repository; those that nobody waits for are not in it."""
     memory: MemoryStatus
     journal: str
     """Why the journal of inode numbers is no longer written; empty if it is."""

@@ -72,7 +72,9 @@ def _mount_by_helper(mountpoint: str, options: MountOptions) -> int:
                 check=False,
             )
         if done.returncode:
-            reason = done.stderr.strip().removeprefix("fusermount3: ") or f"exit code {done.returncode}"
+            reason = done.stderr.strip().removeprefix(f"{tool}: ") or f"exit code {done.returncode}"
+            if "write access" in reason:
+                reason += "; mount on a directory of your own"
             raise UsageError(f"cannot mount on {mountpoint}: {reason}")
         return _received(ours, mountpoint)
 

@@ -69,6 +69,8 @@ class Filesystem:
         self.tree = tree
         self.lock = threading.Lock()
         self.counters = Counters()
+        self.waiting: dict[object, tuple[str, int, float]] = {}
+        """What calls wait for now: (repository, objects, since when on time.monotonic()'s clock)."""
         self.cache_space = cache_space
         self.trace = trace
         self.patience = patience
@@ -191,6 +193,8 @@ class Filesystem:
         self.counters.misses += len(need.refs)
         self.counters.fetched_bytes += sum(ref.size for ref in need.refs)
         started = time.monotonic()
+        token = object()
+        self.waiting[token] = (need.repository, len(need.refs), started)
         failures: list[LazyfsError] = []
 
         async def one(ref: ObjectRef, scope: trio.CancelScope | None) -> None:
@@ -202,12 +206,15 @@ class Filesystem:
                 if scope is not None and not isinstance(error, Outage):
                     scope.cancel()
 
-        if len(need.refs) == 1:
-            await one(need.refs[0], None)
-        else:
-            async with trio.open_nursery() as nursery:
-                for ref in need.refs:
-                    nursery.start_soon(one, ref, nursery.cancel_scope)
+        try:
+            if len(need.refs) == 1:
+                await one(need.refs[0], None)
+            else:
+                async with trio.open_nursery() as nursery:
+                    for ref in need.refs:
+                        nursery.start_soon(one, ref, nursery.cancel_scope)
+        finally:
+            del self.waiting[token]
         if failures:
             raise self.fault(failures[0]) from failures[0]
         seconds = time.monotonic() - started

@@ -12,7 +12,7 @@ from lazyfs.images.layer_reader import read_layer
 from lazyfs.images.layer_records import keep, layer_path, load
 from lazyfs.images.observer import PublishObserver
 from lazyfs.images.snapshots import directory_of_files, link, snapshot
-from lazyfs.images.sources.image import Image
+from lazyfs.images.sources.image import Image, distinct
 from lazyfs.images.start_files import add
 from lazyfs.repository.stored_tree import StoredTree
 from lazyfs.store.ingest import Ingest
@@ -56,6 +56,8 @@ def image_changes(
     """
     for note in image.notes:
         observer.warn(f"{image.name}: {note}")
+    once = distinct(image)
+    observer.image(image.name, len(once), sum(layer.blob.size for layer in once))
     layers, fresh = _layers(image, tree, ingest, observer)
     changes = {layer_path(diff_id): keep(layers[diff_id], params, ingest) for diff_id in fresh}
     merge = Merge(lambda message: observer.warn(f"{image.name}: {message}"))

@@ -17,6 +17,7 @@ from lazyfs.core.params import Revision
 from lazyfs.core.reach import Reached, catalog_at, walk
 from lazyfs.repository.diff import resolve
 from lazyfs.repository.edit import Edit
+from lazyfs.repository.image_place import find_place
 from lazyfs.repository.keys import Keys
 from lazyfs.repository.stored_tree import StoredTree
 from lazyfs.store import Store
@@ -84,7 +85,7 @@ def publish_profile(
     Edit.commit.
     """
     with Edit(store, keys, now) as edit:
-        found = resolve(edit.tree, image)
+        found = resolve(edit.tree, find_place(edit.tree, image))
         top = found.node.entry.nested
         if top is None or found.node.entry.flags & LIVE:
             raise UsageError(f"{image} is no image or published tree of the repository")

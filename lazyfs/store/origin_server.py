@@ -18,11 +18,12 @@ from typing import BinaryIO
 
 from lazyfs.core.digits import natural
 from lazyfs.core.errors import UsageError
+from lazyfs.core.trust.roles import TIMESTAMP_KEPT
 from lazyfs.store.request_counters import Counters, Served
 from lazyfs.store.served_files import check_store, open_file
 
 FOREVER = "public, max-age=31536000, immutable"
-TIMESTAMP_CACHE = "public, max-age=30"
+TIMESTAMP_CACHE = f"public, max-age={TIMESTAMP_KEPT}"
 """Seconds that proxies may keep the timestamp: a new revision is seen that much later, and a site's workers
 together ask for it at most twice a minute."""
 

@@ -10,6 +10,12 @@ ERROR_PAGE = 16 << 10
 round trip and begins slowly."""
 
 
+MENDS = {
+    Fault.ACCOUNT: "lazyfs sends none: have it let readers of the store in",
+    Fault.PROXY_ACCOUNT: "give one as http://USER:PASSWORD@PROXY:PORT",
+}
+
+
 class Head:
     """Status line and fields, line by line."""
 
@@ -88,6 +94,7 @@ class Head:
         if fault is not None:
             delay, target = natural(self.field("retry-after")), self.field("location")
             detail = f"HTTP {self.status}" + (f" to {target[:200]}" if fault is Fault.REDIRECT else "")
+            detail = MENDS.get(fault, detail)
             raise AttemptFailed(fault, detail, None if delay is None else float(delay))
         encoding = self.field("content-encoding", "identity")
         if encoding.lower() not in ("", "identity"):

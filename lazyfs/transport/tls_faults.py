@@ -4,6 +4,7 @@ import re
 from typing import TYPE_CHECKING
 
 from lazyfs.core.chain.faults import AttemptFailed, Fault, of_status
+from lazyfs.transport.response_head import MENDS
 
 if TYPE_CHECKING:  # ssl takes 10 ms to import, and most sites speak http
     from lazyfs.transport.tls import Tls
@@ -94,6 +95,8 @@ def untunnelled(proxy: str, status: int, origin: str) -> AttemptFailed:
     fault = of_status(status)
     if fault in (Fault.UNAVAILABLE, Fault.SERVER_ERROR, Fault.THROTTLED) and status != 501:
         return AttemptFailed(fault, said)
+    if fault is Fault.PROXY_ACCOUNT:
+        return AttemptFailed(fault, MENDS[fault])
     return AttemptFailed(
         Fault.TUNNEL,
         f"{proxy}: {said}; have the proxy allow CONNECT to it, or use http:// to let it cache",

@@ -21,9 +21,9 @@ from lazyfs.client.trust.anchor import Anchor
 from lazyfs.client.trust.metadata_files import Ask, MetadataFiles
 from lazyfs.client.trust.refresh_attempt import RefreshAttempt, ask_file, ask_root, ask_timestamp
 from lazyfs.client.trust.trust_file import TrustFile
-from lazyfs.core.errors import LazyfsError, TrustError, UnsupportedFormat, UsageError
+from lazyfs.core.errors import BadData, LazyfsError, TrustError, UnsupportedFormat, UsageError
 from lazyfs.core.params import Revision
-from lazyfs.core.trust.errors import Expired
+from lazyfs.core.trust.errors import Expired, WrongRoot
 from lazyfs.core.trust.roles import (
     MAX_ROOT,
     MAX_TARGETS,
@@ -192,16 +192,26 @@ class Revisions:
         anchor = self._anchor
         if anchor is None:
             raise UsageError("nothing is trusted yet: give --trust FINGERPRINT or --trust ROOT.json")
+        refused: list[WrongRoot] = []
         if isinstance(anchor, TrustState):
             asks = [ask_root(anchor.root.version + 1), ask_timestamp()]
         else:
 
             def accept(data: bytes) -> bytes:
-                bootstrap(data, anchor)
+                try:
+                    bootstrap(data, anchor)
+                except WrongRoot as error:
+                    refused.append(error)
+                    raise
                 return data
 
             asks = [Ask(_FIRST_ROOT, MAX_ROOT, accept=accept), ask_root(2), ask_timestamp()]
-        got = attempt.get(*asks)
+        try:
+            got = attempt.get(*asks)
+        except BadData:
+            if refused:  # by every path: they do not lie, the fingerprint is another repository's
+                raise refused[-1] from None
+            raise
         state = anchor if isinstance(anchor, TrustState) else bootstrap(got[_FIRST_ROOT], anchor)
         self._follow_roots(attempt, state, got.get(file_name(ROOT, state.root.version + 1)), asked=True)
         return got[_STAMP]

@@ -28,7 +28,9 @@ class Fault(enum.StrEnum):
     ENCODED = "unasked Content-Encoding"
     REDIRECT = "redirect"
     MISSING = "404"
-    DENIED = "403"
+    ACCOUNT = "401, the server wants an account"
+    DENIED = "403, access refused"
+    PROXY_ACCOUNT = "407, the proxy wants an account"
     THROTTLED = "429"
     UNAVAILABLE = "502/503/504"
     SERVER_ERROR = "5xx"
@@ -41,12 +43,20 @@ class Fault(enum.StrEnum):
 CERTIFICATE = frozenset({Fault.UNTRUSTED, Fault.EXPIRED, Fault.MISNAMED, Fault.SCHEME, Fault.IDENTITY})
 """Faults of TLS: its peer is to blame, without a comparison of paths."""
 
-CERTAIN = CERTIFICATE | {Fault.TUNNEL}
+CERTAIN = CERTIFICATE | {Fault.TUNNEL, Fault.ACCOUNT, Fault.PROXY_ACCOUNT}
 """Faults that need a change of a file or a setting: within one request the path is not tried again."""
 
-PEER = frozenset({Fault.DNS, Fault.REFUSED, Fault.UNREACHABLE, Fault.CONNECT, Fault.TLS}) | CERTIFICATE
-"""Faults before the request was sent: they speak against the proxy if one was used and has not made a tunnel,
-else the origin. After that the fault may be the origin's, passed on by the proxy, so both are suspects."""
+PEER = CERTIFICATE | {
+    Fault.DNS,
+    Fault.REFUSED,
+    Fault.UNREACHABLE,
+    Fault.CONNECT,
+    Fault.TLS,
+    Fault.PROXY_ACCOUNT,
+}
+"""Faults before the request was sent, or sent on: they speak against the proxy if one was used and has not
+made a tunnel, else the origin. After that the fault may be the origin's, passed on by the proxy, so both are
+suspects."""
 
 CONTENT = frozenset({Fault.PORTAL, Fault.BAD_CONTENT})
 """The answer was wrong bytes: the object is asked for again without caches, then past the proxy."""
@@ -74,7 +84,14 @@ def of_status(status: int) -> Fault | None:
     """Returns the fault of an HTTP status; None for 200, the only success (no ranges are asked for)."""
     if status == 200:
         return None
-    named = {403: Fault.DENIED, 404: Fault.MISSING, 410: Fault.MISSING, 429: Fault.THROTTLED}
+    named = {
+        401: Fault.ACCOUNT,
+        403: Fault.DENIED,
+        404: Fault.MISSING,
+        407: Fault.PROXY_ACCOUNT,
+        410: Fault.MISSING,
+        429: Fault.THROTTLED,
+    }
     if status in named:
         return named[status]
     if status in (502, 503, 504):

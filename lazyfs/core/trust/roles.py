@@ -15,6 +15,10 @@ MAX_SNAPSHOT = 65_536
 MAX_TARGETS = 65_536
 """Bytes, if the signed length is missing or not known yet. With one target both files have about 600."""
 
+TIMESTAMP_KEPT = 30
+"""Seconds that a cache may keep the timestamp, as the shipped servers and documents set it: a new revision is
+seen that much later at most."""
+
 MAX_ROOTS = 256
 MAX_NEW_ROOTS = 1 << 20
 """Most new roots, and most bytes of them, that one refresh follows (specification 5.3.3); the next refresh

@@ -52,3 +52,8 @@ class Image(Protocol):
         """The stored bytes of the layers with these numbers, in parts; each is used up before the next is
         asked for. Raises BadData, TransportError or UsageError."""
         ...
+
+
+def distinct(image: Image) -> list[Layer]:
+    """Returns each layer once: an image may have one several times."""
+    return list({layer.diff_id: layer for layer in reversed(image.layers)}.values())
