@@ -36,7 +36,8 @@ from lazyfs.vfs.inode_numbers import ROOT
 from lazyfs.vfs.journal import Journal
 from lazyfs.vfs.revision_switch import Invalidation
 from lazyfs.vfs.shared_files import SharedFiles
-from lazyfs.vfs.slots import SlotTable
+from lazyfs.vfs.shown_numbers import ShortNumbers, as_it_is
+from lazyfs.vfs.slots import SlotRecord, SlotTable
 from lazyfs.vfs.tree import Tree
 from lazyfs_cache import Cache, NullCache
 
@@ -72,9 +73,13 @@ class ServedMount:
         self._repositories = Repositories(
             settings, cache, state_dir, certificates, self._show_revision, self._withdraw
         )
+        numbers = ShortNumbers() if settings.inode32 else None
         self._filesystem = Filesystem(
             Tree(
-                SlotTable(self._journal.slot),
+                SlotTable(
+                    _forgetting(numbers, self._journal.slot) if numbers is not None else self._journal.slot
+                ),
+                shown=numbers.shown if numbers is not None else as_it_is,
                 shared_files=SharedFiles(self._journal.shared_file),
                 owner=(settings.uid, settings.gid),
             ),
@@ -254,4 +259,18 @@ def _mount(filesystem: Filesystem, settings: Settings) -> Session:
         permissions=settings.permissions or ("image" if root else "open"),
         allow_other=root or user_allow_other(),
     )
-    return make_session(settings.fuse, filesystem, settings.mountpoint, options)
+    kind = "direct" if settings.inode32 else settings.fuse
+    return make_session(kind, filesystem, settings.mountpoint, options)
+
+
+def _forgetting(
+    numbers: ShortNumbers, observer: Callable[[SlotRecord | int], None]
+) -> Callable[[SlotRecord | int], None]:
+    """Returns an observer of slots that frees the numbers of those that are freed."""
+
+    def observe(record: SlotRecord | int) -> None:
+        observer(record)
+        if isinstance(record, int):
+            numbers.forget_slot(record)
+
+    return observe

@@ -150,6 +150,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     dev: Annotated[bool, _option("Let device files of images work on this host.", default="off: nodev")] = (
         False
     )
+    inode32: Annotated[
+        bool,
+        _option(
+            "Show inode numbers below 2^32, for 32-bit programs without large file support.",
+            default="off: 64 bits",
+            also="For the direct session only.",
+            page="mounting.md#32-bit-programs",
+        ),
+    ] = False
     permissions: Annotated[
         Literal["image", "open"] | None,
         _option(

@@ -57,6 +57,11 @@ def check(fields: dict[str, Any], origin: str) -> Settings:
         raise UsageError(f"{origin}: {error}") from None
     _check_texts(msgspec.to_builtins(made), origin)
     _check_numbers(made, origin)
+    if made.inode32 and made.fuse == "pyfuse3":
+        raise UsageError(
+            f"{origin}: inode32 needs the direct session: with pyfuse3, programs see the numbers that the "
+            f"kernel asks by; leave one of them out"
+        )
     if bool(made.source) == bool(made.repositories):
         raise UsageError(f"{origin}: give either one repository's URL or a file with [repositories]")
     for name in made.repositories:

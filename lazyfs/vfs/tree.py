@@ -24,6 +24,7 @@ from lazyfs.vfs.inode_numbers import ROOT, SPREAD, pack
 from lazyfs.vfs.missing_objects import NOTHING, Fetched, Need, NeedDecoding, NeedRepository
 from lazyfs.vfs.shared_files import MIN_SIZE as SHARED_MIN
 from lazyfs.vfs.shared_files import SharedFiles
+from lazyfs.vfs.shown_numbers import Shown, as_it_is
 from lazyfs.vfs.slots import Slot, SlotTable
 
 OVERLAY = b"trusted.overlay."
@@ -47,18 +48,21 @@ class Tree(Entries):
         parsed: ParsedObjects | None = None,
         shared_files: SharedFiles | None = None,
         owner: tuple[int | None, int | None] = (None, None),
+        shown: Shown = as_it_is,
     ) -> None:
         """`owner`: the user and group shown for every file; None shows those of the image. A runtime without
-        privileges cannot use files of users that its namespace does not map."""
+        privileges cannot use files of users that its namespace does not map. `shown`: the inode numbers that
+        programs see."""
         super().__init__(
             slots,
             ParsedObjects() if parsed is None else parsed,
             SharedFiles() if shared_files is None else shared_files,
         )
         self._owner = owner
+        self.shown_number = shown
 
     def _shown(self, number: int, entry: Entry) -> Attributes:
-        found = attributes(number, entry)
+        found = attributes(number, entry, self.shown_number(number))
         if self._owner == (None, None):
             return found
         uid, gid = self._owner

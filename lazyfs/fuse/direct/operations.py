@@ -132,7 +132,7 @@ class Operations:
             for after, (name, found) in enumerate(
                 self._tree.listing(number, max(offset - 2, 0), fetched), max(offset, 2) + 1
             ):
-                lines.append(replies.dirent(found.number, found.mode, after, name))
+                lines.append(replies.dirent(found.shown, found.mode, after, name))
                 if len(lines) * 32 > size:
                     break
             return [b"".join(_that_fit(lines, size))]
@@ -189,9 +189,9 @@ class Operations:
         lines = []
         if offset < 1:
             own: Attributes = self._tree.getattr(number, fetched)
-            lines.append(replies.dirent(own.number, own.mode, 1, b"."))
+            lines.append(replies.dirent(own.shown, own.mode, 1, b"."))
         if offset < 2:
-            above = self._tree.parent(number, fetched)
+            above = self._tree.shown_number(self._tree.parent(number, fetched))
             lines.append(replies.dirent(above, 0o040000, 2, b".."))
         return lines
 

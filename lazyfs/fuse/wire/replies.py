@@ -23,11 +23,11 @@ _SECOND = 1_000_000_000
 
 def entry(found: Attributes) -> bytes:
     """Returns the answer to LOOKUP of an existing name, valid for ever."""
-    number, mode, nlink, uid, gid, size, mtime, rdev = found
+    number, mode, nlink, uid, gid, size, mtime, rdev, shown = found
     seconds, rest = divmod(mtime, _SECOND)
     return ENTRY_OUT.pack(
         number, 0, FOREVER, FOREVER, 0, 0,
-        number, size, -(-size // 512), seconds, seconds, seconds, rest, rest, rest,
+        shown, size, -(-size // 512), seconds, seconds, seconds, rest, rest, rest,
         mode, nlink, uid, gid, rdev & 0xFFFF_FFFF, BLOCK_SIZE, 0,
     )  # fmt: skip
 
@@ -38,32 +38,32 @@ MISSING_ENTRY = ENTRY_OUT.pack(0, 0, FOREVER, *[0] * 19)
 
 def attr(found: Attributes) -> bytes:
     """Returns the answer to GETATTR, valid for ever."""
-    number, mode, nlink, uid, gid, size, mtime, rdev = found
+    _, mode, nlink, uid, gid, size, mtime, rdev, shown = found
     seconds, rest = divmod(mtime, _SECOND)
     return ATTR_OUT.pack(
         FOREVER, 0, 0,
-        number, size, -(-size // 512), seconds, seconds, seconds, rest, rest, rest,
+        shown, size, -(-size // 512), seconds, seconds, seconds, rest, rest, rest,
         mode, nlink, uid, gid, rdev & 0xFFFF_FFFF, BLOCK_SIZE, 0,
     )  # fmt: skip
 
 
 def dirent(number: int, mode: int, after: int, name: bytes) -> bytes:
-    """Returns one line of READDIR; `after` is the offset of the next."""
+    """Returns one line of READDIR, with the number that programs see; `after` is the offset of the next."""
     length = len(name)
     return DIRENT.pack(number, after, length, mode >> 12) + name + bytes(-length & 7)
 
 
 def direntplus(found: Attributes, after: int, name: bytes) -> bytes:
     """Returns one line of READDIRPLUS, which counts as a lookup of the name."""
-    number, mode, nlink, uid, gid, size, mtime, rdev = found
+    number, mode, nlink, uid, gid, size, mtime, rdev, shown = found
     seconds, rest = divmod(mtime, _SECOND)
     length = len(name)
     return (
         DIRENTPLUS.pack(
             number, 0, FOREVER, FOREVER, 0, 0,
-            number, size, -(-size // 512), seconds, seconds, seconds, rest, rest, rest,
+            shown, size, -(-size // 512), seconds, seconds, seconds, rest, rest, rest,
             mode, nlink, uid, gid, rdev & 0xFFFF_FFFF, BLOCK_SIZE, 0,
-            number, after, length, mode >> 12,
+            shown, after, length, mode >> 12,
         ) + name + bytes(-length & 7)
     )  # fmt: skip
 
