@@ -1,11 +1,12 @@
-"""Fetching objects that nobody waits for yet: bounded, and never in the way of readers."""
+"""Fetches objects that no reader waits for yet: bounded, and always behind the readers' own fetches."""
 
 import logging
 from collections.abc import Iterable
 
 import trio
 
-from lazyfs.client.objects import Objects
+from lazyfs.client.bytes_under_way import BytesUnderWay
+from lazyfs.client.objects import UNDER_WAY, Objects
 from lazyfs.core.digest import Digest, ObjectRef
 from lazyfs.core.errors import LazyfsError
 from lazyfs.prefetch.system_task import begin
@@ -13,13 +14,17 @@ from lazyfs.prefetch.system_task import begin
 log = logging.getLogger(__name__)
 
 TASKS = 24
-"""Requests under way for nobody. Readers have the rest of `objects.THREADS`."""
+"""Requests under way without a reader. Readers have the rest of `objects.THREADS`."""
 BYTES = 64 << 20
-"""Plaintext bytes asked for and not here yet. More is dropped: the reader will ask for it himself."""
+"""Plaintext bytes asked for and not here yet. More objects are dropped: the reader will ask for them."""
+
+SHARE = UNDER_WAY * 3 // 4
+"""Plaintext bytes under way for nobody: TASKS chunks of 1 MiB. Of larger chunks as many would leave a reader
+no room: its own would wait until all of them are here."""
 
 
 class PrefetchBudget:
-    """Which objects are on their way for nobody, and how many bytes they may be. Pure."""
+    """The objects under way without a reader, and the bound on their bytes. Pure."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -27,16 +32,16 @@ class PrefetchBudget:
         self.coming: set[Digest] = set()
 
     def has_room(self, ref: ObjectRef) -> bool:
-        """Returns True if the object may come too."""
+        """Returns True if the budget has room for the object too."""
         return self._bytes + ref.size <= self._most
 
     def take(self, ref: ObjectRef) -> None:
-        """Charges an object that is to come."""
+        """Charges an object that is about to be fetched."""
         self.coming.add(ref.digest)
         self._bytes += ref.size
 
     def give_back(self, ref: ObjectRef) -> None:
-        """Ends the charge: the object is here, or will not come."""
+        """Ends the charge: the object is here, or its fetch failed."""
         self.coming.discard(ref.digest)
         self._bytes -= ref.size
 
@@ -48,18 +53,19 @@ class PrefetchQueue:
         """`most`: plaintext bytes under way at one time."""
         self._objects = objects
         self._limiter = trio.CapacityLimiter(tasks)
+        self._room = BytesUnderWay(SHARE)
         self._budget = PrefetchBudget(most)
         self.started = 0
         self.dropped = 0
 
     @property
     def idle(self) -> bool:
-        """Nothing is under way."""
+        """True if no object is under way."""
         return not self._budget.coming
 
     def start(self, refs: Iterable[ObjectRef]) -> None:
-        """Begins to fetch the objects that are neither here nor on their way; returns at once. A reader who
-        comes for one of them joins its flight. Failures are left to the reader, who asks again.
+        """Begins to fetch the objects that are neither here nor under way; returns at once. A reader of one
+        of them joins its flight. A failure is not reported: the reader asks again and meets it.
 
         Does nothing while the cache admits nothing: the bytes would be fetched twice.
         """
@@ -79,7 +85,7 @@ class PrefetchQueue:
 
     async def _fetch(self, ref: ObjectRef) -> None:
         try:
-            async with self._limiter:
+            async with self._room.taken(ref.size), self._limiter:
                 await self._objects.fetch(ref, held=False)
         except LazyfsError:
             pass

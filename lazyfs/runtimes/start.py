@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from lazyfs.core.errors import UsageError
 from lazyfs.core.oci.run_config import DEFAULT_PATH
+from lazyfs.core.printable import escaped
 from lazyfs.runtimes import path_in_image
 from lazyfs.runtimes.bubblewrap import Bubblewrap
 from lazyfs.runtimes.choose import choose
@@ -51,7 +52,7 @@ class PreparedRun:
 
 
 def _warn(message: str) -> None:
-    print(f"lazyfs: {message}", file=sys.stderr)  # noqa: T201
+    print(escaped(f"lazyfs: {message}"), file=sys.stderr)  # noqa: T201
 
 
 def prepare(
