@@ -1,6 +1,5 @@
 """`lazyfs cache`: what the node's cache holds, and what an operator does to it while it is in use."""
 
-import json
 import os
 import time
 from collections.abc import Iterator
@@ -9,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lazyfs.cli.say import say, say_json
 from lazyfs.cli.setting_options import setting_options
 from lazyfs.core.byte_size import parse_size, shown_size
 from lazyfs.core.errors import LazyfsError, UsageError
 
 if TYPE_CHECKING:
+    from lazyfs.daemon.mounted_path import MountedPath
     from lazyfs_cache import Cache
 
 
@@ -25,7 +26,7 @@ def command(context: click.Context, directory: str | None) -> None:
 
     \b
     Example:
-      lazyfs cache pin /cvmfs/unpacked/library/alpine:3.10.2
+      lazyfs cache pin library/alpine:3.10.2
       lazyfs cache resize 20G
     """
     context.obj = directory
@@ -55,15 +56,15 @@ def status(directory: str | None, as_json: bool) -> None:
         stats = cache.stats()
         sets = {os.fsdecode(label): len(keys) for label, keys in cache.kept().items()}
         if as_json:
-            click.echo(json.dumps(msgspec.to_builtins(stats) | {"directory": cache.root, "pin_sets": sets}))
+            say_json(msgspec.to_builtins(stats) | {"directory": cache.root, "pin_sets": sets})
             return
-        click.echo(f"{cache.root}: {stats.state}")
+        say(f"{cache.root}: {stats.state}")
     used = f"{shown_size(stats.charged)} of {shown_size(stats.limit)}"
-    click.echo(f"  {used} in {stats.entries} objects, index included")
-    click.echo(f"  {shown_size(stats.pinned)} pinned, {shown_size(stats.index)} index")
-    click.echo(f"  {stats.evictions} evictions by {stats.policy}")
+    say(f"  {used} in {stats.entries} objects, index included")
+    say(f"  {shown_size(stats.pinned)} pinned, {shown_size(stats.index)} index")
+    say(f"  {stats.evictions} evictions by {stats.policy}")
     for label, count in sets.items():
-        click.echo(f"  pinned: {label} ({count} objects)")
+        say(f"  pinned: {label} ({count} objects)")
 
 
 @command.command("list")
@@ -86,7 +87,10 @@ def list_(directory: str | None, by: str, as_json: bool) -> None:
                 for found in cache_contents.images(cache, os.path.join(os.path.dirname(cache.root), "state"))
             )
         for row in rows:
-            click.echo(json.dumps(row) if as_json else "  ".join(str(value) for value in row.values()))
+            if as_json:
+                say_json(row)
+            else:
+                say("  ".join(str(value) for value in row.values()))
 
 
 @command.command("pin")
@@ -94,14 +98,13 @@ def list_(directory: str | None, by: str, as_json: bool) -> None:
 @setting_options("proxy", "ca", "client_cert", "client_key")
 @click.pass_obj
 def pin(directory: str | None, /, path: str, proxy: str | None, **tls_files: str | None) -> None:
-    """Fetch PATH, an image or anything else in a mount, whole, and keep it here until `unpin`."""
+    """Fetch PATH, an image's name or anything in a mount, whole, and keep it here until `unpin`."""
     from lazyfs.client import pinning
-    from lazyfs.daemon import mounted_path
     from lazyfs.daemon.values_from_files import read_value
     from lazyfs.transport.open import open_fetcher
     from lazyfs.transport.tls import Tls, TlsFiles
 
-    place = mounted_path.locate(path)
+    place = _located(path)
     proxy = read_value(proxy, "--proxy") if proxy and "://" in place.url else None
     files = TlsFiles(**tls_files)
     tls = Tls(files) if files else None
@@ -109,13 +112,26 @@ def pin(directory: str | None, /, path: str, proxy: str | None, **tls_files: str
         _opened(directory or place.cache) as cache,
         closing(open_fetcher(place.url, proxy, tls=tls)) as fetcher,
     ):
-        pinned = pinning.pin(cache, fetcher, place.root, place.inside, place.label)
+        pinned = pinning.pin(cache, fetcher, place.root, place.inside, place.label, place.namespace)
     if pinned.missing:
         raise LazyfsError(
             f"{path}: {pinned.missing} of {pinned.objects} objects were not admitted; run it again"
         )
     size = shown_size(pinned.bytes)
-    click.echo(f"pinned {os.fsdecode(place.label)}: {pinned.objects} objects, {size}")
+    say(f"pinned {os.fsdecode(place.label)}: {pinned.objects} objects, {size}")
+
+
+def _located(text: str) -> "MountedPath":
+    """Returns the place of a path, or of an image by its name where no file is called so."""
+    from lazyfs.daemon.mounted_path import NoSuchPath, locate
+    from lazyfs.runtimes.find_image import find, is_path, node_mounts
+
+    try:
+        return locate(text)
+    except NoSuchPath:
+        if is_path(text):
+            raise
+        return locate(find(text, node_mounts()).path)
 
 
 @command.command("unpin")
@@ -126,7 +142,7 @@ def unpin(directory: str | None, label: str) -> None:
     with _opened(directory) as cache:
         if os.fsencode(label) not in cache.kept():
             raise UsageError(f"{label} is not pinned; lazyfs cache status lists what is")
-        click.echo(f"unpinned {label}: {cache.drop(os.fsencode(label))} objects")
+        say(f"unpinned {label}: {cache.drop(os.fsencode(label))} objects")
 
 
 @command.command("evict")
@@ -136,7 +152,7 @@ def evict(directory: str | None, size: str) -> None:
     """Evict SIZE (like 2G, or `all`) of what was used least recently and is not pinned."""
     with _opened(directory) as cache:
         wanted = cache.stats().charged if size == "all" else parse_size(size, "SIZE")
-        click.echo(f"evicted {shown_size(cache.evict(wanted))}")
+        say(f"evicted {shown_size(cache.evict(wanted))}")
 
 
 @command.command("verify")
@@ -145,7 +161,7 @@ def verify(directory: str | None) -> None:
     """Read and check everything; evict what is damaged. Exits 1 if something was."""
     with _opened(directory) as cache:
         found = cache.verify()
-    click.echo(f"{found.values} objects, {shown_size(found.bytes)} are right")
+    say(f"{found.values} objects, {shown_size(found.bytes)} are right")
     if found.damaged or found.orphans or found.missing:
         raise LazyfsError(
             f"cache: {found.damaged} damaged objects, {found.orphans} files without an entry and "
@@ -161,4 +177,4 @@ def resize(directory: str | None, limit: str) -> None:
     with _opened(directory) as cache:
         cache.resize(parse_size(limit, "LIMIT"))
         stats = cache.stats()
-    click.echo(f"limit {shown_size(stats.limit)}, {shown_size(stats.charged)} used")
+    say(f"limit {shown_size(stats.limit)}, {shown_size(stats.charged)} used")

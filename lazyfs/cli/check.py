@@ -8,12 +8,14 @@ import msgspec
 from lazyfs.cli.layers_shown import ShownLayers
 from lazyfs.cli.progress import Counter
 from lazyfs.cli.registry_options import image_options, registry_options
+from lazyfs.cli.say import say, say_json
 from lazyfs.cli.store_options import json_option
 from lazyfs.core.errors import UsageError
 from lazyfs.core.params import Revision
 from lazyfs.images.registry_comparison import compare
 from lazyfs.images.sources.open import ImageOptions, open_image
 from lazyfs.repository.commit import read_revision
+from lazyfs.repository.image_place import find_place
 from lazyfs.repository.stored_tree import StoredTree
 from lazyfs.store import Store, open_store
 from lazyfs.store.check import CheckFindings, check
@@ -51,11 +53,11 @@ def command(
         )
     if as_json:
         answer = {"repository": revision.name, "revision": revision.number}
-        click.echo(msgspec.json.encode({**answer, **msgspec.to_builtins(findings)}))
+        say_json({**answer, **msgspec.to_builtins(findings)})
     else:
         for problem in findings.problems:
-            click.echo(f"lazyfs: {problem}", err=True)
-        click.echo(f"{revision.name} revision {revision.number}: {_summary(findings)}")
+            say(f"lazyfs: {problem}", err=True)
+        say(f"{revision.name} revision {revision.number}: {_summary(findings)}")
     return 1 if findings.bad else 0
 
 
@@ -81,14 +83,14 @@ def _against(
 ) -> int:
     tree = StoredTree(store, revision.root)
     with ShownLayers(enabled=not as_json) as shown, open_image(source, options) as image:
-        where = place or image.place
+        where = find_place(tree, place) if place else image.place
         if where is None:
             raise UsageError(f"{source}: say with --as where it is published")
         problems = compare(image, where, tree, revision.params, shown)
     if as_json:
-        click.echo(msgspec.json.encode({"image": source, "place": where, "problems": problems}))
+        say_json({"image": source, "place": where, "problems": problems})
     else:
         for problem in problems:
-            click.echo(f"lazyfs: {problem}", err=True)
-        click.echo(f"{where} against {source}: {f'{len(problems)} differences' if problems else 'the same'}")
+            say(f"lazyfs: {problem}", err=True)
+        say(f"{where} against {source}: {f'{len(problems)} differences' if problems else 'the same'}")
     return 1 if problems else 0

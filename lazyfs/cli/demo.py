@@ -1,8 +1,8 @@
 """`lazyfs demo`: the main job on this machine, with figures."""
 
 import click
-import msgspec
 
+from lazyfs.cli.say import say, say_json
 from lazyfs.demo.report import lines
 from lazyfs.demo.story import tell
 
@@ -23,9 +23,9 @@ def command(source: str | None, arguments: tuple[str, ...], as_json: bool) -> No
       lazyfs demo
       lazyfs demo docker://alpine -- cat /etc/os-release
     """
-    result = tell(source, arguments, lambda step: click.echo(f"demo: {step}", err=True))
+    result = tell(source, arguments, lambda step: say(f"demo: {step}", err=True))
     if as_json:
-        click.echo(msgspec.json.encode(result))
+        say_json(result)
         return
     for line in lines(result):
-        click.echo(line)
+        say(line)

@@ -1,14 +1,17 @@
 """`lazyfs diff`: the differences between two images or two revisions."""
 
-import click
-import msgspec
+import os
 
+import click
+
+from lazyfs.cli.say import say, say_json
 from lazyfs.core.digits import natural
 from lazyfs.core.errors import UsageError
 from lazyfs.core.params import Revision
 from lazyfs.repository.commit import read_revision
 from lazyfs.repository.diff import ResolvedPath, diff, resolve
 from lazyfs.repository.history import find_revision
+from lazyfs.repository.image_place import find_place
 from lazyfs.repository.stored_tree import StoredTree
 from lazyfs.store import Store, open_store
 
@@ -23,8 +26,8 @@ _SIGNS = {"added": "+", "removed": "-", "changed": "~"}
 def command(old: str, new: str, store: str, as_json: bool) -> int:
     """List the paths that differ between OLD and NEW, two images or revisions of STORE.
 
-    OLD and NEW are paths of the tree (an image's name is followed to its content), revisions as @N, or paths
-    in a revision as @N/PATH. Exits 0 if nothing differs, 1 otherwise.
+    OLD and NEW are images' names or paths of the tree, revisions as @N, or paths in a revision as @N/PATH.
+    Exits 0 if nothing differs, 1 otherwise.
 
     \b
     Examples:
@@ -36,24 +39,30 @@ def command(old: str, new: str, store: str, as_json: bool) -> int:
     differs = False
     for found in diff(_resolved(opened, old), _resolved(opened, new)):
         differs = True
-        path = found.path.decode(errors="backslashreplace")
+        path = os.fsdecode(found.path)
         if as_json:
-            answer = {"change": found.kind, "path": path, "fields": found.fields}
-            click.echo(msgspec.json.encode(answer))
+            answer: dict[str, object] = {"change": found.kind, "path": path, "fields": found.fields}
+            if found.same_below is not None:
+                answer["same_below"] = os.fsdecode(found.same_below)
+            say_json(answer)
+        elif found.same_below is not None:
+            say(f"{_SIGNS[found.kind]} {path}/  (as below {os.fsdecode(found.same_below) or '.'}/)")
         else:
             fields = f"  ({', '.join(found.fields)})" if found.fields else ""
-            click.echo(f"{_SIGNS[found.kind]} {path}{fields}")
+            say(f"{_SIGNS[found.kind]} {path}{fields}")
     return int(differs)
 
 
 def _resolved(store: Store, text: str) -> ResolvedPath:
     if not text.startswith("@"):
-        return resolve(_tree(store, read_revision(store)), text)
+        tree = _tree(store, read_revision(store))
+        return resolve(tree, find_place(tree, text))
     number, _, path = text[1:].partition("/")
     wanted = natural(number)
     if wanted is None:
         raise UsageError(f"{text}: a revision is @ and a number")
-    return resolve(_tree(store, find_revision(store, wanted)), path)
+    tree = _tree(store, find_revision(store, wanted))
+    return resolve(tree, find_place(tree, path))
 
 
 def _tree(store: Store, revision: Revision) -> StoredTree:

@@ -4,9 +4,9 @@ import shlex
 from typing import Any
 
 import click
-import msgspec
 
 from lazyfs.cli.registry_options import image_options, registry_options
+from lazyfs.cli.say import say, say_json
 from lazyfs.cli.store_options import json_option
 from lazyfs.core.errors import UsageError
 from lazyfs.images.inspect import ImageFacts, of_published, of_source
@@ -35,7 +35,10 @@ def command(image: str, store: str | None, tags: bool, as_json: bool, **registry
     if tags:
         with open_registry(image, options) as (client, _):
             listed = client.tags()
-        click.echo(msgspec.json.encode(listed) if as_json else "\n".join(listed))
+        if as_json:
+            say_json(listed)
+        else:
+            say(*listed)
         return
     if store:
         opened = open_store(store)
@@ -47,10 +50,13 @@ def command(image: str, store: str | None, tags: bool, as_json: bool, **registry
             facts = of_source(source)
     else:
         raise UsageError(f"{image}: give a source (docker://, oci:, docker-archive:), or the store it is in")
-    click.echo(msgspec.json.encode(facts) if as_json else _text(facts))
+    if as_json:
+        say_json(facts)
+    else:
+        say(*_lines(facts))
 
 
-def _text(facts: ImageFacts) -> str:
+def _lines(facts: ImageFacts) -> list[str]:
     lines = [
         ("image", facts.name),
         ("id", facts.id),
@@ -73,4 +79,4 @@ def _text(facts: ImageFacts) -> str:
     ]
     if facts.entries is not None:
         lines.append(("tree", f"{facts.entries} entries, {facts.bytes} bytes"))
-    return "\n".join(f"{label:<11} {value}" for label, value in lines if value)
+    return [f"{label:<11} {value}" for label, value in lines if value]

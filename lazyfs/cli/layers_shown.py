@@ -1,40 +1,47 @@
-"""The progress of layers: a bar for each on a terminal, a line for each in a log."""
+"""The progress of images: a bar for each on a terminal, a line for each layer in a log."""
 
 import sys
 from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-import click
-
+from lazyfs.cli.say import say
+from lazyfs.core.printable import escaped
 from lazyfs.images.observer import PublishObserver
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
+    from rich.console import Console
+    from rich.progress import Progress, TaskID
 
-NAME_WIDTH = 60
-"""Characters of a layer's name before its bar."""
+NAME_WIDTH = 30
+"""Characters of an image's name before its bar: with bar and figures a line has less than 80."""
 
 
 class ShownLayers(PublishObserver):
-    """Shows warnings and layers on standard error. Use as a context manager."""
+    """Shows warnings, images and layers on standard error. Use as a context manager."""
 
-    def __init__(self, *, enabled: bool) -> None:
+    def __init__(self, *, enabled: bool, terminal: "Console | None" = None) -> None:
+        """`terminal`: in place of standard error."""
         self._enabled = enabled
+        self._terminal = terminal
         self._bars: Progress | None = None
+        self._image: TaskID | None = None
+        self._layers = 0
+        self._layer = 0
 
     def __enter__(self) -> "ShownLayers":
-        if self._enabled and sys.stderr.isatty():
+        if self._enabled and (self._terminal or sys.stderr.isatty()):
             # the import takes 57 ms, which a job that writes a log need not spend
             from rich.console import Console
             from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
             self._bars = Progress(
                 TextColumn("{task.description}", markup=False),
-                BarColumn(),
+                TextColumn("{task.fields[layers]}", markup=False),
+                BarColumn(10),
                 DownloadColumn(),
                 TransferSpeedColumn(),
-                console=Console(stderr=True),
+                console=self._terminal or Console(stderr=True),
             )
             self._bars.start()
         return self
@@ -47,17 +54,24 @@ class ShownLayers(PublishObserver):
 
     def warn(self, message: str) -> None:
         if self._bars:
-            self._bars.console.print(f"lazyfs: warning: {message}", markup=False, highlight=False)
+            self._bars.console.print(escaped(f"lazyfs: warning: {message}"), markup=False, highlight=False)
         else:
-            click.echo(f"lazyfs: warning: {message}", err=True)
+            say(f"lazyfs: warning: {message}", err=True)
+
+    def image(self, name: str, layers: int, size: int) -> None:
+        if self._bars:
+            shown = escaped(name)
+            short = shown if len(shown) <= NAME_WIDTH else "..." + shown[3 - NAME_WIDTH :]
+            self._layers, self._layer = layers, 0
+            self._image = self._bars.add_task(short, total=size, layers=f"0/{layers}")
 
     def layer(self, name: str, size: int, *, kept: bool) -> Callable[[int], None]:
         if not self._enabled:
             return lambda _count: None
-        if self._bars is None:
-            click.echo(f"{name}: {size} bytes{', already in the store' if kept else ''}", err=True)
+        bars, image = self._bars, self._image
+        if bars is None or image is None:
+            say(f"{name}: {size} bytes{', already in the store' if kept else ''}", err=True)
             return lambda _count: None
-        bars = self._bars
-        short = name if len(name) <= NAME_WIDTH else "..." + name[3 - NAME_WIDTH :]
-        task = bars.add_task(short, total=size, completed=size if kept else 0)
-        return lambda count: bars.advance(task, count)
+        self._layer += 1
+        bars.update(image, advance=size if kept else 0, layers=f"{self._layer}/{self._layers}")
+        return lambda count: bars.advance(image, count)

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from lazyfs.cli.say import say, say_refusal
 from lazyfs.core.errors import LazyfsError
 from lazyfs.system import clean_start
 from lazyfs.system.command_line import hide_accounts
@@ -77,17 +78,17 @@ def main(argv: list[str] | None = None, also_tell: Callable[[str], None] | None 
     try:
         result = lazyfs.main(standalone_mode=False, prog_name="lazyfs", **arguments)
     except click.exceptions.Abort:
-        click.echo("lazyfs: interrupted", err=True)
+        say("lazyfs: interrupted", err=True)
         return 130
     except click.ClickException as error:
-        error.show()
+        say_refusal(error)
         if also_tell:
             also_tell(error.format_message())
         return error.exit_code
     except LazyfsError as error:
         if debug:
             raise
-        click.echo(f"lazyfs: {error}", err=True)
+        say(f"lazyfs: {error}", err=True)
         if also_tell:
             also_tell(str(error))
         return error.exit_code

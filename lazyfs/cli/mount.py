@@ -4,10 +4,12 @@ import gc
 import os
 import socket
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import click
 
+from lazyfs.cli.say import say
 from lazyfs.cli.setting_options import setting_options
 from lazyfs.core.errors import UsageError
 
@@ -45,16 +47,23 @@ def command(places: tuple[str, ...], foreground: bool, config: str | None, **opt
     fields["mountpoint"] = absolute(str(fields["mountpoint"]))
     wanted = with_absolute_paths(check(fields, f"--config {config}" if config else "mount"))
     if foreground:
-        process.run(wanted, lambda: _say_mounted(wanted.mountpoint))
+        process.run(wanted, lambda notes: _say_mounted(wanted.mountpoint, notes), None)
     else:
-        detach.run(lambda ready: process.run(wanted, ready), wanted.log)
+        notes = detach.run(lambda ready: process.run(wanted, ready, wanted.log), wanted.log)
+        _say_notes(notes)
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(0)  # taking 500 modules down one by one would add 50 to 80 ms to every mount
 
 
-def _say_mounted(mountpoint: str) -> None:
-    click.echo(f"lazyfs: {mountpoint} is mounted", err=True)
+def _say_notes(notes: Sequence[str]) -> None:
+    for note in notes:
+        say(f"lazyfs: {note}", err=True)
+
+
+def _say_mounted(mountpoint: str, notes: Sequence[str]) -> None:
+    _say_notes(notes)
+    say(f"lazyfs: {mountpoint} is mounted", err=True)
     notify = os.environ.get("NOTIFY_SOCKET")
     if notify:  # systemd, Type=notify; sd_notify(3)
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as line:

@@ -6,7 +6,9 @@ import sys
 import syslog
 
 from lazyfs.cli.main import main as lazyfs
+from lazyfs.cli.say import say
 from lazyfs.core.errors import UsageError
+from lazyfs.core.printable import escaped
 from lazyfs.daemon.mount_options import MOUNT_OPTIONS
 
 FLAGS = {option.name for option in MOUNT_OPTIONS if option.kind is bool}
@@ -52,13 +54,13 @@ def main() -> int:
 
     def log(message: str) -> None:
         # mount(8) passes SOURCE DIRECTORY first; the source may hold a password.
-        syslog.syslog(syslog.LOG_ERR, ": ".join((*sys.argv[2:3], message)))
+        syslog.syslog(syslog.LOG_ERR, escaped(": ".join((*sys.argv[2:3], message))))
 
     syslog.openlog("mount.lazyfs", syslog.LOG_PID, syslog.LOG_DAEMON)
     try:
         translated = arguments(sys.argv[1:])
     except UsageError as error:
-        sys.stderr.write(f"{error}\n")
+        say(str(error), err=True)
         log(str(error))
         return error.exit_code
     return lazyfs(translated, log)

@@ -1,10 +1,11 @@
 """`lazyfs profile`: the objects that a start of an image touched, hung beside it for the next starts."""
 
 from datetime import UTC, datetime
+from typing import Any
 
 import click
-import msgspec
 
+from lazyfs.cli.say import say, say_json
 from lazyfs.cli.store_options import json_option, keys_option, open_repository
 from lazyfs.images import profiles
 
@@ -24,7 +25,7 @@ def command(image: str, traces: tuple[str, ...], store: str, keys: str | None, a
     \b
     Example:
       lazyfs mount http://origin.example/unpacked /mnt --trace start.trace
-      lazyfs run --mount /mnt physics/analysis:1.2 -- python3 job.py
+      lazyfs run registry.example/physics/analysis:1.2 -- python3 job.py
       lazyfs profile registry.example/physics/analysis:1.2 start.trace /srv/unpacked
     """
     repository = open_repository(store, keys)
@@ -32,28 +33,30 @@ def command(image: str, traces: tuple[str, ...], store: str, keys: str | None, a
     report = profiles.publish_profile(
         repository.store, repository.keys, image, touched, lambda: datetime.now(UTC)
     )
-    click.echo(_as_json(repository.name, report) if as_json else _as_text(repository.name, report))
+    if as_json:
+        say_json(_fields(repository.name, report))
+    else:
+        say(*_lines(repository.name, report))
 
 
-def _as_json(name: str, report: profiles.ProfileReport) -> bytes:
-    return msgspec.json.encode(
-        {
-            "repository": name,
-            "revision": report.revision.number,
-            "changed": report.changed,
-            "place": report.place,
-            "objects": report.objects,
-            "bundles": report.bundles,
-            "stored_bytes": report.stored_bytes,
-            "left_out": report.left_out,
-        }
-    )
+def _fields(name: str, report: profiles.ProfileReport) -> dict[str, Any]:
+    return {
+        "repository": name,
+        "revision": report.revision.number,
+        "changed": report.changed,
+        "place": report.place,
+        "objects": report.objects,
+        "bundles": report.bundles,
+        "stored_bytes": report.stored_bytes,
+        "left_out": report.left_out,
+    }
 
 
-def _as_text(name: str, report: profiles.ProfileReport) -> str:
+def _lines(name: str, report: profiles.ProfileReport) -> list[str]:
     beyond = f"; {report.left_out} more left out: too large for a start" if report.left_out else ""
     news = "" if report.changed else ": up to date"
-    return (
-        f"{report.place}: {report.objects} objects in {report.bundles} bundles of {report.stored_bytes} bytes"
-        f"{beyond}\n{name} revision {report.revision.number}{news}"
-    )
+    return [
+        f"{report.place}: {report.objects} objects in {report.bundles} bundles of "
+        f"{report.stored_bytes} bytes{beyond}",
+        f"{name} revision {report.revision.number}{news}",
+    ]

@@ -3,6 +3,8 @@
 import sys
 import time
 
+from lazyfs.core.printable import escaped
+
 LOG_EVERY = 10.0
 """Seconds between lines in a log."""
 TERMINAL_EVERY = 0.1
@@ -31,6 +33,7 @@ class Counter:
         now = time.monotonic()
         if not self._enabled or now - self._last < (TERMINAL_EVERY if self._terminal else LOG_EVERY):
             return
+        line = escaped(line)
         self._last = now
         self._shown = True
         sys.stderr.write(f"\r\033[K{line}" if self._terminal else f"{line}\n")

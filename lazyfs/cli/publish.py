@@ -4,10 +4,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 import click
-import msgspec
 
 from lazyfs.cli.layers_shown import ShownLayers
 from lazyfs.cli.registry_options import image_options, registry_options
+from lazyfs.cli.say import say, say_json
 from lazyfs.cli.store_options import json_option, keys_option, open_repository
 from lazyfs.core.codec import LEVEL
 from lazyfs.images.publisher import PublishOptions, PublishReport, publish
@@ -62,25 +62,26 @@ def command(
     )
     with shown:
         report = publish(repository.store, repository.keys, sources, options, lambda: datetime.now(UTC))
-    click.echo(_as_json(repository.name, report) if as_json else _as_text(repository.name, report))
+    if as_json:
+        say_json(_fields(repository.name, report))
+    else:
+        say(*_lines(repository.name, report))
 
 
-def _as_json(name: str, report: PublishReport) -> bytes:
-    return msgspec.json.encode(
-        {
-            "repository": name,
-            "revision": report.revision.number,
-            "changed": report.changed,
-            "root": report.revision.root.digest.hex(),
-            "places": report.places,
-            "new_objects": report.new_objects,
-            "new_bytes": report.new_bytes,
-        }
-    )
+def _fields(name: str, report: PublishReport) -> dict[str, Any]:
+    return {
+        "repository": name,
+        "revision": report.revision.number,
+        "changed": report.changed,
+        "root": report.revision.root.digest.hex(),
+        "places": report.places,
+        "new_objects": report.new_objects,
+        "new_bytes": report.new_bytes,
+    }
 
 
-def _as_text(name: str, report: PublishReport) -> str:
+def _lines(name: str, report: PublishReport) -> list[str]:
     lines = [f"{source} -> {place}" for source, place in report.places.items()]
     news = f"{report.new_objects} new objects, {report.new_bytes} bytes stored"
     lines.append(f"{name} revision {report.revision.number}: {news if report.changed else 'up to date'}")
-    return "\n".join(lines)
+    return lines

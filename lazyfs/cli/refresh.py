@@ -2,6 +2,7 @@
 
 import click
 
+from lazyfs.cli.say import say
 from lazyfs.core.errors import LazyfsError
 
 
@@ -13,7 +14,7 @@ def command(mountpoint: str) -> None:
 
     said = control_client.refresh(control_client.mounted_at(mountpoint))
     for name, news in said.items():
-        click.echo(f"{name}: {news}")
+        say(f"{name}: {news}")
     failed = [name for name, news in said.items() if news.startswith("failed")]
     if failed:
         raise LazyfsError(f"no news of {', '.join(failed)}; the mount goes on with what it has")

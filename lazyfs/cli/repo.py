@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import click
 
+from lazyfs.cli.say import say
 from lazyfs.cli.store_options import keys_option, open_repository
 from lazyfs.core.chunks import MAX_SHIFT, MIN_SHIFT
 from lazyfs.core.digest import sha256
@@ -83,10 +84,10 @@ def init(
         params=Params(chunk_shift=chunk_shift, keep_days=keep_days),
         timestamp_days=expiry,
     )
-    click.echo(_created(new, store, expiry))
+    say(*_created(new, store, expiry))
 
 
-def _created(new: lifecycle.NewRepository, store: str, expiry: float) -> str:
+def _created(new: lifecycle.NewRepository, store: str, expiry: float) -> list[str]:
     lines = [
         f"repository   {new.revision.name}, revision {new.revision.number}",
         f"keys         {new.keys_directory}",
@@ -96,7 +97,7 @@ def _created(new: lifecycle.NewRepository, store: str, expiry: float) -> str:
     ]
     if new.root_keys_directory != new.keys_directory:
         lines.insert(2, f"root keys    {new.root_keys_directory}")
-    return "\n".join(lines)
+    return lines
 
 
 @command.command()
@@ -114,9 +115,9 @@ def resign(store: str, keys: str | None, expiry: float) -> None:
     repository = open_repository(store, keys)
     now = datetime.now(UTC)
     renewed = lifecycle.resign(repository.store, repository.keys, now, expiry)
-    click.echo(f"timestamp expires {when(renewed.expires)}")
+    say(f"timestamp expires {when(renewed.expires)}")
     if renewed.publisher_expires - now < WARN_BEFORE:
-        click.echo(
+        say(
             f"lazyfs: targets and snapshot expire {when(renewed.publisher_expires)}: run resign or "
             "publish once on a machine that has the targets key",
             err=True,
@@ -172,10 +173,10 @@ def rotate(
         present,
         datetime.now(UTC),
     )
-    click.echo(f"{role}: {count} new in {target}, {threshold} needed")
+    say(f"{role}: {count} new in {target}, {threshold} needed")
     for place in {directory, *root_keys}:
         for path in key_files.retire(place, dead):
-            click.echo(f"retired {path}: destroy it")
+            say(f"retired {path}: destroy it")
 
 
 @command.command()
@@ -184,13 +185,13 @@ def show(store: str) -> None:
     """Show the committed revision, its expiry, and who may sign what."""
     committed = read_committed(open_store(store))
     revision, root, proven = committed.revision, committed.state.root, committed.proven
-    click.echo(f"repository   {revision.name}")
-    click.echo(f"revision     {revision.number} of {when(datetime.fromtimestamp(revision.time, UTC))}")
-    click.echo(f"catalog      {revision.root.digest.hex()} ({revision.root.size} bytes)")
-    click.echo(f"fingerprint  {sha256(committed.state.root_bytes[0]).hex()}")
+    say(f"repository   {revision.name}")
+    say(f"revision     {revision.number} of {when(datetime.fromtimestamp(revision.time, UTC))}")
+    say(f"catalog      {revision.root.digest.hex()} ({revision.root.size} bytes)")
+    say(f"fingerprint  {sha256(committed.state.root_bytes[0]).hex()}")
     for signed in (proven.timestamp, proven.snapshot, proven.targets, root):
         late = " EXPIRED" if signed.is_expired() else ""
-        click.echo(f"{signed.type:12} version {signed.version}, expires {when(signed.expires)}{late}")
+        say(f"{signed.type:12} version {signed.version}, expires {when(signed.expires)}{late}")
     for role in (ROOT, TARGETS, TIMESTAMP):
         ids = " ".join(keyid[:8] for keyid in root.roles[role].keyids)
-        click.echo(f"{role} keys".ljust(16) + f"{root.roles[role].threshold} of {ids}")
+        say(f"{role} keys".ljust(16) + f"{root.roles[role].threshold} of {ids}")

@@ -6,8 +6,8 @@ import shlex
 from dataclasses import replace
 
 import click
-import msgspec
 
+from lazyfs.cli.say import say, say_json
 from lazyfs.core.errors import UsageError
 from lazyfs.runtimes import PreparedRun, RunOptions, parse_bind, prepare, start
 from lazyfs.system.clean_start import callers_environment
@@ -113,7 +113,7 @@ def command(
             "exit_code": ended.exit_code,
             "failed": None if ended.exit_code == 0 else "program" if ended.started else "runtime",
         }
-        click.echo(msgspec.json.encode(result), err=True)
+        say_json(result, err=True)
     return ended.exit_code
 
 
@@ -132,16 +132,14 @@ def _explain(prepared: PreparedRun, *, hidden: set[str], as_json: bool) -> None:
             "argv": plan.shown,
             "reachable": plan.reachable,
         }
-        click.echo(msgspec.json.encode(described))
+        say_json(described)
         return
-    click.echo(f"image:     {prepared.launch.root}")
-    click.echo(
+    say(f"image:     {prepared.launch.root}")
+    say(
         f"defaults:  {prepared.image.described_by or 'none: the image has no config.json, no .singularity.d'}"
     )
     for probe in prepared.probes:
-        click.echo(
-            f"probe:     {probe.runtime}: {'works' if probe.usable else 'cannot be used'}: {probe.says}"
-        )
-    click.echo(f"runtime:   {prepared.runtime.name}")
-    click.echo(f"reachable: {'; '.join(plan.reachable) or 'nothing but what is bound'}")
-    click.echo(f"command:   {shlex.join(plan.shown)}")
+        say(f"probe:     {probe.runtime}: {'works' if probe.usable else 'cannot be used'}: {probe.says}")
+    say(f"runtime:   {prepared.runtime.name}")
+    say(f"reachable: {'; '.join(plan.reachable) or 'nothing but what is bound'}")
+    say(f"command:   {shlex.join(plan.shown)}")

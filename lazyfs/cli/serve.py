@@ -7,6 +7,8 @@ from typing import TextIO
 
 import click
 
+from lazyfs.cli.say import say
+from lazyfs.core.printable import escaped
 from lazyfs.store.origin_server import Origin, parse_address
 from lazyfs.store.request_counters import Served
 
@@ -39,7 +41,7 @@ def command(store: str, listen: str, access_log: TextIO | None) -> None:
 
     def log(served: Served) -> None:
         with mutex:
-            print(*served, file=access_log, flush=True)
+            print(escaped(" ".join(map(str, served))), file=access_log, flush=True)
 
     ends = {signal.SIGINT, signal.SIGTERM}
     signal.pthread_sigmask(signal.SIG_BLOCK, ends)  # before the threads start, which inherit it
@@ -47,7 +49,7 @@ def command(store: str, listen: str, access_log: TextIO | None) -> None:
         origin = stack.enter_context(
             Origin(store, *parse_address(listen), log if access_log else None).running()
         )
-        click.echo(f"serving {origin.store} at {origin.url} (ctrl-C ends)")
+        say(f"serving {origin.store} at {origin.url} (ctrl-C ends)")
         signal.sigwait(ends)
     counters = origin.counters
-    click.echo(f"served {counters.requests()} requests, {counters.bytes()} bytes")
+    say(f"served {counters.requests()} requests, {counters.bytes()} bytes")

@@ -2,6 +2,7 @@
 
 import click
 
+from lazyfs.cli.say import say
 from lazyfs.core.errors import UsageError
 
 
@@ -29,4 +30,4 @@ def command(mountpoint: str | None, config: str | None, lazy: bool) -> None:
         raise UsageError(f"{path} is no mount of lazyfs but {there.fstype}: use umount")
     told = unmount(there, lazy=lazy)
     if told:
-        click.echo(f"lazyfs: {path}: {told}", err=True)
+        say(f"lazyfs: {path}: {told}", err=True)

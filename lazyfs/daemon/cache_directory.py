@@ -2,7 +2,7 @@
 
 import os
 
-from lazyfs.core.byte_size import parse_size
+from lazyfs.core.byte_size import parse_size, shown_size
 from lazyfs.core.errors import UsageError
 from lazyfs.daemon.settings import Settings
 from lazyfs.system.user_namespace import is_root_of_node
@@ -36,3 +36,22 @@ def open_in(directory: str, settings: Settings) -> Cache | NullCache:
         )
     except CacheError as error:
         raise UsageError(str(error)) from None
+
+
+def settings_not_taken(cache: Cache | NullCache, settings: Settings) -> list[str]:
+    """Returns what a mount asked of its cache and did not get, a line each: another process has it open, and
+    the first one decides. The default limit is nothing that anybody asked for."""
+    stats = cache.stats()
+    found = []
+    wanted = parse_size(settings.cache_limit, "cache_limit")
+    if wanted not in (stats.limit, parse_size(Settings().cache_limit, "cache_limit")) and stats.limit:
+        found.append(
+            f"--cache-limit {settings.cache_limit} is not taken: {stats.directory} is in use with a limit of "
+            f"{shown_size(stats.limit)}; change it with: lazyfs cache resize {settings.cache_limit}"
+        )
+    if settings.cache_policy not in (None, stats.policy) and stats.policy:
+        found.append(
+            f"--cache-policy {settings.cache_policy} is not taken: {stats.directory} is in use with "
+            f"{stats.policy}"
+        )
+    return found

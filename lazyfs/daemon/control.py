@@ -1,13 +1,16 @@
 """The control socket: one JSON line asked, one JSON line answered.
 
-A request is {"do": NAME, ...}; the answer {"ok": true, ...} or {"ok": false, "error": "..."}. The mode of the
-socket, 0600, says who may connect. The other side is `control_client`.
+A request is {"do": NAME, ...}; the answer {"ok": true, ...} or {"ok": false, "error": "..."}. A user's socket
+is for that user and root (0600). Everybody may connect to one of root's daemons and ask how the mount fares,
+which concerns all users of the node; whoever is neither root nor the daemon's user may ask nothing else. The
+other side is `control_client`.
 """
 
 import json
 import logging
 import os
 import socket
+import struct
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
@@ -22,6 +25,12 @@ CALLERS = 1024
 """Connections that may wait to be taken: as many as a node's jobs and watchdogs open at one moment."""
 SECONDS = 600
 """Seconds that a connection may take from its first byte to its last."""
+
+STRANGERS = 32
+"""Connections of other users that are served at one time."""
+STRANGERS_SECONDS = 10
+"""How long one of theirs may take."""
+_CREDENTIALS = struct.Struct("iII")
 
 Handler = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 log = logging.getLogger(__name__)
@@ -41,14 +50,14 @@ class ListeningSocket(NamedTuple):
                 os.unlink(self.path)
 
 
-def listen(path: str) -> ListeningSocket:
-    """Returns a socket that listens at `path`, for this user only; one that a dead daemon left there is
-    replaced. Nobody finds it before it listens."""
+def listen(path: str, *, everybody: bool) -> ListeningSocket:
+    """Returns a socket that listens at `path`, for this user or for everybody; one that a dead daemon left
+    there is replaced. Nobody finds it before it listens."""
     plain = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     made = f"{path}.{os.getpid()}"
     with suppress(FileNotFoundError):
         os.unlink(made)
-    before = os.umask(0o177)
+    before = os.umask(0o111 if everybody else 0o177)
     try:
         plain.bind(made)
     finally:
@@ -81,12 +90,26 @@ def sweep(directory: str) -> None:
 async def serve(
     listening: ListeningSocket,
     handlers: Mapping[str, Handler],
+    public: Mapping[str, Handler],
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Answers on a listening socket until cancelled, then removes it."""
+    """Answers on a listening socket until cancelled, then removes it. `public` is for other users than root
+    and the daemon's own, STRANGERS of them at a time."""
+    strangers = 0
 
     async def answer(stream: trio.SocketStream) -> None:
-        await _answer(stream, handlers)
+        nonlocal strangers
+        if _caller(stream) in (0, os.geteuid()):
+            await _answer(stream, handlers, SECONDS)
+            return
+        if strangers >= STRANGERS:
+            await stream.aclose()
+            return
+        strangers += 1
+        try:
+            await _answer(stream, public, STRANGERS_SECONDS)
+        finally:
+            strangers -= 1
 
     try:
         listener = trio.SocketListener(trio.socket.from_stdlib_socket(listening.plain))
@@ -96,10 +119,16 @@ async def serve(
         listening.close()
 
 
-async def _answer(stream: trio.SocketStream, handlers: Mapping[str, Handler]) -> None:
+def _caller(stream: trio.SocketStream) -> int:
+    """The user at the other end, as the kernel knows it."""
+    credentials = stream.socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    return int(_CREDENTIALS.unpack(credentials)[1])
+
+
+async def _answer(stream: trio.SocketStream, handlers: Mapping[str, Handler], seconds: float) -> None:
     async with stream:
         try:
-            with trio.fail_after(SECONDS):
+            with trio.fail_after(seconds):
                 await stream.send_all(_encoded(await _handle(await _line(stream), handlers)))
         except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
             return  # the caller has gone

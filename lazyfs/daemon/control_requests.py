@@ -8,7 +8,9 @@ from typing import Any
 import msgspec
 import trio
 
+from lazyfs.core.chain.notation import redact
 from lazyfs.core.errors import LazyfsError, UsageError
+from lazyfs.core.trust.roles import TIMESTAMP_KEPT
 from lazyfs.daemon.control import Handler
 from lazyfs.daemon.repositories import Repositories
 from lazyfs.daemon.status import MountStatus
@@ -43,6 +45,20 @@ class ControlRequests:
             "cache-resize": self._resize,
         }
 
+    def public(self) -> dict[str, Handler]:
+        """Returns what answers other users: how the mount fares, without the accounts in its URLs."""
+        return {"pid": self._answer_pid, "status": self._answer_public_status}
+
+    async def _answer_public_status(self, _: dict[str, Any]) -> dict[str, Any]:
+        status = self._status()
+        shown = {
+            name: msgspec.structs.replace(repository, url=_redacted(repository.url))
+            for name, repository in status.repositories.items()
+        }
+        public = msgspec.structs.replace(status, source=_redacted(status.source), repositories=shown)
+        fields: dict[str, Any] = msgspec.to_builtins(public)
+        return fields
+
     async def _answer_pid(self, _: dict[str, Any]) -> dict[str, Any]:
         return {"pid": os.getpid(), "patience": self._patience}
 
@@ -60,7 +76,7 @@ class ControlRequests:
         async def look(name: str) -> None:
             try:
                 changed = await self._repositories.refresh(name)
-                news[name] = "new revision" if changed else "no news"
+                news[name] = "new revision" if changed else self._no_news(name)
             except (LazyfsError, OSError, KeyError) as error:  # KeyError: withdrawn meanwhile
                 news[name] = f"failed: {error}"
                 log.warning("%s: no newer revision: %s", name, error)
@@ -71,6 +87,11 @@ class ControlRequests:
                 nursery.start_soon(look, name)
         return {"repositories": {name: news[name] for name in names}}
 
+    def _no_news(self, name: str) -> str:
+        if not self._repositories.is_behind_caches(name):
+            return "no news"
+        return f"no news; the signed time seen may be up to {TIMESTAMP_KEPT} s old, from a cache"
+
     async def _resize(self, request: dict[str, Any]) -> dict[str, Any]:
         resize = getattr(self._cache, "resize", None)
         limit = request.get("limit")
@@ -78,3 +99,8 @@ class ControlRequests:
             raise UsageError("this cache cannot be resized, or `limit` is not a number of bytes")
         await trio.to_thread.run_sync(resize, limit)
         return {"limit": limit}
+
+
+def _redacted(source: str) -> str:
+    """The origins of a repository without their accounts."""
+    return ";".join(redact(part) for part in source.split(";"))

@@ -8,22 +8,25 @@ a daemon outside would wait for the very mount it is making. Until then it also 
 given up a mount must not find it made later.
 """
 
+import fcntl
 import json
 import os
+import select
 import signal
 import sys
-import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, BinaryIO, NoReturn
 
-from lazyfs.core.errors import LazyfsError, UsageError
+from lazyfs.core.errors import LazyfsError
+from lazyfs.core.printable import escaped
+from lazyfs.daemon.log import open_log
 from lazyfs.system import clean_start
 from lazyfs.system.detachment import leave_session_keyring
-from lazyfs.system.trusted_files import Untrusted, open_output
 
-Ready = Callable[[], None]
+Ready = Callable[[Sequence[str]], None]
+"""Called once with what the operator should know of a mount that works, a line each."""
 
 
 class StartFailed(LazyfsError):
@@ -34,8 +37,8 @@ class StartFailed(LazyfsError):
         self.exit_code = exit_code
 
 
-def run(work: Callable[[Ready], None], log: str | None) -> None:
-    """Forks; the child runs `work` with a call that says it is ready; the parent returns then.
+def run(work: Callable[[Ready], None], log: str | None) -> list[str]:
+    """Forks; the child runs `work` with a call that says it is ready; the parent then returns its notes.
 
     The child's stdout and stderr go to the file `log` (append) or nowhere. Raises StartFailed with the
     child's message and exit code if it ends earlier.
@@ -60,16 +63,7 @@ def run(work: Callable[[Ready], None], log: str | None) -> None:
             answer.get("error", "the daemon ended without a word; try --foreground"),
             answer.get("exit_code", 1),
         )
-
-
-def open_log(path: str | None) -> int:
-    """Returns a descriptor to append to; raises UsageError."""
-    try:
-        return open_output(path or os.devnull)
-    except Untrusted as error:
-        raise UsageError(f"--log {error}") from None
-    except OSError as error:
-        raise UsageError(f"--log {path}: {error.strerror}") from None
+    return [str(note) for note in answer["notes"]]
 
 
 def _become_daemon(work: Callable[[Ready], None], target: int, writing: int, starter: int) -> NoReturn:
@@ -81,10 +75,10 @@ def _become_daemon(work: Callable[[Ready], None], target: int, writing: int, sta
         guard = _StarterGuard(starter)
         with os.fdopen(writing, "wb", buffering=0) as pipe:
 
-            def ready() -> None:
+            def ready(notes: Sequence[str]) -> None:
                 guard.end()
                 os.setsid()  # from here on neither a terminal nor an automounter takes the daemon for its own
-                pipe.write(b'{"ready": true}')
+                pipe.write(json.dumps({"ready": True, "notes": list(notes)}).encode())
                 pipe.close()
 
             status = _report_failure(lambda: work(ready), pipe)
@@ -108,26 +102,22 @@ def _clean(target: int, writing: int, starter: int) -> None:
 
 
 class _StarterGuard:
-    """Ends this process as SIGTERM does if the command that started it ends first."""
+    """Ends this process as SIGTERM does if the command that started it ends first. No thread: the process
+    still forks (`system.bounded_look`)."""
 
     def __init__(self, starter: int) -> None:
-        """`starter`: the reading end of a pipe that only the command has the other end of."""
+        """`starter`: the reading end of a pipe whose other end only the command has, and never writes to."""
         self._starter = starter
-        self._lock = threading.Lock()
-        self._ended = False
-        threading.Thread(target=self._watch, name="starter", daemon=True).start()
-
-    def _watch(self) -> None:
-        os.read(self._starter, 1)
-        os.close(self._starter)
-        with self._lock:
-            if not self._ended:
-                os.kill(os.getpid(), signal.SIGTERM)
+        fcntl.fcntl(starter, fcntl.F_SETOWN, os.getpid())
+        fcntl.fcntl(starter, fcntl.F_SETSIG, signal.SIGTERM)
+        fcntl.fcntl(starter, fcntl.F_SETFL, os.O_ASYNC)  # the kernel sends the signal as the other end closes
+        if select.select([starter], [], [], 0)[0]:  # which it had before
+            os.kill(os.getpid(), signal.SIGTERM)
 
     def end(self) -> None:
         """Lets the command go."""
-        with self._lock:
-            self._ended = True
+        fcntl.fcntl(self._starter, fcntl.F_SETFL, 0)
+        os.close(self._starter)
 
 
 def _report_failure(work: Callable[[], None], starter: BinaryIO) -> int:
@@ -140,7 +130,7 @@ def _report_failure(work: Callable[[], None], starter: BinaryIO) -> int:
     except BaseException as bug:  # noqa: BLE001 - the parent must hear of it, whatever it was
         traceback.print_exc()
         message, status = f"the daemon failed: {type(bug).__name__}: {bug}", 1
-    sys.stderr.write(f"lazyfs: {message}\n")
+    sys.stderr.write(escaped(f"lazyfs: {message}") + "\n")
     if not starter.closed:
         with suppress(OSError):  # the starter was killed
             starter.write(json.dumps({"error": message, "exit_code": status}).encode())

@@ -14,6 +14,10 @@ SECONDS = 30.0
 """Seconds that the path may take to be resolved: catalogs may have to come."""
 
 
+class NoSuchPath(UsageError):
+    """There is nothing at the path."""
+
+
 class MountedPath(NamedTuple):
     """A path of one repository."""
 
@@ -27,6 +31,8 @@ class MountedPath(NamedTuple):
     """The path as it was written, below the mount point; its end, where it is longer than 120 bytes."""
     cache: str
     """The cache directory of the mount."""
+    namespace: bytes
+    """Of the repository's objects in the cache; empty where anybody may read them."""
 
 
 def locate(path: str) -> MountedPath:
@@ -37,14 +43,14 @@ def locate(path: str) -> MountedPath:
     if not answer.came:
         raise UsageError(f"{path}: its filesystem does not answer in {SECONDS:g} s")
     if answer.value is None:
-        raise UsageError(f"{path}: there is no such file or directory")
+        raise NoSuchPath(f"{path}: there is no such file or directory")
     real, top, fault = answer.value
     if fault:
         raise UsageError(fault)
     if top is None:
         raise UsageError(f"{path} lies in no mount of lazyfs; lazyfs status lists those there are")
     mount = control_client.mounted_at(top)
-    found, urls = control_client.status(mount), control_client.urls(mount)
+    found = control_client.status(mount)
     below = os.path.relpath(real, top)
     name, _, inside = below.partition("/")
     if name not in found.repositories:  # the repository is the mount's root, not a folder of it
@@ -52,12 +58,21 @@ def locate(path: str) -> MountedPath:
         inside = "" if below == "." else below
     repository = found.repositories[name]
     return MountedPath(
-        url=urls[name],
+        url=_url(mount, name, repository.url),
         root=ObjectRef(Digest(bytes.fromhex(repository.root)), repository.root_size),
         inside=os.fsencode(inside),
         label=os.fsencode(os.path.relpath(os.path.abspath(path), top))[-120:],
         cache=os.path.dirname(found.cache.directory),
+        namespace=repository.namespace.encode(),
     )
+
+
+def _url(mount: points.Mount, name: str, shown: str) -> str:
+    """Returns where a repository is fetched from; to users of root's mounts its daemon tells no account."""
+    try:
+        return control_client.urls(mount)[name]
+    except UsageError:
+        return shown
 
 
 def _resolve(path: str, tops: list[str]) -> tuple[str, str | None, str] | None:

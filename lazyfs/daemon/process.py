@@ -3,14 +3,15 @@
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import trio
 
 from lazyfs.core.errors import LazyfsError
 from lazyfs.daemon import control, runtime_directory
-from lazyfs.daemon.cache_directory import default_cache, open_in
+from lazyfs.daemon.cache_directory import default_cache, open_in, settings_not_taken
 from lazyfs.daemon.certificates import Certificates
+from lazyfs.daemon.log import DaemonLog
 from lazyfs.daemon.mount_lock import MountLock
 from lazyfs.daemon.privileges import Privileges
 from lazyfs.daemon.served_mount import ServedMount
@@ -23,39 +24,49 @@ LONGEST_WAIT = 60.0
 log = logging.getLogger(__name__)
 
 
-def run(settings: Settings, ready: Callable[[], None]) -> None:
-    """Mounts and serves until unmounted; calls `ready` once programs can use the mount.
+def run(settings: Settings, ready: Callable[[Sequence[str]], None], log_file: str | None) -> None:
+    """Mounts and serves until unmounted; calls `ready` once programs can use the mount, with what
+    the operator should know, a line each. `log_file`: the one that standard error is opened on, if it is.
 
     Raises LazyfsError before that if it cannot be mounted; the mount point is then as it was.
     """
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    daemon_log = DaemonLog(log_file)
+    daemon_log.begin()
     sys.setswitchinterval(50e-6)  # a busy fetching thread would otherwise hold an answer up by 5 ms
     mountpoint.check_device()
     runtime = runtime_directory.directory()
     control.sweep(runtime)
     lock = MountLock(runtime, settings.mountpoint, min(settings.patience, LONGEST_WAIT))
     try:
-        _run_locked(settings, runtime, lock, ready)
+        _run_locked(settings, runtime, lock, ready, daemon_log)
     finally:
         lock.release()
 
 
-def _run_locked(settings: Settings, runtime: str, lock: MountLock, ready: Callable[[], None]) -> None:
+def _run_locked(
+    settings: Settings,
+    runtime: str,
+    lock: MountLock,
+    ready: Callable[[Sequence[str]], None],
+    daemon_log: DaemonLog,
+) -> None:
+    notes = []
     if mountpoint.prepare(settings.mountpoint):
         log.info("%s: took away a mount whose daemon had died", settings.mountpoint)
+    if mountpoint.holds_files(settings.mountpoint):
+        notes.append(f"{settings.mountpoint} is not empty: what is in it is hidden until the unmount")
     privileges = Privileges(settings.user)
     certificates = Certificates(settings)
     directory = settings.cache or default_cache()
     privileges.make_own(directory)
     privileges.lower()
     cache = open_in(directory, settings)
+    notes += settings_not_taken(cache, settings)
 
     try:
         state = os.path.join(directory, "state")
-        mount = ServedMount(settings, cache, state, runtime, privileges, certificates, lock)
-        trio.run(mount.serve, ready)
+        mount = ServedMount(settings, cache, state, runtime, privileges, certificates, lock, daemon_log)
+        trio.run(mount.serve, lambda: ready(notes))
     except BaseExceptionGroup as group:
         raise _cause(group) from None
     finally:

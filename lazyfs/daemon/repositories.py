@@ -119,6 +119,10 @@ class Repositories:
         before = refresher.shown
         return (await refresher.now()).number != before.number
 
+    def is_behind_caches(self, name: str) -> bool:
+        """Returns True if what is asked for may come from a proxy that has kept it."""
+        return isinstance(self.opened[name].fetcher, HttpFetcher)
+
     def status(self) -> dict[str, RepositoryStatus]:
         """Returns the revision shown of each repository, why that one, and how its paths fare."""
         return {
@@ -130,6 +134,7 @@ class Repositories:
                 root_size=opened.refresher.shown.root.size,
                 looked=opened.refresher.looked.timestamp(),
                 warning=opened.refresher.error,
+                namespace=opened.objects.namespace.decode(),
                 bundles=BundleCounts(**opened.prefetcher.bundles()),
                 trust=opened.revisions.report(datetime.now(UTC)),
                 chain=opened.fetcher.report() if isinstance(opened.fetcher, HttpFetcher) else None,

@@ -1,6 +1,5 @@
 """From a repository's source to a repository in use: a connection, a trusted revision, and its objects."""
 
-import hashlib
 import logging
 import os
 import time
@@ -18,6 +17,7 @@ from lazyfs.core.chain.notation import without_secrets
 from lazyfs.core.errors import TransportError, TrustError, UnsupportedFormat, UsageError
 from lazyfs.core.params import Revision
 from lazyfs.daemon.certificates import Certificates
+from lazyfs.daemon.private_repositories import namespace, state_key
 from lazyfs.daemon.settings import RepositorySource, Settings
 from lazyfs.prefetch.prefetcher import Prefetcher
 from lazyfs.system.trusted_files import make_private_directory
@@ -76,15 +76,16 @@ class Connector:
         with each later revision. Raises LazyfsError.
         """
         anchor = _anchor(source)
+        repository = name or os.path.basename(self._settings.mountpoint)  # what @repo@ stands for
         fetcher = open_fetcher(
             source.url,
             source.proxy,
-            repository=name or os.path.basename(self._settings.mountpoint),  # what @repo@ stands for
+            repository=repository,
             tls=self._certificates.of(source),
             http=self._settings.http,
         )
         try:
-            return self._with_fetcher(source, fetcher, anchor, on_advance)
+            return self._with_fetcher(source, repository, fetcher, anchor, on_advance)
         except BaseException:
             fetcher.close()
             raise
@@ -92,12 +93,13 @@ class Connector:
     def _with_fetcher(
         self,
         source: RepositorySource,
+        repository: str,
         fetcher: Fetcher,
         anchor: Anchor | UsageError,
         on_advance: Callable[[Revision], Awaitable[None]],
     ) -> ConnectedRepository:
         settings = self._settings
-        directory = os.path.join(self._state_dir, hashlib.sha256(source.url.encode()).hexdigest()[:20])
+        directory = os.path.join(self._state_dir, state_key(source.url, repository))
         make_private_directory(directory)
         known = None if isinstance(anchor, UsageError) else anchor
         revisions = Revisions(fetcher, directory, known, max_stale=settings.max_stale)
@@ -106,7 +108,13 @@ class Connector:
             from_store: Fetcher = LowerFirst(LocalFetcher(settings.lower), fetcher)
         else:
             from_store = fetcher
-        objects = Objects(from_store, self._cache, patience=settings.patience, on_outage=settings.on_outage)
+        objects = Objects(
+            from_store,
+            self._cache,
+            patience=settings.patience,
+            on_outage=settings.on_outage,
+            namespace=namespace(source.url, repository, certificate=source.client_cert is not None),
+        )
         refresher = Refresher(
             revisions,
             first.revision,
@@ -116,7 +124,7 @@ class Connector:
             error=first.warning,
         )
         prefetcher = trio.from_thread.run_sync(
-            Prefetcher, objects, from_store, self._cache, lambda: self._cache.stats().limit
+            Prefetcher, objects, from_store, lambda: self._cache.stats().limit
         )
         return ConnectedRepository(source, fetcher, revisions, objects, prefetcher, refresher)
 

@@ -1,4 +1,4 @@
-"""The runtime directory: one control socket per mount, for its owner only.
+"""The runtime directory: one control socket per mount, for its owner; root's answer everybody's questions.
 
 A socket has the name of the mount's device, which all see alike: two mount namespaces have different
 filesystems at one path, and one filesystem at several. The directory depends on the user and not on the
@@ -12,6 +12,9 @@ from lazyfs.core.errors import UsageError
 from lazyfs.system.mountpoint import Mount
 from lazyfs.system.trusted_files import Untrusted, is_private_directory, open_directory
 from lazyfs.system.user_namespace import is_root_of_node, outer_user
+
+ROOTS = "/run/lazyfs"
+"""Root's directory, mode 0755."""
 
 
 def directory() -> str:
@@ -32,6 +35,8 @@ def directory() -> str:
             reasons.append(str(error))
             continue
         if is_private_directory(path):
+            if path == ROOTS and is_root_of_node():
+                os.chmod(path, 0o755)  # noqa: S103 - the sockets in it are to be reached
             return path
         reasons.append(f"{path} can be written by others")
     raise UsageError(f"runtime directory {'; '.join(reasons)}: chmod 0700, or set LAZYFS_RUNTIME_DIR")
@@ -39,7 +44,7 @@ def directory() -> str:
 
 def socket_paths(mount: Mount) -> Iterator[str]:
     """Returns where the daemon of a mount may listen, most likely first; makes nothing."""
-    for path in _candidates():
+    for path in dict.fromkeys((*_candidates(), ROOTS)):
         if is_private_directory(path):
             yield os.path.join(path, socket_name(mount))
 
@@ -54,7 +59,7 @@ def _candidates() -> list[str]:
     if given:
         return [given]
     if is_root_of_node():
-        return ["/run/lazyfs"]
+        return [ROOTS]
     session = os.environ.get("XDG_RUNTIME_DIR")
     found = [f"/tmp/lazyfs-{outer_user(os.geteuid())}"]  # noqa: S108 - checked to be this user's
     return [*found, os.path.join(session, "lazyfs")] if session else found

@@ -18,12 +18,13 @@ from lazyfs.daemon import control, runtime_directory
 from lazyfs.daemon.cache_watch import CacheWatch
 from lazyfs.daemon.certificates import Certificates
 from lazyfs.daemon.control_requests import ControlRequests
+from lazyfs.daemon.log import INTERVAL, DaemonLog
 from lazyfs.daemon.mount_lock import MountLock
 from lazyfs.daemon.privileges import Privileges
 from lazyfs.daemon.repositories import Repositories
 from lazyfs.daemon.session_choice import make_session, prepare
 from lazyfs.daemon.settings import Settings
-from lazyfs.daemon.status import CounterStatus, MemoryStatus, MountStatus
+from lazyfs.daemon.status import CounterStatus, MemoryStatus, MountStatus, WaitStatus
 from lazyfs.fuse.filesystem import Filesystem
 from lazyfs.fuse.invalidation import Invalidator
 from lazyfs.fuse.session import MountOptions, Session
@@ -55,6 +56,7 @@ class ServedMount:
         privileges: Privileges,
         certificates: Certificates,
         lock: MountLock,
+        daemon_log: DaemonLog,
     ) -> None:
         """`state_dir`: below the cache directory; `runtime_dir`: for the control socket. `lock`: is released
         once the mount answers."""
@@ -63,6 +65,7 @@ class ServedMount:
         self._cache = cache
         self._runtime_dir = runtime_dir
         self._privileges = privileges
+        self._log = daemon_log
         self._started = time.time()
         self._watch = CacheWatch(cache)
         self._journal = _open_journal(state_dir, settings.mountpoint)
@@ -124,15 +127,17 @@ class ServedMount:
         end_metrics: Callable[[], None] | None = None
         try:
             with self._privileges.raised():
-                listening = control.listen(self._socket_path())
+                listening = control.listen(self._socket_path(), everybody=os.geteuid() == 0)
             self._watch.look()
             if self._settings.metrics:
                 from lazyfs.daemon import metrics  # prometheus_client: a tenth of a mount's imports
 
                 end_metrics = metrics.serve(self._settings.metrics, self.status)
             async with trio.open_nursery() as nursery:
-                await nursery.start(control.serve, listening, self._requests().handlers())
-                nursery.start_soon(self._stop_on_signal, signals, nursery.cancel_scope)
+                requests = self._requests()
+                await nursery.start(control.serve, listening, requests.handlers(), requests.public())
+                nursery.start_soon(self._follow_signals, signals, nursery.cancel_scope)
+                nursery.start_soon(self._tell_repeats)
                 nursery.start_soon(self._repositories.keep_fresh)
                 nursery.start_soon(self._watch.run, self._filesystem.catalogs_in_use)
                 nursery.start_soon(self._say_ready, session, ready)
@@ -170,14 +175,23 @@ class ServedMount:
         log.info("mounted %s on %s (%s)", self._source(), self._settings.mountpoint, session.kind)
         ready()
 
-    async def _stop_on_signal(self, signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
+    async def _follow_signals(self, signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
         async for number in signals:
+            if number == signal.SIGHUP:  # logrotate has renamed the log
+                self._log.reopen()
+                continue
             log.info("unmounting: %s", signal.Signals(number).name)
             scope.cancel()
+
+    async def _tell_repeats(self) -> None:
+        while True:
+            await trio.sleep(INTERVAL)
+            self._log.tell_repeats()
 
     async def _open_of_site(self, name: str) -> None:
         await self._repositories.open(self._settings.sources()[name], self._filesystem, name)
         assert self._invalidator is not None
+        await self._invalidator.catch_up(name)
         await self._invalidator.drop([Invalidation(ROOT, None)])
 
     async def _show_revision(self, name: str, revision: Revision) -> None:
@@ -205,10 +219,21 @@ class ServedMount:
             uptime=round(time.time() - self._started, 1),
             repositories=self._repositories.status(),
             counters=msgspec.convert(self._filesystem.counters.snapshot(), CounterStatus),
+            waiting=_waiting(list(self._filesystem.waiting.values())),
             memory=memory,
             journal=self._journal.broken,
             cache=self._cache.stats(),
         )
+
+
+def _waiting(calls: list[tuple[str, int, float]]) -> dict[str, WaitStatus]:
+    now = time.monotonic()
+    found: dict[str, WaitStatus] = {}
+    for name, objects, since in calls:
+        before = found.get(name, WaitStatus(0, 0, 0.0))
+        longest = max(before.longest, round(now - since, 1))
+        found[name] = WaitStatus(before.calls + 1, before.objects + objects, longest)
+    return found
 
 
 def _open_journal(state_dir: str, mount: str) -> Journal:

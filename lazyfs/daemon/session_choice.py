@@ -16,16 +16,19 @@ log = logging.getLogger(__name__)
 def make_session(kind: str, filesystem: Filesystem, mountpoint: str, options: MountOptions) -> Session:
     """Mounts and returns a session of this kind, or with `auto` the first that works.
 
-    Raises UsageError if the mount is refused.
+    Raises UsageError if the mount is refused; the first session's, where all are.
     """
     if kind != "auto":
         return _make(kind, filesystem, mountpoint, options)
-    for other in KINDS[:-1]:
+    first: UsageError | None = None
+    for other in KINDS:
         try:
             return _make(other, filesystem, mountpoint, options)
         except UsageError as error:
             log.warning("--fuse %s does not work here: %s", other, error)
-    return _make(KINDS[-1], filesystem, mountpoint, options)
+            first = first or error
+    assert first is not None
+    raise first  # it speaks to the kernel or to fusermount3 itself, and knows why; libfuse's say little
 
 
 def prepare(kind: str) -> None:

@@ -28,6 +28,8 @@ class RepositoryStatus(msgspec.Struct, frozen=True, kw_only=True):
     """When a newer revision was last looked for; seconds since 1970."""
     warning: str
     """Why the newest revision could not be had, or not be shown; empty if it could."""
+    namespace: str
+    """Of its objects in the cache, if it takes a credential to read them; otherwise empty."""
     bundles: BundleCounts
     trust: TrustReport
     chain: ChainReport | None
@@ -47,6 +49,15 @@ class CounterStatus(msgspec.Struct, frozen=True, kw_only=True):
     notified: int
     wait_seconds: float
     waits: list[int]
+
+
+class WaitStatus(msgspec.Struct, frozen=True):
+    """What calls wait for now, of one repository."""
+
+    calls: int
+    objects: int
+    longest: float
+    """Seconds that the first of them has waited."""
 
 
 class MemoryStatus(msgspec.Struct, frozen=True):
@@ -70,6 +81,8 @@ class MountStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds."""
     repositories: dict[str, RepositoryStatus]
     counters: CounterStatus
+    waiting: dict[str, WaitStatus]
+    """By repository; those that nobody waits for are not in it."""
     memory: MemoryStatus
     journal: str
     """Why the journal of inode numbers is no longer written; empty if it is."""

@@ -17,6 +17,10 @@ SECONDS = 20.0
 """A daemon that writes its cache's index ends within a second; nobody waits longer than this."""
 
 
+SOON = 2.0
+"""After that it is looked for where else the filesystem is mounted."""
+
+
 def unmount(mount: Mount, *, lazy: bool) -> str:
     """Takes a mount away and returns when its daemon has ended, if this user may know which process it is; a
     lazy one at once, for files that are open are served on until they are closed.
@@ -34,10 +38,32 @@ def unmount(mount: Mount, *, lazy: bool) -> str:
         return _abort(mount, daemon)
     with _Process(daemon) as process:
         points.unmount(mount.mountpoint, lazy=lazy)
-        ended = lazy or process.ends_within(SECONDS)
+        if not process.ends_within(0 if lazy else SOON):
+            elsewhere = _elsewhere(mount, daemon)
+            if elsewhere:
+                return f"the daemon (pid {daemon}) goes on: its mount is also {elsewhere}; unmount that too"
+            if lazy:
+                return ""
+            if not process.ends_within(SECONDS - SOON):
+                return f"the daemon (pid {daemon}) goes on {SECONDS:g} s after the unmount; see its log"
     for path in socket_paths(mount):
         control.remove_dead(path)
-    return "" if ended else f"the daemon (pid {daemon}) goes on {SECONDS:g} s after the unmount; see its log"
+    return ""
+
+
+def _elsewhere(mount: Mount, daemon: int) -> str:
+    """Where the same filesystem is mounted besides, in words; nothing if that is not known of any place."""
+    here = [other.mountpoint for other in points.mounts() if other.device == mount.device]
+    if here:
+        return f"at {', '.join(here)}"
+    with suppress(OSError):  # another user's process, or none
+        if os.readlink(f"/proc/{daemon}/ns/mnt") != os.readlink("/proc/self/ns/mnt"):
+            with open(f"/proc/{daemon}/mountinfo", "rb") as file:
+                there = points.parse_mountinfo(file.read())
+            found = [other.mountpoint for other in there if other.device == mount.device]
+            if found:
+                return f"at {', '.join(found)} in the daemon's mount namespace (nsenter -m -t {daemon})"
+    return ""
 
 
 def _abort(mount: Mount, daemon: int) -> str:

@@ -12,14 +12,15 @@ from lazyfs.images.layer_reader import read_layer
 from lazyfs.images.layer_records import keep, layer_path, load
 from lazyfs.images.observer import PublishObserver
 from lazyfs.images.snapshots import directory_of_files, link, snapshot
-from lazyfs.images.sources.image import Image
+from lazyfs.images.sources.image import Image, distinct
 from lazyfs.images.start_files import add
 from lazyfs.repository.stored_tree import StoredTree
 from lazyfs.store.ingest import Ingest
 
 
 def flat_path(config: Digest) -> str:
-    """Returns the path of an image's tree, whatever its names: `.flat/xx/<config digest>`."""
+    """Returns the path of an image's tree, which is the same under all its names: `.flat/xx/<config
+    digest>`."""
     digits = config.hex()
     return f"{FLAT.decode()}/{digits[:2]}/{digits}"
 
@@ -50,11 +51,13 @@ def image_changes(
 ) -> dict[str, Inode]:
     """Writes an image's contents and catalogs; returns the links and snapshots to put at paths of the tree.
 
-    `plain`: nothing is added to the image's own files. Raises BadData for a layer that is damaged or cannot
-    be merged, and the errors of the source.
+    `plain`: adds no start-up files to the image's own files. Raises BadData for a layer that is damaged or
+    cannot be merged, and the errors of the source.
     """
     for note in image.notes:
         observer.warn(f"{image.name}: {note}")
+    once = distinct(image)
+    observer.image(image.name, len(once), sum(layer.blob.size for layer in once))
     layers, fresh = _layers(image, tree, ingest, observer)
     changes = {layer_path(diff_id): keep(layers[diff_id], params, ingest) for diff_id in fresh}
     merge = Merge(lambda message: observer.warn(f"{image.name}: {message}"))
@@ -95,7 +98,7 @@ def _layers(
         else:
             wanted.append(number)
             fresh.append(layer.diff_id)
-    with closing(image.read(wanted)) as reading:  # an error ends the downloads that run ahead
+    with closing(image.read(wanted)) as reading:  # an error also ends the downloads of later layers
         for number, parts in reading:
             layer = image.layers[number]
             advance = observer.layer(layer.blob.name, layer.blob.size, kept=False)

@@ -12,6 +12,7 @@ from lazyfs.images.layer_records import layer_path
 from lazyfs.images.sources.image import Image
 from lazyfs.images.sources.registry_image import RegistryImage
 from lazyfs.repository.diff import resolve
+from lazyfs.repository.image_place import find_place
 from lazyfs.repository.stored_tree import StoredTree
 
 
@@ -56,11 +57,11 @@ def of_source(image: Image) -> ImageFacts:
     return _facts(image.name, image.config_bytes, digest, layers, platforms)
 
 
-def of_published(tree: StoredTree, place: str) -> ImageFacts:
+def of_published(tree: StoredTree, name: str) -> ImageFacts:
     """Returns the facts of the image published under a name. Raises UsageError if there is none."""
+    place = find_place(tree, name)
     link = tree.find(place)
-    if link is None:
-        raise UsageError(f"{place} is not in the repository")
+    assert link is not None
     flat = resolve(tree, place).node
     try:
         config = tree.file(f"{metadata_path(place)}/config.json")

@@ -11,14 +11,14 @@ from lazyfs.images.image_tree import flat_path, metadata_path
 from lazyfs.images.layer_reader import read_layer
 from lazyfs.images.observer import PublishObserver
 from lazyfs.images.snapshots import snapshot
-from lazyfs.images.sources.image import Image
+from lazyfs.images.sources.image import Image, distinct
 from lazyfs.images.start_files import add
 from lazyfs.repository.stored_tree import StoredTree
 from lazyfs.store.ingest import Ingest
 
 
 class HashOnly:
-    """An ObjectSink that has everything: an ingest into it hashes and writes nothing."""
+    """An ObjectSink that claims to have every object: an ingest into it hashes and writes nothing."""
 
     def has(self, digest: Digest) -> bool:  # noqa: ARG002
         return True
@@ -52,6 +52,8 @@ def compare(
             problems.append(f"{metadata_path(place)}/{name} is missing")
     with Ingest(HashOnly(), params) as ingest:
         layers: dict[Digest, list[Record]] = {}
+        once = distinct(image)
+        observer.image(image.name, len(once), sum(layer.blob.size for layer in once))
         first = {layer.diff_id: number for number, layer in reversed(list(enumerate(image.layers)))}
         for number, parts in image.read(sorted(first.values())):
             layer = image.layers[number]

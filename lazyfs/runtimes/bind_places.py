@@ -1,4 +1,4 @@
-"""Where in an image each bind goes, so that nothing is made at a place that the image chose on the host.
+"""Places for binds in an image, chosen so that nothing is made on the host at a path that the image chose.
 
 A runtime builds the tree while it still sees the host: a mount point below /proc, for one, may lead there
 through links such as /proc/1/root, and would be made there. So each target is followed here, inside the
@@ -22,7 +22,7 @@ _DEV_LINKS = frozenset({"fd", "stdin", "stdout", "stderr", "core", "ptmx"})
 
 
 class BindPlace(NamedTuple):
-    """Where a bind really goes."""
+    """The mount point of a bind."""
 
     path: str
     """Inside the root, free of links."""
@@ -85,7 +85,7 @@ def _tmp(root: str) -> BindPlace:
 
 
 def _place(root: str, bind: Bind, mounted: dict[str, Bind | None]) -> BindPlace:
-    """Where a bind of the caller's goes. `mounted` has what is there before it: binds, None for our own."""
+    """Places a bind of the caller's. `mounted` has the mounts before it: binds, and None for our own."""
     where = path_in_image.locate(root, bind.target, mounted)
     if not where.stopped:
         return _in_image(bind, where)

@@ -129,7 +129,7 @@ def _can_scope(executable: str) -> bool:
 
 
 def _reachable(launch: Launch) -> list[str]:
-    """What of the machine the program can reach although nobody bound it."""
+    """Names the parts of the machine that the program can reach although nobody bound them."""
     found = []
     if launch.network:
         found.append("the network")

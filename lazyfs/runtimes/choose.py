@@ -1,4 +1,4 @@
-"""Which of the known runtimes is used on this machine."""
+"""The choice of a runtime on this machine."""
 
 from collections.abc import Sequence
 

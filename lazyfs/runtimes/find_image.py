@@ -3,29 +3,32 @@
 import errno
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from lazyfs.core.errors import UsageError
+from lazyfs.core.image_names import MOST_SIMILAR, candidates, full_name, similar
 from lazyfs.system.bounded_look import ask_each
 from lazyfs.system.mountpoint import FSTYPE, Mount, mounts
 from lazyfs.system.paths_in_mounts import resolve_among_mounts
 
 LOOK_SECONDS = 30
-"""How long a mount may take to say if it has a name: the first look over a slow line fetches catalogs."""
+"""Time for a mount to say if it has a name: the first look over a slow line fetches catalogs."""
 PATIENCE_SECONDS = 2
-"""How long the other mounts are waited for once one has the name: they can only make it ambiguous."""
+"""Time for the other mounts once one has the name: they can only make it ambiguous."""
 
 
 @dataclass(frozen=True, slots=True)
 class FoundImage:
-    """Where an image is."""
+    """An image's place on the node."""
 
     root: str
     """With every link resolved: a tag that moves does not move a started job."""
     metadata: str | None
     """The directory with its manifest.json and config.json, if it comes from a mounted repository."""
+    path: str = field(default="", compare=False)
+    """Where it was found, links not followed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +39,12 @@ class NodeMounts:
     """Mount points in which names are looked up: root's and the caller's own."""
     foreign: Sequence[str] = ()
     """Those of other users. A name there could be anything; a path into one is the caller's own choice."""
+    sources: Mapping[str, str] = field(default_factory=dict, compare=False)
+    """Mount point -> what is mounted there: a repository may be mounted at several places."""
 
 
 def node_mounts() -> NodeMounts:
-    """What is mounted now, told apart by who has mounted it."""
+    """Lists the mounts there are now, told apart by who has made them."""
     trusted = {0, *_own_numbers(os.getuid())}
     return sort_mounts(mounts(), trusted)
 
@@ -50,6 +55,8 @@ def sort_mounts(found: Iterable[Mount], trusted: set[int]) -> NodeMounts:
     return NodeMounts(
         tuple(mount.mountpoint for mount in ours if mount.owner in trusted),
         tuple(mount.mountpoint for mount in ours if mount.owner not in trusted),
+        # of a site the source says nothing
+        {mount.mountpoint: mount.source for mount in ours if mount.source not in ("", FSTYPE, "lazyfs")},
     )
 
 
@@ -65,47 +72,73 @@ def _own_numbers(user: int) -> set[int]:
 
 
 def find(name: str, node: NodeMounts) -> FoundImage:
-    """`name` is a path with a slash in front or a dot, or `[REGISTRY/]REPOSITORY[:TAG]` in a mount that is
-    searched. No mount is waited for longer than LOOK_SECONDS.
+    """`name` is a path with a slash in front or a dot, or an image's name in a mount that is searched
+    (`core.image_names`). No mount is waited for longer than LOOK_SECONDS.
 
-    Raises UsageError if it is not there, if it is in several places, and if a link leads out of the mount.
+    Of several mounts of one repository the latest is taken. Raises UsageError if it is not
+    there, if it means several images, and if a link leads out of the mount.
     """
-    if name.startswith(("/", "./", "../")) or name in (".", ".."):
+    if is_path(name):
         return _find_path(name, [*node.searched, *node.foreign])
     if not node.searched:
         raise UsageError(
             f"image {name}: nothing is mounted on this node{_left_out(node.foreign)}; "
             "run `lazyfs mount` first, or give a path"
         )
-    tagged = name if ":" in name.rpartition("/")[2] or "@" in name else f"{name}:latest"
-    questions = [partial(_look, mount, tagged, node.searched) for mount in node.searched]
+    questions = [partial(_look, mount, name, node.searched) for mount in node.searched]
     answers = ask_each(
         questions, LOOK_SECONDS, patience=PATIENCE_SECONDS, enough=lambda value: bool(value["images"])
     )
-    images = [image for answer in answers if answer.came for image in answer.value["images"]]
-    sources = {mount.mountpoint: mount.source for mount in mounts()}
-    if len({_identity(root, sources) for _, root, _ in images}) > 1:
-        paths = ", ".join(path for path, _, _ in images)
-        raise UsageError(f"image {tagged} is ambiguous; give one of: {paths}")
+    images = [_Candidate(*image) for answer in answers if answer.came for image in answer.value["images"]]
     if images:
-        _, root, metadata = images[0]
-        return FoundImage(root, metadata)
+        return _best(name, images, node.sources)
     refused = [reason for answer in answers if answer.came for reason in answer.value["refused"]]
     silent = [mount for mount, answer in zip(node.searched, answers, strict=True) if not answer.came]
+    full = full_name(name)
+    shown = f"image {name}" + (f" ({full})" if full != name else "")
     if refused:
-        raise UsageError(f"image {tagged}: {refused[0]}")
+        raise UsageError(f"{shown}: {refused[0]}")
     silence = f"; no answer in {LOOK_SECONDS} s from {', '.join(silent)}" if silent else ""
+    near = [path for answer in answers if answer.came for path in answer.value["near"]][:MOST_SIMILAR]
+    hint = f"; there are {', '.join(near)}" if near else ""
     raise UsageError(
-        f"image {tagged}: not found in {', '.join(node.searched)}{_left_out(node.foreign)}{silence}"
+        f"{shown}: not found in {', '.join(node.searched)}{_left_out(node.foreign)}{silence}{hint}"
     )
 
 
-def _identity(root: str, sources: Mapping[str, str]) -> tuple[str, str]:
-    """Returns (source, path in it): one repository may be mounted at several places. The mounts say so
-    themselves, not the image, which could claim to be another. Of a site, a mount's source says nothing."""
-    mount = max((top for top in sources if (root + "/").startswith(top + "/")), key=len, default="")
-    source = sources.get(mount, "")
-    return (source, os.path.relpath(root, mount)) if source not in ("", "lazyfs") else ("", root)
+class _Candidate(NamedTuple):
+    """An image that a name may mean."""
+
+    rank: int
+    """How good the match is, from 0."""
+    place: str
+    """Its path below the mount point."""
+    path: str
+    root: str
+    metadata: str | None
+    content: str
+    """The path of its tree below the mount point: what tells one image of a repository from another."""
+    mount: str
+
+
+def _best(name: str, images: list[_Candidate], sources: Mapping[str, str]) -> FoundImage:
+    """The first of the best rank. A repository that is mounted twice has one image of a name, maybe of two
+    ages; that two repositories mean the same image only they say, and one of them may lie."""
+    best = min(image.rank for image in images)
+    firsts: dict[tuple[str, str], _Candidate] = {}
+    for image in images:
+        if image.rank == best:
+            firsts.setdefault((sources.get(image.mount, image.mount), image.place), image)
+    if len({(source, image.content) for (source, _), image in firsts.items()}) > 1:
+        paths = ", ".join(image.path for image in firsts.values())
+        raise UsageError(f"image {name} is ambiguous; give one of: {paths}")
+    first = next(iter(firsts.values()))
+    return FoundImage(first.root, first.metadata, first.path)
+
+
+def is_path(name: str) -> bool:
+    """Returns True for what is meant as a path of this machine, not as an image's name."""
+    return name.startswith(("/", "./", "../")) or name in (".", "..")
 
 
 def _left_out(foreign: Sequence[str]) -> str:
@@ -122,7 +155,7 @@ def _find_path(name: str, tops: list[str]) -> FoundImage:
         raise UsageError(f"image {name}: its filesystem did not answer in {LOOK_SECONDS} s")
     if "error" in answer.value:
         raise UsageError(f"image {answer.value['error']}")
-    return FoundImage(answer.value["root"], answer.value["metadata"])
+    return FoundImage(answer.value["root"], answer.value["metadata"], name)
 
 
 def _look_at_path(name: str, tops: list[str]) -> dict[str, Any]:
@@ -141,30 +174,37 @@ def _look_at_path(name: str, tops: list[str]) -> dict[str, Any]:
         return {"error": f"{name}: {'no such directory' if absent else error.strerror}"}
 
 
-def _look(mount: str, tagged: str, tops: Sequence[str]) -> dict[str, Any]:
-    """In a child: {"images": [[path, root, metadata]], "refused": [reason]} of one mount."""
-    images: list[tuple[str, str, str | None]] = []
+def _look(mount: str, name: str, tops: Sequence[str]) -> dict[str, Any]:
+    """In a child: {"images": fields of _Candidate, "refused": reasons, "near": paths} of one mount; images of
+    the best rank only."""
     refused: list[str] = []
-    for path in _candidates(mount, tagged):
-        try:
-            place = resolve_among_mounts(path, tops)
-            if place.mount == (mount.rstrip("/") or "/") and os.path.isdir(place.real):
-                images.append((path, place.real, _metadata(mount, path, place.real, tops)))
-        except UsageError as error:
-            refused.append(str(error))
-        except OSError:
-            continue
-    return {"images": images, "refused": refused}
+    for rank, places in enumerate(candidates(name, _names(mount, tops, ""))):
+        images = []
+        for place in places:
+            path = os.path.join(mount, place)
+            try:
+                found = resolve_among_mounts(path, tops)
+                if found.mount == (mount.rstrip("/") or "/") and os.path.isdir(found.real):
+                    metadata = _metadata(mount, path, found.real, tops)
+                    content = os.path.relpath(found.real, mount)
+                    images.append((rank, place, path, found.real, metadata, content, mount))
+            except UsageError as error:
+                refused.append(str(error))
+            except OSError:
+                continue
+        if images:
+            return {"images": images, "refused": refused, "near": []}
+    near = [] if refused else similar(name, lambda folder: _names(mount, tops, folder))
+    return {"images": [], "refused": refused, "near": near}
 
 
-def _candidates(mount: str, tagged: str) -> list[str]:
-    """As written, or below any registry of the repository; `debian` is `library/debian`, as docker has it."""
+def _names(mount: str, tops: Sequence[str], folder: str) -> list[str]:
+    """In a child: the names in a folder of a mount; none where there is no such folder in it."""
     try:
-        registries = sorted(name for name in os.listdir(mount) if not name.startswith("."))
-    except OSError:  # a mount whose daemon is gone
+        found = resolve_among_mounts(os.path.join(mount, folder), tops)
+        return sorted(os.listdir(found.real)) if found.mount == (mount.rstrip("/") or "/") else []
+    except (OSError, UsageError):  # also a mount whose daemon is gone
         return []
-    names = [tagged] if "/" in tagged else [tagged, f"library/{tagged}"]
-    return [os.path.join(mount, registry, name) for registry in ("", *registries) for name in names]
 
 
 def _metadata(mount: str, path: str, root: str, tops: Sequence[str]) -> str | None:

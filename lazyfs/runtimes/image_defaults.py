@@ -1,4 +1,4 @@
-"""What an image says of how it wants to be started."""
+"""An image's own settings for a start: environment, working directory, entry point, command."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""What is to be started: a command in a root filesystem, with what of the host it may see."""
+"""A program to be started: a command in a root filesystem, and the parts of the host that it may see."""
 
 import os
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""What root must not reach in /proc, which no namespace divides.
+"""The parts of /proc that root must not reach and no namespace divides.
 
 Being root outside is enough for most of it: the kernel asks there for the user and not for capabilities. So
 all that is root's alone is covered, whatever the kernel calls it, and what others may read is read-only.
@@ -12,7 +12,7 @@ from typing import NamedTuple
 _HIDDEN = frozenset(
     {"acpi", "asound", "scsi", "interrupts", "keys", "latency_stats", "sched_debug", "timer_list"}
 )
-"""What others may read and had better not; as runc has it."""
+"""Names that everybody may read and a container had better not, as runc has it."""
 
 
 class ProcCovers(NamedTuple):

@@ -13,7 +13,7 @@ RUNTIME_FAILED = 125
 
 @dataclass(frozen=True, slots=True)
 class RuntimeProbe:
-    """What a trial of the runtime on this machine gave."""
+    """The result of trying the runtime on this machine."""
 
     runtime: str
     usable: bool
@@ -38,7 +38,7 @@ class RuntimePlan:
     user: tuple[int, int] | None = None
     """User and group that the runtime is started as; None leaves the caller's."""
     reachable: tuple[str, ...] = ()
-    """What of the machine the program can reach although nobody bound it, for people."""
+    """Parts of the machine that the program can reach although nobody bound them, for people."""
 
     STATUS = "{status}"
     """Placeholder of the descriptor that the runtime writes its own account to."""
@@ -58,17 +58,17 @@ def nul_separated(arguments: Iterable[str]) -> bytes:
 
 
 class RuntimeExit(NamedTuple):
-    """How the runtime's own process ended."""
+    """The end of the runtime's own process."""
 
     code: int
     """Its exit code; -N if signal N ended it."""
     status: bytes
-    """What it wrote to RuntimePlan.STATUS."""
+    """Its account in the file of RuntimePlan.STATUS."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProgramEnd:
-    """How a start ended."""
+    """The end of a start."""
 
     exit_code: int
     """The program's own; 128 + N if signal N ended it; RUNTIME_FAILED if it was never started."""

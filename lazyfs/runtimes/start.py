@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from lazyfs.core.errors import UsageError
 from lazyfs.core.oci.run_config import DEFAULT_PATH
+from lazyfs.core.printable import escaped
 from lazyfs.runtimes import path_in_image
 from lazyfs.runtimes.bubblewrap import Bubblewrap
 from lazyfs.runtimes.choose import choose
@@ -23,7 +24,7 @@ _DEFAULTS = {"PATH": DEFAULT_PATH, "HOME": "/tmp"}  # noqa: S108 - the only writ
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """How a command is to be started; all of it may be left out."""
+    """Wishes for a start; each may be left out."""
 
     binds: tuple[Bind, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -51,7 +52,7 @@ class PreparedRun:
 
 
 def _warn(message: str) -> None:
-    print(f"lazyfs: {message}", file=sys.stderr)  # noqa: T201
+    print(escaped(f"lazyfs: {message}"), file=sys.stderr)  # noqa: T201
 
 
 def prepare(
@@ -106,7 +107,7 @@ def start(prepared: PreparedRun) -> ProgramEnd:
 
 
 def _missing_command(launch: Launch) -> str | None:
-    """Why the command cannot be there; None if it is, or if a bind may bring it."""
+    """Returns the reason why the command cannot be there; None if it is, or if a bind may bring it."""
     name = launch.command[0]
     if "/" in name:
         places = [os.path.join(launch.workdir, name)]

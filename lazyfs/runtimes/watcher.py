@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 _TO_ALL = frozenset({signal.SIGINT, signal.SIGQUIT})
-"""What a terminal sends to all of a job's processes."""
+"""Signals that a terminal sends to all of a job's processes."""
 FORWARDED = _TO_ALL | {signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCONT}
 _OUR_END = signal.SIGRTMIN + 5
 """Sent by the kernel to the watcher when our process ends; no signal that is forwarded."""
@@ -24,7 +24,7 @@ _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 
 @dataclass(frozen=True, slots=True)
 class WatchedCommand:
-    """What the watcher starts."""
+    """A command for the watcher."""
 
     argv: list[str]
     executable: str

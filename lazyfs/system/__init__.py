@@ -1,1 +1,1 @@
-"""The operating system for every room: mounts, paths, namespaces, and the state a process starts from."""
+"""The operating system for every room: mounts, paths in strangers' folders, namespaces, a clean process."""

@@ -19,10 +19,10 @@ _LARGEST = 1 << 20
 
 
 class Answer(NamedTuple):
-    """What became of one question."""
+    """The outcome of one question."""
 
     value: Any
-    """What the function gave: made of dict, list, str, int, bool and None."""
+    """The function's result: made of dict, list, str, int, bool and None."""
     came: bool
     """False: no answer in time, or the child ended without one."""
 

@@ -1,4 +1,4 @@
-"""What a process gives up of its caller's before it becomes another program."""
+"""Things of its caller's that a process gives up before it becomes another program."""
 
 import ctypes
 import errno

@@ -133,6 +133,25 @@ def _check_directory(mountpoint: str) -> None:
         raise UsageError(f"mount point {mountpoint} is no directory: choose another")
 
 
+def holds_files(mountpoint: str) -> bool:
+    """Returns True if a directory has something in it that a mount would hide. An automounter's trigger and
+    what does not answer in LOOK_SECONDS count as empty."""
+    there = find(mountpoint)
+    if there and there.fstype == "autofs":
+        return False
+    answer = ask_one(lambda: _has_names(mountpoint), LOOK_SECONDS, own_session=False)
+    return bool(answer.came and answer.value)
+
+
+def _has_names(path: str) -> bool:
+    """In a child."""
+    try:
+        with os.scandir(path) as names:
+            return next(names, None) is not None
+    except OSError:
+        return False
+
+
 def _stat(path: str) -> tuple[int, int]:
     """In a child: (errno, mode)."""
     try:
@@ -209,7 +228,7 @@ def unmount(mountpoint: str, *, lazy: bool = True) -> None:
             f"cannot unmount {mountpoint}: {tool} does not end in {UNMOUNT_SECONDS:g} s"
         ) from None
     if done.returncode:
-        reason = done.stderr.strip().removeprefix("fusermount3: ") or f"exit code {done.returncode}"
+        reason = done.stderr.strip().removeprefix(f"{tool}: ") or f"exit code {done.returncode}"
         raise UsageError(f"cannot unmount {mountpoint}: {reason}")
 
 

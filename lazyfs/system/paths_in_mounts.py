@@ -11,7 +11,7 @@ from lazyfs.system.rooted_paths import MAX_LINKS
 
 
 class PathInMount(NamedTuple):
-    """Where a path really leads."""
+    """The end of a path."""
 
     real: str
     """Absolute and free of links."""

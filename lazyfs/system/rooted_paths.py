@@ -18,7 +18,7 @@ _RESOLVE_NO_SYMLINKS = 0x04
 _RESOLVE_BENEATH = 0x08
 _RESOLVE_IN_ROOT = 0x10
 _NOT_THERE = frozenset({errno.ENOSYS, errno.EPERM})
-"""What a kernel without the call answers, and a container's filter that does not know it."""
+"""Answers of a kernel without the call, and of a container's filter that does not know it."""
 _CHANGED = errno.EAGAIN
 """The kernel saw a rename while it resolved `..`."""
 MAX_LINKS = 40
@@ -30,7 +30,7 @@ class _OpenHow(ctypes.Structure):
 
 
 class Location(NamedTuple):
-    """Where a path leads."""
+    """The end of a path, or of its part that exists."""
 
     found: str
     """Absolute below the root and free of links: the longest part that exists, or one of the stops."""

@@ -1,4 +1,4 @@
-"""What an operator writes for a store, as a Fetcher."""
+"""Makes a Fetcher from an operator's description of a store."""
 
 import random
 from collections.abc import Sequence
@@ -34,10 +34,10 @@ def open_fetcher(
     """A Fetcher for a store directory, or for http(s) URLs.
 
     `store`: a directory, or `http://s1/@repo@;http://s2/@repo@` where @repo@ stands for `repository`.
-    `proxy`: `http://p1:3128|http://p2:3128;DIRECT`; None is DIRECT. Proxies of the environment
-    (`http_proxy`) are not used: a mount must not depend on the shell it was started from. `tls`: whom to
-    believe; by default whom the system does. `http`: which library makes the requests; `auto` is pycurl where
-    it is installed, for a third of the CPU (benchmarks/http). Raises UsageError.
+    `proxy`: `http://p1:3128|http://p2:3128;DIRECT`; None is DIRECT. Proxies of the environment (`http_proxy`)
+    are not used: a mount must not depend on the shell it was started from. `tls`: the trusted CAs; by default
+    the system's. `http`: the library that makes the requests; `auto` is pycurl if it is installed, which
+    takes a third of the CPU (benchmarks/http). Raises UsageError.
     """
     if "://" not in store:
         if proxy:
@@ -64,7 +64,8 @@ def open_fetcher(
 
 
 def _forwarded_over_tls(proxies: Sequence[Sequence[str]], origins: Sequence[str]) -> bool:
-    """An https proxy is asked for http URLs: libcurl (8.23) makes a new connection for each."""
+    """Returns True if an https proxy is asked for http URLs: libcurl (8.23) makes a new connection for
+    each."""
     over_tls = any(proxy.startswith("https:") for group in proxies for proxy in group)
     return over_tls and any(origin.startswith("http:") for origin in origins)
 

@@ -15,7 +15,6 @@ import pytest
 from lazyfs_cache import Cache, open_cache
 from lazyfs_cache import open_caches as opened
 from lazyfs_cache.files import layout
-from lazyfs_cache.process import locks
 from lazyfs_cache.process.download_locks import DownloadLocks
 from tests.support.cachefill import Child, key_of, value_of
 from tests.support.counts import count
@@ -169,43 +168,6 @@ def test_a_lock_that_is_not_had_in_time_is_done_without(tmp_path: Path) -> None:
             assert (stats.state, stats.limit, stats.refused) == ("on", LIMIT, 1)
         assert cache.reserve(b"key", 50 << 20) is not None
         assert cache.stats().entries == 1
-
-
-class Clock:
-    """Stands for the time module: sleeping takes no time."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
-
-
-def test_a_process_stopped_inside_a_transaction_does_not_delay_everything(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It is waited for in full twice, then hardly; and as before when it goes on."""
-    root = tmp_path / "cache"
-    clock = Clock()
-    with open_cache(str(root), LIMIT, lock_timeout=2, upkeep=False) as cache:
-        assert cache.put(b"here", b"value")
-        monkeypatch.setattr(locks, "time", clock)
-        with (root / layout.LOCK).open() as stopped:
-            fcntl.flock(stopped, fcntl.LOCK_EX)
-            for _ in range(100):
-                assert cache.reserve(b"key", 50 << 20) is None
-            assert clock.now < 2 * 2 + 98 * 0.11
-            assert cache.get(b"here") == b"value"
-        assert cache.reserve(b"key", 50 << 20) is not None
-        before = clock.now
-        with (root / layout.LOCK).open() as stopped:
-            fcntl.flock(stopped, fcntl.LOCK_EX)
-            assert not cache.pin(b"here", b"test")
-        assert clock.now - before > 1.9
-        assert cache.stats().state == "on"
 
 
 def test_threads_take_turns_at_a_claim(tmp_path: Path) -> None:

@@ -387,3 +387,18 @@ def test_a_refused_tunnel_is_no_missing_file() -> None:
     error, routes = run(make_chain(P1), {("*", "*"): Fault.TUNNEL}, may_be_missing=True)
     assert isinstance(error, Outage)
     assert routes == [(P1, S1, False)]
+
+
+def test_a_proxy_that_wants_an_account_is_named_and_not_asked_again() -> None:
+    chain = make_chain(P1)
+    error, routes = run(chain, {("*", "*"): Fault.PROXY_ACCOUNT})
+    assert isinstance(error, Outage)
+    assert "407, the proxy wants an account" in str(error)
+    assert [state(chain, name) for name in (P1, S1)] == ["down", "up"]
+    assert routes == [(P1, S1, False)]
+
+
+def test_a_server_that_wants_an_account_leaves_the_others_to_be_asked() -> None:
+    error, routes = run(make_chain(P1, S1, S2), {("*", S1): Fault.ACCOUNT})
+    assert error is None
+    assert [origin for _, origin, _ in routes] == [S1, S2]

@@ -6,13 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lazyfs.core.registry.access import (
-    ATTEMPTS,
-    MAX_PAUSE,
-    Access,
+from lazyfs.core.registry.access import ATTEMPTS, MAX_PAUSE, Access, Exchange
+from lazyfs.core.registry.challenges import Challenge
+from lazyfs.core.registry.steps import (
     Answer,
     Ask,
-    Exchange,
     FindAccount,
     Identity,
     Kind,
@@ -25,7 +23,6 @@ from lazyfs.core.registry.access import (
     Step,
     Stop,
 )
-from lazyfs.core.registry.challenges import Challenge
 
 BEARER, BASIC, NEGOTIATE = Challenge("bearer"), Challenge("basic"), Challenge("negotiate")
 LONGEST = 200

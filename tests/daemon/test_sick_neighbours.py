@@ -7,6 +7,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -170,6 +171,31 @@ def test_many_ask_at_once(published: Published, tmp_path: Path) -> None:
         assert mount is not None
         found = control_client.status_each([mount] * 300)
         assert [one for one in found if isinstance(one, UsageError)] == []
+
+
+def test_a_caller_waits_while_the_queue_of_callers_is_full(
+    runtime: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mount = points.Mount("0:1048575", "/mnt", points.FSTYPE, "x", "ro")
+    runtime.mkdir(mode=0o700)
+    with ExitStack() as stack:
+        listening = stack.enter_context(socket.socket(socket.AF_UNIX))
+        listening.bind(str(runtime / "0-1048575.sock"))
+        listening.listen(0)
+        full = False
+        while not full:
+            caller = stack.enter_context(socket.socket(socket.AF_UNIX))
+            caller.setblocking(False)
+            full = caller.connect_ex(listening.getsockname()) != 0
+        with pytest.raises(control_client.NoAnswer, match="takes no more callers"):
+            control_client.ask(mount, {"do": "pid"}, 0.1)
+
+        def let_one_in(_: float) -> None:
+            stack.enter_context(listening.accept()[0])
+
+        monkeypatch.setattr(time, "sleep", let_one_in)
+        with pytest.raises(control_client.NoAnswer, match=rf"\(pid {os.getpid()}\) does not answer"):
+            control_client.ask(mount, {"do": "pid"}, 0.1)
 
 
 def test_a_program_of_one_mount_runs_beside_frozen_and_dead_ones_and_twins(

@@ -69,7 +69,7 @@ def test_mount_returns_when_the_mount_answers_and_umount_when_it_is_gone(
     assert (mnt / "lib/a:1/f").read_bytes() == b"1"
     found = status(mnt)
     (socket_file,) = runtime.iterdir()
-    assert stat.S_IMODE(socket_file.stat().st_mode) == 0o600
+    assert stat.S_IMODE(socket_file.stat().st_mode) == 0o666  # root's: all may ask how it fares
     there = points.find(str(mnt))
     assert there is not None
     assert (there.fstype, there.source) == ("fuse.lazyfs", str(published.store))
@@ -92,7 +92,7 @@ def test_status_says_what_is_shown_and_what_it_cost(published: Published, tmp_pa
         assert found["cache"]["limit"] == 4 << 30
         text = lazyfs("status", mnt).stdout
         assert "revision 2" in text
-        every = json.loads(lazyfs("status", "--json").stdout)
+        every = json.loads(lazyfs("status", "--json", check=False).stdout)  # other mounts may be dead
         assert str(mnt) in [one["mountpoint"] for one in every]
 
 

@@ -317,6 +317,37 @@ def test_the_proxys_password_is_sent_to_the_proxy_only(
     assert proxy_of_environment("http://other.example/") == f"http://me:secret-of-proxy@{proxy.host}"
 
 
+def test_a_proxy_that_is_spoken_to_over_tls(
+    registry: FakeRegistry, pull: Pull, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", f"https://{registry.host}")
+    with fails(pull, "http://registry.example: the proxy's certificate is not trusted"):
+        pull("registry.example", plain_http=True)
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority.ca))
+    pull("registry.example", plain_http=True)
+    assert registry.requests[0] == "http://registry.example/v2/team/app/manifests/v1"
+
+
+def test_a_proxy_that_does_not_speak_tls(pull: Pull, monkeypatch: pytest.MonkeyPatch) -> None:
+    with fake_registry() as proxy:
+        monkeypatch.setenv("http_proxy", f"https://{proxy.host}")
+        with fails(pull, "http://registry.example: the proxy does not speak TLS: name it with http://"):
+            pull("registry.example", plain_http=True)
+
+
+def test_a_proxy_that_wants_an_account_is_not_taken_for_the_registry(
+    pull: Pull, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with fake_registry() as proxy:
+        proxy.nobody = {"manifests": 407}
+        monkeypatch.setenv("http_proxy", f"http://{proxy.host}")
+        with fails(
+            pull, r"http://registry.example: the proxy answers 407: .*http_proxy=http://USER:PASSWORD@"
+        ):
+            pull("registry.example", plain_http=True)
+        assert len(proxy.requests) == 1
+
+
 def test_a_socks_proxy_is_refused_by_name(pull: Pull, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("all_proxy", "socks5://127.0.0.1:1")
     with fails(pull, "only http:// and https:// proxies"):

@@ -95,3 +95,20 @@ def test_the_hosts_resolver_gives_way_to_a_bind_of_the_callers_own(root: Path, t
     assert [o for o in options if o[-1] == "/etc/resolv.conf"] == [
         ("--bind", str(tmp_path / "mine"), "/etc/resolv.conf")
     ]
+
+
+def test_more_arguments_than_bwrap_takes_are_refused_with_the_reason(root: Path) -> None:
+    with pytest.raises(UsageError, match="bwrap takes 9000: too many variables, or a bind target"):
+        Bubblewrap().plan(Launch(str(root), ("sh",), {f"V{number}": "x" for number in range(3000)}))
+
+
+def test_root_gets_no_capability_and_a_covered_proc_and_a_user_keeps_what_nested_sandboxes_need(
+    root: Path,
+) -> None:
+    def shown(*, as_root: bool) -> tuple[str, ...]:
+        return Bubblewrap().plan(Launch(str(root), ("sh",), as_root=as_root)).shown
+
+    added = [word for word in shown(as_root=True) if word not in shown(as_root=False)]
+    assert added[:2] == ["--cap-drop", "ALL"]
+    assert "/proc/sys" in added
+    assert not [word for word in shown(as_root=False) if word.startswith("/proc/")]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from lazyfs.core.errors import UsageError
-from lazyfs.runtimes.find_image import FoundImage, NodeMounts, find, sort_mounts
+from lazyfs.runtimes.find_image import FoundImage, NodeMounts, _own_numbers, find, sort_mounts
 from lazyfs.runtimes.image_defaults import ImageDefaults, describe
 from lazyfs.system.mountpoint import Mount
 
@@ -55,7 +55,7 @@ def test_the_same_name_for_two_images_is_refused(mount: Path) -> None:
 
 
 def test_what_is_not_there_is_named(mount: Path) -> None:
-    with pytest.raises(UsageError, match=r"image library/none:latest: not found in "):
+    with pytest.raises(UsageError, match=r"none \(docker.io/library/none:latest\): not found in "):
         find("library/none", NodeMounts([str(mount)]))
     with pytest.raises(UsageError, match="nothing is mounted"):
         find("library/none", NodeMounts([]))
@@ -159,3 +159,61 @@ def test_a_filesystem_that_calls_itself_ours_and_never_answers_stops_nobody(
         check=False,
     )
     assert done.stdout == f"{[owner == '0', owner != '0']}\n{mount}/.flat/ab/abcd\n", done.stderr
+
+
+def _hang(mount: Path, *places: str, digest: str = "ab/abcd") -> str:
+    (mount / ".flat" / digest).mkdir(parents=True, exist_ok=True)
+    for place in places:
+        link = mount / place
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(mount / ".flat" / digest)
+    return str(mount)
+
+
+@pytest.mark.parametrize("published", ["docker.io", "index.docker.io", "registry.hub.docker.com"])
+@pytest.mark.parametrize("written", ["", "docker.io/", "registry-1.docker.io/", "index.docker.io/library/"])
+def test_docker_hub_has_one_name(tmp_path: Path, published: str, written: str) -> None:
+    mount = _hang(tmp_path, f"{published}/library/debian:latest")
+    found = find(f"{written}debian", NodeMounts([mount]))
+    assert found.path == f"{mount}/{published}/library/debian:latest"
+
+
+def test_of_two_mounts_of_a_repository_the_latest_is_taken(tmp_path: Path) -> None:
+    new = _hang(tmp_path / "new", "docker.io/library/app:1", digest="cd/cdef")
+    old = _hang(tmp_path / "old", "docker.io/library/app:1", digest="ab/abcd")
+    same = {new: "http://origin/r", old: "http://origin/r"}
+    assert find("app:1", NodeMounts([new, old], sources=same)).root == f"{new}/.flat/cd/cdef"
+    assert find("app:1", NodeMounts([old, new], sources=same)).root == f"{old}/.flat/ab/abcd"
+
+
+def test_a_repository_cannot_claim_to_have_anothers_image(tmp_path: Path) -> None:
+    one = _hang(tmp_path / "one", "docker.io/library/app:1")
+    other = _hang(tmp_path / "other", "docker.io/library/app:1")
+    with pytest.raises(UsageError, match="app:1 is ambiguous"):
+        find("app:1", NodeMounts([one, other], sources={one: "http://origin/r", other: "http://origin/s"}))
+
+
+def test_docker_hub_comes_before_other_registries(tmp_path: Path) -> None:
+    mount = _hang(tmp_path, "docker.io/library/tool:1")
+    _hang(tmp_path, "one.example/tool:1", digest="cd/cdef")
+    assert find("tool:1", NodeMounts([mount])).path == f"{mount}/docker.io/library/tool:1"
+
+
+def test_what_is_near_is_suggested_with_its_whole_name(mount: Path) -> None:
+    _hang(mount, "docker.io/library/debian:bookworm", "docker.io/library/debian:sid")
+    for name in ("debian:12", "debain:bookworm", "docker.io/library/debain"):
+        with pytest.raises(
+            UsageError, match=r"not found in .*; there are .*docker\.io/library/debian:bookworm"
+        ):
+            find(name, NodeMounts([str(mount)]))
+    with pytest.raises(UsageError, match=r"one.exmaple.* there are one\.example/tool:1"):
+        find("one.exmaple/tool:1", NodeMounts([str(mount)]))
+
+
+@pytest.mark.root
+def test_the_caller_is_known_by_the_number_that_mounts_carry_outside_a_user_namespace() -> None:
+    script = "import os; from lazyfs.runtimes.find_image import _own_numbers\n"
+    script += "print(sorted(_own_numbers(os.getuid())))"
+    command = ["unshare", "--user", "--map-user=1000", sys.executable, "-c", script]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "[0, 1000]\n"
+    assert _own_numbers(os.getuid()) == {os.getuid()}

@@ -348,7 +348,9 @@ def test_no_image_makes_anything_on_the_host(tmp_path: Path, links: dict[str, st
             (image / name).rmdir()
         (image / name).symlink_to(target)
     (tmp_path / "source").mkdir()
-    for binds in ((), ("-B", f"{tmp_path}/source:/data/x"), ("-B", f"{tmp_path}/source:/tmp/y")):
+    (name,) = links
+    inside = {"data": "/data/x", "tmp": "/tmp/y"}.get(name)
+    for binds in ((), ("-B", f"{tmp_path}/source:{inside}"))[: 2 if inside else 1]:
         command = [sys.executable, "-m", "lazyfs", "run", str(image), *binds, "--", "/bin/busybox", "true"]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
         assert "Traceback" not in done.stderr

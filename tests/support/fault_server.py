@@ -34,7 +34,9 @@ class Misbehave(enum.StrEnum):
     STALE = "stale"
     PORTAL = "captive portal"
     S404 = "404"
+    S401 = "401"
     S403 = "403"
+    S407 = "407"
     S429 = "429"
     S500 = "500"
     S502 = "502"
@@ -217,7 +219,9 @@ class FaultServer:
                 return False
             case (
                 Misbehave.S404
+                | Misbehave.S401
                 | Misbehave.S403
+                | Misbehave.S407
                 | Misbehave.S429
                 | Misbehave.S500
                 | Misbehave.S502

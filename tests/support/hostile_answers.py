@@ -245,7 +245,7 @@ _STATUSES = [
     Attack("304 without being asked", _fields(status="304 Not Modified"), (Fault.REDIRECT,)),
     Attack("redirect to another host", _status("302 Found", f"Location: {_NOBODY}"), (Fault.REDIRECT,)),
     Attack("redirect to a file", _status("301 Moved", "Location: file:///etc/passwd"), (Fault.REDIRECT,)),
-    Attack("407", _status("407 No", "Proxy-Authenticate: Basic"), (Fault.FORBIDDEN,)),
+    Attack("407", _status("407 No", "Proxy-Authenticate: Basic"), (Fault.PROXY_ACCOUNT,)),
     Attack(
         "503 for 5,000 digits of seconds",
         _status("503 No", "Retry-After: " + "9" * 5000),

@@ -15,9 +15,9 @@ _OURS = {
 
 
 def prepare(root: str, *, new: bool) -> None:
-    """Prepare the directory for a cache of this user; `new`: there need not be one yet.
+    """Prepare the directory for a cache of this user; `new`: it may be missing.
 
-    Raises UnusableDirectory with the reason why it cannot be one.
+    Raises UnusableDirectory with the reason if it cannot hold a cache.
     """
     if not new and not os.path.exists(os.path.join(root, layout.STATE)):
         raise UnusableDirectory(f"cache {root}: there is no cache; give the directory of one")
@@ -60,7 +60,7 @@ def index_path(root: str, generation: int) -> str:
 
 
 def set_index_aside(root: str, generation: int, *, keep: bool) -> None:
-    """Move an index to index-aside, in place of the one before; without `keep`, delete both."""
+    """Move an index to index-aside, replacing the one moved there before; without `keep`, delete both."""
     aside = os.path.join(root, layout.ASIDE)
     shutil.rmtree(aside, ignore_errors=True)
     os.rename(index_path(root, generation), aside)

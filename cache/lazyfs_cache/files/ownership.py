@@ -1,4 +1,4 @@
-"""Who could put what at a path: a cache is opened only where no other user could have prepared it."""
+"""The owners of a path: a cache is opened only at a path that no other user could have prepared."""
 
 import grp
 import os
@@ -12,11 +12,11 @@ _MAX_LINKS = 40
 
 
 def check_way(directory: str) -> None:
-    """Raises UnusableDirectory if another user could replace what is at `directory`, by a directory on the
-    way, as far as it exists, or a link. Raises OSError.
+    """Raises UnusableDirectory if another user could replace the file at `directory`, through a directory or
+    a link on the way to it, as far as they exist. Raises OSError.
 
-    A directory that was found to be safe stays as it is while the next name is looked at, so each is looked
-    at by its path.
+    Each name is looked at by its path, because a directory that was found safe stays safe while the next name
+    is looked at.
     """
     pending = _names(os.path.abspath(directory))
     here = "/"
@@ -44,8 +44,8 @@ def check_way(directory: str) -> None:
 
 
 def check_contents(root: str) -> None:
-    """Raises UnusableDirectory if a name in the cache directory is not this user's, or is a link: it was put
-    there while others could write. Raises OSError."""
+    """Raises UnusableDirectory if a name in the cache directory is a link or another user's: it was put there
+    while others could write. Raises OSError."""
     with os.scandir(root) as entries:
         for entry in entries:
             owner = entry.stat(follow_symlinks=False).st_uid
@@ -57,8 +57,8 @@ def check_contents(root: str) -> None:
 
 
 def others_can_write(found: os.stat_result) -> bool:
-    """Returns True if a user who is not the owner may add and replace names in a directory. The group named
-    as its user, which has one member, is no other: its files are made with mode 0664 by pam_umask."""
+    """Returns True if a user other than the owner may add and replace names in a directory. A group with the
+    owner's name and no other member does not count: pam_umask gives its files mode 0664."""
     mode = found.st_mode
     if mode & stat.S_IWOTH:
         return True
@@ -79,7 +79,7 @@ def _check_step(directory: str, step: str, found: os.stat_result) -> None:
 
 
 def _own_group(user: int) -> int:
-    """Returns the group that is a user's alone, or -1."""
+    """Returns the id of the group that is the user's alone, or -1."""
     try:
         group = grp.getgrnam(pwd.getpwuid(user).pw_name)
     except KeyError:
@@ -88,7 +88,7 @@ def _own_group(user: int) -> int:
 
 
 def _trusted() -> tuple[int, ...]:
-    """Root and this user; in a user namespace also the number for all who are not in it."""
+    """The ids of root and this user; in a user namespace also the id that stands for all users outside it."""
     with open("/proc/self/uid_map", "rb") as file:
         everybody = file.read().split() == [b"0", b"0", b"4294967295"]
     if everybody:

@@ -1,4 +1,4 @@
-"""The file that names the index in use, and marks one that may be trusted after a reboot."""
+"""The file that names the index in use, and marks the index that may be trusted after a reboot."""
 
 import os
 from typing import Literal
@@ -28,14 +28,14 @@ class CacheState(msgspec.Struct, kw_only=True):
 
 
 class _Format(msgspec.Struct):
-    """The field that the states of all formats have; others may be missing."""
+    """The format field, which the states of all formats have; other fields may be missing."""
 
     format: int
 
 
 def load(root: str) -> CacheState | None:
-    """The state; None if there is none or it cannot be read. Raises UnusableDirectory for another format
-    than this one and `layout.OTHER_INDEX`."""
+    """The state; None if there is none or it cannot be read. Raises UnusableDirectory for a format other than
+    this one and `layout.OTHER_INDEX`."""
     try:
         with open(os.path.join(root, layout.STATE), "rb", opener=no_link) as file:
             found = file.read()
@@ -68,7 +68,7 @@ def no_link(path: str, flags: int) -> int:
 
 
 def rename(old: str, new: str) -> None:
-    """Rename a file that was flushed; the new name is on the disk when this returns. Raises OSError."""
+    """Rename a flushed file; the new name is on the disk when this returns. Raises OSError."""
     os.rename(old, new)
     directory = os.open(os.path.dirname(new), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

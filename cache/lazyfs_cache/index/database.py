@@ -1,9 +1,9 @@
 """The index as an LMDB database that processes take turns to open transactions in.
 
-Every call here is made under the index lock (`process.locks.IndexLock`), which one process has at a time:
-LMDB runs without locks of its own (MDB_NOLOCK, whose documentation asks for just that). So there is no table
-of readers, which would tell processes apart by PID: processes of all PID namespaces share one index, and a
-process that dies leaves nothing in LMDB to clean up. Reads of values never come here.
+Every call here is made under the index lock (`process.locks.IndexLock`), which one process has at a time, so
+LMDB runs without locks of its own (MDB_NOLOCK, whose documentation demands such a lock). So there is no table
+of readers, which would identify processes by PID: processes of all PID namespaces share one index, and a
+process that dies leaves nothing in LMDB to clean up. Reads of values never use this module.
 """
 
 import os
@@ -37,8 +37,9 @@ class Index:
         os.makedirs(directory, mode=0o700, exist_ok=True)
         if os.path.islink(self.file):  # LMDB follows links
             raise IndexDamaged(f"{self.file} is a link")
-        # No sync: the index is rebuilt from the files after an unclean stop, and a commit that waits for the
-        # disk allows 200-300 transactions a second. No writemap: a stray write could not be told from data.
+        # No sync: the index is rebuilt from the files after an unclean stop, and commits that wait for the
+        # disk allow only 200-300 transactions a second. No writemap: with it a stray write would look like
+        # data.
         self._env = lmdb.open(
             directory, map_size=map_size, max_dbs=8, lock=False, sync=False, metasync=False, mode=0o600
         )
@@ -50,10 +51,11 @@ class Index:
             raise
 
     def _refuse_truncated(self) -> None:
-        """LMDB maps its file: touching a page that is not there would kill the process."""
+        """Raise IndexDamaged if the file is truncated: LMDB maps it, and touching a missing page would kill
+        the process."""
         needed = (self._env.info()["last_pgno"] + 1) * self._env.stat()["psize"]
         if os.stat(self.file).st_size < needed:
-            raise IndexDamaged(f"{self.file} is shorter than the {needed} bytes it says it has")
+            raise IndexDamaged(f"{self.file} is shorter than the {needed} bytes that it states")
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
@@ -83,6 +85,11 @@ class Index:
         """The sums as last committed."""
         with self._begin(write=False) as txn, self._naming_damage():
             return self._sums(txn)
+
+    def processes(self) -> int:
+        """How many processes have the cache open; those that died with it open count until the next look."""
+        with self._begin(write=False) as txn:
+            return int(txn.stat(self.tables.owners)["entries"])
 
     def _sums(self, txn: "lmdb.Transaction[bytes]") -> Sums:
         return read_sums(txn.get(SUMS, db=self.tables.main))
@@ -120,11 +127,11 @@ class Index:
         return os.stat(self.file).st_blocks * 512
 
     def length(self) -> int:
-        """Bytes of the index's data file, by its length: an index never shrinks."""
+        """Length in bytes of the index's data file: an index never shrinks."""
         return os.stat(self.file).st_size
 
     def sync(self) -> None:
-        """Returns when all of it is on the disk."""
+        """Returns when the whole index is on the disk."""
         self._env.sync(True)
 
     def close(self) -> None:

@@ -6,15 +6,15 @@
     pins      holder (8), length of label (2), label, key -> nothing; holder 0: kept by a pin set
     kept      key -> how many pin sets name it (4); its value may or may not be here
     owners    owner -> bytes held (8): processes that have the cache open; each is alive as long as it holds
-              the lock on its number, in whatever PID namespace it is
+              the lock on its number, in any PID namespace
     folders   number of a fan-out directory -> bytes of disk it occupies itself
     main      one row: `Sums`
 
 Numbers are big-endian, so that LMDB sorts them by size. A tick is a time in microseconds of the wall clock,
-moved on where needed so that ticks only ever grow: it orders uses, and it says when they were.
+moved on where needed so that ticks only ever grow: it gives the order and the time of uses.
 
-**Ghosts.** LRU evicts in the order of ticks, so one number, `Sums.floor`, says which values are gone: those
-with this tick and earlier ones. The row of a value that is gone may stay in `entries` for a while, as a
+**Ghosts.** LRU evicts in the order of ticks, so one number, `Sums.floor`, tells the values that are gone:
+those with this tick and earlier ones. The row of a value that is gone may stay in `entries` for a while, as a
 ghost, until a later transaction deletes it in passing (`Transaction.evict`). The floor does not count for
 rows that are set apart: those of pinned values, and of values that came into the queue below the floor
 (unpinned, or adopted by a rebuild).
@@ -59,7 +59,7 @@ class Entry(NamedTuple):
     pins: int
     """Number of pins on it; with any it is not in the queue."""
     visited: bool
-    """Used since it came or the hand last passed it (SIEVE only)."""
+    """True if it was used since it came or the hand last passed it (SIEVE only)."""
 
 
 def entry_row(entry: Entry, floor: int) -> bytes:
@@ -87,15 +87,15 @@ class Sums(msgspec.Struct, array_like=True):
     limit: _Number = 0
     entries: _Number = 0
     stored: _Number = 0
-    """Charged for values."""
+    """Bytes charged for values."""
     pinned: _Number = 0
     """The part of `stored` that may not be evicted."""
     reserved: _Number = 0
-    """Held for processes: their allowances and journals."""
+    """Bytes held for processes: their allowances and journals."""
     directories: _Number = 0
-    """Occupied by the fan-out directories."""
+    """Bytes that the fan-out directories occupy."""
     unscanned: _Number = 0
-    """Charged for files not yet looked at; 0 unless the index is being rebuilt."""
+    """Bytes charged for files not yet looked at; 0 unless the index is being rebuilt."""
     scan: _Number = 0
     """The first fan-out directory that a rebuild has not entered yet; 256 when none is left."""
     scanner: _Number = 0
@@ -116,11 +116,11 @@ class Sums(msgspec.Struct, array_like=True):
     sweep: bytes = b""
     """The key the sweep for ghosts has come to."""
     pin_sets: _Number = 0
-    """Occupied by the files of pin sets."""
+    """Bytes that the files of pin sets occupy."""
 
     @property
     def charged(self) -> int:
-        """Everything but the index's own file and the few fixed ones."""
+        """Everything charged but the index's own file and the few fixed files."""
         return self.stored + self.reserved + self.directories + self.unscanned + self.pin_sets
 
 

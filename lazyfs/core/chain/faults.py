@@ -1,4 +1,4 @@
-"""What can go wrong with one attempt, and whom it speaks against."""
+"""The faults of one attempt, and the members that each of them speaks against."""
 
 import enum
 
@@ -6,7 +6,7 @@ from lazyfs.core.errors import TransportError
 
 
 class Fault(enum.StrEnum):
-    """Why an attempt brought nothing; the value is what status, log and metrics call it."""
+    """The reason why an attempt failed; the value is its name in status, log and metrics."""
 
     DNS = "name not resolved"
     REFUSED = "connection refused"
@@ -28,7 +28,9 @@ class Fault(enum.StrEnum):
     ENCODED = "unasked Content-Encoding"
     REDIRECT = "redirect"
     MISSING = "404"
-    DENIED = "403"
+    ACCOUNT = "401, the server wants an account"
+    DENIED = "403, access refused"
+    PROXY_ACCOUNT = "407, the proxy wants an account"
     THROTTLED = "429"
     UNAVAILABLE = "502/503/504"
     SERVER_ERROR = "5xx"
@@ -39,21 +41,29 @@ class Fault(enum.StrEnum):
 
 
 CERTIFICATE = frozenset({Fault.UNTRUSTED, Fault.EXPIRED, Fault.MISNAMED, Fault.SCHEME, Fault.IDENTITY})
-"""Whoever was spoken to over TLS, or should have been, is to blame: no comparison of paths is needed."""
+"""Faults of TLS: its peer is to blame, without a comparison of paths."""
 
-CERTAIN = CERTIFICATE | {Fault.TUNNEL}
-"""Somebody has to change a file or a setting: within one request the path is not tried again."""
+CERTAIN = CERTIFICATE | {Fault.TUNNEL, Fault.ACCOUNT, Fault.PROXY_ACCOUNT}
+"""Faults that need a change of a file or a setting: within one request the path is not tried again."""
 
-PEER = frozenset({Fault.DNS, Fault.REFUSED, Fault.UNREACHABLE, Fault.CONNECT, Fault.TLS}) | CERTIFICATE
-"""Faults before the request was sent: they speak against the proxy if one was used and has not made a tunnel,
-else the origin. After that a proxy may only be passing on what its origin did, so both are suspects."""
+PEER = CERTIFICATE | {
+    Fault.DNS,
+    Fault.REFUSED,
+    Fault.UNREACHABLE,
+    Fault.CONNECT,
+    Fault.TLS,
+    Fault.PROXY_ACCOUNT,
+}
+"""Faults before the request was sent, or sent on: they speak against the proxy if one was used and has not
+made a tunnel, else the origin. After that the fault may be the origin's, passed on by the proxy, so both are
+suspects."""
 
 CONTENT = frozenset({Fault.PORTAL, Fault.BAD_CONTENT})
-"""Whoever served this served a lie: the object is asked for again without caches, then past the proxy."""
+"""The answer was wrong bytes: the object is asked for again without caches, then past the proxy."""
 
 
 class AttemptFailed(TransportError):
-    """One attempt over one path brought nothing."""
+    """One attempt over one path failed."""
 
     def __init__(
         self, fault: Fault, detail: str, retry_after: float | None = None, *, by_origin: bool = False
@@ -61,20 +71,27 @@ class AttemptFailed(TransportError):
         super().__init__(f"{fault.value}: {detail}" if detail else fault.value)
         self.fault = fault
         self.by_origin = by_origin
-        """The origin itself showed this; a proxy on the way only passed it on."""
+        """True if the fault is the origin's and a proxy only passed it on."""
         self.retry_after = retry_after
-        """Seconds the server asked us to stay away."""
+        """Seconds for which the server asked us to stay away."""
 
 
 class Outage(TransportError):
-    """No path has worked for longer than the grace: fails at once, until a probe finds one."""
+    """No path has worked for longer than the grace: requests fail at once until a probe finds a path."""
 
 
 def of_status(status: int) -> Fault | None:
-    """The fault an HTTP status means; None for 200, the only success (no ranges are asked for)."""
+    """Returns the fault of an HTTP status; None for 200, the only success (no ranges are asked for)."""
     if status == 200:
         return None
-    named = {403: Fault.DENIED, 404: Fault.MISSING, 410: Fault.MISSING, 429: Fault.THROTTLED}
+    named = {
+        401: Fault.ACCOUNT,
+        403: Fault.DENIED,
+        404: Fault.MISSING,
+        407: Fault.PROXY_ACCOUNT,
+        410: Fault.MISSING,
+        429: Fault.THROTTLED,
+    }
     if status in named:
         return named[status]
     if status in (502, 503, 504):

@@ -1,6 +1,6 @@
-"""Why a connection failed, in words that say what to do, and whether trying again can help.
+"""The reason why a connection failed, with a remedy, and if another try can help.
 
-A certificate, a scheme or a name that is wrong now is wrong in half a minute too: those fail at once.
+A wrong certificate, scheme or name will still be wrong in half a minute: these fail at once.
 """
 
 import re
@@ -25,7 +25,7 @@ from lazyfs.core.errors import LazyfsError, TransportError
 from lazyfs.core.printable import printable
 
 BROKEN = (HTTPError, OSError, UnicodeError)
-"""What a request or the reading of its answer may raise."""
+"""The exceptions of a request and of reading its answer."""
 
 _NOT_TLS = re.compile(
     "wrong.version.number|record.layer.failure|packet.length.too.long|http.request", re.IGNORECASE
@@ -46,7 +46,7 @@ class Problem(NamedTuple):
 
     text: str
     hopeless: bool
-    """It will fail the same way again."""
+    """True if another try will fail the same way."""
 
 
 class Failed(TransportError):
@@ -58,23 +58,23 @@ class Failed(TransportError):
 
 
 def refused(text: str) -> Failed:
-    """The client itself will not go on: an address or redirect that it may not follow."""
+    """The client itself refuses to go on: an address or redirect that it may not follow."""
     return Failed(Problem(text, hopeless=True))
 
 
 def explain(error: Exception, origin: str) -> Problem:
-    """The problem behind what a request to `origin` (`https://host:port`) raised."""
+    """The problem behind an error that a request to `origin` (`https://host:port`) raised."""
     chain = _chain(error)
     proxied = any(isinstance(item, ProxyError) for item in chain)
     for item in chain:
         if isinstance(item, ssl.SSLCertVerificationError):
-            return Problem(f"{origin}: {_certificate(item, origin)}", hopeless=True)
+            return Problem(f"{origin}: {_certificate(item, None if proxied else origin)}", hopeless=True)
         if isinstance(item, ssl.SSLEOFError):
             return Problem(
                 f"{origin}: it ends the TLS connection without a word (does it want a client certificate?)",
                 hopeless=False,
             )
-        if isinstance(item, ssl.SSLError | SSLError) and (problem := _tls(str(item), origin)):
+        if isinstance(item, ssl.SSLError | SSLError) and (problem := _tls(str(item), origin, proxied)):
             return problem
     for item in chain:
         if isinstance(item, socket.gaierror):
@@ -91,35 +91,39 @@ def explain(error: Exception, origin: str) -> Problem:
 
 
 def _chain(error: BaseException) -> list[BaseException]:
-    """The error and what it came from: urllib3 wraps http.client's errors, and those the system's."""
+    """The error and its causes: urllib3 wraps http.client's errors, which wrap the system's."""
     found: list[BaseException] = []
     following: BaseException | None = error
     while following is not None and following not in found:
         found.append(following)
-        reason = getattr(following, "reason", None)
-        inner = reason if isinstance(reason, BaseException) else None
+        held = (getattr(following, "reason", None), *following.args[:1])
+        inner = next((item for item in held if isinstance(item, BaseException)), None)
         following = inner or following.__cause__ or following.__context__
     return found
 
 
-def _certificate(error: ssl.SSLCertVerificationError, origin: str) -> str:
-    host = origin.partition("://")[2]
+def _certificate(error: ssl.SSLCertVerificationError, origin: str | None) -> str:
+    """What is wrong with the certificate of an origin, or of the proxy (None)."""
+    whose = "its" if origin else "the proxy's"
     reason = error.verify_message
     if error.verify_code in _DATES:
-        return f"its certificate {_DATES[error.verify_code]}: have it renewed, or set the clock right"
+        return f"{whose} certificate {_DATES[error.verify_code]}: have it renewed, or set the clock right"
     if error.verify_code in _NAMES:
-        return f"its certificate is for another name ({reason})"
+        return f"{whose} certificate is for another name ({reason})"
+    place = f", as /etc/containers/certs.d/{origin.partition('://')[2]}/ca.crt" if origin else ""
     return (
-        f"its certificate is not trusted ({reason}): install its CA in the system's store, as "
-        f"/etc/containers/certs.d/{host}/ca.crt, or name the CA's file in SSL_CERT_FILE"
+        f"{whose} certificate is not trusted ({reason}): install its CA in the system's store{place}, "
+        "or name the CA's file in SSL_CERT_FILE"
     )
 
 
-def _tls(text: str, origin: str) -> Problem | None:
+def _tls(text: str, origin: str, proxied: bool) -> Problem | None:
     host = origin.partition("://")[2]
+    if _NOT_TLS.search(text) and proxied:
+        return Problem(f"{origin}: the proxy does not speak TLS: name it with http://", hopeless=True)
     if _NOT_TLS.search(text):
         return Problem(
-            f"{origin}: it does not speak TLS there: give --plain-http if it is meant to be so", hopeless=True
+            f"{origin}: it does not speak TLS there: give --plain-http if that is intended", hopeless=True
         )
     if alert := _ALERT.search(text):
         reason = re.sub("[_ ]+", " ", alert[1]).lower()
@@ -134,14 +138,20 @@ def _tls(text: str, origin: str) -> Problem | None:
 def _proxy(chain: list[BaseException], origin: str) -> Problem:
     text = " ".join(str(item) for item in chain)
     if status := re.search(r"Tunnel connection failed: (\d{3})", text):
-        advice = {
-            "407": "it wants a user name and a password: https_proxy=http://USER:PASSWORD@HOST:PORT",
-            "403": "have it allow CONNECT to this host, or name the host in no_proxy",
-        }.get(status[1])
-        if advice:
-            return Problem(f"{origin}: the proxy answers {status[1]}: {advice}", hopeless=True)
+        if status[1] == "407":
+            return proxy_account(origin)
+        if status[1] == "403":
+            advice = "have it allow CONNECT to this host, or name the host in no_proxy"
+            return Problem(f"{origin}: the proxy answers 403: {advice}", hopeless=True)
         return Problem(f"{origin}: the proxy answers {status[1]}", hopeless=False)
     return Problem(f"{origin}: through the proxy: {_innermost(chain)}", hopeless=False)
+
+
+def proxy_account(origin: str) -> Problem:
+    """The proxy on the way to `origin` answers 407."""
+    variable = f"{origin.partition(':')[0]}_proxy=http://USER:PASSWORD@HOST:PORT"
+    text = f"{origin}: the proxy answers 407: it wants another user name and password, or one: {variable}"
+    return Problem(text, hopeless=True)
 
 
 def _innermost(chain: list[BaseException]) -> str:

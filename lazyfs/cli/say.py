@@ -1,0 +1,30 @@
+"""The one place where text leaves for people: each line is escaped, for names in it are strangers'."""
+
+import io
+import json
+from typing import Any
+
+import click
+
+from lazyfs.core.printable import escaped, escaped_json
+
+
+def say(*lines: str, err: bool = False) -> None:
+    """Prints lines; a line feed within one is shown as an escape. `err`: on standard error."""
+    for line in lines:
+        click.echo(escaped(line), err=err)
+
+
+def say_json(value: Any, *, indent: int | None = None, err: bool = False) -> None:
+    """Prints a value as JSON on one line, or with `indent` spaces on several."""
+    import msgspec  # takes 10 ms, which commands without JSON need not spend
+
+    text = json.dumps(msgspec.to_builtins(value), ensure_ascii=False, indent=indent)
+    click.echo(escaped_json(text), err=err)
+
+
+def say_refusal(error: click.ClickException) -> None:
+    """Prints what click says of a command line that it does not take."""
+    shown = io.StringIO()
+    error.show(shown)
+    say(*shown.getvalue().removesuffix("\n").split("\n"), err=True)

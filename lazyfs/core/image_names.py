@@ -1,0 +1,126 @@
+"""Names of images, as people write them, and the paths of a tree that they may mean: one rule for all.
+
+In this order, and the first path that is there is taken:
+
+1. The name as a path of the tree, with `:latest` where it has neither tag nor digest; then as it is written.
+2. Docker Hub's: `debian` is docker.io/library/debian:latest, and the registry's four names are one.
+3. The name below every other registry of the tree, with and without `library/`. Only here can a name mean two
+   images.
+"""
+
+import difflib
+from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
+
+from lazyfs.core.errors import UsageError
+from lazyfs.core.oci.reference import DEFAULT_TAG, HUB_HOSTS, parse
+
+LIBRARY = "library"
+"""Where Docker Hub keeps images whose name has one part."""
+MOST_SIMILAR = 5
+MOST_NAMES = 20_000
+"""Names of one folder that are compared with a missing one; more would take seconds."""
+
+Listing = Callable[[str], Sequence[str]]
+"""Path of a tree -> the names in that folder; none for what is no folder."""
+
+
+def candidates(name: str, top: Iterable[str]) -> list[list[str]]:
+    """Returns the paths that a name may mean, best first; those of one inner list are equally good.
+
+    `top`: the names in the tree's top folder, among them its registries. A name with `.`, `..` or nothing
+    between slashes means no path.
+    """
+    if any(part in ("", ".", "..") for part in name.split("/")):
+        return []
+    tagged = _tagged(name)
+    ranks = [[tagged], [name]]
+    first, slash, rest = tagged.partition("/")
+    if slash and first in HUB_HOSTS:
+        ranks += [[path] for path in _on_hub(rest)]
+    elif not (slash and ("." in first or ":" in first or first == "localhost")):  # it names no registry
+        ranks += [[path] for path in _on_hub(tagged)]
+        below = [tagged] if slash else [tagged, f"{LIBRARY}/{tagged}"]
+        others = sorted(one for one in top if one not in HUB_HOSTS and not one.startswith("."))
+        ranks.append([f"{registry}/{path}" for registry in others for path in below])
+    return _without_repeats(ranks)
+
+
+def full_name(name: str) -> str:
+    """Returns the path where an image of this name would be published: registry, repository and tag; the name
+    itself where no image is called so."""
+    try:
+        return parse(name).path
+    except UsageError:
+        return name
+
+
+def similar(name: str, listing: Listing) -> list[str]:
+    """Returns paths of the tree whose names are near to what `name` may mean: other tags of the repository
+    first. `listing` is asked for the few folders on the way."""
+    found: dict[str, None] = {}
+    for rank in candidates(name, listing("")):
+        for path in rank:
+            found.update(dict.fromkeys(_near(path, listing)))
+    return list(found)[:MOST_SIMILAR]
+
+
+def _near(path: str, listing: Listing) -> list[str]:
+    parts = path.split("/")
+    folders = [""]
+    for number, part in enumerate(parts):
+        reached = []
+        for folder in folders:
+            names = [name for name in islice(listing(folder), MOST_NAMES) if not name.startswith(".")]
+            if part in names:
+                reached.append(_below(folder, part))
+            else:
+                reached += [_below(folder, name) for name in _matches(part, names)]
+        folders = reached[:MOST_SIMILAR]
+        if number < len(parts) - 1:
+            folders = [folder for folder in folders if ":" not in folder.rpartition("/")[2]]
+    return [found for found in folders if ":" in found.rpartition("/")[2]]
+
+
+def _matches(part: str, names: list[str]) -> list[str]:
+    """Names that begin as `part` does before its tag, or nearly so; the same tag first."""
+    wanted, _, tag = part.partition(":")
+    repositories: dict[str, list[str]] = {}
+    for name in names:
+        repositories.setdefault(name.partition(":")[0], []).append(name)
+    near = [wanted] if wanted in repositories else difflib.get_close_matches(wanted, repositories)
+    found = [name for repository in near for name in repositories[repository]]
+    return sorted(found, key=lambda name: name.partition(":")[2] != tag)[:MOST_SIMILAR]
+
+
+def _below(folder: str, name: str) -> str:
+    return f"{folder}/{name}" if folder else name
+
+
+def _tagged(name: str) -> str:
+    """With the tag that a name without one has; an image named by its digest hangs at `repository:digest`."""
+    folder, slash, last = name.rpartition("/")
+    if "@" in last:
+        repository, _, digest = last.partition("@")
+        last = f"{repository.partition(':')[0]}:{digest}"
+    elif ":" not in last:
+        last = f"{last}:{DEFAULT_TAG}"
+    return f"{folder}{slash}{last}"
+
+
+def _on_hub(path: str) -> list[str]:
+    """The places of one of Docker Hub's images: under the registry's own name first, then under the others,
+    which earlier publishers of the field have used."""
+    whole = path if "/" in path else f"{LIBRARY}/{path}"
+    return [f"{host}/{whole}" for host in HUB_HOSTS]
+
+
+def _without_repeats(ranks: list[list[str]]) -> list[list[str]]:
+    known: set[str] = set()
+    kept = []
+    for rank in ranks:
+        new = [path for path in dict.fromkeys(rank) if path not in known]
+        known.update(new)
+        if new:
+            kept.append(new)
+    return kept
