@@ -50,7 +50,7 @@ def locate(path: str) -> MountedPath:
     if top is None:
         raise UsageError(f"{path} lies in no mount of lazyfs; lazyfs status lists those there are")
     mount = control_client.mounted_at(top)
-    found, urls = control_client.status(mount), control_client.urls(mount)
+    found = control_client.status(mount)
     below = os.path.relpath(real, top)
     name, _, inside = below.partition("/")
     if name not in found.repositories:  # the repository is the mount's root, not a folder of it
@@ -58,13 +58,21 @@ def locate(path: str) -> MountedPath:
         inside = "" if below == "." else below
     repository = found.repositories[name]
     return MountedPath(
-        url=urls[name],
+        url=_url(mount, name, repository.url),
         root=ObjectRef(Digest(bytes.fromhex(repository.root)), repository.root_size),
         inside=os.fsencode(inside),
         label=os.fsencode(os.path.relpath(os.path.abspath(path), top))[-120:],
         cache=os.path.dirname(found.cache.directory),
         namespace=repository.namespace.encode(),
     )
+
+
+def _url(mount: points.Mount, name: str, shown: str) -> str:
+    """Returns where a repository is fetched from; to users of root's mounts its daemon tells no account."""
+    try:
+        return control_client.urls(mount)[name]
+    except UsageError:
+        return shown
 
 
 def _resolve(path: str, tops: list[str]) -> tuple[str, str | None, str] | None:
