@@ -17,29 +17,30 @@ Sealed value
 Entry
     A value's row in the index: size, charge, when it was last used, how often it is pinned.
 Index
-    The database of entries, which says what is charged and in which order values go. Reading needs no index.
+    The database of entries: their charges, and the order in which values go. Reading needs no index.
     It can be lost: a *rebuild* makes it anew from the files.
 Generation
     Number of an index. A damaged one is set aside, and the next generation begun; other processes follow.
 Index lock
-    Held by one process at a time, around every transaction.
+    A lock that one process holds at a time, around every transaction.
 Transaction
     One change of the index, made whole or not at all. First it *settles* its process's debts: it enters
     arrivals, writes recent uses, and removes suspects.
 Owner
-    A process that has the cache open, by the number the index gave it. It lives as long as it holds the lock
-    on that number; pins, journal and held space of a dead owner are cleaned up.
+    A process that has the cache open, by its number in the index. It lives as long as it holds the lock on
+    that number; pins, journal and held space of a dead owner are cleaned up.
 Limit
     Bytes of disk that the directory may occupy, everything included.
 Charge
-    Bytes counted for something: never less than it occupies. `du` <= *charged* <= limit at every moment.
+    Bytes counted for a file or a promise: never less than it occupies. `du` <= *charged* <= limit
+    at every moment.
 Slack
-    The last part of the limit, into which nothing is admitted: the index may grow by so much in a
+    The last part of the limit, into which no value is admitted: the index may grow by that much in a
     transaction.
 Capacity
     The rest of the limit, for values, after slack, index and fixed files.
 Shortfall
-    Bytes and entries to evict before something may come.
+    Bytes and entries to evict before a value may come.
 Watermarks
     Above the high one the upkeep thread evicts down to the low one, so that a put seldom has to.
 Reservation

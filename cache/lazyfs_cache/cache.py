@@ -1,8 +1,8 @@
 """The facade: values by key, bounded, shared with other processes, never wrong.
 
 Reading a value takes no lock and does not touch the index. Every change of the index waits for the index
-lock, with a time-out (`process.shared_index`), and values are written to tmp/ before it is taken. A failing
-disk turns the cache off; it raises nothing.
+lock, with a time-out (`process.shared_index`), and values are written to tmp/ before the lock is taken. A
+failing disk turns the cache off and raises no exception.
 """
 
 import logging
@@ -41,7 +41,8 @@ class Cache:
         upkeep: Upkeep,
         close_one: Callable[[str], bool],
     ) -> None:
-        """`close_one`: called with the directory when a holder closes the cache; True for the last one."""
+        """`close_one`: called with the directory when a holder closes the cache; returns True for the last
+        holder."""
         self.root = shared.files.root
         self._shared = shared
         self._room = room
@@ -76,13 +77,13 @@ class Cache:
             self._uses.add(key)
         return value
 
-    def read(self, key: bytes, offset: int, length: int) -> bytes | None:
+    def read(self, key: bytes, offset: int, length: int, size: int | None = None) -> bytes | None:
         """Bytes [offset, offset + length) of a value, cut at its end; only the 64 KiB blocks touched are read
-        and checked. None if the value is not here."""
+        and checked. None if the value is not here, or is not `size` bytes long."""
         if self._health.off is not None:
             return None
         try:
-            part = self._files.part(key, offset, length)
+            part = self._files.part(key, offset, length, size)
         except (OSError, sealed.Damaged) as error:
             self._unreadable(key, error)
             return None
@@ -118,23 +119,23 @@ class Cache:
 
     def reserve(self, key: bytes, size: int) -> Reservation | None:
         """Hold space for a value of `size` bytes before its download starts, evicting least recently used
-        values. None if no space may be freed, or the lock is not got in time: go on without the cache."""
+        values. None if no space may be freed, or the lock is not got in time: the caller goes on without the
+        cache."""
         return self._admission.reserve(key, size)
 
     def put(self, key: bytes, value: bytes | memoryview, reservation: Reservation | None = None) -> bool:
-        """Admit a value the caller has verified; True if it is here afterwards. A value that is here already
+        """Admit a value the caller has verified; True if it is here afterwards. A value that is already here
         under the key stays."""
         return self._admission.put(key, value, reservation)
 
     # -- one download per value --------------------------------------------------------------------------
 
     def claim(self, key: bytes, waited: float = 0.0) -> DownloadLock | None:
-        """The right to bring `key` here, for one thread of one process; None if another has it: `wait`, then
-        claim again. Look for the value after getting it: it may have come in between.
+        """The right to bring `key` here, for one thread of one process. None if another has it: then `wait`,
+        and claim again. Look for the value after getting the right: it may have come in between.
 
-        `waited`: seconds since the caller first asked. A holder that is stopped or slow is waited for no
-        longer than two seconds: the lock that is returned then holds nothing, and the caller downloads beside
-        it.
+        `waited`: seconds since the caller first asked. After two seconds a caller no longer waits for a
+        holder that is stopped or slow: it gets a lock that holds nothing, and downloads beside that holder.
         """
         if self._health.off is not None:
             return DownloadLock()
@@ -145,7 +146,7 @@ class Cache:
             return DownloadLock()
 
     def wait(self, key: bytes, timeout: float, waited: float = 0.0) -> bool:
-        """Wait until it is worth claiming `key` again: the download lock has ended, by release or by death,
+        """Wait until a new claim of `key` may succeed: the download lock has ended, by release or by death,
         or has been waited for long enough. False after `timeout` seconds. `waited`: as for `claim`."""
         if self._health.off is not None:
             return True
@@ -165,19 +166,19 @@ class Cache:
         return self._pinning.pin(key, owner)
 
     def unpin(self, key: bytes, owner: bytes) -> bool:
-        """Undo `pin`: the value goes back to its place in the order of use. False if the lock was not got:
-        the pin may still be there."""
+        """Undo `pin`: the value returns to its place in the order of use. False if the lock was not got: the
+        pin may still be there."""
         return self._pinning.unpin(key, owner)
 
     @property
     def generation(self) -> int:
         """Number of the index in use. When it changes, the index was lost and a new one begun: the pins of
-        processes are gone; pin sets are not."""
+        processes are lost, pin sets are not."""
         return self._shared.generation.number
 
     def keep(self, label: bytes, sizes: Mapping[bytes, int]) -> int:
         """Pin a set of keys, each with its value's size, beyond this process's end, in place of the set of
-        that label; returns how many of them are here. Those that are not are pinned when they come.
+        that label. Returns how many of them are here; the others are pinned when they come.
 
         Raises PinSetTooLarge, and CacheError if the set could not be written.
         """
@@ -194,13 +195,13 @@ class Cache:
     # -- dropping ----------------------------------------------------------------------------------------
 
     def discard(self, key: bytes) -> None:
-        """Evict one value, pinned or not; nothing happens if it is not here."""
+        """Evict one value, pinned or not; does nothing if it is not here."""
         self._suspects.add(key)
         self._admission.remove_suspect(key)
 
     def evict(self, wanted: int) -> int:
-        """Evict least recently used values of `wanted` bytes together, as far as they may be evicted; returns
-        the bytes that went."""
+        """Evict least recently used values until `wanted` bytes are free or no more may be evicted; returns
+        the bytes freed."""
         before = self.stats().charged
         freed = 0
         while freed < wanted:
@@ -217,8 +218,8 @@ class Cache:
     # -- looking -----------------------------------------------------------------------------------------
 
     def stats(self) -> Stats:
-        """One look at the account. It waits for the lock no longer than a tenth of a second, then tells what
-        this process saw last. Zeros where a cache is off."""
+        """One look at the account. Waits for the lock at most a tenth of a second, then gives the figures
+        that this process saw last. Zeros if the cache is off."""
         counters = {
             "hits": self._hits, "misses": self._misses, "admitted": self._admission.admitted,
             "refused": self._admission.refused, "damaged": self._damaged, "read_bytes": self._read_bytes,
@@ -241,6 +242,10 @@ class Cache:
             **counters,
         )
 
+    def processes(self) -> int:
+        """How many processes have the cache open; 1 if that cannot be told within a tenth of a second."""
+        return self._shared.processes()
+
     def entries(self) -> Iterator[tuple[bytes, Entry]]:
         """Every entry in the order of keys; changes made meanwhile may or may not be seen."""
         for page in self._shared.pages(1000):
@@ -255,15 +260,16 @@ class Cache:
         self._upkeep.run_once()
 
     def close(self) -> None:
-        """Give the cache back. It closes, and everything outstanding is written, when every opener in this
-        process has done so."""
+        """Give up one holder's use of the cache. When every opener in this process has done so, it writes
+        everything outstanding and closes."""
         if self._close_one(self.root):
             self._upkeep.stop()
             self._shared.close()
             self._downloads.close()
 
     def abandon(self) -> None:
-        """Leave everything to the parent process, as this is a forked child: no value is here any more."""
+        """Leave everything to the parent process, because this is a forked child, in which no value is here
+        any more."""
         self._shared.abandon()
         self._downloads.abandon()
 

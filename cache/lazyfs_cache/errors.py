@@ -1,8 +1,8 @@
-"""The cache's own error family. A failing disk is never one of these: it only makes answers "not here"."""
+"""The cache's own error family. A failing disk raises none of them: it only makes answers "not here"."""
 
 
 class CacheError(Exception):
-    """The cache cannot do what was asked; one line that names the thing, the value and what to do."""
+    """The cache cannot do the request; one line that names the thing, the value and the remedy."""
 
 
 class UnusableDirectory(CacheError):
@@ -10,4 +10,4 @@ class UnusableDirectory(CacheError):
 
 
 class PinSetTooLarge(CacheError):
-    """Pinning this would leave the cache no space that eviction could free."""
+    """These pins would leave the cache no space that eviction could free."""

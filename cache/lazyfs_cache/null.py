@@ -9,7 +9,7 @@ from lazyfs_cache.report import Stats
 
 
 class NullCache:
-    """Stands where no cache directory is configured or usable."""
+    """The cache to use if no cache directory is configured or usable."""
 
     generation = 0
 
@@ -19,7 +19,7 @@ class NullCache:
     def get(self, key: bytes) -> bytes | None:  # noqa: ARG002
         return None
 
-    def read(self, key: bytes, offset: int, length: int) -> bytes | None:  # noqa: ARG002
+    def read(self, key: bytes, offset: int, length: int, size: int | None = None) -> bytes | None:  # noqa: ARG002
         return None
 
     def size(self, key: bytes) -> int | None:  # noqa: ARG002
@@ -45,6 +45,9 @@ class NullCache:
 
     def unpin(self, key: bytes, owner: bytes) -> bool:  # noqa: ARG002
         return True
+
+    def processes(self) -> int:
+        return 1
 
     def entries(self) -> Iterator[tuple[bytes, Entry]]:
         return iter(())

@@ -8,6 +8,7 @@ import threading
 from lazyfs_cache.cache import Cache
 from lazyfs_cache.errors import UnusableDirectory
 from lazyfs_cache.files import layout
+from lazyfs_cache.files.ownership import check_way
 from lazyfs_cache.files.state_file import Policy
 from lazyfs_cache.index.faults import IndexDamaged, IndexFailure
 from lazyfs_cache.process.admission import Admission
@@ -38,15 +39,15 @@ def open_cache(
     """Open or make the cache in `directory`; opened again in this process, it is the same one.
 
     limit: bytes of disk the directory may occupy, everything included, at least `sizes.MIN_LIMIT`. The first
-    process to open the cache sets it, those that join take the one in force; None takes the one last in
-    force, and makes no new cache. keep_free: bytes of the filesystem that are left free whatever the limit
-    says. fsync: flush values to the disk before they are admitted (they need not be: a torn one is found by
-    its checksums and evicted). lock_timeout: seconds a transaction waits for the lock before it is given up.
-    policy: order of eviction: the least recently used value first ("lru"), or SIEVE's choice ("sieve"); like
-    the limit, the first process's; None is the one last in force, LRU in a new cache. upkeep: start a thread
-    that looks after the cache; without one, call `Cache.upkeep`.
+    process to open the cache sets it, and those that join take the one in force; None takes the one last in
+    force, and makes no new cache. keep_free: bytes of the filesystem that are left free under any limit.
+    fsync: flush values to the disk before they are admitted (this is optional: a torn value is found by its
+    checksums and evicted). lock_timeout: seconds after which a transaction stops waiting for the lock.
+    policy: order of eviction: the least recently used value first ("lru"), or SIEVE's choice ("sieve"). The
+    first process sets it too; None is the one last in force, LRU in a new cache. upkeep: start a thread for
+    the cache's upkeep; without it, call `Cache.upkeep`.
 
-    Raises CacheError; its subclass UnusableDirectory where another directory would do.
+    Raises CacheError; its subclass UnusableDirectory if another directory would work.
     """
     root = os.path.realpath(directory)
     with _guard:
@@ -58,6 +59,7 @@ def open_cache(
         wake = threading.Event()
         uses, suspects = RecentUses(wake), Suspects(wake)
         try:
+            check_way(directory)
             shared = open_shared_index(
                 root,
                 limit,

@@ -1,10 +1,11 @@
-"""Figures that a cache gives of itself."""
+"""A cache's figures about itself."""
 
 import msgspec
 
 
 class Stats(msgspec.Struct, frozen=True, kw_only=True):
-    """One look at a cache. Bytes unless a name says otherwise; hits to damaged count this process's own."""
+    """One look at a cache. Bytes unless a name states another unit; the counts from `hits` to `damaged` are
+    this process's own."""
 
     state: str
     """"on", "rebuilding", or "off: why"."""
@@ -16,9 +17,9 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes that the cache counts as occupied: never less than `du` says."""
     pinned: int = 0
     reserved: int = 0
-    """Held for values on their way here."""
+    """Bytes held for values on their way here."""
     index: int = 0
-    """Occupied by the index, part of `charged`."""
+    """Bytes that the index occupies, part of `charged`."""
     entries: int = 0
     hits: int = 0
     misses: int = 0
@@ -30,11 +31,11 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     damaged: int = 0
     """Values found wrong by their checksums, evicted, and answered as not here."""
     evictions: int = 0
-    """By all processes, since the index was made."""
+    """Evictions by all processes since the index was made."""
 
 
 class Verified(msgspec.Struct, frozen=True, kw_only=True):
-    """Findings of `Cache.verify`; all of it is repaired."""
+    """Findings of `Cache.verify`; each is repaired."""
 
     values: int
     """Values that are right."""

@@ -100,17 +100,19 @@ def list_(directory: str | None, by: str, as_json: bool) -> None:
 def pin(directory: str | None, /, path: str, proxy: str | None, **tls_files: str | None) -> None:
     """Fetch PATH, an image's name or anything in a mount, whole, and keep it here until `unpin`."""
     from lazyfs.client import pinning
+    from lazyfs.daemon.values_from_files import read_value
     from lazyfs.transport.open import open_fetcher
     from lazyfs.transport.tls import Tls, TlsFiles
 
     place = _located(path)
+    proxy = read_value(proxy, "--proxy") if proxy and "://" in place.url else None
     files = TlsFiles(**tls_files)
     tls = Tls(files) if files else None
     with (
         _opened(directory or place.cache) as cache,
         closing(open_fetcher(place.url, proxy, tls=tls)) as fetcher,
     ):
-        pinned = pinning.pin(cache, fetcher, place.root, place.inside, place.label)
+        pinned = pinning.pin(cache, fetcher, place.root, place.inside, place.label, place.namespace)
     if pinned.missing:
         raise LazyfsError(
             f"{path}: {pinned.missing} of {pinned.objects} objects were not admitted; run it again"

@@ -41,8 +41,12 @@ def command(old: str, new: str, store: str, as_json: bool) -> int:
         differs = True
         path = os.fsdecode(found.path)
         if as_json:
-            answer = {"change": found.kind, "path": path, "fields": found.fields}
+            answer: dict[str, object] = {"change": found.kind, "path": path, "fields": found.fields}
+            if found.same_below is not None:
+                answer["same_below"] = os.fsdecode(found.same_below)
             say_json(answer)
+        elif found.same_below is not None:
+            say(f"{_SIGNS[found.kind]} {path}/  (as below {os.fsdecode(found.same_below) or '.'}/)")
         else:
             fields = f"  ({', '.join(found.fields)})" if found.fields else ""
             say(f"{_SIGNS[found.kind]} {path}{fields}")

@@ -11,6 +11,7 @@ import click
 from lazyfs.cli.say import say, say_refusal
 from lazyfs.core.errors import LazyfsError
 from lazyfs.system import clean_start
+from lazyfs.system.command_line import hide_accounts
 
 COMMANDS: dict[str, str] = {
     "repo": "Make a repository, renew its expiry, replace its keys.",
@@ -98,6 +99,7 @@ def main(argv: list[str] | None = None, also_tell: Callable[[str], None] | None 
 
 def _begin() -> None:
     clean_start.open_standard_streams()
+    hide_accounts()
     clean_start.expect_children()
     for name, number, mode in (("stdin", 0, "r"), ("stdout", 1, "w"), ("stderr", 2, "w")):
         if getattr(sys, name) is None:  # it was closed

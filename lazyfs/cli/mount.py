@@ -15,7 +15,7 @@ from lazyfs.core.errors import UsageError
 
 
 @click.command("mount")
-@click.argument("places", nargs=-1, metavar="[URL|STORE] MOUNTPOINT")
+@click.argument("places", nargs=-1, metavar="[URL|STORE|@FILE] MOUNTPOINT")
 @setting_options()
 @click.option("--foreground", is_flag=True, help="Stay in the terminal; ctrl-C unmounts.")
 @click.option("--config", metavar="FILE", help="TOML file with these options and [repositories].")

@@ -29,5 +29,6 @@ def _click_option(option: MountOption) -> Callable[[Callable[..., Any]], Callabl
         is_flag=flag,
         default=None,
         metavar=option.metavar or None,
+        envvar=option.environment or None,
         help=f"{option.help_text} [{option.default}]",
     )

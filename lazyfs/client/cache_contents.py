@@ -1,9 +1,11 @@
 """What a node's cache holds, by object and by image."""
 
+import functools
 import os
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from lazyfs.client.private_cache import cache_key
 from lazyfs.client.trust import persisted_revisions
 from lazyfs.core import reach
 from lazyfs.core.digest import ObjectRef
@@ -43,15 +45,25 @@ def images(cache: Cache, state_dir: str) -> Iterator[CachedImage]:
 
     `state_dir`: where the trusted revisions are kept. Raises FormatError.
     """
-    here = {key: entry.size for key, entry in cache.entries()}
-
-    def read(ref: ObjectRef) -> bytes | None:
-        return cache.get(ref.digest) if ref.digest in here else None
-
-    for name, root in persisted_revisions.roots(state_dir):
+    here = {key for key, _ in cache.entries()}
+    for name, root, own in persisted_revisions.revisions(state_dir):
+        namespace = own if cache_key(own, root.digest) in here else b""
+        read = functools.partial(_read, cache, here, namespace)
+        seen: dict[ObjectRef, tuple[int, int]] = {}  # one tree may hang at many paths
         for image in reach.images(root, read):
-            sizes = {found.ref.digest: found.ref.size for found in reach.walk([image], read)}
-            held = sum(size for digest, size in sizes.items() if digest in here)
+            if image.ref not in seen:
+                found = reach.walk([image], read)
+                sizes = {cache_key(namespace, one.ref.digest): one.ref.size for one in found}
+                seen[image.ref] = (
+                    sum(size for key, size in sizes.items() if key in here),
+                    sum(sizes.values()),
+                )
+            held, known = seen[image.ref]
             if held:
-                path = os.path.join(name, os.fsdecode(image.path))
-                yield CachedImage(path, held, sum(sizes.values()))
+                yield CachedImage(os.path.join(name, os.fsdecode(image.path)), held, known)
+
+
+def _read(cache: Cache, here: set[bytes], namespace: bytes, ref: ObjectRef) -> bytes | None:
+    key = cache_key(namespace, ref.digest)
+    plain = cache.get(key) if key in here else None
+    return plain if plain is not None and len(plain) == ref.size else None

@@ -1,13 +1,13 @@
-"""The cache as `Objects` sees it; lazyfs_cache implements it, and tests do so with a dict."""
+"""The cache as `Objects` uses it; lazyfs_cache implements it, and tests do so with a dict."""
 
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Protocol
 
 from lazyfs.core.digest import Digest
 
 
 class CacheLease(Protocol):
-    """A claim on a key, or reserved space, that is given back on exit."""
+    """A claim on a key that is given back on exit."""
 
     def __enter__(self) -> object: ...
 
@@ -17,22 +17,20 @@ class CacheLease(Protocol):
 
 
 class LocalCache(Protocol):
-    """Plaintext of objects on local disk. Thread-safe; a failing disk only ever answers "not here"."""
+    """Plaintext of objects on local disk. Thread-safe; a failing disk is never an error, only a miss."""
 
     def get(self, key: Digest, /) -> bytes | None:
         """Returns a whole value, verified; None if it is not here."""
         ...
 
-    def read(self, key: Digest, offset: int, length: int, /) -> bytes | None:
-        """Returns part of a value, verified and cut at its end; None if it is not here."""
+    def read(self, key: Digest, offset: int, length: int, size: int | None = None, /) -> bytes | None:
+        """Returns part of a value, verified and cut at its end; None if it is not here, or has another
+        size."""
         ...
 
-    def reserve(self, key: Digest, size: int, /) -> CacheLease | None:
-        """Holds space for a value before it is downloaded; None where there is none to be had."""
-        ...
-
-    def put(self, key: Digest, data: bytes, reserved: Any, /) -> bool:
-        """Admits a verified value into the space that `reserve` held. Returns True if it is here then."""
+    def put(self, key: Digest, data: bytes, /) -> bool:
+        """Admits a verified value; returns True if it is here then. Other values may go for it: what has not
+        come yet pushes nothing out."""
         ...
 
     def claim(self, key: Digest, waited: float = 0.0, /) -> CacheLease | None:
@@ -41,5 +39,5 @@ class LocalCache(Protocol):
         ...
 
     def wait(self, key: Digest, timeout: float, waited: float = 0.0, /) -> bool:
-        """Waits at most `timeout` seconds until it is worth claiming again. Returns True if it is."""
+        """Waits at most `timeout` seconds until a claim may succeed. Returns True if it may."""
         ...

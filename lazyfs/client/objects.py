@@ -1,12 +1,13 @@
-"""Objects by digest: from the cache, or fetched, verified and admitted; one request however many readers.
+"""Objects by digest: from the cache, or fetched, verified and admitted; one request for any number of
+readers.
 
 Concurrency protocol. The first reader of a missing object starts a *flight*: a task that belongs to no reader
 and runs `Downloader.download` in a worker thread. Readers wait for the flight's end, each under its own
 deadline and cancellation. A reader that leaves takes only itself away; when the last one has left, the flight
 is cancelled, and the thread notices within `guard.SLICE`. A flight is in the table while its task lives, and
 for a second after it failed for lack of a path; a reader who comes later starts a new one, which looks into
-the cache first. Nobody awaits between looking into the table and entering it, so one object never has two
-flights in a process; between processes the cache's claims do the same.
+the cache first. There is no await between looking into the table and entering a flight, so one object never
+has two flights in a process; between processes the cache's claims prevent it.
 """
 
 import logging
@@ -17,8 +18,10 @@ from typing import Final, Literal
 
 import trio
 
+from lazyfs.client.bytes_under_way import BytesUnderWay
 from lazyfs.client.download import Downloader
 from lazyfs.client.local_cache import LocalCache
+from lazyfs.client.private_cache import PrivateCache
 from lazyfs.core.chain.faults import Outage
 from lazyfs.core.digest import Digest, ObjectRef
 from lazyfs.core.errors import DeadlineExceeded, LazyfsError, NotFound, TransportError
@@ -31,12 +34,15 @@ PATIENCE: Final = 30.0
 THREADS: Final = 32
 """Requests under way at one time, and so connections and worker threads."""
 BUNDLE_PATIENCE: Final = 5.0
-"""Seconds a reader waits for a bundle under way that holds its object, but half of his patience at most; then
-he asks for the object alone."""
+"""Seconds a reader waits for a bundle under way that holds its object, but half of its patience at most; then
+it asks for the object alone."""
+UNDER_WAY: Final = 32 << 20
+"""Plaintext bytes of objects under way at one time: with its frame and its parts each takes up to three times
+its size in memory."""
 _AGAIN: Final = 0.5
 """Seconds, and up to as many more by chance, before a held read tries again."""
 _LAST_WORDS: Final = 0.5
-"""Seconds after its deadline in which a flight has surely noticed it."""
+"""Seconds after its deadline within which every flight has noticed it."""
 _ECHO: Final = 1.0
 """Seconds for which a failed flight still answers: the kernel asks for a page again when its read-ahead has
 failed, and a reader would otherwise wait for two deadlines."""
@@ -57,11 +63,11 @@ class _Flight:
         self.ended_at = 0.0
 
     def hastier_than(self, patience: float) -> bool:
-        """Returns True if it did not try for as long as a reader with this patience would."""
+        """Returns True if the flight gave up sooner than a reader with this patience would."""
         return self.patience < patience - 1
 
     def over(self) -> bool:
-        """Returns True if it has failed, too long ago to answer for the present."""
+        """Returns True if the flight failed too long ago for its failure to hold still."""
         return self.ended.is_set() and time.monotonic() - self.ended_at > _ECHO
 
 
@@ -76,20 +82,25 @@ class Objects:
         patience: float = PATIENCE,
         threads: int = THREADS,
         on_outage: Literal["fail", "wait"] = "fail",
+        namespace: bytes = b"",
     ) -> None:
-        """`on_outage`: with `wait`, reads are held beyond their deadline until they can be answered, like
-        those of a hard NFS mount: a failed read of a mapped file kills the program with SIGBUS."""
-        self._cache = cache
-        self._downloader = Downloader(fetcher, cache)
+        """`namespace`: sets its objects in the cache apart, for a repository that needs a credential.
+        `on_outage`: with `wait`, reads are held beyond their deadline until they can be answered, like those
+        of a hard NFS mount: a failed read of a mapped file kills the program with SIGBUS."""
+        self.namespace = namespace
+        self.cache = PrivateCache(cache, namespace) if namespace else cache
+        """The part of the cache that this repository reads and writes."""
+        self._downloader = Downloader(fetcher, self.cache)
+        self._room = BytesUnderWay(UNDER_WAY)
         self._patience = patience
         self._limiter = trio.CapacityLimiter(threads)
         self._flights: dict[Digest, _Flight] = {}
         self.coming: dict[Digest, trio.Event] = {}
         """Objects in bundles under way, each with the event of its bundle's end."""
         self.expected: set[Digest] = set()
-        """Objects in bundles whose turn will come: only readers ask for one of them."""
+        """Objects in bundles that are not yet under way: until then only readers ask for them."""
         self._failed: deque[_Flight] = deque()
-        """Flights that are still in the table to answer for a moment, oldest first."""
+        """Failed flights that stay in the table for a moment, oldest first."""
         self._hold = on_outage == "wait"
 
     @property
@@ -99,12 +110,12 @@ class Objects:
 
     def at_hand(self, ref: ObjectRef) -> bytes | None:
         """Returns the plaintext, if the local cache has it; never waits for the network."""
-        plain = self._cache.get(ref.digest)
+        plain = self.cache.get(ref.digest)
         return plain if plain is not None and len(plain) == ref.size else None
 
     def read_at_hand(self, ref: ObjectRef, start: int, length: int) -> bytes | None:
         """Returns part of the plaintext, cut at its end, if the local cache has it."""
-        return self._cache.read(ref.digest, start, max(min(length, ref.size - start), 0))
+        return self.cache.read(ref.digest, start, max(min(length, ref.size - start), 0), ref.size)
 
     async def fetch(self, ref: ObjectRef, *, deadline: float | None = None, held: bool = True) -> bytes:
         """Returns the plaintext, verified; admits it to the cache if there is room.
@@ -153,7 +164,7 @@ class Objects:
         return flight
 
     async def _wait(self, flight: _Flight, deadline: float) -> None:
-        # A flight that ends by itself at this deadline says why; a cancelled one says nothing.
+        # A flight that ends by itself at this deadline has a reason; a cancelled one has none.
         own_end = flight.deadline <= deadline
         left = deadline - time.monotonic() + (_LAST_WORDS if own_end else 0)
         flight.readers += 1
@@ -173,13 +184,14 @@ class Objects:
         error: LazyfsError = TransportError(f"object {flight.ref.digest.hex()}: reading was given up")
         try:
             with flight.scope:
-                flight.plain = await trio.to_thread.run_sync(
-                    self._downloader.download,
-                    flight.ref,
-                    flight.deadline,
-                    trio.from_thread.check_cancelled,
-                    limiter=self._limiter,
-                )
+                async with self._room.taken(flight.ref.size):
+                    flight.plain = await trio.to_thread.run_sync(
+                        self._downloader.download,
+                        flight.ref,
+                        flight.deadline,
+                        trio.from_thread.check_cancelled,
+                        limiter=self._limiter,
+                    )
         except LazyfsError as failure:
             error = failure
         except trio.Cancelled:

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 from lazyfs.client.download import Downloader
+from lazyfs.client.private_cache import PrivateCache, cache_key
 from lazyfs.core import reach
 from lazyfs.core.digest import ObjectRef
 from lazyfs.transport.fetcher import Fetcher, never_cancelled
@@ -17,7 +18,7 @@ _THREADS = 16
 
 
 class PinnedPath(NamedTuple):
-    """What became of one call of `pin`."""
+    """The result of one call of `pin`."""
 
     objects: int
     bytes: int
@@ -25,22 +26,25 @@ class PinnedPath(NamedTuple):
     """Objects that the cache did not admit."""
 
 
-def pin(cache: Cache, fetcher: Fetcher, root: ObjectRef, path: bytes, label: bytes) -> PinnedPath:
+def pin(
+    cache: Cache, fetcher: Fetcher, root: ObjectRef, path: bytes, label: bytes, namespace: bytes = b""
+) -> PinnedPath:
     """Fetches every object of the file or directory at `path` of a revision, and keeps them under a label
-    until `cache.drop(label)`.
+    until `cache.drop(label)`. `namespace`: of a private repository's objects in the cache.
 
-    Blocking. Raises UsageError if there is no such path, CacheError if the cache has no room for so much, and
-    what a download raises.
+    Blocking. Raises UsageError if there is no such path, CacheError if the cache has too little room, and the
+    errors of a download.
     """
-    downloader = Downloader(fetcher, cache)
+    downloader = Downloader(fetcher, PrivateCache(cache, namespace) if namespace else cache)
 
     def download(ref: ObjectRef) -> bytes:
         return downloader.download(ref, time.monotonic() + SECONDS, never_cancelled)
 
-    refs = {found.ref.digest: found.ref for found in reach.objects_at(root, path, download)}
-    cache.keep(label, {digest: ref.size for digest, ref in refs.items()})
+    found = reach.objects_at(root, path, download)
+    refs = {cache_key(namespace, one.ref.digest): one.ref for one in found}
+    cache.keep(label, {key: ref.size for key, ref in refs.items()})
     _for_all(download, refs.values())
-    missing = sum(cache.size(digest) is None for digest in refs)
+    missing = sum(cache.size(key) is None for key in refs)
     return PinnedPath(len(refs), sum(ref.size for ref in refs.values()), missing)
 
 

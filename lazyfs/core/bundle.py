@@ -9,13 +9,13 @@ by its own digest and can be used as soon as it has arrived.
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 
-from lazyfs.core import codec
+from lazyfs.core import bounds, codec
 from lazyfs.core.digest import Digest, ObjectRef, sha256
 from lazyfs.core.errors import FormatError
 
 MAGIC = b"LZFB"
-MAX_MEMBERS = 1 << 16
-MAX_MEMBER_SIZE = 1 << 26
+MAX_MEMBERS = bounds.MEMBERS
+MAX_MEMBER_SIZE = bounds.OBJECT
 
 _HEADER = struct.Struct("<4sI")
 _MEMBER = struct.Struct("<32sQI")
@@ -44,8 +44,8 @@ class Reader:
         members: Sequence[ObjectRef] | None = None,
         check_left: codec.Check = codec.unhurried,
     ) -> None:
-        """`members`: what must be in it, in this order; nothing else is decoded. None: whatever is there.
-        `check_left` is called between blocks of a member, and what it raises passes."""
+        """`members`: the objects that must be in it, in this order, and nothing else; None: any objects.
+        `check_left` is called between blocks of a member; its exceptions are passed on."""
         self._expected = expected
         self._members = members
         self._check_left = check_left

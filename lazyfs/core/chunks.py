@@ -8,18 +8,19 @@ plaintext size of each chunk, and of the list itself, before it asks for it.
 import struct
 from typing import NamedTuple
 
+from lazyfs.core import bounds
 from lazyfs.core.digest import SIZE, Digest, ObjectRef
 from lazyfs.core.errors import FormatError
 
 MAGIC = b"LZFC"
-MIN_SHIFT, MAX_SHIFT = 12, 26
-"""Chunk sizes from 4 KiB (tests) to 64 MiB."""
+MIN_SHIFT, MAX_SHIFT = 12, bounds.MAX_SHIFT
+"""Chunk sizes from 4 KiB (tests) to 16 MiB."""
 
 _HEADER = struct.Struct("<4sB3xQ")
 
 
 class ChunkSlice(NamedTuple):
-    """Part of one chunk: which object, and which of its bytes."""
+    """Part of one chunk: the object and a range of its bytes."""
 
     ref: ObjectRef
     start: int
@@ -27,7 +28,7 @@ class ChunkSlice(NamedTuple):
 
 
 def chunk_count(size: int, shift: int) -> int:
-    """How many chunks of 2**shift bytes hold `size` bytes."""
+    """The number of chunks of 2**shift bytes that hold `size` bytes."""
     return -(-size >> shift)
 
 
@@ -37,7 +38,7 @@ def list_size(size: int, shift: int) -> int:
 
 
 class ChunkList:
-    """A parsed chunk list. Holds the encoded bytes; answers without copying them apart."""
+    """A parsed chunk list over its encoded bytes, which are not copied."""
 
     def __init__(self, encoded: bytes, size: int, shift: int) -> None:
         """Raises FormatError unless `encoded` is the list of a file of `size` bytes in 2**shift chunks."""
@@ -52,6 +53,8 @@ class ChunkList:
             )
         if not MIN_SHIFT <= shift <= MAX_SHIFT:
             raise FormatError(f"chunk size 2**{shift} is outside 2**{MIN_SHIFT} to 2**{MAX_SHIFT}")
+        if chunk_count(size, shift) > bounds.CHUNKS:
+            raise FormatError(f"chunk list of {chunk_count(size, shift)} chunks, over {bounds.CHUNKS}")
         if len(encoded) != list_size(size, shift):
             raise FormatError(f"chunk list has {len(encoded)} bytes instead of {list_size(size, shift)}")
         self._encoded = encoded

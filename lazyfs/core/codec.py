@@ -17,11 +17,11 @@ MAX_WINDOW = 1 << 27
 publishers at level 19 with long files reach 128 MiB."""
 
 Check = Callable[[], None]
-"""Called between two pieces of work: raises when nobody waits for the result any more."""
+"""Called between two pieces of work: raises when no caller waits for the result any more."""
 
 
 def unhurried() -> None:
-    """The check of calls that nobody gives up."""
+    """The `check_left` of calls without a deadline."""
 
 
 def encode(plain: bytes, level: int = LEVEL) -> bytes:
@@ -39,10 +39,10 @@ def frame_bound(size: int) -> int:
 def decode(frame: bytes, size: int, check_left: Check = unhurried) -> bytes:
     """The plaintext of one frame whose size is known beforehand.
 
-    A header that claims another size, a missing size, an oversized window, or bytes after the frame are
-    refused before or without allocating more than `size` bytes and one block (zstandard lets the header's
-    size override `max_output_size`, so the header is read first). `check_left` is called after each block,
-    and what it raises passes. Raises FormatError.
+    Never allocates more than `size` bytes and one block: zstandard lets the header's size override
+    `max_output_size`, so the header is read first. `check_left` is called after each block; its exceptions
+    are passed on. Raises FormatError for a header with another size or none, an oversized window, and bytes
+    after the frame.
     """
     try:
         parameters = zstandard.get_frame_parameters(frame)
@@ -79,6 +79,6 @@ def decode(frame: bytes, size: int, check_left: Check = unhurried) -> bytes:
 
 
 def open_object(frame: bytes, ref: ObjectRef, check_left: Check = unhurried) -> bytes:
-    """Decode and verify: the plaintext of `ref`, or FormatError or DigestMismatch, or what `check_left`
-    raises."""
+    """Decodes and verifies a frame: returns the plaintext of `ref`. Raises FormatError, DigestMismatch, and
+    the exceptions of `check_left`."""
     return check(decode(frame, ref.size, check_left), ref)

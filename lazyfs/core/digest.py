@@ -1,4 +1,4 @@
-"""Digests: SHA-256 of an object's plaintext, its only name."""
+"""Digests: an object's only name is the SHA-256 of its plaintext."""
 
 import hashlib
 from typing import NamedTuple, NewType
@@ -13,7 +13,7 @@ EMPTY = Digest(hashlib.sha256(b"").digest())
 
 
 class ObjectRef(NamedTuple):
-    """An object as metadata names it: what to ask for and how many plaintext bytes must come."""
+    """An object as metadata names it: its digest, and the size of its plaintext in bytes."""
 
     digest: Digest
     size: int
@@ -41,13 +41,13 @@ def parse_hex(text: str) -> Digest:
 
 
 def object_path(digest: Digest) -> str:
-    """Where a store keeps the object, relative to its root: `data/ab/cdef...`."""
+    """The object's place in a store, relative to its root: `data/ab/cdef...`."""
     digits = digest.hex()
     return f"data/{digits[:2]}/{digits[2:]}"
 
 
 def check(plain: bytes, ref: ObjectRef) -> bytes:
-    """The same bytes, if they are the object; raises DigestMismatch if not."""
+    """Returns the bytes unchanged if they are the object; raises DigestMismatch otherwise."""
     if len(plain) != ref.size:
         raise DigestMismatch(f"object {ref.digest.hex()}: {len(plain)} bytes instead of {ref.size}")
     actual = sha256(plain)

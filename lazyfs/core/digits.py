@@ -1,11 +1,11 @@
-"""Numbers that strangers write in decimal: an HTTP field, a tar header, a page of a registry.
+"""Decimal numbers in text of strangers: an HTTP field, a tar header, a page of a registry.
 
-`int()` is no parser for them: it takes `1_000`, signs, spaces and the digits of every script, and raises
-ValueError for more than 4,300 digits, which `str.isdigit` has just let through.
+`int()` cannot parse them: it accepts `1_000`, signs, spaces and the digits of every script, and raises
+ValueError for more than 4,300 digits, which `str.isdigit` accepts.
 """
 
 MOST = (1 << 63) - 1
-"""The largest number there is: of bytes, seconds or versions nobody has more, and no kernel takes more."""
+"""The largest number: no count of bytes, seconds or versions is larger, and no kernel takes more."""
 
 _DIGITS = frozenset("0123456789")
 _WORTH = 19
@@ -14,8 +14,8 @@ _HEX = frozenset("0123456789abcdefABCDEF")
 
 
 def natural(text: str | bytes) -> int | None:
-    """The number that these ASCII digits state, MOST for every number above it; None for anything else, the
-    empty text included. Takes time for the text's length only."""
+    """The number that these ASCII digits state, or MOST if that is smaller; None for any other text, the
+    empty one included. Takes time in proportion to the text's length only."""
     if isinstance(text, bytes):
         text = text.decode("latin-1")
     if not text or not _DIGITS.issuperset(text):
@@ -25,7 +25,8 @@ def natural(text: str | bytes) -> int | None:
 
 
 def hexadecimal(text: str | bytes) -> int | None:
-    """The same for hexadecimal digits, as the chunks of HTTP/1.1 have them."""
+    """The number that these hexadecimal digits state, as in the chunk sizes of HTTP/1.1; limits as for
+    `natural`."""
     if isinstance(text, bytes):
         text = text.decode("latin-1")
     if not text or not _HEX.issuperset(text):

@@ -1,4 +1,4 @@
-"""The error families. Missing is not broken, and bad data is not a failed transport.
+"""The error families. A missing file and a broken one, bad data and failed transport are different errors.
 
 Every message is one line that names the thing, the value and what to do; the command line prints it as it
 stands and exits with `exit_code`.
@@ -6,19 +6,19 @@ stands and exits with `exit_code`.
 
 
 class LazyfsError(Exception):
-    """Anything lazyfs reports to its user in one line."""
+    """An error that lazyfs reports to its user in one line."""
 
     exit_code = 1
 
 
 class UsageError(LazyfsError):
-    """What was asked for cannot be done as asked: wrong argument, wrong place, missing tool."""
+    """The request cannot be carried out: wrong argument, wrong place, missing tool."""
 
     exit_code = 2
 
 
 class BadData(LazyfsError):
-    """Bytes that are not what they must be."""
+    """Bytes with wrong content."""
 
 
 class FormatError(BadData):
@@ -26,7 +26,7 @@ class FormatError(BadData):
 
 
 class DigestMismatch(BadData):
-    """Bytes whose hash or size differs from the one they were asked for by."""
+    """Bytes that do not have the hash or size by which they were asked for."""
 
 
 class UnsupportedFormat(LazyfsError):
@@ -34,16 +34,16 @@ class UnsupportedFormat(LazyfsError):
 
 
 class TrustError(BadData):
-    """Signed metadata that must not be believed; core.trust has one subclass per reason."""
+    """Signed metadata that must not be trusted; core.trust has one subclass per reason."""
 
 
 class TransportError(LazyfsError):
-    """Bytes could not be brought here; another way may still work."""
+    """Bytes could not be brought here; another path may still work."""
 
 
 class NotFound(TransportError):
-    """The server answered that it does not have the name."""
+    """The server answered that it has no file of this name."""
 
 
 class DeadlineExceeded(TransportError):
-    """No way brought the bytes before the deadline."""
+    """No path brought the bytes before the deadline."""

@@ -1,4 +1,5 @@
-"""Text that an image or a store chose, before it becomes an argument, a variable or a path of a process."""
+"""Checks of text from an image or a store before it becomes an argument, a variable or a path of a
+process."""
 
 import re
 import unicodedata
@@ -8,16 +9,15 @@ from lazyfs.core.errors import FormatError
 _CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 _CONTROLS_AND_LINES = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _LONE_SURROGATE = re.compile(r"[\ud800-\udc7f\udd00-\udfff]")
-"""Halves of characters that no encoding has. U+DC80 to U+DCFF are bytes that are not UTF-8 (os.fsdecode)."""
+"""Surrogates, which no encoding has. U+DC80 to U+DCFF stand for bytes that are not UTF-8 (os.fsdecode)."""
 _SHOWN = 60
 
 
 def check_text(text: str, where: str, *, lines: bool = True) -> str:
-    """Returns the text. Raises FormatError, which begins with `where`, if a control character is in it.
+    """Returns the text. Raises FormatError, whose message begins with `where`, for a control character.
 
-    A NUL would end an argument and begin another one of the text's choice. With `lines`, tabs, line feeds and
-    carriage returns are allowed, as shell scripts in a command and functions in the environment have them;
-    names and paths go without.
+    A NUL would end an argument and let the text add another one. `lines` allows tabs, line feeds and carriage
+    returns: shell scripts in a command and functions in the environment have them, names and paths do not.
     """
     found = (_CONTROLS if lines else _CONTROLS_AND_LINES).search(text)
     if found:
@@ -36,6 +36,6 @@ def check_text(text: str, where: str, *, lines: bool = True) -> str:
 
 
 def _short(text: str, position: int) -> str:
-    """The surroundings of a position, escaped."""
+    """The text around a position, escaped."""
     start = max(0, position - _SHOWN // 2)
     return ascii(text[start : start + _SHOWN])

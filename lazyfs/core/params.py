@@ -29,7 +29,7 @@ class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Days that a replaced revision stays readable."""
 
     def check(self) -> "Params":
-        """Returns the parameters themselves. Raises UnsupportedFormat for those of a newer version,
+        """Returns the parameters unchanged. Raises UnsupportedFormat for those of a newer version,
         FormatError for values outside their bounds."""
         unknown = sorted(set(self.features) - FEATURES)
         if self.version != VERSION or unknown:

@@ -1,17 +1,17 @@
-"""Profiles: which objects a real start touched, and the bundles that carry them.
+"""Profiles: the objects that a real start touched, and the bundles that carry them.
 
 A profile is an object: a msgpack array of a version and of its bundles in the order in which a start wants
 them, each with its stored size and its members (digest, plaintext size) one after another. A bundle's name
-follows from its members. An attribute of the image's entry in its live folder leads to the profile: so a
-signature reaches it, and finding it costs no request. Clients that do not know it pass it over.
+follows from its members. An attribute of the image's entry in its live folder leads to the profile, so a
+signature covers it, and finding it costs no request. Clients that do not know the attribute ignore it.
 """
 
 import struct
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import msgspec
 
-from lazyfs.core import bundle
+from lazyfs.core import bounds, bundle
 from lazyfs.core.catalog.entry import LIVE, Entry, Xattrs
 from lazyfs.core.digest import Digest, ObjectRef
 from lazyfs.core.errors import FormatError
@@ -19,11 +19,13 @@ from lazyfs.core.errors import FormatError
 HINT = b"user.lazyfs.profile"
 """The attribute: the profile's digest, and its size (u64, little-endian)."""
 VERSION = 1
-MAX_SIZE = 8 << 20
-"""Plaintext bytes of a profile: 200,000 members."""
-MAX_STORED = 32 << 20
+MAX_SIZE = bounds.PROFILE
+"""Plaintext bytes of a profile."""
+MAX_STORED = bounds.BUNDLE
 """Stored bytes of one bundle that a reader accepts."""
 
+_Packed = Annotated[list[tuple[int, bytes]], msgspec.Meta(max_length=bounds.BUNDLES)]
+_decoder = msgspec.msgpack.Decoder(tuple[int, _Packed])
 _HINT = _MEMBER = struct.Struct("<32sQ")
 
 
@@ -48,11 +50,13 @@ def encode(bundles: list[Bundle]) -> bytes:
 def decode(plain: bytes) -> list[Bundle]:
     """The bundles of a profile. Raises FormatError."""
     try:
-        version, packed = msgspec.msgpack.decode(plain, type=tuple[int, list[tuple[int, bytes]]])
+        version, packed = _decoder.decode(plain)
     except msgspec.MsgspecError as error:
         raise FormatError(f"bad profile: {error}") from None
     if version != VERSION:
         raise FormatError(f"profile of version {version}, not {VERSION}")
+    if sum(len(members) for _, members in packed) > bounds.MEMBERS * _MEMBER.size:
+        raise FormatError(f"a profile lists more than {bounds.MEMBERS} members")
     return [_bundle(stored, members) for stored, members in packed]
 
 
@@ -73,7 +77,7 @@ def hint(profile: ObjectRef) -> tuple[bytes, bytes]:
 
 
 def hinted(entry: Entry) -> ObjectRef | None:
-    """The profile that an image's entry leads to, if there is one that makes sense."""
+    """The profile that an image's entry leads to; None if there is none or its attribute is invalid."""
     if not entry.xattrs or not entry.nested or entry.flags & LIVE:
         return None
     value = dict(entry.xattrs).get(HINT, b"")

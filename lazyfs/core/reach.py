@@ -1,10 +1,10 @@
 """The one walk from a catalog to every object that it leads to.
 
 Check, profiles, pinning, the listing of a cache by image and garbage collection go this way. The walk is pure
-and iterative: the caller supplies the bytes, and may answer that it does without some. Each object is given
-once, so that a repository in which everything is named twice at each of 40 levels is walked in the time that
-its few objects take. `walk` asks for one object after the other; who reads many side by side takes `leads_to`
-and `Seen` and keeps a queue of its own.
+and iterative: the caller supplies the bytes, and may skip some objects. Each object is given once, so that a
+repository in which everything is named twice at each of 40 levels is walked in the time that its few objects
+take. `walk` asks for one object after the other; a caller that reads many side by side uses `leads_to` and
+`Seen` with a queue of its own.
 """
 
 import enum
@@ -19,12 +19,12 @@ from lazyfs.core.digest import ObjectRef
 from lazyfs.core.errors import UsageError
 
 Read = Callable[[ObjectRef], bytes | None]
-"""Returns the verified plaintext of an object; None if the walk is to do without it, and without what only it
-leads to."""
+"""Returns the verified plaintext of an object; None to leave out the object and those that only it leads
+to."""
 
 
 class ObjectKind(enum.StrEnum):
-    """The use a repository makes of an object; the value is what messages call it."""
+    """The use a repository makes of an object; the value is its name in messages."""
 
     CATALOG = "catalog"
     CHUNK_LIST = "chunk list"
@@ -33,7 +33,8 @@ class ObjectKind(enum.StrEnum):
     """The whole content of a small file."""
     PROFILE = "profile"
     BUNDLE = "bundle"
-    """Copies of objects that a profile names. It is stored as it is: `ref.size` counts stored bytes."""
+    """Copies of objects that a profile names. A bundle has no stored form of its own: `ref.size` counts
+    stored bytes."""
 
 
 _LEADING = frozenset((ObjectKind.CATALOG, ObjectKind.CHUNK_LIST, ObjectKind.PROFILE))
@@ -53,21 +54,21 @@ class Reached(NamedTuple):
     """Digest, and size in plaintext bytes (of a bundle: stored bytes)."""
     kind: ObjectKind
     parent: "Reached | None" = None
-    """The catalog, chunk list or profile that names it; None where the walk began."""
+    """The catalog, chunk list or profile that names it; None for the start of the walk."""
     at: _Path | None = None
     file_size: int = 0
-    """Of a chunk list: bytes of its file."""
+    """Bytes of a chunk list's file."""
     chunk_shift: int = 0
-    """Of a chunk list: log2 of its file's chunk size."""
+    """log2 of the chunk size of a chunk list's file."""
 
     @property
     def leads_on(self) -> bool:
-        """True if its bytes name other objects."""
+        """True if the object's bytes name other objects."""
         return self.kind in _LEADING
 
     @property
     def path(self) -> bytes:
-        """Path of the file or directory it belongs to, below where the walk began; empty there."""
+        """Path of the object's file or directory below the start of the walk; empty for the start itself."""
         names = []
         step = self.at
         while step is not None:
@@ -76,7 +77,7 @@ class Reached(NamedTuple):
         return b"/".join(reversed(names))
 
     def above(self) -> list[ObjectRef]:
-        """The objects that lead to it, from where the walk began; itself left out."""
+        """The objects that lead to this one, from the start of the walk; this one is left out."""
         found = []
         step = self.parent
         while step is not None:
@@ -95,8 +96,8 @@ class Seen:
     def first(self, found: Reached) -> bool:
         """Returns True if the object was not given before, and notes that it is now.
 
-        An object that leads on counts once for each use that is made of it: a file may hold the bytes of a
-        catalog, and what the catalog leads to must not be lost.
+        An object counts once for each use: a file may hold the bytes of a catalog, and the objects below that
+        catalog must not be lost.
         """
         if found.leads_on:
             role = (found.ref, found.kind, found.file_size, found.chunk_shift)
@@ -110,7 +111,7 @@ class Seen:
 
 
 def catalog_at(ref: ObjectRef, path: bytes = b"") -> Reached:
-    """Where a walk begins: a catalog, which hangs at `path`."""
+    """A start for a walk: a catalog that hangs at `path`."""
     at = None
     for name in _names(path):
         at = _Path(at, name)
@@ -118,9 +119,10 @@ def catalog_at(ref: ObjectRef, path: bytes = b"") -> Reached:
 
 
 def walk(starts: Iterable[Reached], read: Read, *, profiles: bool = False) -> Iterator[Reached]:
-    """Yields every object reachable from `starts`, these included: each catalog before what is below it.
+    """Yields every object reachable from `starts`, these included: each catalog before the objects below it.
 
-    `profiles`: what images' profiles lead to as well. Raises FormatError, and whatever `read` raises.
+    `profiles`: also yields the objects that images' profiles lead to. Raises FormatError, and the exceptions
+    of `read`.
     """
     yield from _walk([iter(starts)], Seen(), read, profiles=profiles)
 
@@ -155,7 +157,7 @@ def _below(
     found: Reached, catalog: Catalog, start: int, at: _Path | None, *, profiles: bool
 ) -> Iterator[Reached]:
     """The objects that the entries below one directory of a catalog name."""
-    # A directory's number is higher than that of the directory that names it, so one pass meets them all.
+    # A directory's number is higher than its parent's, so one pass meets them all.
     paths = {start: at}
     for number in range(start, catalog.directories):
         if number not in paths:
@@ -185,7 +187,7 @@ def objects_at(root: ObjectRef, path: bytes, read: Read) -> Iterator[Reached]:
     """Yields every object of the file or directory at `path` of a revision, the catalogs that lead there
     included. No links are followed.
 
-    Raises UsageError if there is no such path.
+    Raises UsageError if the path does not exist.
     """
     seen = Seen()
     here = catalog_at(root)

@@ -1,8 +1,8 @@
-"""Where the blocks of a zstd frame end (RFC 8878, 3.1.1), so that it can be decoded one block at a time.
+"""The ends of a zstd frame's blocks (RFC 8878, 3.1.1), so that it can be decoded one block at a time.
 
-What one call of the library gives back is bounded by nothing but its input, and a block of four bytes may
-stand for 128 KiB: 80 KB of them are 2.5 GB. Between two blocks the reader can count, look at its deadline
-and stop.
+The output of one call of the library is bounded only by its input, and a block of four bytes may stand for
+128 KiB: 80 KB of such blocks are 2.5 GB. Between two blocks the reader can count, look at its deadline and
+stop.
 """
 
 from collections.abc import Iterator
@@ -13,22 +13,22 @@ STEP = 1 << 16
 """Bytes of a long block, or of many empty ones, that are handed on at a time."""
 
 MOST_HEADER = 18
-"""Bytes of a frame header at most; with so many the header's own length can be told."""
+"""Most bytes of a frame header; this many always show the header's own length."""
 _RLE = 1
 _RESERVED = 3
 
 
 class Blocks:
-    """Cuts the bytes of one frame, however they arrive, so that no piece holds the ends of two blocks that
-    have content. What follows the last block is one piece. Judges nothing: the decoder does."""
+    """Cuts the bytes of one frame, however they arrive, so that no piece holds the ends of two blocks with
+    content. The bytes after the last block are one piece. Nothing is checked here: the decoder does that."""
 
     def __init__(self, head: bytes) -> None:
         """`head`: the first bytes of the frame, MOST_HEADER or all there are. Raises zstandard.ZstdError for
-        one that is no frame."""
+        bytes that are not a frame."""
         self._left = zstandard.frame_header_size(head)
         """Bytes until the next block header."""
         self._field = b""
-        """What has come of the next block header."""
+        """The bytes of the next block header so far."""
         self._last = False
 
     def cut(self, data: memoryview) -> Iterator[memoryview]:
@@ -58,5 +58,5 @@ class Blocks:
     def _block(self, field: int) -> None:
         kind, size = field >> 1 & 3, field >> 3
         self._field = b""
-        self._last = bool(field & 1) or kind == _RESERVED  # the decoder refuses what follows
+        self._last = bool(field & 1) or kind == _RESERVED  # the decoder refuses the bytes that follow
         self._left = 1 if kind == _RLE else size

@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 import trio
 
-from lazyfs.core.digest import Digest
 from lazyfs.daemon.catalog_pins import CatalogPins
+from lazyfs.vfs.catalogs import HeldKey
 from lazyfs_cache import Cache, NullCache
 
 INTERVAL = 5.0
@@ -32,7 +32,7 @@ class CacheWatch:
         stats = self._cache.stats()
         self._space = (stats.limit, stats.charged) if stats.limit else None
 
-    async def run(self, catalogs_in_use: Callable[[], dict[Digest, int]]) -> None:
+    async def run(self, catalogs_in_use: Callable[[], list[tuple[str, HeldKey]]]) -> None:
         """Looks until cancelled, and pins the catalogs in use."""
         while True:
             await trio.sleep(INTERVAL)

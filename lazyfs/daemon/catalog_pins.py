@@ -2,17 +2,23 @@
 
 A catalog that is parsed in memory is not read from the disk again, so the cache would take it for unused and
 evict it before any file; a mount that starts anew with the origin away would then show nothing.
+
+Pins are what one user of the cache takes from all others, so they are shared out: among the processes that
+have the cache open, and within a mount among its repositories.
 """
 
 import time
+from collections.abc import Iterable
 
+from lazyfs.client.private_cache import cache_key
 from lazyfs.core.digest import Digest
+from lazyfs.vfs.catalogs import HeldKey
 from lazyfs_cache import Cache, CacheError, NullCache
 
 LABEL = b"catalogs in use"
 
 _SHARE = 4
-"""Pinned catalogs take one part in so many of the cache's limit at most: the rest is for files."""
+"""Pinned catalogs of all mounts take one part in so many of the limit at most: the rest is for files."""
 
 PATIENCE = 2.0
 """Seconds after which the rest is left to the next time: where another process holds the cache's lock, every
@@ -27,34 +33,45 @@ class CatalogPins:
         self._pinned: set[Digest] = set()
         self._generation = cache.generation
 
-    def follow(self, in_use: dict[Digest, int]) -> None:
-        """Pins the catalogs in use (with their sizes; the latest used last) and unpins the others. May wait
-        for the cache's lock: call it in a thread, one at a time."""
+    def follow(self, in_use: list[tuple[str, HeldKey]]) -> None:
+        """Pins the catalogs in use (by repository; the latest used last) and unpins the others. May wait for
+        the cache's lock: call it in a thread, one at a time."""
         deadline = time.monotonic() + PATIENCE
-        left = self._cache.stats().limit // _SHARE
         if self._generation != self._cache.generation:  # the index was lost, and these pins with it
             self._generation = self._cache.generation
             self._pinned.clear()
-        wanted = set()
-        for digest, size in reversed(in_use.items()):
-            left -= size
-            if left < 0:
-                break
-            wanted.add(digest)
-        for digest in self._pinned - wanted:
+        wanted = within_shares(in_use, self._cache.stats().limit // _SHARE // self._cache.processes())
+        for key in self._pinned - wanted:
             if time.monotonic() > deadline:
                 return
-            if self._cache.unpin(digest, LABEL):
-                self._pinned.remove(digest)
-        for digest in wanted:
+            if self._cache.unpin(key, LABEL):
+                self._pinned.remove(key)
+        for key in wanted:
             if time.monotonic() > deadline:
                 return
-            if self._cache.size(digest) is None:  # not admitted, or found damaged
-                self._pinned.discard(digest)
-            elif digest not in self._pinned:
+            if self._cache.size(key) is None:  # not admitted, or found damaged
+                self._pinned.discard(key)
+            elif key not in self._pinned:
                 try:
-                    pinned = self._cache.pin(digest, LABEL)
+                    pinned = self._cache.pin(key, LABEL)
                 except CacheError:
                     return  # an operator's pins take the room
                 if pinned:
-                    self._pinned.add(digest)
+                    self._pinned.add(key)
+
+
+def within_shares(in_use: Iterable[tuple[str, HeldKey]], room: int) -> set[Digest]:
+    """Returns the keys of the catalogs to pin: of each repository the latest used, as many as fit its equal
+    share of `room` bytes."""
+    by_repository: dict[str, list[HeldKey]] = {}
+    for repository, held in in_use:
+        by_repository.setdefault(repository, []).append(held)
+    wanted = set()
+    for catalogs in by_repository.values():
+        left = room // len(by_repository)
+        for held in reversed(catalogs):
+            left -= held.ref.size
+            if left < 0:
+                break
+            wanted.add(cache_key(held.namespace, held.ref.digest))
+    return wanted

@@ -99,6 +99,13 @@ def status_each(mounts: Sequence[Mount]) -> list[MountStatus | UsageError]:
         return list(threads.map(look, mounts))
 
 
+def urls(mount: Mount) -> dict[str, str]:
+    """Returns where each repository of a mount is fetched from, with the accounts that `status` hides; raises
+    as `ask` does."""
+    found = ask(mount, {"do": "urls"}).fields["urls"]
+    return {str(name): str(url) for name, url in found.items()}
+
+
 def refresh(mount: Mount) -> dict[str, str]:
     """Has a daemon look for new revisions and returns its news of each repository; raises as `ask` does.
 

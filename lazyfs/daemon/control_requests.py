@@ -40,6 +40,7 @@ class ControlRequests:
         return {
             "pid": self._answer_pid,
             "status": self._answer_status,
+            "urls": self._answer_urls,
             "refresh": self._refresh,
             "cache-resize": self._resize,
         }
@@ -64,6 +65,9 @@ class ControlRequests:
     async def _answer_status(self, _: dict[str, Any]) -> dict[str, Any]:
         fields: dict[str, Any] = msgspec.to_builtins(self._status())
         return fields
+
+    async def _answer_urls(self, _: dict[str, Any]) -> dict[str, Any]:
+        return {"urls": self._repositories.urls()}
 
     async def _refresh(self, _: dict[str, Any]) -> dict[str, Any]:
         """Looks for new revisions of all repositories side by side: a dead one delays no other's news."""

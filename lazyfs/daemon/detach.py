@@ -8,11 +8,12 @@ a daemon outside would wait for the very mount it is making. Until then it also 
 given up a mount must not find it made later.
 """
 
+import fcntl
 import json
 import os
+import select
 import signal
 import sys
-import threading
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -101,26 +102,22 @@ def _clean(target: int, writing: int, starter: int) -> None:
 
 
 class _StarterGuard:
-    """Ends this process as SIGTERM does if the command that started it ends first."""
+    """Ends this process as SIGTERM does if the command that started it ends first. No thread: the process
+    still forks (`system.bounded_look`)."""
 
     def __init__(self, starter: int) -> None:
-        """`starter`: the reading end of a pipe that only the command has the other end of."""
+        """`starter`: the reading end of a pipe whose other end only the command has, and never writes to."""
         self._starter = starter
-        self._lock = threading.Lock()
-        self._ended = False
-        threading.Thread(target=self._watch, name="starter", daemon=True).start()
-
-    def _watch(self) -> None:
-        os.read(self._starter, 1)
-        os.close(self._starter)
-        with self._lock:
-            if not self._ended:
-                os.kill(os.getpid(), signal.SIGTERM)
+        fcntl.fcntl(starter, fcntl.F_SETOWN, os.getpid())
+        fcntl.fcntl(starter, fcntl.F_SETSIG, signal.SIGTERM)
+        fcntl.fcntl(starter, fcntl.F_SETFL, os.O_ASYNC)  # the kernel sends the signal as the other end closes
+        if select.select([starter], [], [], 0)[0]:  # which it had before
+            os.kill(os.getpid(), signal.SIGTERM)
 
     def end(self) -> None:
         """Lets the command go."""
-        with self._lock:
-            self._ended = True
+        fcntl.fcntl(self._starter, fcntl.F_SETFL, 0)
+        os.close(self._starter)
 
 
 def _report_failure(work: Callable[[], None], starter: BinaryIO) -> int:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 from lazyfs.core.errors import UsageError
 from lazyfs.core.printable import escaped
+from lazyfs.system.trusted_files import Untrusted, open_output
 
 INTERVAL = 60.0
 """Seconds in which one kind of record is written once."""
@@ -140,6 +141,8 @@ class DaemonLog:
 def open_log(path: str | None) -> int:
     """Returns a descriptor to append to; raises UsageError."""
     try:
-        return os.open(path or os.devnull, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+        return open_output(path or os.devnull)
+    except Untrusted as error:
+        raise UsageError(f"--log {error}") from None
     except OSError as error:
         raise UsageError(f"--log {path}: {error.strerror}") from None

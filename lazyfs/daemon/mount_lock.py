@@ -7,6 +7,7 @@ import time
 from contextlib import suppress
 
 from lazyfs.core.errors import UsageError
+from lazyfs.system.trusted_files import open_file
 
 _PAUSE = 0.05
 """Seconds between attempts."""
@@ -36,7 +37,7 @@ class MountLock:
     def _attempt(self) -> int:
         """Returns a locked descriptor, or -1."""
         try:
-            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            descriptor = open_file(self._path, os.O_RDWR | os.O_CREAT)
         except OSError as error:
             raise UsageError(f"{self._path}: {error.strerror}; set LAZYFS_RUNTIME_DIR") from None
         try:

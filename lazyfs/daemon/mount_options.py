@@ -23,6 +23,8 @@ class MountOption(NamedTuple):
     """The value without it, as people are told."""
     also: str
     page: str
+    environment: str
+    """The variable that gives the value where the command line does not; empty if none does."""
 
     @property
     def name(self) -> str:
@@ -47,7 +49,15 @@ def _read_fields() -> tuple[MountOption, ...]:
         extra = meta.extra
         found.append(
             MountOption(
-                name, kind, choices, extra["metavar"], meta.description, told, extra["also"], extra["page"]
+                name,
+                kind,
+                choices,
+                extra["metavar"],
+                meta.description,
+                told,
+                extra["also"],
+                extra["page"],
+                extra["environment"],
             )
         )
     return tuple(found)

@@ -22,6 +22,7 @@ class MountedPath(NamedTuple):
     """A path of one repository."""
 
     url: str
+    """With the account in it, if it has one: not to be shown."""
     root: ObjectRef
     """The root catalog of the revision that the mount shows."""
     inside: bytes
@@ -30,6 +31,8 @@ class MountedPath(NamedTuple):
     """The path as it was written, below the mount point; its end, where it is longer than 120 bytes."""
     cache: str
     """The cache directory of the mount."""
+    namespace: bytes
+    """Of the repository's objects in the cache; empty where anybody may read them."""
 
 
 def locate(path: str) -> MountedPath:
@@ -46,19 +49,21 @@ def locate(path: str) -> MountedPath:
         raise UsageError(fault)
     if top is None:
         raise UsageError(f"{path} lies in no mount of lazyfs; lazyfs status lists those there are")
-    found = control_client.status(control_client.mounted_at(top))
+    mount = control_client.mounted_at(top)
+    found, urls = control_client.status(mount), control_client.urls(mount)
     below = os.path.relpath(real, top)
     name, _, inside = below.partition("/")
-    repository = found.repositories.get(name)
-    if repository is None:  # the repository is the mount's root, not a folder of it
-        (repository,) = found.repositories.values()
+    if name not in found.repositories:  # the repository is the mount's root, not a folder of it
+        (name,) = found.repositories
         inside = "" if below == "." else below
+    repository = found.repositories[name]
     return MountedPath(
-        url=repository.url,
+        url=urls[name],
         root=ObjectRef(Digest(bytes.fromhex(repository.root)), repository.root_size),
         inside=os.fsencode(inside),
         label=os.fsencode(os.path.relpath(os.path.abspath(path), top))[-120:],
         cache=os.path.dirname(found.cache.directory),
+        namespace=repository.namespace.encode(),
     )
 
 

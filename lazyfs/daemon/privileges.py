@@ -7,10 +7,12 @@ for the moment of mount(2), and drops them for good when the mount answers.
 import importlib
 import os
 import pwd
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from lazyfs.core.errors import UsageError
+from lazyfs.system.trusted_files import Untrusted, open_directory
 
 _LATE = (
     "_strptime",
@@ -49,23 +51,46 @@ class Privileges:
                 importlib.import_module(module)
 
     def make_own(self, directory: str) -> None:
-        """Makes the directory if need be, the user's. Raises UsageError."""
+        """Makes the directory if need be, the user's. Raises UsageError.
+
+        Root gives away only what root alone could have put there, and nothing with files of root's in it.
+        Elsewhere, below the user's home for one, the user makes it.
+        """
         try:
-            os.makedirs(directory, mode=0o700, exist_ok=True)
-            owner = os.stat(directory).st_uid
-            if owner not in (os.geteuid(), self._account.pw_uid if self._account else os.geteuid()):
-                raise UsageError(
-                    f"cache directory {directory}: belongs to user {owner}, who could put anything into it; "
-                    f"give another with --cache, or change its owner"
-                )
             if self._account:
-                os.chown(directory, self._account.pw_uid, self._account.pw_gid)
+                self._give(directory)
+                self.lower()
+            os.close(open_directory(directory, make=True))
             if not os.access(directory, os.R_OK | os.W_OK | os.X_OK):
                 raise PermissionError(13, "Permission denied")
+        except Untrusted as error:
+            raise UsageError(f"cache directory {error} (--cache)") from None
         except OSError as error:
             raise UsageError(
                 f"cache directory {directory}: {error.strerror}; give another with --cache"
             ) from None
+
+    def _give(self, directory: str) -> None:
+        assert self._account is not None
+        try:
+            number = open_directory(directory, {0}, make=True)
+        except Untrusted:
+            return
+        try:
+            own = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=number)
+        finally:
+            os.close(number)
+        try:
+            if os.fstat(own).st_mode & stat.S_ISVTX:
+                return  # a directory for all, in which the user makes what it needs
+            if set(os.listdir(own)) - {"lost+found"}:
+                raise UsageError(
+                    f"cache directory {directory}: belongs to root and holds files, which "
+                    f"{self._account.pw_name} would get; give another with --cache, or chown -R this one"
+                )
+            os.fchown(own, self._account.pw_uid, self._account.pw_gid)
+        finally:
+            os.close(own)
 
     def lower(self) -> None:
         """The user's ids in effect, root's kept for `raised`.
@@ -73,7 +98,7 @@ class Privileges:
         The real ids are the user's from here on: the mount is made in their name, so that the daemon can take
         it away after `drop`.
         """
-        if self._account and not self._dropped:
+        if self._account and not self._dropped and os.geteuid() == 0:
             os.setgroups([self._account.pw_gid])
             os.setresgid(self._account.pw_gid, self._account.pw_gid, 0)
             os.setresuid(self._account.pw_uid, self._account.pw_uid, 0)

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import trio
 
 from lazyfs.client.trust.refresher import RETRY
+from lazyfs.core.chain.notation import without_secrets
 from lazyfs.core.params import Revision
 from lazyfs.core.trust.errors import Expired
 from lazyfs.daemon.certificates import Certificates
@@ -126,19 +127,24 @@ class Repositories:
         """Returns the revision shown of each repository, why that one, and how its paths fare."""
         return {
             name: RepositoryStatus(
-                url=opened.source.url,
+                url=without_secrets(opened.source.url),
                 revision=opened.refresher.shown.number,
                 published=opened.refresher.shown.time,
                 root=opened.refresher.shown.root.digest.hex(),
                 root_size=opened.refresher.shown.root.size,
                 looked=opened.refresher.looked.timestamp(),
                 warning=opened.refresher.error,
+                namespace=opened.objects.namespace.decode(),
                 bundles=BundleCounts(**opened.prefetcher.bundles()),
                 trust=opened.revisions.report(datetime.now(UTC)),
                 chain=opened.fetcher.report() if isinstance(opened.fetcher, HttpFetcher) else None,
             )
             for name, opened in list(self.opened.items())
         }
+
+    def urls(self) -> dict[str, str]:
+        """Returns where each repository is fetched from, with the accounts in it: for this user alone."""
+        return {name: opened.source.url for name, opened in list(self.opened.items())}
 
     def facts(self, name: str) -> dict[str, str]:
         """Returns the extended attributes that only the daemon knows: `user.host` and `user.proxy`."""

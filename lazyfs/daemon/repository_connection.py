@@ -1,6 +1,5 @@
 """From a repository's source to a repository in use: a connection, a trusted revision, and its objects."""
 
-import hashlib
 import logging
 import os
 import time
@@ -14,11 +13,14 @@ from lazyfs.client.objects import Objects
 from lazyfs.client.trust.anchor import Anchor, anchor_of_directory, read_anchor
 from lazyfs.client.trust.refresher import Refresher
 from lazyfs.client.trust.revisions import Revisions
+from lazyfs.core.chain.notation import without_secrets
 from lazyfs.core.errors import TransportError, TrustError, UnsupportedFormat, UsageError
 from lazyfs.core.params import Revision
 from lazyfs.daemon.certificates import Certificates
+from lazyfs.daemon.private_repositories import namespace, state_key
 from lazyfs.daemon.settings import RepositorySource, Settings
 from lazyfs.prefetch.prefetcher import Prefetcher
+from lazyfs.system.trusted_files import make_private_directory
 from lazyfs.transport.fetcher import Fetcher
 from lazyfs.transport.local import LocalFetcher
 from lazyfs.transport.lower_store import LowerFirst
@@ -74,15 +76,16 @@ class Connector:
         with each later revision. Raises LazyfsError.
         """
         anchor = _anchor(source)
+        repository = name or os.path.basename(self._settings.mountpoint)  # what @repo@ stands for
         fetcher = open_fetcher(
             source.url,
             source.proxy,
-            repository=name or os.path.basename(self._settings.mountpoint),  # what @repo@ stands for
+            repository=repository,
             tls=self._certificates.of(source),
             http=self._settings.http,
         )
         try:
-            return self._with_fetcher(source, fetcher, anchor, on_advance)
+            return self._with_fetcher(source, repository, fetcher, anchor, on_advance)
         except BaseException:
             fetcher.close()
             raise
@@ -90,13 +93,14 @@ class Connector:
     def _with_fetcher(
         self,
         source: RepositorySource,
+        repository: str,
         fetcher: Fetcher,
         anchor: Anchor | UsageError,
         on_advance: Callable[[Revision], Awaitable[None]],
     ) -> ConnectedRepository:
         settings = self._settings
-        directory = os.path.join(self._state_dir, hashlib.sha256(source.url.encode()).hexdigest()[:20])
-        os.makedirs(directory, mode=0o700, exist_ok=True)
+        directory = os.path.join(self._state_dir, state_key(source.url, repository))
+        make_private_directory(directory)
         known = None if isinstance(anchor, UsageError) else anchor
         revisions = Revisions(fetcher, directory, known, max_stale=settings.max_stale)
         first = self._first_revision(source, revisions, anchor if isinstance(anchor, UsageError) else None)
@@ -104,7 +108,13 @@ class Connector:
             from_store: Fetcher = LowerFirst(LocalFetcher(settings.lower), fetcher)
         else:
             from_store = fetcher
-        objects = Objects(from_store, self._cache, patience=settings.patience, on_outage=settings.on_outage)
+        objects = Objects(
+            from_store,
+            self._cache,
+            patience=settings.patience,
+            on_outage=settings.on_outage,
+            namespace=namespace(source.url, repository, certificate=source.client_cert is not None),
+        )
         refresher = Refresher(
             revisions,
             first.revision,
@@ -114,7 +124,7 @@ class Connector:
             error=first.warning,
         )
         prefetcher = trio.from_thread.run_sync(
-            Prefetcher, objects, from_store, self._cache, lambda: self._cache.stats().limit
+            Prefetcher, objects, from_store, lambda: self._cache.stats().limit
         )
         return ConnectedRepository(source, fetcher, revisions, objects, prefetcher, refresher)
 
@@ -136,12 +146,14 @@ class Connector:
             return _FirstRevision(revisions.refresh(now, deadline), "")
         except (TransportError, TrustError, UnsupportedFormat) as error:
             if known is not None:
-                log.warning("%s stays at revision %d: %s", source.url, known.number, error)
+                log.warning("%s stays at revision %d: %s", without_secrets(source.url), known.number, error)
                 return _FirstRevision(known, str(error))
             if stale is not None:
                 raise stale from error
             if isinstance(error, TrustError):
-                raise TrustError(f"{source.url} with the root given by --trust: {error}") from error
+                raise TrustError(
+                    f"{without_secrets(source.url)} with the root given by --trust: {error}"
+                ) from error
             raise
 
 
@@ -151,8 +163,8 @@ def _anchor(source: RepositorySource) -> Anchor | UsageError:
         return read_anchor(source.trust)
     if "://" in source.url:
         return UsageError(
-            f"{source.url} is mounted for the first time: say what to trust with --trust ROOT.json or "
-            f"--trust FINGERPRINT (`lazyfs repo show STORE` prints it)"
+            f"{without_secrets(source.url)} is mounted for the first time: say what to trust with "
+            f"--trust ROOT.json or --trust FINGERPRINT (`lazyfs repo show STORE` prints it)"
         )
     try:
         return anchor_of_directory(source.url)

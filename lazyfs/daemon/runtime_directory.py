@@ -6,11 +6,11 @@ session: jobs carry XDG_RUNTIME_DIR of another machine, and a login's is gone af
 """
 
 import os
-import stat
 from collections.abc import Iterator
 
 from lazyfs.core.errors import UsageError
 from lazyfs.system.mountpoint import Mount
+from lazyfs.system.trusted_files import Untrusted, is_private_directory, open_directory
 from lazyfs.system.user_namespace import is_root_of_node, outer_user
 
 ROOTS = "/run/lazyfs"
@@ -27,11 +27,14 @@ def directory() -> str:
     reasons = []
     for path in _candidates():
         try:
-            os.makedirs(path, mode=0o700, exist_ok=True)
+            os.close(open_directory(path, make=True))
         except OSError as error:
             reasons.append(f"{path}: {error.strerror}")
             continue
-        if _is_ours(path):
+        except Untrusted as error:
+            reasons.append(str(error))
+            continue
+        if is_private_directory(path):
             if path == ROOTS and is_root_of_node():
                 os.chmod(path, 0o755)  # noqa: S103 - the sockets in it are to be reached
             return path
@@ -42,7 +45,7 @@ def directory() -> str:
 def socket_paths(mount: Mount) -> Iterator[str]:
     """Returns where the daemon of a mount may listen, most likely first; makes nothing."""
     for path in dict.fromkeys((*_candidates(), ROOTS)):
-        if _is_ours(path):
+        if is_private_directory(path):
             yield os.path.join(path, socket_name(mount))
 
 
@@ -60,11 +63,3 @@ def _candidates() -> list[str]:
     session = os.environ.get("XDG_RUNTIME_DIR")
     found = [f"/tmp/lazyfs-{outer_user(os.geteuid())}"]  # noqa: S108 - checked to be this user's
     return [*found, os.path.join(session, "lazyfs")] if session else found
-
-
-def _is_ours(path: str) -> bool:
-    try:
-        found = os.lstat(path)
-    except OSError:
-        return False
-    return stat.S_ISDIR(found.st_mode) and found.st_uid in (0, os.geteuid()) and not found.st_mode & 0o022

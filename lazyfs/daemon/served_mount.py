@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable
 import msgspec
 import trio
 
+from lazyfs.core.chain.notation import without_secrets
 from lazyfs.core.errors import UsageError
 from lazyfs.core.params import Revision
 from lazyfs.daemon import control, runtime_directory
@@ -30,11 +31,13 @@ from lazyfs.fuse.session import MountOptions, Session
 from lazyfs.fuse.trace import Trace
 from lazyfs.system import mountpoint
 from lazyfs.system.fuse_conf import user_allow_other
+from lazyfs.system.trusted_files import Untrusted, make_private_directory
 from lazyfs.vfs.inode_numbers import ROOT
 from lazyfs.vfs.journal import Journal
 from lazyfs.vfs.revision_switch import Invalidation
 from lazyfs.vfs.shared_files import SharedFiles
-from lazyfs.vfs.slots import SlotTable
+from lazyfs.vfs.shown_numbers import ShortNumbers, as_it_is
+from lazyfs.vfs.slots import SlotRecord, SlotTable
 from lazyfs.vfs.tree import Tree
 from lazyfs_cache import Cache, NullCache
 
@@ -70,9 +73,13 @@ class ServedMount:
         self._repositories = Repositories(
             settings, cache, state_dir, certificates, self._show_revision, self._withdraw
         )
+        numbers = ShortNumbers() if settings.inode32 else None
         self._filesystem = Filesystem(
             Tree(
-                SlotTable(self._journal.slot),
+                SlotTable(
+                    _forgetting(numbers, self._journal.slot) if numbers is not None else self._journal.slot
+                ),
+                shown=numbers.shown if numbers is not None else as_it_is,
                 shared_files=SharedFiles(self._journal.shared_file),
                 owner=(settings.uid, settings.gid),
             ),
@@ -184,6 +191,7 @@ class ServedMount:
     async def _open_of_site(self, name: str) -> None:
         await self._repositories.open(self._settings.sources()[name], self._filesystem, name)
         assert self._invalidator is not None
+        await self._invalidator.catch_up(name)
         await self._invalidator.drop([Invalidation(ROOT, None)])
 
     async def _show_revision(self, name: str, revision: Revision) -> None:
@@ -196,7 +204,7 @@ class ServedMount:
         await self._invalidator.drop([Invalidation(ROOT, os.fsencode(name))])
 
     def _source(self) -> str:
-        return self._settings.source or "lazyfs"
+        return without_secrets(self._settings.source) or "lazyfs"
 
     def status(self) -> MountStatus:
         """Returns everything there is to know; called from the metrics' threads too."""
@@ -234,8 +242,10 @@ def _open_journal(state_dir: str, mount: str) -> Journal:
     key = f"{os.readlink('/proc/self/ns/mnt')} {mount}"
     path = os.path.join(directory, hashlib.sha256(os.fsencode(key)).hexdigest()[:20])
     try:
-        os.makedirs(directory, mode=0o700, exist_ok=True)
+        make_private_directory(directory)
         return Journal(path)
+    except Untrusted as error:
+        raise UsageError(f"state {error}") from None
     except OSError as error:
         raise UsageError(f"state {path}: {error.strerror}; give another directory with --cache") from None
 
@@ -243,10 +253,24 @@ def _open_journal(state_dir: str, mount: str) -> Journal:
 def _mount(filesystem: Filesystem, settings: Settings) -> Session:
     root = os.geteuid() == 0
     options = MountOptions(
-        source=settings.source or "lazyfs",
+        source=without_secrets(settings.source) or "lazyfs",
         suid=settings.suid,
         dev=settings.dev,
         permissions=settings.permissions or ("image" if root else "open"),
         allow_other=root or user_allow_other(),
     )
-    return make_session(settings.fuse, filesystem, settings.mountpoint, options)
+    kind = "direct" if settings.inode32 else settings.fuse
+    return make_session(kind, filesystem, settings.mountpoint, options)
+
+
+def _forgetting(
+    numbers: ShortNumbers, observer: Callable[[SlotRecord | int], None]
+) -> Callable[[SlotRecord | int], None]:
+    """Returns an observer of slots that frees the numbers of those that are freed."""
+
+    def observe(record: SlotRecord | int) -> None:
+        observer(record)
+        if isinstance(record, int):
+            numbers.forget_slot(record)
+
+    return observe

@@ -7,16 +7,29 @@ import msgspec
 
 
 def _option(
-    help_text: str, *, metavar: str = "", default: str = "", also: str = "", page: str = ""
+    help_text: str,
+    *,
+    metavar: str = "",
+    default: str = "",
+    also: str = "",
+    page: str = "",
+    environment: str = "",
 ) -> msgspec.Meta:
     """Describes a field that is an option of `lazyfs mount`.
 
     `default`: what --help shows where the field's own default says too little. `also`: a second sentence, for
-    the documents only. `page`: the chapter of docs/ that says more.
+    the documents only. `page`: the chapter of docs/ that says more. `environment`: the variable that
+    gives the value where the command line does not.
     """
     return msgspec.Meta(
         description=help_text,
-        extra={"metavar": metavar, "default": default, "also": also, "page": page},
+        extra={
+            "metavar": metavar,
+            "default": default,
+            "also": also,
+            "page": page,
+            "environment": environment,
+        },
     )
 
 
@@ -54,10 +67,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     proxy: Annotated[
         str | None,
         _option(
-            "Proxies, e.g. 'http://p1:3128|http://p2:3128;DIRECT'.",
+            "Proxies, e.g. 'http://p1:3128|http://p2:3128;DIRECT', or @FILE that holds them.",
             metavar="CHAIN",
-            default="DIRECT",
+            default="LAZYFS_PROXY, or DIRECT",
+            also="A password belongs into the file or the variable.",
             page="chain.md",
+            environment="LAZYFS_PROXY",
         ),
     ] = None
     ca: Annotated[
@@ -135,6 +150,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     dev: Annotated[bool, _option("Let device files of images work on this host.", default="off: nodev")] = (
         False
     )
+    inode32: Annotated[
+        bool,
+        _option(
+            "Show inode numbers below 2^32, for 32-bit programs without large file support.",
+            default="off: 64 bits",
+            also="For the direct session only.",
+            page="mounting.md#32-bit-programs",
+        ),
+    ] = False
     permissions: Annotated[
         Literal["image", "open"] | None,
         _option(

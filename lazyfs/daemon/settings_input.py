@@ -10,6 +10,7 @@ from lazyfs.core.byte_size import parse_size
 from lazyfs.core.errors import UsageError
 from lazyfs.daemon.mount_options import MOUNT_OPTIONS
 from lazyfs.daemon.settings import Settings
+from lazyfs.daemon.values_from_files import read_values
 
 LARGEST_FILE = 1 << 20
 """Bytes of a file of settings."""
@@ -51,11 +52,16 @@ def check(fields: dict[str, Any], origin: str) -> Settings:
                 f"{origin}: {option.field} is {value!r}, but must be one of {', '.join(option.choices)}"
             )
     try:
-        made = msgspec.convert(fields, Settings)
+        made = msgspec.convert(read_values(fields), Settings)
     except (msgspec.ValidationError, OverflowError) as error:
         raise UsageError(f"{origin}: {error}") from None
     _check_texts(msgspec.to_builtins(made), origin)
     _check_numbers(made, origin)
+    if made.inode32 and made.fuse == "pyfuse3":
+        raise UsageError(
+            f"{origin}: inode32 needs the direct session: with pyfuse3, programs see the numbers that the "
+            f"kernel asks by; leave one of them out"
+        )
     if bool(made.source) == bool(made.repositories):
         raise UsageError(f"{origin}: give either one repository's URL or a file with [repositories]")
     for name in made.repositories:

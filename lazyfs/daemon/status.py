@@ -28,6 +28,8 @@ class RepositoryStatus(msgspec.Struct, frozen=True, kw_only=True):
     """When a newer revision was last looked for; seconds since 1970."""
     warning: str
     """Why the newest revision could not be had, or not be shown; empty if it could."""
+    namespace: str
+    """Of its objects in the cache, if it takes a credential to read them; otherwise empty."""
     bundles: BundleCounts
     trust: TrustReport
     chain: ChainReport | None

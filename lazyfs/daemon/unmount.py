@@ -8,8 +8,11 @@ from lazyfs.daemon import control, control_client
 from lazyfs.daemon.control_client import NoAnswer, NoDaemon
 from lazyfs.daemon.runtime_directory import socket_paths
 from lazyfs.system import mountpoint as points
-from lazyfs.system.mountpoint import Mount
+from lazyfs.system.mountpoint import Health, Mount
 
+CERTAIN = 10.0
+"""Seconds without an answer of the filesystem itself, after which its daemon is taken for frozen. One that is
+only slow has programs that rely on it."""
 SECONDS = 20.0
 """A daemon that writes its cache's index ends within a second; nobody waits longer than this."""
 
@@ -24,12 +27,15 @@ def unmount(mount: Mount, *, lazy: bool) -> str:
 
     Returns what the caller should be told, or nothing. Raises UsageError if the mount stays.
     """
+    answers = True
     try:
         daemon = control_client.ask(mount, {"do": "pid"}).pid
     except NoAnswer as silent:
-        return _abort(mount, silent.pid)
+        answers, daemon = False, silent.pid
     except NoDaemon:  # it is dead, or another user's
-        daemon = 0
+        answers, daemon = False, 0
+    if not answers and points.health(mount.mountpoint, CERTAIN) is Health.SILENT:
+        return _abort(mount, daemon)
     with _Process(daemon) as process:
         points.unmount(mount.mountpoint, lazy=lazy)
         if not process.ends_within(0 if lazy else SOON):

@@ -1,4 +1,4 @@
-"""Drives the `lazyfs` commands as an operator would, in one temporary directory, and takes the time."""
+"""Runs the `lazyfs` commands as an operator would, in one temporary directory, and measures their time."""
 
 import os
 import signal
@@ -16,12 +16,12 @@ LAZYFS = (sys.executable, "-m", "lazyfs")
 
 
 class StepFailed(LazyfsError):
-    """One of the commands did not do its part; its own message is passed on."""
+    """One of the commands failed; the message is its own."""
 
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """What the origin answered."""
+    """Counts of the origin's answers."""
 
     requests: int
     sent: int
@@ -30,7 +30,7 @@ class Traffic:
 
 @dataclass(frozen=True, slots=True)
 class Timed:
-    """A program's run. Seconds since the first command it needed was begun (mounting, or unpacking)."""
+    """A program's run. Seconds since the start of the first command it needed (mounting, or unpacking)."""
 
     first_output: float
     result: float
@@ -72,7 +72,7 @@ class Origin:
         self._read = 0
 
     def traffic(self) -> Traffic:
-        """Since the last call."""
+        """The traffic since the last call."""
         with open(self._log) as file:
             file.seek(self._read)
             lines = file.readlines()
@@ -82,7 +82,7 @@ class Origin:
 
 @contextmanager
 def serving(store: str, log: str) -> Iterator[Origin]:
-    """An origin on a free port of this machine, for the length of the block."""
+    """An origin on a free port of this machine, until the block ends."""
     argv = [*LAZYFS, "serve", store, "--listen", "127.0.0.1:0", "--access-log", log]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -98,7 +98,7 @@ def serving(store: str, log: str) -> Iterator[Origin]:
 
 
 class Mount:
-    """A mount point that can be mounted and unmounted several times; unmounted at the end in any case."""
+    """A mount point that can be mounted and unmounted several times; it is always unmounted at the end."""
 
     def __init__(self, url: str, work: str) -> None:
         self.point = os.path.join(work, "mnt")
@@ -119,7 +119,7 @@ class Mount:
 
 @contextmanager
 def workplace() -> Iterator[str]:
-    """A temporary directory, and an early word if nothing can be mounted here."""
+    """A temporary directory. Raises UsageError first if mounting is impossible here."""
     if not os.access("/dev/fuse", os.R_OK | os.W_OK):
         raise UsageError(
             "/dev/fuse cannot be opened; as root: modprobe fuse; chmod 0666 /dev/fuse "

@@ -1,4 +1,4 @@
-"""What this machine's Python consists of: the files an image of it must hold, at the paths they have here."""
+"""The files of this machine's Python, which an image of it must hold at the same paths."""
 
 import functools
 import os
@@ -11,11 +11,12 @@ from collections.abc import Iterable, Iterator
 from lazyfs.core.errors import UsageError
 
 _LEFT_OUT = re.compile(r"^(site-packages|dist-packages|test|config-.*|__pycache__)$")
-"""Of the standard library: what official Python images leave out too, and packages: a layer of their own."""
+"""Parts of the standard library that are left out: official Python images lack them too, and packages have a
+layer of their own."""
 
 PACKAGES = "/opt/demo/packages"
-"""Where installed packages lie in the image: at their own path a runtime may put something else, such as a
-/tmp that hides a checkout there."""
+"""The place of installed packages in the image. At their own path a runtime may mount another directory, such
+as a /tmp that hides a checkout there."""
 
 _LIBRARY = re.compile(r"^\s+(?:\S+ => )?(/.*) \(0x[0-9a-f]+\)$", re.MULTILINE)
 
@@ -37,7 +38,7 @@ def with_links(path: str) -> Iterator[str]:
 
 
 def tree(top: str, left_out: re.Pattern[str] | None = None) -> Iterator[str]:
-    """All that is below `top` and can be read, but for directories whose name matches."""
+    """All readable files below `top`, but for directories whose name matches `left_out`."""
     top = list(with_links(top))[-1]
     for directory, names, files in os.walk(top):
         names[:] = [name for name in names if left_out is None or not left_out.match(name)]
@@ -49,7 +50,8 @@ def tree(top: str, left_out: re.Pattern[str] | None = None) -> Iterator[str]:
 
 
 def libraries(binaries: Iterable[str]) -> set[str]:
-    """The shared libraries the binaries are linked with, their loader too, with links. Raises UsageError."""
+    """The shared libraries that the binaries are linked with, including the loader, with links. Raises
+    UsageError."""
     try:
         listed = subprocess.run(["ldd", *binaries], capture_output=True, text=True, check=False).stdout
     except FileNotFoundError:
@@ -58,12 +60,12 @@ def libraries(binaries: Iterable[str]) -> set[str]:
 
 
 def interpreter() -> str:
-    """The Python this program runs on, outside any virtual environment."""
+    """The path of this program's Python, outside any virtual environment."""
     return os.path.realpath(sys.executable)
 
 
 def place(path: str) -> str:
-    """Where a file of this machine lies in the image: packages in PACKAGES, all else at its own path."""
+    """The path in the image of a file of this machine: packages go to PACKAGES, all else keeps its path."""
     inside = path.removeprefix(_packages())
     return path if inside == path else f"{PACKAGES}/{inside}"
 
@@ -74,7 +76,7 @@ def _packages() -> str:
 
 
 def layers() -> list[tuple[str, set[str]]]:
-    """(what it is, paths of this machine) from the lowest layer up; a path is in one layer only."""
+    """(description, paths of this machine) from the lowest layer up; a path is in one layer only."""
     standard = set(with_links(sysconfig.get_path("stdlib"))) | set(
         tree(sysconfig.get_path("stdlib"), _LEFT_OUT)
     )

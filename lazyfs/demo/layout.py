@@ -20,7 +20,7 @@ _EMPTY_DIRECTORIES = {"dev": 0o755, "etc": 0o755, "proc": 0o755, "tmp": 0o1777}
 
 
 def _gzip(target: "_Writer") -> IO[bytes]:
-    """The clock at 0, so that equal layers have equal digests."""
+    """A gzip stream without a time, so that equal layers have equal digests."""
     stream = igzip.IGzipFile("", "wb", 2, target, 0)  # type: ignore[no-untyped-call]
     return cast(IO[bytes], stream)
 
@@ -61,7 +61,7 @@ class Layout:
     diff_ids: list[str] = field(default_factory=list)
     files: int = 0
     plain_bytes: int = 0
-    """Content of all files, unpacked."""
+    """Bytes of all files, unpacked."""
     compressed_bytes: int = 0
 
     _made: set[str] = field(default_factory=set)
@@ -76,10 +76,10 @@ class Layout:
         extra: dict[str, bytes] | None = None,
         place: Callable[[str], str] = lambda path: path,
     ) -> None:
-        """One layer of this machine's files, and of files that exist only in the image.
+        """Adds one layer of this machine's files, and of files that exist only in the image.
 
-        `place` says where a file of this machine lies in the image. Owned by root, so that every user makes
-        the same image. Files that vanish meanwhile are an OSError.
+        `place` returns the path in the image of a file of this machine. Every file belongs to root, so that
+        every user makes the same image. Files that vanish meanwhile raise OSError.
         """
         temporary = os.path.join(self.directory, "layer")
         with open(temporary, "wb") as file:
@@ -186,9 +186,10 @@ def _owned_by_root(entry: tarfile.TarInfo) -> None:
 
 
 def unpack(layers: Iterable[str], directory: str) -> None:
-    """The whole image onto the disk, as a pull does it; for layouts written here, which hold no whiteouts."""
+    """Unpacks the whole image onto the disk, as a pull does; for layouts written here, which have no
+    whiteouts."""
     for layer in layers:
         with gzip.open(layer, "rb") as packed, tarfile.open(fileobj=packed, mode="r|") as tar:
-            # written a moment ago, here; Python 3.11.2 knows no filters, 3.14 filters by default
+            # written here a moment ago; Python 3.11.2 has no filters, 3.14 filters by default
             tar.extraction_filter = getattr(tarfile, "fully_trusted_filter", None)
             tar.extractall(directory)  # noqa: S202

@@ -1,4 +1,4 @@
-"""The program that the demo starts from the mount: says hello, then imports a good part of the library."""
+"""The program that the demo starts from the mount: says hello, then imports much of the library."""
 # ruff: noqa: E402, S311, SIM905, T201
 
 import sys

@@ -18,7 +18,7 @@ def size(count: int) -> str:
 
 
 def lines(result: Result) -> Iterator[str]:
-    """What happened, in the order it happened, and what it means."""
+    """The events of the demo in their order, and their meaning."""
     image, cold = result.image, result.starts[0]
     if image is not None:
         sizes = f"{size(image.plain_bytes)} unpacked, {size(image.compressed_bytes)} compressed"

@@ -1,4 +1,4 @@
-"""The demo's plot: what is done in which order, and what it gave."""
+"""The demo's plot: the steps in order, and their results."""
 
 import importlib.resources
 import os
@@ -19,7 +19,7 @@ _PROGRAM = "/opt/demo/program.py"
 
 @dataclass(frozen=True, slots=True)
 class DemoImage:
-    """What was published."""
+    """The published image."""
 
     name: str
     layers: int
@@ -35,15 +35,15 @@ class Start:
     how: str
     timed: Timed
     traffic: Traffic | None
-    """None where no origin was asked."""
+    """None if the origin was not asked."""
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """Everything the report needs."""
+    """Everything that the report needs."""
 
     image: DemoImage | None
-    """None for an image that came from elsewhere: only its publisher knows its size."""
+    """None for an image of another publisher, who alone knows its size."""
     publish_seconds: float
     starts: tuple[Start, ...]
 
@@ -101,7 +101,7 @@ def tell(source: str | None, command: tuple[str, ...], say: Callable[[str], None
 
 
 def _publish(source: str, name: str, work: str) -> tuple[float, str]:
-    """(seconds, store)"""
+    """Publishes; returns (seconds, store)."""
     store, keys = os.path.join(work, "store"), os.path.join(work, "keys")
     lazyfs("repo", "init", store, "--name", "demo.lazyfs.example", "--keys", keys)
     shutil.copy(os.path.join(store, "metadata/1.root.json"), os.path.join(work, "root.json"))

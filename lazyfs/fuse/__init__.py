@@ -1,1 +1,1 @@
-"""Sessions that carry the vfs to the kernel."""
+"""Sessions that serve the vfs to the kernel."""

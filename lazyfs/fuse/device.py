@@ -1,4 +1,4 @@
-"""/dev/fuse: mounted by mount(2) as root, by fusermount3 for everybody else."""
+"""/dev/fuse: mounted by mount(2) as root, by fusermount3 for other users."""
 
 import array
 import ctypes
@@ -19,7 +19,7 @@ _MNT_FORCE, _MNT_DETACH = 1, 2
 
 
 def mount(mountpoint: str, options: MountOptions) -> int:
-    """Mounts; returns the descriptor to speak on. Raises UsageError if the mount is refused."""
+    """Mounts; returns the descriptor for the protocol. Raises UsageError if the mount is refused."""
     if os.geteuid() == 0:
         return _mount_as_root(mountpoint, options)
     return _mount_by_helper(mountpoint, options)
@@ -40,7 +40,8 @@ def _mount_as_root(mountpoint: str, options: MountOptions) -> int:
         fd = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
     except OSError as error:
         raise UsageError(f"/dev/fuse: {error.strerror}; load the module: modprobe fuse") from None
-    # The real ids: a daemon that drops to a user of its own mounts in that user's name (`privileges`).
+    # The real ids: a daemon that gives up root for a user of its own mounts in that user's name
+    # (`privileges`).
     owner = [f"user_id={os.getuid()}", f"group_id={os.getgid()}"]
     data = ",".join([f"fd={fd}", "rootmode=40000", *owner, *_checks(options)])
     flags = _MS_RDONLY | (0 if options.suid else _MS_NOSUID) | (0 if options.dev else _MS_NODEV)
@@ -92,10 +93,10 @@ def _received(line: socket.socket, mountpoint: str) -> int:
 
 
 def abort(mount: points.Mount, fd: int) -> None:
-    """Takes our own mount, behind `fd`, away from under whoever uses it, and ends the connection: a thread
-    that waits for requests sees the end. Does nothing if it is gone. Raises UsageError."""
+    """Takes our own mount, behind `fd`, away from the programs that use it, and ends the connection: a thread
+    that waits for requests sees the end. Does nothing if the mount is gone. Raises UsageError."""
     if not is_connected(fd):
-        return  # an automounter may have mounted anew there by now
+        return  # an automounter may have made a new mount there by now
     there = points.find(mount.mountpoint)
     if os.geteuid() == 0 and there and there.device == mount.device:
         libc = ctypes.CDLL(None, use_errno=True)
@@ -105,7 +106,7 @@ def abort(mount: points.Mount, fd: int) -> None:
                 raise UsageError(f"cannot unmount {mount.mountpoint}: {os.strerror(number)}")
         return
     try:
-        # The user who mounted owns this file.
+        # This file belongs to the user who mounted.
         with open(f"/sys/fs/fuse/connections/{mount.device.partition(':')[2]}/abort", "w") as file:
             file.write("1")
     except OSError:
@@ -118,18 +119,18 @@ def is_connected(fd: int) -> bool:
     """Returns True while the filesystem behind this descriptor lives in the kernel: mounted somewhere, or
     unmounted and in use.
 
-    The mount's device number says nothing: the kernel gives it to the next mount at once.
+    The mount's device number is no proof: the kernel gives it to the next mount at once.
     """
     if fd < 0:
         return False
     poll = select.poll()
-    poll.register(fd, 0)  # errors are always told
+    poll.register(fd, 0)  # poll always reports errors
     return not poll.poll(0)
 
 
 def raise_read_ahead(mount: points.Mount, size: int = MAX_READ) -> None:
-    """Lets sequential readers have `size` bytes under way, where that is permitted: 640 MB/s become 1.1 GB/s,
-    and the chunks of a large file are fetched side by side. The kernel's default is 128 KiB."""
+    """Lets sequential readers have `size` bytes under way, where that is permitted: reads go from 640 MB/s to
+    1.1 GB/s, and the chunks of a large file are fetched side by side. The kernel's default is 128 KiB."""
     try:
         with open(f"/sys/class/bdi/{mount.device}/read_ahead_kb", "w") as file:
             file.write(str(size >> 10))

@@ -8,13 +8,13 @@ from lazyfs.vfs.missing_objects import Fetched
 
 
 class FileRead:
-    """A `filesystem.Call` that keeps its plan: after a miss it goes on where it was.
+    """A `filesystem.Call` that keeps its plan: after a miss it goes on with the same plan.
 
     The lock is held while the plan is made, not while bytes are read from the local disk.
     """
 
     def __init__(self, filesystem: Filesystem, number: int, offset: int, length: int) -> None:
-        """Bytes [offset, offset + length) of the file with this inode number."""
+        """Reads bytes [offset, offset + length) of the file with this inode number."""
         self._fs = filesystem
         self._number = number
         self._offset = offset

@@ -1,8 +1,8 @@
-"""Between the vfs and a session: the lock, the miss path, and the counters.
+"""The part between the vfs and a session: the lock, the miss path, and the counters.
 
-A session asks the tree under `lock`. Objects that are not at hand are raised as Need; `complete` fetches them
-and asks again: that is the whole miss path, the same for both sessions. The lock is never held across an
-await, a network access or a notification to the kernel.
+A session calls the tree under `lock`. Objects that are not at hand are raised as Need; `complete` fetches
+them and calls again: this is the miss path of both sessions. The lock is never held across an await, a
+network access or a notification to the kernel.
 """
 
 import errno
@@ -17,23 +17,29 @@ import trio
 
 from lazyfs.core.chain.faults import Outage
 from lazyfs.core.digest import Digest, ObjectRef
-from lazyfs.core.errors import BadData, DeadlineExceeded, LazyfsError, TransportError
+from lazyfs.core.errors import BadData, LazyfsError, TransportError
 from lazyfs.fuse.counters import Counters
 from lazyfs.fuse.open_repository import OpenRepository
+from lazyfs.fuse.openings import Openings
 from lazyfs.fuse.trace import Trace
+from lazyfs.vfs.catalogs import HeldKey
 from lazyfs.vfs.content import NeedContent
 from lazyfs.vfs.entries import Repository
-from lazyfs.vfs.missing_objects import Fetched, Need, NeedRepository
+from lazyfs.vfs.missing_objects import Fetched, Need, NeedDecoding, NeedRepository
 from lazyfs.vfs.siblings import siblings
 from lazyfs.vfs.tree import Tree
 
 T = TypeVar("T")
 Call = Callable[[Fetched], T]
 """Answers one request from the objects at hand and those fetched for it. Raises Need, NeedRepository or
-OSError. Takes the filesystem's lock itself, where it needs that."""
+OSError. Takes the filesystem's lock itself if needed."""
 ROUNDS = 64
-"""How often one call may find other objects missing. A path through nested catalogs needs one round each;
-more means objects that lead in circles."""
+"""Most rounds in which one call may find other objects missing. A path needs one round for each nested
+catalog; more rounds mean objects that lead in circles."""
+
+DECODINGS = 8
+"""How often one call may need something decoded outside the lock. More means catalogs that push one another
+out of memory."""
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +49,7 @@ def _no_cache() -> tuple[int, int] | None:
 
 
 class Filesystem:
-    """One mount's tree, and the way to the objects that it misses."""
+    """One mount's tree, and the fetching of the objects that it lacks."""
 
     def __init__(
         self,
@@ -54,7 +60,8 @@ class Filesystem:
         cache_space: Callable[[], tuple[int, int] | None] = _no_cache,
         trace: Trace | None = None,
     ) -> None:
-        """`open_repository` opens a repository of a site and calls `show` for it; raises LazyfsError.
+        """`open_repository` opens a repository of a site and calls `show` for it, once at a time for each; it
+        ends by itself and raises LazyfsError or OSError.
 
         `patience`: seconds after which a call that waits for objects fails with EIO. `cache_space` returns
         (limit, occupied) of the local cache in bytes, for statfs; None if there is none.
@@ -67,7 +74,9 @@ class Filesystem:
         self.cache_space = cache_space
         self.trace = trace
         self.patience = patience
-        self._open_repository = open_repository
+        self._openings = Openings(open_repository)
+        self._decoding = trio.CapacityLimiter(1)
+        """One at a time: each takes the processor from everybody's answers."""
         self._opened: dict[str, OpenRepository] = {}
 
     def show(self, opened: OpenRepository) -> None:
@@ -86,17 +95,21 @@ class Filesystem:
             )
 
     def withdraw(self, name: str) -> None:
-        """Shows a repository of a site no longer. Returns at once; the kernel is told by the caller."""
+        """Stops showing a repository of a site. Returns at once; the caller tells the kernel."""
         self._opened.pop(name, None)
         with self.lock:
             self.tree.repositories.pop(name, None)
 
     def repository(self, name: str) -> OpenRepository:
-        """Returns a repository that is shown."""
-        return self._opened[name]
+        """Returns a repository that is shown. Raises NeedRepository for one that is not."""
+        opened = self._opened.get(name)
+        if opened is None:
+            raise NeedRepository(name)
+        return opened
 
-    def catalogs_in_use(self) -> dict[Digest, int]:
-        """Returns the catalogs in memory, with their sizes in bytes, the latest used last."""
+    def catalogs_in_use(self) -> list[tuple[str, HeldKey]]:
+        """Returns the catalogs in memory, each with the repository that it was read by; the latest used
+        last."""
         with self.lock:
             return self.tree.parsed.catalogs()
 
@@ -111,18 +124,20 @@ class Filesystem:
         return under_lock
 
     async def complete(self, call: Call[T], missing: Need | NeedRepository | None = None) -> T:
-        """Returns the call's answer, once everything it needs is here. Raises OSError.
+        """Returns the call's answer once every object it needs is here. Raises OSError.
 
-        `missing`: raised by the call before; it is seen to first. Without it the call is made at once.
+        `missing`: the Need that an earlier try of the call raised, which is fetched first. Without it the
+        call is tried at once.
         """
         fetched: dict[Digest, bytes] = {}
+        decodings = 0
         deadline = time.monotonic() + self.patience
         for _ in range(ROUNDS):
             if missing is None:
                 try:
                     return call(fetched)
                 except (Need, NeedRepository) as need:
-                    missing = need.with_traceback(None)  # which would hold this frame, and be held by it
+                    missing = need.with_traceback(None)  # its traceback holds this frame: a cycle
                 except LazyfsError as error:
                     raise self.fault(error) from error
                 except OSError:
@@ -131,6 +146,12 @@ class Filesystem:
                     raise self.bug(bug) from bug
             if isinstance(missing, NeedContent):
                 self._tell_of_miss(missing, fetched)
+            if isinstance(missing, NeedDecoding):
+                decodings += 1
+                if decodings > DECODINGS:
+                    raise self.fault(BadData("catalogs that are too large to be in memory together"))
+                missing = await self._decode(missing)
+                continue
             if isinstance(missing, Need):
                 await self._fetch(missing, fetched, deadline)
             else:
@@ -138,15 +159,29 @@ class Filesystem:
             missing = None
         raise self.fault(BadData("catalogs that lead into one another without end"))
 
+    async def _decode(self, need: NeedDecoding) -> Need | None:
+        """Decodes in a thread, without the lock. Returns what is missing for it. Raises OSError."""
+        try:
+            keep = await trio.to_thread.run_sync(need.decode, limiter=self._decoding)
+            with self.lock:
+                keep()
+        except Need as missing:
+            return missing.with_traceback(None)
+        except LazyfsError as error:
+            raise self.fault(error) from error
+        except Exception as bug:
+            raise self.bug(bug) from bug
+        return None
+
     def _tell_of_miss(self, miss: NeedContent, fetched: Fetched) -> None:
         opened = self._opened.get(miss.repository)
         if opened is None:
-            return  # withdrawn: the fetch says so
+            return  # withdrawn: the fetch raises the error
         with self.lock:
             try:
                 around = siblings(self.tree, miss.plan.number, fetched)
             except (Need, OSError, LazyfsError):
-                around = None  # the catalog has left memory and cache, or the kernel gave the number back
+                around = None  # the catalog was dropped, or the kernel gave the number back
             opened.prefetching.on_miss(miss.plan, around, fetched)
 
     async def _fetch(self, need: Need, fetched: dict[Digest, bytes], deadline: float) -> None:
@@ -190,10 +225,7 @@ class Filesystem:
 
     async def _open(self, name: str, deadline: float) -> None:
         try:
-            with trio.fail_after(deadline - time.monotonic()):
-                await self._open_repository(name)
-        except trio.TooSlowError:
-            raise self.fault(DeadlineExceeded(f"repository {name}: not open by the deadline")) from None
+            await self._openings.wait_for(name, deadline)
         except LazyfsError as error:
             raise self.fault(error) from error
 
@@ -205,7 +237,8 @@ class Filesystem:
         return OSError(errno.EIO, os.strerror(errno.EIO))
 
     def bug(self, error: Exception) -> OSError:
-        """The same for what should not have come up; call it where the exception is handled."""
+        """Logs an unexpected error and returns EIO as `fault` does; call it where the exception is
+        handled."""
         kind = type(error).__name__
         self.counters.faults[kind] = self.counters.faults.get(kind, 0) + 1
         log.exception("EIO")

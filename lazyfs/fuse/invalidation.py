@@ -1,4 +1,4 @@
-"""From one revision to the next under a kernel that remembers everything."""
+"""Moves a mount from one revision to the next although the kernel keeps every answer."""
 
 import trio
 
@@ -10,16 +10,17 @@ from lazyfs.vfs.revision_switch import Invalidation, switch
 
 
 class Invalidator:
-    """Changes what a mount shows, and has the session and the kernel drop what they kept of it."""
+    """Changes the revision of a mount, and makes the session and the kernel drop the old one's answers."""
 
     def __init__(self, filesystem: Filesystem, session: Notified) -> None:
         self._fs = filesystem
         self._session = session
 
     async def switch(self, repository: str, root: ObjectRef, revision: int) -> None:
-        """Shows another revision and has the kernel drop what has changed, and only that.
+        """Shows another revision and makes the kernel drop the names that changed, and only those.
 
-        Returns when the kernel has: from then on nobody sees an old name in a live folder. Raises OSError.
+        Returns when the kernel has dropped them: after that no program sees an old name in a live folder.
+        Raises OSError.
         """
 
         def apply(fetched: Fetched) -> list[Invalidation]:
@@ -27,14 +28,24 @@ class Invalidator:
 
         await self.drop(await self._fs.complete(self._fs.locked(apply)))
 
+    async def catch_up(self, repository: str) -> None:
+        """Does the same for a repository that was withdrawn and is shown again: folders that are left of it
+        show the revision of then. Raises OSError."""
+
+        def apply(fetched: Fetched) -> list[Invalidation]:
+            shown = self._fs.tree.repositories[repository]  # a refresh may have come first
+            return switch(self._fs.tree, repository, shown.root, shown.revision, fetched)
+
+        await self.drop(await self._fs.complete(self._fs.locked(apply)))
+
     async def drop(self, invalidations: list[Invalidation]) -> None:
-        """Has session and kernel drop what they keep of these; returns when it is done."""
+        """Makes session and kernel drop these listings and names; returns when it is done."""
         with self._fs.lock:
             self._session.forget_answers({invalidation.number for invalidation in invalidations})
         await trio.to_thread.run_sync(self._notify, invalidations)
 
     def _notify(self, invalidations: list[Invalidation]) -> None:
-        # Outside the lock: the kernel lets a notification wait for requests on the same folder.
+        # Outside the lock: the kernel makes a notification wait for requests on the same folder.
         for number, name in invalidations:
             if name is None:
                 self._session.forget_inode(number)

@@ -1,4 +1,4 @@
-"""What a filesystem needs of one repository: its objects, its root, and its prefetching."""
+"""The parts of one repository that a filesystem needs: its objects, its root, and its prefetching."""
 
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
@@ -18,9 +18,9 @@ class RepositoryObjects(LocalObjects, Protocol):
 
 
 class Prefetching(Protocol):
-    """Told of what happens, under the filesystem's lock and from any thread; returns at once.
+    """Is told of a repository's reads, under the filesystem's lock and from any thread; returns at once.
 
-    `lazyfs.prefetch.prefetcher.Prefetcher` is the one of a mount.
+    `lazyfs.prefetch.prefetcher.Prefetcher` is a mount's implementation.
     """
 
     def on_enter(self, profile: ObjectRef, /) -> None:
@@ -36,7 +36,7 @@ class Prefetching(Protocol):
         ...
 
     def on_arrival(self, read: ReadPlan, fetched: Fetched, /) -> None:
-        """A read that had to wait has what it needs."""
+        """A read that had to wait has the objects it needs."""
         ...
 
 
@@ -49,4 +49,4 @@ class OpenRepository(NamedTuple):
     revision: int
     prefetching: Prefetching
     facts: Callable[[], dict[str, str]] = dict
-    """Returns what the daemon knows of it: `user.host`, `user.proxy`."""
+    """Returns the daemon's facts about the repository: `user.host`, `user.proxy`."""

@@ -1,4 +1,4 @@
-"""The session on pyfuse3 and trio: it translates, and nothing else.
+"""The session on pyfuse3 and trio: it only translates.
 
 pyfuse3 hands `read` and `readdir` only the handle that OPEN and OPENDIR returned, so the handle is the inode
 number. It offers neither zero-message open nor cached symlinks: OPEN, RELEASE, OPENDIR, READDIRPLUS,
@@ -30,7 +30,7 @@ P = ParamSpec("P")
 TASKS = 1000
 """Requests under way at one time: each may wait for the network, and none must hold up the others."""
 LOOK = 1.0
-"""Seconds between looks at whether the mount is still there."""
+"""Seconds between checks that the mount still exists."""
 
 
 class Pyfuse3Session:
@@ -53,7 +53,7 @@ class Pyfuse3Session:
             pyfuse3.init(_Operations(filesystem), mountpoint, wanted)
         except RuntimeError as error:
             raise UsageError(
-                f"cannot mount on {mountpoint}: {error}; see whether fusermount3 works there, and whether "
+                f"cannot mount on {mountpoint}: {error}; check that fusermount3 works there, and that "
                 f"/etc/fuse.conf has user_allow_other"
             ) from None
         self._filesystem = filesystem
@@ -72,7 +72,7 @@ class Pyfuse3Session:
             self.unmount()
 
     async def _end_with_the_mount(self, scope: trio.CancelScope) -> None:
-        # pyfuse3 lets its tasks finish, and one that holds a read through an outage may never do.
+        # pyfuse3 waits for its tasks, and one that holds a read through an outage may never end.
         fd = _descriptor()
         while device.is_connected(fd):
             await trio.sleep(LOOK)
@@ -85,7 +85,7 @@ class Pyfuse3Session:
             pyfuse3.close(unmount=True)
 
     def forget_answers(self, folders: set[int]) -> None:
-        """Nothing is kept outside the kernel."""
+        """Does nothing: no answer is kept outside the kernel."""
 
     def forget_inode(self, number: int) -> None:
         _ignore_unknown(lambda: pyfuse3.invalidate_inode(number))
@@ -97,7 +97,7 @@ class Pyfuse3Session:
 
 
 def _descriptor() -> int:
-    """The one of /dev/fuse, which pyfuse3 keeps to itself."""
+    """The descriptor of /dev/fuse, which pyfuse3 does not publish."""
     with os.scandir("/proc/self/fd") as entries:
         return next(int(entry.name) for entry in entries if os.readlink(entry.path) == "/dev/fuse")
 
@@ -111,7 +111,7 @@ def _ignore_unknown(notify: Callable[[], None]) -> None:
 
 
 def _alone(method: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[Any, Any, T]]:
-    """What comes up in one request ends that request: pyfuse3 would end the mount."""
+    """Makes an exception end only its request: pyfuse3 would end the mount."""
 
     @functools.wraps(method)
     async def call(*arguments: P.args, **options: P.kwargs) -> T:
@@ -142,7 +142,7 @@ class _Operations(pyfuse3.Operations):
         self._tree = filesystem.tree
 
     def bug(self, error: Exception) -> int:
-        """Counts and logs what should not have come up; the errno that a program sees."""
+        """Counts and logs an unexpected error; returns the errno for the program."""
         return self._fs.bug(error).errno or errno.EIO
 
     async def _ask(self, name: str, call: Call[T]) -> T:
@@ -180,7 +180,7 @@ class _Operations(pyfuse3.Operations):
             with self._fs.lock:
                 for number, lookups in inode_list:
                     self._tree.forget(number, lookups)
-        except Exception as bug:  # noqa: BLE001 (logged by `bug`; nobody waits for an answer)
+        except Exception as bug:  # noqa: BLE001 (logged by `bug`; no answer is awaited)
             self.bug(bug)
 
     @_alone

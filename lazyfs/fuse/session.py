@@ -1,4 +1,4 @@
-"""The seam between the mounted tree and the way it talks to the kernel."""
+"""The interface between the mounted tree and the sessions that talk to the kernel."""
 
 from typing import NamedTuple, Protocol
 
@@ -12,52 +12,52 @@ does, the kernel is told."""
 
 
 class MountOptions(NamedTuple):
-    """How the mount looks to the host."""
+    """The properties of the mount on the host."""
 
     source: str
     """As `df` and /proc/mounts show it."""
     suid: bool = False
     dev: bool = False
     permissions: str = "image"
-    """`image` lets the kernel check modes; `open` shows them and lets everybody read."""
+    """`image` makes the kernel check modes; `open` shows the modes and lets every user read."""
     allow_other: bool = True
 
 
 class Notified(Protocol):
-    """The part of a session that forgets what has changed."""
+    """The part of a session that drops the answers that a new revision has changed."""
 
     def forget_answers(self, folders: set[int]) -> None:
-        """Drops the answers that the session itself keeps about these folders. Called under the filesystem's
+        """Drops the answers about these folders that the session itself keeps. Called under the filesystem's
         lock."""
         ...
 
     def forget_inode(self, number: int) -> None:
-        """Tells the kernel to drop attributes and pages of an inode. Blocks while a request that touches it
-        is under way: never call it in the event loop or under the filesystem's lock."""
+        """Tells the kernel to drop attributes and pages of an inode. Blocks while a request for the inode is
+        under way: never call it in the event loop or under the filesystem's lock."""
         ...
 
     def forget_entry(self, parent: int, name: bytes) -> None:
-        """Tells the kernel to drop what it knows of a name. Blocks as `forget_inode` does."""
+        """Tells the kernel to drop a name and its answer. Blocks as `forget_inode` does."""
         ...
 
 
 class Session(Notified, Protocol):
-    """One mounted filesystem. Its class mounts when it is made; then it serves until it is unmounted."""
+    """One mounted filesystem. The constructor mounts; `serve` serves until the unmount."""
 
     kind: str
-    """As `--fuse` calls it."""
+    """Its name in `--fuse`."""
 
     async def serve(self) -> None:
         """Answers the kernel; returns after the unmount. Cancelling it ends the answering."""
         ...
 
     def unmount(self) -> None:
-        """Takes the mount away, also from under programs that still use it."""
+        """Takes the mount away, even if programs still use it."""
         ...
 
 
 class StatvfsFields(NamedTuple):
-    """What statfs shows, by the names of struct statvfs."""
+    """The fields that statfs shows, by the names of struct statvfs."""
 
     bsize: int
     frsize: int
@@ -68,8 +68,9 @@ class StatvfsFields(NamedTuple):
 
 
 def statfs(tree: Tree, cache: tuple[int, int] | None) -> StatvfsFields:
-    """Returns what `df` shows. As with CVMFS, the blocks are the cache's, (limit, occupied) in bytes, and the
-    files the repositories'. Without a cache it is a full filesystem of the size of the open repositories."""
+    """Returns the fields that `df` shows. As with CVMFS, the blocks are the cache's, (limit, occupied) in
+    bytes, and the files the repositories'. Without a cache it is a full filesystem of the size of the open
+    repositories."""
     size = entries = 0
     for totals in tree.totals():
         size += totals.bytes

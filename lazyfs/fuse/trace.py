@@ -1,4 +1,4 @@
-"""The access trace: which file needed which object, when, from where and how long it took.
+"""The access trace: the objects that each file needed, with time, source and duration.
 
 One JSON array per line: [seconds since 1970, operation, path, object, bytes, source, microseconds]. `read` is
 a part of a file that the kernel asked for (source `cache`, or `network` if it had to be waited for); `fetch`
@@ -14,6 +14,7 @@ import time
 from typing import Any
 
 from lazyfs.core.errors import UsageError
+from lazyfs.system.trusted_files import Untrusted, open_output
 
 log = logging.getLogger(__name__)
 
@@ -27,20 +28,22 @@ class Trace:
     def __init__(self, path: str) -> None:
         """Raises UsageError if the file cannot be written."""
         try:
-            self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115 - closed in close
+            self._file = open(open_output(path), "a", encoding="utf-8")  # noqa: SIM115 - closed in close
+        except Untrusted as error:
+            raise UsageError(f"--trace {error}") from None
         except OSError as error:
             raise UsageError(f"--trace {path}: {error.strerror}") from None
         self._lines: queue.Queue[tuple[Any, ...] | None] = queue.Queue(MOST)
         self.dropped = 0
         self.problem = ""
-        """Why nothing is written any longer; empty while it is."""
+        """The reason why writing has ended; empty before."""
         self._thread = threading.Thread(target=self._write, name="trace")
         self._thread.start()
 
     def line(
         self, operation: str, path: bytes, digest: bytes, size: int, source: str, seconds: float
     ) -> None:
-        """Writes one event down."""
+        """Writes one event."""
         try:
             self._lines.put_nowait((time.time(), operation, path, digest, size, source, seconds))
         except queue.Full:
@@ -52,7 +55,7 @@ class Trace:
             text = path.decode("utf-8", "surrogateescape")
             line = [round(now, 6), operation, text, digest.hex(), size, source, round(seconds * 1e6)]
             if self.problem:
-                continue  # whoever closes it must not wait for room in the queue
+                continue  # closing must not wait for room in the queue
             try:
                 self._file.write(json.dumps(line) + "\n")
                 if self._lines.empty():

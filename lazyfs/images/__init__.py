@@ -1,1 +1,1 @@
-"""From a source of an image to a snapshot in a repository."""
+"""Turns a source of an image into a snapshot in a repository."""

@@ -19,7 +19,8 @@ from lazyfs.store.ingest import Ingest
 
 
 def flat_path(config: Digest) -> str:
-    """Returns the path of an image's tree, whatever its names: `.flat/xx/<config digest>`."""
+    """Returns the path of an image's tree, which is the same under all its names: `.flat/xx/<config
+    digest>`."""
     digits = config.hex()
     return f"{FLAT.decode()}/{digits[:2]}/{digits}"
 
@@ -50,8 +51,8 @@ def image_changes(
 ) -> dict[str, Inode]:
     """Writes an image's contents and catalogs; returns the links and snapshots to put at paths of the tree.
 
-    `plain`: nothing is added to the image's own files. Raises BadData for a layer that is damaged or cannot
-    be merged, and the errors of the source.
+    `plain`: adds no start-up files to the image's own files. Raises BadData for a layer that is damaged or
+    cannot be merged, and the errors of the source.
     """
     for note in image.notes:
         observer.warn(f"{image.name}: {note}")
@@ -97,7 +98,7 @@ def _layers(
         else:
             wanted.append(number)
             fresh.append(layer.diff_id)
-    with closing(image.read(wanted)) as reading:  # an error ends the downloads that run ahead
+    with closing(image.read(wanted)) as reading:  # an error also ends the downloads of later layers
         for number, parts in reading:
             layer = image.layers[number]
             advance = observer.layer(layer.blob.name, layer.blob.size, kept=False)

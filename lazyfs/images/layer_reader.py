@@ -12,14 +12,14 @@ from lazyfs.store.ingest import Ingest
 
 
 class LayerLimits(NamedTuple):
-    """The most that one archive may hold: more is a mistake or a decompression bomb."""
+    """The most that one archive may hold; a larger one is a mistake or a decompression bomb."""
 
     entries: int = 10_000_000
     bytes: int = 1 << 40
     """Expanded bytes, holes of sparse files included."""
     ratio: int = 1100
-    """Expanded bytes per byte of the whole archive once they exceed `free`. Deflate reaches 1032 on zeros,
-    zstd 15,000, holes any number, but a real layer is nowhere near."""
+    """Expanded bytes per byte of the whole archive, once they exceed `free`. Deflate reaches 1032 on zeros,
+    zstd 15,000, holes any number; real layers stay far below."""
     free: int = 4 << 30
 
 
@@ -33,7 +33,7 @@ class Blob(NamedTuple):
     diff_id: Digest | None = None
     """Digest of the decompressed bytes."""
     streamed: bool = False
-    """`size` is not known: the bytes come through a pipe."""
+    """True if `size` is not known because the bytes come through a pipe."""
 
 
 def read_layer(
@@ -46,11 +46,11 @@ def read_layer(
     advance: Callable[[int], None] = lambda _count: None,
     note: Callable[[str], None] = lambda _message: None,
 ) -> list[Record]:
-    """Reads an archive to its end and returns its records; their contents are set by `ingest.finish`.
+    """Reads an archive to its end and returns its records; `ingest.finish` sets their contents.
 
-    Digest, size and diff_id are compared as far as they are known. `note` is told, in one line, what records
-    cannot keep of their entries. Raises DigestMismatch or FormatError with
-    the blob's name; the objects stored until then are garbage that no catalog names.
+    Digest, size and diff_id are compared as far as they are known. `note` gets one line about the values that
+    records cannot keep of their entries. Raises DigestMismatch or FormatError with the blob's name; the
+    objects stored until then are garbage that no catalog names.
     """
     raw = Hashed(parts, advance)
     plain = Hashed(decompressed(_bounded(raw, blob)))
@@ -74,7 +74,7 @@ def read_layer(
             records.append(record)
         for _ in stream.rest():
             _check_limits(len(records), max(expanded, plain.size), stored(), limits)
-        for _ in raw:  # what the decompressor left alone still counts for the digest
+        for _ in raw:  # bytes that the decompressor did not read still count for the digest
             pass
     except BadData as error:
         raise type(error)(f"{blob.name}: {error}") from None
@@ -88,21 +88,21 @@ def read_layer(
 
 
 class Clamps:
-    """Counts what was changed to be kept, and shows the first."""
+    """Counts the entries with values that a record cannot keep, and shows the first."""
 
     def __init__(self) -> None:
         self._count = 0
         self._first = ""
 
     def look(self, member: Member, record: Record) -> None:
-        """Takes an entry and what became of it."""
+        """Takes an entry and the record made of it."""
         change = clamped(member, record)
         if change:
             self._count += 1
             self._first = self._first or f"{member.name[:200]!r}: {change}"
 
     def summary(self) -> str | None:
-        """One line; None if nothing was changed."""
+        """One line; None if every value was kept."""
         more = f", and {self._count - 1} more" if self._count > 1 else ""
         return f"{self._first}{more}" if self._count else None
 

@@ -14,6 +14,6 @@ class PublishObserver:
         """Takes note of an image of so many layers, of `size` stored bytes together, which are read next."""
 
     def layer(self, name: str, size: int, *, kept: bool) -> Callable[[int], None]:  # noqa: ARG002
-        """Takes note of a layer of `size` stored bytes, which is in the store already (`kept`) or about to be
+        """Is told of a layer of `size` stored bytes, which is in the store already (`kept`) or about to be
         read. Returns the function to call with the byte count of each part read."""
         return lambda _count: None

@@ -1,8 +1,8 @@
-"""One source becomes changes of the tree: the unit of publishing, which fails alone.
+"""One source becomes changes of the tree: the unit of publishing, which can fail alone.
 
 Preparing writes the contents and catalogs of a source, but no folder that leads to it. So a source that fails
-leaves only objects that nothing names, and the next one can be prepared with the same Ingest. A StoreError
-differs: the store itself has failed, and would fail the next source too.
+leaves only unnamed objects, and the next one can be prepared with the same Ingest. A StoreError differs: the
+store itself has failed, and would fail the next source too.
 """
 
 from dataclasses import dataclass
@@ -33,8 +33,8 @@ class PreparedSource(NamedTuple):
 
 @dataclass(frozen=True)
 class SourcePreparer:
-    """Prepares sources for one repository, one at a time: side by side each thread has a SourcePreparer of
-    its own, with an Ingest of its own."""
+    """Prepares sources for one repository, one at a time. Threads that prepare side by side each need a
+    SourcePreparer and an Ingest of their own."""
 
     tree: StoredTree
     """The tree of the repository: its layers and configs are not read again."""
@@ -46,7 +46,7 @@ class SourcePreparer:
     """Add no bind points or start-up files to images."""
 
     def prepare(self, source: str, place: str | None = None) -> PreparedSource:
-        """Reads a source, as the operator writes it, and writes its contents and catalogs.
+        """Reads a source, given in the operator's notation, and writes its contents and catalogs.
 
         `place`: path in the tree; None for the image's own name. Raises LazyfsError of one line for a source
         that cannot be read or is damaged, UsageError for one that needs a `place`.
@@ -54,7 +54,7 @@ class SourcePreparer:
         kind, colon, rest = source.partition(":")
         if colon and kind in ("tar", "dir"):
             if not place:
-                raise UsageError(f"{source}: say where the tree is to hang in the repository: --as PATH")
+                raise UsageError(f"{source}: give the place of the tree in the repository with --as PATH")
             return self._tree_source(kind, rest, _tree_path(place))
         wanted = parse(place).path if place else None
 

@@ -1,7 +1,7 @@
 """A profile for an image: the objects that starts of it have touched, in bundles, hung beside the image.
 
-The bundles hold copies of objects as they are stored. They are written before the signed metadata that leads
-to them, so a run that is killed leaves the revision as it was.
+The bundles hold copies of stored objects. They are written before the signed metadata that leads to them, so
+a run that is killed leaves the revision unchanged.
 """
 
 import json
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
-from lazyfs.core import bundle, codec, profile
+from lazyfs.core import bounds, bundle, codec, profile
 from lazyfs.core.catalog.entry import LIVE
 from lazyfs.core.digest import Digest, ObjectRef, parse_hex
 from lazyfs.core.errors import FormatError, UsageError
@@ -23,13 +23,13 @@ from lazyfs.repository.stored_tree import StoredTree
 from lazyfs.store import Store
 
 FIRST = 256 << 10
-"""Stored bytes of the first bundle, roughly: it is small, for a start waits for the catalogs in it. Each
+"""Stored bytes of the first bundle, roughly: it is small, because a start waits for the catalogs in it. Each
 later one is twice as large as the one before, up to LARGEST."""
 LARGEST = 2 << 20
 """Stored bytes of the largest bundle: a reader of its first member waits for all of it, 0.17 s at 100
 Mbit/s."""
 MOST = 512 << 20
-"""Most plaintext bytes in a profile; the rest is left out. Whatever touches more is no start."""
+"""Most plaintext bytes in a profile; the rest is left out. A program that touches more is past its start."""
 
 MAX_LINE = 1 << 16
 """Characters of one line of a trace: a path has 4,096 bytes."""
@@ -54,7 +54,7 @@ class ProfileReport:
 
 
 def read_traces(paths: Iterable[str]) -> _Touched:
-    """Reads the objects that `lazyfs mount --trace` wrote down. Raises UsageError for a file that is no
+    """Reads the objects that `lazyfs mount --trace` recorded. Raises UsageError for a file that is not a
     trace."""
     touched: _Touched = {}
     for path in paths:
@@ -78,10 +78,11 @@ def _object(line: str, where: str) -> Digest:
 def publish_profile(
     store: Store, keys: Keys, image: str, touched: _Touched, now: Callable[[], datetime]
 ) -> ProfileReport:
-    """Gives the image at this path of the tree (its name, or where it hangs) a profile of these objects.
+    """Gives the image at this path of the tree (its name, or its own path) a profile of these objects.
 
     Objects of other images among them are passed over. Raises UsageError if there is no such image, if the
-    trace touched nothing of it, or if another tree was published at its place meanwhile; as Edit.commit too.
+    trace touched none of its objects, or if another tree was published at its place meanwhile; also raises as
+    Edit.commit.
     """
     with Edit(store, keys, now) as edit:
         found = resolve(edit.tree, find_place(edit.tree, image))
@@ -109,7 +110,7 @@ def publish_profile(
 def _within(members: list[ObjectRef]) -> Iterator[ObjectRef]:
     """Yields the objects that a profile has room for."""
     # Readers refuse more: an object may take half a bundle, a member takes 40 bytes of a profile and some.
-    size, left = 0, profile.MAX_SIZE // 48
+    size, left = 0, min(profile.MAX_SIZE // 48, bounds.MEMBERS)
     for ref in members:
         if size + ref.size <= MOST and codec.frame_bound(ref.size) <= profile.MAX_STORED // 2 and left:
             size, left = size + ref.size, left - 1

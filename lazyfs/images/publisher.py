@@ -52,7 +52,7 @@ def publish(
     """Publishes the sources as one revision: all of them or none.
 
     Raises LazyfsError of one line for a source that cannot be read, or as Edit.commit; the revision is then
-    as it was.
+    unchanged.
     """
     places: dict[str, str] = {}
     with Edit(store, keys, now, level=options.level, workers=options.workers) as edit:

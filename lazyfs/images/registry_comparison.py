@@ -18,7 +18,7 @@ from lazyfs.store.ingest import Ingest
 
 
 class HashOnly:
-    """An ObjectSink that has everything: an ingest into it hashes and writes nothing."""
+    """An ObjectSink that claims to have every object: an ingest into it hashes and writes nothing."""
 
     def has(self, digest: Digest) -> bool:  # noqa: ARG002
         return True

@@ -36,7 +36,7 @@ def tree_of(records: list[Record]) -> Inode:
 
 
 def directory_of_files(files: dict[bytes, bytes], mtime: int, ingest: Ingest) -> Inode:
-    """Writes small files, each one object; returns the directory of them."""
+    """Writes small files, each as one object; returns the directory that holds them."""
     root = Inode(stat.S_IFDIR | 0o755, mtime=mtime)
     assert root.children is not None
     for name, data in files.items():

@@ -10,8 +10,8 @@ from lazyfs.store.ingest import Ingest
 
 
 def add(root: Inode, config: Config, ingest: Ingest) -> None:
-    """Adds bind points and start-up files, marked ADDED. Nothing that exists is replaced, and no link is
-    followed: an addition behind one is left out."""
+    """Adds bind points and start-up files, marked ADDED. Existing entries are kept; additions behind a link
+    are left out."""
     for addition in additions(config):
         _add(root, addition, config.created_ns, ingest)
 

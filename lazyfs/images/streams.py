@@ -22,7 +22,7 @@ _OTHERS = {b"BZh": "bzip2", b"\xfd7zXZ\0": "xz", b"PK\x03\x04": "zip"}
 
 
 def parts_of(file: BinaryIO) -> Iterator[bytes]:
-    """The file from where it stands to its end."""
+    """The file from its current position to its end."""
     while part := file.read(PART):
         yield part
 
@@ -112,7 +112,7 @@ def _unzstd(head: bytes, source: Iterator[bytes]) -> Iterator[bytes]:
 
 
 class _Frame:
-    """One zstd frame; `rest` is what was read beyond it."""
+    """One zstd frame; `rest` holds the bytes read beyond its end."""
 
     def __init__(
         self, decompressor: zstandard.ZstdDecompressor, head: bytes, source: Iterator[bytes]

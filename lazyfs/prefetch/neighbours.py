@@ -1,4 +1,4 @@
-"""Which files a reader is likely to want next: the small ones in the directory of the one just missed. Pure.
+"""The files that a reader is likely to want next: the small ones in the directory of a missed one. Pure.
 
 Programs read their small files directory by directory (a Python package, a tree of headers, a set of
 calibrations), one after the other, and each miss is a round trip. Fetching the directory's small files along
@@ -12,9 +12,9 @@ from lazyfs.core.digest import ObjectRef
 from lazyfs.vfs.siblings import Siblings
 
 SMALL = 64 << 10
-"""Bytes of a file that is fetched unasked, at most; larger ones are rarely read together."""
+"""Most bytes of a file that is fetched ahead; larger ones are rarely read together."""
 BATCH_BYTES = 1 << 20
-"""Plaintext bytes fetched unasked for one miss: 0.1 s of a 100 Mbit/s line at most."""
+"""Plaintext bytes fetched ahead for one miss: 0.1 s of a 100 Mbit/s line at most."""
 BATCH_FILES = 128
 DIRECTORIES = 1024
 """Directories remembered. The one whose last miss is longest ago is forgotten, and may be suggested again."""
@@ -25,12 +25,12 @@ class Neighbours:
 
     def __init__(self) -> None:
         self._suggested: OrderedDict[tuple[int, int], set[int]] = OrderedDict()
-        """By directory: positions of the files suggested or missed."""
+        """Positions of the files suggested or missed, by directory."""
 
     def missed(self, file: Siblings) -> list[ObjectRef]:
         """Returns the objects to fetch along with a file that was missed, nearest names first.
 
-        Empty for a file that was suggested itself, since its batch is under way.
+        Empty for a file that was itself suggested before, since its batch is under way.
         """
         suggested = self._suggested.setdefault(file.directory, set())
         self._suggested.move_to_end(file.directory)

@@ -1,4 +1,5 @@
-"""What to fetch next, from the reads that were seen. Pure: a simulation can run it over a log of reads."""
+"""The choice of objects to fetch next, from the reads so far. Pure: a simulation can run it over a log of
+reads."""
 
 from lazyfs.core.digest import ObjectRef
 from lazyfs.prefetch.neighbours import Neighbours
@@ -20,22 +21,22 @@ class PrefetchPolicy:
         self._programs = Programs()
 
     def on_read(self, read: ReadPlan) -> list[ObjectRef]:
-        """Looks at a read that is asked for: a sequential reader will read on."""
+        """Takes a read that is asked for: a sequential reader will read on."""
         if read.chunks is None:
             return []
         start, end = self._readahead.read(read.number, read.offset, read.length, read.entry.size)
         return [part.ref for part in read.chunks.slices(start, end - start)]
 
     def on_miss(self, read: ReadPlan, siblings: Siblings | None, head: Head) -> list[ObjectRef]:
-        """Looks at a read that has to wait. It counts a second time for the read-ahead: a reader who waits
-        for the network needs less proof of being sequential than one who does not."""
+        """Takes a read that has to wait. It counts a second time for the read-ahead: a reader who waits for
+        the network needs less proof of being sequential than one who does not."""
         found = self.on_read(read)
         if siblings is not None:
             found += self._neighbours.missed(siblings)
         return found + self.on_arrival(read, head)
 
     def on_arrival(self, read: ReadPlan, head: Head) -> list[ObjectRef]:
-        """Looks at a read that has waited: an executable can be known by its first bytes now."""
+        """Takes a read whose wait has ended: an executable can be recognised by its first bytes now."""
         if read.chunks is None:
             return []
         return self._programs.touched(read.entry, read.chunks, read.offset, head)

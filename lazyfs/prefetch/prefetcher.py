@@ -1,11 +1,10 @@
-"""The way into this room: one object for each repository, which is told of its reads and fetches ahead."""
+"""The façade of this room: one object for each repository, which is told of its reads and fetches ahead."""
 
 import logging
 from collections.abc import Callable, Iterable
 
 import trio
 
-from lazyfs.client.local_cache import LocalCache
 from lazyfs.client.objects import Objects
 from lazyfs.core.digest import ObjectRef
 from lazyfs.prefetch.policy import PrefetchPolicy
@@ -26,19 +25,17 @@ class Prefetcher:
     """Fetches ahead for one repository.
 
     `on_read`, `on_miss`, `on_arrival` and `on_enter` are called from any thread, under the filesystem's lock,
-    and return at once. The objects they choose are fetched in the event loop that the prefetcher was made in,
-    when it comes round: the task that waits for a reader's objects begins first.
+    and return at once. The objects they choose are fetched later, in the event loop that the prefetcher was
+    made in: the reader's own fetch begins first.
     """
 
-    def __init__(
-        self, objects: Objects, fetcher: Fetcher, cache: LocalCache, cache_limit: Callable[[], int]
-    ) -> None:
+    def __init__(self, objects: Objects, fetcher: Fetcher, cache_limit: Callable[[], int]) -> None:
         """Belongs to the trio run it is made in. `cache_limit` returns the bytes that the cache may hold."""
         self._objects = objects
         self._token = trio.lowlevel.current_trio_token()
         self._policy = PrefetchPolicy()
         self._queue = PrefetchQueue(objects)
-        self._profiles = ProfilePrefetch(objects, fetcher, cache, cache_limit)
+        self._profiles = ProfilePrefetch(objects, fetcher, cache_limit)
 
     def on_open(self, root: ObjectRef) -> None:
         """Begins to fetch the catalogs between the repository's root and its images. Called in the event
@@ -58,11 +55,11 @@ class Prefetcher:
         self._fetch(self._policy.on_miss(read, siblings, head_of(read, self._objects, fetched)))
 
     def on_arrival(self, read: ReadPlan, fetched: Fetched) -> None:
-        """A read that had to wait has what it needs."""
+        """A read that had to wait has the objects it needs."""
         self._fetch(self._policy.on_arrival(read, head_of(read, self._objects, fetched)))
 
     def bundles(self) -> dict[str, int]:
-        """Returns how many bundles were fetched, and how many failed."""
+        """Returns the numbers of fetched and failed bundles."""
         return {"fetched": self._profiles.fetched, "failed": self._profiles.failed}
 
     def _fetch(self, refs: Iterable[ObjectRef]) -> None:
@@ -73,11 +70,11 @@ class Prefetcher:
         try:
             self._token.run_sync_soon(_logged, call)
         except trio.RunFinishedError:
-            pass  # the mount has ended; a reader thread hears of it a moment later
+            pass  # the mount has ended; a reader thread finds out a moment later
 
 
 def _logged(call: Callable[[], None]) -> None:
-    """What escapes from a call that trio is asked for would end its whole run."""
+    """Logs an exception instead of raising it: in a call that trio runs it would end the whole run."""
     try:
         call()
     except Exception:

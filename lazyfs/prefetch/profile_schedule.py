@@ -1,4 +1,4 @@
-"""When a profile is fetched, and which of its bundles. Pure: it takes the time and the sizes."""
+"""The time to fetch a profile, and the choice of its bundles. Pure: takes the time and the sizes."""
 
 import math
 from typing import Final
@@ -8,36 +8,46 @@ from lazyfs.core.profile import Bundle
 
 AGAIN: Final = 60.0
 """Seconds after which a profile that did not come whole may be tried again, when its image is entered."""
+PROFILES: Final = 4
+"""Under way at one time: `ls -l` looks up each image of a folder and starts none of them."""
+FAILURES: Final = 3
+"""Bundles of one profile that may fail: the others are not asked for."""
 HERE: Final = 0.75
 """A bundle is left out if this share of its bytes is here already: another image may have brought them."""
 SHARE: Final = 0.5
-"""Of the cache's limit: a profile that holds more is not fetched, it would push out objects in use."""
+"""Share of the cache's limit: a larger profile is not fetched, because it would push out objects in use."""
 
 
 class ProfileSchedule:
-    """Which profiles of a repository are not to be begun, and until when."""
+    """The profiles of a repository that may not be begun, each with the time until which."""
 
     def __init__(self) -> None:
         self._rests: dict[Digest, float] = {}
         """For ever, while a profile is under way and once it has come."""
+        self._under_way: set[Digest] = set()
 
     def begin(self, profile: Digest, now: float) -> bool:
         """Returns True if the profile is to be fetched now, and counts it as begun."""
-        if now < self._rests.get(profile, 0):
+        if now < self._rests.get(profile, 0) or len(self._under_way) >= PROFILES:
             return False
         self._rests[profile] = math.inf
+        self._under_way.add(profile)
         return True
 
+    def ended(self, profile: Digest) -> None:
+        """Makes way for another profile."""
+        self._under_way.discard(profile)
+
     def failed(self, profile: Digest, now: float) -> None:
-        """Lets a profile that did not come whole be begun again after AGAIN seconds."""
+        """Lets a profile that failed in part be begun again after AGAIN seconds."""
         self._rests[profile] = now + AGAIN
 
 
 def fits(bundles: list[Bundle], cache_limit: int) -> bool:
-    """Returns True if a cache of that many bytes is large enough for a profile with these bundles."""
+    """Returns True if a profile with these bundles fits a cache of `cache_limit` bytes."""
     return sum(member.size for one in bundles for member in one.members) <= cache_limit * SHARE
 
 
 def is_here(bundle: Bundle, here: int) -> bool:
-    """Returns True if a bundle need not be fetched when `here` of its members' bytes are in the cache."""
+    """Returns True if a bundle need not be fetched because `here` of its members' bytes are in the cache."""
     return here >= HERE * sum(ref.size for ref in bundle.members)

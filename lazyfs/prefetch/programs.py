@@ -1,9 +1,9 @@
-"""Shared objects and executables: a reader of one will want most of it, in no order. Pure.
+"""Shared objects and executables: a reader of one will want most of it, in any order. Pure.
 
-The dynamic linker and page faults read a library here and there, and each chunk that is missing is a round
-trip of waiting. So the first miss in a program brings its other chunks along. A program is known by its name
-(`*.so`, `*.so.1`), or by executable bit and ELF magic once its first chunk is here. Files of data are left
-alone: their random readers want the chunks they touch and no more.
+The dynamic linker and page faults read a library at scattered places, and each missing chunk is a round trip
+of waiting. So the first miss in a program brings its other chunks along. A program is known by its name
+(`*.so`, `*.so.1`), or by executable bit and ELF magic once its first chunk is here. Data files are not
+fetched ahead: their random readers want the chunks they touch and no others.
 """
 
 import re
@@ -31,13 +31,13 @@ class Programs:
 
     def __init__(self) -> None:
         self._suggested: OrderedDict[bytes, set[int]] = OrderedDict()
-        """By content id: indexes of the chunks suggested or missed."""
+        """Indexes of the chunks suggested or missed, by content id."""
 
     def touched(self, entry: Entry, chunks: ChunkList, offset: int, head: Head) -> list[ObjectRef]:
         """Returns the chunks to fetch when bytes at `offset` were missing or have just been fetched: first
-        the ones after them, then the ones before.
+        the chunks after them, then those before.
 
-        Empty for a file that is no program, and for a chunk that was suggested itself.
+        Empty for a file that is not a program, and for a chunk that was itself suggested before.
         """
         if not _is_program(entry, head):
             return []

@@ -1,4 +1,4 @@
-"""Fetching objects that nobody waits for yet: bounded, and never in the way of readers."""
+"""Fetches objects that no reader waits for yet: bounded, and always behind the readers' own fetches."""
 
 import logging
 from collections.abc import Iterable
@@ -13,13 +13,13 @@ from lazyfs.prefetch.system_task import begin
 log = logging.getLogger(__name__)
 
 TASKS = 24
-"""Requests under way for nobody. Readers have the rest of `objects.THREADS`."""
+"""Requests under way without a reader. Readers have the rest of `objects.THREADS`."""
 BYTES = 64 << 20
-"""Plaintext bytes asked for and not here yet. More is dropped: the reader will ask for it himself."""
+"""Plaintext bytes asked for and not here yet. More objects are dropped: the reader will ask for them."""
 
 
 class PrefetchBudget:
-    """Which objects are on their way for nobody, and how many bytes they may be. Pure."""
+    """The objects under way without a reader, and the bound on their bytes. Pure."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -27,16 +27,16 @@ class PrefetchBudget:
         self.coming: set[Digest] = set()
 
     def has_room(self, ref: ObjectRef) -> bool:
-        """Returns True if the object may come too."""
+        """Returns True if the budget has room for the object too."""
         return self._bytes + ref.size <= self._most
 
     def take(self, ref: ObjectRef) -> None:
-        """Charges an object that is to come."""
+        """Charges an object that is about to be fetched."""
         self.coming.add(ref.digest)
         self._bytes += ref.size
 
     def give_back(self, ref: ObjectRef) -> None:
-        """Ends the charge: the object is here, or will not come."""
+        """Ends the charge: the object is here, or its fetch failed."""
         self.coming.discard(ref.digest)
         self._bytes -= ref.size
 
@@ -54,12 +54,12 @@ class PrefetchQueue:
 
     @property
     def idle(self) -> bool:
-        """Nothing is under way."""
+        """True if no object is under way."""
         return not self._budget.coming
 
     def start(self, refs: Iterable[ObjectRef]) -> None:
-        """Begins to fetch the objects that are neither here nor on their way; returns at once. A reader who
-        comes for one of them joins its flight. Failures are left to the reader, who asks again.
+        """Begins to fetch the objects that are neither here nor under way; returns at once. A reader of one
+        of them joins its flight. A failure is not reported: the reader asks again and meets it.
 
         Does nothing while the cache admits nothing: the bytes would be fetched twice.
         """

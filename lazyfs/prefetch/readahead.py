@@ -1,4 +1,4 @@
-"""How far ahead of a sequential reader to fetch: a window of bytes that grows and shrinks. Pure.
+"""The distance to fetch ahead of a sequential reader: a window of bytes that grows and shrinks. Pure.
 
 The kernel reads ahead too, 128 KiB by default, which is too little for a round trip to a proxy: at 20 ms a
 reader of one 1 MiB chunk at a time gets 50 MB/s at best, and with 16 of them under way the link's speed.
@@ -11,7 +11,8 @@ FIRST = 2 << 20
 MOST = 32 << 20
 """Bytes ahead at most, for one reader."""
 SLACK = 1 << 20
-"""How far from where it stopped a read may begin and still continue: the kernel sends reads out of order."""
+"""Bytes between the end of a read and the start of the next that still continues it: the kernel sends reads
+out of order."""
 PROOF = 3
 """Reads in sequence before anything is fetched ahead: the head of a file is read far more often than the
 file (ELF headers, archives' indexes)."""

@@ -1,4 +1,4 @@
-"""Tasks that belong to no caller."""
+"""Tasks without a caller that waits for them."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -11,6 +11,6 @@ def begin(function: Callable[..., Awaitable[object]], *args: Any, name: str) -> 
     ending: a reader thread may have asked for the task a moment before."""
     try:
         trio.lowlevel.spawn_system_task(function, *args, name=name)
-    except RuntimeError:  # trio takes no more tasks; escaping, it would end the run as a bug
+    except RuntimeError:  # trio takes no more tasks; if this were raised, the run would end as by a bug
         return False
     return True

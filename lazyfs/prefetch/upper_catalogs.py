@@ -1,8 +1,8 @@
-"""The catalogs between a repository's root and its images, fetched before anybody asks.
+"""The catalogs between a repository's root and its images, fetched before a reader asks for them.
 
-Each names the next, so a first start would wait for them one after the other: the root, a registry's folder,
-the folders above images' trees, the image. They are fetched from the moment the root is here, while the mount
-is still being set up, and side by side where they can be.
+Each catalog names the next, so a first start would wait for them one after the other: the root, a registry's
+folder, the folders above images' trees, the image. They are fetched as soon as the root is here, while the
+mount is still being set up, and side by side where possible.
 """
 
 import logging
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 class UpperCatalogs:
-    """The fetching from one root, once. Belongs to one trio run."""
+    """The fetching of the catalogs below one root, once. Belongs to one trio run."""
 
     def __init__(self, objects: Objects) -> None:
         self._objects = objects
@@ -30,7 +30,8 @@ class UpperCatalogs:
         self._flat_known = trio.Event()
 
     async def run(self, root: ObjectRef) -> None:
-        """Fetches them into the cache. Failures are left to the reader, who asks again; bugs are logged."""
+        """Fetches the catalogs into the cache. A failure is left to the reader, who asks again; bugs are
+        logged."""
         try:
             await self._run(root)
         except Exception:  # a system task: an error that escapes would end the whole trio run
@@ -70,7 +71,8 @@ class UpperCatalogs:
                     await self._entries(entry.nested)
 
     async def _entries(self, ref: ObjectRef) -> list[Entry]:
-        """A catalog's top directory; empty if the catalog is too large, cannot be had, or cannot be kept."""
+        """The entries of a catalog's top directory; empty if the catalog is too large, cannot be fetched, or
+        cannot be kept."""
         if ref.size > BYTES:
             return []
         try:
@@ -79,6 +81,10 @@ class UpperCatalogs:
                 if not self._objects.keeps:
                     return []
                 plain = await self._objects.fetch(ref, held=False)
-            return Catalog(plain).directory(0).entries
+            return await trio.to_thread.run_sync(_top, plain)
         except LazyfsError:
             return []
+
+
+def _top(plain: bytes) -> list[Entry]:
+    return Catalog(plain).directory(0).entries

@@ -1,7 +1,7 @@
 """The signed revision as publishers see it: read the committed one, commit the next one.
 
 Write order of a commit: N.targets.json, N.snapshot.json, then timestamp.json, last and in one step. Before
-that step nobody can see the new revision; after it nobody can see half of it.
+that step no client can see the new revision; after it every client sees all of it.
 """
 
 from dataclasses import dataclass
@@ -126,8 +126,9 @@ def write_revision(
 ) -> None:
     """Signs targets, snapshot and timestamp for `revision` and writes them in this order.
 
-    Targets and snapshot share their version number, so that clients can ask for both at once. A number whose
-    files a killed publisher has left is never used again: a proxy may remember them.
+    Targets and snapshot share their version number, so that clients can ask for both at once. A version
+    number for which a killed publisher left files is never used again, because a proxy may remember those
+    files.
     """
     signers = {role: keys.require(root, role, "--keys") for role in (TARGETS, SNAPSHOT, TIMESTAMP)}
     version = before.snapshot.version + 1 if before else 1

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from lazyfs.core.catalog.entry import Entry
+from lazyfs.core.digest import ObjectRef
 from lazyfs.core.errors import UsageError
 from lazyfs.core.profile import without_hint
 from lazyfs.repository.stored_tree import StoredTree, TreeNode
@@ -21,6 +22,8 @@ class Difference(NamedTuple):
     path: bytes
     fields: tuple[str, ...]
     """Those that changed, of type, mode, uid, gid, mtime, size, content, target, device and xattrs."""
+    same_below: bytes | None = None
+    """A path below which are the same differences as below this one; they are not given again."""
 
 
 class ResolvedPath(NamedTuple):
@@ -33,7 +36,7 @@ class ResolvedPath(NamedTuple):
 
 
 def resolve(tree: StoredTree, path: str) -> ResolvedPath:
-    """Follows the links at a path of the repository: an image's name is one. Raises UsageError if the path
+    """Follows the links at a path of the repository, such as an image's name. Raises UsageError if the path
     leads nowhere."""
     for _ in range(MAX_LINKS):
         found = tree.find(path)
@@ -54,17 +57,94 @@ def resolve(tree: StoredTree, path: str) -> ResolvedPath:
 def diff(old: ResolvedPath, new: ResolvedPath) -> Iterator[Difference]:
     """Yields the differences between `old` and `new`, directory by directory, in each sorted by name.
 
-    Everything below a directory that was added or removed is a difference of its own.
+    Everything below a directory that was added or removed is a difference of its own. Two catalogs that were
+    compared before, at another path, are not compared again: one difference says below which path the same
+    ones were found. So a tree that names everything twice at each of 40 levels has a short answer.
     """
     fields = _fields(old.node.entry, new.node.entry)
     if fields:
         yield Difference("changed", b".", fields)
-    yield from _below(old, new, b"")
+    yield from _Comparison().walk(_Pair(_side(old), _side(new)), b"")
 
 
-def _below(old: ResolvedPath | None, new: ResolvedPath | None, prefix: bytes) -> Iterator[Difference]:
-    if old and new and _same_catalog(old.node, new.node):
-        return
+class _Side(NamedTuple):
+    """A directory of one of the two trees."""
+
+    tree: StoredTree
+    node: TreeNode
+    catalog: ObjectRef | int
+    """What tells its catalog from others."""
+
+
+class _Pair(NamedTuple):
+    """Two directories at one path; None where there is none."""
+
+    old: _Side | None
+    new: _Side | None
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """The same for the same two directories of the same catalogs."""
+        return tuple(side and (side.catalog, side.node.number) for side in self)
+
+    @property
+    def crosses(self) -> bool:
+        """True if one of them is the top of a nested catalog: only those can be met again."""
+        return any(side and side.node.entry.nested for side in self)
+
+    @property
+    def same(self) -> bool:
+        """True if both are one catalog."""
+        return bool(self.old and self.new and self.old.node.entry.nested and self.key[0] == self.key[1])
+
+
+class _Level(NamedTuple):
+    """A directory whose names are being compared."""
+
+    steps: Iterator[Difference | tuple[bytes, _Pair]]
+    pair: _Pair
+    path: bytes
+    found: int
+    """Differences found before it."""
+
+
+class _Comparison:
+    """One walk over two trees, without recursion: catalogs may lie in one another thousands deep."""
+
+    def __init__(self) -> None:
+        self._found = 0
+        self._compared: dict[tuple[object, ...], tuple[bytes, bool]] = {}
+        """Path at which two directories were compared first, and whether they differed."""
+
+    def walk(self, pair: _Pair, path: bytes) -> Iterator[Difference]:
+        if pair.same:
+            return
+        stack = [self._level(pair, path)]
+        while stack:
+            step = next(stack[-1].steps, None)
+            if step is None:
+                level = stack.pop()
+                if level.pair.crosses:
+                    self._compared[level.pair.key] = (level.path, self._found > level.found)
+            elif isinstance(step, Difference):
+                self._found += 1
+                yield step
+            else:
+                path, pair = step
+                before = self._compared.get(pair.key) if pair.crosses else None
+                if before is None:
+                    stack.append(self._level(pair, path))
+                elif before[1]:
+                    self._found += 1
+                    yield Difference("changed", path, (), before[0])
+
+    def _level(self, pair: _Pair, path: bytes) -> _Level:
+        return _Level(_steps(pair, path + b"/" if path else b""), pair, path, self._found)
+
+
+def _steps(pair: _Pair, prefix: bytes) -> Iterator[Difference | tuple[bytes, _Pair]]:
+    """Yields the differences between two directories' own names, and the pairs of directories below them."""
+    old, new = pair
     before = {entry.name: entry for entry in old.tree.entries(old.node)} if old else {}
     after = {entry.name: entry for entry in new.tree.entries(new.node)} if new else {}
     for name in sorted(before.keys() | after.keys()):
@@ -76,20 +156,22 @@ def _below(old: ResolvedPath | None, new: ResolvedPath | None, prefix: bytes) ->
             fields = _fields(first, second)
             if fields:
                 yield Difference("changed", path, fields)
-        inner_old = _inner(old, first)
-        inner_new = _inner(new, second)
-        if inner_old or inner_new:
-            yield from _below(inner_old, inner_new, path + b"/")
+        if first and second and first.nested and first.nested == second.nested:
+            continue
+        inner = _Pair(_inner(old, first), _inner(new, second))
+        if inner.old or inner.new:
+            yield path, inner
 
 
-def _inner(side: ResolvedPath | None, entry: Entry | None) -> ResolvedPath | None:
+def _side(found: ResolvedPath) -> _Side:
+    return _Side(found.tree, found.node, found.node.entry.nested or id(found.node.catalog))
+
+
+def _inner(side: _Side | None, entry: Entry | None) -> _Side | None:
     if side is None or entry is None or not entry.is_dir:
         return None
-    return ResolvedPath(side.tree, side.tree.node(entry, side.node.catalog))
-
-
-def _same_catalog(old: TreeNode, new: TreeNode) -> bool:
-    return old.entry.nested is not None and old.entry.nested == new.entry.nested
+    node = side.tree.node(entry, side.node.catalog)
+    return _Side(side.tree, node, entry.nested or side.catalog)
 
 
 def _fields(old: Entry, new: Entry) -> tuple[str, ...]:

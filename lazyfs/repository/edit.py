@@ -1,4 +1,4 @@
-"""A change of a repository's tree, from the revision it starts from to the one that has it."""
+"""A change of a repository's tree, from its base revision to the next one."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -16,7 +16,7 @@ from lazyfs.store import Store, StoreConflict
 from lazyfs.store.ingest import Ingest
 
 REBASES = 5
-"""Most times that a commit which another publisher overtook is made again, on the newer revision."""
+"""Most times that an overtaken commit is made again, on the newer revision of the other publisher."""
 
 
 class EditResult(NamedTuple):
@@ -33,8 +33,8 @@ class Edit:
 
     The objects that a change leads to are written through `ingest` before the commit. Changes are kept as
     operations on paths: when another publisher commits first, they are applied to its revision. After a
-    commit the edit goes on from the revision that was made. An exception that leaves the block drops the
-    objects that have no name in the store yet; the committed revision is as it was.
+    commit the edit goes on from the new revision. An exception that leaves the block drops the objects that
+    have no name in the store yet; the committed revision is unchanged.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Edit:
         level: int = codec.LEVEL,
         workers: int | None = None,
     ) -> None:
-        """`level`: of zstd. `workers`: threads that hash and compress. Raises as `read_revision`."""
+        """`level`: zstd's. `workers`: threads that hash and compress. Raises as `read_revision`."""
         self._store = store
         self._keys = keys
         self._now = now
@@ -81,14 +81,14 @@ class Edit:
         self._changes.append(lambda live: live.hint(path, catalog, profile))
 
     def remove(self, path: str) -> None:
-        """Takes a link or snapshot away if it is there; see LiveTree.remove."""
+        """Removes a link or snapshot if it exists; see LiveTree.remove."""
         self._changes.append(lambda live: live.remove(path))
 
     def commit(self) -> EditResult:
         """Makes the changes the next revision, or none if the tree has them already.
 
         Raises StoreConflict if other publishers were first too often or one holds the store, UsageError for a
-        change that the tree cannot take, StoreError. The committed revision is then as it was.
+        change that the tree cannot take, StoreError. The committed revision is then unchanged.
         """
         self.ingest.finish()
         rebases = 0

@@ -16,8 +16,8 @@ from lazyfs.store.protocol import Store
 def revisions(store: Store) -> Iterator[Revision]:
     """Yields the committed revision, then older ones, newest first. Raises as `read_committed`.
 
-    Signatures of older revisions are not checked again, for their keys may have been replaced since; the
-    objects they lead to are checked by digest as ever.
+    Signatures of older revisions are not checked again, because their keys may have been replaced since; the
+    objects they lead to are still checked by digest.
     """
     committed = read_committed(store)
     yield committed.revision

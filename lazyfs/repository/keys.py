@@ -1,7 +1,7 @@
-"""Signing keys: Ed25519 in PEM files, one directory per repository, never where a web server may look.
+"""Signing keys: Ed25519 in PEM files, one directory per repository, never below a web server's root.
 
-Three roles have keys of their own. The publisher's key signs targets and snapshot. The timestamp's key alone
-renews the expiry, so the machine that does it from cron cannot publish.
+There are three keys: the root's, the publisher's, which signs targets and snapshot, and the timestamp's. The
+timestamp's key alone renews the expiry, so a machine that renews it from cron cannot publish.
 """
 
 import os
@@ -22,7 +22,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
 class Keys:
-    """The private keys at hand."""
+    """The private keys in one directory."""
 
     def __init__(self, signers: Iterable[CryptoSigner] = ()) -> None:
         self._signers = {signer.public_key.keyid: signer for signer in signers}
@@ -47,7 +47,7 @@ class Keys:
 
 
 def check_repository_name(name: str) -> str:
-    """Returns the name itself. Raises UsageError if it cannot be a directory's name."""
+    """Returns the name unchanged. Raises UsageError if it cannot be a directory's name."""
     if not _NAME.fullmatch(name):
         raise UsageError(
             f"repository name {name!r}: use letters, digits, '.', '_' and '-', starting with a letter "
@@ -83,9 +83,9 @@ def is_empty(directory: str) -> bool:
 
 
 def generate(directory: str, roles: Iterable[str]) -> list[CryptoSigner]:
-    """Makes one key for each of `roles` and writes it, mode 0600, into the directory, made with mode 0700.
+    """Makes one key for each of `roles` and writes it, mode 0600, into the directory, which gets mode 0700.
 
-    Raises UsageError for a directory that others may enter, LazyfsError if it cannot be written.
+    Raises UsageError for a directory that other users may enter, LazyfsError if it cannot be written.
     """
     try:
         os.makedirs(directory, mode=0o700, exist_ok=True)
@@ -96,7 +96,8 @@ def generate(directory: str, roles: Iterable[str]) -> list[CryptoSigner]:
 
 
 def load(directory: str) -> Keys:
-    """Returns the keys in a directory. Raises UsageError if there are none, or if others can read them."""
+    """Returns the keys in a directory. Raises UsageError if there are none, or if other users can read
+    them."""
     try:
         names = sorted(name for name in os.listdir(directory) if name.endswith(_SUFFIX))
     except OSError as error:

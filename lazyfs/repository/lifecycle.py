@@ -1,4 +1,4 @@
-"""A repository's life: made, its expiry renewed, its keys replaced."""
+"""The life of a repository: its creation, the renewal of its expiry, the replacement of its keys."""
 
 import stat
 from collections.abc import Callable, Sequence
@@ -30,13 +30,13 @@ from lazyfs.repository.keys import Keys
 from lazyfs.store import Store, create_store, find_store
 
 ROOT_DAYS = 3650
-"""Days until the root expires. Its keys lie in a safe and serve nothing else: a yearly date would stop a site
-in the year in which nobody remembers the safe."""
+"""Days until the root expires. Its keys lie in a safe and have no other use: a yearly date would stop a site
+in the year in which the safe is forgotten."""
 
 
 @dataclass(frozen=True)
 class NewRepository:
-    """A repository just made."""
+    """A repository that `init` has made."""
 
     revision: Revision
     fingerprint: Digest
@@ -69,8 +69,7 @@ def init(
 ) -> NewRepository:
     """Makes keys and a first, empty revision in the store at `location`, which may exist and be empty.
 
-    Raises UsageError for a name that cannot be one, keys under the store, keys or a repository that exist
-    already.
+    Raises UsageError for an invalid name, keys under the store, and existing keys or repositories.
     """
     directory = keys or key_files.default_directory(key_files.check_repository_name(name))
     root_directory = root_keys or directory
@@ -105,8 +104,8 @@ def init(
 
 
 def resign(store: Store, keys: Keys, now: datetime, days: float = TIMESTAMP_DAYS) -> RenewedExpiry:
-    """Renews the timestamp's expiry, and that of targets and snapshot once half of it has passed, if `keys`
-    has their key. Raises UsageError if `keys` lacks the timestamp's key."""
+    """Renews the timestamp's expiry. Renews that of targets and snapshot too once half of it has passed, if
+    `keys` has their key. Raises UsageError if `keys` lacks the timestamp's key."""
     with store.exclusive():
         committed = read_committed(store)
         root, proven = committed.state.root, committed.proven
@@ -137,10 +136,10 @@ def rotate(
 ) -> list[str]:
     """Replaces all keys of ROOT, TARGETS (and SNAPSHOT with it) or TIMESTAMP through a new root.
 
-    `make` returns the new keys, on disk already; it is called once nothing else is missing. `keys` holds the
+    `make` returns the new keys, on disk already; it is called after all other checks. `keys` holds the
     present root keys and the keys of the roles that stay. The committed revision is signed again at once, so
-    that clients meet the new root without its metadata for a moment only. Returns the ids of the keys that no
-    role has any more. Raises UsageError.
+    that clients find the new root without its metadata for a moment only. Returns the ids of the keys that no
+    role uses any more. Raises UsageError.
     """
     with store.exclusive():
         committed = read_committed(store)
@@ -171,7 +170,7 @@ def rotate(
 
 
 def _changed(role: str) -> tuple[str, ...]:
-    """Returns the roles whose keys change with `role`: the publisher's keys sign two."""
+    """Returns the roles whose keys change with `role`: the publisher's keys sign two roles' files."""
     return (TARGETS, SNAPSHOT) if role == TARGETS else (role,)
 
 

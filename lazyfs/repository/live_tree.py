@@ -34,10 +34,11 @@ class LiveTree:
         self._root = self._open(Inode(FOLDER_MODE), tree.root_ref)
 
     def put(self, path: str, inode: Inode) -> None:
-        """Hangs a link, or a snapshot (an inode with `nested`), at a path; folders are made on the way.
+        """Hangs a link, or a snapshot (an inode with `nested`), at a path; missing folders on the way are
+        made.
 
-        A snapshot that hangs there already keeps its profile unless it comes with another. Raises UsageError
-        if the path leads through a link or snapshot, or is a folder.
+        A snapshot that hangs there already keeps its profile unless the new one has another. Raises
+        UsageError if the path leads through a link or snapshot, or is a folder.
         """
         *parents, name = _parts(path)
         folder, above = self._root, [self._root]
@@ -65,7 +66,7 @@ class LiveTree:
     def hint(self, path: str, catalog: ObjectRef, profile: tuple[bytes, bytes]) -> None:
         """Gives the snapshot of this catalog at a path the attribute that leads to its profile.
 
-        Raises UsageError if no snapshot hangs there, or one of another catalog: the profile would not be its.
+        Raises UsageError if no snapshot hangs there, or one of another catalog, which needs another profile.
         """
         *parents, name = _parts(path)
         folder: Inode | _Folder | None = self._root
@@ -82,8 +83,7 @@ class LiveTree:
         self.put(path, profiled)
 
     def remove(self, path: str) -> bool:
-        """Takes a link or snapshot away, and the folders that it leaves empty. Returns True if it was
-        there."""
+        """Removes a link or snapshot, and the folders that become empty. Returns True if it existed."""
         parts = _parts(path)
         above = [self._root]
         for part in parts[:-1]:

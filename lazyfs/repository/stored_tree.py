@@ -10,8 +10,11 @@ from lazyfs.core.catalog.inode import Inode, from_entry
 from lazyfs.core.catalog.reader import Catalog
 from lazyfs.core.chunks import ChunkList
 from lazyfs.core.digest import ObjectRef
-from lazyfs.core.errors import NotFound
+from lazyfs.core.errors import FormatError, NotFound
 from lazyfs.store import Store
+
+MOST = 16 << 20
+"""Bytes of a file that is read whole: a manifest or a config has 4 MiB at most in any registry."""
 
 
 class TreeNode(NamedTuple):
@@ -78,10 +81,15 @@ class StoredTree:
                 yield self.read(chunks.chunk(index))
 
     def file(self, path: str) -> bytes:
-        """Returns a whole file. Raises NotFound if there is none."""
+        """Returns a whole file of metadata. Raises NotFound if there is none, FormatError for one that is too
+        large to be that."""
         node = self.find(path)
         if node is None or not node.entry.is_file:
             raise NotFound(f"{path} is not a file of the repository")
+        if node.entry.size > MOST:
+            raise FormatError(
+                f"{path} has {node.entry.size} bytes; what describes an image has {MOST} at most"
+            )
         return b"".join(self.content(node.entry))
 
     def inode(self, entry: Entry, catalog: Catalog, index: int) -> Inode:

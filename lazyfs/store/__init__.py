@@ -1,6 +1,6 @@
 """The places of published files: immutable objects, and the few metadata names that change.
 
-The way in: `open_store` for a store that is there, `create_store` for a new one, `Store` for their contract.
+Entry points: `open_store` for an existing store, `create_store` for a new one, `Store` for their contract.
 """
 
 from lazyfs.store.open import create_store as create_store

@@ -83,7 +83,7 @@ def _read(store: Store, found: Reached) -> tuple[bytes, int]:
 
 
 def _verify_bundle(stored: bytes, ref: ObjectRef) -> None:
-    """Verifies every member. `ref.size` is the stored size. Raises BadData."""
+    """Verifies every member of a bundle. `ref.size` is the stored size. Raises BadData."""
     if len(stored) != ref.size:
         raise FormatError(f"bundle of {len(stored)} bytes instead of {ref.size}")
     reader = bundle.Reader(ref.digest)
@@ -98,4 +98,4 @@ def _count(findings: CheckFindings, found: Reached, plain: bytes, stored: int) -
     findings.stored_bytes += stored
     if found.kind == ObjectKind.CATALOG:
         findings.catalogs += 1
-        findings.entries += Catalog(plain).entries - 1  # its root is an entry of the catalog above
+        findings.entries += Catalog(plain).entries - 1  # its root appears as an entry of the catalog above

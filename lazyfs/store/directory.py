@@ -23,7 +23,7 @@ from lazyfs.system import durable_file
 
 BATCH_OBJECTS = 1024
 BATCH_BYTES = 256 << 20
-"""A batch is flushed and named when it reaches either: a killed publisher repeats at most that much."""
+"""A batch is flushed and named when it reaches either limit: a killed publisher repeats at most one batch."""
 
 SYNCFS_FROM = 32
 """Files in a batch from which one syncfs(2) replaces one fsync(2) each: 1000 files of 4 KiB on ext4
@@ -38,7 +38,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class DirectoryStore:
-    """See Store. Safe to use from several threads, and from several processes at once."""
+    """A store in a directory. Safe to use from several threads, and from several processes at once."""
 
     def __init__(self, path: str, *, lock_wait: float = LOCK_WAIT) -> None:
         """Raises UsageError if `path` is not a directory."""
@@ -52,7 +52,8 @@ class DirectoryStore:
         self._pending_bytes = 0
         self._mutex = threading.RLock()
         self._opened_with_batch = -1
-        """A descriptor as old as the batch: syncfs(2) reports the write errors since it was opened."""
+        """A descriptor as old as the batch: syncfs(2) reports write errors since the descriptor was
+        opened."""
 
     @classmethod
     def create(cls, path: str) -> "DirectoryStore":
@@ -69,22 +70,26 @@ class DirectoryStore:
         if self.has(digest):
             return
         with _reported(self.path):
-            with self._mutex:
-                if self._opened_with_batch < 0:
-                    self._opened_with_batch = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            self._open_batch()
             temporary = durable_file.write_unnamed(self._temporary, frame, mode=_FILE_MODE)
             with self._mutex:
                 if digest in self._pending:
                     os.unlink(temporary)
                     return
+                self._open_batch()  # another thread may have ended the one that was open before the write
                 self._pending[digest] = temporary
                 self._pending_bytes += len(frame)
                 if len(self._pending) >= BATCH_OBJECTS or self._pending_bytes >= BATCH_BYTES:
                     self.sync()
 
+    def _open_batch(self) -> None:
+        with self._mutex:
+            if self._opened_with_batch < 0:
+                self._opened_with_batch = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
     def get(self, digest: Digest) -> bytes:
         with _reported(self.path):
-            for _ in range(2):  # a batch may be named between the look-up and the open
+            for _ in range(2):  # a batch may get its names between the look-up and the open
                 try:
                     with open(self._pending.get(digest) or self._object(digest), "rb") as file:
                         return file.read()
@@ -100,7 +105,7 @@ class DirectoryStore:
                     try:
                         yield parse_hex(first + rest)
                     except FormatError:
-                        continue  # a file of somebody else's
+                        continue  # another user's file
 
     def sync(self) -> None:
         with self._mutex, _reported(self.path):
@@ -145,7 +150,8 @@ class DirectoryStore:
                 return None
 
     def write_metadata(self, name: str, data: bytes, *, expected: bytes | None) -> None:
-        """See Store. Creation is atomic; a replacement is between publishers that hold `exclusive`."""
+        """As Store.write_metadata. Creation is atomic; replacement needs `exclusive`, which publishers
+        hold."""
         final = self._metadata(name)
         if expected is not None and self.read_metadata(name) != expected:
             raise self._overtaken(name)
@@ -234,7 +240,7 @@ def _reported(path: str) -> Iterator[None]:
 
 
 def _make_directory(path: str) -> bool:
-    """Makes a directory that everybody may read, whatever the umask: web servers run as another user.
+    """Makes a directory that every user may read, under any umask: web servers run as another user.
 
     Returns True if it had to be made.
     """

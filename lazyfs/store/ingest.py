@@ -1,8 +1,8 @@
-"""File contents into the store: cut into chunks, hashed, compressed and put by a small pool of threads.
+"""Stores file contents: a small pool of threads cuts them into chunks, hashes, compresses and puts them.
 
 SHA-256, zstd and file writes release the GIL, so two threads keep two cores busy while a third parses the
-archive. Small files travel to the pool in batches. The bytes that wait for the pool are bounded, so memory
-does not grow with the size of an image.
+archive. Small files are passed to the pool in batches. The bytes that wait for the pool are bounded, so
+memory does not grow with the size of an image.
 """
 
 import os
@@ -35,7 +35,7 @@ class _Chunked:
 
 class Ingest:
     """Stores file contents and metadata for one publish. Use as a context manager; call `finish` before the
-    records are used. After an error of the store `add` and `finish` raise it again."""
+    records are used. After an error of the store, each later `add` and `finish` raises that error again."""
 
     def __init__(
         self, store: ObjectSink, params: Params, *, level: int = codec.LEVEL, workers: int | None = None
@@ -61,8 +61,7 @@ class Ingest:
         self._pool.shutdown(wait=True, cancel_futures=kind is not None)
 
     def add(self, record: Record, read: Callable[[int], bytes]) -> None:
-        """Takes `record.size` bytes from `read`. The record's content is set when `finish` returns, or
-        before."""
+        """Takes `record.size` bytes from `read`. The record's content is set by the time `finish` returns."""
         if not record.size:
             return
         if record.size <= 1 << self._shift:
@@ -78,7 +77,7 @@ class Ingest:
             self._submit(len(data), self._store_chunk, file, index, data)
 
     def finish(self) -> None:
-        """Returns when everything added is stored. Raises StoreError if some of it could not be."""
+        """Returns when everything added is stored. Raises StoreError if a part of it could not be stored."""
         self._submit_batch()
         with self._room:
             self._room.wait_for(lambda: not self._waiting)

@@ -1,4 +1,4 @@
-"""From a store's location, as the operator writes it, to the store."""
+"""Opens a store from its location in the operator's notation."""
 
 import os
 from collections.abc import Callable
@@ -30,18 +30,18 @@ _KINDS = {
 
 
 def open_store(location: str) -> Store:
-    """Returns the store at a location. Raises UsageError if there is none, or no such kind of store."""
+    """Returns the store at a location. Raises UsageError if there is none, or if the kind is unknown."""
     return _kind(location).open(location)
 
 
 def find_store(location: str) -> Store | None:
-    """Returns the store at a location, None if there is none. Raises UsageError if there is no such kind."""
+    """Returns the store at a location, None if there is none. Raises UsageError if the kind is unknown."""
     kind = _kind(location)
     return kind.open(location) if kind.exists(location) else None
 
 
 def create_store(location: str) -> Store:
-    """Returns the store at a location, made if it is missing. Raises UsageError if there is no such kind."""
+    """Returns the store at a location, made if it is missing. Raises UsageError if the kind is unknown."""
     return _kind(location).create(location)
 
 

@@ -24,15 +24,15 @@ from lazyfs.store.served_files import check_store, open_file
 
 FOREVER = "public, max-age=31536000, immutable"
 TIMESTAMP_CACHE = f"public, max-age={TIMESTAMP_KEPT}"
-"""How long proxies may keep the timestamp: a new revision is seen that much later, and a site's workers
+"""Seconds that proxies may keep the timestamp: a new revision is seen that much later, and a site's workers
 together ask for it at most twice a minute."""
 
 MISSING_METADATA_CACHE = "public, max-age=60"
-"""A client looks for the next root before each new revision; proxies may answer that it is not there."""
+"""A client looks for the next root before each new revision; proxies may answer that it does not exist."""
 
 IDLE_SECONDS = 75
 _INLINE = 1 << 16
-"""Bodies up to this size leave in one send with their header; larger ones go by sendfile(2)."""
+"""Bodies up to this size go out in one send with their header; larger ones go by sendfile(2)."""
 
 _PATH = re.compile(r"/((?:data|metadata)(?:/[A-Za-z0-9_-][A-Za-z0-9._-]*){1,8})")
 _RANGE = re.compile(r"bytes=([0-9]*)-([0-9]*)")
@@ -47,9 +47,10 @@ class Origin(ThreadingHTTPServer):
     def __init__(
         self, store: str, host: str = "127.0.0.1", port: int = 0, log: Callable[[Served], None] | None = None
     ) -> None:
-        """Listens at once (port 0: any free one). `log` is called after each answer, from many threads.
+        """Listens at once (port 0: any free port). `log` is called after each answer, from many threads.
 
-        Raises UsageError if the address cannot be had, or if the store is none or has private keys in it.
+        Raises UsageError if the address is not available, or if the directory is not a store or has private
+        keys in it.
         """
         self.store = os.path.abspath(store)
         check_store(self.store)
@@ -62,14 +63,14 @@ class Origin(ThreadingHTTPServer):
             raise UsageError(f"cannot listen on {host} port {port}: {error}") from None
 
     def server_bind(self) -> None:
-        """As TCPServer: HTTPServer would look the host's name up, which may take seconds."""
+        """Binds as TCPServer does: HTTPServer would look the host's name up, which may take seconds."""
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.socket.bind(self.server_address)
         self.server_address = self.socket.getsockname()
 
     @property
     def url(self) -> str:
-        """Where clients find the store."""
+        """The URL at which clients find the store."""
         host, port = self.server_address[:2]
         return f"http://[{host!s}]:{port}" if ":" in str(host) else f"http://{host!s}:{port}"
 
@@ -86,7 +87,7 @@ class Origin(ThreadingHTTPServer):
             self.server_close()
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Clients that go away are no error of the server."""
+        """Ignores clients that go away: they are no error of the server."""
         if not isinstance(sys.exc_info()[1], OSError):
             super().handle_error(request, client_address)  # type: ignore[arg-type]
 
@@ -106,12 +107,12 @@ class _Handler(BaseHTTPRequestHandler):
     server_version = "lazyfs"
     sys_version = ""
     timeout = IDLE_SECONDS
-    wbufsize = -1  # header and small body leave in one send
+    wbufsize = -1  # header and small body go out in one send
     disable_nagle_algorithm = True
 
     def parse_request(self) -> bool:
-        """As inherited; a connection whose request has a body is not used again: nobody reads the body, and
-        it would be taken for the next request."""
+        """As inherited; closes the connection after a request with a body, because an unread body would be
+        taken for the next request."""
         parsed: bool = super().parse_request()
         if parsed and any(
             name in self.headers for name in ("Content-Length", "Transfer-Encoding", "Upgrade")
@@ -138,10 +139,10 @@ class _Handler(BaseHTTPRequestHandler):
     do_POST = do_PUT = do_DELETE = do_PATCH = do_OPTIONS = _refuse  # noqa: N815
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-        """Origin.log does it."""
+        """Does nothing: Origin.log does the logging."""
 
     def _open(self, path: str) -> BinaryIO | None:
-        """The regular file of that name; a link could lead out of the store."""
+        """The regular file of that name; no link is followed, because it could lead out of the store."""
         try:
             return open(open_file(self.server.store, path), "rb", buffering=0)
         except OSError:
@@ -174,7 +175,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(code, headers, file, start, end)
 
     def _unchanged(self, etag: str, mtime: int) -> bool:
-        """Whether the client's copy is still right."""
+        """Returns True if the client's copy is still right."""
         if (tags := self.headers["If-None-Match"]) is not None:
             return tags.strip() == "*" or etag in [tag.strip().removeprefix("W/") for tag in tags.split(",")]
         if (since := self.headers["If-Modified-Since"]) is not None:
@@ -185,7 +186,8 @@ class _Handler(BaseHTTPRequestHandler):
         return False
 
     def _range(self, etag: str, modified: str, size: int) -> tuple[int, int] | None:
-        """The one range asked for as [start, end); empty if it cannot be met; None for the whole file."""
+        """The one range asked for as [start, end); empty if the file does not have it; None for the whole
+        file."""
         match = _RANGE.fullmatch(self.headers.get("Range", "").strip())
         if not match or match[0] == "bytes=-" or self.headers.get("If-Range", etag) not in (etag, modified):
             return None
@@ -213,8 +215,8 @@ class _Handler(BaseHTTPRequestHandler):
         length = end - start if file is not None and self.command == "GET" else 0
         path = self.path.lstrip("/")
         if not path.isprintable():
-            path = ascii(path)[1:-1]  # it goes to logs, and so to terminals
-        # Counted before the client can have it, so that whoever has it finds it counted.
+            path = ascii(path)[1:-1]  # the text goes to logs, and so to terminals
+        # Counted before it is sent, so that a client that has the answer finds it counted.
         self.server.counters.add(Served(self.command, path, status, length))
         sent = 0
         try:
@@ -227,7 +229,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.server.log(Served(self.command, path, status, sent))
 
     def _body(self, file: BinaryIO, start: int, length: int) -> int:
-        """Sends that much of the file; returns how much it was."""
+        """Sends `length` bytes of the file; returns the number sent."""
         if length <= _INLINE:
             return self.wfile.write(os.pread(file.fileno(), length, start))
         self.wfile.flush()

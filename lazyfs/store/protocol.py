@@ -9,11 +9,11 @@ Objects. An object's name is the digest of its plaintext and never changes its m
 that exists is a no-op and any number of publishers may put side by side. A publisher can read its own objects
 at once, those of others from their `sync` on.
 
-Metadata. A write is all or nothing and conditional on what the name holds: of two publishers that start from
-the same state one gets StoreConflict. `exclusive` comes before the condition: it lets a publisher wait for
-its turn instead of losing its work. An implementation whose conditional write is atomic between machines, as
-a bucket's is, may let `exclusive` do nothing; one whose write is not relies on it, and its callers replace
-metadata inside `exclusive` only.
+Metadata. A write is all or nothing and conditional on the name's present content: of two publishers that
+start from the same state one gets StoreConflict. `exclusive` lets a publisher wait for its turn instead of
+losing its work to this condition. If an implementation's conditional write is atomic between machines, as a
+bucket's is, its `exclusive` may do nothing. Any other relies on `exclusive`, and its callers replace metadata
+only inside it.
 
 Errors. Each method raises StoreError when the disk or bucket fails; then nothing was committed.
 """
@@ -56,8 +56,9 @@ class Store(ObjectSink, Protocol):
     def objects(self) -> Iterator[Digest]:
         """Lists every object that was there from the call to the end of the listing, each once, in any order.
 
-        Objects that come meanwhile may be listed or not; those that are not synced yet are not. A sweep needs
-        the listing to find what no revision leads to. A listing proves no absence: ask `has`.
+        Objects that are put meanwhile may be listed or not; those not synced yet are not listed. Garbage
+        collection needs the listing to find the objects that no revision leads to. A listing does not prove
+        that an object is missing: ask `has`.
         """
         ...
 
@@ -75,10 +76,10 @@ class Store(ObjectSink, Protocol):
 
     def write_metadata(self, name: str, data: bytes, *, expected: bytes | None) -> None:
         """Writes a file under metadata/ atomically and durably, if it now holds `expected` (None: if it does
-        not exist). Raises StoreConflict otherwise, ValueError for a name outside metadata/."""
+        not exist). Raises StoreConflict if it does not, ValueError for a name outside metadata/."""
         ...
 
     def exclusive(self) -> AbstractContextManager[None]:
-        """Held while a publisher commits. Raises StoreConflict naming the holder if another has it for long;
-        a holder that dies lets go."""
+        """Keeps other publishers out while one commits. Raises StoreConflict naming the holder if another
+        publisher holds the store too long. A holder that dies releases it."""
         ...

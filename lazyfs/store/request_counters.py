@@ -1,4 +1,4 @@
-"""What an origin has been asked for and has sent."""
+"""Counts of an origin's requests and sent bytes."""
 
 import threading
 from collections import Counter
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 KINDS = ("data", "metadata")
 _OTHER = "other"
-"""What counters call a path that is in neither."""
+"""The counters' name for a path in neither data/ nor metadata/."""
 
 
 class Served(NamedTuple):
@@ -21,7 +21,7 @@ class Served(NamedTuple):
 
 
 class Counters:
-    """What has been asked for and sent; safe to read at any time."""
+    """Counts of requests and sent bytes; safe to read at any time."""
 
     def __init__(self) -> None:
         self._mutex = threading.Lock()
@@ -34,16 +34,16 @@ class Counters:
             kind = _kind(served.path)
             self._requests[kind, served.status] += 1
             self._bytes[kind] += served.sent
-            if served.status < HTTPStatus.BAD_REQUEST:  # names that are not there have no end
+            if served.status < HTTPStatus.BAD_REQUEST:  # there is no bound on the number of missing names
                 self._paths[served.path] += 1
 
     def lost(self, path: str, count: int) -> None:
-        """Body bytes that were counted and could not be sent."""
+        """Takes back body bytes that were counted and could not be sent."""
         with self._mutex:
             self._bytes[_kind(path)] -= count
 
     def requests(self, kind: str | None = None, status: int | None = None) -> int:
-        """How many, of all or of `data` or `metadata`, with any or one status."""
+        """The number of requests, all or for `data` or `metadata`, with any or one status."""
         with self._mutex:
             return sum(
                 count
@@ -52,12 +52,12 @@ class Counters:
             )
 
     def bytes(self, kind: str | None = None) -> int:
-        """Body bytes sent, of all or of `data` or `metadata`."""
+        """Body bytes sent, all or of `data` or `metadata`."""
         with self._mutex:
             return sum(count for own, count in self._bytes.items() if kind in (None, own))
 
     def paths(self) -> dict[str, int]:
-        """Requests for each path that was there, relative to the store."""
+        """The number of requests for each existing path, relative to the store."""
         with self._mutex:
             return dict(self._paths)
 

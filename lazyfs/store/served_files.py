@@ -1,4 +1,5 @@
-"""Which files of a directory an origin serves: those of a store, reached without a link; no private key."""
+"""The files of a directory that an origin serves: those of a store, reached without a link; no private
+key."""
 
 import errno
 import os
@@ -13,8 +14,8 @@ _DIRECTORY = os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY
 
 
 def check_store(store: str) -> None:
-    """Raises UsageError if `store` has no metadata/, or a private key anywhere but among its objects, or if
-    one of its two folders is a link, which would be served empty."""
+    """Raises UsageError if `store` has no metadata/, if a private key lies anywhere but among its objects, or
+    if data/ or metadata/ is a link, whose files would not be served."""
     if not os.path.isfile(os.path.join(store, "metadata", "timestamp.json")):
         raise UsageError(f"{store} is not a store: make one with `lazyfs repo init {store} --name NAME`")
     for kind in KINDS:
@@ -45,8 +46,8 @@ def _is_private_key(path: str) -> bool:
 
 
 def open_file(store: str, path: str) -> int:
-    """A descriptor of the regular file at `path` in the store; no link is followed below the store, for it
-    could lead out of it, and no pipe waited for. Raises OSError."""
+    """A descriptor of the regular file at `path` in the store. Follows no link below the store, since it
+    could lead out of it, and waits for no pipe. Raises OSError."""
     *above, name = path.split("/")
     here = os.open(store, _DIRECTORY)
     try:

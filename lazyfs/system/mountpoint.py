@@ -170,10 +170,10 @@ class Health(Enum):
     """Its daemon is frozen, or very slow."""
 
 
-def health(mountpoint: str) -> Health:
-    """Asks the daemon of a mount, LOOK_SECONDS at most. statfs is the one question that the kernel never
+def health(mountpoint: str, seconds: float = LOOK_SECONDS) -> Health:
+    """Asks the daemon of a mount, for `seconds` at most. statfs is the one question that the kernel never
     answers from memory."""
-    answer = ask_one(lambda: _statvfs(mountpoint), LOOK_SECONDS)
+    answer = ask_one(lambda: _statvfs(mountpoint), seconds)
     if not answer.came:
         return Health.SILENT
     return Health.DEAD if answer.value in (errno.ENOTCONN, errno.ECONNABORTED) else Health.ALIVE

@@ -14,7 +14,12 @@ def outer_user(user: int) -> int:
 def is_root_of_node() -> bool:
     """Returns True for the superuser of the machine, or of a container that shares the machine's users. The
     root of a user namespace may write neither /run nor /var."""
-    return os.geteuid() == 0 and _map() == [(0, 0, (1 << 32) - 1)]
+    return os.geteuid() == 0 and has_all_users()
+
+
+def has_all_users() -> bool:
+    """Returns True unless this is a user namespace in which some of the machine's users have no number."""
+    return _map() == [(0, 0, (1 << 32) - 1)]
 
 
 def _map() -> list[tuple[int, int, int]]:

@@ -1,1 +1,1 @@
-"""How stored bytes travel: the Fetcher protocol and what implements it."""
+"""The transfer of stored bytes: the Fetcher protocol and its implementations."""

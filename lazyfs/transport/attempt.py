@@ -1,4 +1,4 @@
-"""One attempt and its answer, whichever HTTP library makes it."""
+"""One attempt and its answer, the same for every HTTP library."""
 
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
@@ -12,7 +12,7 @@ class Attempt(NamedTuple):
     """URL of the proxy; None goes straight to the origin."""
     max_bytes: int
     deadline: float
-    """On time.monotonic()'s clock."""
+    """The deadline on time.monotonic()'s clock."""
     no_cache: bool = False
     patience: float | None = None
     """Seconds without a byte, and length of the window for the least rate, if less than the client's own:
@@ -20,7 +20,7 @@ class Attempt(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """A body that came whole with status 200."""
+    """A whole body with status 200."""
 
     body: bytes
     first_byte: float
@@ -28,16 +28,17 @@ class Answer(NamedTuple):
     elapsed: float
     """Seconds until the last byte."""
     html: bool
-    """Content-Type speaks of HTML: a captive portal, if the bytes are wrong too."""
+    """True if Content-Type is HTML: a captive portal, if the bytes are wrong too."""
     from_cache: bool
-    """A cache on the way says that it had the object: the time says nothing about the origin."""
+    """True if a cache on the way had the object: the time then says nothing about the origin."""
 
 
 class Client(Protocol):
     """Makes attempts; thread-safe."""
 
     def get(self, attempt: Attempt, check_cancelled: Callable[[], None]) -> Answer:
-        """Raises AttemptFailed, or what `check_cancelled` raises; returns by the deadline and 0.2 s."""
+        """Raises AttemptFailed, or the exceptions of `check_cancelled`; returns within 0.2 s after the
+        deadline."""
         ...
 
     def close(self) -> None: ...

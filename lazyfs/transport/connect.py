@@ -1,4 +1,4 @@
-"""Names to addresses to sockets, each within the guard's limits."""
+"""Looks up names and opens sockets, each within the guard's limits."""
 
 import errno
 import os
@@ -11,18 +11,18 @@ from lazyfs.core.chain.faults import AttemptFailed, Fault
 from lazyfs.transport.guard import SLICE, Guard
 
 Address = tuple[int, tuple[str, int] | tuple[str, int, int, int]]
-"""Address family and what connect() takes."""
+"""Address family, and the address for connect()."""
 
 _FRESH = 60.0
-"""Seconds an answer of the name service is used before it is asked again."""
+"""Seconds for which an answer of the name service is used before the service is asked again."""
 _PATIENCE = 1.0
-"""Seconds a late name service is waited for while an old answer is at hand."""
+"""Seconds to wait for a late name service while an old answer is at hand."""
 _MAX_LOOKUPS = 8
 """Lookups that may hang at one time; getaddrinfo() cannot be interrupted."""
 
 
 class _Lookup:
-    """One question to the name service, in a thread of its own: getaddrinfo() takes no timeout."""
+    """One question to the name service, in a thread of its own because getaddrinfo() takes no timeout."""
 
     def __init__(self) -> None:
         self.done = threading.Event()
@@ -33,8 +33,8 @@ class _Lookup:
 class Resolver:
     """Remembers addresses; asks for one name only once at a time; prefers an old answer to none.
 
-    Thread-safe. A name service that hangs or dies costs names seen before nothing but _PATIENCE, once per
-    lookup, and costs new names their attempt.
+    Thread-safe. If the name service hangs or dies, known names cost only _PATIENCE once per lookup; the
+    attempts that need new names fail.
     """
 
     def __init__(self) -> None:
@@ -43,7 +43,7 @@ class Resolver:
         self._asking: dict[tuple[str, int], _Lookup] = {}
 
     def resolve(self, host: str, port: int, guard: Guard) -> list[Address]:
-        """Addresses in the order to try. Raises AttemptFailed(DNS), or what the guard raises."""
+        """Addresses in the order to try. Raises AttemptFailed(DNS), or the guard's exceptions."""
         literal = _literal(host, port)
         if literal:
             return literal
@@ -56,10 +56,7 @@ class Resolver:
             if lookup is None:
                 if len(self._asking) >= _MAX_LOOKUPS:
                     raise AttemptFailed(Fault.DNS, f"{host}: {_MAX_LOOKUPS} lookups are hanging already")
-                lookup = self._asking[key] = _Lookup()
-                threading.Thread(
-                    target=self._ask, args=(key, lookup), name=f"resolve {host}", daemon=True
-                ).start()
+                lookup = self._begin(key)
         until = guard.connect_deadline()
         if old:
             until = min(until, time.monotonic() + _PATIENCE)
@@ -73,12 +70,23 @@ class Resolver:
             return old
         raise AttemptFailed(Fault.DNS, f"{host}: {lookup.error or 'no answer from the name service'}")
 
+    def _begin(self, key: tuple[str, int]) -> _Lookup:
+        """Under the lock."""
+        lookup = _Lookup()
+        thread = threading.Thread(target=self._ask, args=(key, lookup), name=f"resolve {key[0]}", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:  # no threads left; entered, it would be waited for for ever
+            raise AttemptFailed(Fault.DNS, f"{key[0]}: {error}") from None
+        self._asking[key] = lookup
+        return lookup
+
     def _ask(self, key: tuple[str, int], lookup: _Lookup) -> None:
         try:
             lookup.addresses = _addresses(*key)
         except OSError as error:
             lookup.error = error.strerror or str(error)
-        except (ValueError, OverflowError):  # ValueError: UnicodeError is one, and a name with NUL
+        except (ValueError, OverflowError):  # ValueError: UnicodeError, or a name with NUL
             lookup.error = "not a host name"
         with self._lock:
             if lookup.addresses:
@@ -100,8 +108,8 @@ def _literal(host: str, port: int) -> list[Address]:
 
 
 def open_socket(host: str, port: int, guard: Guard, resolver: Resolver) -> socket.socket:
-    """A connected TCP socket. Raises AttemptFailed (DNS, REFUSED, UNREACHABLE, CONNECT), or what the guard
-    raises."""
+    """A connected TCP socket. Raises AttemptFailed (DNS, REFUSED, UNREACHABLE, CONNECT), or the guard's
+    exceptions."""
     failure = AttemptFailed(Fault.DNS, f"{host}: no addresses")
     addresses = resolver.resolve(host, port, guard)
     for index, (family, address) in enumerate(addresses):

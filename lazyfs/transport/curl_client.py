@@ -1,6 +1,6 @@
-"""One HTTP attempt on libcurl: a tenth of the CPU that requests takes for a small object (benchmarks/http).
+"""One HTTP attempt on libcurl, for a tenth of the CPU of `requests` on a small object (benchmarks/http).
 
-Optional: used when asked for, and pycurl is installed. Names are looked up by our own resolver, since
+Optional: used if it is asked for and pycurl is installed. Names are looked up by our own resolver, because
 libcurl's waits for a hanging getaddrinfo() when a transfer is given up.
 """
 
@@ -33,15 +33,17 @@ _FAULTS = {
     pycurl.E_PARTIAL_FILE: Fault.TRUNCATED,
     pycurl.E_OPERATION_TIMEDOUT: Fault.CONNECT,
 }
-"""By libcurl's code. What is not here came from a peer that does not speak HTTP as it should."""
+"""Faults by libcurl's code. Any other code means a peer that does not speak proper HTTP."""
 
 
 _SUPPRESS_CONNECT_HEADERS = 265
-"""CURLOPT_SUPPRESS_CONNECT_HEADERS, which pycurl does not name: what a proxy says to CONNECT is no answer."""
+"""CURLOPT_SUPPRESS_CONNECT_HEADERS, which pycurl does not name: a proxy's answer to CONNECT is not the answer
+to the request."""
 
 
 class _Handle:
-    """An easy handle in a multi handle of its own: its connections, and a loop that we can leave."""
+    """An easy handle in a multi handle of its own, with its connections; the loop that drives it can be left
+    at any time."""
 
     def __init__(self, tls: "Tls | None") -> None:
         self.multi = pycurl.CurlMulti()
@@ -64,7 +66,8 @@ class _Handle:
         return int(pycurl.SOCKOPT_OK)
 
     def connected(self) -> bool:
-        """No socket is still on its way to a peer. libcurl tells only once proxy and TLS have agreed too."""
+        """Returns True if no socket is still connecting. libcurl itself reports a connection only after proxy
+        and TLS have agreed too."""
         return not self.sockets or any(map(_has_peer, self.sockets))
 
     def close(self) -> None:
@@ -85,7 +88,7 @@ class CurlClient:
     """Makes attempts. Thread-safe; handles with their kept-alive connections are lent to threads."""
 
     def __init__(self, limits: Limits, *, connections: int = 32, tls: "Tls | None" = None) -> None:
-        """As RequestsClient."""
+        """Arguments as for RequestsClient."""
         self._limits = limits
         self._tls = tls
         self._resolver = Resolver()
@@ -93,7 +96,7 @@ class CurlClient:
         self._idle: queue.LifoQueue[_Handle] = queue.LifoQueue(connections)
 
     def get(self, attempt: Attempt, check_cancelled: Callable[[], None]) -> Answer:
-        """As RequestsClient.get."""
+        """Works as RequestsClient.get."""
         guard = Guard(attempt.deadline, self._limits.hurried(attempt.patience), check_cancelled)
         try:
             handle = self._idle.get_nowait()
@@ -102,7 +105,7 @@ class CurlClient:
         try:
             answer = self._get(handle, attempt, guard)
         except BaseException:
-            handle.close()  # whatever state its connection is in
+            handle.close()  # its connection may be in any state
             raise
         try:
             self._idle.put_nowait(handle)
@@ -113,7 +116,8 @@ class CurlClient:
         return answer
 
     def _get(self, handle: _Handle, attempt: Attempt, guard: Guard) -> Answer | AttemptFailed:
-        """The answer, or a refusal that came whole; raises what leaves the connection in doubt."""
+        """The answer, or a refusal with its whole body; raises any failure that leaves the connection in
+        doubt."""
         body = _Body(attempt.max_bytes, guard)
         easy = handle.easy
         easy.setopt(pycurl.URL, attempt.url)
@@ -122,7 +126,7 @@ class CurlClient:
         past_caches = ["Cache-Control: no-cache", "Pragma: no-cache"] if attempt.no_cache else []
         easy.setopt(pycurl.HTTPHEADER, ["Accept:", "Accept-Encoding: identity", *past_caches])
         tunnel = attempt.proxy is not None and attempt.url.startswith("https:")
-        # behind a proxy that was reached, the origin has as long as for its first byte
+        # behind a connected proxy, the origin gets the time limit of a first byte
         until = attempt.deadline + 1 if tunnel else guard.connect_deadline()
         easy.setopt(pycurl.CONNECTTIMEOUT_MS, max(int((until - time.monotonic()) * 1000), 1))
         easy.setopt(pycurl.HEADERFUNCTION, body.header)
@@ -148,7 +152,7 @@ class CurlClient:
         )
 
     def _peer(self, attempt: Attempt, easy: Any) -> Peer:
-        """Whom the handshake or the request that failed was with."""
+        """The peer of the handshake or request that failed."""
         tunnelled = attempt.url.startswith("https:") and attempt.proxy is not None
         if tunnelled and attempt.proxy.startswith("https:"):  # type: ignore[union-attr]
             tunnelled = bool(easy.getinfo(pycurl.HTTP_CONNECTCODE))
@@ -173,15 +177,16 @@ class CurlClient:
 
 
 class _Body:
-    """What libcurl hands over. Its callbacks must not raise: a failure waits here."""
+    """The data that libcurl hands over. Its callbacks must not raise: a failure is kept here until later."""
 
     def __init__(self, max_bytes: int, guard: Guard) -> None:
         self.head = Head()
         self.failure: BaseException | None = None
         self.refusal: AttemptFailed | None = None
-        """A 404: its page is read to the end and dropped."""
+        """True for a 404: its page is read to the end and dropped."""
         self._complete = False
-        """The head of the answer has come: what follows the body are trailers, which say nothing of it."""
+        """True once the head of the answer has come: fields after the body are trailers, which are
+        ignored."""
         self._parts: list[bytes] = []
         self._got = 0
         self._most = max_bytes
@@ -229,8 +234,8 @@ class _Body:
 
 
 def _perform(handle: _Handle, guard: Guard, body: _Body, *, tunnel: bool) -> tuple[int, str]:
-    """libcurl's code and text; 0 for success. Raises what the guard raises. `tunnel`: the proxy has to be
-    connected to in time, which libcurl's own limit does not tell from the origin behind it."""
+    """Returns libcurl's code and text; 0 for success. Raises the guard's exceptions. `tunnel`: the proxy has
+    its own time limit to connect, which libcurl cannot separate from that of the origin behind it."""
     multi = handle.multi
     handle.sockets.clear()
     multi.add_handle(handle.easy)
@@ -258,7 +263,7 @@ def _failure(code: int, text: str, easy: Any, guard: Guard, body: _Body) -> Atte
         refused = easy.getinfo(pycurl.OS_ERRNO) == errno.ECONNREFUSED
         return AttemptFailed(Fault.REFUSED if refused else Fault.UNREACHABLE, text)
     if code == pycurl.E_RECV_ERROR:
-        # chunk sizes that are no numbers, and endless answers to CONNECT, are receive errors to libcurl
+        # libcurl reports invalid chunk sizes and endless answers to CONNECT as receive errors
         if body.head.chunked or "too large" in text:
             return AttemptFailed(Fault.GARBLED, text)
         return AttemptFailed(Fault.CLOSED if guard.first_byte is None else Fault.TRUNCATED, text)

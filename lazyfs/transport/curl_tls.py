@@ -1,4 +1,4 @@
-"""TLS as libcurl is told of it, and as it tells of it."""
+"""TLS settings for libcurl, and the meaning of its TLS errors."""
 
 import re
 import urllib.parse
@@ -16,11 +16,12 @@ if TYPE_CHECKING:
 
 _TLS_ERRORS = (pycurl.E_SSL_CONNECT_ERROR, pycurl.E_SSL_CERTPROBLEM)
 _NOWHERE = "/proc/self/fd/none"
-"""A directory that nobody can make."""
+"""A directory that cannot exist."""
 
 
 def believe(easy: Any, tls: "Tls") -> None:
-    """For origins and proxies alike. A directory is always named: libcurl was built to look into its own."""
+    """Sets the trusted CAs for origins and proxies alike. Always names a directory: otherwise libcurl uses
+    the one that it was built with."""
     named = {"CAINFO": tls.ca_file, "CAPATH": tls.ca_directory or _NOWHERE}
     named |= {"SSLCERT": tls.identity_file, "SSLKEY": tls.identity_file}
     for name, value in named.items():
@@ -30,29 +31,29 @@ def believe(easy: Any, tls: "Tls") -> None:
 
 
 def place(url: str) -> tuple[str, int]:
-    """Host and port."""
+    """Host and port of a URL."""
     parts = urllib.parse.urlsplit(url)
     return parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
 
 
 def unsecured(code: int, text: str, easy: Any, attempt: Attempt, peer: Peer) -> AttemptFailed | None:
-    """What TLS, or the tunnel it needs, says; None if it was neither."""
+    """The failure of TLS, or of the tunnel that it needs; None if the failure was neither."""
     refused = easy.getinfo(pycurl.HTTP_CONNECTCODE)
     if attempt.proxy and refused >= 300:
         return untunnelled(redact(attempt.proxy), refused, "{}:{}".format(*place(attempt.url)))
     if code == pycurl.E_PEER_FAILED_VERIFICATION:
-        if "subject name" in text:  # names are compared by libcurl itself, once OpenSSL is content
+        if "subject name" in text:  # compared by libcurl itself, after OpenSSL's checks
             return peer.unverified(62, text)
         found = easy.getinfo(pycurl.SSL_VERIFYRESULT if peer.tunnelled else pycurl.PROXY_SSL_VERIFYRESULT)
         found = found or easy.getinfo(pycurl.SSL_VERIFYRESULT)
         return peer.unverified(found, re.sub(r".*(problem|result): | \(\d+\)$", "", text))
-    if code == pycurl.E_SSL_CACERT_BADFILE:  # of libcurl's own, where there are no CAs at all
+    if code == pycurl.E_SSL_CACERT_BADFILE:  # libcurl's own code for having no CAs at all
         return peer.unverified(20, "unable to get local issuer certificate")
     if code in _TLS_ERRORS:
         return peer.failed(text)
     if (
         code == pycurl.E_RECV_ERROR
-    ):  # TLS 1.3 refuses clients late; an end without close_notify is only an end
+    ):  # TLS 1.3 refuses clients late; an end without close_notify is an ordinary end
         failure = peer.failed(text)
         return None if failure.fault is Fault.TLS else failure
     return None

@@ -1,4 +1,4 @@
-"""The seam between what is asked for and how it travels."""
+"""The interface between requests for files of a store and their transport."""
 
 import threading
 import time
@@ -9,20 +9,20 @@ from lazyfs.core.errors import DeadlineExceeded
 
 
 def as_stored(body: bytes) -> bytes:
-    """The accept function of requests whose bytes nobody checks on the way."""
+    """The accept function of requests whose bytes are not checked during transport."""
     return body
 
 
 def never_cancelled() -> None:
-    """The check of calls that nobody cancels."""
+    """The check of calls that are never cancelled."""
 
 
 def still_wanted(
     what: str, deadline: float, check_cancelled: Callable[[], None] = never_cancelled
 ) -> Callable[[], None]:
-    """A check for long work inside of `Request.accept`: raises DeadlineExceeded from `deadline` on (on
-    time.monotonic()'s clock), and what `check_cancelled` raises, which is asked in the thread of this call
-    only: `accept` may run in that of a hedge, which knows no caller."""
+    """Returns a check for long work inside of `Request.accept`. The check raises DeadlineExceeded from
+    `deadline` (on time.monotonic()'s clock) on, and the exceptions of `check_cancelled`, which is called only
+    in the thread of this call: a hedge may run `accept` in its own thread, which has no caller."""
     own = threading.get_ident()
 
     def check() -> None:
@@ -42,29 +42,30 @@ class Request(NamedTuple):
     max_bytes: int
     """A longer answer is an error: nothing above this is read or held."""
     deadline: float
-    """On time.monotonic()'s clock. The call returns or raises by then, however slowly bytes trickle."""
+    """The time on time.monotonic()'s clock by which the call returns or raises, however slowly bytes
+    trickle."""
     no_cache: bool = False
     """Ask caches on the way to go back to the origin (Cache-Control: no-cache)."""
     accept: Callable[[bytes], bytes] = as_stored
-    """Turns the stored bytes into what `fetch` returns (decoded and verified), or raises BadData: then the
-    bytes are fetched again, past whoever served them."""
+    """Turns the stored bytes into the result of `fetch` (decoded and verified), or raises BadData: then the
+    bytes are fetched again, past the server or cache that sent them."""
     may_be_missing: bool = False
-    """A 404 from an origin is an answer, not a fault (the probe for the next root). Everything else that is
-    asked for is reached by a signature: its 404 means a lagging replica or a lying proxy."""
+    """A 404 from an origin is an answer, not a fault (the probe for the next root). Every other file is named
+    by signed metadata: its 404 means a lagging replica or a lying proxy."""
 
 
 class Fetcher(Protocol):
     """Brings files of one store. Blocking and thread-safe; called from worker threads."""
 
     def fetch(self, request: Request, check_cancelled: Callable[[], None] = never_cancelled) -> bytes:
-        """What `request.accept` makes of the whole file as stored.
+        """Returns the result of `request.accept` for the whole file as stored.
 
-        Calls `check_cancelled` at least every second or every MiB while waiting; what it raises passes.
-        Raises NotFound, DeadlineExceeded or another TransportError, BadData if every copy in reach is bad,
-        never a foreign exception.
+        Calls `check_cancelled` at least every second or every MiB while waiting; its exceptions are passed
+        on. Raises NotFound, DeadlineExceeded or another TransportError, BadData if every copy in reach is
+        bad, never a library's exception.
         """
         ...
 
     def close(self) -> None:
-        """Gives back connections; a later fetch is an error."""
+        """Closes connections; a later fetch is an error."""
         ...

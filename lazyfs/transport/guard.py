@@ -1,7 +1,8 @@
-"""The limits of one attempt. Whatever waits for the network asks the guard, at least every SLICE seconds.
+"""The limits of one attempt. Every wait for the network asks the guard, at least every SLICE seconds.
 
-requests' timeout counts from one received byte to the next, so a server that trickles never trips it; and a
-thread that waits in recv() hears no cancellation. So every socket here waits in short slices and asks.
+requests' timeout counts from one received byte to the next, so a server that trickles never exceeds it; and a
+thread that waits in recv() does not notice cancellation. So every socket here waits in short slices and asks
+the guard between them.
 """
 
 import threading
@@ -17,22 +18,23 @@ SLICE = 0.1
 
 
 MOST_HEAD = 128 << 10
-"""Bytes of an answer before its body, interim answers (100, 103) included: they may go on without end."""
+"""Bytes of an answer before its body, interim answers (100, 103) included, which a server may send without
+end."""
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """What one attempt may cost. All times in seconds."""
+    """The limits of one attempt's cost. All times in seconds."""
 
     connect: float = 3.0
-    """For name, connection and TLS together; a machine in the same site answers in milliseconds."""
+    """The time for name, connection and TLS together; a machine in the same site answers in milliseconds."""
     silence: float = 10.0
-    """From the request until the first byte of the answer."""
+    """The time from the request until the first byte of the answer."""
     min_rate: int = 1024
     """Bytes per second, over each window of `rate_window` once the answer has begun."""
     rate_window: float = 5.0
 
     def hurried(self, patience: float | None) -> "Limits":
-        """The same, but nothing without progress may take longer than `patience`."""
+        """Returns these limits with every wait without progress cut to `patience`."""
         if patience is None or patience >= max(self.silence, self.rate_window):
             return self
         return Limits(
@@ -50,16 +52,17 @@ class Guard:
         self.deadline = deadline
         self.started = time.monotonic()
         self.connected = False
-        """This attempt opened its connection itself (not one kept alive)."""
+        """True if this attempt opened its connection itself (not one kept alive)."""
         self.first_byte: float | None = None
         self.head_bytes: int | None = 0
-        """What has come before or behind the body; None where nobody tells it from the body any more."""
+        """Bytes before or behind the body; None once they are no longer told from the body's."""
         self._silent_until = self.started + limits.silence
         self._window_start = 0.0
         self._window_bytes = 0
 
     def check(self) -> None:
-        """Raises AttemptFailed when the attempt has used up a limit, or what the caller's check raises."""
+        """Raises AttemptFailed when the attempt has used up a limit, and the exceptions of the caller's
+        check."""
         self._check_cancelled()
         now = time.monotonic()
         if self.first_byte is None:
@@ -75,8 +78,8 @@ class Guard:
             self._window_start, self._window_bytes = now, 0
 
     def received(self, count: int, *, head: bool = True) -> None:
-        """`count` bytes have come, of the body if `head` is False; raises as `check` does, so that a trickle
-        without a pause is cut too."""
+        """Counts `count` received bytes, of the body if `head` is False. Raises as `check` does, so that a
+        steady trickle is cut too."""
         if self.first_byte is None and count:
             self.first_byte = self._window_start = time.monotonic()
         self._window_bytes += count
@@ -85,8 +88,8 @@ class Guard:
         self.check()
 
     def tunnelled(self, count: int) -> None:
-        """`count` bytes of a proxy's answer to CONNECT have come: none of the answer that was asked for.
-        Raises as `check` does, and AttemptFailed where they are too many."""
+        """Counts `count` received bytes of a proxy's answer to CONNECT, which are no part of the wanted
+        answer. Raises as `check` does, and AttemptFailed if they are too many."""
         self._count_head(count)
         self.check()
 
@@ -97,7 +100,7 @@ class Guard:
                 raise AttemptFailed(Fault.GARBLED, f"more than {MOST_HEAD} bytes before the body")
 
     def connect_deadline(self) -> float:
-        """When opening a connection must have ended."""
+        """The time by which a connection must be open."""
         return min(self.started + self._limits.connect, self.deadline)
 
 
@@ -105,7 +108,7 @@ _current = threading.local()
 
 
 class guarding:  # noqa: N801 (a context manager, used like a function)
-    """Makes a guard the one that connections of this thread ask."""
+    """Makes a guard the current one for this thread's connections."""
 
     def __init__(self, guard: Guard) -> None:
         self._guard = guard

@@ -15,11 +15,11 @@ from lazyfs.transport.tls_faults import Peer
 def secure(
     sock: Any, host: str, port: int, tls: Tls, guard: Guard, *, until: float | None, tunnelled: bool
 ) -> Any:
-    """The socket, speaking TLS, its certificate verified for `host`; `sock` belongs to it from then on.
+    """The socket, speaking TLS, its certificate verified for `host`; it takes over `sock`.
 
-    `sock` is a socket or, through a proxy that speaks TLS itself, an SSLSocket. `until`: when the handshake
-    must have ended, on time.monotonic()'s clock, beside the guard's own limits. Raises AttemptFailed, or what
-    the guard raises.
+    `sock` is a socket or, through a proxy that speaks TLS itself, an SSLSocket. `until`: the handshake's
+    deadline on time.monotonic()'s clock, beside the guard's own limits. Raises AttemptFailed, or the guard's
+    exceptions.
     """
     peer = Peer(host, port, tls, tunnelled=tunnelled)
 
@@ -59,7 +59,7 @@ def _shake(sock: Any, host: str, context: ssl.SSLContext, check: Any) -> Any:
 
 
 class _Patient:
-    """An SSLSocket that asks while it waits: SSLTransport makes its handshake in one call."""
+    """An SSLSocket that asks the guard while it waits: SSLTransport makes its handshake in one call."""
 
     def __init__(self, sock: ssl.SSLSocket, check: Any) -> None:
         self._sock = sock

@@ -1,4 +1,4 @@
-"""A store behind web servers and proxies: carries out what the chain decides."""
+"""A Fetcher for web servers and proxies: carries out the chain's decisions."""
 
 import logging
 import threading
@@ -31,7 +31,7 @@ class HttpFetcher:
         """Guards the chain and every plan; never held while waiting."""
 
     def fetch(self, request: Request, check_cancelled: Callable[[], None] = never_cancelled) -> bytes:
-        """See Fetcher. Raises Outage at once while every path is known dead."""
+        """As Fetcher.fetch. Raises Outage at once while every path is known dead."""
         with self._lock:
             plan = Plan(
                 self._chain,
@@ -65,12 +65,12 @@ class HttpFetcher:
                 return accepted
 
     def report(self) -> ChainReport:
-        """The state of every proxy and origin, and what happened since the start."""
+        """The state of every proxy and origin, and their counts since the start."""
         with self._lock:
             return self._chain.report(time.monotonic())
 
     def close(self) -> None:
-        """See Fetcher."""
+        """As Fetcher.close."""
         self._client.close()
 
     def _race(
@@ -131,10 +131,10 @@ class HttpFetcher:
             outcome = AttemptFailed(Fault.PORTAL if html else Fault.BAD_CONTENT, str(error))
             log.warning("%s from %s over %s: %s", request.path, route.origin.name, route.proxy.name, outcome)
         except LazyfsError:
-            raise  # the caller's check: nobody waits any more
-        except MemoryError:  # the node is short of it, whatever the path; another would only take more
+            raise  # raised by the caller's check: no reader waits any more
+        except MemoryError:  # the node's memory, so no other path can help
             raise TransportError(f"{request.path}: not enough memory for {request.max_bytes} bytes") from None
-        except Exception as bug:  # what no server may bring about: the next path is asked
+        except Exception as bug:  # a bug that an answer met: ask the next path
             outcome = AttemptFailed(Fault.GARBLED, f"{type(bug).__name__}: {bug}"[:200])
             log.exception("%s from %s over %s", request.path, route.origin.name, route.proxy.name)
         finally:

@@ -21,8 +21,8 @@ class LocalFetcher:
         self._directory = os.path.abspath(directory)
 
     def fetch(self, request: Request, check_cancelled: Callable[[], None] = never_cancelled) -> bytes:
-        """See Fetcher. A failing disk, a file over `max_bytes` and what is no file (a pipe would be waited
-        for, a device never ends) are a TransportError that names it."""
+        """As Fetcher.fetch. A failing disk, a file over `max_bytes` and a name that is not a regular file
+        (reading a pipe would wait, a device never ends) raise a TransportError that names it."""
         name = os.path.join(self._directory, request.path)
         if not os.path.abspath(name).startswith(self._directory + os.sep):
             raise TransportError(f"{request.path}: outside the store {self._directory}")
@@ -37,11 +37,11 @@ class LocalFetcher:
         return request.accept(data)
 
     def close(self) -> None:
-        """Nothing is held between calls."""
+        """Does nothing: no resource is held between calls."""
 
 
 def _read(file: BinaryIO, name: str, most: int, check: Callable[[], None]) -> bytes:
-    """The whole file, which may grow meanwhile. Raises TransportError over `most` bytes."""
+    """The whole file, which may grow during the read. Raises TransportError over `most` bytes."""
     status = os.fstat(file.fileno())
     if not stat.S_ISREG(status.st_mode):
         raise TransportError(f"{name}: not a regular file")

@@ -1,9 +1,8 @@
-"""A site's pre-filled directory below the node's own cache: asked first, never written, believed no more than
-a server.
+"""A site's pre-filled store below the node's own cache: asked first, never written, verified like a server.
 
-It is a store directory (data/ab/cdef..., as `lazyfs publish` writes it and any copy of one), on a filesystem
-that many nodes read: no index, no locks. Only objects come from it; what it lacks, or has wrong, comes from
-where everything else comes from.
+It is a store directory (data/ab/cdef..., as `lazyfs publish` writes it, or a copy of one), on a filesystem
+that many nodes read: no index, no locks. Only objects come from it; missing or damaged ones come from the
+network.
 """
 
 import logging
@@ -21,7 +20,8 @@ PAUSE: Final = 30.0
 
 
 class LowerFirst:
-    """A Fetcher over two: `lower` for objects, `upper` for the rest and for what `lower` does not bring."""
+    """A Fetcher over two: `lower` for objects; `upper` for other files and for objects that `lower` does not
+    bring."""
 
     def __init__(
         self, lower: Fetcher, upper: Fetcher, *, clock: Callable[[], float] = time.monotonic
@@ -32,7 +32,7 @@ class LowerFirst:
         self._paused_until = 0.0
 
     def fetch(self, request: Request, check_cancelled: Callable[[], None] = never_cancelled) -> bytes:
-        """See Fetcher; what goes wrong with `lower` is not raised."""
+        """As Fetcher.fetch; failures of `lower` are not raised."""
         if request.path.startswith("data/") and self._clock() >= self._paused_until:
             try:
                 return self._lower.fetch(request, check_cancelled)
@@ -42,7 +42,7 @@ class LowerFirst:
                 raise
             except TransportError:
                 self._paused_until = self._clock() + PAUSE
-            except Exception:  # what no store can have meant: the network has it right
+            except Exception:  # such as a bug that a damaged file meets: the network has a right copy
                 self._paused_until = self._clock() + PAUSE
                 log.exception("%s in the lower store", request.path)
         return self._upper.fetch(request, check_cancelled)

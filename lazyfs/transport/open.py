@@ -1,11 +1,11 @@
-"""What an operator writes for a store, as a Fetcher."""
+"""Makes a Fetcher from an operator's description of a store."""
 
 import random
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 from lazyfs.core.chain.chain import Chain
-from lazyfs.core.chain.notation import DIRECT, parse_origins, parse_proxies
+from lazyfs.core.chain.notation import DIRECT, parse_origins, parse_proxies, without_secrets
 from lazyfs.core.chain.policy import Policy
 from lazyfs.core.errors import UsageError
 from lazyfs.transport.attempt import Client
@@ -34,19 +34,22 @@ def open_fetcher(
     """A Fetcher for a store directory, or for http(s) URLs.
 
     `store`: a directory, or `http://s1/@repo@;http://s2/@repo@` where @repo@ stands for `repository`.
-    `proxy`: `http://p1:3128|http://p2:3128;DIRECT`; None is DIRECT. Proxies of the environment
-    (`http_proxy`) are not used: a mount must not depend on the shell it was started from. `tls`: whom to
-    believe; by default whom the system does. `http`: which library makes the requests; `auto` is pycurl where
-    it is installed, for a third of the CPU (benchmarks/http). Raises UsageError.
+    `proxy`: `http://p1:3128|http://p2:3128;DIRECT`; None is DIRECT. Proxies of the environment (`http_proxy`)
+    are not used: a mount must not depend on the shell it was started from. `tls`: the trusted CAs; by default
+    the system's. `http`: the library that makes the requests; `auto` is pycurl if it is installed, which
+    takes a third of the CPU (benchmarks/http). Raises UsageError.
     """
     if "://" not in store:
         if proxy:
             raise UsageError(
-                f"--proxy {proxy}: the store {store} is a directory and needs none; leave it out"
+                f"--proxy {without_secrets(proxy)}: the store {store} is a directory and needs none; "
+                f"leave it out"
             )
         return LocalFetcher(store)
     if not store.startswith(("http://", "https://")):
-        raise UsageError(f"store {store}: use a directory or a URL that starts with http:// or https://")
+        raise UsageError(
+            f"store {without_secrets(store)}: use a directory or a URL that starts with http:// or https://"
+        )
     proxies = parse_proxies(proxy or DIRECT)
     origins = parse_origins(store, repository)
     urls = [*origins, *(member for group in proxies for member in group)]
@@ -61,7 +64,8 @@ def open_fetcher(
 
 
 def _forwarded_over_tls(proxies: Sequence[Sequence[str]], origins: Sequence[str]) -> bool:
-    """An https proxy is asked for http URLs: libcurl (8.23) makes a new connection for each."""
+    """Returns True if an https proxy is asked for http URLs: libcurl (8.23) makes a new connection for
+    each."""
     over_tls = any(proxy.startswith("https:") for group in proxies for proxy in group)
     return over_tls and any(origin.startswith("http:") for origin in origins)
 

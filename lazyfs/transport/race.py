@@ -1,8 +1,8 @@
 """An attempt and its rival: the first to bring the bytes ends the other.
 
-The first attempt runs in the caller's thread. Its guard asks `poll` in every slice of waiting; so a rival is
-started, and its result noticed, without any thread more than the rival's own. A rival is a daemon thread that
-hears the same deadline and ends within a slice of being told; at most `RIVALS` run in a process.
+The first attempt runs in the caller's thread. Its guard calls `poll` in every slice of waiting; so a rival is
+started, and its result noticed, with no other thread than the rival's own. A rival is a daemon thread that
+keeps the same deadline and ends within a slice of being told; at most `RIVALS` run in a process.
 """
 
 import logging
@@ -26,17 +26,17 @@ class Overtaken(BaseException):
 
 
 class Beaten(BaseException):
-    """Raised out of the rival when nobody needs it any more. Never leaves this package."""
+    """Raised out of the rival when its result is no longer needed. Never leaves this package."""
 
 
 class Race(Generic[T]):
-    """At most one rival beside one attempt. Used by one thread, apart from the rival's."""
+    """At most one rival beside one attempt. Only the rival's work runs in another thread."""
 
     def __init__(
         self, after: float, enter: Callable[[], Callable[[Callable[[], None]], T | None] | None]
     ) -> None:
-        """When `after` seconds have passed, `enter` is asked for a rival: a call that takes the check it must
-        make while it waits, and returns its result, None if it failed; or None if there shall be none."""
+        """`enter` is called after `after` seconds and returns the rival, or None for no rival. A rival is a
+        call that takes the check it must make while it waits; it returns its result, or None if it failed."""
         self._start_at = time.monotonic() + after
         self._enter: Callable[[], Callable[[Callable[[], None]], T | None] | None] | None = enter
         self._ended = threading.Event()
@@ -58,8 +58,13 @@ class Race(Generic[T]):
         if rival is None:
             _slots.release()
             return
-        self._running = True
-        threading.Thread(target=self._run, args=(rival,), name="hedge", daemon=True).start()
+        thread = threading.Thread(target=self._run, args=(rival,), name="hedge", daemon=True)
+        try:
+            thread.start()
+            self._running = True
+        except RuntimeError as error:  # the node has no threads left; `wait` would wait for this one for ever
+            _slots.release()
+            log.warning("no thread for a hedge: %s", error)
 
     def _run(self, rival: Callable[[Callable[[], None]], T | None]) -> None:
         try:
@@ -77,11 +82,11 @@ class Race(Generic[T]):
             raise Beaten
 
     def finish(self) -> None:
-        """The first attempt has brought the bytes, or nobody waits any more: the rival shall end."""
+        """The first attempt has brought the bytes, or no reader waits any more: ends the rival."""
         self._over = True
 
     def wait(self, check: Callable[[], None]) -> T | None:
-        """The first attempt failed: what the rival brings, if one is running."""
+        """The first attempt failed: returns the result of the rival, if one is running."""
         self._enter = None
         while self._running and not self._ended.wait(0.05):
             check()

@@ -1,8 +1,8 @@
 """One HTTP attempt on requests: one URL, one proxy or none, one body.
 
-What is asked of requests is little: URLs, proxies, TLS and pools of kept-alive connections. Its adapter is
-called directly with a prepared request (540-1000 us of CPU each, a Session takes 850-1210), and bodies are
-read raw (`.content` reads 8 MiB bodies at 330-470 MB/s, `read1` at 1090-1790).
+The library `requests` handles URLs, proxies, TLS and pools of kept-alive connections. Its adapter is called
+directly with a prepared request (540-1000 us of CPU each, a Session takes 850-1210), and bodies are read raw
+(`.content` reads 8 MiB bodies at 330-470 MB/s, `read1` at 1090-1790).
 """
 
 import http.client
@@ -45,11 +45,12 @@ _FAULTS: tuple[tuple[type[Exception], Fault], ...] = (
     (urllib3.exceptions.HTTPError, Fault.GARBLED),
     (ValueError, Fault.GARBLED),
 )
-"""The innermost exception that is in this table says what happened. In order: the first match counts."""
+"""The innermost exception that is in this table decides the fault. In order: the first match counts."""
 
 
 def _fault_of(error: BaseException, peer: Peer) -> AttemptFailed:
-    """The foreign exception as ours: requests wraps urllib3's, which wrap those of http.client and socket."""
+    """Returns the AttemptFailed for a library's exception: requests wraps urllib3's, which wrap those of
+    http.client and socket."""
     chain = [error]
     while len(chain) < 8:
         inner = [a for a in chain[-1].args if isinstance(a, Exception)]
@@ -60,9 +61,9 @@ def _fault_of(error: BaseException, peer: Peer) -> AttemptFailed:
             break
         chain.append(following)
     for link in reversed(chain):
-        if isinstance(link, ssl.SSLError):  # of a connection that stood: TLS 1.3 refuses clients late
+        if isinstance(link, ssl.SSLError):  # on an open connection: TLS 1.3 refuses clients late
             return peer.failed(str(link))
-        # requests' own exceptions are OSErrors: only their subclasses named in the table say anything
+        # requests' own exceptions are OSErrors: only those named in the table have a meaning
         vague = isinstance(link, requests.exceptions.RequestException)
         for kind, fault in _FAULTS[:2] if vague else _FAULTS:
             if isinstance(link, kind):
@@ -92,14 +93,15 @@ class _Adapter(HTTPAdapter):
         return manager
 
     def cert_verify(self, *_: Any) -> None:
-        """Does nothing: requests would look for the CAs of a package (certifi); connections know theirs."""
+        """Does nothing: requests would use the CAs of a package (certifi); our connections have their own."""
 
 
 class RequestsClient:
     """Makes attempts. Thread-safe; connections are kept alive and shared by all threads."""
 
     def __init__(self, limits: Limits, *, connections: int = 32, tls: "Tls | None" = None) -> None:
-        """`connections`: kept alive per proxy or origin. `tls`: needed if any of them has an https URL."""
+        """`connections`: the number kept alive per proxy or origin. `tls`: needed if any of them has an https
+        URL."""
         self._limits = limits
         self._tls = tls
         self._adapter = _Adapter(Resolver(), connections, tls)
@@ -121,7 +123,7 @@ class RequestsClient:
             try:
                 return self._get(attempt, guard)
             except AttemptFailed as error:
-                # The server may have closed a kept-alive connection just when we used it: says nothing.
+                # The server may have closed a kept-alive connection just when we used it: this is no fault.
                 if error.fault != Fault.CLOSED or guard.connected or guard.first_byte is not None:
                     raise
                 return self._get(attempt, guard)
@@ -149,7 +151,7 @@ class RequestsClient:
         head = Head.of(response.status_code, response.headers)
         try:
             body = _read(response, head, attempt, guard)
-            raw.drain_conn()  # nothing is left, but only a read at the end gives the connection back
+            raw.drain_conn()  # the body is complete, but only a read at its end gives the connection back
             whole = True
         except AttemptFailed as refusal:
             page = _page(response, guard) if head.short_page else None
@@ -157,7 +159,7 @@ class RequestsClient:
             raise peer.refined(refusal, page or b"") from None
         except (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError, ValueError) as error:
             failure = _fault_of(error, peer)
-            if failure.fault == Fault.TRUNCATED and raw.chunked:  # http.client says so of any bad chunk
+            if failure.fault == Fault.TRUNCATED and raw.chunked:  # http.client raises this for any bad chunk
                 failure = AttemptFailed(Fault.GARBLED, "bad chunked encoding")
             raise failure from error
         finally:
@@ -191,13 +193,13 @@ def _read(response: requests.Response, head: Head, attempt: Attempt, guard: Guar
         guard.check()
     if expected is not None and got < expected:
         raise AttemptFailed(Fault.TRUNCATED, f"{got} of {expected} bytes")
-    if expected is not None and got > expected:  # http.client has read another length than we have
+    if expected is not None and got > expected:  # http.client has taken another length than we have
         raise AttemptFailed(Fault.GARBLED, f"{got} bytes where {expected} were announced")
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def _page(response: requests.Response, guard: Guard) -> bytes | None:
-    """A short error page, read to its end; None if it breaks off, and the connection cannot be used again."""
+    """A short error page, read to its end; None if it breaks off, which makes the connection unusable."""
     page = b""
     try:
         while part := response.raw.read1(_STEP, decode_content=False):
@@ -210,7 +212,7 @@ def _page(response: requests.Response, guard: Guard) -> bytes | None:
 
 
 def _peer(attempt: Attempt, tls: "Tls | None") -> Peer:
-    """Whom the request itself is sent to."""
+    """The peer that the request itself is sent to."""
     secure = attempt.url.startswith("https:")
     parts = urllib.parse.urlsplit(attempt.url if secure or not attempt.proxy else attempt.proxy)
     port = parts.port or (443 if parts.scheme == "https" else 80)

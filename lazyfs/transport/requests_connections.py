@@ -28,7 +28,7 @@ class _GuardedReader(io.RawIOBase):
     """Reads a socket in slices and asks the guard in between."""
 
     def __init__(self, inner: Any, sock: socket.socket, guard: Guard, *, counted: bool) -> None:
-        self._inner = inner  # http.client's own file: closing it lets the socket go
+        self._inner = inner  # http.client's own file: closing it releases the socket
         self._sock = sock
         self._guard = guard
         self._counted = counted
@@ -56,7 +56,7 @@ class _GuardedReader(io.RawIOBase):
 
 class _GuardedResponse(http.client.HTTPResponse):
     counted = True
-    """Its bytes are the answer's, for the least rate and the time to the first byte."""
+    """True if the bytes are the answer's, which count for the least rate and the time to the first byte."""
 
     def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
@@ -68,7 +68,7 @@ class _GuardedResponse(http.client.HTTPResponse):
         super().begin()
         fields = self.headers.get_all("Content-Length", ())
         if len({part.strip() for field in fields for part in field.split(",")}) > 1:
-            # urllib3 says so too, but when nobody closes the socket any more
+            # urllib3 raises this too, but at a point where the socket is no longer closed
             raise http.client.HTTPException("several values of Content-Length")
 
     # http.client reads chunk sizes with int(), which takes -5 and 0x_1, and trailers without end
@@ -97,7 +97,7 @@ class _TunnelResponse(_GuardedResponse):
 
 
 class Connection(HTTPConnection):
-    """To an origin or a proxy, in the clear."""
+    """A plain TCP connection to an origin or a proxy."""
 
     resolver: Resolver
     response_class = _GuardedResponse
@@ -109,16 +109,16 @@ class Connection(HTTPConnection):
 
 
 class TlsConnection(HTTPSConnection):
-    """To an origin over TLS, perhaps through a proxy's tunnel, or to a proxy over TLS."""
+    """A TLS connection to an origin, directly or through a proxy's tunnel, or to a proxy."""
 
     resolver: Resolver
     tls: "Tls"
     response_class = _GuardedResponse
 
     def connect(self) -> None:
-        """Raises AttemptFailed, or what the guard raises.
+        """Raises AttemptFailed, or the guard's exceptions.
 
-        urllib3's own makes each handshake in one call, which asks nobody while it waits.
+        urllib3's own method makes each handshake in one call, without asking the guard while it waits.
         """
         guard = current()
         sock: Any = open_socket(self._dns_host, self.port or 443, guard, self.resolver)
@@ -132,7 +132,7 @@ class TlsConnection(HTTPSConnection):
                 sock.settimeout(SLICE)
                 self.sock = sock
                 self._make_tunnel()
-                host, limit = self._tunnel_host or "", None  # the limit was for reaching the proxy
+                host, limit = self._tunnel_host or "", None  # this limit was for the connection to the proxy
             port = (self._tunnel_port if tunnelled else self.port) or 443
             self.sock = sock = self._secured(sock, host, port, guard, limit, tunnelled=tunnelled)
         except BaseException:

@@ -1,4 +1,4 @@
-"""The head of an HTTP answer, as far as a client of stores cares."""
+"""The parts of an HTTP answer's head that a client of stores needs."""
 
 from collections.abc import Mapping
 
@@ -25,7 +25,7 @@ class Head:
 
     @classmethod
     def of(cls, status: int, fields: Mapping[str, str]) -> "Head":
-        """From a library that has parsed it."""
+        """Makes a head from fields that a library has parsed."""
         head = cls()
         head.status = status
         head._fields = {name.lower(): value for name, value in fields.items()}
@@ -57,21 +57,21 @@ class Head:
 
     @property
     def from_cache(self) -> bool:
-        """A cache says that it had the object."""
+        """Returns True if a cache states that it had the object."""
         return "hit" in self.field("x-cache").lower() or bool(natural(self.field("age")))
 
     @property
     def short_page(self) -> bool:
-        """A 404, or a bucket's 403, whose body is short and ends by itself: read to its end, it leaves the
-        connection usable. The body of a 400 tells what is wrong with TLS."""
+        """Returns True for a 404, or a bucket's 403, whose body is short and ends by itself: read to its end,
+        it leaves the connection usable. A 400 is included, because its body tells the fault of TLS."""
         length = natural(self.field("content-length"))
         ends = length is not None and length <= ERROR_PAGE
         # chunks have no length that holds
         return ends and not self.chunked and self.status in (400, 403, 404)
 
     def _length(self) -> int | None:
-        """The length announced, if any. Raises AttemptFailed where two readers could take two different
-        answers from one connection (RFC 9112, 6.3)."""
+        """The length announced, if any. Raises AttemptFailed if two readers could disagree about the end of
+        the answer (RFC 9112, 6.3)."""
         coding, text = self.field("transfer-encoding").lower(), self.field("content-length")
         if coding not in ("", "identity", "chunked"):
             raise AttemptFailed(Fault.GARBLED, f"Transfer-Encoding {coding[:50]}")
@@ -86,7 +86,8 @@ class Head:
         return length
 
     def check(self, max_bytes: int) -> int | None:
-        """The length announced, if any. Raises AttemptFailed unless a plain body that fits follows."""
+        """The length announced, if any. Raises AttemptFailed unless the answer has a plain body of at most
+        `max_bytes`."""
         if 100 <= self.status < 200:
             return None
         fault = of_status(self.status)
@@ -104,7 +105,8 @@ class Head:
         return expected
 
     def check_final(self, max_bytes: int) -> int | None:
-        """As `check`, of the answer itself. http.client takes every 1xx but 100 for it, libcurl 101."""
+        """As `check`, and raises AttemptFailed for an interim answer: http.client takes every 1xx except 100
+        for the final answer, and libcurl takes 101."""
         if self.status < 200:
             raise AttemptFailed(Fault.GARBLED, f"HTTP {self.status} as the answer")
         return self.check(max_bytes)

@@ -1,7 +1,7 @@
-"""Whom connections over TLS believe, and how this side identifies itself; the same for every HTTP library.
+"""Trusted CAs and the client certificate for connections over TLS; the same for every HTTP library.
 
-Files that an operator names are read once, at the start: a daemon that gives up root keeps them. Libraries
-want names, so that what was read lies in memory under /proc/self/fd.
+Files that an operator names are read once, at the start, so that a daemon that gives up root still has them.
+Libraries want file names, so the content lies in memory under /proc/self/fd.
 """
 
 import os
@@ -20,19 +20,19 @@ BUNDLES = (
     "/etc/ssl/ca-bundle.pem",  # SUSE
     "/etc/ssl/cert.pem",
 )
-"""Where systems keep their CAs, for a Python whose OpenSSL was built to look elsewhere."""
+"""The places of systems' CAs, for a Python whose OpenSSL was built to look elsewhere."""
 
 _BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----")
 _CERTIFICATES = {b"CERTIFICATE", b"TRUSTED CERTIFICATE", b"X509 CERTIFICATE"}
 
 
 class TlsFiles(NamedTuple):
-    """What an operator names; None is the system's store, and no client certificate."""
+    """The files that an operator names; None stands for the system's store, and for no client certificate."""
 
     ca: str | None = None
     client_cert: str | None = None
     client_key: str | None = None
-    """None: the key is in `client_cert` too."""
+    """The file of the key; None if the key is in `client_cert`."""
 
     def __bool__(self) -> bool:
         return any(self)
@@ -42,11 +42,11 @@ class Tls:
     """Trusted CAs and a client certificate. Thread-safe."""
 
     def __init__(self, files: TlsFiles | None = None) -> None:
-        """Reads the files. Without `ca`: those that SSL_CERT_FILE and SSL_CERT_DIR name, and for what is not
-        set the system's. Raises UsageError naming file and mend."""
+        """Reads the files. Without `ca`: those that SSL_CERT_FILE and SSL_CERT_DIR name; the system's for an
+        unset one. Raises UsageError that names the file and the remedy."""
         files = files or TlsFiles()
         self.notes: list[str] = []
-        """Why the system's CAs may be incomplete."""
+        """The reason why the system's CAs may be incomplete."""
         self._lock = threading.Lock()
         self._context: ssl.SSLContext | None = None
         self.ca_directory: str | None = None
@@ -64,7 +64,7 @@ class Tls:
 
     @property
     def identified(self) -> bool:
-        """There is a client certificate."""
+        """True if there is a client certificate."""
         return self._identity is not None
 
     @property
@@ -78,7 +78,7 @@ class Tls:
         return None if self._identity is None else self._named(self._identity)
 
     def context(self) -> ssl.SSLContext:
-        """For Python's own TLS; one for all connections."""
+        """The context for Python's own TLS; one for all connections."""
         with self._lock:
             if self._context is None:
                 self._context = self._made()
@@ -86,7 +86,7 @@ class Tls:
 
     def _made(self) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # as libcurl: a site's intermediate is enough
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # as libcurl: an intermediate CA is enough
         context.set_alpn_protocols(["http/1.1"])
         if self.ca_file or self.ca_directory:
             context.load_verify_locations(self.ca_file, self.ca_directory)
@@ -106,7 +106,7 @@ class Tls:
             raise UsageError(f"{', '.join(given)}: {why}") from None
 
     def _named(self, content: bytes) -> str:
-        """A name under which this process reads `content`."""
+        """A name under which this process can read `content`."""
         name = self._names.get(content)
         if name is None:
             descriptor = os.memfd_create("lazyfs-tls")
@@ -117,7 +117,7 @@ class Tls:
         return name
 
     def _system(self) -> tuple[str | bytes | None, str | None]:
-        """File (or its content) and directory of CAs, as OpenSSL would take them."""
+        """File (or its content) and directory of CAs that OpenSSL would use."""
         usual = ssl.get_default_verify_paths()
         file, directory = os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")
         read = b""
@@ -184,7 +184,7 @@ def _identity(files: TlsFiles) -> bytes | None:
         raise UsageError(f"{where}: holds no private key in PEM form{also}")
     if kinds[0] == b"ENCRYPTED PRIVATE KEY" or b"Proc-Type: 4,ENCRYPTED" in key:
         raise UsageError(
-            f"{where}: the key has a passphrase, and a daemon can ask nobody; take it away with "
+            f"{where}: the key has a passphrase, and a daemon cannot ask for it; remove it with "
             f"`openssl pkey -in FILE -out NEW` and keep NEW readable by its owner only"
         )
     return key + b"\n" + certificate

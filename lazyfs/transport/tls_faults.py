@@ -1,4 +1,4 @@
-"""What goes wrong with TLS, named alike whichever library says it: where, why, and what to do."""
+"""Faults of TLS, with the same text for every library: the peer, the reason, and the remedy."""
 
 import re
 from typing import TYPE_CHECKING
@@ -31,7 +31,7 @@ class Peer:
     """The other end of a TLS connection, for messages."""
 
     def __init__(self, host: str, port: int, tls: "Tls | None", *, tunnelled: bool = False) -> None:
-        """`tunnelled`: an origin, behind a proxy that has made a tunnel."""
+        """`tunnelled`: an origin behind a proxy's tunnel."""
         self.where = f"{host} port {port}"
         self._host = host
         self._tls = tls
@@ -41,7 +41,7 @@ class Peer:
         return AttemptFailed(fault, f"{self.where}: {detail}", by_origin=self.tunnelled)
 
     def unverified(self, code: int, reason: str) -> AttemptFailed:
-        """Its certificate does not hold. `code`, `reason`: OpenSSL's."""
+        """The peer's certificate is not valid. `code`, `reason`: OpenSSL's."""
         if code in _TIME:
             return self._failed(
                 Fault.EXPIRED, f"it {_TIME[code]}; have it renewed, or set this node's clock right"
@@ -57,7 +57,7 @@ class Peer:
         return self._failed(Fault.UNTRUSTED, f"{reason.lower()}{notes}")
 
     def failed(self, text: str) -> AttemptFailed:
-        """TLS failed with this text of OpenSSL's."""
+        """TLS failed with this error text of OpenSSL."""
         plain = text.lower().replace("_", " ")
         alert = _ALERT.search(plain)
         if alert:
@@ -69,7 +69,7 @@ class Peer:
         return self._failed(Fault.TLS, text[:200])
 
     def identity(self, reason: str) -> AttemptFailed:
-        """It does not know us."""
+        """The peer refuses our client certificate, or wants one."""
         mend = (
             "it did not accept ours (--client-cert)"
             if self._tls and self._tls.identified
@@ -78,14 +78,14 @@ class Peer:
         return self._failed(Fault.IDENTITY, f"{mend} ({reason})")
 
     def refined(self, refusal: AttemptFailed, page: bytes) -> AttemptFailed:
-        """What the body of an HTTP refusal says better than its status."""
+        """Returns the fault that the body of an HTTP refusal states more exactly than its status."""
         if _WANTS_TLS.search(page):
             better = self._failed(Fault.SCHEME, "it speaks TLS there; write https://")
         elif _WANTS_CERTIFICATE.search(page):
             better = self.identity(str(refusal))
         else:
             return refusal
-        better.by_origin = True  # a proxy that passes pages on wrote none of it
+        better.by_origin = True  # a proxy that passes a page on did not write it
         return better
 
 
@@ -99,5 +99,5 @@ def untunnelled(proxy: str, status: int, origin: str) -> AttemptFailed:
         return AttemptFailed(fault, MENDS[fault])
     return AttemptFailed(
         Fault.TUNNEL,
-        f"{proxy}: {said}; have the proxy allow CONNECT to it, or use http:// for what it shall cache",
+        f"{proxy}: {said}; have the proxy allow CONNECT to it, or use http:// to let it cache",
     )

@@ -1,1 +1,1 @@
-"""What a repository looks like as a filesystem, here and only here."""
+"""The shape of a repository as a filesystem, defined here and only here."""

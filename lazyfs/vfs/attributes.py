@@ -21,7 +21,9 @@ class Attributes(NamedTuple):
     size: int
     mtime: int
     """Nanoseconds since 1970, may be negative."""
-    rdev: int = 0
+    rdev: int
+    shown: int
+    """st_ino and d_ino: `number`, or a shorter one for 32-bit programs (`shown_numbers`)."""
 
     @property
     def blocks(self) -> int:
@@ -29,9 +31,11 @@ class Attributes(NamedTuple):
         return -(-self.size // 512)
 
 
-def attributes(number: int, entry: Entry) -> Attributes:
-    """Returns the attributes of an entry known by this number."""
+def attributes(number: int, entry: Entry, shown: int) -> Attributes:
+    """Returns the attributes of an entry known by `number`, which programs see as `shown`."""
     rdev = 0
     if entry.detail and stat.S_IFMT(entry.mode) in _DEVICES:
         rdev = os.makedev(entry.detail >> 32, entry.detail & 0xFFFF_FFFF)
-    return Attributes(number, entry.mode, entry.nlink, entry.uid, entry.gid, entry.size, entry.mtime, rdev)
+    return Attributes(
+        number, entry.mode, entry.nlink, entry.uid, entry.gid, entry.size, entry.mtime, rdev, shown
+    )

@@ -1,75 +1,177 @@
-"""Parsed catalogs and chunk lists in memory: bounded, the least recently used dropped first."""
+"""Parsed catalogs and chunk lists in memory: bounded as decoded, the least recently used dropped first.
+
+Small ones are read and decoded where they are needed, under the filesystem's lock; for large ones
+NeedDecoding is raised, so that nobody else waits for them.
+"""
 
 from collections import OrderedDict
+from collections.abc import Callable
+from typing import Final, Generic, NamedTuple, TypeVar
 
-from lazyfs.core.catalog.reader import Catalog
+from lazyfs.core.catalog.reader import Catalog, Directory
 from lazyfs.core.chunks import ChunkList
-from lazyfs.core.digest import Digest, ObjectRef
-from lazyfs.vfs.missing_objects import Fetched, LocalObjects, Need
+from lazyfs.core.digest import ObjectRef
+from lazyfs.vfs.missing_objects import Fetched, LocalObjects, Need, NeedDecoding
 
-LIMIT = 128 << 20
-"""Bytes of encoded catalogs and chunk lists held. A catalog whose every directory has been touched takes
-about four times its encoded size, a list its own."""
+LIMIT: Final = 96 << 20
+"""Bytes of catalogs held, as decoded: one whose every directory has been touched takes six times its encoded
+size. The largest that there can be fits, with those on the way to it."""
+LIST_LIMIT: Final = 8 << 20
+"""Bytes of chunk lists held."""
+ENTRIES_AT_ONCE: Final = 1024
+"""Entries of a directory that is decoded under the lock, at most: 3 ms."""
+BYTES_AT_ONCE: Final = 256 << 10
+"""Bytes of a catalog or chunk list that is read and parsed under the lock, at most: 1 ms."""
 
 
-class ParsedObjects:
-    """The parsed catalogs and chunk lists of a mount. Equal ones of all its repositories are held once."""
+class HeldKey(NamedTuple):
+    """The name of a held object. Its size is part of it: whoever states another one asks for another object.
+    So is the namespace: a digest alone opens nothing that needed a credential."""
 
-    def __init__(self, limit: int = LIMIT) -> None:
+    namespace: bytes
+    ref: ObjectRef
+    file_size: int = 0
+    """Of a chunk list: bytes of its file."""
+    shift: int = 0
+    """Of a chunk list: log2 of its file's chunk size."""
+
+
+Parsed = TypeVar("Parsed", Catalog, ChunkList)
+
+
+class HeldObjects(Generic[Parsed]):
+    """Objects by key, within a limit. The one that was used last stays, however large it is."""
+
+    def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._held: OrderedDict[Digest, tuple[Catalog | ChunkList, int]] = OrderedDict()
+        self._held: OrderedDict[HeldKey, tuple[Parsed, int, str]] = OrderedDict()
         self.bytes = 0
-        """Encoded bytes held."""
+        """Bytes charged."""
 
     def __len__(self) -> int:
         return len(self._held)
 
+    def get(self, key: HeldKey) -> Parsed | None:
+        """Returns an object, which counts as a use."""
+        found = self._held.get(key)
+        if found is None:
+            return None
+        self._held.move_to_end(key)
+        return found[0]
+
+    def keep(self, key: HeldKey, parsed: Parsed, size: int, repository: str) -> Parsed:
+        """Holds an object, charged with `size` bytes. Returns the object itself."""
+        before = self._held.pop(key, None)
+        if before:
+            self.bytes -= before[1]
+        self._held[key] = (parsed, size, repository)
+        self.bytes += size
+        while self.bytes > self._limit and len(self._held) > 1:
+            _, (_, gone, _) = self._held.popitem(last=False)
+            self.bytes -= gone
+        return parsed
+
+    def recharge(self, key: HeldKey, parsed: Parsed, size: int) -> None:
+        """Charges an object with what it takes now, if it is held still."""
+        found = self._held.get(key)
+        if found is not None and found[0] is parsed:
+            self.keep(key, parsed, size, found[2])
+
+    def in_use(self) -> list[tuple[str, HeldKey]]:
+        """Returns what is held, and by which repository it was read; the latest used last."""
+        return [(repository, key) for key, (_, _, repository) in self._held.items()]
+
+    def clear(self) -> None:
+        """Drops everything."""
+        self._held.clear()
+        self.bytes = 0
+
+
+class _Catalog(Catalog):
+    """A catalog that is charged as it grows, and has large directories decoded without the lock."""
+
+    def __init__(self, encoded: bytes, key: HeldKey, holder: HeldObjects[Catalog]) -> None:
+        super().__init__(encoded)
+        self._key = key
+        self._holder = holder
+
+    def _first_touch(self, number: int) -> Directory:
+        if self.directory_size(number) > ENTRIES_AT_ONCE:
+            raise NeedDecoding(lambda: self._decode_unlocked(number))
+        found = super()._first_touch(number)
+        self._grown()
+        return found
+
+    def _decode_unlocked(self, number: int) -> Callable[[], None]:
+        super()._first_touch(number)
+        return self._grown
+
+    def _grown(self) -> None:
+        self._holder.recharge(self._key, self, self.memory)
+
+
+class ParsedObjects:
+    """The parsed catalogs and chunk lists of a mount. Equal ones of its public repositories are held once.
+    Not thread-safe: called under the filesystem's lock."""
+
+    def __init__(self, limit: int = LIMIT, list_limit: int = LIST_LIMIT) -> None:
+        self._catalogs: HeldObjects[Catalog] = HeldObjects(limit)
+        self._lists: HeldObjects[ChunkList] = HeldObjects(list_limit)
+
+    def __len__(self) -> int:
+        return len(self._catalogs) + len(self._lists)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes charged for what is held."""
+        return self._catalogs.bytes + self._lists.bytes
+
     def catalog(self, repository: str, ref: ObjectRef, objects: LocalObjects, fetched: Fetched) -> Catalog:
         """Returns a parsed catalog. Raises Need or FormatError."""
-        held = self._held.get(ref.digest)
+        key = HeldKey(objects.namespace, ref)
+        held = self._catalogs.get(key)
         if held is not None:
-            self._held.move_to_end(ref.digest)
-            if isinstance(held[0], Catalog):
-                return held[0]
-        catalog = Catalog(_bytes(repository, ref, objects, fetched))
-        self._keep(ref, catalog)
-        return catalog
+            return held
+
+        def read() -> Callable[[], Catalog]:
+            parsed = _Catalog(_bytes(repository, ref, objects, fetched), key, self._catalogs)
+            return lambda: self._catalogs.keep(key, parsed, parsed.memory, repository)
+
+        return _now_or_later(ref, read)
 
     def chunk_list(
         self, repository: str, ref: ObjectRef, size: int, shift: int, objects: LocalObjects, fetched: Fetched
     ) -> ChunkList:
         """Returns the parsed chunk list of a file of `size` bytes. Raises Need or FormatError."""
-        held = self._held.get(ref.digest)
+        key = HeldKey(objects.namespace, ref, size, shift)
+        held = self._lists.get(key)
         if held is not None:
-            self._held.move_to_end(ref.digest)
-            if isinstance(held[0], ChunkList) and (held[0].size, held[0].shift) == (size, shift):
-                return held[0]
-        chunks = ChunkList(_bytes(repository, ref, objects, fetched), size, shift)
-        self._keep(ref, chunks)
-        return chunks
+            return held
 
-    def catalogs(self) -> dict[Digest, int]:
-        """Returns the catalogs held, with their sizes in bytes, the latest used last."""
-        return {digest: size for digest, (parsed, size) in self._held.items() if isinstance(parsed, Catalog)}
+        def read() -> Callable[[], ChunkList]:
+            parsed = ChunkList(_bytes(repository, ref, objects, fetched), size, shift)
+            return lambda: self._lists.keep(key, parsed, ref.size, repository)
+
+        return _now_or_later(ref, read)
+
+    def catalogs(self) -> list[tuple[str, HeldKey]]:
+        """Returns the catalogs held, and by which repository they were read; the latest used last."""
+        return self._catalogs.in_use()
 
     def clear(self) -> None:
         """Drops everything; each object is read again when it is needed."""
-        self._held.clear()
-        self.bytes = 0
+        self._catalogs.clear()
+        self._lists.clear()
 
-    def _keep(self, ref: ObjectRef, parsed: Catalog | ChunkList) -> None:
-        before = self._held.pop(ref.digest, None)
-        if before:
-            self.bytes -= before[1]
-        self._held[ref.digest] = (parsed, ref.size)
-        self.bytes += ref.size
-        while self.bytes > self._limit and len(self._held) > 1:
-            _, (_, size) = self._held.popitem(last=False)
-            self.bytes -= size
+
+def _now_or_later(ref: ObjectRef, read: Callable[[], Callable[[], Parsed]]) -> Parsed:
+    if ref.size > BYTES_AT_ONCE:
+        raise NeedDecoding(read)
+    return read()()
 
 
 def _bytes(repository: str, ref: ObjectRef, objects: LocalObjects, fetched: Fetched) -> bytes:
     encoded = fetched.get(ref.digest) or objects.at_hand(ref)
-    if encoded is None:
+    if encoded is None or len(encoded) != ref.size:
         raise Need(repository, (ref,))
     return encoded

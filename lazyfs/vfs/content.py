@@ -1,7 +1,8 @@
-"""From (number, offset, length) to bytes: a plan of the parts of objects, then the parts themselves.
+"""Reads file content: a plan finds the parts of objects for (number, offset, length), then the parts are
+read.
 
-The plan is made once for each read, under the tree's lock. Its parts are read without the lock, now and again
-when missing ones have been fetched.
+The plan is made once for each read, under the tree's lock. Its parts are read without the lock: those here at
+once, missing ones after they have been fetched.
 """
 
 import errno
@@ -11,7 +12,7 @@ from typing import NamedTuple
 from lazyfs.core.catalog.entry import Entry
 from lazyfs.core.chunks import ChunkList, ChunkSlice
 from lazyfs.core.digest import ObjectRef
-from lazyfs.vfs.missing_objects import NOTHING, Fetched, LocalObjects, Need
+from lazyfs.vfs.missing_objects import NOTHING, Fetched, LocalObjects, Need, NeedRepository
 from lazyfs.vfs.tree import Tree
 
 
@@ -24,15 +25,15 @@ class ReadPlan(NamedTuple):
     entry: Entry
     offset: int
     length: int
-    """Bytes asked for; the file may end before."""
+    """Bytes asked for; the file may end earlier."""
     slices: list[ChunkSlice]
-    """In the order of the file, cut at its end; empty beyond it."""
+    """The parts in the order of the file, cut at its end; empty beyond it."""
     chunks: ChunkList | None
     """The chunks of the file, if it has several and the read begins before its end."""
 
 
 class NeedContent(Need):
-    """The parts of a planned read that are missing. The plan goes along: it need not be made again."""
+    """The missing parts of a planned read. The plan is kept, so it need not be made again."""
 
     def __init__(self, plan: ReadPlan, refs: tuple[ObjectRef, ...]) -> None:
         super().__init__(plan.repository, refs)
@@ -61,17 +62,19 @@ def plan_read(tree: Tree, number: int, offset: int, length: int, fetched: Fetche
 
 
 def chunk_list(tree: Tree, repository: str, entry: Entry, fetched: Fetched = NOTHING) -> ChunkList:
-    """Returns the chunks of a file that has several. Raises Need."""
+    """Returns the chunks of a file that has several. Raises Need, NeedRepository."""
     listed = entry.chunk_list
     assert listed is not None
-    objects = tree.repositories[repository].objects
-    return tree.parsed.chunk_list(repository, listed, entry.size, entry.detail, objects, fetched)
+    opened = tree.repositories.get(repository)
+    if opened is None:  # a file that several images share is known without its catalog
+        raise NeedRepository(repository)
+    return tree.parsed.chunk_list(repository, listed, entry.size, entry.detail, opened.objects, fetched)
 
 
 def pieces(plan: ReadPlan, objects: LocalObjects, fetched: Fetched = NOTHING) -> list[bytes]:
-    """Returns the planned bytes, in pieces to be joined. Touches no tree: no lock is needed.
+    """Returns the planned bytes, in pieces to be joined. Does not use the tree, so no lock is needed.
 
-    Raises NeedContent with every object that is missing, so that they travel together.
+    Raises NeedContent with every missing object, so that all are fetched together.
     """
     found: list[bytes] = []
     missing = []

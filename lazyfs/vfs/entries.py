@@ -1,4 +1,4 @@
-"""From inode numbers to entries: which slot a number lies in, which catalog that shows, which entry is meant.
+"""Finds the entry of an inode number: the number's slot, the catalog that the slot shows, the entry in it.
 
 Every call is synchronous and takes the objects at hand; missing ones are raised as Need. Errors that a
 program sees are OSErrors with the errno of POSIX. Not thread-safe: the filesystem's lock is held around every
@@ -13,6 +13,7 @@ from collections.abc import Callable
 from lazyfs.core.catalog.entry import DIRECTORY_SIZE, Entry
 from lazyfs.core.catalog.reader import Catalog, Directory
 from lazyfs.core.digest import Digest, ObjectRef
+from lazyfs.core.errors import FormatError
 from lazyfs.vfs.catalogs import ParsedObjects
 from lazyfs.vfs.inode_numbers import ROOT, SPREAD, unpack
 from lazyfs.vfs.missing_objects import NOTHING, Fetched, LocalObjects, NeedRepository
@@ -24,11 +25,11 @@ _SITE = Entry(b"", stat.S_IFDIR | 0o755, 0, 0, 0, DIRECTORY_SIZE, nlink=2)
 
 
 def _tell_nobody(_: ObjectRef) -> None:
-    """An observer that observes nothing."""
+    """An observer that ignores its events."""
 
 
 class Repository:
-    """One open repository: where its objects come from and which revision is shown."""
+    """One open repository: the source of its objects, and the revision it shows."""
 
     def __init__(
         self,
@@ -40,8 +41,8 @@ class Repository:
         on_enter: Callable[[ObjectRef], None] = _tell_nobody,
         facts: Callable[[], dict[str, str]] = dict,
     ) -> None:
-        """`on_enter` is told of an image's profile when the image is looked up. `facts` returns what the
-        daemon knows of the repository: `user.host`, `user.proxy`."""
+        """`on_enter` is called with an image's profile when the image is looked up. `facts` returns the
+        daemon's facts about the repository: `user.host`, `user.proxy`."""
         self.name = name
         self.objects = objects
         self.root = root
@@ -51,7 +52,7 @@ class Repository:
 
 
 class Entries:
-    """The entries of one mount by their numbers: of one repository at its root, or of a folder of many."""
+    """The entries of one mount by their numbers. The mount is one repository, or a folder of several."""
 
     def __init__(self, slots: SlotTable, parsed: ParsedObjects, shared_files: SharedFiles) -> None:
         self.slots = slots
@@ -68,7 +69,7 @@ class Entries:
         self.slots.live(repository.name, b"", repository.root, parent, 0)
 
     def show_site(self, names: tuple[str, ...]) -> None:
-        """Shows as the root a folder of repositories, which are opened when they are first looked up."""
+        """Shows a folder of repositories as the root; each is opened when it is first looked up."""
         self.site = names
         self.slots.live("", b"", ObjectRef(Digest(bytes(32)), 0), None, 0)
 
@@ -99,7 +100,8 @@ class Entries:
         return self.catalog_of(slot.repository, slot.ref, fetched)
 
     def catalog_of(self, repository: str, ref: ObjectRef, fetched: Fetched = NOTHING) -> Catalog:
-        """Returns a catalog of a repository by its name. Raises NeedRepository if that is not open."""
+        """Returns a catalog of a repository by its name. Raises NeedRepository if the repository is not
+        open."""
         opened = self.repositories.get(repository)
         if opened is None:
             raise NeedRepository(repository)
@@ -118,8 +120,8 @@ class Entries:
         return self.catalog(slot, fetched).entry(index)
 
     def top_entry(self, slot: Slot, fetched: Fetched) -> Entry:
-        """Returns the directory a slot's catalog hangs at, as the catalog above says it: a folder's entry has
-        the revision's times, where a live catalog may be older."""
+        """Returns the directory at which a slot's catalog hangs, as the catalog above describes it: its entry
+        for a folder has the revision's times, but a live catalog's own may be older."""
         parent = slot.parent
         if self.site is not None and slot is self.slots.root:
             return _SITE
@@ -134,13 +136,16 @@ class Entries:
 
     def _spread_entry(self, slot: Slot, group: int, fetched: Fetched) -> Entry:
         """The entry of a hardlink group that spans catalogs, found by the first of its names."""
-        for number, path in self.catalog(slot, fetched).header.shared:
-            if number == group:
-                return self._walk(slot, path, fetched)
-        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        path = self.catalog(slot, fetched).shared_path(group)
+        if path is None:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        found = self._walk(slot, path, fetched)
+        if found.link != -group:
+            raise FormatError(f"hardlink group {group} leads to {path!r}, which is not in it")
+        return found
 
     def _walk(self, slot: Slot, path: bytes, fetched: Fetched) -> Entry:
-        """The entry at a path below a slot's root, without allotting slots."""
+        """The entry at a path below a slot's root, found without allotting slots."""
         catalog = self.catalog(slot, fetched)
         directory, entry = catalog.directory(0), catalog.root
         for name in path.split(b"/"):
@@ -164,14 +169,13 @@ class Entries:
         return b"/".join(part for part in (slot.path, inner, name) if part)
 
     def path_of(self, number: int, fetched: Fetched = NOTHING) -> bytes:
-        """Returns a path of the number: below its repository's root, or, of a file that several images share,
-        below each of them."""
+        """Returns a path of the number: below its repository's root, or, for a file that several images
+        share, below each image."""
         if self.shared_files.get(number) is not None:
             return self.shared_files.path(number)
         slot, index = self.slot(number)
         if index & SPREAD:
-            shared = dict(self.catalog(slot, fetched).header.shared)
-            inner = shared.get(index & ~SPREAD, b"")
+            inner = self.catalog(slot, fetched).shared_path(index & ~SPREAD) or b""
         else:
             inner = self.catalog(slot, fetched).path(index) if index else b""
         return b"/".join(part for part in (slot.path, inner) if part)

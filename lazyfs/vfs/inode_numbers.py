@@ -1,19 +1,23 @@
 """Inode numbers: (slot, index) in 64 bits, so that no table grows with every file.
 
 The slot names a catalog and the path it hangs at; the index is the entry's place in the catalog. Number 1,
-the root of every FUSE filesystem, is the mount's top folder, whichever slot that has: slot 0 is never
-allotted.
+the root of every FUSE filesystem, is the mount's top folder in whichever slot; slot 0 is never allotted.
 """
+
+from lazyfs.core.errors import FormatError
 
 ROOT = 1
 SPREAD = 0x8000_0000
-"""Set in the index of a hardlink group with names in several catalogs: the rest is the group's id, and the
-slot is the one of its snapshot's top catalog. Catalogs hold fewer than 2**31 entries."""
+"""The bit set in the index of a hardlink group with names in several catalogs: the rest is the group's id,
+and the slot is that of its snapshot's top catalog. Catalogs hold fewer than 2**31 entries."""
 _INDEX = 0xFFFF_FFFF
 
 
 def pack(slot: int, index: int) -> int:
-    """Returns the number of entry `index` of the catalog in `slot`."""
+    """Returns the number of entry `index` of the catalog in `slot`. Raises FormatError for an index that
+    would lead into another slot, whatever the catalog says."""
+    if not 0 <= index <= _INDEX:
+        raise FormatError(f"entry {index} of a catalog has no inode number")
     return slot << 32 | index
 
 

@@ -1,9 +1,9 @@
-"""The numbers that were given out, on disk: a new process can answer for those of one that died.
+"""The inode numbers given out, on disk: after a process dies, a new one can answer for its numbers.
 
 An append-only file of records, each a kind (u8), a length (u32) and msgpack. There are four kinds: a slot
-allotted or changed, a slot freed, a shared file, a shared file forgotten. A record that a torn end leaves
-unreadable was never answered to the kernel, because each is written before the answer that needs it. Nothing
-is fsynced: the numbers have to survive the process, not the machine, whose kernel forgets them too.
+allotted or changed, a slot freed, a shared file, a shared file forgotten. Each record is written before the
+answer that needs it, so the numbers of a record that is cut off were never given to the kernel. Nothing is
+fsynced: the numbers have to survive the process, not the machine, whose kernel forgets them too.
 """
 
 import os
@@ -12,12 +12,13 @@ from contextlib import suppress
 
 import msgspec
 
+from lazyfs.system.trusted_files import Untrusted, open_file
 from lazyfs.vfs.inode_numbers import unpack
 from lazyfs.vfs.shared_files import SharedFile
 from lazyfs.vfs.slots import SlotRecord
 
 COMPACT_AT = 1 << 20
-"""Bytes after which the file is written anew without what has been freed, if that halves it."""
+"""Bytes after which the file is written anew without the freed numbers, if that halves it."""
 
 _HEAD = struct.Struct("<BI")
 _SLOT, _FREED, _SHARED, _SHARED_FREED = range(4)
@@ -25,11 +26,11 @@ _encoder = msgspec.msgpack.Encoder()
 
 
 class Journal:
-    """Writes the file of one mount. A failing disk never raises: the mount goes on, and `broken` says what is
-    wrong."""
+    """Writes the file of one mount. A failing disk never raises: the mount goes on, and `broken` has the
+    error."""
 
     def __init__(self, path: str) -> None:
-        """Begins an empty file, since a fresh mount's kernel knows no numbers. Raises OSError.
+        """Begins an empty file, since a fresh mount's kernel knows no numbers. Raises OSError, Untrusted.
 
         A daemon that still ends at this path keeps its own file, now without a name.
         """
@@ -41,10 +42,10 @@ class Journal:
         self.broken = ""
         with suppress(FileNotFoundError):
             os.unlink(path)
-        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        self._file = open_file(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
 
     def slot(self, record: SlotRecord | int) -> None:
-        """Writes what a slot stands for, or the number of one that was freed. A SlotTable's observer."""
+        """Writes a slot's record, or the number of a freed slot. A SlotTable's observer."""
         if isinstance(record, SlotRecord):
             self._slots[record.slot] = record
             self._write(_SLOT, _encoder.encode(record))
@@ -53,7 +54,7 @@ class Journal:
             self._write(_FREED, _encoder.encode(record))
 
     def shared_file(self, record: SharedFile | int) -> None:
-        """Writes a shared file, or the number of one that was forgotten. A SharedFiles' observer."""
+        """Writes a shared file, or the number of a forgotten one. A SharedFiles' observer."""
         if isinstance(record, SharedFile):
             self._shared_files[record.number] = record
             self._write(_SHARED, _encoder.encode(record))
@@ -70,6 +71,8 @@ class Journal:
                 self._compact()
         except OSError as error:
             self.broken = f"{self._path}: {error.strerror}"
+        except Untrusted as error:
+            self.broken = str(error)
 
     def _is_ours(self) -> bool:
         return os.path.samestat(os.stat(self._path), os.fstat(self._file))
@@ -82,7 +85,9 @@ class Journal:
             for kind, records in ((_SLOT, self._slots), (_SHARED, self._shared_files))
             for payload in map(_encoder.encode, records.values())
         )
-        file = os.open(self._path + ".new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with suppress(FileNotFoundError):
+            os.unlink(self._path + ".new")
+        file = open_file(self._path + ".new", os.O_WRONLY | os.O_CREAT | os.O_EXCL)
         view = memoryview(whole)
         while view:
             view = view[os.write(file, view) :]
@@ -92,8 +97,8 @@ class Journal:
         self._compact_at = max(COMPACT_AT, 2 * self._size)
 
     def close(self) -> None:
-        """Removes the file: with its mount the kernel has forgotten the numbers. What is left over was
-        killed."""
+        """Removes the file: with its mount the kernel has forgotten the numbers. A file that stays is one of
+        a killed process."""
         with suppress(OSError):
             if self._is_ours():
                 os.unlink(self._path)
@@ -104,9 +109,9 @@ class Journal:
 def load(path: str) -> tuple[list[SlotRecord], list[SharedFile]]:
     """Returns the slots and the shared files in use at the end of the file, upper slots before lower ones.
 
-    Raises OSError.
+    Raises OSError, Untrusted.
     """
-    with open(path, "rb") as file:
+    with open(open_file(path, os.O_RDONLY), "rb") as file:
         data = file.read()
     slots: dict[int, SlotRecord] = {}
     shared_files: dict[int, SharedFile] = {}
@@ -129,6 +134,6 @@ def load(path: str) -> tuple[list[SlotRecord], list[SharedFile]]:
                 (slots if kind == _FREED else shared_files).pop(gone, None)
         except (msgspec.MsgspecError, UnicodeDecodeError):
             break
-    # A shared file that waits to be asked for again may outlive its slot, whose number is allotted anew.
+    # A shared file that the kernel has forgotten may outlive its slot, whose number is allotted anew.
     held = [shared for shared in shared_files.values() if unpack(shared.number)[0] in slots]
     return list(slots.values()), held

@@ -1,19 +1,24 @@
-"""The objects that the vfs takes from below, and the exceptions that name missing ones."""
+"""The source of the vfs's objects, and the exceptions that name missing ones."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from lazyfs.core.digest import Digest, ObjectRef
 
 Fetched = Mapping[Digest, bytes]
-"""Verified plaintexts fetched for the call at hand: with them it works even where no cache can keep them."""
+"""Verified plaintexts fetched for the present call, which succeeds with them even if no cache can keep
+them."""
 
 NOTHING: Fetched = {}
 
 
 class LocalObjects(Protocol):
     """Objects that can be had without waiting for a network. Both methods return None for one that is not
-    here."""
+    here, or is here with another size."""
+
+    namespace: bytes
+    """Empty for a repository that anybody may read; otherwise what sets apart the objects that only those
+    with its credential may read."""
 
     def at_hand(self, ref: ObjectRef) -> bytes | None:
         """Returns the whole plaintext, verified."""
@@ -32,6 +37,16 @@ class Need(Exception):
         super().__init__(repository, refs)
         self.repository = repository
         self.refs = refs
+
+
+class NeedDecoding(Need):
+    """The call needs a catalog or directory that is too large to be decoded under the filesystem's lock."""
+
+    def __init__(self, decode: Callable[[], Callable[[], object]]) -> None:
+        """`decode` is called without the lock and may take long; what it returns is called under the lock
+        and keeps the result. It raises Need or FormatError."""
+        super().__init__("", ())
+        self.decode = decode
 
 
 class NeedRepository(Exception):

@@ -1,6 +1,6 @@
-"""Extended attributes for operators: where a file comes from, as CVMFS shows it.
+"""Extended attributes for operators, as CVMFS has them: the origin of a file.
 
-They can be asked for by name and are left out of listings: tools that copy files would take them along.
+They can be asked for by name but are not listed, because tools that copy files would copy them too.
 """
 
 from lazyfs.vfs.missing_objects import NOTHING, Fetched
@@ -8,8 +8,7 @@ from lazyfs.vfs.tree import Tree
 
 
 def get_xattr(tree: Tree, number: int, name: bytes, fetched: Fetched = NOTHING) -> bytes | None:
-    """Returns an attribute that the image gives a file, or else one of the operators'; None if there is no
-    such attribute."""
+    """Returns an attribute that the image gives a file, or else one for operators; None if neither exists."""
     found = tree.xattrs(number, fetched).get(name)
     if found is not None or not name.startswith(b"user."):
         return found

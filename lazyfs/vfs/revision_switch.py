@@ -1,8 +1,8 @@
-"""From one revision to the next on a live mount: the kernel drops what has changed, and only that.
+"""Moves a live mount from one revision to the next: the kernel drops the changed names, and only those.
 
-Live folders show the new catalog under their old number. The kernel is to forget each name in them that has
-changed, come or gone, and the listing of its folder. Everything below an unchanged name keeps its numbers,
-names and pages; everything in a snapshot that was opened before keeps its content.
+Live folders show the new catalog under their old number. The kernel must forget each name in them that was
+changed, added or removed, and the listing of its folder. Everything below an unchanged name keeps its
+numbers, names and pages; everything in a snapshot that was opened before keeps its content.
 """
 
 from typing import NamedTuple
@@ -31,8 +31,8 @@ class Invalidation(NamedTuple):
 def switch(
     tree: Tree, repository: str, root: ObjectRef, revision: int, fetched: Fetched = NOTHING
 ) -> list[Invalidation]:
-    """Shows another revision from now on; returns what the kernel must drop. Raises Need before anything has
-    changed."""
+    """Shows another revision from now on; returns the listings and names that the kernel must drop. Raises
+    Need before anything has changed."""
     opened = tree.repositories[repository]
     invalidations: list[Invalidation] = []
     shown: list[tuple[Slot, ObjectRef]] = []
@@ -48,7 +48,7 @@ def switch(
             stays = _live(old, before) and _live(new, after)
             if after is not None and after.nested and _live(new, after):
                 below = tree.slots.find_live(repository, slot.path + b"/" + name if slot.path else name)
-                if below is not None:  # also one that had gone, if somebody is still in it
+                if below is not None:  # also a removed folder, if a program still uses it
                     work.append((below, after.nested))
                     invalidations.append(Invalidation(below.own, None))
             if not stays:
@@ -56,7 +56,7 @@ def switch(
         invalidations.append(Invalidation(slot.own, None))
         shown.append((slot, ref))
     if shown and tree.site is not None:
-        # The site's folder: its names are kept with the attributes of the repositories.
+        # The site's folder: the kernel keeps its names with the attributes of the repositories.
         invalidations.append(Invalidation(ROOT, None))
     for slot, ref in shown:
         tree.slots.show(slot, ref)
@@ -83,7 +83,8 @@ def _differences(old: Catalog, new: Catalog) -> list[tuple[bytes, Entry | None, 
 
 
 def _seen(entry: Entry) -> Entry:
-    """The entry as programs see it: an image in use does not change because it gets a profile."""
+    """The entry as programs see it, without its profile: an image in use does not change because it gets
+    one."""
     if not entry.nested or not entry.xattrs:
         return entry
     return msgspec.structs.replace(entry, xattrs=without_hint(entry.xattrs))

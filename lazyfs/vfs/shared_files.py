@@ -1,10 +1,11 @@
 """One page-cache copy of a file that several images share.
 
 The kernel caches pages by inode. A file of at least 64 KiB that lies at the same path inside two images, with
-one name and all attributes equal, cannot be told from one inode, so it gets one number: ten tags of an image
-fill memory once. Two files of one image never share, since their paths differ. Smaller files are not worth
-the table, which has a row of about 400 bytes for each such file that the kernel knows. Of the rows that the
-kernel has forgotten, `IDLE` wait until the next revision to be asked for again, as slots do.
+one name and all attributes equal, gets one inode number in both, because no program can tell the difference:
+ten tags of an image fill memory once. Two files of one image never share, since their paths differ. Smaller
+files are left out, because each shared file takes a row of about 400 bytes while the kernel knows it. Of the
+rows that the kernel has forgotten, `IDLE` are kept until the next revision in case it asks again, as with
+slots.
 """
 
 from collections.abc import Callable
@@ -24,7 +25,7 @@ _NO_CATALOG = ObjectRef(Digest(bytes(32)), 0)
 
 
 class SharedFile(msgspec.Struct, array_like=True, frozen=True):
-    """A shared file as the journal persists it, with all that is needed to answer for it."""
+    """A shared file as the journal persists it, with everything that is needed to answer for it."""
 
     number: int
     path: bytes
@@ -33,7 +34,7 @@ class SharedFile(msgspec.Struct, array_like=True, frozen=True):
 
 
 def _keep_nothing(_: SharedFile | int) -> None:
-    """An observer that observes nothing."""
+    """An observer that ignores its events."""
 
 
 class SharedFiles:
@@ -45,29 +46,29 @@ class SharedFiles:
         self._numbers: dict[tuple[int, bytes, Entry], int] = {}
         self._lookups: dict[int, int] = {}
         self._idle: dict[int, None] = {}
-        """Rows that nothing held when they were put here, in that order."""
+        """Rows without lookups, in the order in which they lost the last."""
         self._next = 0
 
     def __len__(self) -> int:
         return len(self._entries)
 
     def get(self, number: int) -> Entry | None:
-        """Returns the entry of a shared file; None if the number is none's."""
+        """Returns the entry of a shared file; None if no shared file has the number."""
         found = self._entries.get(number)
         return found.entry if found else None
 
     def path(self, number: int) -> bytes:
-        """Returns where the file lies inside each image that has it."""
+        """Returns the file's path inside each image that has it."""
         return self._entries[number].path
 
     def restore(self, shared_files: list[SharedFile]) -> None:
-        """Takes over what an earlier process gave out; those stay until the mount ends."""
+        """Takes over the shared files of an earlier process; they stay until the mount ends."""
         for shared in shared_files:
             self._keep(shared)
             self._lookups[shared.number] = 1 << 62
 
     def number(self, slots: SlotTable, repository: str, path: bytes, entry: Entry) -> int:
-        """Returns the number of a file at `path` inside an image: equal files at equal paths have one."""
+        """Returns the number of a file at `path` inside an image: equal files at equal paths share one."""
         slot = slots.snapshot(slots.root, repository, PATH, _NO_CATALOG, 0)
         found = self._numbers.get((slot.number, path, entry))
         if found is None:
@@ -86,11 +87,11 @@ class SharedFiles:
         self._next = max(self._next, unpack(shared.number)[1])
 
     def hold(self, number: int, lookups: int = 1) -> None:
-        """Notes that the kernel was told of the number."""
+        """Notes that the kernel was told of the number `lookups` times."""
         self._lookups[number] = self._lookups.get(number, 0) + lookups
 
     def forget(self, number: int, lookups: int) -> None:
-        """Takes lookups back from the kernel. A row without any may go."""
+        """Takes lookups back from the kernel. A row without lookups may be dropped."""
         if number not in self._entries:
             return
         left = self._lookups.get(number, 0) - lookups
@@ -106,7 +107,7 @@ class SharedFiles:
             self._drop(longest)
 
     def sweep(self) -> None:
-        """Drops the rows that nothing holds, because a new revision has come or answers were never sent."""
+        """Drops the rows without lookups: a new revision has come, or answers were never sent."""
         self._idle.clear()
         for number in list(self._entries):
             self._drop(number)

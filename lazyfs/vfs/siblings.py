@@ -1,4 +1,4 @@
-"""The directory around a file: prefetching looks there for the files that a reader wants next."""
+"""The directory around a file, in which prefetching looks for the files that a reader wants next."""
 
 from typing import NamedTuple
 
@@ -14,14 +14,14 @@ class Siblings(NamedTuple):
     directory: tuple[int, int]
     """Slot of the catalog, and number of the directory in it: names the directory on this mount."""
     entries: list[Entry]
-    """Of the whole directory, sorted by name."""
+    """The entries of the whole directory, sorted by name."""
     position: int
     """The file's place among them."""
 
 
 def siblings(tree: Tree, number: int, fetched: Fetched = NOTHING) -> Siblings | None:
-    """Returns the directory around a file; None for one that is in no single directory: images share it, or
-    it has names in several catalogs.
+    """Returns the directory around a file; None for a file in more than one directory: shared by images, or
+    with names in several catalogs.
 
     Raises Need if the file's catalog is not at hand.
     """

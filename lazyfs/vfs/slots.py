@@ -1,4 +1,4 @@
-"""Which slot stands for which catalog at which path, and for how long.
+"""Slots: each stands for one catalog at one path, until the kernel has forgotten its numbers.
 
 A slot is allotted to (repository, path where the catalog hangs, catalog digest, digest of the snapshot's top
 catalog). The last part is there because a nested catalog's hardlinks may lead into its neighbours: the same
@@ -6,8 +6,8 @@ bytes below another top are another snapshot. A live folder has a slot by its pa
 
 A slot can be freed when the kernel has forgotten all numbers in it and no slot hangs below it. `IDLE` such
 slots wait until the next revision before they are freed: a kernel that is short of memory forgets numbers
-that it will ask for again, and with the slot would go every answer that was made with them (a stat took 29 us
-instead of 19). Slot numbers are handed out in rising order and not reused until 2**32 have been, so a stale
+that it will ask for again, and without the slot every answer made with them would be lost (a stat took 29 us
+instead of 19). Slot numbers are given out in rising order and not reused before 2**32 others, so a stale
 number is never another file's.
 """
 
@@ -20,11 +20,11 @@ from lazyfs.vfs.inode_numbers import ROOT, pack, unpack
 
 _LIMIT = 1 << 32
 IDLE = 4096
-"""Slots that wait to be asked for again, 0.6 KB each; the one that has waited longest goes first."""
+"""Slots kept although the kernel has forgotten them, 0.6 KB each; the one forgotten first goes first."""
 
 
 class SlotRecord(msgspec.Struct, array_like=True, frozen=True):
-    """What a slot stands for, as the journal persists it."""
+    """A slot's catalog and path, as the journal persists them."""
 
     slot: int
     repository: str
@@ -39,8 +39,7 @@ class SlotRecord(msgspec.Struct, array_like=True, frozen=True):
     parent_index: int
     """Index of the entry in the catalog above, if that is a snapshot's; 0 otherwise."""
     leaves: bool = False
-    """True for the slot of the entries of a live folder that are no nested directories; `parent` is the
-    folder."""
+    """True for the slot of a live folder's entries other than nested directories; `parent` is the folder."""
 
 
 class Slot:
@@ -77,7 +76,7 @@ class Slot:
         self.below = 0
         """Slots whose parent this is."""
         self.era = 0
-        """How many revisions had come when it was allotted."""
+        """The count of revisions at its allotment."""
         self.own: int = parent.own if record.leaves and parent is not None else pack(record.slot, 0)
         """The inode number of the directory the catalog hangs at."""
         starts_here = record.live or record.leaves or parent is None or parent.live
@@ -113,21 +112,21 @@ def _key(slot: Slot) -> _Key:
 
 
 def _keep_nothing(_: SlotRecord | int) -> None:
-    """An observer that observes nothing."""
+    """An observer that ignores its events."""
 
 
 class SlotTable:
     """The slots in use. Not thread-safe: the filesystem's lock is held around every call."""
 
     def __init__(self, record: Callable[[SlotRecord | int], None] = _keep_nothing) -> None:
-        """`record` is told of each slot that is allotted or changed, by its SlotRecord, and of each that is
-        freed, by its number."""
+        """`record` is called with the SlotRecord of each slot that is allotted or changed, and with the
+        number of each that is freed."""
         self._record = record
         self._slots: dict[int, Slot] = {}
         self._by_key: dict[_Key, Slot] = {}
         self._next = 1
         self._idle: dict[int, None] = {}
-        """Slots that could be freed when they were put here, in that order."""
+        """Slots kept although they could be freed, in the order in which they became free."""
         self._era = 0
         self.root: Slot | None = None
         """The folder that the kernel knows as inode 1."""
@@ -217,8 +216,8 @@ class SlotTable:
         self._record(folder.to_record())
 
     def forget(self, number: int, lookups: int) -> None:
-        """Takes `lookups` lookups of a number back from the kernel. A number of no slot is no error: it may
-        have been given out before a crash."""
+        """Takes `lookups` lookups of a number back from the kernel. A number of an unknown slot is no error:
+        it may have been given out before a crash."""
         slot = self._slots.get(unpack(number)[0])
         if slot is not None:
             slot.count = max(0, slot.count - lookups)
@@ -226,8 +225,8 @@ class SlotTable:
                 self._let_wait(slot)
 
     def sweep(self) -> int:
-        """Frees every slot that nothing holds, because a new revision has come or answers were never sent.
-        Slots that are held now are freed as soon as they can be. Returns how many were freed."""
+        """Frees every slot that is not held: a new revision has come, or answers were never sent. Slots that
+        are held now are freed as soon as they are not. Returns the number of freed slots."""
         before = len(self._slots)
         self._era += 1
         self._idle.clear()
@@ -236,7 +235,7 @@ class SlotTable:
         return before - len(self._slots)
 
     def _let_wait(self, slot: Slot) -> None:
-        if slot.era != self._era:  # as likely as not of a revision that is gone
+        if slot.era != self._era:  # it probably belongs to an earlier revision
             self._free(slot)
             return
         self._idle.pop(slot.number, None)

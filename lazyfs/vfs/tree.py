@@ -1,8 +1,7 @@
-"""From inode numbers and names to answers: lookup, stat, readlink, directories, extended attributes.
+"""Answers for inode numbers and names: lookup, stat, readlink, directories, extended attributes.
 
-Every call is synchronous and takes the objects at hand; missing ones are raised as Need. Errors that a
-program sees are OSErrors with the errno of POSIX. Not thread-safe: the filesystem's lock is held around every
-call.
+Every call is synchronous and takes the objects at hand; missing ones are raised as Need. Errors for programs
+are OSErrors with the errno of POSIX. Not thread-safe: the filesystem's lock is held around every call.
 """
 
 import errno
@@ -10,17 +9,22 @@ import os
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import msgspec
+
+from lazyfs.core import bounds
 from lazyfs.core.catalog.entry import LIVE, NAME_MAX, NESTED, Entry
 from lazyfs.core.catalog.layout import Totals
-from lazyfs.core.catalog.reader import Directory
+from lazyfs.core.catalog.reader import Catalog, Directory
+from lazyfs.core.errors import FormatError
 from lazyfs.core.profile import hinted, without_hint
 from lazyfs.vfs.attributes import Attributes, attributes
 from lazyfs.vfs.catalogs import ParsedObjects
 from lazyfs.vfs.entries import Entries
 from lazyfs.vfs.inode_numbers import ROOT, SPREAD, pack
-from lazyfs.vfs.missing_objects import NOTHING, Fetched, Need, NeedRepository
+from lazyfs.vfs.missing_objects import NOTHING, Fetched, Need, NeedDecoding, NeedRepository
 from lazyfs.vfs.shared_files import MIN_SIZE as SHARED_MIN
 from lazyfs.vfs.shared_files import SharedFiles
+from lazyfs.vfs.shown_numbers import Shown, as_it_is
 from lazyfs.vfs.slots import Slot, SlotTable
 
 OVERLAY = b"trusted.overlay."
@@ -44,25 +48,28 @@ class Tree(Entries):
         parsed: ParsedObjects | None = None,
         shared_files: SharedFiles | None = None,
         owner: tuple[int | None, int | None] = (None, None),
+        shown: Shown = as_it_is,
     ) -> None:
-        """`owner`: the user and group that every file is shown as, None for those the image says. A runtime
-        without privileges cannot use files of users that its namespace does not map."""
+        """`owner`: the user and group shown for every file; None shows those of the image. A runtime without
+        privileges cannot use files of users that its namespace does not map. `shown`: the inode numbers that
+        programs see."""
         super().__init__(
             slots,
             ParsedObjects() if parsed is None else parsed,
             SharedFiles() if shared_files is None else shared_files,
         )
         self._owner = owner
+        self.shown_number = shown
 
     def _shown(self, number: int, entry: Entry) -> Attributes:
-        found = attributes(number, entry)
+        found = attributes(number, entry, self.shown_number(number))
         if self._owner == (None, None):
             return found
         uid, gid = self._owner
         return found._replace(uid=found.uid if uid is None else uid, gid=found.gid if gid is None else gid)
 
     def directory(self, number: int, fetched: Fetched = NOTHING) -> tuple[Slot, Directory]:
-        """Returns the directory with this number and the slot its children's numbers are in."""
+        """Returns the directory with this number, and the slot of its children's numbers."""
         slot, index = self.slot(number)
         if self.shared_files.get(number) is not None:
             raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
@@ -80,11 +87,13 @@ class Tree(Entries):
             return self._hang(slot, directory, index, entry).own
         if entry.link:
             if entry.link > 0:
+                _check_first(self.catalog(slot), index, entry)
                 return pack(slot.number, entry.link)
             return pack(slot.top.number, SPREAD | -entry.link)
         if entry.size >= SHARED_MIN and entry.nlink == 1 and entry.is_file and slot.top.in_folder:
             path = self.path(slot, directory, entry.name)[len(slot.top.path) :]
-            return self.shared_files.number(self.slots, slot.repository, path, entry)
+            if len(path) <= bounds.PATH:
+                return self.shared_files.number(self.slots, slot.repository, path, entry)
         return pack(slot.number, index)
 
     def _hang(self, slot: Slot, directory: Directory, index: int, entry: Entry) -> Slot:
@@ -92,8 +101,10 @@ class Tree(Entries):
         ref = entry.nested
         assert ref is not None
         path = self.path(slot, directory, entry.name)
+        if len(path) > bounds.PATH:
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
         if slot.leaves and self.catalog(slot).header.live:
-            # What hangs in a folder hangs below the folder's own slot, whatever revision it was found in.
+            # A catalog in a folder hangs below the folder's own slot, in every revision.
             if entry.flags & LIVE:
                 return self.slots.live(slot.repository, path, ref, slot.parent, 0)
             return self.slots.snapshot(slot.parent, slot.repository, path, ref, 0)
@@ -161,7 +172,7 @@ class Tree(Entries):
         return pack(slot.parent.number, above) if above else slot.parent.own
 
     def totals(self) -> list[Totals]:
-        """Returns what each open repository holds, as far as its root catalog is in memory or at hand."""
+        """Returns the totals of each open repository whose root catalog is in memory or at hand."""
         found = []
         for repository in self.repositories.values():
             try:
@@ -183,7 +194,7 @@ class Tree(Entries):
         return self._shown(slot.own, self.top_entry(slot, fetched))
 
     def _site_listing(self, start: int) -> Iterator[Child]:
-        """Only repositories that are open: listing the folder contacts nobody."""
+        """Lists only repositories that are open: listing the folder contacts no server."""
         for text in sorted(self.repositories)[start:]:
             found = self._site_lookup(text.encode("utf-8", "surrogateescape"), NOTHING)
             if found is not None:
@@ -201,3 +212,15 @@ class Tree(Entries):
             if name.startswith(OVERLAY):
                 found.setdefault(USER_OVERLAY + name.removeprefix(OVERLAY), value)
         return found
+
+
+def _check_first(catalog: Catalog, index: int, entry: Entry) -> None:
+    """Raises FormatError unless a hardlink's number leads to the first name of the same file."""
+    if entry.link == index:
+        return
+    try:
+        first = catalog.entry(entry.link)
+    except NeedDecoding:  # not in the middle of a listing: a wrong number hurts this repository only
+        return
+    if msgspec.structs.replace(first, name=entry.name) != entry:
+        raise FormatError(f"{entry.name!r} is no hardlink of {first.name!r}, as its catalog says")

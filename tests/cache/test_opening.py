@@ -64,6 +64,70 @@ def test_a_directory_below_another_users_is_refused(tmp_path: Path) -> None:
         open_cache(str(tmp_path / "his" / "cache"), LIMIT)
 
 
+@pytest.mark.root
+@pytest.mark.parametrize(
+    ("name", "planted"),
+    [
+        ("lock", lambda path: path.symlink_to("/etc/passwd")),
+        ("state.json", lambda path: path.touch()),
+        ("data", lambda path: path.mkdir()),
+    ],
+    ids=["link", "file", "directory"],
+)
+def test_what_another_user_has_planted_is_refused(
+    tmp_path: Path, name: str, planted: Callable[[Path], None]
+) -> None:
+    """While others could write there; the mode may be right by now."""
+    root = tmp_path / "cache"
+    root.mkdir()
+    planted(root / name)
+    os.chown(root / name, 12345, 12345, follow_symlinks=False)
+    with pytest.raises(UnusableDirectory, match=f"{name} in it belongs to user 12345"):
+        open_cache(str(root), LIMIT)
+    root.chmod(0o777)
+    with pytest.raises(UnusableDirectory, match="others may write to it, and what is in it may be theirs"):
+        open_cache(str(root), LIMIT)
+    assert sorted(os.listdir(root)) == [name]
+
+
+@pytest.mark.root
+def test_the_way_to_a_cache_is_nobody_elses(tmp_path: Path) -> None:
+    (tmp_path / "all").mkdir()
+    (tmp_path / "all").chmod(0o777)
+    with pytest.raises(UnusableDirectory, match=f"others may write to {tmp_path}/all, and could replace it"):
+        open_cache(str(tmp_path / "all/cache"), LIMIT)
+    (tmp_path / "all").chmod(0o1777)
+    open_cache(str(tmp_path / "all/cache"), LIMIT).close()
+    (tmp_path / "link").symlink_to("all")
+    open_cache(str(tmp_path / "link/cache"), LIMIT).close()
+    os.chown(tmp_path / "link", 12345, 12345, follow_symlinks=False)
+    for path in ("link/cache", "link"):
+        with pytest.raises(UnusableDirectory, match=f"{tmp_path}/link is a link of user 12345"):
+            open_cache(str(tmp_path / path), LIMIT)
+
+
+@pytest.mark.parametrize("name", ["index-1/data.mdb", "index-0/data.mdb", "pins/6162", "tmp"])
+def test_a_link_in_a_cache_leads_nowhere(tmp_path: Path, name: str) -> None:
+    """Whoever could write there once may have left it."""
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"precious")
+    with open_cache(str(tmp_path / "cache"), LIMIT) as cache:
+        cache.put(b"key", b"value")
+    link = tmp_path / "cache" / name
+    if link.is_dir():
+        shutil.rmtree(link)
+    link.parent.mkdir(exist_ok=True)
+    link.unlink(missing_ok=True)
+    link.symlink_to(victim)
+    try:
+        with open_cache(str(tmp_path / "cache"), LIMIT) as cache:
+            cache.put(b"other", b"value")
+            cache.keep(b"ab", {b"other": 5})
+    except CacheError as error:
+        assert name in str(error)  # noqa: PT017
+    assert victim.read_bytes() == b"precious"
+
+
 @pytest.mark.parametrize("limit", [0, 1, sizes.MIN_LIMIT - 1])
 def test_a_limit_that_is_too_small(tmp_path: Path, limit: int) -> None:
     with pytest.raises(CacheError, match=f"limit {limit} is too small"):

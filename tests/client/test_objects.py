@@ -9,8 +9,9 @@ import trio.testing
 
 from lazyfs.client.objects import Objects
 from lazyfs.core.chain.faults import Outage
-from lazyfs.core.digest import ObjectRef, ref_of
-from lazyfs.core.errors import BadData, DeadlineExceeded, NotFound, TransportError
+from lazyfs.core.digest import ObjectRef, ref_of, sha256
+from lazyfs.core.errors import BadData, DeadlineExceeded, FormatError, LazyfsError, NotFound, TransportError
+from lazyfs.transport.local import LocalFetcher
 from lazyfs_cache import NullCache, open_cache
 from tests.support.gate_fetcher import GateFetcher
 from tests.support.memory_cache import MemoryCache
@@ -216,7 +217,7 @@ async def test_what_another_process_brings_is_not_asked_for(tmp_path: Path, fetc
         with other:
             nursery.start_soon(read)
             await trio.testing.wait_all_tasks_blocked()
-            cache.put(ref.digest, b"hello", None)
+            cache.put(ref.digest, b"hello")
     assert got == [b"hello"]
     assert not fetcher.requests
 
@@ -317,28 +318,96 @@ async def test_a_reader_whose_deadline_has_passed_is_told_so(tmp_path: Path, fet
         fetcher.gate.set()
 
 
-async def test_space_is_held_while_a_download_is_under_way(tmp_path: Path, fetcher: GateFetcher) -> None:
-    """Downloads of more than the cache holds at one time: those without room go on past it."""
-    refs = [store_object(tmp_path, b"%d" % number * 100_000) for number in range(100, 200)]
+@pytest.mark.parametrize(
+    "failure",
+    [NotFound("404"), FormatError("no frame"), DeadlineExceeded("late")],
+    ids=lambda one: type(one).__name__,
+)
+async def test_what_never_comes_pushes_nothing_out(
+    tmp_path: Path, fetcher: GateFetcher, failure: LazyfsError
+) -> None:
+    """53 of 61 objects had gone for files that were not there, by the sizes that a catalog stated."""
+    fetcher.gate.set()
+    refs = [store_object(tmp_path, b"%d" % number * 100_000) for number in range(100, 130)]
     with open_cache(str(tmp_path / "cache"), 16 << 20, upkeep=False) as cache:
-        objects = Objects(fetcher, cache, threads=len(refs))
-        got: list[int] = []
+        objects = Objects(fetcher, cache)
+        for ref in refs:
+            await objects.fetch(ref)
+        cache.upkeep()  # enters them
+        here = {key for key, _ in cache.entries()}
+        assert len(here) == len(refs)
+        fetcher.failure = failure
+        for number in range(40):
+            with pytest.raises(type(failure)):
+                await objects.fetch(ObjectRef(sha256(b"%d" % number), 3 << 20))
+        cache.upkeep()
+        assert {key for key, _ in cache.entries()} == here
+        assert cache.stats().evictions == 0
 
-        async def read(ref: ObjectRef) -> None:
-            got.append(len(await objects.fetch(ref)))
 
-        async with trio.open_nursery() as nursery:
-            for ref in refs:
-                nursery.start_soon(read, ref)
-            await fetcher.asked(len(refs))
-            stats = cache.stats()
-            assert (14 << 20) < stats.reserved <= stats.charged <= stats.limit
-            fetcher.gate.set()
-        assert got == [300_000] * len(refs)
-        stats = cache.stats()
-        assert stats.evictions == 0, "none makes room that another download holds"
-        assert 40 < stats.admitted < 55
-        assert stats.admitted + stats.refused == len(refs)
+async def test_bytes_under_way_are_bounded(tmp_path: Path, fetcher: GateFetcher) -> None:
+    """Each takes three times its size in memory while it comes."""
+    refs = [store_object(tmp_path, bytes([number]) * (8 << 20)) for number in range(6)]
+    objects = Objects(fetcher, MemoryCache())
+    async with trio.open_nursery() as nursery:
+        for ref in refs:
+            nursery.start_soon(objects.fetch, ref)
+        await fetcher.asked(4)
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        assert len(fetcher.requests) == 4
+        fetcher.gate.set()
+    assert len(fetcher.requests) == 6
+
+
+async def test_one_that_is_given_up_while_it_waits_makes_way(tmp_path: Path, fetcher: GateFetcher) -> None:
+    first, second, third = (store_object(tmp_path, bytes([number]) * (16 << 20)) for number in range(3))
+    objects = Objects(fetcher, MemoryCache())
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(objects.fetch, first)
+        nursery.start_soon(objects.fetch, second)
+        await fetcher.asked(2)
+        with trio.move_on_after(0.05):
+            await objects.fetch(third)
+        nursery.start_soon(objects.fetch, third)
+        fetcher.gate.set()
+    assert len(fetcher.requests) == 3
+
+
+async def test_an_object_of_another_size_is_not_at_hand(tmp_path: Path, fetcher: GateFetcher) -> None:
+    """A catalog names an object of the cache with a size that it has not."""
+    fetcher.gate.set()
+    ref = store_object(tmp_path, b"hello" * 100)
+    with open_cache(str(tmp_path / "cache"), 16 << 20, upkeep=False) as cache:
+        objects = Objects(fetcher, cache)
+        await objects.fetch(ref)
+        assert objects.read_at_hand(ref, 0, 5) == b"hello"
+        for size in (5, 499, 501, 1 << 24):
+            assert objects.read_at_hand(ObjectRef(ref.digest, size), 0, 5) is None
+            assert objects.at_hand(ObjectRef(ref.digest, size)) is None
+
+
+async def test_a_digest_alone_opens_nothing_that_needed_a_credential(
+    tmp_path: Path, fetcher: GateFetcher
+) -> None:
+    """Two public repositories share an object; a private one shares with itself only."""
+    fetcher.gate.set()
+    ref = store_object(tmp_path, b"secret")
+    with open_cache(str(tmp_path / "cache"), 16 << 20, upkeep=False) as cache:
+        private = Objects(fetcher, cache, namespace=b"one")
+        await private.fetch(ref)
+        assert private.at_hand(ref) == b"secret"
+        assert Objects(fetcher, cache, namespace=b"one").at_hand(ref) == b"secret"
+        empty = tmp_path / "empty"
+        empty.mkdir()
+        for namespace in (b"", b"two"):
+            stranger = Objects(LocalFetcher(str(empty)), cache, namespace=namespace)
+            assert stranger.at_hand(ref) is None
+            assert stranger.read_at_hand(ref, 0, 1) is None
+            with pytest.raises(NotFound):
+                await stranger.fetch(ref)
+        public = store_object(tmp_path, b"public")
+        await Objects(fetcher, cache).fetch(public)
+        assert Objects(LocalFetcher(str(empty)), cache).at_hand(public) == b"public"
 
 
 async def test_without_a_cache(tmp_path: Path, fetcher: GateFetcher) -> None:

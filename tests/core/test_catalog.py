@@ -66,9 +66,9 @@ leaves = st.builds(
     ),
     st.binary(max_size=3),
     st.integers(0, 0o7777),
-    st.integers(0, 2**32 - 1),
+    st.integers(0, 2**32 - 2),
     st.integers(-(2**63), 2**63 - 1),
-    st.dictionaries(st.binary(max_size=4), st.binary(max_size=4), max_size=2),
+    st.dictionaries(names, st.binary(max_size=4), max_size=2),
 )
 
 

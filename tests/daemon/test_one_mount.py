@@ -13,11 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.ports import free_port
 from lazyfs.core.errors import UsageError
 from lazyfs.daemon import control_client
 from lazyfs.daemon.mount_lock import MountLock
 from lazyfs.system import mountpoint as points
-from tests.support.cli import LAZYFS, lazyfs, mounted, status
+from tests.support.cli import LAZYFS, lazyfs, mounted, serving, status
 from tests.support.processes import daemons, frozen, gone
 from tests.support.repository import Published
 from tests.support.until import until
@@ -112,11 +113,14 @@ def test_what_somebody_else_mounted_meanwhile_is_left_alone(
     mnt = tmp_path / "mnt"
     mnt.mkdir()
     trust = ("--trust", published.store / "metadata/1.root.json", "--cache", tmp_path / "cache")
-    with silent_server() as url, begin(url, mnt, *trust, "--patience", "3") as process:
+    port = free_port()
+    with begin(f"http://127.0.0.1:{port}", mnt, *trust, "--patience", "60") as process:
         daemon_at_work(runtime)
         subprocess.run(["mount", "-t", "tmpfs", "other", mnt], check=True)
-        process.communicate()
-    assert process.returncode != 0
+        with serving(published.store, port):
+            said = process.communicate()[1]
+    assert process.returncode == 2
+    assert f"mount point {mnt} is busy: other was mounted there meanwhile" in said
     assert [mount.source for mount in points.mounts() if mount.mountpoint == str(mnt)] == ["other"]
     subprocess.run(["umount", mnt], check=True)
 

@@ -3,9 +3,11 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ from lazyfs.core.errors import UsageError
 from lazyfs.daemon import control_client
 from lazyfs.system import mountpoint as points
 from lazyfs.system.mountpoint import Health
-from tests.support.cli import LAZYFS, lazyfs, mounted, serving, status
+from tests.support.cli import LAZYFS, lazyfs, mounted, serving, socket_of, status
 from tests.support.processes import daemons, frozen, gone
 from tests.support.repository import Published
 from tests.support.until import until
@@ -102,6 +104,30 @@ def test_a_frozen_mount_is_unmounted_from_under_its_users(sick: Path) -> None:
     until(lambda: gone(pid))
 
 
+def test_a_frozen_mount_whose_socket_is_out_of_reach_is_unmounted_too(
+    sick: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As root does with a user's."""
+    monkeypatch.setenv("LAZYFS_RUNTIME_DIR", str(tmp_path / "another"))
+    with subprocess.Popen(["cat", sick / "lib/a:1/big"], stderr=subprocess.DEVNULL) as reader:
+        until(lambda: Path(f"/proc/{reader.pid}/wchan").read_text() == "request_wait_answer")
+        lazyfs("umount", sick, timeout=LIMIT)
+    assert points.find(str(sick)) is None
+
+
+def test_a_daemon_that_is_only_deaf_is_not_aborted(published: Published, tmp_path: Path) -> None:
+    """Its filesystem answers: programs that use it keep it busy, as ever."""
+    with mounted(published.store, tmp_path / "mnt", "--cache", tmp_path / "cache") as mnt:
+        path = Path(socket_of(mnt))
+        with socket.socket(socket.AF_UNIX) as deaf, open(mnt / "lib/a:1/f", "rb") as opened:
+            path.rename(path.with_suffix(".away"))
+            deaf.bind(str(path))
+            deaf.listen()
+            assert "in use" in said("umount", mnt)
+            assert opened.read() == b"1"
+        path.with_suffix(".away").rename(path)
+
+
 def test_nothing_is_mounted_through_a_frozen_mount(sick: Path, published: Published, tmp_path: Path) -> None:
     inside = sick / "lib/a:1/f/mnt"
     assert "does not answer" in said("mount", published.store, inside, "--cache", tmp_path / "cache")
@@ -151,6 +177,31 @@ def test_many_ask_at_once(published: Published, tmp_path: Path) -> None:
         assert mount is not None
         found = control_client.status_each([mount] * 300)
         assert [one for one in found if isinstance(one, UsageError)] == []
+
+
+def test_a_caller_waits_while_the_queue_of_callers_is_full(
+    runtime: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mount = points.Mount("0:1048575", "/mnt", points.FSTYPE, "x", "ro")
+    runtime.mkdir(mode=0o700)
+    with ExitStack() as stack:
+        listening = stack.enter_context(socket.socket(socket.AF_UNIX))
+        listening.bind(str(runtime / "0-1048575.sock"))
+        listening.listen(0)
+        full = False
+        while not full:
+            caller = stack.enter_context(socket.socket(socket.AF_UNIX))
+            caller.setblocking(False)
+            full = caller.connect_ex(listening.getsockname()) != 0
+        with pytest.raises(control_client.NoAnswer, match="takes no more callers"):
+            control_client.ask(mount, {"do": "pid"}, 0.1)
+
+        def let_one_in(_: float) -> None:
+            stack.enter_context(listening.accept()[0])
+
+        monkeypatch.setattr(time, "sleep", let_one_in)
+        with pytest.raises(control_client.NoAnswer, match=rf"\(pid {os.getpid()}\) does not answer"):
+            control_client.ask(mount, {"do": "pid"}, 0.1)
 
 
 def test_a_program_of_one_mount_runs_beside_frozen_and_dead_ones_and_twins(

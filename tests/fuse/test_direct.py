@@ -22,6 +22,7 @@ from lazyfs.system import mountpoint as points
 from tests.support.filesystems import FetchedObjects, filesystem_of
 from tests.support.fuse_mount import Mounted, mounted
 from tests.support.images import Objects, image, live
+from tests.support.open_paths import open_to_all
 from tests.support.until import until
 
 pytestmark = pytest.mark.root
@@ -186,8 +187,7 @@ async def serve_and_read(directory: str) -> None:
 
 
 def test_without_privileges_fusermount3_mounts(tmp_path: Path) -> None:
-    for above in (tmp_path, *tmp_path.parents[:2]):
-        above.chmod(0o755)
+    open_to_all(tmp_path)
     mnt = tmp_path / "mnt"
     mnt.mkdir()
     os.chown(mnt, 65534, 65534)

@@ -9,7 +9,8 @@ from lazyfs.fuse.file_read import FileRead
 from lazyfs.fuse.filesystem import Filesystem
 from lazyfs.fuse.open_repository import OpenRepository
 from lazyfs.vfs.content import NeedContent, ReadPlan
-from lazyfs.vfs.missing_objects import NOTHING, Fetched, Need
+from lazyfs.vfs.missing_objects import NOTHING, Fetched, Need, NeedRepository
+from lazyfs.vfs.shared_files import MIN_SIZE as SHARED_MIN
 from lazyfs.vfs.siblings import Siblings
 from lazyfs.vfs.slots import SlotTable
 from lazyfs.vfs.tree import Tree
@@ -132,3 +133,56 @@ async def test_a_miss_is_answered_though_the_kernel_has_given_the_number_back(mo
     tree.slots.sweep()
     mount.told.on_miss = lambda read, siblings, fetched: None  # type: ignore[method-assign]
     assert b"".join(await mount.filesystem.complete(read, need.value)) == PLAIN[:10]
+
+
+class WithdrawnSite(Mount):
+    """A site whose one repository is opened when somebody needs it. Its file is one that images share."""
+
+    def __init__(self) -> None:
+        self.objects, self.told, self.opened = CountedObjects(), Told(), 0
+        self.content = bytes(range(256)) * (SHARED_MIN >> 7)
+        whole = file(self.objects, self.content, shift=20)
+        chunked = file(self.objects, self.content, shift=SHIFT)
+        self.root = live(self.objects, {"one": image(self.objects, {"f": whole, "g": chunked})})
+        self.filesystem = self.objects.filesystem = Filesystem(Tree(SlotTable()), self.open)
+        self.filesystem.tree.show_site(("test",))
+
+    async def open(self, name: str) -> None:
+        self.opened += 1
+        self.told.on_miss = lambda read, siblings, fetched: None  # type: ignore[method-assign]
+        self.filesystem.show(OpenRepository(name, self.objects, self.root.ref, 1, self.told))
+
+    async def numbers(self) -> list[int]:
+        await self.open("test")
+        return [number(self.filesystem.tree, f"test/one/{name}") for name in ("f", "g")]
+
+
+async def test_a_file_that_is_open_is_read_on_when_its_repository_is_open_again() -> None:
+    """The kernel asks by the number, which is answered without any catalog."""
+    site = WithdrawnSite()
+    for one in await site.numbers():
+        assert site.filesystem.tree.shared_files.get(one) is not None
+        site.filesystem.withdraw("test")
+        read = FileRead(site.filesystem, one, 0, len(site.content))
+        with pytest.raises(NeedRepository) as need:
+            read(NOTHING)
+        assert b"".join(await site.filesystem.complete(read, need.value)) == site.content
+    assert site.opened == 3
+    assert site.filesystem.counters.faults == {}
+
+
+async def test_a_repository_that_is_withdrawn_while_a_read_waits_is_opened_for_its_answer() -> None:
+    site = WithdrawnSite()
+    one, _ = await site.numbers()
+    fetch = site.objects.fetch
+
+    async def withdrawn_meanwhile(ref: ObjectRef, *, deadline: float | None = None) -> bytes:
+        site.filesystem.withdraw("test")
+        return await fetch(ref, deadline=deadline)
+
+    site.objects.here = set()
+    site.objects.fetch = withdrawn_meanwhile  # type: ignore[method-assign]
+    read = FileRead(site.filesystem, one, 0, len(site.content))
+    assert b"".join(await site.filesystem.complete(read)) == site.content
+    assert site.opened == 2
+    assert site.filesystem.counters.faults == {}

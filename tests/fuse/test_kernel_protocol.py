@@ -11,7 +11,7 @@ from lazyfs.core.errors import UsageError
 from lazyfs.fuse.wire import handshake, protocol, replies, requests
 from lazyfs.vfs.attributes import Attributes
 
-FOUND = Attributes(7 << 32 | 5, 0o104755, 2, 10, 20, 1025, -1_500_000_000, 0x501)
+FOUND = Attributes(7 << 32 | 5, 0o104755, 2, 10, 20, 1025, -1_500_000_000, 0x501, 3 << 8 | 5)
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ def test_opcodes_have_their_names() -> None:
 def test_an_entry_as_the_kernel_reads_it() -> None:
     fields = protocol.ENTRY_OUT.unpack(replies.entry(FOUND))
     assert fields[:6] == (FOUND.number, 0, 0xFFFF_FFFF, 0xFFFF_FFFF, 0, 0)
-    assert fields[6:9] == (FOUND.number, 1025, 3)
+    assert fields[6:9] == (FOUND.shown, 1025, 3)
     assert fields[9:15] == (-2, -2, -2, 500_000_000, 500_000_000, 500_000_000)
     assert fields[15:] == (0o104755, 2, 10, 20, 0x501, 4096, 0)
 
@@ -52,9 +52,9 @@ def test_lines_of_a_directory_are_aligned_and_complete(name: bytes) -> None:
     line = replies.direntplus(FOUND, 9, name)
     assert len(line) % 8 == 0
     assert line[:128] == replies.entry(FOUND)
-    assert line[128:] == replies.dirent(FOUND.number, FOUND.mode, 9, name)
+    assert line[128:] == replies.dirent(FOUND.shown, FOUND.mode, 9, name)
     number, after, length, kind = protocol.DIRENT.unpack_from(line, 128)
-    assert (number, after, kind) == (FOUND.number, 9, 0o10)
+    assert (number, after, kind) == (FOUND.shown, 9, 0o10)
     assert line[152 : 152 + length] == name
 
 

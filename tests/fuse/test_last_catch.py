@@ -82,7 +82,7 @@ async def test_a_bug_while_fetching_ahead_does_not_end_the_loop(
     monkeypatch.setattr(ProfilePrefetch, "start", start)
     monkeypatch.setattr(PrefetchPolicy, "on_read", lambda _, __: [ref_of(b"x")])
     cache, fetcher = MemoryCache(), GateFetcher(tmp_path)
-    prefetcher = Prefetcher(ClientObjects(fetcher, cache), fetcher, cache, lambda: 1 << 20)
+    prefetcher = Prefetcher(ClientObjects(fetcher, cache), fetcher, lambda: 1 << 20)
     prefetcher.on_read(None)  # type: ignore[arg-type] # the policy is a stand-in
     prefetcher.on_enter(ref_of(b"x"))
     await trio.testing.wait_all_tasks_blocked()

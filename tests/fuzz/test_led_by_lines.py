@@ -187,7 +187,7 @@ def test_any_line_at_the_control_socket(line: bytes, ended: bool) -> None:
         mine, theirs = trio.socket.socketpair()
         answer = b""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(control._answer, trio.SocketStream(theirs), HANDLERS)
+            nursery.start_soon(control._answer, trio.SocketStream(theirs), HANDLERS, 60.0)
             stream = trio.SocketStream(mine)
             await stream.send_all(line + b"\n" * ended)
             await stream.send_eof()

@@ -42,7 +42,7 @@ class Mount:
         here = set(self.made) - set(self.chunks) - {sha256(name.encode()) for name in "abc"}
         cache.proven |= {digest: self.made[digest] for digest in here}
         objects = Objects(self.fetcher, cache, threads=1)
-        self.prefetcher = Prefetcher(objects, self.fetcher, cache, lambda: 1 << 30)
+        self.prefetcher = Prefetcher(objects, self.fetcher, lambda: 1 << 30)
         self.filesystem = Filesystem(Tree(SlotTable()), no_site)
         self.filesystem.show(OpenRepository("test", objects, root.ref, 1, self.prefetcher))
 

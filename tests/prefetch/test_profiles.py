@@ -52,7 +52,7 @@ class World:
         self.cache = MemoryCache()
         self.limit = 1 << 30
         self.objects = Objects(self.fetcher, self.cache)
-        self.profiles = ProfilePrefetch(self.objects, self.fetcher, self.cache, lambda: self.limit)
+        self.profiles = ProfilePrefetch(self.objects, self.fetcher, lambda: self.limit)
 
     def store_bundle(self, refs: list[ObjectRef]) -> profile.Bundle:
         encoded = bundle.encode([(ref, encode(self.plains[ref])) for ref in refs])
@@ -106,7 +106,7 @@ async def test_everything_comes_in_a_request_for_each_bundle_and_once(world: Wor
     assert world.here() == set(world.plains)
     assert sorted(world.fetcher.requests) == sorted(world.paths())
     world.profiles.start(world.profile)
-    again = ProfilePrefetch(world.objects, world.fetcher, world.cache, lambda: world.limit)
+    again = ProfilePrefetch(world.objects, world.fetcher, lambda: world.limit)
     again.start(world.profile)
     await world.ended()
     assert len(world.fetcher.requests) == 3
@@ -303,7 +303,7 @@ async def test_a_bug_in_a_fetch_ends_no_mount(world: World) -> None:
     await world.run()
     assert world.profiles.failed == 1
     world.fetcher.free.add(object_path(world.profile.digest))
-    again = ProfilePrefetch(world.objects, world.fetcher, world.cache, lambda: world.limit)
+    again = ProfilePrefetch(world.objects, world.fetcher, lambda: world.limit)
     again.start(world.profile)
     await world.ended()
     assert again.failed == 2

@@ -4,7 +4,9 @@ import os
 import stat
 import subprocess
 import sys
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -104,6 +106,26 @@ def test_a_full_batch_is_named_without_being_asked(
     digests = [put(store, b"%d" % number) for number in range(4)]
     named = [os.path.exists(os.path.join(store.path, object_path(digest))) for digest in digests]
     assert named == [True, True, True, False]
+
+
+def test_an_object_that_is_written_while_a_batch_ends_is_named_by_the_next(
+    store: DirectoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two threads: the batch of the first was closed under the second, whose sync failed with EBADF."""
+    write = durable_file.write_unnamed
+
+    def written_late(*arguments: Any, **named: Any) -> str:
+        monkeypatch.setattr(durable_file, "write_unnamed", write)
+        thread = threading.Thread(target=store.sync)
+        thread.start()
+        thread.join()
+        return write(*arguments, **named)
+
+    put(store, b"first")
+    monkeypatch.setattr(durable_file, "write_unnamed", written_late)
+    late = put(store, b"late")
+    store.sync()
+    assert os.path.exists(os.path.join(store.path, object_path(late)))
 
 
 def test_a_web_server_may_read_everything_whatever_the_umask(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from tests.support.cli import lazyfs, mounted, new_repository, serving
 from tests.support.debian import python_image
+from tests.support.open_paths import open_to_all
 from tests.support.runtimes import NOBODY, RUNTIMES, Job, Runtime, run
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(600)]
@@ -48,8 +49,7 @@ Cells = dict[tuple[str, str], str]
 def roots(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[bool, str]]:
     """An image with Python in it, on mounts over HTTP; True: with its ids squashed to the user's."""
     work = tmp_path_factory.mktemp("runtimes")
-    for place in (work, *list(work.parents)[:2]):
-        place.chmod(0o755)  # pytest's directories are closed to the user
+    open_to_all(work)
     store, keys = new_repository(work)
     lazyfs("publish", f"oci:{python_image(work)}", store, "--as", "example/python:v1", "--keys", keys)
     with ExitStack() as stack:
@@ -113,8 +113,7 @@ def test_a_runtime_starts_python_from_the_mount(
 
 
 def _job(root: str, work: Path, scratch: Path, user: int | None) -> Job:
-    for place in list(work.parents)[:2]:
-        place.chmod(0o755)
+    open_to_all(work.parent)
     directory, resolv = work / "job", work / "resolv.conf"
     directory.mkdir()
     (directory / "input").write_text("given")

@@ -146,7 +146,7 @@ class Automounter:
 
     def daemons(self) -> list[int]:
         """The process ids, inside, of lazyfs's daemons and of mounts under way."""
-        found = self.begin("pgrep", "-f", "mount.lazyfs").communicate()[0]
+        found = self.begin("pgrep", "-f", "lazyfs.cli.mount_helper").communicate()[0]
         return [int(pid) for pid in found.split()]
 
     def signal(self, name: str, pid: int | None = None) -> None:

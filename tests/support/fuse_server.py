@@ -33,6 +33,7 @@ class SlowObjects:
 
     def __init__(self, directory: str) -> None:
         self._directory = directory
+        self.namespace = b""
         self._here: dict[Digest, bytes] = {}
         self.keep = True
         self.everything_here = True

@@ -25,6 +25,7 @@ class Objects(dict[Digest, bytes]):
 
     def __init__(self) -> None:
         super().__init__()
+        self.namespace = b""
         self.here: set[Digest] | None = None
         self.asked = 0
 

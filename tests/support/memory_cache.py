@@ -1,7 +1,6 @@
 """A LocalCache in a dict, whose disk can fail."""
 
 import threading
-from contextlib import nullcontext
 from types import TracebackType
 from typing import Self
 
@@ -20,14 +19,13 @@ class MemoryCache:
     def get(self, key: Digest) -> bytes | None:
         return None if self.failing else self.proven.get(key)
 
-    def read(self, key: Digest, offset: int, length: int) -> bytes | None:
+    def read(self, key: Digest, offset: int, length: int, size: int | None = None) -> bytes | None:
         plain = self.get(key)
-        return None if plain is None else plain[offset : offset + length]
+        if plain is None or size not in (None, len(plain)):
+            return None
+        return plain[offset : offset + length]
 
-    def reserve(self, key: Digest, size: int) -> nullcontext[None] | None:
-        return None if self.failing else nullcontext()
-
-    def put(self, key: Digest, data: bytes, reserved: object) -> bool:
+    def put(self, key: Digest, data: bytes) -> bool:
         if not self.failing:
             self.proven[key] = data
         return not self.failing

@@ -1,10 +1,19 @@
-"""Processes that a test did not start itself."""
+"""Processes of a test: those it runs to their end, and those that others have started."""
 
 import os
 import signal
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
+
+
+def run(
+    *command: str | bytes | Path, check: bool = False, **options: Any
+) -> "subprocess.CompletedProcess[bytes]":
+    """Runs a command to its end."""
+    return subprocess.run(command, check=check, capture_output=True, timeout=100, **options)
 
 
 def gone(pid: int) -> bool:

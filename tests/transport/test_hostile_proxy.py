@@ -10,17 +10,19 @@ from typing import Literal
 import pytest
 
 from lazyfs.core.chain.chain import Chain
+from lazyfs.core.chain.faults import AttemptFailed
 from lazyfs.core.chain.notation import DIRECT
 from lazyfs.core.chain.policy import Policy
 from lazyfs.core.codec import frame_bound, open_object
 from lazyfs.core.digest import ObjectRef, object_path
 from lazyfs.core.errors import TransportError
 from lazyfs.transport.attempt import Answer, Attempt, Client
+from lazyfs.transport.connect import Resolver
 from lazyfs.transport.fetcher import Request, never_cancelled
-from lazyfs.transport.guard import Limits
+from lazyfs.transport.guard import Guard, Limits
 from lazyfs.transport.http import HttpFetcher
 from lazyfs.transport.open import open_fetcher
-from lazyfs.transport.race import Race
+from lazyfs.transport.race import RIVALS, Race
 from lazyfs.transport.requests_client import RequestsClient
 from tests.support.fault_server import FaultServer, of_directory
 from tests.support.hostile_answers import ATTACKS, Attack, HostileProxy
@@ -193,3 +195,40 @@ def test_a_rival_in_which_an_error_comes_up_is_a_rival_that_lost(world: World) -
     race.poll()
     assert ended.wait(10)
     assert race.wait(never_cancelled) is None
+
+
+@pytest.fixture
+def no_threads(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """A node at its limit of threads."""
+
+    def start(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    return monkeypatch
+
+
+def test_a_rival_for_which_there_is_no_thread_is_not_waited_for(no_threads: pytest.MonkeyPatch) -> None:
+    """It was, without a deadline: a look for a new revision never ended. Each took one of the slots."""
+    for _ in range(RIVALS + 1):
+        race = Race(0.0, lambda: lambda _: b"too late")
+        race.poll()
+        assert race.wait(lambda: pytest.fail("it is waited for")) is None
+    no_threads.undo()
+    begun = threading.Event()
+    race = Race(0.0, lambda: lambda _: begun.set())
+    race.poll()
+    assert begun.wait(20)
+
+
+def test_a_name_is_asked_for_again_when_there_are_threads_again(no_threads: pytest.MonkeyPatch) -> None:
+    """The question that was never asked stood for every later one."""
+    resolver = Resolver()
+    with pytest.raises(AttemptFailed, match="can't start new thread"):
+        resolver.resolve("localhost", 80, _guard())
+    no_threads.undo()
+    assert resolver.resolve("localhost", 80, _guard())
+
+
+def _guard() -> Guard:
+    return Guard(time.monotonic() + 20, LIMITS, never_cancelled)

@@ -1,5 +1,6 @@
 """A worker that starts with every server dead, and what it finds on its disk."""
 
+import fcntl
 import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from lazyfs.client.trust.revisions import Revisions
+from lazyfs.client.trust.trust_file import TrustFile
 from lazyfs.core.errors import TransportError, UsageError
 from lazyfs.core.trust.errors import Expired
 from lazyfs.transport.fetcher import Request
@@ -185,3 +187,21 @@ def test_a_state_directory_that_fails_stops_nothing(
     assert client.offline(repository.now) is None
     assert repository.refresh(client) == repository.revision
     assert "could not be saved" in client.report(repository.now).problem
+
+
+def test_a_process_that_was_stopped_while_it_saved_holds_nobody_up(
+    repository: SimulatedRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """flock(2) was waited for without a deadline: mounts and looks for revisions never ended."""
+    monkeypatch.setattr(TrustFile.__init__, "__kwdefaults__", {"lock_wait": 0.0})
+    client = repository.client(tmp_path)
+    repository.refresh(client)
+    with (tmp_path / "trust/trust.json.lock").open() as stopped:
+        fcntl.flock(stopped, fcntl.LOCK_EX)
+        published = repository.publish()
+        assert repository.refresh(client) == published
+        assert "another process holds its lock" in client.report(repository.now).problem
+        assert repository.client(tmp_path).offline(repository.now) != published
+    assert repository.refresh(client) == published
+    assert client.report(repository.now).problem == ""
+    assert repository.client(tmp_path).offline(repository.now) == published

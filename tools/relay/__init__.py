@@ -1,1 +1,1 @@
-"""A delaying TCP relay: one shared bottleneck with a round-trip time, and counts of what went over it."""
+"""A delaying TCP relay: one shared bottleneck with a round-trip time, and counts of its traffic."""

@@ -1,4 +1,4 @@
-"""What has passed the relay since it started."""
+"""Counts of the relay's traffic since it started."""
 
 from dataclasses import asdict, dataclass
 
@@ -11,10 +11,10 @@ class Counts:
     requests: int = 0
     """HTTP requests whose head has passed."""
     bytes_up: int = 0
-    """From clients to origins."""
+    """Bytes from clients to origins."""
     bytes_down: int = 0
 
     def minus(self, earlier: "Counts") -> "Counts":
-        """What came to pass after `earlier`."""
+        """The difference from `earlier`: the traffic since then."""
         mine, theirs = asdict(self), asdict(earlier)
         return Counts(**{name: mine[name] - theirs[name] for name in mine})

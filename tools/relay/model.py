@@ -1,4 +1,5 @@
-"""When bytes arrive: a path with a round-trip time, one bottleneck and TCP's slow start. No I/O, no clock.
+"""Arrival times of bytes: a path with a round-trip time, one bottleneck and TCP's slow start. No I/O, no
+clock.
 
 All times are seconds on the caller's clock, sizes are bytes. The model is that of a long uncongested path: no
 loss, a queue in front of the bottleneck that is never full, first come first served among all connections.
@@ -12,7 +13,7 @@ SEGMENT = 1448
 INITIAL_WINDOW = 10 * SEGMENT
 """RFC 6928."""
 LARGEST_WINDOW = 6 << 20
-"""Linux's default tcp_rmem limit: what a receiver advertises at most."""
+"""Linux's default tcp_rmem limit: the largest window that a receiver advertises."""
 IDLE_RESTART = 0.2
 """Linux: after a retransmission timeout of silence, at least this above the round trip, the window is new."""
 
@@ -25,7 +26,7 @@ class Bottleneck:
     busy_until: float = 0.0
 
     def transmit(self, now: float, size: int) -> float:
-        """When the last of `size` bytes offered at `now` has left the bottleneck."""
+        """The time at which the last of `size` bytes offered at `now` has left the bottleneck."""
         self.busy_until = max(now, self.busy_until) + size / self.bytes_per_second
         return self.busy_until
 
@@ -34,7 +35,7 @@ class Bottleneck:
 class Flow:
     """One direction of one connection.
 
-    `opened` is when the handshake is over: nothing offered before is sent before.
+    `opened` is the end of the handshake: no byte is sent before it.
     """
 
     bottleneck: Bottleneck
@@ -47,7 +48,7 @@ class Flow:
     _last_sent: float = 0.0
 
     def room(self, now: float) -> int:
-        """How many bytes may be offered at `now`; 0 while the window is full."""
+        """The number of bytes that may be offered at `now`; 0 while the window is full."""
         while self._unacknowledged and self._unacknowledged[0][0] <= now:
             _, size = self._unacknowledged.popleft()
             self._in_flight -= size
@@ -59,7 +60,8 @@ class Flow:
         return max(self.window - self._in_flight, 0)
 
     def room_again(self) -> float:
-        """When the next acknowledgement makes room; only asked while `room` is 0: something is in flight."""
+        """The time at which the next acknowledgement makes room; only called while `room` is 0: bytes are in
+        flight."""
         return self._unacknowledged[0][0]
 
     def send(self, now: float, size: int) -> float:
@@ -86,7 +88,7 @@ class Path:
         self.down = Bottleneck(self.bytes_per_second)
 
     def connect(self, now: float) -> tuple[Flow, Flow]:
-        """A connection whose SYN leaves at `now`: (client to origin, origin to client).
+        """Makes a connection whose SYN leaves at `now`: (client to origin, origin to client).
 
         The client may send when the SYN's answer is back, one round trip later.
         """

@@ -1,4 +1,4 @@
-"""The relay's own I/O: TCP connections on trio, each byte held back until the model says it arrives."""
+"""The relay's own I/O: TCP connections on trio, each byte held back until the model's arrival time."""
 
 import json
 from collections.abc import Callable
@@ -21,7 +21,7 @@ EARLY = 0.0005
 async def pump(
     source: trio.abc.ReceiveStream, sink: trio.abc.SendStream, flow: Flow, count: Callable[[bytes], None]
 ) -> None:
-    """Moves one direction of a connection until the source ends; the sink hears of the end in its place."""
+    """Moves one direction of a connection until the source ends, and then ends the sink's."""
     to_deliver, due = trio.open_memory_channel[tuple[float, bytes]](QUEUE)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_deliver, due, sink)
@@ -48,7 +48,7 @@ async def _deliver(due: trio.MemoryReceiveChannel[tuple[float, bytes]], sink: tr
         if arrives - trio.current_time() > EARLY:
             await trio.sleep_until(arrives)
         if gone:
-            continue  # the receiver has left: what the sender still sends is swallowed, as a reset would do
+            continue  # the receiver has left: the sender's remaining bytes are dropped, as after a reset
         try:
             if data:
                 await sink.send_all(data)
@@ -92,6 +92,6 @@ class Relay:
             nursery.start_soon(pump, server, client, down, count_down)
 
     async def tell(self, asker: trio.abc.SendStream) -> None:
-        """Answers a connection to the counts port: one line of JSON."""
+        """Answers a connection to the counts port with one line of JSON."""
         async with asker:
             await asker.send_all(json.dumps(asdict(self.counts)).encode() + b"\n")

@@ -8,7 +8,7 @@ _LENGTH: Final = re.compile(rb"\r\ncontent-length:[ \t]*(\d+)", re.IGNORECASE)
 
 
 class RequestCounter:
-    """Fed with what a client sends on one connection; counts the requests whose head is complete.
+    """Takes the bytes that a client sends on one connection; counts the requests whose head is complete.
 
     Bodies are skipped by their Content-Length; a chunked request body, which no pulling client sends, is not
     understood, and everything after a CONNECT counts as one request.

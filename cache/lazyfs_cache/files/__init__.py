@@ -1,2 +1,2 @@
-"""The files in a cache directory, and the system calls on them. Nothing here decides anything, or knows of
-the index."""
+"""The files in a cache directory, and the system calls on them. This room makes no decisions and does not
+know the index."""

@@ -6,6 +6,7 @@ import shutil
 from lazyfs_cache.errors import UnusableDirectory
 from lazyfs_cache.files import layout
 from lazyfs_cache.files.filesystem import network_type
+from lazyfs_cache.files.ownership import check_contents, others_can_write
 
 _OURS = {
     layout.STATE, layout.STATE + ".new", layout.LOCK, layout.PRESENCE, layout.OWNERS, layout.DOWNLOADS,
@@ -14,17 +15,16 @@ _OURS = {
 
 
 def prepare(root: str, *, new: bool) -> None:
-    """Prepare the directory for a cache of this user; `new`: there need not be one yet.
+    """Prepare the directory for a cache of this user; `new`: it may be missing.
 
-    Raises UnusableDirectory with the reason why it cannot be one.
+    Raises UnusableDirectory with the reason if it cannot hold a cache.
     """
     if not new and not os.path.exists(os.path.join(root, layout.STATE)):
         raise UnusableDirectory(f"cache {root}: there is no cache; give the directory of one")
     try:
         os.makedirs(root, mode=0o700, exist_ok=True)
         kind = network_type(root)
-        owner = os.stat(root).st_uid
-        above = os.stat(os.path.dirname(root)).st_uid
+        found = os.stat(root)
         names = set(os.listdir(root))
     except OSError as error:
         raise UnusableDirectory(f"cache {root}: {error.strerror}; give another directory") from error
@@ -33,18 +33,21 @@ def prepare(root: str, *, new: bool) -> None:
             f"cache {root}: on a network filesystem ({kind}), which several machines may write; give a local "
             f"directory, or use this one as a read-only lower cache"
         )
-    if owner != os.geteuid():
+    if found.st_uid != os.geteuid():
         raise UnusableDirectory(
-            f"cache {root}: belongs to user {owner}, not to {os.geteuid()}; one user's cache serves no other"
-        )
-    if above not in (0, owner):
-        raise UnusableDirectory(
-            f"cache {root}: lies in a directory of user {above}, who could replace it; give one of your own"
+            f"cache {root}: belongs to user {found.st_uid}, not to {os.geteuid()}; "
+            f"one user's cache serves no other"
         )
     if any(name not in _OURS and not name.startswith(layout.INDEX) for name in names):
         raise UnusableDirectory(f"cache {root}: holds files that are not a cache's; give an empty directory")
+    if names and others_can_write(found):
+        raise UnusableDirectory(
+            f"cache {root}: others may write to it, and what is in it may be theirs; "
+            f"give another directory, or empty it and chmod 0700 {root}"
+        )
     try:
         os.chmod(root, 0o700)
+        check_contents(root)
         for name in (layout.DATA, layout.TMP, layout.PINS):
             os.makedirs(os.path.join(root, name), mode=0o700, exist_ok=True)
     except OSError as error:
@@ -57,7 +60,7 @@ def index_path(root: str, generation: int) -> str:
 
 
 def set_index_aside(root: str, generation: int, *, keep: bool) -> None:
-    """Move an index to index-aside, in place of the one before; without `keep`, delete both."""
+    """Move an index to index-aside, replacing the one moved there before; without `keep`, delete both."""
     aside = os.path.join(root, layout.ASIDE)
     shutil.rmtree(aside, ignore_errors=True)
     os.rename(index_path(root, generation), aside)

@@ -29,7 +29,7 @@ machines, or are not known to. FUSE is among them because sshfs, GlusterFS and l
 
 
 def network_type(path: str) -> str | None:
-    """The name of the network filesystem `path` is on, None if it is local."""
+    """The name of the network filesystem that `path` is on, None if it is local."""
     buffer = ctypes.create_string_buffer(256)  # struct statfs is 120 bytes; its first word is f_type
     if _libc.statfs(os.fsencode(path), buffer) != 0:
         error = ctypes.get_errno()
@@ -44,7 +44,7 @@ def boot_id() -> str:
 
 
 def used(path: str, dir_fd: int | None = None) -> int:
-    """Bytes of disk a file or directory itself occupies, as `du` counts; 0 if it is not there."""
+    """Bytes of disk that a file or directory itself occupies, as `du` counts; 0 if it does not exist."""
     try:
         return os.lstat(path, dir_fd=dir_fd).st_blocks * 512
     except FileNotFoundError:

@@ -1,9 +1,9 @@
 """A process's journal: the keys whose files it is adding or removing, for the process that cleans up after
 it.
 
-A file in tmp/, named by its process's owner number. It names a key before the key's file comes or goes, and
-goes on naming it until the index says the same. So after a process's death, every key whose file and entry
-may disagree is in it. It need not reach the disk: it matters only while the machine runs.
+A file in tmp/, named by its process's owner number. A key is in the journal from before its file is added or
+removed until the index agrees. So after a process's death, the journal has every key whose file and entry may
+disagree. It need not reach the disk: it matters only while the machine runs.
 
     arrivals   SLOTS slots of 128 bytes: length of the key (1), key; empty ones have length 0
     removals   of the transaction under way: length (1), key, one after the other; length 0 ends them
@@ -39,7 +39,7 @@ def tmp_name(owner: int, slot: int) -> str:
 
 
 def owner_of(tmp: str) -> int | None:
-    """The process whose journal or temporary file has this name in tmp/; None if it is neither."""
+    """The process whose journal or temporary file has this name in tmp/; None for any other name."""
     owner = tmp.partition("-")[0]
     return int(owner) if owner.isdecimal() else None
 
@@ -50,13 +50,16 @@ class Journal:
     def __init__(self, root: str, owner: int) -> None:
         path = os.path.join(root, layout.TMP, name(owner))
         self._guard = threading.Lock()
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+        self._fd = os.open(path, flags, 0o600)
         os.pwrite(self._fd, bytes(SIZE), 0)
         self._end = _REMOVALS
 
     def arriving(self, slot: int, key: bytes) -> bool:
-        """Note that `key` is about to get a file. False if the journal is closed: its generation is over."""
-        # Unguarded, another thread might close it in between, and the descriptor be another file's by then.
+        """Note that `key` is about to get a file. False if the journal is closed because its generation is
+        over."""
+        # Without the lock, another thread might close the journal meanwhile, and the descriptor be another
+        # file's.
         with self._guard:
             if self._fd < 0:
                 return False
@@ -64,12 +67,12 @@ class Journal:
         return True
 
     def begin(self) -> None:
-        """A transaction begins: the last one's removals are over. Hold the index lock."""
+        """Begin a transaction: the removals of the last one are over. Hold the index lock."""
         self._end = _REMOVALS
 
     def removing(self, keys: Iterable[bytes]) -> int:
-        """Note that the first of `keys`, as many as there is room for, are about to lose their files; returns
-        how many those are. Within a transaction."""
+        """Note that the first of `keys`, as many as fit, are about to lose their files; returns how many fit.
+        Within a transaction."""
         room = SIZE - self._end - 1
         rows = bytearray()
         count = 0
@@ -85,7 +88,7 @@ class Journal:
         return count
 
     def close(self) -> None:
-        """Does nothing the second time."""
+        """Close the journal; the second call does nothing."""
         with self._guard:
             fd, self._fd = self._fd, -1
         if fd >= 0:
@@ -93,7 +96,7 @@ class Journal:
 
 
 def read(root: str, owner: int) -> list[bytes]:
-    """The keys in a process's journal; none if it has none."""
+    """The keys in a process's journal; empty if it has none."""
     try:
         with open(os.path.join(root, layout.TMP, name(owner)), "rb") as file:
             data = file.read(SIZE)

@@ -44,7 +44,7 @@ def name_of(key: bytes) -> str:
 
 
 def key_of(directory: str, name: str) -> bytes | None:
-    """The key whose value lies at `data/directory/name`; None if that is no value's place."""
+    """The key whose value lies at `data/directory/name`; None if no value can have that place."""
     try:
         key = bytes.fromhex(name)
     except ValueError:

@@ -19,7 +19,7 @@ _decode = msgspec.msgpack.Decoder(list[bytes]).decode
 def save(root: str, label: bytes, keys: Sequence[bytes]) -> None:
     """Write one set; it is on the disk when this returns. Raises OSError."""
     path = os.path.join(root, layout.PINS, label.hex())
-    with open(path + ".new", "wb") as file:
+    with open(path + ".new", "wb", opener=state_file.no_link) as file:
         file.write(msgspec.msgpack.encode(keys))
         file.flush()
         os.fsync(file.fileno())
@@ -27,7 +27,7 @@ def save(root: str, label: bytes, keys: Sequence[bytes]) -> None:
 
 
 def remove(root: str, label: bytes) -> None:
-    """Delete one set; nothing happens if there is none of that label. Raises OSError."""
+    """Delete one set; does nothing if there is none of that label. Raises OSError."""
     try:
         os.unlink(os.path.join(root, layout.PINS, label.hex()))
     except FileNotFoundError:
@@ -35,7 +35,7 @@ def remove(root: str, label: bytes) -> None:
 
 
 def labels(root: str) -> list[bytes]:
-    """Labels of the sets there are, in the order of their names."""
+    """Labels of all sets, in the order of their names."""
     return [
         bytes.fromhex(name) for name in sorted(os.listdir(os.path.join(root, layout.PINS))) if _is_label(name)
     ]
@@ -45,13 +45,13 @@ def _is_label(name: str) -> bool:
     try:
         return bool(bytes.fromhex(name))
     except ValueError:
-        return False  # NAME.new: its process died while it wrote it
+        return False  # NAME.new: its process died while writing it
 
 
 def load(root: str, label: bytes) -> list[bytes]:
-    """The keys of one set; none if it is not there or cannot be read."""
+    """The keys of one set; empty if it is missing or cannot be read."""
     try:
-        with open(os.path.join(root, layout.PINS, label.hex()), "rb") as file:
+        with open(os.path.join(root, layout.PINS, label.hex()), "rb", opener=state_file.no_link) as file:
             return _decode(file.read())
     except (FileNotFoundError, msgspec.DecodeError):
         return []

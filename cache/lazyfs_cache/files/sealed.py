@@ -1,4 +1,4 @@
-"""A value as it lies on the disk: its bytes, then a trailer of checksums. Pure: no I/O.
+"""A value's form on the disk: its bytes, then a trailer of checksums. Pure: no I/O.
 
     value    `size` bytes, unchanged, from offset 0
     sums     one little-endian CRC-32 per 64 KiB block, seeded with the key and the block's number
@@ -25,11 +25,11 @@ _BARE = struct.Struct("<8sQ")
 
 
 class Damaged(Exception):
-    """The bytes on the disk are not those of the value that was put."""
+    """The bytes on the disk differ from the value that was put."""
 
 
 def blocks(size: int) -> int:
-    """Number of checksums of a value of `size` bytes."""
+    """Number of blocks, and so of checksums, of a value of `size` bytes."""
     return -(-size // BLOCK)
 
 

@@ -1,4 +1,4 @@
-"""The file that names the index in use, and marks one that may be trusted after a reboot."""
+"""The file that names the index in use, and marks the index that may be trusted after a reboot."""
 
 import os
 from typing import Literal
@@ -28,16 +28,16 @@ class CacheState(msgspec.Struct, kw_only=True):
 
 
 class _Format(msgspec.Struct):
-    """The field that the states of all formats have; others may be missing."""
+    """The format field, which the states of all formats have; other fields may be missing."""
 
     format: int
 
 
 def load(root: str) -> CacheState | None:
-    """The state; None if there is none or it cannot be read. Raises UnusableDirectory for another format
-    than this one and `layout.OTHER_INDEX`."""
+    """The state; None if there is none or it cannot be read. Raises UnusableDirectory for a format other than
+    this one and `layout.OTHER_INDEX`."""
     try:
-        with open(os.path.join(root, layout.STATE), "rb") as file:
+        with open(os.path.join(root, layout.STATE), "rb", opener=no_link) as file:
             found = file.read()
         number = msgspec.json.decode(found, type=_Format).format
         if number not in (layout.FORMAT, layout.OTHER_INDEX):
@@ -52,7 +52,8 @@ def load(root: str) -> CacheState | None:
 def save(root: str, state: CacheState) -> None:
     """Replace the state; it is on the disk when this returns."""
     path = os.path.join(root, layout.STATE)
-    fd = os.open(path + ".new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    fd = os.open(path + ".new", flags, 0o600)
     try:
         os.write(fd, msgspec.json.encode(state))
         os.fsync(fd)
@@ -61,8 +62,13 @@ def save(root: str, state: CacheState) -> None:
     rename(path + ".new", path)
 
 
+def no_link(path: str, flags: int) -> int:
+    """Opens a file, for `open`, that is no link: the last user with write access may have left one."""
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+
+
 def rename(old: str, new: str) -> None:
-    """Rename a file that was flushed; the new name is on the disk when this returns. Raises OSError."""
+    """Rename a flushed file; the new name is on the disk when this returns. Raises OSError."""
     os.rename(old, new)
     directory = os.open(os.path.dirname(new), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

@@ -1,4 +1,4 @@
-"""Bytes of disk of the files that are no values: locks, the state, indexes, pin sets."""
+"""Bytes of disk of the files other than values: locks, the state, indexes, pin sets."""
 
 import os
 
@@ -24,8 +24,8 @@ def pin_set_bytes(root: str, block: int) -> int:
 
 
 def _most(path: str, block: int) -> int:
-    """Most bytes that a file comes to occupy as long as it does not grow: some filesystems allocate the
-    blocks some time after the write. 0 if it is not there."""
+    """Most bytes that a file may come to occupy while its length stays: some filesystems allocate the blocks
+    some time after the write. 0 if it does not exist."""
     try:
         found = os.lstat(path)
     except FileNotFoundError:

@@ -1,8 +1,8 @@
 """The files of values: every system call on them is made here.
 
-Values are written under tmp/, then renamed into data/: the file of a name in data/ is always whole in the
-page cache. Readers open by key and need neither the index nor a lock; a file that is evicted while they read
-stays readable until they close it.
+Values are written under tmp/, then renamed into data/, so the page cache has the whole of every file in
+data/. Readers open by key and need neither the index nor a lock; a file that is evicted while they read stays
+readable until they close it.
 """
 
 import errno
@@ -21,9 +21,9 @@ _EXTENTS = 4
 extents, so its blocks are allocated before it is written: they are counted from the start, and a full disk
 shows at once."""
 
-_READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOATIME
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOATIME
 _WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class ValueFiles:
@@ -47,7 +47,7 @@ class ValueFiles:
         try:
             return self._whole(key)
         except sealed.Damaged:
-            return self._whole(key)  # it may have been evicted after it was opened, and its file written over
+            return self._whole(key)  # evicted since it was opened, perhaps, and its file written over
 
     def _whole(self, key: bytes) -> bytes | None:
         try:
@@ -74,21 +74,23 @@ class ValueFiles:
         sealed.check(key, sums, 0, value)
         return value
 
-    def part(self, key: bytes, offset: int, length: int) -> bytes | None:
+    def part(self, key: bytes, offset: int, length: int, wanted: int | None = None) -> bytes | None:
         """Bytes [offset, offset + length) of the value, cut at its end; only the blocks touched are read and
-        checked. None if it is not here. Raises Damaged."""
+        checked. None if it is not here, or is not `wanted` bytes long. Raises Damaged."""
         try:
-            return self._part(key, offset, length)
+            return self._part(key, offset, length, wanted)
         except sealed.Damaged:
-            return self._part(key, offset, length)
+            return self._part(key, offset, length, wanted)
 
-    def _part(self, key: bytes, offset: int, length: int) -> bytes | None:
+    def _part(self, key: bytes, offset: int, length: int, wanted: int | None) -> bytes | None:
         try:
             fd = os.open(layout.name_of(key), _READ, dir_fd=self._data)
         except FileNotFoundError:
             return None
         try:
             size = _size(fd)
+            if wanted not in (None, size):
+                return None
             end = min(offset + length, size)
             first = offset // sealed.BLOCK
             start = first * sealed.BLOCK
@@ -104,7 +106,7 @@ class ValueFiles:
         return data if offset == start and end == stop else data[offset - start : end - start]
 
     def size(self, key: bytes) -> int | None:
-        """The value's size, reckoned from the length of its file; None if it is not here."""
+        """The value's size, computed from the length of its file; None if it is not here."""
         try:
             length = os.stat(layout.name_of(key), dir_fd=self._data).st_size
         except FileNotFoundError:
@@ -118,8 +120,8 @@ class ValueFiles:
         return self.most_for_file(size + sealed.trailer_size(size))
 
     def most_for_file(self, length: int) -> int:
-        """Most bytes of disk that a file of `length` bytes takes: whole blocks of the filesystem, and one for
-        the extents if there are many."""
+        """Most bytes of disk that a file of `length` bytes takes: whole blocks of the filesystem, and one
+        more block if there may be many extents."""
         rounded = -(-length // self.block) * self.block
         return rounded + (self.block if rounded > _EXTENTS * self.block else 0)
 
@@ -128,8 +130,8 @@ class ValueFiles:
         return -(-(size + sealed.trailer_size(size)) // self.block) * self.block
 
     def write(self, name: str, key: bytes, value: bytes | memoryview) -> int:
-        """Write a sealed value to tmp/`name`; returns the bytes of disk it occupies. Leaves nothing behind
-        when it fails."""
+        """Write a sealed value to tmp/`name`; returns the bytes of disk it occupies. A failed write leaves no
+        file."""
         trailer = sealed.seal(key, value)
         fd = os.open(name, _WRITE, 0o600, dir_fd=self._tmp)
         try:
@@ -153,10 +155,10 @@ class ValueFiles:
         return occupied
 
     def write_over(self, name: str, key: bytes, value: bytes | memoryview) -> int:
-        """Like `write`, into a file of an evicted value: on ext4 a tenth of the cost of a new one when many
+        """Like `write`, into a file of an evicted value: on ext4 this costs a tenth of a new file when many
         have been deleted (see docs/cache.md)."""
         sealed_value = b"".join((value, sealed.seal(key, value)))
-        fd = os.open(name, os.O_RDWR | os.O_CLOEXEC, dir_fd=self._tmp)
+        fd = os.open(name, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._tmp)
         try:
             try:
                 os.ftruncate(fd, len(sealed_value))
@@ -178,7 +180,7 @@ class ValueFiles:
         os.rename(name, new, src_dir_fd=self._tmp, dst_dir_fd=self._tmp)
 
     def take_out(self, key: bytes, name: str) -> bool:
-        """Move the value's file to tmp/`name`, to be written over; False if it is not here."""
+        """Move the value's file to tmp/`name`, so that it can be written over; False if it is not here."""
         try:
             os.rename(layout.name_of(key), name, src_dir_fd=self._data, dst_dir_fd=self._tmp)
         except FileNotFoundError:
@@ -186,24 +188,24 @@ class ValueFiles:
         return True
 
     def publish(self, name: str, key: bytes) -> None:
-        """Move tmp/`name` to its place under data/: from here on, readers find the value."""
+        """Move tmp/`name` to its place under data/, where readers find the value from now on."""
         place = layout.name_of(key)
         try:
             os.rename(name, place, src_dir_fd=self._tmp, dst_dir_fd=self._data)
         except FileNotFoundError:
-            with suppress(FileExistsError):  # another process was first
+            with suppress(FileExistsError):  # another process has put the value first
                 os.mkdir(place[:2], 0o700, dir_fd=self._data)
             os.rename(name, place, src_dir_fd=self._tmp, dst_dir_fd=self._data)
 
     def discard_tmp(self, name: str) -> None:
-        """Unlink tmp/`name`; nothing happens if it is not there."""
+        """Unlink tmp/`name`; does nothing if it does not exist."""
         try:
             os.unlink(name, dir_fd=self._tmp)
         except FileNotFoundError:
             pass
 
     def remove(self, key: bytes) -> None:
-        """Unlink the value; nothing happens if it is not here."""
+        """Unlink the value; does nothing if it is not here."""
         try:
             os.unlink(layout.name_of(key), dir_fd=self._data)
         except FileNotFoundError:
@@ -219,15 +221,15 @@ class ValueFiles:
             return None
 
     def here(self, key: bytes) -> bool:
-        """True if the value has a file."""
+        """Returns True if the value has a file."""
         return self.status(key) is not None
 
     def tops_used(self) -> int:
-        """Bytes of disk that data/ and tmp/ themselves occupy: they grow with the number of their names."""
+        """Bytes of disk that data/ and tmp/ themselves occupy, which grow with their numbers of names."""
         return (os.fstat(self._data).st_blocks + os.fstat(self._tmp).st_blocks) * 512
 
     def any_data(self) -> bool:
-        """True if there may be values: a fan-out directory exists."""
+        """Returns True if there may be values, because a fan-out directory exists."""
         return _any(os.path.join(self.root, layout.DATA))
 
     def directory_used(self, number: int) -> int:
@@ -242,14 +244,14 @@ class ValueFiles:
             return []
 
     def remove_name(self, number: int, name: str) -> None:
-        """Unlink a file in a fan-out directory whose name is no key's."""
+        """Unlink a file in a fan-out directory whose name stands for no key."""
         try:
             os.unlink(f"{layout.FAN_OUT[number]}/{name}", dir_fd=self._data)
         except FileNotFoundError:
             pass
 
     def any_tmp(self) -> bool:
-        """True if tmp/ holds anything."""
+        """Returns True if tmp/ holds anything."""
         return _any(os.path.join(self.root, layout.TMP))
 
     def filesystem_status(self) -> os.statvfs_result:

@@ -1,2 +1,2 @@
-"""The index: an LMDB database of what each value is charged, when it was last used, and who pins it. It knows
-nothing of files. Nothing outside this folder imports lmdb."""
+"""The index: an LMDB database of each value's charge, last use and pins. It does not know of files. No module
+outside this folder imports lmdb."""

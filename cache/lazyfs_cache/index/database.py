@@ -1,9 +1,9 @@
 """The index as an LMDB database that processes take turns to open transactions in.
 
-Every call here is made under the index lock (`process.locks.IndexLock`), which one process has at a time:
-LMDB runs without locks of its own (MDB_NOLOCK, whose documentation asks for just that). So there is no table
-of readers, which would tell processes apart by PID: processes of all PID namespaces share one index, and a
-process that dies leaves nothing in LMDB to clean up. Reads of values never come here.
+Every call here is made under the index lock (`process.locks.IndexLock`), which one process has at a time, so
+LMDB runs without locks of its own (MDB_NOLOCK, whose documentation demands such a lock). So there is no table
+of readers, which would identify processes by PID: processes of all PID namespaces share one index, and a
+process that dies leaves nothing in LMDB to clean up. Reads of values never use this module.
 """
 
 import os
@@ -16,7 +16,7 @@ import lmdb
 import msgspec
 
 from lazyfs_cache.index.faults import IndexDamaged
-from lazyfs_cache.index.rows import SUMS, Entry, Sums, decode_sums, entry_of
+from lazyfs_cache.index.rows import SUMS, Entry, Sums, entry_of, read_sums
 from lazyfs_cache.index.tables import open_tables
 from lazyfs_cache.index.transaction import Transaction
 from lazyfs_cache.policy import sizes
@@ -35,8 +35,11 @@ class Index:
     def __init__(self, directory: str, map_size: int) -> None:
         self.file = os.path.join(directory, "data.mdb")
         os.makedirs(directory, mode=0o700, exist_ok=True)
-        # No sync: the index is rebuilt from the files after an unclean stop, and a commit that waits for the
-        # disk allows 200-300 transactions a second. No writemap: a stray write could not be told from data.
+        if os.path.islink(self.file):  # LMDB follows links
+            raise IndexDamaged(f"{self.file} is a link")
+        # No sync: the index is rebuilt from the files after an unclean stop, and commits that wait for the
+        # disk allow only 200-300 transactions a second. No writemap: with it a stray write would look like
+        # data.
         self._env = lmdb.open(
             directory, map_size=map_size, max_dbs=8, lock=False, sync=False, metasync=False, mode=0o600
         )
@@ -48,22 +51,28 @@ class Index:
             raise
 
     def _refuse_truncated(self) -> None:
-        """LMDB maps its file: touching a page that is not there would kill the process."""
+        """Raise IndexDamaged if the file is truncated: LMDB maps it, and touching a missing page would kill
+        the process."""
         needed = (self._env.info()["last_pgno"] + 1) * self._env.stat()["psize"]
         if os.stat(self.file).st_size < needed:
-            raise IndexDamaged(f"{self.file} is shorter than the {needed} bytes it says it has")
+            raise IndexDamaged(f"{self.file} is shorter than the {needed} bytes that it states")
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
         """One transaction; committed when the block ends, dropped when it raises."""
-        with self._begin(write=True) as txn:
-            try:
-                transaction = Transaction(self.tables, txn)
-                yield transaction
-                transaction.write_sums()
-            except (struct.error, msgspec.DecodeError) as error:
-                raise IndexDamaged(f"{self.file}: {error}") from error
+        with self._begin(write=True) as txn, self._naming_damage():
+            transaction = Transaction(self.tables, txn)
+            yield transaction
+            transaction.write_sums()
         transaction.committed = True
+
+    @contextmanager
+    def _naming_damage(self) -> Iterator[None]:
+        """Raises IndexDamaged for what comes of rows that are none of ours: a page was changed."""
+        try:
+            yield
+        except (struct.error, msgspec.MsgspecError, OverflowError, IndexError) as error:
+            raise IndexDamaged(f"{self.file}: {error}") from error
 
     def _begin(self, *, write: bool) -> "lmdb.Transaction[bytes]":
         try:
@@ -74,20 +83,25 @@ class Index:
 
     def sums(self) -> Sums:
         """The sums as last committed."""
-        with self._begin(write=False) as txn:
+        with self._begin(write=False) as txn, self._naming_damage():
             return self._sums(txn)
 
+    def processes(self) -> int:
+        """How many processes have the cache open; those that died with it open count until the next look."""
+        with self._begin(write=False) as txn:
+            return int(txn.stat(self.tables.owners)["entries"])
+
     def _sums(self, txn: "lmdb.Transaction[bytes]") -> Sums:
-        try:
-            packed = txn.get(SUMS, db=self.tables.main)
-            return decode_sums(packed) if packed else Sums()
-        except msgspec.DecodeError as error:
-            raise IndexDamaged(f"{self.file}: {error}") from error
+        return read_sums(txn.get(SUMS, db=self.tables.main))
 
     def page(self, after: bytes, count: int) -> list[tuple[bytes, Entry]]:
         """Up to `count` entries in the order of keys, after key `after` (b"" for the first)."""
         found: list[tuple[bytes, Entry]] = []
-        with self._begin(write=False) as txn, txn.cursor(db=self.tables.entries) as cursor:
+        with (
+            self._begin(write=False) as txn,
+            self._naming_damage(),
+            txn.cursor(db=self.tables.entries) as cursor,
+        ):
             floor = self._sums(txn).floor
             positioned = cursor.set_range(after) if after else cursor.first()
             while positioned and len(found) < count:
@@ -113,11 +127,11 @@ class Index:
         return os.stat(self.file).st_blocks * 512
 
     def length(self) -> int:
-        """Bytes of the index's data file, by its length: an index never shrinks."""
+        """Length in bytes of the index's data file: an index never shrinks."""
         return os.stat(self.file).st_size
 
     def sync(self) -> None:
-        """Returns when all of it is on the disk."""
+        """Returns when the whole index is on the disk."""
         self._env.sync(True)
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Errors of the index, by what they say."""
+"""The kinds of the index's errors."""
 
 import lmdb
 
@@ -10,8 +10,9 @@ class IndexDamaged(Exception):
 DAMAGED = (
     IndexDamaged, lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.InvalidError, lmdb.PanicError,
     lmdb.VersionMismatchError, lmdb.IncompatibleError, lmdb.BadTxnError,
+    lmdb.PageFullError, lmdb.CursorFullError, lmdb.BadValsizeError,
 )  # fmt: skip
-"""The index is damaged; the disk it is on may be well."""
+"""The index is damaged, though its disk may be healthy."""
 
 IndexFailure = lmdb.Error
 """Any error of LMDB."""

@@ -1,4 +1,5 @@
-"""The tables of pins within one transaction: who pins which key, and how many pin sets name it."""
+"""The tables of pins within one transaction: the holders of each key, and the number of pin sets that name
+it."""
 
 from collections.abc import Iterator
 
@@ -17,7 +18,7 @@ class PinTables:
         self._txn = txn
 
     def add(self, key: bytes, holder: int, label: bytes) -> bool:
-        """Add a pin; False if the key already was pinned for (holder, label)."""
+        """Add a pin; False if the key was already pinned for (holder, label)."""
         if not self._txn.put(pin_row(holder, label, key), b"", db=self._pins, overwrite=False):
             return False
         if holder == KEPT:
@@ -52,7 +53,7 @@ class PinTables:
             self._txn.delete(key, db=self._kept)
 
     def of(self, holder: int, label: bytes | None = None) -> list[tuple[bytes, bytes]]:
-        """(label, key) of every pin of a holder, or of one label of it."""
+        """(label, key) of every pin of a holder, or of those with one label."""
         prefix = U64.pack(holder) if label is None else pin_row(holder, label, b"")
         return [(found, key) for _, found, key in self._rows(prefix)]
 

@@ -6,22 +6,22 @@
     pins      holder (8), length of label (2), label, key -> nothing; holder 0: kept by a pin set
     kept      key -> how many pin sets name it (4); its value may or may not be here
     owners    owner -> bytes held (8): processes that have the cache open; each is alive as long as it holds
-              the lock on its number, in whatever PID namespace it is
+              the lock on its number, in any PID namespace
     folders   number of a fan-out directory -> bytes of disk it occupies itself
     main      one row: `Sums`
 
 Numbers are big-endian, so that LMDB sorts them by size. A tick is a time in microseconds of the wall clock,
-moved on where needed so that ticks only ever grow: it orders uses, and it says when they were.
+moved on where needed so that ticks only ever grow: it gives the order and the time of uses.
 
-**Ghosts.** LRU evicts in the order of ticks, so one number, `Sums.floor`, says which values are gone: those
-with this tick and earlier ones. The row of a value that is gone may stay in `entries` for a while, as a
+**Ghosts.** LRU evicts in the order of ticks, so one number, `Sums.floor`, tells the values that are gone:
+those with this tick and earlier ones. The row of a value that is gone may stay in `entries` for a while, as a
 ghost, until a later transaction deletes it in passing (`Transaction.evict`). The floor does not count for
 rows that are set apart: those of pinned values, and of values that came into the queue below the floor
 (unpinned, or adopted by a rebuild).
 """
 
 import struct
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import msgspec
 
@@ -30,6 +30,10 @@ U64 = struct.Struct(">Q")
 _ENTRY = struct.Struct(">?QQQI?")
 _FLOOR = struct.Struct(">?Q")
 SUMS = b"sums"
+LARGEST = 1 << 62
+"""More than any sum, tick (microseconds since 1970) or owner (generation << 32) comes to, and less than
+overflows in a row or a system call."""
+_Number = Annotated[int, msgspec.Meta(ge=0, lt=LARGEST)]
 
 SWEPT = 8
 """Number of rows of `entries` looked at for each value that goes, to delete the ghosts among them.
@@ -55,7 +59,7 @@ class Entry(NamedTuple):
     pins: int
     """Number of pins on it; with any it is not in the queue."""
     visited: bool
-    """Used since it came or the hand last passed it (SIEVE only)."""
+    """True if it was used since it came or the hand last passed it (SIEVE only)."""
 
 
 def entry_row(entry: Entry, floor: int) -> bytes:
@@ -80,48 +84,54 @@ class Sums(msgspec.Struct, array_like=True):
     """Counts, and bytes of disk, over the whole cache. The row is an array: fields have no names on the disk,
     and keep their order."""
 
-    limit: int = 0
-    entries: int = 0
-    stored: int = 0
-    """Charged for values."""
-    pinned: int = 0
+    limit: _Number = 0
+    entries: _Number = 0
+    stored: _Number = 0
+    """Bytes charged for values."""
+    pinned: _Number = 0
     """The part of `stored` that may not be evicted."""
-    reserved: int = 0
-    """Held for processes: their allowances and journals."""
-    directories: int = 0
-    """Occupied by the fan-out directories."""
-    unscanned: int = 0
-    """Charged for files not yet looked at; 0 unless the index is being rebuilt."""
-    scan: int = 0
+    reserved: _Number = 0
+    """Bytes held for processes: their allowances and journals."""
+    directories: _Number = 0
+    """Bytes that the fan-out directories occupy."""
+    unscanned: _Number = 0
+    """Bytes charged for files not yet looked at; 0 unless the index is being rebuilt."""
+    scan: _Number = 0
     """The first fan-out directory that a rebuild has not entered yet; 256 when none is left."""
-    scanner: int = 0
+    scanner: _Number = 0
     """The owner number of the process that rebuilds; 0 if none does."""
-    tick: int = 0
+    tick: _Number = 0
     """The last one given out."""
-    last_owner: int = 0
+    last_owner: _Number = 0
     """The last owner number given out."""
-    evictions: int = 0
+    evictions: _Number = 0
     sieve: bool = False
     """True if eviction follows SIEVE, not LRU."""
-    hand: int = 0
+    hand: _Number = 0
     """SIEVE: the tick the hand has come to."""
-    floor: int = 0
+    floor: _Number = 0
     """LRU: the tick of the value evicted last; never above `tick`."""
-    ghosts: int = 0
+    ghosts: _Number = 0
     """Rows of `entries` whose values are gone."""
     sweep: bytes = b""
     """The key the sweep for ghosts has come to."""
-    pin_sets: int = 0
-    """Occupied by the files of pin sets."""
+    pin_sets: _Number = 0
+    """Bytes that the files of pin sets occupy."""
 
     @property
     def charged(self) -> int:
-        """Everything but the index's own file and the few fixed ones."""
+        """Everything charged but the index's own file and the few fixed files."""
         return self.stored + self.reserved + self.directories + self.unscanned + self.pin_sets
 
 
 encode_sums = msgspec.msgpack.Encoder().encode
-decode_sums = msgspec.msgpack.Decoder(Sums).decode
+_decode_sums = msgspec.msgpack.Decoder(Sums).decode
+
+
+def read_sums(row: bytes | None) -> Sums:
+    """Returns the sums; those of an empty index where there is no row. Raises msgspec.MsgspecError for a row
+    that is none."""
+    return _decode_sums(row) if row else Sums()
 
 
 def pin_row(holder: int, label: bytes, key: bytes) -> bytes:

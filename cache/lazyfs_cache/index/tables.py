@@ -18,5 +18,5 @@ class Tables(NamedTuple):
 
 
 def open_tables(environment: lmdb.Environment) -> Tables:
-    """Make the tables that are missing. Raises lmdb.Error."""
+    """Open the tables, and make the missing ones. Raises lmdb.Error."""
     return Tables(*(environment.open_db(name.encode()) for name in Tables._fields))

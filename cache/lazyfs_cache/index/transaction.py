@@ -1,6 +1,6 @@
 """One transaction of the index: entries, their place in the queue, pins, and space held by processes.
 
-It keeps the tables and the sums in step. Files are its callers' business.
+The tables and the sums are kept in step. Its callers handle the files.
 """
 
 import time
@@ -17,12 +17,11 @@ from lazyfs_cache.index.rows import (
     SWEPT,
     U64,
     Entry,
-    Sums,
-    decode_sums,
     encode_sums,
     entry_of,
     entry_row,
     first_above,
+    read_sums,
 )
 from lazyfs_cache.index.tables import Tables
 from lazyfs_cache.policy import eviction
@@ -31,20 +30,20 @@ from lazyfs_cache.policy.sizes import PASSES
 
 
 class Transaction:
-    """Made by `Index.transaction`. It is SIEVE's and LRU's queue of values (`policy.eviction`)."""
+    """One change of the index, made by `Index.transaction`. It is the queue of values of SIEVE and LRU
+    (`policy.eviction`)."""
 
     def __init__(self, tables: Tables, txn: "lmdb.Transaction[bytes]") -> None:
         self._tables = tables
         self._txn = txn
-        packed = txn.get(SUMS, db=tables.main)
-        self.sums = decode_sums(packed) if packed else Sums()
+        self.sums = read_sums(txn.get(SUMS, db=tables.main))
         self.sums.tick = max(self.sums.tick, time.time_ns() // 1000)
         self.committed = False
         self._queue = Queue(tables, txn, self.sums)
         self._pins = PinTables(tables, txn)
 
     def write_sums(self) -> None:
-        """The last step of a transaction."""
+        """Write the sums, as the last step of a transaction."""
         self._txn.put(SUMS, encode_sums(self.sums), db=self._tables.main)
 
     def _next_tick(self) -> int:
@@ -54,14 +53,14 @@ class Transaction:
     # -- entries -------------------------------------------------------------------------------------
 
     def entry(self, key: bytes) -> Entry | None:
-        """None if the value is not here."""
+        """The entry of a value; None if it is not here."""
         return entry_of(self._txn.get(key, db=self._tables.entries), self.sums.floor)
 
     def _write(self, key: bytes, entry: Entry) -> None:
         self._txn.put(key, entry_row(entry, self.sums.floor), db=self._tables.entries)
 
     def insert(self, key: bytes, size: int, charge: int, used: int | None = None) -> None:
-        """Add a value, which must have no entry: as the most recently used one, or as last used at `used`
+        """Add a value that has no entry, as the most recently used one, or as last used at `used`
         (microseconds). A value that a pin set names is pinned from the start."""
         txn, table, sums = self._txn, self._tables.entries, self.sums
         pins = self._pins.sets_of(key)
@@ -73,13 +72,13 @@ class Transaction:
         row = entry_row(Entry(tick, size, charge, pins, False), sums.floor)
         if not txn.put(key, row, db=table, overwrite=False):
             txn.put(key, row, db=table)
-            sums.ghosts -= 1  # its own, which was still there
+            sums.ghosts -= 1  # the value's own row, which was still there
         sums.entries += 1
         sums.stored += charge
 
     def touch(self, key: bytes) -> None:
-        """The value was used: it goes to the end of the queue (LRU), or is marked (SIEVE). Nothing happens if
-        it is not here."""
+        """Note a use of the value: it goes to the end of the queue (LRU), or is marked (SIEVE). Does nothing
+        if it is not here."""
         entry = self.entry(key)
         if entry is None:
             return
@@ -95,7 +94,7 @@ class Transaction:
 
     def forget(self, key: bytes, entry: Entry) -> None:
         """Remove a value that was found missing or damaged, with the pins of processes on it; those of pin
-        sets wait for its return."""
+        sets stay for its return."""
         if entry.pins:
             self._pins.remove_processes(key)
             self.sums.pinned -= entry.charge
@@ -109,8 +108,8 @@ class Transaction:
     # -- eviction ------------------------------------------------------------------------------------
 
     def next_out(self, passes: int = PASSES) -> Iterator[Queued]:
-        """The values that may be evicted, in the order in which they should go. Take those wanted before
-        changing anything else. `passes`: see `eviction.sieve`."""
+        """The values that may be evicted, in the order in which they should go. Take the wanted ones before
+        any other change. `passes`: see `eviction.sieve`."""
         return eviction.sieve(self, passes) if self.sums.sieve else eviction.lru(self)
 
     def evict(self, values: Sequence[Queued]) -> None:
@@ -133,7 +132,8 @@ class Transaction:
         self._sweep(len(values))
 
     def _sweep(self, gone: int) -> None:
-        """Go on through `entries`, and around, by SWEPT rows for each value that went; delete the ghosts."""
+        """Go on through `entries`, in a circle, by SWEPT rows for each value that went, and delete the
+        ghosts."""
         sums, table = self.sums, self._tables.entries
         left = min(gone * SWEPT, sums.entries + sums.ghosts) if sums.ghosts else 0
         first = first_above(sums.floor)
@@ -151,7 +151,7 @@ class Transaction:
 
     @property
     def hand(self) -> int:
-        """SIEVE: the tick the hand has come to."""
+        """SIEVE: the tick that the hand has reached."""
         return self.sums.hand
 
     @hand.setter
@@ -163,7 +163,7 @@ class Transaction:
         return self._queue.queued_from(tick)
 
     def tick_after(self, tick: int) -> int:
-        """The next tick in the queue; 0, where the queue begins, if there is none."""
+        """The next tick in the queue; if there is none 0, which stands for the queue's beginning."""
         return self._queue.tick_after(tick)
 
     def marked(self, value: Queued) -> bool:
@@ -191,14 +191,14 @@ class Transaction:
         return added
 
     def unpin(self, key: bytes, holder: int, label: bytes) -> bool:
-        """Undo `pin`; the value keeps its place in the order of use. False if it was not pinned so."""
+        """Undo `pin`; the value keeps its place in the order of use. False if it had no such pin."""
         removed = self._pins.remove(key, holder, label)
         if removed:
             self._count_pins(key, -1)
         return removed
 
     def pins_of(self, holder: int, label: bytes | None = None) -> list[tuple[bytes, bytes]]:
-        """(label, key) of every pin of a holder, or of one label of it."""
+        """(label, key) of every pin of a holder, or of those with one label."""
         return self._pins.of(holder, label)
 
     def _count_pins(self, key: bytes, more: int) -> None:
@@ -224,7 +224,7 @@ class Transaction:
         return sums.last_owner
 
     def hold(self, owner: int, more: int) -> None:
-        """Hold `more` bytes for a process (or fewer, if negative); they are charged."""
+        """Hold `more` bytes for a process (fewer, if negative); they are charged."""
         row = self._txn.get(U64.pack(owner), db=self._tables.owners)
         if row is None:
             raise IndexDamaged(f"owner {owner} is missing")
@@ -232,7 +232,7 @@ class Transaction:
         self.sums.reserved += more
 
     def drop_owner(self, owner: int) -> None:
-        """The process has ended, and what was held for it is free."""
+        """Remove a process that has ended, and free the bytes that were held for it."""
         row = self._txn.pop(U64.pack(owner), db=self._tables.owners)
         if row is not None:
             self.sums.reserved -= U64.unpack(row)[0]
@@ -244,7 +244,7 @@ class Transaction:
             return [int.from_bytes(owner, "big") for owner in cursor.iternext(keys=True, values=False)]
 
     def set_directory(self, number: int, occupied: int) -> None:
-        """Fan-out directory `number` occupies that many bytes now."""
+        """Note that fan-out directory `number` now occupies that many bytes."""
         name = bytes((number,))
         row = self._txn.get(name, db=self._tables.folders)
         before = int.from_bytes(row, "big") if row else 0

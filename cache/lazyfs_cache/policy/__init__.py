@@ -1,5 +1,5 @@
 """Decisions about space and order. Pure: no disk, no database, no clock of its own.
 
-A cache on a disk and a simulation of one run the same code from here; they differ in where `Measures`,
-`Charges` and `EvictionQueue` come from.
+A cache on a disk and a simulation of one run this same code; they differ in their `Measures`, `Charges` and
+`EvictionQueue`.
 """

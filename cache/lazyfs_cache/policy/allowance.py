@@ -1,8 +1,8 @@
 """Space that an index holds for one process, which the process may promise to values without asking.
 
-Asking the index for every value would cost a transaction each way; so a process holds a little more than it
-has promised. All of it is charged like everything else. A part of the free space may be occupied by spare
-files: those of evicted values, kept to be written over.
+Asking the index for every value would cost a transaction each time; so a process holds a little more than it
+has promised. All of it is charged. Spare files may occupy a part of the free space: they are files of evicted
+values, kept to be written over.
 """
 
 import threading
@@ -12,18 +12,18 @@ from typing import NamedTuple
 
 
 class Drawn(NamedTuple):
-    """What comes with a promise: slots of the spare files whose space it takes."""
+    """A promise of space, with the slots of the spare files that occupy it."""
 
     over: int | None
-    """One to write over; it occupies no more than was promised."""
+    """The slot of a file to write over, which occupies no more than was promised."""
     gone: list[int]
-    """Those to be unlinked, then freed, before the promise is used."""
+    """The slots to be unlinked, then freed, before the promise is used."""
 
 
 class SpaceAllowance:
     """The allowance of one process in one generation of the index. Thread-safe; every method returns at once.
 
-    `slots`: numbers that spare files may have.
+    `slots`: the numbers for spare files.
     """
 
     def __init__(self, slots: Iterable[int] = ()) -> None:
@@ -36,7 +36,7 @@ class SpaceAllowance:
         self._spare_bytes = 0
 
     def end(self) -> list[int]:
-        """The index that holds all this is no longer in use: everything held comes to nothing, also space
+        """End the allowance because its index is no longer in use: all held space becomes nothing, even space
         that is put in or given back later. Returns the slots of the spare files, which are to be unlinked."""
         with self._guard:
             self._ended = True
@@ -46,7 +46,7 @@ class SpaceAllowance:
             return slots
 
     def put_in(self, amount: int) -> None:
-        """The index holds `amount` more."""
+        """Note that the index holds `amount` more."""
         with self._guard:
             if not self._ended:
                 self._free += amount
@@ -54,8 +54,8 @@ class SpaceAllowance:
     def draw(self, amount: int, *, write_over: bool = True) -> Drawn | None:
         """Promise `amount` of the free space; None if there is less.
 
-        Free space may be occupied by spare files: then some of them go with the promise, one of them, if
-        wanted, to be written over.
+        Spare files may occupy the space: then some of them go with the promise, one of them to be written
+        over if `write_over`.
         """
         with self._guard:
             if self._ended or self._free < amount:
@@ -78,23 +78,24 @@ class SpaceAllowance:
         return spare[1]
 
     def give_back(self, amount: int) -> None:
-        """A promise is over, and its space was not used."""
+        """End a promise whose space was not used."""
         with self._guard:
             if not self._ended:
                 self._promised -= amount
                 self._free += amount
 
     def spend(self, amount: int) -> None:
-        """A promise is over: the index has entered what used it."""
+        """End a promise whose space the index has entered as used."""
         with self._guard:
             self._promised -= amount
 
     def missing(self, target: int) -> int:
-        """Bytes that would have to be put in to have `target` free; 0 while half of it is."""
+        """Bytes to put in to have `target` free; 0 while half of `target` is free."""
         return target - self._free if self._free < target // 2 else 0
 
     def take_idle(self) -> int:
-        """Everything that is free, to be given back to the index; 0 while anything is promised or spare."""
+        """All free space, to be given back to the index; 0 while any is promised or occupied by spare
+        files."""
         with self._guard:
             if self._promised or self._spare_bytes:
                 return 0
@@ -104,26 +105,26 @@ class SpaceAllowance:
     # -- spare files -------------------------------------------------------------------------------------
 
     def spare_slot(self) -> int | None:
-        """A slot for the file of a value that is being evicted; None if there are spare files enough."""
+        """A slot for the file of a value that is being evicted; None if there are enough spare files."""
         try:
             return self._slots.popleft()
         except IndexError:
             return None
 
     def free_slot(self, slot: int) -> None:
-        """The spare file of this slot is gone."""
+        """Free the slot of a spare file that is gone."""
         self._slots.append(slot)
 
     def add_spares(self, spares: list[tuple[int, int]]) -> None:
-        """The index holds the space of these files (bytes occupied, slot): they may be written over."""
+        """Add spare files (bytes occupied, slot), whose space the index holds; they may be written over."""
         with self._guard:
             self._spares += spares
             self._spare_bytes += sum(occupied for occupied, _ in spares)
             self._free += sum(occupied for occupied, _ in spares)
 
     def take_spares(self) -> tuple[list[int], int]:
-        """The slots of all spare files, which are to be unlinked, then freed; and what they occupy, which is
-        promised until it is given back."""
+        """The slots of all spare files, which are to be unlinked and then freed, and the bytes they occupy,
+        which stay promised until they are given back."""
         with self._guard:
             slots = [slot for _, slot in self._spares]
             self._spares.clear()

@@ -1,7 +1,8 @@
-"""Which value goes next: the orders of LRU and SIEVE, and how many go at once.
+"""The order in which values are evicted, by LRU and SIEVE, and how many at once.
 
 Both work on a queue of values in the order of their ticks. LRU moves a value to the end of the queue when it
-is used and evicts from the front. SIEVE leaves it where it came in, marks it, and has a hand.
+is used and evicts from the front. SIEVE leaves a value at its place, marks it when it is used, and moves a
+hand along the queue.
 """
 
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from lazyfs_cache.policy.sizes import EVICTED_PER_TRANSACTION, PASSES
 
 
 class Queued(NamedTuple):
-    """One value that may be evicted: everything that evicting it takes."""
+    """One value that may be evicted, with everything that its eviction needs."""
 
     tick: int
     """Its place in the queue; no two values have the same."""
@@ -22,26 +23,26 @@ class Queued(NamedTuple):
 
 
 class EvictionQueue(Protocol):
-    """The values that may be evicted, in the order of their ticks, and SIEVE's marks and hand."""
+    """The values that may be evicted, in the order of their ticks, with SIEVE's marks and hand."""
 
     @property
     def hand(self) -> int:
-        """SIEVE: the tick the hand has come to."""
+        """SIEVE: the tick that the hand has reached."""
         ...
 
     @hand.setter
     def hand(self, tick: int) -> None: ...
 
     def queued_from(self, tick: int) -> Iterator[Queued]:
-        """The values with this tick and later ones, in their order. `clear_mark` does not disturb it."""
+        """The values with this tick and later ones, in their order. `clear_mark` may be called meanwhile."""
         ...
 
     def tick_after(self, tick: int) -> int:
-        """The next tick in the queue; 0, where the queue begins, if there is none."""
+        """The next tick in the queue; if there is none 0, which stands for the queue's beginning."""
         ...
 
     def marked(self, value: Queued) -> bool:
-        """True if the value was used since it came or the hand last passed it."""
+        """Returns True if the value was used since it came or the hand last passed it."""
         ...
 
     def clear_mark(self, value: Queued) -> None: ...
@@ -53,12 +54,12 @@ def lru(queue: EvictionQueue) -> Iterator[Queued]:
 
 
 def sieve(queue: EvictionQueue, passes: int = PASSES) -> Iterator[Queued]:
-    """SIEVE (Zhang et al., NSDI 2024): from the hand towards newer values, and around; a value that was used
-    since the hand last passed it is passed over, once.
+    """SIEVE (Zhang et al., NSDI 2024): from the hand towards newer values, then from the oldest again. A
+    value that was used since the hand last passed it is passed over, once.
 
-    Ends early, but not before the first value, where it has passed over `passes`: each pass takes a mark from
-    another leaf of the index, and no eviction walks over a million entries. Where that yielded nothing the
-    next value goes all the same.
+    Ends after `passes` values passed over, because each takes a mark from another leaf of the index and no
+    eviction may walk over a million entries. If no value was found until then, the next one is given all the
+    same.
     """
     taken: set[int] = set()
     begin, end = queue.hand, 1 << 63
@@ -84,8 +85,8 @@ def sieve(queue: EvictionQueue, passes: int = PASSES) -> Iterator[Queued]:
 def choose(
     order: Iterator[Queued], shortfall: Shortfall, most: int = EVICTED_PER_TRANSACTION
 ) -> list[Queued]:
-    """The first values in the order that meet the shortfall together, `most` at most; all there are if they
-    do not meet it."""
+    """The first values in the order that together meet the shortfall, `most` at most; all values if they do
+    not meet it."""
     chosen: list[Queued] = []
     freed = 0
     while len(chosen) < most and (freed < shortfall.bytes or len(chosen) < shortfall.entries):

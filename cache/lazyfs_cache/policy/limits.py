@@ -1,4 +1,4 @@
-"""The bound: what may be admitted, and how much must go to make room for it.
+"""The bound: the values that may be admitted, and the bytes that must go to make room for them.
 
     du <= charged <= limit
 
@@ -17,19 +17,19 @@ _KEEP_INODES = 100
 
 
 class Shortfall(NamedTuple):
-    """Bytes and entries to evict before something may come."""
+    """Bytes and entries to evict before a value may come."""
 
     bytes: int
     entries: int
 
     @property
     def met(self) -> bool:
-        """Nothing is missing."""
+        """True if no bytes or entries are missing."""
         return self.bytes <= 0 and self.entries <= 0
 
 
 class Charges(Protocol):
-    """The account of a cache, in bytes but for `entries`; `index.rows.Sums` is one."""
+    """The account of a cache: all in bytes except `entries`; `index.rows.Sums` is one."""
 
     @property
     def limit(self) -> int: ...
@@ -37,32 +37,32 @@ class Charges(Protocol):
     def entries(self) -> int: ...
     @property
     def pinned(self) -> int:
-        """The part of the values' bytes that may not be evicted."""
+        """Bytes of values that may not be evicted."""
         ...
 
     @property
     def reserved(self) -> int:
-        """Held for values that processes have on their way."""
+        """Bytes held for values that processes have on their way."""
         ...
 
     @property
     def directories(self) -> int:
-        """Occupied by the fan-out directories."""
+        """Bytes that the fan-out directories occupy."""
         ...
 
     @property
     def pin_sets(self) -> int:
-        """Occupied by the files of pin sets."""
+        """Bytes that the files of pin sets occupy."""
         ...
 
     @property
     def charged(self) -> int:
-        """All of this and the values; not the index's file and the fixed ones."""
+        """The sum of these bytes and the values', without the index's file and the fixed files."""
         ...
 
 
 class FreeSpace(NamedTuple):
-    """Free space of the filesystem, as this user may take it."""
+    """Free space of the filesystem that this user may use."""
 
     bytes: int
     inodes: int
@@ -89,10 +89,10 @@ class Measures(Protocol):
 
 
 class Limits:
-    """What one cache directory may hold. Every method answers from the charges it is given and a measurement.
+    """The bounds of one cache directory. Every method answers from the given charges and a measurement.
 
-    `keep_free`: bytes of the filesystem that are left free. `arriving`: how many values a process may have on
-    their way, each of which becomes an entry.
+    `keep_free`: bytes of the filesystem that are left free. `arriving`: the number of values that a process
+    may have on their way, each of which becomes an entry.
     """
 
     def __init__(self, measures: Measures, *, keep_free: int, arriving: int) -> None:
@@ -101,7 +101,7 @@ class Limits:
         self._arriving = arriving
 
     def charged(self, charges: Charges) -> int:
-        """All the cache counts as occupied."""
+        """All bytes that the cache counts as occupied."""
         return charges.charged + self._measures.fixed() + self._measures.index_file()
 
     def capacity(self, charges: Charges) -> int:
@@ -110,10 +110,10 @@ class Limits:
         return limit - slack(limit) - self._measures.fixed() - self._measures.index_file()
 
     def shortfall(self, charges: Charges, charge: int) -> Shortfall:
-        """The shortfall before `charge` more bytes, and as many entries as may be on their way, may come."""
+        """The shortfall before `charge` more bytes, and the entries of all values on their way, may come."""
         free = self._measures.free()
         over = charges.charged + charge - self.capacity(charges)
-        # Reserved values are not on the disk yet, or only in part: they will take from the space free now.
+        # Reserved values are not on the disk yet, or only in part: they will use space that is free now.
         over = max(over, self._keep_free + charge + charges.reserved - free.bytes)
         entries = charges.entries + self._arriving - self._measures.index_entries()
         if free.inodes:
@@ -121,7 +121,7 @@ class Limits:
         return Shortfall(over, entries)
 
     def above_high(self, charges: Charges) -> bool:
-        """True above the high watermark, a 64th of the limit below the capacity."""
+        """Returns True above the high watermark, a 64th of the limit below the capacity."""
         return charges.charged > self.capacity(charges) - charges.limit // 64
 
     def above_low(self, charges: Charges) -> Shortfall:
@@ -129,21 +129,21 @@ class Limits:
         return Shortfall(charges.charged - self.capacity(charges) + charges.limit // 32, 0)
 
     def over_capacity(self, charges: Charges) -> Shortfall:
-        """The shortfall after the limit was lowered."""
+        """The shortfall when the limit has been lowered."""
         return Shortfall(charges.charged - self.capacity(charges), 0)
 
     def possible(self, charges: Charges, charge: int) -> bool:
-        """True if evicting everything that may be evicted would make room for `charge` bytes."""
+        """Returns True if evicting every evictable value would make room for `charge` bytes."""
         return self._unevictable(charges) + charges.reserved + charge <= self.capacity(charges)
 
     def pins_fit(self, charges: Charges, more: int) -> bool:
-        """True if `more` pinned bytes leave an eighth of the limit for everything else."""
+        """Returns True if `more` pinned bytes leave an eighth of the limit for everything else."""
         return self._unevictable(charges) + more <= self.capacity(charges) - charges.limit // 8
 
     def growth_of_pins(self, count: int) -> int:
-        """Bytes by which the index and the file of a pin set may grow when `count` keys are pinned or let go
-        in one transaction: by every page there is, which LMDB copies, and by the new rows. Measured: 300
-        bytes a key."""
+        """Bytes by which the index and the file of a pin set may grow when `count` keys are pinned or
+        unpinned in one transaction: LMDB may copy every page of the index, and there are new rows. Measured:
+        300 bytes a key."""
         return self._measures.index_file() + 512 * count
 
     def _unevictable(self, charges: Charges) -> int:

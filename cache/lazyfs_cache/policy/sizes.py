@@ -25,14 +25,14 @@ leaves side by side. SIEVE evicts from leaves all over and takes 230."""
 def slack(limit: int) -> int:
     """Bytes by which the index and a directory may grow within one transaction.
 
-    LMDB copies what it writes, so its file may grow by every page a transaction touches: a small index by its
-    own size (a 17th of the limit at most), a large one by `_PAGES` and two pages for each use written.
+    LMDB copies pages that it changes, so its file may grow by every page a transaction touches: a small index
+    by its own size (a 17th of the limit at most), a large one by `_PAGES` and two pages for each use written.
     """
     return min((64 << 10) + limit // 16, _PAGES * _PAGE + limit // 128)
 
 
 def uses_per_transaction(limit: int) -> int:
-    """Number of uses one transaction writes: so many that `slack` covers the pages, and that they are done in
+    """Number of uses that one transaction writes: `slack` must cover their pages, and they must be written in
     10 ms (each page is in private memory until the transaction is committed)."""
     return min(max((slack(limit) - _PAGES * _PAGE) // (2 * _PAGE), 16), 1024)
 
@@ -40,22 +40,22 @@ def uses_per_transaction(limit: int) -> int:
 def passes_per_transaction(limit: int) -> int:
     """Number of used values that SIEVE passes over in one transaction.
 
-    A mark set or cleared takes one page, where a use takes two with LRU: so one may be cleared for each use
-    that may be written. A small index is covered whole.
+    Changing a mark takes one page, and a use takes two with LRU, so one mark may be cleared for each use that
+    may be written. A small index is covered whole.
     """
     small = slack(limit) < _PAGES * _PAGE + limit // 128
     return PASSES if small else min(uses_per_transaction(limit), PASSES)
 
 
 def allowance(limit: int) -> int:
-    """Bytes a process holds beyond what it has promised, while it admits values."""
+    """Bytes that a process holds beyond its promises while it admits values."""
     return min(max(limit // 256, 64 << 10), 4 << 20)
 
 
 def map_size(limit: int, address_space: int | None) -> int:
     """Address space for the index: a twelfth of the limit (a value costs at least a block of 4 KiB, its entry
-    260 bytes), at least 16 MiB, and no more than a quarter of `address_space`, the most the process may
-    have (None: no bound)."""
+    260 bytes), at least 16 MiB, and at most a quarter of `address_space`, the most that the process may have
+    (None: no bound)."""
     wanted = max(limit // 12, 16 << 20)
     if address_space is not None:
         wanted = min(wanted, max(address_space // 4, 4 << 20))
@@ -68,6 +68,6 @@ def entries_in_map(map_size: int) -> int:
 
 
 def largest_index(limit: int) -> int:
-    """Bytes beyond which an index is out of proportion to the limit: a quarter of it. An index never shrinks;
-    one made from the files takes a twelfth at most."""
+    """Bytes beyond which an index is too large for the limit: a quarter of it. An index never shrinks; one
+    made from the files takes a twelfth at most."""
     return max(limit // 4, MIN_LIMIT)

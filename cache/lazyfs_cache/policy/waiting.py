@@ -1,10 +1,10 @@
-"""Waiting for other processes: for how long, and how often to look. Times are in seconds,
-on any clock that only goes forward.
+"""Waiting for other processes: how long, and how often to look. Times are in seconds on any clock that only
+goes forward.
 
 The holder of a download lock may be stopped, slow, or on a bad line. So a key has LANES, each of which one
-process holds: a waiter asks for the first, after LANE_PATIENCE for the second, and after that needs none. Of
-many waiters, one downloads beside a slow holder after a second, and the others find the value; where
-both are slow they all download after two.
+process holds: a waiter asks for the first, after LANE_PATIENCE for the second, and after as long again
+downloads without any. Of many waiters, one downloads beside a slow holder after a second, and the others find
+its value; if both are slow, all the others download after two seconds.
 """
 
 LANES = 2
@@ -22,7 +22,7 @@ _GROWTH = 1.5
 
 
 def lane(waited: float) -> int | None:
-    """The lane to ask for after `waited` seconds; None when it is time to download without."""
+    """The lane to ask for after `waited` seconds; None when it is time to download without one."""
     number = int(waited / LANE_PATIENCE)
     return number if number < LANES else None
 
@@ -34,22 +34,23 @@ def lane_left(waited: float) -> float:
 
 
 class Patience:
-    """With a lock whose holder may be stopped: it is waited for in full until that was in vain twice in a
-    row, then BRIEFLY, until it is got again. So a stopped holder delays a few callers, and not each of
-    them."""
+    """Patience with a lock whose holder may be stopped. A caller waits its full time, until that was in vain
+    twice in a row; from then on callers wait BRIEFLY, until one gets the lock again. So a stopped holder
+    delays a few callers, and not each of them."""
 
     def __init__(self) -> None:
         self._in_vain = 0
 
     def allowed(self, timeout: float) -> float:
-        """Seconds to wait for the lock where the caller would wait `timeout`."""
+        """Seconds to wait for the lock if the caller would wait `timeout`."""
         return timeout if self._in_vain < _IN_VAIN else min(timeout, BRIEFLY)
 
     def got(self) -> None:
         self._in_vain = 0
 
     def missed(self, waited: float) -> None:
-        """The lock was not got in `waited` seconds. A glance says nothing: the holder may be busy."""
+        """Note that the lock was not got in `waited` seconds. A very short wait does not count: the holder
+        may be busy."""
         if waited > BRIEFLY:
             self._in_vain += 1
 

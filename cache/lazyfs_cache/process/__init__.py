@@ -1,2 +1,2 @@
-"""One process's part in a cache that several processes share: its locks, the space it holds, the ways in and
-out. `shared_index` is in the middle: it opens every transaction."""
+"""One process's part in a cache that several processes share: its locks, its held space, admission and
+eviction. `shared_index` is the centre: it opens every transaction."""

@@ -1,13 +1,12 @@
 """Admitting values: space first, then the bytes, then the name, then the entry.
 
-    1. draw the upper bound from the allowance; if it has too little, a transaction evicts what must go and
-       fills it
-    2. note the key in the journal, write the sealed value to tmp/, rename it into data/: no lock 3. with the
-    next transaction (16 values, or two seconds), enter it into the index, charged with the bytes it does
-    occupy
+    1. draw the upper bound from the allowance; if it has too little, a transaction evicts values and fills it
+    2. note the key in the journal, write the sealed value to tmp/, rename it into data/: no lock
+    3. with the next transaction (16 values, or two seconds), enter it into the index, charged with the bytes
+       that it occupies
 
-Until 3 the value is charged as a part of the allowance. Killed before it, a process leaves a
-journal that names the key, and that charge stands until the next process has cleaned up after it.
+Until step 3 the value is charged as a part of the allowance. A process killed before it leaves a journal that
+names the key, and that charge stays until the next process has cleaned up.
 """
 
 import threading
@@ -29,7 +28,7 @@ from lazyfs_cache.process.suspects import Suspects
 
 
 class Reservation:
-    """Space held for one value that is on its way; given back unless `Cache.put` used it."""
+    """Space held for one value on its way; given back unless `Cache.put` used it."""
 
     def __init__(
         self,
@@ -49,10 +48,10 @@ class Reservation:
         """Slot of a spare file that may be written over."""
         self._wake = wake
         self.over = False
-        """It was used or given back, and stands for nothing any more."""
+        """True once it was used or given back, and holds no space any more."""
 
     def release(self) -> None:
-        """Give the space back. Does nothing the second time."""
+        """Give the space back; the second call does nothing."""
         if self.over:
             return
         self.over = True
@@ -62,7 +61,7 @@ class Reservation:
         self._wake.set()
 
     def used(self) -> None:
-        """The value is here: its space is charged as an entry, or soon will be."""
+        """Note that the value is here: an entry is charged for its space, now or soon."""
         self.over = True
 
     def __enter__(self) -> "Reservation":
@@ -75,7 +74,7 @@ class Reservation:
 
 
 class Admission:
-    """The way in. Thread-safe."""
+    """The admission of values. Thread-safe."""
 
     def __init__(
         self,
@@ -85,7 +84,7 @@ class Admission:
         suspects: Suspects,
         wake: threading.Event,
     ) -> None:
-        """`wake` is set where there is space to give back."""
+        """`wake` is set when there is space to give back."""
         self._shared = shared
         self._room = room
         self._uses = uses
@@ -98,7 +97,7 @@ class Admission:
     # -- space -------------------------------------------------------------------------------------------
 
     def reserve(self, key: bytes, size: int) -> Reservation | None:
-        """Hold space for a value before its download starts; None: go on without the cache."""
+        """Hold space for a value before its download starts; None: the caller goes on without the cache."""
         charge = self._files.most_for_value(size)
         if self._health.off is None and 0 < len(key) <= layout.MAX_KEY:
             found = self._draw(charge, write_over=size < spare_files.LARGEST)
@@ -110,8 +109,8 @@ class Admission:
         return None
 
     def _draw(self, charge: int, *, write_over: bool) -> tuple[Drawn, IndexGeneration] | None:
-        """A promise of `charge` bytes, and the generation of the index that holds them; None if they
-        cannot be freed in time."""
+        """A promise of `charge` bytes, and the generation of the index that holds them; None if they cannot
+        be freed in time."""
         shared = self._shared
         deadline = time.monotonic() + shared.timeout
         while True:
@@ -161,7 +160,7 @@ class Admission:
         return done
 
     def remove_suspect(self, key: bytes) -> bool:
-        """See to it that `key`, if it is a suspect, is gone; False if the lock was not got."""
+        """Remove `key` if it is a suspect; False if the lock was not got."""
         while key in self._suspects:
             if not self._shared.settle():
                 return False
@@ -170,17 +169,17 @@ class Admission:
     def _store(self, held: Reservation, value: bytes | memoryview) -> bool:
         generation = held.generation
         if generation is not self._shared.generation:
-            return False  # its space went with its index while the value was downloaded
+            return False  # its space was lost with its index during the download
         slot = self._slot(generation)
         if slot is None:
             return False
         occupied = self._publish(generation, slot, held, value)
         if occupied is None:
-            generation.arrivals.free_slot(slot)  # last: the value that has it next has its file too
+            generation.arrivals.free_slot(slot)  # last: the next value in the slot gets its files too
             return False
         held.used()
         if not generation.arrivals.add(Arrived(slot, held.key, held.size, held.charge, occupied)):
-            self._suspects.add(held.key)  # nothing in the new index stands for it
+            self._suspects.add(held.key)  # the new index has no entry for it
             return False
         self._uses.add(held.key)
         if generation.arrivals.due:
@@ -199,8 +198,8 @@ class Admission:
     def _publish(
         self, generation: IndexGeneration, slot: int, held: Reservation, value: bytes | memoryview
     ) -> int | None:
-        """Give the value its file under data/; returns the bytes of disk it occupies. None if it has none:
-        the disk failed, it was reserved with too little, or another generation of the index is in use."""
+        """Give the value its file under data/; returns the bytes of disk it occupies. None if it has no file:
+        the disk failed, too little space was reserved, or another generation of the index is in use."""
         tmp = journal.tmp_name(generation.owner, slot)
         try:
             if not generation.journal.arriving(slot, held.key):
@@ -212,21 +211,21 @@ class Admission:
             self._files.publish(tmp, held.key)
         except OSError as error:
             self._health.fail(error)
-            self._suspects.add(held.key)  # half-way: the next transaction looks at its file and its directory
+            self._suspects.add(held.key)  # interrupted: the next transaction examines its files
             with suppress(OSError):
                 self._files.discard_tmp(tmp)
             return None
         return occupied
 
     def _write(self, tmp: str, held: Reservation, value: bytes | memoryview) -> int | None:
-        """The bytes of disk that the value occupies; None if they are more than it was reserved with."""
+        """The bytes of disk that the value occupies; None if they are more than were reserved."""
         try:
             if held.recycled is not None:
                 occupied = self._write_over(tmp, held, held.recycled, value)
             else:
                 occupied = self._files.write(tmp, held.key, value)
         except OSError as error:
-            # The disk is full although the account has room: others fill it. Evict as much, try again.
+            # The disk is full of other data although the account has room. Evict as much, try again.
             if error.errno not in FULL or not self._room.evict(Shortfall(held.charge, 1)):
                 raise
             occupied = self._files.write(tmp, held.key, value)

@@ -14,17 +14,17 @@ FILES_PER_TRANSACTION = 256
 
 
 def orphaned(name: str, owners: ByteLocks, me: int) -> bool:
-    """True if a name in tmp/ was left behind by a process that is dead, or is not of a cache at all."""
+    """Returns True if a name in tmp/ is a dead process's, or not one that a cache makes."""
     owner = journal.owner_of(name)
     return owner is None or (owner != me and not owners.taken(owner))
 
 
 def adopt(transaction: Transaction, files: ValueFiles, directory: int, names: list[str]) -> None:
-    """Enter files found in a fan-out directory, as last used when they were written; delete those that are no
-    values.
+    """Enter files found in a fan-out directory, as last used when they were written; delete files that are
+    not values.
 
-    Their charge moves from `unscanned`, so that the whole never seems smaller than it is; one byte of that
-    stays, because it says that the rebuild is not over. Their bytes are checked when they are read.
+    Their charge moves from `unscanned`, so that the total never seems smaller than it is; one byte of that
+    stays, as the sign of a rebuild under way. Their bytes are checked when they are read.
     """
     sums = transaction.sums
     for name in names:
@@ -40,7 +40,7 @@ def adopt(transaction: Transaction, files: ValueFiles, directory: int, names: li
             files.remove(key)
             continue
         charge = max(status.st_blocks * 512, files.rounded(size))
-        used = min(max(status.st_mtime_ns // 1000, 0), sums.tick)  # some clock may have been before 1970
+        used = min(max(status.st_mtime_ns // 1000, 0), sums.tick)  # the clock may have been before 1970
         transaction.insert(key, size, charge, used=used)
         sums.unscanned -= min(charge, max(sums.unscanned - 1, 0))
     measure_directory(transaction, files, directory)

@@ -1,8 +1,8 @@
-"""Which index is in use, with which limit and policy: the facts on which all processes agree.
+"""The index in use, its limit and its policy: the facts on which all processes agree.
 
-The first process to open a cache decides: an index whose machine was rebooted without a clean close is never
-opened (a torn LMDB file can crash the process that maps it); it is deleted and rebuilt from the files. While
-others have the cache open, a newcomer takes what they agreed on.
+The first process to open a cache decides. After a reboot without a clean close it never opens the index,
+because a torn LMDB file can crash the process that maps it; the index is deleted and rebuilt from the files.
+While others have the cache open, a newcomer takes over their agreement.
 """
 
 from lazyfs_cache.errors import CacheError, UnusableDirectory
@@ -21,10 +21,10 @@ def check_limit(root: str, limit: int) -> None:
 def agree(
     root: str, limit: int | None, policy: state_file.Policy | None, *, alone: bool
 ) -> state_file.CacheState:
-    """The state to work under. Alone, this process decides, and deletes an index that may be torn, or is of
+    """The state to work under. A process that is alone decides, and deletes an index that may be torn or has
     the format before this one; otherwise the state is the one in force. Hold the index lock.
 
-    Raises UnusableDirectory if there is none to go by.
+    Raises UnusableDirectory if others have the cache open but there is no state.
     """
     found = state_file.load(root)
     boot = boot_id()

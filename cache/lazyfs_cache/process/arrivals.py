@@ -1,4 +1,4 @@
-"""Values on their way in: their slots in the journal, and those that wait for the next transaction."""
+"""Values on their way in: their slots in the journal, and the values that wait for the next transaction."""
 
 import threading
 from collections import deque
@@ -30,7 +30,7 @@ class Arrivals:
         self._waiting: deque[Arrived] = deque()
 
     def slot(self) -> int | None:
-        """A journal slot, to be freed when its value is entered or given up; None if all are taken."""
+        """A journal slot, to be freed when its value is entered or abandoned; None if all are taken."""
         try:
             return self._slots.popleft()
         except IndexError:
@@ -40,8 +40,8 @@ class Arrivals:
         self._slots.append(slot)
 
     def add(self, value: Arrived) -> bool:
-        """Let a value wait for the next transaction. False if its generation of the index has ended: nothing
-        in the new one stands for it."""
+        """Let a value wait for the next transaction. False if its generation of the index has ended: the new
+        index has no space for it."""
         with self._guard:
             if not self._ended:
                 self._waiting.append(value)
@@ -54,19 +54,19 @@ class Arrivals:
 
     @property
     def due(self) -> bool:
-        """True if it is time for a transaction: half of the slots are taken by values that wait."""
+        """True if it is time for a transaction: waiting values have half of the slots."""
         return len(self._waiting) >= SLOTS // 2
 
     def take(self) -> list[Arrived]:
-        """All that wait, earliest first."""
+        """All waiting values, earliest first."""
         return [self._waiting.popleft() for _ in range(len(self._waiting))]
 
     def put_back(self, values: list[Arrived]) -> None:
-        """The transaction that took them was not committed."""
+        """Take back the values of a transaction that was not committed."""
         self._waiting.extendleft(reversed(values))
 
     def end(self) -> list[Arrived]:
-        """The generation of the index has ended: returns the values that waited; no more are taken."""
+        """End this generation of the index: returns the values that waited; no more are taken."""
         with self._guard:
             self._ended = True
             return self.take()

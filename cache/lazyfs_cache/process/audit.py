@@ -8,8 +8,8 @@ from lazyfs_cache.report import Verified
 
 
 def verify(shared: SharedIndex, suspects: Suspects) -> Verified:
-    """Check every value on the disk and every entry of the index; repair what is wrong. Stops where the cache
-    goes off."""
+    """Check every value on the disk and every entry of the index, and repair faults. Stops if the cache is
+    turned off."""
     values = size = damaged = orphans = 0
     for directory in range(SCANNED):
         found = _check_values(shared, suspects, directory)

@@ -1,5 +1,5 @@
-"""The generation of the index in use, and how another takes its place: it was found damaged, another process
-has begun a new one, or it was out of proportion to the limit."""
+"""The generation of the index in use, and its replacement: it was found damaged, another process has begun a
+new one, or it was too large for the limit."""
 
 import logging
 import threading
@@ -32,7 +32,8 @@ log = logging.getLogger("lazyfs_cache")
 
 
 class CurrentIndex:
-    """Everything here is called under the index lock. Methods raise OSError, CacheError, and lmdb.Error."""
+    """The index in use by this process. Hold the index lock for every call. Methods raise OSError,
+    CacheError, and lmdb.Error."""
 
     def __init__(
         self,
@@ -45,10 +46,9 @@ class CurrentIndex:
         keep_free: int,
         limit: int | None,
     ) -> None:
-        """Join the index that is in use. `keep_free`: see `Limits`. `wake` is set where there is a rebuild to
+        """Join the index that is in use. `keep_free`: see `Limits`. `wake` is set when there is a rebuild to
         do. Raises PinSetTooLarge if `limit`, which the first process has set, is too low for the pinned
-        values.
-        """
+        values."""
         self._membership = membership
         self._files = files
         self._suspects = suspects
@@ -66,9 +66,8 @@ class CurrentIndex:
     # -- joining an index ------------------------------------------------------------------------------
 
     def _join(self, index: Index, *, first: bool, limit: int | None) -> IndexGeneration:
-        """Take part in an index just opened; it is closed if that fails, since LMDB opens no environment
-        twice in one process. `first`: no other process has it in use; `limit`: which this process has just
-        set."""
+        """Join an index just opened. It is closed if that fails, because LMDB opens no environment twice in
+        one process. `first`: no other process uses it; `limit`: the limit that this process has just set."""
         try:
             try:
                 return self._register(index, first=first, limit=limit)
@@ -80,8 +79,8 @@ class CurrentIndex:
             raise
 
     def _register(self, index: Index, *, first: bool, limit: int | None) -> IndexGeneration:
-        """Become one of the index's owners, and clean up after the dead; a new index learns what lies in the
-        directory."""
+        """Become one of the index's owners, and clean up after dead ones. A new index takes in the files of
+        the directory."""
         root, files, number = self._files.root, self._files, self._membership.state.generation
         limits = Limits(DirectoryMeasures(files, index), keep_free=self._keep_free, arriving=journal.SLOTS)
         with ExitStack() as undo:
@@ -115,11 +114,12 @@ class CurrentIndex:
     def _see_to_rebuild(
         self, transaction: Transaction, limits: Limits, owner: int, *, first: bool, unknown: bool
     ) -> None:
-        """`unknown`: there may be files that the index does not name."""
+        """Begin or take over a rebuild if one is needed. `unknown`: there may be files that the index does
+        not name."""
         sums = transaction.sums
         if unknown:
-            # Until it is known what lies there, everything up to the limit counts as used. One byte at least,
-            # also where directories alone exceed the limit: it says that there is a rebuild to do.
+            # Until the files are known, everything up to the limit counts as used: at least one byte, even if
+            # directories alone exceed the limit, because it is the sign of a rebuild to do.
             others = sums.stored + sums.directories + sums.pin_sets
             sums.unscanned = max(limits.capacity(sums) - others, 1)
         if sums.unscanned and (unknown or first):
@@ -141,7 +141,7 @@ class CurrentIndex:
     # -- another generation ----------------------------------------------------------------------------
 
     def follow(self) -> IndexGeneration:
-        """The generation in use: another one if another process has begun it."""
+        """The generation in use, which is a new one if another process has begun it."""
         if self._membership.stale():
             self.generation.index.close()
             self._membership.follow()
@@ -161,20 +161,20 @@ class CurrentIndex:
         self._membership.owners.drop(old.owner)
         old.journal.close()
         self._files.discard_tmp(journal.name(old.owner))
-        for value in old.arrivals.end():  # nothing in the new index stands for them
+        for value in old.arrivals.end():  # the new index has no entries for them
             self._suspects.add(value.key)
         self.generation = self._join(index, first=False, limit=None)
 
     # -- its size --------------------------------------------------------------------------------------
 
     def fit(self) -> None:
-        """After the limit was lowered: an index that is out of proportion to it is made anew."""
+        """Make the index anew if it is too large for a lowered limit."""
         limit = self._membership.state.limit
         if not self._membership.stale() and self.generation.index.length() > largest_index(limit):
             self.replace("the limit was lowered", keep=False)
 
     def enlarge(self) -> None:
-        """The map is full: the size reckoned from the limit (see `policy.sizes`) was too little."""
+        """Enlarge the full map, whose size computed from the limit (see `policy.sizes`) was too small."""
         self._enlarge(self.generation.index)
 
     def _enlarge(self, index: Index) -> None:
@@ -192,6 +192,6 @@ class CurrentIndex:
             self._sized_for = limit
 
     def close(self) -> None:
-        """Does nothing to the files."""
+        """Close the index; its files stay."""
         self.generation.index.close()
         self.generation.journal.close()

@@ -1,6 +1,6 @@
 """One download per value, across threads and processes, as long as its holder is quick.
 
-Nothing is written: a download lock is a byte-range lock, which the kernel drops when its holder dies. A
+A download lock is a byte-range lock, with no file content, which the kernel drops when its holder dies. A
 holder that is stopped or slow delays others by two seconds at most (`policy.waiting`).
 """
 
@@ -15,15 +15,15 @@ from lazyfs_cache.process.locks import ByteLocks
 
 
 class DownloadLock:
-    """The right to bring one value here; look again for the value after getting it, then download."""
+    """The right to bring one value here. With the right in hand look for the value again, then download."""
 
     def __init__(self, locks: "DownloadLocks | None" = None, number: int = 0) -> None:
-        """Without `locks` it holds nothing: where there is no cache, or after waiting for long enough."""
+        """Without `locks` it holds nothing: there is no cache, or the caller has waited long enough."""
         self._locks = locks
         self._number = number
 
     def release(self) -> None:
-        """Let the waiters go on. Does nothing the second time."""
+        """Let the waiters go on; the second call does nothing."""
         locks, self._locks = self._locks, None
         if locks is not None:
             locks.release(self._number)
@@ -38,8 +38,8 @@ class DownloadLock:
 
 
 def _number(key: bytes, lane: int) -> int:
-    """The byte that stands for a lane of a key; two keys that share one (2^-62) only wait for each other
-    needlessly."""
+    """The byte that stands for a lane of a key. Two keys may share one (probability 2^-62): then they only
+    wait for each other needlessly."""
     return (int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "big") >> 2) + (lane << 62)
 
 
@@ -52,8 +52,8 @@ class DownloadLocks:
         self._guard = threading.Lock()
 
     def take(self, key: bytes, waited: float) -> DownloadLock | None:
-        """The lock of a caller that has waited `waited` seconds for it; None if another thread or process has
-        it. Never waits."""
+        """The lock for a caller that has waited `waited` seconds for it; None if another thread or process
+        has it. Never waits."""
         lane = waiting.lane(waited)
         if lane is None:
             return DownloadLock()
@@ -65,7 +65,7 @@ class DownloadLocks:
         return DownloadLock(self, number)
 
     def release(self, number: int) -> None:
-        """Does nothing if this process does not hold it."""
+        """Release a lock; does nothing if this process does not hold it."""
         with self._guard:
             ended = self._mine.pop(number, None)
             if ended is not None:
@@ -73,8 +73,8 @@ class DownloadLocks:
                 ended.set()
 
     def wait(self, key: bytes, timeout: float, waited: float) -> bool:
-        """True if the lock that `take` did not get ended within `timeout` seconds, by release or by death, or
-        if it is time to ask for the next lane.
+        """Wait for a lock that `take` did not get. True if it ended within `timeout` seconds, by release or
+        by death, or if it is time to ask for the next lane.
 
         Within the process the waiter is woken; another process's lock is polled.
         """
@@ -98,7 +98,7 @@ class DownloadLocks:
                 time.sleep(polling.pause(now))
 
     def abandon(self) -> None:
-        """Leave the locks to the parent process, for as long as that lives: this is a forked child."""
+        """Leave the locks to the parent process, which keeps them until its end: this is a forked child."""
         self._guard = threading.Lock()
         self._mine = {}
         self._locks.close()

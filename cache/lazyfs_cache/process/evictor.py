@@ -1,4 +1,4 @@
-"""Evicting within a transaction: the files of the chosen values go, then their charges."""
+"""Eviction within a transaction: the files of the chosen values go, then their charges."""
 
 from collections.abc import Callable
 
@@ -28,9 +28,9 @@ class Evictor:
         keep_file: Callable[[Queued], bool] = _keep_none,
     ) -> int:
         """Evict the next values until the shortfall is met, or as many as one transaction may; returns how
-        many. `keep_file` may take a value's file, and returns True if it did; else the file is unlinked.
+        many. `keep_file` may take a value's file, and returns True if it did; otherwise the file is unlinked.
 
-        Files first, then their charges, so that no byte is counted free while it is not. Raises OSError.
+        Files go first, then their charges, so that no occupied byte is ever counted as free. Raises OSError.
         """
         order = transaction.next_out(passes_per_transaction(transaction.sums.limit))
         chosen = choose(order, shortfall)

@@ -1,4 +1,4 @@
-"""The switch of a cache: an error that says the disk is broken turns it off until it is opened again."""
+"""The switch of a cache: an error that means a broken disk turns it off until it is opened again."""
 
 import errno
 import logging
@@ -13,7 +13,7 @@ FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 """The disk, or the user's part of it, is full."""
 
 _HARMLESS = FULL | {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR, errno.EAGAIN}
-"""Errors of one call that say nothing against the disk."""
+"""Errors of one call that are no sign of a broken disk."""
 
 
 class Health:
@@ -25,7 +25,7 @@ class Health:
         """The reason why the cache is off; None while it is on."""
 
     def fail(self, error: OSError | IndexFailure) -> None:
-        """Take note of an error: a full disk or a full map passes, any other turns the cache off."""
+        """Take note of an error: a full disk or a full map is temporary, any other turns the cache off."""
         if isinstance(error, (DiskFull, MapFull)):
             return
         if isinstance(error, OSError) and error.errno in _HARMLESS:
@@ -39,11 +39,11 @@ class Health:
             log.warning("cache %s: turned off, reads go on without it: %s", self._root, why)
 
     def end(self, why: str) -> None:
-        """Turn the cache off without a warning: it was closed, or is another process's."""
+        """Turn the cache off without a warning: it was closed, or belongs to another process."""
         self.off = why
 
     def guard(self, act: Callable[[], None]) -> None:
-        """Call `act`, without which the cache cannot go on: any error of it turns the cache off."""
+        """Call `act`, which the cache depends on: any error of it turns the cache off."""
         try:
             act()
         except (OSError, CacheError, *DAMAGED, IndexFailure) as error:

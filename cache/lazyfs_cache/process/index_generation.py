@@ -1,4 +1,4 @@
-"""One generation of the index as one process uses it."""
+"""One generation of the index in one process."""
 
 from dataclasses import dataclass
 
@@ -14,14 +14,13 @@ from lazyfs_cache.process.spare_files import SpareFiles
 
 @dataclass(frozen=True, eq=False)
 class IndexGeneration:
-    """Everything that this process has in one generation, made whole when it joins the index
-    (`CurrentIndex`). When another generation takes its place, the allowance and the arrivals of this one come
-    to nothing."""
+    """This process's objects for one generation, all made when it joins the index (`CurrentIndex`). When
+    another generation takes its place, the allowance and the arrivals of this one become void."""
 
     number: int
     index: Index
     owner: int
-    """This process's owner number in it."""
+    """This process's owner number in the generation."""
     journal: Journal
     limits: Limits
     evictor: Evictor

@@ -16,12 +16,12 @@ from lazyfs_cache.policy.waiting import Patience
 class IndexLock:
     """One transaction at a time, among the threads of this process and among processes, with a time-out.
 
-    Between processes it is flock(2), polled: a blocking flock cannot be given a time-out without signals.
-    A process that was stopped within a transaction is not waited for again and again (`Patience`).
+    Between processes it is flock(2), polled: a blocking flock cannot have a time-out without signals. A
+    process that was stopped within a transaction is not waited for again and again (`Patience`).
     """
 
     def __init__(self, path: str) -> None:
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         self._threads = threading.Lock()
         self._patience = Patience()
 
@@ -34,7 +34,7 @@ class IndexLock:
             yield False
             return
         try:
-            began = time.monotonic()  # other threads' turns are not waiting for a holder
+            began = time.monotonic()  # other threads' turns do not count as waiting
             if not self._flock(deadline):
                 self._patience.missed(time.monotonic() - began)
                 yield False
@@ -57,7 +57,7 @@ class IndexLock:
                 if time.monotonic() + pause > deadline:
                     return False
             except OSError:
-                return False  # ENOLCK, EIO: as if another process had it
+                return False  # ENOLCK, EIO: treated as if another process had it
             time.sleep(pause)
             pause = min(pause * 1.5, 0.005)
 
@@ -73,13 +73,14 @@ class IndexLock:
 
 
 class Presence:
-    """A lock held shared by every process that has the cache open; one that gets it exclusively is alone."""
+    """A lock that every process with the cache open holds shared; a process that gets it exclusively is
+    alone."""
 
     def __init__(self, path: str) -> None:
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 
     def alone(self) -> bool:
-        """True if no other process has the cache open. Call under the index lock, then `share`."""
+        """Returns True if no other process has the cache open. Call under the index lock, then `share`."""
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -87,11 +88,11 @@ class Presence:
         return True
 
     def share(self) -> None:
-        """Hold it beside others."""
+        """Hold the lock shared."""
         fcntl.flock(self._fd, fcntl.LOCK_SH)
 
     def close(self) -> None:
-        """Does nothing the second time."""
+        """Close the lock; the second call does nothing."""
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
@@ -109,7 +110,7 @@ class ByteLocks:
     """
 
     def __init__(self, path: str) -> None:
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 
     def take(self, number: int) -> bool:
         """Lock `number` (0 to 2^63 - 2); False if another process has it."""
@@ -126,7 +127,7 @@ class ByteLocks:
         fcntl.fcntl(self._fd, fcntl.F_OFD_SETLK, _flock64(fcntl.F_UNLCK, number))
 
     def taken(self, number: int) -> bool:
-        """True if another process holds `number`."""
+        """Returns True if another process holds `number`."""
         answer = fcntl.fcntl(self._fd, fcntl.F_OFD_GETLK, _flock64(fcntl.F_WRLCK, number))
         return int.from_bytes(answer[:2], sys.byteorder) != fcntl.F_UNLCK
 

@@ -1,7 +1,8 @@
-"""This process among those that have the cache open: its presence, its sign of life, and their agreement.
+"""This process among those that have the cache open: its presence, its owner lock, and their agreement.
 
-An index has a generation. The process that finds it damaged sets it aside and begins the next one, under the
-index lock; the others see the new number in the lock's file at their next transaction, and follow.
+An index has a generation. The process that finds the index damaged sets it aside and begins the next
+generation, under the index lock; the others see the new number in the lock's file at their next transaction,
+and follow.
 """
 
 import errno
@@ -45,8 +46,8 @@ class Membership:
         return Index(directory.index_path(self.root, self.state.generation), self.state.map_size)
 
     def begin_generation(self, why: object, *, keep: bool = True) -> None:
-        """Set the index aside, which must be closed, and begin a new generation, which has none yet. `keep`:
-        leave the old index where an operator can look at it."""
+        """Set aside the index, which must be closed, and begin a new generation without one. `keep`: keep the
+        old index where an operator can look at it."""
         log.warning("cache %s: index set aside and being rebuilt: %s", self.root, why)
         directory.set_index_aside(self.root, self.state.generation, keep=keep)
         self.state = state_file.load(self.root) or self.state  # another process may have set another limit
@@ -55,18 +56,18 @@ class Membership:
         self._lock.set_generation(self.state.generation)
 
     def stale(self) -> bool:
-        """True if another process has begun a new generation. Raises OSError."""
+        """Returns True if another process has begun a new generation. Raises OSError."""
         return self._lock.generation() != self.state.generation
 
     def follow(self) -> None:
-        """Agree to the generation that another process has begun."""
+        """Take over the generation that another process has begun."""
         found = state_file.load(self.root)
         if found is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), layout.STATE)
         self.state = found
 
     def set_limit(self, limit: int) -> None:
-        """Remember the limit for when the index is lost."""
+        """Store the limit outside the index, in case the index is lost."""
         self.state.limit = limit
         state_file.save(self.root, self.state)
 
@@ -79,17 +80,17 @@ class Membership:
             state_file.save(self.root, self.state)
 
     def leave(self) -> None:
-        """Give up presence: under the index lock, so that a newcomer finds either this process or none."""
+        """Give up presence under the index lock, so that a newcomer finds either this process or none."""
         self._presence.close()
 
     def close(self) -> None:
-        """Give all locks back."""
+        """Release all locks."""
         self._presence.close()
         self.owners.close()
 
 
 def enter(root: str, lock: IndexLock, limit: int | None, policy: state_file.Policy | None) -> Membership:
-    """Become one of the processes that have the cache open. Under the index lock. Raises CacheError."""
+    """Become one of the processes that have the cache open. Hold the index lock. Raises CacheError."""
     presence = Presence(os.path.join(root, layout.PRESENCE))
     try:
         first = presence.alone()

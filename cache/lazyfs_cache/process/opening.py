@@ -31,7 +31,8 @@ def open_shared_index(
     lock_timeout: float,
     policy: Policy | None,
 ) -> SharedIndex:
-    """The options are those of `open_cache`. Raises CacheError, OSError, lmdb.Error, IndexDamaged."""
+    """Open the index, with the options of `open_cache`. Raises CacheError, OSError, lmdb.Error,
+    IndexDamaged."""
     if limit is not None:
         check_limit(root, limit)
     directory.prepare(root, new=limit is not None)

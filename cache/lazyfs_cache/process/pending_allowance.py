@@ -1,6 +1,6 @@
-"""Gifts of a transaction to its process: space, and the files of evicted values as spare files.
+"""Space that a transaction gives its process, some of it as spare files of evicted values.
 
-They become part of the allowance when the transaction is committed; until then they are kept here.
+It becomes part of the allowance when the transaction is committed; until then it is kept here.
 """
 
 import threading
@@ -15,8 +15,8 @@ from lazyfs_cache.process.spare_files import SpareFiles
 
 
 class PendingAllowance:
-    """The gifts to one process in one generation of the index. Hold the index lock for every call. `wake` is
-    set where the high watermark is passed."""
+    """The space given to one process in one generation of the index. Hold the index lock for every call.
+    `wake` is set when the high watermark is passed."""
 
     def __init__(
         self,
@@ -37,9 +37,9 @@ class PendingAllowance:
         self._kept: list[tuple[int, int]] = []  # (bytes occupied, slot)
 
     def fill(self, transaction: Transaction, least: int) -> bool:
-        """Hold `least` bytes more, and as many as the allowance wants, evicting what must go.
+        """Hold `least` bytes more, and as many as the allowance wants, evicting values for them.
 
-        Returns True if it is worth another try where the allowance still has too little.
+        Returns True if another try may help when the allowance still has too little.
         """
         sums = transaction.sums
         wanted = least + self._allowance.missing(allowance_size(sums.limit))
@@ -68,12 +68,12 @@ class PendingAllowance:
         return slot is not None
 
     def committed(self) -> None:
-        """Add the gifts to the allowance."""
+        """Add the space to the allowance."""
         self._allowance.put_in(self._amount)
         self._allowance.add_spares(self._kept)
         self._amount, self._kept = 0, []
 
     def dropped(self) -> None:
-        """Forget the gifts, and unlink the spare files: the transaction was not committed."""
+        """Forget the space, and unlink the spare files: the transaction was not committed."""
         self._spares.discard(slot for _, slot in self._kept)
         self._amount, self._kept = 0, []

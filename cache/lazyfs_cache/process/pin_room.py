@@ -1,4 +1,4 @@
-"""Refusals of pins that would leave too little room for anything else."""
+"""Refusals of pins that would leave too little room for other values."""
 
 from lazyfs_cache.errors import PinSetTooLarge
 from lazyfs_cache.index.rows import Sums
@@ -6,7 +6,7 @@ from lazyfs_cache.policy.limits import Limits
 
 
 def check_pins_fit(root: str, limits: Limits, sums: Sums) -> None:
-    """Raises PinSetTooLarge if the limit, which was just set, is too low for the values that are pinned."""
+    """Raises PinSetTooLarge if the limit, which was just set, is too low for the pinned values."""
     if sums.pinned and not limits.pins_fit(sums, 0):
         raise PinSetTooLarge(
             f"cache {root}: {sums.pinned} bytes are pinned, too many for a limit of "
@@ -15,7 +15,7 @@ def check_pins_fit(root: str, limits: Limits, sums: Sums) -> None:
 
 
 def check_more_pins_fit(root: str, limits: Limits, sums: Sums, more: int) -> None:
-    """Raises PinSetTooLarge if `more` bytes cannot be pinned besides those that are."""
+    """Raises PinSetTooLarge if `more` bytes cannot be pinned beside those already pinned."""
     if more and not limits.pins_fit(sums, more):
         raise PinSetTooLarge(
             f"cache {root}: pinned values would take {sums.pinned + more} bytes of a "

@@ -1,4 +1,4 @@
-"""Pins: values that eviction passes over, for as long as a process or an operator wants them."""
+"""Pins: values that are not evicted, for as long as a process or an operator wants them."""
 
 from collections.abc import Callable, Mapping
 
@@ -36,8 +36,8 @@ class Pinning:
         return transaction is not None and transaction.committed
 
     def unpin(self, key: bytes, owner: bytes) -> bool:
-        """Undo `pin`: the value goes back to its place in the order of use. False if the lock was not got:
-        the pin may still be there."""
+        """Undo `pin`: the value returns to its place in the order of use. False if the lock was not got: the
+        pin may still be there."""
         with self._shared.transaction() as transaction:
             if transaction is not None:
                 transaction.unpin(key, self._shared.generation.owner, owner)
@@ -45,7 +45,7 @@ class Pinning:
 
     def keep(self, label: bytes, sizes: Mapping[bytes, int]) -> int:
         """Pin a set of keys, each with its value's size, beyond this process's end, in place of the set of
-        that label; returns how many of them are here. Those that are not are pinned when they come.
+        that label. Returns how many of them are here; the others are pinned when they come.
 
         Raises PinSetTooLarge, and CacheError if the set could not be written.
         """
@@ -95,16 +95,16 @@ class Pinning:
         return dict(pin_sets.load_all(self._files.root))
 
     def _replace_set(self, count: int, act: Callable[[Transaction], None], otherwise: str) -> None:
-        """In a transaction that writes `count` pins, which no slack covers: room for them is made first, as
-        far as it goes; where everything is pinned a set must go all the same. `otherwise`: the outcome in an
-        error's words."""
+        """Call `act` in a transaction that writes `count` pins, which no slack covers. Room for them is made
+        first, as far as possible; if everything is pinned, a set must be droppable all the same. `otherwise`:
+        the text of the error for the outcome."""
         self._room.shrink(lambda limits, sums: limits.shortfall(sums, limits.growth_of_pins(count)))
         if not self._shared.carry_out(act):
             why = self._shared.health.off or "lock not got"
             raise CacheError(f"cache {self._files.root}: {why}; {otherwise}")
 
     def _charge_sets(self, transaction: Transaction) -> None:
-        """Charge the files of pin sets, for every process: one came or went."""
+        """Charge the files of pin sets, which all processes share: one was added or removed."""
         transaction.sums.pin_sets = usage.pin_set_bytes(self._files.root, self._files.block)
 
     def _check_room(self, transaction: Transaction, more: int) -> None:

@@ -1,4 +1,4 @@
-"""Rebuilding an index that was lost: every file is looked at once, in batches, beside the readers."""
+"""The rebuild of a lost index: looks at every file once, in batches, beside the readers."""
 
 import os
 import threading
@@ -9,11 +9,11 @@ from lazyfs_cache.process.room import Room
 from lazyfs_cache.process.shared_index import SharedIndex
 
 _PATIENCE = 30.0
-"""Seconds a rebuild waits for the index lock before it looks whether it is still wanted."""
+"""Seconds that a rebuild waits for the index lock before it checks if it must stop."""
 
 
 class Rebuild:
-    """The rebuild of one cache; `stop` is set where it is to end early."""
+    """The rebuild of one cache; `stop` is set to end it early."""
 
     def __init__(self, shared: SharedIndex, room: Room, stop: threading.Event) -> None:
         self._shared = shared
@@ -21,7 +21,7 @@ class Rebuild:
         self._stop = stop
 
     def run(self) -> None:
-        """Look at every file once. Interrupted, it is taken up again at the directory it had reached."""
+        """Look at every file once. An interrupted rebuild goes on at the directory it had reached."""
         try:
             if not self._clean_tmp() or not all(self._scan(number) for number in range(adopting.SCANNED)):
                 return
@@ -35,7 +35,7 @@ class Rebuild:
         self._room.make(0)
 
     def _clean_tmp(self) -> bool:
-        """Remove the temporary files of dead processes; False if it is to stop."""
+        """Remove the temporary files of dead processes; False if the rebuild must stop."""
         shared = self._shared
         with os.scandir(os.path.join(shared.files.root, layout.TMP)) as found:
             for entry in found:
@@ -46,7 +46,7 @@ class Rebuild:
         return True
 
     def _scan(self, directory: int) -> bool:
-        """Adopt one fan-out directory's files; False if it is to stop."""
+        """Adopt one fan-out directory's files; False if the rebuild must stop."""
         shared = self._shared
         names: list[str] | None = None
         start = 0
@@ -67,5 +67,5 @@ class Rebuild:
                 if start == len(names):
                     sums.scan = directory + 1
             if not transaction.committed:
-                return False  # the next round takes it up again
+                return False  # the next round goes on with it
         return True

@@ -10,8 +10,8 @@ MOST = 1 << 16
 """Number of values whose uses are remembered until they are written; beyond that a use is forgotten."""
 
 BATCH = 1 << 14
-"""Number of used values that wakes the upkeep thread at once; fewer wait for company, so that a value read
-over and over is written once."""
+"""Number of used values that wakes the upkeep thread at once; fewer wait for more, so that a value read over
+and over is written once."""
 
 
 class RecentUses:
@@ -20,12 +20,12 @@ class RecentUses:
     def __init__(self, wake: Event) -> None:
         self._wake = wake
         self._used: dict[bytes, None] = {}  # in the order of last use
-        self._taken: deque[bytes] = deque()  # to be written, by the thread that holds the index lock
+        self._taken: deque[bytes] = deque()  # those to be written by the thread that holds the index lock
         self.last = b""
         """The value used last: using it again changes nothing."""
 
     def add(self, key: bytes) -> None:
-        """Take note that the value was used."""
+        """Note that the value was used."""
         self.last = key
         used = self._used
         used.pop(key, None)
@@ -37,16 +37,16 @@ class RecentUses:
 
     @property
     def many(self) -> bool:
-        """True if they should be written without waiting for more."""
+        """True if there are enough uses to write them without waiting for more."""
         return len(self._used) >= BATCH
 
     @property
     def left(self) -> bool:
-        """True if the last transaction had more to write than it could."""
+        """True if the last transaction had more uses than it could write."""
         return bool(self._taken)
 
     def take(self, most: int) -> list[bytes]:
-        """The values used, in the order of last use: the earliest `most` of them. Hold the index lock."""
+        """The earliest `most` used values, in the order of last use. Hold the index lock."""
         self.last = b""
         used, self._used = self._used, {}
         # A reader that still has the old dict may add to it: list() is one step for the interpreter.

@@ -1,6 +1,6 @@
-"""Putting the index and the files in step after a process died.
+"""Brings index and files in step after a process died.
 
-A process notes a key in its journal before it gives it a file or takes it away, so after its death only the
+A process notes a key in its journal before it adds or removes the key's file, so after its death only the
 keys in its journal can be out of step.
 """
 
@@ -32,8 +32,8 @@ def clean_up_dead(transaction: Transaction, files: ValueFiles, owners: ByteLocks
 
 
 def reconcile(transaction: Transaction, files: ValueFiles, key: bytes) -> None:
-    """Make entry and file of one key agree: an entry without a file goes, and so does a file without an
-    entry. Its directory may be new."""
+    """Make entry and file of one key agree: an entry without a file is removed, and so is a file without an
+    entry. The key's directory may be new."""
     entry = transaction.entry(key)
     if entry is None:
         files.remove(key)
@@ -43,13 +43,13 @@ def reconcile(transaction: Transaction, files: ValueFiles, key: bytes) -> None:
 
 
 def measure_directory(transaction: Transaction, files: ValueFiles, number: int) -> None:
-    """Charge a fan-out directory by the bytes it occupies now: names came or went."""
+    """Charge a fan-out directory by the bytes it occupies now: names were added or removed."""
     transaction.set_directory(number, files.directory_used(number))
 
 
 def restore_pin_sets(transaction: Transaction, sets: Mapping[bytes, Sequence[bytes]]) -> None:
-    """Pin the keys that the files of pin sets name, label -> keys, and no others: a process may have died
-    between writing a file and committing the pins of it."""
+    """Pin exactly the keys that the files of pin sets name (label -> keys): a process may have died between
+    writing a file and committing its pins."""
     held: dict[bytes, set[bytes]] = defaultdict(set)
     for label, key in transaction.pins_of(KEPT):
         held[label].add(key)

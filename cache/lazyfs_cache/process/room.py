@@ -1,4 +1,4 @@
-"""Making room: values go and the limit changes, in as many transactions as it takes."""
+"""Makes room: evicts values and changes the limit, in as many transactions as needed."""
 
 from collections.abc import Callable
 
@@ -11,7 +11,7 @@ from lazyfs_cache.process.shared_index import SharedIndex
 
 
 class Room:
-    """The space of one cache directory, as far as this process moves it."""
+    """The space of one cache directory, as this process changes it."""
 
     def __init__(self, shared: SharedIndex) -> None:
         self._shared = shared
@@ -24,8 +24,8 @@ class Room:
             return self._shared.generation.evictor.evict(transaction, shortfall)
 
     def shrink(self, ask: Callable[[Limits, Sums], Shortfall]) -> bool:
-        """Evict, transaction after transaction, until `ask` names no shortfall. False if nothing more can go,
-        the lock is not got, or a transaction fails."""
+        """Evict, transaction after transaction, until `ask` returns no shortfall. False if no more values may
+        go, the lock is not got, or a transaction fails."""
         while True:
             gone = 0
             with self._shared.transaction() as transaction:
@@ -44,7 +44,7 @@ class Room:
         return self.shrink(lambda limits, sums: limits.shortfall(sums, amount))
 
     def fit(self) -> None:
-        """After the limit was lowered: evict down to it, and make an index anew that is out of proportion."""
+        """Evict down to a lowered limit, and make the index anew if it is too large for it."""
         self.shrink(Limits.over_capacity)
         self._shared.fit_index()
 
@@ -59,14 +59,14 @@ class Room:
         shared.fit_index()
 
     def above_high(self) -> bool:
-        """True above the high watermark, unless the index is being rebuilt: then nothing is known."""
+        """Returns True above the high watermark. False during a rebuild, when the charges are not known."""
         with self._shared.transaction() as transaction:
             if transaction is None or transaction.sums.unscanned:
                 return False
             return self._shared.generation.limits.above_high(transaction.sums)
 
     def give_back_idle(self) -> None:
-        """Give the space that is held and not promised back to the index, once nothing is on its way."""
+        """Give held space without a promise back to the index, once no value is on its way."""
         idle, generation = 0, self._shared.generation
         generation.spares.discard_all()
         with self._shared.transaction() as transaction:

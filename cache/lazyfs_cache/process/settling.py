@@ -1,7 +1,7 @@
 """Settling: the work of a transaction before its caller's own.
 
-It enters the values that arrived since the last one, writes the uses that readers left, and removes suspects.
-The leavings of dead processes are settled by `recovery`, when the cache is opened and every half minute.
+It enters the values that arrived since the last one, writes the uses that readers noted, and removes
+suspects. `recovery` cleans up after dead processes, when the cache is opened and every half minute.
 """
 
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from lazyfs_cache.process.recovery import measure_directory, reconcile
 from lazyfs_cache.process.suspects import Suspects
 
 SUSPECTS_PER_TRANSACTION = 16
-"""Number of suspects that one transaction removes: the journal and the slack have to have room for others."""
+"""Number of suspects that one transaction removes: the journal and the slack need room for other removals."""
 
 
 class Settling:
@@ -31,9 +31,8 @@ class Settling:
 
     @contextmanager
     def transaction(self, generation: IndexGeneration) -> Iterator[Transaction]:
-        """A transaction in which everything is settled. Dropped when the block raises: then it is all to be
-        settled by the next one, but for the uses, which are lost. Raises OSError, lmdb.Error,
-        IndexDamaged."""
+        """A transaction in which everything is settled. If the block raises, it is dropped, and the next one
+        settles everything again except the uses, which are lost. Raises OSError, lmdb.Error, IndexDamaged."""
         generation.journal.begin()
         suspects, arrived = self._suspects.take(), generation.arrivals.take()
         try:

@@ -2,9 +2,9 @@
 
 Concurrency protocol. `transaction` takes the index lock (threads first, then processes; with a time-out),
 goes over to another generation of the index if another process has begun one, opens an LMDB transaction,
-settles (`settling`), and hands the transaction to the caller. Names under data/ are made by
-`admission`, which notes them in the journal, and removed only inside a transaction, so index and files can
-only part when a process dies or the disk fails, and `recovery` knows where to look then.
+settles (`settling`), and hands the transaction to the caller. Names under data/ are made by `admission`,
+which notes them in the journal, and removed only inside a transaction, so index and files can only disagree
+when a process dies or the disk fails, and then `recovery` finds the keys in the journal.
 """
 
 import functools
@@ -27,14 +27,14 @@ from lazyfs_cache.process.settling import Settling
 T = TypeVar("T")
 
 PATIENCE = 10.0
-"""Seconds to wait for the index lock where the caller can do nothing else: opening, setting the limit."""
+"""Seconds to wait for the index lock if the caller depends on it: opening, setting the limit."""
 
 _GLANCE = 0.1
 """Seconds a look at the account waits for the index lock: a transaction takes 10 ms at most."""
 
 
 class Account(NamedTuple):
-    """The sums of the index, and the bytes that are not in them."""
+    """The sums of the index, and the bytes that the sums leave out."""
 
     sums: Sums
     index_file: int
@@ -43,8 +43,8 @@ class Account(NamedTuple):
 
 
 class SharedIndex:
-    """The index as this process shares it. Thread-safe. A failing disk or index raises nothing here: it turns
-    the cache off (`health`)."""
+    """This process's access to the index. Thread-safe. A failing disk or index raises no exception here: it
+    turns the cache off (`health`)."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class SharedIndex:
         *,
         timeout: float,
     ) -> None:
-        """`timeout`: seconds a transaction waits for the index lock. Called under that lock."""
+        """`timeout`: seconds that a transaction waits for the index lock. Hold that lock for this call."""
         self.files = files
         self.health = health
         self.timeout = timeout
@@ -69,16 +69,16 @@ class SharedIndex:
 
     @property
     def generation(self) -> IndexGeneration:
-        """The generation that this process uses: inside a transaction, that of the transaction."""
+        """The generation that this process uses; inside a transaction, the transaction's."""
         return self._current.generation
 
     @property
     def owners(self) -> ByteLocks:
-        """Locks on owner numbers: each process that lives holds its own."""
+        """Locks on owner numbers: each living process holds its own."""
         return self._membership.owners
 
     def stale(self) -> bool:
-        """True if another generation of the index is in use than `generation`."""
+        """Returns True if another generation of the index is in use than `generation`."""
         try:
             return self._lock.generation() != self.generation.number
         except OSError as error:
@@ -89,7 +89,7 @@ class SharedIndex:
 
     @contextmanager
     def transaction(self, timeout: float | None = None) -> Iterator[Transaction | None]:
-        """One transaction, made whole or not at all (`Transaction.committed` says which). Yields None if the
+        """One transaction, made whole or not at all (`Transaction.committed` tells which). Yields None if the
         index lock was not got within `timeout` seconds or the cache is off."""
         if self.health.off is not None:
             yield None
@@ -122,7 +122,7 @@ class SharedIndex:
         return transaction is not None and transaction.committed
 
     def carry_out(self, act: Callable[[Transaction], None]) -> bool:
-        """Call `act` in a transaction of its own, again if the map had to grow for it; True if it is
+        """Call `act` in a transaction of its own, and again if the map had to grow for it; True if it is
         committed."""
         grown = True
         while grown and self.health.off is None:
@@ -141,7 +141,7 @@ class SharedIndex:
 
     def set_limit(self, limit: int, check: Callable[[Sums], None]) -> bool:
         """Set another limit for every process that has the cache open; False if it was not set. `check`
-        raises if the account does not bear it."""
+        raises if the charges do not fit it."""
         with self.transaction(PATIENCE) as transaction:
             if transaction is not None:
                 transaction.sums.limit = limit
@@ -150,7 +150,7 @@ class SharedIndex:
         return transaction is not None and transaction.committed
 
     def fit_index(self) -> None:
-        """After the limit was lowered: make the index anew if it is out of proportion to it."""
+        """Make the index anew if it is too large for a lowered limit."""
         with self._lock.held(self.timeout) as held:
             if held and self.health.off is None:
                 self.health.guard(self._current.fit)
@@ -158,14 +158,18 @@ class SharedIndex:
     # -- looking -----------------------------------------------------------------------------------------
 
     def account(self) -> Account:
-        """The account as of now, or as this process last saw it if the index lock is not got at once."""
+        """The present account, or the one this process saw last if the index lock is not got at once."""
         if self.generation.arrivals.waiting:
-            with self.transaction(_GLANCE):  # enters them
+            with self.transaction(_GLANCE):  # enters the arrivals
                 pass
         else:
             found = self._look(lambda generation: self._account(generation, generation.index.sums()), _GLANCE)
             self._known = found or self._known
         return self._known
+
+    def processes(self) -> int:
+        """How many processes have the cache open, this one among them; 1 if the index lock is not got."""
+        return self._look(lambda generation: generation.index.processes(), _GLANCE) or 1
 
     def _account(self, generation: IndexGeneration, sums: Sums) -> Account:
         return Account(sums, generation.index.used(), generation.limits.charged(sums))
@@ -199,8 +203,8 @@ class SharedIndex:
         """Enter the last arrivals, give up this process's pins; the last process to close leaves a clean
         mark.
 
-        In two transactions: the journal goes only after the first has entered the values that it names. A
-        process that does not get so far leaves a dead owner behind, for the next one to clean up after.
+        Takes two transactions: the journal goes only after the first has entered its values. A process that
+        does not get so far leaves a dead owner behind, and the next process cleans up.
         """
         self.generation.spares.discard_all()
         left = False
@@ -217,14 +221,14 @@ class SharedIndex:
         self._release()
 
     def _leave(self, transaction: Transaction) -> None:
-        """The last transaction of this process: nothing is held for it, or pinned by it, any more."""
+        """Make this process's last transaction: its held space and its pins are given up."""
         owner = self.generation.owner
         for label, key in transaction.pins_of(owner):
             transaction.unpin(key, owner, label)
         self.files.discard_tmp(journal.name(owner))
         transaction.drop_owner(owner)
         if transaction.sums.scanner == owner:
-            transaction.sums.scanner = 0  # the next process takes the rebuild up
+            transaction.sums.scanner = 0  # the next process goes on with the rebuild
 
     def abandon(self) -> None:
         """Leave everything to the parent process: this is a forked child."""

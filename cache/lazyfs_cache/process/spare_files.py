@@ -1,6 +1,6 @@
-"""Spare files: those of evicted values, kept in tmp/ to be written over by the next ones.
+"""Spare files: files of evicted values, kept in tmp/ so that new values are written over them.
 
-On ext4 writing over a file takes a tenth of unlinking it and making another. Their space is part of the
+On ext4 writing over a file costs a tenth of unlinking it and making another. Their space is part of the
 process's allowance.
 """
 
@@ -30,7 +30,7 @@ class SpareFiles:
         return journal.tmp_name(self._owner, slot)
 
     def take(self, value: Queued) -> int | None:
-        """Make a spare file of the value's file, and return its slot; None if it is not to be kept. Raises
+        """Make a spare file of the value's file, and return its slot; None if it is not worth keeping. Raises
         OSError."""
         if value.charge > LARGEST or (slot := self._allowance.spare_slot()) is None:
             return None
@@ -49,7 +49,7 @@ class SpareFiles:
             self._allowance.free_slot(slot)
 
     def discard_all(self) -> None:
-        """Unlink all of them; their space becomes free in the allowance."""
+        """Unlink all spare files; their space becomes free in the allowance."""
         slots, amount = self._allowance.take_spares()
         self.discard(slots)
         self._allowance.give_back(amount)

@@ -1,4 +1,4 @@
-"""Keys whose file or entry is wrong, or both: the next transaction removes them."""
+"""Keys whose file or entry is wrong: the next transaction removes both."""
 
 from collections import deque
 from collections.abc import Iterable
@@ -6,8 +6,8 @@ from threading import Event
 
 
 class Suspects:
-    """The keys of damaged values, and of values that failed half-way in. Added by any thread, taken by the
-    one that holds the index lock."""
+    """The keys of damaged values, and of values whose admission was interrupted. Any thread adds them; the
+    thread that holds the index lock takes them."""
 
     def __init__(self, wake: Event) -> None:
         self._wake = wake
@@ -24,9 +24,9 @@ class Suspects:
         return bool(self._keys)
 
     def take(self) -> list[bytes]:
-        """All there are, earliest first."""
+        """All suspects, earliest first."""
         return [self._keys.popleft() for _ in range(len(self._keys))]
 
     def put_back(self, keys: Iterable[bytes]) -> None:
-        """Return keys that a transaction took and did not see to."""
+        """Return keys that a transaction took and did not remove."""
         self._keys.extend(keys)

@@ -1,4 +1,4 @@
-"""Work beside the readers: one thread per process, which sleeps until there is something to do.
+"""Upkeep beside the readers: one thread per process, which sleeps until there is work.
 
 It writes uses to the index, evicts from the high to the low watermark, cleans up after dead processes, and
 rebuilds an index that was lost.
@@ -23,7 +23,7 @@ LOOK_FOR_DEAD = 30.0
 
 
 class Upkeep:
-    """The thread of one cache; `wake` is set where there is something to do."""
+    """The thread of one cache; `wake` is set when there is work."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class Upkeep:
         self._thread.start()
 
     def stop(self) -> None:
-        """Returns when the thread has ended."""
+        """End the thread; returns when it has ended."""
         self._stop.set()
         self._wake.set()
         if self._thread.ident is not None:
@@ -65,7 +65,7 @@ class Upkeep:
             self.run_once()
 
     def run_once(self) -> None:
-        """Do everything there is to do now."""
+        """Do all present work."""
         rebuilding = self._settle()
         while (self._uses.left or self._suspects) and self._shared.settle():
             pass
@@ -76,7 +76,7 @@ class Upkeep:
             self._rebuild.run()
 
     def _settle(self) -> bool:
-        """Settle in a transaction, and clean up after the dead from time to time. Returns True if this
+        """Settle in a transaction, and from time to time clean up after dead processes. Returns True if this
         process has a rebuild to do."""
         shared = self._shared
         with shared.transaction() as transaction:

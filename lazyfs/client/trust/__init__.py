@@ -1,1 +1,1 @@
-"""Which revision to believe: signed metadata fetched, checked, persisted, kept fresh."""
+"""The revision to trust: signed metadata fetched, checked, persisted, kept fresh."""

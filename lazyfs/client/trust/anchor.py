@@ -1,4 +1,4 @@
-"""What the operator gives a client to trust first: a root file, or its fingerprint."""
+"""The anchor of trust that the operator gives a client: a root file, or its fingerprint."""
 
 import os
 
@@ -13,7 +13,7 @@ Anchor = TrustState | Digest
 def read_anchor(text: str) -> Anchor:
     """A fingerprint (64 hex digits, with or without `sha256:`), or the path of a root.json of any version.
 
-    Raises UsageError for anything else.
+    Raises UsageError for any other text.
     """
     try:
         return parse_hex(text.lower())
@@ -34,7 +34,7 @@ def read_anchor(text: str) -> Anchor:
 
 
 def anchor_of_directory(store: str) -> Anchor:
-    """The first root of a store directory of this machine: whoever may write there is trusted already.
+    """The first root of a store directory of this machine: its writers are trusted already.
 
     Raises UsageError if there is none.
     """

@@ -1,7 +1,7 @@
 """Fetches the files of metadata/, several at once: a first mount waits for round trips, not for bytes.
 
-The first failure ends the others, but for one: in an outage only one request looks for a path, and all others
-fail at once. The one goes on, and when it has found a path, the others are made again.
+The first failure ends the other fetches, except in an outage: then only one request looks for a path, and all
+others fail at once. When that one has found a path, the others are made again.
 """
 
 import threading
@@ -14,7 +14,7 @@ from lazyfs.core.errors import LazyfsError, NotFound
 from lazyfs.transport.fetcher import Fetcher, Request, as_stored
 
 _SLICE = 0.2
-"""Seconds between looks whether the caller was cancelled."""
+"""Seconds between two checks for the caller's cancellation."""
 
 
 class Ask(NamedTuple):
@@ -23,10 +23,11 @@ class Ask(NamedTuple):
     name: str
     max_bytes: int
     optional: bool = False
-    """A missing file is an answer."""
+    """True if a missing file is a valid answer."""
     accept: Callable[[bytes], bytes] = as_stored
-    """Refuses, by raising BadData, what cannot be the file whatever its signatures say; then the fetcher
-    tries elsewhere. Never for a reason that every proxy would share, such as a new key: they are no liars."""
+    """Raises BadData for bytes that cannot be the file under any signature; then the fetcher tries another
+    path. Never raises for a reason that every proxy would share, such as a new key, because the proxies would
+    count as liars."""
 
 
 class _GivenUp(LazyfsError):
@@ -64,7 +65,7 @@ class MetadataFiles:
     def _together(
         self, asks: Sequence[Ask], deadline: float, check_cancelled: Callable[[], None], no_cache: bool
     ) -> dict[str, bytes | Outage | None]:
-        """What became of each file. Raises any failure but Outage."""
+        """The result of each file's fetch. Raises any failure but Outage."""
         stop = threading.Event()
 
         def check() -> None:
@@ -94,7 +95,8 @@ class MetadataFiles:
 
 
 def _wait(futures: list[Future[bytes | None]], check_cancelled: Callable[[], None]) -> None:
-    """Returns when all are done; raises the first failure but Outages, or what `check_cancelled` raises."""
+    """Returns when all are done; raises the first failure but Outages, or the exceptions of
+    `check_cancelled`."""
     pending = set(futures)
     while pending:
         done, pending = wait(pending, _SLICE, FIRST_EXCEPTION)

@@ -2,13 +2,23 @@
 
 import os
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from lazyfs.client.trust.trust_file import TrustFile
 from lazyfs.core.digest import ObjectRef
 
 
-def roots(state_dir: str) -> Iterator[tuple[str, ObjectRef]]:
-    """Name and root catalog of every repository that was mounted with this state directory."""
+class PersistedRevision(NamedTuple):
+    """A repository that was mounted with a state directory."""
+
+    name: str
+    root: ObjectRef
+    namespace: bytes
+    """Of its objects in the cache, if it is private."""
+
+
+def revisions(state_dir: str) -> Iterator[PersistedRevision]:
+    """Yields every repository that was mounted with this state directory."""
     try:
         names = sorted(os.listdir(state_dir))
     except FileNotFoundError:
@@ -17,4 +27,4 @@ def roots(state_dir: str) -> Iterator[tuple[str, ObjectRef]]:
         state = TrustFile(os.path.join(state_dir, name)).load(None)
         if state is not None and state.proven is not None:
             revision = state.proven.revision
-            yield revision.name, revision.root
+            yield PersistedRevision(revision.name, revision.root, os.fsencode(name))

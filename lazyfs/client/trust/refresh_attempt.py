@@ -1,4 +1,4 @@
-"""One refresh of the trusted revision: what it asks for, and what it has found out on the way."""
+"""One refresh of the trusted revision: its questions to the server, and their results so far."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -21,7 +21,7 @@ from lazyfs.core.trust.update import WantedFile
 
 
 class RefreshAttempt:
-    """One refresh: its clock, its deadline, and what it has found out about the way to the server."""
+    """One refresh: its clock, its deadline, and the state of its questions to the server."""
 
     def __init__(
         self, files: MetadataFiles, now: datetime, deadline: float, check_cancelled: Callable[[], None]
@@ -37,7 +37,7 @@ class RefreshAttempt:
         self._root_bytes = 0
 
     def count_root(self, data: bytes) -> None:
-        """Counts one more new root. Raises WrongRoot when there are more than one look follows."""
+        """Counts one more new root. Raises WrongRoot when there are more than one refresh follows."""
         self._roots += 1
         self._root_bytes += len(data)
         if self._roots > MAX_ROOTS or self._root_bytes > MAX_NEW_ROOTS:
@@ -51,7 +51,7 @@ class RefreshAttempt:
         return self._files.get(asks, self._deadline, self._check_cancelled, no_cache=self._no_cache)
 
     def ask_the_origin(self) -> None:
-        """Asks past all caches from here on, for the newest root too: something was not believed."""
+        """Asks past all caches from here on, for the newest root too, because a file was not trusted."""
         self._no_cache = True
         self.probed = False
 
@@ -67,7 +67,7 @@ def ask_root(version: int) -> Ask:
 
 
 def ask_file(kind: type[T], wanted: WantedFile, *, optional: bool = False) -> Ask:
-    """The question for a signed file; an answer of another shape is taken for a bad copy."""
+    """The question for a signed file; an answer that cannot be such a file counts as a bad copy."""
 
     def accept(data: bytes) -> bytes:
         check_shape(kind, data, wanted.max_bytes)

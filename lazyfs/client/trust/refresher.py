@@ -1,4 +1,4 @@
-"""When to look for a new revision: at an interval that differs from worker to worker, and on demand."""
+"""The times of refreshes: at an interval that differs from worker to worker, and on demand."""
 
 import logging
 import random
@@ -37,17 +37,17 @@ class Refresher:
         uniform: Callable[[float, float], float] = random.uniform,
         wall_clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        """`shown`: the revision that the mount shows. `interval`: seconds between looks, give or take JITTER.
-        `patience`: seconds that a look may take. `on_advance` is awaited with each that differs from it;
-        when it raises LazyfsError or OSError, it is asked again at the next look. `error`: why a look before
-        the first one failed."""
+        """`shown`: the revision that the mount shows. `interval`: seconds between refreshes, give or take
+        JITTER. `patience`: seconds that a refresh may take. `on_advance` is awaited with each revision that
+        differs from `shown`; if it raises LazyfsError or OSError, it is called again at the next refresh.
+        `error`: the reason why a refresh before the first one failed."""
         self._revisions = revisions
         self.shown = shown
-        """What the mount shows: the last revision that `on_advance` has taken."""
+        """The revision that the mount shows: the last one that `on_advance` has taken."""
         self.looked = wall_clock()
-        """When the last look ended."""
+        """The time at which the last refresh ended."""
         self.error = error
-        """Why the newest revision could not be had, or not be shown, at the last look; empty if it could."""
+        """The reason why the last refresh could not get or show the newest revision; empty if it could."""
         self._on_advance = on_advance
         self._interval = interval
         self._patience = patience
@@ -56,10 +56,11 @@ class Refresher:
         self._asked = trio.Event()
         self._waiting: list[_Answer] = []
         self.refreshing = False
-        """Whether a look, or the `on_advance` it led to, is under way."""
+        """True while a refresh, or its `on_advance`, is under way."""
 
     async def now(self) -> Revision:
-        """A refresh that starts after this call, its `on_advance` done; raises what either raises."""
+        """The revision of a refresh that starts after this call, its `on_advance` done; raises the errors of
+        either."""
         answer = _Answer()
         self._waiting.append(answer)
         self._asked.set()
@@ -70,7 +71,8 @@ class Refresher:
         raise answer.result
 
     async def run(self) -> None:
-        """Looks for ever. A look that fails is in `error`; raises Expired once `max_stale` has passed."""
+        """Refreshes for ever. The failure of a refresh is in `error`; raises Expired once `max_stale` has
+        passed."""
         failures = 1 if self.error else 0
         waiting: list[_Answer] = []
         try:
@@ -85,7 +87,7 @@ class Refresher:
                     result: Revision | Exception = await self._look()
                 except (LazyfsError, OSError) as error:
                     result = error
-                except Exception as bug:  # whatever brought it about, it ends this look and not the mount
+                except Exception as bug:  # an error of any cause ends this refresh and not the mount
                     log.exception("a look for a new revision")
                     result = LazyfsError(f"{type(bug).__name__}: {bug}")
                 failed = isinstance(result, Exception)

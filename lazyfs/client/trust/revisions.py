@@ -1,12 +1,12 @@
-"""The revision a client trusts: advanced over the network, persisted, and served whatever happens.
+"""The revision a client trusts: advanced over the network, persisted, and served through every failure.
 
 Requests. A refresh that finds nothing new is one request, the timestamp. The next root is asked for before
 every advance to a new revision, at the same time as the new snapshot and targets, and whenever the timestamp
-is not believed: so nothing that a revoked key signed can become a new revision, and a quiet refresh does not
-pay for a 404. A first mount takes two round trips: roots and timestamp, then snapshot and targets, whose
-file names share the version number. Once a day, and first after a start,
-the root is asked for beside the timestamp: a thief of a replaced timestamp key cannot keep a worker quiet for
-ever. What is not believed is asked for once more past all caches.
+is not trusted. So no file signed by a revoked key can become a new revision, and a refresh without news does
+not pay for a 404. A first mount takes two round trips: roots and timestamp, then snapshot and targets, whose
+file names share the version number. Once a day, and first after a start, the root is asked for beside the
+timestamp: a thief of a replaced timestamp key cannot hold a worker back for ever. A file that is not trusted
+is asked for once more past all caches.
 """
 
 import threading
@@ -39,14 +39,14 @@ from lazyfs.core.trust.update import Update, WantedFile
 from lazyfs.transport.fetcher import Fetcher, never_cancelled
 
 ROOT_PROBE = 86_400.0
-"""Seconds without a look for a newer root after which a refresh that would not need one takes it."""
+"""Seconds without a look for a newer root after which a refresh looks for one even without need."""
 
 _FIRST_ROOT = file_name(ROOT, 1)
 _STAMP = file_name(TIMESTAMP, 0)
 
 
 class TrustReport(msgspec.Struct, frozen=True):
-    """What `lazyfs status` says about trust. Times are seconds since 1970; 0: never."""
+    """The state of trust that `lazyfs status` shows. Times are seconds since 1970; 0: never."""
 
     repository: str
     revision: int
@@ -55,13 +55,13 @@ class TrustReport(msgspec.Struct, frozen=True):
     timestamp_version: int
     expires: int
     expired: bool
-    """Serving goes on, advancing does not."""
+    """True after the expiry date: the revision is still served, but no new one is taken."""
     refreshed: float
-    """The last time that the server's timestamp was believed."""
+    """The last time that the server's timestamp was trusted."""
     error: str
-    """Why the last refresh failed; empty if it did not."""
+    """The reason why the last refresh failed; empty if it did not."""
     problem: str
-    """Why the trusted state could not be loaded from or saved to disk; empty if it could."""
+    """The reason why the trusted state could not be loaded from or saved to disk; empty if it could."""
 
 
 class Revisions:
@@ -76,9 +76,9 @@ class Revisions:
         max_stale: float | None = None,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
-        """`anchor`: the root or fingerprint given by the operator; None goes on with what was persisted.
+        """`anchor`: the root or fingerprint given by the operator; None trusts the persisted state.
         `max_stale`: seconds past expiry after which the last trusted revision is no longer served (None: it
-        always is)."""
+        is served for ever)."""
         self._files = MetadataFiles(fetcher)
         self._file = TrustFile(state_dir)
         self._anchor = anchor
@@ -89,14 +89,14 @@ class Revisions:
         self._unsupported: tuple[bytes, UnsupportedFormat] | None = None
         self._refreshed = 0.0
         self._probed = float("-inf")
-        """When the newest root was last found to be the newest."""
+        """The time at which the newest root was last found to be the newest."""
         self._error = ""
 
     def offline(self, now: datetime) -> Revision | None:
         """The persisted revision, signatures, versions and hashes checked again; no network, no expiry.
 
-        None if there is none (`report().problem` says why, if there should be). Raises Expired past
-        `max_stale`.
+        None if there is none; `report().problem` has the reason if the persisted file is unusable. Raises
+        Expired past `max_stale`.
         """
         with self._mutex:
             self._reload()
@@ -121,7 +121,7 @@ class Revisions:
         """The newest revision the server proves; persisted before it is returned.
 
         `deadline` is on time.monotonic()'s clock. Raises a TrustError subclass, TransportError, or
-        UnsupportedFormat; the last trusted revision stays what it was, new roots are kept.
+        UnsupportedFormat; the last trusted revision then stays trusted, and new roots are kept.
         """
         with self._mutex:
             try:
@@ -134,7 +134,7 @@ class Revisions:
             return revision
 
     def report(self, now: datetime) -> TrustReport:
-        """For `lazyfs status`."""
+        """The state of trust for `lazyfs status`."""
         state = self._state
         proven = state.proven if state else None
         return TrustReport(
@@ -151,12 +151,12 @@ class Revisions:
         )
 
     def _reload(self) -> None:
-        """Takes over what is persisted, if it is not this object's own."""
+        """Takes over the persisted state if another process has written it."""
         if self._file.changed():
             self._state = self._file.load(self._anchor) or self._state
 
     def _keep(self, state: TrustState) -> TrustState:
-        if state is not self._state:
+        if state is not self._state or self._file.owed:
             self._state = state
             self._file.save(state, self._anchor)
         return state
@@ -188,7 +188,7 @@ class Revisions:
         return self._advance(attempt, stamp)
 
     def _first_contact(self, attempt: RefreshAttempt) -> bytes:
-        """The roots from the anchor on; returns the timestamp, which came along."""
+        """Takes the roots from the anchor on; returns the timestamp, which was fetched along with them."""
         anchor = self._anchor
         if anchor is None:
             raise UsageError("nothing is trusted yet: give --trust FINGERPRINT or --trust ROOT.json")
@@ -219,8 +219,8 @@ class Revisions:
     def _follow_roots(
         self, attempt: RefreshAttempt, state: TrustState, data: bytes | None = None, *, asked: bool = False
     ) -> TrustState:
-        """Takes every newer root, and keeps what it has at the end, written once; `data` is the next one if
-        it was `asked` for already."""
+        """Takes every newer root, and persists the result once at the end; `data` is the next root if it was
+        `asked` for already."""
         try:
             while True:
                 if not asked:
@@ -237,7 +237,7 @@ class Revisions:
             self._keep(state)
 
     def _advance(self, attempt: RefreshAttempt, stamp: bytes) -> Revision:
-        """From a timestamp to the revision it leads to."""
+        """Takes the files that a timestamp leads to, and returns their revision."""
         assert self._state is not None
         update = Update(self._state, attempt.now)
         wanted = update.timestamp(stamp)
@@ -245,7 +245,7 @@ class Revisions:
             if self._unsupported and self._unsupported[0] == stamp:
                 raise self._unsupported[1]
             got = self._fetch_revision(attempt, wanted)
-            if update.state is not self._state:  # a newer root came along: judge everything by its keys
+            if update.state is not self._state:  # a newer root came along: its keys count
                 return self._advance(attempt, stamp)
             next_wanted = update.snapshot(got[wanted.name])
             targets = got.get(next_wanted.name)
@@ -261,7 +261,7 @@ class Revisions:
         return state.proven.revision
 
     def _fetch_revision(self, attempt: RefreshAttempt, wanted: WantedFile) -> dict[str, bytes]:
-        """The snapshot, the targets of the same number if there are, and the next root if there is one."""
+        """The snapshot, the targets of the same number if they exist, and the next root if it exists."""
         assert self._state is not None
         guess = WantedFile(wanted.name.replace(SNAPSHOT, TARGETS), MAX_TARGETS)
         asks = [ask_file(Snapshot, wanted), ask_file(Targets, guess, optional=True)]

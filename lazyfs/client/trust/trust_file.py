@@ -1,7 +1,9 @@
 """Trusted state on disk: one file per repository, replaced in one rename, shared by all mounts of a user."""
 
+import errno
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -11,24 +13,32 @@ from lazyfs.core.trust import state as states
 from lazyfs.core.trust.errors import WrongRoot
 from lazyfs.core.trust.state import TrustState
 from lazyfs.system.durable_file import write_durably
+from lazyfs.system.trusted_files import Untrusted, make_private_directory, open_file
 
 FILE = "trust.json"
+LOCK_WAIT = 2.0
+"""Seconds to wait for another process, which holds the lock for the milliseconds of a write unless it was
+stopped in them. What could not be saved then is saved after the next look."""
+_PAUSE = 0.02
 
 
 class TrustFile:
-    """Loads and saves one TrustState. No method raises for what is wrong with the disk or the file: each
-    says it in `problem`, and the mount goes on with what it has in memory."""
+    """Loads and saves one TrustState. No method raises for a fault of the disk or the file: `problem` has its
+    text, and the mount goes on with the state in memory."""
 
-    def __init__(self, directory: str) -> None:
+    def __init__(self, directory: str, *, lock_wait: float = LOCK_WAIT) -> None:
         self._path = os.path.join(directory, FILE)
+        self._lock_wait = lock_wait
         self._seen: tuple[int, int] | None = None
+        self.owed = False
+        """The last state that was to be saved was not."""
         self.problem = ""
-        """Why the file could not be read or written the last time; empty if it could."""
+        """The reason why the file could not be read or written the last time; empty if it could."""
 
     def load(self, anchor: Anchor | None) -> TrustState | None:
-        """The saved state, verified; None if there is none, or none that holds.
+        """The saved state, verified; None if there is none, or it is not valid.
 
-        A file that is damaged is set aside as trust.json.bad: the operator may want to know what happened.
+        A damaged file is set aside as trust.json.bad, so that the operator can find out what damaged it.
         """
         try:
             data, self._seen = self._read()
@@ -36,6 +46,9 @@ class TrustFile:
             return None
         except OSError as error:
             self.problem = f"{self._path}: {error.strerror}"
+            return None
+        except Untrusted as error:
+            self.problem = f"{error}; it was not used"
             return None
         try:
             state = states.restore(data, anchor)
@@ -51,7 +64,7 @@ class TrustFile:
         return state
 
     def changed(self) -> bool:
-        """Whether another process has saved since this one last loaded or saved."""
+        """Returns True if another process has saved since this one last loaded or saved."""
         try:
             status = os.stat(self._path)
         except OSError:
@@ -60,20 +73,24 @@ class TrustFile:
 
     def save(self, state: TrustState, anchor: Anchor | None) -> None:
         """Replaces the file, unless another process has saved a newer state meanwhile."""
+        self.owed = True
         try:
-            os.makedirs(os.path.dirname(self._path), mode=0o700, exist_ok=True)
+            make_private_directory(os.path.dirname(self._path))
             with self._locked():
                 if self.changed():
                     other = self.load(anchor)
                     if other and _age(other) > _age(state):
+                        self.owed = False
                         return
                 self._write(states.save(state))
-            self.problem = ""
+            self.owed, self.problem = False, ""
         except OSError as error:
             self.problem = f"{self._path} could not be saved: {error.strerror}"
+        except Untrusted as error:
+            self.problem = f"{self._path} could not be saved: {error}"
 
     def _read(self) -> tuple[bytes, tuple[int, int]]:
-        with open(self._path, "rb") as file:
+        with open(open_file(self._path, os.O_RDONLY), "rb") as file:
             status = os.fstat(file.fileno())
             return file.read(states.MAX_SAVED + 1), (status.st_ino, status.st_mtime_ns)
 
@@ -89,12 +106,23 @@ class TrustFile:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        descriptor = os.open(self._path + ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = open_file(self._path + ".lock", os.O_RDWR | os.O_CREAT)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            self._lock(descriptor)
             yield
         finally:
             os.close(descriptor)
+
+    def _lock(self, descriptor: int) -> None:
+        end = time.monotonic() + self._lock_wait
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except BlockingIOError:
+                if time.monotonic() >= end:
+                    raise TimeoutError(errno.ETIMEDOUT, "another process holds its lock") from None
+            time.sleep(_PAUSE)
 
 
 def _age(state: TrustState) -> tuple[int, int, int]:

@@ -1,24 +1,28 @@
-"""From a tree of inodes to catalogs: the same tree gives the same bytes, whatever order it was built in."""
+"""Builds catalogs from a tree of inodes: the same tree gives the same bytes, in any order of building."""
 
 import hashlib
 from collections.abc import Callable, Iterator
 
+from lazyfs.core import bounds
 from lazyfs.core.catalog.entry import DIRECTORY_SIZE, LIVE, NESTED, Entry, check_entry, check_name
 from lazyfs.core.catalog.inode import Inode, Nested
 from lazyfs.core.catalog.layout import Header, Totals, encode
 from lazyfs.core.digest import ObjectRef, ref_of
+from lazyfs.core.errors import FormatError
 
 Emit = Callable[[ObjectRef, bytes], None]
 """Takes each catalog's name and plaintext, nested ones before those that name them."""
 
 
 def build(root: Inode, limit: int, emit: Emit, *, live: bool = False) -> Nested:
-    """Writes the catalogs of the tree below `root` and returns how a parent names it.
+    """Writes the catalogs of the tree below `root` and returns the entry by which a parent names the topmost.
 
     A directory whose subtree holds at least `limit` entries (nested catalogs counting as one) becomes a
-    catalog of its own, so the split depends on the directory's own subtree only. With `live` the tree must be
-    one folder whose subdirectories are all nested. Sets `nlink` of every inode below `root`. Raises
-    FormatError for a name that cannot be one, ValueError for a live tree with plain subdirectories.
+    catalog of its own, so the split depends on the directory's own subtree only. Where one catalog would hold
+    more than `bounds.ENTRIES`, the directory's subdirectories become catalogs too. With `live` the tree must
+    be one folder whose subdirectories are all nested. Sets `nlink` of every inode below `root`. Raises
+    FormatError for a name that cannot be one and for a directory that no reader takes, ValueError for a live
+    tree with plain subdirectories.
     """
     if root.children is None:
         raise ValueError("a catalog is built from a directory with its children")
@@ -48,7 +52,12 @@ def _split(root: Inode, limit: int) -> list[Inode]:
     tops = []
     for directory in reversed(_directories(root)):
         assert directory.children is not None
-        weight = 1 + sum(weights.pop(id(child), 1) for child in directory.children.values())
+        weight = 1 + sum(weights.get(id(child), 1) for child in directory.children.values())
+        if weight > bounds.ENTRIES:
+            tops += [child for child in directory.children.values() if weights.get(id(child), 1) > 1]
+            weight = 1 + len(directory.children)
+        for child in directory.children.values():
+            weights.pop(id(child), None)
         if weight >= limit or directory is root:
             tops.append(directory)
             weight = 1
@@ -57,7 +66,7 @@ def _split(root: Inode, limit: int) -> list[Inode]:
 
 
 def _walk(root: Inode, tops: set[int]) -> Iterator[tuple[bytes, Inode, Inode]]:
-    """(path, inode, top of the catalog that holds the name) of every name, depth first by name."""
+    """Yields (path, inode, top of the catalog that holds the name) for every name, depth first by name."""
     stack: list[tuple[bytes, Inode, Inode]] = [(b"", root, root)]
     while stack:
         path, inode, top = stack.pop()
@@ -88,7 +97,13 @@ def _count_links(root: Inode, tops: list[Inode]) -> dict[int, tuple[int, bytes]]
                 child.nlink += 1
     first: dict[int, tuple[bytes, Inode]] = {}
     spread: dict[int, bytes] = {}
-    for path, inode, top in _walk(root, {id(top) for top in tops}):
+    inner = {id(top) for top in tops}
+    for path, inode, top in _walk(root, inner):
+        if len(path) > bounds.NESTED_PATH and (inode.nested or id(inode) in inner):
+            raise FormatError(
+                f"a path of {len(path)} bytes leads to a catalog: {path[:200]!r}...; readers take "
+                f"{bounds.NESTED_PATH} at most"
+            )
         if inode.nlink > 1 and not inode.is_dir:
             seen, holder = first.setdefault(id(inode), (path, top))
             if holder is not top:
@@ -96,7 +111,7 @@ def _count_links(root: Inode, tops: list[Inode]) -> dict[int, tuple[int, bytes]]
     taken: set[int] = set()
     shared = {}
     for key, path in sorted(spread.items(), key=lambda item: item[1]):
-        # A hash, not a count: a group that comes or goes elsewhere leaves this one's catalogs as they are.
+        # A hash, not a running number: this group's catalogs keep their bytes when other groups come or go.
         number = int.from_bytes(hashlib.sha256(path).digest()[:4], "big") & 0x3FFF_FFFF | 1
         while number in taken:
             number += 2
@@ -113,9 +128,9 @@ def _encode(
     live: bool,
     emit: Emit,
 ) -> Nested:
-    """Writes the catalog that hangs at `top`; the catalogs nested in it are in `made`."""
+    """Writes the catalog that hangs at `top`; `made` has the catalogs nested in it."""
     inner = [top]
-    owns, parents = [0], [0]
+    owns, parents, depths = [0], [0], [0]
     blobs: list[list[Entry]] = []
     nested_totals: list[tuple[int, Totals]] = []
     groups: dict[int, int] = {}
@@ -137,6 +152,7 @@ def _encode(
             elif inode.is_dir:
                 owns.append(index)
                 parents.append(number)
+                depths.append(depths[number] + 1)
                 inner.append(inode)
             elif inode.nlink > 1:
                 link = groups.setdefault(id(inode), index)
@@ -147,6 +163,8 @@ def _encode(
                 size += inode.size
             entries.append(_entry(name, inode, nested, len(inner) - 1, link))
         blobs.append(entries)
+    if depths[-1] > bounds.DEPTH:
+        raise FormatError(f"{depths[-1]} directories lie in one another; readers take {bounds.DEPTH} at most")
     totals += Totals(index, files, size)
     header = Header(_entry(b"", top, None, 0, 0), live, totals, tuple(nested_totals), table)
     plain = encode(header, owns, parents, blobs)

@@ -5,18 +5,20 @@ from typing import Annotated
 
 import msgspec
 
+from lazyfs.core import bounds
 from lazyfs.core.chunks import MAX_SHIFT, MIN_SHIFT, list_size
 from lazyfs.core.digest import SIZE, Digest, ObjectRef
 from lazyfs.core.errors import FormatError
 
 ADDED = 1
-"""Put there by the publisher (a bind point, say), not by the image's layers; comparisons skip it."""
+"""Marks an entry of the publisher (a bind point, say), not of the image's layers; comparisons skip it."""
 NESTED = 2
 """A directory whose content is a catalog of its own: `content` is its digest, `detail` its plaintext size."""
 LIVE = 4
 """A nested directory above images: a new revision changes it in place, where a snapshot stays as opened."""
+_FLAGS = ADDED | NESTED | LIVE
 
-NAME_MAX = 255
+NAME_MAX = bounds.NAME
 DIRECTORY_SIZE = 4096
 """st_size of every directory."""
 
@@ -28,7 +30,7 @@ Xattrs = tuple[tuple[bytes, bytes], ...]
 
 
 class Entry(msgspec.Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fields=True):
-    """As stored. Which meaning `content` and `detail` have depends on the type bits of `mode`."""
+    """An entry as stored. The type bits of `mode` decide the meaning of `content` and `detail`."""
 
     name: bytes
     """One path component, raw bytes; empty for a catalog's own root."""
@@ -87,24 +89,103 @@ class Entry(msgspec.Struct, array_like=True, frozen=True, gc=False, forbid_unkno
 
 
 def check_name(name: bytes) -> None:
-    """Raises FormatError for what can be no directory entry: it would lead out of the directory."""
+    """Raises FormatError for an invalid name, such as one that would lead out of the directory."""
     if not name or len(name) > NAME_MAX or b"/" in name or b"\0" in name or name in (b".", b".."):
         raise FormatError(f"{name!r} cannot be a name in a directory")
 
 
 def check_entry(entry: Entry) -> None:
-    """Raises FormatError if the fields contradict one another."""
-    kind = stat.S_IFMT(entry.mode)
-    if kind == stat.S_IFREG:
-        wrong = bool(entry.size) != (len(entry.content) == SIZE) or (
-            entry.detail and not MIN_SHIFT <= entry.detail <= MAX_SHIFT
-        )
-    elif kind == stat.S_IFDIR:
-        wrong = bool(entry.flags & NESTED) != (len(entry.content) == SIZE)
-    elif kind == stat.S_IFLNK:
-        wrong = not entry.content or len(entry.content) != entry.size or b"\0" in entry.content
-    else:
-        wrong = bool(entry.content) or kind not in (stat.S_IFCHR, stat.S_IFBLK, stat.S_IFIFO, stat.S_IFSOCK)
+    """Raises FormatError if the fields contradict one another, or one is outside its bounds."""
+    fault = _FAULTS.get(stat.S_IFMT(entry.mode), _unknown_type)(entry)
+    if entry.mode >> 16:
+        fault = "mode"
+    elif entry.uid >= bounds.NOBODY or entry.gid >= bounds.NOBODY:
+        fault = f"owner {entry.uid}:{entry.gid}"
+    elif entry.nlink > bounds.NLINK:
+        fault = f"nlink {entry.nlink}"
+    elif entry.link and not -bounds.SHARED_ID <= entry.link <= bounds.ENTRIES:
+        fault = f"link {entry.link}"
+    elif entry.flags and (entry.flags > _FLAGS or entry.flags & (NESTED | LIVE) == LIVE):
+        fault = f"flags {entry.flags}"
+    elif entry.xattrs:
+        fault = fault or _xattr_fault(entry.xattrs)
+    if fault:
+        raise FormatError(f"catalog entry {entry.name!r} of mode {entry.mode:o} contradicts itself: {fault}")
+
+
+def _file_fault(entry: Entry) -> str:
+    size, shift = entry.size, entry.detail
+    if len(entry.content) != (SIZE if size else 0):
+        return f"size {size}, and a content id of {len(entry.content)} bytes"
+    if entry.flags & NESTED:
+        return "nested"
+    if shift and (not MIN_SHIFT <= shift <= MAX_SHIFT or not 0 < size <= bounds.CHUNKS << shift):
+        return f"size {size} in chunks of 2**{shift}"
+    if not shift and size > bounds.OBJECT:
+        return f"size {size} in one object"
+    return ""
+
+
+def _directory_fault(entry: Entry) -> str:
+    if entry.link:
+        return "hardlink of a directory"
+    if entry.size != DIRECTORY_SIZE:
+        return f"size {entry.size}"
+    if entry.flags & NESTED:
+        if len(entry.content) != SIZE or not 0 < entry.detail <= bounds.OBJECT:
+            return f"nested catalog of {entry.detail} bytes, digest of {len(entry.content)}"
+    elif entry.content or entry.detail > bounds.ENTRIES:
+        return f"directory {entry.detail}, content of {len(entry.content)} bytes"
+    return ""
+
+
+def _link_fault(entry: Entry) -> str:
+    target = entry.content
+    if not 0 < len(target) <= bounds.PATH or len(target) != entry.size or b"\0" in target:
+        return f"size {entry.size}, and a target of {len(target)} bytes"
+    return _special_fault(entry, entry.detail)
+
+
+def _device_fault(entry: Entry) -> str:
+    if entry.content or entry.detail >> 32 > bounds.MAJOR or entry.detail & 0xFFFF_FFFF > bounds.MINOR:
+        return f"device {entry.detail >> 32}:{entry.detail & 0xFFFF_FFFF}"
+    return _special_fault(entry, entry.size)
+
+
+def _pipe_fault(entry: Entry) -> str:
+    return _special_fault(entry, entry.detail or entry.size or len(entry.content))
+
+
+def _special_fault(entry: Entry, surplus: int) -> str:
     # Nested and no directory: `content` is no digest, and nothing may take it for a catalog's.
-    if wrong or entry.mode >> 16 or (entry.flags & NESTED and kind != stat.S_IFDIR):
-        raise FormatError(f"catalog entry {entry.name!r} of mode {entry.mode:o} contradicts itself")
+    return (
+        "nested" if entry.flags & NESTED else f"a field that its type has not: {surplus}" if surplus else ""
+    )
+
+
+def _unknown_type(entry: Entry) -> str:
+    return f"type {stat.S_IFMT(entry.mode):o}"
+
+
+def _xattr_fault(xattrs: Xattrs) -> str:
+    names = 0
+    before = b""
+    for name, value in xattrs:
+        names += len(name) + 1
+        if not name or len(name) > NAME_MAX or b"\0" in name or name <= before:
+            return f"extended attribute {name[: NAME_MAX + 1]!r} after {before!r}"
+        if len(value) > bounds.XATTR or names > bounds.XATTR:
+            return f"extended attributes of {names} and {len(value)} bytes"
+        before = name
+    return ""
+
+
+_FAULTS = {
+    stat.S_IFREG: _file_fault,
+    stat.S_IFDIR: _directory_fault,
+    stat.S_IFLNK: _link_fault,
+    stat.S_IFCHR: _device_fault,
+    stat.S_IFBLK: _device_fault,
+    stat.S_IFIFO: _pipe_fault,
+    stat.S_IFSOCK: _pipe_fault,
+}

@@ -1,4 +1,4 @@
-"""What a publisher builds in memory: a tree of inodes, before it becomes catalogs."""
+"""The tree of inodes that a publisher builds in memory before it becomes catalogs."""
 
 import stat
 from typing import NamedTuple
@@ -9,7 +9,7 @@ from lazyfs.core.digest import Digest, ObjectRef
 
 
 class Nested(NamedTuple):
-    """A directory that is stored already."""
+    """A directory whose catalog is in the store already."""
 
     ref: ObjectRef
     live: bool
@@ -73,10 +73,11 @@ class Inode:
 
 
 def from_entry(entry: Entry, totals: Totals | None = None) -> Inode:
-    """The inode of a stored entry.
+    """Returns the inode of a stored entry.
 
-    A directory of the same catalog comes without its children: the caller fills them in. Hardlinks come
-    apart: the caller joins them. `totals` are a nested directory's, which the catalog's header holds.
+    A directory of the same catalog comes without its children, which the caller fills in. Names of one
+    hardlink group get separate inodes, which the caller joins. `totals` are those of a nested directory, from
+    its catalog's header.
     """
     nested = None
     if entry.flags & NESTED:

@@ -12,42 +12,49 @@ first[k+1]-1, and an index is an entry's place in the catalog for good.
 """
 
 import struct
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import msgspec
 
-from lazyfs.core.catalog.entry import U32, U63, Entry
+from lazyfs.core import bounds
+from lazyfs.core.catalog.entry import U32, Entry
+from lazyfs.core.errors import FormatError
 
 MAGIC = b"LZFCAT"
 VERSION = 1
 PREFIX = struct.Struct("<6sHIII")
 COLUMNS = 5
-MAX_SIZE = 1 << 30
-"""Plaintext bytes a reader accepts: ten million entries of one directory."""
+MAX_SIZE = bounds.OBJECT
+"""Plaintext bytes a reader accepts."""
+
+Count = Annotated[int, msgspec.Meta(ge=0, le=bounds.COUNT)]
+Bytes = Annotated[int, msgspec.Meta(ge=0, le=bounds.BYTES)]
 
 
 class Totals(msgspec.Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fields=True):
-    """What the subtree holds, nested catalogs included. A hardlink group counts its bytes once a catalog."""
+    """Totals of a subtree, nested catalogs included. Each catalog counts the bytes of a hardlink group
+    once."""
 
-    entries: U63 = 0
-    files: U63 = 0
-    bytes: U63 = 0
+    entries: Count = 0
+    files: Count = 0
+    bytes: Bytes = 0
 
     def __add__(self, other: "Totals") -> "Totals":
         return Totals(self.entries + other.entries, self.files + other.files, self.bytes + other.bytes)
 
 
 class Header(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
-    """What a catalog says of itself."""
+    """The catalog's description of itself."""
 
     root: Entry
-    """The directory the catalog hangs at; its name is empty. A snapshot's parent entry says the same."""
+    """The directory the catalog hangs at, with an empty name. A snapshot's entry in its parent has the same
+    fields."""
     live: bool
     """A folder above images. A live catalog holds one directory only; its subdirectories are all nested."""
     totals: Totals
-    nested: tuple[tuple[U32, Totals], ...] = ()
+    nested: Annotated[tuple[tuple[U32, Totals], ...], msgspec.Meta(max_length=bounds.ENTRIES)] = ()
     """(entry index, totals) of each nested catalog, sorted by index."""
-    shared: tuple[tuple[U32, bytes], ...] = ()
+    shared: Annotated[tuple[tuple[U32, bytes], ...], msgspec.Meta(max_length=bounds.SHARED)] = ()
     """In a snapshot's top catalog: (id, path of the first name below the top) of each hardlink group with
     names in several catalogs, sorted by id."""
 
@@ -73,7 +80,7 @@ def encode_entries(entries: list[Entry]) -> bytes:
 def encode(header: Header, owns: list[int], parents: list[int], directories: list[list[Entry]]) -> bytes:
     """The plaintext of a catalog from its directories, breadth first.
 
-    Raises OverflowError where the catalog would not fit its u32 offsets.
+    Raises FormatError for a catalog that readers would refuse.
     """
     table = Table([], [], [], owns, parents)
     blobs = []
@@ -86,9 +93,16 @@ def encode(header: Header, owns: list[int], parents: list[int], directories: lis
         table.firsts.append(first)
         offset += len(blob)
         first += len(entries)
-    if offset >= MAX_SIZE:
-        raise OverflowError(f"a catalog of {first} entries in {offset} bytes is over {MAX_SIZE}")
     encoded = _entry_list.encode(header)
+    size = PREFIX.size + len(encoded) + 4 * COLUMNS * len(directories) + offset
+    for what, count, most in (
+        ("entries", first - 1, bounds.ENTRIES),
+        ("bytes", size, MAX_SIZE),
+        ("bytes of header", len(encoded), bounds.CATALOG_HEADER),
+        ("hardlink groups across catalogs", len(header.shared), bounds.SHARED),
+    ):
+        if count > most:
+            raise FormatError(f"a directory's catalog has {count} {what}, and readers take {most} at most")
     columns = [struct.pack(f"<{len(column)}I", *column) for column in table]
     prefix = PREFIX.pack(MAGIC, VERSION, len(encoded), len(directories), first)
     return b"".join([prefix, encoded, *columns, *blobs])

@@ -6,12 +6,20 @@ from bisect import bisect_right
 
 import msgspec
 
+from lazyfs.core import bounds
 from lazyfs.core.catalog.entry import NESTED, Entry, check_entry, check_name
 from lazyfs.core.catalog.layout import COLUMNS, MAGIC, MAX_SIZE, PREFIX, VERSION, Header
 from lazyfs.core.errors import FormatError
 
 _header = msgspec.msgpack.Decoder(Header)
 _entries = msgspec.msgpack.Decoder(list[Entry])
+
+ENTRY_MEMORY = 260
+"""Bytes that a decoded entry takes before its values: measured."""
+_VALUES = 360
+"""Bytes that its values take beside their own at most; four times their own, if that is less."""
+_ROW_MEMORY = 300
+"""The same of a line of the header's tables."""
 
 
 class Directory:
@@ -40,8 +48,8 @@ class Directory:
 
 
 class Catalog:
-    """A parsed catalog. Holds the encoded bytes; a wrong byte anywhere is a FormatError, at the latest when
-    the directory that holds it is touched."""
+    """A parsed catalog over its encoded bytes. A wrong byte raises FormatError, at the latest when the
+    directory that holds it is touched."""
 
     def __init__(self, encoded: bytes) -> None:
         if len(encoded) < PREFIX.size or len(encoded) > MAX_SIZE:
@@ -51,6 +59,10 @@ class Catalog:
         self.entries: int = entries
         if magic != MAGIC or version != VERSION:
             raise FormatError(f"not a catalog of version {VERSION}: it begins with {encoded[:8]!r}")
+        if not 0 < entries <= bounds.ENTRIES + 1 or directories > entries:
+            raise FormatError(f"catalog of {entries} entries in {directories} directories")
+        if header_length > bounds.CATALOG_HEADER:
+            raise FormatError(f"catalog with a header of {header_length} bytes")
         table_start = PREFIX.size + header_length
         self._blobs = table_start + 4 * COLUMNS * self._count
         if not self._count or self._blobs > len(encoded):
@@ -59,10 +71,7 @@ class Catalog:
             self.header: Header = _header.decode(encoded[PREFIX.size : table_start])
         except msgspec.MsgspecError as error:
             raise FormatError(f"bad catalog header: {error}") from None
-        if not self.header.root.is_dir:
-            raise FormatError(
-                f"catalog hangs at something of mode {self.header.root.mode:o}, not a directory"
-            )
+        _check_header(self.header, self._count, entries)
         columns = array("I", encoded[table_start : self._blobs])
         if sys.byteorder == "big":
             columns.byteswap()
@@ -70,10 +79,38 @@ class Catalog:
         self._offsets, self._lengths = columns[:size], columns[size : 2 * size]
         self._firsts, self._owns = columns[2 * size : 3 * size], columns[3 * size : 4 * size]
         self._parents = columns[4 * size :]
-        if self._firsts[0] != 1 or list(self._firsts) != sorted(self._firsts):
-            raise FormatError("the directories of a catalog are out of order")
         self._encoded = encoded
+        self._check_table()
         self._directories: dict[int, Directory] = {}
+        self._shared = dict(self.header.shared)
+        self.memory: int = len(encoded) + _ROW_MEMORY * (len(self.header.nested) + len(self._shared))
+        """Bytes that it takes, what has been decoded so far included; rather too many than too few."""
+
+    def _check_table(self) -> None:
+        """Raises FormatError unless the directories lie one behind the other and form a tree, each below one
+        with a lower number."""
+        firsts, owns, parents = self._firsts, self._owns, self._parents
+        if firsts[0] != 1 or list(firsts) != sorted(firsts) or firsts[-1] > self.entries:
+            raise FormatError("the directories of a catalog are out of order")
+        end = 0
+        for offset, length in zip(self._offsets, self._lengths, strict=True):
+            if offset != end:
+                raise FormatError("the directories of a catalog overlap or leave a gap")
+            end += length
+        if self._blobs + end != len(self._encoded):
+            raise FormatError(f"the directories of a catalog end {end} bytes behind its table")
+        if owns[0] or parents[0]:
+            raise FormatError("directory 0 of a catalog lies in another one")
+        before = 0
+        depths = array("H", bytes(2 * self._count))
+        for number in range(1, self._count):
+            own, parent = owns[number], parents[number]
+            if parent >= number or own <= before or not firsts[parent] <= own < firsts[parent + 1]:
+                raise FormatError(f"directory {number} of a catalog lies outside directory {parent}")
+            depths[number] = depths[parent] + 1
+            if depths[number] > bounds.DEPTH:
+                raise FormatError(f"directory {number} of a catalog lies {bounds.DEPTH} directories deep")
+            before = own
 
     @property
     def root(self) -> Entry:
@@ -82,42 +119,55 @@ class Catalog:
 
     @property
     def directories(self) -> int:
-        """How many directories are in this catalog."""
+        """The number of directories in this catalog."""
         return self._count
+
+    def directory_size(self, number: int) -> int:
+        """The entries of directory `number`, without decoding it. Raises FormatError if there is none."""
+        if not 0 <= number < self._count:
+            raise FormatError(f"catalog has no directory {number}, only {self._count}")
+        after = self._firsts[number + 1] if number + 1 < self._count else self.entries
+        return after - self._firsts[number]
 
     def directory(self, number: int) -> Directory:
         """Directory `number`, decoded once. Raises FormatError if the bytes are not a directory's."""
         found = self._directories.get(number)
-        if found is None:
-            found = self._directories[number] = self._decode(number)
+        return self._first_touch(number) if found is None else found
+
+    def _first_touch(self, number: int) -> Directory:
+        found = self._directories.setdefault(number, self._decode(number))
+        count, length = len(found.entries), self._lengths[number]
+        self.memory += ENTRY_MEMORY * count + min(4 * length, length + _VALUES * count)
         return found
 
     def _decode(self, number: int) -> Directory:
-        if not 0 <= number < self._count:
-            raise FormatError(f"catalog has no directory {number}, only {self._count}")
+        count = self.directory_size(number)
         start = self._blobs + self._offsets[number]
-        end = start + self._lengths[number]
         first = self._firsts[number]
-        after = self._firsts[number + 1] if number + 1 < self._count else self.entries
-        parent = self._parents[number]
-        if end > len(self._encoded) or parent > number or (number and parent == number):
-            raise FormatError(f"directory {number} of a catalog lies outside it")
+        blob = memoryview(self._encoded)[start : start + self._lengths[number]]
+        # Before they are decoded: the blob may hold a million more.
+        if _array_length(blob) != count:
+            raise FormatError(f"directory {number} of a catalog has not {count} entries, as its table says")
         try:
-            entries = _entries.decode(self._encoded[start:end])
+            entries = _entries.decode(blob)
         except msgspec.MsgspecError as error:
             raise FormatError(f"bad directory {number} of a catalog: {error}") from None
-        if len(entries) != after - first:
-            raise FormatError(f"directory {number} has {len(entries)} entries instead of {after - first}")
         previous = b""
-        for entry in entries:
+        for index, entry in enumerate(entries, first):
             if entry.name <= previous:
                 raise FormatError(f"directory {number}: {entry.name!r} after {previous!r}")
             previous = entry.name
             check_name(previous)
             check_entry(entry)
-            if entry.is_dir and not entry.flags & NESTED and not number < entry.detail < self._count:
-                raise FormatError(f"directory {number}: {entry.name!r} leads to directory {entry.detail}")
-        return Directory(number, parent, first, entries)
+            if entry.link > index:
+                raise FormatError(f"directory {number}: {previous!r} is a link to the later {entry.link}")
+            if entry.is_dir and not entry.flags & NESTED:
+                inner = entry.detail
+                if not number < inner < self._count or self._owns[inner] != index:
+                    raise FormatError(f"directory {number}: {previous!r} leads to directory {inner}")
+                if self.header.live:
+                    raise FormatError(f"a live folder holds {previous!r}, which is not nested")
+        return Directory(number, self._parents[number], first, entries)
 
     def entry(self, index: int) -> Entry:
         """The entry with this index; 0 is the root. Raises FormatError if there is none."""
@@ -125,6 +175,10 @@ class Catalog:
             return self.header.root
         directory = self.directory(self.container(index))
         return directory.entries[index - directory.first]
+
+    def shared_path(self, group: int) -> bytes | None:
+        """The path of the first name of a hardlink group that has names in several catalogs."""
+        return self._shared.get(group)
 
     def container(self, index: int) -> int:
         """The number of the directory that holds the entry with this index."""
@@ -142,9 +196,37 @@ class Catalog:
         """The path of an entry below the catalog's root; empty for the root."""
         names = []
         while index:
-            number = self.container(index)
             names.append(self.entry(index).name)
-            index = self._owns[number]
-            if len(names) > self._count:
-                raise FormatError("directories of a catalog contain one another")
+            index = self._owns[self.container(index)]
         return b"/".join(reversed(names))
+
+
+def _array_length(blob: memoryview) -> int:
+    """The count of elements that a msgpack array says it has; -1 if the bytes begin with none."""
+    kind = blob[0] if blob else 0
+    if kind >> 4 == 9:
+        return kind & 15
+    width = {0xDC: 2, 0xDD: 4}.get(kind)
+    return -1 if width is None else int.from_bytes(blob[1 : 1 + width], "big")
+
+
+def _check_header(header: Header, directories: int, entries: int) -> None:
+    """Raises FormatError for a header that contradicts itself."""
+    root = header.root
+    if not root.is_dir or root.name or root.flags & NESTED or root.detail:
+        raise FormatError(f"catalog hangs at {root.name!r} of mode {root.mode:o}, not a directory")
+    check_entry(root)
+    if header.live and directories != 1:
+        raise FormatError(f"a live folder has {directories} directories in its catalog instead of one")
+    before = 0
+    for index, _ in header.nested:
+        if not before < index < entries:
+            raise FormatError(f"nested catalog at entry {index} after {before}, of {entries}")
+        before = index
+    before = 0
+    for group, path in header.shared:
+        if not before < group <= bounds.SHARED_ID or not 0 < len(path) <= 2 * bounds.PATH:
+            raise FormatError(f"hardlink group {group} after {before}, with a path of {len(path)} bytes")
+        for name in path.split(b"/"):
+            check_name(name)
+        before = group

@@ -1,1 +1,1 @@
-"""Which way a request takes: proxies, origins, failover, hedges. Pure: times and randomness are arguments."""
+"""The path of a request: proxies, origins, failover, hedges. Pure: times and randomness are arguments."""

@@ -1,8 +1,9 @@
-"""Who is to blame for the failures of one round: a proxy, an origin, or nobody yet.
+"""The member to blame for the failures of one round: a proxy, an origin, or none yet.
 
 A single failure says little: the proxy or the origin may have caused it. When a path works, the member that
-only the failed path had is to blame. If none works, an origin that failed over two proxies, or that a proxy
-itself reports, is to blame; else both are. docs/chain.md states the rules for operators.
+only the failed path had is to blame. If none works, an origin is to blame that failed over two proxies or
+that a proxy itself reports; otherwise proxy and origin both are. docs/chain.md states the rules for
+operators.
 """
 
 from typing import NamedTuple
@@ -12,7 +13,7 @@ from lazyfs.core.chain.faults import CONTENT, Fault
 from lazyfs.core.chain.member import Member
 
 PROXY_SAYS = frozenset({Fault.UNAVAILABLE, Fault.SERVER_ERROR, Fault.THROTTLED})
-"""Said by a proxy that works, of an origin that does not (or by the origin itself)."""
+"""Faults by which a working proxy, or the origin itself, reports that the origin does not work."""
 
 
 class Route(NamedTuple):
@@ -24,34 +25,35 @@ class Route(NamedTuple):
     silence: float
     """Seconds without a byte after which another path is the better bet."""
     on_trial: tuple[Member, ...]
-    """Members that were put aside and are due."""
+    """Members put aside for which this attempt is a trial."""
     out_of_turn: bool
-    """Tried although a member is put aside, because nothing else is left."""
+    """True if the path is tried although a member is put aside, because no other is left."""
 
 
 class Failure(NamedTuple):
-    """One attempt that brought nothing that was accepted."""
+    """One attempt that brought no accepted bytes."""
 
     route: Route
     fault: Fault
     started: float
     said: str
-    """What log and status say of it."""
+    """The text for log and status."""
     retry_after: float | None
     by_origin: bool
 
 
 class RoundFailures:
-    """The failures of the present round, for which nobody has been blamed yet."""
+    """The failures of the present round, for which no member has been blamed yet."""
 
     def __init__(self, chain: Chain, absent: frozenset[Fault]) -> None:
-        """`absent`: faults that say the file is not there, and nothing against who says it."""
+        """`absent`: faults which mean that the file is missing; they do not count against the member that
+        reports them."""
         self._chain = chain
         self._absent = absent
         self.items: list[Failure] = []
 
     def add(self, failure: Failure, now: float) -> None:
-        """An attempt over this path failed. A member on trial is blamed at once."""
+        """Notes that an attempt over this path failed. A member on trial is blamed at once."""
         self.items.append(failure)
         route, fault = failure.route, failure.fault
         if fault in CONTENT | self._absent:
@@ -61,7 +63,8 @@ class RoundFailures:
                 self.blame(member, failure, now)
 
     def settle(self, route: Route, now: float) -> None:
-        """A path has worked: the round's failures are blamed on what they had and it has not."""
+        """A path has worked: the round's failures are blamed on the members that only the failed paths
+        had."""
         if any(failure.fault in CONTENT for failure in self.items):
             self._chain.healed += 1
         guilty: dict[Member, Failure] = {}
@@ -72,14 +75,14 @@ class RoundFailures:
             elif proxy is route.proxy and origin is not route.origin:
                 guilty[origin] = failure
             elif origin is route.origin and failure.fault in CONTENT:
-                # the same path, past its caches: the copy was bad
+                # the same path worked past its caches: the cached copy was bad
                 guilty[origin if proxy.direct else proxy] = failure
         for member, failure in guilty.items():
             self.blame(member, failure, now)
         self.items.clear()
 
     def end_round(self, now: float) -> bool:
-        """No path worked: decides whom that speaks against. Returns True if a proxy spoke for an origin."""
+        """No path worked: decides which members are to blame. Returns True if a proxy reported an origin."""
         suspects = [failure for failure in self.items if failure.fault not in CONTENT | self._absent]
         for failure in suspects:
             proxy, origin = failure.route.proxy, failure.route.origin
@@ -93,13 +96,14 @@ class RoundFailures:
         return spoken_for
 
     def blame(self, member: Member, failure: Failure, now: float, *, proven: bool = True) -> None:
-        """This failure speaks against this proxy or origin; not `proven` where others may be to blame."""
+        """Counts this failure against this proxy or origin; not `proven` if another member may be to
+        blame."""
         other = failure.route.proxy if member is failure.route.origin else failure.route.origin
         why = f"{failure.said} ({'over' if member.kind == 'origin' else 'from'} {other.name})"
         if failure.fault in CONTENT or (failure.fault is Fault.MISSING and member.kind == "proxy"):
             news = not member.direct and member.lied(why, now)
         elif failure.fault is Fault.MISSING:
-            return  # a replica that lags behind is right about everything else
+            return  # a replica that lags behind still serves its other files rightly
         else:
             news = member.blame(why, failure.started, now, stay_away=failure.retry_after, proven=proven)
         if news:

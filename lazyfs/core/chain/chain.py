@@ -1,7 +1,7 @@
-"""Proxies and origins of one repository: who is up, in which order they are asked, what happened to them.
+"""Proxies and origins of one repository: their health, the order in which they are asked, their history.
 
 Pure and not thread-safe: the caller gives times on one monotonic clock, a source of randomness in [0, 1), and
-holds a lock. One Plan per request makes the decisions; the chain is what plans share.
+holds a lock. One Plan per request makes the decisions; the chain is the state that plans share.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ from lazyfs.core.chain.report import ChainReport, MemberReport
 
 
 class News(NamedTuple):
-    """A member's state changed: one log line."""
+    """A change of a member's state, for one log line."""
 
     member: str
     kind: str
@@ -26,7 +26,7 @@ class News(NamedTuple):
 
 
 class Chain:
-    """The members and what all requests have learnt of them."""
+    """The members, and the experience of all requests with them."""
 
     def __init__(
         self,
@@ -35,7 +35,7 @@ class Chain:
         policy: Policy,
         random: Callable[[], float],
     ) -> None:
-        """Proxies as parse_proxies gives them, origins as parse_origins does."""
+        """Takes proxies as parse_proxies returns them, and origins as parse_origins does."""
         self.policy = policy
         self.random = random
         self.groups = [[Member(url, "proxy", policy, random) for url in group] for group in proxies]
@@ -48,20 +48,20 @@ class Chain:
         self.faults: Counter[Fault] = Counter()
         self.last_fault: dict[Member, str] = {}
         self.news: list[News] = []
-        """For the log; whoever reads empties it."""
+        """Changes of state for the log; their reader empties the list."""
         self.path_failed: dict[tuple[Member, Member], float] = {}
-        """When the path from a proxy to an origin last failed."""
+        """The time at which the path from a proxy to an origin last failed."""
         self.probing: set[tuple[Member, Member]] = set()
         """Paths that are being tried out of turn."""
         self._outage: float | None = None
-        """When the last path was lost."""
+        """The time at which the last path was lost."""
         self._outage_seen = 0.0
         self._sweep_at = 0.0
         self._sweeps = 0
 
     def proxy_order(self, key: str) -> list[Member]:
-        """Groups in order; within a group by rendezvous hashing, so that each object has one home among
-        the squids of a group, and the load of one that is down spreads over the others."""
+        """Groups in order; within a group by rendezvous hashing, so that each object has one home among the
+        squids of a group, and the others share the load of a squid that is down."""
         order: list[Member] = []
         for group in self.groups:
             if len(group) == 1:
@@ -71,8 +71,8 @@ class Chain:
         return order
 
     def origin_order(self, now: float) -> list[Member]:
-        """By latency, with a margin so that near-equal origins keep their places: each change of place
-        makes the site's caches fetch everything again under another URL."""
+        """Origins by latency, with a margin so that near-equal origins keep their places: each change of
+        place makes the site's caches fetch everything again under another URL."""
         policy, origins = self.policy, self.origins
         for index in range(1, len(origins)):
             before, behind = origins[index - 1], origins[index]
@@ -88,14 +88,14 @@ class Chain:
         return list(origins)
 
     def any_usable(self, now: float) -> bool:
-        """Some path may be tried now."""
+        """Returns True if some path may be tried now."""
         return not all(origin.dead(now) for origin in self.origins) and not all(
             proxy.dead(now) for group in self.groups for proxy in group
         )
 
     def no_path(self, now: float) -> None:
-        """A request found no usable path. An outage that nobody has met for a while may be over: it begins
-        anew, with its grace."""
+        """A request found no usable path. If no request has met the outage for a while, it may be over: it
+        counts from now, with a new grace."""
         if self._outage is None or self._forgotten(now):
             self._outage = now
             self._sweeps = 0
@@ -103,18 +103,18 @@ class Chain:
         self._outage_seen = now
 
     def outage_lasts(self, now: float) -> bool:
-        """No path has worked for longer than the grace: requests fail at once."""
+        """Returns True if no path has worked for longer than the grace: requests fail at once."""
         if self._outage is None or now - self._outage < self.policy.outage_grace or self._forgotten(now):
             return False
         self._outage_seen = now
         return True
 
     def _forgotten(self, now: float) -> bool:
-        # longer than any request that goes on trying leaves between two looks
+        # longer than a retrying request ever waits between two calls
         return now - self._outage_seen > max(self.policy.outage_grace, 3 * self.policy.pause_max)
 
     def take_sweep(self, now: float) -> bool:
-        """True for the one request that shall try all paths now, whatever is thought of them."""
+        """Returns True for the one request that now tries all paths, members put aside included."""
         if now < self._sweep_at:
             return False
         wait = min(self.policy.probe_first * 2.0 ** min(self._sweeps, 30), self.policy.probe_max)
@@ -123,12 +123,12 @@ class Chain:
         return True
 
     def give_sweep_back(self, now: float) -> None:
-        """The request that had it left before it knew: the next one makes it at once."""
+        """The request with the sweep was left before a result: the next request takes the sweep at once."""
         self._sweeps = max(self._sweeps - 1, 0)
         self._sweep_at = now
 
     def path_found(self) -> None:
-        """Right bytes came."""
+        """A path brought the right bytes: the outage, if there was one, is over."""
         self._outage = None
 
     def tell(self, member: Member) -> None:

@@ -1,4 +1,4 @@
-"""What can go wrong with one attempt, and whom it speaks against."""
+"""The faults of one attempt, and the members that each of them speaks against."""
 
 import enum
 
@@ -6,7 +6,7 @@ from lazyfs.core.errors import TransportError
 
 
 class Fault(enum.StrEnum):
-    """Why an attempt brought nothing; the value is what status, log and metrics call it."""
+    """The reason why an attempt failed; the value is its name in status, log and metrics."""
 
     DNS = "name not resolved"
     REFUSED = "connection refused"
@@ -41,10 +41,10 @@ class Fault(enum.StrEnum):
 
 
 CERTIFICATE = frozenset({Fault.UNTRUSTED, Fault.EXPIRED, Fault.MISNAMED, Fault.SCHEME, Fault.IDENTITY})
-"""Whoever was spoken to over TLS, or should have been, is to blame: no comparison of paths is needed."""
+"""Faults of TLS: its peer is to blame, without a comparison of paths."""
 
 CERTAIN = CERTIFICATE | {Fault.TUNNEL, Fault.ACCOUNT, Fault.PROXY_ACCOUNT}
-"""Somebody has to change a file or a setting: within one request the path is not tried again."""
+"""Faults that need a change of a file or a setting: within one request the path is not tried again."""
 
 PEER = CERTIFICATE | {
     Fault.DNS,
@@ -55,15 +55,15 @@ PEER = CERTIFICATE | {
     Fault.PROXY_ACCOUNT,
 }
 """Faults before the request was sent, or sent on: they speak against the proxy if one was used and has not
-made a tunnel, else the origin. After that a proxy may only be passing on what its origin did, so both are
+made a tunnel, else the origin. After that the fault may be the origin's, passed on by the proxy, so both are
 suspects."""
 
 CONTENT = frozenset({Fault.PORTAL, Fault.BAD_CONTENT})
-"""Whoever served this served a lie: the object is asked for again without caches, then past the proxy."""
+"""The answer was wrong bytes: the object is asked for again without caches, then past the proxy."""
 
 
 class AttemptFailed(TransportError):
-    """One attempt over one path brought nothing."""
+    """One attempt over one path failed."""
 
     def __init__(
         self, fault: Fault, detail: str, retry_after: float | None = None, *, by_origin: bool = False
@@ -71,17 +71,17 @@ class AttemptFailed(TransportError):
         super().__init__(f"{fault.value}: {detail}" if detail else fault.value)
         self.fault = fault
         self.by_origin = by_origin
-        """The origin itself showed this; a proxy on the way only passed it on."""
+        """True if the fault is the origin's and a proxy only passed it on."""
         self.retry_after = retry_after
-        """Seconds the server asked us to stay away."""
+        """Seconds for which the server asked us to stay away."""
 
 
 class Outage(TransportError):
-    """No path has worked for longer than the grace: fails at once, until a probe finds one."""
+    """No path has worked for longer than the grace: requests fail at once until a probe finds a path."""
 
 
 def of_status(status: int) -> Fault | None:
-    """The fault an HTTP status means; None for 200, the only success (no ranges are asked for)."""
+    """Returns the fault of an HTTP status; None for 200, the only success (no ranges are asked for)."""
     if status == 200:
         return None
     named = {

@@ -1,4 +1,4 @@
-"""When a slow attempt gets a rival, and how many rivals there may be."""
+"""The rule by which a slow attempt gets a rival, and the budget of rivals."""
 
 from collections import deque
 
@@ -9,7 +9,7 @@ _ENOUGH = 20
 
 
 class Hedges:
-    """Durations of recent attempts and the budget for second ones."""
+    """Durations of recent attempts, and the budget for second attempts."""
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
@@ -20,11 +20,12 @@ class Hedges:
         self.won = 0
 
     def request(self) -> None:
-        """A request begins: it earns its share of a hedge; no more than one is ever saved up."""
+        """A request begins and adds its share of a hedge to the budget; at most one whole hedge is saved
+        up."""
         self._budget = min(self._budget + self._policy.hedge_share, 1.0)
 
     def took(self, seconds: float) -> None:
-        """An attempt succeeded."""
+        """Notes the duration of an attempt that succeeded."""
         durations = self._durations
         durations.append(seconds)
         count = len(durations)
@@ -38,7 +39,7 @@ class Hedges:
         return self._threshold
 
     def take(self) -> bool:
-        """Pays for one hedge, if the budget allows."""
+        """Pays for one hedge. Returns False if the budget is too small."""
         if self._budget < 1.0:
             return False
         self._budget -= 1.0

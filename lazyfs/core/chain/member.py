@@ -1,4 +1,4 @@
-"""One proxy or origin: whether it can be used, and why not."""
+"""The health of one proxy or origin: usable, or put aside and for which reason."""
 
 import enum
 from collections import Counter, deque
@@ -10,7 +10,7 @@ from lazyfs.core.chain.policy import Policy
 
 
 class MemberState(enum.StrEnum):
-    """Up, put aside after a failure, or put aside for serving wrong bytes."""
+    """The state of a member: up, put aside after a failure, or put aside for serving wrong bytes."""
 
     UP = "up"
     DOWN = "down"
@@ -30,30 +30,32 @@ class Member:
         self.state = MemberState.UP
         self.why = ""
         self.changed = float("-inf")
-        """When the state last changed; what attempts begun before it say is old news."""
+        """The time of the last change of state; outcomes of attempts that began before it are ignored."""
         self.retry_at = float("-inf")
         self.failures = 0
         self.trials = 0
-        """Attempts under way that find out whether it is back."""
+        """Attempts under way that find out if the member is up again."""
         self.answers = 0
         self.bytes = 0
         self.faults: Counter[Fault] = Counter()
-        """Seen on attempts over this member, whoever was to blame."""
+        """Faults of attempts over this member, its own or not."""
         self.latency: float | None = None
         """Smoothed seconds to the first byte of answers that no cache gave (origins)."""
         self.measured = float("-inf")
         self._lies: deque[float] = deque()
 
     def usable(self, now: float) -> bool:
-        """Up, or due for a trial that nobody is making yet."""
+        """Returns True if the member is up, or is due for a trial that no request has begun yet."""
         return self.state is MemberState.UP or (now >= self.retry_at and not self.trials)
 
     def dead(self, now: float) -> bool:
-        """Cannot be hoped for now: failed, and neither up nor due. A liar is no good, but not dead."""
+        """Returns True if the member is down after failures and not yet due for a trial. A member put aside
+        for wrong bytes is not dead."""
         return not self.usable(now) and not (self.state is MemberState.LIAR and not self.failures)
 
     def answered(self, now: float) -> bool:
-        """An attempt over this member brought the right bytes. True if it is taken back by this."""
+        """An attempt over this member brought the right bytes. Returns True if the member is up again by
+        this."""
         self.answers += 1
         self.failures = 0
         if self.state is MemberState.UP or (self.state is MemberState.LIAR and now < self.retry_at):
@@ -65,10 +67,10 @@ class Member:
     def blame(
         self, why: str, started: float, now: float, *, stay_away: float | None = None, proven: bool = True
     ) -> bool:
-        """A failure was this member's. True if it is put aside by this.
+        """A failure was this member's. Returns True if the member is put aside by this.
 
-        What began before the last change of state is old news. Without proof (no other path worked) the
-        first failure in a row changes nothing: a hiccup of the only path must not stop everybody.
+        An attempt that began before the last change of state is ignored. Without proof (no other path worked)
+        the first failure in a row changes nothing: a hiccup of the only path must not stop every request.
         """
         if started < self.changed:
             return False
@@ -85,7 +87,8 @@ class Member:
         return True
 
     def lied(self, why: str, now: float) -> bool:
-        """It served wrong bytes. True if it has done so too often and is put aside by this."""
+        """The member served wrong bytes. Returns True if it has done so too often and is put aside by
+        this."""
         self._lies.append(now)
         while now - self._lies[0] > self._policy.lie_window:
             self._lies.popleft()
@@ -100,7 +103,7 @@ class Member:
         self.retry_at = now + away * (1 - self._policy.jitter * self._random())
 
     def measure(self, first_byte: float, now: float) -> None:
-        """Seconds to the first byte of an answer that came from the origin itself."""
+        """Notes the seconds to the first byte of an answer that came from the origin, not from a cache."""
         if self.latency is None or now - self.measured > self._policy.latency_age:
             self.latency = first_byte
         else:

@@ -1,4 +1,4 @@
-"""The field's notation for proxies and origins.
+"""The notation for proxies and origins that is usual in the field (CVMFS).
 
 `http://p1:3128|http://p2:3128;http://p3:3128;DIRECT`: `|` balances within a group, `;` falls through to the
 next group. `http://s1/@repo@;http://s2/@repo@`: origins in order of preference until latencies are known.
@@ -12,7 +12,9 @@ from lazyfs.core.errors import UsageError
 DIRECT = "DIRECT"
 REPOSITORY = "@repo@"
 _PLACE = re.compile(r"(\[[0-9A-Za-z:.%_-]+\]|[^\[\]:]+)(:[0-9]*)?")
-"""Host and port: urlsplit takes `p[::1]u:s@[http` for a host called `http`."""
+"""Host and port. Stricter than urlsplit, which takes `p[::1]u:s@[http` for a host called `http`."""
+_ACCOUNT = re.compile(r"://[^/|;\s]*@")
+_QUERY = re.compile(r"\?[^|;\s]+")
 _MARK = "\0repo\0"
 """Stands for it while other `@` are looked for."""
 
@@ -51,7 +53,7 @@ def parse_origins(text: str, repository: str | None = None) -> tuple[str, ...]:
 
 
 def redact(url: str) -> str:
-    """The URL without user name, password and query: what log, status and errors may show."""
+    """The URL without user name, password and query, as log, status and errors may show it."""
     head, mark, rest = url.partition("://")
     if not mark:
         return url.partition("?")[0]
@@ -59,8 +61,14 @@ def redact(url: str) -> str:
     return f"{head}://{place.rpartition('@')[2]}{slash}{path.partition('?')[0]}"
 
 
+def without_secrets(chain: str) -> str:
+    """Origins or proxies as people may see them: `***` for user name and password, and for a query."""
+    return _QUERY.sub("?***", _ACCOUNT.sub("://***@", chain))
+
+
 def _hidden(text: str) -> str:
-    """The same of what is no URL: where a password ends in `user:pass/word@host` nobody can tell."""
+    """Hides the same parts in a text that is not a valid URL; in `user:pass/word@host` the end of the
+    password is unclear."""
     account, at, rest = text.replace(REPOSITORY, _MARK).rpartition("@")
     shown = f"...@{rest}" if at and ":" in account else account + at + rest
     return redact(shown.replace(_MARK, REPOSITORY))
@@ -71,7 +79,7 @@ def _checked(url: str, what: str, example: str) -> str:
         parts = urllib.parse.urlsplit(url)
         place = _PLACE.fullmatch(parts.netloc.rpartition("@")[2])
         usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and bool(place)
-    except ValueError:  # brackets, or a port that is no number up to 65535
+    except ValueError:  # brackets, or a port that is not a number up to 65535
         usable = False
     if not usable or not url.isascii() or any(character <= " " for character in url):
         raise UsageError(f"{what} {_hidden(url)!r}: write it as {example}")

@@ -1,4 +1,4 @@
-"""One request's way through the chain: attempts, outcomes and times go in, the next attempt comes out.
+"""One request's path through the chain: takes outcomes and times, returns the next attempt.
 
 A *path* is a proxy (or DIRECT) and an origin. A *round* is one pass over all paths. The rules, which
 docs/chain.md states for operators:
@@ -7,15 +7,17 @@ docs/chain.md states for operators:
   origin. After a failure the next origin is asked through the same proxy; a proxy that fails with two
   origins, or that cannot be connected to, is left for the next.
 - Wrong bytes and 404 make all further attempts of the request go past caches.
-- Who is to blame is decided when a path works: what differs between the failed path and the working one. If
-  none works, an origin that failed over two proxies, or that a proxy itself reports, is; else both are.
-- When every usable path has been tried, the others are, out of turn; then a pause, and the next round.
-- When no path has worked for longer than the grace, requests fail at once; one of them, at intervals, sweeps
-  all paths first.
-- What another try cannot change (an untrusted certificate, a refused CONNECT) ends its path for the request.
+- When a path works, the member is blamed that only the failed paths had. If none works, an origin is blamed
+  that failed over two proxies or that a proxy itself reports; otherwise proxy and origin both are.
+- When every usable path has been tried, the paths of members put aside are tried too; then comes a pause,
+  and the next round.
+- When no path has worked for longer than the grace, requests fail at once; one of them, at intervals,
+  sweeps all paths first.
+- A fault that another try cannot change (an untrusted certificate, a refused CONNECT) ends its path for the
+  request.
 - A request ends with bytes, at its deadline, or when every path says 404 or wrong bytes, or can only fail
-  again. Where a missing file is an answer, 403 on every path is one too: a bucket that may not be listed says
-  so of what it lacks.
+  again. Where a missing file is a valid answer, 403 on every path is one too: a bucket that may not be listed
+  answers 403 for a missing file.
 """
 
 from collections import Counter
@@ -30,20 +32,21 @@ from lazyfs.core.errors import BadData, DeadlineExceeded, LazyfsError, NotFound
 
 
 class Pause(NamedTuple):
-    """Nothing to try before this time."""
+    """No path may be tried before this time."""
 
     until: float
 
 
 class GiveUp(NamedTuple):
-    """What to raise."""
+    """The end of a request without bytes: the exception to raise."""
 
     error: LazyfsError
 
 
 class Plan:
-    """The state of one request. Every Route taken must be given back by exactly one of `succeeded`,
-    `failed` and `abandoned`; a request that ends neither by bytes nor by GiveUp, by `left`."""
+    """The state of one request. Every Route that `next` or `hedge` gave is ended by exactly one of
+    `succeeded`, `failed` and `abandoned`; a request that ends neither by bytes nor by GiveUp is ended by
+    `left`."""
 
     def __init__(
         self, chain: Chain, path: str, now: float, deadline: float, *, no_cache: bool, may_be_missing: bool
@@ -56,7 +59,8 @@ class Plan:
         self._no_cache = no_cache
         self._may_be_missing = may_be_missing
         self._absent = frozenset({Fault.MISSING, Fault.DENIED} if may_be_missing else {Fault.MISSING})
-        """What says that the file is not there, and nothing against who says it."""
+        """Faults which mean that the file is missing; they do not count against the member that reports
+        them."""
         self._proxies = chain.proxy_order(path)
         self._origins = chain.origin_order(now)
         self._tried: set[tuple[Member, Member, bool]] = set()
@@ -65,14 +69,14 @@ class Plan:
         """Paths that can only fail again."""
         self._unreachable: set[Member] = set()
         self._sweeping = False
-        """This request tries every path, for all others."""
+        """True if this request tries every path, on behalf of all others."""
         self._rounds = 0
         self._final: LazyfsError | None = None
         self._words: dict[str, None] = {}
-        """What went wrong over which path, for the error's text."""
+        """The failures with their paths, for the error's text."""
 
     def next(self, now: float) -> Route | Pause | GiveUp:
-        """What to do now."""
+        """Returns the next step."""
         if self._final is not None:
             return self._give_up(self._final)
         if now >= self._deadline:
@@ -105,7 +109,7 @@ class Plan:
         return Pause(min(now + pause * (1 - policy.jitter * self._chain.random()), self._deadline))
 
     def hedge(self, now: float, beside: Route) -> Route | None:
-        """A second path beside a slow one, if the budget allows and another proxy or origin is up."""
+        """A second path beside a slow one, if the budget allows it and another proxy or origin is up."""
         for proxy in self._proxies:
             for origin in self._origins:
                 if proxy is beside.proxy and (proxy.direct is False or origin is beside.origin):
@@ -124,7 +128,7 @@ class Plan:
     def succeeded(
         self, route: Route, now: float, *, size: int, first_byte: float, elapsed: float, from_cache: bool
     ) -> None:
-        """The attempt brought what was asked for, in a body of `size` bytes."""
+        """The attempt brought the right bytes, in a body of `size` bytes."""
         self._return(route)
         route.proxy.bytes += size
         route.origin.bytes += size
@@ -164,8 +168,8 @@ class Plan:
             self._failures.add(failure, now)
 
     def abandoned(self, route: Route, *, overtaken: bool = False) -> None:
-        """The attempt was cancelled: nobody waits any more, or its rival was faster. The latter is told in
-        the status and blames nobody: it says slow, not broken."""
+        """The attempt was cancelled because its request was left, or because its rival was faster
+        (`overtaken`). The status counts the latter, but no member is blamed: the path is slow, not broken."""
         self._return(route)
         if overtaken:
             self._note(route, Fault.OVERTAKEN, Fault.OVERTAKEN.value)
@@ -187,7 +191,8 @@ class Plan:
         return proxy.usable(now) and origin.usable(now)
 
     def _out_of_turn(self, proxy: Member, origin: Member, now: float) -> bool:
-        """Members put aside may be fine in another pairing; a liar always serves, past its cache."""
+        """Returns True if the path may be tried although a member is put aside: a member that failed may work
+        in another pairing; one that served wrong bytes may be asked past its cache."""
         path = (proxy, origin)
         free = path not in self._chain.probing or not (proxy.dead(now) or origin.dead(now))
         return free and now - self._chain.path_failed.get(path, float("-inf")) >= self._chain.policy.rest
@@ -264,7 +269,7 @@ class Plan:
         return BadData(self._text("every copy in reach is wrong")) if self._rounds else None
 
     def _end_round(self, now: float) -> None:
-        # a cache that keeps errors (squid's negative_ttl) says so long after the origin is back
+        # a cache that keeps errors (squid's negative_ttl) repeats one long after the origin is back
         if self._failures.end_round(now) and self._rounds > 0:
             self._no_cache = True
         self._tried.clear()

@@ -1,4 +1,4 @@
-"""Every knob of the chain, with unit and default."""
+"""Every setting of the chain, with unit and default."""
 
 import msgspec
 
@@ -9,26 +9,26 @@ class Policy(msgspec.Struct, frozen=True):
     probe_first: float = 1.0
     """A member that failed is left alone for this long, then twice as long each time it fails again."""
     probe_max: float = 15.0
-    """At most this long: a path that came back is found within this time."""
+    """The limit of that doubling: a path that works again is found within this time."""
     jitter: float = 0.25
-    """Each of these times is drawn from [1 - jitter, 1] of itself, so that a site's nodes do not come
-    back to a restarted proxy at one moment."""
+    """Each of these times is multiplied by a random number in [1 - jitter, 1], so that a site's nodes do not
+    return to a restarted proxy at one moment."""
     rest: float = 0.5
-    """When nothing else is left, paths are tried earlier than planned, but not sooner than this after they
-    failed."""
+    """The least time after a failure before a path is tried again, which happens earlier than planned only if
+    no other path is left."""
     outage_grace: float = 5.0
-    """How long requests go on trying after the last path died (a squid restarts in 1 to 3 s). After that
-    they fail at once, except the one that sweeps all paths, after `probe_first` to `probe_max`."""
+    """The time for which requests go on trying after the last path died (a squid restarts in 1 to 3 s). After
+    that they fail at once, except one that sweeps all paths, after `probe_first` to `probe_max`."""
     silence: float = 4.0
-    """How long an attempt may go without a byte while another path has not been tried."""
+    """The time for which an attempt may go without a byte while another path has not been tried."""
     silence_last: float = 10.0
     """The same for the last path of a round."""
     trial_silence: float = 2.0
-    """How long a member on trial may be silent while another way exists."""
+    """The time for which a member on trial may be silent while another path exists."""
     least_silence: float = 0.5
-    """However many ways are left to try before the deadline, each may be silent this long."""
+    """The least time for which each path may be silent, for any number of paths left before the deadline."""
     pause: float = 0.2
-    """Between rounds over all paths; doubles up to `pause_max`."""
+    """The pause between rounds over all paths; doubles up to `pause_max`."""
     pause_max: float = 2.0
     retry_after_max: float = 30.0
     """A longer Retry-After is shortened to this."""
@@ -44,7 +44,8 @@ class Policy(msgspec.Struct, frozen=True):
     """An origin overtakes one before it if it is faster by this share, and by 5 ms."""
     hedge_percentile: float = 0.95
     hedge_factor: float = 1.5
-    """A second attempt starts when the first has taken this times the percentile of recent durations."""
+    """A second attempt starts when the first has taken this factor times the percentile of recent
+    durations."""
     hedge_floor: float = 0.1
     hedge_default: float = 2.0
     """Until 20 durations are known."""

@@ -17,26 +17,26 @@ class MemberReport(msgspec.Struct, frozen=True):
     why: str
     """The fault that put it aside; empty when up."""
     for_seconds: float
-    """How long it has been in this state; 0 if always."""
+    """Seconds in this state; 0 if always."""
     retry_in: float
     """Seconds until it is tried again; 0 when up or due."""
     answers: int
     bytes: int
-    """Bytes of bodies that came over it and were right, as they travelled."""
+    """Stored bytes of the right bodies that came over it."""
     latency_ms: float | None
     """Origins: smoothed time to the first byte."""
     faults: dict[str, int]
     """Faults seen on attempts over it, by kind."""
     last_fault: str
-    """The latest of them and over what, e.g. `no answer (from http://s1/r)`; kept after recovery."""
+    """The latest fault with its path, e.g. `no answer (from http://s1/r)`; kept after recovery."""
 
 
 class ChainReport(msgspec.Struct, frozen=True):
-    """Everything a site needs to see why reads are slow or fail."""
+    """The facts from which a site sees why reads are slow or fail."""
 
     members: list[MemberReport]
     outage_seconds: float
-    """How long no path has worked; 0 while one does."""
+    """Seconds for which no path has worked; 0 while one does."""
     requests: int
     attempts: int
     failed_requests: int
@@ -45,4 +45,4 @@ class ChainReport(msgspec.Struct, frozen=True):
     healed: int
     """Objects that came right after a wrong copy had been refused."""
     faults: dict[str, int]
-    """By kind, over all attempts."""
+    """Faults by kind, over all attempts."""

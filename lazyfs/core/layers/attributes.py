@@ -1,4 +1,4 @@
-"""Which extended attributes are an image's, and which are left by the host that it was built on."""
+"""The extended attributes that belong to an image, as against those that its build host left behind."""
 
 _HOST = (
     b"security.selinux",
@@ -23,13 +23,13 @@ _HOST_PREFIXES = (
     b"user.containers.override_",
     b"user.rootlesscontainers",
 )
-"""Labels of Smack, and what overlay filesystems and rootless engines note for themselves. In a published tree
-the second would be obeyed: an overlay made of it would hide what the image has."""
+"""Labels of Smack, and the notes of overlay filesystems and rootless engines. An overlay made of a published
+tree would obey such notes and hide files of the image."""
 
 
 def is_images(name: bytes) -> bool:
     """Returns True for an attribute that a mount shows: capabilities, POSIX access lists, the user's own.
 
-    umoci's list (security.selinux, system.nfs4_acl, trusted.overlay.*) and what is like them.
+    Returns False for umoci's list (security.selinux, system.nfs4_acl, trusted.overlay.*) and similar ones.
     """
     return name not in _HOST and not name.startswith(_HOST_PREFIXES)

@@ -1,8 +1,9 @@
-"""Layers of records become one tree: what an unpacker would have left on a disk, without the disk.
+"""Merges layers of records into one tree, the tree that an unpacker would leave on a disk.
 
 Follows umoci's unpacker (oci/layer/tar_extract.go): parents are found through links, jailed in the image; a
-whiteout spares what its own layer has put there, whichever came first; what is in the way is replaced, except
-a directory by a directory. Where umoci uses the clock (parents no layer has), this uses the epoch.
+whiteout spares the entries of its own layer, in either order; a record replaces an earlier entry of its name,
+except a directory by a directory. Where umoci uses the clock (parents that no layer has), Merge uses the
+epoch.
 """
 
 import stat
@@ -23,7 +24,7 @@ def _no_warning(_message: str) -> None:
 
 
 class Merge:
-    """Apply the layers from the lowest up: `start_layer`, then `apply` each of its records; `root` is the
+    """Applies layers from the lowest up: `start_layer`, then `apply` for each of its records; `root` is the
     result. Raises FormatError for a record that no unpacker could apply."""
 
     def __init__(self, warn: Callable[[str], None] = _no_warning) -> None:
@@ -33,11 +34,11 @@ class Merge:
         """Names that the current layer has put somewhere, with the directories that lead to them."""
 
     def start_layer(self) -> None:
-        """What has been put so far is below the records that follow."""
+        """Begins a layer: the entries so far lie below the records that follow."""
         self._upper.clear()
 
     def apply(self, record: Record) -> None:
-        """One record of the current layer."""
+        """Applies one record of the current layer."""
         if not record.path:
             if record.kind == Kind.OPAQUE:
                 self._hide_all(self.root)
@@ -69,8 +70,8 @@ class Merge:
         upper.add(name)
 
     def _resolve(self, names: list[bytes], record: Record) -> tuple[list[bytes], list[Inode | None]]:
-        """The path with every link followed, and what is there: one inode more than names, from the root on,
-        None from where nothing is. `..` in a link that leads above the root is refused."""
+        """Returns the path with every link followed, and the inodes on it from the root on: one more than
+        names, None for each that does not exist. `..` in a link that leads above the root is refused."""
         path: list[bytes] = []
         trail: list[Inode | None] = [self.root]
         rest = names[::-1]
@@ -105,13 +106,13 @@ class Merge:
         return path, trail
 
     def _make(self, path: list[bytes], trail: list[Inode | None], record: Record) -> Inode:
-        """The directory at the end of the trail; directories that no layer has are made on the way."""
+        """The directory at the end of the trail; missing directories on the way are made."""
         directory = self.root
         for position, name in enumerate(path):
             assert directory.children is not None
             child = trail[position + 1]
             if child is None:
-                # A kernel passes the set-group-id bit and the group on to what mkdir(2) makes.
+                # As in a kernel, a directory from mkdir(2) inherits the set-group-id bit and the group.
                 inherited = directory.mode & stat.S_ISGID
                 child = Inode(stat.S_IFDIR | 0o755 | inherited, gid=directory.gid if inherited else 0)
                 directory.children[name] = trail[position + 1] = child
@@ -145,13 +146,15 @@ class Merge:
             )
 
     def _link_target(self, record: Record) -> Inode:
-        """The inode a hard link shares; its last name is not followed if it is a symbolic link."""
+        """The inode that a hard link shares; a symbolic link in its last name is not followed."""
         *parents, name = record.content.split(b"/")
         _, trail = self._resolve(parents, record)
         holder = trail[-1]
         found = holder.children.get(name) if holder is not None and holder.children is not None else None
         if found is None:
-            raise FormatError(f"layer entry {record.path!r} is a hard link to {record.content!r}, not there")
+            raise FormatError(
+                f"layer entry {record.path!r} is a hard link to {record.content!r}, which is missing"
+            )
         if found.is_dir:
             raise FormatError(
                 f"layer entry {record.path!r} is a hard link to the directory {record.content!r}"
@@ -163,7 +166,7 @@ class Merge:
             self._hide(directory, name)
 
     def _hide(self, directory: Inode, name: bytes) -> None:
-        """Removes what the layers below have put at this name and under it."""
+        """Removes the entries of lower layers at this name and under it."""
         stack = [(directory, name)]
         while stack:
             directory, name = stack.pop()

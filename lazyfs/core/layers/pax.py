@@ -47,7 +47,7 @@ def parse(data: bytes) -> tuple[Records, Sparse]:
 
 
 def number(key: bytes, value: bytes) -> int:
-    """A decimal field; raises FormatError naming it."""
+    """A decimal field; raises FormatError naming the field."""
     found = natural(value)
     if found is None or found >= MOST:
         raise FormatError(f"pax header: {key.decode(errors='replace')} is {value[:40]!r}, not a number")
@@ -55,15 +55,15 @@ def number(key: bytes, value: bytes) -> int:
 
 
 def identifier(key: bytes, value: bytes) -> int:
-    """A user or group, which some writers make negative; raises FormatError naming it."""
+    """A user or group id, which some writers make negative; raises FormatError naming the field."""
     if not _SIGNED.fullmatch(value):
         raise FormatError(f"pax header: {key.decode()} is {value[:40]!r}, not a number")
     return int(value)
 
 
 def nanoseconds(key: bytes, value: bytes) -> int:
-    """A decimal time in seconds as exact nanoseconds; digits beyond the ninth are cut off, and so is a time
-    beyond 10^19 seconds."""
+    """A decimal time in seconds as exact nanoseconds. Digits beyond the ninth are cut off, and so are seconds
+    beyond 10^19."""
     match = _TIME.fullmatch(value)
     if not match:
         raise FormatError(f"pax header: {key.decode()} is {value[:40]!r}, not a time")
@@ -90,7 +90,8 @@ def sparse_map(text: bytes) -> Sparse:
 
 
 def check_sparse(runs: Sparse, size: int) -> Sparse:
-    """The same runs; raises FormatError unless they are in order and inside a file of `size` bytes."""
+    """Returns the runs unchanged; raises FormatError unless they are in order and inside a file of `size`
+    bytes."""
     previous = 0
     for offset, length in runs:
         if offset < previous or length < 0 or offset + length > size:

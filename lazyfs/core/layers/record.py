@@ -1,7 +1,7 @@
-"""Records: what one entry of a layer says, without its bytes; a layer is a list of them, in order.
+"""Records: the metadata of one layer entry, without its bytes; a layer is a list of records, in order.
 
-Order matters (a link may lead to where a later entry goes, a whiteout leaves alone what came before it in its
-own layer), so a stored layer is its records, not a tree. A file of records is `LZFREC` + version (u16), then
+A stored layer is its records, not a tree, because order matters: a link may lead to a later entry's place,
+and a whiteout spares earlier entries of its own layer. A file of records is `LZFREC` + version (u16), then
 per batch its length (u32) and a msgpack array of at most 4096 `Record`s. Integers are little-endian.
 """
 
@@ -26,7 +26,7 @@ OPAQUE_NAME = b".wh..wh..opq"
 
 
 class Kind(IntEnum):
-    """What a record does to the tree."""
+    """The change that a record makes to the tree."""
 
     INODE = 0
     HARDLINK = 1
@@ -34,11 +34,12 @@ class Kind(IntEnum):
     WHITEOUT = 2
     """Hides `path` of the layers below."""
     OPAQUE = 3
-    """Hides what the layers below have in the directory `path`."""
+    """Hides the entries of lower layers in the directory `path`."""
 
 
 class Record(msgspec.Struct, array_like=True, gc=False, forbid_unknown_fields=True):
-    """One entry. `content` of a file is set once its bytes have been ingested; see Entry for the fields."""
+    """The metadata of one entry. A file's `content` is set once its bytes have been ingested; Entry documents
+    the fields."""
 
     kind: int
     path: bytes
@@ -65,10 +66,10 @@ _I64 = 1 << 63
 
 
 def from_member(member: tar.Member, *, whiteouts: bool) -> Record:
-    """The record of an archive entry; raises FormatError for one that must not be applied.
+    """Returns the record of an archive entry; raises FormatError for one that must not be applied.
 
-    With `whiteouts` names that begin with `.wh.` are orders to hide, whatever type their entry has; without
-    (an archive that is no layer) they are files like any other.
+    With `whiteouts`, names that begin with `.wh.` hide lower entries, of any type; without (the archive is
+    not a layer) they are ordinary files.
     """
     path = clean(member.name, member.name)
     name = path.rpartition(b"/")[2]
@@ -105,7 +106,7 @@ def from_member(member: tar.Member, *, whiteouts: bool) -> Record:
 
 
 def clamped(member: tar.Member, record: Record) -> str | None:
-    """What a record cannot keep of its entry, in a few words; None if it keeps all."""
+    """A short text of the values that the record cannot keep of its entry; None if it keeps all."""
     if record.kind != Kind.INODE:
         return None
     changed = []
@@ -118,7 +119,7 @@ def clamped(member: tar.Member, record: Record) -> str | None:
 
 def clean(path: bytes, shown: bytes) -> bytes:
     """The path without empty and `.` parts; a leading `/` means the image's root. Raises FormatError for a
-    `..` that leads above the root, a NUL, and names the kernel would not take."""
+    `..` that leads above the root, a NUL, and names that the kernel refuses."""
     parts: list[bytes] = []
     for part in path.split(b"/"):
         if part in (b"", b"."):

@@ -1,4 +1,4 @@
-"""One layer on its own, as an overlay filesystem would keep it."""
+"""One layer by itself, as an overlay filesystem would keep it."""
 
 import stat
 
@@ -8,14 +8,13 @@ from lazyfs.core.layers.merge import Merge
 from lazyfs.core.layers.record import Kind, Record
 
 OPAQUE_XATTRS = ((b"trusted.overlay.opaque", b"y"), (b"user.overlay.opaque", b"y"))
-"""Rootless overlay mounts read the second and ignore the first."""
+"""Rootless overlay mounts read the second attribute and ignore the first."""
 
 
 def single(records: list[Record]) -> Inode:
     """The layer's own tree: whiteouts as character devices 0:0, opaque directories with overlayfs's
-    attributes. Hard links to files of lower layers, and what lies behind links of lower layers, have no
-    meaning here: the former are left out, the latter become directories.
-    """
+    attributes. Hard links to files of lower layers are left out; links of lower layers on an entry's path
+    become directories."""
     merge = Merge()
     for record in records:
         if record.kind == Kind.INODE:
@@ -44,7 +43,7 @@ def single(records: list[Record]) -> Inode:
 
 
 def _directory(root: Inode, path: bytes) -> Inode | None:
-    """The directory at a path, made where nothing is; None behind a link or a file."""
+    """The directory at a path, made if nothing is there; None behind a link or a file."""
     directory = root
     for name in filter(None, path.split(b"/")):
         assert directory.children is not None

@@ -25,7 +25,7 @@ _KNOWN = frozenset((FILE, HARDLINK, SYMLINK, CHAR, BLOCK_DEVICE, DIRECTORY, FIFO
 _ZERO = bytes(BLOCK)
 _ID_MAX = (1 << 32) - 2
 NOBODY = 65534
-"""Who owns what belongs to an id that is none: the kernel's overflow id."""
+"""The owner in place of an invalid id: the kernel's overflow id."""
 _SIZE_MAX = (1 << 63) - 1
 
 Read = Callable[[int], bytes]
@@ -51,23 +51,23 @@ class Member(NamedTuple):
     minor: int
     xattrs: tuple[tuple[bytes, bytes], ...]
     stated_uid: int
-    """What the header says; `uid` is 65534 where that is no id (negative, 2^32 - 1 and above)."""
+    """The id in the header; `uid` is 65534 if that is not valid (negative, 2^32 - 1 and above)."""
     stated_gid: int
 
 
 class TarReader:
-    """Yields members in order; a file's bytes are read with `read` before the next member is asked for."""
+    """Yields members in order; `read` gives a file's bytes before the next member is asked for."""
 
     def __init__(self, read: Read, *, need_end: bool = False) -> None:
-        """With `need_end` an archive without its end-of-archive blocks is refused as truncated; layers are
-        held to their digest instead, and may lack them (and the padding before them, as those of `umoci
-        insert` do) or be empty."""
+        """With `need_end` an archive without end-of-archive blocks is refused as truncated. Layers are
+        checked by their digest instead: they may be empty, or lack these blocks and the padding before them,
+        as those of `umoci insert` do."""
         self._source = read
         self._need_end = need_end
         self._stored = 0  # bytes of the member's data still in the stream
         self._padding = 0
         self._left = 0  # bytes of the expanded file still to be given out
-        self._runs: pax.Sparse | None = None  # of a sparse file, the last one first
+        self._runs: pax.Sparse | None = None  # the runs of a sparse file, the last one first
         self._position = 0
         self._name = b""
         self._empty = True
@@ -150,7 +150,7 @@ class TarReader:
         return block
 
     def _extended(self, size: int) -> bytes:
-        if not 0 <= size <= MAX_HEADER:  # base 256 has negative ones, which would lead back to this header
+        if not 0 <= size <= MAX_HEADER:  # base 256 has negative sizes, which would lead back to this header
             raise FormatError(f"tar: extended header of {size} bytes, outside 0 to {MAX_HEADER}")
         data = self._exactly(size)
         self._skip(-size % BLOCK)
@@ -167,7 +167,7 @@ class TarReader:
         name, target = string(header[0:100]), string(header[157:257])
         magic = header[257:265]
         if magic[:5] == b"ustar" and magic != b"ustar  \0":
-            # star keeps times where ustar has the end of the prefix
+            # star keeps times in the place of the last bytes of ustar's prefix
             prefix = string(header[345:476] if header[508:512] == b"tar\0" else header[345:500])
             if prefix:
                 name = prefix + b"/" + name
@@ -214,7 +214,7 @@ class TarReader:
     def _start(self, header: bytes, kind: bytes, stored: int, records: pax.Records, runs: pax.Sparse) -> int:
         """Prepares reading of the member's data; returns the expanded size."""
         if kind not in (FILE, b"S"):
-            return 0  # such headers may state a size (old hard links do), but no data follows
+            return 0  # these types may state a size (old hard links do), but have no data
         self._stored, self._padding, self._position = stored, -stored % BLOCK, 0
         self._runs, size = None, stored
         if kind == b"S":

@@ -1,5 +1,5 @@
 """JSON as Go reads it, because most tools that write manifests and configs are Go programs: null is the same
-as absent, and text that is no Unicode has U+FFFD in place of what cannot be read."""
+as absent, and bytes that are not valid Unicode become U+FFFD."""
 
 import re
 from typing import Any, TypeVar
@@ -18,7 +18,7 @@ _ESCAPE = re.compile(
 
 
 def decode(data: bytes, name: str, what: str) -> Any:
-    """The document, fields that are null left out. Raises FormatError: `NAME: not WHAT: ...`."""
+    """The document, null fields left out. Raises FormatError: `NAME: not WHAT: ...`."""
     try:
         try:
             return _without_nulls(msgspec.json.decode(data))

@@ -1,5 +1,5 @@
-"""Manifests, indexes and configs: OCI image-spec 1.1 and Docker's version 2 schema 2, read strictly enough to
-refuse what cannot be published, with the reason."""
+"""Manifests, indexes and configs: OCI image-spec 1.1 and Docker's version 2 schema 2. Images that cannot be
+published are refused with the reason."""
 
 import re
 from datetime import UTC, datetime
@@ -14,7 +14,7 @@ from lazyfs.core.oci.run_config import RunConfig
 from lazyfs.core.printable import printable
 
 MAX_MANIFEST = 4 << 20
-"""Bytes of a manifest or index: what registries themselves accept."""
+"""Bytes of a manifest or index: the limit of registries themselves."""
 MAX_CONFIG = 8 << 20
 MAX_LAYERS = 1024
 _MAX_TIME = _MAX_SIZE = (1 << 63) - 1
@@ -26,7 +26,7 @@ DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
 SCHEMA1 = "application/vnd.docker.distribution.manifest.v1"
 REF_NAME = "org.opencontainers.image.ref.name"
 CONTAINERD_NAME = "io.containerd.image.name"
-"""The whole reference, where docker and containerd write a layout; REF_NAME has the tag alone there."""
+"""The whole reference in layouts of docker and containerd, where REF_NAME has the tag alone."""
 
 _LAYER = re.compile(
     r"application/vnd\.(?:oci\.image\.layer(?:\.nondistributable)?\.v1\.tar"
@@ -86,8 +86,8 @@ class Index(NamedTuple):
 
 
 def parse(data: bytes, name: str) -> Manifest | Index:
-    """Reads a manifest or an index; `name` is what errors call it. Raises FormatError: for schema 1, for
-    foreign layers (named), for an artifact that is no image."""
+    """Reads a manifest or an index, which errors call `name`. Raises FormatError for schema 1, for foreign
+    layers (by name), and for an artifact that is not an image."""
     what = "an image manifest"
     if len(data) > MAX_MANIFEST:
         raise FormatError(f"{name}: manifest of {len(data)} bytes, over {MAX_MANIFEST}")
@@ -105,7 +105,7 @@ def parse(data: bytes, name: str) -> Manifest | Index:
 
 
 def refuse_schema1(data: bytes, name: str) -> None:
-    """Raises the FormatError of `parse` if this is a manifest of schema 1, and nothing otherwise."""
+    """Raises the FormatError of `parse` if this is a manifest of schema 1."""
     try:
         parse(data, name)
     except FormatError as error:
@@ -114,8 +114,8 @@ def refuse_schema1(data: bytes, name: str) -> None:
 
 
 def _index(entries: list[Any], name: str) -> Index:
-    """The entries that can be read. Beside images an index lists signatures and what is to come; one of those
-    with another digest or form hurts no image."""
+    """The entries that can be read. An index also lists signatures and future kinds of entries; one of those
+    with an unknown digest or form is passed over."""
     readable = []
     problem: FormatError | None = None
     for entry in entries:
@@ -186,14 +186,15 @@ class Config(msgspec.Struct, frozen=True):
 
     @property
     def created_ns(self) -> int:
-        """When the image was made, nanoseconds since 1970; 0 if it does not say; the nearest time
-        that 64 bits hold (1677 to 2262) if they do not hold it."""
+        """The image's creation time in nanoseconds since 1970; 0 if it states none; the nearest time that 64
+        bits hold (1677 to 2262) if it lies outside them."""
         stated = self.created_stated_ns
         return max(-_MAX_TIME, min(stated, _MAX_TIME))
 
     @property
     def created_stated_ns(self) -> int:
-        """The same without a limit. Year 1 is Go's way of saying nothing."""
+        """The stated creation time in nanoseconds since 1970, without a limit. Go writes year 1 for no
+        time."""
         try:
             moment = datetime.fromisoformat((self.created or "").strip().upper())
             moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
@@ -206,7 +207,8 @@ class Config(msgspec.Struct, frozen=True):
 
 
 def parse_config(data: bytes, name: str, layers: int | None = None) -> Config:
-    """Reads the config of an image with that many layers; None: as many as it names. Raises FormatError."""
+    """Reads the config of an image with `layers` layers; None: as many as the config names. Raises
+    FormatError."""
     what = "an image config"
     if len(data) > MAX_CONFIG:
         raise FormatError(f"{name}: config of {len(data)} bytes, over {MAX_CONFIG}")
@@ -225,12 +227,12 @@ def parse_config(data: bytes, name: str, layers: int | None = None) -> Config:
 
 
 def _mend(document: dict[str, Any]) -> None:
-    """Forms that Docker takes and the specification does not know: a command as one string, labels that are
-    numbers, times that are none."""
+    """Accepts forms that Docker takes and the specification does not know: a command as one string, labels
+    that are numbers, invalid times."""
     if not isinstance(document.get("created", ""), str):
         del document["created"]
     run = document.get("config")
-    if run == "" or run == []:  # PHP's and Lua's writers have no empty object
+    if run == "" or run == []:  # PHP and Lua write an empty object as an empty list
         del document["config"]
     if not isinstance(run, dict):
         return
@@ -250,7 +252,8 @@ def _mend(document: dict[str, Any]) -> None:
 
 
 def _refuse_nul(run: RunConfig, name: str) -> None:
-    """No program can be given text with a NUL, and what follows one is taken for something else."""
+    """Raises FormatError for a NUL: an argument ends at it, and the text behind it would become another
+    one."""
     fields = {
         "Env": run.env,
         "Entrypoint": run.entrypoint,

@@ -1,7 +1,7 @@
-"""Which image of an index: `os/architecture[/variant]`, with the names people use for them.
+"""The choice of an image from an index: `os/architecture[/variant]`, with the names people use for them.
 
-The order is that of containerd and skopeo: what the machine is, then what it runs too, best first; a plain
-entry before a levelled one where no level was asked for.
+The order is that of containerd and skopeo: the machine's own platform first, then others that it runs, best
+first; an entry without a variant before one with, unless a variant was asked for.
 """
 
 import re
@@ -75,7 +75,7 @@ def variants(wanted: Platform) -> Sequence[str]:
 
 
 def _arm64(major: int, minor: int) -> list[str]:
-    """v9.N has all of v8.N+5."""
+    """The variants that an arm64 version runs: v9.N has all of v8.N+5."""
     found = []
     if major >= 9:
         found += [f"v9.{number}" for number in range(minor, 0, -1)] + ["v9.0", "v9"]
@@ -84,7 +84,7 @@ def _arm64(major: int, minor: int) -> list[str]:
 
 
 def runs(found: Platform, wanted: Platform) -> bool:
-    """Returns True if an image for `found` runs on `wanted`, or does not say what it is for."""
+    """Returns True if an image for `found` runs on `wanted`, or states no platform."""
     found = normalized(found)
     if found.os and found.os != wanted.os:
         return False
@@ -96,7 +96,8 @@ def runs(found: Platform, wanted: Platform) -> bool:
 def choose(index: Index, wanted: Platform, name: str) -> Descriptor:
     """The manifest for this platform, the best of those that run on it; the first of equal ones.
 
-    Where nothing fits, the first entry that states no platform. Raises FormatError that lists what there is.
+    If none fits, the first entry that states no platform. Raises FormatError that lists the platforms there
+    are.
     """
     images = [entry for entry in index.manifests if is_image(entry)]
     order = list(variants(wanted))
@@ -119,7 +120,7 @@ def choose(index: Index, wanted: Platform, name: str) -> Descriptor:
 
 
 def is_image(entry: Descriptor) -> bool:
-    """Returns False for what lies beside the images of an index: BuildKit's provenance, signatures."""
+    """Returns False for the other entries of an index: BuildKit's provenance, signatures."""
     if entry.platform is not None and entry.platform.os == "unknown":
         return False
     return not entry.artifact_type and _ATTESTATION not in (entry.annotations or {})

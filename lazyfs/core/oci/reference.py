@@ -1,4 +1,4 @@
-"""Image references: `[registry[:port]/]repository[:tag][@digest]`, and where their images hang in the tree.
+"""Image references: `[registry[:port]/]repository[:tag][@digest]`, and their images' places in the tree.
 
 Grammar: distribution/reference of the distribution project.
 """
@@ -11,7 +11,7 @@ from lazyfs.core.errors import UsageError
 HUB = "docker.io"
 """The registry of references that name none."""
 HUB_HOSTS = (HUB, f"index.{HUB}", f"registry-1.{HUB}", "registry.hub.docker.com")
-"""Names of the same registry; images of all of them hang under the first."""
+"""Names of the same registry; images under any of them hang under the first."""
 DEFAULT_TAG = "latest"
 
 _DOMAIN = re.compile(r"(?:\[[0-9a-fA-F:]+\]|[a-zA-Z0-9](?:[a-zA-Z0-9.-]*[a-zA-Z0-9])?)(?::\d{1,5})?")
@@ -21,7 +21,7 @@ _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 class Reference(NamedTuple):
-    """One image. Has a tag, a digest or both; the digest says what is fetched."""
+    """One image's name, with a tag, a digest or both; a digest decides which image is fetched."""
 
     registry: str
     repository: str
@@ -30,13 +30,13 @@ class Reference(NamedTuple):
 
     @property
     def path(self) -> str:
-        """Where the image's link hangs in the tree: `registry/repository:tag`, or `...:sha256:...` for a
+        """The place of the image's link in the tree: `registry/repository:tag`, or `...:sha256:...` for a
         reference by digest alone."""
         return f"{self.registry}/{self.repository}:{self.tag or self.digest}"
 
     @property
     def wanted(self) -> str:
-        """What a registry is asked for."""
+        """The tag or digest to ask a registry for."""
         wanted = self.digest or self.tag
         assert wanted
         return wanted

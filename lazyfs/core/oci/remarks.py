@@ -1,4 +1,4 @@
-"""What an operator should know of an image that is published all the same."""
+"""Warnings for the operator about an image that is published all the same."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -14,7 +14,7 @@ MAX_ARGUMENT = (1 << 17) - 1
 
 
 def remarks(config: Config) -> Iterator[str]:
-    """One line each."""
+    """Yields the warnings about an image's config, one line each."""
     stated, kept = config.created_stated_ns, config.created_ns
     if stated != kept:
         shown = datetime.fromtimestamp(kept / 1e9, UTC).date()
@@ -35,11 +35,11 @@ def remarks(config: Config) -> Iterator[str]:
 def check_platform(
     config: Config, wanted: Platform, *, asked: bool, listed: bool, name: str
 ) -> Iterator[str]:
-    """A warning if the image is for another platform than wanted.
+    """Yields a warning if the image is for another platform than wanted.
 
-    `asked`: the operator named the platform; `listed`: an index said that this is the image for it, and its
-    word counts more than the config's, which many builds get wrong. Raises UsageError for a mismatch that was
-    asked for otherwise: every node that starts the image would fail.
+    `asked`: the operator named the platform. `listed`: an index names this image for the platform, which
+    counts more than the config, which many builds get wrong. Raises UsageError for a mismatch with a platform
+    that the operator named: every node that starts the image would fail.
     """
     found = config.platform
     if runs(found, wanted):
@@ -52,4 +52,4 @@ def check_platform(
     if listed:
         yield f"the index says {wanted}, the image's own config says {found}"
     else:
-        yield f"it is for {found}, not for this machine's {wanted}: name what is meant with --platform"
+        yield f"it is for {found}, not for this machine's {wanted}: name the right platform with --platform"

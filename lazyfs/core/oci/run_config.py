@@ -1,4 +1,4 @@
-"""The part of an image's config that says how a program is started from it (OCI image-spec, config.md)."""
+"""The part of an image's config that states how a program is started from it (OCI image-spec, config.md)."""
 
 import msgspec
 
@@ -10,7 +10,7 @@ DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 class RunConfig(msgspec.Struct, frozen=True, rename="pascal"):
-    """An image's settings for a start (`config` of its config)."""
+    """The start parameters that a runtime takes from an image."""
 
     env: list[str] | None = None
     entrypoint: list[str] | None = None
@@ -22,7 +22,7 @@ class RunConfig(msgspec.Struct, frozen=True, rename="pascal"):
     @property
     def environment(self) -> dict[str, str]:
         """Name -> value; the last of equal names counts. Entries without a name or without `=` are left out,
-        for no program can be given them."""
+        because no program can be given them."""
         pairs = (entry.partition("=") for entry in self.env or [])
         return {name: value for name, separator, value in pairs if name and separator}
 
@@ -35,9 +35,9 @@ _config = msgspec.json.Decoder(_Config)
 
 
 def parse_run_config(data: bytes, origin: str) -> RunConfig:
-    """Reads how an image wants to be started from its config; `origin` names the config in errors.
+    """Reads the start parameters from an image's config; `origin` names the config in errors.
 
-    Raises FormatError for what is no config, and for text that no program can be given (NUL and other control
+    Raises FormatError for an invalid config, and for text that no program can be given (NUL and other control
     characters).
     """
     try:

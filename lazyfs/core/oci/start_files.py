@@ -1,4 +1,5 @@
-"""What an image lacks to be run from a read-only root: bind points, and the start-up files of Apptainer.
+"""The entries that an image needs to be run from a read-only root: bind points, and start-up files of
+Apptainer.
 
 The names are those that `apptainer build` and DUCC make (`.singularity.d`, its links, the directories); the
 scripts are written from the image's config: environment, entrypoint, command, working directory, labels.
@@ -28,7 +29,7 @@ BIND_POINTS = {
     "cvmfs": 0o755,
 }
 EMPTY_FILES = ("etc/hosts", "etc/resolv.conf")
-"""Runtimes bind the host's over them."""
+"""Files over which runtimes bind the host's."""
 LINKS = {
     "singularity": ".singularity.d/runscript",
     "environment": ".singularity.d/env/90-environment.sh",
@@ -49,7 +50,7 @@ done
 
 
 class Addition(NamedTuple):
-    """One entry to add where nothing is."""
+    """One entry to add at a path where the image has nothing."""
 
     path: str
     mode: int
@@ -59,7 +60,7 @@ class Addition(NamedTuple):
 
 
 def additions(config: Config) -> Iterator[Addition]:
-    """What to add to an image with this config, directories before what is in them."""
+    """Yields the entries to add to an image with this config, directories before their content."""
     for path, mode in BIND_POINTS.items():
         yield Addition(path, stat.S_IFDIR | mode)
     for path in EMPTY_FILES:
@@ -101,7 +102,8 @@ def additions(config: Config) -> Iterator[Addition]:
 
 
 def _environment(run: RunConfig) -> str:
-    """The image's variables, unless the caller has set them; PATH is the image's, as in every runtime."""
+    """A script that sets the image's variables, unless the caller has set them; PATH is always the image's,
+    as in every runtime."""
     lines = ["#!/bin/sh"]
     variables = run.environment
     variables.setdefault("PATH", DEFAULT_PATH)
@@ -115,17 +117,19 @@ def _environment(run: RunConfig) -> str:
 
 
 def _inside_braces(value: str) -> str:
-    """A word within ${name-word}: single quotes, and what may stand in them; the quote itself escaped."""
+    """A word for ${name-word}: in single quotes with the characters that they can hold; a quote itself is
+    escaped."""
     return "'" + value.replace("'", "'\\''") + "'"
 
 
 def _runscript(run: RunConfig) -> str:
-    """Entrypoint and command as OCI says: arguments replace the command."""
+    """A script that runs entrypoint and command as OCI defines: arguments replace the command."""
     entrypoint = " ".join(shlex.quote(word) for word in run.entrypoint or [])
     command = " ".join(shlex.quote(word) for word in run.cmd or [])
     lines = ["#!/bin/sh"]
     if run.working_dir:
-        # Batch jobs are started where their data is; only who comes from nowhere is put into WorkingDir.
+        # Batch jobs start in the directory of their data; WorkingDir is only for a process that starts at the
+        # root.
         lines += [
             'if [ "$PWD" = / ]; then',
             f"    cd {shlex.quote(run.working_dir)} || exit 1",

@@ -1,1 +1,1 @@
-"""What a conversation with a registry means, without the network: challenges, reasons, who is let in."""
+"""The rules of a conversation with a registry, without the network: challenges, reasons, identities."""

@@ -1,9 +1,9 @@
-"""Who reads a repository, and as whom the next request is made: nobody, or an account.
+"""Rules for reading a repository: as which identity, anonymous or an account, each request is made.
 
-Every request is tried without an account first, so that it is known whether the image is public. The account
-follows where nobody is refused (401, 403), is told that there is nothing (404: registries hide what is
-private), or has used up what nobody may pull (429). `Exchange` is the way of one request; `Access` is what
-all requests to a repository share. Both are pure: they are told what happened and say what to do next.
+Every request is first made anonymously, to learn if the image is public. The account is used when the
+anonymous request is refused (401, 403), is answered with 404 (registries hide private images), or has met the
+anonymous rate limit (429). `Exchange` is the course of one request; `Access` is the state that all requests
+to a repository share. Both are pure: they are told events and return the next step.
 
     Send -> answered -> Serve | Stop | Pause | Ask (a token) | Ping (for challenges) | FindAccount
 """
@@ -28,34 +28,34 @@ from lazyfs.core.registry.steps import (
 )
 
 ATTEMPTS = 6
-"""Tries without progress: with doubling pauses from one second, half a minute of a registry that is down."""
+"""Tries without progress; with pauses that double from one second they last half a minute."""
 MAX_PAUSE = 300.0
-"""Seconds of a Retry-After that are waited; who asks for more is not waited for."""
+"""Seconds: a longer Retry-After ends the request at once."""
 RENEWALS = 8
 """Headers asked for in one request: two identities with two challenges each, and a token that expires."""
 
 _SCHEMES = ("bearer", "basic")
-"""Those that can be answered, the preferred one first, as docker and skopeo do."""
+"""The schemes that can be answered, in docker's and skopeo's order of preference."""
 
 
 @dataclass
 class Access:
-    """What is known of one repository, shared by its requests. Not safe without a lock."""
+    """Knowledge of one repository, shared by its requests. Needs a lock around it."""
 
     account: bool | None = None
-    """There is an account; None: nobody has looked yet."""
+    """True if there is an account; None before the first look."""
     account_refused: str = ""
     """The reason, once the account was refused."""
     challenges: tuple[Challenge, ...] = ()
     pinged: bool = False
     nobody_refused: bool = False
     limited: set[Kind] = field(default_factory=set)
-    """Kinds of which nobody may have more for now."""
+    """Kinds for which the anonymous rate limit is used up for now."""
     headers: dict[Identity, str] = field(default_factory=dict)
     served_privately: bool = False
     served_beyond_limit: bool = False
     served_publicly: bool = False
-    """A blob was served to nobody."""
+    """True once a blob was served anonymously."""
 
     @property
     def privacy(self) -> Privacy:
@@ -66,7 +66,7 @@ class Access:
         return Privacy.PUBLIC
 
     def identity(self, kind: Kind) -> Identity:
-        """As whom a request of this kind begins."""
+        """The identity with which a request of this kind begins."""
         usable = self.account and not self.account_refused
         return (
             Identity.ACCOUNT if usable and (self.nobody_refused or kind in self.limited) else Identity.NOBODY
@@ -79,7 +79,7 @@ class Access:
 
 
 class Exchange:
-    """The way of one request. Each method tells what happened and returns what to do next."""
+    """The course of one request. Each method takes an event and returns the next step."""
 
     def __init__(self, access: Access, kind: Kind) -> None:
         self._access = access
@@ -89,14 +89,14 @@ class Exchange:
         self._fresh = False
         """The header sent was obtained for this very request."""
         self._used_up: set[str] = set()
-        """Schemes that have not let this identity in."""
+        """Schemes by which this identity was refused."""
         self._vain: list[str] = []
-        """Schemes of headers made for this request that did not help. A token gets a second chance: requests
-        beside this one may have used it up."""
+        """Schemes whose headers, made for this request, were refused. A token gets a second chance: parallel
+        requests may have used it up."""
         self._renewals = 0
         self._failures = 0
         self._why = Answer(0)
-        """The answer that sent this request to the account."""
+        """The anonymous answer because of which this request uses the account."""
         self._after_pause: Step | None = None
 
     def start(self) -> Step:
@@ -133,7 +133,7 @@ class Exchange:
         return Stop(Outcome.FAILED, self._identity, status, answer.reason)
 
     def broke(self, problem: str, hopeless: bool, *, asked: Ask | None = None) -> Step:
-        """The connection failed; `hopeless` if it will again; `asked` if it was the token server's."""
+        """The connection failed: `hopeless` if it will fail again, `asked` if it was the token server's."""
         self._failures += 1
         if hopeless or self._failures >= ATTEMPTS:
             outcome = Outcome.HOPELESS if hopeless else Outcome.BROKEN
@@ -148,7 +148,7 @@ class Exchange:
         return Pause(2.0 ** (self._failures - 1))
 
     def granted(self, header: str, *, fresh: bool = True) -> Step:
-        """Here is a field that answers the challenge; not `fresh` if another request got it."""
+        """A field that answers the challenge was got; not `fresh` if another request got it."""
         self._access.headers[self._identity] = header
         self._sent, self._fresh = header, fresh
         return Send(header)
@@ -169,7 +169,7 @@ class Exchange:
         return self._ask(self._why)
 
     def account(self, *, found: bool) -> Step:
-        """Somebody has looked for an account."""
+        """The search for an account has ended."""
         self._access.account = found
         return self._as_account(self._why)
 
@@ -182,7 +182,7 @@ class Exchange:
             access.limited.add(self._kind)
             access.served_beyond_limit = True
         else:
-            access.nobody_refused = True  # by a 404 too: it hides what it has
+            access.nobody_refused = True  # by a 404 too, with which a registry hides private images
             access.served_privately = True
         return Serve()
 
@@ -203,7 +203,7 @@ class Exchange:
         return self._ask(answer)
 
     def _ask(self, answer: Answer) -> Step:
-        """The next challenge that this identity can answer; its refusal if there is none left."""
+        """Asks for the next challenge that this identity can answer; refuses if there is none left."""
         access = self._access
         for challenge in access.usable(self._identity):
             if challenge.scheme not in self._used_up:
@@ -213,14 +213,14 @@ class Exchange:
         return self._refused(answer)
 
     def _refused(self, answer: Answer) -> Step:
-        """This identity is not let in."""
+        """This identity is refused."""
         access = self._access
         if self._identity is Identity.NOBODY:
             if access.account is False or access.account_refused:
                 return Stop(Outcome.REFUSED, self._identity, answer.status, self._explained(answer))
             return self._as_account(answer)
         if not access.challenges and self._why.status in (404, 429):
-            return self._without_account(self._why)  # it knows no accounts: the first answer stands
+            return self._without_account(self._why)  # the registry knows no accounts: the first answer stands
         access.headers.pop(Identity.ACCOUNT, None)
         reason = answer.reason or (f"it answered {answer.status}" if answer.status else "no reason given")
         if self._why.status in (404, 429):
@@ -238,7 +238,7 @@ class Exchange:
         return answer.reason
 
     def _as_account(self, why: Answer) -> Step:
-        """Goes on with the account because of what nobody was answered."""
+        """Goes on with the account because of the answer to the anonymous request."""
         access = self._access
         self._why = why
         if access.account is None:
@@ -252,7 +252,7 @@ class Exchange:
         return self.start()
 
     def _without_account(self, why: Answer) -> Step:
-        """There is no account, or it is refused: nobody's answer stands."""
+        """There is no account, or it is refused: the answer to the anonymous request stands."""
         self._identity = Identity.NOBODY
         self._used_up, self._vain = set(), []
         if why.status == 429:
@@ -262,7 +262,7 @@ class Exchange:
         return Stop(Outcome.REFUSED, Identity.NOBODY, why.status, self._explained(why))
 
     def _busy(self, answer: Answer, asked: Ask | None) -> Step:
-        """A server wants to be left alone for a while."""
+        """A server asks for a pause."""
         self._failures += 1
         wait = answer.retry_after or 2.0 ** (self._failures - 1)
         if self._failures >= ATTEMPTS or wait > MAX_PAUSE:
@@ -278,7 +278,7 @@ class Exchange:
                 asked is not None,
                 self._failures,
             )
-        self._fresh = False  # a token may expire meanwhile
+        self._fresh = False  # a token may expire during the pause
         self._after_pause = asked
         return Pause(wait)
 

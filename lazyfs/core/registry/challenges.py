@@ -5,17 +5,17 @@ from typing import NamedTuple
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _PARAMETER = re.compile(r'[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|([!#$%&\'*+.^_`|~0-9A-Za-z/:?@=-]+))')
-"""Unquoted values may hold the characters of an address, which RFC 9110 forbids and registries send."""
+"""Unquoted values may hold the characters of a URL: RFC 9110 forbids them, but registries send them."""
 _TOKEN68 = re.compile(r"[ \t]+[A-Za-z0-9._~+/-]+=*[ \t]*(?=,|$)")
 _QUOTED_PAIR = re.compile(r"\\(.)")
 _SEPARATORS = re.compile(r"[ \t,]+")
 
 
 class Challenge(NamedTuple):
-    """One way to say who one is."""
+    """One way to authenticate."""
 
     scheme: str
-    """In lower case: `basic`, `bearer`, or one that no registry client knows."""
+    """The scheme in lower case: `basic`, `bearer`, or an unknown one."""
     parameters: tuple[tuple[str, str], ...] = ()
     """Names in lower case; of equal names the first counts."""
 
@@ -25,7 +25,7 @@ class Challenge(NamedTuple):
 
 
 def parse_challenges(field: str) -> tuple[Challenge, ...]:
-    """The challenges in the order they are written. What cannot be read is passed over; nothing is raised."""
+    """The challenges in the order they are written. Unreadable parts are passed over; nothing is raised."""
     found: list[tuple[str, list[tuple[str, str]]]] = []
     position = 0
     while position < len(field):

@@ -1,4 +1,4 @@
-"""What a registry or its token server says of a refusal, in a form that a person can be shown."""
+"""The reason that a registry or its token server states for a refusal, in a form fit to be shown."""
 
 from typing import Any
 
@@ -14,8 +14,8 @@ _SHOWN = 300
 def reason_of(body: bytes) -> str:
     """The reason in an error's body, on one line of at most 300 printable characters; empty if it gives none.
 
-    Read are the distribution API's `errors` (code, message, detail), and what token servers send instead:
-    `details`, `error_description`, `message`, `error`. Pages for browsers say nothing.
+    Reads the distribution API's `errors` (code, message, detail), and the other fields that token servers
+    use: `details`, `error_description`, `message`, `error`. HTML pages give no reason.
     """
     try:
         document = msgspec.json.decode(body)

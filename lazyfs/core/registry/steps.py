@@ -1,4 +1,4 @@
-"""The steps of a request to a registry, and what comes back: the words in which `access` speaks."""
+"""The steps of a request to a registry, and the facts of its answers: the vocabulary of `access`."""
 
 from enum import Enum, auto
 from typing import NamedTuple
@@ -7,7 +7,7 @@ from lazyfs.core.registry.challenges import Challenge
 
 
 class Kind(Enum):
-    """What a request is for. Rate limits are a kind's own: Docker Hub counts manifests only."""
+    """The purpose of a request. Each kind has its own rate limit: Docker Hub counts manifests only."""
 
     MANIFEST = auto()
     BLOB = auto()
@@ -15,20 +15,20 @@ class Kind(Enum):
 
 
 class Identity(Enum):
-    """As whom a request is made."""
+    """The identity under which a request is made."""
 
     NOBODY = auto()
     ACCOUNT = auto()
 
 
 class Privacy(Enum):
-    """What the requests so far say of the repository."""
+    """The knowledge so far of the repository being public or private."""
 
     PUBLIC = auto()
     PRIVATE = auto()
-    """Something was read that nobody without an account may read."""
+    """A private manifest or blob was read with the account."""
     UNPROVEN = auto()
-    """The account was needed because of a rate limit alone, and no blob was served to nobody."""
+    """The account was needed because of a rate limit alone, and no blob was served anonymously."""
 
 
 class Send(NamedTuple):
@@ -38,7 +38,8 @@ class Send(NamedTuple):
 
 
 class Ask(NamedTuple):
-    """Get an Authorization field that answers the challenge. `rejected` is the one that no longer does."""
+    """Get an Authorization field that answers the challenge. `rejected` is the field that is no longer
+    accepted."""
 
     challenge: Challenge
     identity: Identity
@@ -50,7 +51,7 @@ class Ping(NamedTuple):
 
 
 class FindAccount(NamedTuple):
-    """Look for an account; nothing before this has needed one."""
+    """Look for an account; this is the first request that needs one."""
 
 
 class Pause(NamedTuple):
@@ -64,7 +65,7 @@ class Serve(NamedTuple):
 
 
 class Outcome(Enum):
-    """How a request fails."""
+    """The reason why a request fails."""
 
     REFUSED = auto()
     MISSING = auto()
@@ -91,7 +92,7 @@ Step = Send | Ask | Ping | FindAccount | Pause | Serve | Stop
 
 
 class Answer(NamedTuple):
-    """What came back."""
+    """The facts of an answer that decide the next step."""
 
     status: int
     challenges: tuple[Challenge, ...] = ()

@@ -17,7 +17,7 @@ under data/, which is a zstd frame."""
 
 
 YEAR_9999 = 253_370_764_800
-"""Seconds from 1970 to then: no calendar goes further."""
+"""Seconds from 1970 to that year, the last of Python's calendar."""
 
 
 class _Custom(msgspec.Struct, frozen=True):
@@ -53,7 +53,7 @@ def from_targets(targets: Targets) -> Revision:
         custom = msgspec.convert(target.custom, _Custom)
         root = ObjectRef(parse_hex(target.hashes["sha256"]), target.length)
         if not 0 < custom.revision < MOST or not 0 <= custom.time < YEAR_9999 or not 0 <= root.size < MOST:
-            raise Malformed(f"targets version {targets.version}: a revision, time or size that none can have")
+            raise Malformed(f"targets version {targets.version}: an impossible revision, time or size")
         return Revision(custom.name, custom.revision, custom.time, root, _params(custom.params))
     except (KeyError, msgspec.ValidationError, FormatError) as error:
         raise Malformed(

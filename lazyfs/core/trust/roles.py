@@ -9,11 +9,11 @@ TARGETS: Final = "targets"
 
 MAX_ROOT = 512_000
 MAX_TIMESTAMP = 16_384
-"""Bytes. No signed file states the sizes of these two, so they have python-tuf's fixed limits."""
+"""Bytes. No signed file states the sizes of root and timestamp, so they have python-tuf's fixed limits."""
 
 MAX_SNAPSHOT = 65_536
 MAX_TARGETS = 65_536
-"""Bytes, where the signed length is missing or not known yet. With one target both files have about 600."""
+"""Bytes, if the signed length is missing or not known yet. With one target both files have about 600."""
 
 TIMESTAMP_KEPT = 30
 """Seconds that a cache may keep the timestamp, as the shipped servers and documents set it: a new revision is
@@ -21,12 +21,11 @@ seen that much later at most."""
 
 MAX_ROOTS = 256
 MAX_NEW_ROOTS = 1 << 20
-"""How many new roots, and how many bytes of them, one look follows (specification 5.3.3); the next look goes
-on from there. A root of three keys has 2 KB."""
+"""Most new roots, and most bytes of them, that one refresh follows (specification 5.3.3); the next refresh
+goes on from there. A root of three keys has 2 KB."""
 
 MAX_CHAIN = 4 << 20
-"""Bytes of all roots from the one that was given to the newest, which a client keeps: 2,000 changes of
-keys."""
+"""Bytes of the roots that a client keeps, from the given one to the newest: 2,000 changes of keys."""
 
 
 def file_name(role: str, version: int) -> str:

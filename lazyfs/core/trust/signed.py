@@ -1,4 +1,4 @@
-"""One signed file: it is parsed, and the valid signatures of its role are counted."""
+"""The parsing of one signed file, and the count of its role's valid signatures."""
 
 from datetime import UTC, datetime
 from typing import TypeVar
@@ -40,7 +40,7 @@ def load_root(data: bytes, previous: Root | None, limit: int) -> Root:
 
 
 def check_shape(kind: type[T], data: bytes, limit: int) -> None:
-    """Raises TooLarge or Malformed for bytes that no signature could make such a file."""
+    """Raises TooLarge or Malformed for bytes that cannot be such a file, signed or not."""
     _parse(kind, data, limit)
 
 
@@ -78,13 +78,13 @@ def _parse(kind: type[T], data: bytes, limit: int) -> Metadata[T]:
     if metadata.signed.type != kind.type:
         raise Malformed(f"{kind.type} metadata was asked for, {metadata.signed.type} metadata came")
     for version in _versions(metadata.signed):
-        if not 0 < version < MOST:  # 4,300 digits are a number to JSON, and none to a file's name
+        if not 0 < version < MOST:  # JSON allows a number of 4,300 digits; a file's name does not
             raise Malformed(f"{kind.type} metadata has a version outside 1 to {MOST}")
     return metadata
 
 
 def _versions(signed: Root | Snapshot | Targets | Timestamp) -> list[int]:
-    """Its own, and those of the files that it names."""
+    """The file's own version, and those of the files that it names."""
     named = [signed.snapshot_meta] if isinstance(signed, Timestamp) else []
     named += signed.meta.values() if isinstance(signed, Snapshot) else []
     return [signed.version, *(meta.version for meta in named)]

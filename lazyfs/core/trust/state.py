@@ -48,7 +48,7 @@ class ProvenRevision:
         return from_targets(self.targets)
 
     def check(self) -> "ProvenRevision":
-        """Returns the revision itself if signatures, versions and hashes hold. Expiry does not count: a
+        """Returns the revision unchanged if signatures, versions and hashes hold. Expiry is not checked: a
         proven revision may be served for ever. Raises TrustError or UnsupportedFormat."""
         check_snapshot(self.timestamp, self.snapshot_bytes, self.snapshot)
         check_targets(self.snapshot, self.targets_bytes, self.targets)
@@ -66,7 +66,7 @@ class TrustState:
     proven: ProvenRevision | None = None
 
     def add_root(self, data: bytes) -> "TrustState":
-        """Returns the state with the next root added. Raises WrongVersion for another than the next,
+        """Returns the state with the next root added. Raises WrongVersion for a root with another number,
         WrongRoot if the chain is too long to keep, and as `load_root`."""
         if sum(map(len, self.root_bytes)) + len(data) > MAX_CHAIN:
             raise WrongRoot(
@@ -96,7 +96,7 @@ class TrustState:
 
 
 def bootstrap(root: bytes, fingerprint: Digest | None = None) -> TrustState:
-    """Returns a state that trusts this root, if it has the fingerprint (SHA-256) that was given, if any.
+    """Returns a state that trusts this root. With a `fingerprint` (SHA-256) the root must have it.
 
     Raises WrongRoot for another fingerprint, and as `load_root`.
     """

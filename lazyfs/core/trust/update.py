@@ -1,4 +1,5 @@
-"""One attempt to advance: it takes the server's files in the order root, timestamp, snapshot, targets."""
+"""One attempt to advance the trusted revision: takes the server's files as root, timestamp, snapshot,
+targets."""
 
 from datetime import datetime
 from typing import NamedTuple
@@ -33,7 +34,7 @@ class Update:
         self._snapshot: tuple[bytes, Snapshot] | None = None
 
     def root(self, data: bytes) -> None:
-        """Takes the next root. Comes before the timestamp, which is checked against the newest root's
+        """Takes the next root. Must be called before `timestamp`, which checks against the newest root's
         keys."""
         assert self._timestamp is None
         self.state = self.state.add_root(data)

@@ -1,4 +1,4 @@
-"""The open device, to which answers and notifications go, each whole in one write."""
+"""The open device, to which answers and notifications are written, each in one write."""
 
 import errno
 import logging
@@ -41,8 +41,8 @@ class Channel:
             self.unwritten(error)
 
     def notify(self, notification: bytes) -> None:
-        """Writes a notification; returns when the kernel has done it. It is no error that the kernel does not
-        know the inode or name."""
+        """Writes a notification; returns when the kernel has carried it out. An inode or name that the kernel
+        does not know is no error."""
         try:
             os.write(self.fd, notification)
         except OSError as error:
@@ -50,6 +50,6 @@ class Channel:
                 raise
 
     def unwritten(self, error: OSError) -> None:
-        """Logs that an answer was not taken, unless nobody waits for it any more."""
+        """Logs that the kernel did not take an answer, unless no program waits for it any more."""
         if error.errno not in _NOBODY_WAITS:
             log.error("the kernel does not take an answer: %s", error)

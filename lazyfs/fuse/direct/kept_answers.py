@@ -16,7 +16,7 @@ _NAME_COST = 400
 _PAGE_COST = 500
 
 MISSING, SHARED = 0, -1
-"""Stand for a slot: of a name that is not there, and of a number that is one of `tree.shared_files`."""
+"""Values in place of a slot: for a missing name, and for a number of `tree.shared_files`."""
 KeptName = tuple[int, bytes]
 """The answer to one LOOKUP: the slot of the number it gives out, and its bytes. A tuple of plain values,
 because the garbage collector stops looking at those: a full collection over 80,000 others would hold every
@@ -24,7 +24,7 @@ answer up for 10 ms."""
 
 
 def key(parent: int, name: bytes) -> bytes:
-    """Returns the key of a kept LOOKUP: the end of the request, but for the caller's ids in between."""
+    """Returns the key of a kept LOOKUP: the end of the request without the caller's ids."""
     return parent.to_bytes(8, sys.byteorder) + name + b"\0"
 
 
@@ -45,10 +45,10 @@ class KeptAnswers:
         self._limit = limit
         self._size = 0
         self.names: dict[bytes, KeptName] = {}
-        """By `key`. One table for all folders: it is read in no order, and a second one is a second cache
-        miss of the processor."""
+        """By `key`. One table for all folders: reads come in any order, and a second table would be a second
+        cache miss of the processor."""
         self._keys: dict[int, list[bytes]] = {}
-        """By number of the folder."""
+        """Kept pages by number of the folder."""
         self._pages: dict[int, dict[tuple[int, int], KeptPage]] = {}
 
     @property
@@ -75,7 +75,7 @@ class KeptAnswers:
         self._pages.setdefault(number, {})[offset, size] = page
 
     def drop(self, folders: set[int]) -> None:
-        """Forgets the answers about these folders. Their charge stays until the next emptying."""
+        """Forgets the answers about these folders. Their bytes stay charged until the next emptying."""
         for number in folders:
             for kept_as in self._keys.pop(number, ()):
                 del self.names[kept_as]

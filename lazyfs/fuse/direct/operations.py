@@ -1,7 +1,7 @@
-"""From requests of the direct session to the bytes that answer them.
+"""Makes the bytes that answer the requests of the direct session.
 
-`Operations` says for each opcode what to ask of the tree; it neither touches the device nor waits. A call
-holds the numbers that its answer gives out in the tree, under the filesystem's lock.
+`Operations` has one method of the tree to call for each opcode; it neither touches the device nor waits. A
+call holds the numbers that its answer gives out in the tree, under the filesystem's lock.
 """
 
 import errno
@@ -24,11 +24,11 @@ Pieces = list[bytes]
 """An answer behind its header."""
 Call = fs.Call[Pieces]
 Operation = Callable[["Operations", int, bytes], Call]
-"""From a request's inode number and payload to the call that answers it."""
+"""Makes the call that answers a request, from its inode number and payload."""
 
 
 class Operations:
-    """The answers to the kernel's requests. One for a session."""
+    """The answers to the kernel's requests. One for each session."""
 
     def __init__(self, filesystem: Filesystem, kept: KeptAnswers) -> None:
         self._fs = filesystem
@@ -50,13 +50,13 @@ class Operations:
         raise OSError(wrong, os.strerror(wrong))
 
     def lookup(self, parent: int, name: bytes, fetched: Fetched = NOTHING) -> bytes:
-        """Returns the answer to LOOKUP: a kept one that is still right, or a new one. Under the lock."""
+        """Returns the answer to LOOKUP: a kept one that is still right, or a new one. Hold the lock."""
         at, body = self._kept.names.get(key(parent, name), (SHARED, b""))
         if at == MISSING:
             return body
         slot = self._slot_of(at)
         if slot is not None:
-            slot.count += 1  # as tree.hold does for numbers that are no shared files
+            slot.count += 1  # as tree.hold does for numbers other than shared files'
             return body
         if body and at == SHARED:
             number = int.from_bytes(body[:8], sys.byteorder)
@@ -77,7 +77,7 @@ class Operations:
         return body
 
     def forget(self, pairs: list[tuple[int, int]]) -> None:
-        """Takes lookups back from the kernel. Under the lock."""
+        """Takes lookups back from the kernel. Hold the lock."""
         shared_files, tree = self._tree.shared_files, self._tree
         of_slot: dict[int, int] = {}
         for number, lookups in pairs:
@@ -132,7 +132,7 @@ class Operations:
             for after, (name, found) in enumerate(
                 self._tree.listing(number, max(offset - 2, 0), fetched), max(offset, 2) + 1
             ):
-                lines.append(replies.dirent(found.number, found.mode, after, name))
+                lines.append(replies.dirent(found.shown, found.mode, after, name))
                 if len(lines) * 32 > size:
                     break
             return [b"".join(_that_fit(lines, size))]
@@ -163,7 +163,7 @@ class Operations:
         )
 
     def _make_page(self, number: int, offset: int, size: int, fetched: Fetched) -> KeptPage:
-        """As many lines as fit, with the lookups they count as."""
+        """As many lines as fit, and the lookups that they count as."""
         lines = [replies.NO_ENTRY + line for line in self._dots(number, offset, fetched)]
         room = size - sum(map(len, lines))
         slots: dict[int, list[int]] = {}
@@ -185,13 +185,13 @@ class Operations:
         return KeptPage(b"".join(lines), held, tuple(shared_files))
 
     def _dots(self, number: int, offset: int, fetched: Fetched) -> Pieces:
-        """The lines `.` and `..`, as far as they are asked for."""
+        """The lines `.` and `..`, as far as the request's offset asks for them."""
         lines = []
         if offset < 1:
             own: Attributes = self._tree.getattr(number, fetched)
-            lines.append(replies.dirent(own.number, own.mode, 1, b"."))
+            lines.append(replies.dirent(own.shown, own.mode, 1, b"."))
         if offset < 2:
-            above = self._tree.parent(number, fetched)
+            above = self._tree.shown_number(self._tree.parent(number, fetched))
             lines.append(replies.dirent(above, 0o040000, 2, b".."))
         return lines
 

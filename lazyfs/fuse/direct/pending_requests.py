@@ -1,4 +1,4 @@
-"""Requests that wait for objects: a task in trio for each, given up when the kernel says so.
+"""Requests that wait for objects: each is a task in trio, cancelled when the kernel interrupts the request.
 
 A reader thread enters a request here before it asks trio for the task, and trio runs the calls it is given in
 order, so an interrupt that finds the request always finds its task too.
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 class PendingRequests:
-    """The waiting requests of one session. `start` and `interrupt` are for other threads than trio's."""
+    """The waiting requests of one session. Call `start` and `interrupt` from other threads than trio's."""
 
     def __init__(self, filesystem: Filesystem, channel: Channel, nursery: trio.Nursery) -> None:
         """Tasks run in the nursery until `close`."""
@@ -29,16 +29,17 @@ class PendingRequests:
         self._nursery = nursery
         self._token = trio.lowlevel.current_trio_token()
         self._scopes: dict[int, trio.CancelScope] = {}
-        """By the request's unique number."""
+        """Cancel scopes by the request's unique number."""
         self._closed = False
 
     def start(self, unique: int, call: Call, missing: Need | NeedRepository) -> None:
-        """Has a request answered once everything it needs is here. `missing`: what the call found missing."""
+        """Has a request answered once every object it needs is here. `missing`: the objects that the call
+        lacked."""
         scope = self._scopes[unique] = trio.CancelScope()
         self.soon(lambda: self._spawn(unique, call, missing, scope))
 
     def interrupt(self, unique: int) -> bool:
-        """Gives up a request whose caller was killed. Returns False if it does not wait here."""
+        """Cancels a request whose caller was killed. Returns False if the request does not wait here."""
         scope = self._scopes.get(unique)
         if scope is None:
             return False
@@ -50,7 +51,7 @@ class PendingRequests:
         self._closed = True
 
     def soon(self, call: Callable[[], object]) -> None:
-        """Runs the call in trio's thread, in the order of these calls; not at all once trio has ended."""
+        """Runs the call in trio's thread, after those of earlier calls; not at all once trio has ended."""
         try:
             self._token.run_sync_soon(call)
         except trio.RunFinishedError:

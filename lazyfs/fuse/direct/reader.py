@@ -1,4 +1,4 @@
-"""A thread that reads the kernel's requests and answers those for which everything is at hand."""
+"""A thread that reads the kernel's requests and answers those whose objects are at hand."""
 
 import errno
 import io
@@ -15,7 +15,7 @@ from lazyfs.fuse.wire import protocol, requests
 from lazyfs.vfs.missing_objects import NOTHING, Need, NeedRepository
 
 BUFFER = 128 << 10
-"""Bytes for one request. The longest are batches of forgotten inodes, which fill what there is."""
+"""Bytes for one request. The longest are batches of forgotten inodes, which fill any buffer."""
 
 _HEADER = protocol.IN_HEADER.size
 _ENTRY_HEAD = pack("=Ii", protocol.OUT_HEADER.size + protocol.ENTRY_OUT.size, 0)
@@ -39,7 +39,8 @@ class RequestReader:
         self._counters = filesystem.counters.part()
 
     def run(self) -> None:
-        """Returns when the connection is gone. Everything is looked up once: a name takes 2 us here."""
+        """Serves until the connection is gone. Names are looked up once, before the loop: each costs 2 us in
+        it."""
         upcalls, names = self._counters.upcalls, protocol.OPCODE_NAMES
         unpack, lookup_opcode, entry_head = protocol.IN_HEADER_HEAD.unpack_from, protocol.LOOKUP, _ENTRY_HEAD
         lock, kept_under, slot_of = self._fs.lock, self._operations.kept_names.get, self._fs.tree.slots.get
@@ -65,9 +66,8 @@ class RequestReader:
                 continue
             told, opcode, unique, parent = unpack(buffer)
             if opcode == lookup_opcode and told == length:
-                # Most requests are for a name that was answered before: written out here, without any call
-                # of our own. A payload that is no name is not kept either, and goes the long way, where it
-                # is refused.
+                # Most requests are for a name that was answered before: answered here, without any call of
+                # our own. No answer is kept for a payload that is not a name: `_serve` refuses it.
                 with lock:
                     kept = kept_under(parent + view[_HEADER:length])
                     if kept is not None and kept[0]:
@@ -90,7 +90,7 @@ class RequestReader:
             self._serve(opcode, int.from_bytes(unique, byteorder), int.from_bytes(parent, byteorder), payload)
 
     def _serve(self, opcode: int, unique: int, number: int, payload: bytes) -> None:
-        """Serves one request; no error escapes, whatever it holds."""
+        """Serves one request of any content; no error escapes."""
         try:
             if opcode in _NOTES:
                 self._take_note(opcode, unique, number, payload)
@@ -119,12 +119,13 @@ class RequestReader:
         self._channel.reply(unique, pieces)
 
     def _take_note(self, opcode: int, unique: int, number: int, payload: bytes) -> None:
-        """Takes a request that asks for nothing."""
+        """Takes a request that wants no answer."""
         if opcode == protocol.DESTROY:
             self._channel.refuse(unique, 0)
         elif opcode == protocol.INTERRUPT:
             if not self._pending.interrupt(requests.interrupted(payload)):
-                # Another thread answers it, or is about to let it wait: the kernel asks again if need be.
+                # Another thread answers it, or is about to make it wait: the kernel interrupts again if
+                # needed.
                 self._channel.refuse(unique, errno.EAGAIN)
         else:
             forget = opcode == protocol.FORGET

@@ -1,8 +1,8 @@
 """The session that speaks the kernel's protocol on /dev/fuse itself.
 
-Threads that do nothing else read requests. A request for which everything is at hand they answer at once, in
-the thread: no event loop, no task, no coroutine. Any other goes to trio with the objects found missing, as a
-task that fetches them and writes the answer; the threads are back at reading long before.
+Threads of their own read requests. They answer a request whose objects are at hand at once, in the thread: no
+event loop, no task, no coroutine. Any other request goes to trio with its missing objects, as a task that
+fetches them and writes the answer, while the threads go on reading.
 """
 
 import logging
@@ -82,7 +82,7 @@ class DirectSession:
                     pending.close()
                 nursery.cancel_scope.cancel()
         finally:
-            # With every task gone: a late answer would go to whatever has the descriptor next.
+            # After the end of every task: a late answer would go to the next file with this descriptor.
             self.unmount()
             self._join(threads)
 
@@ -104,7 +104,7 @@ class DirectSession:
         return thread
 
     def _join(self, threads: list[threading.Thread]) -> None:
-        """The unmount has woken the threads: the connection is gone."""
+        """Waits for the threads, which the unmount has woken: the connection is gone."""
         for thread in threads:
             thread.join(JOIN)
         if not any(thread.is_alive() for thread in threads):

@@ -13,7 +13,7 @@ MAX_BACKGROUND = 512
 slow fetches would hold up the read-ahead of every other reader."""
 
 NEEDED = p.ASYNC_READ | p.NO_OPEN_SUPPORT | p.NO_OPENDIR_SUPPORT | p.DO_READDIRPLUS | p.MAX_PAGES
-"""Features without which a session on pyfuse3 is as good."""
+"""The features that make this session better than one on pyfuse3."""
 WANTED = (
     NEEDED
     | p.PARALLEL_DIROPS
@@ -23,8 +23,8 @@ WANTED = (
     | p.INIT_EXT
     | p.NO_EXPORT_SUPPORT
 )
-"""READDIRPLUS always, not READDIRPLUS_AUTO: with that, every second page of a large folder comes without
-attributes, and each of its names is then asked for alone."""
+"""READDIRPLUS always, not READDIRPLUS_AUTO: with AUTO, every second page of a large folder comes without
+attributes, and the kernel then asks for each of its names alone."""
 
 
 def answer(payload: bytes) -> bytes:

@@ -9,7 +9,7 @@ from struct import Struct
 KERNEL_VERSION = 7
 KERNEL_MINOR_VERSION = 38
 MINOR_NEEDED = 31
-"""Linux 5.4: MAX_PAGES, CACHE_SYMLINKS, NO_OPENDIR_SUPPORT and EXPLICIT_INVAL_DATA are all there."""
+"""Linux 5.4, which has MAX_PAGES, CACHE_SYMLINKS, NO_OPENDIR_SUPPORT and EXPLICIT_INVAL_DATA."""
 ROOT_ID = 1
 MIN_READ_BUFFER = 8192
 
@@ -109,7 +109,7 @@ The header calls times unsigned; the kernel reads them as signed."""
 IN_HEADER = Struct("=IIQQIIIHH")
 """len, opcode, unique, nodeid, uid, gid, pid, total_extlen, padding."""
 IN_HEADER_HEAD = Struct("=II8s8s")
-"""The part of it that says what to do. Unique and nodeid are left as bytes, which are only handed on."""
+"""The part of IN_HEADER that decides the action. Unique and nodeid stay bytes, which are only passed on."""
 OUT_HEADER = Struct("=IiQ")
 """len, error (negative errno; of a notification its code), unique (of a notification 0)."""
 

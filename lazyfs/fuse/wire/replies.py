@@ -22,54 +22,54 @@ _SECOND = 1_000_000_000
 
 
 def entry(found: Attributes) -> bytes:
-    """Returns the answer to LOOKUP of a name that is there, valid for ever."""
-    number, mode, nlink, uid, gid, size, mtime, rdev = found
+    """Returns the answer to LOOKUP of an existing name, valid for ever."""
+    number, mode, nlink, uid, gid, size, mtime, rdev, shown = found
     seconds, rest = divmod(mtime, _SECOND)
     return ENTRY_OUT.pack(
         number, 0, FOREVER, FOREVER, 0, 0,
-        number, size, -(-size // 512), seconds, seconds, seconds, rest, rest, rest,
+        shown, size, -(-size // 512), seconds, seconds, seconds, rest, rest, rest,
         mode, nlink, uid, gid, rdev & 0xFFFF_FFFF, BLOCK_SIZE, 0,
     )  # fmt: skip
 
 
 MISSING_ENTRY = ENTRY_OUT.pack(0, 0, FOREVER, *[0] * 19)
-"""The answer to LOOKUP of a name that is not there. Unlike ENOENT it is remembered."""
+"""The answer to LOOKUP of a missing name. Unlike ENOENT the kernel remembers it."""
 
 
 def attr(found: Attributes) -> bytes:
     """Returns the answer to GETATTR, valid for ever."""
-    number, mode, nlink, uid, gid, size, mtime, rdev = found
+    _, mode, nlink, uid, gid, size, mtime, rdev, shown = found
     seconds, rest = divmod(mtime, _SECOND)
     return ATTR_OUT.pack(
         FOREVER, 0, 0,
-        number, size, -(-size // 512), seconds, seconds, seconds, rest, rest, rest,
+        shown, size, -(-size // 512), seconds, seconds, seconds, rest, rest, rest,
         mode, nlink, uid, gid, rdev & 0xFFFF_FFFF, BLOCK_SIZE, 0,
     )  # fmt: skip
 
 
 def dirent(number: int, mode: int, after: int, name: bytes) -> bytes:
-    """Returns one line of READDIR; `after` is the offset of the next."""
+    """Returns one line of READDIR, with the number that programs see; `after` is the offset of the next."""
     length = len(name)
     return DIRENT.pack(number, after, length, mode >> 12) + name + bytes(-length & 7)
 
 
 def direntplus(found: Attributes, after: int, name: bytes) -> bytes:
     """Returns one line of READDIRPLUS, which counts as a lookup of the name."""
-    number, mode, nlink, uid, gid, size, mtime, rdev = found
+    number, mode, nlink, uid, gid, size, mtime, rdev, shown = found
     seconds, rest = divmod(mtime, _SECOND)
     length = len(name)
     return (
         DIRENTPLUS.pack(
             number, 0, FOREVER, FOREVER, 0, 0,
-            number, size, -(-size // 512), seconds, seconds, seconds, rest, rest, rest,
+            shown, size, -(-size // 512), seconds, seconds, seconds, rest, rest, rest,
             mode, nlink, uid, gid, rdev & 0xFFFF_FFFF, BLOCK_SIZE, 0,
-            number, after, length, mode >> 12,
+            shown, after, length, mode >> 12,
         ) + name + bytes(-length & 7)
     )  # fmt: skip
 
 
 NO_ENTRY = bytes(ENTRY_OUT.size)
-"""In front of a line of READDIRPLUS that is no lookup: `.` and `..`."""
+"""The head of a line of READDIRPLUS that counts as no lookup: `.` and `..`."""
 
 
 def statfs(space: StatvfsFields) -> bytes:
@@ -88,7 +88,7 @@ def xattr(value: bytes, room: int) -> bytes:
 
 
 def error(number: int, unique: int) -> bytes:
-    """Returns a whole answer that says only an errno (0: done)."""
+    """Returns a whole answer that has only an errno (0: done)."""
     return OUT_HEADER.pack(OUT_HEADER.size, -number, unique)
 
 
@@ -99,6 +99,6 @@ def inval_inode(number: int) -> bytes:
 
 
 def inval_entry(parent: int, name: bytes) -> bytes:
-    """Returns a whole notification that drops everything known of a name."""
+    """Returns a whole notification that drops a name and its answer."""
     body = INVAL_ENTRY_OUT.pack(parent, len(name), 0) + name + b"\0"
     return OUT_HEADER.pack(OUT_HEADER.size + len(body), NOTIFY_INVAL_ENTRY, 0) + body

@@ -1,4 +1,4 @@
-"""From a request's bytes to its arguments. Pure: each function returns arguments or raises Malformed."""
+"""The arguments in a request's bytes. Pure: each function returns arguments or raises Malformed."""
 
 from typing import NamedTuple
 
@@ -24,7 +24,7 @@ class Range(NamedTuple):
 
 
 def name(payload: bytes) -> bytes:
-    """Returns the one name that LOOKUP carries, ended by a zero byte."""
+    """Returns the one name of a LOOKUP, which ends with a zero byte."""
     found, end, rest = payload.partition(b"\0")
     if not found or not end or rest:
         raise Malformed(f"{payload[:40]!r} is not one name")
@@ -32,7 +32,7 @@ def name(payload: bytes) -> bytes:
 
 
 def range_of(payload: bytes) -> Range:
-    """Returns offset and size in bytes; of directories the offset counts entries."""
+    """Returns offset and size in bytes; for directories the offset counts entries."""
     if len(payload) < READ_IN.size:
         raise Malformed(f"{len(payload)} bytes are too few for a read")
     _, offset, size, *_ = READ_IN.unpack_from(payload)
@@ -53,7 +53,7 @@ def forgets(payload: bytes) -> list[tuple[int, int]]:
 
 
 def forget(payload: bytes) -> int:
-    """Returns the lookups that FORGET gives back."""
+    """Returns the number of lookups that FORGET gives back."""
     if len(payload) < FORGET_IN.size:
         raise Malformed(f"{len(payload)} bytes are too few to forget")
     found: int = FORGET_IN.unpack_from(payload)[0]
@@ -61,7 +61,7 @@ def forget(payload: bytes) -> int:
 
 
 def interrupted(payload: bytes) -> int:
-    """Returns the unique number of the request that INTERRUPT is about."""
+    """Returns the unique number of the request to be interrupted."""
     if len(payload) < INTERRUPT_IN.size:
         raise Malformed(f"{len(payload)} bytes are too few for an interrupt")
     found: int = INTERRUPT_IN.unpack_from(payload)[0]

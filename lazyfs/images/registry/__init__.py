@@ -1,1 +1,1 @@
-"""Container registries: the distribution API as a client that survives what registries do."""
+"""Container registries: a client of the distribution API that copes with registries' faults and limits."""

@@ -20,7 +20,7 @@ from lazyfs.images.registry.credentials import Credentials
 
 MAX_FILE = 4 << 20
 HUB_KEY = f"https://index.{HUB}/v1/"
-"""What docker calls docker.io in its files and to its helpers."""
+"""docker's name for docker.io in its files and to its helpers."""
 
 
 def from_files(
@@ -28,7 +28,7 @@ def from_files(
 ) -> Credentials | None:
     """The first account for this image in the auth files; None if no file has one.
 
-    A file that was named (--authfile, REGISTRY_AUTH_FILE) is the only one looked at. Raises UsageError.
+    A file that was named (--authfile, REGISTRY_AUTH_FILE) is the only one read. Raises UsageError.
     """
     chosen = authfile or environment.get("REGISTRY_AUTH_FILE")
     if chosen:
@@ -42,7 +42,7 @@ def from_files(
 
 
 def _places(environment: Mapping[str, str]) -> Iterator[str]:
-    """In the order of podman and skopeo; docker's own last."""
+    """The auth files in the order of podman and skopeo; docker's own last."""
     home = environment.get("HOME", "/")
     if runtime := environment.get("XDG_RUNTIME_DIR"):
         yield os.path.join(runtime, "containers/auth.json")
@@ -97,7 +97,7 @@ def _object(value: Any, path: str, what: str) -> dict[str, Any]:
 
 
 def _key(reference: Reference, keys: Mapping[str, Any]) -> str | None:
-    """The key that fits best: the longest namespace first, then the registry under any of its names."""
+    """The best matching key: the longest namespace first, then the registry under any of its names."""
     hosts = HUB_HOSTS if reference.registry == HUB else (reference.registry,)
     parts = reference.repository.split("/")
     for count in range(len(parts), -1, -1):
@@ -110,8 +110,8 @@ def _key(reference: Reference, keys: Mapping[str, Any]) -> str | None:
 
 
 def _host(key: str) -> str | None:
-    """The registry of a key that is an address (`https://HOST/v1/`, `HOST/v2`); None for a namespace, whose
-    account is not the whole registry's."""
+    """The registry of a key that is an address (`https://HOST/v1/`, `HOST/v2`); None for a namespace, because
+    its account is not valid for the whole registry."""
     scheme, separator, rest = key.partition("://")
     if not separator:
         rest = scheme
@@ -122,7 +122,7 @@ def _host(key: str) -> str | None:
 
 
 def _helper_names(reference: Reference, key: str | None) -> tuple[str, ...]:
-    """What the helper is asked for, in turn."""
+    """The server names to ask the helper for, in turn."""
     if reference.registry == HUB:
         return HUB_KEY, HUB, f"index.{HUB}"
     return tuple(dict.fromkeys(filter(None, (reference.registry, key))))

@@ -1,8 +1,8 @@
-"""Whom TLS trusts, and as whom it speaks, for each server that a pull touches.
+"""Trusted CAs and client certificates for each server that a pull touches.
 
 Trusted are the system's CAs, as the environment names them, and the `*.crt` of the registry's folder in
-certs.d, as docker and podman read it. A client certificate of that folder (`NAME.cert` with `NAME.key`)
-is shown to that registry only.
+certs.d, as docker and podman read it. A client certificate of that folder (`NAME.cert` with `NAME.key`) is
+shown to that registry only.
 """
 
 import os
@@ -18,10 +18,10 @@ BUNDLES = (
     "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
     "/etc/ssl/cert.pem",  # Alpine
 )
-"""Where distributions keep the CAs they trust, for a Python that was built elsewhere."""
+"""The files in which distributions keep the CAs they trust, for a Python that was built elsewhere."""
 _FILES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
-"""Variables that name a file in place of the system's. Some sites set all of them to the system's, and a user
-then one of them to the site's: all that are named count."""
+"""Variables that name a file in place of the system's. All named files count: some sites set all variables to
+the system's file, and a user then sets one of them to the site's."""
 SYSTEM_FOLDERS = ("/etc/containers/certs.d", "/etc/docker/certs.d")
 
 
@@ -39,16 +39,16 @@ class Certificates:
         self, registry: Sequence[str], places: Sequence[str], environment: Mapping[str, str]
     ) -> None:
         """`registry`: the names under which certs.d may have the registry (`host`, `host:port`); its CAs are
-        trusted at its token server and storage too. `places`: the certs.d folders, the first one that has a
-        name wins."""
+        trusted at its token server and storage too. `places`: the certs.d folders; the first that has one of
+        the names counts."""
         self._places = places
         self._environment = environment
         self._registry = _first(places, registry)
 
     def context(self, host: str, port: int) -> ssl.SSLContext:
-        """For connections to this server. Raises UsageError for files that cannot be used."""
+        """The TLS context for connections to this server. Raises UsageError for files that cannot be used."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # as in Go: a site's intermediate is enough
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # as Go: an intermediate CA is enough
         self._trust_usual(context)
         own = self._own(host, port)
         for folder in dict.fromkeys(filter(None, (self._registry, own))):
@@ -59,7 +59,7 @@ class Certificates:
         return context
 
     def for_proxy(self) -> ssl.SSLContext:
-        """For a proxy that is spoken to over TLS: the usual CAs, and no client certificate."""
+        """The TLS context for an https proxy: the usual CAs, and no client certificate."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         self._trust_usual(context)
         return context
@@ -86,7 +86,7 @@ class Certificates:
 
 
 def _first(places: Sequence[str], names: Sequence[str]) -> str | None:
-    """The first folder that exists; ones that may not be looked into are passed over, as podman does."""
+    """The first folder that exists; unreadable ones are passed over, as podman does."""
     for place in places:
         for name in names:
             path = os.path.join(place, name)
@@ -100,7 +100,8 @@ def _files(folder: str, suffix: str) -> list[str]:
 
 
 def _load(context: ssl.SSLContext, path: str, named_by: str) -> None:
-    """Trusts the CAs of a file, or of every file of a directory, whether it has OpenSSL's hashes or not."""
+    """Trusts the CAs of a file, or of every file of a directory, with or without OpenSSL's hashes as
+    names."""
     shown = f"{named_by} {path}".strip()
     try:
         if os.path.isdir(path):
@@ -111,7 +112,7 @@ def _load(context: ssl.SSLContext, path: str, named_by: str) -> None:
                     try:
                         context.load_verify_locations(cafile=file)
                     except ssl.SSLError:
-                        continue  # a README among the certificates, as Go passes it over
+                        continue  # a README among the certificates is passed over, as in Go
         else:
             context.load_verify_locations(cafile=path)
     except ssl.SSLError:

@@ -1,7 +1,7 @@
 """One repository of a registry: manifests, blobs and tags, resumed where a connection broke.
 
-A broken blob goes on with a Range request from the last byte. Blobs are not verified here: who reads them
-hashes them anyway.
+A broken blob goes on with a Range request from the last byte. Blobs are not verified here, because their
+reader hashes them anyway.
 """
 
 import re
@@ -35,7 +35,8 @@ from lazyfs.images.registry.wire import Reply
 MAX_TAGS = 100_000
 MAX_TAG_PAGE = 16 << 20
 BLOB_TIME, BLOB_RATE = 600.0, 16 << 10
-"""Seconds for a blob, and bytes a second beyond them: slower than any line that publishing makes sense on."""
+"""Seconds for a blob, and bytes a second beyond them: slower than any line on which publishing makes
+sense."""
 
 _ACCEPT = ", ".join((OCI_INDEX, DOCKER_LIST, OCI_MANIFEST, DOCKER_MANIFEST, f"{SCHEMA1}+prettyjws"))
 
@@ -65,7 +66,8 @@ class RegistryClient:
         self._now = now
 
     def manifest(self, wanted: str) -> bytes:
-        """A manifest or index by tag or digest, compared with the digest it was asked for by or stated with.
+        """A manifest or index by tag or digest, compared with the digest that was asked for or that the
+        answer states.
 
         Raises NotFound, DigestMismatch, FormatError, UsageError or TransportError.
         """
@@ -76,7 +78,7 @@ class RegistryClient:
             stated = reply.headers.get("Docker-Content-Digest", "")
         expected = wanted if hashed else stated
         if expected.startswith("sha256:") and f"sha256:{sha256(data).hex()}" != expected:
-            refuse_schema1(data, str(self._reference))  # its digest is that of a part of it
+            refuse_schema1(data, str(self._reference))  # the stated digest is that of the part only
             raise DigestMismatch(f"{self._reference}: the manifest does not match its digest {expected}")
         return data
 
@@ -113,7 +115,7 @@ class RegistryClient:
                             got += len(part) - dropped
                             yield part[dropped:]
                         if got > descriptor.size:
-                            return  # the reader sees that it is too much
+                            return  # the reader finds that the blob is too large
                         if self._now() > end:
                             raise TransportError(
                                 f"{self._reference}: blob {descriptor.digest} comes too slowly: {got} of "
@@ -133,7 +135,7 @@ class RegistryClient:
                 failures = 0
 
     def tags(self) -> list[str]:
-        """All tags, over as many pages as the registry makes of them. Raises TransportError."""
+        """All tags, from every page of the registry's list. Raises TransportError."""
         url = "tags/list?n=1000"
         base = self._conversation.base
         seen: set[str] = set()
@@ -153,8 +155,8 @@ class RegistryClient:
         raise FormatError(f"{self._reference}: the list of tags does not end")
 
     def check_public(self, blob: Descriptor) -> None:
-        """Raises UsageError if it is not known that everybody may read the repository: an account was needed
-        because of a rate limit, and nobody has been served a blob. Asks for `blob` to find out."""
+        """Raises UsageError unless the repository is known to be public: an account was needed because of a
+        rate limit, and no blob was served anonymously. Asks for `blob` to find out."""
         if self._conversation.privacy is not Privacy.UNPROVEN:
             return
         for _ in self.blob(blob):
@@ -172,13 +174,14 @@ class RegistryClient:
             raise FormatError(f"{self._reference}: the list of tags is not one") from None
 
     def _resumed(self, reply: Reply, got: int) -> int:
-        """0 if the partial answer starts where it must."""
+        """0 if the partial answer starts at the right byte."""
         if reply.status != 206 or resumed_at(reply.headers) != got:
             raise TransportError(f"{self._reference}: the registry resumes a blob at the wrong byte")
         return 0
 
     def _small(self, reply: Reply, limit: int) -> bytes:
-        """A small body, whole. A connection that breaks here is an error; the caller's request is small."""
+        """The whole of a small body. A connection that breaks here is an error; the caller's request is
+        small."""
         try:
             return reply.small(limit)
         except Failed as error:

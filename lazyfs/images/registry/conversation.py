@@ -1,4 +1,4 @@
-"""Requests to one repository, made as `core.registry.access` says and repeated where that helps."""
+"""Requests to one repository, made by the rules of `core.registry.access` and repeated where that helps."""
 
 import threading
 import time
@@ -34,12 +34,12 @@ from lazyfs.images.registry.wire import Reply, Wire, origin_of
 
 
 def api_host(registry: str) -> str:
-    """Where the API of a registry is."""
+    """The host of a registry's API."""
     return f"registry-1.{HUB}" if registry == HUB else registry
 
 
 class Conversation:
-    """One repository's requests, from several threads. Nothing is kept between conversations."""
+    """One repository's requests, from several threads. No state is kept between conversations."""
 
     def __init__(
         self,
@@ -52,8 +52,8 @@ class Conversation:
         pause: Callable[[float], None] = time.sleep,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        """`find_account` is called when somebody without an account is not let in, at most once.
-        `allow_private`: what only an account may read may be read. `wall`: seconds since 1970."""
+        """`find_account` is called at most once, when an anonymous request is refused. `allow_private`:
+        images that only an account may read are allowed. `wall`: seconds since 1970."""
         self._reference = reference
         self._wire = wire
         self._find_account = find_account
@@ -73,16 +73,16 @@ class Conversation:
 
     @property
     def privacy(self) -> Privacy:
-        """What the requests so far say."""
+        """The knowledge from all requests so far."""
         return self._access.privacy
 
     def request(
         self, path: str, kind: Kind, headers: Mapping[str, str] | None = None, *, hashed: bool = False
     ) -> Reply:
-        """A successful answer, its body unread. `hashed`: its bytes will be compared with a digest.
+        """A successful answer, its body unread. `hashed`: the body will be compared with a digest.
 
-        Raises UsageError where nobody is let in, and where only an account is although that was not allowed;
-        NotFound; TransportError.
+        Raises UsageError if every identity is refused, or if only an account may read and `allow_private` is
+        not set; NotFound; TransportError.
         """
         url = urljoin(self.base, path)
         exchange = Exchange(self._access, kind)
@@ -110,7 +110,7 @@ class Conversation:
                     raise self._failure(step, path)
 
     def _now(self, transition: Callable[[], Step]) -> Step:
-        """The next step; what the requests share changes in one place at a time."""
+        """The next step; changes of the shared state are made one at a time."""
         with self._lock:
             return transition()
 
@@ -128,7 +128,7 @@ class Conversation:
         if reply.status == 407:
             return None, self._now(partial(exchange.broke, *proxy_account(str(reply.origin))))
         if reply.origin != origin_of(url):
-            # Storage speaks for itself: its 403 says that a signed address has expired, not who may pull.
+            # A 403 of storage means that a signed address has expired, not that the account may not pull.
             reason = f": {answer.reason}" if answer.reason else ""
             problem = f"{reply.origin} answers {answer.status}{reason}"
             lasting = 400 <= answer.status < 500 and answer.status not in (401, 403, 408, 429)
@@ -136,7 +136,7 @@ class Conversation:
         return reply, self._now(lambda: exchange.answered(answer))
 
     def _ask(self, exchange: Exchange, step: Ask) -> Step:
-        """One thread asks for a token, and the others take it over."""
+        """Asks for a token in one thread; the others use it too."""
         with self._asking:
             current = self._access.headers.get(step.identity)
             if current is not None and current != step.rejected:
@@ -164,7 +164,7 @@ class Conversation:
         return self._now(lambda: exchange.pinged(answer.challenges))
 
     def _answer(self, reply: Reply) -> Answer:
-        """What an answer that is no success says; its body is read and closed."""
+        """The facts of an unsuccessful answer; its body is read and closed."""
         challenges = parse_challenges(", ".join(reply.headers.getlist("WWW-Authenticate")))
         try:
             with reply:
@@ -181,8 +181,8 @@ class Conversation:
             return
         reply.close()
         raise UsageError(
-            f"{self._reference} is private: everybody who can reach the repository could read it; publish it "
-            "into one whose web server asks who comes, and say so with --allow-public"
+            f"{self._reference} is private, but every client that reaches the repository could read it: "
+            "publish it into one whose web server asks for a login, and confirm that with --allow-public"
         )
 
     def _failure(self, stop: Stop, path: str) -> Exception:
@@ -203,7 +203,7 @@ class Conversation:
         if stop.outcome is Outcome.BUSY:
             kind = "it limits the rate of requests" if stop.status == 429 else "it fails"
             asked = f" and asks to wait {stop.wait:.0f} s" if stop.wait else ""
-            said = "" if stop.at_token_server else reason  # the token server's names its status itself
+            said = "" if stop.at_token_server else reason  # the token server's reason has its status already
             also = (
                 f"; {self._who()} is refused ({refused})" if (refused := self._access.account_refused) else ""
             )

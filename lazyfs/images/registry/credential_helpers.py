@@ -18,7 +18,7 @@ from lazyfs.images.registry.credentials import HELPER_DEADLINE, Credentials
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 _ABSENT = ("credentials not found", "no credentials server url", "no credentials username")
-"""How the helpers say that they have nothing, beside an exit code."""
+"""The helpers' text for having no account, beside an exit code."""
 TOKEN_USER = "<token>"  # noqa: S105 - the name that stands for an identity token
 _MAX_ANSWER = 1 << 20
 
@@ -28,8 +28,8 @@ def ask_helper(
 ) -> Credentials | None:
     """The account that the helper keeps for this server; None if it keeps none.
 
-    `named_by`: the file that names the helper. Raises UsageError if the helper is missing, fails, says
-    something else or takes longer than `deadline` seconds.
+    `named_by`: the file that names the helper. Raises UsageError if the helper is missing, fails, writes
+    invalid output or takes longer than `deadline` seconds.
     """
     if not _NAME.fullmatch(name):
         raise UsageError(f"authfile {named_by}: {name!r} is not the name of a credential helper")
@@ -55,7 +55,7 @@ def _run(
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env=dict(environment),
-            start_new_session=True,  # so that what it starts ends with it
+            start_new_session=True,  # so that the programs it starts end with it
         )
     except FileNotFoundError:
         raise UsageError(f"{program} (named by {named_by}) is not installed, or not in PATH") from None

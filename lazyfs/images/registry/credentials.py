@@ -1,5 +1,5 @@
-"""Who may pull: where user names and passwords for a registry are found. None is ever in an argument, a log
-or an error."""
+"""The sources of user names and passwords for a registry. No password is ever in an argument, a log or an
+error."""
 
 import base64
 import os
@@ -19,7 +19,7 @@ class Credentials(NamedTuple):
     username: str
     password: str
     identity_token: str = ""
-    """A refresh token that stands for both, shown to the token server."""
+    """A refresh token in place of user and password, shown to the token server."""
     registry_token: str = ""
     """A bearer token for the registry itself."""
 
@@ -34,12 +34,12 @@ class Credentials(NamedTuple):
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """What must appear nowhere."""
+        """The texts that may appear in no message."""
         return tuple(filter(None, (self.password, self.identity_token, self.registry_token)))
 
 
 class Asked(NamedTuple):
-    """What the operator said on the command line."""
+    """The operator's choices on the command line."""
 
     username: str | None = None
     password_file: str | None = None
@@ -75,7 +75,7 @@ class LazyAccount:
     """The account, looked for when it is needed: a public image starts no credential helper."""
 
     def __init__(self, reference: Reference, asked: Asked, environment: Mapping[str, str]) -> None:
-        """What was said on the command line is looked at now. Raises UsageError if it cannot be used."""
+        """Reads the command line's choices at once. Raises UsageError if they cannot be used."""
         self._arguments = (reference, asked, environment)
         self._looked = False
         self._found: Credentials | None = None
@@ -88,7 +88,7 @@ class LazyAccount:
         return self._found
 
     def find(self) -> Credentials | None:
-        """The account, if there is one. Raises UsageError as `find` does."""
+        """The account, if there is one. Raises UsageError as the module's `find` does."""
         if not self._looked:
             self._found = find(*self._arguments)
             self._looked = True

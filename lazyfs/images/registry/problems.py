@@ -1,6 +1,6 @@
-"""Why a connection failed, in words that say what to do, and whether trying again can help.
+"""The reason why a connection failed, with a remedy, and if another try can help.
 
-A certificate, a scheme or a name that is wrong now is wrong in half a minute too: those fail at once.
+A wrong certificate, scheme or name will still be wrong in half a minute: these fail at once.
 """
 
 import re
@@ -25,7 +25,7 @@ from lazyfs.core.errors import LazyfsError, TransportError
 from lazyfs.core.printable import printable
 
 BROKEN = (HTTPError, OSError, UnicodeError)
-"""What a request or the reading of its answer may raise."""
+"""The exceptions of a request and of reading its answer."""
 
 _NOT_TLS = re.compile(
     "wrong.version.number|record.layer.failure|packet.length.too.long|http.request", re.IGNORECASE
@@ -46,7 +46,7 @@ class Problem(NamedTuple):
 
     text: str
     hopeless: bool
-    """It will fail the same way again."""
+    """True if another try will fail the same way."""
 
 
 class Failed(TransportError):
@@ -58,12 +58,12 @@ class Failed(TransportError):
 
 
 def refused(text: str) -> Failed:
-    """The client itself will not go on: an address or redirect that it may not follow."""
+    """The client itself refuses to go on: an address or redirect that it may not follow."""
     return Failed(Problem(text, hopeless=True))
 
 
 def explain(error: Exception, origin: str) -> Problem:
-    """The problem behind what a request to `origin` (`https://host:port`) raised."""
+    """The problem behind an error that a request to `origin` (`https://host:port`) raised."""
     chain = _chain(error)
     proxied = any(isinstance(item, ProxyError) for item in chain)
     for item in chain:
@@ -91,7 +91,7 @@ def explain(error: Exception, origin: str) -> Problem:
 
 
 def _chain(error: BaseException) -> list[BaseException]:
-    """The error and what it came from: urllib3 wraps http.client's errors, and those the system's."""
+    """The error and its causes: urllib3 wraps http.client's errors, which wrap the system's."""
     found: list[BaseException] = []
     following: BaseException | None = error
     while following is not None and following not in found:
@@ -123,7 +123,7 @@ def _tls(text: str, origin: str, proxied: bool) -> Problem | None:
         return Problem(f"{origin}: the proxy does not speak TLS: name it with http://", hopeless=True)
     if _NOT_TLS.search(text):
         return Problem(
-            f"{origin}: it does not speak TLS there: give --plain-http if it is meant to be so", hopeless=True
+            f"{origin}: it does not speak TLS there: give --plain-http if that is intended", hopeless=True
         )
     if alert := _ALERT.search(text):
         reason = re.sub("[_ ]+", " ", alert[1]).lower()

@@ -1,11 +1,12 @@
-"""What stands in the head of a registry's answers."""
+"""Fields in the head of a registry's answers."""
 
 import email.utils
 from collections.abc import Mapping
 
 
 def retry_after(headers: Mapping[str, str], now: float) -> float | None:
-    """Seconds to wait, from a count or a date; None if the head does not say. `now`: seconds since 1970."""
+    """Seconds to wait, from a count or a date; None if the head has no such field. `now`: seconds since
+    1970."""
     text = headers.get("Retry-After", "").strip()
     if text.isascii() and text.isdigit():
         return max(float(text[:12]), 0.1)
@@ -16,7 +17,7 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
 
 
 def resumed_at(headers: Mapping[str, str]) -> int | None:
-    """The first byte of a partial answer; None if its Content-Range does not say."""
+    """The first byte of a partial answer; None if its Content-Range does not state it."""
     unit, _, rest = headers.get("Content-Range", "").partition(" ")
     first = rest.partition("-")[0].strip()
     return int(first) if unit == "bytes" and first.isascii() and first.isdigit() and len(first) < 19 else None

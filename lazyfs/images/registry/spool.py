@@ -1,7 +1,7 @@
-"""Layers fetched ahead, a few at once: memory stays bounded by parts, disk by a limit, order is kept.
+"""Layers fetched ahead, a few at once and in order: memory is bounded by parts, disk by a limit.
 
 The layer being read comes straight from the network, or from the file that a thread is filling. A layer that
-does not fit what is left of the limit is not fetched ahead at all.
+does not fit the rest of the limit is not fetched ahead at all.
 """
 
 import tempfile
@@ -20,7 +20,7 @@ Fetch = Callable[[Descriptor], Iterator[bytes]]
 
 
 class _File:
-    """A layer on its way: one thread writes, one reads what has been written."""
+    """A layer on its way: one thread writes the file, another reads the bytes written so far."""
 
     def __init__(self, descriptor: Descriptor) -> None:
         self.descriptor = descriptor
@@ -32,7 +32,7 @@ class _File:
         self._error: BaseException | None = None
 
     def fill(self, fetch: Fetch) -> None:
-        """In a thread of its own: fetches to the end."""
+        """Fetches to the end, in a thread of its own."""
         try:
             for part in fetch(self.descriptor):
                 with self._changed:
@@ -50,7 +50,7 @@ class _File:
                 self._changed.notify_all()
 
     def read(self, part_size: int = 1 << 20) -> Iterator[bytes]:
-        """Follows the writer; raises what it raised."""
+        """Yields the bytes as the writer writes them; raises the writer's exception."""
         position = 0
         while True:
             with self._changed:

@@ -33,7 +33,7 @@ _answer = msgspec.json.Decoder(_Answer)
 
 
 class Denied(Exception):
-    """The challenge cannot be answered; `answer` says why."""
+    """The challenge cannot be answered; `answer` has the reason."""
 
     def __init__(self, answer: Answer) -> None:
         super().__init__(answer.reason)
@@ -41,7 +41,7 @@ class Denied(Exception):
 
 
 class Busy(Exception):
-    """The token server is busy; `answer` says for how long."""
+    """The token server is busy; `answer` has the time to wait."""
 
     def __init__(self, answer: Answer) -> None:
         super().__init__(answer.reason)
@@ -59,7 +59,7 @@ class Authorizer:
         self._wall = wall
 
     def field(self, ask: Ask, account: Credentials | None) -> str:
-        """The field that answers the challenge. Raises Denied, Busy, or what the connection raises."""
+        """The field that answers the challenge. Raises Denied, Busy, or the connection's exceptions."""
         credentials = account if ask.identity is Identity.ACCOUNT else None
         if ask.challenge.scheme == "basic":
             if credentials is None or not (credentials.username or credentials.password):

@@ -1,8 +1,8 @@
 """HTTP as a registry's client needs it: one request, its redirects followed by hand, its proxy, its TLS.
 
-Nothing is taken from where a general client would look: no ~/.netrc, no cookies, no user name in an address
-that a server sends. An Authorization field is sent to the scheme, host and port it was made for and to no
-other; so is a client certificate (see `certificates`).
+The sources of a general client are not used: no ~/.netrc, no cookies, no user name in an address that a
+server sends. An Authorization field is sent only to the scheme, host and port it was made for, and so is a
+client certificate (see `certificates`).
 """
 
 import threading
@@ -31,7 +31,7 @@ _REDIRECT = (301, 302, 303, 307, 308)
 
 
 class Origin(NamedTuple):
-    """To whom a request goes."""
+    """The server that a request goes to."""
 
     scheme: str
     host: str
@@ -44,7 +44,7 @@ class Origin(NamedTuple):
 
 
 def origin_of(url: str) -> Origin:
-    """The origin of an address. Raises Failed if it has none that HTTP reaches."""
+    """The origin of an address. Raises Failed if the address cannot be reached by HTTP."""
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
@@ -72,7 +72,7 @@ class Reply:
         self.close()
 
     def close(self) -> None:
-        """Gives the connection up; what is unread of the body is not waited for."""
+        """Gives the connection up without waiting for the rest of the body."""
         self._response.close()
 
     def parts(self) -> Iterator[bytes]:
@@ -108,8 +108,8 @@ class Wire:
         proxies: Callable[[str], str | None] | None = None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`plain_http`: the way may lead over http. `proxies`: address -> its proxy's; by default those of
-        the environment (https_proxy, http_proxy, all_proxy, no_proxy)."""
+        """`plain_http`: http is allowed. `proxies`: a function from an address to its proxy's; by default
+        that of the environment (https_proxy, http_proxy, all_proxy, no_proxy)."""
         self._certificates = certificates
         self._plain_http = plain_http
         self._proxies = proxies or proxy_of_environment
@@ -142,12 +142,12 @@ class Wire:
             if following.scheme == "http" and origin.scheme == "https" and not (hashed or self._plain_http):
                 raise refused(f"{origin}: it redirects to {following}, without TLS: refused")
             if following != first:
-                sent.pop("Authorization", None)  # for good: the way back is not the first server's word
+                sent.pop("Authorization", None)  # for good: a later redirect may lead back
             origin = following
         raise refused(f"{first}: more than {REDIRECTS} redirects")
 
     def post(self, url: str, form: Mapping[str, str]) -> Reply:
-        """The answer to a form, which is sent to this address only: a redirect is the answer."""
+        """The answer to a form, which is sent to this address only: redirects are not followed."""
         kind = {"Content-Type": "application/x-www-form-urlencoded"}
         return self._once("POST", url, origin_of(url), kind, urlencode(form))
 

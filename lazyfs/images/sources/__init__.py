@@ -1,1 +1,1 @@
-"""Where images and trees come from: each source streams its layers once."""
+"""Sources of images and trees: each streams its layers once."""

@@ -1,4 +1,4 @@
-"""Where an image hangs that was not fetched by a reference."""
+"""The place in the tree of an image that has no registry reference."""
 
 import os
 import re

@@ -1,9 +1,9 @@
 """`docker save` archives: a tar of layers with a manifest.json, read twice and never unpacked.
 
-The manifest may be the last file, so the first pass finds it and the config; the second hands out the layers
-in the order they lie in the archive. Both formats are read: the old one (`<id>/layer.tar`, links between
-equal layers) and the OCI-like one of Docker 25 (`blobs/sha256/...`). What comes through a pipe is kept in an
-unlinked temporary file first.
+The manifest may be the last file, so the first pass finds it and the config; the second gives the layers in
+the archive's order. Both formats are read: the old one (`<id>/layer.tar`, links between equal layers) and the
+OCI-like one of Docker 25 (`blobs/sha256/...`). An archive from a pipe is first copied to an unlinked
+temporary file.
 """
 
 import os
@@ -57,7 +57,7 @@ class DockerArchive:
             raise
 
     def close(self) -> None:
-        """Gives the file back."""
+        """Closes the file."""
         self._stream.close()
 
     def _open(self, file: str, which: Which) -> None:
@@ -132,7 +132,7 @@ class DockerArchive:
             raise type(error)(f"{self.name}: {error}") from None
 
     def _choose(self, images: list[ArchivedImage], which: Which) -> tuple[ArchivedImage, str | None]:
-        """The image, and the tag that it was asked for by or has first."""
+        """The image, and the tag that it was asked for by, or else its first."""
         if which.digest is not None:
             raise UsageError(
                 f"{self.name}: an archive names its images by reference or number, not by digest"
@@ -160,7 +160,7 @@ class DockerArchive:
 
 
 def _followed(path: str, links: dict[str, str]) -> str:
-    """Where a path of manifest.json leads in the archive."""
+    """The path in the archive that a path of manifest.json leads to."""
     clean = _clean(os.fsencode(path))
     return links.get(clean, clean)
 

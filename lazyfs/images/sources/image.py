@@ -1,4 +1,4 @@
-"""What every source of an image offers the publisher."""
+"""The interface between every source of an image and the publisher."""
 
 from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import NamedTuple, Protocol
@@ -8,7 +8,8 @@ from lazyfs.core.oci.manifest import Config, Manifest
 from lazyfs.images.layer_reader import Blob
 
 KnownConfig = Callable[[str, Digest], bytes | None]
-"""(place, digest) -> that config, if what is published at the place has it: it need not be fetched again."""
+"""(place, digest) -> the config, if the image published at the place has this config: it need not be fetched
+again."""
 
 
 def none_known(_: str, __: Digest) -> bytes | None:
@@ -24,8 +25,8 @@ class Layer(NamedTuple):
 
 
 def layers_of(name: str, manifest: Manifest, config: Config) -> tuple[Layer, ...]:
-    """The layers of the image called `name`: descriptors from its manifest, diff_ids from its config, which
-    `parse_config` has held to the same count."""
+    """The layers of the image called `name`: descriptors from its manifest, diff_ids from its config, whose
+    counts `parse_config` has found equal."""
     return tuple(
         Layer(Blob(f"{name}: layer {number} ({layer.digest})", layer.size, layer.hash, diff_id), diff_id)
         for number, (layer, diff_id) in enumerate(zip(manifest.layers, config.diff_ids, strict=True))
@@ -33,19 +34,19 @@ def layers_of(name: str, manifest: Manifest, config: Config) -> tuple[Layer, ...
 
 
 class Image(Protocol):
-    """One image. Layers are read in whatever order suits the source."""
+    """One image. Layers are read in the order that suits the source."""
 
     name: str
-    """What messages call it."""
+    """The name in messages."""
     place: str | None
-    """Where it hangs in the tree unless the operator says otherwise: `registry/repository:tag`."""
+    """The default place in the tree: `registry/repository:tag`."""
     manifest: bytes
     config_bytes: bytes
     config_digest: Digest
     config: Config
     layers: tuple[Layer, ...]
     notes: tuple[str, ...]
-    """What the operator should know, one line each."""
+    """Warnings for the operator, one line each."""
 
     def read(self, wanted: Sequence[int]) -> Generator[tuple[int, Iterable[bytes]], None, None]:
         """The stored bytes of the layers with these numbers, in parts; each is used up before the next is

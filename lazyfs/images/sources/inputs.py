@@ -1,4 +1,4 @@
-"""Files that are read from the beginning to the end, pipes and the standard input among them."""
+"""Files that are read from the beginning to the end, including pipes and the standard input."""
 
 import os
 import shutil
@@ -12,11 +12,11 @@ from lazyfs.core.errors import UsageError
 from lazyfs.images.streams import PART, parts_of
 
 STDIN = "-"
-"""What stands for the standard input, as for tar and docker load."""
+"""The name of the standard input, as for tar and docker load."""
 
 
 def is_input(path: str) -> bool:
-    """Returns True if there is something to read under this name."""
+    """Returns True if a readable file or pipe has this name."""
     return path == STDIN or (os.path.exists(path) and not os.path.isdir(path))
 
 
@@ -28,7 +28,7 @@ class Input:
         self.name = name
         status = os.fstat(file.fileno())
         self.size: int | None = status.st_size if stat.S_ISREG(status.st_mode) else None
-        """Bytes; None if only reading tells."""
+        """Bytes; None if only reading to the end shows it."""
         if stat.S_ISREG(status.st_mode):
             self._start = os.lseek(file.fileno(), 0, os.SEEK_CUR)  # a descriptor may stand in mid-file
             self.size = status.st_size - self._start
@@ -46,7 +46,7 @@ class Input:
             raise UsageError(f"{self.name}: {error.strerror}") from None
 
     def make_seekable(self) -> None:
-        """Copies what can be read only once to an unlinked file in TMPDIR. Raises UsageError."""
+        """Copies a pipe's bytes to an unlinked file in TMPDIR. Raises UsageError."""
         if self.size is not None:
             return
         copy = tempfile.TemporaryFile(prefix="lazyfs-input-", buffering=0)  # noqa: SIM115 - closed by close()
@@ -64,14 +64,14 @@ class Input:
         self._file, self._start = copy, 0
 
     def rewind(self) -> None:
-        """Back to the beginning of a file that is seekable."""
+        """Returns to the beginning of a seekable file."""
         self._file.seek(self._start)
 
 
 def open_file(path: str, name: str) -> BinaryIO:
-    """Opens a file of a directory that others may have made: a pipe in it would be waited for, for ever.
+    """Opens a file of a directory that others may have made: waiting for a pipe in it would never end.
 
-    Errors call it `name`. Raises UsageError if it cannot be opened or is no regular file.
+    Errors call it `name`. Raises UsageError if it cannot be opened or is not a regular file.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -87,7 +87,7 @@ def open_file(path: str, name: str) -> BinaryIO:
 def open_input(path: str, name: str) -> Input:
     """Opens a file or pipe; `-` is the standard input. Errors call it `name`. Raises UsageError."""
     try:
-        if path in (STDIN, "/dev/stdin"):  # opening it anew fails where it is a socket
+        if path in (STDIN, "/dev/stdin"):  # opening it anew fails for a socket
             file = open(os.dup(sys.stdin.fileno() if sys.stdin else 0), "rb", buffering=0)  # noqa: SIM115
         else:
             file = open(path, "rb", buffering=0)  # noqa: SIM115 - closed by Input

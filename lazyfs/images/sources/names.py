@@ -9,7 +9,7 @@ from lazyfs.core.oci.reference import parse
 
 
 class Which(NamedTuple):
-    """Which image of several. At most one field is set."""
+    """The choice of one image among several. At most one field is set."""
 
     name: str | None = None
     number: int | None = None
@@ -19,9 +19,10 @@ class Which(NamedTuple):
 
 
 def split(text: str, exists: Callable[[str], bool]) -> tuple[str, Which]:
-    """(path, which image). skopeo cuts at the first colon; further ones are tried where no such path exists.
+    """(path, choice of the image). skopeo cuts at the first colon; later colons are tried if that path does
+    not exist.
 
-    Raises UsageError for `@` and what is neither a number nor a digest.
+    Raises UsageError if `@` is followed by neither a number nor a digest.
     """
     path, digest = text, ""
     if not exists(text) and "@sha256:" in text:
@@ -60,5 +61,5 @@ def same_reference(one: str, other: str) -> bool:
 
 
 def is_layout(path: str) -> bool:
-    """Returns True if there is an OCI image layout."""
+    """Returns True if an OCI image layout is at the path."""
     return os.path.isfile(os.path.join(path, "index.json"))

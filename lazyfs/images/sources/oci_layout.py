@@ -67,8 +67,8 @@ class OciLayout:
                 yield number, parts_of(file)
 
     def _named(self, which: Which) -> list[Descriptor]:
-        """The entries that are meant: one, or one for each platform. Raises UsageError if there is none, or
-        if several images are meant."""
+        """The entries with this name: one, or one for each platform. Raises UsageError if there is none, or
+        if several images have the name."""
         everything = self._index()
         if which.digest is not None:
             return [self._by_digest(which.digest, everything)]
@@ -101,7 +101,7 @@ class OciLayout:
         return index
 
     def _by_digest(self, digest: str, index: Index) -> Descriptor:
-        """A manifest of the layout, whether index.json lists it or not."""
+        """A manifest of the layout, listed in index.json or not."""
         for entry in index.manifests:
             if entry.digest == digest:
                 return entry
@@ -115,7 +115,7 @@ class OciLayout:
         return Descriptor(digest, size)
 
     def _chosen(self, entries: list[Descriptor], platform: Platform) -> Descriptor:
-        """The entry for the platform. Raises UsageError if two are for the same one: which is meant?"""
+        """The entry for the platform. Raises UsageError if two are for the same platform."""
         described = [self._with_platform(entry) for entry in entries]
         if len({entry.platform and normalized(entry.platform) for entry in described}) < len(described):
             raise UsageError(
@@ -125,7 +125,7 @@ class OciLayout:
         return choose(Index(tuple(described)), platform, self.name)
 
     def _with_platform(self, entry: Descriptor) -> Descriptor:
-        """The entry with the platform that its image states, where it states none itself."""
+        """The entry with the platform that its image states, if the entry states none."""
         if entry.platform is not None:
             return entry
         document = parse(self._blob(entry, "manifest", MAX_MANIFEST), self.name)

@@ -1,4 +1,4 @@
-"""From what the operator types to an image."""
+"""Opens images from the operator's notation."""
 
 import os
 import time
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ImageOptions:
-    """How images are found."""
+    """The options for finding images."""
 
     platform: Platform
     asked: credentials.Asked = field(default_factory=credentials.Asked)
@@ -38,9 +38,9 @@ class ImageOptions:
 def open_image(source: str, options: ImageOptions, known: KnownConfig = none_known) -> Iterator[Image]:
     """The image of `docker://REFERENCE`, `oci:DIR[:NAME]` or `docker-archive:FILE[:REFERENCE]`.
 
-    Raises UsageError for anything else, and what the source raises. Leaving the context raises UsageError if
-    the image may not be made public (unless `allow_public`): only then all requests for it have been made, so
-    a commit belongs after it.
+    Raises UsageError for any other text, and the source's exceptions. Leaving the context raises UsageError
+    if the image may not be made public (unless `allow_public`). All requests for it have been made only then,
+    so a commit belongs after the context.
     """
     kind, colon, rest = source.partition(":")
     asked = options.platform_asked
@@ -66,7 +66,7 @@ def open_image(source: str, options: ImageOptions, known: KnownConfig = none_kno
 @contextmanager
 def open_registry(source: str, options: ImageOptions) -> Iterator[tuple["RegistryClient", Reference]]:
     """A client for the repository of `docker://REFERENCE`, and the reference."""
-    # urllib3 and its like take 50 ms, which other sources need not wait for
+    # importing urllib3 and others takes 50 ms, which other sources need not wait for
     from lazyfs.images.registry.certificates import Certificates, folders
     from lazyfs.images.registry.client import RegistryClient
     from lazyfs.images.registry.conversation import Conversation, registry_names

@@ -57,7 +57,7 @@ class RegistryImage:
         self.layers = layers_of(self.name, document, self.config)
 
     def check_public(self) -> None:
-        """Looks back at every request for the image. Raises UsageError if it is not known to be public."""
+        """Examines every request for the image so far. Raises UsageError if it is not known to be public."""
         self.client.check_public(self._config)
 
     def read(self, wanted: Sequence[int]) -> Generator[tuple[int, Iterator[bytes]], None, None]:

@@ -1,4 +1,4 @@
-"""Trees that are no images: a tar archive, a directory."""
+"""Sources of trees that are not images: a tar archive, a directory."""
 
 import errno
 import os
@@ -15,10 +15,10 @@ from lazyfs.store.ingest import Ingest
 
 
 def read_tar(path: str, ingest: Ingest) -> list[Record]:
-    """The records of a tar archive (plain, gzip or zstd); `.wh.` names mean nothing special in it.
+    """The records of a tar archive (plain, gzip or zstd); `.wh.` names have no special meaning in it.
 
-    `-` is the standard input. Raises UsageError if there is no such file, BadData if it is no tar archive or
-    cut off.
+    `-` is the standard input. Raises UsageError if there is no such file, BadData if it is not a tar archive
+    or is cut off.
     """
     stream = open_input(path, f"tar:{path}")
     with closing(stream):
@@ -27,9 +27,10 @@ def read_tar(path: str, ingest: Ingest) -> list[Record]:
 
 
 def read_directory(path: str, ingest: Ingest) -> list[Record]:
-    """The records of a directory tree as it is now, sockets left out, other filesystems included.
+    """The records of a directory tree as it is now, without sockets, with other filesystems mounted in it.
 
-    Raises UsageError if it is no directory, LazyfsError for what cannot be read or changes while it is.
+    Raises UsageError if it is not a directory, LazyfsError for a file that cannot be read or changes
+    meanwhile.
     """
     if not os.path.isdir(path):
         raise UsageError(f"dir:{path}: not a directory")
@@ -50,7 +51,8 @@ def read_directory(path: str, ingest: Ingest) -> list[Record]:
 
 
 def _walk(top: bytes) -> Iterator[tuple[bytes, os.stat_result]]:
-    """Every path below `top`, itself (as b"") first, parents before children, names in order."""
+    """Every path below `top`, starting with `top` itself (as b""), parents before children, names in
+    order."""
     stack = [b""]
     while stack:
         name = stack.pop()

@@ -1,0 +1,38 @@
+"""The part of a shared cache that belongs to one repository which needed a credential.
+
+In a cache that all repositories of a user share, the name of an object would be enough to read it: a
+stranger's repository may name an object of a private one and show it as a file of its own. So objects of a
+repository that asked for a credential lie under keys of their own. Whoever does not have that repository's
+namespace neither reads them nor learns, from the time that a read takes, that they are here.
+"""
+
+from lazyfs.client.local_cache import CacheLease, LocalCache
+from lazyfs.core.digest import Digest, sha256
+
+
+def cache_key(namespace: bytes, digest: Digest) -> Digest:
+    """The key of an object in the cache: of public repositories the digest itself."""
+    return sha256(namespace + digest) if namespace else digest
+
+
+class PrivateCache:
+    """A LocalCache over a shared one, for the holders of a namespace."""
+
+    def __init__(self, shared: LocalCache, namespace: bytes) -> None:
+        self._shared = shared
+        self._namespace = namespace
+
+    def get(self, key: Digest) -> bytes | None:
+        return self._shared.get(cache_key(self._namespace, key))
+
+    def read(self, key: Digest, offset: int, length: int, size: int | None = None) -> bytes | None:
+        return self._shared.read(cache_key(self._namespace, key), offset, length, size)
+
+    def put(self, key: Digest, data: bytes) -> bool:
+        return self._shared.put(cache_key(self._namespace, key), data)
+
+    def claim(self, key: Digest, waited: float = 0.0) -> CacheLease | None:
+        return self._shared.claim(cache_key(self._namespace, key), waited)
+
+    def wait(self, key: Digest, timeout: float, waited: float = 0.0) -> bool:
+        return self._shared.wait(cache_key(self._namespace, key), timeout, waited)

@@ -1,0 +1,52 @@
+"""The bounds of the format: what no repository has, no publisher writes and no reader takes.
+
+A reader meets a signed catalog of a stranger before anything else of his, so each number in it is compared
+with one of these before it is used. Together they keep what one object costs to some 100 MiB of memory.
+docs/format.md lists them.
+"""
+
+MAX_SHIFT = 24
+"""log2 of the largest chunk, 16 MiB: measured, larger ones than 1 MiB save hardly any requests."""
+OBJECT = 1 << MAX_SHIFT
+"""Plaintext bytes of any object: a file in one piece, a chunk, a chunk list, a catalog."""
+CHUNKS = 1 << 18
+"""Chunks of a file: 256 GiB at the usual 1 MiB, 4 TiB at 16 MiB. Their list takes 8 MiB."""
+
+ENTRIES = 1 << 17
+"""Names of one catalog, and so of one directory: 50 to 80 MiB decoded."""
+DEPTH = 2048
+"""Directories of one catalog that lie in one another."""
+CATALOG_HEADER = 4 << 20
+"""Bytes of a catalog's header: 130,000 nested catalogs with their totals."""
+SHARED = 1 << 16
+"""Hardlink groups of one snapshot that have names in several catalogs."""
+SHARED_ID = (1 << 31) - 1
+"""Largest id of such a group: the bit above marks it in an inode number."""
+
+NAME = 255
+"""Bytes of a name."""
+PATH = 4095
+"""Bytes of a link's target, and of the path of a nested catalog below its repository: Linux takes no longer
+ones."""
+NESTED_PATH = 3800
+"""Bytes of the path of a nested catalog below its image, which leaves room for the path of the image."""
+XATTR = 1 << 16
+"""Bytes of an extended attribute's value, and of all names of one file together: Linux's bounds."""
+NOBODY = (1 << 32) - 1
+"""No user or group: the kernel's (uid_t)-1."""
+MAJOR, MINOR = (1 << 12) - 1, (1 << 20) - 1
+"""Largest numbers of a device: Linux keeps them in 12 and 20 bits."""
+NLINK = (1 << 31) - 1
+COUNT = 1 << 48
+"""Of entries or files in the totals of a subtree."""
+BYTES = 1 << 60
+"""In the totals of a subtree: the sum of a site's repositories still fits 64 bits."""
+
+BUNDLES = 300
+"""Bundles of a profile: 512 MiB in bundles of 2 MiB, and the small ones at the beginning."""
+BUNDLE = 8 << 20
+"""Stored bytes of a bundle: four are under way at a time."""
+MEMBERS = 1 << 16
+"""Members of a bundle, and of all bundles of a profile together."""
+PROFILE = 4 << 20
+"""Plaintext bytes of a profile: 40 for each member, and some."""

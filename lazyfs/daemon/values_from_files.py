@@ -1,0 +1,46 @@
+"""`@FILE` in place of a URL or a chain: a password in it stands on no command line, which all users can read.
+
+A descriptor that the caller has open is `@/dev/fd/N`.
+"""
+
+import os
+from typing import Any
+
+from lazyfs.core.errors import UsageError
+
+MARK = "@"
+LARGEST = 64 << 10
+"""Bytes of a file."""
+_SECRET = ("source", "url", "proxy")
+"""The settings whose URLs may hold a password."""
+
+
+def read_value(text: str, name: str) -> str:
+    """Returns the value itself, or the one line of the file that `@FILE` names. Raises UsageError."""
+    if not text.startswith(MARK):
+        return text
+    path = text.removeprefix(MARK)
+    try:
+        with open(path, "rb") as file:
+            data = file.read(LARGEST + 1)
+    except (OSError, ValueError) as error:  # ValueError: a path with NUL
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UsageError(f"{name} @{path!s}: {reason}") from None
+    lines = [line.strip() for line in os.fsdecode(data).splitlines() if line.strip()]
+    if len(data) > LARGEST or len(lines) != 1:
+        raise UsageError(f"{name} @{path}: must hold one line, the value, and not {len(lines)}")
+    return lines[0]
+
+
+def read_values(fields: dict[str, Any]) -> dict[str, Any]:
+    """Returns settings with each URL and chain itself, those of [repositories] too. Raises UsageError."""
+    found = dict(fields)
+    for name, value in fields.items():
+        if name in _SECRET and isinstance(value, str):
+            found[name] = read_value(value, name)
+        elif name == "repositories" and isinstance(value, dict):
+            found[name] = {
+                repository: read_values(given) if isinstance(given, dict) else given
+                for repository, given in value.items()
+            }
+    return found

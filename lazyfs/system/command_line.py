@@ -1,0 +1,30 @@
+"""The command line of this process as other users see it in `ps` and /proc."""
+
+import ctypes
+import re
+
+_ACCOUNT = re.compile(rb"://[^/|;\s\0]*@")
+_ARG_START, _ARG_END = 48, 49
+"""Fields of /proc/self/stat, counted from 1; proc(5)."""
+
+
+def hide_accounts() -> None:
+    """Writes `***` over user names and passwords in URLs, for this process and those that it forks.
+
+    Until this call they can be seen, and so can those on the command line of who started it. Does nothing
+    where the kernel does not tell where the command line is.
+    """
+    with open("/proc/self/stat", "rb") as file:
+        fields = file.read().rpartition(b")")[2].split()  # the third field is the first of these
+    start, end = int(fields[_ARG_START - 3]), int(fields[_ARG_END - 3])
+    if not start < end:
+        return
+    before = ctypes.string_at(start, end - start)
+    after = without_accounts(before)
+    if after != before:
+        ctypes.memmove(start, after, len(before))
+
+
+def without_accounts(line: bytes) -> bytes:
+    """Returns arguments, each ended by a NUL, with `***` for accounts in URLs, and as long as before."""
+    return _ACCOUNT.sub(b"://***@", line)[: len(line)].ljust(len(line), b"\0")

@@ -1,0 +1,255 @@
+"""The daemon's own files and directories, opened so that no other user chooses what is opened.
+
+A path is walked by descriptor, one name at a time. Whoever may change a directory on the way decides where
+the path leads: so each belongs to root or to a trusted user, and nobody else may write to it. In a sticky
+directory (/tmp) others may add names, but not replace those of ours. A link is followed if its owner is
+trusted.
+"""
+
+import errno
+import grp
+import os
+import pwd
+import stat
+from collections.abc import Set
+from contextlib import suppress
+
+from lazyfs.core.errors import UsageError
+from lazyfs.system.rooted_paths import MAX_LINKS
+from lazyfs.system.user_namespace import has_all_users
+
+_FLAGS = os.O_NOFOLLOW | os.O_CLOEXEC
+_OTHERS = stat.S_IWGRP | stat.S_IWOTH
+_OVERFLOW = "/proc/sys/kernel/overflowuid"
+
+
+class Untrusted(UsageError):
+    """Another user could choose what a path leads to, or what is in the file."""
+
+
+def trusted_users() -> frozenset[int]:
+    """Returns root and this process's user; in a user namespace also the number that stands for all users
+    who are not in it, the machine's root among them: their directories cannot be told apart."""
+    users = {0, os.geteuid()}
+    if not has_all_users():
+        with open(_OVERFLOW, "rb") as file:  # no codec: an interpreter below /root may be out of reach by now
+            users.add(int(file.read()))
+    return frozenset(users)
+
+
+def open_directory(path: str, users: Set[int] | None = None, *, make: bool = False) -> int:
+    """Returns a descriptor (O_PATH) of a directory that only `users` could have put there.
+
+    `make`: it and those above it are made where they are missing, itself with mode 0700. Raises Untrusted
+    with the step, its owner and what to do, or OSError.
+    """
+    walk = _Walk(path, trusted_users() if users is None else users, checked=True)
+    try:
+        walk.to_directory(make=make)
+        return os.dup(walk.here)
+    finally:
+        walk.close()
+
+
+def make_private_directory(path: str) -> None:
+    """Makes sure that there is a directory at `path` that this process's user alone may write. Raises
+    Untrusted, OSError."""
+    number = open_directory(path, make=True)
+    try:
+        found = os.fstat(number)
+    finally:
+        os.close(number)
+    if found.st_uid != os.geteuid():
+        raise Untrusted(
+            f"{path}: belongs to {_name(found.st_uid)}, not to {_name(os.geteuid())}; "
+            f"give another directory, or change its owner"
+        )
+    if found.st_mode & stat.S_IWOTH or _group_can_write(found):
+        raise Untrusted(f"{path}: others may write to it; give another directory, or chmod 0700 {path}")
+
+
+def is_private_directory(path: str) -> bool:
+    """Returns True for a directory of this user's or root's that nobody else may write, at a path that nobody
+    else could have chosen."""
+    try:
+        number = open_directory(path)
+    except (OSError, Untrusted):
+        return False
+    try:
+        return not os.fstat(number).st_mode & _OTHERS
+    finally:
+        os.close(number)
+
+
+def open_file(path: str, flags: int, mode: int = 0o600) -> int:
+    """Opens a regular file of this user's or root's in a directory that nobody else may write. With O_CREAT
+    it is made. Raises Untrusted, OSError."""
+    return _open(path, flags, mode, checked=True)
+
+
+def open_output(path: str) -> int:
+    """Opens a file to append to, in whatever directory an operator has named: for logs, which lie in
+    /var/log, /tmp and the working directories of jobs. Makes it with mode 0640.
+
+    No link of another user's is followed, and no file of another user's written, under whatever name it has
+    been put there. A device may be written too. Raises Untrusted, OSError.
+    """
+    return _open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640, checked=False)
+
+
+def _open(path: str, flags: int, mode: int, *, checked: bool) -> int:
+    walk = _Walk(path, trusted_users(), checked=checked)
+    try:
+        name = walk.to_file()
+        # O_NONBLOCK: a FIFO without a reader would be waited for.
+        number = os.open(name, flags | _FLAGS | os.O_NONBLOCK, mode, dir_fd=walk.here)
+        try:
+            walk.check_file(os.fstat(number))
+            os.set_blocking(number, True)
+        except BaseException:
+            os.close(number)
+            raise
+        return number
+    finally:
+        walk.close()
+
+
+class _Walk:
+    """From / along a path; `here` is the directory reached."""
+
+    def __init__(self, path: str, users: Set[int], *, checked: bool) -> None:
+        """`checked`: the directories on the way must be trusted, and not only the links."""
+        self._path = os.path.abspath(path)
+        self._users = users
+        self._checked = checked
+        self._pending = _names(self._path)
+        self._shown = "/"
+        self._links = 0
+        self.here = os.open("/", os.O_PATH | os.O_DIRECTORY | _FLAGS)
+        self._check_directory(os.fstat(self.here))
+
+    def close(self) -> None:
+        os.close(self.here)
+
+    def to_directory(self, *, make: bool) -> None:
+        """Walks the whole path. Raises Untrusted, OSError."""
+        while self._pending:
+            name = self._pending.pop()
+            try:
+                self._step(name)
+            except FileNotFoundError:
+                if not make:
+                    raise
+                with suppress(FileExistsError):
+                    os.mkdir(name, 0o755 if self._pending else 0o700, dir_fd=self.here)
+                self._step(name)
+
+    def to_file(self) -> str:
+        """Walks to the directory of the path's last name, through links, and returns that name. What has it,
+        if anything, is no link then. Raises Untrusted, OSError."""
+        while len(self._pending) > 1 or self._is_link():
+            self._step(self._pending.pop())
+        if not self._pending:
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), self._path)
+        return self._pending[0]
+
+    def _is_link(self) -> bool:
+        try:
+            found = (
+                os.stat(self._pending[0], dir_fd=self.here, follow_symlinks=False) if self._pending else None
+            )
+        except FileNotFoundError:
+            return False
+        return found is not None and stat.S_ISLNK(found.st_mode)
+
+    def _step(self, name: str) -> None:
+        following = os.open(name, os.O_PATH | _FLAGS, dir_fd=self.here)
+        shown = os.path.normpath(os.path.join(self._shown, name))
+        try:
+            found = os.fstat(following)
+            if stat.S_ISLNK(found.st_mode):
+                self._follow(os.readlink("", dir_fd=following), found, shown)
+                return
+            if not stat.S_ISDIR(found.st_mode):
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), shown)
+            self._shown = shown
+            self._check_directory(found)
+            self.here, following = following, self.here
+        finally:
+            os.close(following)
+
+    def _follow(self, target: str, link: os.stat_result, shown: str) -> None:
+        self._links += 1
+        if self._links > MAX_LINKS:
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), self._path)
+        if link.st_uid not in self._users:
+            raise Untrusted(
+                f"{self._path}: {shown} is a link of {_name(link.st_uid)}, which leads to {target}; "
+                f"remove it, or give a path without it"
+            )
+        if target.startswith("/"):
+            os.close(self.here)
+            self.here = os.open("/", os.O_PATH | os.O_DIRECTORY | _FLAGS)
+            self._shown = "/"
+        self._pending += _names(target)
+
+    def _check_directory(self, found: os.stat_result) -> None:
+        if not self._checked:
+            return
+        if found.st_uid not in self._users:
+            raise Untrusted(
+                f"{self._path}: {self._shown} belongs to {_name(found.st_uid)}, who could put anything "
+                f"there; give another path, or change its owner"
+            )
+        if self._writable_by_others(found):
+            raise Untrusted(
+                f"{self._path}: others than {_name(found.st_uid)} may write to {self._shown}, and put "
+                f"anything there; give another path, or chmod go-w {self._shown}"
+            )
+
+    def _writable_by_others(self, found: os.stat_result) -> bool:
+        if found.st_mode & stat.S_ISVTX:
+            return False
+        return bool(found.st_mode & stat.S_IWOTH) or _group_can_write(found)
+
+    def check_file(self, found: os.stat_result) -> None:
+        """Raises Untrusted for an open file that another user may have prepared."""
+        kinds = (stat.S_IFREG,) if self._checked else (stat.S_IFREG, stat.S_IFCHR)
+        if stat.S_IFMT(found.st_mode) not in kinds:
+            raise Untrusted(f"{self._path}: is no regular file; remove it, or give another path")
+        if found.st_uid not in self._users:
+            raise Untrusted(
+                f"{self._path}: belongs to {_name(found.st_uid)}; remove it, change its owner, or give "
+                f"another path"
+            )
+        if self._checked and (found.st_mode & stat.S_IWOTH or _group_can_write(found)):
+            raise Untrusted(f"{self._path}: others may write it; remove it, or chmod 0600 {self._path}")
+        above = os.fstat(self.here)
+        if found.st_nlink > 1 and (above.st_uid not in self._users or above.st_mode & _OTHERS):
+            raise Untrusted(
+                f"{self._path}: the same file has another name, and others may write to {self._shown}: one "
+                f"of them may have put it there; remove it, or give another path"
+            )
+
+
+def _names(path: str) -> list[str]:
+    return [part for part in reversed(path.split("/")) if part not in ("", ".")]
+
+
+def _group_can_write(found: os.stat_result) -> bool:
+    """Returns True unless the group is root's or the owner's alone: those named as their user, as pam_umask
+    has it, whose members write what they make to each other."""
+    if not found.st_mode & stat.S_IWGRP or found.st_gid == 0:
+        return False
+    try:
+        owner, group = pwd.getpwuid(found.st_uid), grp.getgrgid(found.st_gid)
+    except KeyError:
+        return True
+    return owner.pw_name != group.gr_name or bool(set(group.gr_mem) - {owner.pw_name})
+
+
+def _name(user: int) -> str:
+    try:
+        return f"user {user} ({pwd.getpwuid(user).pw_name})"
+    except KeyError:
+        return f"user {user}"

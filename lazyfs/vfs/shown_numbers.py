@@ -1,0 +1,67 @@
+"""Inode numbers below 2**32 for programs to see, as XFS has `inode32`.
+
+A 32-bit program without large file support gets EOVERFLOW from stat and readdir for a larger number. The
+kernel goes on asking by the 64-bit numbers, which stay as they are; stat and readdir show others. A block
+of 256 is allotted to each run of 256 indices of a slot when the first of them is shown, and goes with the
+slot. So two files never share a number, and a file keeps its own for as long as the kernel knows it. Blocks
+come in rising order, and are used again after 2**24 of them.
+"""
+
+from collections.abc import Callable
+
+from lazyfs.vfs.inode_numbers import ROOT, unpack
+
+_BITS = 8
+_BLOCKS = 1 << 32 - _BITS
+
+Shown = Callable[[int], int]
+"""From the number that the kernel asks by to the one that programs see."""
+
+
+def as_it_is(number: int) -> int:
+    """Shows each number itself."""
+    return number
+
+
+class ShortNumbers:
+    """The blocks that are allotted. Not thread-safe: used under the filesystem's lock."""
+
+    def __init__(self, blocks: int = _BLOCKS) -> None:
+        """`blocks`: how many there are; the first is the mount's root alone."""
+        self._blocks = blocks
+        self._next = 1
+        self._of: dict[int, int] = {}
+        """Slot and run of indices -> block."""
+        self._runs: dict[int, list[int]] = {}
+        """Slot -> its keys in `_of`."""
+        self._used: set[int] = set()
+
+    def __len__(self) -> int:
+        return len(self._of)
+
+    def shown(self, number: int) -> int:
+        """Returns the number that programs see. Raises OverflowError if all blocks are in use."""
+        if number == ROOT:
+            return ROOT
+        run = number >> _BITS
+        block = self._of.get(run)
+        if block is None:
+            block = self._allot(run, unpack(number)[0])
+        return block << _BITS | number & (1 << _BITS) - 1
+
+    def _allot(self, run: int, slot: int) -> int:
+        if len(self._used) >= self._blocks - 1:
+            raise OverflowError("all inode numbers below 2**32 are in use; mount without --inode32")
+        while self._next in self._used:
+            self._next = self._next % (self._blocks - 1) + 1
+        block = self._next
+        self._next = block % (self._blocks - 1) + 1
+        self._of[run] = block
+        self._used.add(block)
+        self._runs.setdefault(slot, []).append(run)
+        return block
+
+    def forget_slot(self, slot: int) -> None:
+        """Gives the blocks of a slot back, which was freed."""
+        for run in self._runs.pop(slot, ()):
+            self._used.discard(self._of.pop(run))

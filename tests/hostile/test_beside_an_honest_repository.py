@@ -1,0 +1,55 @@
+"""A mount of two repositories, of which one is hostile: the other one's programs notice nothing of it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lazyfs.daemon.session_choice import KINDS
+from tests.support.counts import count
+from tests.support.hostile_site import Site, attack, honest_repository, hostile_repository, mounted
+from tests.support.repository import Published
+
+pytestmark = pytest.mark.root
+
+STEP = count(61, 1)
+"""Of the changes of a field, one in so many."""
+MEMORY = 150 << 20
+
+
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory: pytest.TempPathFactory) -> tuple[Published, Published]:
+    directory = tmp_path_factory.mktemp("stores")
+    return honest_repository(directory / "honest"), hostile_repository(directory / "hostile", STEP)
+
+
+@pytest.fixture(params=KINDS)
+def site(
+    request: pytest.FixtureRequest,
+    stores: tuple[Published, Published],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Site]:
+    monkeypatch.setenv("LAZYFS_RUNTIME_DIR", str(tmp_path / "run"))
+    (tmp_path / "run").mkdir(mode=0o700)
+    with mounted(tmp_path, request.param, *stores) as site:
+        yield site
+
+
+@pytest.mark.timeout(count(120, 3600))
+@pytest.mark.parametrize("part", ["changed", "lists", "profiles", "large"])
+def test_nothing_ends_and_nothing_changes(site: Site, part: str) -> None:
+    before = site.honest()
+    assert len(before) > 100
+    idle = site.memory()
+    site.forget_peak()
+    answered = 0
+    for image in sorted((site.mnt / "hostile" / part).iterdir()):
+        answered += attack(image, most=count(400, 20_000))
+    assert answered > 20
+    assert site.honest() == before
+    told = site.status()
+    assert told["pid"] == site.pid
+    assert set(told["repositories"]) == {"honest", "hostile"}
+    assert "Traceback" not in site.log.read_text()
+    assert site.memory("VmHWM") <= idle + MEMORY
