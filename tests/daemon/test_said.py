@@ -140,6 +140,8 @@ def test_another_user_may_see_roots_mount_and_change_nothing(
             shown = asked_as(65534, mount, {"do": "status"})
             assert shown["repositories"]["test.example.org"]["url"] == url
             assert "secret" not in json.dumps(shown)
+            assert shown["repositories"]["test.example.org"]["namespace"] == ""
+            assert status(mnt)["repositories"]["test.example.org"]["namespace"] != ""
             for request in ("refresh", "cache-resize"):
                 assert "unknown request" in asked_as(65534, mount, {"do": request, "limit": 1})
             assert "repositories" in asked_as(0, mount, {"do": "refresh"})
