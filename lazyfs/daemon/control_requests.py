@@ -52,7 +52,7 @@ class ControlRequests:
     async def _answer_public_status(self, _: dict[str, Any]) -> dict[str, Any]:
         status = self._status()
         shown = {
-            name: msgspec.structs.replace(repository, url=_redacted(repository.url))
+            name: msgspec.structs.replace(repository, url=_redacted(repository.url), namespace="")
             for name, repository in status.repositories.items()
         }
         public = msgspec.structs.replace(status, source=_redacted(status.source), repositories=shown)

@@ -44,19 +44,25 @@ def said(*arguments: str | Path, status: int = 2) -> str:
     return done.stderr
 
 
+def said_by_all() -> str:
+    """What `status --json` prints, and that it does not answer for all."""
+    done = lazyfs("status", "--json", check=False, timeout=LIMIT)
+    assert done.returncode == 1
+    return done.stdout
+
+
 def test_commands_that_name_a_frozen_mount_say_so(sick: Path, published: Published, tmp_path: Path) -> None:
     (pid,) = daemons(sick)
     for command in ("status", "top", "refresh"):
-        assert f"(pid {pid}) does not answer" in said(command, sick)
+        code = 1 if command == "status" else 2
+        assert f"(pid {pid}) does not answer" in said(command, sick, status=code)
     assert "whose daemon does not answer" in said("mount", published.store, sick, "--cache", tmp_path / "c")
     assert daemons(sick) == [pid]
 
 
 def test_status_of_all_shows_the_others(sick: Path, published: Published, tmp_path: Path) -> None:
     with mounted(published.store, tmp_path / "well", "--cache", tmp_path / "cache") as well:
-        found = {
-            one["mountpoint"]: one for one in json.loads(lazyfs("status", "--json", timeout=LIMIT).stdout)
-        }
+        found = {one["mountpoint"]: one for one in json.loads(said_by_all())}
         assert found[str(well)]["ok"]
         assert not found[str(sick)]["ok"]
         assert "does not answer" in found[str(sick)]["error"]
