@@ -1,4 +1,4 @@
-"""The options of a mount, read off the fields of `Settings`, for all who offer, parse or describe them."""
+"""The options of a mount, derived from the fields of `Settings`, to be offered, parsed and described."""
 
 import types
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
@@ -28,12 +28,12 @@ class MountOption(NamedTuple):
 
     @property
     def name(self) -> str:
-        """As typed on a command line, without the dashes in front."""
+        """The name as typed on a command line, without the dashes in front."""
         return self.field.replace("_", "-")
 
     @property
     def value(self) -> str:
-        """The value that follows the name, for people: `SIZE`, `lru|sieve`, or nothing for a flag."""
+        """The value in the help text: `SIZE`, `lru|sieve`; empty for a flag."""
         return "" if self.kind is bool else "|".join(self.choices) or self.metavar
 
 
@@ -42,7 +42,7 @@ def _read_fields() -> tuple[MountOption, ...]:
     defaults = {field.name: field.default for field in msgspec.structs.fields(Settings)}
     for name, hint in get_type_hints(Settings, include_extras=True).items():
         if get_origin(hint) is not Annotated:
-            continue  # the mount point and what is mounted are arguments, not options
+            continue  # the mount point and the repositories are arguments, not options
         inner, meta = get_args(hint)
         kind, choices = _value_of(inner)
         told = meta.extra["default"] or _shown(defaults[name])
@@ -64,7 +64,7 @@ def _read_fields() -> tuple[MountOption, ...]:
 
 
 def _value_of(hint: Any) -> tuple[type, tuple[str, ...]]:
-    """Returns the type and choices of a field: of `Literal["a", "b"] | None` they are str, ("a", "b")."""
+    """Returns the type and the choices of a field: for `Literal["a", "b"] | None`, str and ("a", "b")."""
     if get_origin(hint) in (Union, types.UnionType):
         (hint,) = (part for part in get_args(hint) if part is not types.NoneType)
     if get_origin(hint) is Literal:

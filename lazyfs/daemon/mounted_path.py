@@ -1,4 +1,4 @@
-"""From a path on this node to the place in a repository that is mounted there."""
+"""Finds the repository, and the path in it, that a path on this node leads to."""
 
 import os
 from typing import NamedTuple
@@ -15,11 +15,11 @@ SECONDS = 30.0
 
 
 class NoSuchPath(UsageError):
-    """There is nothing at the path."""
+    """The path does not exist."""
 
 
 class MountedPath(NamedTuple):
-    """A path of one repository."""
+    """A path in a mounted repository."""
 
     url: str
     """With the account in it, if it has one: not to be shown."""
@@ -36,8 +36,11 @@ class MountedPath(NamedTuple):
 
 
 def locate(path: str) -> MountedPath:
-    """Returns the place of a path in a mount. Raises UsageError for any other, for one that is not there, and
-    where the mount or its daemon does not answer."""
+    """Returns the repository and the path in it for a path in a mount.
+
+    Raises NoSuchPath if the path does not exist; UsageError if it is in no mount, or if the mount or its
+    daemon does not answer.
+    """
     tops = [mount.mountpoint for mount in points.mounts() if mount.fstype == points.FSTYPE]
     answer = ask_one(lambda: _resolve(path, tops), SECONDS)
     if not answer.came:
@@ -68,7 +71,7 @@ def locate(path: str) -> MountedPath:
 
 
 def _resolve(path: str, tops: list[str]) -> tuple[str, str | None, str] | None:
-    """In a child: (real path, mount point, fault); None for a path that is not there."""
+    """Returns (real path, mount point, fault); None if the path does not exist. Runs in a child."""
     try:
         real, top = resolve_among_mounts(path, tops)
     except OSError:

@@ -1,4 +1,4 @@
-"""A mount as its daemon sees it: what `status`, `top` and the metrics show, and how it travels as JSON."""
+"""The status of a mount, as its daemon sends it in JSON; shown by `status`, `top` and the metrics."""
 
 import msgspec
 
@@ -8,14 +8,14 @@ from lazyfs_cache import Stats
 
 
 class BundleCounts(msgspec.Struct, frozen=True):
-    """Bundles of profiles that were prefetched, and those that could not be."""
+    """The number of profiles' bundles that were prefetched, and of those that failed."""
 
     fetched: int
     failed: int
 
 
 class RepositoryStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """One repository of a mount."""
+    """The status of one repository of a mount."""
 
     url: str
     revision: int
@@ -52,7 +52,7 @@ class CounterStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WaitStatus(msgspec.Struct, frozen=True):
-    """What calls wait for now, of one repository."""
+    """The objects of one repository that calls wait for now."""
 
     calls: int
     objects: int
@@ -61,7 +61,7 @@ class WaitStatus(msgspec.Struct, frozen=True):
 
 
 class MemoryStatus(msgspec.Struct, frozen=True):
-    """Tables that the daemon keeps in memory for the kernel."""
+    """The sizes of the tables that the daemon keeps in memory for the kernel."""
 
     slots: int
     catalogs: int
@@ -69,7 +69,7 @@ class MemoryStatus(msgspec.Struct, frozen=True):
 
 
 class MountStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """One mount."""
+    """The status of one mount."""
 
     mountpoint: str
     source: str
