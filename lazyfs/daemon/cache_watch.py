@@ -10,7 +10,7 @@ from lazyfs.vfs.catalogs import HeldKey
 from lazyfs_cache import Cache, NullCache
 
 INTERVAL = 5.0
-"""Seconds between looks."""
+"""Seconds between measurements."""
 
 log = logging.getLogger(__name__)
 

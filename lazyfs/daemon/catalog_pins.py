@@ -18,11 +18,11 @@ from lazyfs_cache import Cache, CacheError, NullCache
 LABEL = b"catalogs in use"
 
 _SHARE = 4
-"""Pinned catalogs of all mounts take one part in so many of the limit at most: the rest is for files."""
+"""Pinned catalogs of all mounts take a quarter of the limit at most: the rest is for files."""
 
 PATIENCE = 2.0
-"""Seconds after which the rest is left to the next time: where another process holds the cache's lock, every
-pin would wait for it, and the mount's end for all of them."""
+"""Seconds after which the other pins are left to the next call. While another process holds the cache's lock,
+each pin would wait for the lock, and the end of the mount for all pins."""
 
 
 class CatalogPins:

@@ -22,14 +22,14 @@ from lazyfs.core.errors import LazyfsError
 MAX_LINE = 1 << 20
 """Bytes of a request."""
 CALLERS = 1024
-"""Connections that may wait to be taken: as many as a node's jobs and watchdogs open at one moment."""
+"""Connections that may wait to be accepted: as many as a node's jobs and watchdogs open at one moment."""
 SECONDS = 600
 """Seconds that a connection may take from its first byte to its last."""
 
 STRANGERS = 32
 """Connections of other users that are served at one time."""
 STRANGERS_SECONDS = 10
-"""How long one of theirs may take."""
+"""Seconds that a connection of another user may take."""
 _CREDENTIALS = struct.Struct("iII")
 
 Handler = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]

@@ -19,9 +19,9 @@ from lazyfs.system.mountpoint import FSTYPE, Mount, absolute, find
 SECONDS = 5.0
 """Seconds that one daemon may take to answer from memory."""
 SECONDS_EACH = 2.0
-"""Seconds that each of several may take, side by side."""
+"""Seconds that each of several daemons, asked side by side, may take."""
 REFRESH_SECONDS = 60.0
-"""Seconds that a refresh may take beside its look: new catalogs come, and the kernel is told."""
+"""Seconds that a refresh may take beside the search: it fetches new catalogs and tells the kernel."""
 LARGEST_ANSWER = 64 << 20
 """Bytes. A thousand repositories take 2 MB."""
 _STATUS = {"do": "status"}
@@ -47,7 +47,7 @@ class Reply(NamedTuple):
 
     fields: dict[str, Any]
     pid: int
-    """Its number in the caller's PID namespace; 0 if it has none there."""
+    """The daemon's id in the caller's PID namespace; 0 if it has none there."""
 
 
 def mounted_at(mountpoint: str) -> Mount:

@@ -26,7 +26,7 @@ from lazyfs.system import clean_start
 from lazyfs.system.detachment import leave_session_keyring
 
 Ready = Callable[[Sequence[str]], None]
-"""Called once with what the operator should know of a mount that works, a line each."""
+"""Called once, when the mount works, with notes for the operator, a line each."""
 
 
 class StartFailed(LazyfsError):

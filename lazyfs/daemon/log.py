@@ -21,10 +21,11 @@ INTERVAL = 60.0
 MOST_KINDS = 200
 """Kinds written in one interval; the records of all others are counted together."""
 MOST_CHARACTERS = 4000
-"""Of one record; a traceback through trio has 3,000."""
+"""Characters of one record; a traceback through trio has 3,000."""
 _OTHERS = "records of other kinds"
 _VARYING = re.compile(r"\b[0-9a-f]{2}/?[0-9a-f]{14,}\b|(?<![\w.:/-])\d+(?:\.\d+)?(?![\w:/-])")
-"""What differs between records of one kind: digests, and numbers that stand alone (no ports, no names)."""
+"""The parts that differ between records of one kind: digests, and numbers that stand alone (no ports or
+names)."""
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +49,7 @@ class RepeatFilter(logging.Filter):
         self._lock = threading.Lock()
         self._began = clock()
         self._kinds: dict[str, tuple[int, int, str]] = {}
-        """Kind -> (how many were held back in this interval, their level, the first one's message)."""
+        """Kind -> (number of records held back in this interval, their level, the first one's message)."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Returns True if the record is to be written."""

@@ -12,19 +12,19 @@ class MountOption(NamedTuple):
     """One option of `lazyfs mount`, of `mount -o` and of the TOML file."""
 
     field: str
-    """Its name in `Settings` and in TOML; elsewhere `-` stands for `_`."""
+    """The option's name in `Settings` and in TOML; elsewhere it has `-` in place of `_`."""
     kind: type
-    """bool, str, int or float: the type of its value."""
+    """The type of the value: bool, str, int or float."""
     choices: tuple[str, ...]
-    """The values there are; empty where any text will do."""
+    """The allowed values; empty if any text is allowed."""
     metavar: str
     help_text: str
     default: str
-    """The value without it, as people are told."""
+    """The default value, as shown to people."""
     also: str
     page: str
     environment: str
-    """The variable that gives the value where the command line does not; empty if none does."""
+    """The variable that gives the value if the command line does not; empty if none does."""
 
     @property
     def name(self) -> str:
@@ -77,7 +77,7 @@ def _shown(default: Any) -> str:
 
 
 MOUNT_OPTIONS = _read_fields()
-"""In the order in which they are shown."""
+"""All options, in the order in which they are shown."""
 
 
 def table() -> str:

@@ -11,7 +11,7 @@ from lazyfs.system.bounded_look import ask_one
 from lazyfs.system.paths_in_mounts import resolve_among_mounts
 
 SECONDS = 30.0
-"""Seconds that the path may take to be resolved: catalogs may have to come."""
+"""Seconds that resolving the path may take: catalogs may have to be fetched."""
 
 
 class NoSuchPath(UsageError):
@@ -22,17 +22,17 @@ class MountedPath(NamedTuple):
     """A path in a mounted repository."""
 
     url: str
-    """With the account in it, if it has one: not to be shown."""
+    """The repository's URL, with its account if it has one: not to be shown."""
     root: ObjectRef
     """The root catalog of the revision that the mount shows."""
     inside: bytes
     """The path below the repository's root, links followed."""
     label: bytes
-    """The path as it was written, below the mount point; its end, where it is longer than 120 bytes."""
+    """The path as written, below the mount point; only its end if it is longer than 120 bytes."""
     cache: str
     """The cache directory of the mount."""
     namespace: bytes
-    """Of the repository's objects in the cache; empty where anybody may read them."""
+    """The namespace of the repository's objects in the cache; empty if every user may read them."""
 
 
 def locate(path: str) -> MountedPath:

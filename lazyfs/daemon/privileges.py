@@ -27,8 +27,8 @@ _LATE = (
     "prometheus_client",
     "tuf.api.serialization.json",
 )
-"""Modules that are imported at their first use: an interpreter below /root is out of reach by then. Those
-that are not installed, or that a library's version lacks, are passed over."""
+"""Modules otherwise imported only at first use. They are imported before the ids are lowered, because an
+interpreter below /root cannot be read afterwards. Modules that are not installed are passed over."""
 
 
 class Privileges:

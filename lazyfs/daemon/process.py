@@ -19,7 +19,7 @@ from lazyfs.daemon.settings import Settings
 from lazyfs.system import mountpoint
 
 LONGEST_WAIT = 60.0
-"""Seconds that another mount on the same mount point may be waited for, whatever the patience."""
+"""Seconds that a mount waits at most for another one on the same mount point, even with more patience."""
 
 log = logging.getLogger(__name__)
 

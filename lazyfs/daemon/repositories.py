@@ -43,7 +43,7 @@ class Repositories:
         self.opened: dict[str, ConnectedRepository] = {}
         self._withdrawn: list[ConnectedRepository] = []
         self._nursery: trio.Nursery | None = None
-        """Where refreshers run, once `keep_fresh` does."""
+        """The nursery of the refreshers, while `keep_fresh` runs; None before."""
 
     async def open(self, source: RepositorySource, filesystem: Filesystem, name: str | None = None) -> str:
         """Opens a repository and shows it: connects, trusts a revision, fetches its root catalog.

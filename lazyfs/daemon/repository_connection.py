@@ -49,7 +49,7 @@ class _FirstRevision(NamedTuple):
 
     revision: Revision
     warning: str
-    """Why it may not be the newest; empty if it is."""
+    """The reason why the revision may not be the newest; empty if it is."""
 
 
 class Connector:

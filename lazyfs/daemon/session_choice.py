@@ -8,7 +8,7 @@ from lazyfs.fuse.filesystem import Filesystem
 from lazyfs.fuse.session import MountOptions, Session
 
 KINDS = ("direct", "pyfuse3")
-"""In the order in which `auto` tries them."""
+"""The kinds of session, in the order in which `auto` tries them."""
 
 log = logging.getLogger(__name__)
 

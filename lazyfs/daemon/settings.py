@@ -44,7 +44,7 @@ class RepositorySource(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     ca: str | None = None
     client_cert: str | None = None
     client_key: str | None = None
-    """The three belong together: where one of them is given, none of the mount's is used."""
+    """The three TLS files belong together: if one of them is given, none of the mount's is used."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -52,7 +52,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     mountpoint: str = ""
     source: str = ""
-    """URL or store directory; empty where `repositories` are shown below the mount point."""
+    """URL or store directory; empty if `repositories` are shown below the mount point."""
     repositories: dict[str, RepositorySource] = {}
     trust: Annotated[
         str | None,

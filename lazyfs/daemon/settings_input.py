@@ -15,9 +15,9 @@ from lazyfs.daemon.values_from_files import read_values
 LARGEST_FILE = 1 << 20
 """Bytes of a file of settings."""
 CENTURY = 3.2e9
-"""Seconds. A wait that long is for ever; clocks and calendars end soon after."""
+"""Seconds. Longer times would exceed the range of clocks and calendars, and no wait needs them."""
 NOBODY = (1 << 32) - 1
-"""No user or group: the kernel's (uid_t)-1."""
+"""The id that stands for no user or group: the kernel's (uid_t)-1."""
 _TLS = ("ca", "client_cert", "client_key")
 
 

@@ -11,14 +11,14 @@ from lazyfs.system import mountpoint as points
 from lazyfs.system.mountpoint import Health, Mount
 
 CERTAIN = 10.0
-"""Seconds without an answer of the filesystem itself, after which its daemon is taken for frozen. One that is
-only slow has programs that rely on it."""
+"""Seconds without an answer of the filesystem itself, after which its daemon is treated as frozen. The time
+is long because programs may rely on a daemon that is only slow."""
 SECONDS = 20.0
-"""A daemon that writes its cache's index ends within a second; nobody waits longer than this."""
+"""Seconds to wait for the daemon's end. Writing the cache's index takes it a second at most."""
 
 
 SOON = 2.0
-"""After that it is looked for where else the filesystem is mounted."""
+"""Seconds of waiting after which other mount points of the same filesystem are searched for."""
 
 
 def unmount(mount: Mount, *, lazy: bool) -> str:
