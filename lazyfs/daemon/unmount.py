@@ -10,7 +10,7 @@ from lazyfs.daemon.runtime_directory import socket_paths
 from lazyfs.system import mountpoint as points
 from lazyfs.system.mountpoint import Health, Mount
 
-CERTAIN = 10.0
+CERTAIN = 5.0
 """Seconds without an answer of the filesystem itself, after which its daemon is taken for frozen. One that is
 only slow has programs that rely on it."""
 SECONDS = 20.0

@@ -51,7 +51,7 @@ class Tree(Entries):
         shown: Shown = as_it_is,
     ) -> None:
         """`owner`: the user and group shown for every file; None shows those of the image. A runtime without
-        privileges cannot use files of users that its namespace does not map. `shown`: the numbers that
+        privileges cannot use files of users that its namespace does not map. `shown`: the inode numbers that
         programs see."""
         super().__init__(
             slots,
