@@ -1,4 +1,4 @@
-"""`lazyfs cache`: what the node's cache holds, and what an operator does to it while it is in use."""
+"""`lazyfs cache`: shows and changes the node's cache while mounts use it."""
 
 import os
 import time
@@ -34,7 +34,8 @@ def command(context: click.Context, directory: str | None) -> None:
 
 @contextmanager
 def _opened(directory: str | None) -> "Iterator[Cache]":
-    """Gives the cache, as one more process that has it open. Raises UsageError for its errors."""
+    """Opens the cache beside the mounts that use it, for the block. Raises UsageError for errors of the
+    cache."""
     from lazyfs.daemon.cache_directory import default_cache
     from lazyfs_cache import CacheError, open_cache
 
@@ -122,7 +123,8 @@ def pin(directory: str | None, /, path: str, proxy: str | None, **tls_files: str
 
 
 def _located(text: str) -> "MountedPath":
-    """Returns the place of a path, or of an image by its name where no file is called so."""
+    """Returns the place of a path in a mount; if no file has this path, the place of the image of this
+    name."""
     from lazyfs.daemon.mounted_path import NoSuchPath, locate
     from lazyfs.runtimes.find_image import find, is_path, node_mounts
 

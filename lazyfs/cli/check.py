@@ -1,4 +1,4 @@
-"""`lazyfs check`: verifies everything that a repository leads to."""
+"""`lazyfs check`: verifies every object that a repository refers to."""
 
 from typing import Any
 

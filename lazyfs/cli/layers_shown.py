@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 NAME_WIDTH = 30
-"""Characters of an image's name before its bar: with bar and figures a line has less than 80."""
+"""Characters of an image's name before its bar, so that a line with bar and figures has less than 80."""
 
 
 class ShownLayers(PublishObserver):
     """Shows warnings, images and layers on standard error. Use as a context manager."""
 
     def __init__(self, *, enabled: bool, terminal: "Console | None" = None) -> None:
-        """`terminal`: in place of standard error."""
+        """`terminal`: the terminal to write to; standard error by default."""
         self._enabled = enabled
         self._terminal = terminal
         self._bars: Progress | None = None
@@ -31,7 +31,7 @@ class ShownLayers(PublishObserver):
 
     def __enter__(self) -> "ShownLayers":
         if self._enabled and (self._terminal or sys.stderr.isatty()):
-            # the import takes 57 ms, which a job that writes a log need not spend
+            # The import takes 57 ms, which a job that writes a log is spared.
             from rich.console import Console
             from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 

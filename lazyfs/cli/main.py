@@ -1,4 +1,4 @@
-"""`lazyfs`: finds the file of a command, runs it, and turns errors into one line."""
+"""`lazyfs`: finds the module of a command, runs the command, and turns errors into one line."""
 
 import importlib
 import io
@@ -30,12 +30,12 @@ COMMANDS: dict[str, str] = {
     "top": "Show what a mount does, live.",
     "demo": "Do all of it on this machine, with figures.",
 }
-"""Command name -> what it does, in the order `--help` shows them. Each lives in the module of its name as
-a click command called `command`, imported only when it is run: start-up stays fast."""
+"""Command name -> its help, in the order of `--help`. The module of that name has the click command, called
+`command`, and is imported only when the command is run, so that start-up stays fast."""
 
 
 class Commands(click.Group):
-    """Imports the file of the command asked for, and no other."""
+    """A group that imports the module of the requested command only."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         return list(COMMANDS)
@@ -68,7 +68,7 @@ def lazyfs(ctx: click.Context, debug: bool) -> None:
 
 
 def main(argv: list[str] | None = None, also_tell: Callable[[str], None] | None = None) -> int:
-    """Runs one command and returns its exit code; errors of the project's families are one line on stderr.
+    """Runs one command and returns its exit code; prints a LazyfsError as one line on stderr.
 
     `also_tell` gets the message of such an error too.
     """
@@ -102,10 +102,10 @@ def _begin() -> None:
     hide_accounts()
     clean_start.expect_children()
     for name, number, mode in (("stdin", 0, "r"), ("stdout", 1, "w"), ("stderr", 2, "w")):
-        if getattr(sys, name) is None:  # it was closed
+        if getattr(sys, name) is None:  # the stream was closed
             setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # names are bytes, whatever the locale thinks of them
+        if isinstance(stream, io.TextIOWrapper):  # names are bytes that the locale may be unable to encode
             stream.reconfigure(errors="surrogateescape" if stream.encoding == "utf-8" else "backslashreplace")
 
 

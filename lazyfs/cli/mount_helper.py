@@ -1,4 +1,5 @@
-"""`mount -t lazyfs`: mount(8), fstab and autofs call /sbin/mount.lazyfs SOURCE DIRECTORY -o OPTIONS."""
+"""The helper of `mount -t lazyfs`: mount(8), fstab and autofs call it as /sbin/mount.lazyfs SOURCE DIRECTORY
+-o OPTIONS."""
 
 import getopt
 import os
@@ -17,14 +18,14 @@ IGNORED = (
     "ro", "rw", "defaults", "auto", "noauto", "nouser", "users", "nofail", "_netdev", "nosuid", "nodev",
     "exec", "noatime", "relatime", "async", "allow_other",
 )  # fmt: skip
-"""Options that mount(8) and fstab add for themselves, or that a mount has anyway."""
+"""Options that are ignored: mount(8) and fstab use them themselves, or every mount has them."""
 NO_SOURCE = ("none", "lazyfs")
-"""In place of a URL: the repositories are in the `config` file. mount(8) makes an absolute path of it where
-the working directory has a file of that name."""
+"""Sources in place of a URL if the repositories are in the `config` file. mount(8) makes an absolute path of
+such a source if the working directory has a file of that name."""
 
 
 def arguments(argv: list[str]) -> list[str]:
-    """Returns the arguments of `lazyfs mount` for those that mount(8) passes. Raises UsageError."""
+    """Returns the arguments of `lazyfs mount` for the arguments that mount(8) passes. Raises UsageError."""
     try:
         found, places = getopt.gnu_getopt(argv, "sfnvrwo:t:N:")
     except getopt.GetoptError as error:
@@ -49,7 +50,7 @@ def arguments(argv: list[str]) -> list[str]:
 def main() -> int:
     """Runs as /sbin/mount.lazyfs; mount(8) shows the output and passes the exit code on.
 
-    An automounter shows nobody why a mount failed, so the system's log gets it too.
+    An automounter shows no output, so the reason of a failed mount is written to the system's log too.
     """
 
     def log(message: str) -> None:

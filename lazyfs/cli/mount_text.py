@@ -1,4 +1,4 @@
-"""A mount's status in lines for people: health first, then what it cost."""
+"""A mount's status in lines for people: first its health, then its costs."""
 
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
@@ -9,7 +9,7 @@ from lazyfs.daemon.status import CounterStatus, MountStatus, RepositoryStatus
 
 
 def status_lines(found: MountStatus) -> list[str]:
-    """Returns the lines that `lazyfs status` prints of a mount."""
+    """Returns the lines that `lazyfs status` prints for a mount."""
     counters = found.counters
     upcalls = ", ".join(f"{name} {count}" for name, count in counters.upcalls.items())
     return [
@@ -22,7 +22,7 @@ def status_lines(found: MountStatus) -> list[str]:
 
 
 def health_lines(found: MountStatus) -> Iterator[str]:
-    """Yields what an operator looks for first: revisions, the way to them, the cache, faults, waits."""
+    """Yields the lines of a mount's health: revisions, proxies and origins, the cache, faults, waits."""
     for name, repository in found.repositories.items():
         yield from _repository(name, repository)
     yield f"cache: {_cache(found)}"
@@ -33,12 +33,12 @@ def health_lines(found: MountStatus) -> Iterator[str]:
 
 
 def counted(counts: Mapping[str, int]) -> str:
-    """Returns `kind 3, other 1`."""
+    """Returns counts as text, such as `kind 3, other 1`."""
     return ", ".join(f"{kind} {count}" for kind, count in counts.items())
 
 
 def average_wait(before: CounterStatus, now: CounterStatus) -> float:
-    """Returns the seconds that a round of waiting took on average between two looks."""
+    """Returns the average seconds of a round of waiting between two snapshots."""
     rounds = sum(now.waits) - sum(before.waits)
     return (now.wait_seconds - before.wait_seconds) / rounds if rounds > 0 else 0.0
 

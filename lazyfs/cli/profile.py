@@ -1,4 +1,4 @@
-"""`lazyfs profile`: the objects that a start of an image touched, hung beside it for the next starts."""
+"""`lazyfs profile`: publishes the list of objects that a start of an image read, for the next starts."""
 
 from datetime import UTC, datetime
 from typing import Any

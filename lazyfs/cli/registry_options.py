@@ -1,4 +1,4 @@
-"""Options of every command that reads images."""
+"""The options of every command that reads images."""
 
 import platform as host
 from collections.abc import Callable
@@ -30,7 +30,7 @@ def registry_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def image_options(registry: dict[str, Any], *, allow_public: bool) -> ImageOptions:
-    """What the options say."""
+    """Returns the values of the options. Raises UsageError."""
     return ImageOptions(
         platform=parse_platform(registry["platform"] or host.machine()),
         platform_asked=registry["platform"] is not None,

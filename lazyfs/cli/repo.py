@@ -18,7 +18,7 @@ from lazyfs.repository.commit import TIMESTAMP_DAYS, read_committed
 from lazyfs.store import open_store
 
 WARN_BEFORE = timedelta(days=60)
-"""resign warns when it cannot renew metadata that expires sooner."""
+"""`resign` warns about metadata that it cannot renew and that expires sooner than this."""
 
 
 @click.group()

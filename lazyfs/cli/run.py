@@ -3,18 +3,21 @@
 import grp
 import pwd
 import shlex
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import click
 
 from lazyfs.cli.say import say, say_json
 from lazyfs.core.errors import UsageError
-from lazyfs.runtimes import PreparedRun, RunOptions, parse_bind, prepare, start
+from lazyfs.runtimes import PreparedRun, ProgramEnd, RunOptions, parse_bind, prepare, start
 from lazyfs.system.clean_start import callers_environment
 
 
 def _environment(entries: tuple[str, ...]) -> dict[str, str]:
-    """`NAME=VALUE`, or `NAME` for the caller's own value: that way a secret is not typed."""
+    """Returns the variables of --env: `NAME=VALUE`, or `NAME` for the caller's value, so that no secret has
+    to be typed. Raises UsageError."""
     values = {}
     callers = callers_environment()
     for entry in entries:
@@ -26,7 +29,10 @@ def _environment(entries: tuple[str, ...]) -> dict[str, str]:
 
 
 def _user(text: str) -> tuple[int, int]:
-    """`USER[:GROUP]`, names or numbers; the group defaults to the user's own. Raises UsageError."""
+    """Returns the ids of `USER[:GROUP]`, names or numbers; the group defaults to the user's own.
+
+    Raises UsageError.
+    """
     name, _, group = text.partition(":")
     try:
         if name.isdecimal():
@@ -43,30 +49,34 @@ def _user(text: str) -> tuple[int, int]:
     return number, own
 
 
-@click.command()
-@click.argument("image")
-@click.argument("arguments", nargs=-1, metavar="[-- COMMAND...]")
-@click.option(
-    "-B", "--bind", "binds", multiple=True, metavar="SRC[:DST[:ro]]", help="Show a host path inside."
+_START_OPTIONS = (
+    click.option(
+        "-B", "--bind", "binds", multiple=True, metavar="SRC[:DST[:ro]]", help="Show a host path inside."
+    ),
+    click.option(
+        "-e", "--env", "environment", multiple=True, metavar="NAME[=VALUE]", help="Set a variable inside."
+    ),
+    click.option("--pwd", "workdir", metavar="DIR", help="Working directory; the image's own by default."),
+    click.option("--entrypoint", is_flag=True, help="Put the image's entry point before COMMAND."),
+    click.option(
+        "--network",
+        type=click.Choice(["host", "none"]),
+        default="host",
+        help="The machine's network (the default), or none.",
+    ),
+    click.option("--user", metavar="USER[:GROUP]", help="As root: start the program as this user instead."),
+    click.option("--runtime", metavar="NAME", help="Which runtime to use: bubblewrap."),
 )
-@click.option(
-    "-e", "--env", "environment", multiple=True, metavar="NAME[=VALUE]", help="Set a variable inside."
-)
-@click.option("--pwd", "workdir", metavar="DIR", help="Working directory; the image's own by default.")
-@click.option("--entrypoint", is_flag=True, help="Put the image's entry point before COMMAND.")
-@click.option(
-    "--network",
-    type=click.Choice(["host", "none"]),
-    default="host",
-    help="The machine's network (the default), or none.",
-)
-@click.option("--user", metavar="USER[:GROUP]", help="As root: start the program as this user instead.")
-@click.option("--runtime", metavar="NAME", help="Which runtime to use: bubblewrap.")
-@click.option("--explain", is_flag=True, help="Show what would be run, and run nothing.")
-@click.option("--json", "as_json", is_flag=True, help="How it ended (with --explain: the plan) as JSON.")
-def command(
-    image: str,
-    arguments: tuple[str, ...],
+
+
+def _start_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds the options of a start; the command takes them as `**wishes` and passes them to `_run_options`."""
+    for option in reversed(_START_OPTIONS):
+        command = option(command)
+    return command
+
+
+def _run_options(
     binds: tuple[str, ...],
     environment: tuple[str, ...],
     workdir: str | None,
@@ -74,9 +84,27 @@ def command(
     network: str,
     user: str | None,
     runtime: str | None,
-    explain: bool,
-    as_json: bool,
-) -> int:
+) -> RunOptions:
+    """Returns the values of the options of a start. Raises UsageError."""
+    values = _environment(environment)
+    return RunOptions(
+        tuple(parse_bind(bind) for bind in binds),
+        values,
+        workdir,
+        entrypoint,
+        runtime,
+        network == "host",
+        None if user is None else _user(user),
+    )
+
+
+@click.command()
+@click.argument("image")
+@click.argument("arguments", nargs=-1, metavar="[-- COMMAND...]")
+@_start_options
+@click.option("--explain", is_flag=True, help="Show what would be run, and run nothing.")
+@click.option("--json", "as_json", is_flag=True, help="How it ended (with --explain: the plan) as JSON.")
+def command(image: str, arguments: tuple[str, ...], explain: bool, as_json: bool, **wishes: Any) -> int:
     """Run COMMAND (or the image's own) in IMAGE, isolated from this machine.
 
     IMAGE is a directory (with a slash or dot in front), or a name in a repository mounted on this node.
@@ -90,35 +118,30 @@ def command(
     Example:
       lazyfs run library/python:3.11 -B "$PWD":/srv --pwd /srv -- python3 analysis.py
     """
-    values = _environment(environment)
-    options = RunOptions(
-        tuple(parse_bind(bind) for bind in binds),
-        values,
-        workdir,
-        entrypoint,
-        runtime,
-        network == "host",
-        None if user is None else _user(user),
-    )
+    options = _run_options(**wishes)
     prepared = prepare(image, arguments, options)
     if explain:
-        _explain(prepared, hidden=set(values), as_json=as_json)
+        _explain(prepared, hidden=set(options.environment), as_json=as_json)
         return 0
     ended = start(prepared)
     if as_json:
-        result = {
-            "image": prepared.launch.root,
-            "runtime": prepared.runtime.name,
-            "started": ended.started,
-            "exit_code": ended.exit_code,
-            "failed": None if ended.exit_code == 0 else "program" if ended.started else "runtime",
-        }
-        say_json(result, err=True)
+        say_json(_result(prepared, ended), err=True)
     return ended.exit_code
 
 
+def _result(prepared: PreparedRun, ended: ProgramEnd) -> dict[str, Any]:
+    """Returns the fields of `--json` for a finished start."""
+    return {
+        "image": prepared.launch.root,
+        "runtime": prepared.runtime.name,
+        "started": ended.started,
+        "exit_code": ended.exit_code,
+        "failed": None if ended.exit_code == 0 else "program" if ended.started else "runtime",
+    }
+
+
 def _explain(prepared: PreparedRun, *, hidden: set[str], as_json: bool) -> None:
-    """Values given with --env may be secrets: they are not shown."""
+    """Prints the plan of a start. The values of the `hidden` variables, which may be secrets, are masked."""
     environment = {
         name: "***" if name in hidden else value for name, value in prepared.launch.environment.items()
     }

@@ -1,4 +1,4 @@
-"""The one place where text leaves for people: each line is escaped, for names in it are strangers'."""
+"""Prints all text for people, with each line escaped, because strangers choose the names in it."""
 
 import io
 import json
@@ -17,14 +17,14 @@ def say(*lines: str, err: bool = False) -> None:
 
 def say_json(value: Any, *, indent: int | None = None, err: bool = False) -> None:
     """Prints a value as JSON on one line, or with `indent` spaces on several."""
-    import msgspec  # takes 10 ms, which commands without JSON need not spend
+    import msgspec  # takes 10 ms, which commands without JSON are spared
 
     text = json.dumps(msgspec.to_builtins(value), ensure_ascii=False, indent=indent)
     click.echo(escaped_json(text), err=err)
 
 
 def say_refusal(error: click.ClickException) -> None:
-    """Prints what click says of a command line that it does not take."""
+    """Prints click's message about a command line that it refuses."""
     shown = io.StringIO()
     error.show(shown)
     say(*shown.getvalue().removesuffix("\n").split("\n"), err=True)

@@ -44,7 +44,7 @@ def command(store: str, listen: str, access_log: TextIO | None) -> None:
             print(escaped(" ".join(map(str, served))), file=access_log, flush=True)
 
     ends = {signal.SIGINT, signal.SIGTERM}
-    signal.pthread_sigmask(signal.SIG_BLOCK, ends)  # before the threads start, which inherit it
+    signal.pthread_sigmask(signal.SIG_BLOCK, ends)  # before the threads start, because they inherit the mask
     with ExitStack() as stack:
         origin = stack.enter_context(
             Origin(store, *parse_address(listen), log if access_log else None).running()

@@ -1,4 +1,4 @@
-"""Options of commands that are settings of a mount."""
+"""Command line options made from the settings of a mount."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +9,7 @@ from lazyfs.daemon.mount_options import MOUNT_OPTIONS, MountOption
 
 
 def setting_options(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Returns a decorator that adds the options with these names of fields; all of them, if none is given."""
+    """Returns a decorator that adds the options of the settings named; of all settings if none is named."""
 
     def add(command: Callable[..., Any]) -> Callable[..., Any]:
         for option in reversed(MOUNT_OPTIONS):

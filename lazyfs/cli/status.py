@@ -1,4 +1,4 @@
-"""`lazyfs status`: which mounts there are and how they fare."""
+"""`lazyfs status`: shows the mounts and their health."""
 
 from typing import TYPE_CHECKING, Any
 

@@ -27,8 +27,8 @@ class OpenedRepository(NamedTuple):
 
 
 def open_repository(location: str, keys_directory: str | None) -> OpenedRepository:
-    """Opens the store and loads the keys, from the default directory of the repository's name if none is
-    given.
+    """Opens the store and loads the keys; without `keys_directory` from the default directory for the
+    repository's name.
 
     Raises UsageError for a store without a repository and for keys that are missing or readable by others.
     """

@@ -1,4 +1,4 @@
-"""`lazyfs top`: what a mount does, live."""
+"""`lazyfs top`: shows a mount's activity, live."""
 
 import time
 

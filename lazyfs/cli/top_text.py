@@ -8,11 +8,11 @@ from lazyfs.core.printable import escaped
 from lazyfs.daemon.status import MountStatus
 
 WIDTH = 80
-"""Columns of a terminal that nobody has made wider."""
+"""Columns of a terminal in its usual size."""
 
 
 def top_lines(before: MountStatus, now: MountStatus, seconds: float) -> list[str]:
-    """Returns the lines for two looks that lie `seconds` apart; each fits WIDTH and acts on no terminal."""
+    """Returns the lines for two snapshots taken `seconds` apart. Each line fits WIDTH and is printable."""
     lines = [
         f"{now.mountpoint}: {now.source}",
         *health_lines(now),

@@ -1,4 +1,4 @@
-"""Starting programs from images with the runtimes a node has."""
+"""Starts programs from images, with a runtime that is installed on the node."""
 
 from lazyfs.runtimes.launch import Bind as Bind
 from lazyfs.runtimes.launch import parse_bind as parse_bind

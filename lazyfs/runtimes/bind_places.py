@@ -1,9 +1,9 @@
-"""Places for binds in an image, chosen so that nothing is made on the host at a path that the image chose.
+"""Places for binds in an image, found in such a way that no image can have a file made on the host.
 
-A runtime builds the tree while it still sees the host: a mount point below /proc, for one, may lead there
-through links such as /proc/1/root, and would be made there. So each target is followed here, inside the
-image, to a path without links. What it meets on the way decides: an earlier mount, a place where
-none may be, or the image itself.
+A runtime builds the tree while it still sees the host. A target below /proc, for example, may lead to the
+host through links such as /proc/1/root, and the mount point would be made on the host. So this module follows
+each target inside the image to a path without links. The result depends on the first of these that the path
+reaches: an earlier mount, a place where binds are forbidden, or the image itself.
 """
 
 import os
@@ -25,13 +25,13 @@ class BindPlace(NamedTuple):
     """The mount point of a bind."""
 
     path: str
-    """Inside the root, free of links."""
+    """The path inside the root, free of links."""
     made_in: str | None
     """The directory that must be covered so that the path can be made; None if the path is there."""
 
 
 class Arrangement(NamedTuple):
-    """Every mount point of a start, in the order of mounting."""
+    """All mount points of a start, in the order of mounting."""
 
     tmp: BindPlace
     proc: BindPlace
@@ -44,11 +44,12 @@ class Arrangement(NamedTuple):
 
 
 def arrange(root: str, binds: Sequence[Bind], offered: Sequence[Bind]) -> Arrangement:
-    """Places the caller's binds, outer ones first, and then those offered: files that are left out where the
-    caller has bound something, or where the image has another kind of file.
+    """Places the caller's binds, outer ones first, and then the offered ones. An offered file is left out if
+    the caller has bound something at its path, or if the image has another kind of file there.
 
-    Raises UsageError for an image whose /proc, /dev or /tmp leads elsewhere than a program expects, for a
-    target that leads below /proc or /dev, and for one that would have to be made in a directory of the host.
+    Raises UsageError for an image whose /proc or /dev is a link, whose /tmp leads to one of them or to the
+    root, or in which one of the three is no directory; for a target that leads below /proc or /dev, and for a
+    target that would have to be made in a directory of the host.
     """
     proc, dev = _own(root, PROC), _own(root, DEV)
     tmp = _tmp(root)
@@ -71,7 +72,8 @@ def arrange(root: str, binds: Sequence[Bind], offered: Sequence[Bind]) -> Arrang
 
 
 def _own(root: str, path: str) -> BindPlace:
-    """The image's /proc or /dev, which must be a directory or missing: a link would cover something else."""
+    """Places the image's /proc or /dev, which must be a directory or missing: a link would lead to another
+    place. Raises UsageError."""
     if os.path.islink(root + path):
         raise UsageError(f"image {root}: its {path} is a link; a program needs a directory there")
     return _kind_checked(path, path_in_image.locate(root, path), directory=True)
@@ -85,7 +87,7 @@ def _tmp(root: str) -> BindPlace:
 
 
 def _place(root: str, bind: Bind, mounted: dict[str, Bind | None]) -> BindPlace:
-    """Places a bind of the caller's. `mounted` has the mounts before it: binds, and None for our own."""
+    """Places a bind of the caller's. `mounted`: the earlier mounts by path; a bind, or None for our own."""
     where = path_in_image.locate(root, bind.target, mounted)
     if not where.stopped:
         return _in_image(bind, where)
@@ -105,8 +107,8 @@ def _place(root: str, bind: Bind, mounted: dict[str, Bind | None]) -> BindPlace:
 
 
 def _check_inside(bind: Bind, outer: Bind, rest: tuple[str, ...]) -> None:
-    """Raises UsageError unless a mount point inside another bind is there already, with no link on the way: a
-    runtime would make it, and follow the link, on the host."""
+    """Raises UsageError unless a mount point inside another bind exists already, with no link on the way. A
+    runtime would make a missing one, and follow a link, on the host."""
     inner = "/".join(rest)
     there = os.path.join(outer.source, inner)
     try:

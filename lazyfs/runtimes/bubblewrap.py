@@ -1,9 +1,9 @@
 """bubblewrap: the smallest runtime, unprivileged, one file to install.
 
-Own user, pid, ipc, uts and mount namespaces; the network is the host's, as batch systems have it, unless the
-caller wants none. The image is read-only, /tmp is empty and writable, /proc and /dev are made new. Nothing
-else of the host is seen but the binds and /etc/resolv.conf and /etc/hosts, without which no name can be
-looked up. Root's programs get no capability.
+A program has its own user, pid, ipc, uts and mount namespaces. The network is the host's, as in batch
+systems, unless the caller wants none. The image is read-only, /tmp is empty and writable, /proc and /dev are
+new. Of the host's files the program sees only the binds, and /etc/resolv.conf and /etc/hosts, which it needs
+to look up names. Root's programs get no capability.
 """
 
 import json
@@ -47,7 +47,7 @@ class Bubblewrap:
     name = "bubblewrap"
 
     def probe(self) -> RuntimeProbe:
-        """Starts `true` in the same namespaces: distributions and batch systems forbid them in many ways."""
+        """Starts `true` in the namespaces of a program, because many systems forbid some of them."""
         executable = shutil.which("bwrap")
         if executable is None:
             return RuntimeProbe(self.name, False, _MISSING)
@@ -64,7 +64,8 @@ class Bubblewrap:
         return RuntimeProbe(self.name, True, _version())
 
     def plan(self, launch: Launch) -> RuntimePlan:
-        """Everything but the command itself goes through a descriptor."""
+        """Returns the plan of a start. All arguments but the command itself are passed through a
+        descriptor."""
         isolation = _isolation(launch.as_root)
         if not launch.network:
             isolation = (*isolation, "--unshare-net")
@@ -84,7 +85,8 @@ class Bubblewrap:
         )
 
     def start(self, plan: RuntimePlan) -> RuntimeExit:
-        """Signals go to the grandchild of bwrap: the program below the namespace's init."""
+        """Runs the plan to its end. Sends signals to bwrap's grandchild, the program below the namespace's
+        init."""
         executable = shutil.which("bwrap")
         if executable is None:
             raise UsageError(_MISSING)
@@ -98,15 +100,16 @@ class Bubblewrap:
         return supervise(plan, executable, detach, _programs)
 
     def read_end(self, ended: RuntimeExit) -> ProgramEnd:
-        """bwrap writes {"exit-code": N} last, and only if the program was executed."""
+        """Returns the program's end: bwrap writes {"exit-code": N}, as its last line, only if the program was
+        executed."""
         if not any("exit-code" in json.loads(line) for line in ended.status.decode().splitlines()):
             return ProgramEnd(RUNTIME_FAILED, started=False)
         return ProgramEnd(ended.code if ended.code >= 0 else 128 - ended.code, started=True)
 
 
 def _isolation(as_root: bool) -> tuple[str, ...]:
-    """Root's programs keep every capability unless told otherwise, and could get them anew in a namespace of
-    their own."""
+    """Returns the arguments that isolate a program. A program of root's would keep every capability, and
+    could regain them in a user namespace of its own; so both are forbidden to it."""
     if not as_root:
         return _ISOLATION
     numbers = [int(number) for number in re.findall(r"\d+", _version())]
@@ -124,12 +127,13 @@ def _can_filter() -> bool:
 
 
 def _can_scope(executable: str) -> bool:
-    """Landlock takes a set-user-id bwrap (where users may make no namespaces) the rights that it lives by."""
+    """Returns True if Landlock can keep the program from abstract sockets. A set-user-id bwrap, for systems
+    that allow users no namespaces, would lose its privileges under Landlock."""
     return can_scope_sockets() and not os.stat(executable).st_mode & stat.S_ISUID
 
 
 def _reachable(launch: Launch) -> list[str]:
-    """Names the parts of the machine that the program can reach although nobody bound them."""
+    """Returns the names of the parts of the machine that the program can reach without a bind."""
     found = []
     if launch.network:
         found.append("the network")

@@ -1,4 +1,4 @@
-"""bwrap's arguments: the tree that a program sees, and its environment."""
+"""The arguments of bwrap that describe a program's tree and its environment."""
 
 import os
 import stat
@@ -12,11 +12,11 @@ from lazyfs.runtimes.underlay import covers
 
 _OF_THE_HOST = (Bind("/etc/resolv.conf", "/etc/resolv.conf", True), Bind("/etc/hosts", "/etc/hosts", True))
 _MOST = 9000
-"""MAX_ARGS in bubblewrap.c."""
+"""The most arguments that bwrap accepts: MAX_ARGS in bubblewrap.c."""
 
 
 def arguments(launch: Launch, isolation: tuple[str, ...]) -> tuple[str, ...]:
-    """Everything but the command. Raises UsageError where a bind cannot be."""
+    """Returns all arguments but the command. Raises UsageError for a bind that cannot be made."""
     found = (*isolation, *_filesystem(launch), *_environment(launch))
     if len(found) > _MOST:
         raise UsageError(
@@ -27,7 +27,7 @@ def arguments(launch: Launch, isolation: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _filesystem(launch: Launch) -> Iterator[str]:
-    """Arguments that build the tree, in the order bwrap carries them out."""
+    """Yields the arguments that build the tree, in the order in which bwrap executes them."""
     root = launch.root
     tree = arrange(root, launch.binds, _OF_THE_HOST)
     made = covers(root, tree.places)
@@ -54,7 +54,8 @@ def _filesystem(launch: Launch) -> Iterator[str]:
 
 
 def _parents(place: BindPlace) -> Iterator[str]:
-    """Directories on the way to a made mount point, open to everybody (bwrap's own would be mode 0700)."""
+    """Yields the arguments that make the directories above a new mount point, with a mode that lets everybody
+    in: directories that bwrap makes by itself have mode 0700."""
     if place.made_in is not None:
         names = place.path.removeprefix(place.made_in).strip("/").split("/")[:-1]
         for depth in range(1, len(names) + 1):
@@ -72,7 +73,8 @@ def _proc_covers() -> Iterator[str]:
 
 
 def _bind_option(bind: Bind) -> str:
-    """Devices and folders of devices can be opened as such; everything else is bound nodev."""
+    """Returns bwrap's option for a bind. Only devices and folders of devices are bound so that devices can be
+    opened; all else is bound nodev."""
     source = os.path.realpath(bind.source)
     mode = os.stat(source).st_mode
     device = stat.S_ISCHR(mode) or stat.S_ISBLK(mode)

@@ -1,4 +1,4 @@
-"""The choice of a runtime on this machine."""
+"""Chooses a runtime that works on this machine."""
 
 from collections.abc import Sequence
 
@@ -7,9 +7,9 @@ from lazyfs.runtimes.protocol import Runtime, RuntimeProbe
 
 
 def choose(runtimes: Sequence[Runtime], wanted: str | None) -> tuple[Runtime, list[RuntimeProbe]]:
-    """The first usable runtime, or the one asked for, and what every probe on the way said.
+    """Returns the first usable runtime, or the `wanted` one, and the results of all probes on the way.
 
-    Raises UsageError with all their reasons if there is none.
+    Raises UsageError with the reasons of all probes if no runtime is usable.
     """
     known = [runtime.name for runtime in runtimes]
     if wanted is not None and wanted not in known:

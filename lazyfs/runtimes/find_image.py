@@ -14,9 +14,9 @@ from lazyfs.system.mountpoint import FSTYPE, Mount, mounts
 from lazyfs.system.paths_in_mounts import resolve_among_mounts
 
 LOOK_SECONDS = 30
-"""Time for a mount to say if it has a name: the first look over a slow line fetches catalogs."""
+"""Seconds that a mount has to answer if it has a name: over a slow line the catalogs have to be fetched."""
 PATIENCE_SECONDS = 2
-"""Time for the other mounts once one has the name: they can only make it ambiguous."""
+"""Seconds that the other mounts have once one has the name: they can only make the name ambiguous."""
 
 
 SITE = "lazyfs"
@@ -28,11 +28,11 @@ class FoundImage:
     """An image's place on the node."""
 
     root: str
-    """With every link resolved: a tag that moves does not move a started job."""
+    """The image's root filesystem with every link resolved, so that a started job stays when a tag moves."""
     metadata: str | None
-    """The directory with its manifest.json and config.json, if it comes from a mounted repository."""
+    """The directory with the image's manifest.json and config.json, if it is in a mounted repository."""
     path: str = field(default="", compare=False)
-    """Where it was found, links not followed."""
+    """The path at which the image was found, links not followed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,33 +42,35 @@ class NodeMounts:
     searched: Sequence[str]
     """Mount points in which names are looked up: root's and the caller's own."""
     foreign: Sequence[str] = ()
-    """Those of other users. A name there could be anything; a path into one is the caller's own choice."""
+    """Mount points of other users. They are not searched, because a name there could mean any image; the
+    caller can give a path into one."""
     sources: Mapping[str, str] = field(default_factory=dict, compare=False)
-    """Mount point -> what is mounted there: a repository may be mounted at several places."""
+    """Mount point -> source: a repository may be mounted at several places."""
     sites: frozenset[str] = field(default=frozenset(), compare=False)
     """Mount points with a repository in each folder."""
 
 
 def node_mounts() -> NodeMounts:
-    """Lists the mounts there are now, told apart by who has made them."""
+    """Returns the mounts that exist now, divided by the user who made them."""
     trusted = {0, *_own_numbers(os.getuid())}
     return sort_mounts(mounts(), trusted)
 
 
 def sort_mounts(found: Iterable[Mount], trusted: set[int]) -> NodeMounts:
-    """The mounts of this filesystem; `trusted` are the users whose mounts are searched."""
+    """Returns the mounts of lazyfs among those found. `trusted`: the users whose mounts are searched."""
     ours = [mount for mount in found if mount.fstype == FSTYPE][::-1]
     return NodeMounts(
         tuple(mount.mountpoint for mount in ours if mount.owner in trusted),
         tuple(mount.mountpoint for mount in ours if mount.owner not in trusted),
-        # of a site the source says nothing
+        # the source of a site does not identify its repositories
         {mount.mountpoint: mount.source for mount in ours if mount.source not in ("", SITE)},
         frozenset(mount.mountpoint for mount in ours if mount.source == SITE),
     )
 
 
 def _own_numbers(user: int) -> set[int]:
-    """The caller's number here, and in the namespace above: mounts made there carry that one."""
+    """Returns the caller's id here and its id in the namespace above, which mounts made there have as
+    owner."""
     numbers = {user}
     with open("/proc/self/uid_map") as file:
         for line in file:
@@ -79,11 +81,11 @@ def _own_numbers(user: int) -> set[int]:
 
 
 def find(name: str, node: NodeMounts) -> FoundImage:
-    """`name` is a path with a slash in front or a dot, or an image's name in a mount that is searched
-    (`core.image_names`). No mount is waited for longer than LOOK_SECONDS.
+    """Finds an image by its path, if `name` begins with a slash or a dot, or else by its name in the searched
+    mounts (`core.image_names`). Waits for no mount longer than LOOK_SECONDS.
 
-    Of several mounts of one repository the latest is taken. Raises UsageError if it is not
-    there, if it means several images, and if a link leads out of the mount.
+    Of several mounts of one repository the latest is taken. Raises UsageError if there is no such image, if
+    the name means several images, and if a link leads out of the mount.
     """
     if is_path(name):
         return _find_path(name, [*node.searched, *node.foreign])
@@ -119,20 +121,24 @@ class _Candidate(NamedTuple):
     """An image that a name may mean."""
 
     rank: int
-    """How good the match is, from 0."""
+    """The rank of the match; 0 is the best."""
     place: str
-    """Its path below the mount point."""
+    """The image's path below the mount point."""
     path: str
     root: str
     metadata: str | None
     content: str
-    """The path of its tree below the mount point: what tells one image of a repository from another."""
+    """The path of the image's tree below the mount point, which differs between images of a repository."""
     mount: str
 
 
 def _best(name: str, images: list[_Candidate], sources: Mapping[str, str]) -> FoundImage:
-    """The first of the best rank. A repository that is mounted twice has one image of a name, maybe of two
-    ages; that two repositories mean the same image only they say, and one of them may lie."""
+    """Returns the first image of the best rank. Raises UsageError if images of that rank differ.
+
+    Images at one path of a repository that is mounted twice count as one, even in different revisions. Images
+    of two repositories always count as different: only the repositories say that they are the same, and one
+    of them may lie.
+    """
     best = min(image.rank for image in images)
     firsts: dict[tuple[str, str], _Candidate] = {}
     for image in images:
@@ -146,7 +152,7 @@ def _best(name: str, images: list[_Candidate], sources: Mapping[str, str]) -> Fo
 
 
 def is_path(name: str) -> bool:
-    """Returns True for what is meant as a path of this machine, not as an image's name."""
+    """Returns True if the text is a path of this machine, not an image's name."""
     return name.startswith(("/", "./", "../")) or name in (".", "..")
 
 
@@ -168,7 +174,7 @@ def _find_path(name: str, tops: list[str]) -> FoundImage:
 
 
 def _look_at_path(name: str, tops: list[str]) -> dict[str, Any]:
-    """In a child: {"root", "metadata"} or {"error"}."""
+    """Returns {"root", "metadata"} or {"error"}. Runs in a child."""
     try:
         place = resolve_among_mounts(name, tops)
         if not os.path.isdir(place.real):
@@ -184,8 +190,8 @@ def _look_at_path(name: str, tops: list[str]) -> dict[str, Any]:
 
 
 def _look(mount: str, name: str, tops: Sequence[str], *, site: bool) -> dict[str, Any]:
-    """In a child: {"images": fields of _Candidate, "refused": reasons, "near": paths} of one mount. Of a site
-    those repositories are looked through that are open."""
+    """Returns {"images": fields of _Candidate, "refused": reasons, "near": paths} for one mount; of a site, for
+    the repositories that are open. Runs in a child."""
     refused: list[str] = []
     images: list[_Candidate] = []
     trees = ["", *_names(mount, tops, "")] if site else [""]
@@ -222,7 +228,7 @@ def _images(mount: str, tree: str, name: str, tops: Sequence[str], refused: list
 
 
 def _names(mount: str, tops: Sequence[str], folder: str) -> list[str]:
-    """In a child: the names in a folder of a mount; none where there is no such folder in it."""
+    """Returns the names in a folder of a mount; none if the mount has no such folder. Runs in a child."""
     try:
         found = resolve_among_mounts(os.path.join(mount, folder), tops)
         return sorted(os.listdir(found.real)) if found.mount == (mount.rstrip("/") or "/") else []
@@ -231,7 +237,8 @@ def _names(mount: str, tops: Sequence[str], folder: str) -> list[str]:
 
 
 def _metadata(mount: str, path: str, root: str, tops: Sequence[str]) -> str | None:
-    """`.metadata/` repeats the tree of names; an image reached by its digest has its own there too."""
+    """Returns the directory with an image's metadata, or None. The tree of `.metadata/` has the same names as
+    the tree of images, and an image's digest as a name too."""
     for place in (path, root):
         inner = os.path.relpath(place, mount)
         if inner.startswith(".."):

@@ -1,4 +1,4 @@
-"""An image's own settings for a start: environment, working directory, entry point, command."""
+"""The settings that an image has for a start: environment, working directory, entry point, command."""
 
 import os
 import re
@@ -12,12 +12,12 @@ from lazyfs.runtimes import path_in_image
 _SINGULARITY_ENVIRONMENT = "/.singularity.d/env/10-docker2singularity.sh"
 _SINGULARITY_RUNSCRIPT = "/.singularity.d/runscript"
 _MAX_SCRIPT = 1 << 20
-"""Bytes of the environment script: eight times what Linux takes as one variable."""
+"""Bytes of the environment script: eight times the size that Linux allows for one variable."""
 
 
 @dataclass(frozen=True, slots=True)
 class ImageDefaults:
-    """A root filesystem and its defaults; empty where the image says nothing."""
+    """A root filesystem and its defaults. Defaults that the image does not have are empty."""
 
     root: str
     environment: dict[str, str] = field(default_factory=dict)
@@ -25,7 +25,7 @@ class ImageDefaults:
     entrypoint: tuple[str, ...] = ()
     default_arguments: tuple[str, ...] = ()
     described_by: str | None = None
-    """The file the defaults were read from."""
+    """The file that the defaults were read from."""
 
 
 def from_config(root: str, raw: bytes, origin: str) -> ImageDefaults:
@@ -42,7 +42,7 @@ def from_config(root: str, raw: bytes, origin: str) -> ImageDefaults:
 
 
 def from_singularity(root: str) -> ImageDefaults | None:
-    """Reads what DUCC and apptainer leave in a flat image; None if there is no such file."""
+    """Reads the defaults that DUCC and apptainer write into a flat image; returns None if there are none."""
     raw = path_in_image.read(root, _SINGULARITY_ENVIRONMENT, _MAX_SCRIPT)
     if raw is None:
         return None
@@ -75,7 +75,7 @@ def _exports(script: str) -> list[tuple[str, str]]:
 
 
 def describe(root: str, metadata: str | None) -> ImageDefaults:
-    """The image at `root`; `metadata` is the directory that holds its config.json, where there is one."""
+    """Returns the image at `root`. `metadata`: the directory with the image's config.json, if it has one."""
     if metadata is not None:
         raw = path_in_image.read(metadata, "/config.json", MAX_CONFIG)
         if raw is not None:
@@ -84,7 +84,8 @@ def describe(root: str, metadata: str | None) -> ImageDefaults:
 
 
 def command_line(image: ImageDefaults, arguments: tuple[str, ...], *, entrypoint: bool) -> tuple[str, ...]:
-    """`arguments` as given; with none, or with `entrypoint`, the image's own entry point comes first."""
+    """Returns the command to run: the given `arguments`, after the image's entry point if `entrypoint` is
+    set. Without arguments, the image's entry point and its own arguments."""
     if arguments:
         return (*image.entrypoint, *arguments) if entrypoint else arguments
     return (*image.entrypoint, *image.default_arguments)

@@ -1,4 +1,4 @@
-"""A program to be started: a command in a root filesystem, and the parts of the host that it may see."""
+"""The description of a start: a command in a root filesystem, and the parts of the host that it may see."""
 
 import os
 import resource
@@ -14,9 +14,10 @@ _OF_A_RUNTIME = 16 << 10
 
 
 def check_argument(text: str, where: str) -> str:
-    """Returns the text. Raises UsageError, which begins with `where`, if no program can be given it.
+    """Returns the text. Raises UsageError, which begins with `where`, for a text that no program can be
+    given.
 
-    A NUL would end it and begin another argument, which a runtime may take for one of its options.
+    A NUL would end the text and begin another argument, which a runtime may take for one of its options.
     """
     if "\0" in text:
         raise UsageError(f"{where}: {text!a} has a NUL in it")
@@ -42,11 +43,11 @@ def most_bytes() -> int:
 
 @dataclass(frozen=True, slots=True)
 class Bind:
-    """A file or directory of the host shown inside."""
+    """A file or directory of the host that is shown in the image."""
 
     source: str
     target: str
-    """Absolute and normal, as the program sees it; need not exist in the image."""
+    """The path at which the program sees it: absolute and normalised; it need not exist in the image."""
     read_only: bool = False
 
     def __post_init__(self) -> None:
@@ -59,25 +60,26 @@ class Bind:
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """One start. Paths are str; names that are not UTF-8 come through os.fsdecode.
+    """One start. Paths are str; names that are not UTF-8 are decoded by os.fsdecode.
 
-    Every runtime is given one of these and nothing else of the image's or the caller's, so its fields are
-    checked here, wherever they came from. Making one raises UsageError.
+    A runtime gets all input from the image and the caller in a Launch, so the constructor checks every field.
+    Raises UsageError.
     """
 
     root: str
     """The image's root filesystem on the host, links in its path resolved."""
     command: tuple[str, ...]
     environment: Mapping[str, str] = field(default_factory=dict)
-    """All the program gets: nothing of the caller's own environment is added."""
+    """The program's whole environment: the caller's own is not added."""
     workdir: str = "/"
     binds: tuple[Bind, ...] = ()
     network: bool = True
-    """The machine's; False: none but a loopback of its own."""
+    """True for the machine's network; False for only a loopback of its own."""
     user: tuple[int, int] | None = None
-    """User and group to start as, for root; None leaves the caller's."""
+    """Ids of the user and group to start as, for root; None for the caller's."""
     as_root: bool = False
-    """The program will be root outside too: the kernel asks for that in places that no namespace divides."""
+    """True if the program is root outside its namespaces too, where the kernel checks for root in places that
+    no namespace divides."""
 
     def __post_init__(self) -> None:
         check_argument(self.root, "image")
@@ -103,7 +105,8 @@ class Launch:
 
 
 def parse_bind(text: str) -> Bind:
-    """`SRC[:DST[:ro|rw]]`, as every container tool writes it; DST defaults to SRC. Raises UsageError."""
+    """Parses `SRC[:DST[:ro|rw]]`, the form of every container tool; DST defaults to SRC. Raises
+    UsageError."""
     parts = text.split(":")
     mode = parts[2] if len(parts) == 3 else "rw"
     if len(parts) > 3 or not parts[0] or mode not in ("ro", "rw"):

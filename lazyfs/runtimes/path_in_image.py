@@ -1,4 +1,4 @@
-"""Paths as a program inside a root filesystem sees them, looked up from outside."""
+"""Looks up, from outside, paths as a program inside a root filesystem sees them."""
 
 import errno
 import os
@@ -14,18 +14,20 @@ _ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EACCES, err
 
 
 def resolve(root: str, path: str) -> tuple[str, str]:
-    """The path with every link followed inside `root`, as (what exists, what does not).
+    """Follows all links of a path inside `root`; returns (the part that exists, the missing rest).
 
-    Both are absolute inside the root and free of links; joined they are where `path` would be: resolving
-    `/var/run/x` where /var/run -> /run and /run is empty gives (`/run`, `x`). Absolute links and `..` never
-    leave the root. Raises UsageError for a loop of links and for a path that goes on below a file.
+    The existing part is absolute inside the root, and both are free of links. Joined they are the target of
+    `path`: `/var/run/x`, where /var/run -> /run and /run is empty, gives (`/run`, `x`). Absolute links and
+    `..` never leave the root. Raises UsageError for a loop of links and for a path that continues below a
+    file.
     """
     place = locate(root, path)
     return place.found, "/".join(place.rest)
 
 
 def locate(root: str, path: str, stops: Collection[str] = ()) -> Location:
-    """As `resolve`, with more that is known of the place; ends at `stops`, for something is mounted there."""
+    """Follows a path as `resolve` does, and returns more about its end. Ends at `stops`, the paths of
+    mounts."""
     try:
         with opened(root) as directory:
             return locate_by_descriptor(directory, path, stops)
@@ -40,9 +42,9 @@ def locate(root: str, path: str, stops: Collection[str] = ()) -> Location:
 
 
 def read(root: str, path: str, limit: int) -> bytes | None:
-    """A regular file's content, links followed inside the root; None if the image does not have it.
+    """Returns a regular file's content, links followed inside the root; None if the image has no such file.
 
-    Raises FormatError if it is longer than `limit` bytes, LazyfsError if it cannot be read.
+    Raises FormatError if the content is longer than `limit` bytes, LazyfsError if it cannot be read.
     """
     try:
         with opened(root) as directory:
@@ -50,7 +52,7 @@ def read(root: str, path: str, limit: int) -> bytes | None:
         with closing_descriptor(number):
             if not stat.S_ISREG(os.fstat(number).st_mode):
                 return None
-            # Opened anew only now: to open a device can do something already.
+            # Opened for reading only now: merely opening a device can have effects.
             with open(f"/proc/self/fd/{number}", "rb") as file:
                 content = file.read(limit + 1)
     except OSError as error:
@@ -64,7 +66,7 @@ def read(root: str, path: str, limit: int) -> bytes | None:
 
 @contextmanager
 def opened(directory: str) -> Iterator[int]:
-    """A descriptor of a directory, good for looking names up in it."""
+    """Opens a directory for the block; the descriptor serves only for looking up names in it."""
     number = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     with closing_descriptor(number):
         yield number
@@ -72,7 +74,7 @@ def opened(directory: str) -> Iterator[int]:
 
 @contextmanager
 def closing_descriptor(number: int) -> Iterator[int]:
-    """Closes the descriptor at the end."""
+    """Closes the descriptor at the end of the block."""
     try:
         yield number
     finally:

@@ -1,7 +1,7 @@
-"""The parts of /proc that root must not reach and no namespace divides.
+"""The parts of /proc that no namespace divides, and that a program which is root outside must not reach.
 
-Being root outside is enough for most of it: the kernel asks there for the user and not for capabilities. So
-all that is root's alone is covered, whatever the kernel calls it, and what others may read is read-only.
+For most of them the kernel checks for the user root, not for capabilities. So every entry that only root may
+use is covered, without a list of names, and entries that others may read are mounted read-only.
 """
 
 import os
@@ -12,11 +12,11 @@ from typing import NamedTuple
 _HIDDEN = frozenset(
     {"acpi", "asound", "scsi", "interrupts", "keys", "latency_stats", "sched_debug", "timer_list"}
 )
-"""Names that everybody may read and a container had better not, as runc has it."""
+"""Names that everybody may read, but that runc hides from containers."""
 
 
 class ProcCovers(NamedTuple):
-    """Names in /proc."""
+    """The names in /proc to cover, by kind of cover."""
 
     empty_files: tuple[str, ...]
     empty_directories: tuple[str, ...]
@@ -24,7 +24,8 @@ class ProcCovers(NamedTuple):
 
 
 def proc_covers(entries: Iterable[tuple[str, int]]) -> ProcCovers:
-    """Sorts the names of /proc with their st_mode. Processes and links into them are the program's own."""
+    """Returns the covers for entries of /proc, given as (name, st_mode). Processes, and links to their
+    directories, stay uncovered: they are the program's own."""
     files: list[str] = []
     directories: list[str] = []
     read_only: list[str] = []
@@ -42,7 +43,7 @@ def proc_covers(entries: Iterable[tuple[str, int]]) -> ProcCovers:
 
 
 def list_proc() -> list[tuple[str, int]]:
-    """The names in this machine's /proc, without those of processes."""
+    """Returns (name, st_mode) of the entries in this machine's /proc, except processes."""
     with os.scandir("/proc") as entries:
         return [
             (entry.name, entry.stat(follow_symlinks=False).st_mode)

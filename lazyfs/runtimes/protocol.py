@@ -1,4 +1,4 @@
-"""The seam between a program that is to be started and the runtime that starts it."""
+"""The interface of runtimes, between a start and the program that carries it out."""
 
 import os
 from collections.abc import Iterable, Mapping
@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 from lazyfs.runtimes.launch import Launch, check_argument
 
 RUNTIME_FAILED = 125
-"""Exit code when the program was never started; the one docker and podman use."""
+"""The exit code if the program was never started, as in docker and podman."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +18,7 @@ class RuntimeProbe:
     runtime: str
     usable: bool
     says: str
-    """Its version, or why it cannot be used and what to do."""
+    """The runtime's version, or the reason why it cannot be used, with a remedy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,22 +26,22 @@ class RuntimePlan:
     """A command line ready to be started."""
 
     options: tuple[str, ...]
-    """The runtime's name and options. Visible to everyone on the machine, so neither environment nor binds
-    are among them. A key of `files` stands for the number of a descriptor, as does STATUS."""
+    """The runtime's name and options. Every user of the machine can see them, so they hold neither
+    environment nor binds. A key of `files` stands for the number of a descriptor, and so does STATUS."""
     command: tuple[str, ...]
     """The program and its arguments, last in the command line."""
     shown: tuple[str, ...]
-    """The whole command line for people, with what goes through a descriptor written out."""
+    """The whole command line for people, including the arguments that are passed through a descriptor."""
     files: Mapping[str, bytes] = field(default_factory=dict)
     """Placeholder in the options -> content of an unnamed file that the runtime inherits."""
 
     user: tuple[int, int] | None = None
-    """User and group that the runtime is started as; None leaves the caller's."""
+    """Ids of the user and group that the runtime is started as; None for the caller's."""
     reachable: tuple[str, ...] = ()
-    """Parts of the machine that the program can reach although nobody bound them, for people."""
+    """Parts of the machine that the program can reach without a bind, in words for people."""
 
     STATUS = "{status}"
-    """Placeholder of the descriptor that the runtime writes its own account to."""
+    """Placeholder of the descriptor that the runtime writes its status to."""
 
     def __post_init__(self) -> None:
         """Raises UsageError for an argument that the kernel or the runtime would take for two."""
@@ -49,10 +49,10 @@ class RuntimePlan:
 
 
 def nul_separated(arguments: Iterable[str]) -> bytes:
-    """Arguments in the form that a runtime reads from a descriptor: each ends with a NUL.
+    """Returns the arguments in the form that a runtime reads from a descriptor: each ends with a NUL.
 
-    This is the last guard, for every runtime: raises UsageError for an argument that has a NUL in it, which
-    would be read as another option, or that no file name can be.
+    Every runtime uses this as the last check. Raises UsageError for an argument with a NUL in it, which would
+    be read as another option, and for an argument that cannot be encoded as a file name.
     """
     return b"".join(os.fsencode(check_argument(argument, "argument")) + b"\0" for argument in arguments)
 
@@ -61,9 +61,9 @@ class RuntimeExit(NamedTuple):
     """The end of the runtime's own process."""
 
     code: int
-    """Its exit code; -N if signal N ended it."""
+    """The process's exit code; -N if signal N ended it."""
     status: bytes
-    """Its account in the file of RuntimePlan.STATUS."""
+    """The content that the runtime wrote to the descriptor of RuntimePlan.STATUS."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,23 +71,24 @@ class ProgramEnd:
     """The end of a start."""
 
     exit_code: int
-    """The program's own; 128 + N if signal N ended it; RUNTIME_FAILED if it was never started."""
+    """The program's exit code; 128 + N if signal N ended it; RUNTIME_FAILED if it was never started."""
     started: bool
-    """False: the runtime failed before the program ran, and said so on stderr."""
+    """False if the runtime failed before the program ran; its message is on stderr."""
 
 
 class Runtime(Protocol):
-    """One way to run a program in a root filesystem. All that is particular to it lies behind this."""
+    """One way to run a program in a root filesystem. The rest of the code knows runtimes only by this
+    class."""
 
     name: str
 
     def probe(self) -> RuntimeProbe:
-        """Tries the runtime on this machine; starts nothing that stays."""
+        """Tries the runtime on this machine; leaves no process behind."""
         ...
 
     def plan(self, launch: Launch) -> RuntimePlan:
-        """The command line. Raises UsageError where the launch cannot be done, e.g. a bind that would cover a
-        file of another kind."""
+        """Returns the command line. Raises UsageError for a launch that is not possible, for example with a
+        bind that would cover a file of another kind."""
         ...
 
     def start(self, plan: RuntimePlan) -> RuntimeExit:
@@ -98,5 +99,5 @@ class Runtime(Protocol):
         ...
 
     def read_end(self, ended: RuntimeExit) -> ProgramEnd:
-        """Tells the program's end from the runtime's own failure."""
+        """Returns the program's end, or the runtime's own failure, from the end of the runtime's process."""
         ...

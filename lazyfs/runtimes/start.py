@@ -1,4 +1,4 @@
-"""From an image's name to a finished program: what `lazyfs run` and Python callers share."""
+"""Runs a program from an image, given the image's name, for `lazyfs run` and for callers in Python."""
 
 import os
 import sys
@@ -17,32 +17,32 @@ from lazyfs.runtimes.launch import Bind, Launch
 from lazyfs.runtimes.protocol import ProgramEnd, Runtime, RuntimePlan, RuntimeProbe
 
 RUNTIMES: tuple[Runtime, ...] = (Bubblewrap(),)
-"""In the order of preference."""
+"""All runtimes, in the order of preference."""
 COMMAND_NOT_FOUND = 127
 _DEFAULTS = {"PATH": DEFAULT_PATH, "HOME": "/tmp"}  # noqa: S108 - the only writable directory inside
 
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """Wishes for a start; each may be left out."""
+    """The caller's options for a start; each may be left out."""
 
     binds: tuple[Bind, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
-    """Over the image's own. Values never appear in an argv."""
+    """Variables that override the image's own. Their values never appear in an argv."""
     workdir: str | None = None
     entrypoint: bool = False
     """Put the image's entry point before the command given."""
     runtime: str | None = None
-    """A runtime's name; None takes the first that works."""
+    """A runtime's name; None for the first runtime that works."""
     network: bool = True
-    """The machine's; False: none but a loopback of its own."""
+    """True for the machine's network; False for only a loopback of its own."""
     user: tuple[int, int] | None = None
-    """User and group to start as; for root only."""
+    """Ids of the user and group to start as; for root only."""
 
 
 @dataclass(frozen=True, slots=True)
 class PreparedRun:
-    """Everything that is decided before anything is started."""
+    """A start with every decision made, before any process is started."""
 
     image: ImageDefaults
     launch: Launch
@@ -62,10 +62,10 @@ def prepare(
     *,
     warn: Callable[[str], None] = _warn,
 ) -> PreparedRun:
-    """Finds the image, reads its defaults, tries the runtimes and writes the command line.
+    """Finds the image, reads its defaults, tries the runtimes and makes the command line.
 
-    A bind whose source does not exist is left out with a warning: the sites of one grid differ.
-    Raises UsageError (no such image, no runtime, nothing to run, a bind that cannot be) and FormatError (a
+    A bind whose source does not exist is left out with a warning, because the sites of one grid differ.
+    Raises UsageError (no such image, no runtime, no command, a bind that cannot be made) and FormatError (a
     configuration that cannot be read).
     """
     if options.user is not None and os.geteuid() != 0:
@@ -98,7 +98,7 @@ def run(image: str, arguments: Sequence[str] = (), options: RunOptions = RunOpti
 
 
 def start(prepared: PreparedRun) -> ProgramEnd:
-    """Runs what was prepared. A command that is not in the image gives 127 without a start."""
+    """Runs a prepared start to its end. A command that is not in the image gives 127, without a start."""
     missing = _missing_command(prepared.launch)
     if missing is not None:
         _warn(missing)
@@ -107,7 +107,7 @@ def start(prepared: PreparedRun) -> ProgramEnd:
 
 
 def _missing_command(launch: Launch) -> str | None:
-    """Returns the reason why the command cannot be there; None if it is, or if a bind may bring it."""
+    """Returns the reason why the command cannot exist; None if it exists, or if a bind may have it."""
     name = launch.command[0]
     if "/" in name:
         places = [os.path.join(launch.workdir, name)]

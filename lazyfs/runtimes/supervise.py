@@ -19,14 +19,14 @@ def supervise(
     detach: Callable[[], None],
     programs: Callable[[int], list[int]],
 ) -> RuntimeExit:
-    """Runs the plan with this process's stdin, stdout and stderr.
+    """Runs the plan to its end with this process's stdin, stdout and stderr.
 
-    It gets a session of its own, so that the program cannot push characters into the caller's terminal, and
-    nothing of the caller's environment, which the program could read in /proc/1/environ.
+    The runtime has a session of its own, so that the program cannot push characters into the caller's
+    terminal. Its environment is empty, because the program could read it in /proc/1/environ.
 
-    `executable` is the runtime's file. `detach` is called in the new process before it becomes the runtime,
-    and gives up what the program must not have. `programs` gives the processes that a signal is meant for
-    from the runtime's process id. Raises LazyfsError if the process cannot be made so.
+    `executable`: the runtime's file. `detach`: called in the new process before it becomes the runtime, to
+    give up resources that the program must not have. `programs`: a function from the runtime's process id to
+    the processes that get the signals. Raises LazyfsError if the process cannot be made.
     """
     with contextlib.ExitStack() as stack:
         status = stack.enter_context(_unnamed_file())
@@ -67,7 +67,8 @@ def _run(command: WatchedCommand) -> int:
 
 @contextlib.contextmanager
 def _unnamed_file(content: bytes = b"") -> Iterator[int]:
-    """A descriptor of a file in memory, at its beginning: values may be secrets; a pipe blocks at 64 KiB."""
+    """Opens a file in memory for the block, at its beginning. The content may be secret, so it is on no disk;
+    a pipe would block at 64 KiB."""
     number = os.memfd_create("lazyfs-run")
     try:
         os.write(number, content)

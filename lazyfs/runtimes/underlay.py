@@ -1,8 +1,8 @@
-"""Mount points that an image does not have, without writing to it.
+"""Makes mount points that an image does not have, without writing to the image.
 
-The directory that lacks the name is covered by an empty temporary filesystem, everything the image has in it
-is shown there again, and the missing name is made beside it. What is there is never replaced or followed.
-(Apptainer calls this an underlay; it needs no privilege and no overlay filesystem.)
+An empty temporary filesystem covers the directory that lacks the name. The image's files in that directory
+are bound into it again, and the missing name is made beside them. An existing name is never replaced, and no
+link is followed. (Apptainer calls this an underlay; it needs no privilege and no overlay filesystem.)
 """
 
 import os
@@ -15,7 +15,7 @@ from lazyfs.runtimes.bind_places import BindPlace
 
 @dataclass(frozen=True, slots=True)
 class CoveredDirectory:
-    """One directory to be covered, and what is shown in it again."""
+    """One directory to be covered, and the names that are shown in it again."""
 
     path: str
     mode: int
@@ -26,7 +26,7 @@ class CoveredDirectory:
 
 
 def covers(root: str, points: Iterable[BindPlace]) -> list[CoveredDirectory]:
-    """The directories to cover, parents before their children."""
+    """Returns the directories to cover, parents before their children."""
     wanted = {point.made_in for point in points if point.made_in is not None}
     return [_cover(root, path) for path in sorted(wanted, key=lambda path: (path.count("/"), path))]
 

@@ -1,8 +1,9 @@
-"""The process between ours and the runtime, which leaves nothing behind when ours is killed.
+"""The process between ours and the runtime, which ends all other processes if ours is killed.
 
-A runtime that dies with its parent does not do so in its first milliseconds, and its own child does not die
-with it then: SIGKILL in that time would leave the program running. The watcher is told of our end by the
-kernel, adopts whatever the runtime leaves, and ends it all.
+A runtime can ask the kernel to end it with its parent, but in its first milliseconds it has not asked yet,
+nor has its own child. SIGKILL to our process in that time would leave the program running. So the kernel
+tells the watcher when our process ends; the watcher adopts the processes that the runtime leaves, and kills
+them all.
 """
 
 import ctypes
@@ -15,34 +16,34 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 _TO_ALL = frozenset({signal.SIGINT, signal.SIGQUIT})
-"""Signals that a terminal sends to all of a job's processes."""
+"""Signals that a terminal sends to all processes of a job."""
 FORWARDED = _TO_ALL | {signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCONT}
 _OUR_END = signal.SIGRTMIN + 5
-"""Sent by the kernel to the watcher when our process ends; no signal that is forwarded."""
+"""The signal that the kernel sends to the watcher when our process ends; it is not forwarded."""
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 
 
 @dataclass(frozen=True, slots=True)
 class WatchedCommand:
-    """A command for the watcher."""
+    """A command that the watcher runs."""
 
     argv: list[str]
     executable: str
     user: tuple[int, int] | None
     descriptors: tuple[int, ...]
-    """Those that the command inherits beside the standard streams."""
+    """Descriptors that the command inherits beside the standard streams."""
     detach: Callable[[], None]
     """Called in the new process before it becomes the command."""
     programs: Callable[[int], list[int]]
-    """From the command's process id, the processes that a signal is meant for."""
+    """A function from the command's process id to the processes that get the signals."""
 
 
 def watch(command: WatchedCommand, ours: int, answer: int, mask: set[signal.Signals]) -> None:
     """Runs the command to its end and exits; to be called in a fork of the process `ours`.
 
-    Writes JSON to the descriptor `answer`: {"code": N} as Popen.returncode has it, or {"error": text}.
-    Signals sent to this process go to the programs; all that are waited for are blocked already. The command
-    has the signal mask `mask`.
+    Writes JSON to the descriptor `answer`: {"code": N} as in Popen.returncode, or {"error": text}. Signals to
+    this process are passed on to the programs; the caller has blocked all of these signals already. `mask`:
+    the signal mask of the command.
     """
     result: dict[str, int | str] = {"error": "the watcher ended early"}
     try:
@@ -90,7 +91,7 @@ def _run(command: WatchedCommand, mask: set[signal.Signals]) -> int:
 
 
 def _end_all() -> None:
-    """Kills every descendant; those whose parents have died are the watcher's children by then."""
+    """Kills every descendant. Processes whose parents have died become the watcher's children meanwhile."""
     while remaining := children(os.getpid()):
         for pid in (pid for child in remaining for pid in _tree(child)):
             with suppress(ProcessLookupError):
@@ -114,7 +115,7 @@ def _tree(pid: int) -> Iterator[int]:
 
 
 def children(pid: int) -> list[int]:
-    """The process ids of a process's children; none if it is gone."""
+    """Returns the ids of a process's children; none if the process is gone."""
     try:
         with open(f"/proc/{pid}/task/{pid}/children") as file:
             return [int(word) for word in file.read().split()]
