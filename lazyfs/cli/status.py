@@ -26,19 +26,35 @@ def command(mountpoint: str | None, as_json: bool) -> int:
     from lazyfs.daemon import control_client
     from lazyfs.system import mountpoint as points
 
-    if mountpoint is None:
-        mounts = [mount for mount in points.mounts() if mount.fstype == points.FSTYPE]
-    else:
-        mounts = [control_client.mounted_at(mountpoint)]
+    if mountpoint is not None:
+        return _one(control_client.mounted_at(mountpoint), as_json=as_json)
+    mounts = [mount for mount in points.mounts() if mount.fstype == points.FSTYPE]
     answers = list(zip(mounts, control_client.status_each(mounts), strict=True))
     if as_json:
-        fields = [_fields(mount, answer) for mount, answer in answers]
-        say_json(fields if mountpoint is None else fields[0], indent=1)
+        say_json([_fields(mount, answer) for mount, answer in answers], indent=1)
     elif not mounts:
         say("nothing is mounted")
     else:
         _print(answers)
     return UNANSWERED if any(isinstance(answer, Exception) for _, answer in answers) else 0
+
+
+def _one(mount: "Mount", *, as_json: bool) -> int:
+    from lazyfs.cli.mount_text import status_lines
+    from lazyfs.core.errors import UsageError
+    from lazyfs.daemon import control_client
+
+    try:
+        answer: MountStatus | UsageError = control_client.status(mount)
+    except UsageError as error:
+        answer = error
+    if as_json:
+        say_json(_fields(mount, answer), indent=1)
+    elif isinstance(answer, Exception):
+        say(f"lazyfs: {answer}", err=True)
+    else:
+        say(*status_lines(answer))
+    return UNANSWERED if isinstance(answer, Exception) else 0
 
 
 def _fields(mount: "Mount", answer: "MountStatus | UsageError") -> dict[str, Any]:

@@ -140,6 +140,8 @@ def test_another_user_may_see_roots_mount_and_change_nothing(
             shown = asked_as(65534, mount, {"do": "status"})
             assert shown["repositories"]["test.example.org"]["url"] == url
             assert "secret" not in json.dumps(shown)
+            assert shown["repositories"]["test.example.org"]["namespace"] == ""
+            assert status(mnt)["repositories"]["test.example.org"]["namespace"] != ""
             for request in ("refresh", "cache-resize"):
                 assert "unknown request" in asked_as(65534, mount, {"do": request, "limit": 1})
             assert "repositories" in asked_as(0, mount, {"do": "refresh"})
@@ -194,6 +196,23 @@ def test_sighup_goes_on_in_a_new_log_and_leaves_the_mount(
     lazyfs("umount", mnt)
     assert "was unmounted" in log.read_text()
     assert "was unmounted" not in (tmp_path / "log.1").read_text()
+
+
+def test_logrotate_as_the_documents_have_it(published: Published, mnt: Path, tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs/mounting.md").read_text()
+    found = re.search(r"^ +/var/log/lazyfs/\*\.log \{.*?^ +\}$", page, re.MULTILINE | re.DOTALL)
+    assert found is not None
+    logs = tmp_path / "logs"
+    logs.mkdir(mode=0o755)
+    rules = tmp_path / "rules"
+    rules.write_text(found[0].replace("/var/log/lazyfs", str(logs)).replace("root adm", "root root") + "\n")
+    rules.chmod(0o644)
+    lazyfs("mount", published.store, mnt, "--cache", tmp_path / "cache", "--log", logs / "one.log")
+    daemon = status(mnt)["pid"]
+    subprocess.run(["logrotate", "--force", "--state", tmp_path / "state", rules], check=True)
+    until(lambda: "log opened anew" in (logs / "one.log").read_text())
+    assert "mounted" in (logs / "one.log.1").read_text()
+    assert status(mnt)["pid"] == daemon
 
 
 def test_an_outage_does_not_fill_the_log(published: Published, mnt: Path, tmp_path: Path) -> None:
