@@ -1,4 +1,4 @@
-"""The cache directory of a mount: which one it is, and the cache in it."""
+"""The cache directory of a mount: its default path, and the cache in it."""
 
 import os
 
@@ -23,7 +23,7 @@ def default_cache() -> str:
 
 
 def open_in(directory: str, settings: Settings) -> Cache | NullCache:
-    """Returns the cache in a cache directory, with a mount's settings. Raises UsageError."""
+    """Opens the cache in a directory with a mount's settings and returns it. Raises UsageError."""
     limit = parse_size(settings.cache_limit, "cache_limit")
     if limit == 0:
         return NullCache()
@@ -39,8 +39,8 @@ def open_in(directory: str, settings: Settings) -> Cache | NullCache:
 
 
 def settings_not_taken(cache: Cache | NullCache, settings: Settings) -> list[str]:
-    """Returns what a mount asked of its cache and did not get, a line each: another process has it open, and
-    the first one decides. The default limit is nothing that anybody asked for."""
+    """Returns a line for each setting of the mount that its cache does not follow: the first process that
+    opened the cache decides for all. A limit left at its default counts as followed."""
     stats = cache.stats()
     found = []
     wanted = parse_size(settings.cache_limit, "cache_limit")

@@ -1,4 +1,4 @@
-"""The cache of a mount, looked at every few seconds: how full it is, and which catalogs it must keep."""
+"""Watches the cache of a mount: every few seconds reads its fill and pins the catalogs in use."""
 
 import logging
 from collections.abc import Callable
@@ -10,13 +10,13 @@ from lazyfs.vfs.catalogs import HeldKey
 from lazyfs_cache import Cache, NullCache
 
 INTERVAL = 5.0
-"""Seconds between looks."""
+"""Seconds between measurements."""
 
 log = logging.getLogger(__name__)
 
 
 class CacheWatch:
-    """Keeps a recent answer for `df`, which must not wait for the cache's lock."""
+    """Keeps a recent measurement of the cache for `df`, which must not wait for the cache's lock."""
 
     def __init__(self, cache: Cache | NullCache) -> None:
         self._cache = cache
@@ -24,20 +24,20 @@ class CacheWatch:
         self._space: tuple[int, int] | None = None
 
     def space(self) -> tuple[int, int] | None:
-        """Returns (limit, occupied) in bytes as they were at the last look; None without a cache."""
+        """Returns (limit, occupied) in bytes as measured last; None without a cache."""
         return self._space
 
     def look(self) -> None:
-        """Sees how full the cache is; may wait for its lock."""
+        """Measures the cache; may wait for its lock."""
         stats = self._cache.stats()
         self._space = (stats.limit, stats.charged) if stats.limit else None
 
     async def run(self, catalogs_in_use: Callable[[], list[tuple[str, HeldKey]]]) -> None:
-        """Looks until cancelled, and pins the catalogs in use."""
+        """Measures the cache and pins the catalogs in use, again and again until cancelled."""
         while True:
             await trio.sleep(INTERVAL)
             try:
                 await trio.to_thread.run_sync(self._pins.follow, catalogs_in_use())
                 await trio.to_thread.run_sync(self.look)
-            except Exception:  # this look fails, and no mount for it
+            except Exception:  # only this measurement fails, not the mount
                 log.exception("looking at the cache")

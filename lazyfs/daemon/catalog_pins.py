@@ -1,10 +1,10 @@
-"""Catalogs in use stay in the cache: without them no path of their images can be looked up.
+"""Pins the catalogs in use, so that they stay in the cache: no path of an image is found without them.
 
 A catalog that is parsed in memory is not read from the disk again, so the cache would take it for unused and
-evict it before any file; a mount that starts anew with the origin away would then show nothing.
+evict it before any file. A mount that starts anew while the origin cannot be reached would then show nothing.
 
-Pins are what one user of the cache takes from all others, so they are shared out: among the processes that
-have the cache open, and within a mount among its repositories.
+Pinned space is lost to all other users of the cache. So the space for pins is divided: among the processes
+that have the cache open, and within a mount among its repositories.
 """
 
 import time
@@ -18,15 +18,15 @@ from lazyfs_cache import Cache, CacheError, NullCache
 LABEL = b"catalogs in use"
 
 _SHARE = 4
-"""Pinned catalogs of all mounts take one part in so many of the limit at most: the rest is for files."""
+"""Pinned catalogs of all mounts take a quarter of the limit at most: the rest is for files."""
 
 PATIENCE = 2.0
-"""Seconds after which the rest is left to the next time: where another process holds the cache's lock, every
-pin would wait for it, and the mount's end for all of them."""
+"""Seconds after which the other pins are left to the next call. While another process holds the cache's lock,
+each pin would wait for the lock, and the end of the mount for all pins."""
 
 
 class CatalogPins:
-    """Pins that follow what a mount has parsed; they end with its process."""
+    """The pins of the catalogs that a mount has parsed; they end with its process."""
 
     def __init__(self, cache: Cache | NullCache) -> None:
         self._cache = cache
@@ -34,8 +34,10 @@ class CatalogPins:
         self._generation = cache.generation
 
     def follow(self, in_use: list[tuple[str, HeldKey]]) -> None:
-        """Pins the catalogs in use (by repository; the latest used last) and unpins the others. May wait for
-        the cache's lock: call it in a thread, one at a time."""
+        """Pins the catalogs in use and unpins the others. `in_use`: (repository, key), the latest used last.
+
+        May wait for the cache's lock: call it in a thread, one call at a time.
+        """
         deadline = time.monotonic() + PATIENCE
         if self._generation != self._cache.generation:  # the index was lost, and these pins with it
             self._generation = self._cache.generation
@@ -61,8 +63,8 @@ class CatalogPins:
 
 
 def within_shares(in_use: Iterable[tuple[str, HeldKey]], room: int) -> set[Digest]:
-    """Returns the keys of the catalogs to pin: of each repository the latest used, as many as fit its equal
-    share of `room` bytes."""
+    """Returns the keys of the catalogs to pin. Each repository has an equal share of `room` bytes, and its
+    catalogs are pinned from the latest used on, as many as fit the share."""
     by_repository: dict[str, list[HeldKey]] = {}
     for repository, held in in_use:
         by_repository.setdefault(repository, []).append(held)

@@ -6,11 +6,11 @@ from lazyfs.transport.tls import Tls, TlsFiles
 
 
 class Certificates:
-    """Of one mount and its repositories."""
+    """The TLS credentials of one mount and its repositories."""
 
     def __init__(self, settings: Settings) -> None:
-        """Reads the files. Raises UsageError for those of the mount itself; a repository's fail when it is
-        opened."""
+        """Reads the files. Raises UsageError for a bad file of the mount itself; a bad file of a repository
+        raises when that repository is opened."""
         self._read: dict[TlsFiles, Tls | UsageError] = {}
         mounts = _files(settings)
         if mounts:
@@ -28,7 +28,10 @@ class Certificates:
                     self._read[files] = error
 
     def of(self, source: RepositorySource) -> Tls | None:
-        """Returns what a repository's connections need; None where nothing speaks TLS. Raises UsageError."""
+        """Returns the credentials for a repository's connections; None if none of them uses TLS.
+
+        Raises UsageError.
+        """
         found = self._read.get(_files(source))
         if isinstance(found, UsageError):
             raise found

@@ -1,9 +1,9 @@
-"""The control socket: one JSON line asked, one JSON line answered.
+"""The control socket: a request is one JSON line, and so is its answer.
 
 A request is {"do": NAME, ...}; the answer {"ok": true, ...} or {"ok": false, "error": "..."}. A user's socket
-is for that user and root (0600). Everybody may connect to one of root's daemons and ask how the mount fares,
-which concerns all users of the node; whoever is neither root nor the daemon's user may ask nothing else. The
-other side is `control_client`.
+is for that user and root (0600). Every user of the node may connect to a daemon of root's and ask for the
+mount's status. Users other than root and the daemon's own may ask for nothing else. The other side is
+`control_client`.
 """
 
 import json
@@ -22,14 +22,14 @@ from lazyfs.core.errors import LazyfsError
 MAX_LINE = 1 << 20
 """Bytes of a request."""
 CALLERS = 1024
-"""Connections that may wait to be taken: as many as a node's jobs and watchdogs open at one moment."""
+"""Connections that may wait to be accepted: as many as a node's jobs and watchdogs open at one moment."""
 SECONDS = 600
 """Seconds that a connection may take from its first byte to its last."""
 
 STRANGERS = 32
 """Connections of other users that are served at one time."""
 STRANGERS_SECONDS = 10
-"""How long one of theirs may take."""
+"""Seconds that a connection of another user may take."""
 _CREDENTIALS = struct.Struct("iII")
 
 Handler = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
@@ -37,22 +37,23 @@ log = logging.getLogger(__name__)
 
 
 class ListeningSocket(NamedTuple):
-    """A socket that listens and the file it has."""
+    """A listening socket and its file."""
 
     plain: socket.socket
     path: str
     inode: int
 
     def close(self) -> None:
-        """Ends it and removes its file, if no later daemon has put one of its own there."""
+        """Closes the socket, and removes its file unless a later daemon has put another one there."""
         with self.plain, suppress(FileNotFoundError, PermissionError):
-            if os.lstat(self.path).st_ino == self.inode:  # which nobody else gets before the socket is closed
+            # No other file gets this inode number before the socket is closed.
+            if os.lstat(self.path).st_ino == self.inode:
                 os.unlink(self.path)
 
 
 def listen(path: str, *, everybody: bool) -> ListeningSocket:
-    """Returns a socket that listens at `path`, for this user or for everybody; one that a dead daemon left
-    there is replaced. Nobody finds it before it listens."""
+    """Returns a socket that listens at `path`, for this user or for everybody. A dead daemon's socket there
+    is replaced. The file appears at `path` only when the socket already listens."""
     plain = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     made = f"{path}.{os.getpid()}"
     with suppress(FileNotFoundError):
@@ -68,7 +69,7 @@ def listen(path: str, *, everybody: bool) -> ListeningSocket:
 
 
 def remove_dead(path: str) -> None:
-    """Removes the socket of a daemon that could not do so itself: killed, or no longer root by then."""
+    """Removes the socket of a daemon that could not remove it: it was killed, or was no longer root."""
     with (
         socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as line,
         suppress(FileNotFoundError, PermissionError, BlockingIOError),
@@ -81,7 +82,7 @@ def remove_dead(path: str) -> None:
 
 
 def sweep(directory: str) -> None:
-    """Removes the sockets that dead daemons have left in a runtime directory."""
+    """Removes the sockets of dead daemons from a runtime directory."""
     for name in os.listdir(directory):
         if name.endswith(".sock"):
             remove_dead(os.path.join(directory, name))
@@ -93,8 +94,11 @@ async def serve(
     public: Mapping[str, Handler],
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Answers on a listening socket until cancelled, then removes it. `public` is for other users than root
-    and the daemon's own, STRANGERS of them at a time."""
+    """Answers requests on a listening socket until cancelled, then removes the socket.
+
+    `public`: the handlers for users other than root and the daemon's own; at most STRANGERS such users are
+    answered at a time.
+    """
     strangers = 0
 
     async def answer(stream: trio.SocketStream) -> None:
@@ -120,7 +124,7 @@ async def serve(
 
 
 def _caller(stream: trio.SocketStream) -> int:
-    """The user at the other end, as the kernel knows it."""
+    """Returns the id of the user at the other end, which the kernel vouches for."""
     credentials = stream.socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
     return int(_CREDENTIALS.unpack(credentials)[1])
 
@@ -132,7 +136,7 @@ async def _answer(stream: trio.SocketStream, handlers: Mapping[str, Handler], se
                 await stream.send_all(_encoded(await _handle(await _line(stream), handlers)))
         except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
             return  # the caller has gone
-        except Exception:  # one connection ends, and not the daemon
+        except Exception:  # only this connection ends, not the daemon
             log.exception("control connection")
 
 
@@ -159,7 +163,7 @@ async def _handle(line: bytes, handlers: Mapping[str, Handler]) -> dict[str, Any
     try:
         request = json.loads(line)
         handler = handlers[request["do"]]
-    except (ValueError, KeyError, TypeError, RecursionError):  # the last for 1,000 brackets
+    except (ValueError, KeyError, TypeError, RecursionError):  # RecursionError: 1,000 brackets
         return {"ok": False, "error": f"unknown request; this daemon knows {', '.join(handlers)}"}
     try:
         return {"ok": True} | await handler(request)

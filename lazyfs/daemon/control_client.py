@@ -1,4 +1,4 @@
-"""Questions to the daemon of a mount, over its control socket; blocking, and never longer than a limit."""
+"""Questions to the daemon of a mount over its control socket. Each call blocks, at most for a time limit."""
 
 import json
 import select
@@ -19,9 +19,9 @@ from lazyfs.system.mountpoint import FSTYPE, Mount, absolute, find
 SECONDS = 5.0
 """Seconds that one daemon may take to answer from memory."""
 SECONDS_EACH = 2.0
-"""Seconds that each of several may take, side by side."""
+"""Seconds that each of several daemons, asked side by side, may take."""
 REFRESH_SECONDS = 60.0
-"""Seconds that a refresh may take beside its look: new catalogs come, and the kernel is told."""
+"""Seconds that a refresh may take beside the search: it fetches new catalogs and tells the kernel."""
 LARGEST_ANSWER = 64 << 20
 """Bytes. A thousand repositories take 2 MB."""
 _STATUS = {"do": "status"}
@@ -31,11 +31,11 @@ _CREDENTIALS = struct.Struct("iii")
 
 
 class NoDaemon(UsageError):
-    """Nobody listens for this mount, as far as this user can see."""
+    """No daemon listens for this mount on a socket that this user can see."""
 
 
 class NoAnswer(UsageError):
-    """A daemon is there and does not answer in time; `pid` is its number here, 0 if it has none here."""
+    """A daemon listens but does not answer in time. `pid`: its id in this namespace, 0 if it has none."""
 
     def __init__(self, message: str, pid: int) -> None:
         super().__init__(message)
@@ -43,15 +43,15 @@ class NoAnswer(UsageError):
 
 
 class Reply(NamedTuple):
-    """The answer of a daemon, and its process."""
+    """The answer of a daemon, and the id of its process."""
 
     fields: dict[str, Any]
     pid: int
-    """Its number in the caller's PID namespace; 0 if it has none there."""
+    """The daemon's id in the caller's PID namespace; 0 if it has none there."""
 
 
 def mounted_at(mountpoint: str) -> Mount:
-    """Returns the mount of lazyfs at a path; raises UsageError if something else is there, or nothing."""
+    """Returns the mount of lazyfs at a path. Raises UsageError if none of lazyfs is mounted there."""
     path = absolute(mountpoint)
     there = find(path)
     if there is None or there.fstype != FSTYPE:
@@ -82,12 +82,13 @@ def ask(mount: Mount, request: Mapping[str, Any], seconds: float = SECONDS) -> R
 
 
 def status(mount: Mount, seconds: float = SECONDS) -> MountStatus:
-    """Returns what the daemon of a mount says of it; raises as `ask` does."""
+    """Returns the status of a mount, from its daemon. Raises as `ask` does."""
     return _status(ask(mount, _STATUS, seconds), mount)
 
 
 def status_each(mounts: Sequence[Mount]) -> list[MountStatus | UsageError]:
-    """Asks all daemons at the same time: one that is frozen costs SECONDS_EACH, however many there are."""
+    """Returns each mount's status, or its error. Asks all daemons at the same time, so that any number of
+    frozen ones together cost SECONDS_EACH."""
 
     def look(mount: Mount) -> MountStatus | UsageError:
         try:
@@ -100,16 +101,19 @@ def status_each(mounts: Sequence[Mount]) -> list[MountStatus | UsageError]:
 
 
 def urls(mount: Mount) -> dict[str, str]:
-    """Returns where each repository of a mount is fetched from, with the accounts that `status` hides; raises
-    as `ask` does."""
+    """Returns the URL of each repository of a mount, with the accounts that `status` hides.
+
+    Raises as `ask` does.
+    """
     found = ask(mount, {"do": "urls"}).fields["urls"]
     return {str(name): str(url) for name, url in found.items()}
 
 
 def refresh(mount: Mount) -> dict[str, str]:
-    """Has a daemon look for new revisions and returns its news of each repository; raises as `ask` does.
+    """Makes a daemon look for new revisions and returns the result for each repository, as text.
 
-    The daemon says first how long a look may take: one that is frozen is noticed at once.
+    The daemon first says how long the search may take, so that a frozen daemon is noticed at once. Raises as
+    `ask` does.
     """
     longest = ask(mount, {"do": "pid"}).fields.get("patience", REFRESH_SECONDS)
     news = ask(mount, {"do": "refresh"}, float(longest) + REFRESH_SECONDS).fields["repositories"]
@@ -130,7 +134,7 @@ def _connect(line: socket.socket, mount: Mount, deadline: float) -> None:
             try:
                 line.connect(path)
                 return
-            except BlockingIOError:  # many ask at once: its queue of callers is full
+            except BlockingIOError:  # the daemon's queue of callers is full
                 if time.monotonic() > deadline:
                     text = f"the daemon of {mount.mountpoint} takes no more callers; it may be frozen"
                     raise NoAnswer(text, 0) from None
@@ -141,7 +145,10 @@ def _connect(line: socket.socket, mount: Mount, deadline: float) -> None:
 
 
 def _exchange(line: socket.socket, request: bytes, deadline: float) -> bytes:
-    """Sends, and receives up to the end of the line or of the connection. Raises TimeoutError and OSError."""
+    """Sends a request and returns the answer, up to the end of its line or of the connection.
+
+    Raises TimeoutError and OSError.
+    """
     while request:
         _wait(line, select.POLLOUT, deadline)
         request = request[line.send(request) :]

@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 class ControlRequests:
-    """Of one mount."""
+    """The handlers of one mount's requests."""
 
     def __init__(
         self,
@@ -29,14 +29,14 @@ class ControlRequests:
         cache: Cache | NullCache,
         patience: float,
     ) -> None:
-        """`patience`: seconds that a look for a new revision may take; the caller of `refresh` is told."""
+        """`patience`: seconds that a search for new revisions may take; callers of `refresh` ask for it."""
         self._status = status
         self._repositories = repositories
         self._cache = cache
         self._patience = patience
 
     def handlers(self) -> dict[str, Handler]:
-        """Returns what answers each request."""
+        """Returns the handler of each request, by its name, for root and the daemon's user."""
         return {
             "pid": self._answer_pid,
             "status": self._answer_status,
@@ -46,7 +46,7 @@ class ControlRequests:
         }
 
     def public(self) -> dict[str, Handler]:
-        """Returns what answers other users: how the mount fares, without the accounts in its URLs."""
+        """Returns the handlers for other users: the mount's status, without the accounts in its URLs."""
         return {"pid": self._answer_pid, "status": self._answer_public_status}
 
     async def _answer_public_status(self, _: dict[str, Any]) -> dict[str, Any]:
@@ -70,7 +70,7 @@ class ControlRequests:
         return {"urls": self._repositories.urls()}
 
     async def _refresh(self, _: dict[str, Any]) -> dict[str, Any]:
-        """Looks for new revisions of all repositories side by side: a dead one delays no other's news."""
+        """Looks for new revisions of all repositories side by side, so that a dead one delays no other."""
         news: dict[str, str] = {}
 
         async def look(name: str) -> None:
@@ -102,5 +102,5 @@ class ControlRequests:
 
 
 def _redacted(source: str) -> str:
-    """The origins of a repository without their accounts."""
+    """Returns the origins of a repository without their accounts."""
     return ";".join(redact(part) for part in source.split(";"))

@@ -1,11 +1,11 @@
-"""From a command to a daemon: the command returns when the daemon says that it works, or why not.
+"""Starts a daemon from a command. The command returns when the daemon is ready, or with the daemon's error.
 
-The fork happens before any thread, lmdb environment or event loop exists: none of them survives one.
+The fork happens before any thread, LMDB environment or event loop exists: none of them survives a fork.
 
-Until it is ready the daemon stays in the process group of the command. The kernel tells by it who works for
-an automounter (automount, systemd's automount units) and may walk over the mount point that others wait for;
-a daemon outside would wait for the very mount it is making. Until then it also ends with the command: who has
-given up a mount must not find it made later.
+Until it is ready, the daemon stays in the process group of the command. By this group the kernel recognises
+the processes of an automounter (automount, systemd's automount units). Only they may pass the mount point
+while others wait for the mount; a daemon outside the group would wait for the mount that it is making. Until
+it is ready, the daemon also ends if the command ends: a user who gave up a mount must not find it made later.
 """
 
 import fcntl
@@ -26,11 +26,11 @@ from lazyfs.system import clean_start
 from lazyfs.system.detachment import leave_session_keyring
 
 Ready = Callable[[Sequence[str]], None]
-"""Called once with what the operator should know of a mount that works, a line each."""
+"""Called once, when the mount works, with notes for the operator, a line each."""
 
 
 class StartFailed(LazyfsError):
-    """The daemon ended before it was ready; carries its exit code."""
+    """The daemon ended before it was ready. Carries the daemon's exit code."""
 
     def __init__(self, message: str, exit_code: int) -> None:
         super().__init__(message)
@@ -38,14 +38,15 @@ class StartFailed(LazyfsError):
 
 
 def run(work: Callable[[Ready], None], log: str | None) -> list[str]:
-    """Forks; the child runs `work` with a call that says it is ready; the parent then returns its notes.
+    """Runs `work` in a forked child, and returns the child's notes once it is ready.
 
-    The child's stdout and stderr go to the file `log` (append) or nowhere. Raises StartFailed with the
-    child's message and exit code if it ends earlier.
+    The child calls the argument of `work` to say that it is ready. Its stdout and stderr are appended to the
+    file `log`, or discarded without one. Raises StartFailed, with the child's message and exit code, if the
+    child ends before it is ready.
     """
     target = open_log(log)
     reading, writing = os.pipe()
-    starter, ours = os.pipe()  # `ours` is closed when this process ends, however it does
+    starter, ours = os.pipe()  # the kernel closes `ours` when this process ends in any way
     sys.stdout.flush()
     sys.stderr.flush()
     child = os.fork()
@@ -77,7 +78,7 @@ def _become_daemon(work: Callable[[Ready], None], target: int, writing: int, sta
 
             def ready(notes: Sequence[str]) -> None:
                 guard.end()
-                os.setsid()  # from here on neither a terminal nor an automounter takes the daemon for its own
+                os.setsid()  # from here on the daemon belongs to no terminal and no automounter
                 pipe.write(json.dumps({"ready": True, "notes": list(notes)}).encode())
                 pipe.close()
 
@@ -102,26 +103,26 @@ def _clean(target: int, writing: int, starter: int) -> None:
 
 
 class _StarterGuard:
-    """Ends this process as SIGTERM does if the command that started it ends first. No thread: the process
-    still forks (`system.bounded_look`)."""
+    """Sends this process SIGTERM if the command that started it ends before it is ready. Needs no thread,
+    because the process still forks (`system.bounded_look`)."""
 
     def __init__(self, starter: int) -> None:
-        """`starter`: the reading end of a pipe whose other end only the command has, and never writes to."""
+        """`starter`: the reading end of a pipe. Only the command has the other end, and it never writes."""
         self._starter = starter
         fcntl.fcntl(starter, fcntl.F_SETOWN, os.getpid())
         fcntl.fcntl(starter, fcntl.F_SETSIG, signal.SIGTERM)
-        fcntl.fcntl(starter, fcntl.F_SETFL, os.O_ASYNC)  # the kernel sends the signal as the other end closes
-        if select.select([starter], [], [], 0)[0]:  # which it had before
+        fcntl.fcntl(starter, fcntl.F_SETFL, os.O_ASYNC)  # the other end closing sends the signal from now on
+        if select.select([starter], [], [], 0)[0]:  # the other end had closed before
             os.kill(os.getpid(), signal.SIGTERM)
 
     def end(self) -> None:
-        """Lets the command go."""
+        """Stops watching the command, which may end from now on."""
         fcntl.fcntl(self._starter, fcntl.F_SETFL, 0)
         os.close(self._starter)
 
 
 def _report_failure(work: Callable[[], None], starter: BinaryIO) -> int:
-    """Returns the exit code; a failure goes to the log, and to the starter until `starter` is closed."""
+    """Runs `work` and returns the exit code. Writes a failure to the log, and to `starter` unless closed."""
     try:
         work()
         return 0

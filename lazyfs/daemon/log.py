@@ -1,7 +1,7 @@
-"""The daemon's log: one line a record, repeated ones counted, in a file that can be begun anew.
+"""The daemon's log: one line for each record, a count for repeated records, in a file that can be reopened.
 
-An outage makes every read of every job fail, and each failure is worth a line once, not a thousand times a
-second: 18 GiB a day were seen from one looping job.
+An outage makes every read of every job fail. Each kind of failure needs one line, not a thousand a second:
+one looping job was seen to write 18 GiB a day.
 """
 
 import logging
@@ -21,26 +21,27 @@ INTERVAL = 60.0
 MOST_KINDS = 200
 """Kinds written in one interval; the records of all others are counted together."""
 MOST_CHARACTERS = 4000
-"""Of one record; a traceback through trio has 3,000."""
+"""Characters of one record; a traceback through trio has 3,000."""
 _OTHERS = "records of other kinds"
 _VARYING = re.compile(r"\b[0-9a-f]{2}/?[0-9a-f]{14,}\b|(?<![\w.:/-])\d+(?:\.\d+)?(?![\w:/-])")
-"""What differs between records of one kind: digests, and numbers that stand alone (no ports, no names)."""
+"""The parts that differ between records of one kind: digests, and numbers that stand alone (no ports or
+names)."""
 
 log = logging.getLogger(__name__)
 
 
 class RepeatFilter(logging.Filter):
-    """Lets the first record of each kind in an interval pass, and tells at its end how many more there were.
-    Thread-safe.
+    """Passes the first record of each kind in an interval, and reports at the end of the interval how many
+    more there were. Thread-safe.
 
-    A kind is a logger, a level, and a message without its digests and numbers: two proxies that go down are
-    two kinds, a thousand objects that do not come are one.
+    A kind is a logger, a level, and a message without its digests and numbers. So two proxies that fail are
+    two kinds, and a thousand objects that cannot be fetched are one.
     """
 
     def __init__(
         self, clock: Callable[[], float], tell: Callable[[int, str], None], interval: float = INTERVAL
     ) -> None:
-        """`tell` is called with the level and the text of what was held back."""
+        """`tell` is called with a level and a text that reports the records held back."""
         super().__init__()
         self._clock = clock
         self._tell = tell
@@ -48,10 +49,10 @@ class RepeatFilter(logging.Filter):
         self._lock = threading.Lock()
         self._began = clock()
         self._kinds: dict[str, tuple[int, int, str]] = {}
-        """Kind -> (how many were held back in this interval, their level, the first one's message)."""
+        """Kind -> (number of records held back in this interval, their level, the first one's message)."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Returns True for a record that is to be written."""
+        """Returns True if the record is to be written."""
         self.tell_repeats()
         message = record.getMessage()
         kind = f"{record.name} {record.levelno} {_VARYING.sub('#', message[:MOST_CHARACTERS])}"
@@ -66,7 +67,7 @@ class RepeatFilter(logging.Filter):
             return False
 
     def tell_repeats(self) -> None:
-        """Tells what was held back, if the interval is over, and begins the next."""
+        """Reports the records held back and begins the next interval, if the present one is over."""
         with self._lock:
             seconds = self._clock() - self._began
             if seconds < self._interval:
@@ -79,7 +80,7 @@ class RepeatFilter(logging.Filter):
 
 
 class _OneLine(logging.Formatter):
-    """Escapes what strangers have named, and keeps the lines of a traceback apart."""
+    """Escapes names chosen by strangers, and keeps the lines of a traceback apart."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
@@ -94,10 +95,10 @@ class _OneLine(logging.Formatter):
 
 
 class DaemonLog:
-    """Where a daemon's records go: standard error, which is the file of --log in the background."""
+    """Writes a daemon's records to standard error, which in the background is the file of --log."""
 
     def __init__(self, path: str | None, clock: Callable[[], float] = time.monotonic) -> None:
-        """`path`: the file that standard output and error were opened on; None: they are somebody else's."""
+        """`path`: the file that is open as standard output and error; None for the caller's own streams."""
         self._path = path
         self._handler = logging.StreamHandler(sys.stderr)
         self._handler.setFormatter(_OneLine())
@@ -105,7 +106,7 @@ class DaemonLog:
         self._handler.addFilter(self._filter)
 
     def begin(self) -> None:
-        """Takes the records of all loggers from here on."""
+        """Writes the records of all loggers from now on."""
         logging.basicConfig(level=logging.INFO, handlers=[self._handler], force=True)
 
     def tell_repeats(self) -> None:
@@ -113,7 +114,8 @@ class DaemonLog:
         self._filter.tell_repeats()
 
     def reopen(self) -> None:
-        """Goes on in a new file if the old one was renamed. A daemon that may not open it keeps the old."""
+        """Continues in a new file if the old one was renamed. Keeps the old file if the new one cannot be
+        opened."""
         if self._path is None:
             log.info("no log file to open anew")
             return
@@ -139,7 +141,7 @@ class DaemonLog:
 
 
 def open_log(path: str | None) -> int:
-    """Returns a descriptor to append to; raises UsageError."""
+    """Returns a descriptor that appends to the log file `path`. Raises UsageError."""
     try:
         return open_output(path or os.devnull)
     except Untrusted as error:

@@ -1,4 +1,4 @@
-"""The daemon's numbers in Prometheus' text format, made from the same snapshot that `status` shows."""
+"""The daemon's numbers in Prometheus' text format, made from the snapshot that `status` shows too."""
 
 from collections.abc import Callable, Iterator
 
@@ -122,9 +122,9 @@ def _repositories(repositories: dict[str, RepositoryStatus]) -> Iterator[Metric]
 
 
 def serve(listen: str, status: Callable[[], MountStatus]) -> Callable[[], None]:
-    """Answers GET /metrics on HOST:PORT in a thread of its own; returns the call that ends it.
+    """Answers GET /metrics on `listen` (HOST:PORT) in a thread of its own; returns a function that ends it.
 
-    Raises UsageError if the address is none or taken.
+    Raises UsageError if the address is invalid or in use.
     """
     from prometheus_client import start_http_server
 

@@ -1,4 +1,4 @@
-"""One mount at a time on a mount point: to see that it is free and to mount there are one step for others."""
+"""Allows one mount at a time on a mount point: the check that it is free and the mount are one step."""
 
 import fcntl
 import hashlib
@@ -14,11 +14,14 @@ _PAUSE = 0.05
 
 
 class MountLock:
-    """The right to mount on a path of this mount namespace. Ends with the process at the latest."""
+    """The lock of a path in this mount namespace, held while mounting there. Ends with the process at the
+    latest."""
 
     def __init__(self, directory: str, mountpoint: str, seconds: float) -> None:
-        """Waits `seconds` for another mount there to succeed or fail. `directory`: the runtime directory.
-        Raises UsageError."""
+        """Takes the lock. Waits at most `seconds` until another mount there has succeeded or failed.
+
+        `directory`: the runtime directory. Raises UsageError.
+        """
         namespace = os.readlink("/proc/self/ns/mnt")
         name = hashlib.sha256(os.fsencode(f"{namespace} {mountpoint}")).hexdigest()[:20]
         self._path = os.path.join(directory, f"{name}.lock")
@@ -35,7 +38,7 @@ class MountLock:
         os.write(descriptor, str(os.getpid()).encode())
 
     def _attempt(self) -> int:
-        """Returns a locked descriptor, or -1."""
+        """Returns a locked descriptor, or -1 if the lock is held."""
         try:
             descriptor = open_file(self._path, os.O_RDWR | os.O_CREAT)
         except OSError as error:
@@ -55,7 +58,7 @@ class MountLock:
         return ""
 
     def release(self) -> None:
-        """Lets others mount there. Does nothing the second time."""
+        """Releases the lock, once; later calls do nothing."""
         if self._descriptor < 0:
             return
         with suppress(OSError):  # a daemon that is no longer root leaves the file

@@ -1,4 +1,4 @@
-"""The options of a mount, read off the fields of `Settings`, for all who offer, parse or describe them."""
+"""The options of a mount, derived from the fields of `Settings`, to be offered, parsed and described."""
 
 import types
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
@@ -12,28 +12,28 @@ class MountOption(NamedTuple):
     """One option of `lazyfs mount`, of `mount -o` and of the TOML file."""
 
     field: str
-    """Its name in `Settings` and in TOML; elsewhere `-` stands for `_`."""
+    """The option's name in `Settings` and in TOML; elsewhere it has `-` in place of `_`."""
     kind: type
-    """bool, str, int or float: the type of its value."""
+    """The type of the value: bool, str, int or float."""
     choices: tuple[str, ...]
-    """The values there are; empty where any text will do."""
+    """The allowed values; empty if any text is allowed."""
     metavar: str
     help_text: str
     default: str
-    """The value without it, as people are told."""
+    """The default value, as shown to people."""
     also: str
     page: str
     environment: str
-    """The variable that gives the value where the command line does not; empty if none does."""
+    """The variable that gives the value if the command line does not; empty if none does."""
 
     @property
     def name(self) -> str:
-        """As typed on a command line, without the dashes in front."""
+        """The name as typed on a command line, without the dashes in front."""
         return self.field.replace("_", "-")
 
     @property
     def value(self) -> str:
-        """The value that follows the name, for people: `SIZE`, `lru|sieve`, or nothing for a flag."""
+        """The value in the help text: `SIZE`, `lru|sieve`; empty for a flag."""
         return "" if self.kind is bool else "|".join(self.choices) or self.metavar
 
 
@@ -42,7 +42,7 @@ def _read_fields() -> tuple[MountOption, ...]:
     defaults = {field.name: field.default for field in msgspec.structs.fields(Settings)}
     for name, hint in get_type_hints(Settings, include_extras=True).items():
         if get_origin(hint) is not Annotated:
-            continue  # the mount point and what is mounted are arguments, not options
+            continue  # the mount point and the repositories are arguments, not options
         inner, meta = get_args(hint)
         kind, choices = _value_of(inner)
         told = meta.extra["default"] or _shown(defaults[name])
@@ -64,7 +64,7 @@ def _read_fields() -> tuple[MountOption, ...]:
 
 
 def _value_of(hint: Any) -> tuple[type, tuple[str, ...]]:
-    """Returns the type and choices of a field: of `Literal["a", "b"] | None` they are str, ("a", "b")."""
+    """Returns the type and the choices of a field: for `Literal["a", "b"] | None`, str and ("a", "b")."""
     if get_origin(hint) in (Union, types.UnionType):
         (hint,) = (part for part in get_args(hint) if part is not types.NoneType)
     if get_origin(hint) is Literal:
@@ -77,7 +77,7 @@ def _shown(default: Any) -> str:
 
 
 MOUNT_OPTIONS = _read_fields()
-"""In the order in which they are shown."""
+"""All options, in the order in which they are shown."""
 
 
 def table() -> str:

@@ -1,4 +1,4 @@
-"""From a path on this node to the place in a repository that is mounted there."""
+"""Finds the repository, and the path in it, that a path on this node leads to."""
 
 import os
 from typing import NamedTuple
@@ -11,33 +11,36 @@ from lazyfs.system.bounded_look import ask_one
 from lazyfs.system.paths_in_mounts import resolve_among_mounts
 
 SECONDS = 30.0
-"""Seconds that the path may take to be resolved: catalogs may have to come."""
+"""Seconds that resolving the path may take: catalogs may have to be fetched."""
 
 
 class NoSuchPath(UsageError):
-    """There is nothing at the path."""
+    """The path does not exist."""
 
 
 class MountedPath(NamedTuple):
-    """A path of one repository."""
+    """A path in a mounted repository."""
 
     url: str
-    """With the account in it, if it has one: not to be shown."""
+    """The repository's URL, with its account if it has one: not to be shown."""
     root: ObjectRef
     """The root catalog of the revision that the mount shows."""
     inside: bytes
     """The path below the repository's root, links followed."""
     label: bytes
-    """The path as it was written, below the mount point; its end, where it is longer than 120 bytes."""
+    """The path as written, below the mount point; only its end if it is longer than 120 bytes."""
     cache: str
     """The cache directory of the mount."""
     namespace: bytes
-    """Of the repository's objects in the cache; empty where anybody may read them."""
+    """The namespace of the repository's objects in the cache; empty if every user may read them."""
 
 
 def locate(path: str) -> MountedPath:
-    """Returns the place of a path in a mount. Raises UsageError for any other, for one that is not there, and
-    where the mount or its daemon does not answer."""
+    """Returns the repository and the path in it for a path in a mount.
+
+    Raises NoSuchPath if the path does not exist; UsageError if it is in no mount, or if the mount or its
+    daemon does not answer.
+    """
     tops = [mount.mountpoint for mount in points.mounts() if mount.fstype == points.FSTYPE]
     answer = ask_one(lambda: _resolve(path, tops), SECONDS)
     if not answer.came:
@@ -50,7 +53,7 @@ def locate(path: str) -> MountedPath:
     if top is None:
         raise UsageError(f"{path} lies in no mount of lazyfs; lazyfs status lists those there are")
     mount = control_client.mounted_at(top)
-    found, urls = control_client.status(mount), control_client.urls(mount)
+    found = control_client.status(mount)
     below = os.path.relpath(real, top)
     name, _, inside = below.partition("/")
     if name not in found.repositories:  # the repository is the mount's root, not a folder of it
@@ -58,7 +61,7 @@ def locate(path: str) -> MountedPath:
         inside = "" if below == "." else below
     repository = found.repositories[name]
     return MountedPath(
-        url=urls[name],
+        url=_url(mount, name, repository.url),
         root=ObjectRef(Digest(bytes.fromhex(repository.root)), repository.root_size),
         inside=os.fsencode(inside),
         label=os.fsencode(os.path.relpath(os.path.abspath(path), top))[-120:],
@@ -67,8 +70,16 @@ def locate(path: str) -> MountedPath:
     )
 
 
+def _url(mount: points.Mount, name: str, shown: str) -> str:
+    """Returns where a repository is fetched from; to users of root's mounts its daemon tells no account."""
+    try:
+        return control_client.urls(mount)[name]
+    except UsageError:
+        return shown
+
+
 def _resolve(path: str, tops: list[str]) -> tuple[str, str | None, str] | None:
-    """In a child: (real path, mount point, fault); None for a path that is not there."""
+    """Returns (real path, mount point, fault); None if the path does not exist. Runs in a child."""
     try:
         real, top = resolve_among_mounts(path, tops)
     except OSError:

@@ -27,15 +27,15 @@ _LATE = (
     "prometheus_client",
     "tuf.api.serialization.json",
 )
-"""Modules that are imported at their first use: an interpreter below /root is out of reach by then. Those
-that are not installed, or that a library's version lacks, are passed over."""
+"""Modules otherwise imported only at first use. They are imported before the ids are lowered, because an
+interpreter below /root cannot be read afterwards. Modules that are not installed are passed over."""
 
 
 class Privileges:
-    """The ids of the daemon. Without a user, every call does nothing."""
+    """The user and group ids of the daemon. Without a configured user, every call does nothing."""
 
     def __init__(self, user: str | None) -> None:
-        """Raises UsageError if the user does not exist or this is not root."""
+        """Looks up the user. Raises UsageError if it does not exist, or if this process is not root's."""
         self._account: pwd.struct_passwd | None = None
         self._dropped = False
         if user is None:
@@ -51,10 +51,10 @@ class Privileges:
                 importlib.import_module(module)
 
     def make_own(self, directory: str) -> None:
-        """Makes the directory if need be, the user's. Raises UsageError.
+        """Makes sure that the directory exists and belongs to the user. Raises UsageError.
 
-        Root gives away only what root alone could have put there, and nothing with files of root's in it.
-        Elsewhere, below the user's home for one, the user makes it.
+        Root gives the user a directory only if nobody but root could have put it there, and if no file in it
+        is root's. Elsewhere, for example below the user's home, it is made with the user's ids.
         """
         try:
             if self._account:
@@ -82,7 +82,7 @@ class Privileges:
             os.close(number)
         try:
             if os.fstat(own).st_mode & stat.S_ISVTX:
-                return  # a directory for all, in which the user makes what it needs
+                return  # a directory for all users, in which the user makes its own files
             if set(os.listdir(own)) - {"lost+found"}:
                 raise UsageError(
                     f"cache directory {directory}: belongs to root and holds files, which "
@@ -93,10 +93,10 @@ class Privileges:
             os.close(own)
 
     def lower(self) -> None:
-        """The user's ids in effect, root's kept for `raised`.
+        """Puts the user's ids into effect, and keeps root's for `raised`.
 
-        The real ids are the user's from here on: the mount is made in their name, so that the daemon can take
-        it away after `drop`.
+        The real ids are the user's from here on. The kernel records them as the mount's owner, so that the
+        daemon can unmount after `drop`.
         """
         if self._account and not self._dropped and os.geteuid() == 0:
             os.setgroups([self._account.pw_gid])
@@ -105,7 +105,7 @@ class Privileges:
 
     @contextmanager
     def raised(self) -> Iterator[None]:
-        """Root's ids for the length of a block, unless they have been dropped."""
+        """Puts root's ids into effect during the block, unless they have been dropped."""
         if not self._account or self._dropped:
             yield
             return
@@ -117,7 +117,7 @@ class Privileges:
             self.lower()
 
     def drop(self) -> None:
-        """The user's ids for good."""
+        """Gives up root's ids for good."""
         if self._account and not self._dropped:
             os.seteuid(0)
             os.setresgid(self._account.pw_gid, self._account.pw_gid, self._account.pw_gid)

@@ -1,4 +1,4 @@
-"""The process behind a mount: what it takes before the event loop runs, and gives back after it."""
+"""The process behind a mount: opens its resources before the event loop runs, and closes them after it."""
 
 import logging
 import os
@@ -19,20 +19,21 @@ from lazyfs.daemon.settings import Settings
 from lazyfs.system import mountpoint
 
 LONGEST_WAIT = 60.0
-"""Seconds that another mount on the same mount point may be waited for, whatever the patience."""
+"""Seconds that a mount waits at most for another one on the same mount point, even with more patience."""
 
 log = logging.getLogger(__name__)
 
 
 def run(settings: Settings, ready: Callable[[Sequence[str]], None], log_file: str | None) -> None:
-    """Mounts and serves until unmounted; calls `ready` once programs can use the mount, with what
-    the operator should know, a line each. `log_file`: the one that standard error is opened on, if it is.
+    """Mounts and serves until unmounted.
 
-    Raises LazyfsError before that if it cannot be mounted; the mount point is then as it was.
+    Once programs can use the mount, calls `ready` with notes for the operator, a line each. `log_file`: the
+    file that is open as standard error, or None. Raises LazyfsError, before `ready`, if the mount fails; the
+    mount point is then unchanged.
     """
     daemon_log = DaemonLog(log_file)
     daemon_log.begin()
-    sys.setswitchinterval(50e-6)  # a busy fetching thread would otherwise hold an answer up by 5 ms
+    sys.setswitchinterval(50e-6)  # a busy fetching thread would otherwise delay an answer by 5 ms
     mountpoint.check_device()
     runtime = runtime_directory.directory()
     control.sweep(runtime)
@@ -74,7 +75,7 @@ def _run_locked(
 
 
 def _cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """Returns the error that a user can do something about, if there is one, or the first."""
+    """Returns the first error that a user can act on; the first of all if there is none such."""
     leaves: list[BaseException] = []
     groups = [group]
     for one in groups:

@@ -34,8 +34,8 @@ class Repositories:
         on_advance: Callable[[str, Revision], Awaitable[None]],
         on_withdraw: Callable[[str], Awaitable[None]],
     ) -> None:
-        """`on_advance` shows another revision of the repository of that name, `on_withdraw` shows it no
-        longer."""
+        """`on_advance` shows another revision of the named repository; `on_withdraw` stops showing the named
+        repository."""
         self._settings = settings
         self._connector = Connector(settings, cache, state_dir, certificates)
         self._on_advance = on_advance
@@ -43,12 +43,13 @@ class Repositories:
         self.opened: dict[str, ConnectedRepository] = {}
         self._withdrawn: list[ConnectedRepository] = []
         self._nursery: trio.Nursery | None = None
-        """Where refreshers run, once `keep_fresh` does."""
+        """The nursery of the refreshers, while `keep_fresh` runs; None before."""
 
     async def open(self, source: RepositorySource, filesystem: Filesystem, name: str | None = None) -> str:
-        """Connects, trusts a revision, fetches its root catalog, and shows it; returns its name.
+        """Opens a repository and shows it: connects, trusts a revision, fetches its root catalog.
 
-        `name`: under which a site shows it; by default what the signature says. Raises LazyfsError.
+        `name`: the name under which a site shows it; by default the name in its signed metadata. Returns the
+        name. Raises LazyfsError.
         """
 
         async def advance(revision: Revision) -> None:
@@ -60,8 +61,8 @@ class Repositories:
         root = revision.root
         if opened.objects.at_hand(root) is None:
             await opened.objects.fetch(root)
-        # Until the mount is made, all threads may be root for a moment (`Privileges.raised`): what they wrote
-        # into the cache then, the user could not read.
+        # Until the mount is made, all threads may be root for a moment (`Privileges.raised`). The user could
+        # not read a file that a thread wrote into the cache in that moment.
         if self._settings.user is None or self._nursery is not None:
             opened.prefetcher.on_open(root)
         self.opened[shown] = opened
@@ -80,10 +81,10 @@ class Repositories:
         return shown
 
     async def keep_fresh(self) -> None:
-        """Looks for new revisions of every repository, those opened later included, until cancelled.
+        """Looks for new revisions of every repository, including those opened later, until cancelled.
 
-        Raises Expired once the mount's only one may not be served any longer (`--max-stale`); one of several
-        is withdrawn.
+        A repository that is too old to be served (`--max-stale`) is withdrawn from a site. Raises Expired if
+        it is the mount's only one.
         """
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
@@ -101,30 +102,32 @@ class Repositories:
                 log.warning("%s is shown no longer: %s", name, error)
                 await self._withdraw(name, opened)
                 return
-            except Exception:  # one repository, and for now
+            except Exception:  # only this repository fails, and only this time
                 log.exception("%s: looking for new revisions", name)
                 await trio.sleep(RETRY)
 
     async def _withdraw(self, name: str, opened: ConnectedRepository) -> None:
-        """Takes one repository of a site away. The next lookup of its name opens it anew, which fails until
-        a newer revision can be had."""
+        """Stops showing one repository of a site. The next lookup of its name opens it anew, which fails
+        until a newer revision can be fetched."""
         del self.opened[name]
         self._withdrawn.append(opened)
         await self._on_withdraw(name)
 
     async def refresh(self, name: str) -> bool:
-        """Looks for a newer revision and shows it; returns True if there was one. Raises as `Refresher.now`,
-        and KeyError for a repository that was withdrawn."""
+        """Looks for a newer revision and shows it. Returns True if there was one.
+
+        Raises as `Refresher.now`, and KeyError for a repository that was withdrawn.
+        """
         refresher = self.opened[name].refresher
         before = refresher.shown
         return (await refresher.now()).number != before.number
 
     def is_behind_caches(self, name: str) -> bool:
-        """Returns True if what is asked for may come from a proxy that has kept it."""
+        """Returns True if an answer may come from the cache of a proxy."""
         return isinstance(self.opened[name].fetcher, HttpFetcher)
 
     def status(self) -> dict[str, RepositoryStatus]:
-        """Returns the revision shown of each repository, why that one, and how its paths fare."""
+        """Returns the status of each repository: its revision, the reason for that choice, its paths."""
         return {
             name: RepositoryStatus(
                 url=without_secrets(opened.source.url),
@@ -143,7 +146,7 @@ class Repositories:
         }
 
     def urls(self) -> dict[str, str]:
-        """Returns where each repository is fetched from, with the accounts in it: for this user alone."""
+        """Returns the URL of each repository with the accounts in it, for this user alone."""
         return {name: opened.source.url for name, opened in list(self.opened.items())}
 
     def facts(self, name: str) -> dict[str, str]:
@@ -160,6 +163,6 @@ class Repositories:
         return found
 
     def close(self) -> None:
-        """Gives connections back."""
+        """Closes all connections."""
         for opened in (*self.opened.values(), *self._withdrawn):
             opened.fetcher.close()

@@ -1,4 +1,4 @@
-"""From a repository's source to a repository in use: a connection, a trusted revision, and its objects."""
+"""Connects a repository, given its source: a connection, a trusted revision, and the objects."""
 
 import logging
 import os
@@ -49,7 +49,7 @@ class _FirstRevision(NamedTuple):
 
     revision: Revision
     warning: str
-    """Why it may not be the newest; empty if it is."""
+    """The reason why the revision may not be the newest; empty if it is."""
 
 
 class Connector:
@@ -58,7 +58,7 @@ class Connector:
     def __init__(
         self, settings: Settings, cache: Cache | NullCache, state_dir: str, certificates: Certificates
     ) -> None:
-        """`state_dir`: where the trusted revisions of all repositories are kept."""
+        """`state_dir`: the directory of the trusted revisions of all repositories."""
         self._settings = settings
         self._cache = cache
         self._state_dir = state_dir
@@ -70,13 +70,13 @@ class Connector:
         name: str | None,
         on_advance: Callable[[Revision], Awaitable[None]],
     ) -> ConnectedRepository:
-        """Returns a repository with a revision that is trusted. Blocking: call it in a thread of trio.
+        """Returns a repository with a trusted revision. Blocks: call it in a thread of trio.
 
-        `name`: under which a site shows it; None for the only repository of a mount. `on_advance` is awaited
-        with each later revision. Raises LazyfsError.
+        `name`: the name under which a site shows it; None for the only repository of a mount. `on_advance` is
+        awaited with each later revision. Raises LazyfsError.
         """
         anchor = _anchor(source)
-        repository = name or os.path.basename(self._settings.mountpoint)  # what @repo@ stands for
+        repository = name or os.path.basename(self._settings.mountpoint)  # replaces @repo@
         fetcher = open_fetcher(
             source.url,
             source.proxy,
@@ -131,13 +131,15 @@ class Connector:
     def _first_revision(
         self, source: RepositorySource, revisions: Revisions, no_anchor: UsageError | None
     ) -> _FirstRevision:
-        """Returns the newest revision, or the last trusted one where no newer can be had. Raises LazyfsError;
-        `no_anchor` where nothing is trusted and nothing says what to trust."""
+        """Returns the newest revision, or the last trusted one if no newer one can be fetched.
+
+        Raises LazyfsError; raises `no_anchor` if no revision is trusted yet and no anchor was given.
+        """
         now = datetime.now(UTC)
         stale: TrustError | None = None
         try:
             known = revisions.offline(now)
-        except TrustError as error:  # past --max-stale: only a newer one will do
+        except TrustError as error:  # past --max-stale: a newer revision is needed
             known, stale = None, error
         if known is None and stale is None and no_anchor is not None:
             raise no_anchor
@@ -158,7 +160,7 @@ class Connector:
 
 
 def _anchor(source: RepositorySource) -> Anchor | UsageError:
-    """Returns what to trust first, or why there is nothing: which matters if nothing is trusted already."""
+    """Returns the anchor of first trust, or the error to raise if no revision is trusted already."""
     if source.trust:
         return read_anchor(source.trust)
     if "://" in source.url:

@@ -1,8 +1,9 @@
-"""The runtime directory: one control socket per mount, for its owner; root's answer everybody's questions.
+"""The runtime directory, with one control socket per mount for its owner. Every user may use root's sockets.
 
-A socket has the name of the mount's device, which all see alike: two mount namespaces have different
-filesystems at one path, and one filesystem at several. The directory depends on the user and not on the
-session: jobs carry XDG_RUNTIME_DIR of another machine, and a login's is gone after the logout.
+A socket is named by the mount's device number, which is the same in every mount namespace. Paths are not: two
+namespaces may have different filesystems at one path, and one filesystem at several paths. The directory
+depends on the user, not on the login session: a batch job may carry XDG_RUNTIME_DIR of another machine, and
+the directory of a session is deleted at logout.
 """
 
 import os
@@ -18,11 +19,11 @@ ROOTS = "/run/lazyfs"
 
 
 def directory() -> str:
-    """Returns the directory for this user's sockets, made with mode 0700 if need be.
+    """Returns the directory for this user's sockets; makes it, with mode 0700, if it is missing.
 
-    `LAZYFS_RUNTIME_DIR`; or /run/lazyfs for root, and for others /tmp/lazyfs-UID, or lazyfs below
-    XDG_RUNTIME_DIR where somebody has taken that name. Raises UsageError if none of them is this user's: who
-    can write there could stand in for the daemon.
+    It is `LAZYFS_RUNTIME_DIR` if set; otherwise /run/lazyfs for root. For others it is /tmp/lazyfs-UID, or
+    lazyfs below XDG_RUNTIME_DIR if another user has taken that name. Raises UsageError if none of them is
+    this user's alone: another user who can write there could pose as the daemon.
     """
     reasons = []
     for path in _candidates():
@@ -43,14 +44,14 @@ def directory() -> str:
 
 
 def socket_paths(mount: Mount) -> Iterator[str]:
-    """Returns where the daemon of a mount may listen, most likely first; makes nothing."""
+    """Yields the paths at which the daemon of a mount may listen, the likeliest first. Makes no file."""
     for path in dict.fromkeys((*_candidates(), ROOTS)):
         if is_private_directory(path):
             yield os.path.join(path, socket_name(mount))
 
 
 def socket_name(mount: Mount) -> str:
-    """Returns the name of a mount's socket in the directory."""
+    """Returns the file name of a mount's socket."""
     return f"{mount.device.replace(':', '-')}.sock"
 
 

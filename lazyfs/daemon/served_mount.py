@@ -1,4 +1,4 @@
-"""One mount while it lives: its parts, the order in which they begin, and their end."""
+"""One mount while it is served: its parts, the order in which they start, and their end."""
 
 import gc
 import hashlib
@@ -58,8 +58,8 @@ class ServedMount:
         lock: MountLock,
         daemon_log: DaemonLog,
     ) -> None:
-        """`state_dir`: below the cache directory; `runtime_dir`: for the control socket. `lock`: is released
-        once the mount answers."""
+        """`state_dir`: the directory of trusted revisions, below the cache directory. `runtime_dir`: the
+        directory of the control socket. `lock`: released once the mount answers."""
         self._settings = settings
         self._lock = lock
         self._cache = cache
@@ -92,13 +92,13 @@ class ServedMount:
         self._invalidator: Invalidator | None = None
 
     async def serve(self, ready: Callable[[], None]) -> None:
-        """Opens what is mounted, mounts, and answers until the mount is gone or a signal says so.
+        """Opens the repositories, mounts, and answers until the mount is gone or a signal ends it.
 
         Calls `ready` once programs can use the mount. Raises LazyfsError; nothing is mounted then.
         """
         try:
             await self._open()
-            # From here on a signal takes the mount away; before, it ends the process, which leaves nothing.
+            # From here on a signal unmounts; before, it ends the process, which leaves nothing behind.
             with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
                 await self._mount_and_serve(signals, ready)
         finally:
@@ -151,13 +151,14 @@ class ServedMount:
                 end_metrics()
 
     def _socket_path(self) -> str:
-        """Returns the place that the mount's device names. Raises UsageError if the mount is not alone."""
+        """Returns the socket's path, named by the mount's device. Raises UsageError if the mount is gone, or
+        if another one is at the same mount point."""
         path = self._settings.mountpoint
         there = [mount for mount in mountpoint.mounts() if mount.mountpoint == path]
         ours = [mount for mount in there if mount.fstype != "autofs"]
         if not ours:
             raise UsageError(f"mount point {path}: taken away while it was being mounted")
-        if len(ours) > 1:  # the lock is this user's; another user has been as quick
+        if len(ours) > 1:  # the lock holds off this user's mounts only, not another user's
             raise UsageError(f"mount point {path} is busy: {ours[0].source} was mounted there meanwhile")
         return os.path.join(self._runtime_dir, runtime_directory.socket_name(ours[0]))
 
@@ -165,12 +166,12 @@ class ServedMount:
         return ControlRequests(self.status, self._repositories, self._cache, self._settings.patience)
 
     async def _say_ready(self, session: Session, ready: Callable[[], None]) -> None:
-        # A stat in a thread: the kernel's answer comes from this very process.
+        # A stat in a thread: this process itself has to answer the kernel's request.
         await trio.to_thread.run_sync(os.stat, self._settings.mountpoint)
         with self._privileges.raised():
             self._lock.release()
         self._privileges.drop()
-        # 46,000 objects of modules alone: a full collection would hold every answer up for 30 ms.
+        # The modules alone are 46,000 objects: a full collection would delay every answer by 30 ms.
         gc.freeze()
         log.info("mounted %s on %s (%s)", self._source(), self._settings.mountpoint, session.kind)
         ready()
@@ -207,7 +208,7 @@ class ServedMount:
         return without_secrets(self._settings.source) or "lazyfs"
 
     def status(self) -> MountStatus:
-        """Returns everything there is to know; called from the metrics' threads too."""
+        """Returns the complete status; called from the metrics' threads too."""
         tree = self._filesystem.tree
         with self._filesystem.lock:
             memory = MemoryStatus(len(tree.slots), len(tree.parsed), tree.parsed.bytes)
@@ -266,7 +267,7 @@ def _mount(filesystem: Filesystem, settings: Settings) -> Session:
 def _forgetting(
     numbers: ShortNumbers, observer: Callable[[SlotRecord | int], None]
 ) -> Callable[[SlotRecord | int], None]:
-    """Returns an observer of slots that frees the numbers of those that are freed."""
+    """Returns an observer of slots that frees the number of each freed slot."""
 
     def observe(record: SlotRecord | int) -> None:
         observer(record)

@@ -1,4 +1,4 @@
-"""Chooses the session: the direct one where it works, the one on pyfuse3 otherwise."""
+"""Chooses the session: the direct one if it works, the one on pyfuse3 otherwise."""
 
 import importlib
 import logging
@@ -8,15 +8,15 @@ from lazyfs.fuse.filesystem import Filesystem
 from lazyfs.fuse.session import MountOptions, Session
 
 KINDS = ("direct", "pyfuse3")
-"""In the order in which `auto` tries them."""
+"""The kinds of session, in the order in which `auto` tries them."""
 
 log = logging.getLogger(__name__)
 
 
 def make_session(kind: str, filesystem: Filesystem, mountpoint: str, options: MountOptions) -> Session:
-    """Mounts and returns a session of this kind, or with `auto` the first that works.
+    """Mounts and returns a session of this kind; with `auto` the first that works.
 
-    Raises UsageError if the mount is refused; the first session's, where all are.
+    Raises UsageError if the mount is refused; with `auto` the error of the first session.
     """
     if kind != "auto":
         return _make(kind, filesystem, mountpoint, options)
@@ -28,7 +28,7 @@ def make_session(kind: str, filesystem: Filesystem, mountpoint: str, options: Mo
             log.warning("--fuse %s does not work here: %s", other, error)
             first = first or error
     assert first is not None
-    raise first  # it speaks to the kernel or to fusermount3 itself, and knows why; libfuse's say little
+    raise first  # the direct session's error names the reason; errors of libfuse say little
 
 
 def prepare(kind: str) -> None:

@@ -17,9 +17,9 @@ def _option(
 ) -> msgspec.Meta:
     """Describes a field that is an option of `lazyfs mount`.
 
-    `default`: what --help shows where the field's own default says too little. `also`: a second sentence, for
+    `default`: the text for --help if the field's own default says too little. `also`: a second sentence, for
     the documents only. `page`: the chapter of docs/ that says more. `environment`: the variable that
-    gives the value where the command line does not.
+    gives the value if the command line does not.
     """
     return msgspec.Meta(
         description=help_text,
@@ -36,7 +36,7 @@ def _option(
 class RepositorySource(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The address of one repository of a site, and its root of trust.
 
-    Of `proxy` and of the three files for TLS, what is not given is the mount's own."""
+    `proxy` and the three files for TLS default to the mount's own."""
 
     url: str
     trust: str | None = None
@@ -44,15 +44,15 @@ class RepositorySource(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     ca: str | None = None
     client_cert: str | None = None
     client_key: str | None = None
-    """The three belong together: where one of them is given, none of the mount's is used."""
+    """The three TLS files belong together: if one of them is given, none of the mount's is used."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One mount. Names as in the TOML file; the command line writes `-` for `_`."""
+    """The settings of one mount, named as in the TOML file; the command line has `-` in place of `_`."""
 
     mountpoint: str = ""
     source: str = ""
-    """URL or store directory; empty where `repositories` are shown below the mount point."""
+    """URL or store directory; empty if `repositories` are shown below the mount point."""
     repositories: dict[str, RepositorySource] = {}
     trust: Annotated[
         str | None,
@@ -227,16 +227,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return bool(self.repositories)
 
     def sources(self) -> dict[str, RepositorySource]:
-        """Returns the site's repositories by their names, each with what it takes over from the mount."""
+        """Returns the site's repositories by name, with the mount's settings for those not given."""
         return {name: self._completed(given) for name, given in self.repositories.items()}
 
     def single_source(self) -> RepositorySource:
-        """Returns the repository of a mount that is no site."""
+        """Returns the only repository of a mount that is not a site."""
         return self._completed(RepositorySource(url=self.source, trust=self.trust))
 
     def _completed(self, given: RepositorySource) -> RepositorySource:
         changes: dict[str, str | None] = {}
-        if given.proxy is None and "://" in given.url:  # a directory is reached without one
+        if given.proxy is None and "://" in given.url:  # a directory needs no proxy
             changes["proxy"] = self.proxy
         if not (given.ca or given.client_cert or given.client_key):
             changes |= {"ca": self.ca, "client_cert": self.client_cert, "client_key": self.client_key}

@@ -1,4 +1,4 @@
-"""From what an operator wrote, in a TOML file and on a command line, to checked settings."""
+"""Parses and checks the settings that an operator wrote in a TOML file and on a command line."""
 
 import os
 import tomllib
@@ -15,14 +15,14 @@ from lazyfs.daemon.values_from_files import read_values
 LARGEST_FILE = 1 << 20
 """Bytes of a file of settings."""
 CENTURY = 3.2e9
-"""Seconds. A wait that long is for ever; clocks and calendars end soon after."""
+"""Seconds. Longer times would exceed the range of clocks and calendars, and no wait needs them."""
 NOBODY = (1 << 32) - 1
-"""No user or group: the kernel's (uid_t)-1."""
+"""The id that stands for no user or group: the kernel's (uid_t)-1."""
 _TLS = ("ca", "client_cert", "client_key")
 
 
 def load(path: str) -> dict[str, Any]:
-    """Returns the fields of a TOML file; raises UsageError naming file and fault."""
+    """Returns the fields of a TOML file. Raises UsageError, which names the file and the fault."""
     try:
         with open(path, "rb") as file:
             data = file.read(LARGEST_FILE + 1)
@@ -32,7 +32,7 @@ def load(path: str) -> dict[str, Any]:
 
 
 def parse(data: bytes, origin: str) -> dict[str, Any]:
-    """Returns the fields of a TOML text; raises UsageError naming `origin` and fault."""
+    """Returns the fields of a TOML text. Raises UsageError, which names `origin` and the fault."""
     if len(data) > LARGEST_FILE:
         raise UsageError(f"{origin}: more than {LARGEST_FILE} bytes: that is no file of settings")
     try:
@@ -44,7 +44,7 @@ def parse(data: bytes, origin: str) -> dict[str, Any]:
 
 
 def check(fields: dict[str, Any], origin: str) -> Settings:
-    """Returns checked settings; raises UsageError naming the field. `origin` names their place."""
+    """Returns checked settings. Raises UsageError, which names `origin` and the field."""
     for option in MOUNT_OPTIONS:
         value = fields.get(option.field)
         if option.choices and isinstance(value, str) and value not in option.choices:
@@ -83,7 +83,7 @@ def _check_texts(fields: dict[str, Any], origin: str) -> None:
 def _check_numbers(made: Settings, origin: str) -> None:
     for name, least in (("refresh", 0.01), ("patience", 0.01), ("max_stale", 0.0)):
         value = getattr(made, name)
-        if value is not None and not least <= value <= CENTURY:  # not: NaN
+        if value is not None and not least <= value <= CENTURY:  # `not`: for NaN too
             raise UsageError(f"{origin}: {name} is {value}, but must be {least:g} to {CENTURY:g} seconds")
     for name in ("uid", "gid"):
         value = getattr(made, name)
@@ -92,8 +92,8 @@ def _check_numbers(made: Settings, origin: str) -> None:
 
 
 def with_absolute_paths(made: Settings) -> Settings:
-    """Returns the same for a daemon that works in /. Makes those of SSL_CERT_FILE and SSL_CERT_DIR in the
-    environment absolute too."""
+    """Returns the settings with absolute paths, for a daemon whose working directory is /. Makes the paths in
+    the variables SSL_CERT_FILE and SSL_CERT_DIR absolute too."""
     for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
         if os.environ.get(name):
             paths = filter(None, os.environ[name].split(os.pathsep))

@@ -1,4 +1,4 @@
-"""A mount as its daemon sees it: what `status`, `top` and the metrics show, and how it travels as JSON."""
+"""The status of a mount, as its daemon sends it in JSON; shown by `status`, `top` and the metrics."""
 
 import msgspec
 
@@ -8,32 +8,32 @@ from lazyfs_cache import Stats
 
 
 class BundleCounts(msgspec.Struct, frozen=True):
-    """Bundles of profiles that were prefetched, and those that could not be."""
+    """The number of profiles' bundles that were prefetched, and of those that failed."""
 
     fetched: int
     failed: int
 
 
 class RepositoryStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """One repository of a mount."""
+    """The status of one repository of a mount."""
 
     url: str
     revision: int
     published: int
-    """When the revision shown was published; seconds since 1970."""
+    """The time at which the shown revision was published; seconds since 1970."""
     root: str
-    """Digest of its root catalog, in hexadecimal."""
+    """The digest of the shown revision's root catalog, in hexadecimal."""
     root_size: int
     looked: float
-    """When a newer revision was last looked for; seconds since 1970."""
+    """The time of the last search for a newer revision; seconds since 1970."""
     warning: str
-    """Why the newest revision could not be had, or not be shown; empty if it could."""
+    """The reason why the newest revision could not be fetched or shown; empty if it could."""
     namespace: str
-    """Of its objects in the cache, if it takes a credential to read them; otherwise empty."""
+    """The namespace of the repository's objects in the cache; empty if reading them takes no credential."""
     bundles: BundleCounts
     trust: TrustReport
     chain: ChainReport | None
-    """None for a store directory."""
+    """The proxies and origins; None for a store directory."""
 
 
 class CounterStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,16 +52,16 @@ class CounterStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WaitStatus(msgspec.Struct, frozen=True):
-    """What calls wait for now, of one repository."""
+    """The objects of one repository that calls wait for now."""
 
     calls: int
     objects: int
     longest: float
-    """Seconds that the first of them has waited."""
+    """Seconds that the first of the calls has waited."""
 
 
 class MemoryStatus(msgspec.Struct, frozen=True):
-    """Tables that the daemon keeps in memory for the kernel."""
+    """The sizes of the tables that the daemon keeps in memory for the kernel."""
 
     slots: int
     catalogs: int
@@ -69,21 +69,21 @@ class MemoryStatus(msgspec.Struct, frozen=True):
 
 
 class MountStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """One mount."""
+    """The status of one mount."""
 
     mountpoint: str
     source: str
     session: str
-    """As `--fuse` calls it."""
+    """The kind of session, by its name in `--fuse`."""
     pid: int
-    """The daemon's number for whoever asks; 0 where it has none there."""
+    """The daemon's id in the caller's PID namespace; 0 if it has none there."""
     uptime: float
-    """Seconds."""
+    """Seconds since the mount was made."""
     repositories: dict[str, RepositoryStatus]
     counters: CounterStatus
     waiting: dict[str, WaitStatus]
-    """By repository; those that nobody waits for are not in it."""
+    """The waits by repository. Repositories without waiting calls are left out."""
     memory: MemoryStatus
     journal: str
-    """Why the journal of inode numbers is no longer written; empty if it is."""
+    """The reason why the journal of inode numbers is no longer written; empty if it is written."""
     cache: Stats

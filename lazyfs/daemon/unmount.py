@@ -1,4 +1,4 @@
-"""Unmounting from outside the daemon, and waiting for its end, so that its cache and socket are free then."""
+"""Unmounts from outside the daemon, and waits until the daemon has ended and freed its cache and socket."""
 
 import os
 import select
@@ -10,29 +10,29 @@ from lazyfs.daemon.runtime_directory import socket_paths
 from lazyfs.system import mountpoint as points
 from lazyfs.system.mountpoint import Health, Mount
 
-CERTAIN = 10.0
-"""Seconds without an answer of the filesystem itself, after which its daemon is taken for frozen. One that is
-only slow has programs that rely on it."""
+CERTAIN = 5.0
+"""Seconds without an answer of the filesystem itself, after which its daemon is treated as frozen. The time
+is long because programs may rely on a daemon that is only slow."""
 SECONDS = 20.0
-"""A daemon that writes its cache's index ends within a second; nobody waits longer than this."""
+"""Seconds to wait for the daemon's end. Writing the cache's index takes it a second at most."""
 
 
 SOON = 2.0
-"""After that it is looked for where else the filesystem is mounted."""
+"""Seconds of waiting after which other mount points of the same filesystem are searched for."""
 
 
 def unmount(mount: Mount, *, lazy: bool) -> str:
-    """Takes a mount away and returns when its daemon has ended, if this user may know which process it is; a
-    lazy one at once, for files that are open are served on until they are closed.
+    """Unmounts, and returns when the daemon has ended, if this user may know the daemon's process. A lazy
+    unmount returns at once: the daemon serves open files until they are closed.
 
-    Returns what the caller should be told, or nothing. Raises UsageError if the mount stays.
+    Returns a note for the caller, or an empty text. Raises UsageError if the mount stays.
     """
     answers = True
     try:
         daemon = control_client.ask(mount, {"do": "pid"}).pid
     except NoAnswer as silent:
         answers, daemon = False, silent.pid
-    except NoDaemon:  # it is dead, or another user's
+    except NoDaemon:  # the daemon is dead, or another user's
         answers, daemon = False, 0
     if not answers and points.health(mount.mountpoint, CERTAIN) is Health.SILENT:
         return _abort(mount, daemon)
@@ -52,7 +52,7 @@ def unmount(mount: Mount, *, lazy: bool) -> str:
 
 
 def _elsewhere(mount: Mount, daemon: int) -> str:
-    """Where the same filesystem is mounted besides, in words; nothing if that is not known of any place."""
+    """Returns a text that names the other mount points of the same filesystem; empty if none is known."""
     here = [other.mountpoint for other in points.mounts() if other.device == mount.device]
     if here:
         return f"at {', '.join(here)}"
@@ -67,7 +67,8 @@ def _elsewhere(mount: Mount, daemon: int) -> str:
 
 
 def _abort(mount: Mount, daemon: int) -> str:
-    """Nobody in the mount can go on, so that there is nothing to wait for."""
+    """Aborts a mount whose daemon does not answer: no program in the mount could go on anyway. Returns a note
+    for the caller."""
     points.abort(mount)
     who = f"the daemon (pid {daemon})" if daemon else "the daemon"
     left = f"; it is still there: kill -KILL {daemon}" if daemon else ""
@@ -75,7 +76,7 @@ def _abort(mount: Mount, daemon: int) -> str:
 
 
 class _Process:
-    """A process that may end meanwhile, or that this user does not see."""
+    """A process that may end meanwhile, or that this user cannot see."""
 
     def __init__(self, pid: int) -> None:
         self._descriptor = -1
@@ -91,7 +92,8 @@ class _Process:
             os.close(self._descriptor)
 
     def ends_within(self, seconds: float) -> bool:
-        """Returns True once it has ended, at once for one that is not known."""
+        """Waits at most `seconds`; returns True if the process has ended. Returns True at once for a process
+        that this user cannot see."""
         if self._descriptor < 0:
             return True
         return bool(select.select([self._descriptor], [], [], seconds)[0])

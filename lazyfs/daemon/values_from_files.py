@@ -1,6 +1,6 @@
-"""`@FILE` in place of a URL or a chain: a password in it stands on no command line, which all users can read.
+"""Reads URLs and chains given as `@FILE`, so that a password stays off the command line, which all users see.
 
-A descriptor that the caller has open is `@/dev/fd/N`.
+`@/dev/fd/N` is a descriptor that the caller has open.
 """
 
 import os
@@ -16,7 +16,7 @@ _SECRET = ("source", "url", "proxy")
 
 
 def read_value(text: str, name: str) -> str:
-    """Returns the value itself, or the one line of the file that `@FILE` names. Raises UsageError."""
+    """Returns the text, or for `@FILE` the only line of that file. Raises UsageError."""
     if not text.startswith(MARK):
         return text
     path = text.removeprefix(MARK)
@@ -33,7 +33,10 @@ def read_value(text: str, name: str) -> str:
 
 
 def read_values(fields: dict[str, Any]) -> dict[str, Any]:
-    """Returns settings with each URL and chain itself, those of [repositories] too. Raises UsageError."""
+    """Returns the settings with each `@FILE` replaced by the file's URL or chain, also in [repositories].
+
+    Raises UsageError.
+    """
     found = dict(fields)
     for name, value in fields.items():
         if name in _SECRET and isinstance(value, str):

@@ -5,7 +5,8 @@ from collections.abc import Iterable
 
 import trio
 
-from lazyfs.client.objects import Objects
+from lazyfs.client.bytes_under_way import BytesUnderWay
+from lazyfs.client.objects import UNDER_WAY, Objects
 from lazyfs.core.digest import Digest, ObjectRef
 from lazyfs.core.errors import LazyfsError
 from lazyfs.prefetch.system_task import begin
@@ -16,6 +17,10 @@ TASKS = 24
 """Requests under way without a reader. Readers have the rest of `objects.THREADS`."""
 BYTES = 64 << 20
 """Plaintext bytes asked for and not here yet. More objects are dropped: the reader will ask for them."""
+
+SHARE = UNDER_WAY * 3 // 4
+"""Plaintext bytes under way for nobody: TASKS chunks of 1 MiB. Of larger chunks as many would leave a reader
+no room: its own would wait until all of them are here."""
 
 
 class PrefetchBudget:
@@ -48,6 +53,7 @@ class PrefetchQueue:
         """`most`: plaintext bytes under way at one time."""
         self._objects = objects
         self._limiter = trio.CapacityLimiter(tasks)
+        self._room = BytesUnderWay(SHARE)
         self._budget = PrefetchBudget(most)
         self.started = 0
         self.dropped = 0
@@ -79,7 +85,7 @@ class PrefetchQueue:
 
     async def _fetch(self, ref: ObjectRef) -> None:
         try:
-            async with self._limiter:
+            async with self._room.taken(ref.size), self._limiter:
                 await self._objects.fetch(ref, held=False)
         except LazyfsError:
             pass

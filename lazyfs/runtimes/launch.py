@@ -1,10 +1,16 @@
 """A program to be started: a command in a root filesystem, and the parts of the host that it may see."""
 
 import os
+import resource
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from lazyfs.core.errors import UsageError
+
+LONGEST = (1 << 17) - 1
+"""Bytes of one argument, or of a variable with its name: MAX_ARG_STRLEN with pages of 4 KiB, less the NUL."""
+_MOST = 6 << 20
+_OF_A_RUNTIME = 16 << 10
 
 
 def check_argument(text: str, where: str) -> str:
@@ -15,10 +21,23 @@ def check_argument(text: str, where: str) -> str:
     if "\0" in text:
         raise UsageError(f"{where}: {text!a} has a NUL in it")
     try:
-        os.fsencode(text)
+        size = len(os.fsencode(text))
     except UnicodeEncodeError as error:
         raise UsageError(f"{where}: {text!a} cannot be handed to a program: {error.reason}") from None
+    if size > LONGEST:
+        raise UsageError(
+            f"{where}: {size} bytes, and Linux hands a program {LONGEST} at most in one piece; "
+            f"put it into a file"
+        )
     return text
+
+
+def most_bytes() -> int:
+    """Returns how many bytes a program's arguments and variables may take together: a quarter of its stack,
+    6 MiB at most (execve(2)), less what a runtime adds."""
+    stack = resource.getrlimit(resource.RLIMIT_STACK)[0]
+    most = _MOST if stack == resource.RLIM_INFINITY else min(max(stack // 4, LONGEST + 1), _MOST)
+    return most - _OF_A_RUNTIME
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +92,14 @@ class Launch:
             check_argument(name, "name of a variable")
             if not name or "=" in name:
                 raise UsageError(f"{name!a} cannot be the name of a variable")
-            check_argument(value, f"variable {name!a}")
+            check_argument(f"{name}={value}", f"variable {name!a}")
+        texts = (*self.command, *(f"{name}={value}" for name, value in self.environment.items()))
+        total = sum(len(os.fsencode(text)) + 9 for text in texts)  # a NUL and a pointer each
+        if total > most_bytes():
+            raise UsageError(
+                f"the command and its {len(self.environment)} variables take {total} bytes, and Linux hands "
+                f"a program {most_bytes()} at most; leave some out, or raise the stack's limit (ulimit -s)"
+            )
 
 
 def parse_bind(text: str) -> Bind:

@@ -1,7 +1,8 @@
-"""Questions to filesystems that may never answer, asked from processes that may be left behind.
+"""Asks questions of filesystems that may never answer, in child processes that may be left behind.
 
-A system call on a mount whose daemon is frozen or malicious does not end, and cannot always be interrupted. A
-child asks in our place; where no answer comes in time it is killed, and left to the kernel if that cannot be.
+A system call on a mount whose daemon is frozen or malicious does not end, and cannot always be interrupted.
+So a child process makes the call. If no answer comes in time, the child is killed; a child that hangs in the
+kernel is left there.
 """
 
 import contextlib
@@ -19,12 +20,12 @@ _LARGEST = 1 << 20
 
 
 class Answer(NamedTuple):
-    """The outcome of one question."""
+    """The answer to one question, if it came."""
 
     value: Any
     """The function's result: made of dict, list, str, int, bool and None."""
     came: bool
-    """False: no answer in time, or the child ended without one."""
+    """False if no answer came in time, or if the child ended without one."""
 
 
 def ask_each(
@@ -35,11 +36,11 @@ def ask_each(
     enough: Callable[[Any], bool],
     own_session: bool = True,
 ) -> list[Answer]:
-    """Asks all at the same time and waits `seconds` for the answers.
+    """Asks all questions at the same time and waits `seconds` for the answers.
 
-    Once an answer is `enough`, the others are waited for `patience` seconds longer at most. A child has a
-    session of its own, so that no terminal's signal reaches it; without `own_session` it stays in the
-    caller's process group, by which the kernel knows who works for an automounter.
+    Once `enough` returns True for an answer, the others have at most `patience` seconds more. Each child has
+    a session of its own, so that no terminal's signal reaches it. Without `own_session` it stays in the
+    caller's process group, by which the kernel recognises the processes of an automounter.
     """
     children = [_Child(question, own_session) for question in questions]
     end = time.monotonic() + seconds
@@ -67,7 +68,7 @@ def ask_one(question: Callable[[], Any], seconds: float, *, own_session: bool = 
 
 
 class _Child:
-    """One process that asks one question."""
+    """A child process that asks one question."""
 
     def __init__(self, question: Callable[[], Any], own_session: bool) -> None:
         self.answer = Answer(None, False)
@@ -80,7 +81,7 @@ class _Child:
         os.close(theirs)
 
     def read(self) -> bool:
-        """Takes what has come. Returns True at the end of the answer."""
+        """Reads the part of the answer that has arrived. Returns True at the end of the answer."""
         part = os.read(self.pipe, 1 << 16)
         self._received += part
         if part and len(self._received) <= _LARGEST:
@@ -91,7 +92,7 @@ class _Child:
         return True
 
     def leave(self) -> None:
-        """Ends the child. One that hangs in the kernel stays as long as it does; nobody waits for it."""
+        """Kills the child without waiting for its end: a child that hangs in the kernel may stay for long."""
         os.close(self.pipe)
         with contextlib.suppress(ProcessLookupError):
             os.kill(self._pid, signal.SIGKILL)
@@ -100,12 +101,13 @@ class _Child:
 
 
 def _answer(question: Callable[[], Any], pipe: int, own_session: bool) -> None:
-    """In the child: holds on to nothing of the caller's, so that it can be left behind."""
+    """Asks the question in the child, which first closes the caller's descriptors so that it can be left
+    behind."""
     code = 1
     try:
         if own_session:
             os.setsid()
-        # Away from 0 to 2, which are free if the caller has closed its streams.
+        # Not one of 0 to 2, which are free if the caller has closed its streams.
         pipe = fcntl.fcntl(pipe, fcntl.F_DUPFD_CLOEXEC, 10)
         nothing = os.open(os.devnull, os.O_RDWR)
         for number in (0, 1, 2):

@@ -1,4 +1,4 @@
-"""A process that begins from a known state, whatever shell, batch system or service has started it."""
+"""Gives a process a known state at its start, under every shell, batch system and service."""
 
 import os
 import resource
@@ -16,19 +16,20 @@ _LIMITS = (
 
 
 def open_standard_streams() -> None:
-    """Opens /dev/null in place of those of stdin, stdout and stderr that are closed: otherwise the next file
-    opened takes the number, and gets what is printed."""
+    """Opens /dev/null in place of each closed stream of stdin, stdout and stderr. Otherwise the next file
+    that is opened takes the stream's number, and printed text is written into it."""
     for number in (0, 1, 2):
         try:
             os.fstat(number)
         except OSError:
-            found = os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
+            found = os.open(os.devnull, os.O_RDWR)  # the lowest free number: this one
             os.set_inheritable(found, True)
 
 
 def default_signals() -> None:
-    """Unblocks all signals, and undoes what was ignored or caught: `nohup` and `trap ''` hand that down.
-    SIGPIPE and SIGXFSZ stay as Python has them: ignored, so that the call fails."""
+    """Unblocks all signals and gives each its default action: `nohup` and `trap ''` pass ignored signals on
+    to their children. SIGPIPE and SIGXFSZ stay ignored, as Python sets them, so that the call fails
+    instead."""
     for number in set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP, signal.SIGPIPE, signal.SIGXFSZ}:
         if signal.getsignal(number) not in (signal.SIG_DFL, None):
             signal.signal(number, signal.SIG_DFL)
@@ -36,14 +37,15 @@ def default_signals() -> None:
 
 
 def expect_children() -> None:
-    """Undoes that SIGCHLD is ignored: no child could be waited for, and each would seem to have succeeded."""
+    """Gives SIGCHLD its default action. While it is ignored, no child can be waited for, and each seems to
+    have succeeded."""
     if signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
 def close_descriptors(needed: Iterable[int]) -> None:
-    """Closes every descriptor but stdin, stdout, stderr and those needed. Locks and pipes of a caller would
-    be held for as long as a daemon lives."""
+    """Closes every descriptor but stdin, stdout, stderr and the needed ones. Otherwise a daemon would hold
+    the locks and pipes of its caller as long as it lives."""
     low = 3
     for number in sorted({*needed, os.sysconf("SC_OPEN_MAX")}):
         if number >= low:
@@ -52,15 +54,16 @@ def close_descriptors(needed: Iterable[int]) -> None:
 
 
 def raise_limits() -> None:
-    """Raises each soft limit to its hard one: a job's limits of time, memory and file size are its own."""
+    """Raises each soft limit to its hard limit: the job's soft limits of time, memory and file size are not
+    meant for this process."""
     for limit in _LIMITS:
         _, most = resource.getrlimit(limit)
         resource.setrlimit(limit, (most, most))
 
 
 def callers_environment() -> dict[str, str]:
-    """Returns the environment of the caller: the script `lazyfs` puts LD_LIBRARY_PATH aside
-    before it starts Python."""
+    """Returns the caller's environment, with the LD_LIBRARY_PATH that the script `lazyfs` puts aside before
+    it starts Python."""
     found = dict(os.environ)
     libraries = found.pop("LAZYFS_LD_LIBRARY_PATH", None)
     if libraries is not None:

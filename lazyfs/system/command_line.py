@@ -11,8 +11,8 @@ _ARG_START, _ARG_END = 48, 49
 def hide_accounts() -> None:
     """Writes `***` over user names and passwords in URLs, for this process and those that it forks.
 
-    Until this call they can be seen, and so can those on the command line of who started it. Does nothing
-    where the kernel does not tell where the command line is.
+    Until this call they can be seen. Those on the command line of the parent process stay visible. Does
+    nothing if the kernel does not give the address of the command line.
     """
     with open("/proc/self/stat", "rb") as file:
         fields = file.read().rpartition(b")")[2].split()  # the third field is the first of these
@@ -26,5 +26,6 @@ def hide_accounts() -> None:
 
 
 def without_accounts(line: bytes) -> bytes:
-    """Returns arguments, each ended by a NUL, with `***` for accounts in URLs, and as long as before."""
+    """Returns the arguments, each ended by a NUL, with `***` for accounts in URLs; the length is
+    unchanged."""
     return _ACCOUNT.sub(b"://***@", line)[: len(line)].ljust(len(line), b"\0")

@@ -1,4 +1,4 @@
-"""Things of its caller's that a process gives up before it becomes another program."""
+"""Gives up, before a process becomes another program, its access to keys and sockets of the caller."""
 
 import ctypes
 import errno
@@ -19,10 +19,10 @@ class _RulesetAttributes(ctypes.Structure):
 
 
 def leave_session_keyring() -> None:
-    """Joins a new, empty session keyring: Kerberos tickets and AFS tokens of the caller's stay behind.
+    """Joins a new, empty session keyring, without the caller's Kerberos tickets and AFS tokens.
 
-    Does nothing where no keyring can be had: a kernel without them, a container that forbids the call, a user
-    who has as many as the kernel grants.
+    Does nothing if no keyring can be made: the kernel has none, a container forbids the call, or the user has
+    as many as the kernel grants.
     """
     for interface in interfaces()[:1]:
         _libc().syscall(ctypes.c_long(interface.keyctl), ctypes.c_long(_JOIN_SESSION_KEYRING), None)
@@ -37,8 +37,8 @@ def can_scope_sockets() -> bool:
 
 
 def leave_abstract_sockets() -> None:
-    """Keeps this process and its children from abstract sockets that others have made: X11's, D-Bus's, those
-    of container daemons. From then on no set-user-id file gives it privileges. Raises OSError."""
+    """Keeps this process and its children from abstract sockets of other processes, such as X11, D-Bus and
+    container daemons. From then on no set-user-id file gives the process privileges. Raises OSError."""
     libc = _libc()
     attributes = _RulesetAttributes(0, 0, _SCOPE_ABSTRACT_SOCKETS)
     size = ctypes.c_size_t(ctypes.sizeof(attributes))

@@ -1,4 +1,4 @@
-"""Files that a power failure leaves whole: written beside their name, flushed, then named in one step."""
+"""Writes files that a power failure leaves whole: under a temporary name, flushed, then renamed."""
 
 import os
 import tempfile
@@ -12,12 +12,13 @@ def write_durably(
     replace: bool = True,
     temporary_directory: str | None = None,
 ) -> os.stat_result:
-    """Makes `path` a file of `data` and puts both on stable storage; returns the status of the new file.
+    """Writes `data` to a file at `path`, puts the file and its name on stable storage, and returns its
+    status.
 
-    `temporary_directory`: where the file is written before it gets its name, on the same filesystem (default:
-    the directory of `path`). A process that dies on the way leaves `path` as it was and at worst a file there
-    whose name begins with a dot. Raises FileExistsError if the name is taken and `replace` is false, OSError
-    if the disk fails.
+    `temporary_directory`: the directory in which the file is written before it gets its name, on the same
+    filesystem (default: the directory of `path`). A process that dies meanwhile leaves `path` as it was, and
+    at worst a file in that directory whose name begins with a dot. Raises FileExistsError if the name is
+    taken and `replace` is false, OSError if the disk fails.
     """
     directory = os.path.dirname(path) or "."
     descriptor, temporary = tempfile.mkstemp(
@@ -41,9 +42,9 @@ def write_durably(
 
 
 def write_unnamed(directory: str, data: bytes, *, mode: int) -> str:
-    """Writes `data` to a new file in `directory`, not flushed, and returns its path. Raises OSError.
+    """Writes `data` to a new file in `directory` without flushing it, and returns its path. Raises OSError.
 
-    For files that are flushed and named in batches.
+    Meant for files that are flushed and renamed in batches.
     """
     descriptor, path = tempfile.mkstemp(dir=directory)
     try:
@@ -56,7 +57,7 @@ def write_unnamed(directory: str, data: bytes, *, mode: int) -> str:
 
 
 def flush(path: str) -> None:
-    """Returns when the file or directory at `path` is on stable storage. Raises OSError."""
+    """Flushes the file or directory at `path` to stable storage. Raises OSError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
@@ -74,5 +75,5 @@ def _fill(descriptor: int, data: bytes, mode: int) -> None:
 def _discard(path: str) -> None:
     try:
         os.unlink(path)
-    except OSError:  # the error that led here is the one to be told
+    except OSError:  # the first error is the one to report
         pass

@@ -1,10 +1,10 @@
-"""/etc/fuse.conf, read as fusermount3 reads it."""
+"""Reads /etc/fuse.conf as fusermount3 reads it."""
 
 PATH = "/etc/fuse.conf"
 
 
 def user_allow_other(path: str = PATH) -> bool:
-    """Returns True if users may let others see their mounts; fusermount3 refuses to mount otherwise."""
+    """Returns True if users may let others see their mounts. If not, fusermount3 refuses such a mount."""
     try:
         with open(path, "rb") as file:
             lines = file.read(1 << 20).split(b"\n")

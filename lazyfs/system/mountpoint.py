@@ -1,4 +1,4 @@
-"""Mount points: the table of what is mounted, whether a mount can go there, and unmounting."""
+"""Mount points: the table of mounts, the checks before mounting, and unmounting."""
 
 import ctypes
 import errno
@@ -23,10 +23,10 @@ _ESCAPED = re.compile(rb"\\([0-3][0-7]{2})")
 
 
 class Mount(NamedTuple):
-    """One line of /proc/self/mountinfo. Names that are not UTF-8 come as os.fsdecode has them."""
+    """One line of /proc/self/mountinfo. Names are decoded by os.fsdecode."""
 
     device: str
-    """major:minor, which names the connection and the bdi under /sys."""
+    """major:minor, by which /sys names the FUSE connection and the bdi."""
     mountpoint: str
     fstype: str
     source: str
@@ -34,7 +34,7 @@ class Mount(NamedTuple):
 
     @property
     def owner(self) -> int | None:
-        """The user who made this FUSE mount, as the kernel noted it; None for filesystems that note none."""
+        """The id of the user who made this FUSE mount, from the kernel; None for other filesystems."""
         found = re.search(r"(?:^|[ ,])user_id=(\d{1,10})(?:,|$)", self.options)
         return int(found[1]) if found else None
 
@@ -46,10 +46,10 @@ def mounts() -> list[Mount]:
 
 
 def parse_mountinfo(content: bytes) -> list[Mount]:
-    """The mounts in a mountinfo (proc(5)), whatever bytes their names are made of.
+    """Returns the mounts in a mountinfo (proc(5)), whose names may hold any bytes.
 
-    The kernel escapes space, tab, line feed and backslash in names, and nothing else: a carriage return ends
-    no line. Lines that are no mounts are left out.
+    The kernel escapes only space, tab, line feed and backslash in names: a carriage return ends no line.
+    Lines that are no mounts are left out.
     """
     found = []
     for line in content.split(b"\n"):
@@ -67,15 +67,16 @@ def _plain(name: bytes) -> bytes:
 
 
 def find(mountpoint: str) -> Mount | None:
-    """Returns the topmost mount on this directory, from the table: a dead mount cannot hang it."""
+    """Returns the topmost mount on this directory. Reads only the table, so that a dead mount cannot
+    block."""
     found = [mount for mount in mounts() if mount.mountpoint == mountpoint]
     return found[-1] if found else None
 
 
 def absolute(mountpoint: str) -> str:
-    """Returns the path as the kernel lists it. What is mounted there is not touched: it may be dead.
+    """Returns the path as the kernel lists it. Does not touch a mount at the path, which may be dead.
 
-    Raises UsageError for a name that no file can have, and where a filesystem on the way does not answer.
+    Raises UsageError for a name that no file can have, and if a filesystem on the way does not answer.
     """
     if "\0" in mountpoint:
         raise UsageError(f"mount point {mountpoint!r} holds a NUL byte: no file is called so")
@@ -93,23 +94,24 @@ def absolute(mountpoint: str) -> str:
 
 
 def _resolved(path: str, there: set[str]) -> str:
-    """In a child: the path without links, as far as no mount point is reached by its last component."""
+    """Returns the path without links; its last component stays as it is if it is a mount point. Runs in a
+    child."""
     head, tail = os.path.split(path)
     found = os.path.join(os.path.realpath(head), tail)
     return found if found in there else os.path.realpath(found)
 
 
 def prepare(mountpoint: str) -> bool:
-    """Makes sure that a mount can go there; a mount left by a killed daemon is taken away first.
+    """Makes sure that the directory can be mounted on; first unmounts the mount of a killed daemon.
 
-    Returns True if there was one. Raises UsageError.
+    Returns True if there was such a mount. Raises UsageError.
     """
     there = find(mountpoint)
     state = health(mountpoint) if there is not None and there.fstype == FSTYPE else Health.ALIVE
     if state is Health.DEAD:
         unmount(mountpoint)
         there = find(mountpoint)
-    # A direct map and systemd's automount units hang a trigger there: it is what the mount goes over.
+    # A direct map and systemd's automount units have a trigger there, which the mount has to cover.
     if there and there.fstype != "autofs":
         how = f"lazyfs umount {mountpoint}" if there.fstype == FSTYPE else "choose another, or unmount that"
         what = f"{there.source} ({there.fstype})"
@@ -134,8 +136,8 @@ def _check_directory(mountpoint: str) -> None:
 
 
 def holds_files(mountpoint: str) -> bool:
-    """Returns True if a directory has something in it that a mount would hide. An automounter's trigger and
-    what does not answer in LOOK_SECONDS count as empty."""
+    """Returns True if a directory has files in it that a mount would hide. An automounter's trigger counts as
+    empty, and so does a directory that does not answer in LOOK_SECONDS."""
     there = find(mountpoint)
     if there and there.fstype == "autofs":
         return False
@@ -144,7 +146,7 @@ def holds_files(mountpoint: str) -> bool:
 
 
 def _has_names(path: str) -> bool:
-    """In a child."""
+    """Returns True if a directory has at least one name in it. Runs in a child."""
     try:
         with os.scandir(path) as names:
             return next(names, None) is not None
@@ -153,7 +155,7 @@ def _has_names(path: str) -> bool:
 
 
 def _stat(path: str) -> tuple[int, int]:
-    """In a child: (errno, mode)."""
+    """Returns (errno, mode) of stat. Runs in a child."""
     try:
         return 0, os.stat(path).st_mode
     except OSError as error:
@@ -161,18 +163,18 @@ def _stat(path: str) -> tuple[int, int]:
 
 
 class Health(Enum):
-    """How a mount fares, as far as can be told from outside its daemon."""
+    """The state of a mount, as seen from outside its daemon."""
 
     ALIVE = "alive"
     DEAD = "dead"
-    """Its daemon is gone."""
+    """The mount's daemon is gone."""
     SILENT = "silent"
-    """Its daemon is frozen, or very slow."""
+    """The mount's daemon is frozen, or very slow."""
 
 
 def health(mountpoint: str, seconds: float = LOOK_SECONDS) -> Health:
-    """Asks the daemon of a mount, for `seconds` at most. statfs is the one question that the kernel never
-    answers from memory."""
+    """Returns the state of a mount; its daemon has `seconds` to answer. Asks with statfs, the only call that
+    the kernel never answers from memory."""
     answer = ask_one(lambda: _statvfs(mountpoint), seconds)
     if not answer.came:
         return Health.SILENT
@@ -180,7 +182,7 @@ def health(mountpoint: str, seconds: float = LOOK_SECONDS) -> Health:
 
 
 def _statvfs(path: str) -> int:
-    """In a child: errno."""
+    """Returns the errno of statvfs, 0 for none. Runs in a child."""
     try:
         os.statvfs(path)
     except OSError as error:
@@ -189,7 +191,7 @@ def _statvfs(path: str) -> int:
 
 
 def check_device(path: str = "/dev/fuse") -> None:
-    """Raises UsageError, with what to do, if FUSE filesystems cannot be mounted by this user."""
+    """Raises UsageError, with a remedy, if this user cannot mount FUSE filesystems."""
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CLOEXEC))
     except FileNotFoundError:
@@ -204,9 +206,9 @@ def check_device(path: str = "/dev/fuse") -> None:
 
 
 def unmount(mountpoint: str, *, lazy: bool = True) -> None:
-    """Takes the topmost mount of this directory away. Raises UsageError.
+    """Unmounts the topmost mount of this directory. Raises UsageError.
 
-    `lazy`: also while it is in use; programs inside keep the files they have open.
+    `lazy`: also while the mount is in use; programs keep the files that they have open in it.
     """
     if os.geteuid() == 0:
         libc = ctypes.CDLL(None, use_errno=True)
@@ -233,13 +235,13 @@ def unmount(mountpoint: str, *, lazy: bool = True) -> None:
 
 
 def abort(mount: Mount) -> None:
-    """Ends the connection of a mount whose daemon does not answer, and takes the mount away: calls that wait
-    for it fail with ECONNABORTED, and the daemon sees its end as soon as it runs again. Raises UsageError."""
+    """Aborts the connection of a mount whose daemon does not answer, and unmounts. Calls that wait in the
+    mount fail with ECONNABORTED, and the daemon ends as soon as it runs again. Raises UsageError."""
     if os.geteuid() == 0:
         libc = ctypes.CDLL(None, use_errno=True)
         if libc.umount2(os.fsencode(mount.mountpoint), _MNT_FORCE | _MNT_DETACH) == 0:
             return
-    # A number of the device is the connection's; the user who mounted owns this file (fusectl).
+    # The device's minor number names the connection; the user who mounted owns this file (fusectl).
     with (
         suppress(OSError),
         open(f"/sys/fs/fuse/connections/{mount.device.partition(':')[2]}/abort", "w") as file,

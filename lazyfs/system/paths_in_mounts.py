@@ -1,4 +1,4 @@
-"""Paths that lead through the mounts of a node, where the mounts' own links lead nowhere else."""
+"""Follows paths through the mounts of a node; links inside a mount may not lead out of it."""
 
 import errno
 import os
@@ -11,19 +11,21 @@ from lazyfs.system.rooted_paths import MAX_LINKS
 
 
 class PathInMount(NamedTuple):
-    """The end of a path."""
+    """The end of a path, links followed."""
 
     real: str
     """Absolute and free of links."""
     mount: str | None
-    """The mount point it is in, of those asked about."""
+    """The mount point that `real` is in, of those given; None if it is in none."""
 
 
 def resolve_among_mounts(path: str, mounts: Iterable[str]) -> PathInMount:
-    """Follows a path that exists: links of the host as always, links in one of `mounts` inside that mount.
+    """Follows a path that exists: links of the host as usual, links in one of `mounts` only inside that
+    mount.
 
-    What is published is a stranger's: a link in it to `/`, or upwards out of the mount, would make the host's
-    files what the caller asked for. Raises UsageError for such a link and OSError for what is not there.
+    Published files come from strangers: a link in them to `/`, or upwards out of the mount, could lead the
+    caller to files of the host. Raises UsageError for such a link, and OSError for a path that does not
+    exist.
     """
     tops = {mount.rstrip("/") or "/" for mount in mounts}
     found, links = "/", 0
@@ -51,7 +53,8 @@ def resolve_among_mounts(path: str, mounts: Iterable[str]) -> PathInMount:
 
 
 def _below(target: str, mount: str | None, path: str) -> tuple[str, str]:
-    """An absolute link as (the rest of the way, where it starts): in a mount it must name a path of it."""
+    """Returns an absolute link as (the path to follow, the directory it starts from). A link in a mount must
+    name a path of that mount."""
     if mount is None or mount == "/":
         return target, "/"
     plain = "/" + "/".join(_names(target)) + "/"

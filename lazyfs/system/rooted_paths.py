@@ -1,7 +1,7 @@
-"""Paths below a directory that a stranger has filled: looked up and opened without leaving it.
+"""Looks up and opens paths below a directory that a stranger has filled, without leaving the directory.
 
-Where the kernel has openat2 (Linux 5.6) it does the whole way; elsewhere each step is taken by descriptor,
-one name at a time and never through a link, so that a name which changes meanwhile leads nowhere else either.
+If the kernel has openat2 (Linux 5.6), it resolves the whole path. Otherwise each step is taken by descriptor,
+one name at a time and never through a link, so that a name which changes meanwhile cannot lead outside.
 """
 
 import ctypes
@@ -18,11 +18,11 @@ _RESOLVE_NO_SYMLINKS = 0x04
 _RESOLVE_BENEATH = 0x08
 _RESOLVE_IN_ROOT = 0x10
 _NOT_THERE = frozenset({errno.ENOSYS, errno.EPERM})
-"""Answers of a kernel without the call, and of a container's filter that does not know it."""
+"""Errors of a kernel without openat2, and of a container's filter that does not know the call."""
 _CHANGED = errno.EAGAIN
 """The kernel saw a rename while it resolved `..`."""
 MAX_LINKS = 40
-"""As the kernel has it: ELOOP above."""
+"""Links on one path, as in the kernel; more give ELOOP."""
 
 
 class _OpenHow(ctypes.Structure):
@@ -33,19 +33,19 @@ class Location(NamedTuple):
     """The end of a path, or of its part that exists."""
 
     found: str
-    """Absolute below the root and free of links: the longest part that exists, or one of the stops."""
+    """The longest part of the path that exists, or a stop; absolute below the root, free of links."""
     rest: tuple[str, ...]
-    """The names that follow it: missing ones, or those inside the stop."""
+    """The names after `found`: missing ones, or those inside the stop."""
     mode: int
     """st_mode of `found`; 0 at a stop."""
     stopped: bool
     linked: bool
-    """A link was followed on the way."""
+    """True if a link was followed on the way."""
 
 
 def open_in_root(root: int, path: str, flags: int) -> int:
-    """Opens a path as a process would whose root directory is the descriptor `root`: absolute links and `..`
-    stay inside. Links of /proc that lead to open files are not followed. Raises OSError."""
+    """Opens a path as seen by a process whose root directory is the descriptor `root`: absolute links and
+    `..` stay inside. Links of /proc that lead to open files are not followed. Raises OSError."""
     try:
         return _openat2(root, path, flags, _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS)
     except OSError as error:
@@ -58,7 +58,7 @@ def open_in_root(root: int, path: str, flags: int) -> int:
 
 
 def open_without_links(directory: int, path: str, flags: int) -> int:
-    """Opens a path below the descriptor `directory`. Raises OSError: ELOOP, ENOTDIR or EXDEV where a link or
+    """Opens a path below the descriptor `directory`. Raises OSError: ELOOP, ENOTDIR or EXDEV if a link or
     `..` is on the way."""
     names = _names(path)
     if ".." in names:
@@ -76,9 +76,9 @@ def open_without_links(directory: int, path: str, flags: int) -> int:
 def locate(root: int, path: str, stops: Collection[str] = ()) -> Location:
     """Follows a path inside the directory `root`, a descriptor, as far as it exists.
 
-    `stops` are absolute paths below the root, free of links, at which it ends although more names follow:
-    something else is mounted there. Raises OSError: ELOOP for a loop, ENOTDIR for a path that goes on below a
-    file, what the filesystem says, and ENOENT where `..` follows a name that does not exist.
+    `stops`: absolute paths below the root, free of links, at which another filesystem is mounted: the walk
+    ends there although more names follow. Raises OSError: ELOOP for a loop, ENOTDIR for a path that continues
+    below a file, ENOENT if `..` follows a name that does not exist, and errors of the filesystem.
     """
     pending = [*reversed(_names(path))]
     names: list[str] = []
@@ -123,20 +123,20 @@ def _names(path: str) -> list[str]:
 
 
 class _Descriptor:
-    """The directory that a walk has reached. One descriptor at a time: a path may have 2,000 steps."""
+    """The directory that a walk has reached. Holds one descriptor at a time: a path may have 2,000 steps."""
 
     def __init__(self, root: int) -> None:
         self._root = root
         self.number = os.dup(root)
 
     def step(self, name: str) -> None:
-        """Goes to a name in the directory; a link is not followed but stood upon."""
+        """Goes to a name in the directory; does not follow a link, but goes to the link itself."""
         following = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.number)
         os.close(self.number)
         self.number = following
 
     def descend(self, names: list[str]) -> None:
-        """Goes through directories. Raises OSError, ENOTDIR for a link."""
+        """Goes down through directories of these names. Raises OSError, ENOTDIR for a link."""
         for name in names:
             flags = os.O_PATH | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC
             following = os.open(name, flags, dir_fd=self.number)
@@ -144,7 +144,7 @@ class _Descriptor:
             self.number = following
 
     def restart(self, names: list[str]) -> None:
-        """Goes back to the root, and from there through directories."""
+        """Goes back to the root, and from there down through directories of these names."""
         os.close(self.number)
         self.number = os.dup(self._root)
         self.descend(names)

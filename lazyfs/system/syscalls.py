@@ -44,17 +44,18 @@ _INTERFACES = {
 
 
 def interfaces() -> tuple[Interface, ...]:
-    """Those that programs of this machine can use, this interpreter's first; none on an unknown machine."""
+    """Returns the interfaces that programs of this machine can use, this interpreter's first; an empty tuple
+    on an unknown machine."""
     found = _INTERFACES.get(platform.machine(), ())
     return found[::-1] if struct.calcsize("P") == 4 else found
 
 
 def isolation_filter(known: tuple[Interface, ...]) -> bytes:
-    """A seccomp program (linux/seccomp.h) that allows everything but what reaches past namespaces.
+    """Returns a seccomp program (linux/seccomp.h) that refuses only the calls that reach past namespaces.
 
-    Kernel keys belong to a user, in whatever namespace: a program could read by its number a key that the
-    same user keeps outside. The calls answer ENOSYS, as on a kernel without keys. TIOCSTI and TIOCLINUX put
-    characters into a terminal that the program has open.
+    Kernel keys belong to a user in all namespaces: a program could read by its number a key that the same
+    user has outside. The calls on keys fail with ENOSYS, as on a kernel without keys. TIOCSTI and TIOCLINUX
+    are refused because they put characters into a terminal that the program has open.
     """
     program = [(_LOAD, 0, 0, _ARCHITECTURE)]
     for interface in known:

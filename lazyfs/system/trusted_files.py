@@ -1,8 +1,8 @@
-"""The daemon's own files and directories, opened so that no other user chooses what is opened.
+"""Opens the daemon's own files and directories in such a way that no other user can substitute another file.
 
-A path is walked by descriptor, one name at a time. Whoever may change a directory on the way decides where
-the path leads: so each belongs to root or to a trusted user, and nobody else may write to it. In a sticky
-directory (/tmp) others may add names, but not replace those of ours. A link is followed if its owner is
+A path is walked by descriptor, one name at a time. A user who may change a directory on the way decides the
+end of the path. So each directory must belong to root or to a trusted user, and nobody else may write to it.
+In a sticky directory (/tmp) others may add names, but not replace ours. A link is followed if its owner is
 trusted.
 """
 
@@ -24,15 +24,15 @@ _OVERFLOW = "/proc/sys/kernel/overflowuid"
 
 
 class Untrusted(UsageError):
-    """Another user could choose what a path leads to, or what is in the file."""
+    """Another user could choose the file that a path leads to, or the content of the file."""
 
 
 def trusted_users() -> frozenset[int]:
-    """Returns root and this process's user; in a user namespace also the number that stands for all users
-    who are not in it, the machine's root among them: their directories cannot be told apart."""
+    """Returns the ids of root and of this process's user. In a user namespace also returns the id that stands
+    for all users outside it, the machine's root among them: their directories cannot be told apart."""
     users = {0, os.geteuid()}
     if not has_all_users():
-        with open(_OVERFLOW, "rb") as file:  # no codec: an interpreter below /root may be out of reach by now
+        with open(_OVERFLOW, "rb") as file:  # no codec, which could not be imported from below /root by now
             users.add(int(file.read()))
     return frozenset(users)
 
@@ -40,8 +40,8 @@ def trusted_users() -> frozenset[int]:
 def open_directory(path: str, users: Set[int] | None = None, *, make: bool = False) -> int:
     """Returns a descriptor (O_PATH) of a directory that only `users` could have put there.
 
-    `make`: it and those above it are made where they are missing, itself with mode 0700. Raises Untrusted
-    with the step, its owner and what to do, or OSError.
+    `make`: the directory and those above it are made if they are missing, the last with mode 0700. Raises
+    Untrusted, which names the step, its owner and a remedy; OSError.
     """
     walk = _Walk(path, trusted_users() if users is None else users, checked=True)
     try:
@@ -52,8 +52,8 @@ def open_directory(path: str, users: Set[int] | None = None, *, make: bool = Fal
 
 
 def make_private_directory(path: str) -> None:
-    """Makes sure that there is a directory at `path` that this process's user alone may write. Raises
-    Untrusted, OSError."""
+    """Makes sure that `path` is a directory that only this process's user may write to. Raises Untrusted,
+    OSError."""
     number = open_directory(path, make=True)
     try:
         found = os.fstat(number)
@@ -69,8 +69,8 @@ def make_private_directory(path: str) -> None:
 
 
 def is_private_directory(path: str) -> bool:
-    """Returns True for a directory of this user's or root's that nobody else may write, at a path that nobody
-    else could have chosen."""
+    """Returns True if `path` is a directory of this user's or root's that nobody else may write to, and
+    nobody else could have put it there."""
     try:
         number = open_directory(path)
     except (OSError, Untrusted):
@@ -82,17 +82,17 @@ def is_private_directory(path: str) -> bool:
 
 
 def open_file(path: str, flags: int, mode: int = 0o600) -> int:
-    """Opens a regular file of this user's or root's in a directory that nobody else may write. With O_CREAT
-    it is made. Raises Untrusted, OSError."""
+    """Opens a regular file of this user's or root's in a directory that nobody else may write to; with
+    O_CREAT makes it. Raises Untrusted, OSError."""
     return _open(path, flags, mode, checked=True)
 
 
 def open_output(path: str) -> int:
-    """Opens a file to append to, in whatever directory an operator has named: for logs, which lie in
-    /var/log, /tmp and the working directories of jobs. Makes it with mode 0640.
+    """Opens a file for appending, or makes it with mode 0640. Any directory is allowed, because logs are
+    written to /var/log, to /tmp and to the working directories of jobs.
 
-    No link of another user's is followed, and no file of another user's written, under whatever name it has
-    been put there. A device may be written too. Raises Untrusted, OSError.
+    Follows no link of another user's, and writes to no file of another user's, also not through a hard link.
+    Devices are allowed. Raises Untrusted, OSError.
     """
     return _open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640, checked=False)
 
@@ -115,10 +115,10 @@ def _open(path: str, flags: int, mode: int, *, checked: bool) -> int:
 
 
 class _Walk:
-    """From / along a path; `here` is the directory reached."""
+    """A walk along a path from /; `here` is the directory reached."""
 
     def __init__(self, path: str, users: Set[int], *, checked: bool) -> None:
-        """`checked`: the directories on the way must be trusted, and not only the links."""
+        """`checked`: the directories on the way must be trusted too, not only the links."""
         self._path = os.path.abspath(path)
         self._users = users
         self._checked = checked
@@ -145,8 +145,8 @@ class _Walk:
                 self._step(name)
 
     def to_file(self) -> str:
-        """Walks to the directory of the path's last name, through links, and returns that name. What has it,
-        if anything, is no link then. Raises Untrusted, OSError."""
+        """Walks to the directory of the path's last name, through links, and returns that name. A file of
+        that name, if there is one, is not a link. Raises Untrusted, OSError."""
         while len(self._pending) > 1 or self._is_link():
             self._step(self._pending.pop())
         if not self._pending:
@@ -237,8 +237,9 @@ def _names(path: str) -> list[str]:
 
 
 def _group_can_write(found: os.stat_result) -> bool:
-    """Returns True unless the group is root's or the owner's alone: those named as their user, as pam_umask
-    has it, whose members write what they make to each other."""
+    """Returns True if a file is writable for its group, unless the group is root's or the owner's alone. A
+    group with the owner's name and no other member is the owner's alone: pam_umask gives its files mode 0664.
+    """
     if not found.st_mode & stat.S_IWGRP or found.st_gid == 0:
         return False
     try:

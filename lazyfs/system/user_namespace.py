@@ -1,10 +1,10 @@
-"""Who a process is outside its user namespace, where root may be anybody."""
+"""The identity of a process outside its user namespace: root inside may be any user outside."""
 
 import os
 
 
 def outer_user(user: int) -> int:
-    """Returns the number that a user has one namespace above; the same number outside any namespace."""
+    """Returns the id that a user has one namespace above; the same id outside any user namespace."""
     for here, above, count in _map():
         if here <= user < here + count:
             return above + user - here
@@ -18,11 +18,11 @@ def is_root_of_node() -> bool:
 
 
 def has_all_users() -> bool:
-    """Returns True unless this is a user namespace in which some of the machine's users have no number."""
+    """Returns False in a user namespace in which some of the machine's users have no id, True otherwise."""
     return _map() == [(0, 0, (1 << 32) - 1)]
 
 
 def _map() -> list[tuple[int, int, int]]:
-    """Returns (first user here, first user above, how many) for each line of uid_map."""
+    """Returns (first id here, first id above, number of ids) for each line of uid_map."""
     with open("/proc/self/uid_map", "rb") as lines:
         return [(int(here), int(above), int(count)) for here, above, count in map(bytes.split, lines)]

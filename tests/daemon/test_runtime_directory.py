@@ -51,7 +51,7 @@ def test_a_name_in_tmp_that_somebody_took_is_passed_over(
     os.chown(session, 64124, 64124)
     os.seteuid(64124)
     try:
-        with pytest.raises(UsageError, match=r"can be written by others.*set LAZYFS_RUNTIME_DIR"):
+        with pytest.raises(UsageError, match=r"others .* may write to .*set LAZYFS_RUNTIME_DIR"):
             runtime_directory.directory()
         monkeypatch.setenv("XDG_RUNTIME_DIR", str(session))
         assert runtime_directory.directory() == str(session / "lazyfs")

@@ -11,8 +11,9 @@ import trio.testing
 from lazyfs.client.objects import Objects
 from lazyfs.core import bundle, profile
 from lazyfs.core.codec import encode
-from lazyfs.core.digest import Digest, ObjectRef, object_path
-from lazyfs.prefetch.profiles import ProfilePrefetch
+from lazyfs.core.digest import Digest, ObjectRef, object_path, sha256
+from lazyfs.prefetch.profile_schedule import FAILURES, PROFILES
+from lazyfs.prefetch.profiles import AT_ONCE, ProfilePrefetch
 from lazyfs.prefetch.queue import PrefetchQueue
 from lazyfs.transport.fetcher import Request, never_cancelled
 from lazyfs.transport.local import LocalFetcher
@@ -308,3 +309,37 @@ async def test_a_bug_in_a_fetch_ends_no_mount(world: World) -> None:
     await world.ended()
     assert again.failed == 2
     assert (world.objects.coming, world.objects.expected) == ({}, set())
+
+
+async def test_a_profile_whose_bundles_fail_is_given_up(world: World) -> None:
+    """300 bundles that are not there would be 300 requests."""
+    names = [ObjectRef(sha256(b"%d" % number), 10) for number in range(300)]
+    world.profile = store_object(
+        world.directory, profile.encode([profile.Bundle(1000, (name,)) for name in names])
+    )
+    await world.run()
+    assert FAILURES <= world.profiles.failed < FAILURES + AT_ONCE
+    assert len(world.fetcher.requests) == 1 + world.profiles.failed
+    assert not world.objects.expected
+    assert not world.objects.coming
+
+
+async def test_of_many_profiles_a_few_are_under_way(world: World) -> None:
+    """`ls -l` of a folder of images looks up every one of them."""
+    many = [
+        store_object(
+            world.directory, profile.encode([profile.Bundle(number, (ref,)) for ref in world.plains])
+        )
+        for number in range(1, 41)
+    ]
+    for one in many:
+        world.profiles.start(one)
+    await world.fetcher.asked(PROFILES)
+    await trio.testing.wait_all_tasks_blocked()
+    under_way = [task.name for task in _tasks() if task.name.startswith("profile ")]
+    assert len(under_way) == PROFILES
+    world.fetcher.gate.set()
+    await world.ended()
+    world.profiles.start(many[-1])
+    assert any(task.name.startswith("profile ") for task in _tasks()), "one that was passed over has its turn"
+    await world.ended()

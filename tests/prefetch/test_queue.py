@@ -7,8 +7,8 @@ import trio
 import trio.testing
 
 from lazyfs.client.objects import Objects
-from lazyfs.core.digest import ObjectRef
-from lazyfs.prefetch.queue import PrefetchQueue
+from lazyfs.core.digest import ObjectRef, object_path, sha256
+from lazyfs.prefetch.queue import BYTES, SHARE, PrefetchQueue
 from tests.support.gate_fetcher import GateFetcher
 from tests.support.memory_cache import MemoryCache
 from tests.support.store_files import store_objects
@@ -61,6 +61,23 @@ async def test_bytes_and_requests_are_bounded(tmp_path: Path, fetcher: GateFetch
     await trio.testing.wait_all_tasks_blocked()
     queue.start(held)
     assert queue.started == 10
+
+
+async def test_large_chunks_leave_room_for_a_reader(fetcher: GateFetcher, nursery: trio.Nursery) -> None:
+    """A reader's chunk waited until all that were ahead of it had come, and failed on a slow line."""
+    size = 4 << 20
+    chunks = [ObjectRef(sha256(b"%d" % number), size) for number in range(BYTES // size + 1)]
+    objects = Objects(fetcher, MemoryCache())
+    queue = PrefetchQueue(objects)
+    queue.start(chunks[1:])
+    await fetcher.asked(SHARE // size)
+    await trio.testing.wait_all_tasks_blocked()
+    assert queue.started == BYTES // size
+    assert len(fetcher.requests) == SHARE // size
+    nursery.start_soon(objects.fetch, chunks[0])
+    await fetcher.asked(SHARE // size + 1)
+    assert fetcher.requests[-1] == object_path(chunks[0].digest)
+    nursery.cancel_scope.cancel()
 
 
 async def test_failures_are_quiet_and_forgotten(tmp_path: Path, fetcher: GateFetcher) -> None:

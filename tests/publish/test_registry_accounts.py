@@ -196,6 +196,18 @@ def test_no_credential_follows_a_redirect(
     assert {sent for _, sent in registry.authorizations} == {"", ACCOUNT}
 
 
+def test_an_api_that_is_redirected_names_no_place_for_the_account(
+    registry: FakeRegistry, storage: FakeRegistry, repository: Repository, account: ImageOptions
+) -> None:
+    """The registry hides what is private and gives no challenge: its API's root is asked for one."""
+    registry.nobody, registry.api_moved = {"manifests": 404}, f"http://{storage.host}/v2/"
+    storage.tokens, storage.accounts = True, registry.accounts
+    with pytest.raises(NotFound, match="has no manifests/v1"):
+        publish(repository, registry, account)
+    assert storage.requests == ["/v2/"]
+    assert {sent for _, sent in (*storage.authorizations, *registry.authorizations)} == {""}
+
+
 def test_a_token_server_that_redirects_takes_no_password_along(
     registry: FakeRegistry, repository: Repository, account: ImageOptions
 ) -> None:

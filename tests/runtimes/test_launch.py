@@ -1,4 +1,5 @@
 import os
+import subprocess
 from typing import Any
 
 import pytest
@@ -6,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lazyfs.core.errors import UsageError
-from lazyfs.runtimes.launch import Bind, Launch, parse_bind
+from lazyfs.runtimes.launch import LONGEST, Bind, Launch, most_bytes, parse_bind
 from lazyfs.runtimes.protocol import RuntimePlan, nul_separated
 
 
@@ -82,3 +83,27 @@ def test_every_launch_that_can_be_made_is_joined_as_it_was_written(values: list[
         return
     arguments = [*launch.command, *launch.environment.values()]
     assert nul_separated(arguments).split(b"\0")[:-1] == [os.fsencode(argument) for argument in arguments]
+
+
+def test_one_piece_is_as_long_as_linux_takes() -> None:
+    """Tried on the kernel: one byte more is refused by both."""
+    environment = {"X": "a" * (LONGEST - 2)}
+    Launch("/image", ("true", "a" * LONGEST), environment)
+    subprocess.run(["/bin/true", "a" * LONGEST], env=environment, check=True)
+    for command, more in ((("true", "a" * (LONGEST + 1)), {}), (("true",), {"X": "a" * (LONGEST - 1)})):
+        with pytest.raises(OSError, match="Argument list too long"):
+            subprocess.run(["/bin/true", *command[1:]], env=more, check=False)
+        with pytest.raises(UsageError, match=f"(argument 1|variable 'X').*: {LONGEST + 1} bytes, and Linux"):
+            Launch("/image", command, more)
+
+
+def test_all_pieces_together_are_as_long_as_linux_takes() -> None:
+    piece = "a" * 991  # 1,000 bytes with NUL and pointer
+    fitting = ("/bin/true", *[piece] * ((most_bytes() - 1000) // 1000))
+    Launch("/image", fitting)
+    subprocess.run(fitting, env={}, check=True)
+    more = (*fitting, *[piece] * 40)
+    with pytest.raises(OSError, match="Argument list too long"):
+        subprocess.run(more, env={}, check=False)
+    with pytest.raises(UsageError, match=r"the command and its 0 variables take \d+ bytes.*ulimit -s"):
+        Launch("/image", more)

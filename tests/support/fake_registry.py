@@ -64,6 +64,8 @@ class FakeRegistry:
         """What the token server answers to a form."""
         self.forms: list[dict[str, list[str]]] = []
         """What was posted to the token server; a refresh token makes an account's token."""
+        self.api_moved = ""
+        """An address that the API's root is redirected to."""
         self.extra: dict[str, str] = {}
         """Further header fields of every answer."""
         self.requests: list[str] = []
@@ -131,6 +133,8 @@ class _Handler(BaseHTTPRequestHandler):
         path, query = urlsplit(self.path).path, parse_qs(urlsplit(self.path).query)
         if path == "/token":
             return self._token()
+        if path == "/v2/" and registry.api_moved:
+            return self._answer(302, b"", {"Location": registry.api_moved})
         if registry.take("limited"):
             return self._answer(429, b"", {"Retry-After": registry.retry_after})
         if registry.tokens and not registry.use(sent):

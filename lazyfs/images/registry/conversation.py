@@ -161,7 +161,9 @@ class Conversation:
         answer = self._answer(reply)
         if answer.status == 429 or answer.status >= 500:
             return self._now(partial(exchange.broke, f"{self.api} answers {answer.status}", hopeless=False))
-        return self._now(lambda: exchange.pinged(answer.challenges))
+        # A challenge of a server that the API redirects to would name where the account is sent.
+        challenges = answer.challenges if reply.origin == origin_of(self.api) else ()
+        return self._now(lambda: exchange.pinged(challenges))
 
     def _answer(self, reply: Reply) -> Answer:
         """The facts of an unsuccessful answer; its body is read and closed."""
