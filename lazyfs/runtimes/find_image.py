@@ -19,6 +19,10 @@ PATIENCE_SECONDS = 2
 """Time for the other mounts once one has the name: they can only make it ambiguous."""
 
 
+SITE = "lazyfs"
+"""The source of a mount that shows many repositories."""
+
+
 @dataclass(frozen=True, slots=True)
 class FoundImage:
     """An image's place on the node."""
@@ -41,6 +45,8 @@ class NodeMounts:
     """Those of other users. A name there could be anything; a path into one is the caller's own choice."""
     sources: Mapping[str, str] = field(default_factory=dict, compare=False)
     """Mount point -> what is mounted there: a repository may be mounted at several places."""
+    sites: frozenset[str] = field(default=frozenset(), compare=False)
+    """Mount points with a repository in each folder."""
 
 
 def node_mounts() -> NodeMounts:
@@ -56,7 +62,8 @@ def sort_mounts(found: Iterable[Mount], trusted: set[int]) -> NodeMounts:
         tuple(mount.mountpoint for mount in ours if mount.owner in trusted),
         tuple(mount.mountpoint for mount in ours if mount.owner not in trusted),
         # of a site the source says nothing
-        {mount.mountpoint: mount.source for mount in ours if mount.source not in ("", FSTYPE, "lazyfs")},
+        {mount.mountpoint: mount.source for mount in ours if mount.source not in ("", SITE)},
+        frozenset(mount.mountpoint for mount in ours if mount.source == SITE),
     )
 
 
@@ -85,7 +92,9 @@ def find(name: str, node: NodeMounts) -> FoundImage:
             f"image {name}: nothing is mounted on this node{_left_out(node.foreign)}; "
             "run `lazyfs mount` first, or give a path"
         )
-    questions = [partial(_look, mount, name, node.searched) for mount in node.searched]
+    questions = [
+        partial(_look, mount, name, node.searched, site=mount in node.sites) for mount in node.searched
+    ]
     answers = ask_each(
         questions, LOOK_SECONDS, patience=PATIENCE_SECONDS, enough=lambda value: bool(value["images"])
     )
@@ -174,28 +183,42 @@ def _look_at_path(name: str, tops: list[str]) -> dict[str, Any]:
         return {"error": f"{name}: {'no such directory' if absent else error.strerror}"}
 
 
-def _look(mount: str, name: str, tops: Sequence[str]) -> dict[str, Any]:
-    """In a child: {"images": fields of _Candidate, "refused": reasons, "near": paths} of one mount; images of
-    the best rank only."""
+def _look(mount: str, name: str, tops: Sequence[str], *, site: bool) -> dict[str, Any]:
+    """In a child: {"images": fields of _Candidate, "refused": reasons, "near": paths} of one mount. Of a site
+    those repositories are looked through that are open."""
     refused: list[str] = []
-    for rank, places in enumerate(candidates(name, _names(mount, tops, ""))):
+    images: list[_Candidate] = []
+    trees = ["", *_names(mount, tops, "")] if site else [""]
+    for tree in trees:
+        images += _images(mount, tree, name, tops, refused)
+    near: list[str] = []
+    if not images and not refused:
+        for tree in trees:
+            found = similar(name, lambda folder, tree=tree: _names(mount, tops, os.path.join(tree, folder)))  # type: ignore[misc]
+            near += [os.path.join(tree, path) for path in found]
+    return {"images": images, "refused": refused, "near": near}
+
+
+def _images(mount: str, tree: str, name: str, tops: Sequence[str], refused: list[str]) -> list[_Candidate]:
+    """In a child: what the name may mean in the tree of one repository, of the best rank only."""
+    top = os.path.join(mount, tree) if tree else mount
+    for rank, places in enumerate(candidates(name, _names(mount, tops, tree))):
         images = []
         for place in places:
-            path = os.path.join(mount, place)
+            path = os.path.join(top, place)
             try:
                 found = resolve_among_mounts(path, tops)
                 if found.mount == (mount.rstrip("/") or "/") and os.path.isdir(found.real):
-                    metadata = _metadata(mount, path, found.real, tops)
-                    content = os.path.relpath(found.real, mount)
-                    images.append((rank, place, path, found.real, metadata, content, mount))
+                    metadata = _metadata(top, path, found.real, tops)
+                    content = os.path.relpath(found.real, top)
+                    images.append(_Candidate(rank, place, path, found.real, metadata, content, top))
             except UsageError as error:
                 refused.append(str(error))
             except OSError:
                 continue
         if images:
-            return {"images": images, "refused": refused, "near": []}
-    near = [] if refused else similar(name, lambda folder: _names(mount, tops, folder))
-    return {"images": [], "refused": refused, "near": near}
+            return images
+    return []
 
 
 def _names(mount: str, tops: Sequence[str], folder: str) -> list[str]:

@@ -1,5 +1,6 @@
 """What a mount's commands tell whoever runs them beside doing their work."""
 
+import hashlib
 import json
 import os
 import re
@@ -22,6 +23,7 @@ from lazyfs.system.bounded_look import ask_one
 from lazyfs.vfs.slots import SlotTable
 from lazyfs.vfs.tree import Tree
 from tests.support.cli import LAZYFS, lazyfs, mounted, serving, status
+from tests.support.fault_server import FaultServer, Misbehave, of_directory
 from tests.support.processes import frozen
 from tests.support.repository import Published
 from tests.support.until import until
@@ -70,6 +72,44 @@ def test_what_a_shared_cache_does_not_take_is_said(published: Published, mnt: Pa
     assert "--cache-policy sieve is not taken" in said
     lazyfs("umount", tmp_path / "other")
     assert lazyfs("mount", published.store, tmp_path / "other", *cache).stderr == ""
+
+
+@pytest.mark.parametrize("client", ["requests", "pycurl"])
+@pytest.mark.parametrize(
+    ("who", "fault", "said"),
+    [
+        ("proxy", Misbehave.S407, "407, the proxy wants an account"),
+        ("proxy", Misbehave.S403, "403, access refused"),
+        ("origin", Misbehave.S401, "401, the server wants an account"),
+        ("origin", Misbehave.S403, "403, access refused"),
+    ],
+)
+def test_a_mount_names_the_refusal_and_who_gave_it(
+    published: Published, mnt: Path, tmp_path: Path, who: str, fault: Misbehave, said: str, client: str
+) -> None:
+    options = ["--cache", str(tmp_path / "cache"), "--patience", "3", "--http", client]
+    options += ["--trust", str(published.store / "metadata/1.root.json")]
+    with FaultServer(of_directory(published.store)) as server:
+        server.fault = fault
+        way = [server.url] if who == "origin" else ["http://origin.invalid/r"]
+        if who == "proxy":
+            options += ["--proxy", server.url]
+        done = lazyfs("mount", *way, mnt, *options, check=False)
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert server.url in done.stderr
+
+
+def test_a_mount_with_another_fingerprint_names_both_and_the_option(
+    published: Published, mnt: Path, tmp_path: Path
+) -> None:
+    wrong = "ab" * 32
+    right = hashlib.sha256((published.store / "metadata/1.root.json").read_bytes()).hexdigest()
+    with serving(published.store) as url:
+        done = lazyfs("mount", url, mnt, "--trust", wrong, "--cache", tmp_path / "cache", check=False)
+    assert done.returncode == 1
+    for word in ("--trust", wrong, right):
+        assert word in done.stderr
 
 
 def test_umount_says_where_else_the_filesystem_is_mounted(

@@ -17,10 +17,20 @@ from lazyfs.vfs.entries import Repository
 from lazyfs.vfs.inode_numbers import ROOT, SPREAD, pack, unpack
 from lazyfs.vfs.missing_objects import Need, NeedDecoding
 from lazyfs.vfs.operator_xattrs import list_xattrs
+from lazyfs.vfs.revision_switch import switch
 from lazyfs.vfs.slots import SlotTable
 from lazyfs.vfs.tree import Tree
 from tests.support.counts import count
-from tests.support.hostile_catalogs import Change, Draft, changes, draft, hostile_lists, live, with_changes
+from tests.support.hostile_catalogs import (
+    Change,
+    Draft,
+    changes,
+    draft,
+    hostile_lists,
+    live,
+    live_draft,
+    with_changes,
+)
 from tests.support.images import Objects, file, folder, image
 from tests.support.images import live as right_live
 
@@ -66,9 +76,21 @@ class Site:
 
     def _walk(self, at: int) -> Iterator[tuple[bytes, object]]:
         for name, found in self.tree.listing(at):
+            self.tree.hold(found.number)  # as the kernel does: what nobody holds may get another number
             yield name, self.tree.getattr(found.number)
             if stat.S_ISDIR(found.mode):
                 yield from self._walk(found.number)
+
+    def switch(self, root: ObjectRef, revision: int) -> None:
+        """Shows another revision of the hostile repository."""
+        for _ in range(8):
+            try:
+                switch(self.tree, "hostile", root, revision)
+            except NeedDecoding as need:
+                need.decode()()
+            else:
+                return
+        raise AssertionError("it is decoded again and again")
 
     def attack(self) -> int:
         """Asks everything that a program can of the hostile repository; returns how much there was."""
@@ -180,3 +202,31 @@ def test_hardlink_numbers_of_a_catalog_s_largest_index_and_id() -> None:
     assert unpack(pack(5, bounds.ENTRIES)) == (5, bounds.ENTRIES)
     assert not bounds.ENTRIES & SPREAD
     assert unpack(pack(5, SPREAD | bounds.SHARED_ID)) == (5, 0xFFFF_FFFF)
+
+
+ROOTS: Draft = live_draft({b"image": ref_of(RIGHT.encode()), b"other": ref_of(RIGHT.encode())})
+ROOT_CHANGES: list[Change] = list(changes(ROOTS))
+
+
+@settings(max_examples=count(300, 20_000), deadline=None)
+@given(st.lists(st.sampled_from(ROOT_CHANGES), min_size=1, max_size=3))
+def test_a_hostile_revision_on_a_live_mount(some: list[Change]) -> None:
+    """The mount shows the new one, or stays at the old one; back again it shows the old one."""
+    root = with_changes(ROOTS, some)
+    if root is None:
+        return
+    objects = Missing()
+    objects.update(OBJECTS)
+    objects.put(RIGHT.encode())
+    objects.put(root)
+    before = ROOTS.encode()
+    objects.put(before)
+    site = Site(objects, ref_of(before))
+    for number, ref in enumerate((ref_of(root), ref_of(before)), 2):
+        try:
+            site.switch(ref, number)
+        except REFUSED:
+            continue
+        site.attack()
+        assert site.shown() == site.before
+    assert site.attack() > 12

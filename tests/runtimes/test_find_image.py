@@ -199,6 +199,19 @@ def test_docker_hub_comes_before_other_registries(tmp_path: Path) -> None:
     assert find("tool:1", NodeMounts([mount])).path == f"{mount}/docker.io/library/tool:1"
 
 
+def test_each_repository_of_a_site_is_a_tree_of_its_own(tmp_path: Path) -> None:
+    _hang(tmp_path / "one.repo", "docker.io/library/debian:latest")
+    _hang(tmp_path / "two.repo", "docker.io/library/alpine:3", digest="cd/cdef")
+    site = NodeMounts([str(tmp_path)], sites=frozenset([str(tmp_path)]))
+    assert find("debian", site).path == f"{tmp_path}/one.repo/docker.io/library/debian:latest"
+    assert find("index.docker.io/alpine:3", site).root == f"{tmp_path}/two.repo/.flat/cd/cdef"
+    with pytest.raises(UsageError, match=r"there are one\.repo/docker\.io/library/debian:latest"):
+        find("debian:12", site)
+    _hang(tmp_path / "two.repo", "docker.io/library/debian:latest")
+    with pytest.raises(UsageError, match="debian is ambiguous"):
+        find("debian", site)
+
+
 def test_what_is_near_is_suggested_with_its_whole_name(mount: Path) -> None:
     _hang(mount, "docker.io/library/debian:bookworm", "docker.io/library/debian:sid")
     for name in ("debian:12", "debain:bookworm", "docker.io/library/debain"):

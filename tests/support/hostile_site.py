@@ -1,5 +1,6 @@
 """A site mount of two repositories: one is honest, the other is signed properly and full of nonsense."""
 
+import json
 import os
 import stat
 from collections.abc import Iterator
@@ -39,6 +40,11 @@ class Site:
             if line.startswith(field + ":"):
                 return int(line.split()[1]) << 10
         raise AssertionError(f"no {field}: the daemon is gone")
+
+    def cached(self) -> set[str]:
+        """The keys of the objects in the cache."""
+        listed = lazyfs("cache", "--cache", self.cache, "list", "--json").stdout
+        return {json.loads(line)["object"] for line in listed.splitlines()}
 
     def forget_peak(self) -> None:
         Path(f"/proc/{self.pid}/clear_refs").write_text("5")

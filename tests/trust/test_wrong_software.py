@@ -3,6 +3,7 @@
 import pytest
 
 from lazyfs.client.trust.revisions import Revisions
+from lazyfs.core import bounds
 from lazyfs.core.errors import UnsupportedFormat
 from lazyfs.core.params import Params
 from lazyfs.core.trust.errors import Malformed, MixedUp
@@ -60,6 +61,21 @@ def test_a_target_that_is_no_revision_is_refused(
     repository.bump()
     with pytest.raises(Malformed, match="targets version 3"):
         repository.refresh(client)
+
+
+@pytest.mark.parametrize("size", [bounds.OBJECT + 1, 1 << 40, (1 << 63) - 1, 1 << 63, 1 << 200])
+def test_a_root_catalog_larger_than_any_object_is_refused(
+    repository: SimulatedRepository, client: Revisions, size: int
+) -> None:
+    """Before it is asked for: its size is what a download may fill memory with."""
+    repository.publish()
+    repository.targets.targets["catalog"].length = size
+    repository.bump()
+    with pytest.raises(Malformed, match="targets version 3"):
+        repository.refresh(client)
+    repository.targets.targets["catalog"].length = bounds.OBJECT
+    repository.bump()
+    assert repository.refresh(client).root.size == bounds.OBJECT
 
 
 @pytest.mark.parametrize("params", [Params(version=2), Params(features=("holograms",))])

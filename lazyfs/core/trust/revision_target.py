@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 from tuf.api.metadata import TargetFile, Targets
 
+from lazyfs.core import bounds
 from lazyfs.core.digest import ObjectRef, parse_hex
 from lazyfs.core.digits import MOST
 from lazyfs.core.errors import FormatError, UnsupportedFormat
@@ -52,7 +53,11 @@ def from_targets(targets: Targets) -> Revision:
     try:
         custom = msgspec.convert(target.custom, _Custom)
         root = ObjectRef(parse_hex(target.hashes["sha256"]), target.length)
-        if not 0 < custom.revision < MOST or not 0 <= custom.time < YEAR_9999 or not 0 <= root.size < MOST:
+        if (
+            not 0 < custom.revision < MOST
+            or not 0 <= custom.time < YEAR_9999
+            or not 0 < root.size <= bounds.OBJECT
+        ):
             raise Malformed(f"targets version {targets.version}: an impossible revision, time or size")
         return Revision(custom.name, custom.revision, custom.time, root, _params(custom.params))
     except (KeyError, msgspec.ValidationError, FormatError) as error:

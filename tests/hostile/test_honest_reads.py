@@ -1,0 +1,77 @@
+"""Reads of an honest repository while a program asks everything of a hostile one in the same mount.
+
+A busy neighbour takes processor time from everybody, whatever he reads: on two cores an endless loop alone
+doubles these times. So each round is compared with one in which the same program asks everything of an
+honest image.
+"""
+
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from lazyfs.daemon.session_choice import KINDS
+from tests.support.hostile_site import Site, honest_repository, hostile_repository, mounted
+
+pytestmark = [pytest.mark.root, pytest.mark.long]
+
+ROUNDS = 9
+MOST = 2.0
+"""How much longer the honest reads may take than beside an honest neighbour: medians of rounds in turn."""
+_ATTACK = """
+import sys
+from pathlib import Path
+from tests.support.hostile_site import attack
+print("begun", flush=True)
+while True:
+    for image in sorted(Path(sys.argv[1]).glob("*/*")):
+        attack(image, 400)
+"""
+
+
+@contextmanager
+def beside(site: Site, repository: str) -> Iterator[None]:
+    """A program that asks everything of a repository meanwhile, again and again."""
+    command = [sys.executable, "-c", _ATTACK, str(site.mnt / repository)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=Path(__file__).parents[2]) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"begun\n"
+        try:
+            yield
+        finally:
+            process.kill()
+
+
+def seconds(site: Site) -> float:
+    """The time of a walk with all reads, whose pages the kernel has to ask for."""
+    Path("/proc/sys/vm/drop_caches").write_text("1")
+    started = time.perf_counter()
+    for _ in range(3):
+        site.honest()
+    return time.perf_counter() - started
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("session", KINDS)
+def test_they_take_at_most_twice_as_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, session: str
+) -> None:
+    monkeypatch.setenv("LAZYFS_RUNTIME_DIR", str(tmp_path / "run"))
+    (tmp_path / "run").mkdir(mode=0o700)
+    honest, hostile = honest_repository(tmp_path / "honest"), hostile_repository(tmp_path / "hostile", 20)
+    with mounted(tmp_path, session, honest, hostile) as site:
+        seconds(site)
+        times: dict[str, list[float]] = {"alone": [], "honest": [], "hostile": []}
+        for _ in range(ROUNDS):
+            times["alone"].append(seconds(site))
+            for neighbour in ("honest", "hostile"):
+                with beside(site, neighbour):
+                    times[neighbour].append(seconds(site))
+        medians = {name: statistics.median(found) for name, found in times.items()}
+        print(session, {name: f"{found:.3f} s" for name, found in medians.items()})
+        assert medians["hostile"] <= MOST * medians["honest"]
