@@ -31,7 +31,10 @@ async def test_repositories_look_for_news_side_by_side() -> None:
         return name == "first"
 
     names = ("first", "dead", "gone", "last")
-    repositories = cast(Repositories, SimpleNamespace(opened=dict.fromkeys(names), refresh=refresh))
+    answering = SimpleNamespace(
+        opened=dict.fromkeys(names), refresh=refresh, is_behind_caches=lambda _: False
+    )
+    repositories = cast(Repositories, answering)
     requests = ControlRequests(no_status, repositories, NullCache(), 7.0)
     with trio.fail_after(20):
         found = await requests.handlers()["refresh"]({})
