@@ -190,8 +190,8 @@ def _look_at_path(name: str, tops: list[str]) -> dict[str, Any]:
 
 
 def _look(mount: str, name: str, tops: Sequence[str], *, site: bool) -> dict[str, Any]:
-    """Returns {"images": fields of _Candidate, "refused": reasons, "near": paths} for one mount; of a site, for
-    the repositories that are open. Runs in a child."""
+    """Returns {"images": fields of _Candidate, "refused": reasons, "near": paths} for one mount; of a site,
+    for the repositories that are open. Runs in a child."""
     refused: list[str] = []
     images: list[_Candidate] = []
     trees = ["", *_names(mount, tops, "")] if site else [""]
