@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lazyfs.core import bundle, profile
+from lazyfs.core import bounds, bundle, profile
 from lazyfs.core.catalog.entry import LIVE, NESTED, Entry
 from lazyfs.core.digest import Digest, ObjectRef, ref_of, sha256
 from lazyfs.core.errors import FormatError
@@ -50,6 +50,8 @@ def test_other_bytes_are_another_profile_or_none(bundles: list[profile.Bundle], 
         [1, [[100, bytes(41)]]],
         [1, [[100, bytes(32) + (bundle.MAX_MEMBER_SIZE + 1).to_bytes(8, "little")]]],
         [1, [[100, bytes(40 * (bundle.MAX_MEMBERS + 1))]]],
+        [1, [[100, bytes(40)]] * (bounds.BUNDLES + 1)],
+        [1, [[100, bytes(40 * (bounds.MEMBERS // 2 + 1))]] * 2],
     ],
 )
 def test_nonsense_is_refused(packed: object) -> None:
