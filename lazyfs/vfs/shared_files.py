@@ -45,8 +45,8 @@ class SharedFiles:
         self._entries: dict[int, SharedFile] = {}
         self._numbers: dict[tuple[int, bytes, Entry], int] = {}
         self._lookups: dict[int, int] = {}
-        self._idle: dict[int, None] = {}
-        """Rows without lookups, in the order in which they lost the last."""
+        self._idle: dict[int, dict[int, None]] = {}
+        """By slot, and so by repository: rows without lookups, in the order in which they lost the last."""
         self._next = 0
 
     def __len__(self) -> int:
@@ -99,11 +99,12 @@ class SharedFiles:
             self._lookups[number] = left
             return
         self._lookups.pop(number, None)
-        self._idle.pop(number, None)
-        self._idle[number] = None
-        if len(self._idle) > IDLE:
-            longest = next(iter(self._idle))
-            del self._idle[longest]
+        idle = self._idle.setdefault(unpack(number)[0], {})
+        idle.pop(number, None)
+        idle[number] = None
+        if len(idle) > IDLE:
+            longest = next(iter(idle))
+            del idle[longest]
             self._drop(longest)
 
     def sweep(self) -> None:

@@ -20,7 +20,8 @@ from lazyfs.vfs.inode_numbers import ROOT, pack, unpack
 
 _LIMIT = 1 << 32
 IDLE = 4096
-"""Slots kept although the kernel has forgotten them, 0.6 KB each; the one forgotten first goes first."""
+"""Slots of each repository kept although the kernel has forgotten them, 0.6 KB each; the one forgotten first
+goes first. One repository of a site does not push out those of another."""
 
 
 class SlotRecord(msgspec.Struct, array_like=True, frozen=True):
@@ -125,8 +126,8 @@ class SlotTable:
         self._slots: dict[int, Slot] = {}
         self._by_key: dict[_Key, Slot] = {}
         self._next = 1
-        self._idle: dict[int, None] = {}
-        """Slots kept although they could be freed, in the order in which they became free."""
+        self._idle: dict[str, dict[int, None]] = {}
+        """By repository: slots kept although they could be freed, in the order in which they became free."""
         self._era = 0
         self.root: Slot | None = None
         """The folder that the kernel knows as inode 1."""
@@ -238,16 +239,17 @@ class SlotTable:
         if slot.era != self._era:  # it probably belongs to an earlier revision
             self._free(slot)
             return
-        self._idle.pop(slot.number, None)
-        self._idle[slot.number] = None
-        if len(self._idle) > IDLE:
-            longest = next(iter(self._idle))
-            del self._idle[longest]
+        idle = self._idle.setdefault(slot.repository, {})
+        idle.pop(slot.number, None)
+        idle[slot.number] = None
+        if len(idle) > IDLE:
+            longest = next(iter(idle))
+            del idle[longest]
             self._free(self._slots.get(longest))
 
     def _free(self, slot: Slot | None) -> None:
         while slot is not None and not slot.count and not slot.below and slot.number in self._slots:
-            self._idle.pop(slot.number, None)
+            self._idle.get(slot.repository, {}).pop(slot.number, None)
             del self._slots[slot.number]
             del self._by_key[_key(slot)]
             self._record(slot.number)

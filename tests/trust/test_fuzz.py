@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tuf.api.metadata import Metadata
 
+from lazyfs.core import bounds
 from lazyfs.core.digest import ObjectRef, sha256
 from lazyfs.core.errors import TrustError, UnsupportedFormat
 from lazyfs.core.params import Revision
@@ -159,7 +160,7 @@ def test_any_change_to_the_saved_state(data: st.DataObject) -> None:
         st.text(),
         st.integers(1, 2**63 - 2),
         st.integers(0, 2**37),
-        st.builds(ObjectRef, st.binary(min_size=32, max_size=32), st.integers(0, 2**53)),
+        st.builds(ObjectRef, st.binary(min_size=32, max_size=32), st.integers(1, bounds.OBJECT)),
         st.just(SimulatedRepository().params),
     )
 )

@@ -202,6 +202,35 @@ def test_slots_that_wait_are_bounded_and_the_oldest_goes_first(monkeypatch: pyte
     assert number(tree, "image14/f") != seen[14]
 
 
+def test_slots_and_shared_files_of_one_repository_push_out_none_of_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A walk through a large repository gave the files of its neighbours other inode numbers."""
+    monkeypatch.setattr(slots, "IDLE", 5)
+    monkeypatch.setattr(shared_files, "IDLE", 5)
+    objects = Objects()
+    tree = Tree(SlotTable())
+    tree.show_site(("small", "large"))
+    for name, images in (("small", 3), ("large", 30)):
+        spec = {
+            f"i{i}": image(objects, {"f": b"%d" % i, "g": b"%03d" % i * (32 << 10)}) for i in range(images)
+        }
+        tree.show_repository(Repository(name, objects, live(objects, spec).ref, 1))
+
+    def visit(name: str, images: int) -> list[int]:
+        found = []
+        for one in range(images):
+            for path in (f"{name}/i{one}/f", f"{name}/i{one}/g"):
+                found.append(number(tree, path))
+                for at in (number(tree, f"{name}/i{one}"), number(tree, name), found[-1]):
+                    tree.forget(at, 3)
+        return found
+
+    before = visit("small", 3)
+    visit("large", 30)
+    assert visit("small", 3) == before
+
+
 def test_more_forgets_than_lookups_are_harmless() -> None:
     objects = Objects()
     tree = shown(objects, live(objects, {"image": image(objects, {"f": b"1"})}))
