@@ -107,8 +107,8 @@ CACHES: dict[str, Callable[[Path, int], Tested]] = {"lazyfs_cache": Ours, "diskc
 
 
 def rates(name: str, action: Callable[[int], object], numbers: list[int]) -> Iterator[tuple[str, float]]:
-    """How often a second, and how often a second of processor time (user and system, all threads): on a
-    shared machine the second is the steadier one."""
+    """Yields the calls per second, and the calls per second of processor time (user and system, all threads),
+    which varies less on a shared machine."""
     start, cpu = time.perf_counter(), time.process_time()
     for number in numbers:
         action(number)

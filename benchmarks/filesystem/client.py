@@ -120,7 +120,7 @@ def contents(done: Round, small: list[str]) -> None:
 
 
 def main() -> None:
-    """Names are asked for from the tree's top: how deep it hangs is nobody's merit."""
+    """Runs the round. Looks up names from the tree's top, so that the depth of its mount does not count."""
     _, root, listed, pid, *only = sys.argv
     with open(listed) as file:
         paths = json.load(file)

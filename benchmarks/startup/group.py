@@ -49,7 +49,7 @@ class Group:
         return sum(map(_resident, self.processes()))
 
     def remove(self) -> None:
-        """Ends what is left in the group (casync outlives its unmounting) and takes it away."""
+        """Ends the processes left in the group (casync outlives its unmount), and removes the group."""
         end = time.monotonic() + 10
         for process in self.processes():
             with suppress(ProcessLookupError):

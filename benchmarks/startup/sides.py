@@ -172,7 +172,7 @@ class Unpack:
         return bubblewrap(place.path("bundle/rootfs"), command)
 
     def clean(self, place: Place) -> None:
-        """Nothing runs on."""
+        """Does nothing: this side leaves no process or mount behind."""
 
 
 class Lazyfs:
@@ -262,7 +262,7 @@ class Local:
         return bubblewrap(self._trees[place.image], command)
 
     def clean(self, place: Place) -> None:
-        """Nothing runs on."""
+        """Does nothing: this side leaves no process or mount behind."""
 
 
 def _unmount(mountpoint: str) -> None:

@@ -243,7 +243,7 @@ class Cache:
         )
 
     def processes(self) -> int:
-        """How many processes have the cache open; 1 if that cannot be told within a tenth of a second."""
+        """Number of processes that have the cache open; 1 if it cannot be read within a tenth of a second."""
         return self._shared.processes()
 
     def entries(self) -> Iterator[tuple[bytes, Entry]]:

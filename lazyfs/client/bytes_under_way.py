@@ -1,4 +1,4 @@
-"""How many bytes may be on their way at one time: what comes is held in memory until it is verified."""
+"""A bound on the bytes under way at one time: the bytes of an object are held in memory until verified."""
 
 from collections import deque
 from collections.abc import AsyncIterator
@@ -8,8 +8,8 @@ import trio
 
 
 class BytesUnderWay:
-    """Lets objects in while they fit, in the order in which they came. One that is larger than all there is
-    goes alone. Belongs to one trio run."""
+    """Admits objects in the order of their requests, as long as they fit the bound. An object larger than the
+    bound is admitted alone. Belongs to one trio run."""
 
     def __init__(self, most: int) -> None:
         self._most = most

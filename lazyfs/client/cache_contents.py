@@ -1,4 +1,4 @@
-"""What a node's cache holds, by object and by image."""
+"""The contents of a node's cache, by object and by image."""
 
 import functools
 import os

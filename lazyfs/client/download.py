@@ -55,7 +55,7 @@ class Downloader:
             accept=lambda frame: open_object(frame, ref, still),
         )
         plain = self._fetcher.fetch(request, check_cancelled)
-        # Not before: a size is stated by whoever signed the catalog, and 61 objects that never came would
-        # each have pushed out as much as they said they are.
+        # Space is taken only now, because the catalog's signer states the size: 61 objects that never came
+        # would each have pushed out as many bytes as they stated.
         self.admitted = self._cache.put(ref.digest, plain)
         return plain

@@ -13,7 +13,7 @@ from lazyfs.transport.fetcher import Fetcher, never_cancelled
 from lazyfs_cache import Cache
 
 SECONDS = 60.0
-"""How long one object may take."""
+"""Seconds that one object may take."""
 _THREADS = 16
 
 

@@ -2,8 +2,8 @@
 
 In a cache that all repositories of a user share, the name of an object would be enough to read it: a
 stranger's repository may name an object of a private one and show it as a file of its own. So objects of a
-repository that asked for a credential lie under keys of their own. Whoever does not have that repository's
-namespace neither reads them nor learns, from the time that a read takes, that they are here.
+repository that asked for a credential lie under keys of their own. A reader without that repository's
+namespace can neither read them nor learn, from the time that a read takes, that they are here.
 """
 
 from lazyfs.client.local_cache import CacheLease, LocalCache
@@ -11,7 +11,7 @@ from lazyfs.core.digest import Digest, sha256
 
 
 def cache_key(namespace: bytes, digest: Digest) -> Digest:
-    """The key of an object in the cache: of public repositories the digest itself."""
+    """Returns the key of an object in the cache; for a public repository the digest itself."""
     return sha256(namespace + digest) if namespace else digest
 
 

@@ -1,8 +1,8 @@
-"""The bounds of the format: what no repository has, no publisher writes and no reader takes.
+"""The bounds of the format: no publisher writes numbers beyond them, and no reader accepts any.
 
-A reader meets a signed catalog of a stranger before anything else of his, so each number in it is compared
-with one of these before it is used. Together they keep what one object costs to some 100 MiB of memory.
-docs/format.md lists them.
+A signed catalog may come from a stranger. So a reader compares each number in it with its bound before using
+the number. Together the bounds limit the memory that one object takes to some 100 MiB. docs/format.md lists
+them.
 """
 
 MAX_SHIFT = 24
@@ -38,9 +38,9 @@ MAJOR, MINOR = (1 << 12) - 1, (1 << 20) - 1
 """Largest numbers of a device: Linux keeps them in 12 and 20 bits."""
 NLINK = (1 << 31) - 1
 COUNT = 1 << 48
-"""Of entries or files in the totals of a subtree."""
+"""Entries, or files, in the totals of a subtree."""
 BYTES = 1 << 60
-"""In the totals of a subtree: the sum of a site's repositories still fits 64 bits."""
+"""Bytes in the totals of a subtree, so that the sum of a site's repositories still fits 64 bits."""
 
 BUNDLES = 300
 """Bundles of a profile: 512 MiB in bundles of 2 MiB, and the small ones at the beginning."""

@@ -16,13 +16,13 @@ from lazyfs.core.errors import UsageError
 from lazyfs.core.oci.reference import DEFAULT_TAG, HUB_HOSTS, parse
 
 LIBRARY = "library"
-"""Where Docker Hub keeps images whose name has one part."""
+"""The folder in which Docker Hub keeps images whose name has one part."""
 MOST_SIMILAR = 5
 MOST_NAMES = 20_000
 """Names of one folder that are compared with a missing one; more would take seconds."""
 
 Listing = Callable[[str], Sequence[str]]
-"""Path of a tree -> the names in that folder; none for what is no folder."""
+"""Path of a tree -> the names in that folder; none if the path is no folder."""
 
 
 def candidates(name: str, top: Iterable[str]) -> list[list[str]]:
@@ -98,7 +98,7 @@ def _below(folder: str, name: str) -> str:
 
 
 def _tagged(name: str) -> str:
-    """With the tag that a name without one has; an image named by its digest hangs at `repository:digest`."""
+    """Returns the name with its tag, `latest` by default; a digest becomes the tag: `repository:digest`."""
     folder, slash, last = name.rpartition("/")
     if "@" in last:
         repository, _, digest = last.partition("@")

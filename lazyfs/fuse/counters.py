@@ -19,7 +19,7 @@ class Counters:
         self.misses = 0
         """Objects that calls had to wait for."""
         self.fetched_bytes = 0
-        """Their plaintext bytes."""
+        """Plaintext bytes of the objects that calls had to wait for."""
         self.read_bytes = 0
         """File bytes handed to the kernel."""
         self.interrupted = 0

@@ -38,8 +38,8 @@ ROUNDS = 64
 catalog; more rounds mean objects that lead in circles."""
 
 DECODINGS = 8
-"""How often one call may need something decoded outside the lock. More means catalogs that push one another
-out of memory."""
+"""The number of times that one call may have objects decoded outside the lock. More would mean that catalogs
+push one another out of memory."""
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ class Filesystem:
         self.lock = threading.Lock()
         self.counters = Counters()
         self.waiting: dict[object, tuple[str, int, float]] = {}
-        """What calls wait for now: (repository, objects, since when on time.monotonic()'s clock)."""
+        """The waits of calls now: (repository, number of objects, start on time.monotonic()'s clock)."""
         self.cache_space = cache_space
         self.trace = trace
         self.patience = patience

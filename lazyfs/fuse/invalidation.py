@@ -29,8 +29,8 @@ class Invalidator:
         await self.drop(await self._fs.complete(self._fs.locked(apply)))
 
     async def catch_up(self, repository: str) -> None:
-        """Does the same for a repository that was withdrawn and is shown again: folders that are left of it
-        show the revision of then. Raises OSError."""
+        """Switches a repository that was withdrawn and is shown again to its present revision: the kernel's
+        remaining folders of it still show the revision before the withdrawal. Raises OSError."""
 
         def apply(fetched: Fetched) -> list[Invalidation]:
             shown = self._fs.tree.repositories[repository]  # a refresh may have come first

@@ -45,7 +45,7 @@ class Session(Notified, Protocol):
     """One mounted filesystem. The constructor mounts; `serve` serves until the unmount."""
 
     kind: str
-    """Its name in `--fuse`."""
+    """The session's name in `--fuse`."""
 
     async def serve(self) -> None:
         """Answers the kernel; returns after the unmount. Cancelling it ends the answering."""

@@ -27,7 +27,7 @@ class Blob(NamedTuple):
     """The facts of an archive that are known before it is read."""
 
     name: str
-    """Its name in messages."""
+    """The archive's name in messages."""
     size: int
     digest: Digest | None = None
     diff_id: Digest | None = None

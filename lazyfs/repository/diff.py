@@ -73,7 +73,7 @@ class _Side(NamedTuple):
     tree: StoredTree
     node: TreeNode
     catalog: ObjectRef | int
-    """What tells its catalog from others."""
+    """The identity of the directory's catalog."""
 
 
 class _Pair(NamedTuple):

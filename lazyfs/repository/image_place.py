@@ -6,9 +6,9 @@ from lazyfs.repository.stored_tree import StoredTree
 
 
 def find_place(tree: StoredTree, name: str) -> str:
-    """Returns the path of the tree that a name means; nothing means its root.
+    """Returns the path of the tree that a name means; the empty name means the tree's root.
 
-    Raises UsageError if there is no such image, with what is near, and if the name means several.
+    Raises UsageError if there is no such image, with similar names, and if the name means several images.
     """
     name = name.strip("/")
     if not name:
@@ -28,7 +28,7 @@ def find_place(tree: StoredTree, name: str) -> str:
 
 
 def _target(tree: StoredTree, path: str) -> bytes:
-    """What tells one image from another: the content that its link leads to."""
+    """Returns the identity of an image: the content that its link leads to, or its path if it is no link."""
     node = tree.find(path)
     assert node is not None
     return node.entry.content.rpartition(b"/")[2] if node.entry.is_link else path.encode()

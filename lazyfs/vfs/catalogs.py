@@ -25,8 +25,8 @@ BYTES_AT_ONCE: Final = 256 << 10
 
 
 class HeldKey(NamedTuple):
-    """The name of a held object. Its size is part of it: whoever states another one asks for another object.
-    So is the namespace: a digest alone opens nothing that needed a credential."""
+    """The name of a held object. The stated size is part of it: the same digest with another size names
+    another object. The namespace is part of it too, because a digest alone must not open a private object."""
 
     namespace: bytes
     ref: ObjectRef

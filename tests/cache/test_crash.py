@@ -1,4 +1,4 @@
-"""Processes that use a cache are killed at random points; what they leave behind is right."""
+"""Processes that use a cache are killed at random points; the files they leave behind are right."""
 
 import functools
 import random

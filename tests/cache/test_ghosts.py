@@ -51,7 +51,7 @@ def rows_of_entries(index: Index) -> int:
 
 
 def check_counts(index: Index) -> int:
-    """Rows, entries and ghosts agree, and there are not too many ghosts; returns how many."""
+    """Asserts that rows, entries and ghosts agree and ghosts are few; returns the number of ghosts."""
     sums = index.sums()
     assert len(listed(index)) == sums.entries
     assert rows_of_entries(index) - sums.entries == sums.ghosts

@@ -352,7 +352,7 @@ def test_no_cache_answers_not_here() -> None:
 
 @pytest.mark.parametrize("filler", [b"\0", b"\xff"])
 def test_an_index_damaged_in_any_page_is_rebuilt(tmp_path: Path, filler: bytes) -> None:
-    """Found at the first look at it, or later: the cache opens, and serves right bytes."""
+    """The cache opens and serves right bytes, whether opening or a later use finds the damaged page."""
     root = tmp_path / "cache"
     with open_cache(str(root), LIMIT, upkeep=False) as cache:
         for number in range(300):

@@ -1,4 +1,4 @@
-"""What repeats is counted, with the clock in the test's hand."""
+"""Repeated records are counted; the tests set the clock."""
 
 import logging
 

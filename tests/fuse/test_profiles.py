@@ -1,4 +1,4 @@
-"""A cold start with a profile: few requests, and what happens where its bundles are wrong."""
+"""A cold start with a profile: few requests, and the behaviour with wrong bundles."""
 
 import os
 from collections.abc import Iterator

@@ -124,7 +124,8 @@ class Bench:
         return bundle / "rootfs" if done.returncode == 0 else None
 
     def publish(self, layout: Path, image: Built) -> Listed | None:
-        """None if it is refused; raises LeadsOut where only we refuse."""
+        """Publishes the image; returns None if it is refused. Raises LeadsOut for an image that only we
+        refuse."""
         try:
             self.repository.publish(f"oci:{layout}", place="r.example/x:1")
         except FormatError as error:

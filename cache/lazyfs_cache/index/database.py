@@ -87,7 +87,7 @@ class Index:
             return self._sums(txn)
 
     def processes(self) -> int:
-        """How many processes have the cache open; those that died with it open count until the next look."""
+        """Number of processes that have the cache open; dead ones count until recovery removes them."""
         with self._begin(write=False) as txn:
             return int(txn.stat(self.tables.owners)["entries"])
 

@@ -52,7 +52,7 @@ class Entry(NamedTuple):
     """One value that is here."""
 
     tick: int
-    """Its place in the queue, and when it was last used (LRU) or came (SIEVE): microseconds."""
+    """The value's place in the queue: the time of its last use (LRU) or arrival (SIEVE), in microseconds."""
     size: int
     charge: int
     """Bytes of disk its file occupies."""

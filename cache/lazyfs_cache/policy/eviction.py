@@ -16,7 +16,7 @@ class Queued(NamedTuple):
     """One value that may be evicted, with everything that its eviction needs."""
 
     tick: int
-    """Its place in the queue; no two values have the same."""
+    """The value's place in the queue; no two values have the same."""
     charge: int
     """Bytes of disk that are free when it is gone."""
     key: bytes

@@ -168,7 +168,7 @@ class SharedIndex:
         return self._known
 
     def processes(self) -> int:
-        """How many processes have the cache open, this one among them; 1 if the index lock is not got."""
+        """Number of processes that have the cache open, with this one; 1 if the index lock is not got."""
         return self._look(lambda generation: generation.index.processes(), _GLANCE) or 1
 
     def _account(self, generation: IndexGeneration, sums: Sums) -> Account:

@@ -59,8 +59,8 @@ class Refresher:
         """True while a refresh, or its `on_advance`, is under way."""
 
     async def now(self) -> Revision:
-        """The revision of a refresh that starts after this call, its `on_advance` done; raises the errors of
-        either."""
+        """Asks for a refresh that starts after this call, waits for it and its `on_advance`, and returns the
+        revision. Raises the errors of both."""
         answer = _Answer()
         self._waiting.append(answer)
         self._asked.set()

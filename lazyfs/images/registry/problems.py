@@ -103,7 +103,7 @@ def _chain(error: BaseException) -> list[BaseException]:
 
 
 def _certificate(error: ssl.SSLCertVerificationError, origin: str | None) -> str:
-    """What is wrong with the certificate of an origin, or of the proxy (None)."""
+    """Returns the fault of the certificate of an origin, or of the proxy (None)."""
     whose = "its" if origin else "the proxy's"
     reason = error.verify_message
     if error.verify_code in _DATES:
