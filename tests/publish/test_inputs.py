@@ -95,7 +95,7 @@ def test_a_descriptor_that_stands_in_mid_file(tmp_path: Path) -> None:
     [
         ("tar:-", "LAZYFS </dev/null", b"- is neither a file nor a pipe"),
         ("tar:/dev/zero", "LAZYFS", b"/dev/zero is neither a file nor a pipe"),
-        ("docker-archive:-", "LAZYFS <&-", b"Bad file descriptor"),
+        ("docker-archive:-", "LAZYFS <&-", b"- is neither a file nor a pipe"),
         ("docker-archive:-", "true | LAZYFS", b"truncated"),
         ("tar:-", "true | LAZYFS", b"truncated"),
         ("docker-archive:/tmp", "LAZYFS", b"/tmp: Is a directory"),
