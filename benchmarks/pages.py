@@ -14,7 +14,7 @@ _BLOCK: Final = re.compile(r"(<!-- begin (?P<name>[\w-]+\.md) -->\n).*?(<!-- end
 
 
 def quote(text: str, results: Path) -> str:
-    """`text` with every block filled from the table of its name; one that is not there leaves it empty."""
+    """Returns `text` with each block filled from the table of its name; without such a table it is empty."""
 
     def fill(block: re.Match[str]) -> str:
         table = results / block["name"]

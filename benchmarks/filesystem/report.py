@@ -76,7 +76,8 @@ def verdict(judged: list[dict[str, Any]]) -> str:
 
 
 def floors(programs: Medians, found: Medians) -> str:
-    """Markdown: what the rows about names cost the direct session, and programs that answer from a table."""
+    """Returns Markdown: the costs of the rows about names, for the direct session and for programs that
+    answer from a table."""
     rows = ("stat, dropped", "missing name")
     lines = ["| pinned, us (ratio to squashfuse_ll) | " + " | ".join(rows) + " |", "|---|---|---|"]
     told = {"direct session": found["direct"]} if "direct" in found else {}

@@ -101,7 +101,7 @@ def test_a_frozen_mount_is_unmounted_from_under_its_users(sick: Path) -> None:
 def test_a_frozen_mount_whose_socket_is_out_of_reach_is_unmounted_too(
     sick: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As root does with a user's."""
+    """Root unmounts a user's mount like this: it looks for the socket in another runtime directory."""
     monkeypatch.setenv("LAZYFS_RUNTIME_DIR", str(tmp_path / "another"))
     with subprocess.Popen(["cat", sick / "lib/a:1/big"], stderr=subprocess.DEVNULL) as reader:
         until(lambda: Path(f"/proc/{reader.pid}/wchan").read_text() == "request_wait_answer")
@@ -110,7 +110,7 @@ def test_a_frozen_mount_whose_socket_is_out_of_reach_is_unmounted_too(
 
 
 def test_a_daemon_that_is_only_deaf_is_not_aborted(published: Published, tmp_path: Path) -> None:
-    """Its filesystem answers: programs that use it keep it busy, as ever."""
+    """A daemon whose socket does not answer is kept if its filesystem does: programs still use the mount."""
     with mounted(published.store, tmp_path / "mnt", "--cache", tmp_path / "cache") as mnt:
         path = Path(socket_of(mnt))
         with socket.socket(socket.AF_UNIX) as deaf, open(mnt / "lib/a:1/f", "rb") as opened:

@@ -44,7 +44,7 @@ class FailingObjects(Objects):
 
 
 class KernelWithoutMemory:
-    """A session of which only the kept answers have to forget."""
+    """A session whose kernel keeps nothing: only its kept answers are told to forget."""
 
     def __init__(self, kept: KeptAnswers) -> None:
         self.forget_answers = kept.drop

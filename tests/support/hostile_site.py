@@ -132,7 +132,7 @@ def _profiles(objects: Objects, tree: ObjectRef) -> bytes:
 
 
 def large(objects: Objects) -> Iterator[tuple[bytes, ObjectRef]]:
-    """What is as large as the bounds allow, and what names everything twice at each of 40 levels."""
+    """Yields catalogs as large as the bounds allow, and catalogs that name each child twice on 40 levels."""
     for number in range(2):
         root = hostile.entry(b"", stat.S_IFDIR | 0o755, size=4096)
         made = hostile.Draft([root, False, [0, 0, 0], [], []], [[]])
