@@ -1,4 +1,4 @@
-"""A registry that misbehaves as told: pages, rate limits, tokens that expire, connections that die, lies."""
+"""A registry that misbehaves on request: pages, rate limits, expiring tokens, dying connections, lies."""
 
 import json
 import re
@@ -19,7 +19,7 @@ from tests.support.tls import Pair
 
 
 class FakeRegistry:
-    """Serves images of one repository, `team/app`. Attributes say how it misbehaves."""
+    """Serves images of one repository, `team/app`. Its attributes choose the misbehaviours."""
 
     def __init__(self) -> None:
         self.blobs: dict[str, bytes] = {}
@@ -77,7 +77,7 @@ class FakeRegistry:
         self.scheme = "http"
 
     def add(self, image: Built, tag: str) -> None:
-        """Serves an image under a tag and its digest."""
+        """Serves an image under a tag and under its digest."""
         self.blobs |= image.blobs
         self.serve(tag, image.manifest["mediaType"], image.blobs[image.manifest["digest"]])
         self.serve(
@@ -91,11 +91,11 @@ class FakeRegistry:
             self.tags.append(name)
 
     def count(self, pattern: str) -> int:
-        """Requests whose line matches."""
+        """Returns the number of requests whose line matches the pattern."""
         return sum(bool(re.search(pattern, line)) for line in self.requests)
 
     def take(self, name: str) -> bool:
-        """Counts one of the misbehaviours down."""
+        """Counts the misbehaviour `name` down by one; returns True if it was still due."""
         with self._lock:
             left: int = getattr(self, name)
             setattr(self, name, max(left - 1, 0))
@@ -109,7 +109,7 @@ class FakeRegistry:
             return token
 
     def use(self, header: str) -> bool:
-        """Whether the Authorization header is still good."""
+        """Uses the token of an Authorization header once; returns True if the token was still valid."""
         with self._lock:
             token = header.removeprefix("Bearer ")
             left = self._uses.get(token, 0)
@@ -251,13 +251,13 @@ class _Server(ThreadingHTTPServer):
             return super().finish_request(wrapped, client_address)
 
     def handle_error(self, *_: Any) -> None:
-        """A client that goes away in mid-sentence is what is tested here."""
+        """Prints no error: clients that go away in the middle of a request are part of the tests."""
 
 
 @contextmanager
 def fake_registry(certificate: Pair | None = None, client_ca: Path | None = None) -> Iterator[FakeRegistry]:
-    """Runs one on a port of the loopback interface, over TLS with a certificate, and with `client_ca` for
-    those only who have a certificate of that CA."""
+    """Runs a fake registry on a loopback port: over TLS if `certificate` is given, and with `client_ca` for
+    clients with a certificate of that CA only."""
     registry = FakeRegistry()
     handler = type("Handler", (_Handler,), {"registry": registry})
     with _Server(("127.0.0.1", 0), handler) as server:
@@ -280,5 +280,5 @@ def fake_registry(certificate: Pair | None = None, client_ca: Path | None = None
 
 
 def in_seconds(seconds: float) -> str:
-    """A Retry-After as a date."""
+    """Returns a Retry-After header's date, so many seconds from now."""
     return formatdate(time.time() + seconds, usegmt=True)
