@@ -1,4 +1,4 @@
-"""mount, umount, status and refresh as an operator types them, and what they say when they cannot."""
+"""The commands mount, umount, status and refresh as an operator types them, and their error messages."""
 
 import json
 import os
@@ -34,7 +34,7 @@ def published(tmp_path: Path) -> Published:
 
 @pytest.fixture(autouse=True)
 def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A runtime directory of the test's own, and no mount left behind."""
+    """Sets a runtime directory for the test alone, and takes all its mounts away at the end."""
     monkeypatch.setenv("LAZYFS_RUNTIME_DIR", str(tmp_path / "run"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
     yield tmp_path / "run"
@@ -44,7 +44,7 @@ def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def refused(*arguments: str | Path, status: int = 2) -> str:
-    """The one line that a command said as it failed."""
+    """Returns the one-line error message of a command that must fail."""
     done = lazyfs(*arguments, check=False)
     assert done.returncode == status, done
     assert done.stderr.startswith("lazyfs: ")

@@ -1,4 +1,4 @@
-"""`--inode32`: 32-bit programs without large file support can look at a mount."""
+"""`--inode32`: 32-bit programs without large file support can stat and list a mount."""
 
 import os
 import platform
@@ -70,7 +70,7 @@ def published(tmp_path: Path) -> Published:
 
 
 def _walk(top: Path) -> Iterator[tuple[str, int, int]]:
-    """Gives path, st_ino and d_ino of everything below."""
+    """Yields path, st_ino and d_ino of everything below."""
     for folder, names, files in os.walk(top):
         with os.scandir(folder) as entries:
             listed = {entry.name: entry.inode() for entry in entries}

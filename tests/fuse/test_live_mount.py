@@ -1,4 +1,4 @@
-"""New revisions under a kernel that remembers everything: folders move on at once, snapshots never."""
+"""New revisions under a kernel that caches everything: folders change at once, snapshots never."""
 
 import os
 import subprocess
@@ -88,7 +88,7 @@ def test_what_did_not_change_keeps_number_and_pages(mount: Mounted) -> None:
 
 
 def test_a_month_of_revisions_under_readers(mount: Mounted) -> None:
-    """Readers hold files and working directories over revisions that come and go."""
+    """Readers hold files and working directories while many revisions come and go."""
     revisions = count(60, 1000)
     objects, path = mount.objects, mount.path
     held = []

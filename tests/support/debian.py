@@ -43,8 +43,8 @@ def root_filesystem() -> Path:
 
 
 def make_image(directory: Path) -> tuple[Path, Path]:
-    """Makes an OCI layout of four layers under `directory`; returns it and the tree that `umoci unpack` makes
-    of it as root.
+    """Makes an OCI layout of four layers under `directory`; returns the layout and the tree that `umoci
+    unpack` makes of it as root.
 
     The upper layers add cases that a Debian system alone lacks: whiteouts, replaced types, hardlinks,
     devices, capabilities, names that are not UTF-8, holes, and a file of several chunks.
