@@ -24,7 +24,7 @@ A, B, OPTIONAL, MISSING = (
 
 
 class Site:
-    """A server, and the files over a chain with nothing else."""
+    """A server, and its metadata files over a chain with no other member."""
 
     def __init__(self, stack: ExitStack) -> None:
         self.server = stack.enter_context(FaultServer(HELD.get))

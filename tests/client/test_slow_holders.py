@@ -1,5 +1,5 @@
-"""Another process, or another mount of this one, that is stopped or slow while it brings an object: a reader
-waits for it for a moment, then fetches beside it."""
+"""Another process, or another mount of this one, that is stopped or slow while it downloads an object: a
+reader waits for it for a moment, then downloads the object itself."""
 
 import functools
 import os
