@@ -20,7 +20,7 @@ from tests.support.store_files import store_objects
 SECONDS = count(6, 120)
 READERS = 8
 LEAST = 600
-"""Reads, however slow the machine: the tree has 300 objects, the cache holds 120."""
+"""Reads at least, on any machine: the tree has 300 objects, the cache holds 120."""
 
 
 def _spread(node: Node) -> str:
@@ -97,7 +97,7 @@ async def test_all_paths_down_and_back(tmp_path: Path) -> None:
             for cached in refs[:10]:
                 assert node.objects.at_hand(cached) == held[cached]
         assert max(lasted) < patience + 1
-        assert min(lasted) < 0.5  # at once, when it has lasted for a while
+        assert min(lasted) < 0.5  # at once, when the outage has lasted for a while
         site.nginx.start()
         site.one.start()
         site.parent.start()

@@ -154,7 +154,7 @@ def test_all_paths_down_and_back(published: tuple[Path, dict[str, str]], tmp_pat
             stand.path("d5/f55").read_bytes()
         assert failure.value.errno == errno.EIO
         assert time.monotonic() - began < patience + 1
-        assert stand.read(small(0, 20))["failed"] == []  # the page cache was dropped: these come from ours
+        assert stand.read(small(0, 20))["failed"] == []  # from lazyfs's cache: the kernel's was dropped
         site.nginx.start()
         back = time.monotonic()
         while stand.read(["d5/f55"])["failed"]:

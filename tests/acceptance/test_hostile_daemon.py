@@ -78,7 +78,7 @@ def _ask(mnt: Path, line: bytes) -> bytes:
         try:
             raw.sendall(line)
             raw.shutdown(socket.SHUT_WR)
-        except BrokenPipeError:  # it has heard enough
+        except BrokenPipeError:  # the daemon has closed the connection
             pass
         try:
             return b"".join(iter(lambda: raw.recv(65536), b""))

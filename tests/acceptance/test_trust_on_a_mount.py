@@ -91,7 +91,7 @@ def test_an_expired_repository_goes_on_serving_and_forbids_a_first_mount(site: S
     with serving(site.store) as url:
         with mounted(url, tmp_path / "mnt", "--cache", tmp_path / "cache", *root) as mnt:
             before = shown(mnt)
-            site.repo("resign", "--expiry", "0.0001")  # nine seconds: the refresh must see it alive
+            site.repo("resign", "--expiry", "0.0001")  # nine seconds: a refresh must come before the expiry
             lazyfs("refresh", mnt)
             until(lambda: status(mnt)["repositories"][NAME]["trust"]["expired"], 30)
             assert "which expired on" in lazyfs("refresh", mnt, check=False).stdout

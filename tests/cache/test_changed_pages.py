@@ -40,7 +40,7 @@ def _use(directory: Path) -> None:
             if found is None:
                 cache.put(key_of(number), _value(number))
         cache.upkeep()
-        with suppress(CacheError):  # the pins may not be found room for, or the cache be off
+        with suppress(CacheError):  # the pins may find no room, or the cache may be off
             cache.keep(b"set", {key_of(1): len(_value(1))})
             cache.drop(b"set")
         cache.evict(1 << 16)

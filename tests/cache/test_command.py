@@ -49,7 +49,7 @@ FILES = {f"lib/{number}.so": os.urandom(100_000 + number) for number in range(20
 
 
 CATALOGS = 4
-"""Of the tree's root, `lab`, and the two images: the mount pins those it uses."""
+"""Catalogs of the tree's root, `lab`, and the two images: the mount pins the ones in use."""
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from tests.support.cachefill import Child
 
 LIMIT = 16 << 20
 FIRST, SECOND, AFTER = (LANE_PATIENCE * (number + 0.5) for number in range(LANES + 1))
-"""Seconds waited when a lane, or none, is asked for."""
+"""Seconds waited before a claim of the first lane, of the second, and of none."""
 
 
 def hold(root: Path, ready: Callable[[], None]) -> None:

@@ -145,9 +145,7 @@ def use_a_dying_disk(base: Path, ready: Callable[[], None]) -> None:
     with open_cache(str(base / "mnt" / "cache"), LIMIT) as cache:
         read_all(cache, range(100))
         os.sync()
-        os.truncate(
-            base / "disk", 1 << 20
-        )  # what lies behind the end cannot be read: the loop device says EIO
+        os.truncate(base / "disk", 1 << 20)  # reads beyond the end fail: the loop device returns EIO
         Path("/proc/sys/vm/drop_caches").write_text("3")
         ready()
         read_all(cache, range(150))

@@ -65,7 +65,7 @@ def ghost(index: Index) -> bytes:
     """Makes one ghost beside 19 values; returns its key."""
     fill(index, [bytes((number,)) for number in range(20)])
     with index.transaction() as transaction:
-        transaction.sums.sweep = b"\1"  # the sweep begins behind it
+        transaction.sums.sweep = b"\1"  # the sweep begins behind this ghost
         assert evict(transaction, 1) == [b"\0"]
     assert rows_of_entries(index) == 20
     return b"\0"
@@ -221,7 +221,7 @@ def test_ghosts_are_few_whatever_comes_and_goes(index: Index, order: str, togeth
         come(source.randrange(200, 400))
     assert most > 0, "LRU leaves them"
     go(index.sums().entries // 2)
-    while keys := listed(index):  # the others are found wrong, or are discarded
+    while keys := listed(index):  # the other values are found damaged, or discarded
         with index.transaction() as transaction:
             for key in source.sample(keys, min(together, len(keys))):
                 entry = transaction.entry(key)

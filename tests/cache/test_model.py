@@ -254,7 +254,7 @@ class Model(RuleBasedStateMachine):
         assert found is not None
         found.boot = "another"
         state.save(root, found)
-        self.tear_index()  # it would be set aside if it were opened
+        self.tear_index()  # an index that is opened all the same would be set aside
         self.reopened_without_index()
         assert not (self.root / "c" / layout.ASIDE).exists()
 
@@ -338,7 +338,7 @@ class Model(RuleBasedStateMachine):
 
     @invariant()
     def the_index_names_what_is_here(self) -> None:
-        sums = self.cache._shared.account().sums  # what waits is entered by this
+        sums = self.cache._shared.account().sums  # enters the values that wait
         assert [key for key, _ in self.cache.entries()] == sorted(self.values)
         assert sums.entries == len(self.values)
         assert 0 <= sums.ghosts <= 0.18 * sums.entries

@@ -371,7 +371,7 @@ def test_an_index_damaged_in_any_page_is_rebuilt(tmp_path: Path, filler: bytes) 
             damaged.seek(page * 4096)
             damaged.write(filler * 4096)
         for _ in range(2):
-            # in a process of its own: what LMDB makes of such a page is not for the test runner to bear
+            # in a process of its own: LMDB may crash on such a page, and must not crash the test runner
             assert Child(functools.partial(use_and_rebuild, root)).join() == 0, page
         rebuilt += next(root.glob(f"{layout.INDEX}[0-9]*")).name != file.parent.name
     assert rebuilt > 1
@@ -379,9 +379,9 @@ def test_an_index_damaged_in_any_page_is_rebuilt(tmp_path: Path, filler: bytes) 
 
 def use_and_rebuild(root: Path, _: Callable[[], None]) -> None:
     with open_cache(str(root), LIMIT, upkeep=False) as cache:
-        cache.put(b"new", b"value")  # this may be what finds the damage
+        cache.put(b"new", b"value")  # this call may find the damage
         for _round in range(3):
-            cache.upkeep()  # so may this be; the next one rebuilds
+            cache.upkeep()  # so may this one; the next one rebuilds
         assert cache.get(key_of(7)) in (b"7", None)
         assert cache.put(b"new", b"value")
 

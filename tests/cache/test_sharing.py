@@ -128,7 +128,7 @@ def test_a_death_frees_claim_and_space(tmp_path: Path) -> None:
 
 
 def shrink_and_pin(root: Path, ready: Callable[[], None]) -> None:
-    until((root.parent / "open").exists)  # else the one that opens it after this process sets the limit
+    until((root.parent / "open").exists)  # else the process that opens it later sets the limit
     with open_cache(str(root), None) as cache:
         cache.resize(LIMIT // 4)
         assert cache.keep(b"from the other", {b"pinned": 5}) == 1

@@ -75,7 +75,7 @@ def test_the_slack_covers_the_index_where_everything_was_used(tmp_path: Path) ->
     index = Index(str(tmp_path), database.map_size(limit))
     with (
         index.transaction() as filling
-    ):  # one: it leaves no free pages, so the file grows by all that is written
+    ):  # one transaction leaves no free pages, so the file grows by all that is written
         filling.sums.sieve = True
         for key in keys:
             filling.insert(key, 1, 4096)

@@ -95,7 +95,7 @@ def test_wrong_bytes_are_asked_for_again_past_caches_then_past_the_proxy() -> No
     assert error is None
     assert routes == [(P1, S1, False), (P1, S1, True), (P2, S1, True)]
     assert chain.healed == 1
-    assert state(chain, P1) == MemberState.UP  # one lie is a lie, three are a liar
+    assert state(chain, P1) == MemberState.UP  # one wrong answer may be chance, three put the proxy down
 
 
 def test_a_proxy_that_keeps_lying_is_put_aside_and_named() -> None:
@@ -214,10 +214,10 @@ def test_a_sweep_that_nobody_waits_for_any_more_is_made_by_the_next_request() ->
     steps = [plans[0].next(now), plans[1].next(now)]
     assert isinstance(steps[0], Route)
     assert isinstance(steps[1], GiveUp)
-    plans[1].left(now)  # has its answer: the sweep is not its own
+    plans[1].left(now)  # this plan ends, and the sweep belongs to another one
     assert isinstance(plans[2].next(now), GiveUp)
     plans[0].failed(steps[0], AttemptFailed(Fault.REFUSED, ""), now, now)
-    plans[0].left(now)  # between two paths
+    plans[0].left(now)  # the sweeping plan ends between two paths
     assert isinstance(plans[3].next(now), Route)
     assert isinstance(plans[4].next(now), GiveUp)
 

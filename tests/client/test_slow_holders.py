@@ -20,7 +20,7 @@ from tests.support.store_files import store_object
 
 LIMIT = 16 << 20
 PATIENCE = 20.0
-"""Seconds a reader waits: it would fail then if it went on waiting for the holder."""
+"""Seconds until a reader fails if it only waits for the holder."""
 
 
 def hold(root: Path, key: Digest, size: int, ready: Callable[[], None]) -> None:

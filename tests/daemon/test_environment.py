@@ -45,7 +45,7 @@ def test_the_daemon_keeps_nothing_open_of_the_caller(published: Published, tmp_p
         command = [*LAZYFS, "mount", str(published.store), str(mnt), "--cache", str(tmp_path / "cache")]
         subprocess.run(command, pass_fds=[writing, lock.fileno()], check=True)
     os.close(writing)
-    assert os.read(reading, 1) == b""  # its end: nobody else can write
+    assert os.read(reading, 1) == b""  # end of file: no process holds the writing end
     os.close(reading)
     pid = status(mnt)["pid"]
     links = [os.readlink(f"/proc/{pid}/fd/{name}") for name in os.listdir(f"/proc/{pid}/fd")]

@@ -85,7 +85,7 @@ def test_names_are_printed_in_any_locale(published: Published, tmp_path: Path) -
         environment = os.environ | {"LC_ALL": locale}
         run(SCRIPT, "mount", published.store, mnt, "--cache", tmp_path / "cache", env=environment, check=True)
         done = run(SCRIPT, "status", env=environment)
-        assert done.stderr == b""  # the code is that of all mounts of the node
+        assert done.stderr == b""  # the exit code depends on all mounts of the node
         assert rb"/mnt\xff\r" + b"\xc3\xa9: " in done.stdout
         done = run(SCRIPT, "umount", mnt + b"/none", env=environment)
         assert rb"/mnt\xff\r" + b"\xc3\xa9/none is not mounted" in done.stderr

@@ -44,7 +44,7 @@ def closed_store(store: Path, header: str) -> Iterator[tuple[int, list[bool]]]:
             if not answered[-1]:
                 self.send_error(407 if header.startswith("Proxy") else 401)
                 return
-            if "://" in self.path:  # as proxies are asked
+            if "://" in self.path:  # a request to a proxy names the whole URL
                 self.path = "/" + self.path.split("/", 3)[3]
             super().do_GET()
 

@@ -92,14 +92,14 @@ def test_all_the_sick_are_asked_at_the_same_time(
 
 
 def test_a_frozen_mount_is_unmounted_from_under_its_users(sick: Path) -> None:
+    """Not a lazy unmount: the hanging calls in it would keep the mount busy for ever."""
     (pid,) = daemons(sick)
-    """Not lazily: what hangs in it would keep it busy for ever."""
     with subprocess.Popen(["cat", sick / "lib/a:1/big"], stderr=subprocess.PIPE, text=True) as reader:
         until(lambda: Path(f"/proc/{reader.pid}/wchan").read_text() == "request_wait_answer")
         done = lazyfs("umount", sick, timeout=LIMIT)
         assert f"the daemon (pid {pid}) does not answer" in done.stderr
         assert points.find(str(sick)) is None
-        assert reader.communicate()[1] != ""  # it hung, and has been told
+        assert reader.communicate()[1] != ""  # it hung, and has got an error
         assert reader.returncode == 1
     os.kill(pid, signal.SIGCONT)
     until(lambda: gone(pid))
@@ -137,7 +137,7 @@ def test_a_path_through_a_frozen_mount_is_given_up(
     assert "does not answer" in said("mount", published.store, inside, "--cache", tmp_path / "cache")
     (tmp_path / "link").symlink_to(inside)
     assert "does not answer" in said("umount", tmp_path / "link/x")
-    monkeypatch.setattr(mounted_path, "SECONDS", 0.5)  # which has to do for catalogs on a slow line
+    monkeypatch.setattr(mounted_path, "SECONDS", 0.5)  # the default allows for catalogs on a slow line
     with pytest.raises(UsageError, match="does not answer"):
         mounted_path.locate(str(inside))
 

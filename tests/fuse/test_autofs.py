@@ -18,7 +18,7 @@ pytestmark = pytest.mark.root
 PATIENCE = 2
 """Seconds that a mount waits for a dead origin."""
 GRACE = 20
-"""Seconds more until a busy machine has said so."""
+"""Further seconds until a busy machine has reported the failure."""
 NO_SERVER = "http://127.0.0.1:9/nothing"
 
 

@@ -58,7 +58,7 @@ def test_one_killed_program_strands_no_other(mount: Mounted) -> None:
     cat = ["cat", str(mount.path / "one/d/g")]
     readers = [subprocess.Popen(cat, stdout=subprocess.PIPE)]
     until(lambda: mount.ask("objects")["waiting"] >= 1)
-    # Those who come second for a name wait in the kernel for the first's LOOKUP, which no signal ends.
+    # A second lookup of a name waits in the kernel for the first LOOKUP, and no signal ends that wait.
     readers += [subprocess.Popen(cat, stdout=subprocess.PIPE) for _ in range(2)]
     readers[0].kill()
     assert readers[0].wait(timeout=10) == -signal.SIGKILL

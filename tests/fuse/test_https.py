@@ -159,7 +159,7 @@ def test_what_cannot_succeed_is_said_at_once(site: Site, http: list[str], tmp_pa
                 "localhost port PORT: it speaks TLS there; write https",
             ),
         ):
-            # longer than the test may take: only what is not tried again ends in time
+            # longer than the test may take: only a fault that is not tried again ends in time
             said = refused("mount", url, mnt, *site.trust, *http, *options, "--patience", "1000", status=1)
             assert words.replace("PORT", url.rpartition(":")[2]) in said
             assert "no path can work until this is mended" in said

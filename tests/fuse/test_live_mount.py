@@ -111,7 +111,7 @@ def test_a_month_of_revisions_under_readers(mount: Mounted) -> None:
     mount.show(live(objects, {"reg": {}}), revisions + 2)
     assert os.listdir(path / "reg") == []
     assert not (path / "tree").exists()
-    # What somebody was inside of when it went stays in the kernel's caches until memory is short.
+    # A folder that was in use when it went stays in the kernel's caches until memory is short.
     after = mount.given_back("slots", before["slots"] + 8)
     assert after["slots"] <= before["slots"] + 8, after["places"]
     assert after["fds"] <= before["fds"] + 4

@@ -16,7 +16,7 @@ REMAINING = {
     "direct": {"STATFS"},
     "pyfuse3": {"STATFS", "OPEN", "RELEASE", "OPENDIR", "READDIRPLUS", "RELEASEDIR", "READLINK", "FLUSH"},
 }
-"""What a session still hears of when all is warm. `find` asks statfs once; no kernel remembers that."""
+"""Requests that a session still gets when all is warm. `find` calls statfs once, which no kernel caches."""
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ PROGRAMS = {
 
 
 IN_PAGES = {"READ", "READDIRPLUS", "READLINK"}
-"""What the kernel asks again when it has let go of pages."""
+"""Requests that the kernel repeats when it has dropped pages."""
 
 
 def came_back() -> int:

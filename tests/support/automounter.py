@@ -47,7 +47,7 @@ class Automounter:
         self.directory = Path(tempfile.mkdtemp(prefix="lazyfs-autofs-"))
         self.directory.chmod(0o755)
         self.top = self.directory / "top"
-        """Where the shipped map shows its repositories."""
+        """The directory in which the shipped map shows its repositories."""
         self.direct = self.directory / "direct"
         """Parent of the direct map's mount points."""
         self.cache = self.directory / "cache"

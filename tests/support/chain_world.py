@@ -11,7 +11,7 @@ from lazyfs.core.chain.faults import AttemptFailed, Fault
 from lazyfs.core.chain.plan import GiveUp, Pause, Plan
 
 Behaviour = Callable[[float, Route], Fault | None]
-"""What a path does to an attempt that begins at a time; None is the right bytes."""
+"""Returns the fault of a path for an attempt that begins at a time; None for the right bytes."""
 
 COST = {None: 0.05, Fault.REFUSED: 0.001, Fault.DNS: 0.2, Fault.CONNECT: 3.0, Fault.UNREACHABLE: 0.001}
 """Seconds an attempt takes; silence and slowness take what the route allows, the rest 0.02."""

@@ -15,7 +15,7 @@ from typing import Self
 from benchmarks.ports import free_port
 
 SITE = Path(__file__).parents[2] / "tools" / "site"
-"""The configuration that sites are given; what is tested is what is shipped."""
+"""The configuration shipped for sites; the tests use these files themselves."""
 
 READY_SECONDS = 30
 

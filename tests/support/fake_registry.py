@@ -37,33 +37,33 @@ class FakeRegistry:
         """Bytes after which the next blob answers break off."""
         self.ranges = True
         self.tokens = False
-        """Whether a bearer token is needed."""
+        """True if a bearer token is needed."""
         self.token_uses = 1_000_000
-        """Requests that a token is good for."""
+        """Requests that one token allows."""
         self.accounts: dict[str, str] = {}
-        """Basic credentials of the token server; none: anonymous tokens are good."""
+        """Basic credentials of the token server; if there are none, anonymous tokens are accepted."""
         self.tag_list: bytes | None = None
         self.token_answer: bytes | None = None
         self.content_range = ""
-        """Answers of these instead of the right ones."""
+        """A Content-Range of blob answers in place of the right one."""
         self.basic = False
-        """Whether an account's name and password are needed, without a token server."""
+        """True if an account's name and password are needed, without a token server."""
         self.nobody: dict[str, int] = {}
-        """`manifests`, `blobs`, `blobs/sha256:...`: the status for those who come without an account."""
+        """`manifests`, `blobs`, `blobs/sha256:...`: the status for requests without an account."""
         self.reason = b""
         """The body of such an answer, and of the token server's refusals."""
         self.token_errors: list[int] = []
-        """What the token server answers first."""
+        """Statuses of the token server's first answers."""
         self.storage = ""
-        """An address before the digest of each blob that blobs are redirected to."""
+        """The address that blob requests are redirected to, without the blob's digest at its end."""
         self.authorizations: list[tuple[str, str]] = []
         """(path, Authorization) of each request."""
         self.fields: list[str] = []
         """The values of all header fields of all requests."""
         self.post_error = 0
-        """What the token server answers to a form."""
+        """Status of the token server's answer to a form."""
         self.forms: list[dict[str, list[str]]] = []
-        """What was posted to the token server; a refresh token makes an account's token."""
+        """Forms posted to the token server; a refresh token makes an account's token."""
         self.api_moved = ""
         """An address that the API's root is redirected to."""
         self.extra: dict[str, str] = {}
@@ -226,7 +226,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        with suppress(ConnectionError):  # whoever asked wants no more of it
+        with suppress(ConnectionError):  # the client has closed the connection
             self.wfile.write(body[:cut])
         if cut is not None:
             self.close_connection = True
@@ -244,8 +244,8 @@ class _Server(ThreadingHTTPServer):
             try:
                 wrapped.do_handshake()
             except ssl.SSLError:
-                wrapped.shutdown(socket.SHUT_WR)  # what the client still sends is read: no reset overtakes
-                while wrapped.recv(4096):  # the alert
+                wrapped.shutdown(socket.SHUT_WR)  # read the rest of the data, so that no reset
+                while wrapped.recv(4096):  # overtakes the alert
                     pass
                 return None
             return super().finish_request(wrapped, client_address)

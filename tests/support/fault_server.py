@@ -171,7 +171,7 @@ class FaultServer:
             try:
                 secured = self._tls.wrap_socket(sock, server_side=True)
             except OSError:
-                sock.close()  # wrapping takes it over only once it succeeds
+                sock.close()  # wrap_socket owns the socket only once it succeeds
                 secured = None
             with self._lock:
                 self._open.discard(sock)

@@ -15,11 +15,11 @@ from tests.support.fault_server import FaultServer, Misbehave
 from tests.support.zstd_bombs import rle_bomb
 
 Answer = Callable[[bytes], Iterator[bytes | float]]
-"""Takes the body that an honest server would send."""
+"""Returns the answer's parts, given the body that an honest server would send."""
 
 FOREVER = 3600.0
 RESET = -1.0
-"""Instead of seconds: the connection is not closed but reset."""
+"""In place of seconds: the connection is reset instead of closed."""
 
 C, G, T = Fault.CLOSED, Fault.GARBLED, Fault.TRUNCATED
 WRONG, LONG, SLOW, SILENT = Fault.BAD_CONTENT, Fault.TOO_LONG, Fault.SLOW, Fault.SILENT
@@ -31,9 +31,9 @@ class Attack(NamedTuple):
     name: str
     answer: Answer
     faults: tuple[Fault, ...]
-    """What it may be called: one, unless the two HTTP libraries see it at different places."""
+    """The faults it may be reported as: one, unless the two HTTP libraries notice it at different places."""
     large: bool = False
-    """It needs an object of 3 MiB."""
+    """The attack needs an object of 3 MiB."""
 
 
 class HostileProxy(FaultServer):

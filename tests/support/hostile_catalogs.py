@@ -37,7 +37,7 @@ NUMBERS: tuple[int, ...] = tuple(
         }
     )
 )
-"""With 2**63, which no field takes."""
+"""Includes 2**63, which no field accepts."""
 SIGNED = tuple(-number for number in NUMBERS[1:])
 TEXTS = (
     b"", b".", b"..", b"/", b"a/b", b"a\0b", b"\x1b[2J\n", b"\xff\xfe", b"n" * 255, b"n" * 256,
@@ -68,7 +68,7 @@ _ATTRIBUTES: tuple[Any, ...] = (
 )  # fmt: skip
 
 Change = tuple[str, Any, Any, Any]
-"""(part, where in it, which field, value)."""
+"""(part, place in the part, field, value)."""
 
 
 class Draft:

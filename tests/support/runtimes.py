@@ -30,9 +30,9 @@ class Job(NamedTuple):
     resolv: Path
     """The host's file that the program sees as /etc/resolv.conf."""
     scratch: Path
-    """Where the runtime may keep what it needs; the caller owns it. Podman wants a short path."""
+    """A directory for the runtime's own files, which belongs to its user. Podman needs a short path."""
     user: int | None
-    """Who calls the runtime: None for root, otherwise a uid."""
+    """The uid that calls the runtime; None for root."""
 
 
 class Runtime(NamedTuple):

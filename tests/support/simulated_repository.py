@@ -34,9 +34,9 @@ class SimulatedRepository:
         self.name = name
         self.params: Params = Params()
         self.files: dict[str, bytes] = {}
-        """What the origin has under metadata/."""
+        """The origin's files under metadata/."""
         self.cached: dict[str, bytes] = {}
-        """What a proxy answers with, unless asked for `no_cache`."""
+        """A proxy's cached files, which answer requests without `no_cache`."""
         self.tamper: Tamper = lambda _request, body: body
         """The attacker: sees each request and the true body, returns another (None: 404) or raises."""
         self.requests: list[Request] = []

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 LEAST = 400
-"""Reads of a timed run, however slow the machine."""
+"""Reads of a timed run at least, on any machine."""
 
 
 class Reader:

@@ -5,7 +5,7 @@ import tracemalloc
 from collections.abc import Callable
 
 BLOCK = 128 << 10
-"""Bytes that one block may stand for."""
+"""Bytes that one block may expand to."""
 
 
 def rle_bomb(blocks: int, claimed: int) -> bytes:
