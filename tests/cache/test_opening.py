@@ -1,4 +1,4 @@
-"""Opening a directory as a cache: the ones that are refused, the openers, and the files found in them."""
+"""Opening a directory as a cache: the directories and users that are refused, and the files found there."""
 
 import ctypes
 import fcntl
@@ -207,7 +207,7 @@ def test_of_the_format_before_the_index_is_rebuilt_and_the_values_stay(tmp_path:
 
 
 def test_values_written_before_1970_are_adopted(tmp_path: Path) -> None:
-    """A node whose clock was not set wrote them: they count as the oldest, and do not make the cache drop the
+    """The node's clock was not set when the values came: they count as the oldest, and the cache keeps the
     index."""
     root = tmp_path / "cache"
     with open_cache(str(root), LIMIT, upkeep=False) as cache:

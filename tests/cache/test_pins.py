@@ -81,7 +81,7 @@ def test_a_limit_below_the_pins_is_refused(tmp_path: Path) -> None:
 
 
 def test_values_last_used_at_one_time_all_go_when_they_are_let_go(tmp_path: Path) -> None:
-    """Filesystems keep times 4 ms apart, so values that a rebuild adopts often have equal ones."""
+    """Filesystems keep times 4 ms apart, so values that a rebuild adopts often have equal times."""
     root = tmp_path / "cache"
     keys = [b"%d" % number for number in range(10)]
     with open_cache(str(root), LIMIT, upkeep=False) as cache:

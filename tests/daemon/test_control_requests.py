@@ -17,7 +17,7 @@ def no_status() -> MountStatus:
 
 
 async def test_repositories_look_for_news_side_by_side() -> None:
-    """The first refresh waits for the last one to begin: one after the other, they would never end."""
+    """The first refresh waits for the last one to begin: in sequence, the refreshes would never end."""
     last_begun = trio.Event()
 
     async def refresh(name: str) -> bool:

@@ -1,4 +1,4 @@
-"""A repository in memory: signs whatever a test asks for, lies on request, and counts fetches."""
+"""A repository in memory, which signs any metadata for a test, lies on request, and counts fetches."""
 
 import threading
 from collections import Counter
@@ -191,8 +191,8 @@ class SimulatedRepository:
         return self.now.timestamp()
 
     def refresh(self, client: Revisions) -> Revision:
-        """Runs one refresh at this repository's time. The client fetches from the repository that made it,
-        which may be another one."""
+        """Runs one refresh at this repository's time. The client fetches from the repository whose
+        `client` method made it, even if that is another one."""
         return client.refresh(self.now, float("inf"))
 
 
