@@ -1,4 +1,4 @@
-"""Bad input: one line that says what to do, a non-zero exit code, nothing half-done."""
+"""Bad input: one line that says how to correct it, a non-zero exit code, no half-done work."""
 
 import json
 import os
@@ -21,7 +21,8 @@ exec "$@"
 
 
 def refused(done: "subprocess.CompletedProcess[str]", *words: str) -> str:
-    """The one line the command printed (below its progress, if it began); it must hold all the words."""
+    """Returns the one error line of a command (below its progress, if it began); the line must hold all the
+    words."""
     assert done.returncode not in (0, None)
     *progress, line = done.stderr.strip().splitlines()
     assert line.startswith("lazyfs: "), done.stderr

@@ -20,7 +20,7 @@ from tests.support.store_files import store_objects
 SECONDS = count(6, 120)
 READERS = 8
 LEAST = 600
-"""Reads, however slow the machine: the tree has 300 objects, the cache holds 120."""
+"""Reads at least, on any machine: the tree has 300 objects, the cache holds 120."""
 
 
 def _spread(node: Node) -> str:
@@ -76,7 +76,8 @@ async def test_no_read_fails_while_a_path_lives(tmp_path: Path, capsys: pytest.C
 
 
 async def test_all_paths_down_and_back(tmp_path: Path) -> None:
-    """What is cached goes on; the rest fails by the deadline, then at once; one path's return ends it."""
+    """Cached objects can be read throughout. Others fail by the deadline, later at once, until one path comes
+    back."""
     store = tmp_path / "store"
     held = store_objects(store, 40, 20_000)
     refs = list(held)
@@ -96,7 +97,7 @@ async def test_all_paths_down_and_back(tmp_path: Path) -> None:
             for cached in refs[:10]:
                 assert node.objects.at_hand(cached) == held[cached]
         assert max(lasted) < patience + 1
-        assert min(lasted) < 0.5  # at once, when it has lasted for a while
+        assert min(lasted) < 0.5  # at once, when the outage has lasted for a while
         site.nginx.start()
         site.one.start()
         site.parent.start()
@@ -115,7 +116,7 @@ async def test_all_paths_down_and_back(tmp_path: Path) -> None:
 async def test_32_readers_of_a_cold_file_ask_for_each_object_once(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """100 MB in chunks of 1 MiB, through both squids and their parent, counted at nginx."""
+    """96 objects of 1 MiB, fetched through both squids and their parent and counted at nginx."""
     store = tmp_path / "store"
     held = store_objects(store, 96, 1 << 20)
     with RealSite(store) as site:

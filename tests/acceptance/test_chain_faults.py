@@ -27,7 +27,7 @@ _serial = itertools.count()
 
 
 class Stand:
-    """The site, and objects that nothing on the way has seen yet."""
+    """The site, and a source of objects that no proxy has cached."""
 
     def __init__(self, site: RealSite, store: Path) -> None:
         self.site = site
@@ -68,7 +68,8 @@ async def test_behind_all_proxies_another_origin_answers(
 
 @pytest.mark.parametrize("misbehave", list(Misbehave))
 async def test_behind_all_proxies_and_alone(stand: Stand, tmp_path: Path, misbehave: Misbehave) -> None:
-    """No way around it: an error by the deadline. Where squid repairs the fault, right bytes will do."""
+    """The client has no other path: it gets an error by the deadline, or right bytes if squid repairs the
+    fault."""
     site = stand.site
     patience = count(1, 4)
     node = site.node(site.between.url, site.group, tmp_path, patience=patience)

@@ -1,4 +1,4 @@
-"""The chain under a real mount: what a program that reads files sees while servers die."""
+"""The chain under a real mount: the view of a program that reads files while servers die."""
 
 import errno
 import hashlib
@@ -33,7 +33,7 @@ SMALL, BIG = 200, 100 << 20
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
-    """A store of 200 files of 100 KB and one of 100 MiB; the digest of each file."""
+    """Publishes 200 files of 100 KB and one of 100 MiB; returns the store and the digest of each file."""
     directory = tmp_path_factory.mktemp("published")
     source = random.Random(5)
     digests = {}
@@ -65,14 +65,14 @@ class Stand:
         return self.mnt / "t" / name
 
     def reading(self, names: list[str], threads: int, seconds: float = 0) -> "subprocess.Popen[str]":
-        """A process that reads these files."""
+        """Starts a process that reads these files."""
         wanted = self._work / f"wanted{next(self._serial)}.json"
         wanted.write_text(json.dumps({str(self.path(name)): self.digests[name] for name in names}))
         command = [sys.executable, "-m", "tests.support.tree_reader", str(wanted), str(threads), str(seconds)]
         return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
     def read(self, names: list[str], threads: int = 1, seconds: float = 0) -> Any:
-        """What such a process found."""
+        """Reads these files in a process of its own; returns its report."""
         with self.reading(names, threads, seconds) as process:
             out, _ = process.communicate(timeout=300)
         return json.loads(out)
@@ -154,7 +154,7 @@ def test_all_paths_down_and_back(published: tuple[Path, dict[str, str]], tmp_pat
             stand.path("d5/f55").read_bytes()
         assert failure.value.errno == errno.EIO
         assert time.monotonic() - began < patience + 1
-        assert stand.read(small(0, 20))["failed"] == []  # the page cache was dropped: these come from ours
+        assert stand.read(small(0, 20))["failed"] == []  # from lazyfs's cache: the kernel's was dropped
         site.nginx.start()
         back = time.monotonic()
         while stand.read(["d5/f55"])["failed"]:

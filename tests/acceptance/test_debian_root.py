@@ -1,4 +1,5 @@
-"""A real Debian root filesystem: the mount shows exactly what `umoci unpack` as root puts on disk."""
+"""A real Debian root filesystem: the mount shows exactly the tree that `umoci unpack` as root puts on
+disk."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,13 +16,13 @@ NAME = "registry.example.org/library/debian:bookworm"
 
 @pytest.fixture(scope="module")
 def image(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """(OCI layout, unpacked tree)."""
+    """Makes the image; returns (OCI layout, unpacked tree)."""
     return debian.make_image(tmp_path_factory.mktemp("debian"))
 
 
 @pytest.fixture(scope="module")
 def store(image: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """(store that holds the image, keys)."""
+    """Publishes the image; returns (store, keys)."""
     store, keys = new_repository(tmp_path_factory.mktemp("repository"))
     lazyfs("publish", f"oci:{image[0]}:{debian.TAG}", store, "--keys", keys, "--as", NAME, "--plain")
     return store, keys
@@ -31,7 +32,7 @@ def store(image: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) ->
 def mount(
     request: pytest.FixtureRequest, store: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Path]:
-    """The image's root on a mount over HTTP."""
+    """Yields the image's root on a mount over HTTP."""
     work = tmp_path_factory.mktemp("mount")
     trust = store[0] / "metadata/1.root.json"
     options = ["--cache", str(work / "cache"), "--trust", str(trust), "--fuse", request.param]

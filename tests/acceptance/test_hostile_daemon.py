@@ -51,7 +51,7 @@ QUICK = [attack for attack in ATTACKS if not attack.large and not any(word in at
 
 @pytest.mark.parametrize("session", KINDS)
 def test_no_answer_of_a_proxy_ends_the_daemon(published: Published, tmp_path: Path, session: str) -> None:
-    """Looks for revisions and reads find the way past all of them at once."""
+    """Refreshes and reads find the way past all hostile proxies at once."""
     with ExitStack() as stack:
         content = of_directory(published.store)
         proxies = [stack.enter_context(HostileProxy(content, attack)) for attack in QUICK]
@@ -78,7 +78,7 @@ def _ask(mnt: Path, line: bytes) -> bytes:
         try:
             raw.sendall(line)
             raw.shutdown(socket.SHUT_WR)
-        except BrokenPipeError:  # it has heard enough
+        except BrokenPipeError:  # the daemon has closed the connection
             pass
         try:
             return b"".join(iter(lambda: raw.recv(65536), b""))

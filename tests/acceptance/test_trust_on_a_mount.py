@@ -21,7 +21,7 @@ NAME = "test.example.org"
 
 @pytest.fixture(autouse=True)
 def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Nothing of the test's stays behind."""
+    """Sets a runtime directory for the test alone, and takes all its mounts away at the end."""
     monkeypatch.setenv("LAZYFS_RUNTIME_DIR", str(tmp_path / "run"))
     yield
     for mount in points.mounts():
@@ -91,7 +91,7 @@ def test_an_expired_repository_goes_on_serving_and_forbids_a_first_mount(site: S
     with serving(site.store) as url:
         with mounted(url, tmp_path / "mnt", "--cache", tmp_path / "cache", *root) as mnt:
             before = shown(mnt)
-            site.repo("resign", "--expiry", "0.0001")  # nine seconds: the refresh must see it alive
+            site.repo("resign", "--expiry", "0.0001")  # nine seconds: a refresh must come before the expiry
             lazyfs("refresh", mnt)
             until(lambda: status(mnt)["repositories"][NAME]["trust"]["expired"], 30)
             assert "which expired on" in lazyfs("refresh", mnt, check=False).stdout
@@ -126,8 +126,8 @@ def test_a_mount_that_may_not_serve_what_is_stale_ends(site: Site, tmp_path: Pat
 def test_a_repository_of_several_that_is_stale_is_withdrawn_alone(
     session: str, comes_back_with: int, tmp_path: Path
 ) -> None:
-    """A publisher can let its own repository expire, and not those of others. It comes back at the revision
-    that it has then, for programs that are still inside too."""
+    """A publisher can let its own repository expire, but not those of others. The repository comes back at
+    its newest revision, also for programs that are still inside."""
     fresh, stale = Site(tmp_path / "fresh"), Site(tmp_path / "stale")
     mnt = tmp_path / "mnt"
     mnt.mkdir()

@@ -1,4 +1,4 @@
-"""What a process holds: spare files and promises together never exceed it."""
+"""The spare files and promised bytes of a process: together they never exceed its allowance."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -32,7 +32,7 @@ def test_files_and_promises_fit_into_what_is_held(files: list[int], more: int, a
 
 
 def test_a_large_value_writes_over_nothing() -> None:
-    """Spare files go all the same: their space was promised."""
+    """The spare files still go, because their space was promised to the value."""
     allowance = SpaceAllowance(SPARES)
     slot = allowance.spare_slot()
     assert slot is not None

@@ -1,4 +1,5 @@
-"""The bound where it is tightest: many small values, the index and the directories a large part."""
+"""The bound under the hardest conditions: many small values, so that index and directories are a large
+part."""
 
 import random
 from contextlib import suppress
@@ -16,7 +17,7 @@ from tests.support.usage import disk_usage
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("limit", [2 << 20, 5 << 20, 12 << 20, 40 << 20])
 def test_the_index_and_the_directories_are_within_the_limit(tmp_path: Path, limit: int) -> None:
-    """Filled, then changed all over: every value in reach is used between admissions."""
+    """The cache is filled, then changed all over: every value in reach is used between admissions."""
     source = random.Random(limit)
     root = tmp_path / "cache"
     number = 0
@@ -39,7 +40,8 @@ def test_the_index_and_the_directories_are_within_the_limit(tmp_path: Path, limi
 
 
 def test_a_map_that_is_full_grows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pins take more of the index than was thought: the cache goes on, now and when it is opened again."""
+    """Pins take more of the index than its map was sized for: the cache goes on, now and after it is opened
+    again."""
     root = str(tmp_path / "cache")
     monkeypatch.setattr(database, "map_size", lambda _: 1 << 20)
     keys = {key_of(number): 100 for number in range(2000)}

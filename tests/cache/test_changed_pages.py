@@ -1,4 +1,4 @@
-"""An index whose pages were changed costs the index, and neither the process nor the limit."""
+"""Changed pages in an index cost at most the index: the process goes on and the limit holds."""
 
 import random
 from contextlib import suppress
@@ -23,7 +23,7 @@ def _value(number: int) -> bytes:
 
 
 def _filled(directory: Path) -> Path:
-    """Returns the file of the index of a cache that was closed."""
+    """Fills a cache and closes it; returns the path of its index file."""
     with open_cache(str(directory), LIMIT) as cache:
         for number in range(VALUES):
             cache.put(key_of(number), _value(number))
@@ -32,7 +32,7 @@ def _filled(directory: Path) -> Path:
 
 
 def _use(directory: Path) -> None:
-    """Reads, adds, evicts, lists and pins; every value is right or not here."""
+    """Reads, adds, evicts, lists and pins; asserts that every value is right or a miss."""
     with open_cache(str(directory), LIMIT, upkeep=False) as cache:
         for number in range(VALUES + 50):
             found = cache.get(key_of(number))
@@ -40,7 +40,7 @@ def _use(directory: Path) -> None:
             if found is None:
                 cache.put(key_of(number), _value(number))
         cache.upkeep()
-        with suppress(CacheError):  # the pins may not be found room for, or the cache be off
+        with suppress(CacheError):  # the pins may find no room, or the cache may be off
             cache.keep(b"set", {key_of(1): len(_value(1))})
             cache.drop(b"set")
         cache.evict(1 << 16)
@@ -64,7 +64,7 @@ def test_any_bytes_of_the_index_may_be_changed(tmp_path: Path, seed: int) -> Non
 @pytest.mark.parametrize("table", ["entries", "queue", "pins", "kept", "owners", "folders", "main"])
 @pytest.mark.parametrize("row", [b"", b"\xff" * 9, b"\xff" * 64], ids=len)
 def test_any_row_may_be_another(tmp_path: Path, table: str, row: bytes) -> None:
-    """Both where the key is one of ours and where it is not."""
+    """The row is put under the keys of the table, and under keys that the cache never writes."""
     index = _filled(tmp_path / "cache")
     with lmdb.open(str(index.parent), max_dbs=8, lock=False) as environment:
         database = environment.open_db(table.encode())

@@ -21,7 +21,8 @@ LIMIT = 32 << 20
 
 
 def killed(root: Path, monkeypatch: pytest.MonkeyPatch, *, before: str) -> None:
-    """A process fills the cache and is killed while it closes it, when it comes to the method `before`."""
+    """Runs a process that fills the cache and is killed while it closes the cache, at its call of
+    `before`."""
 
     def die(*_: object) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -58,7 +59,8 @@ def test_killed_while_closing_nothing_is_without_an_entry(
 def test_what_could_not_be_entered_at_the_end_is_left_to_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A disk error in the last transaction: no clean mark, and the next process sees to the journal."""
+    """The last transaction fails with a disk error: no clean mark is set, and the next process reads the
+    journal."""
     root = tmp_path / "cache"
     cache = open_cache(str(root), LIMIT, upkeep=False)
     assert cache.put(b"key", bytes(100_000))
@@ -118,7 +120,7 @@ def test_a_failed_opening_leaves_nothing_open(tmp_path: Path, monkeypatch: pytes
 
 
 def test_a_journal_that_is_closed_is_not_written_to(tmp_path: Path) -> None:
-    """A thread may put a value while another goes over to a new index: its descriptor may be reused."""
+    """A thread may put a value while another one changes to a new index, and the descriptor may be reused."""
     (tmp_path / layout.TMP).mkdir()
     old = Journal(str(tmp_path), 1)
     assert old.arriving(0, b"key")

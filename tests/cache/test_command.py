@@ -35,7 +35,7 @@ class World:
 
 
 def tree(base: Path, name: str, files: dict[str, bytes]) -> Path:
-    """A directory to publish."""
+    """Writes a directory to publish; returns its path."""
     for path, content in files.items():
         place = base / name / path
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -49,7 +49,7 @@ FILES = {f"lib/{number}.so": os.urandom(100_000 + number) for number in range(20
 
 
 CATALOGS = 4
-"""Of the tree's root, `lab`, and the two images: the mount pins those it uses."""
+"""Catalogs of the tree's root, `lab`, and the two images: the mount pins the ones in use."""
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +104,8 @@ def test_an_operator_looks_and_acts_while_it_is_mounted(world: World) -> None:
     left: list[Any] = []
 
     def only_pinned_ones_left() -> bool:
-        """What the mount has just admitted is entered within two seconds, and can be evicted then."""
+        """Evicts all; returns True if only pinned values are left. The mount enters a new value in the index
+        within two seconds, and only then can it be evicted."""
         world.cache("evict", "all")
         left[:] = [json.loads(line) for line in world.cache("list", "--json").stdout.splitlines()]
         return all(row["pins"] for row in left)
@@ -167,7 +168,8 @@ def test_wrong_arguments_are_one_line(world: World, arguments: list[str], said: 
 
 @pytest.mark.root
 def test_a_sites_prefilled_directory_below_the_cache(tmp_path: Path) -> None:
-    """A read-only copy of a store's objects: the mount reads with the origin's objects gone."""
+    """The directory is a read-only copy of a store's objects: the mount reads when the origin's objects are
+    gone."""
     store, keys = new_repository(tmp_path)
     lazyfs("publish", f"dir:{tree(tmp_path, 'first', FILES)}", store, "--as", "lab/first:1", "--keys", keys)
     shutil.copytree(store / "data", tmp_path / "site" / "data")
@@ -181,7 +183,8 @@ def test_a_sites_prefilled_directory_below_the_cache(tmp_path: Path) -> None:
 
 @pytest.mark.root
 def test_catalogs_in_use_stay(tmp_path: Path) -> None:
-    """All else is evicted, the origin and the mount's process go: the next one still shows the tree."""
+    """With all else evicted, the origin gone and the mount's process ended, the next mount still shows the
+    tree."""
     store, keys = new_repository(tmp_path)
     lazyfs("publish", f"dir:{tree(tmp_path, 'first', FILES)}", store, "--as", "lab/first:1", "--keys", keys)
     directory = tmp_path / "cache"

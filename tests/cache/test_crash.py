@@ -1,4 +1,4 @@
-"""Processes that use a cache are killed at random points; the files they leave behind are right."""
+"""Processes that use a cache are killed at random points; the files that they leave behind are right."""
 
 import functools
 import random
@@ -18,7 +18,7 @@ LIMIT = 12 << 20
 
 
 def fill(root: Path, seed: int, ready: Callable[[], None]) -> None:
-    """Everything a process may do to a cache, without end."""
+    """Makes every change that a process may make to a cache, without end."""
     source = random.Random(seed)
     cache = open_cache(str(root), LIMIT)
     ready()
@@ -45,7 +45,7 @@ def fill(root: Path, seed: int, ready: Callable[[], None]) -> None:
 
 
 def check(root: Path) -> None:
-    """Opened again, the cache is in step with its files and serves nothing wrong."""
+    """Opens the cache; asserts that it agrees with its files and serves no wrong value."""
     with open_cache(str(root), LIMIT, upkeep=False) as cache:
         assert disk_usage(root) <= cache.stats().charged <= LIMIT
         cache.upkeep()

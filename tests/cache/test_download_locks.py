@@ -1,4 +1,4 @@
-"""A download lock whose holder is stopped, slow or dead: others are delayed, and not for long."""
+"""A download lock whose holder is stopped, slow or dead delays other processes only for a short time."""
 
 import functools
 import os
@@ -15,7 +15,7 @@ from tests.support.cachefill import Child
 
 LIMIT = 16 << 20
 FIRST, SECOND, AFTER = (LANE_PATIENCE * (number + 0.5) for number in range(LANES + 1))
-"""Seconds waited when a lane, or none, is asked for."""
+"""Seconds waited before a claim of the first lane, of the second, and of none."""
 
 
 def hold(root: Path, ready: Callable[[], None]) -> None:
@@ -28,7 +28,7 @@ def hold(root: Path, ready: Callable[[], None]) -> None:
 
 @pytest.fixture
 def stopped(tmp_path: Path) -> Iterator[Child]:
-    """A process that was stopped while it brings b"key"."""
+    """Yields a process that was stopped while it downloads b"key"."""
     child = Child(functools.partial(hold, tmp_path / "cache"))
     child.wait_until_ready()
     os.kill(child.pid, signal.SIGSTOP)
@@ -80,7 +80,7 @@ def test_other_keys_are_not_delayed(cache: Cache) -> None:
 
 
 def bring(root: Path, downloads: Path, ready: Callable[[], None]) -> None:
-    """What a client does: it asks again with the time it has waited."""
+    """Claims, waits and downloads as a client does; each new claim states the time waited so far."""
     with open_cache(str(root), LIMIT) as cache:
         ready()
         started = time.monotonic()

@@ -52,7 +52,7 @@ class MemoryQueue:
 
 
 class MemoryCache:
-    """A cache of `capacity` bytes in memory that follows the policy: what a simulation is made of."""
+    """A cache of `capacity` bytes in memory that follows an eviction order, for simulations."""
 
     def __init__(self, capacity: int, order: Callable[[MemoryQueue], Iterator[Queued]]) -> None:
         self.capacity = capacity
@@ -100,7 +100,8 @@ def test_the_orders_are_those_of_the_plain_policies(
     sizes_of: list[int],
     room: int,
 ) -> None:
-    """The plain ones evict one value at a time; ours chooses all that a value needs at once."""
+    """The plain policies evict one value at a time; ours choose all values that a new one displaces at
+    once."""
     expected, tested = plain(room), MemoryCache(room, order)
     for number in requests:
         assert tested.request(number, sizes_of[number]) == expected.request(number, sizes_of[number])

@@ -1,4 +1,5 @@
-"""Disks that are full, read-only, broken or too small: reads go on from elsewhere, and nothing is raised."""
+"""Disks that are full, read-only, broken or too small: reads go on without them, and no exception is
+raised."""
 
 import errno
 import functools
@@ -27,7 +28,7 @@ LIMIT = 32 << 20
 
 
 def read_through(cache: Cache, key: bytes) -> bytes:
-    """What a client does, with an origin that always answers."""
+    """Reads a value as a client does, with an origin that always answers."""
     value = cache.get(key)
     if value is None:
         claim = cache.claim(key)
@@ -39,7 +40,8 @@ def read_through(cache: Cache, key: bytes) -> bytes:
 
 
 def read_all(cache: Cache, numbers: range) -> None:
-    """No read fails or is wrong, whatever the disk does."""
+    """Reads, pins and unpins these values; asserts that no read fails or is wrong, in any state of the
+    disk."""
     for number in numbers:
         key = key_of(number)
         assert read_through(cache, key) == value_of(key)
@@ -51,7 +53,7 @@ def read_all(cache: Cache, numbers: range) -> None:
 
 
 def fill_up(directory: Path) -> None:
-    """Someone else takes all the space there is."""
+    """Fills the disk, as another program would."""
     command = ["dd", "if=/dev/zero", f"of={directory}/hog", "bs=64k"]
     written = subprocess.run(command, check=False, capture_output=True)
     assert b"No space left" in written.stderr
@@ -63,7 +65,7 @@ def fill_up(directory: Path) -> None:
 @pytest.mark.root
 @pytest.mark.parametrize("kind", ["ext4", "tmpfs"])
 def test_a_disk_smaller_than_the_limit(tmp_path: Path, kind: str) -> None:
-    """Twice the disk's size is read through a cache that thinks it has ten times as much."""
+    """Reads twice the disk's size through a cache whose limit is ten times the disk's size."""
     small = (
         loop_ext4(tmp_path, 64 << 20)
         if kind == "ext4"
@@ -112,7 +114,7 @@ def test_so_much_is_left_free(tmp_path: Path) -> None:
 
 @pytest.mark.root
 def test_inodes_are_left_for_others(tmp_path: Path) -> None:
-    """64 MB of ext4 have 16,384 inodes; values of one block would use them up."""
+    """A disk of 64 MB may have few inodes (ext4: 16,384), and values of one block would use them up."""
     with (
         mounted_disk(tmp_path / "mnt", "-t", "tmpfs", "-o", "size=64m,nr_inodes=2000", "tmpfs") as directory,
         open_cache(str(directory / "cache"), LIMIT) as cache,
@@ -143,9 +145,7 @@ def use_a_dying_disk(base: Path, ready: Callable[[], None]) -> None:
     with open_cache(str(base / "mnt" / "cache"), LIMIT) as cache:
         read_all(cache, range(100))
         os.sync()
-        os.truncate(
-            base / "disk", 1 << 20
-        )  # what lies behind the end cannot be read: the loop device says EIO
+        os.truncate(base / "disk", 1 << 20)  # reads beyond the end fail: the loop device returns EIO
         Path("/proc/sys/vm/drop_caches").write_text("3")
         ready()
         read_all(cache, range(150))
@@ -154,7 +154,7 @@ def use_a_dying_disk(base: Path, ready: Callable[[], None]) -> None:
 
 @pytest.mark.root
 def test_a_disk_that_cannot_be_read(tmp_path: Path) -> None:
-    """In a process of its own: LMDB maps its file, and a page that cannot be read is a SIGBUS there."""
+    """LMDB maps its file, and a page that cannot be read is a SIGBUS: hence the process of its own."""
     with loop_ext4(tmp_path, 64 << 20):
         child = Child(functools.partial(use_a_dying_disk, tmp_path))
         child.wait_until_ready()
@@ -165,7 +165,7 @@ def test_a_disk_that_cannot_be_read(tmp_path: Path) -> None:
 
 
 class FaultyOs:
-    """Stands for the os module: the calls named fail from some point on."""
+    """Stands for the os module: the named calls fail after the first `after` ones."""
 
     def __init__(self, names: set[str], number: int, after: int) -> None:
         self.names = names
@@ -240,7 +240,7 @@ def test_no_failing_call_is_raised(
 def test_a_rebuild_that_fails_is_borne(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, number: int
 ) -> None:
-    """With an error that lasts the cache goes off; else the rebuild is taken up again."""
+    """After EIO, which lasts, the cache goes off; after EMFILE the rebuild is taken up again."""
     root = tmp_path / "cache"
     with open_cache(str(root), LIMIT, upkeep=False) as cache:
         read_all(cache, range(40))
@@ -273,7 +273,8 @@ def test_a_rebuild_that_fails_is_borne(
 def test_a_failing_index(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, state: str
 ) -> None:
-    """A full one is borne, a corrupt one is set aside and rebuilt, anything else turns the cache off."""
+    """The cache goes on with a full index, sets a corrupt one aside and rebuilds it, and goes off on other
+    errors."""
     with open_cache(str(tmp_path / "cache"), LIMIT, upkeep=False) as cache:
         read_all(cache, range(40))
         here = cache.stats().entries
@@ -296,7 +297,7 @@ def test_a_failing_index(
 
 
 def test_an_index_is_replaced_while_a_value_with_a_file_to_write_over_is_downloaded(tmp_path: Path) -> None:
-    """The file went with its index: the value is not admitted, and nothing else happens."""
+    """The file to write over went with the old index: the value is not admitted, and the cache goes on."""
     with open_cache(str(tmp_path / "cache"), 4 << 20, upkeep=False) as cache:
         for number in range(1000):
             assert cache.put(b"%d" % number, bytes(10_000))
@@ -339,9 +340,9 @@ with open_cache(sys.argv[1], 1 << 40, upkeep=False) as cache:
 
 
 def test_a_large_limit_under_a_small_rlimit_as(tmp_path: Path) -> None:
-    """Batch systems set RLIMIT_AS: an 85 GiB map for a 1 TiB cache would not be had.
+    """Batch systems set RLIMIT_AS, below which the 85 GiB map for a cache of 1 TiB could not be made.
 
-    In a process of its own: a fork would inherit what the test runner has mapped.
+    Runs in a process of its own: a fork would inherit the test runner's mappings.
     """
     command = [sys.executable, "-c", USE_LITTLE_MEMORY, str(tmp_path / "cache")]
     assert subprocess.run(command, check=True, capture_output=True, text=True).stdout == "on\n"

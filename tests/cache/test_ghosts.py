@@ -1,4 +1,5 @@
-"""What LRU eviction leaves in the table of entries: never seen, and never much of it."""
+"""Ghosts, the rows of evicted values that LRU leaves in the table of entries: they are never visible, and
+few."""
 
 import random
 from collections.abc import Callable, Iterator
@@ -34,7 +35,7 @@ def fill(index: Index, keys: list[bytes]) -> None:
 
 
 def evict(transaction: Transaction, number: int) -> list[bytes]:
-    """Evict so many values in their order; returns their keys."""
+    """Evicts the first values of the queue, `number` at most; returns their keys."""
     values = list(islice(transaction.next_out(), number))
     transaction.evict(values)
     return [value.key for value in values]
@@ -51,7 +52,7 @@ def rows_of_entries(index: Index) -> int:
 
 
 def check_counts(index: Index) -> int:
-    """Asserts that rows, entries and ghosts agree and ghosts are few; returns the number of ghosts."""
+    """Asserts that rows, entries and ghosts agree and that ghosts are few; returns the number of ghosts."""
     sums = index.sums()
     assert len(listed(index)) == sums.entries
     assert rows_of_entries(index) - sums.entries == sums.ghosts
@@ -61,10 +62,10 @@ def check_counts(index: Index) -> int:
 
 @pytest.fixture
 def ghost(index: Index) -> bytes:
-    """The key of one, among 19 values."""
+    """Makes one ghost beside 19 values; returns its key."""
     fill(index, [bytes((number,)) for number in range(20)])
     with index.transaction() as transaction:
-        transaction.sums.sweep = b"\1"  # the sweep begins behind it
+        transaction.sums.sweep = b"\1"  # the sweep begins behind this ghost
         assert evict(transaction, 1) == [b"\0"]
     assert rows_of_entries(index) == 20
     return b"\0"
@@ -124,7 +125,7 @@ def test_a_value_let_go_below_the_floor_is_here_and_goes_in_its_turn(index: Inde
 
 
 def test_a_file_adopted_below_the_floor_is_here_and_goes_in_its_turn(index: Index) -> None:
-    """A rebuild finds files that are older than what has been evicted since it began."""
+    """A rebuild finds files older than the values that were evicted since the rebuild began."""
     keys = [bytes((number,)) for number in range(40)]
     fill(index, keys[:20])
     with index.transaction() as transaction:
@@ -192,7 +193,8 @@ ORDERS: dict[str, Callable[[int], bytes]] = {
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("together", [1, 7, 64])
 def test_ghosts_are_few_whatever_comes_and_goes(index: Index, order: str, together: int) -> None:
-    """Replaced one for one, in waves, and evicted to the last one: at no time too many rows."""
+    """Values are replaced one for one, in waves, and evicted to the last one: at no time are there too many
+    rows."""
     source = random.Random(together)
     made = 0
     most = 0
@@ -219,7 +221,7 @@ def test_ghosts_are_few_whatever_comes_and_goes(index: Index, order: str, togeth
         come(source.randrange(200, 400))
     assert most > 0, "LRU leaves them"
     go(index.sums().entries // 2)
-    while keys := listed(index):  # the others are found wrong, or are discarded
+    while keys := listed(index):  # the other values are found damaged, or discarded
         with index.transaction() as transaction:
             for key in source.sample(keys, min(together, len(keys))):
                 entry = transaction.entry(key)
@@ -243,7 +245,8 @@ STEPS = st.lists(
 @given(STEPS)
 @settings(max_examples=count(200, 5000), deadline=None)
 def test_the_tables_say_what_a_model_says(steps: list[tuple[str, int]]) -> None:
-    """Each step is a transaction of its own. The values here and their order are known from outside."""
+    """Each step is a transaction of its own. The model knows the values and their order without reading the
+    tables."""
     with TemporaryDirectory() as directory:
         index = Index(directory, 1 << 24)
         try:

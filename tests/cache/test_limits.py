@@ -13,7 +13,7 @@ from lazyfs_cache.policy.waiting import BRIEFLY, Patience, Polling
 
 @dataclass
 class Account:
-    """Charges of a cache; only `values` may be evicted."""
+    """The charges of a cache; only `values` may be evicted."""
 
     limit: int
     entries: int = 0
@@ -30,7 +30,7 @@ class Account:
 
 @dataclass
 class Disk:
-    """Measurements that a simulation would make up."""
+    """The measurements of a filesystem, chosen by the test."""
 
     fixed_bytes: int = 0
     index: int = 0
@@ -94,7 +94,7 @@ def test_the_low_watermark_is_below_the_high_one(account: Account, disk: Disk) -
 def test_so_much_of_the_filesystem_stays_free(
     account: Account, disk: Disk, charge: int, free: int, keep_free: int
 ) -> None:
-    """What is reserved will be taken from what is free now."""
+    """Reserved space will be taken from the space that is free now."""
     disk.space = FreeSpace(free, 0, 0)
     shortfall = Limits(disk, keep_free=keep_free, arriving=32).shortfall(account, charge)
     left = free + max(shortfall.bytes, 0) - account.reserved - charge
@@ -115,8 +115,8 @@ def test_entries_go_where_the_index_or_the_inodes_run_out(
 
 @given(ACCOUNTS, DISKS)
 def test_what_may_come_and_be_pinned_to_the_last_byte(account: Account, disk: Disk) -> None:
-    """All may come but for what cannot be evicted; pins leave an eighth of the limit, but not for space that
-    is reserved, which becomes values that may be evicted."""
+    """A charge is possible up to the last byte that eviction can free. Pins may take all but an eighth of the
+    limit, and reserved space too, because it becomes values that may be evicted."""
     limits = Limits(disk, keep_free=0, arriving=32)
     evictable = account.values
     account.values = 0

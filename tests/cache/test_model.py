@@ -1,6 +1,6 @@
-"""The cache against a model of it: what is here, in which order it goes, and how much it takes.
+"""The cache against a model: the values in it, their order of eviction, and the space they take.
 
-Without the upkeep thread, so that every step is the caller's: the order of use is exact then.
+The upkeep thread is off, so that every step is the caller's: the order of use is exact then.
 """
 
 import os
@@ -34,7 +34,7 @@ def value_for(key: bytes, size: int) -> bytes:
 
 
 def kill(cache: Cache) -> None:
-    """What a SIGKILL leaves behind: nothing is written or unlocked in an orderly way."""
+    """Leaves the cache as a SIGKILL does: nothing is written or unlocked in an orderly way."""
     opened._open.pop(cache.root)
     cache._shared.generation.index.close()
     cache._shared.generation.journal.close()
@@ -77,7 +77,8 @@ class Model(RuleBasedStateMachine):
             self.order.remove(key)
 
     def see_evictions(self) -> list[bytes]:
-        """What went must be what was used longest ago; takes it out of the model."""
+        """Asserts that the evicted values are the least recently used ones; removes them from the model,
+        returns their keys."""
         pinned = self.pinned()
         gone = [key for key in self.order if self.cache.size(key) is None]
         candidates = [key for key in self.order if key not in pinned]
@@ -104,7 +105,7 @@ class Model(RuleBasedStateMachine):
             assert before.charged + 2 * len(value) + room > self.limit, "evicted without need"
 
     def fits(self, key: bytes, size: int) -> bool:
-        """True if a value surely has room: half of the limit is not pinned."""
+        """Returns True if a value surely has room: half of the limit is free of pins."""
         pinned = sum(len(self.values.get(key, b"")) + 8192 for key in self.pinned())
         return size + pinned < self.limit // 2
 
@@ -179,7 +180,7 @@ class Model(RuleBasedStateMachine):
     @precondition(lambda self: self.order)
     @rule()
     def outlive(self) -> None:
-        """The next to go is pinned while others go, which were used later, and then let go."""
+        """Pins the next value to go while values used after it go, and then unpins it."""
         key = self.order[0]
         self.pin(key, b"a")
         self.evict(1)
@@ -214,7 +215,7 @@ class Model(RuleBasedStateMachine):
         key=st.sampled_from(KEYS), label=st.sampled_from([b"x", b"y"]), wanted=st.sampled_from([0, 300_000])
     )
     def sieve_for_a_while(self, key: bytes, label: bytes, wanted: int) -> None:
-        """The other policy evicts from the middle of the queue; what stays keeps its order."""
+        """Evicts by the other policy, from the middle of the queue; the values left keep their order."""
         self.cache.close()
         self.cache = self.open("sieve")
         self.pins.clear()
@@ -245,14 +246,15 @@ class Model(RuleBasedStateMachine):
 
     @rule()
     def reboot(self) -> None:
-        """The machine goes down without a clean close: the index is not to be trusted."""
+        """Reopens as after a power cut: the machine went down without a clean close, so the index is not
+        trusted."""
         kill(self.cache)
         root = str(self.root / "c")
         found = state.load(root)
         assert found is not None
         found.boot = "another"
         state.save(root, found)
-        self.tear_index()  # it would be set aside if it were opened
+        self.tear_index()  # an index that is opened all the same would be set aside
         self.reopened_without_index()
         assert not (self.root / "c" / layout.ASIDE).exists()
 
@@ -279,14 +281,14 @@ class Model(RuleBasedStateMachine):
         self.establish_order()
 
     def establish_order(self) -> None:
-        """Uses that were not written are forgotten: agree on an order again."""
+        """Uses every value in the model's order: uses that were not written before the crash are lost."""
         for key in self.order:
             assert self.cache.get(key) == self.values[key]
 
     @precondition(lambda self: self.values)
     @rule(data=st.data())
     def readers_beside_a_writer(self, data: st.DataObject) -> None:
-        """Threads read everything while values come and go: what they get is right."""
+        """Reads everything in threads while values come and go; asserts that every value read is right."""
         stop = threading.Event()
         wrong: list[bytes] = []
 
@@ -316,7 +318,8 @@ class Model(RuleBasedStateMachine):
 
     @invariant()
     def all_uses_can_be_written(self) -> None:
-        """One transaction writes so many uses and no more; what it leaves has its old place in the order."""
+        """Writes the uses before they exceed one transaction: a use left over would keep its old place in the
+        order."""
         uses = self.cache._uses
         if uses.left or self.cache._suspects or len(uses._used) > sizes.uses_per_transaction(self.limit):
             self.cache.upkeep()
@@ -335,7 +338,7 @@ class Model(RuleBasedStateMachine):
 
     @invariant()
     def the_index_names_what_is_here(self) -> None:
-        sums = self.cache._shared.account().sums  # what waits is entered by this
+        sums = self.cache._shared.account().sums  # enters the values that wait
         assert [key for key, _ in self.cache.entries()] == sorted(self.values)
         assert sums.entries == len(self.values)
         assert 0 <= sums.ghosts <= 0.18 * sums.entries

@@ -1,4 +1,4 @@
-"""Which directories are taken, by whom, and what lies in them when they are."""
+"""Opening a directory as a cache: the directories and users that are refused, and the files found there."""
 
 import ctypes
 import fcntl
@@ -78,7 +78,7 @@ def test_a_directory_below_another_users_is_refused(tmp_path: Path) -> None:
 def test_what_another_user_has_planted_is_refused(
     tmp_path: Path, name: str, planted: Callable[[Path], None]
 ) -> None:
-    """While others could write there; the mode may be right by now."""
+    """Other users could write to the directory once; its mode may be right by now."""
     root = tmp_path / "cache"
     root.mkdir()
     planted(root / name)
@@ -109,7 +109,8 @@ def test_the_way_to_a_cache_is_nobody_elses(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["index-*/data.mdb", "pins/6162.new", "state.json.new", "tmp/*"])
 def test_a_link_in_a_cache_leads_nowhere(tmp_path: Path, name: str) -> None:
-    """Whoever could write there once may have left it. The victim could be taken for what belongs there."""
+    """A user who could once write to the cache may have left the link. Its target may be a valid file of a
+    cache."""
     root = tmp_path / "cache"
     cache = open_cache(str(root), LIMIT)
     cache.put(b"key", b"value")
@@ -143,7 +144,7 @@ def test_without_a_limit_there_must_be_a_cache(tmp_path: Path) -> None:
 
 
 def test_network_filesystems_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The type is the kernel's; that of a filesystem at hand is put on the list."""
+    """The kernel reports the type of a filesystem; the test puts the type of tmp_path's on the list."""
     buffer = ctypes.create_string_buffer(256)
     assert ctypes.CDLL(None).statfs(os.fsencode(tmp_path), buffer) == 0
     kind = int.from_bytes(buffer.raw[:4], "little")
@@ -206,7 +207,8 @@ def test_of_the_format_before_the_index_is_rebuilt_and_the_values_stay(tmp_path:
 
 
 def test_values_written_before_1970_are_adopted(tmp_path: Path) -> None:
-    """By a node whose clock was not set yet: they are the oldest, and no reason to give the index up."""
+    """The node's clock was not set when the values came: they count as the oldest, and the cache keeps the
+    index."""
     root = tmp_path / "cache"
     with open_cache(str(root), LIMIT, upkeep=False) as cache:
         for number in range(3):
@@ -245,7 +247,7 @@ def test_a_lower_limit_is_met_before_the_cache_is_used(tmp_path: Path) -> None:
 
 
 def test_a_rebuild_is_not_over_before_the_last_directory_though_the_limit_is_reached(tmp_path: Path) -> None:
-    """One that is cut off there must be taken up again: what it has not seen is charged nowhere."""
+    """A rebuild that is cut off at the limit must be taken up again: the unseen files are charged nowhere."""
     root = tmp_path / "cache"
     with open_cache(str(root), LIMIT) as cache:
         for number in range(150):
@@ -267,7 +269,8 @@ def test_a_rebuild_is_not_over_before_the_last_directory_though_the_limit_is_rea
 
 @pytest.mark.timeout(900)  # a million files are made
 def test_orphans_do_not_delay_opening_and_count_as_full_until_they_are_gone(tmp_path: Path) -> None:
-    """Files in data/ and tmp/ that no index knows: what a lost index, or a power cut, leaves."""
+    """Orphans are files in data/ and tmp/ without an entry in the index, as after a lost index or a power
+    cut."""
     root = tmp_path / "cache"
     limit = count(LIMIT, 16 * LIMIT)  # the names of a million files take 40 MB of directory, which stays
     with open_cache(str(root), limit) as cache:
@@ -352,7 +355,7 @@ def test_no_cache_answers_not_here() -> None:
 
 @pytest.mark.parametrize("filler", [b"\0", b"\xff"])
 def test_an_index_damaged_in_any_page_is_rebuilt(tmp_path: Path, filler: bytes) -> None:
-    """The cache opens and serves right bytes, whether opening or a later use finds the damaged page."""
+    """The cache opens and serves right bytes, if opening or if a later use finds the damaged page."""
     root = tmp_path / "cache"
     with open_cache(str(root), LIMIT, upkeep=False) as cache:
         for number in range(300):
@@ -368,7 +371,7 @@ def test_an_index_damaged_in_any_page_is_rebuilt(tmp_path: Path, filler: bytes) 
             damaged.seek(page * 4096)
             damaged.write(filler * 4096)
         for _ in range(2):
-            # in a process of its own: what LMDB makes of such a page is not for the test runner to bear
+            # in a process of its own: LMDB may crash on such a page, and must not crash the test runner
             assert Child(functools.partial(use_and_rebuild, root)).join() == 0, page
         rebuilt += next(root.glob(f"{layout.INDEX}[0-9]*")).name != file.parent.name
     assert rebuilt > 1
@@ -376,9 +379,9 @@ def test_an_index_damaged_in_any_page_is_rebuilt(tmp_path: Path, filler: bytes) 
 
 def use_and_rebuild(root: Path, _: Callable[[], None]) -> None:
     with open_cache(str(root), LIMIT, upkeep=False) as cache:
-        cache.put(b"new", b"value")  # this may be what finds the damage
+        cache.put(b"new", b"value")  # this call may find the damage
         for _round in range(3):
-            cache.upkeep()  # so may this be; the next one rebuilds
+            cache.upkeep()  # so may this one; the next one rebuilds
         assert cache.get(key_of(7)) in (b"7", None)
         assert cache.put(b"new", b"value")
 
@@ -390,7 +393,8 @@ def open_and_wait(root: Path, ready: Callable[[], None]) -> None:
 
 
 def test_an_index_found_damaged_when_it_is_joined_is_rebuilt_with_all_that_lies_there(tmp_path: Path) -> None:
-    """It opens, but its sums cannot be read; a process died with it, and its journal is to be charged too."""
+    """The index opens, but its sums cannot be read. A process died with it, whose journal is to be charged
+    too."""
     root = tmp_path / "cache"
     child = Child(functools.partial(open_and_wait, root))
     child.wait_until_ready()

@@ -1,4 +1,4 @@
-"""Pins: what they hold, what they cost, and what is refused."""
+"""Pins: their effect, their cost, and the refusals."""
 
 import os
 import shutil
@@ -81,7 +81,7 @@ def test_a_limit_below_the_pins_is_refused(tmp_path: Path) -> None:
 
 
 def test_values_last_used_at_one_time_all_go_when_they_are_let_go(tmp_path: Path) -> None:
-    """Filesystems tell times 4 ms apart, so what a rebuild adopts often has equal ones."""
+    """Filesystems keep times 4 ms apart, so values that a rebuild adopts often have equal times."""
     root = tmp_path / "cache"
     keys = [b"%d" % number for number in range(10)]
     with open_cache(str(root), LIMIT, upkeep=False) as cache:
@@ -101,7 +101,7 @@ def test_values_last_used_at_one_time_all_go_when_they_are_let_go(tmp_path: Path
 
 
 def full(root: Path, limit: int) -> Cache:
-    """A cache that had to evict."""
+    """Returns an open cache that is full: it had to evict."""
     cache = open_cache(str(root), limit, upkeep=False)
     number = 0
     while not cache.stats().evictions:
@@ -144,7 +144,7 @@ def test_the_files_of_pin_sets_are_in_everyones_account(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("step", ["save", "remove"])
 def test_killed_between_a_set_and_its_commit(tmp_path: Path, step: str) -> None:
-    """The file of the set is what counts, once the next process has opened the cache."""
+    """The file of the set decides, once the next process has opened the cache."""
     root = str(tmp_path / "cache")
     with open_cache(root, LIMIT) as cache:
         for key in (b"old", b"new"):

@@ -47,7 +47,7 @@ class Downloads:
 
 
 def read_through(cache: Cache, origin: Downloads, key: bytes) -> bytes:
-    """What a client does: look, claim, look again, download, admit."""
+    """Reads a value as a client does: look, claim, look again, download, admit."""
     while (value := cache.get(key)) is None:
         claim = cache.claim(key)
         if claim is None:
@@ -128,7 +128,7 @@ def test_a_death_frees_claim_and_space(tmp_path: Path) -> None:
 
 
 def shrink_and_pin(root: Path, ready: Callable[[], None]) -> None:
-    until((root.parent / "open").exists)  # else the one that opens it after this process sets the limit
+    until((root.parent / "open").exists)  # else the process that opens it later sets the limit
     with open_cache(str(root), None) as cache:
         cache.resize(LIMIT // 4)
         assert cache.keep(b"from the other", {b"pinned": 5}) == 1
@@ -136,7 +136,7 @@ def shrink_and_pin(root: Path, ready: Callable[[], None]) -> None:
 
 
 def test_limit_and_pin_sets_are_everyones(tmp_path: Path) -> None:
-    """A child is forked before the cache is open here, and acts when a value is."""
+    """The child is forked before the cache is open here, and acts once it is open."""
     root = tmp_path / "cache"
     with open_cache(str(root), LIMIT) as cache:
         cache.put(b"pinned", b"value")
@@ -153,7 +153,7 @@ def test_limit_and_pin_sets_are_everyones(tmp_path: Path) -> None:
 
 
 def test_a_lock_that_is_not_had_in_time_is_done_without(tmp_path: Path) -> None:
-    """Another process was stopped inside a transaction."""
+    """Another process was stopped inside a transaction and holds the lock."""
     root = tmp_path / "cache"
     with open_cache(str(root), LIMIT, lock_timeout=0.3, upkeep=False) as cache:
         assert cache.put(b"here", b"value")
@@ -249,7 +249,8 @@ test_sharing.use(root, origin, seed, seconds, lambda: print("ready", flush=True)
 
 
 def in_a_namespace(root: Path, downloading: Path, seed: int, seconds: int) -> "subprocess.Popen[str]":
-    """A process that uses the cache, PID 1 of a namespace of its own; it dies with what is returned."""
+    """Starts a process that uses the cache as PID 1 of a namespace of its own; returns its parent, whose
+    death ends it."""
     command = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
     command += [sys.executable, "-c", IN_A_NAMESPACE, str(root), str(downloading), str(seed), str(seconds)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
@@ -258,7 +259,8 @@ def in_a_namespace(root: Path, downloading: Path, seed: int, seconds: int) -> "s
 @pytest.mark.root
 @pytest.mark.timeout(240)
 def test_pid_namespaces_share_one_cache(tmp_path: Path) -> None:
-    """Two namespaces whose processes have the same PID, and this one; others of further ones are killed."""
+    """Two namespaces with processes of the same PID and this namespace use the cache; processes in further
+    ones are killed."""
     root = tmp_path / "cache"
     origin = Downloads(tmp_path / "downloading")
     seconds = count(5, 60)

@@ -1,4 +1,4 @@
-"""The index's SIEVE against the plain one of the benchmark, and its bound."""
+"""The index's SIEVE against the benchmark's plain one, and its bound."""
 
 import random
 import tempfile
@@ -58,7 +58,7 @@ def test_one_eviction_passes_over_so_many_and_no_more() -> None:
 
 
 def test_a_change_ends_where_it_has_passed_over_enough() -> None:
-    """The next change goes on where the hand stopped."""
+    """The next change goes on at the place where the hand stopped."""
     with sieving() as tested:
         for number in range(20):
             tested.insert(bytes((number,)), 1, 1)
@@ -75,7 +75,7 @@ def test_the_slack_covers_the_index_where_everything_was_used(tmp_path: Path) ->
     index = Index(str(tmp_path), database.map_size(limit))
     with (
         index.transaction() as filling
-    ):  # one: it leaves no free pages, so the file grows by all that is written
+    ):  # one transaction leaves no free pages, so the file grows by all that is written
         filling.sums.sieve = True
         for key in keys:
             filling.insert(key, 1, 4096)
@@ -110,7 +110,7 @@ def test_each_value_goes_once() -> None:
 
 
 def test_a_scan_passes_through_a_sieve_and_not_through_lru(tmp_path: str) -> None:
-    """40 values in use, then 400 read once: SIEVE keeps those in use."""
+    """40 values are in use, then 400 are read once: SIEVE keeps the 40, LRU keeps none of them."""
     kept = {}
     for policy in ("lru", "sieve"):
         with open_cache(f"{tmp_path}/{policy}", 8 << 20, policy=policy, upkeep=False) as cache:

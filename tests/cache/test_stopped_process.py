@@ -1,4 +1,4 @@
-"""A process that was stopped within a transaction, and those that wait for its index lock."""
+"""A process that was stopped within a transaction, and the processes that wait for its index lock."""
 
 import fcntl
 from pathlib import Path
@@ -28,7 +28,8 @@ class Clock:
 def test_a_process_stopped_inside_a_transaction_does_not_delay_everything(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is waited for in full twice, then hardly; and as before when it goes on."""
+    """The first two waits for the lock are full, the later ones brief; once the process goes on, waits are
+    full again."""
     root = tmp_path / "cache"
     clock = Clock()
     with open_cache(str(root), LIMIT, lock_timeout=2, upkeep=False) as cache:

@@ -16,11 +16,11 @@ PROXIES = (("http://p1:1", "http://p2:1"), ("http://p3:1",), ("DIRECT",))
 ORIGINS = ("http://s1/r", "http://s2/r")
 NAMES = [name for group in PROXIES for name in group] + list(ORIGINS)
 EPOCH = 7.0
-"""Seconds between changes of who is broken."""
+"""Seconds between changes of the broken members."""
 
 faults = st.sampled_from([fault for fault in Fault if fault is not Fault.MISSING])
 broken = st.dictionaries(st.sampled_from(NAMES), faults)
-"""Who is broken in one epoch, and how."""
+"""The broken members of one epoch, with their faults."""
 
 
 def _chain(seed: int) -> Chain:

@@ -1,4 +1,4 @@
-"""Which path is tried next, and who is blamed."""
+"""The choice of the next path, and the blame for faults."""
 
 import pytest
 
@@ -23,7 +23,8 @@ def make_chain(proxies: str, *origins: str, policy: Policy | None = None) -> Cha
 def run(
     chain: Chain, failing: dict[tuple[str, str], Fault], *, may_be_missing: bool = False
 ) -> tuple[object, list[tuple[str, str, bool]]]:
-    """One request while these (proxy, origin) pairs fail; `*` stands for any. The error and the attempts."""
+    """Runs one request while these (proxy, origin) pairs fail, with `*` for any; returns the error and the
+    attempts."""
 
     def behaviour(_: float, route: Route) -> Fault | None:
         proxy, origin = route.proxy.name, route.origin.name
@@ -94,7 +95,7 @@ def test_wrong_bytes_are_asked_for_again_past_caches_then_past_the_proxy() -> No
     assert error is None
     assert routes == [(P1, S1, False), (P1, S1, True), (P2, S1, True)]
     assert chain.healed == 1
-    assert state(chain, P1) == MemberState.UP  # one lie is a lie, three are a liar
+    assert state(chain, P1) == MemberState.UP  # one wrong answer may be chance, three put the proxy down
 
 
 def test_a_proxy_that_keeps_lying_is_put_aside_and_named() -> None:
@@ -164,7 +165,7 @@ def test_an_object_that_is_bad_everywhere_is_bad_data_and_nobodys_fault() -> Non
 
 
 def test_a_firewalled_direct_way_does_not_speak_against_the_origin() -> None:
-    """P1 hiccups once, DIRECT never works: the origin must not be put aside for long."""
+    """P1 fails once, DIRECT never works: the origin must not be put aside for long."""
     chain = make_chain(f"{P1};DIRECT")
     hiccups = iter([Fault.UNAVAILABLE])
     world = World(chain, lambda _, route: Fault.CONNECT if route.proxy.direct else next(hiccups, None))
@@ -213,10 +214,10 @@ def test_a_sweep_that_nobody_waits_for_any_more_is_made_by_the_next_request() ->
     steps = [plans[0].next(now), plans[1].next(now)]
     assert isinstance(steps[0], Route)
     assert isinstance(steps[1], GiveUp)
-    plans[1].left(now)  # has its answer: the sweep is not its own
+    plans[1].left(now)  # this plan ends, and the sweep belongs to another one
     assert isinstance(plans[2].next(now), GiveUp)
     plans[0].failed(steps[0], AttemptFailed(Fault.REFUSED, ""), now, now)
-    plans[0].left(now)  # between two paths
+    plans[0].left(now)  # the sweeping plan ends between two paths
     assert isinstance(plans[3].next(now), Route)
     assert isinstance(plans[4].next(now), GiveUp)
 

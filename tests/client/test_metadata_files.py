@@ -24,7 +24,7 @@ A, B, OPTIONAL, MISSING = (
 
 
 class Site:
-    """A server, and the files over a chain with nothing else."""
+    """A server, and its metadata files over a chain with no other member."""
 
     def __init__(self, stack: ExitStack) -> None:
         self.server = stack.enter_context(FaultServer(HELD.get))
@@ -57,7 +57,7 @@ def test_the_end_of_an_outage_is_found_by_requests_made_together(site: Site, ask
         with pytest.raises(Outage):
             site.get(*asks)
     site.server.misbehave(None)
-    site.server.latency = 0.2  # those that fail at once do so long before the one that sweeps has its answer
+    site.server.latency = 0.2  # the sweeping request gets its answer long after the others have failed
     until = time.monotonic() + 10
     while True:
         try:

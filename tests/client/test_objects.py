@@ -1,4 +1,5 @@
-"""Objects: one miss is one request; who leaves strands nobody; a dead cache disk fails no read."""
+"""Objects: one miss is one request, a reader that leaves strands no other, and a dead cache disk fails no
+read."""
 
 import time
 from pathlib import Path
@@ -136,7 +137,8 @@ async def test_every_reader_has_its_own_deadline(tmp_path: Path, fetcher: GateFe
 async def test_a_failure_answers_for_a_moment_but_not_for_the_more_patient(
     tmp_path: Path, fetcher: GateFetcher
 ) -> None:
-    """The kernel asks again at once when its read-ahead has failed: that must not double the deadline."""
+    """The kernel asks again at once when its read-ahead has failed: the second wait must not double the
+    deadline."""
     ref, other = store_objects(tmp_path, 2, 100)
     objects = Objects(fetcher, MemoryCache(), patience=0.2)
     for _ in range(3):
@@ -304,8 +306,8 @@ async def test_over_the_real_cache(tmp_path: Path, fetcher: GateFetcher) -> None
 
 
 async def test_a_reader_whose_deadline_has_passed_is_told_so(tmp_path: Path, fetcher: GateFetcher) -> None:
-    """A call of several objects can use all its time up on the first. What it raises must be a LazyfsError:
-    a session on pyfuse3 ends with the mount on anything else."""
+    """A call for several objects can use all its time up on the first. The next fetch must raise a
+    LazyfsError: any other exception ends a pyfuse3 session and its mount."""
     joined, bundled = store_object(tmp_path, b"joined"), store_object(tmp_path, b"bundled")
     objects = Objects(fetcher, MemoryCache())
     objects.coming[bundled.digest] = trio.Event()
@@ -326,7 +328,8 @@ async def test_a_reader_whose_deadline_has_passed_is_told_so(tmp_path: Path, fet
 async def test_what_never_comes_pushes_nothing_out(
     tmp_path: Path, fetcher: GateFetcher, failure: LazyfsError
 ) -> None:
-    """53 of 61 objects had gone for files that were not there, by the sizes that a catalog stated."""
+    """Regression: 53 of 61 objects were evicted to make room for missing files, by the sizes that a catalog
+    stated."""
     fetcher.gate.set()
     refs = [store_object(tmp_path, b"%d" % number * 100_000) for number in range(100, 130)]
     with open_cache(str(tmp_path / "cache"), 16 << 20, upkeep=False) as cache:
@@ -346,7 +349,7 @@ async def test_what_never_comes_pushes_nothing_out(
 
 
 async def test_bytes_under_way_are_bounded(tmp_path: Path, fetcher: GateFetcher) -> None:
-    """Each takes three times its size in memory while it comes."""
+    """An object under way takes three times its size in memory."""
     refs = [store_object(tmp_path, bytes([number]) * (8 << 20)) for number in range(6)]
     objects = Objects(fetcher, MemoryCache())
     async with trio.open_nursery() as nursery:
@@ -374,7 +377,7 @@ async def test_one_that_is_given_up_while_it_waits_makes_way(tmp_path: Path, fet
 
 
 async def test_an_object_of_another_size_is_not_at_hand(tmp_path: Path, fetcher: GateFetcher) -> None:
-    """A catalog names an object of the cache with a size that it has not."""
+    """A catalog names an object of the cache with a wrong size."""
     fetcher.gate.set()
     ref = store_object(tmp_path, b"hello" * 100)
     with open_cache(str(tmp_path / "cache"), 16 << 20, upkeep=False) as cache:
@@ -389,7 +392,7 @@ async def test_an_object_of_another_size_is_not_at_hand(tmp_path: Path, fetcher:
 async def test_a_digest_alone_opens_nothing_that_needed_a_credential(
     tmp_path: Path, fetcher: GateFetcher
 ) -> None:
-    """Two public repositories share an object; a private one shares with itself only."""
+    """Two public repositories share an object; a private one shares its objects with no other repository."""
     fetcher.gate.set()
     ref = store_object(tmp_path, b"secret")
     with open_cache(str(tmp_path / "cache"), 16 << 20, upkeep=False) as cache:

@@ -24,7 +24,7 @@ def published(tmp_path: Path) -> Published:
 
 @pytest.fixture(autouse=True)
 def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The directory of the control sockets."""
+    """Sets the directory of the control sockets; takes the test's mounts away at the end."""
     monkeypatch.setenv("LAZYFS_RUNTIME_DIR", str(tmp_path / "run"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
     yield tmp_path / "run"

@@ -17,7 +17,7 @@ MAKE_OWN = (
 
 @pytest.fixture
 def place(open_path: Path) -> Path:
-    """A directory of root's that everybody can enter."""
+    """Returns a directory that belongs to root and that everybody can enter."""
     return open_path
 
 
@@ -29,7 +29,7 @@ def home_of_nobody(place: Path) -> Path:
 
 
 def make_own(directory: Path) -> str:
-    """In a process of its own, which gives up root; returns what it says."""
+    """Makes the user's cache directory in a process of its own, which gives up root; returns its stderr."""
     done = subprocess.run(
         [sys.executable, "-c", MAKE_OWN, str(directory)], capture_output=True, text=True, check=False
     )
@@ -42,7 +42,7 @@ def owner(path: Path) -> int:
 
 @pytest.mark.parametrize("below", ["", "/made"])
 def test_a_link_in_the_users_home_gives_nothing_of_roots_away(below: str, place: Path) -> None:
-    """root's `mount --user nobody --cache ~nobody/cache` made nobody the owner of /etc."""
+    """Regression: root's `mount --user nobody --cache ~nobody/cache` made nobody the owner of /etc."""
     home = home_of_nobody(place)
     roots = place / "etc"
     roots.mkdir()

@@ -1,4 +1,4 @@
-"""Requests that a daemon answers, with repositories that answer when the test says."""
+"""Requests to a daemon, whose repositories answer when the test lets them."""
 
 from types import SimpleNamespace
 from typing import cast
@@ -17,7 +17,7 @@ def no_status() -> MountStatus:
 
 
 async def test_repositories_look_for_news_side_by_side() -> None:
-    """The first waits for the second: one after the other they would never end."""
+    """The first refresh waits for the last one to begin: in sequence, the refreshes would never end."""
     last_begun = trio.Event()
 
     async def refresh(name: str) -> bool:

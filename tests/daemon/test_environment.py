@@ -1,4 +1,4 @@
-"""Commands and daemon start from a known state, whatever shell, batch system or service is around them."""
+"""Commands and daemon start from a known state in any shell, batch system or service."""
 
 import os
 import resource
@@ -45,7 +45,7 @@ def test_the_daemon_keeps_nothing_open_of_the_caller(published: Published, tmp_p
         command = [*LAZYFS, "mount", str(published.store), str(mnt), "--cache", str(tmp_path / "cache")]
         subprocess.run(command, pass_fds=[writing, lock.fileno()], check=True)
     os.close(writing)
-    assert os.read(reading, 1) == b""  # its end: nobody else can write
+    assert os.read(reading, 1) == b""  # end of file: no process holds the writing end
     os.close(reading)
     pid = status(mnt)["pid"]
     links = [os.readlink(f"/proc/{pid}/fd/{name}") for name in os.listdir(f"/proc/{pid}/fd")]
@@ -56,7 +56,8 @@ def test_the_daemon_keeps_nothing_open_of_the_caller(published: Published, tmp_p
 def test_ignored_and_blocked_signals_limits_and_umask_stay_with_the_caller(
     published: Published, tmp_path: Path
 ) -> None:
-    """A batch job's: its limits on time and file size would end a daemon that serves other jobs too."""
+    """The caller is a batch job: its limits on time and file size would end a daemon that serves other jobs
+    too."""
     mnt = tmp_path / "mnt"
     mnt.mkdir()
 

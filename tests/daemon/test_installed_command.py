@@ -17,7 +17,8 @@ SCRIPT = Path(sys.executable).parent / "lazyfs"
 
 @pytest.fixture
 def other_python(tmp_path: Path) -> Path:
-    """Modules and libraries of an experiment's own Python, which stop any other."""
+    """Returns a directory with modules and libraries of another Python, which stop any Python that loads
+    them."""
     (tmp_path / "old").mkdir()
     for name in ("enum", "re", "click", "msgspec", "encodings"):
         (tmp_path / f"old/{name}.py").write_text("raise SystemExit('made for another Python')\n")
@@ -46,7 +47,7 @@ def test_the_installed_command_takes_nothing_from_another_pythons_environment(
 
 
 def test_the_environment_that_stops_python_does_stop_it(other_python: Path) -> None:
-    """The test above would pass for a Python that minds none of this."""
+    """Proves the test above: without isolation, each of these variables stops Python."""
     for name in ("PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH"):
         environment = os.environ | {name: str(other_python)}
         assert run(*LAZYFS, "--version", env=environment).returncode != 0
@@ -84,7 +85,7 @@ def test_names_are_printed_in_any_locale(published: Published, tmp_path: Path) -
         environment = os.environ | {"LC_ALL": locale}
         run(SCRIPT, "mount", published.store, mnt, "--cache", tmp_path / "cache", env=environment, check=True)
         done = run(SCRIPT, "status", env=environment)
-        assert done.stderr == b""  # the code is that of all mounts of the node
+        assert done.stderr == b""  # the exit code depends on all mounts of the node
         assert rb"/mnt\xff\r" + b"\xc3\xa9: " in done.stdout
         done = run(SCRIPT, "umount", mnt + b"/none", env=environment)
         assert rb"/mnt\xff\r" + b"\xc3\xa9/none is not mounted" in done.stderr

@@ -9,7 +9,7 @@ from lazyfs.daemon.log import INTERVAL, MOST_KINDS, RepeatFilter, _OneLine
 
 
 class Written:
-    """A filter, its clock, and what passes it."""
+    """A filter, its clock, and the lines that pass the filter."""
 
     def __init__(self) -> None:
         self.now = 0.0

@@ -1,4 +1,4 @@
-"""A mount is one step: it is made once, whole or not at all, and each mount has a daemon of its own."""
+"""A mount is atomic: it is made once, whole or not at all, and each mount has a daemon of its own."""
 
 import json
 import os
@@ -28,13 +28,13 @@ pytestmark = pytest.mark.root
 
 @contextmanager
 def silent_server() -> Iterator[str]:
-    """A server that takes connections and says nothing."""
+    """Runs a server that accepts connections and never answers; yields its URL."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         yield f"http://127.0.0.1:{listening.getsockname()[1]}/x"
 
 
 def begin(source: str | Path, mnt: Path, *options: str | Path) -> "subprocess.Popen[str]":
-    """`lazyfs mount` under way, in a process group of its own."""
+    """Starts `lazyfs mount` in a process group of its own; returns without waiting for it."""
     command = [*LAZYFS, "mount", str(source), str(mnt), *map(str, options)]
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, process_group=0)
 
@@ -67,7 +67,7 @@ def test_of_many_mounts_at_once_one_is_made(published: Published, tmp_path: Path
 def test_a_daemon_ends_with_a_command_that_is_given_up(
     published: Published, tmp_path: Path, runtime: Path, number: signal.Signals
 ) -> None:
-    """The command alone gets the signal, as from the out-of-memory killer or a watchdog."""
+    """Only the command gets the signal, as from the out-of-memory killer or a watchdog."""
     mnt = tmp_path / "mnt"
     mnt.mkdir()
     trust = ("--trust", published.store / "metadata/1.root.json", "--cache", tmp_path / "cache")
@@ -109,7 +109,7 @@ def test_the_lock_of_a_mount_point_names_its_holder_and_is_free_after_it(tmp_pat
 def test_what_somebody_else_mounted_meanwhile_is_left_alone(
     published: Published, tmp_path: Path, runtime: Path
 ) -> None:
-    """Users have locks of their own: root may be as quick on a user's directory."""
+    """Each user has other locks than root, so root may mount on the user's directory at the same time."""
     mnt = tmp_path / "mnt"
     mnt.mkdir()
     trust = ("--trust", published.store / "metadata/1.root.json", "--cache", tmp_path / "cache")

@@ -17,7 +17,7 @@ EXAMPLES = {str: "x", int: "5", float: "2.5"}
 
 
 def value(option: MountOption) -> str:
-    """Returns one that the option takes."""
+    """Returns a value that the option takes."""
     return (
         option.choices[-1] if option.choices else "3G" if option.metavar == "SIZE" else EXAMPLES[option.kind]
     )

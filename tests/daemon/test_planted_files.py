@@ -1,4 +1,4 @@
-"""A mount of root's neither gives away nor writes what another user has put in its way."""
+"""A mount of root's neither gives away nor writes a file that another user has put in its way."""
 
 import os
 import pwd
@@ -26,7 +26,7 @@ def published(open_path: Path) -> Published:
 
 @pytest.fixture
 def victim(open_path: Path) -> Iterator[Path]:
-    """A file of root's, as it must be found in the end."""
+    """Yields a file of root's; asserts at the end that its content and owner have not changed."""
     path = open_path / "victim"
     path.write_text(PRECIOUS)
     path.chmod(0o600)
@@ -137,7 +137,7 @@ def test_a_link_of_another_user_is_no_log(
 def test_a_lock_of_another_user_is_not_taken(
     published: Published, open_path: Path, victim: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In a runtime directory that was open once: refused as a whole."""
+    """The runtime directory was writable for others, so it is refused as a whole."""
     run = open_path / "run"
     run.mkdir()
     run.chmod(0o777)

@@ -1,4 +1,4 @@
-"""Directories that a user's mounts share, whatever session, namespace or home they are made in."""
+"""Runtime and cache directories that a user's mounts share, in any session, namespace or home."""
 
 import json
 import os
@@ -91,7 +91,7 @@ def test_a_user_without_a_home_is_asked_for_a_cache(monkeypatch: pytest.MonkeyPa
 
 
 def test_the_socket_of_a_users_daemon_is_the_users_alone(tmp_path: Path) -> None:
-    """What root's tells others: test_said.py."""
+    """tests/daemon/test_said.py tests the socket of root's daemon, which answers some requests of others."""
     listening = control.listen(str(tmp_path / "user.sock"), everybody=False)
     assert os.stat(listening.path).st_mode & 0o777 == 0o600
     listening.close()

@@ -1,4 +1,4 @@
-"""What a mount's commands tell whoever runs them beside doing their work."""
+"""The messages and answers of a mount's commands to their callers."""
 
 import hashlib
 import json
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.root
 
 
 def asked_as(user: int, mount: points.Mount, request: Mapping[str, Any]) -> Any:
-    """What a daemon answers another user: the fields, or the refusal."""
+    """Asks a daemon as another user; returns the fields of the answer, or the text of the refusal."""
 
     def ask() -> Any:
         os.setgroups([])
@@ -193,7 +193,7 @@ def test_another_user_may_see_roots_mount_and_change_nothing(
 
 
 def test_a_mount_on_roots_directory_is_refused_with_its_reason(tmp_path: Path) -> None:
-    """fusermount3 says why; libfuse, which is asked second, only that it failed."""
+    """fusermount3 gives the reason; libfuse, which is tried second, says only that the mount failed."""
     roots = Path(tempfile.mkdtemp())  # tmp_path is closed to other users
     roots.chmod(0o755)
     prepare("direct")
@@ -218,7 +218,7 @@ def test_a_mount_on_roots_directory_is_refused_with_its_reason(tmp_path: Path) -
 
 
 async def _nothing(_: str) -> None:
-    """There is no site."""
+    """Opens no repository: the mount shows no site."""
 
 
 def test_sighup_goes_on_in_a_new_log_and_leaves_the_mount(

@@ -1,4 +1,4 @@
-"""A password of a proxy or an origin is shown to nobody, however it was given."""
+"""A password of a proxy or an origin is shown to nobody, in whichever way it was given."""
 
 import base64
 import http.server
@@ -32,8 +32,8 @@ ACCOUNT = b"Basic " + base64.b64encode(f"site:{SECRET}".encode())
 
 @contextmanager
 def closed_store(store: Path, header: str) -> Iterator[tuple[int, list[bool]]]:
-    """Serves a store, as an origin or a proxy, to those who name the account in a header; gives the port and,
-    for each request, True if it was answered."""
+    """Serves a store, as an origin or a proxy, to clients that name the account in a header; yields the port
+    and a list with True for each answered request and False for each refused one."""
     answered: list[bool] = []
 
     class Answers(http.server.SimpleHTTPRequestHandler):
@@ -44,7 +44,7 @@ def closed_store(store: Path, header: str) -> Iterator[tuple[int, list[bool]]]:
             if not answered[-1]:
                 self.send_error(407 if header.startswith("Proxy") else 401)
                 return
-            if "://" in self.path:  # as proxies are asked
+            if "://" in self.path:  # a request to a proxy names the whole URL
                 self.path = "/" + self.path.split("/", 3)[3]
             super().do_GET()
 
@@ -72,7 +72,7 @@ def published(tmp_path: Path) -> Published:
 
 
 def _seen(mnt: Path, log: Path) -> str:
-    """All that is shown of a mount."""
+    """Returns everything that a user can see of a mount: command line, mount table, status and log."""
     there = find(str(mnt))
     assert there is not None
     daemon = Path("/proc", str(status(mnt)["pid"]))

@@ -1,4 +1,4 @@
-"""A mount whose daemon is frozen or dead holds nobody up: those who look at all mounts, or who unmount it."""
+"""A mount whose daemon is frozen or dead holds up no command that looks at all mounts or unmounts it."""
 
 import json
 import os
@@ -30,7 +30,7 @@ LIMIT = 60
 
 @pytest.fixture
 def sick(published: Published, tmp_path: Path) -> Iterator[Path]:
-    """A mount whose daemon is frozen."""
+    """Yields a mount whose daemon is frozen."""
     mnt = tmp_path / "sick"
     mnt.mkdir()
     lazyfs("mount", published.store, mnt, "--cache", tmp_path / "sick-cache")
@@ -39,14 +39,14 @@ def sick(published: Published, tmp_path: Path) -> Iterator[Path]:
 
 
 def said(*arguments: str | Path, status: int = 2) -> str:
-    """What a command printed as it failed, within the limit."""
+    """Returns the stderr of a command that must fail, within the limit."""
     done = lazyfs(*arguments, check=False, timeout=LIMIT)
     assert done.returncode == status, done
     return done.stderr
 
 
 def said_by_all() -> str:
-    """What `status --json` prints, and that it does not answer for all."""
+    """Returns the output of `status --json`, which must exit with 1 because a mount does not answer."""
     done = lazyfs("status", "--json", check=False, timeout=LIMIT)
     assert done.returncode == 1
     return done.stdout
@@ -92,14 +92,14 @@ def test_all_the_sick_are_asked_at_the_same_time(
 
 
 def test_a_frozen_mount_is_unmounted_from_under_its_users(sick: Path) -> None:
+    """Not a lazy unmount: the hanging calls in it would keep the mount busy for ever."""
     (pid,) = daemons(sick)
-    """Not lazily: what hangs in it would keep it busy for ever."""
     with subprocess.Popen(["cat", sick / "lib/a:1/big"], stderr=subprocess.PIPE, text=True) as reader:
         until(lambda: Path(f"/proc/{reader.pid}/wchan").read_text() == "request_wait_answer")
         done = lazyfs("umount", sick, timeout=LIMIT)
         assert f"the daemon (pid {pid}) does not answer" in done.stderr
         assert points.find(str(sick)) is None
-        assert reader.communicate()[1] != ""  # it hung, and has been told
+        assert reader.communicate()[1] != ""  # it hung, and has got an error
         assert reader.returncode == 1
     os.kill(pid, signal.SIGCONT)
     until(lambda: gone(pid))
@@ -108,7 +108,8 @@ def test_a_frozen_mount_is_unmounted_from_under_its_users(sick: Path) -> None:
 def test_a_frozen_mount_whose_socket_is_out_of_reach_is_unmounted_too(
     sick: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Root unmounts a user's mount like this: it looks for the socket in another runtime directory."""
+    """Root unmounts a user's mount in this way: root's command looks for the socket in another runtime
+    directory."""
     monkeypatch.setenv("LAZYFS_RUNTIME_DIR", str(tmp_path / "another"))
     with subprocess.Popen(["cat", sick / "lib/a:1/big"], stderr=subprocess.DEVNULL) as reader:
         until(lambda: Path(f"/proc/{reader.pid}/wchan").read_text() == "request_wait_answer")
@@ -117,7 +118,7 @@ def test_a_frozen_mount_whose_socket_is_out_of_reach_is_unmounted_too(
 
 
 def test_a_daemon_that_is_only_deaf_is_not_aborted(published: Published, tmp_path: Path) -> None:
-    """A daemon whose socket does not answer is kept if its filesystem does: programs still use the mount."""
+    """A daemon with a dead socket is kept if its filesystem answers: programs still use the mount."""
     with mounted(published.store, tmp_path / "mnt", "--cache", tmp_path / "cache") as mnt:
         path = Path(socket_of(mnt))
         with socket.socket(socket.AF_UNIX) as deaf, open(mnt / "lib/a:1/f", "rb") as opened:
@@ -136,7 +137,7 @@ def test_a_path_through_a_frozen_mount_is_given_up(
     assert "does not answer" in said("mount", published.store, inside, "--cache", tmp_path / "cache")
     (tmp_path / "link").symlink_to(inside)
     assert "does not answer" in said("umount", tmp_path / "link/x")
-    monkeypatch.setattr(mounted_path, "SECONDS", 0.5)  # which has to do for catalogs on a slow line
+    monkeypatch.setattr(mounted_path, "SECONDS", 0.5)  # the default allows for catalogs on a slow line
     with pytest.raises(UsageError, match="does not answer"):
         mounted_path.locate(str(inside))
 
@@ -212,8 +213,8 @@ def test_a_caller_waits_while_the_queue_of_callers_is_full(
 def test_a_program_of_one_mount_runs_beside_frozen_and_dead_ones_and_twins(
     published: Published, tmp_path: Path
 ) -> None:
-    """The image's only program is missing; that it is missed shows that the image was found. Its name is this
-    test's own: all mounts of the machine are searched."""
+    """The image lacks the program, and the error that reports it missing shows that the image was found. The
+    image's name is unique to this test, because the command searches all mounts of the machine."""
     options = ("--cache", tmp_path / "cache")
     name = f"twins-{os.getpid()}/a:1"
     folder, _, tag = name.partition("/")

@@ -1,4 +1,4 @@
-"""Both sessions."""
+"""The fixture that runs a test with each of the two sessions."""
 
 import pytest
 
@@ -7,6 +7,6 @@ from lazyfs.daemon.session_choice import KINDS
 
 @pytest.fixture(params=KINDS)
 def kind(request: pytest.FixtureRequest) -> str:
-    """Each kind of session in turn."""
+    """Returns the kind of session; a test runs once with each kind."""
     found: str = request.param
     return found

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.root
 PATIENCE = 2
 """Seconds that a mount waits for a dead origin."""
 GRACE = 20
-"""Seconds more until a busy machine has said so."""
+"""Further seconds until a busy machine has reported the failure."""
 NO_SERVER = "http://127.0.0.1:9/nothing"
 
 
@@ -36,20 +36,20 @@ def published(open_path: Path) -> Published:
 
 
 def status(node: Automounter, path: Path) -> Any:
-    """What the daemon says of itself."""
+    """Returns the daemon's answer to `lazyfs status --json`."""
     done = node.run(LAZYFS, "status", path, "--json")
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
 
 def ended(node: Automounter) -> None:
-    """Returns when no daemon is left, nor a control socket."""
+    """Returns when neither a daemon nor a control socket is left."""
     until(lambda: not node.daemons())
     assert node.run("find", "/run/lazyfs", "-name", "*.sock").stdout == ""
 
 
 def only_one(node: Automounter, path: Path) -> None:
-    """Returns when the daemon of `path` is the only one; the one before may still be ending."""
+    """Returns when the daemon of `path` is the only one; its predecessor may still be ending."""
     pid = status(node, path)["pid"]
     until(lambda: node.daemons() == [pid])
 
@@ -172,7 +172,8 @@ def test_a_daemon_told_to_stop_is_started_by_the_next_access(
 def test_a_new_mount_outlives_the_end_of_the_old_one(
     node: Automounter, published: Published, kind: str
 ) -> None:
-    """The old daemon sees late that its mount went; the new one has its path, and its device number."""
+    """The old daemon notices the end of its mount late, when the new mount has the same path and device
+    number."""
     node.configure("one", f'source = "{published.store}"\nfuse = "{kind}"\n')
     node.start()
     path = node.top / "one"

@@ -1,4 +1,4 @@
-"""mount, umount, status and refresh as an operator types them, and what they say when they cannot."""
+"""The commands mount, umount, status and refresh as an operator types them, and their error messages."""
 
 import json
 import os
@@ -34,7 +34,7 @@ def published(tmp_path: Path) -> Published:
 
 @pytest.fixture(autouse=True)
 def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A runtime directory of the test's own, and no mount left behind."""
+    """Sets a runtime directory for the test alone, and takes all its mounts away at the end."""
     monkeypatch.setenv("LAZYFS_RUNTIME_DIR", str(tmp_path / "run"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
     yield tmp_path / "run"
@@ -44,7 +44,7 @@ def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def refused(*arguments: str | Path, status: int = 2) -> str:
-    """The one line that a command said as it failed."""
+    """Returns the one-line error message of a command that must fail."""
     done = lazyfs(*arguments, check=False)
     assert done.returncode == status, done
     assert done.stderr.startswith("lazyfs: ")
@@ -69,7 +69,7 @@ def test_mount_returns_when_the_mount_answers_and_umount_when_it_is_gone(
     assert (mnt / "lib/a:1/f").read_bytes() == b"1"
     found = status(mnt)
     (socket_file,) = runtime.iterdir()
-    assert stat.S_IMODE(socket_file.stat().st_mode) == 0o666  # root's: all may ask how it fares
+    assert stat.S_IMODE(socket_file.stat().st_mode) == 0o666  # root's: every user may ask for its status
     there = points.find(str(mnt))
     assert there is not None
     assert (there.fstype, there.source) == ("fuse.lazyfs", str(published.store))

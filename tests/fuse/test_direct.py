@@ -1,5 +1,5 @@
-"""What only the session on /dev/fuse does: give up what a killed program asked for,
-fall back, leave no trace."""
+"""Behaviour of the session on /dev/fuse alone: it ends the requests of killed programs, falls back to the
+other session, and leaves no trace."""
 
 import os
 import signal
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.root
 
 @pytest.fixture
 def mount(tmp_path: Path) -> Iterator[Mounted]:
-    """Two images, nothing at hand of the one."""
+    """Mounts two images: after one read of the second, an object is at hand only once it is fetched."""
     objects = Objects()
     one = image(objects, {"f": b"one", "d": {"g": b"g"}})
     two = image(objects, {"f": b"two"})
@@ -58,7 +58,7 @@ def test_one_killed_program_strands_no_other(mount: Mounted) -> None:
     cat = ["cat", str(mount.path / "one/d/g")]
     readers = [subprocess.Popen(cat, stdout=subprocess.PIPE)]
     until(lambda: mount.ask("objects")["waiting"] >= 1)
-    # Those who come second for a name wait in the kernel for the first's LOOKUP, which no signal ends.
+    # A second lookup of a name waits in the kernel for the first LOOKUP, and no signal ends that wait.
     readers += [subprocess.Popen(cat, stdout=subprocess.PIPE) for _ in range(2)]
     readers[0].kill()
     assert readers[0].wait(timeout=10) == -signal.SIGKILL
@@ -174,7 +174,8 @@ def test_auto_falls_back_where_the_direct_session_does_not_work(
 
 
 async def serve_and_read(directory: str) -> None:
-    """In a process of its own: becomes another user, mounts through fusermount3, reads, unmounts."""
+    """Becomes another user, mounts through fusermount3, reads and unmounts. Run it in a process of its
+    own."""
     os.setgroups([])
     os.setresgid(65534, 65534, 65534)
     os.setresuid(65534, 65534, 65534)  # only now: the interpreter itself may lie where nobody can read it

@@ -1,4 +1,4 @@
-"""One READ from its plan to its bytes: planned once, looked for once, and never under the lock."""
+"""One READ from its plan to its bytes: planned once, each object looked up once, and never under the lock."""
 
 from collections import Counter
 
@@ -23,7 +23,7 @@ CHUNKS = [sha256(PLAIN[at : at + (1 << SHIFT)]) for at in range(0, len(PLAIN), 1
 
 
 class CountedObjects(Objects):
-    """Keeps nothing that it fetches; counts where it was looked for contents, and what was fetched."""
+    """Objects that keep nothing they fetch, and count the lookups and the fetches."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class CountedObjects(Objects):
 
 
 class Told(NoPrefetching):
-    """Writes down what it is told of, and the objects that were here for it."""
+    """A prefetcher that records its events, each with the objects that had been fetched for it."""
 
     def __init__(self) -> None:
         self.of: list[tuple[str, set[Digest]]] = []
@@ -136,7 +136,8 @@ async def test_a_miss_is_answered_though_the_kernel_has_given_the_number_back(mo
 
 
 class WithdrawnSite(Mount):
-    """A site whose one repository is opened when somebody needs it. Its file is one that images share."""
+    """A site whose one repository is opened on demand. Its file is large enough to be shared between
+    images."""
 
     def __init__(self) -> None:
         self.objects, self.told, self.opened = CountedObjects(), Told(), 0
@@ -158,7 +159,7 @@ class WithdrawnSite(Mount):
 
 
 async def test_a_file_that_is_open_is_read_on_when_its_repository_is_open_again() -> None:
-    """The kernel asks by the number, which is answered without any catalog."""
+    """The kernel sends the inode number, which the filesystem finds without any catalog."""
     site = WithdrawnSite()
     for one in await site.numbers():
         assert site.filesystem.tree.shared_files.get(one) is not None

@@ -1,4 +1,5 @@
-"""Between tree and session: what one failure does to others, and that nothing old is shown or half read."""
+"""The layer between tree and session: a failure does not spread to other calls, and no old or half-read state
+is shown."""
 
 import sys
 import threading
@@ -28,7 +29,7 @@ FAILING, SLOW = ref_of(b"failing"), ref_of(b"slow")
 
 
 class FailingObjects(Objects):
-    """Fails for one object at once, and takes a moment for the other."""
+    """Objects that fail at once for one object, and deliver the other after 0.1 s."""
 
     def __init__(self, failure: LazyfsError) -> None:
         super().__init__()
@@ -44,7 +45,7 @@ class FailingObjects(Objects):
 
 
 class KernelWithoutMemory:
-    """A session whose kernel keeps nothing: only its kept answers are told to forget."""
+    """A session whose kernel keeps nothing: only the answers that the session keeps have to be dropped."""
 
     def __init__(self, kept: KeptAnswers) -> None:
         self.forget_answers = kept.drop
@@ -86,7 +87,7 @@ async def test_a_call_that_has_said_what_it_needs_is_made_when_that_is_here() ->
 
 
 async def test_a_sites_folder_is_shown_as_its_repository_is_now() -> None:
-    """The answer for its name is kept, and says when the repository changed."""
+    """The answer for the folder's name is kept, and holds the time of the repository's last change."""
     objects = FetchedObjects()
     tree = Tree(SlotTable())
     tree.show_site(("one",))

@@ -1,4 +1,4 @@
-"""Mounts over TLS, by both sessions and both HTTP clients, and what is said of what cannot work."""
+"""Mounts over TLS, by both sessions and both HTTP clients, and the error messages of TLS faults."""
 
 import os
 import shutil
@@ -56,7 +56,8 @@ def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture(params=["requests", "pycurl"])
 def http(request: pytest.FixtureRequest) -> list[str]:
-    """Each client in turn, named: what is installed decides nothing here."""
+    """Returns the option that chooses an HTTP client by name, so that the installed packages decide nothing
+    here."""
     return ["--http", request.param]
 
 
@@ -94,7 +95,7 @@ def test_a_mount_over_https(
 def test_the_environments_cas_are_believed_from_where_they_were_named(
     site: Site, http: list[str], variable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The daemon works in /: a relative name must not be lost."""
+    """The daemon changes its working directory to /: a relative name must still be found."""
     cas = tmp_path / "cas"
     cas.mkdir()
     shutil.copy(site.authority.ca, cas / "site.pem")
@@ -108,7 +109,7 @@ def test_the_environments_cas_are_believed_from_where_they_were_named(
 
 
 def test_certificates_outlast_root(site: Site, kind: str, http: list[str], open_path: Path) -> None:
-    """`--user` gives root up; what only root may read was read before."""
+    """`--user` gives root up: files that only root may read must be read before."""
     secret = open_path / "secret"
     secret.mkdir(mode=0o700)
     for file in (site.authority.ca, site.client.cert, site.client.key):
@@ -158,7 +159,7 @@ def test_what_cannot_succeed_is_said_at_once(site: Site, http: list[str], tmp_pa
                 "localhost port PORT: it speaks TLS there; write https",
             ),
         ):
-            # longer than the test may take: only what is not tried again ends in time
+            # longer than the test may take: only a fault that is not tried again ends in time
             said = refused("mount", url, mnt, *site.trust, *http, *options, "--patience", "1000", status=1)
             assert words.replace("PORT", url.rpartition(":")[2]) in said
             assert "no path can work until this is mended" in said
@@ -189,7 +190,7 @@ def test_a_certificate_that_expires_under_a_mount_is_in_status_and_log(
 
 
 def test_a_file_that_does_not_do_is_named(site: Site, tmp_path: Path) -> None:
-    """Each of them: tests/transport/test_tls.py."""
+    """Only two faults are tried on a mount; tests/transport/test_tls.py tries all of them."""
     mnt = tmp_path / "mnt"
     mnt.mkdir()
     said = refused("mount", "https://localhost:1", mnt, *site.trust, "--ca", tmp_path / "no.pem", status=2)

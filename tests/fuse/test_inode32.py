@@ -1,4 +1,4 @@
-"""`--inode32`: 32-bit programs without large file support can look at a mount."""
+"""`--inode32`: 32-bit programs without large file support can stat and list a mount."""
 
 import os
 import platform
@@ -34,7 +34,7 @@ int looked(int *stack) {
 __asm__(".globl _start\n_start: mov %esp, %eax\n push %eax\n call looked\n"
         "mov %eax, %ebx\n mov $1, %eax\n int $0x80\n");
 """
-"""Exits with 0 or the errno that it met."""
+"""Exits with 0, or with the errno of the call that failed."""
 EOVERFLOW = 75
 
 
@@ -70,7 +70,7 @@ def published(tmp_path: Path) -> Published:
 
 
 def _walk(top: Path) -> Iterator[tuple[str, int, int]]:
-    """Gives path, st_ino and d_ino of everything below."""
+    """Yields path, st_ino and d_ino of everything below."""
     for folder, names, files in os.walk(top):
         with os.scandir(folder) as entries:
             listed = {entry.name: entry.inode() for entry in entries}

@@ -1,4 +1,4 @@
-"""The protocol's structures, and parsing whatever bytes come."""
+"""The structures of the FUSE protocol, and the parsing of arbitrary bytes."""
 
 import errno
 import struct

@@ -1,4 +1,4 @@
-"""What nobody foresaw ends one call, counted and logged; the mount, its threads and its end go on."""
+"""An unforeseen exception ends one call, counted and logged; the mount, its threads and its unmount go on."""
 
 import errno
 import logging
@@ -51,7 +51,7 @@ def test_a_bug_in_one_answer_is_eio_for_one_program(tmp_path: Path, kind: str, h
 @pytest.mark.root
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_answer_that_cannot_be_written_is_eio_too(tmp_path: Path, kind: str) -> None:
-    """What comes up where an answer is made into the kernel's bytes, behind the tree."""
+    """The exception comes from the code behind the tree, which packs an answer into the kernel's bytes."""
     objects = Objects()
     with mounted(kind, objects, live(objects, {"i": image(objects, {"f": b"1"})}), tmp_path) as mount:
         mount.ask("break space", how=True)

@@ -1,4 +1,4 @@
-"""New revisions under a kernel that remembers everything: folders move on at once, snapshots never."""
+"""New revisions under a kernel that caches everything: folders change at once, snapshots never."""
 
 import os
 import subprocess
@@ -88,7 +88,7 @@ def test_what_did_not_change_keeps_number_and_pages(mount: Mounted) -> None:
 
 
 def test_a_month_of_revisions_under_readers(mount: Mounted) -> None:
-    """Readers hold files and working directories over revisions that come and go."""
+    """Readers hold files and working directories while many revisions come and go."""
     revisions = count(60, 1000)
     objects, path = mount.objects, mount.path
     held = []
@@ -111,7 +111,7 @@ def test_a_month_of_revisions_under_readers(mount: Mounted) -> None:
     mount.show(live(objects, {"reg": {}}), revisions + 2)
     assert os.listdir(path / "reg") == []
     assert not (path / "tree").exists()
-    # What somebody was inside of when it went stays in the kernel's caches until memory is short.
+    # A folder that was in use when it went stays in the kernel's caches until memory is short.
     after = mount.given_back("slots", before["slots"] + 8)
     assert after["slots"] <= before["slots"] + 8, after["places"]
     assert after["fds"] <= before["fds"] + 4

@@ -1,4 +1,5 @@
-"""What is not at hand: fetched once, nobody else held up, failures and kills end the wait."""
+"""Objects that are not at hand: each is fetched once and delays no other call; failures and kills end the
+wait."""
 
 import errno
 import os
@@ -20,7 +21,7 @@ BIG = os.urandom(1 << 20)
 
 @pytest.fixture
 def mount(kind: str, tmp_path: Path) -> Iterator[Mounted]:
-    """A mount with nothing at hand but what has been fetched."""
+    """Mounts two images: after one read of the second, an object is at hand only once it is fetched."""
     objects = Objects()
     many = {f"n{i}": b"content of n%d" % i for i in range(60)}
     one = image(objects, {"f": b"one", "big": file(objects, BIG, shift=17), "d": {"g": b"g"}, "many": many})

@@ -1,4 +1,4 @@
-"""What a worker node's own tools use: mount -t lazyfs, fstab's options, the autofs map, systemd's notify."""
+"""The tools of a worker node: mount -t lazyfs, fstab's options, the autofs map, systemd's notify."""
 
 import os
 import shutil
@@ -38,7 +38,7 @@ def test_what_mount_passes_becomes_our_options() -> None:
 def test_a_file_called_as_the_placeholder_is_not_taken_for_a_store(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """mount(8) passes the absolute path of what is there."""
+    """mount(8) replaces the placeholder by an absolute path if a file of that name exists."""
     monkeypatch.chdir(tmp_path)
     for name in ("lazyfs", "none"):
         (tmp_path / name).mkdir()
@@ -78,7 +78,7 @@ def test_the_autofs_map_answers_for_configured_repositories(tmp_path: Path) -> N
 
 
 def test_the_installer_names_the_packages_that_are_missing(tmp_path: Path) -> None:
-    """On a machine with Python and the basic tools only: no compiler, no pkg-config, no fuse3."""
+    """The machine has Python and the basic tools only: no compiler, no pkg-config, no fuse3."""
     tools = tmp_path / "bin"
     tools.mkdir()
     for name in ("bash", "env", "dirname", "sed", "tr"):

@@ -1,4 +1,4 @@
-"""What operators can see: metrics, trace, top, and what the tree itself tells."""
+"""The views for operators: metrics, trace, top, and the tree's own extended attributes."""
 
 import json
 import os
@@ -153,7 +153,7 @@ def test_the_daemon_becomes_the_user_it_is_told_to_and_can_still_unmount(
 def test_that_user_need_not_be_able_to_read_the_program(
     kind: str, open_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An installation below /root: everything is imported before the daemon becomes somebody else."""
+    """An installation may be below /root: the daemon imports everything before it becomes another user."""
     for package in (program, lazyfs_cache):
         source = Path(package.__path__[0])
         shutil.copytree(source, tmp_path / "program" / source.name)

@@ -1,4 +1,4 @@
-"""Repositories of a site that are opened when somebody comes: once, whoever waits and whoever leaves."""
+"""Repositories of a site, opened on first use: once for all callers, and also if the first caller leaves."""
 
 import pytest
 import trio
@@ -16,7 +16,7 @@ from tests.support.images import image, live
 
 
 class Site:
-    """A site of one repository, which is opened when the test says so."""
+    """A site of one repository; its opening waits for the test's gate."""
 
     def __init__(self, patience: float = 30.0) -> None:
         self.begun = 0
@@ -44,7 +44,8 @@ class Site:
 
 
 async def test_calls_that_come_together_wait_for_one_opening(nursery: trio.Nursery) -> None:
-    """Each made a connection and a refresher of its own, and all but the last were never ended."""
+    """Regression: each call used to make a connection and a refresher, and only those of the last were ever
+    ended."""
     site = Site()
     for _ in range(3):
         nursery.start_soon(site.look)

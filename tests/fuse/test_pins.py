@@ -1,4 +1,4 @@
-"""Pins of the catalogs in use: they follow what is in use, and never hold the mount up."""
+"""Pins of the catalogs in use: they follow the use, and never hold the mount up."""
 
 import fcntl
 import time
@@ -20,7 +20,8 @@ LIMIT = 32 << 20
 
 
 def catalogs(cache: Cache, count: int, repository: str = "one", length: int = 0) -> list[tuple[str, HeldKey]]:
-    """So many values that are in the cache, as catalogs of a repository."""
+    """Puts `count` values into the cache, as catalogs of a repository; returns their (repository, key)
+    pairs."""
     found = []
     for number in range(count):
         value = b"catalog %d of %s" % (number, repository.encode()) + bytes(length)
@@ -34,7 +35,8 @@ def catalogs(cache: Cache, count: int, repository: str = "one", length: int = 0)
 def test_a_lock_that_is_not_had_is_tried_again_the_next_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A process that was stopped inside a change: the mount's end waits for what is under way here."""
+    """A process was stopped inside a change of the index and holds the lock, which must not delay the mount's
+    end."""
     monkeypatch.setattr(catalog_pins, "PATIENCE", 0.1)
     root = tmp_path / "cache"
     with open_cache(str(root), LIMIT, lock_timeout=0.2, upkeep=False) as cache:
@@ -74,7 +76,7 @@ def test_they_come_back_after_the_index_was_lost(tmp_path: Path) -> None:
 
 
 def test_one_repository_pins_no_more_than_its_share(tmp_path: Path) -> None:
-    """Whatever another one of the mount has read: 40 catalogs against 2."""
+    """A repository with 20 catalogs of 1 MiB in use leaves room for the pins of one with 2."""
     with open_cache(str(tmp_path / "cache"), LIMIT, upkeep=False) as cache:
         modest = catalogs(cache, 2, "modest", 1 << 20)
         greedy = catalogs(cache, 20, "greedy", 1 << 20)
@@ -87,7 +89,7 @@ def test_one_repository_pins_no_more_than_its_share(tmp_path: Path) -> None:
 
 
 def test_all_mounts_together_pin_a_quarter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Four mounts had pinned 53 of 64 MiB."""
+    """Regression: four mounts used to pin 53 of 64 MiB together."""
     monkeypatch.setattr(upkeep, "LOOK_FOR_DEAD", 0)
     root = str(tmp_path / "cache")
 

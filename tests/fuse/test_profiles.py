@@ -23,7 +23,7 @@ LARGE = os.urandom(3 << 17)
 
 
 class Site:
-    """A repository whose image has a profile of one start, and the server it comes from."""
+    """A repository whose image has a profile of one start, and the server in front of it."""
 
     def __init__(self, directory: Path, server: FaultServer, kind: str) -> None:
         self.directory, self.server, self.kind = directory, server, kind
@@ -40,7 +40,7 @@ class Site:
         return self.published.store / "metadata/1.root.json"
 
     def start(self, mnt: Path) -> None:
-        """What a program does."""
+        """Reads all files of the image, as the profiled program does."""
         for at in range(FILES):
             assert (mnt / f"lib/a:1/d{at}/f{at}").read_bytes() == b"content of %d" % at
         assert (mnt / "lib/a:1/large").read_bytes() == LARGE

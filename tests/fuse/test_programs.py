@@ -1,4 +1,4 @@
-"""Real programs find on the mount what they find in the unpacked tree."""
+"""Real programs get the same results on the mount as in the unpacked tree."""
 
 import ctypes
 import hashlib
@@ -31,7 +31,8 @@ def shell(command: str, cwd: Path) -> str:
 
 
 def make_tree(at: Path) -> None:
-    """Programs, a Python package, a git repository, a database, odd names, links and modes."""
+    """Makes a tree with programs, a Python package, a git repository, a database, odd names, links and
+    modes."""
     at.mkdir()
     shell(
         """
@@ -64,7 +65,7 @@ class Pair:
         self.mount = mount
 
     def same(self, command: str) -> str:
-        """What the command prints in both places, which must be the same."""
+        """Runs the command in both places and asserts that the outputs are equal; returns the output."""
         expected = shell(command, self.tree)
         assert shell(command, self.mount) == expected
         return expected
@@ -103,7 +104,7 @@ def test_hardlinks_share_a_number(pair: Pair) -> None:
 
 
 def test_tar(pair: Pair) -> None:
-    """Directories' sizes are the filesystem's own: the archives hold none."""
+    """The archives do not hold the sizes of directories, which each filesystem chooses itself."""
     assert len(pair.same("tar --sort=name -cf - . | sha256sum")) > 60
 
 

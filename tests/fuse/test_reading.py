@@ -1,4 +1,4 @@
-"""A reader thread against arbitrary requests, over a socket pair that stands for /dev/fuse."""
+"""A reader thread against arbitrary requests, over a socket pair in place of /dev/fuse."""
 
 import errno
 import socket
@@ -35,7 +35,7 @@ class Answer(NamedTuple):
 
 
 class Kernel:
-    """The other end: sends requests, takes answers."""
+    """The kernel's end of the socket pair: sends requests and receives answers."""
 
     def __init__(self, line: socket.socket, filesystem: Filesystem, top: int) -> None:
         self.line = line
@@ -58,7 +58,7 @@ class Kernel:
         return self.answer()
 
     def still_there(self) -> None:
-        """The next question is answered, and nothing else was said before."""
+        """Asserts that the next request is answered, and that no other answer came before."""
         assert self.ask(p.STATFS, unique=1 << 40).unique == 1 << 40
 
 
@@ -76,7 +76,7 @@ def example() -> tuple[Filesystem, int]:
 
 @contextmanager
 def serving() -> Iterator[Kernel]:
-    """A reader thread and a trio run of its own, until the socket is closed."""
+    """Runs a reader thread and a trio loop until the socket is closed; yields the kernel's end."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
     theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 << 20)
@@ -190,7 +190,7 @@ def lookups(kernel: Kernel) -> int:
 
 
 def listed(kernel: Kernel, opcode: int, number: int, room: int) -> list[tuple[bytes, int]]:
-    """(name, inode) of every line, asked for page by page."""
+    """Lists a directory page by page; returns (name, inode number) of every entry."""
     found: list[tuple[bytes, int]] = []
     offset = 0
     while True:
@@ -259,7 +259,8 @@ def test_a_bug_in_one_answer_is_eio_and_ends_nothing(kernel: Kernel, monkeypatch
 
 
 def test_stale_packed_answers_are_not_given() -> None:
-    """A slot that was freed comes back under another number: what was packed for the old one is dropped."""
+    """A freed slot comes back under another inode number: the packed answers for the old number must be
+    dropped."""
     filesystem, _ = example()
     answers = Operations(filesystem, KeptAnswers())
     first = struct.unpack_from("=Q", answers.lookup(1, b"image"))[0]

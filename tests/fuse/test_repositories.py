@@ -1,4 +1,4 @@
-"""Opening repositories: what begins before the mount is made."""
+"""The opening of repositories, and the work that begins before the mount is made."""
 
 from pathlib import Path
 
@@ -25,7 +25,8 @@ from tests.support.repository import Published
 async def test_nothing_is_fetched_in_threads_while_the_process_may_be_root(
     user: str | None, walks: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Files written then were root's, and `--user` could not read them: the cache went off."""
+    """Regression: files written so early belonged to root, `--user` could not read them, and the cache went
+    off."""
     published = Published(tmp_path)
     published.commit(live(published.objects, {}))
     begun: list[ObjectRef] = []

@@ -1,4 +1,4 @@
-"""A large repository costs a mount what is touched of it, not what it holds."""
+"""A large repository costs a mount in proportion to its use, not to its size."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The contract of a session: what programs see on the mount, whichever way it talks to the kernel."""
+"""The contract of a session: programs see the same on the mount through both sessions."""
 
 import errno
 import mmap

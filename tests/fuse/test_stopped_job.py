@@ -23,7 +23,7 @@ PATIENCE = 30
 
 
 def any_download(cache: Path) -> bool:
-    """True while a process holds a download lock."""
+    """Returns True while a process holds a download lock."""
     whole = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
     with (cache / "objects" / layout.DOWNLOADS).open("rb") as file:
         found = fcntl.fcntl(file, fcntl.F_OFD_GETLK, whole)

@@ -1,4 +1,4 @@
-"""What has been asked once is not asked again, by the daemon's own count."""
+"""The kernel does not repeat its requests, by the daemon's own count."""
 
 import os
 import subprocess
@@ -16,7 +16,7 @@ REMAINING = {
     "direct": {"STATFS"},
     "pyfuse3": {"STATFS", "OPEN", "RELEASE", "OPENDIR", "READDIRPLUS", "RELEASEDIR", "READLINK", "FLUSH"},
 }
-"""What a session still hears of when all is warm. `find` asks statfs once; no kernel remembers that."""
+"""Requests that a session still gets when all is warm. `find` calls statfs once, which no kernel caches."""
 
 
 @pytest.fixture
@@ -46,12 +46,12 @@ PROGRAMS = {
 
 
 IN_PAGES = {"READ", "READDIRPLUS", "READLINK"}
-"""What the kernel asks again when it has let go of pages."""
+"""Requests that the kernel repeats when it has dropped pages."""
 
 
 def came_back() -> int:
-    """Pages of files that the kernel let go of and had to fill again since it started. Some kernels page out
-    what has not been used for a minute, however much memory is free (DAMON)."""
+    """Returns the number of file pages since boot that the kernel dropped and had to fill again. Some kernels
+    page out memory that was not used for a minute, however much is free (DAMON)."""
     lines = Path("/proc/vmstat").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("workingset_refault_file "))
 

@@ -1,8 +1,8 @@
-"""A real automount in a small machine of its own: mount and process namespaces, the shipped files in /etc
-and /sbin.
+"""A real automount in a small machine of its own: mount and process namespaces, the shipped files in /etc and
+/sbin.
 
-Whoever waits for an automounter that is stuck cannot be told to stop; with the first process of its namespace
-everything in it dies, and the mounts go.
+A process that waits for a stuck automounter cannot be stopped by a signal. The end of the first process of
+the namespace ends all processes in it and takes the mounts away.
 """
 
 import os
@@ -40,14 +40,14 @@ while :; do wait; sleep 3600 & done # the first process takes in what daemons le
 
 
 class Automounter:
-    """Configured, then started; ended with all it has mounted when the context is left."""
+    """An automounter: configure it, then start it. Leaving the context ends it with all its mounts."""
 
     def __init__(self, timeout: int = 600) -> None:
         # Not below pytest's directory: a daemon that becomes another user must get here.
         self.directory = Path(tempfile.mkdtemp(prefix="lazyfs-autofs-"))
         self.directory.chmod(0o755)
         self.top = self.directory / "top"
-        """Where the shipped map shows its repositories."""
+        """The directory in which the shipped map shows its repositories."""
         self.direct = self.directory / "direct"
         """Parent of the direct map's mount points."""
         self.cache = self.directory / "cache"
@@ -68,12 +68,12 @@ class Automounter:
         self._direct: list[Path] = []
 
     def configure(self, name: str, text: str) -> None:
-        """Writes /etc/lazyfs/NAME.toml, with a cache and a log of its own."""
+        """Writes /etc/lazyfs/NAME.toml, with a cache and a log for this name alone."""
         text = f'cache = "{self.cache}"\nlog = "{self.log_file(name)}"\n' + text
         (self._etc / f"lazyfs/{name}.toml").write_text(text)
 
     def map_directly(self, name: str, path: Path) -> None:
-        """Lets `path` show NAME; before the automounter starts."""
+        """Adds a direct map that shows NAME at `path`. Call it before `start`."""
         self._direct.append(path)
         with (self._etc / "auto.direct").open("a") as lines:
             lines.write(f"{path} -fstype=lazyfs,config=/etc/lazyfs/{name}.toml :lazyfs\n")
@@ -85,7 +85,7 @@ class Automounter:
         return self
 
     def start(self) -> None:
-        """Returns when the maps are mounted."""
+        """Starts the automounter; returns when its maps are mounted."""
         unshare = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
         with (self.directory / "setup.log").open("wb") as log:
             self._process = subprocess.Popen(
@@ -111,11 +111,12 @@ class Automounter:
         return f" {path} {fstype} " in Path(f"/proc/{self._first}/mounts").read_text()
 
     def is_mounted(self, path: Path) -> bool:
-        """Returns True if lazyfs is mounted there. Asks the kernel's list only: nothing is set off by it."""
+        """Returns True if lazyfs is mounted at `path`. Reads the kernel's list only, so no automount is
+        triggered."""
         return self._is_mounted(path, "fuse.lazyfs")
 
     def begin(self, *command: str | Path, seconds: int = 60) -> "subprocess.Popen[str]":
-        """Starts a command inside, which is killed after so many seconds."""
+        """Starts a command inside, which is killed after `seconds`."""
         entered = ["timeout", "-s", "KILL", str(seconds), "nsenter", "-t", str(self._first), "-m", "-p"]
         return subprocess.Popen(
             [*entered, *map(str, command)],
@@ -126,7 +127,8 @@ class Automounter:
         )
 
     def run(self, *command: str | Path, seconds: int = 60) -> "subprocess.CompletedProcess[str]":
-        """Runs a command inside. Raises AssertionError, with what all others do, if it hangs."""
+        """Runs a command inside. Raises AssertionError, with the states of all processes, if the command
+        hangs."""
         process = self.begin(*command, seconds=seconds)
         out, err = process.communicate()
         if process.returncode == -signal.SIGKILL:
@@ -134,28 +136,28 @@ class Automounter:
         return subprocess.CompletedProcess(command, process.returncode, out, err)
 
     def read(self, path: Path) -> str:
-        """The text of a file inside, as a program reads it."""
+        """Returns the text of a file inside, read by a program there."""
         done = self.run("cat", path)
         assert done.returncode == 0, f"{done.stderr}{(self.directory / 'automount.log').read_text()}"
         return done.stdout
 
     def processes(self) -> str:
-        """All processes inside, with what they wait for in the kernel."""
+        """Returns the list of all processes inside, with the kernel function that each one waits in."""
         process = self.begin("ps", "axo", "pid,ppid,pgid,sid,stat,wchan:20,args")
         return process.communicate()[0]
 
     def daemons(self) -> list[int]:
-        """The process ids, inside, of lazyfs's daemons and of mounts under way."""
+        """Returns the process ids (inside) of lazyfs's daemons and of mounts under way."""
         found = self.begin("pgrep", "-f", "lazyfs.cli.mount_helper").communicate()[0]
         return [int(pid) for pid in found.split()]
 
     def signal(self, name: str, pid: int | None = None) -> None:
-        """Sends a signal to a process inside; to the automounter by default."""
+        """Sends a signal to a process inside; without `pid` to the automounter."""
         pid = pid or int(self.run("cat", "/run/automount.pid").stdout)
         self.run("kill", f"-{name}", str(pid))
 
     def expire(self, path: Path) -> None:
-        """Has the automounter take away what nobody uses; returns when `path` is unmounted."""
+        """Makes the automounter expire unused mounts; returns when `path` is unmounted."""
 
         def gone() -> bool:
             if self.is_mounted(path):
@@ -165,7 +167,7 @@ class Automounter:
         until(gone)
 
     def syslog(self) -> str:
-        """What has been sent to /dev/log inside since it was last asked."""
+        """Returns the messages sent to /dev/log inside since the last call."""
         said = []
         self._syslog.setblocking(False)
         while True:

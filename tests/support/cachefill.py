@@ -1,4 +1,4 @@
-"""Values whose right bytes anyone can tell from their keys, and processes that fill a cache with them."""
+"""Values computed from their keys, so that a test can check any of them, and processes that fill a cache."""
 
 import hashlib
 import os
@@ -24,7 +24,7 @@ def value_of(key: bytes) -> bytes:
 
 
 def wrong_values(cache: Cache) -> list[bytes]:
-    """The keys of entries that are served with other bytes than theirs."""
+    """Returns the keys of entries for which the cache serves wrong bytes."""
     served = ((key, cache.get(key)) for key, _ in list(cache.entries()))
     return [key for key, value in served if value is not None and value != value_of(key)]
 
@@ -48,11 +48,12 @@ class Child:
         os.close(write_end)
 
     def wait_until_ready(self) -> None:
-        """Until the process has called `ready`."""
+        """Waits until the process has called `ready`. Raises AssertionError if the process ends first."""
         assert os.read(self._pipe, 1), "the process ended before it was ready"
 
     def kill(self, after: float = 0) -> None:
-        """SIGKILL after so many seconds, and wait until it is gone; it must not have ended by itself."""
+        """Sends SIGKILL after so many seconds and waits for the end. Raises AssertionError if the process had
+        ended by itself."""
         ended = select.select([self._pipe], [], [], after)[0]
         os.kill(self.pid, signal.SIGKILL)
         status = os.waitpid(self.pid, 0)[1]
@@ -60,7 +61,7 @@ class Child:
         assert not ended, f"the process had ended with {os.waitstatus_to_exitcode(status)}"
 
     def join(self) -> int:
-        """Its exit code."""
+        """Waits for the end of the process; returns its exit code."""
         os.close(self._pipe)
         return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
 
@@ -70,6 +71,6 @@ def _tell(write_end: int) -> None:
 
 
 def lose_index(cache: Cache) -> None:
-    """The index is found damaged, and set aside."""
+    """Makes the cache find its index damaged, and set it aside."""
     with cache._shared.transaction():
         raise IndexDamaged("by this test")

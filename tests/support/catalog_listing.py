@@ -1,4 +1,4 @@
-"""A published tree read straight from its catalogs, in the same terms as `tests.support.trees`."""
+"""A published tree, read straight from its catalogs and described in the terms of `tests.support.trees`."""
 
 import hashlib
 import stat
@@ -21,14 +21,14 @@ _KINDS = {
 
 
 def open_tree(store: Path) -> StoredTree:
-    """The committed revision's tree."""
+    """Opens the tree of the committed revision."""
     opened = open_store(str(store))
     revision = read_revision(opened)
     return StoredTree(opened, revision.root)
 
 
 class Listed:
-    """Everything below one path; entries that the publisher added are left out."""
+    """Everything below one path, without the entries that the publisher added."""
 
     def __init__(self, tree: StoredTree, path: str) -> None:
         self._tree = tree
@@ -43,15 +43,15 @@ class Listed:
                 self.groups.setdefault(key, set()).add(name)
 
     def listing(self) -> dict[bytes, bytes]:
-        """As trees.listing."""
+        """Describes each entry as `trees.listing` does."""
         return {path: _line(entry) for path, entry in self.entries.items()}
 
     def hardlink_groups(self) -> set[frozenset[bytes]]:
-        """As trees.hardlink_groups."""
+        """Groups hardlinks as `trees.hardlink_groups` does."""
         return {frozenset(names) for names in self.groups.values() if len(names) > 1}
 
     def xattrs(self) -> dict[bytes, dict[str, bytes]]:
-        """As trees.xattrs."""
+        """Returns extended attributes as `trees.xattrs` does."""
         return {
             path: {name.decode(): value for name, value in entry.xattrs}
             for path, entry in self.entries.items()
@@ -59,11 +59,11 @@ class Listed:
         }
 
     def read(self, path: bytes) -> bytes:
-        """A file's bytes."""
+        """Returns the content of a file."""
         return b"".join(self._tree.content(self.entries[path]))
 
     def digests(self) -> dict[bytes, str]:
-        """As trees.digests."""
+        """Returns digests as `trees.digests` does."""
         found = {}
         for path, entry in self.entries.items():
             if entry.is_file:

@@ -11,14 +11,14 @@ from lazyfs.core.chain.faults import AttemptFailed, Fault
 from lazyfs.core.chain.plan import GiveUp, Pause, Plan
 
 Behaviour = Callable[[float, Route], Fault | None]
-"""What a path does to an attempt that begins at a time; None is the right bytes."""
+"""Returns the fault of a path for an attempt that begins at a time; None for the right bytes."""
 
 COST = {None: 0.05, Fault.REFUSED: 0.001, Fault.DNS: 0.2, Fault.CONNECT: 3.0, Fault.UNREACHABLE: 0.001}
 """Seconds an attempt takes; silence and slowness take what the route allows, the rest 0.02."""
 
 
 class Result(NamedTuple):
-    """How one request ended."""
+    """The start, end, error and attempts of one request."""
 
     began: float
     ended: float
@@ -28,7 +28,7 @@ class Result(NamedTuple):
 
 
 class World:
-    """Runs requests in simulated time, interleaved as their attempts take."""
+    """Runs requests in simulated time, interleaved by the durations of their attempts."""
 
     def __init__(self, chain: Chain, behaviour: Behaviour) -> None:
         self.chain = chain
@@ -40,13 +40,13 @@ class World:
     def request(
         self, at: float, path: str = "data/aa/bb", patience: float = 30.0, *, may_be_missing: bool = False
     ) -> None:
-        """Schedules one request."""
+        """Schedules one request for the time `at`."""
         task = self._request(path, patience, may_be_missing)
         next(task)
         heapq.heappush(self._queue, (at, next(self._order), task))
 
     def run(self) -> list[Result]:
-        """Runs everything scheduled to its end."""
+        """Runs all scheduled requests to their ends; returns the results."""
         for _ in range(200_000):
             if not self._queue:
                 return self.results

@@ -12,7 +12,7 @@ from tests.support.squid import Squid
 
 
 class Chaos:
-    """Breaks what is not on the path that lives at the moment, in a thread of its own."""
+    """Breaks members of a site outside the path that lives at the moment, in a thread of its own."""
 
     def __init__(self, site: RealSite, second: NginxOrigin, seed: int) -> None:
         self._site = site

@@ -23,7 +23,8 @@ READY_SECONDS = 30
 def lazyfs(
     *arguments: str | os.PathLike[str], check: bool = True, **options: Any
 ) -> subprocess.CompletedProcess[str]:
-    """Runs one command to its end; with `check`, a failure shows what it printed."""
+    """Runs one command to its end. With `check`, raises AssertionError with the command's output if it
+    fails."""
     command = [*LAZYFS, *(os.fspath(argument) for argument in arguments)]
     done = subprocess.run(
         command, check=False, capture_output=True, text=True, timeout=options.pop("timeout", 300), **options
@@ -35,7 +36,7 @@ def lazyfs(
 
 @contextmanager
 def serving(store: Path, port: int | None = None) -> Iterator[str]:
-    """`lazyfs serve` in the background, on any free port or this one; gives the repository's URL."""
+    """Runs `lazyfs serve` in the background on `port`, or on any free port; yields the repository's URL."""
     port = port or free_port()
     command = [*LAZYFS, "serve", str(store), "--listen", f"127.0.0.1:{port}"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
@@ -50,7 +51,8 @@ def serving(store: Path, port: int | None = None) -> Iterator[str]:
 
 
 def wait_for_http(url: str, process: subprocess.Popen[bytes]) -> None:
-    """Returns once `url` answers; raises AssertionError if the process ends or does not come up."""
+    """Returns once `url` answers. Raises AssertionError if the process ends or the answer does not come in
+    time."""
     end = time.monotonic() + READY_SECONDS
     while time.monotonic() < end:
         if process.poll() is not None:
@@ -66,7 +68,7 @@ def wait_for_http(url: str, process: subprocess.Popen[bytes]) -> None:
 
 @contextmanager
 def mounted(source: str | Path, mountpoint: Path, *options: str | os.PathLike[str]) -> Iterator[Path]:
-    """`lazyfs mount` as a daemon, unmounted at the end."""
+    """Mounts with `lazyfs mount` as a daemon, and unmounts at the end."""
     mountpoint.mkdir(exist_ok=True)
     lazyfs("mount", str(source), mountpoint, *options)
     try:
@@ -76,18 +78,18 @@ def mounted(source: str | Path, mountpoint: Path, *options: str | os.PathLike[st
 
 
 def status(mountpoint: Path) -> Any:
-    """What the daemon says of itself."""
+    """Returns the daemon's answer to `lazyfs status --json`."""
     return json.loads(lazyfs("status", mountpoint, "--json").stdout)
 
 
 def socket_of(mountpoint: Path) -> str:
-    """Where the daemon of a mount point listens."""
+    """Returns the path of the control socket of the mount's daemon."""
     (found,) = filter(os.path.exists, socket_paths(mounted_at(str(mountpoint))))
     return found
 
 
 def new_repository(directory: Path, name: str = "test.example.org") -> tuple[Path, Path]:
-    """`repo init`: (store, keys)."""
+    """Creates a repository with `repo init`; returns the paths of (store, keys)."""
     store, keys = directory / "store", directory / "keys"
     lazyfs("repo", "init", store, "--name", name, "--keys", keys)
     return store, keys

@@ -1,4 +1,4 @@
-"""Starting and ending a real server of a test's own."""
+"""Starting and ending a real server that belongs to one test."""
 
 import os
 import shutil
@@ -15,7 +15,7 @@ from typing import Self
 from benchmarks.ports import free_port
 
 SITE = Path(__file__).parents[2] / "tools" / "site"
-"""The configuration that sites are given; what is tested is what is shipped."""
+"""The configuration shipped for sites; the tests use these files themselves."""
 
 READY_SECONDS = 30
 
@@ -37,11 +37,11 @@ class Daemon:
         return f"http://127.0.0.1:{self.port}"
 
     def command(self) -> Sequence[str | Path]:
-        """What runs the server in the foreground."""
+        """Returns the argv that runs the server in the foreground."""
         raise NotImplementedError
 
     def start(self) -> None:
-        """Returns when the port answers."""
+        """Starts the server; returns when its port answers."""
         assert self._process is None
         with (self.directory / "output").open("ab") as output:
             self._process = subprocess.Popen(
@@ -75,7 +75,8 @@ class Daemon:
         return self._process is not None
 
     def pause(self) -> None:
-        """Stops it in its tracks: it accepts connections (the kernel does) and never answers."""
+        """Stops the processes with SIGSTOP: the kernel still accepts connections for the server, which never
+        answers."""
         assert self._process is not None
         os.killpg(self._process.pid, signal.SIGSTOP)
 

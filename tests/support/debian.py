@@ -12,7 +12,7 @@ TAG = "bookworm"
 
 
 def mirror() -> str:
-    """The Debian mirror that this machine's apt uses."""
+    """Returns the URL of the Debian mirror that this machine's apt uses."""
     for source in [Path("/etc/apt/sources.list"), *sorted(Path("/etc/apt/sources.list.d").glob("*"))]:
         if source.is_file():
             found = re.search(r"^(?:URIs:|deb)\s.*?(https?://[^\s\]]+)", source.read_text(), re.MULTILINE)
@@ -22,7 +22,8 @@ def mirror() -> str:
 
 
 def root_filesystem() -> Path:
-    """A debootstrap minbase tree (about 6,800 entries, 200 MB). Made once a boot and then shared: 30 s."""
+    """Returns a debootstrap minbase tree (about 6,800 entries, 200 MB), made in 30 s once per boot and then
+    shared."""
     kept = Path(tempfile.gettempdir()) / f"lazyfs-debian-{os.getuid()}"
     if not kept.is_dir():
         fresh = Path(tempfile.mkdtemp(prefix="lazyfs-debian-", dir=tempfile.gettempdir()))
@@ -42,10 +43,11 @@ def root_filesystem() -> Path:
 
 
 def make_image(directory: Path) -> tuple[Path, Path]:
-    """An OCI layout of four layers under `directory`, and the tree that `umoci unpack` makes of it as root.
+    """Makes an OCI layout of four layers under `directory`; returns the layout and the tree that `umoci
+    unpack` makes of it as root.
 
-    The upper layers hold what a Debian system alone does not: whiteouts, replaced types, hardlinks,
-    devices, capabilities, names that are no UTF-8, holes, and a file of several chunks.
+    The upper layers add cases that a Debian system alone lacks: whiteouts, replaced types, hardlinks,
+    devices, capabilities, names that are not UTF-8, holes, and a file of several chunks.
     """
     layout = directory / "layout"
     image = f"{layout}:{TAG}"
@@ -63,9 +65,9 @@ PYTHON = ("python3.11-minimal", "libpython3.11-minimal", "libpython3.11-stdlib",
 
 
 def python_image(directory: Path) -> str:
-    """An OCI layout of one layer under `directory` with Debian's Python in it; gives LAYOUT:TAG.
+    """Makes an OCI layout of one layer under `directory` with Debian's Python in it; returns LAYOUT:TAG.
 
-    The packages' files are this machine's own, so nothing is fetched for them.
+    The packages' files are copied from this machine, so nothing is downloaded.
     """
     layout = directory / "python-layout"
     image = f"{layout}:{TAG}"

@@ -1,4 +1,4 @@
-"""A registry that misbehaves as told: pages, rate limits, tokens that expire, connections that die, lies."""
+"""A registry that misbehaves on request: pages, rate limits, expiring tokens, dying connections, lies."""
 
 import json
 import re
@@ -19,7 +19,7 @@ from tests.support.tls import Pair
 
 
 class FakeRegistry:
-    """Serves images of one repository, `team/app`. Attributes say how it misbehaves."""
+    """Serves images of one repository, `team/app`. Its attributes choose the misbehaviours."""
 
     def __init__(self) -> None:
         self.blobs: dict[str, bytes] = {}
@@ -37,33 +37,33 @@ class FakeRegistry:
         """Bytes after which the next blob answers break off."""
         self.ranges = True
         self.tokens = False
-        """Whether a bearer token is needed."""
+        """True if a bearer token is needed."""
         self.token_uses = 1_000_000
-        """Requests that a token is good for."""
+        """Requests that one token allows."""
         self.accounts: dict[str, str] = {}
-        """Basic credentials of the token server; none: anonymous tokens are good."""
+        """Basic credentials of the token server; if there are none, anonymous tokens are accepted."""
         self.tag_list: bytes | None = None
         self.token_answer: bytes | None = None
         self.content_range = ""
-        """Answers of these instead of the right ones."""
+        """A Content-Range of blob answers in place of the right one."""
         self.basic = False
-        """Whether an account's name and password are needed, without a token server."""
+        """True if an account's name and password are needed, without a token server."""
         self.nobody: dict[str, int] = {}
-        """`manifests`, `blobs`, `blobs/sha256:...`: the status for those who come without an account."""
+        """`manifests`, `blobs`, `blobs/sha256:...`: the status for requests without an account."""
         self.reason = b""
         """The body of such an answer, and of the token server's refusals."""
         self.token_errors: list[int] = []
-        """What the token server answers first."""
+        """Statuses of the token server's first answers."""
         self.storage = ""
-        """An address before the digest of each blob that blobs are redirected to."""
+        """The address that blob requests are redirected to, without the blob's digest at its end."""
         self.authorizations: list[tuple[str, str]] = []
         """(path, Authorization) of each request."""
         self.fields: list[str] = []
         """The values of all header fields of all requests."""
         self.post_error = 0
-        """What the token server answers to a form."""
+        """Status of the token server's answer to a form."""
         self.forms: list[dict[str, list[str]]] = []
-        """What was posted to the token server; a refresh token makes an account's token."""
+        """Forms posted to the token server; a refresh token makes an account's token."""
         self.api_moved = ""
         """An address that the API's root is redirected to."""
         self.extra: dict[str, str] = {}
@@ -77,7 +77,7 @@ class FakeRegistry:
         self.scheme = "http"
 
     def add(self, image: Built, tag: str) -> None:
-        """Serves an image under a tag and its digest."""
+        """Serves an image under a tag and under its digest."""
         self.blobs |= image.blobs
         self.serve(tag, image.manifest["mediaType"], image.blobs[image.manifest["digest"]])
         self.serve(
@@ -91,11 +91,11 @@ class FakeRegistry:
             self.tags.append(name)
 
     def count(self, pattern: str) -> int:
-        """Requests whose line matches."""
+        """Returns the number of requests whose line matches the pattern."""
         return sum(bool(re.search(pattern, line)) for line in self.requests)
 
     def take(self, name: str) -> bool:
-        """Counts one of the misbehaviours down."""
+        """Counts the misbehaviour `name` down by one; returns True if it was still due."""
         with self._lock:
             left: int = getattr(self, name)
             setattr(self, name, max(left - 1, 0))
@@ -109,7 +109,7 @@ class FakeRegistry:
             return token
 
     def use(self, header: str) -> bool:
-        """Whether the Authorization header is still good."""
+        """Uses the token of an Authorization header once; returns True if the token was still valid."""
         with self._lock:
             token = header.removeprefix("Bearer ")
             left = self._uses.get(token, 0)
@@ -226,7 +226,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        with suppress(ConnectionError):  # whoever asked wants no more of it
+        with suppress(ConnectionError):  # the client has closed the connection
             self.wfile.write(body[:cut])
         if cut is not None:
             self.close_connection = True
@@ -244,20 +244,20 @@ class _Server(ThreadingHTTPServer):
             try:
                 wrapped.do_handshake()
             except ssl.SSLError:
-                wrapped.shutdown(socket.SHUT_WR)  # what the client still sends is read: no reset overtakes
-                while wrapped.recv(4096):  # the alert
+                wrapped.shutdown(socket.SHUT_WR)  # read the rest of the data, so that no reset
+                while wrapped.recv(4096):  # overtakes the alert
                     pass
                 return None
             return super().finish_request(wrapped, client_address)
 
     def handle_error(self, *_: Any) -> None:
-        """A client that goes away in mid-sentence is what is tested here."""
+        """Prints no error: clients that go away in the middle of a request are part of the tests."""
 
 
 @contextmanager
 def fake_registry(certificate: Pair | None = None, client_ca: Path | None = None) -> Iterator[FakeRegistry]:
-    """Runs one on a port of the loopback interface, over TLS with a certificate, and with `client_ca` for
-    those only who have a certificate of that CA."""
+    """Runs a fake registry on a loopback port: over TLS if `certificate` is given, and with `client_ca` for
+    clients with a certificate of that CA only."""
     registry = FakeRegistry()
     handler = type("Handler", (_Handler,), {"registry": registry})
     with _Server(("127.0.0.1", 0), handler) as server:
@@ -280,5 +280,5 @@ def fake_registry(certificate: Pair | None = None, client_ca: Path | None = None
 
 
 def in_seconds(seconds: float) -> str:
-    """A Retry-After as a date."""
+    """Returns a Retry-After header's date, so many seconds from now."""
     return formatdate(time.time() + seconds, usegmt=True)

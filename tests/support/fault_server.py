@@ -1,7 +1,7 @@
 """An HTTP server that misbehaves on demand: as origin, as reverse cache, or as forward proxy.
 
-It serves what `content(path)` gives and keeps a log of the requests. `fault` (for all paths) and `faults`
-(per path) can be changed while it runs.
+It serves the bytes that `content(path)` returns and keeps a log of the requests. `fault` (for all paths) and
+`faults` (per path) can be changed while it runs.
 """
 
 import email.utils
@@ -21,7 +21,7 @@ from benchmarks.ports import free_port
 
 
 class Misbehave(enum.StrEnum):
-    """What the server does instead of answering."""
+    """The ways in which the server misbehaves instead of answering well."""
 
     REFUSE = "refuse"
     HANG = "hang"
@@ -50,7 +50,7 @@ class Misbehave(enum.StrEnum):
 
 
 class Seen(NamedTuple):
-    """One request as it came."""
+    """One logged request, with the fault that answered it."""
 
     path: str
     headers: dict[str, str]
@@ -58,7 +58,7 @@ class Seen(NamedTuple):
 
 
 def of_directory(directory: Path) -> Callable[[str], bytes | None]:
-    """Content from the files of a store directory."""
+    """Returns a `content` function that reads the files of a store directory."""
 
     def content(path: str) -> bytes | None:
         file = directory / path.lstrip("/")
@@ -68,7 +68,7 @@ def of_directory(directory: Path) -> Callable[[str], bytes | None]:
 
 
 class FaultServer:
-    """Runs in threads of this process; use as a context manager."""
+    """A server in threads of this process; use it as a context manager."""
 
     def __init__(
         self,
@@ -77,7 +77,7 @@ class FaultServer:
         bytes_per_second: float = 1.0,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        """With `tls`, it is an https server."""
+        """Prepares the server; with `tls` it speaks https."""
         self.content = content
         self.fault: Misbehave | None = None
         self.faults: dict[str, Misbehave] = {}
@@ -116,7 +116,8 @@ class FaultServer:
         return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}"
 
     def misbehave(self, fault: Misbehave | None) -> None:
-        """From now on, for every path; REFUSE closes the port, anything else opens it again."""
+        """Applies a fault to every path from now on. REFUSE closes the port, any other value opens it
+        again."""
         self.fault = fault
         if fault == Misbehave.REFUSE:
             self._shut()
@@ -124,7 +125,7 @@ class FaultServer:
             self._listen()
 
     def counts(self) -> Counter[str]:
-        """Requests by path, well answered or not."""
+        """Returns the number of requests by path, with well answered and failed ones."""
         with self._lock:
             return Counter(seen.path for seen in self.seen)
 
@@ -170,7 +171,7 @@ class FaultServer:
             try:
                 secured = self._tls.wrap_socket(sock, server_side=True)
             except OSError:
-                sock.close()  # wrapping takes it over only once it succeeds
+                sock.close()  # wrap_socket owns the socket only once it succeeds
                 secured = None
             with self._lock:
                 self._open.discard(sock)
@@ -274,7 +275,7 @@ class FaultServer:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """The other side has left: no matter of ours."""
+    """Ignores OSError: a client that has closed its connection is no failure of the server."""
     try:
         yield
     except OSError:

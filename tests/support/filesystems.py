@@ -1,4 +1,4 @@
-"""Filesystems over objects of a test's own: without prefetching, or with a record of it."""
+"""Filesystems over objects that a test made: without prefetching, or with a record of the prefetches."""
 
 from lazyfs.core.digest import ObjectRef
 from lazyfs.core.errors import NotFound
@@ -15,7 +15,7 @@ from tests.support.images import Objects
 
 
 class NoPrefetching:
-    """Fetches nothing ahead."""
+    """A prefetcher that fetches nothing."""
 
     def on_enter(self, profile: ObjectRef) -> None: ...
 
@@ -27,7 +27,7 @@ class NoPrefetching:
 
 
 class AskedAhead:
-    """The real policy. Writes down what would be fetched with nobody waiting for it."""
+    """A prefetcher with the real policy, which records the objects to fetch instead of fetching them."""
 
     def __init__(self, objects: LocalObjects) -> None:
         self._objects = objects
@@ -50,19 +50,19 @@ class AskedAhead:
 
 
 class FetchedObjects(Objects):
-    """Objects of a test, every one of them at hand."""
+    """Objects of a test, all of them at hand. A fetch raises NotFound."""
 
     async def fetch(self, ref: ObjectRef, *, deadline: float | None = None) -> bytes:
         raise NotFound(f"object {ref.digest.hex()} should have been at hand")
 
 
 async def no_site(name: str) -> None:
-    """Opens no repository: there is no site here."""
+    """Opens no repository: raises NotFound for every name."""
     raise NotFound(name)
 
 
 def filesystem_of(objects: FetchedObjects, root: ObjectRef) -> Filesystem:
-    """Returns a filesystem that shows this as the repository `test`."""
+    """Returns a filesystem that shows the tree at `root` as the repository `test`."""
     filesystem = Filesystem(Tree(SlotTable()), no_site)
     filesystem.show(OpenRepository("test", objects, root, 1, NoPrefetching()))
     return filesystem

@@ -15,7 +15,7 @@ from tests.support.images import Objects
 
 
 class Mounted:
-    """A mounted tree and the strings that move it."""
+    """A mounted tree, with the commands of the server process behind it."""
 
     def __init__(
         self, path: Path, process: "subprocess.Popen[str]", objects: Objects, directory: Path
@@ -26,7 +26,8 @@ class Mounted:
         self._directory = directory
 
     def ask(self, what: str, **fields: Any) -> Any:
-        """One command of the server; see there."""
+        """Sends one command to the server and returns its answer; tests/support/fuse_server.py has the
+        commands."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.process.stdin.write(json.dumps({"do": what} | fields) + "\n")
@@ -34,15 +35,16 @@ class Mounted:
         return json.loads(self.process.stdout.readline())
 
     def upcalls(self) -> dict[str, int]:
-        """How often the kernel has asked, by type."""
+        """Returns the number of the kernel's requests so far, by type."""
         found: dict[str, int] = self.ask("counters")["upcalls"]
         return found
 
     def given_back(self, what: str, at_most: int, seconds: float = 20) -> dict[str, Any]:
-        """The table, once memory is so short that the kernel holds `at_most` of `what`, or after `seconds`.
+        """Drops the kernel's caches until the table's count `what` is `at_most`, or for `seconds`; returns
+        the table.
 
-        One drop is not enough: the kernel keeps what was used lately for the next, ends early where it freed
-        little in all, and hands FORGET to the server after it has returned.
+        One drop is not enough: the kernel keeps recently used inodes until the next drop, ends early if it
+        freed little in all, and hands FORGET to the server after the drop has returned.
         """
         end = time.monotonic() + seconds
         while True:
@@ -53,13 +55,13 @@ class Mounted:
             time.sleep(0.05)
 
     def show(self, root: Nested, revision: int) -> None:
-        """Switches to another revision."""
+        """Shows another revision: the tree at `root`."""
         store(self.objects, self._directory)
         self.ask("switch", root=root.ref.digest.hex(), size=root.ref.size, revision=revision)
 
 
 def store(objects: Objects, directory: Path) -> None:
-    """Writes objects where the server finds them."""
+    """Writes objects into the directory from which the server reads them."""
     directory.mkdir(exist_ok=True)
     for digest, plain in objects.items():
         path = directory / digest.hex()
@@ -71,7 +73,7 @@ def store(objects: Objects, directory: Path) -> None:
 def mounted(
     kind: str, objects: Objects, root: Nested, directory: Path, *, permissions: str = "image"
 ) -> Iterator[Mounted]:
-    """The tree on `directory/mnt`; taken away at the end, also if the test failed in it."""
+    """Mounts the tree on `directory/mnt`; unmounts it at the end, also after a failed test."""
     mnt = directory / "mnt"
     mnt.mkdir()
     store(objects, directory / "objects")

@@ -1,8 +1,8 @@
 """A session over objects in a directory, in a process of its own and under a test's control.
 
-`python -m tests.support.fuse_server SESSION MOUNTPOINT OBJECTS ROOT SIZE PERMISSIONS`: says `ready`, then
-answers one JSON line on stdout for each on stdin. Objects are files named by their hex digest. A test can
-hold fetches back, see how many there were, switch the revision and read the counters.
+`python -m tests.support.fuse_server SESSION MOUNTPOINT OBJECTS ROOT SIZE PERMISSIONS`: prints `ready`, then
+answers each JSON line on stdin with one on stdout. Objects are files named by their hex digest. A test can
+hold fetches back, count them, switch the revision and read the counters.
 """
 
 import json
@@ -26,9 +26,9 @@ from tests.support.filesystems import AskedAhead, no_site
 
 
 class SlowObjects:
-    """Objects that are at hand once fetched, unless `keep` is off; fetching waits for `go`.
+    """Objects that are at hand once fetched, unless `keep` is off; a fetch waits for `go`.
 
-    One object is fetched once however many ask for it, as `client.objects.Objects` does it.
+    Concurrent requests for one object share one fetch, as in `client.objects.Objects`.
     """
 
     def __init__(self, directory: str) -> None:
@@ -46,7 +46,7 @@ class SlowObjects:
         self._coming: dict[Digest, trio.Event] = {}
 
     def forget(self) -> None:
-        """Nothing is at hand any more."""
+        """Drops all objects, so that none is at hand."""
         self._here.clear()
 
     def _load(self, ref: ObjectRef) -> bytes:
@@ -97,7 +97,7 @@ class SlowObjects:
 
 
 class Server:
-    """One mount and its commands."""
+    """One mount and the commands that a test can send to it."""
 
     def __init__(
         self, objects: SlowObjects, ahead: AskedAhead, filesystem: Filesystem, invalidator: Invalidator

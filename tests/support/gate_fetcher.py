@@ -1,4 +1,4 @@
-"""A Fetcher that answers when the test says so."""
+"""A Fetcher whose answers wait for the test."""
 
 import threading
 import time
@@ -40,6 +40,6 @@ class GateFetcher:
         pass
 
     async def asked(self, count: int = 1) -> None:
-        """Returns when the store has been asked `count` times."""
+        """Returns once the store has received `count` requests."""
         while len(self.requests) < count:
             await trio.sleep(0.001)

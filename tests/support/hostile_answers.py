@@ -1,4 +1,4 @@
-"""Answers of a proxy that means harm, byte by byte, and what each must be called.
+"""Answers of a malicious proxy, byte by byte, with the name of the fault that each must be reported as.
 
 An answer is a generator of bytes to send, and of seconds to wait; when it ends, the connection is closed.
 """
@@ -15,29 +15,29 @@ from tests.support.fault_server import FaultServer, Misbehave
 from tests.support.zstd_bombs import rle_bomb
 
 Answer = Callable[[bytes], Iterator[bytes | float]]
-"""Takes the body that an honest server would send."""
+"""Returns the answer's parts, given the body that an honest server would send."""
 
 FOREVER = 3600.0
 RESET = -1.0
-"""Instead of seconds: the connection is not closed but reset."""
+"""In place of seconds: the connection is reset instead of closed."""
 
 C, G, T = Fault.CLOSED, Fault.GARBLED, Fault.TRUNCATED
 WRONG, LONG, SLOW, SILENT = Fault.BAD_CONTENT, Fault.TOO_LONG, Fault.SLOW, Fault.SILENT
 
 
 class Attack(NamedTuple):
-    """One way to answer."""
+    """One malicious answer, and the faults under which a client may report it."""
 
     name: str
     answer: Answer
     faults: tuple[Fault, ...]
-    """What it may be called: one, unless the two HTTP libraries see it at different places."""
+    """The faults it may be reported as: one, unless the two HTTP libraries notice it at different places."""
     large: bool = False
-    """It needs an object of 3 MiB."""
+    """The attack needs an object of 3 MiB."""
 
 
 class HostileProxy(FaultServer):
-    """Answers every request with one attack; with None as it should."""
+    """A proxy that answers every request with one attack, or honestly if the attack is None."""
 
     def __init__(self, content: Callable[[str], bytes | None], attack: Attack | None) -> None:
         self.attack = attack
@@ -61,7 +61,7 @@ def _head(*fields: str, status: str = "200 OK") -> bytes:
 
 
 def _fields(*fields: str, status: str = "200 OK") -> Answer:
-    """The true body behind these fields."""
+    """Answers with these header fields, then the true body."""
 
     def answer(body: bytes) -> Iterator[bytes]:
         yield _head(*fields, status=status) + body
@@ -70,7 +70,7 @@ def _fields(*fields: str, status: str = "200 OK") -> Answer:
 
 
 def _status(status: str, *fields: str) -> Answer:
-    """Another status, with a short page."""
+    """Answers with another status and a short page."""
     return lambda _: iter([_head("Content-Length: 5", *fields, status=status) + b"hello"])
 
 
@@ -79,7 +79,7 @@ def _length(text: str) -> Answer:
 
 
 def _chunked(*parts: bytes | float) -> Answer:
-    """These bytes as the chunks."""
+    """Answers with these bytes in place of a chunked body."""
 
     def answer(_: bytes) -> Iterator[bytes | float]:
         yield _head("Transfer-Encoding: chunked")
@@ -89,7 +89,7 @@ def _chunked(*parts: bytes | float) -> Answer:
 
 
 def _sized(size: bytes) -> Answer:
-    """One chunk with the true body under this size."""
+    """Answers with one chunk, which holds the true body under the stated size."""
 
     def answer(body: bytes) -> Iterator[bytes]:
         yield _head("Transfer-Encoding: chunked") + size + b"\r\n" + body + b"\r\n0\r\n\r\n"
@@ -98,7 +98,7 @@ def _sized(size: bytes) -> Answer:
 
 
 def _written(form: str) -> Answer:
-    """One chunk with the true body, its size written like this."""
+    """Answers with one chunk, which holds the true body with its size written in this form."""
 
     def answer(body: bytes) -> Iterator[bytes | float]:
         return _sized(form.format(len(body)).encode())(body)
@@ -107,7 +107,7 @@ def _written(form: str) -> Answer:
 
 
 def _endless(start: bytes, part: bytes, pause: float | None = None) -> Answer:
-    """`start`, and then `part` again and again."""
+    """Answers with `start`, and then with `part` without end."""
 
     def answer(_: bytes) -> Iterator[bytes | float]:
         yield start
@@ -120,7 +120,7 @@ def _endless(start: bytes, part: bytes, pause: float | None = None) -> Answer:
 
 
 def _trickled(front: Callable[[bytes], bytes]) -> Answer:
-    """One byte in 50 ms."""
+    """Answers with one byte every 50 ms."""
 
     def answer(body: bytes) -> Iterator[bytes | float]:
         whole = front(body)
@@ -140,7 +140,7 @@ def _raw(*parts: bytes | float) -> Answer:
 
 
 def _bodies(make: Callable[[bytes], bytes], *fields: str) -> Answer:
-    """Another body, its length right."""
+    """Answers with another body, its length stated correctly."""
 
     def answer(body: bytes) -> Iterator[bytes]:
         other = make(body)

@@ -1,7 +1,7 @@
-"""Signed nonsense: catalogs that are right but for a field or two, which are at an extreme.
+"""Signed nonsense: catalogs that are valid except for one or two fields with extreme values.
 
-A `Draft` is a catalog before it is encoded, as plain lists, so that a field can be anything: it is written
-out without any of the publisher's checks. `changes` gives every field each extreme in turn.
+A `Draft` is a catalog before it is encoded, as plain lists, so that a field can hold any value: it is encoded
+without any of the publisher's checks. `changes` yields each extreme value of each field in turn.
 """
 
 import copy
@@ -37,7 +37,7 @@ NUMBERS: tuple[int, ...] = tuple(
         }
     )
 )
-"""With 2**63, which no field takes."""
+"""Includes 2**63, which no field accepts."""
 SIGNED = tuple(-number for number in NUMBERS[1:])
 TEXTS = (
     b"", b".", b"..", b"/", b"a/b", b"a\0b", b"\x1b[2J\n", b"\xff\xfe", b"n" * 255, b"n" * 256,
@@ -68,11 +68,11 @@ _ATTRIBUTES: tuple[Any, ...] = (
 )  # fmt: skip
 
 Change = tuple[str, Any, Any, Any]
-"""(part, where in it, which field, value)."""
+"""(part, place in the part, field, value)."""
 
 
 class Draft:
-    """A catalog: a header, a table of five columns, and lists of entries."""
+    """A catalog before encoding: a header, a table of five columns, and lists of entries."""
 
     def __init__(self, header: list[Any], directories: list[list[list[Any]]]) -> None:
         self.header = header
@@ -85,8 +85,8 @@ class Draft:
         """Field of the prefix -> another value."""
 
     def encode(self) -> bytes:
-        """The bytes. Raises OverflowError or struct.error for a number that msgpack or a column cannot
-        hold."""
+        """Returns the encoded catalog. Raises OverflowError or struct.error for a number outside the range of
+        msgpack or of a column."""
         header = msgspec.msgpack.encode(self.header)
         rows: list[list[int]] = []
         blobs, offset, first = [], 0, 1
@@ -104,7 +104,7 @@ class Draft:
         return b"".join((PREFIX.pack(*prefix), header, *columns, *blobs))
 
     def changed(self, change: Change) -> "Draft":
-        """A copy with another value in one place."""
+        """Returns a copy with one value changed."""
         made = copy.deepcopy(self)
         part, where, field, value = change
         if part == "entry":
@@ -121,14 +121,15 @@ class Draft:
 
 
 def entry(name: bytes, mode: int, **fields: Any) -> list[Any]:
-    """An entry's twelve fields."""
+    """Returns the twelve fields of an entry."""
     names = ("uid", "gid", "mtime", "size", "content", "detail", "nlink", "link", "flags", "xattrs")
     given: dict[str, Any] = dict(zip(names, (0, 0, 0, 0, b"", 0, 1, 0, 0, []), strict=True)) | fields
     return [name, mode, *(given[one] for one in names)]
 
 
 def draft(objects: Objects) -> Draft:
-    """A right catalog with an entry of each type, hardlinks here and across catalogs, a nested catalog."""
+    """Returns a valid catalog with an entry of each type, hardlinks in it and across catalogs, and a nested
+    catalog."""
     small = objects.put(b"small")
     chunks = [objects.put(bytes([number]) * 4096) for number in range(3)]
     listed = objects.put(ChunkList.encode(chunks, 10_000, 12))
@@ -170,12 +171,12 @@ def draft(objects: Objects) -> Draft:
 
 
 def live(names: dict[bytes, ObjectRef]) -> bytes:
-    """A live folder with these catalogs in it."""
+    """Returns the encoded catalog of a live folder that holds these catalogs."""
     return live_draft(names).encode()
 
 
 def live_draft(names: dict[bytes, ObjectRef]) -> Draft:
-    """The same, before it is encoded."""
+    """Returns the draft of a live folder that holds these catalogs."""
     top = entry(b"", stat.S_IFDIR | 0o755, size=4096, nlink=2 + len(names))
     made = Draft([top, True, [len(names), 0, 0], [], []], [[]])
     for number, (name, ref) in enumerate(sorted(names.items()), 1):
@@ -186,12 +187,12 @@ def live_draft(names: dict[bytes, ObjectRef]) -> Draft:
 
 
 def chunk_list(digests: list[bytes], shift: int) -> bytes:
-    """A chunk list of whole chunks."""
+    """Returns an encoded chunk list of whole chunks."""
     return struct.pack("<4sB3xQ", b"LZFC", shift, len(digests) << shift) + b"".join(digests)
 
 
 def changes(right: Draft) -> Iterator[Change]:
-    """Every field of a catalog with each of its extremes."""
+    """Yields a change for every extreme value of every field of a catalog."""
     numbers = (*NUMBERS, *SIGNED, 1 << 63, *OTHER)
     values: dict[int, tuple[Any, ...]] = {
         NAME: (*TEXTS, *OTHER),
@@ -229,7 +230,8 @@ def changes(right: Draft) -> Iterator[Change]:
 
 
 def with_changes(right: Draft, some: list[Change]) -> bytes | None:
-    """The bytes with these changes; None where they cannot be written, or do not go together."""
+    """Returns the catalog's bytes after these changes; None if the result cannot be encoded, or the changes
+    exclude each other."""
     try:
         for change in some:
             right = right.changed(change)
@@ -239,8 +241,8 @@ def with_changes(right: Draft, some: list[Change]) -> bytes | None:
 
 
 def hostile_lists(objects: Objects) -> Iterator[tuple[bytes, int, int]]:
-    """(chunk list, file size, shift) that a catalog states: lists that are none, or whose chunks are not
-    there."""
+    """Yields (chunk list, file size, shift) as a catalog may state them: invalid lists, and lists of missing
+    chunks."""
     for size in (1, 4096, 10_000, 1 << 20, 1 << 30, (1 << 18) << 12):
         for shift in (12, 16, 24):
             count = min(-(-size >> shift), 300)
@@ -258,7 +260,7 @@ def hostile_lists(objects: Objects) -> Iterator[tuple[bytes, int, int]]:
 
 
 def hostile_profiles() -> Iterator[bytes]:
-    """Profiles that name too much, or nothing that makes sense."""
+    """Yields encoded profiles that name too many objects, or are invalid."""
     for number in (*NUMBERS, *SIGNED, *OTHER):
         yield msgspec.msgpack.encode([1, [[number, bytes(40)]]])
         yield msgspec.msgpack.encode([number, []])
@@ -271,7 +273,7 @@ def hostile_profiles() -> Iterator[bytes]:
 
 
 def hinting(tree: ObjectRef, made: ObjectRef) -> list[Any]:
-    """The entry of an image with a profile, in its live folder."""
+    """Returns an entry of a live folder: an image whose profile is `made`."""
     name, value = profile.hint(made)
     fields = {"content": tree.digest, "detail": tree.size, "flags": NESTED, "nlink": 2, "size": 4096}
     return entry(made.digest.hex().encode(), stat.S_IFDIR | 0o755, **fields, xattrs=[[name, value]])

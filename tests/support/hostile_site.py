@@ -1,4 +1,4 @@
-"""A site mount of two repositories: one is honest, the other is signed properly and full of nonsense."""
+"""A site mount of two repositories: an honest one, and one that is signed properly but full of nonsense."""
 
 import json
 import os
@@ -23,7 +23,7 @@ CHUNK = 16 << 20
 
 
 class Site:
-    """The mount, as a test sees it."""
+    """The mount, with the state of its daemon that tests check."""
 
     def __init__(self, mnt: Path, log: Path, cache: Path) -> None:
         self.mnt = mnt
@@ -35,14 +35,14 @@ class Site:
         return status(self.mnt)
 
     def memory(self, field: str = "VmRSS") -> int:
-        """Bytes that the daemon holds; with `VmHWM`, the most it held since `forget_peak`."""
+        """Returns the bytes of memory that the daemon holds; for `VmHWM` the most since `forget_peak`."""
         for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
             if line.startswith(field + ":"):
                 return int(line.split()[1]) << 10
         raise AssertionError(f"no {field}: the daemon is gone")
 
     def cached(self) -> set[str]:
-        """The keys of the objects in the cache."""
+        """Returns the keys of the objects in the cache."""
         listed = lazyfs("cache", "--cache", self.cache, "list", "--json").stdout
         return {json.loads(line)["object"] for line in listed.splitlines()}
 
@@ -50,7 +50,8 @@ class Site:
         Path(f"/proc/{self.pid}/clear_refs").write_text("5")
 
     def honest(self) -> dict[str, tuple[object, ...]]:
-        """Everything that can be seen of the honest repository: inodes, modes, contents."""
+        """Reads the honest repository; returns inode numbers, modes, owners, sizes, link counts and contents
+        by path."""
         found: dict[str, tuple[object, ...]] = {}
         for directory, directories, files in os.walk(self.mnt / "honest"):
             for name in directories + files:
@@ -65,7 +66,8 @@ class Site:
 def mounted(
     directory: Path, session: str, honest: Published, other: Published, *options: str, url: str = ""
 ) -> Iterator[Site]:
-    """Mounts both below `directory/mnt`. `url`: of the hostile store, if it is not read as a directory."""
+    """Mounts both repositories below `directory/mnt`. `url` is the hostile store's, if it is read over
+    HTTP."""
     mnt = directory / "mnt"
     mnt.mkdir()
     lines = []
@@ -86,7 +88,7 @@ def mounted(
 
 
 def honest_repository(directory: Path) -> Published:
-    """An image with private files, hardlinks and files that are cut into chunks."""
+    """Publishes an image with private files, hardlinks and files that are cut into chunks."""
     made = Published(directory, "honest.example.org")
     files = {f"f{number}": b"%d" % number * 1000 for number in range(50)}
     spec = {"bin": files, "large": bytes(range(256)) * 2000, "lib": {"deep": {"er": files}}}
@@ -95,7 +97,8 @@ def honest_repository(directory: Path) -> Published:
 
 
 def hostile_repository(directory: Path, step: int) -> Published:
-    """Every `step`-th change of a field; all hostile chunk lists and profiles; and what is large."""
+    """Publishes every `step`-th change of a field, all hostile chunk lists and profiles, and the large
+    catalogs."""
     made = Published(directory, "hostile.example.org")
     objects = made.objects
     right = hostile.draft(objects)
@@ -165,14 +168,15 @@ def large(objects: Objects) -> Iterator[tuple[bytes, ObjectRef]]:
 
 
 def hung(objects: Objects, names: dict[bytes, ObjectRef]) -> ObjectRef:
-    """A snapshot's catalog that holds nothing but nested ones."""
+    """Stores a snapshot's catalog whose only entries are these nested catalogs; returns its reference."""
     made = hostile.live_draft(names)
     made.header[1] = False
     return put(objects, made.encode())
 
 
 def attack(top: Path, most: int = 1 << 30) -> int:
-    """Asks what a program can of everything below `top`; returns how many questions were answered."""
+    """Stats, lists and reads the paths below `top`, with extended attributes; returns the number of answers,
+    and ends at `most`."""
     answered = 0
     waiting = [os.fsencode(top)]
     while waiting and answered < most:

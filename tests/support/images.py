@@ -1,4 +1,5 @@
-"""Small trees for tests of the vfs and the sessions: written as nested dicts, built by the real builder."""
+"""Small trees for tests of the vfs and the sessions, written as nested dicts and built by the real
+builder."""
 
 import stat
 from collections.abc import Mapping
@@ -21,7 +22,7 @@ Spec = Mapping[str, Any]
 
 
 class Objects(dict[Digest, bytes]):
-    """Objects by digest; a LocalObjects that has everything at hand, or what `here` says."""
+    """Objects by digest: a LocalObjects with all of them at hand, or those in `here` only."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -48,7 +49,7 @@ class Objects(dict[Digest, bytes]):
 
 
 def file(objects: Objects, data: bytes, *, shift: int = 16, **fields: Any) -> Inode:
-    """A regular file; cut into chunks of 2**shift bytes if it is larger."""
+    """Returns the inode of a regular file, cut into chunks of 2**shift bytes if it is larger than one."""
     fields = {"mode": 0o644, "mtime": MTIME} | fields
     mode = stat.S_IFREG | fields.pop("mode")
     if not data:
@@ -61,13 +62,13 @@ def file(objects: Objects, data: bytes, *, shift: int = 16, **fields: Any) -> In
 
 
 def folder(**fields: Any) -> Inode:
-    """An empty directory."""
+    """Returns the inode of an empty directory."""
     fields = {"mode": 0o755, "mtime": MTIME} | fields
     return Inode(stat.S_IFDIR | fields.pop("mode"), **fields)
 
 
 def tree(objects: Objects, spec: Spec) -> Inode:
-    """The inode of a directory."""
+    """Returns the inode of a directory with this content."""
     root = folder()
     assert root.children is not None
     for name, what in spec.items():
@@ -89,17 +90,18 @@ def _inode(objects: Objects, what: Any) -> Inode:
 
 
 def folder_of(nested: Nested) -> Inode:
-    """The entry under which a stored directory hangs."""
+    """Returns the directory inode under which a stored tree hangs."""
     return Inode(stat.S_IFDIR | 0o755, mtime=MTIME, nested=nested)
 
 
 def image(objects: Objects, spec: Spec, *, split: int = NO_SPLIT) -> Nested:
-    """A snapshot: an image or a published tree."""
+    """Builds a snapshot: an image or a published tree."""
     return build(tree(objects, spec), split, objects.emit)
 
 
 def live(objects: Objects, spec: Spec) -> Nested:
-    """A folder above images; its directories must be Nested or dicts, which become live folders too."""
+    """Builds a live folder above images. Its directories must be Nested, or dicts, which become live folders
+    too."""
     root = folder()
     assert root.children is not None
     for name, what in spec.items():
@@ -109,14 +111,14 @@ def live(objects: Objects, spec: Spec) -> Nested:
 
 
 def shown(objects: Objects, root: Nested) -> Tree:
-    """A tree that shows this as the repository `test`."""
+    """Returns a Tree that shows `root` as the repository `test`."""
     tree = Tree(SlotTable())
     tree.show_repository(Repository("test", objects, root.ref, 1))
     return tree
 
 
 def number(tree: Tree, path: str) -> int:
-    """Looks a path up as the kernel does, holding every number on the way."""
+    """Looks a path up as the kernel does; returns its number and holds every number on the way."""
     found = ROOT
     for name in path.split("/"):
         child = tree.lookup(found, name.encode())

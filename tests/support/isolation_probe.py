@@ -1,4 +1,4 @@
-"""Runs inside a sandbox and says as JSON what it can see and do there; see tests/runtimes/test_isolation.py.
+"""Prints as JSON the things that a program can see and do in a sandbox; see tests/runtimes/test_isolation.py.
 
 Needs nothing but the standard library, and asks the machine, never lazyfs.
 """
@@ -22,7 +22,7 @@ _KEYS = {"x86_64": (248, 249, 250), "aarch64": (217, 218, 219)}
 
 
 def error(call: Callable[[], Any]) -> str:
-    """The name of the error that a call ends with; `done` if it does not."""
+    """Returns the name of the error that the call fails with, or `done` if it succeeds."""
     try:
         call()
     except OSError as failure:
@@ -57,7 +57,7 @@ def mount(source: str, target: str, fstype: str, flags: int = 0) -> str:
 
 
 def files_that_can_be_written(top: str) -> list[str]:
-    """Below `top`, those that can be opened for writing; nothing is written."""
+    """Returns the files below `top` that can be opened for writing; nothing is written."""
     found = []
     for directory, _, names in os.walk(top):
         for name in names:
@@ -80,12 +80,13 @@ def abstract_socket(name: str) -> str:
 
 
 def _key_call(control: int, number: int) -> None:
-    """KEYCTL_READ."""
+    """Calls KEYCTL_READ for the key `number`."""
     _checked(_LIBC.syscall(control, 11, number, None, 0))
 
 
 def key_calls(known: list[int]) -> dict[str, str]:
-    """What the calls for kernel keys answer, for the caller's keys too, by their numbers."""
+    """Returns the results of the system calls for kernel keys, and of reads of these known keys, by their
+    numbers."""
     add, request, control = _KEYS[os.uname().machine]
     answers = {
         "add": error(lambda: _checked(_LIBC.syscall(add, b"user", b"probe", b"x", ctypes.c_size_t(1), -3))),
@@ -97,7 +98,8 @@ def key_calls(known: list[int]) -> dict[str, str]:
 
 
 def push_into_terminal() -> dict[str, str]:
-    """A terminal that nobody's session has, made here: only a filter stops it."""
+    """Tries to push input into a terminal. The terminal is made here and belongs to no session, so that only
+    a system-call filter stops the call."""
     ours, theirs = os.openpty()
     answers = {
         "TIOCSTI": error(lambda: fcntl.ioctl(theirs, 0x5412, b"X")),
@@ -114,7 +116,7 @@ def namespaces() -> dict[str, str]:
 
 
 def in_a_child(call: Callable[[], Any]) -> Any:
-    """The answer of a call that changes the process."""
+    """Runs a call that changes its process in a child process; returns the call's answer."""
     reading, writing = os.pipe()
     if os.fork() == 0:
         os.write(writing, json.dumps(call()).encode())
@@ -127,7 +129,8 @@ def in_a_child(call: Callable[[], Any]) -> Any:
 
 
 def with_a_namespace_of_its_own() -> dict[str, Any]:
-    """All capabilities can be had in a new user namespace; what that gives."""
+    """Tries mounts and unmounts inside a new user namespace, which grants all capabilities; returns the
+    results."""
     made = error(lambda: _checked(_LIBC.unshare(_CLONE_NEWUSER | _CLONE_NEWNS | _CLONE_NEWCGROUP)))
     return {
         "made": made,

@@ -1,5 +1,5 @@
-"""How many lines of the package a call runs: what Hypothesis is told to make larger, so that it finds its way
-in as a fuzzer by coverage does."""
+"""Coverage as a goal for Hypothesis: it searches for inputs that run more lines of the package, as a
+coverage-guided fuzzer does."""
 
 import sys
 from collections.abc import Iterator
@@ -12,7 +12,8 @@ from hypothesis import target
 
 @contextmanager
 def led_by_lines(*modules: str) -> Iterator[None]:
-    """Counts the distinct lines of these modules that the block runs, and tells Hypothesis their number."""
+    """Counts the distinct lines of these modules that the block runs, and gives Hypothesis their number as a
+    target."""
     files = {sys.modules[module].__file__ for module in modules}
     reached: set[tuple[str, int]] = set()
 

@@ -8,7 +8,8 @@ from lazyfs.core.digest import Digest
 
 
 class MemoryCache:
-    """Never evicts. With `failing` it answers "not here" to everything, as a dead disk does."""
+    """A cache that never evicts. With `failing` it has nothing and takes nothing, like a cache on a dead
+    disk."""
 
     def __init__(self) -> None:
         self.proven: dict[Digest, bytes] = {}

@@ -28,7 +28,7 @@ http {{
 
 
 class Nginx(Daemon):
-    """Base of the two: the shipped file with its places replaced."""
+    """Base of the nginx servers: a shipped configuration file with its paths and ports replaced."""
 
     name = "nginx"
 
@@ -52,21 +52,22 @@ class Nginx(Daemon):
         return ["nginx", "-c", self._config, "-e", self.directory / "error.log"]
 
     def counts(self, status: int = 200) -> Counter[str]:
-        """Requests answered so far with this status, by path."""
+        """Returns the number of requests answered so far with this status, by path."""
         log = self.directory / "access.log"
         lines = log.read_text().splitlines() if log.exists() else []
         return Counter(path for code, path in map(str.split, lines) if int(code) == status)
 
 
 class NginxOrigin(Nginx):
-    """Serves a store directory."""
+    """An origin that serves a store directory."""
 
     def __init__(self, store: Path) -> None:
         super().__init__("origin.conf", {"/srv/lazyfs/store": str(store)})
 
 
 class TlsOrigin(Nginx):
-    """Serves a store directory over TLS; with `clients`, the CA file of those who may ask."""
+    """An origin that serves a store directory over TLS; with `clients`, a CA file, only to clients certified
+    by that CA."""
 
     def __init__(self, store: Path, pair: Pair, clients: Path | None = None, port: int | None = None) -> None:
         lines = ["server_name localhost;", f"ssl_certificate {pair.cert}; ssl_certificate_key {pair.key};"]
@@ -88,7 +89,7 @@ class TlsOrigin(Nginx):
 
 
 class NginxReverse(Nginx):
-    """Caches an origin."""
+    """A reverse cache in front of an origin."""
 
     def __init__(self, origin_port: int) -> None:
         super().__init__(

@@ -14,7 +14,7 @@ TAG = "v1"
 
 
 def entry(name: str, kind: bytes = tarfile.REGTYPE, data: bytes = b"", **fields: Any) -> tuple[Any, bytes]:
-    """One tar entry with fields of TarInfo; `pax` are extended header records."""
+    """Returns one tar entry with these fields of TarInfo; `pax` holds extended header records."""
     info = tarfile.TarInfo(name)
     info.type = kind
     info.size = len(data)
@@ -26,7 +26,7 @@ def entry(name: str, kind: bytes = tarfile.REGTYPE, data: bytes = b"", **fields:
 
 
 def layer(*entries: tuple[Any, bytes], format: int = tarfile.PAX_FORMAT) -> bytes:  # noqa: A002
-    """An uncompressed layer."""
+    """Returns an uncompressed layer of these entries."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=format, errors="surrogateescape") as archive:
         for info, data in entries:
@@ -35,7 +35,7 @@ def layer(*entries: tuple[Any, bytes], format: int = tarfile.PAX_FORMAT) -> byte
 
 
 def compress(data: bytes, how: str) -> bytes:
-    """`none`, `gzip` or `zstd`."""
+    """Compresses a layer: `how` is `none`, `gzip` or `zstd`."""
     if how == "gzip":
         return gzip.compress(data, 1, mtime=0)
     return zstandard.compress(data) if how == "zstd" else data
@@ -85,12 +85,12 @@ class Built:
 
     @property
     def flat(self) -> str:
-        """Where the image lies in the tree."""
+        """Returns the image's path in the published tree."""
         digits = self.config["digest"].removeprefix("sha256:")
         return f".flat/{digits[:2]}/{digits}"
 
     def write_layout(self, directory: Path, tag: str = TAG) -> Path:
-        """An OCI image layout with this one image."""
+        """Writes an OCI image layout with this one image."""
         blobs = directory / "blobs/sha256"
         blobs.mkdir(parents=True, exist_ok=True)
         for digest, data in self.blobs.items():
@@ -101,7 +101,7 @@ class Built:
         return directory
 
     def write_archive(self, path: Path, layers: list[bytes], tags: list[str]) -> Path:
-        """A docker-archive in the old format, its manifest last."""
+        """Writes a docker-archive in the old format, with its manifest last."""
         config = self.config["digest"].removeprefix("sha256:") + ".json"
         names = [f"{number:064x}/layer.tar" for number in range(len(layers))]
         files = [entry(name, data=data) for name, data in zip(names, layers, strict=True)]

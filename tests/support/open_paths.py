@@ -5,7 +5,7 @@ from pathlib import Path
 
 
 def open_to_all(place: Path) -> None:
-    """Lets every user enter a temporary directory and those above it, wherever a worker of pytest put it."""
+    """Lets every user enter a temporary directory and its parents up to the system's temporary directory."""
     top = Path(tempfile.gettempdir()).resolve()
     for directory in (place, *place.parents):
         if directory.resolve() == top or not directory.is_relative_to(top):

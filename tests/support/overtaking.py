@@ -12,7 +12,7 @@ _NAME = "lazyfs.repository.edit.commit_revision"
 
 
 def overtake(monkeypatch: pytest.MonkeyPatch, publish: Callable[[], object]) -> None:
-    """Calls `publish` just before the next commit of an Edit."""
+    """Makes the next commit of an Edit call `publish` first."""
     real = commit.commit_revision
 
     def late(*arguments: Any, **named: Any) -> Revision:

@@ -1,4 +1,4 @@
-"""Processes of a test: those it runs to their end, and those that others have started."""
+"""Processes of a test: commands run to their end, and processes that others have started."""
 
 import os
 import signal
@@ -38,7 +38,8 @@ def daemons(mountpoint: Path) -> list[int]:
 
 @contextmanager
 def frozen(pid: int) -> Iterator[None]:
-    """Stops a process, as a debugger or a frozen control group does, and lets it go on at the end."""
+    """Stops a process for the block, as a debugger or a frozen control group does, and continues it at the
+    end."""
     os.kill(pid, signal.SIGSTOP)
     try:
         yield

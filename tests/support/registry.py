@@ -1,4 +1,4 @@
-"""A real docker-registry with htpasswd accounts, and what it has been asked for."""
+"""A real docker-registry with htpasswd accounts, and the blob reads that its log shows."""
 
 import re
 import subprocess
@@ -17,7 +17,7 @@ _BLOB = re.compile(r'"GET /v2/\S+/blobs/(sha256:[0-9a-f]{64}) HTTP/1.1" 20[06] (
 
 
 class RealRegistry:
-    """docker-registry on a port of its own."""
+    """A docker-registry on a port of its own."""
 
     def __init__(self, host: str, log: Path) -> None:
         self.host = host
@@ -28,11 +28,11 @@ class RealRegistry:
 
     @staticmethod
     def asked(password: Path) -> Asked:
-        """The account, its password in this file."""
+        """Returns the registry's account, with the password read from this file."""
         return Asked(USER, str(password))
 
     def push(self, layout: Path, tag: str, target: str, *options: str) -> None:
-        """skopeo copy from an OCI layout."""
+        """Copies a tag of an OCI layout to the registry, with skopeo."""
         subprocess.run(
             [
                 "skopeo", "copy", "--quiet", "--dest-tls-verify=false", f"--dest-creds={USER}:{PASSWORD}",
@@ -43,7 +43,7 @@ class RealRegistry:
         )  # fmt: skip
 
     def blobs_read(self) -> dict[str, int]:
-        """Digest -> bytes sent, of the blobs read since this was asked the last time."""
+        """Returns the bytes sent of each blob, by digest, since the last call."""
         text = self._log.read_text()
         fresh, self._seen = text[self._seen :], len(text)
         read: dict[str, int] = {}
@@ -54,7 +54,8 @@ class RealRegistry:
 
 @contextmanager
 def real_registry(directory: Path, *, schema1: bool = False) -> Iterator[RealRegistry]:
-    """A registry that keeps its blobs under `directory`; with `schema1` it takes manifests of that form."""
+    """Runs a registry that keeps its blobs under `directory`; with `schema1` it accepts manifests of that
+    form."""
     directory.mkdir(parents=True, exist_ok=True)
     accounts = directory / "htpasswd"
     subprocess.run(["htpasswd", "-Bbc", accounts, USER, PASSWORD], check=True, capture_output=True)

@@ -21,7 +21,7 @@ OPTIONS = PublishOptions(ImageOptions(Platform("linux", "amd64")), plain=True)
 
 
 class Repository:
-    """A new repository in a directory, and what is published into it."""
+    """A new repository in a directory, with methods to publish into it and check it."""
 
     def __init__(self, directory: Path, params: Params | None = None) -> None:
         self.path = directory / "store"
@@ -36,15 +36,15 @@ class Repository:
     def publish(
         self, *sources: str, now: Callable[[], datetime] = lambda: NOW, **options: object
     ) -> PublishReport:
-        """Publishes with no additions unless `plain=False`."""
+        """Publishes the sources; adds nothing to them unless `plain=False`."""
         return publish(self.store, self.keys, sources, replace(OPTIONS, **options), now)  # type: ignore[arg-type]
 
     def check(self) -> CheckFindings:
-        """What `lazyfs check` finds."""
+        """Returns the findings of `lazyfs check`."""
         store = self.store
         revision = read_revision(store)
         return check(store, revision.root)
 
     def files(self) -> list[Path]:
-        """Every file under the store but its lock."""
+        """Returns every file under the store except its lock."""
         return sorted(path for path in self.path.rglob("*") if path.is_file() and path.name != ".lock")

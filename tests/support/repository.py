@@ -12,7 +12,7 @@ from tests.support.images import Objects
 
 
 class Published:
-    """A repository in `directory/store` with its keys beside it."""
+    """A repository in `directory/store` with its keys in `directory/keys`."""
 
     def __init__(self, directory: Path, name: str = "test.example.org") -> None:
         self.store = directory / "store"

@@ -1,4 +1,4 @@
-"""The container runtimes there are, and how each is pointed at a root filesystem on a read-only mount."""
+"""The supported container runtimes, and the argv of each for a root filesystem on a read-only mount."""
 
 import json
 import os
@@ -20,7 +20,7 @@ NOBODY: Final = 65534
 
 
 class Job(NamedTuple):
-    """What is run, and what it needs of the root filesystem it runs in."""
+    """A program to run, and the files that it needs in its root filesystem."""
 
     root: str
     """The image's root on the mount."""
@@ -30,9 +30,9 @@ class Job(NamedTuple):
     resolv: Path
     """The host's file that the program sees as /etc/resolv.conf."""
     scratch: Path
-    """Where the runtime may keep what it needs; the caller owns it. Podman wants a short path."""
+    """A directory for the runtime's own files, which belongs to its user. Podman needs a short path."""
     user: int | None
-    """Who calls the runtime: None for root, otherwise a uid."""
+    """The uid that calls the runtime; None for root."""
 
 
 class Runtime(NamedTuple):
@@ -47,7 +47,8 @@ class Runtime(NamedTuple):
 
 
 def run(runtime: Runtime, job: Job) -> subprocess.CompletedProcess[str]:
-    """Runs it as the job's user, in namespaces of its own, so that no runtime's mounts and processes stay."""
+    """Runs the job as its user, in namespaces of its own, so that no mount or process of the runtime stays
+    behind."""
     argv = [
         "unshare",
         "--mount",
@@ -76,7 +77,7 @@ exec "$@"
 
 
 def _subordinate_ids(job: Job) -> Path:
-    """Rootless podman wants a range of ids; the machine's own /etc/subuid stays as it is."""
+    """Writes a range of ids for rootless podman, so that the machine's own /etc/subuid stays as it is."""
     ids = job.directory.parent / "subordinate-ids"
     ids.write_text("nobody:100000:65536\n")
     return ids
@@ -149,7 +150,7 @@ def _apptainer(*options: str) -> Callable[[Job], list[str]]:
 
 
 def apptainer_prefix() -> Path:
-    """Where tools/get-apptainer has put it; done once for the machine."""
+    """Installs apptainer with tools/get-apptainer, once per machine; returns its prefix."""
     prefix = Path("/tmp/lazyfs-apptainer")
     subprocess.run([_GET_APPTAINER, prefix], check=True, stdout=sys.stderr)
     return prefix

@@ -1,4 +1,4 @@
-"""A repository in memory: signs what a test tells it to, lies where a test tells it to, counts fetches."""
+"""A repository in memory, which signs any metadata for a test, lies on request, and counts fetches."""
 
 import threading
 from collections import Counter
@@ -27,16 +27,16 @@ Tamper = Callable[[Request, bytes | None], bytes | None]
 
 
 class SimulatedRepository:
-    """Signs by hand, so that it can sign what no publisher of ours would. Also a Fetcher."""
+    """Signs by hand, so that it can sign metadata that our publisher would refuse. Also a Fetcher."""
 
     def __init__(self, now: datetime = START, name: str = NAME) -> None:
         self.now = now
         self.name = name
         self.params: Params = Params()
         self.files: dict[str, bytes] = {}
-        """What the origin has under metadata/."""
+        """The origin's files under metadata/."""
         self.cached: dict[str, bytes] = {}
-        """What a proxy answers with, unless asked for `no_cache`."""
+        """A proxy's cached files, which answer requests without `no_cache`."""
         self.tamper: Tamper = lambda _request, body: body
         """The attacker: sees each request and the true body, returns another (None: 404) or raises."""
         self.requests: list[Request] = []
@@ -59,14 +59,14 @@ class SimulatedRepository:
     # -- publishing ----------------------------------------------------------------------------------------
 
     def sign(self, signed: T, signers: list[CryptoSigner] | None = None) -> bytes:
-        """The file, signed by the role's keys or by `signers`."""
+        """Returns the metadata file, signed by the role's keys or by `signers`."""
         metadata: Metadata[T] = Metadata(signed)
         for signer in self.signers[signed.type] if signers is None else signers:
             metadata.sign(signer, append=True)
         return metadata.to_bytes(JSONSerializer(compact=True))
 
     def publish(self) -> Revision:
-        """The next revision."""
+        """Publishes the next revision."""
         number = self.revision.number + 1
         content = b"%d" % number
         self.revision = Revision(self.name, number, int(self.now.timestamp()), ref_of(content), self.params)
@@ -75,7 +75,7 @@ class SimulatedRepository:
         return self.revision
 
     def bump(self) -> None:
-        """New versions of targets, snapshot and timestamp with what they hold now."""
+        """Makes new versions of targets, snapshot and timestamp from their present content."""
         self.targets.version += 1
         self.snapshot.version = self.targets.version
         self.timestamp.version += 1
@@ -83,18 +83,19 @@ class SimulatedRepository:
         self.write_targets()
 
     def renew(self) -> None:
-        """Expiry dates counted from now."""
+        """Sets the expiry dates anew, counted from `now`."""
         self.targets.expires = self.snapshot.expires = self.now + timedelta(days=365)
         self.timestamp.expires = self.now + timedelta(days=7)
 
     def resign(self) -> None:
-        """A new timestamp and nothing else."""
+        """Makes a new timestamp and changes nothing else."""
         self.timestamp.version += 1
         self.timestamp.expires = self.now + timedelta(days=7)
         self.write_timestamp()
 
     def rotate(self, role: str, count: int = 1, threshold: int = 1) -> list[CryptoSigner]:
-        """New keys for a role (the publisher's sign targets and snapshot); returns the old ones."""
+        """Gives a role new keys (for targets, the publisher's, also those of snapshot); returns the old
+        ones."""
         old = self.signers[role]
         new = [CryptoSigner.generate_ed25519() for _ in range(count)]
         for changed in ("targets", "snapshot") if role == "targets" else (role,):
@@ -113,7 +114,7 @@ class SimulatedRepository:
         self.files[f"{self.root.version}.root.json"] = self.sign(self.root, signers)
 
     def write_targets(self) -> None:
-        """Targets, and the snapshot and timestamp that name them."""
+        """Writes targets, and the snapshot and timestamp that name them."""
         data = self.sign(self.targets)
         self.files[f"{self.targets.version}.targets.json"] = data
         self.snapshot.meta = {"targets.json": MetaFile.from_data(self.targets.version, data, ["sha256"])}
@@ -129,7 +130,8 @@ class SimulatedRepository:
         self.files["timestamp.json"] = self.sign(self.timestamp)
 
     def clone(self) -> "SimulatedRepository":
-        """The same keys and files, to be led another way: what a thief of the keys could do."""
+        """Returns a copy with the same keys and files, for a different history: as a thief of the keys could
+        make."""
         other = SimulatedRepository.__new__(SimulatedRepository)
         other.__dict__.update(self.__dict__)
         for name in ("files", "cached", "root", "targets", "snapshot", "timestamp"):
@@ -141,7 +143,7 @@ class SimulatedRepository:
     # -- serving -------------------------------------------------------------------------------------------
 
     def fetch(self, request: Request, check_cancelled: Callable[[], None] = never_cancelled) -> bytes:
-        """See Fetcher."""
+        """Returns the file's bytes, as a Fetcher does, from `cached` unless the request says `no_cache`."""
         check_cancelled()
         name = request.path.removeprefix("metadata/")
         with self._mutex:
@@ -157,10 +159,10 @@ class SimulatedRepository:
         return request.accept(body)
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Does nothing: the fetcher holds no connection."""
 
     def fetched(self) -> Counter[str]:
-        """Requests by name since the last call."""
+        """Returns the number of requests by name since the last call."""
         with self._mutex:
             names = Counter(request.path.removeprefix("metadata/") for request in self.requests)
             self.requests.clear()
@@ -174,7 +176,7 @@ class SimulatedRepository:
     def client(
         self, directory: Path, *, anchor: Anchor | str | None = "root", max_stale: float | None = None
     ) -> Revisions:
-        """A client of this repository, by default with 1.root.json in its hand."""
+        """Returns a client of this repository; its trust anchor is 1.root.json by default."""
         if isinstance(anchor, str):
             anchor = bootstrap(self.files["1.root.json"])
         return Revisions(
@@ -189,10 +191,11 @@ class SimulatedRepository:
         return self.now.timestamp()
 
     def refresh(self, client: Revisions) -> Revision:
-        """One refresh at this repository's time; the client asks whatever repository it was made by."""
+        """Runs one refresh at this repository's time. The client fetches from the repository whose
+        `client` method made it, even if that is another one."""
         return client.refresh(self.now, float("inf"))
 
 
 def extra_target(content: bytes = b"extra") -> TargetFile:
-    """A target that no client asks for."""
+    """Returns a target that no client asks for."""
     return TargetFile(len(content), {"sha256": sha256(content).hex()}, "extra")

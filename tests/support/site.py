@@ -1,4 +1,4 @@
-"""A site as the acceptance wants it: two squids in a group, a parent behind them, nginx, and a server between
+"""The site of the acceptance tests: two squids in a group, a parent behind them, nginx, and a server between
 parent and nginx that misbehaves on demand."""
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ from tests.support.squid import Squid
 
 
 def relay_of(url: str) -> Callable[[str], bytes | None]:
-    """Content for a FaultServer that stands in front of another server."""
+    """Returns a `content` function for a FaultServer that relays another server's answers."""
 
     def content(path: str) -> bytes | None:
         with requests.Session() as session:
@@ -33,7 +33,7 @@ def relay_of(url: str) -> Callable[[str], bytes | None]:
 
 
 class RealSite:
-    """Everything runs while the context lasts; members may be killed and started again."""
+    """A site whose members run while the context lasts; each may be killed and started again."""
 
     def __init__(self, store: Path) -> None:
         self.store = store
@@ -57,7 +57,7 @@ class RealSite:
 
     @property
     def group(self) -> str:
-        """Both squids, as a chain."""
+        """Returns the URLs of both squids as one group of a chain."""
         return f"{self.one.url}|{self.two.url}"
 
     def node(
@@ -72,7 +72,7 @@ class RealSite:
         policy: Policy | None = None,
         limits: Limits | None = None,
     ) -> "Node":
-        """The client code of one worker, with a cache of its own. Closed with the site."""
+        """Returns the client of one worker, with a cache of its own; the site closes it."""
         made = Node(origins, proxies, cache, limit, patience, threads, policy, limits)
         self._stack.callback(made.close)
         return made

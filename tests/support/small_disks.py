@@ -1,4 +1,4 @@
-"""Small filesystems of a test's own, which can be filled and broken. Needs root."""
+"""Small filesystems that belong to one test and can be filled and broken. Needs root."""
 
 import subprocess
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ def mounted_disk(directory: Path, *arguments: str) -> Iterator[Path]:
 
 @contextmanager
 def loop_ext4(base: Path, size: int) -> Iterator[Path]:
-    """A real ext4 of `size` bytes, on a file `disk` beside the mount point."""
+    """Mounts a real ext4 of `size` bytes, on a file `disk` beside the mount point."""
     image = base / "disk"
     with image.open("wb") as file:
         file.truncate(size)
@@ -28,7 +28,8 @@ def loop_ext4(base: Path, size: int) -> Iterator[Path]:
 
 
 def break_filesystem(image: Path) -> None:
-    """What a failed journal write does: the kernel remounts the filesystem read-only by itself."""
+    """Makes the kernel remount the filesystem read-only by itself, as it does after a failed journal
+    write."""
     listed = subprocess.run(
         ["losetup", "-n", "-O", "NAME", "-j", str(image)], check=True, capture_output=True
     )

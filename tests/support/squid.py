@@ -24,13 +24,13 @@ include {site}/squid/lazyfs.conf
 
 
 class Squid(Daemon):
-    """Caches in memory: a squid that was killed comes back empty."""
+    """A squid that caches in memory, so that its cache is empty after a kill."""
 
     name = "squid"
 
     def __init__(self, *parents: "Squid", tls: Pair | None = None) -> None:
-        """With `parents`, everything is asked of them (the first that lives). With `tls`, workers speak to it
-        over TLS."""
+        """Prepares the server. With `parents`, it sends every request to the first of them that lives. With
+        `tls`, workers speak to it over TLS."""
         super().__init__()
         self._tls = tls
         peers = [
@@ -66,29 +66,29 @@ class Squid(Daemon):
         return ["squid", "-N", "-n", f"test{self.port}", "-f", self._config]
 
     def kill(self) -> None:
-        """A killed squid leaves its shared memory behind."""
+        """Kills the server and removes the shared memory that a killed squid leaves behind."""
         super().kill()
         for segment in Path("/dev/shm").glob(f"test{self.port}-*"):
             segment.unlink(missing_ok=True)
 
     def results(self) -> list[tuple[str, str]]:
-        """(squid's result code such as TCP_MISS/200, URL) of each request so far."""
+        """Returns (squid's result code such as TCP_MISS/200, URL) of each request so far."""
         log = self.directory / "access.log"
         lines = log.read_text().splitlines() if log.exists() else []
         return [(fields[3], fields[6]) for fields in map(str.split, lines) if fields[6].startswith("http")]
 
     def tunnels(self) -> list[tuple[str, str]]:
-        """(squid's result code, HOST:PORT) of each CONNECT that has ended."""
+        """Returns (squid's result code, HOST:PORT) of each CONNECT that has ended."""
         log = self.directory / "access.log"
         lines = log.read_text().splitlines() if log.exists() else []
         return [(fields[3], fields[6]) for fields in map(str.split, lines) if fields[5] == "CONNECT"]
 
 
 class ShippedSquid(Squid):
-    """With the access rules of the shipped squid.conf; its examples of places stand for these."""
+    """A squid with the access rules of the shipped squid.conf, whose example hosts and ports are replaced."""
 
     def __init__(self, *, origin: str, tls_port: int) -> None:
-        """`origin`: the only host that may be reached; `tls_port` in place of 443."""
+        """Prepares the server: `origin` is the only host that may be reached, `tls_port` stands for 443."""
         super().__init__()
         text = (SITE / "squid" / "squid.conf").read_text()
         changes = {

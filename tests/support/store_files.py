@@ -1,4 +1,4 @@
-"""Objects written into a store directory as a publisher does, without one."""
+"""Objects written into a store directory in the publisher's layout, without a publisher."""
 
 import random
 from pathlib import Path
@@ -8,7 +8,7 @@ from lazyfs.core.digest import ObjectRef, object_path, ref_of
 
 
 def store_object(directory: Path, plain: bytes) -> ObjectRef:
-    """Writes one object; gives its reference."""
+    """Writes one object; returns its reference."""
     ref = ref_of(plain)
     file = directory / object_path(ref.digest)
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -17,7 +17,7 @@ def store_object(directory: Path, plain: bytes) -> ObjectRef:
 
 
 def store_objects(directory: Path, count: int, size: int, seed: int = 0) -> dict[ObjectRef, bytes]:
-    """`count` incompressible objects of `size` bytes."""
+    """Writes `count` incompressible objects of `size` bytes; returns their contents by reference."""
     source = random.Random(seed)
     plains = [source.randbytes(size) for _ in range(count)]
     return {store_object(directory, plain): plain for plain in plains}

@@ -1,4 +1,4 @@
-"""A certificate authority of a test's own, and what it signs."""
+"""A certificate authority that belongs to one test, and the certificates that it signs."""
 
 import datetime
 import ipaddress
@@ -15,14 +15,14 @@ DAY = datetime.timedelta(days=1)
 
 
 class Pair(NamedTuple):
-    """A certificate and its key, in files."""
+    """The files of a certificate and its key."""
 
     cert: Path
     key: Path
 
 
 class Authority:
-    """A CA; its own certificate is `ca`."""
+    """A CA; the file of its own certificate is `ca`."""
 
     def __init__(self, directory: Path, name: str = "test CA") -> None:
         directory.mkdir(parents=True, exist_ok=True)
@@ -47,12 +47,12 @@ class Authority:
         start: datetime.timedelta = -DAY,
         end: datetime.timedelta = 30 * DAY,
     ) -> Pair:
-        """For a server with these names; `start` and `end` of its validity, from now."""
+        """Signs a certificate for a server with these host names, valid from now + `start` to now + `end`."""
         names = x509.SubjectAlternativeName([_general(host) for host in hosts])
         return self._signed(name, names, ExtendedKeyUsageOID.SERVER_AUTH, start, end)
 
     def client(self, name: str = "client") -> Pair:
-        """For a worker."""
+        """Signs a certificate for a worker."""
         return self._signed(name, None, ExtendedKeyUsageOID.CLIENT_AUTH, -DAY, 30 * DAY)
 
     def _signed(
@@ -81,7 +81,7 @@ class Authority:
 
 
 def with_passphrase(key: Path, passphrase: bytes) -> bytes:
-    """The same key, encrypted."""
+    """Returns the key encrypted with a passphrase."""
     plain = serialization.load_pem_private_key(key.read_bytes(), None)
     return plain.private_bytes(
         serialization.Encoding.PEM,

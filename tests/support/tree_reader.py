@@ -14,11 +14,11 @@ import time
 from pathlib import Path
 
 LEAST = 400
-"""Reads of a timed run, however slow the machine."""
+"""Reads of a timed run at least, on any machine."""
 
 
 class Reader:
-    """Threads over one set of files."""
+    """Reads one set of files and counts the results; several threads may use it."""
 
     def __init__(self, digests: dict[str, str]) -> None:
         self._digests = digests
@@ -29,7 +29,7 @@ class Reader:
         self.slowest = 0.0
 
     def read(self, path: str) -> None:
-        """One file, past the page cache of earlier reads."""
+        """Reads and checks one file, then drops it from the page cache."""
         began = time.monotonic()
         failure, digest = None, ""
         try:
@@ -47,7 +47,8 @@ class Reader:
                 self.wrong.append(path)
 
     def run(self, seed: int, seconds: float) -> None:
-        """One thread."""
+        """Does the work of one thread: reads files for `seconds` in the random order of `seed`; every file
+        once if `seconds` is 0."""
         paths = list(self._digests)
         if not seconds:
             for path in paths:

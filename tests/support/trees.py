@@ -1,4 +1,4 @@
-"""Two directory trees, compared by everything a program can see of them."""
+"""Descriptions of a directory tree, by which tests compare two trees in everything a program can see."""
 
 import hashlib
 import os
@@ -10,7 +10,8 @@ FORMAT = r"%P\t%y\t%m\t%U\t%G\t%n\t%s\t%l\t%T@\0"
 
 
 def listing(root: Path) -> dict[bytes, bytes]:
-    """Path -> what find says of it; directories' sizes are the filesystem's own business and left out."""
+    """Returns path -> the line that find prints, without the sizes of directories, which each filesystem
+    chooses itself."""
     printed = subprocess.run(
         ["find", str(root), "-mindepth", "1", "-printf", FORMAT], capture_output=True, check=True
     )
@@ -23,7 +24,7 @@ def listing(root: Path) -> dict[bytes, bytes]:
 
 
 def hardlink_groups(root: Path) -> set[frozenset[bytes]]:
-    """The sets of names that share an inode, of two names at least."""
+    """Returns the sets of names that share an inode, of two names at least."""
     groups: dict[int, set[bytes]] = {}
     for path in _walk(root):
         status = os.lstat(path)
@@ -33,7 +34,7 @@ def hardlink_groups(root: Path) -> set[frozenset[bytes]]:
 
 
 def xattrs(root: Path) -> dict[bytes, dict[str, bytes]]:
-    """Path -> extended attributes, of everything that has any."""
+    """Returns path -> extended attributes, for the paths that have any."""
     found = {}
     for path in _walk(root):
         names = os.listxattr(path, follow_symlinks=False)
@@ -44,7 +45,7 @@ def xattrs(root: Path) -> dict[bytes, dict[str, bytes]]:
 
 
 def digests(root: Path) -> dict[bytes, str]:
-    """Path -> SHA-256 of every regular file."""
+    """Returns path -> SHA-256 of every regular file."""
     found = {}
     for path in _walk(root):
         if os.path.isfile(path) and not os.path.islink(path):

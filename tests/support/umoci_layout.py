@@ -5,7 +5,7 @@ from pathlib import Path
 
 
 def layout_of(tree: Path, directory: Path) -> Path:
-    """A one-layer OCI layout tagged `latest`, made by umoci."""
+    """Makes a one-layer OCI layout tagged `latest` with umoci."""
     layout = directory / "layout"
     for command in (
         ["init", "--layout", str(layout)],

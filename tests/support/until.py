@@ -1,4 +1,4 @@
-"""Waiting for what another process does, with a bound."""
+"""Bounded waiting for a change that another process makes."""
 
 import time
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""How much disk a directory takes, watched while something else happens."""
+"""The disk space that a directory takes, measured while other processes change it."""
 
 import os
 import threading
@@ -7,8 +7,8 @@ from types import TracebackType
 
 
 def disk_usage(root: Path) -> int:
-    """Bytes in blocks of everything below `root` and of itself, as du counts them; what vanishes meanwhile is
-    not counted."""
+    """Returns the bytes in blocks of `root` and everything below it, as du counts them; files that vanish
+    meanwhile are not counted."""
     total = 0
     pending = [os.fspath(root)]
     while pending:
@@ -27,7 +27,7 @@ def disk_usage(root: Path) -> int:
 
 
 class Sampler:
-    """A thread that measures `root` over and over; `most` is the largest it saw."""
+    """A thread that measures `root` over and over; `most` is the largest result."""
 
     def __init__(self, root: Path, pause: float = 0.02) -> None:
         self.root = root

@@ -7,7 +7,7 @@ from tests.support.daemons import SITE, Daemon
 
 
 class Varnish(Daemon):
-    """Caches an origin, in memory."""
+    """A reverse cache in front of an origin, in memory."""
 
     name = "varnish"
 

@@ -1,22 +1,22 @@
-"""zstd frames that no compressor writes: a few bytes that stand for many."""
+"""zstd frames that no compressor writes: a few bytes that expand to many."""
 
 import struct
 import tracemalloc
 from collections.abc import Callable
 
 BLOCK = 128 << 10
-"""Bytes that one block may stand for."""
+"""Bytes that one block may expand to."""
 
 
 def rle_bomb(blocks: int, claimed: int) -> bytes:
-    """A frame whose header claims that size, and a window of 1 MiB, and whose blocks of four bytes hold
-    `blocks` times 128 KiB. (With a window that holds the claimed size, zstd itself stops.)"""
+    """Returns a frame whose header claims `claimed` bytes and a window of 1 MiB, and whose blocks of four
+    bytes expand to `blocks` times 128 KiB. (With a window of the claimed size, zstd itself stops.)"""
     header = b"\x28\xb5\x2f\xfd" + bytes([0x80, (20 - 10) << 3]) + struct.pack("<I", claimed)
     return header + _block(1, BLOCK, b"\0") * blocks + _block(1, 1, b"\0", last=True)
 
 
 def empty_blocks(count: int, content: bytes) -> bytes:
-    """A frame of this content, right in everything, after `count` blocks of nothing."""
+    """Returns a valid frame of this content that begins with `count` empty blocks."""
     header = b"\x28\xb5\x2f\xfd" + bytes([0x80, (20 - 10) << 3]) + struct.pack("<I", len(content))
     return header + _block(0, 0, b"") * count + _block(0, len(content), content, last=True)
 
@@ -26,7 +26,7 @@ def _block(kind: int, size: int, body: bytes, *, last: bool = False) -> bytes:
 
 
 def peak_of(call: Callable[[], object]) -> int:
-    """The most bytes that were allocated at one time during the call, as far as Python knows of them."""
+    """Returns the peak of allocated bytes during the call, as far as Python's allocator sees them."""
     tracemalloc.start()
     try:
         call()
