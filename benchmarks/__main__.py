@@ -22,7 +22,7 @@ _CHECKOUT: Final = Path(__file__).parents[1]
 _RESULTS: Final = _CHECKOUT / "benchmarks/results"
 ORDER: Final = ("startup", "filesystem", "cache", "publish", "http", "scale", "chunks")
 FULL_ONLY: Final = ("chunks",)
-"""Makes a decision once; nothing that a quick look at a change needs."""
+"""Benchmarks for a decision that is made once; --quick leaves them out."""
 
 
 def present() -> list[str]:

@@ -19,7 +19,7 @@ class Facts(msgspec.Struct, frozen=True):
     system: str
     python: str
     commit: str
-    """Short hash of the checkout; `+` behind it when files other than results differ from it."""
+    """Short hash of the checkout, with `+` behind it if files other than results differ from the commit."""
 
 
 def gather(checkout: Path) -> Facts:

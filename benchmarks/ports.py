@@ -5,10 +5,10 @@ import socket
 from collections import deque
 
 _MOST = 200
-"""Ports kept at one time; those taken longest ago are let go."""
+"""Ports reserved at one time; the oldest reservations are released."""
 
 _kept: deque[int] = deque()
-"""Descriptors. The process's end lets go of those that are left."""
+"""Descriptors of the sockets that reserve the ports. The end of the process closes the remaining ones."""
 
 
 def free_port() -> int:

@@ -18,7 +18,7 @@ VALUE = 1000
 """Bytes of a value: a small object, one block of disk."""
 
 ROOM = 5000
-"""Bytes of limit per entry: a block, its share of the index and of the directories."""
+"""Bytes of limit per entry: a block, and its share of the index and of the directories."""
 
 
 EVICTION = (

@@ -1,4 +1,4 @@
-"""Chunk size and catalog size, chosen by counting what a cold start of the analysis image fetches.
+"""Chunk size and catalog size, chosen by the requests and bytes of a cold start of the analysis image.
 
     python -m benchmarks.chunks [--json FILE]
 
@@ -46,7 +46,7 @@ class Row(msgspec.Struct, frozen=True):
     bytes_from_origin: int
     disk_bytes: int
     seconds: float
-    """On the machine's loopback, for completeness; the choice is made by counts."""
+    """Seconds on the machine's loopback, for completeness; the choice is made by counts."""
     store_objects: int
     store_bytes: int
 

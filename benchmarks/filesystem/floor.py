@@ -18,7 +18,7 @@ from benchmarks.filesystem.servers import pin
 
 SOURCES = Path(__file__).with_name("floors")
 _SWITCH = Path("/sys/module/fuse/parameters/enable_uring")
-"""Y where the kernel lets a mount made from now on use io_uring; not there before Linux 6.14."""
+"""Y if the kernel lets later mounts use io_uring. The file does not exist before Linux 6.14."""
 
 
 def measure(directory: Path, listed: Path, rounds: int) -> report.Medians:

@@ -21,8 +21,8 @@ BEATS = {
     "tar, repeated": ("ext4", 1.5),
     "large file, repeated": ("ext4", 1.5),
 }
-"""What the direct session has to stay below, as a ratio to this server: where to squashfuse_ll, it is what
-CVMFS's C++ client reached on such a tree."""
+"""Upper bounds of the direct session, as ratios to this server. The bounds to squashfuse_ll are
+the ratios that CVMFS's C++ client reached on such a tree."""
 
 
 def medians(rounds: Rounds) -> Medians:

@@ -21,7 +21,7 @@ class Served(NamedTuple):
 
     root: Path
     pid: int
-    """0: the kernel alone."""
+    """0 if the kernel alone serves the tree."""
 
 
 def pin(command: list[str], pinned: bool) -> list[str]:

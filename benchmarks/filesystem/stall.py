@@ -34,7 +34,7 @@ FILE_SIZE = 128 << 10
 NAMES = 12_000
 STATS = 3000
 PAUSE = 0.001
-"""Seconds between two stats: about as often as a program that starts asks."""
+"""Seconds between two stats, about as in the start of a program."""
 FIRST = ["chrt", "--fifo", "1"]
 
 READER = """

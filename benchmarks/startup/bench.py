@@ -29,7 +29,7 @@ from benchmarks.startup.workloads import WORKLOADS, Workload
 
 _IMAGES = {"shell": shell_image, "analysis": analysis_image}
 METADATA = 10
-"""Requests that a warm proxy passes on, at most: metadata that is older than its minute, and no object."""
+"""The most requests that a warm proxy passes on: for metadata older than one minute, and for no object."""
 _GET_APPTAINER = Path(__file__).parents[2] / "tools/get-apptainer"
 
 

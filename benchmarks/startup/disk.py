@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 SIZE: Final = 16 << 30
-"""Bytes, of which the file below takes what is written."""
+"""Size in bytes. The file below is sparse and takes only the bytes written."""
 
 
 @contextmanager

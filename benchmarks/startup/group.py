@@ -19,7 +19,7 @@ class Group:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        """For tools that start their processes in groups of their own: the path of this one."""
+        """Path of this group, for tools that start their processes in groups of their own."""
         self._hierarchy, self._v1 = _hierarchy()
         self.directory = self._hierarchy / name
         self.directory.mkdir()

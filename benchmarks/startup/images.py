@@ -30,7 +30,7 @@ class Image(msgspec.Struct, frozen=True):
     unpacked_bytes: int
     """File content after unpacking, each hardlink group counted once."""
     compressed_bytes: int
-    """All blobs: what a pull transfers."""
+    """Bytes of all blobs, which a pull transfers."""
     layers: int
 
     def without_place(self) -> "Image":

@@ -13,7 +13,7 @@ _HERE: Final = Path(__file__).parent
 WHEELS: Final = _HERE / "analysis.txt"
 PROGRAM: Final = _HERE / "analysis.py"
 _BASE_WHEELS: Final = ("numpy", "scipy", "pandas")
-"""What goes into the third layer; the rest is the fourth, as a group builds its own image on a common one."""
+"""Wheels of the third layer. The fourth has the others, as a group builds its own image on a common one."""
 
 
 def shell(root: Path) -> None:

@@ -14,7 +14,7 @@ from benchmarks.startup.workloads import Workload
 
 NAME: Final = "bench.example.org"
 OTHERS: Final = 30
-"""Further names in the lazyfs store, as a site's has: of so many a mount brings no image's catalog ahead."""
+"""Further names in the lazyfs store, as in a site's: with so many a mount prefetches no image's catalog."""
 
 
 def push(image: Image, registry_port: int) -> None:

@@ -13,7 +13,7 @@ from benchmarks.startup.workloads import WORKLOADS
 LEVEL: Final = 0.05
 """Two sides whose medians differ by no more than this are called level."""
 ROUND_TRIPS: Final = 4
-"""The fewest a cold start can do with: connection, signed pointer, catalog, content."""
+"""The fewest round trips of a cold start: connection, signed pointer, catalog, content."""
 _HEAD: Final = (
     "| side | mounted or pulled, s | first output, s | result, s | fastest, s | against lazyfs cold "
     "| requests | MB from origin | MB on disk | disk/unpacked | peak MB | CPU s |\n"

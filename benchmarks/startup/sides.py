@@ -13,7 +13,7 @@ from benchmarks.startup.images import TAG
 from benchmarks.startup.plan import APPTAINER, CASYNC, LOCAL, PODMAN, SIF, UNPACK
 
 REGISTRY: Final = "registry.example"
-"""Under which name the images hang in the lazyfs repository."""
+"""The name above the images in the lazyfs repository."""
 _PODMAN_CONF: Final = """\
 [containers]
 default_ulimits = ["nofile=20000:20000", "nproc=4096:4096"]
@@ -34,7 +34,7 @@ class Place(msgspec.Struct, frozen=True):
     """The directory, image and server of one start."""
 
     directory: str
-    """What the worker keeps: emptied before a cold start, measured after every start."""
+    """Directory of the worker's files: emptied before a cold start, measured after every start."""
     image: str
     """Name of the image."""
     origin: str
@@ -51,7 +51,7 @@ class Side(Protocol):
 
     name: str
     origin: str
-    """`registry` or `files`: which server it fetches from."""
+    """The server that the side fetches from: `registry` or `files`."""
 
     def fetch(self, place: Place) -> Sequence[Step]:
         """Returns the commands that must end before the program can run: the pull, or the mount."""

@@ -24,11 +24,11 @@ class Start(msgspec.Struct, frozen=True):
     """The measured times and counts of one start."""
 
     seconds_to_fetch: float
-    """Until the program was started: the pull, or the mount."""
+    """Time until the program was started: the pull, or the mount."""
     seconds_to_output: float
-    """Until the program's first byte of output."""
+    """Time until the program's first byte of output."""
     seconds: float
-    """Until the program had ended."""
+    """Time until the program had ended."""
     connections: int
     requests: int
     """HTTP requests that reached the origin."""

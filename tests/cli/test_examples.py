@@ -13,7 +13,7 @@ from lazyfs.cli.main import COMMANDS, lazyfs
 
 ROOT = Path(__file__).parents[2]
 PLACEHOLDERS = re.compile(r"\[|\||\.\.\.")
-"""A synopsis, in which choices and options are left open."""
+"""Signs of a synopsis, which leaves choices and options open."""
 
 
 def commands() -> Iterator[click.Command]:

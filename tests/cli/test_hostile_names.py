@@ -33,7 +33,7 @@ class Spoken:
 
     def __init__(self) -> None:
         self.shown = 0
-        """Outputs that named something of the stranger's."""
+        """Number of outputs that contained a hostile name."""
 
     def __call__(self, *words: str | Path) -> str:
         done = lazyfs(*words, check=False)

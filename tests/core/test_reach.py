@@ -21,7 +21,7 @@ DIR = stat.S_IFDIR | 0o755
 FILE = stat.S_IFREG | 0o644
 SHIFT = 12
 LEVELS = 40
-"""Everything twice at each of so many levels: 2**40 paths, 12 days at a million a second."""
+"""Levels that each name the next level twice: 2**40 paths, 12 days at a million a second."""
 
 
 class Objects:

@@ -35,18 +35,18 @@ class World:
     """A registry and its token server, as seen for one repository."""
 
     nobody: int = 200
-    """Its answer to a request with nobody's token, or none if it asks for none."""
+    """The registry's status for a request with an anonymous token, or with no token if it asks for none."""
     account: int = 200
     challenges: tuple[Challenge, ...] = (BEARER,)
-    """Those of its 401, and of its root."""
+    """The challenges of the registry's 401, and of its API's root."""
     has_account: bool = False
     tokens: dict[Identity, list[int]] = field(default_factory=dict)
-    """Answers of the token server, the last one for ever; 200 where nothing is said."""
+    """Statuses of the token server; the last one is repeated for ever. The default is 200."""
     retry_after: float | None = None
     blobs: int = 200
-    """Its answer to nobody's request for a blob."""
+    """The registry's status for an anonymous request for a blob."""
     open_door: bool = False
-    """It serves without any header."""
+    """True if the registry serves requests without any header."""
     log: list[str] = field(default_factory=list)
     pauses: list[float] = field(default_factory=list)
 
@@ -281,9 +281,9 @@ class AnyRegistry:
         self._has_account = has_account
         self.looked = 0
         self.refused = False
-        """Somebody without an account was not let in."""
+        """True once an anonymous request was refused."""
         self.private = False
-        """Something was served to the account."""
+        """True once a request with the account was served."""
 
     def run(self, kind: Kind) -> None:
         """Runs one request to its end."""

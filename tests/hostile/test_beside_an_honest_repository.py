@@ -13,7 +13,7 @@ from tests.support.repository import Published
 pytestmark = pytest.mark.root
 
 STEP = count(61, 1)
-"""Of the changes of a field, one in so many."""
+"""One in STEP changes of a field is tried."""
 MEMORY = 150 << 20
 
 

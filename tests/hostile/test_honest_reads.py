@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.root, pytest.mark.long]
 
 ROUNDS = 9
 MOST = 2.0
-"""How much longer the honest reads may take than beside an honest neighbour: medians of rounds in turn."""
+"""Greatest ratio of the times of honest reads beside a hostile and beside an honest neighbour (medians)."""
 _ATTACK = """
 import sys
 from pathlib import Path

@@ -35,8 +35,8 @@ from tests.support.counts import count
 from tests.support.oci_images import Built, entry, layer
 
 LONG, SHORT = count(1, 1200) / 2, count(1, 240) / 2
-"""Seconds for each target: half a second, and in the long tier ten minutes for the readers of what comes from
-a registry, two for what is small or lies behind them."""
+"""Seconds for each target: half a second. In the long tier ten minutes for readers of data from a registry,
+and two minutes for readers of small inputs and of data that such a reader has passed on."""
 LIMIT = 64 << 20
 """Bytes that reading a few hundred KiB may allocate at most: a decompressor's window, and then some."""
 pytestmark = pytest.mark.timeout(900)
@@ -192,7 +192,7 @@ FINDS: list[tuple[Callable[[bytes], None], bytes]] = [
     (read_config, CONFIG.replace(b"rootfs", b"r\x80otfs")),
     (read_manifest, MANIFEST.replace(b"config", b"c\xffnfig")),
 ]
-"""What fuzzing has found: text in JSON that is not UTF-8 is no MsgspecError."""
+"""Inputs found by fuzzing: text in JSON that is not UTF-8 raises an error that is no MsgspecError."""
 
 RECORDS = b"".join(record.encode([record.Record(0, b"a", mode=0o100644), record.Record(2, b"b")]))
 TARGETS: list[tuple[Callable[[bytes], None], bytes, float]] = [

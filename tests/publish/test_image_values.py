@@ -79,7 +79,7 @@ LOOSER: list[dict[str, Any]] = [
     {"config": []},
     {"created": 0},
 ]
-"""What umoci refuses and Docker does not."""
+"""Configs that umoci refuses and Docker accepts."""
 
 
 @pytest.mark.parametrize("fields", [*CONFIGS, *LOOSER], ids=str)

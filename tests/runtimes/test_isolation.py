@@ -35,7 +35,7 @@ if sys.argv[1] == "keys":
 arguments = [word.replace("KEYS", json.dumps(keys)) for word in sys.argv[2:]]
 os.execv(arguments[0], arguments)
 """
-"""Becomes lazyfs in a session keyring of its own that holds a key, as does the user's; x86_64 only."""
+"""Adds a key to a new session keyring and to the user's keyring, then becomes lazyfs; x86_64 only."""
 
 
 class Sandbox:

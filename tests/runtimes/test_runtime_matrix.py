@@ -42,7 +42,7 @@ with open(json.__file__, "rb") as module, open("/etc/resolv.conf") as resolv, op
 RESOLV = "nameserver 192.0.2.1\n"
 USERS = {"root": None, "user": NOBODY}
 Cells = dict[tuple[str, str], str]
-"""(runtime, user) -> what happened."""
+"""(runtime, user) -> result of the start."""
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ def directory(tmp_path: Path) -> Callable[[], Store]:
 
 
 OPENERS: list[Opener] = [directory]
-"""A new kind of store is added here."""
+"""The stores under test; a new kind of store is added here."""
 
 
 @pytest.fixture(params=OPENERS, ids=lambda opener: opener.__name__)

@@ -21,7 +21,7 @@ from lazyfs.system.trusted_files import (
 STRANGER = 12345
 CREATE = os.O_RDWR | os.O_CREAT
 pytestmark = pytest.mark.root
-"""Files of others are made by root."""
+"""Only root can make files of other users."""
 
 
 def _written(path: Path, opened: Callable[[str], int]) -> str:

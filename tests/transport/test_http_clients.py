@@ -93,7 +93,7 @@ FAULTS = {
     Misbehave.NOISE: Fault.GARBLED,
 }
 WRONG_BYTES = {Misbehave.FLIP, Misbehave.STALE, Misbehave.PORTAL, Misbehave.LENGTH_SHORT}
-"""For whoever checks digests to find."""
+"""Wrong bytes that only a check of the digest finds."""
 
 
 def test_every_misbehaviour_is_tried() -> None:

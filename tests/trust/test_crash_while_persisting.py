@@ -11,7 +11,7 @@ from lazyfs.client.trust.revisions import Revisions
 from tests.support.simulated_repository import SimulatedRepository
 
 STEPS = 8
-"""System calls of one save that the test can die at; test_every_step_is_tried holds it true."""
+"""System calls of one save at which the test can die; test_every_step_is_tried checks the number."""
 
 
 class Killed(BaseException):
