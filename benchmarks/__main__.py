@@ -1,4 +1,4 @@
-"""Runs the benchmarks there are, writes their results, and compares counts with the last committed ones.
+"""Runs the benchmarks, writes their results, and compares counts with the last committed ones.
 
     python -m benchmarks [--quick] [--results DIR] [NAME...]
 
@@ -22,16 +22,16 @@ _CHECKOUT: Final = Path(__file__).parents[1]
 _RESULTS: Final = _CHECKOUT / "benchmarks/results"
 ORDER: Final = ("startup", "filesystem", "cache", "publish", "http", "scale", "chunks")
 FULL_ONLY: Final = ("chunks",)
-"""Makes a decision once; nothing that a quick look at a change needs."""
+"""Benchmarks for a decision that is made once; --quick leaves them out."""
 
 
 def present() -> list[str]:
-    """The benchmarks of this checkout."""
+    """Returns the names of the benchmarks in this checkout."""
     return [name for name in ORDER if (_CHECKOUT / "benchmarks" / name / "__main__.py").is_file()]
 
 
 def main() -> int:
-    """Reads the command line; the exit code."""
+    """Reads the command line, runs the benchmarks and returns the exit code."""
     parser = argparse.ArgumentParser(prog="tools/bench")
     parser.add_argument("--quick", action="store_true", help="smaller, under ten minutes in all")
     parser.add_argument("--results", type=Path, default=_RESULTS, metavar="DIR", help="where results go")
@@ -74,13 +74,13 @@ def _run(name: str, quick: bool, results: Path) -> bool:
 
 
 def _page(printed: str, command: str) -> str:
-    """What a benchmark printed, fit for a Markdown page that names its command."""
+    """Returns the printed text of a benchmark as Markdown that names the benchmark's command."""
     body = printed if "|---" in printed else f"```\n{printed.strip()}\n```\n"
     return body if command in body else f"Command: `{command}`.\n\n{body}"
 
 
 def _committed(result: Path) -> dict[str, float]:
-    """Counts of the last committed result of that name; empty if there is none."""
+    """Returns the counts of the last committed result of the same file name; empty if there is none."""
     shown = subprocess.run(
         ["git", "-c", "safe.directory=*", "show", f"HEAD:benchmarks/results/{result.name}"],
         check=False,

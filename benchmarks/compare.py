@@ -1,4 +1,5 @@
-"""Counts of two results of one benchmark: requests, bytes fetched, upcalls, objects; never times."""
+"""Comparison of the counts of two results of one benchmark: requests, bytes fetched, upcalls, objects; never
+times."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -16,7 +17,7 @@ _COUNT: Final = re.compile(r"(requests|upcalls|objects|bytes_from_origin|bytes_s
 
 
 def counts(result: Any) -> dict[str, float]:
-    """Every count of a result by its place in it; samples of one row become their median."""
+    """Returns every count of a result by its place in the result. Samples of one row become their median."""
     return dict(_walk(result, ""))
 
 
@@ -37,7 +38,8 @@ def _walk(value: Any, place: str) -> Iterator[tuple[str, float]]:
 
 
 def _label(item: Mapping[str, Any]) -> str:
-    """What tells a row from its neighbours: its texts, and the numbers of a nested key such as a line."""
+    """Returns the text that tells a row from its neighbours: its strings, and the values of a nested key such
+    as a line."""
     parts = [str(value) for value in item.values() if isinstance(value, str)]
     for value in item.values():
         if isinstance(value, dict) and all(isinstance(inner, int | float | str) for inner in value.values()):
@@ -46,7 +48,8 @@ def _label(item: Mapping[str, Any]) -> str:
 
 
 def worse(before: Mapping[str, float], after: Mapping[str, float]) -> list[str]:
-    """A line for each count that has grown by more than TOLERANCE; what only one of them has is no matter."""
+    """Returns a line for each count that has grown by more than TOLERANCE. A count in only one of the results
+    is ignored."""
     return [
         f"{place}: {before[place]:,.0f} -> {count:,.0f} (+{count / max(before[place], 1) - 1:.1%})"
         for place, count in sorted(after.items())

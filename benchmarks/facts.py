@@ -1,4 +1,4 @@
-"""What machine and what code a result was measured on; every committed result carries it."""
+"""Facts about the machine and the code that a result was measured on; every committed result carries them."""
 
 import os
 import platform
@@ -10,7 +10,7 @@ import msgspec
 
 
 class Facts(msgspec.Struct, frozen=True):
-    """Nothing in it names the machine or its network."""
+    """Facts about a machine and a checkout. No field names the machine or its network."""
 
     cpu: str
     cores: int
@@ -19,11 +19,12 @@ class Facts(msgspec.Struct, frozen=True):
     system: str
     python: str
     commit: str
-    """Short hash of the checkout; `+` behind it when files other than results differ from it."""
+    """Short hash of the checkout, with `+` behind it if files other than results differ from the commit."""
 
 
 def gather(checkout: Path) -> Facts:
-    """Reads /proc, /etc/os-release and git. Raises OSError or CalledProcessError if it cannot."""
+    """Reads the facts from /proc, /etc/os-release and git. Raises OSError or CalledProcessError if one cannot
+    be read."""
     cpu = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     memory = re.search(r"^MemTotal:\s*(\d+) kB$", Path("/proc/meminfo").read_text(), re.MULTILINE)
     assert memory is not None

@@ -1,4 +1,4 @@
-"""Documents that quote results: blocks between two comments, made from the committed tables only.
+"""Documents that quote results in blocks between two comments, filled from the committed tables only.
 
 <!-- begin startup.md -->
 ...
@@ -14,7 +14,8 @@ _BLOCK: Final = re.compile(r"(<!-- begin (?P<name>[\w-]+\.md) -->\n).*?(<!-- end
 
 
 def quote(text: str, results: Path) -> str:
-    """Returns `text` with each block filled from the table of its name; without such a table it is empty."""
+    """Returns `text` with each block filled from the table that the block names; empty if there is no such
+    table."""
 
     def fill(block: re.Match[str]) -> str:
         table = results / block["name"]
@@ -24,7 +25,7 @@ def quote(text: str, results: Path) -> str:
 
 
 def refresh(checkout: Path) -> None:
-    """Writes the pages anew from benchmarks/results."""
+    """Rewrites the documents from benchmarks/results."""
     for name in PAGES:
         page = checkout / name
         if page.is_file():

@@ -1,23 +1,23 @@
-"""TCP ports of the loopback interface that nobody else gets."""
+"""TCP ports of the loopback interface, each reserved for one caller."""
 
 import os
 import socket
 from collections import deque
 
 _MOST = 200
-"""Ports kept at one time; those taken longest ago are let go."""
+"""Ports reserved at one time; the oldest reservations are released."""
 
 _kept: deque[int] = deque()
-"""Descriptors. The process's end lets go of those that are left."""
+"""Descriptors of the sockets that reserve the ports. The end of the process closes the remaining ones."""
 
 
 def free_port() -> int:
-    """A port that nothing listens on, kept for whom it is given to.
+    """Returns a port that nothing listens on, reserved for the caller.
 
-    A socket that is bound to it and does not listen keeps it: no bind to port 0 and no outgoing connection of
-    any process is given it, connecting to it is refused, and a server that sets SO_REUSEADDR, as all do, can
-    listen on it as often as it likes. A port that is only looked up may be taken before the server listens,
-    or while a test has the server dead.
+    A socket that is bound to the port and does not listen reserves it. No bind to port 0 and no outgoing
+    connection of any process is then given the port, and connecting to it is refused. A server that sets
+    SO_REUSEADDR, as all servers here do, can listen on it any number of times. Without that socket another
+    process could take the port before the server listens, or while a test has stopped the server.
     """
     keeper = socket.socket()
     keeper.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -30,5 +30,5 @@ def free_port() -> int:
 
 
 def free_ports(count: int) -> list[int]:
-    """`count` of them, all different."""
+    """Returns `count` ports, all different."""
     return [free_port() for _ in range(count)]

@@ -1,4 +1,4 @@
-"""Rules for every test: who may run it, and that none is skipped without saying so. A place for all users."""
+"""Rules for every test: tests that need root, no silent skips, and a directory that all users can enter."""
 
 import os
 import shutil
@@ -10,7 +10,7 @@ import pytest
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that need root are skipped for a user, by name, in pytest's summary."""
+    """Skips the tests that need root when a user runs them; pytest's summary names each."""
     if os.geteuid() == 0:
         return
     for item in items:
@@ -20,7 +20,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Under tools/test a skipped test has failed: the script installs what the tests need."""
+    """Turns a skipped test into a failed one under tools/test, because that script installs everything the
+    tests need."""
     report = yield
     skipped_by_itself = report.skipped and not hasattr(report, "wasxfail")
     if skipped_by_itself and os.environ.get("LAZYFS_NO_SKIP") == "1" and not item.get_closest_marker("root"):
@@ -30,7 +31,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 @pytest.fixture(scope="module")
 def open_path_factory() -> Iterator[Path]:
-    """A place that other users can get to: pytest's own directories are closed to them."""
+    """Yields a directory that other users can enter: pytest's own directories are closed to them."""
     path = Path(tempfile.mkdtemp(prefix="lazyfs-test-"))
     path.chmod(0o755)
     yield path
@@ -39,7 +40,7 @@ def open_path_factory() -> Iterator[Path]:
 
 @pytest.fixture
 def open_path(open_path_factory: Path) -> Path:
-    """A fresh directory that everybody may enter."""
+    """Returns a fresh directory that all users may enter."""
     path = Path(tempfile.mkdtemp(dir=open_path_factory))
     path.chmod(0o755)
     return path

@@ -31,7 +31,7 @@ REQUIRED = {
 
 
 def step(kind: str, root: Path, name: str, entries: int, count: int) -> dict[str, float]:
-    """Run one step in a process of its own."""
+    """Runs one step in a process of its own."""
     command = [
         sys.executable,
         "-m",
@@ -50,7 +50,7 @@ def step(kind: str, root: Path, name: str, entries: int, count: int) -> dict[str
 
 
 def run_cache(kind: str, root: Path, entries: int, count: int) -> dict[str, float]:
-    """All steps on one cache of `entries` entries."""
+    """Runs all steps on one cache of `entries` entries."""
     found: dict[str, float] = {}
     root.mkdir()
     for name in ("fill", "hits", "fit", "insert", "open"):

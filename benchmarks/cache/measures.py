@@ -1,4 +1,5 @@
-"""What is measured, each in a process of its own, so that nothing is warm but the kernel's page cache."""
+"""The measured steps. Each runs in a process of its own, so that nothing is warm but the kernel's page
+cache."""
 
 import os
 import random
@@ -17,7 +18,7 @@ VALUE = 1000
 """Bytes of a value: a small object, one block of disk."""
 
 ROOM = 5000
-"""Bytes of limit per entry: a block, its share of the index and of the directories."""
+"""Bytes of limit per entry: a block, and its share of the index and of the directories."""
 
 
 EVICTION = (
@@ -30,7 +31,7 @@ EVICTION = (
 
 
 def key_of(number: int) -> bytes:
-    """32 bytes that look like a digest, cheaper to make than one."""
+    """Returns 32 bytes that look like a digest and cost less to make than one."""
     return (number * 0x9E3779B97F4A7C15 & (1 << 64) - 1).to_bytes(8, "big") * 4
 
 
@@ -39,7 +40,7 @@ def value_of(number: int) -> bytes:
 
 
 class Tested(Protocol):
-    """One of the two caches."""
+    """The interface that both compared caches offer."""
 
     def get(self, number: int) -> bytes | None: ...
 
@@ -48,7 +49,7 @@ class Tested(Protocol):
     def entries(self) -> int: ...
 
     def fit(self) -> None:
-        """Lower the limit to what is there: every new entry makes another one go."""
+        """Lowers the limit to the present size, so that every new entry evicts another one."""
         ...
 
     def close(self) -> None: ...
@@ -77,7 +78,8 @@ class Ours:
 
 
 class Peer:
-    """diskcache with its own settings but for policy and size: values of this size lie in its SQLite file."""
+    """diskcache with its own defaults except for policy and size. It keeps values of this size in its SQLite
+    file."""
 
     def __init__(self, root: Path, entries: int) -> None:
         self.cache: Any = diskcache.Cache(
@@ -122,7 +124,8 @@ def fill(tested: Tested, first: int, entries: int) -> Iterator[tuple[str, float]
 
 
 def hits(tested: Tested, entries: int, count: int) -> Iterator[tuple[str, float]]:
-    """Over all entries alike, and over 10,000 of them, as a job reads its files again and again."""
+    """Measures hits spread evenly over all entries, then hits on 10,000 of them, as of a job that reads its
+    files again and again."""
     source = random.Random(1)
     everywhere = [source.randrange(entries) for _ in range(count)]
     before = anonymous_memory()
@@ -144,17 +147,20 @@ def _hit(tested: Tested, number: int) -> None:
 
 
 def insert(tested: Tested, first: int, count: int) -> Iterator[tuple[str, float]]:
-    """New entries into a full cache: each makes another one go."""
+    """Measures inserts into a full cache: each new entry evicts another one."""
     before = tested.entries()
     yield from rates("inserts_with_eviction", tested.put, list(range(first, first + count)))
     yield "evicted", before + count - tested.entries()
 
 
 def evict(tested: Ours, count: int) -> Iterator[tuple[str, float]]:
-    """What one eviction costs, in time and in processor time, and how much of the latter is the filesystem's
-    unlink and how much the index; how many pages of 4 KiB it writes there. Everything is on the disk before:
-    a file that ext4 has given no blocks yet is forgotten at a quarter of the cost. And one round of the sweep
-    is over: the index has as many ghosts as it ever has."""
+    """Measures one eviction in time and in processor time, splits the processor time into the filesystem's
+    unlink and the index, and counts the pages of 4 KiB that the index writes.
+
+    Two conditions are set up first. Everything is on the disk, because ext4 forgets a file without allocated
+    blocks at a quarter of the cost. And one round of the sweep is over, so that the index has its greatest
+    number of ghosts.
+    """
     os.sync()
     room, files = tested.cache._room, tested.cache._files
     first_round = tested.entries() // SWEPT
@@ -183,8 +189,8 @@ def evict(tested: Ours, count: int) -> Iterator[tuple[str, float]]:
 
 
 def filesystem(root: Path, count: int) -> dict[str, float]:
-    """What the filesystem alone takes for what an insert with eviction does to it: create, write, rename,
-    unlink another one, over 5,000 files. No cache of files can be faster."""
+    """Measures the filesystem operations of an insert with eviction alone: create, write, rename, and unlink
+    another file, over 5,000 files. No cache that keeps files can be faster."""
     root.mkdir()
     value = value_of(1)
 
@@ -203,8 +209,9 @@ def filesystem(root: Path, count: int) -> dict[str, float]:
 
 
 def filesystem_kind(directory: Path) -> str:
-    """The type of the filesystem `directory` is on; of ext4, also if it keeps a journal. Without one it looks
-    for a new inode past all those deleted within the last minute (recently_deleted), and inserts are slow."""
+    """Returns the type of the filesystem that holds `directory`; for ext4, also if it has a journal. Without
+    a journal ext4 skips all inodes deleted within the last minute (recently_deleted) when it looks for a new
+    one, and inserts are slow."""
     mounts = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
     place = str(directory.resolve()) + "/"
     device, _, kind = max(
@@ -219,7 +226,8 @@ def filesystem_kind(directory: Path) -> str:
 
 
 def anonymous_memory() -> int:
-    """Private memory of this process in bytes, the interpreter's included: neither file pages nor the map."""
+    """Returns the private memory of this process in bytes, with the interpreter's and without file pages and
+    the map."""
     return _status("RssAnon")
 
 
@@ -235,7 +243,7 @@ def _proc(file: str, field: str) -> int:
 
 
 def measure(kind: str, root: Path, step: str, entries: int, count: int) -> dict[str, float]:
-    """One step on one cache, opened for it."""
+    """Opens one cache and runs one step on it."""
     start = time.perf_counter()
     tested = CACHES[kind](root, entries)
     found = {"open_seconds": time.perf_counter() - start}

@@ -1,8 +1,8 @@
 """Eviction policies by bytes, for comparison on traces: LRU, SIEVE and S3-FIFO.
 
 SIEVE: Zhang et al., NSDI 2024. S3-FIFO: Yang et al., SOSP 2023, with its small queue at a tenth of the space
-and as many ghosts as the main queue has entries. Both were made for objects of one size; here, as in the
-cache, eviction goes on until the new object fits.
+and as many ghosts as the main queue has entries. Both were designed for objects of equal size. Here, as in
+the cache, eviction continues until the new object fits.
 """
 
 from collections import OrderedDict, deque
@@ -13,12 +13,12 @@ class Policy(Protocol):
     """A cache of `capacity` bytes that holds keys."""
 
     def request(self, key: int, size: int) -> bool:
-        """True if the key was here; it is afterwards, if it fits at all."""
+        """Returns True if the key was present. Afterwards the key is present if its size fits at all."""
         ...
 
 
 class Lru:
-    """Evicts what was used longest ago: what the cache does."""
+    """Evicts the key that was used longest ago, as the cache does."""
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
@@ -38,7 +38,8 @@ class Lru:
 
 
 class Sieve:
-    """A queue in the order of arrival; a hand goes over it and evicts what was not used since then."""
+    """A queue in the order of arrival. A hand moves over the queue and evicts keys that were not used since
+    its last pass."""
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
@@ -90,7 +91,8 @@ class Sieve:
 
 
 class S3Fifo:
-    """A small queue for what is new, a main one for what was used again, and ghosts of the small one."""
+    """A small queue for new keys, a main queue for keys that were used again, and ghosts of the small
+    queue."""
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity

@@ -1,10 +1,15 @@
-"""Requests as a worker node makes them, and how the policies fare: hit ratios by requests and by bytes.
+"""Requests as a worker node makes them, and the hit ratios of each policy by requests and by bytes.
 
-`jobs`: starts of containers from 40 images that share base layers in families of 8, chosen by Zipf; a start
-reads the same 300 to 900 objects each time, and then some more that differ from job to job. `jobs+scan`: the
-same, and once in 100 starts something reads a whole image from end to end (tar, updatedb). `jobs, drifting`:
-every 150 starts the favourite image is forgotten and another becomes the favourite. `zipf`: independent
-requests over 20,000 objects. Sizes are log-normal with a median of 20 KiB, cut at 4 MiB.
+`jobs`: starts of containers from 40 images, chosen by Zipf's law, that share base layers in families of 8. A
+start reads the same 300 to 900 objects each time, and then some more that differ from job to job.
+
+`jobs+scan`: the same, but once in 100 starts a program (tar, updatedb) reads a whole image from end to end.
+
+`jobs, drifting`: every 150 starts the favourite image is forgotten and another becomes the favourite.
+
+`zipf`: independent requests over 20,000 objects.
+
+Sizes are log-normal with a median of 20 KiB, and at most 4 MiB.
 """
 
 import itertools
@@ -19,7 +24,7 @@ SHARES = (0.05, 0.1, 0.25, 0.5)
 
 
 class Result(NamedTuple):
-    """One policy on one trace with a cache of `share` of all bytes."""
+    """The result of one policy on one trace with a cache of `share` of all bytes."""
 
     trace: str
     share: float
@@ -46,7 +51,7 @@ class World:
         return list(range(first, first + count))
 
     def popular(self, count: int) -> int:
-        """A number below `count` by Zipf's law with exponent 1."""
+        """Returns a number below `count`, drawn by Zipf's law with exponent 1."""
         return min(int(count ** self.random.random()) - 1, count - 1)
 
     def jobs(self, starts: int, *, scan_every: int = 0, drift_every: int = 0) -> Iterator[int]:
@@ -65,7 +70,7 @@ class World:
 
 
 def compare(starts: int = 1500, seed: int = 1) -> list[Result]:
-    """Every policy on every trace at every size."""
+    """Runs every policy on every trace at every cache size."""
     results = []
     world = World(seed)
     traces = {

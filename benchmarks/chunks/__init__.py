@@ -1,1 +1,2 @@
-"""Which chunk size and catalog size a repository should have: counts of a real start for each."""
+"""Counts of a real start at several chunk sizes and catalog sizes, from which a repository's settings are
+chosen."""

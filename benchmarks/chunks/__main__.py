@@ -1,10 +1,10 @@
-"""Chunk size and catalog size, chosen by counting what a cold start of the analysis image fetches.
+"""Chunk size and catalog size, chosen by the requests and bytes of a cold start of the analysis image.
 
     python -m benchmarks.chunks [--json FILE]
 
 Publishes the image once for each setting into a repository of its own, starts the analysis from an empty
-cache, and counts requests and bytes at the origin. Counts do not depend on the machine's speed; what they
-cost at most on a line is computed from them: bytes at line rate, and a round trip for each request.
+cache, and counts requests and bytes at the origin. Counts do not depend on the machine's speed. Their
+greatest cost on a line is computed: the bytes at line rate, and a round trip for each request.
 """
 
 import argparse
@@ -36,7 +36,7 @@ CATALOG_ENTRIES: Final = (512, 2048, 8192, 32768)
 
 
 class Row(msgspec.Struct, frozen=True):
-    """One setting with one program."""
+    """The counts of one program at one setting."""
 
     setting: str
     workload: str
@@ -46,13 +46,13 @@ class Row(msgspec.Struct, frozen=True):
     bytes_from_origin: int
     disk_bytes: int
     seconds: float
-    """On the machine's loopback, for completeness; the choice is made by counts."""
+    """Seconds on the machine's loopback, for completeness; the choice is made by counts."""
     store_objects: int
     store_bytes: int
 
 
 class Result(msgspec.Struct):
-    """One run."""
+    """The result of one run."""
 
     benchmark: str
     command: str
@@ -125,7 +125,7 @@ def _measure(image: Image, params: Params) -> list[Row]:
 
 
 def document(result: Result) -> str:
-    """Markdown."""
+    """Returns the result as Markdown."""
     head = (
         f"Command: `{result.command}`, at commit {result.facts.commit}. "
         f"Image: {result.image.entries:,} entries, "

@@ -1,1 +1,1 @@
-"""What a file operation on a mount costs, beside a C filesystem and ext4 in the same run."""
+"""The cost of each file operation on a mount, beside a C filesystem and ext4 in the same run."""

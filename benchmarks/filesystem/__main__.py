@@ -1,6 +1,6 @@
 """`python -m benchmarks.filesystem [--quick] [--json FILE] [--only KIND,...]`: needs root and quiet CPUs.
 
-Every server in turn, round after round, so that a disturbance hits all of them; the median counts.
+Measures the servers in turn, round after round, so that a disturbance hits all of them; takes medians.
 """
 
 import argparse
@@ -47,7 +47,7 @@ def main() -> int:
 
 
 def measure(directory: Path, kinds: list[str], rounds: int, quick: bool) -> dict[str, Any]:
-    """Everything, in numbers."""
+    """Measures every server and returns all figures."""
     root = directory / "tree"
     tree.copy(root)
     every, small = tree.paths(root)
@@ -69,7 +69,7 @@ def measure(directory: Path, kinds: list[str], rounds: int, quick: bool) -> dict
 
 
 def run(prepared: Prepared, kinds: list[str], rounds: int, listed: Path, *, pinned: bool) -> report.Rounds:
-    """The rounds of each server, all mounted from the first round to the last."""
+    """Runs the rounds of each server. All servers are mounted from the first round to the last."""
     found: report.Rounds = {kind: [] for kind in kinds}
     with ExitStack() as mounts:
         served = {kind: mounts.enter_context(prepared.serve(kind, pinned)) for kind in kinds}

@@ -1,9 +1,9 @@
 """The program that uses the mount: one process, one round, every operation once.
 
-`python -m benchmarks.filesystem.client ROOT PATHS.json PID [names]`: for each row, or for those about names
-only, what one operation took by the clock, and in CPU time of this program, its children and process PID (0:
-none) together; microseconds, but seconds for `find`, `tar` and the large file. CPU time stands still while
-others have the CPU.
+`python -m benchmarks.filesystem.client ROOT PATHS.json PID [names]` prints two figures for each row, or for
+the rows about names only: the wall time of one operation, and the CPU time of this program, its children and
+process PID together (PID 0: no such process). Units are microseconds, but seconds for `find`, `tar` and the
+large file. CPU time does not grow while other processes have the CPU.
 """
 
 import json
@@ -19,21 +19,21 @@ from benchmarks.filesystem.tree import LARGE
 
 
 def drop(what: int) -> None:
-    """1: pages, 2: names and inodes, 3: both, of all filesystems."""
+    """Drops the caches of all filesystems. 1: pages, 2: names and inodes, 3: both."""
     os.sync()
     with open("/proc/sys/vm/drop_caches", "w") as file:
         file.write(str(what))
-    time.sleep(0.3)  # the daemon takes in what the kernel has forgotten
+    time.sleep(0.3)  # time for the daemon to read the kernel's FORGET messages
 
 
 def daemon_seconds(pid: int) -> float:
-    """CPU time of a process, threads that have ended included."""
+    """Returns the CPU time of a process, ended threads included."""
     # The clock that clock_getcpuclockid(3) gives for a process.
     return time.clock_gettime(~pid << 3 | 2) if pid else 0.0
 
 
 def own_seconds() -> float:
-    """CPU time of this process and of its children that have ended."""
+    """Returns the CPU time of this process and of its ended children."""
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
     return time.process_time() + children.ru_utime + children.ru_stime
 
@@ -46,7 +46,8 @@ class Round:
         self.rows: dict[str, dict[str, float]] = {}
 
     def measure(self, row: str, work: Callable[[], Any], count: int = 0) -> None:
-        """`count` operations in microseconds each, or the seconds of the whole."""
+        """Times `work`: microseconds for each of its `count` operations, or seconds for the whole if `count`
+        is 0."""
         daemon, own, start = daemon_seconds(self._pid), own_seconds(), time.perf_counter()
         work()
         took = time.perf_counter() - start
@@ -90,7 +91,7 @@ def run(*command: str) -> None:
 
 
 def names(done: Round, every: list[str]) -> None:
-    """The rows that read nothing."""
+    """Measures the rows that read no file contents."""
     missing = [path + ".none" for path in every]
     drop(2)
     done.measure("stat, dropped", lambda: stat_all(every), len(every))
@@ -100,7 +101,7 @@ def names(done: Round, every: list[str]) -> None:
 
 
 def contents(done: Round, small: list[str]) -> None:
-    """The others."""
+    """Measures the rows that read file contents."""
     drop(3)
     done.measure("open+read+close, dropped", lambda: read_all(small), len(small))
     drop(2)

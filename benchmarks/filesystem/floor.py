@@ -1,8 +1,8 @@
-"""What others cannot go below here: C programs that answer LOOKUP from a table, on the same names.
+"""The least possible cost here: C programs that answer LOOKUP from a table, on the same names.
 
-`device` reads requests from /dev/fuse and writes answers to it: what the kernel alone costs. `libfuse` has
-the same table behind libfuse, in the loop that CVMFS's client runs: the least that client can cost on the
-machine at hand. `uring` takes requests over io_uring, where the kernel can.
+`device` reads requests from /dev/fuse and writes answers to it: the cost of the kernel alone. `libfuse` puts
+the same table behind libfuse, in the loop that CVMFS's client runs: the least cost of that client on this
+machine. `uring` takes requests over io_uring, if the kernel supports it.
 """
 
 import json
@@ -18,12 +18,12 @@ from benchmarks.filesystem.servers import pin
 
 SOURCES = Path(__file__).with_name("floors")
 _SWITCH = Path("/sys/module/fuse/parameters/enable_uring")
-"""Y where the kernel lets a mount made from now on use io_uring; not there before Linux 6.14."""
+"""Y if the kernel lets later mounts use io_uring. The file does not exist before Linux 6.14."""
 
 
 def measure(directory: Path, listed: Path, rounds: int) -> report.Medians:
-    """Medians of the rows about names, pinned: program -> row -> {"value", "cpu", "daemon_cpu"}; without
-    `uring` where the kernel has it not. Needs root, cc and libfuse3's headers."""
+    """Returns the medians of the rows about names, pinned: program -> row -> {"value", "cpu", "daemon_cpu"},
+    without `uring` if the kernel lacks it. Needs root, cc and libfuse3's headers."""
     names = directory / "names"
     names.write_text("".join(path + "\n" for path in json.loads(listed.read_text())["every"]))
     programs = ["device", "libfuse", *(["uring"] if _SWITCH.exists() else [])]
@@ -40,7 +40,7 @@ def measure(directory: Path, listed: Path, rounds: int) -> report.Medians:
 
 
 def _compile(name: str, directory: Path) -> list[str]:
-    """The command line."""
+    """Returns the compiler's command line."""
     flags = subprocess.run(
         ["pkg-config", "--cflags", "--libs", "fuse3"], check=True, capture_output=True, text=True
     ).stdout.split()
@@ -49,7 +49,7 @@ def _compile(name: str, directory: Path) -> list[str]:
 
 @contextmanager
 def _mounted(program: Path, names: Path) -> Iterator[tuple[Path, str]]:
-    """The mount of a program and its PID."""
+    """Mounts with a program; yields the mount point and the program's PID."""
     mnt = program.with_name(f"mnt-{program.name}")
     mnt.mkdir()
     with _uring_allowed():
@@ -63,7 +63,8 @@ def _mounted(program: Path, names: Path) -> Iterator[tuple[Path, str]]:
 
 @contextmanager
 def _uring_allowed() -> Iterator[None]:
-    """Only the mounts that ask for it use it."""
+    """Enables io_uring for FUSE in the kernel while the block runs. Only mounts that ask for io_uring use
+    it."""
     before = _SWITCH.read_text() if _SWITCH.exists() else None
     if before is not None:
         _SWITCH.write_text("Y")

@@ -1,4 +1,4 @@
-"""From rounds to medians, ratios and a table."""
+"""Medians, ratios and a table from the rounds of the filesystem benchmark."""
 
 from statistics import median
 from typing import Any
@@ -21,12 +21,12 @@ BEATS = {
     "tar, repeated": ("ext4", 1.5),
     "large file, repeated": ("ext4", 1.5),
 }
-"""What the direct session has to stay below, as a ratio to this server: where to squashfuse_ll, it is what
-CVMFS's C++ client reached on such a tree."""
+"""Upper bounds of the direct session, as ratios to this server. The bounds to squashfuse_ll are
+the ratios that CVMFS's C++ client reached on such a tree."""
 
 
 def medians(rounds: Rounds) -> Medians:
-    """Of each value, over the rounds."""
+    """Returns the median of each value over the rounds."""
     found: Medians = {}
     for server, of_server in rounds.items():
         found[server] = {
@@ -40,7 +40,7 @@ def medians(rounds: Rounds) -> Medians:
 
 
 def judge(found: Medians) -> list[dict[str, Any]]:
-    """For each row with a bound: the ratio that was reached, and the same in CPU time."""
+    """Returns, for each row with a bound, the ratio that was reached in time and in CPU time."""
     judged = []
     for row, (peer, bound) in [*BEATS.items(), ("open+read+close, repeated", ("ext4", 1.5))]:
         if "direct" not in found or peer not in found:
@@ -53,8 +53,8 @@ def judge(found: Medians) -> list[dict[str, Any]]:
 
 
 def table(found: Medians) -> str:
-    """Markdown: by the clock, and in CPU time of program and daemon together; microseconds an operation,
-    seconds of `find`, `tar` and the large file."""
+    """Returns Markdown: wall time, and CPU time of program and daemon together, in microseconds for each
+    operation, but in seconds for `find`, `tar` and the large file."""
     kinds = [kind for kind in KINDS if kind in found]
     lines = ["| | " + " | ".join(kinds) + " | " + " | ".join(f"{kind}, CPU" for kind in kinds) + " |"]
     lines.append("|" + "---|" * (2 * len(kinds) + 1))
@@ -65,7 +65,7 @@ def table(found: Medians) -> str:
 
 
 def verdict(judged: list[dict[str, Any]]) -> str:
-    """Markdown: each bound and what was reached."""
+    """Returns Markdown: each bound and the ratio that was reached."""
     lines = ["| row | direct session, ratio to | bound | reached | in CPU time |", "|---|---|---|---|---|"]
     for one in judged:
         said = "" if one["ratio"] < one["bound"] else " (not below)"

@@ -1,4 +1,4 @@
-"""What serves the tree: a plain directory, squashfuse_ll, and lazyfs with each of its sessions."""
+"""The servers of the tree: a plain directory, squashfuse_ll, and lazyfs with each of its sessions."""
 
 import json
 import os
@@ -17,20 +17,21 @@ PINNED = "0"
 
 
 class Served(NamedTuple):
-    """Where the tree is, and who serves it."""
+    """The place of the tree, and the PID of its server."""
 
     root: Path
     pid: int
-    """0: the kernel alone."""
+    """0 if the kernel alone serves the tree."""
 
 
 def pin(command: list[str], pinned: bool) -> list[str]:
-    """The command on one CPU, in front of whatever else wants that CPU; or as it is."""
+    """Returns the command run on one CPU, ahead of every other process that wants that CPU; unchanged if not
+    `pinned`."""
     return ["chrt", "--fifo", "1", "taskset", "-c", PINNED, *command] if pinned else command
 
 
 class Prepared:
-    """The tree in each server's own form, below one directory."""
+    """The tree in each server's own form, all below one directory."""
 
     def __init__(self, directory: Path, tree: Path) -> None:
         self._directory = directory
@@ -39,7 +40,7 @@ class Prepared:
         self._fingerprint = ""
 
     def prepare(self) -> dict[str, float]:
-        """Makes a squashfs and a repository; seconds that each took."""
+        """Makes a squashfs and a repository; returns the seconds that each took."""
         took = {}
         start = time.perf_counter()
         _run(["mksquashfs", os.fspath(self._tree), os.fspath(self._squashfs), "-quiet"])
@@ -54,7 +55,7 @@ class Prepared:
 
     @contextmanager
     def serve(self, kind: str, pinned: bool) -> Iterator[Served]:
-        """The tree as `kind` shows it: ext4, squashfuse_ll, direct or pyfuse3."""
+        """Serves the tree by `kind`: ext4, squashfuse_ll, direct or pyfuse3."""
         mnt = self._directory / f"mnt-{kind}"
         if kind == "ext4":
             yield Served(self._tree, 0)
@@ -86,7 +87,7 @@ class Prepared:
         )
         found = json.loads(status.stdout)
         pid = found["pid"] if "pid" in found else found[0]["pid"]
-        # From here on every byte is in the local cache: what the network costs is another benchmark's.
+        # From here on every byte is in the local cache: another benchmark measures the cost of the network.
         _run(["sh", "-c", f"tar -cf - -C '{mnt}' . | cat > /dev/null"])
         assert isinstance(pid, int)
         return pid

@@ -1,9 +1,9 @@
 """`python -m benchmarks.filesystem.stall [--json FILE] [--kinds direct,pyfuse3]`: does a miss hold up a stat?
 
-Eight programs read files that are not here yet, over a line of 50 ms; meanwhile another asks for names that
-the kernel has not seen, of a directory whose catalog is loaded. Printed: how long those stats took, and how
-long they take while nobody reads. The program that asks and the daemon go before the rest (`chrt`): readers,
-relay and origin share this machine, as they do on no real node.
+Eight programs read files that are not cached, over a line of 50 ms. Meanwhile another program asks for names
+that the kernel has not seen, in a directory whose catalog is loaded. The output has the times of these stats,
+and of stats while nobody reads. The asking program and the daemon have real-time priority (`chrt`), because
+readers, relay and origin share this machine, unlike on a real node.
 """
 
 import argparse
@@ -34,7 +34,7 @@ FILE_SIZE = 128 << 10
 NAMES = 12_000
 STATS = 3000
 PAUSE = 0.001
-"""Seconds between two stats: about as often as a program that starts asks."""
+"""Seconds between two stats, about as in the start of a program."""
 FIRST = ["chrt", "--fifo", "1"]
 
 READER = """
@@ -46,7 +46,7 @@ for path in sys.argv[1:]:
 
 
 def make(root: Path) -> None:
-    """Files without any pattern, and names to be asked for."""
+    """Makes files of random bytes, which do not compress, and files whose names are looked up."""
     source = random.Random(3)
     (root / "data").mkdir(parents=True)
     for number in range(FILES):
@@ -57,7 +57,7 @@ def make(root: Path) -> None:
 
 
 def stats(paths: list[Path]) -> list[float]:
-    """Microseconds of each stat."""
+    """Returns the microseconds of each stat."""
     took = []
     for path in paths:
         start = time.perf_counter()
@@ -68,7 +68,7 @@ def stats(paths: list[Path]) -> list[float]:
 
 
 def summary(took: list[float]) -> dict[str, float]:
-    """Quantiles in microseconds."""
+    """Returns quantiles in microseconds."""
     ordered = sorted(took)
     places = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99.9": 0.999}
     found = {name: round(ordered[int(len(ordered) * at)], 1) for name, at in places.items()}
@@ -77,7 +77,7 @@ def summary(took: list[float]) -> dict[str, float]:
 
 @contextmanager
 def line(store: Path) -> Iterator[str]:
-    """The store behind a server and a relay; its URL."""
+    """Runs a server of the store behind a relay; yields the relay's URL."""
     origin, relay = free_ports(2)
     serve = [*LAZYFS, "serve", os.fspath(store), "--listen", f"127.0.0.1:{origin}"]
     delay = [sys.executable, "-m", "tools.relay", "--rtt-ms", str(RTT_MS), "--mbit", str(MBIT)]
@@ -87,12 +87,12 @@ def line(store: Path) -> Iterator[str]:
             process = stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE))
             stack.callback(process.terminate)
             assert process.stdout is not None
-            process.stdout.readline()  # it says when it is ready
+            process.stdout.readline()  # each command prints a line when it is ready
         yield f"http://127.0.0.1:{relay}"
 
 
 def measure(kind: str, store: Path, url: str, directory: Path) -> dict[str, Any]:
-    """One session: stats while nobody reads, and while eight programs wait for data."""
+    """Measures stats in one session: while nobody reads, and while eight programs wait for data."""
     mnt = directory / f"mnt-{kind}"
     mnt.mkdir()
     mount = [*FIRST, *LAZYFS, "mount", url, os.fspath(mnt), "--fuse", kind]
@@ -102,7 +102,7 @@ def measure(kind: str, store: Path, url: str, directory: Path) -> dict[str, Any]
     try:
         names = [mnt / "tree/names" / f"n{number}" for number in range(NAMES)]
         random.Random(5).shuffle(names)
-        os.stat(names.pop())  # its catalog is loaded now
+        os.stat(names.pop())  # loads the directory's catalog
         idle = stats([names.pop() for _ in range(STATS)])
         for number in range(READERS):
             files = [str(mnt / f"tree/data/f{at}") for at in range(number, FILES, READERS)]
@@ -124,14 +124,14 @@ def measure(kind: str, store: Path, url: str, directory: Path) -> dict[str, Any]
 
 
 def status(mnt: Path) -> dict[str, Any]:
-    """The daemon's counters."""
+    """Returns the daemon's counters."""
     done = subprocess.run([*LAZYFS, "status", mnt, "--json"], check=True, capture_output=True)
     counters: dict[str, Any] = json.loads(done.stdout)["counters"]
     return counters
 
 
 def table(result: dict[str, Any], kinds: list[str]) -> str:
-    """Markdown: microseconds of a stat."""
+    """Returns Markdown: the microseconds of a stat."""
     heads = list(result[kinds[0]]["busy_us"])
     lines = [
         "| session | while | " + " | ".join(heads) + " | misses |",
@@ -152,7 +152,7 @@ def main() -> int:
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--kinds", default="direct,pyfuse3")
     asked = parser.parse_args()
-    # This process asks. What it starts begins with the usual priority; the daemon says for itself.
+    # This process asks. Its children begin with the usual priority; the daemon is started with `chrt`.
     os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(1))
     result: dict[str, Any] = {
         "facts": msgspec.to_builtins(gather(Path(__file__).resolve().parents[2])),

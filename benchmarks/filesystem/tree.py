@@ -1,4 +1,4 @@
-"""The tree that is measured: a copy of what is on the machine, and one large file."""
+"""The measured tree: a copy of files on this machine, and one large file."""
 
 import os
 import random
@@ -26,8 +26,8 @@ SMALL_SIZE = 64 << 10
 
 
 def copy(target: Path, files: int = FILES, size: int = BYTES) -> None:
-    """Copies directories of the machine below `target` until they hold that many files and bytes, and adds a
-    large file without any pattern. Raises RuntimeError if the machine has too little."""
+    """Copies directories of the machine below `target` until the tree has `files` files and `size` bytes, and
+    adds a large file of random bytes. Raises RuntimeError if the machine has too few files."""
     have_files = have_bytes = 0
     for part in PARTS:
         if have_files >= files and have_bytes >= size:
@@ -44,7 +44,7 @@ def copy(target: Path, files: int = FILES, size: int = BYTES) -> None:
 
 
 def measure(root: Path) -> tuple[int, int]:
-    """Regular files below a directory, and their bytes."""
+    """Returns the number of regular files below a directory, and their bytes."""
     files = size = 0
     for directory, _, names in os.walk(root):
         for name in names:
@@ -56,8 +56,8 @@ def measure(root: Path) -> tuple[int, int]:
 
 
 def paths(root: Path) -> tuple[list[str], list[str]]:
-    """All regular files, and the small ones, relative to the root, in an order that is shuffled and always
-    the same."""
+    """Returns all regular files and the small ones, relative to the root, in a shuffled order that is the
+    same each time."""
     every, small = [], []
     for directory, _, names in os.walk(root):
         for name in names:

@@ -1,1 +1,1 @@
-"""What a request costs: the client that lazyfs uses beside its peers."""
+"""The cost of a request: the HTTP client of lazyfs beside its peers."""

@@ -2,8 +2,8 @@
 
     python -m benchmarks.http [--quick] [--json FILE]
 
-Needs nginx and squid. The sides take turns in short batches, so that the machine's mood meets all alike;
-figures are medians over the batches. CPU is that of this process alone, servers run in their own.
+Needs nginx and squid. The sides take turns in short batches, so that a disturbance hits all of them;
+figures are medians over the batches. CPU time is of this process alone, without the servers.
 """
 
 import argparse
@@ -25,7 +25,7 @@ SIZES = (4 << 10, 64 << 10, 1 << 20)
 
 
 class Row(msgspec.Struct, frozen=True):
-    """One side fetching one object again and again."""
+    """One side that fetches one object again and again."""
 
     way: str
     """`nginx` or `squid`."""
@@ -47,7 +47,7 @@ class Result(msgspec.Struct, frozen=True):
 
 
 def measure(way: str, url: str, proxy: str | None, size: int, batches: int, batch: int) -> list[Row]:
-    """All sides on one object."""
+    """Measures all sides on one object."""
     sides: dict[str, Side] = {name: make() for name, make in SIDES.items()}
     cpu: dict[str, list[float]] = {name: [] for name in sides}
     wall: dict[str, list[float]] = {name: [] for name in sides}
@@ -66,7 +66,7 @@ def measure(way: str, url: str, proxy: str | None, size: int, batches: int, batc
 
 
 def table(rows: list[Row]) -> str:
-    """For people: CPU of each side, and its ratio to pycurl's."""
+    """Returns a table: the CPU time of each side, and its ratio to pycurl's."""
     lines = [f"{'way':8}{'bytes':>9}  {'side':18}{'CPU us':>9}{'of pycurl':>11}{'wall us':>9}{'MB/s':>8}"]
     for row in rows:
         peer = next(r for r in rows if (r.way, r.size, r.side) == (row.way, row.size, "pycurl"))
@@ -78,7 +78,7 @@ def table(rows: list[Row]) -> str:
 
 
 def main() -> None:
-    """Reads the command line, measures, prints."""
+    """Reads the command line, measures and prints."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.http")
     parser.add_argument("--quick", action="store_true", help="fewer batches: half a minute")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where the result is written")

@@ -1,4 +1,4 @@
-"""The clients compared. Each brings one URL as bytes, over a proxy or none, keeping its connection."""
+"""The compared clients. Each fetches one URL as bytes, with or without a proxy, and keeps its connection."""
 
 import io
 import time
@@ -16,13 +16,13 @@ from lazyfs.transport.requests_client import RequestsClient
 
 
 class Side(Protocol):
-    """One client."""
+    """The interface of a compared client."""
 
     def get(self, url: str, proxy: str | None) -> bytes: ...
 
 
 class Ours:
-    """A client of lazyfs: deadline, least rate and cancellation looked at in every slice of waiting."""
+    """A client of lazyfs: it checks deadline, least rate and cancellation in every slice of waiting."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
@@ -33,7 +33,8 @@ class Ours:
 
 
 class Session:
-    """requests as its manual shows it: a Session and `.content`, with its gap timeout only."""
+    """requests as its manual shows it: a Session and `.content`, with no timeout but the one between two
+    reads."""
 
     def __init__(self) -> None:
         self._session = requests.Session()
@@ -45,7 +46,7 @@ class Session:
 
 
 class Curl:
-    """pycurl: one easy handle, total timeout and least rate of libcurl's own, no cancellation."""
+    """pycurl: one easy handle with libcurl's own total timeout and least rate, without cancellation."""
 
     def __init__(self) -> None:
         self._handle = pycurl.Curl()

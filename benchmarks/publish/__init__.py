@@ -1,1 +1,1 @@
-"""How fast and in how much memory a large image is published, against skopeo and umoci in the same run."""
+"""Time and memory of publishing a large image, against skopeo and umoci in the same run."""

@@ -3,7 +3,7 @@
 Needs skopeo, umoci and debootstrap.
 
 Publishes an image of at least 2 GB (--quick: 0.5 GB) into a fresh repository, and copies and unpacks the same
-image with skopeo and umoci, in turn. Every run starts with the input in the page cache and nothing dirty, and
+image with skopeo and umoci, in turn. Every run starts with the input in the page cache and no dirty pages and
 ends when its output is on the disk. Exits 3 if a bound is missed: 400 MB of memory, the time of the peers.
 """
 
@@ -67,14 +67,14 @@ def main() -> int:
 
 
 def layers_of(layout: Path) -> int:
-    """How many layers the image has."""
+    """Returns the number of layers of the image."""
     index = json.loads((layout / "index.json").read_text())
     digest = index["manifests"][0]["digest"].removeprefix("sha256:")
     return len(json.loads((layout / "blobs/sha256" / digest).read_text())["layers"])
 
 
 def measure(directory: Path, layout: Path, rounds: int) -> dict[str, Any]:
-    """Every contender in turn, round after round; the median counts."""
+    """Measures every contender in turn, round after round; returns medians."""
     runs: dict[str, list[dict[str, float]]] = {}
     for number in range(rounds):
         work = directory / f"round{number}"
@@ -112,7 +112,8 @@ def measure(directory: Path, layout: Path, rounds: int) -> dict[str, Any]:
 
 
 def timed(command: list[str], layout: Path) -> dict[str, float]:
-    """Wall time until everything is on the disk, CPU time, and peak memory of one command."""
+    """Returns the wall time of one command until its output is on the disk, its CPU time, and its peak
+    memory."""
     subprocess.run(
         ["cat", *map(str, (layout / "blobs/sha256").iterdir())], check=True, stdout=subprocess.DEVNULL
     )
@@ -134,7 +135,7 @@ def timed(command: list[str], layout: Path) -> dict[str, float]:
 
 
 def table(result: dict[str, Any]) -> str:
-    """For people."""
+    """Returns the result as a table."""
     lines = ["| | seconds | CPU seconds | peak memory, MB |", "|---|---|---|---|"]
     for name, median in result["medians"].items():
         memory = median["peak_bytes"] / 1e6

@@ -1,4 +1,5 @@
-"""A large real image without a registry: Debian, and layers of wheels, as an OCI layout of gzip layers."""
+"""A large real image made without a registry: Debian and layers of wheels, as an OCI layout of gzip
+layers."""
 
 import gzip
 import hashlib
@@ -24,7 +25,8 @@ SITE = "usr/local/lib/python3.11/dist-packages"
 
 
 def make(directory: Path, at_least: int) -> tuple[Path, int]:
-    """(layout, bytes of its files). Raises CalledProcessError if a package cannot be had."""
+    """Makes the layout; returns its path and the bytes of its files. Raises CalledProcessError if a package
+    cannot be downloaded."""
     layout = directory / "layout"
     (layout / "blobs/sha256").mkdir(parents=True)
     layers, diff_ids, total = [], [], 0
@@ -64,7 +66,7 @@ def _trees(directory: Path) -> Iterator[Path]:
 
 
 def _layer(layout: Path, tree: Path) -> tuple[dict[str, object], str]:
-    """Tars and compresses a tree as the upper layer; returns its descriptor and diff_id."""
+    """Makes a compressed tar of a tree as the upper layer; returns the layer's descriptor and diff_id."""
     plain = hashlib.sha256()
     made = layout / "layer"
     command = ["tar", "--format=posix", "--sort=name", "--xattrs", "-C", str(tree), "-c", "."]

@@ -1,1 +1,1 @@
-"""What a large repository costs a mount: 10,000 images, 10 million files, of which one image is entered."""
+"""The cost of a large repository for a mount: 10,000 images and 10 million files; one image is entered."""

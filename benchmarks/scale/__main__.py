@@ -21,14 +21,14 @@ LAZYFS = [sys.executable, "-m", "lazyfs"]
 
 
 def timed(work: Callable[[], Any]) -> float:
-    """Milliseconds."""
+    """Returns the milliseconds that `work` takes."""
     started = time.perf_counter()
     work()
     return (time.perf_counter() - started) * 1e3
 
 
 def run(images: int, directory: Path) -> dict[str, Any]:
-    """The steps of a worker's day, each with its time and what the daemon holds after it."""
+    """Runs the steps of a worker's day; returns the time of each and the daemon's memory after it."""
     store, mnt = directory / "store", directory / "mnt"
     mnt.mkdir()
     made = []

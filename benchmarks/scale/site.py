@@ -1,7 +1,7 @@
 """Makes a repository of many images with the publisher's own catalogs, store and signed pointer.
 
-Images come in families: those of one family share the directory /usr, as tags of one image do, and each has a
-few files of its own. Files have no content here: what is measured is metadata.
+Images come in families. Those of one family share the directory /usr, as tags of one image do, and each has a
+few files of its own. Files have no content, because the benchmark measures metadata only.
 """
 
 import stat
@@ -24,7 +24,7 @@ REGISTRY = b"registry.example.org"
 
 
 def make(store: str, keys_directory: str, images: int) -> Nested:
-    """A repository of `images` images with about `images` * FILES files; returns its root."""
+    """Makes a repository of `images` images with about `images` * FILES files; returns its root."""
     lifecycle.init(store, "scale.example.org", datetime.now(UTC), keys=keys_directory)
     directory = open_store(store)
 

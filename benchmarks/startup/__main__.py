@@ -3,8 +3,8 @@
     python -m benchmarks.startup [--quick] [--json FILE]
 
 Needs root and the packages that tools/bench installs. Sides are interleaved: each repeat runs every side
-of every case once. The result file is written anew after each repeat, and an interrupted run (ctrl-C)
-reports the repeats that are whole.
+of every case once. The result file is rewritten after each repeat, and an interrupted run (ctrl-C)
+reports the complete repeats.
 """
 
 import argparse
@@ -48,7 +48,7 @@ def main() -> None:
     if options.repeats:
         cases = [msgspec.structs.replace(case, repeats=options.repeats) for case in cases]
     work = Path(tempfile.mkdtemp(prefix="lazyfs-startup-"))
-    work.chmod(0o755)  # squid and apptainer look in as other users
+    work.chmod(0o755)  # squid and apptainer enter it as other users
     try:
         with ExitStack() as stack:
             bench = Bench(stack, work, cases)

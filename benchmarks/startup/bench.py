@@ -1,4 +1,4 @@
-"""Brings up the servers and runs the plan, a repeat at a time."""
+"""Starts the servers and runs the plan, one repeat at a time."""
 
 import os
 import subprocess
@@ -29,12 +29,12 @@ from benchmarks.startup.workloads import WORKLOADS, Workload
 
 _IMAGES = {"shell": shell_image, "analysis": analysis_image}
 METADATA = 10
-"""Requests that a warm proxy passes on, at most: metadata that is older than its minute, and no object."""
+"""The most requests that a warm proxy passes on: for metadata older than one minute, and for no object."""
 _GET_APPTAINER = Path(__file__).parents[2] / "tools/get-apptainer"
 
 
 class Bench:
-    """The servers, up until the stack is closed."""
+    """The servers. They run until the stack is closed."""
 
     def __init__(self, stack: ExitStack, work: Path, cases: list[Case]) -> None:
         self._stack = stack
@@ -83,7 +83,8 @@ class Bench:
         ]
 
     def round(self, repeat: int, result: Result) -> None:
-        """Every side of every case that has so many repeats, once; another one begins each time."""
+        """Runs once every side of every case that has so many repeats, each repeat beginning with another
+        side."""
         for case in self._cases:
             if repeat >= case.repeats:
                 continue
@@ -109,7 +110,7 @@ class Bench:
 
         def once(directory: Path) -> Start:
             directory.mkdir(exist_ok=True)
-            os.sync()  # what the side before has written is not this one's to wait for
+            os.sync()  # this side must not wait for the writes of the one before
             return run_start(side, workload, Place(str(directory), workload.image, address), relayed)
 
         if side.name == plan.WARM_NODE:
@@ -132,12 +133,12 @@ class Bench:
         try:
             return once(directory)
         finally:
-            # rm, because rmtree does not get past what images hold: mode 000, other users, a million names
+            # rm, because rmtree stops at contents of images: mode 000, other users, a million names
             subprocess.run(["rm", "-rf", "--one-file-system", str(directory)], check=True)
 
 
 def _drop_pages(directory: Path) -> None:
-    """A warm disk, not a warm memory: the kernel forgets what it has of these files."""
+    """Makes the kernel drop its cached pages of these files: the disk is warm, the memory is not."""
     for folder, _, files in os.walk(directory):
         for name in files:
             descriptor = os.open(os.path.join(folder, name), os.O_RDONLY)

@@ -1,9 +1,9 @@
-"""The worker's disk: a filesystem of its own, because the machine's may be in a state that no worker's is in.
+"""The worker's disk: a filesystem made for the run, because the machine's own may be in an untypical state.
 
-An ext4 without a journal, as a virtual machine may have, does not give out an inode again for up to five
-minutes after it was deleted, and looks for another one by one (`recently_deleted` in fs/ext4/ialloc.c). Once
-some images of 38,000 files had been unpacked and removed, unpacking the shell image took 0.22 s in the kernel
-instead of 0.03.
+An ext4 without a journal, as a virtual machine may have, does not reuse an inode for up to five minutes after
+its deletion, and looks for another one by one (`recently_deleted` in fs/ext4/ialloc.c). Once some images of
+38,000 files had been unpacked and removed, unpacking the shell image took 0.22 s in the kernel instead of
+0.03.
 """
 
 import subprocess
@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Final
 
 SIZE: Final = 16 << 30
-"""Bytes, of which the file below takes what is written."""
+"""Size in bytes. The file below is sparse and takes only the bytes written."""
 
 
 @contextmanager
 def disk(work: Path) -> Iterator[Path]:
-    """An ext4 with a journal over a file in `work`; gives its directory. The loop device bypasses the page
-    cache, so that what is dropped from memory above is not in memory below."""
+    """Mounts an ext4 with a journal from a file in `work`; yields its directory. The loop device bypasses the
+    page cache, so that pages dropped from the ext4 are not still cached as pages of the file below it."""
     image, place = work / "disk.img", work / "disk"
     with image.open("wb") as file:
         file.truncate(SIZE)

@@ -1,4 +1,4 @@
-"""A control group around all that one start runs, daemons included: its CPU seconds and memory."""
+"""A control group around all processes of one start, daemons included: its CPU seconds and memory."""
 
 import os
 import signal
@@ -14,28 +14,30 @@ _PAUSE: Final = 0.05
 
 
 class Group:
-    """Made below the machine's cpuacct hierarchy (cgroup v1) or its unified one (v2); needs root."""
+    """A control group below the machine's cpuacct hierarchy (cgroup v1) or its unified one (v2). Needs
+    root."""
 
     def __init__(self, name: str) -> None:
         self.name = name
-        """For tools that start their processes in groups of their own: the path of this one."""
+        """Path of this group, for tools that start their processes in groups of their own."""
         self._hierarchy, self._v1 = _hierarchy()
         self.directory = self._hierarchy / name
         self.directory.mkdir()
 
     def entering(self, argv: list[str]) -> list[str]:
-        """A command that runs `argv` inside the group."""
+        """Returns a command that runs `argv` inside the group."""
         return ["sh", "-c", 'echo $$ >"$0"; exec "$@"', str(self.directory / "cgroup.procs"), *argv]
 
     def cpu_seconds(self) -> float:
-        """User and system time of all processes that are or were in the group or a group below."""
+        """Returns the user and system time of all processes that are or were in the group or a group below
+        it."""
         if self._v1:
             return int((self.directory / "cpuacct.usage").read_text()) / 1e9
         usage = (self.directory / "cpu.stat").read_text().split()
         return int(usage[usage.index("usage_usec") + 1]) / 1e6
 
     def processes(self) -> set[int]:
-        """Who is in the group or a group below it now."""
+        """Returns the PIDs of the processes that are now in the group or a group below it."""
         found: set[int] = set()
         for members in self.directory.rglob("cgroup.procs"):
             try:
@@ -45,11 +47,12 @@ class Group:
         return found
 
     def memory(self) -> int:
-        """Bytes that the kernel could not drop: anonymous and shared memory of all processes together."""
+        """Returns the bytes that the kernel could not drop: anonymous and shared memory of all processes
+        together."""
         return sum(map(_resident, self.processes()))
 
     def remove(self) -> None:
-        """Ends the processes left in the group (casync outlives its unmount), and removes the group."""
+        """Kills the processes left in the group (casync outlives its unmount), and removes the group."""
         end = time.monotonic() + 10
         for process in self.processes():
             with suppress(ProcessLookupError):
@@ -90,7 +93,7 @@ def _resident(process: int) -> int:
 
 
 class Peak:
-    """The most memory the group was seen to have."""
+    """The greatest memory that was seen in the group."""
 
     def __init__(self) -> None:
         self.bytes = 0
@@ -98,7 +101,7 @@ class Peak:
 
 @contextmanager
 def peak_memory(group: Group) -> Iterator[Peak]:
-    """Watches the group while the block runs."""
+    """Watches the memory of the group while the block runs."""
     peak, stop = Peak(), threading.Event()
 
     def watch() -> None:

@@ -21,7 +21,7 @@ TAG: Final = "v1"
 
 
 class Image(msgspec.Struct, frozen=True):
-    """One built image and what is known of it."""
+    """A built image and facts about it."""
 
     name: str
     layout: str
@@ -30,28 +30,30 @@ class Image(msgspec.Struct, frozen=True):
     unpacked_bytes: int
     """File content after unpacking, each hardlink group counted once."""
     compressed_bytes: int
-    """All blobs: what a pull transfers."""
+    """Bytes of all blobs, which a pull transfers."""
     layers: int
 
     def without_place(self) -> "Image":
-        """What may stand in a committed result: where this machine keeps the layout is nobody's business."""
+        """Returns the image without the path of its layout: a committed result must not name places of a
+        machine."""
         return msgspec.structs.replace(self, layout="")
 
 
 def kept_directory() -> Path:
-    """Where built images and other things worth keeping between runs lie."""
+    """Returns the directory of built images and other files that are kept between runs."""
     kept = Path(tempfile.gettempdir()) / f"lazyfs-kept-{os.getuid()}"
     kept.mkdir(mode=0o755, exist_ok=True)
     return kept
 
 
 def shell_image() -> Image:
-    """busybox with its 300 commands: one layer, 2 MB."""
+    """Makes an image of busybox with its 300 commands: one layer, 2 MB."""
     return _kept("shell", [layers.shell])
 
 
 def analysis_image() -> Image:
-    """Debian, Python, numpy/scipy/pandas, and the libraries of an analysis on top: four layers, > 1 GB."""
+    """Makes an image of Debian, Python, numpy, scipy and pandas, with the libraries of an analysis on top:
+    four layers, > 1 GB."""
     return _kept("analysis", [layers.debian, layers.python, layers.base_wheels, layers.other_wheels])
 
 

@@ -1,4 +1,4 @@
-"""What goes into the images, a layer at a time: Debian packages, and wheels that are pinned."""
+"""The contents of the images, one function for each layer: Debian packages and pinned wheels."""
 
 import os
 import shutil
@@ -13,11 +13,11 @@ _HERE: Final = Path(__file__).parent
 WHEELS: Final = _HERE / "analysis.txt"
 PROGRAM: Final = _HERE / "analysis.py"
 _BASE_WHEELS: Final = ("numpy", "scipy", "pandas")
-"""What goes into the third layer; the rest is the fourth, as a group builds its own image on a common one."""
+"""Wheels of the third layer. The fourth has the others, as a group builds its own image on a common one."""
 
 
 def shell(root: Path) -> None:
-    """busybox, its links, and the least that a runtime looks for."""
+    """Installs busybox, its links, and the few files that a runtime requires."""
     for name in ("bin", "etc", "proc", "sys", "dev", "tmp", "root", "var/tmp", "home"):
         (root / name).mkdir(parents=True, exist_ok=True)
     shutil.copy2("/usr/bin/busybox" if os.path.exists("/usr/bin/busybox") else "/bin/busybox", root / "bin")
@@ -32,12 +32,12 @@ def shell(root: Path) -> None:
 
 
 def debian(root: Path) -> None:
-    """Debian's minbase, which the tests use too."""
+    """Installs Debian's minbase, which the tests use too."""
     subprocess.run(["cp", "-a", f"{root_filesystem()}/.", str(root)], check=True)
 
 
 def python(root: Path) -> None:
-    """Debian's Python, installed by its own package manager."""
+    """Installs Debian's Python with the image's own package manager."""
 
     def inside(*command: str) -> None:
         environment = {
@@ -53,12 +53,12 @@ def python(root: Path) -> None:
     inside("apt-get", "clean")
     for left in [*(root / "var/lib/apt/lists").iterdir(), *(root / "var/log").glob("*.log")]:
         shutil.rmtree(left) if left.is_dir() else left.unlink()
-    (root / "etc/resolv.conf").write_text("")  # debootstrap copied this machine's
+    (root / "etc/resolv.conf").write_text("")  # debootstrap copied this machine's file
     (root / "etc/hostname").write_text("image\n")
 
 
 def _wheels(root: Path, requirements: list[str]) -> None:
-    # Debian's Python 3.11 in the image finds what lies here; the wheels are for the same interpreter.
+    # Debian's Python 3.11 in the image searches this directory; the wheels are for the same interpreter.
     target = root / "usr/local/lib/python3.11/dist-packages"
     pip = (sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
     _quietly(*pip, "--no-deps", "--root-user-action=ignore", "--target", str(target), *requirements)
@@ -69,18 +69,18 @@ def _pinned() -> list[str]:
 
 
 def base_wheels(root: Path) -> None:
-    """What a group's common image has."""
+    """Installs the wheels of a group's common image."""
     _wheels(root, [pin for pin in _pinned() if pin.partition("==")[0] in _BASE_WHEELS])
 
 
 def other_wheels(root: Path) -> None:
-    """The analysis libraries, and the program."""
+    """Installs the analysis libraries and the program."""
     _wheels(root, [pin for pin in _pinned() if pin.partition("==")[0] not in _BASE_WHEELS])
     shutil.copy2(PROGRAM, root / "opt/analysis.py")
 
 
 def _quietly(*command: str, env: dict[str, str] | None = None) -> None:
-    """apt and pip have much to say that matters only when they fail."""
+    """Runs a command and hides its output. Raises RuntimeError with the output if the command fails."""
     done = subprocess.run(command, check=False, capture_output=True, text=True, env=env)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} exited {done.returncode}:\n{done.stdout}{done.stderr}")

@@ -1,4 +1,4 @@
-"""Fills the servers: the same images in a registry, as a lazyfs store, and as casync chunks."""
+"""Fills the servers with the same images: in a registry, as a lazyfs store, and as casync chunks."""
 
 import os
 import subprocess
@@ -14,18 +14,18 @@ from benchmarks.startup.workloads import Workload
 
 NAME: Final = "bench.example.org"
 OTHERS: Final = 30
-"""Further names in the lazyfs store, as a site's has: of so many a mount brings no image's catalog ahead."""
+"""Further names in the lazyfs store, as in a site's: with so many a mount prefetches no image's catalog."""
 
 
 def push(image: Image, registry_port: int) -> None:
-    """skopeo copies the layout into the registry."""
+    """Copies the layout into the registry with skopeo."""
     target = f"docker://127.0.0.1:{registry_port}/{image.name}:{TAG}"
     source = f"oci:{image.layout}:{TAG}"
     subprocess.run(["skopeo", "copy", "--quiet", "--dest-tls-verify=false", source, target], check=True)
 
 
 def publish(images: Sequence[Image], root: Path, keys: Path) -> Path:
-    """A lazyfs store at root/store; gives the root of trust that clients need."""
+    """Makes a lazyfs store at root/store; returns the root of trust that clients need."""
     store = root / "store"
     _lazyfs("repo", "init", str(store), "--name", NAME, "--keys", str(keys))
     for image in images:
@@ -36,13 +36,13 @@ def publish(images: Sequence[Image], root: Path, keys: Path) -> Path:
 
 
 def publish_image(image: Image, store: Path, keys: Path, name: str = "") -> None:
-    """`lazyfs publish` into a repository that is there, by default under the image's name."""
+    """Publishes with `lazyfs publish` into an existing repository, by default under the image's name."""
     name = f"{REGISTRY}/{name or image.name}:{TAG}"
     _lazyfs("publish", f"oci:{image.layout}:{TAG}", str(store), "--as", name, "--keys", str(keys))
 
 
 def profile(workloads: Sequence[Workload], root: Path, work: Path) -> None:
-    """A copy of root/store at root/profiled: each workload's image has a profile of one start of it there."""
+    """Copies root/store to root/profiled, and adds there to each workload's image a profile of one start."""
     store, profiled = root / "store", root / "profiled"
     subprocess.run(["cp", "-al", str(store), str(profiled)], check=True)
     for workload in workloads:
@@ -68,7 +68,7 @@ def _lazyfs(*arguments: str) -> None:
 
 
 def unpack(image: Image) -> str:
-    """The image's tree, as umoci unpacks it; kept beside the image."""
+    """Unpacks the image with umoci beside the image, and keeps the tree; returns its path."""
     tree = Path(image.layout).parent / "tree"
     if not tree.is_dir():
         with tempfile.TemporaryDirectory(prefix="tree-", dir=tree.parent) as work:
@@ -79,7 +79,7 @@ def unpack(image: Image) -> str:
 
 
 def build_sif(image: Image, root: Path, apptainer: str) -> None:
-    """apptainer's SIF file at root/sif, from the layout; kept beside the image."""
+    """Makes apptainer's SIF file at root/sif from the layout, and keeps it beside the image."""
     kept = Path(image.layout).parent / "image.sif"
     if not kept.is_file():
         with tempfile.TemporaryDirectory(prefix="sif-", dir=kept.parent) as work:
@@ -93,7 +93,8 @@ def build_sif(image: Image, root: Path, apptainer: str) -> None:
 
 
 def chunk(image: Image, root: Path) -> None:
-    """casync's chunks and index at root/casync, from the unpacked tree; kept beside the image."""
+    """Makes casync's chunks and index at root/casync from the unpacked tree, and keeps them beside the
+    image."""
     kept = Path(image.layout).parent / "casync"
     if not kept.is_dir():
         with tempfile.TemporaryDirectory(prefix="casync-", dir=kept.parent) as work:

@@ -1,4 +1,4 @@
-"""Which starts are made, quick and full, and how often."""
+"""The starts to make, quick and full, and the repeats of each."""
 
 from typing import Final
 
@@ -25,7 +25,7 @@ LOCAL: Final = "unpacked before"
 
 
 class Case(msgspec.Struct, frozen=True):
-    """One program on one line, and the sides that are compared in it."""
+    """One program on one line, and the sides to compare."""
 
     line: Line
     workload: str
@@ -34,22 +34,22 @@ class Case(msgspec.Struct, frozen=True):
 
 
 def quick() -> list[Case]:
-    """The small image at 50 ms and 1000 Mbit/s."""
+    """Returns the small image at 50 ms and 1000 Mbit/s."""
     return [Case(Line(50, 1000), "shell", (*LAZYFS, *PULLS, CASYNC, LOCAL), repeats=3)]
 
 
 def full() -> list[Case]:
-    """Both images on two lines with every side, and lazyfs, once, on the others; beside it the pulls where
-    they may be ahead.
+    """Returns both images on two lines with every side. On the other lines lazyfs starts once, beside the
+    pulls that may be faster.
 
-    casync fetches 64 KiB chunks one after the other: its analysis is run on the short line only. So is
-    reading everything: of 32,000 requests each would wait for a longer one.
+    casync fetches 64 KiB chunks one after the other, so its analysis runs on the short line only. So does
+    reading everything: on a longer line each of its 32,000 requests would wait.
     """
     short, long = Line(0, 1000), Line(50, 100)
     cases = [
         Case(short, "shell", (*LAZYFS, *PULLS, CASYNC, LOCAL), 5),
         Case(long, "shell", (*LAZYFS, *PULLS, CASYNC, LOCAL), 5),
-        Case(short, "hello", UNSEEN, 5),  # an image has one profile, and that is of the analysis
+        Case(short, "hello", UNSEEN, 5),  # an image has one profile, here that of the analysis
         Case(long, "hello", UNSEEN, 5),
         Case(short, "analysis", (*LAZYFS, *PULLS, CASYNC, LOCAL), 5),
         Case(long, "analysis", (*LAZYFS, *PULLS, LOCAL), 5),

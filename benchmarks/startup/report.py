@@ -13,7 +13,7 @@ from benchmarks.startup.workloads import WORKLOADS
 LEVEL: Final = 0.05
 """Two sides whose medians differ by no more than this are called level."""
 ROUND_TRIPS: Final = 4
-"""The fewest a cold start can do with: connection, signed pointer, catalog, content."""
+"""The fewest round trips of a cold start: connection, signed pointer, catalog, content."""
 _HEAD: Final = (
     "| side | mounted or pulled, s | first output, s | result, s | fastest, s | against lazyfs cold "
     "| requests | MB from origin | MB on disk | disk/unpacked | peak MB | CPU s |\n"
@@ -22,7 +22,8 @@ _HEAD: Final = (
 
 
 def document(result: Result) -> str:
-    """All of it as Markdown; every figure but the fastest result is a median over the starts of its row."""
+    """Returns all tables as Markdown. Every figure but the fastest result is a median over the starts of its
+    row."""
     facts = result.facts
     parts = [
         f"Command: `{result.command}`, at commit {facts.commit}. {facts.cpu}, {facts.cores} cores, "
@@ -65,7 +66,7 @@ def _row(result: Result, row: CaseResult, cold: CaseResult | None) -> str:
     ratio = f"{seconds / _median(cold, 'seconds'):.2f}" if cold else ""
     unpacked = next(i.unpacked_bytes for i in result.images if i.name == WORKLOADS[row.workload].image)
     disk = _median(row, "disk_bytes")
-    # casync keeps nothing; what was unpacked before lies elsewhere
+    # casync keeps nothing, and the tree unpacked before is elsewhere
     share = "-" if row.side in (CASYNC, LOCAL) else f"{disk / unpacked:.0%}"
     cells = [
         row.side,
@@ -85,7 +86,8 @@ def _row(result: Result, row: CaseResult, cold: CaseResult | None) -> str:
 
 
 def limit(line: Line, bytes_needed: float) -> float:
-    """Seconds that no lazy filesystem can beat on this line: the bytes at line rate, and the round trips."""
+    """Returns the least seconds of any lazy filesystem on this line: the bytes at line rate, and the round
+    trips."""
     return bytes_needed * 8 / (line.mbit * 1e6) + ROUND_TRIPS * line.rtt_ms / 1000
 
 
@@ -128,7 +130,8 @@ def _times(ours: float, theirs: float) -> str:
 
 
 def plot(result: Result, stem: Path) -> None:
-    """`stem`.png and `stem`.svg: for each program and line, seconds to output and to result of every side."""
+    """Draws `stem`.png and `stem`.svg: for each program and line, seconds to output and to result of every
+    side."""
     import matplotlib as mpl
 
     mpl.use("Agg")

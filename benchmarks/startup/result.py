@@ -1,4 +1,4 @@
-"""What a run of the benchmark leaves behind, as JSON."""
+"""The result of a run of the benchmark, as JSON."""
 
 import msgspec
 
@@ -18,7 +18,7 @@ class CaseResult(msgspec.Struct):
 
 
 class Result(msgspec.Struct):
-    """One run."""
+    """The result of one run."""
 
     benchmark: str
     command: str
@@ -27,7 +27,7 @@ class Result(msgspec.Struct):
     cases: list[CaseResult]
 
     def case(self, line: Line, workload: str, side: str) -> CaseResult:
-        """The row of this name; KeyError if the plan has none."""
+        """Returns the row of this name. Raises KeyError if the plan has none."""
         for case in self.cases:
             if (case.line, case.workload, case.side) == (line, workload, side):
                 return case

@@ -1,4 +1,4 @@
-"""The servers that images come from, each the real one: registry, nginx, squid, and the relay before them."""
+"""The real servers that images come from: registry, nginx, squid, and the relay in front of them."""
 
 import json
 import signal
@@ -21,7 +21,7 @@ _READY_SECONDS: Final = 30
 
 
 class Line(msgspec.Struct, frozen=True):
-    """What lies between a site and the origin."""
+    """The network line between a site and the origin."""
 
     rtt_ms: float
     mbit: float
@@ -32,7 +32,7 @@ class Line(msgspec.Struct, frozen=True):
 
 @contextmanager
 def _daemon(command: Sequence[str], log: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
-    """A server in the foreground of its own process; up once its port answers."""
+    """Runs a server in the foreground of its own process; yields once its port answers."""
     with log.open("wb") as output, subprocess.Popen(command, stdout=output, stderr=output) as process:
         try:
             _wait_for(port, process, log)
@@ -60,7 +60,7 @@ def _wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
 
 @contextmanager
 def registry(work: Path) -> Iterator[int]:
-    """Debian's docker-registry 2.8 with its blobs on disk and in its memory cache; gives its port."""
+    """Runs Debian's docker-registry 2.8 with its blobs on disk and in its memory cache; yields its port."""
     port, debug = free_ports(2)
     config = work / "registry.yml"
     config.write_text(
@@ -74,7 +74,7 @@ def registry(work: Path) -> Iterator[int]:
 
 @contextmanager
 def nginx(root: Path, work: Path) -> Iterator[int]:
-    """A static web server over `root`; gives its port."""
+    """Runs a static web server over `root`; yields its port."""
     (port,) = free_ports(1)
     config = work / "nginx.conf"
     config.write_text(
@@ -93,7 +93,8 @@ def nginx(root: Path, work: Path) -> Iterator[int]:
 
 @contextmanager
 def squid(work: Path) -> Iterator[int]:
-    """A site's forward cache, empty, with room in memory and on disk for all of an image; gives its port."""
+    """Runs a site's forward cache, empty, with room in memory and on disk for a whole image; yields its
+    port."""
     (port,) = free_ports(1)
     home = work / "squid"
     home.mkdir()
@@ -111,25 +112,25 @@ def squid(work: Path) -> Iterator[int]:
 
 
 class Relayed:
-    """The relay while it runs."""
+    """A running relay."""
 
     def __init__(self, counts_port: int, ports: dict[int, int]) -> None:
         self._counts_port = counts_port
         self._ports = ports
 
     def port(self, origin_port: int) -> int:
-        """Where clients reach the server that listens on `origin_port`."""
+        """Returns the relay's port for the server that listens on `origin_port`."""
         return self._ports[origin_port]
 
     def counts(self) -> Counts:
-        """What has passed so far."""
+        """Returns the counts of the traffic so far."""
         with socket.create_connection(("127.0.0.1", self._counts_port), timeout=10) as asked:
             return Counts(**json.loads(asked.makefile().readline()))
 
 
 @contextmanager
 def relay(line: Line, origin_ports: Sequence[int], work: Path) -> Iterator[Relayed]:
-    """`python -m tools.relay` in front of all given servers, which share its bottleneck."""
+    """Runs `python -m tools.relay` in front of all given servers, which share its bottleneck."""
     counts_port, *listen = free_ports(1 + len(origin_ports))
     ports = dict(zip(origin_ports, listen, strict=True))
     command = [

@@ -1,4 +1,4 @@
-"""The ways to start a program from an image that are compared: each called as its documentation says."""
+"""The compared ways to start a program from an image, each used as its documentation says."""
 
 import os
 import subprocess
@@ -13,7 +13,7 @@ from benchmarks.startup.images import TAG
 from benchmarks.startup.plan import APPTAINER, CASYNC, LOCAL, PODMAN, SIF, UNPACK
 
 REGISTRY: Final = "registry.example"
-"""Under which name the images hang in the lazyfs repository."""
+"""The name above the images in the lazyfs repository."""
 _PODMAN_CONF: Final = """\
 [containers]
 default_ulimits = ["nofile=20000:20000", "nproc=4096:4096"]
@@ -24,17 +24,17 @@ events_logger = "file"
 
 
 class Step(msgspec.Struct, frozen=True):
-    """A command of a start."""
+    """One command of a start."""
 
     argv: list[str]
     env: dict[str, str] = {}
 
 
 class Place(msgspec.Struct, frozen=True):
-    """Where one start happens."""
+    """The directory, image and server of one start."""
 
     directory: str
-    """What the worker keeps: emptied before a cold start, measured after every start."""
+    """Directory of the worker's files: emptied before a cold start, measured after every start."""
     image: str
     """Name of the image."""
     origin: str
@@ -47,33 +47,35 @@ class Place(msgspec.Struct, frozen=True):
 
 
 class Side(Protocol):
-    """One way."""
+    """One way to start a program."""
 
     name: str
     origin: str
-    """`registry` or `files`: which server it fetches from."""
+    """The server that the side fetches from: `registry` or `files`."""
 
     def fetch(self, place: Place) -> Sequence[Step]:
-        """What must have ended before the program can run: the pull, or the mount."""
+        """Returns the commands that must end before the program can run: the pull, or the mount."""
         ...
 
     def run(self, place: Place, command: Sequence[str]) -> Step:
-        """Runs the program."""
+        """Returns the command that runs the program."""
         ...
 
     def clean(self, place: Place) -> None:
-        """Unmounts and ends what the start has left running."""
+        """Unmounts and ends everything that the start left mounted or running."""
         ...
 
 
 def bubblewrap(root: str, command: Sequence[str]) -> Step:
-    """The lightest runtime there is: what differs between sides is not the runtime's own start."""
+    """Returns a start with the lightest runtime, so that the sides do not differ by the start of the
+    runtime."""
     sandbox = ["bwrap", "--ro-bind", root, "/", "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"]
     return Step([*sandbox, "--unshare-all", "--die-with-parent", *command])
 
 
 class Podman:
-    """podman pull, then run: native overlay, runc, six layers at a time (its default), unpigz where it is."""
+    """podman pull, then podman run: native overlay, runc, six layers at a time (its default), unpigz if
+    installed."""
 
     name = PODMAN
     origin = "registry"
@@ -102,7 +104,7 @@ class Podman:
         return self._podman(place, "run", *options, self._reference(place), *command)
 
     def clean(self, place: Place) -> None:
-        """podman leaves its storage mounted."""
+        """Unmounts podman's storage, which podman leaves mounted."""
         subprocess.run(["umount", "--lazy", place.path("storage/overlay")], check=False, capture_output=True)
 
 
@@ -111,7 +113,7 @@ SIF_OPTIONS: Final = ("--mksquashfs-args", "-comp zstd -Xcompression-level 3")
 
 
 class _Sif:
-    """apptainer executes from a SIF file."""
+    """A start with apptainer from a SIF file."""
 
     def __init__(self, program: str) -> None:
         self._program = program
@@ -129,12 +131,12 @@ class _Sif:
         return self._apptainer(place, *options, *command)
 
     def clean(self, place: Place) -> None:
-        """apptainer unmounts by itself."""
+        """Does nothing: apptainer unmounts by itself."""
 
 
 class ApptainerBuild(_Sif):
-    """Each worker makes the SIF file from the registry's image; what `apptainer pull docker://` does too, but
-    without a choice of compression."""
+    """Each worker makes the SIF file from the registry's image, as `apptainer pull docker://` does, but with
+    a choice of compression."""
 
     name = APPTAINER
     origin = "registry"
@@ -146,7 +148,7 @@ class ApptainerBuild(_Sif):
 
 
 class ApptainerPull(_Sif):
-    """The SIF file was built once, for all workers, and lies on a web server: a site's usual way."""
+    """A web server has the SIF file, built once for all workers: a site's usual way."""
 
     name = SIF
     origin = "files"
@@ -157,7 +159,8 @@ class ApptainerPull(_Sif):
 
 
 class Unpack:
-    """skopeo copies the image into an OCI layout, umoci unpacks it, bubblewrap runs from the tree."""
+    """skopeo copies the image into an OCI layout, umoci unpacks the layout, and bubblewrap runs from the
+    tree."""
 
     name = UNPACK
     origin = "registry"
@@ -217,8 +220,8 @@ class Lazyfs:
 
 
 class Casync:
-    """casync mount of an index over HTTP: content-addressed too, chunks of 64 KiB on average. What it has
-    read it does not keep: its option --cache is for making archives."""
+    """casync mount of an index over HTTP: content-addressed too, with chunks of 64 KiB on average. It does
+    not keep the data it has read: its option --cache is for making archives."""
 
     name = CASYNC
     origin = "files"
@@ -245,7 +248,7 @@ class Casync:
 
 
 class Local:
-    """The tree that was unpacked before anybody looked at a clock."""
+    """The tree was unpacked before the measured time began."""
 
     name = LOCAL
     origin = "files"
@@ -254,7 +257,7 @@ class Local:
         self._trees = trees
 
     def fetch(self, place: Place) -> Sequence[Step]:
-        """Nothing to wait for."""
+        """Returns no commands: nothing has to be fetched."""
         del place
         return []
 

@@ -1,4 +1,4 @@
-"""One start: fetch whatever the side fetches, run the program, and what that took."""
+"""One start: fetch by the side's way, run the program, and measure both."""
 
 import itertools
 import os
@@ -21,14 +21,14 @@ _LIMIT: Final = 1800
 
 
 class Start(msgspec.Struct, frozen=True):
-    """What one start took."""
+    """The measured times and counts of one start."""
 
     seconds_to_fetch: float
-    """Until the program was started: the pull, or the mount."""
+    """Time until the program was started: the pull, or the mount."""
     seconds_to_output: float
-    """Until the program's first byte of output."""
+    """Time until the program's first byte of output."""
     seconds: float
-    """Until the program had ended."""
+    """Time until the program had ended."""
     connections: int
     requests: int
     """HTTP requests that reached the origin."""
@@ -41,7 +41,7 @@ class Start(msgspec.Struct, frozen=True):
 
 
 def run_start(side: Side, workload: Workload, place: Place, relayed: Relayed) -> Start:
-    """Runs it once. Raises RuntimeError if a command fails or the program's answer is wrong."""
+    """Makes one start. Raises RuntimeError if a command fails or the program's answer is wrong."""
     group = Group(f"lazyfs-bench-{os.getpid()}-{next(_NUMBER)}")
     place = msgspec.structs.replace(place, group=group.name)
     before = relayed.counts()

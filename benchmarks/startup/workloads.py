@@ -1,4 +1,4 @@
-"""What is run in the images."""
+"""The programs that are run in the images."""
 
 from typing import Final
 
@@ -6,7 +6,7 @@ import msgspec
 
 
 class Workload(msgspec.Struct, frozen=True):
-    """A command, and what must be in its output for a start to count."""
+    """A command, and the text that its output must contain for a start to count."""
 
     name: str
     image: str

@@ -18,7 +18,7 @@ def _commit(repository: Path, text: str) -> str:
 
 def test_facts_name_the_commit_and_whether_files_differ_from_it(tmp_path: Path) -> None:
     head = _commit(tmp_path, "first")
-    (tmp_path / "benchmarks/results/a.json").unlink()  # as a benchmark does before it writes its own
+    (tmp_path / "benchmarks/results/a.json").unlink()  # as a benchmark does before it writes its own result
     assert gather(tmp_path).commit == head
     (tmp_path / "file").write_text("changed")
     assert gather(tmp_path).commit == head + "+"

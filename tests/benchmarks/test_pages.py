@@ -1,4 +1,4 @@
-"""Figures in documents are those of the committed results."""
+"""The figures in the documents are those of the committed results."""
 
 import json
 from pathlib import Path

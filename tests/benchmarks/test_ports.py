@@ -1,4 +1,4 @@
-"""A port that was given out belongs to whom it was given to."""
+"""A reserved port is given to its holder only."""
 
 import errno
 import socket

@@ -1,4 +1,5 @@
-"""Every example in a command's --help and every `lazyfs` line of the documents can be typed."""
+"""Every example in a command's --help and every `lazyfs` line of the documents is a command line that click
+accepts."""
 
 import re
 import shlex
@@ -12,11 +13,11 @@ from lazyfs.cli.main import COMMANDS, lazyfs
 
 ROOT = Path(__file__).parents[2]
 PLACEHOLDERS = re.compile(r"\[|\||\.\.\.")
-"""A synopsis, in which choices and options are left open."""
+"""Signs of a synopsis, which leaves choices and options open."""
 
 
 def commands() -> Iterator[click.Command]:
-    """Every command, those of groups included."""
+    """Yields every command, those of groups included."""
     context = click.Context(lazyfs)
     yield lazyfs
     for name in COMMANDS:
@@ -38,7 +39,8 @@ def examples_in_documents() -> Iterator[str]:
 
 
 def lines_of(text: str) -> Iterator[str]:
-    """The command lines of a text, without comments; behind a pipe too, and several in a line."""
+    """Yields the command lines of a text without comments, also those behind a pipe and several in one
+    line."""
     for line in text.splitlines():
         found = re.match(r"(?: {4,}|  )(?:\$ |# )?(?:[\w ./:-]+ \| )?(?:sudo )?(lazyfs .*)", line)
         if found:
@@ -46,7 +48,7 @@ def lines_of(text: str) -> Iterator[str]:
 
 
 def parse(words: list[str]) -> None:
-    """Has click read a command line without running it. Raises click's errors."""
+    """Makes click read a command line without running it. Raises click's errors."""
     command: click.Command = lazyfs
     context: click.Context | None = None
     while isinstance(command, click.Group):

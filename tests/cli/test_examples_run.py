@@ -1,7 +1,7 @@
-"""The examples of --help and README, typed in the order of a site's first day, on a repository of its own.
+"""The examples of --help and README run in the order of a site's first day, on a repository of their own.
 
-Those that are not run here need a registry by name, another machine, or root's own folders; click reads them
-in test_examples.py.
+The remaining examples need a registry by name, another machine, or root's own folders. test_examples.py only
+has click read them.
 """
 
 import os
@@ -50,7 +50,7 @@ PROFILE = "lazyfs profile registry.example/physics/analysis:1.2 start.trace /srv
 
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A home, a layout whose python3 and cat say what they are asked for, and a folder of software."""
+    """Makes a home, a layout whose python3 and cat print their arguments, and a folder of software."""
     for name in ("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "LAZYFS_RUNTIME_DIR"):
         (tmp_path / name).mkdir(mode=0o700)
         monkeypatch.setenv(name, str(tmp_path / name))
@@ -72,7 +72,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def typed(line: str, site: Path, url: str = "") -> list[str]:
-    """The arguments of an example, with its places exchanged for the test's."""
+    """Returns the arguments of an example, with its paths and URL replaced by the test's."""
     assert line in (*HELP, *DOCUMENTS), f"{line} is no longer in --help or the documents"
     for place, ours in (
         ("/srv/unpacked", site / "store"),

@@ -1,4 +1,5 @@
-"""Whatever images, stores and registries are called, nothing that acts on a terminal leaves a command."""
+"""No command prints a character that acts on a terminal, even if images, stores and registries have hostile
+names."""
 
 import contextlib
 import json
@@ -21,17 +22,18 @@ EVIL = "e\x1b]0;PWN\x07\x1b[2J\r\b\x7f\x85\x9b31m\u202e\u2028\nlazyfs: forged"
 
 
 def bad_characters(text: str) -> set[str]:
-    """What may not reach a terminal; line feeds are looked for by what follows them."""
+    """Returns the characters that must not reach a terminal. A line feed is bad only if a forged line follows
+    it."""
     forged = {"forged line"} if any(line.startswith("lazyfs: forged") for line in text.split("\n")) else set()
     return {character for character in text if not character.isprintable() and character != "\n"} | forged
 
 
 class Spoken:
-    """Runs commands and holds what they print against the rule."""
+    """Runs commands and checks that they print no bad character."""
 
     def __init__(self) -> None:
         self.shown = 0
-        """Outputs that named something of the stranger's."""
+        """Number of outputs that contained a hostile name."""
 
     def __call__(self, *words: str | Path) -> str:
         done = lazyfs(*words, check=False)
@@ -57,7 +59,7 @@ CONFIG = {
 
 
 def build(number: int) -> Built:
-    """An image in which everything has a hostile name; another one for each number."""
+    """Builds an image in which everything has a hostile name, a different image for each number."""
     return Built(
         [
             layer(

@@ -1,4 +1,4 @@
-"""What status and top show of a mount."""
+"""The output of status and top for a mount."""
 
 import msgspec
 import pytest

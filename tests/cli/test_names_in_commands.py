@@ -1,4 +1,4 @@
-"""An image published by one spelling of its name is found by the others, whichever command is asked."""
+"""Every command finds an image by all spellings of the name that it was published under."""
 
 import tarfile
 from pathlib import Path

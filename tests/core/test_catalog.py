@@ -1,4 +1,4 @@
-"""Catalogs: what goes in comes out, equal trees give equal bytes, and wrong bytes are refused."""
+"""Catalogs: the encoded tree is read back, equal trees give equal bytes, and wrong bytes are refused."""
 
 import stat
 from collections.abc import Iterator
@@ -41,7 +41,7 @@ def built(root: Inode, limit: int = 1 << 30, *, live: bool = False) -> tuple[Nes
 
 
 def walk(ref: ObjectRef, objects: dict[Digest, bytes], prefix: bytes = b"") -> Iterator[tuple[bytes, Entry]]:
-    """Every (path, entry) below a catalog, nested ones included."""
+    """Yields every (path, entry) below a catalog, nested catalogs included."""
     catalog = Catalog(objects[ref.digest])
     for number in range(catalog.directories):
         directory = catalog.directory(number)
@@ -205,7 +205,8 @@ def test_names_that_lead_elsewhere_are_refused(name: bytes) -> None:
 
 @pytest.mark.parametrize("kind", [stat.S_IFCHR, stat.S_IFIFO, stat.S_IFLNK, stat.S_IFREG])
 def test_only_a_directory_can_be_nested(kind: int) -> None:
-    """A link's target of 4000 bytes as a digest was a name too long for the cache: it turned itself off."""
+    """A link's target of 4000 bytes, taken for a digest, was a file name too long for the cache, which then
+    turned itself off."""
     content = {stat.S_IFLNK: b"x" * 4000, stat.S_IFREG: bytes(32)}.get(kind, b"")
     entry = Entry(b"odd", kind | 0o600, 0, 0, 0, len(content), content, detail=12, flags=NESTED | LIVE)
     with pytest.raises(FormatError, match="contradicts itself"):

@@ -1,4 +1,5 @@
-"""Signed nonsense: each field of a catalog at its extremes, and numbers that lead where they must not."""
+"""Validly signed but wrong catalogs: each field at its extremes, and numbers that refer to forbidden
+places."""
 
 import stat
 import struct
@@ -38,7 +39,7 @@ def catalog(*directories: list[Entry], owns: list[int], parents: list[int], **he
 
 
 def alone(one: Entry, **header: Any) -> Entry:
-    """The entry, as it is read from a catalog of its own."""
+    """Returns the entry as a reader decodes it from a catalog of its own."""
     return catalog([one], owns=[0], parents=[0], **header).entry(1)
 
 
@@ -111,7 +112,7 @@ def test_what_lies_outside_is_refused(one: Entry) -> None:
 
 @pytest.mark.parametrize("link", [2, 3, 1 << 31, 1 << 32, (1 << 32) + 1, (1 << 63) - 1])
 def test_a_hardlink_leads_to_no_later_name_and_into_no_other_slot(link: int) -> None:
-    """`slot << 32 | link` with a link of more than 32 bits was a number of the next slot."""
+    """With a link of more than 32 bits, `slot << 32 | link` was a number of the next slot."""
     with pytest.raises(FormatError):
         alone(entry(link=link))
 
@@ -125,12 +126,12 @@ def test_a_group_s_id_leads_into_no_other_slot(link: int) -> None:
 @pytest.mark.parametrize(
     ("owns", "parents"),
     [
-        ([0, 1, 1], [0, 0, 1]),  # two directories are one entry
-        ([0, 3, 1], [0, 0, 0]),  # out of order
-        ([0, 1, 3], [0, 0, 2]),  # in itself
-        ([0, 1, 3], [0, 2, 0]),  # in a later one
-        ([0, 1, 2], [0, 0, 1]),  # owner in another directory than it says
-        ([0, 1, 9], [0, 0, 1]),  # owner that there is not
+        ([0, 1, 1], [0, 0, 1]),  # two directories own one entry
+        ([0, 3, 1], [0, 0, 0]),  # owners are out of order
+        ([0, 1, 3], [0, 0, 2]),  # a directory lies in itself
+        ([0, 1, 3], [0, 2, 0]),  # a directory lies in a later one
+        ([0, 1, 2], [0, 0, 1]),  # the owner lies in another directory than the parent
+        ([0, 1, 9], [0, 0, 1]),  # the owner does not exist
         ([1, 1, 3], [0, 0, 1]),  # the root has an owner
         ([0, 1, 3], [1, 0, 1]),  # the root has a parent
     ],
@@ -145,7 +146,8 @@ def test_directories_form_a_tree(owns: list[int], parents: list[int]) -> None:
 
 @pytest.mark.parametrize("inner", [0, 2, 3, 1 << 17, (1 << 32) + 1])
 def test_a_directory_s_entry_is_its_own(inner: int) -> None:
-    """An entry that leads to another one's directory would give it a second number and a second parent."""
+    """An entry that refers to another entry's directory would give the directory a second number and a second
+    parent."""
     blobs = [[directory(b"a", inner), directory(b"b", 2)], [], []]
     found = catalog(*blobs, owns=[0, 1, 2], parents=[0, 0, 0])
     with pytest.raises(FormatError):
@@ -165,14 +167,14 @@ def test_directories_deeper_than_linux_paths_are_refused() -> None:
 def raw(
     table: list[tuple[int, int, int, int, int]], blobs: bytes, entries: int, header: bytes = b""
 ) -> bytes:
-    """A catalog's bytes with any directory table."""
+    """Returns a catalog's bytes with the given directory table, right or wrong."""
     header = header or msgspec.msgpack.encode(Header(ROOT, live=False, totals=Totals()))
     columns = [struct.pack(f"<{len(table)}I", *column) for column in zip(*table, strict=True)]
     return b"".join((PREFIX.pack(MAGIC, 1, len(header), len(table), entries), header, *columns, blobs))
 
 
 def test_directories_do_not_overlap() -> None:
-    """200 directories over one blob: 11 KiB stored, a gigabyte decoded."""
+    """Directories that share one blob are stored in 11 KiB and decoded to a gigabyte."""
     blob = msgspec.msgpack.encode([entry(b"%08d" % number) for number in range(1000)])
     with pytest.raises(FormatError, match="overlap"):
         Catalog(raw([(0, len(blob), 1 + 1000 * n, n, 0) for n in range(100)], blob, 100_001))
@@ -249,7 +251,7 @@ def test_a_chunk_list_is_of_a_bounded_file(size: int, shift: int) -> None:
     head = struct.pack("<4sB3xQ", b"LZFC", shift, size)
     allowed = 12 <= shift <= bounds.MAX_SHIFT and size <= bounds.CHUNKS << shift
     if allowed and list_size(size, shift) > 1 << 16:
-        return  # as right as smaller ones
+        return  # the list is allowed, but too large to build here
     try:
         chunks = ChunkList(head + bytes(32) * min(-(-size >> shift), 2048), size, shift)
     except FormatError:
@@ -259,7 +261,7 @@ def test_a_chunk_list_is_of_a_bounded_file(size: int, shift: int) -> None:
         assert len(chunks) == -(-size >> shift)
 
 
-# what publishers write
+# catalogs that publishers write
 
 
 def tree(children: dict[bytes, Inode]) -> Inode:
@@ -277,7 +279,7 @@ def built(root: Inode, limit: int = 1 << 30) -> tuple[Nested, dict[ObjectRef, Ca
 def test_a_catalog_that_would_hold_too_much_is_split_at_its_subdirectories(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Many directories that are each too small for a catalog of their own."""
+    """The root has many directories that are each too small for a catalog of their own."""
     monkeypatch.setattr(bounds, "ENTRIES", 100)
     root = tree(
         {b"%d" % one: tree({b"%d" % two: Inode(FILE, mtime=one) for two in range(19)}) for one in range(50)}

@@ -1,4 +1,4 @@
-"""Stored objects: what is stored comes back, and no frame makes the reader allocate or believe too much."""
+"""Stored objects: a stored object is read back, and no frame makes the reader allocate or accept too much."""
 
 import random
 
@@ -30,7 +30,7 @@ def test_no_damaged_frame_opens(plain: bytes, data: st.DataObject) -> None:
         opened = codec.open_object(bytes(frame), ref_of(plain))
     except BadData:
         return
-    assert opened == plain  # a bit that zstd does not use (a reserved or redundant header bit)
+    assert opened == plain  # the changed bit has no meaning in zstd (a reserved or redundant header bit)
 
 
 @given(st.binary(min_size=1, max_size=2000), st.data())
@@ -48,7 +48,7 @@ def test_a_header_that_claims_another_size_is_refused_before_anything_is_decoded
 
 
 def test_a_frame_that_makes_more_than_it_claims_is_left_at_the_block_that_does() -> None:
-    bomb = rle_bomb(20_000, 3 << 20)  # 80 KB for 2.5 GB
+    bomb = rle_bomb(20_000, 3 << 20)  # 80 KB that decode to 2.5 GB
 
     def opened() -> None:
         with pytest.raises(FormatError, match="more than the 3145728 bytes it claims"):

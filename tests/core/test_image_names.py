@@ -1,4 +1,4 @@
-"""One rule for the names of images, whichever command is given them."""
+"""Every command applies the same rule to the names of images."""
 
 import pytest
 from hypothesis import given
@@ -60,7 +60,7 @@ REFERENCES = st.from_regex(
 
 @given(REFERENCES)
 def test_what_publish_names_every_command_finds(name: str) -> None:
-    """`publish --as NAME` hangs an image at the path that the reference says."""
+    """`publish --as NAME` puts an image at the path that the reference NAME denotes."""
     assert parse(name).path in flat(name)
     assert full_name(name) == parse(name).path
 

@@ -1,4 +1,4 @@
-"""References, platforms, and where images hang."""
+"""References, platforms, and the places of images in the tree."""
 
 import json
 
@@ -76,7 +76,7 @@ def test_platforms(text: str, platform: Platform) -> None:
 
 
 def listed(*platforms: str | None) -> Index:
-    """An index whose entries have their number as size."""
+    """Returns an index in which the size of each entry is its number."""
     entries = []
     for number, text in enumerate(platforms):
         platform = None if text is None else Platform(*text.split("/"))

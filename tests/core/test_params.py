@@ -1,4 +1,4 @@
-"""Format parameters: a client that lacks a feature says so."""
+"""Format parameters: a client that lacks a feature names it in its error."""
 
 import pytest
 

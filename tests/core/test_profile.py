@@ -1,4 +1,4 @@
-"""Profiles: what is encoded comes back, what is wrong is refused, and where a hint counts."""
+"""Profiles: an encoded profile is read back, a wrong one is refused, and a hint applies only in its place."""
 
 import stat
 

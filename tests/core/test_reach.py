@@ -1,4 +1,4 @@
-"""The walk from a catalog to every object: nothing is left out, nothing comes twice, no graph holds it up."""
+"""The walk from a catalog to every object: it omits nothing, repeats nothing, and ends on every graph."""
 
 import stat
 from collections import Counter
@@ -21,11 +21,11 @@ DIR = stat.S_IFDIR | 0o755
 FILE = stat.S_IFREG | 0o644
 SHIFT = 12
 LEVELS = 40
-"""Everything twice at each of so many levels: 2**40 paths, 12 days at a million a second."""
+"""Levels that each name the next level twice: 2**40 paths, 12 days at a million a second."""
 
 
 class Objects:
-    """Objects in memory, and how often each was read."""
+    """Objects in memory, and the number of reads of each."""
 
     def __init__(self) -> None:
         self.plain: dict[Digest, bytes] = {}
@@ -70,7 +70,7 @@ def file(content: bytes) -> Inode:
 
 
 def chunked(objects: Objects | None, chunks: list[bytes]) -> Inode:
-    """A file of chunks of 4 KiB each, the last one shorter or not."""
+    """Makes a file of chunks of 4 KiB each; the last chunk may be shorter."""
     size = sum(map(len, chunks))
     listed = ChunkList.encode([sha256(chunk) for chunk in chunks], size, SHIFT)
     if objects is not None:
@@ -151,7 +151,8 @@ def test_folders_named_twice_at_each_of_40_levels_are_read_once(objects: Objects
 
 
 def test_directories_of_a_catalog_named_twice_are_refused(objects: Objects) -> None:
-    """A directory has one entry: one that two names share would have two inode numbers above it."""
+    """A directory has one entry. If two names shared a directory, it would have two inode numbers above
+    it."""
 
     def directory(name: bytes, number: int) -> Entry:
         return Entry(name, DIR, 0, 0, 0, DIRECTORY_SIZE, detail=number)
@@ -241,7 +242,7 @@ def test_images_are_what_hangs_in_folders_and_is_none(objects: Objects) -> None:
 
 
 def _again(objects: Objects) -> Objects:
-    """The same objects, none of them read yet."""
+    """Returns the same objects with no reads counted."""
     fresh = Objects()
     fresh.plain = objects.plain
     return fresh

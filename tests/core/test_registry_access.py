@@ -1,4 +1,5 @@
-"""As whom a registry is asked, and what its answers say of privacy: the machine, without a network."""
+"""The state machine of registry access, without a network: the account for each request, and the privacy that
+the answers prove."""
 
 from dataclasses import dataclass, field
 
@@ -31,26 +32,26 @@ LONGEST = 200
 
 @dataclass
 class World:
-    """A registry and its token server, as far as one repository goes."""
+    """A registry and its token server, as seen for one repository."""
 
     nobody: int = 200
-    """Its answer to a request with nobody's token, or none if it asks for none."""
+    """The registry's status for a request with an anonymous token, or with no token if it asks for none."""
     account: int = 200
     challenges: tuple[Challenge, ...] = (BEARER,)
-    """Those of its 401, and of its root."""
+    """The challenges of the registry's 401, and of its API's root."""
     has_account: bool = False
     tokens: dict[Identity, list[int]] = field(default_factory=dict)
-    """Answers of the token server, the last one for ever; 200 where nothing is said."""
+    """Statuses of the token server; the last one is repeated for ever. The default is 200."""
     retry_after: float | None = None
     blobs: int = 200
-    """Its answer to nobody's request for a blob."""
+    """The registry's status for an anonymous request for a blob."""
     open_door: bool = False
-    """It serves without any header."""
+    """True if the registry serves requests without any header."""
     log: list[str] = field(default_factory=list)
     pauses: list[float] = field(default_factory=list)
 
     def run(self, access: Access, kind: Kind = Kind.MANIFEST) -> Serve | Stop:
-        """One request to its end."""
+        """Runs one request to its end."""
         exchange = Exchange(access, kind)
         step: Step = exchange.start()
         for _ in range(LONGEST):
@@ -95,7 +96,7 @@ class World:
 
 
 def privacy(access: Access) -> Privacy:
-    """What it says by now."""
+    """Returns the privacy known so far."""
     return access.privacy
 
 
@@ -120,7 +121,7 @@ def test_the_account_follows_a_refusal_and_the_image_is_private(
     assert privacy(access) is Privacy.PRIVATE
     world.log.clear()
     world.run(access, Kind.BLOB)
-    assert world.log == [f"Send {preferred} ACCOUNT", "Serve"]  # nobody is not tried again
+    assert world.log == [f"Send {preferred} ACCOUNT", "Serve"]  # the anonymous request is not repeated
 
 
 @pytest.mark.parametrize(
@@ -180,7 +181,7 @@ def test_a_busy_token_server_is_waited_for_and_the_image_stays_public(
     assert world.run(access) == Serve()
     assert world.pauses == [2.0**number for number in range(times)]
     assert privacy(access) is Privacy.PUBLIC
-    assert world.log.count("Send None") == 1  # what is repeated is the question to the token server
+    assert world.log.count("Send None") == 1  # the question to the token server is repeated
 
 
 def test_a_token_server_that_asks_for_time_gets_it_up_to_a_limit() -> None:
@@ -199,10 +200,10 @@ def test_the_anonymous_quota_is_out_and_the_account_goes_on() -> None:
     assert privacy(access) is Privacy.UNPROVEN
     world.log.clear()
     world.run(access)
-    assert world.log == ["Send Bearer ACCOUNT", "Serve"]  # the limit is known
+    assert world.log == ["Send Bearer ACCOUNT", "Serve"]  # the limit on manifests is known
     world.log.clear()
     world.run(access, Kind.BLOB)
-    assert world.log == ["Send Bearer NOBODY", "Serve"]  # of this kind nobody may have more
+    assert world.log == ["Send Bearer NOBODY", "Serve"]  # the anonymous quota of blobs is not used up
     assert privacy(access) is Privacy.PUBLIC
 
 
@@ -233,7 +234,7 @@ def test_an_expired_token_is_renewed() -> None:
     assert exchange.answered(Answer(401, (BEARER,))) == Ask(BEARER, Identity.NOBODY, "Bearer old")
     assert exchange.granted("Bearer new") == Send("Bearer new")
     beside = Exchange(access, Kind.BLOB)
-    beside._sent = "Bearer old"  # sent before the other one asked
+    beside._sent = "Bearer old"  # sent before the other request was answered
     assert beside.answered(Answer(401, (BEARER,))) == Send("Bearer new")
     assert exchange.answered(Answer(200)) == Serve()
 
@@ -272,7 +273,7 @@ ANSWERS = st.builds(Answer, STATUS, CHALLENGES, st.none() | st.floats(0.1, 400),
 
 
 class AnyRegistry:
-    """Answers whatever Hypothesis likes, and holds the machine to its promises."""
+    """A registry with answers drawn by Hypothesis; checks the promises of the state machine."""
 
     def __init__(self, data: st.DataObject, access: Access, has_account: bool) -> None:
         self._data = data
@@ -280,12 +281,12 @@ class AnyRegistry:
         self._has_account = has_account
         self.looked = 0
         self.refused = False
-        """Somebody without an account was not let in."""
+        """True once an anonymous request was refused."""
         self.private = False
-        """Something was served to the account."""
+        """True once a request with the account was served."""
 
     def run(self, kind: Kind) -> None:
-        """One request to its end."""
+        """Runs one request to its end."""
         exchange = Exchange(self._access, kind)
         step: Step = exchange.start()
         made: dict[str | None, Identity] = {header: who for who, header in self._access.headers.items()}
@@ -303,7 +304,7 @@ class AnyRegistry:
                     step = exchange.answered(last)
                 case Ask(challenge, identity, _):
                     assert challenge.scheme in ("bearer", "basic")
-                    self.refused |= identity is Identity.NOBODY  # its server may refuse too
+                    self.refused |= identity is Identity.NOBODY  # the token server may refuse too
                     header = f"{challenge.scheme} {kind.name} {number}"
                     made[header] = identity
                     step = self._token(exchange, step, header)
@@ -351,7 +352,7 @@ def test_whatever_is_answered_each_request_ends_and_the_account_is_not_shown_una
 
 @pytest.mark.parametrize("status", [401, 403, 404])
 def test_privacy_is_the_sum_of_all_requests(status: int) -> None:
-    """A manifest that everybody may read says nothing of the blobs."""
+    """A manifest that everybody may read proves nothing about the blobs."""
     access = Access()
     assert World(has_account=True).run(access) == Serve()
     assert privacy(access) is Privacy.PUBLIC

@@ -1,4 +1,4 @@
-"""WWW-Authenticate as registries write it, and the reasons they give."""
+"""WWW-Authenticate headers as registries write them, and the reasons in registries' errors."""
 
 import json
 

@@ -1,4 +1,5 @@
-"""How an image wants to be started: what is read, and what no program can be given."""
+"""The start options in an image's configuration: those that are read, and those that no program can be
+given."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""Numbers in tar headers as tools and attackers leave them: kept, clamped and told, or refused."""
+"""Numbers in tar headers, as tools and attackers write them, are kept, clamped with a warning, or refused."""
 
 import io
 import tarfile
@@ -17,7 +17,7 @@ I64 = 1 << 63
 
 
 def header(kind: bytes = b"0", **fields: bytes) -> bytes:
-    """A header block with raw fields, and the right checksum."""
+    """Returns a header block with raw fields and the right checksum."""
     places = {
         "name": (0, 100), "mode": (100, 108), "uid": (108, 116), "gid": (116, 124), "size": (124, 136),
         "mtime": (136, 148), "magic": (257, 265), "devmajor": (329, 337), "devminor": (337, 345),
@@ -34,7 +34,7 @@ def header(kind: bytes = b"0", **fields: bytes) -> bytes:
 
 
 def base256(value: int, width: int) -> bytes:
-    """GNU's form for what octal cannot hold."""
+    """Returns a number in GNU's base-256 form, for numbers too large for octal digits."""
     raw = bytearray((value % (1 << (8 * width))).to_bytes(width, "big"))
     raw[0] |= 0x80
     return bytes(raw)

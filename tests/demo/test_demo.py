@@ -1,4 +1,4 @@
-"""The whole story, with a small image in the ordinary tier and this machine's Python in the long one."""
+"""The whole demo, with a small image in the ordinary tier and this machine's Python in the long one."""
 
 import json
 import os
@@ -15,7 +15,8 @@ from tests.support.cli import lazyfs
 
 @pytest.fixture
 def layout(tmp_path: Path) -> str:
-    """An image of busybox and 5 MB that no program reads; incompressible, so that bytes can be compared."""
+    """Makes an image of busybox and 5 MB that no program reads. The 5 MB are incompressible, so that bytes
+    can be compared."""
     made = Layout(str(tmp_path / "layout"))
     made.add_layer([], {"/ballast": os.urandom(5_000_000), "/hello": b"hello from the image\n"})
     made.add_layer(with_links("/bin/busybox"))
@@ -35,7 +36,7 @@ def test_a_given_image_is_run_and_little_of_it_fetched(layout: str) -> None:
     assert [start["timed"]["output"] for start in told["starts"]] == ["hello from the image\n"] * 3
     assert 0 < cold["traffic"]["sent"] < 2_500_000
     assert again["traffic"] == {"requests": 0, "sent": 0}
-    assert remounted["traffic"]["requests"] <= 2  # the timestamp; everything else is in the node's cache
+    assert remounted["traffic"]["requests"] <= 2  # of the timestamp; the node's cache has the rest
     assert mounts() == []
 
 

@@ -1,4 +1,4 @@
-"""A mount of two repositories, of which one is hostile: the other one's programs notice nothing of it."""
+"""A mount of an honest and a hostile repository: programs in the honest one notice nothing of the other."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +13,7 @@ from tests.support.repository import Published
 pytestmark = pytest.mark.root
 
 STEP = count(61, 1)
-"""Of the changes of a field, one in so many."""
+"""One in STEP changes of a field is tried."""
 MEMORY = 150 << 20
 
 
@@ -50,7 +50,7 @@ def test_nothing_ends_and_nothing_changes(site: Site, part: str) -> None:
         answered += attack(image, most=count(400, 20_000))
     assert answered > 20
     assert site.honest() == before
-    if part != "large":  # whose bytes come: 16 MiB at a time
+    if part != "large":  # the bytes of `large` do arrive, 16 MiB at a time
         assert cached <= site.cached(), "reads that fail have pushed something out"
     told = site.status()
     assert told["pid"] == site.pid

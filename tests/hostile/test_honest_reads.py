@@ -1,7 +1,7 @@
-"""Reads of an honest repository while a program asks everything of a hostile one in the same mount.
+"""Reads of an honest repository while a program makes every request to a hostile one in the same mount.
 
-A busy neighbour takes processor time from everybody, whatever he reads: on two cores an endless loop alone
-doubles these times. So each round is compared with one in which the same program asks everything of an
+A busy neighbour takes processor time from everybody, whatever it reads: on two cores an endless loop alone
+doubles these times. So each round is compared with one in which the same program makes every request to an
 honest image.
 """
 
@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.root, pytest.mark.long]
 
 ROUNDS = 9
 MOST = 2.0
-"""How much longer the honest reads may take than beside an honest neighbour: medians of rounds in turn."""
+"""Greatest ratio of the times of honest reads beside a hostile and beside an honest neighbour (medians)."""
 _ATTACK = """
 import sys
 from pathlib import Path
@@ -36,7 +36,7 @@ while True:
 
 @contextmanager
 def beside(site: Site, repository: str) -> Iterator[None]:
-    """A program that asks everything of a repository meanwhile, again and again."""
+    """Runs a program meanwhile that makes every request to a repository, again and again."""
     command = [sys.executable, "-c", _ATTACK, str(site.mnt / repository)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=Path(__file__).parents[2]) as process:
         assert process.stdout is not None
@@ -48,7 +48,7 @@ def beside(site: Site, repository: str) -> Iterator[None]:
 
 
 def seconds(site: Site) -> float:
-    """The time of a walk with all reads, whose pages the kernel has to ask for."""
+    """Returns the seconds of three walks with all reads, for which the kernel has no pages cached."""
     Path("/proc/sys/vm/drop_caches").write_text("1")
     started = time.perf_counter()
     for _ in range(3):

@@ -1,4 +1,4 @@
-"""A hostile repository beside an honest one in one tree: no number of the first is one of the second."""
+"""A hostile repository beside an honest one in one tree: the two share no inode number."""
 
 import stat
 from collections.abc import Callable, Iterator
@@ -43,14 +43,14 @@ MOST_FILES = 200
 
 
 class Missing(Objects):
-    """Objects of which some are not there."""
+    """Objects, some of which are absent."""
 
     def at_hand(self, ref: ObjectRef) -> bytes | None:
         return self.get(ref.digest)
 
 
 class Site:
-    """Two repositories of one mount."""
+    """A tree with two repositories, one honest and one hostile."""
 
     def __init__(self, hostile: Objects, root: ObjectRef) -> None:
         honest = Objects()
@@ -65,7 +65,7 @@ class Site:
         self.before = self.shown()
 
     def shown(self) -> list[tuple[bytes, object]]:
-        """Everything of the honest repository."""
+        """Returns everything that the honest repository shows."""
         return list(self._walk(self._child(ROOT, b"honest")))
 
     def _child(self, parent: int, name: bytes) -> int:
@@ -76,7 +76,7 @@ class Site:
 
     def _walk(self, at: int) -> Iterator[tuple[bytes, object]]:
         for name, found in self.tree.listing(at):
-            self.tree.hold(found.number)  # as the kernel does: what nobody holds may get another number
+            self.tree.hold(found.number)  # as the kernel does: a number that nobody holds may change
             yield name, self.tree.getattr(found.number)
             if stat.S_ISDIR(found.mode):
                 yield from self._walk(found.number)
@@ -93,7 +93,8 @@ class Site:
         raise AssertionError("it is decoded again and again")
 
     def attack(self) -> int:
-        """Asks everything that a program can of the hostile repository; returns how much there was."""
+        """Makes every request of a program to the hostile repository; returns the number of files found
+        there."""
         seen = {ROOT}
         waiting = [self._child(ROOT, b"hostile")]
         while waiting and len(seen) < MOST_FILES:
@@ -189,7 +190,7 @@ def test_hostile_chunk_lists() -> None:
 
 @given(st.integers(1, (1 << 32) - 1), st.integers(-(1 << 64), 1 << 64))
 def test_a_number_stays_in_its_slot_by_construction(slot: int, index: int) -> None:
-    """Whatever the reader of catalogs may let through."""
+    """A number stays in its slot even if the catalog reader accepts a wrong number."""
     try:
         number = pack(slot, index)
     except LazyfsError:
@@ -211,7 +212,8 @@ ROOT_CHANGES: list[Change] = list(changes(ROOTS))
 @settings(max_examples=count(300, 20_000), deadline=None)
 @given(st.lists(st.sampled_from(ROOT_CHANGES), min_size=1, max_size=3))
 def test_a_hostile_revision_on_a_live_mount(some: list[Change]) -> None:
-    """The mount shows the new one, or stays at the old one; back again it shows the old one."""
+    """The mount shows the hostile revision or keeps the old one; in either case it then shows the old one
+    again."""
     root = with_changes(ROOTS, some)
     if root is None:
         return

@@ -1,4 +1,4 @@
-"""One mount, one cache: a repository behind a password, and a stranger's that names its objects."""
+"""One mount and one cache: a repository behind a password, and another repository that names its objects."""
 
 import errno
 import stat
@@ -19,7 +19,7 @@ SECRET, PUBLIC = b"of our experiment alone\n" * 1000, b"of everybody\n" * 1000
 
 
 class PasswordOrigin(Nginx):
-    """Serves a store directory to those who know the password."""
+    """Serves a store directory to clients that know the password."""
 
     def __init__(self, store: Path, password: str) -> None:
         super().__init__(
@@ -41,7 +41,8 @@ def repository(directory: Path, name: str, content: bytes) -> tuple[Published, N
 
 
 def stranger(directory: Path, named: dict[str, tuple[ObjectRef, Nested]]) -> Published:
-    """A repository with a file and an image of each of the others, whose objects it has not."""
+    """Makes a repository with a file and an image of each of the others. Its store does not have their
+    objects."""
     made = Published(directory, "stranger.example.org")
     files: dict[str, object] = {}
     for name, (ref, _) in named.items():
@@ -80,7 +81,7 @@ def test_a_digest_opens_what_is_public_and_nothing_else(
         arguments = ["--config", config, "--cache", cache_directory, "--fuse", session]
         lazyfs("mount", mnt, *arguments, "--patience", "5")
         try:
-            for _ in range(2):  # as fetched, and from the cache
+            for _ in range(2):  # first as fetched, then from the cache
                 assert (mnt / "private/image/file").read_bytes() == SECRET
                 assert (mnt / "public/image/file").read_bytes() == PUBLIC
                 Path("/proc/sys/vm/drop_caches").write_text("3")
@@ -98,7 +99,7 @@ def test_a_digest_opens_what_is_public_and_nothing_else(
             assert "private.example.org/image" in listed
         finally:
             lazyfs("umount", mnt)
-        # Mounted anew, without the network: what is here is still ours, and only ours.
+        # Mounted anew, without the network: the cached objects still open in their own repositories only.
         origin.kill()
         lazyfs("mount", mnt, *arguments, "--patience", "5")
         try:

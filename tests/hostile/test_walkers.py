@@ -1,4 +1,4 @@
-"""Commands that walk a repository end, whatever it names how often, and however deep."""
+"""Commands that walk a repository end, however often an object is named and however deep the tree is."""
 
 import json
 import stat
@@ -84,10 +84,12 @@ def test_what_is_added_twice_is_listed_once(published: Published) -> None:
 
 
 def test_plain_and_nested_directories_in_turn(published: Published) -> None:
-    """On one side what is nested is plain on the other: no two catalogs are ever met side by side."""
+    """A directory is nested on one side wherever it is plain on the other, so two catalogs are never compared
+    directly."""
 
     def level(here: ObjectRef, *, plain: bool) -> ObjectRef:
-        """Two names that lead here, below a plain directory of their own each, or at once."""
+        """Makes two names for `here`, each in a plain directory of its own if `plain`, otherwise both in one
+        catalog."""
         if not plain:
             return hung(published.objects, {b"left": here, b"right": here})
         top = hostile.entry(b"", stat.S_IFDIR | 0o755, size=4096)
@@ -141,7 +143,7 @@ def test_pin_and_list_end(published: Published, tmp_path: Path, monkeypatch: pyt
 
 
 def test_a_config_that_never_ends_is_not_read(published: Published) -> None:
-    """`lazyfs inspect` of a stranger's store."""
+    """`lazyfs inspect` of a hostile store stops reading the config."""
     made = hostile.Draft(
         [hostile.entry(b"", stat.S_IFDIR | 0o755, size=4096), False, [1, 1, 1], [], []], [[]]
     )

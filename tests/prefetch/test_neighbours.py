@@ -1,4 +1,4 @@
-"""Which files are fetched along with one that was missed."""
+"""The choice of files that are fetched along with a missed file."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What a run of reads leads to: the rules together, without files, clocks or an event loop."""
+"""The prefetches that a run of reads starts: the rules together, without files, clocks or an event loop."""
 
 import stat
 

@@ -1,4 +1,5 @@
-"""The facade over real objects and a store: readers first, from any thread, and quiet after the end."""
+"""The prefetch facade over real objects and a store: it puts readers first, takes calls from any thread, and
+does nothing after its end."""
 
 from pathlib import Path
 
@@ -27,7 +28,7 @@ PROGRAM = b"\x7fELF" + b"".join(bytes([index]) * (1 << SHIFT) for index in range
 
 
 class Mount:
-    """A filesystem whose catalogs are here, and whose files are in a store."""
+    """A filesystem whose catalogs are in the cache, and whose files are in a store."""
 
     def __init__(self, directory: Path) -> None:
         self.made = Made()
@@ -56,7 +57,7 @@ def paths(*digests: Digest) -> list[str]:
 
 
 async def test_a_readers_own_object_is_asked_for_before_those_nobody_waits_for(tmp_path: Path) -> None:
-    """One request at a time: the order in which they were begun shows."""
+    """Requests are made one at a time, so their order is the order in which they were started."""
     mount = Mount(tmp_path)
     mount.fetcher.gate.set()
     assert await mount.read("one/b") == b"b"
@@ -96,7 +97,8 @@ def test_a_reader_thread_that_outlives_the_event_loop_is_not_disturbed(tmp_path:
 def test_what_a_reader_thread_tells_as_the_event_loop_ends_does_not_disturb_the_end(
     rule: str, tmp_path: Path
 ) -> None:
-    """The loop takes its last calls when no task can begin any more: an error there ends the process."""
+    """The event loop takes its last calls when no task can begin any more; an error there ends the
+    process."""
     ref = ObjectRef(sha256(b"profile"), 7)
 
     async def tell_at_the_end(mount: Mount, queue: PrefetchQueue) -> None:

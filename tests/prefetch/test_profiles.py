@@ -23,7 +23,7 @@ from tests.support.store_files import store_object, store_objects
 
 
 class Fetcher(GateFetcher):
-    """Some paths pass the gate while it is closed."""
+    """A fetcher behind a gate; the paths in `free` pass the closed gate."""
 
     def __init__(self, directory: Path) -> None:
         super().__init__(directory)
@@ -312,7 +312,7 @@ async def test_a_bug_in_a_fetch_ends_no_mount(world: World) -> None:
 
 
 async def test_a_profile_whose_bundles_fail_is_given_up(world: World) -> None:
-    """300 bundles that are not there would be 300 requests."""
+    """A profile of 300 missing bundles would otherwise cause 300 requests."""
     names = [ObjectRef(sha256(b"%d" % number), 10) for number in range(300)]
     world.profile = store_object(
         world.directory, profile.encode([profile.Bundle(1000, (name,)) for name in names])
@@ -325,7 +325,7 @@ async def test_a_profile_whose_bundles_fail_is_given_up(world: World) -> None:
 
 
 async def test_of_many_profiles_a_few_are_under_way(world: World) -> None:
-    """`ls -l` of a folder of images looks up every one of them."""
+    """`ls -l` of a folder of images looks up every image in it."""
     many = [
         store_object(
             world.directory, profile.encode([profile.Bundle(number, (ref,)) for ref in world.plains])

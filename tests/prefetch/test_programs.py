@@ -1,4 +1,4 @@
-"""Which chunks of a library or an executable are fetched along with one that was missed."""
+"""The choice of chunks of a library or an executable that are fetched along with a missed chunk."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ CHUNK = 1 << SHIFT
 
 
 class Shown:
-    """One chunked file in an image, its chunks all different."""
+    """One chunked file in an image; its chunks are all different."""
 
     def __init__(self, name: str, chunks: int, head: bytes = b"", shift: int = SHIFT, **fields: Any) -> None:
         self.objects = Objects()

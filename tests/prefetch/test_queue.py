@@ -1,4 +1,5 @@
-"""Read-ahead in the background: into the cache, once, bounded, joined by readers."""
+"""Prefetching in the background: each object goes into the cache once, within bounds, and readers join its
+request."""
 
 from pathlib import Path
 
@@ -64,7 +65,7 @@ async def test_bytes_and_requests_are_bounded(tmp_path: Path, fetcher: GateFetch
 
 
 async def test_large_chunks_leave_room_for_a_reader(fetcher: GateFetcher, nursery: trio.Nursery) -> None:
-    """A reader's chunk waited until all that were ahead of it had come, and failed on a slow line."""
+    """Before, a reader's chunk waited for all chunks ahead of it, and failed on a slow line."""
     size = 4 << 20
     chunks = [ObjectRef(sha256(b"%d" % number), size) for number in range(BYTES // size + 1)]
     objects = Objects(fetcher, MemoryCache())

@@ -1,4 +1,5 @@
-"""The window of a sequential reader: proof first, growth with use, shrinking at jumps."""
+"""The window of a sequential reader: none before the reads prove sequential, then growth with use, and
+shrinking at jumps."""
 
 import itertools
 

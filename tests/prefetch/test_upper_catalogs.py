@@ -1,4 +1,5 @@
-"""From a root catalog to its images ahead of whoever asks: in few round trips, and bounded."""
+"""Prefetching from a root catalog down to its images, ahead of any lookup: in few round trips, and
+bounded."""
 
 import time
 from collections.abc import Callable
@@ -42,7 +43,7 @@ class Turnstile:
 
 
 class Repository:
-    """A tree in a store, and what a walk from its root asks for, a round trip at a time."""
+    """A tree in a store, and a check of the requests of a walk from its root, one round trip at a time."""
 
     def __init__(self, directory: Path) -> None:
         self.made = Made()
@@ -58,12 +59,13 @@ class Repository:
         return live(self.made, spec)
 
     def store(self, *which: Nested) -> None:
-        """Puts these objects where the fetcher finds them; all if none is named."""
+        """Stores these objects where the fetcher finds them; all objects if none is named."""
         for ref in [one.ref for one in which] or list(map(ref_of, self.made.values())):
             store_object(self.directory, self.made[ref.digest])
 
     async def asks(self, root: Nested, *rounds: set[str]) -> None:
-        """A walk asks for exactly this, each set while nothing of it has arrived yet."""
+        """Checks that a walk makes exactly these requests, each set before any answer to the set has
+        arrived."""
         self.store()
         with trio.fail_after(20):
             async with trio.open_nursery() as nursery:

@@ -1,4 +1,4 @@
-"""Where accounts are found: auth files in every form that tools write them, and credential helpers."""
+"""The search for accounts: auth files in every form that tools write them, and credential helpers."""
 
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from tests.support.until import until
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
-    """A home without accounts."""
+    """Makes a home without accounts."""
     home = tmp_path / "home"
     home.mkdir()
     return home

@@ -1,14 +1,14 @@
-"""Stacks of layers made by Hypothesis: our catalogs against what `umoci unpack` leaves on a disk as root.
+"""Stacks of layers made by Hypothesis: our catalogs against the trees that `umoci unpack` makes as root.
 
-Where umoci 0.4.7 and we differ on purpose:
+umoci 0.4.7 and lazyfs differ on purpose in these cases:
 
-- Directories that no layer has an entry for: umoci takes the clock for their time, and for the time of the
-  directory that it makes them in; we take the epoch and leave the latter alone. Told by a time that is not
-  before the test began, and only the time is then not compared.
-- umoci cleans names that lead out of the image; we refuse them. Not generated.
-- umoci follows links that lead out of the image as if `..` above its root were the root; we refuse an entry
-  below such a link, in the words of LEADS_OUT. The stack is then not compared.
-- umoci lets a bare `.wh.` delete the directory that it lies in; we refuse it. Not generated.
+- A directory without an entry in any layer: umoci takes the clock for its time, and for the time of the
+  directory that holds it. lazyfs takes the epoch for the first and leaves the second alone. A time not before
+  the start of the test shows this case, and only that time is then not compared.
+- A name that leads out of the image: umoci cleans it, lazyfs refuses it. Not generated.
+- A link that leads out of the image: umoci follows it as if `..` above the image's root were the root. lazyfs
+  refuses an entry below such a link, in the words of LEADS_OUT. The stack is then not compared.
+- A bare `.wh.`: umoci lets it delete the directory that it lies in, lazyfs refuses it. Not generated.
 """
 
 import os
@@ -40,7 +40,7 @@ NAMES = st.sampled_from(["a", "b", "c", "d", os.fsdecode(b"\xff")])
 PATHS = st.builds(
     lambda parents, name: "/".join([*parents, name]), st.lists(st.sampled_from("ab"), max_size=2), NAMES
 )
-"""Few names, so that layers collide; fewer for parents, so that not every second stack is refused."""
+"""Few names, so that layers collide; fewer for parents, so that fewer stacks are refused."""
 MODES = st.sampled_from([0o644, 0o755, 0, 0o4755, 0o2711, 0o1777, 0o7777])
 TIMES = st.sampled_from(["0", "1.5", "1234567890.123456789", "1700000000", "-1.25"])
 OWNERS = st.sampled_from([0, 1, 1000, 65534, 100_000, (1 << 31) + 9])
@@ -59,7 +59,7 @@ def _metadata(draw: st.DrawFn, *, xattrs: bool) -> dict[str, Any]:
 
 @st.composite
 def entries(draw: st.DrawFn, files: list[str]) -> tuple[Any, bytes]:
-    """One entry; `files` are paths that earlier ones have put files or links at."""
+    """Draws one entry; `files` are the paths of the files and links drawn before."""
     path = draw(PATHS)
     kind = draw(st.sampled_from("ffffdddlhhpcwwoor"))
     if kind in "flpc":
@@ -99,15 +99,15 @@ LEADS_OUT = "leads out of the image through a symbolic link"
 
 
 class LeadsOut(Exception):
-    """We refuse a stack in which umoci takes the image's root for what lies above it."""
+    """lazyfs refuses a stack because a link leads above the image's root; umoci takes the root instead."""
 
 
 MOUNTED = 10
-"""Stacks of one mount."""
+"""Number of stacks that one mount shows."""
 
 
 class Bench:
-    """One repository and one place for umoci, shared by all examples."""
+    """One repository and one directory for umoci, shared by all examples."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -141,7 +141,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
 
 
 def without_clock(expected: dict[bytes, bytes], found: dict[bytes, bytes], began: float) -> None:
-    """Takes umoci's time over where it used the clock for a directory."""
+    """Replaces our time by umoci's for each directory to which umoci gave the clock's time."""
     for path, line in expected.items():
         kind, *_, mtime = line.split(b" ")
         ours = found.get(path, b"").rsplit(b" ", 1)
@@ -185,7 +185,7 @@ def test_catalogs_are_what_umoci_unpacks(bench: Bench, stack: list[list[tuple[An
 
 
 def unpacked(directory: Path, image: Built) -> Path | None:
-    """What umoci makes of it."""
+    """Returns the tree that umoci unpacks from the image; None if umoci refuses it."""
     image.write_layout(directory / "layout")
     done = subprocess.run(
         ["umoci", "--log=error", "unpack", "--image", f"{directory}/layout:{TAG}", str(directory / "bundle")],

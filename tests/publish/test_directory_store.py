@@ -96,7 +96,7 @@ def test_objects_and_their_directories_are_flushed_before_they_are_named(
     assert events[: events.index("rename")][-1] == f"flushed {files}"
     assert events.count("rename") == files
     after = events[len(events) - events[::-1].index("rename") :]
-    assert after == ["directory"] * (len(directories) + 1)  # each data/ab, and data itself
+    assert after == ["directory"] * (len(directories) + 1)  # one for each data/ab, and one for data
 
 
 def test_a_full_batch_is_named_without_being_asked(
@@ -111,7 +111,8 @@ def test_a_full_batch_is_named_without_being_asked(
 def test_an_object_that_is_written_while_a_batch_ends_is_named_by_the_next(
     store: DirectoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two threads: the batch of the first was closed under the second, whose sync failed with EBADF."""
+    """Two threads write. Before, the first closed its batch while the second wrote to it, whose sync then
+    failed with EBADF."""
     write = durable_file.write_unnamed
 
     def written_late(*arguments: Any, **named: Any) -> str:

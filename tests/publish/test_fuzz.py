@@ -1,7 +1,7 @@
 """Bytes made to break the readers: of tar archives and layers, of manifests, of catalogs.
 
-Whatever comes, a reader answers or raises BadData; it never raises anything else, hangs, or allocates what
-no bytes stand for. Finds become examples here.
+For any bytes a reader answers or raises BadData. It never raises another error, hangs, or allocates more
+memory than the bytes justify. Inputs found by fuzzing become examples here.
 """
 
 import gzip
@@ -35,8 +35,8 @@ from tests.support.counts import count
 from tests.support.oci_images import Built, entry, layer
 
 LONG, SHORT = count(1, 1200) / 2, count(1, 240) / 2
-"""Seconds for each target: half a second, and in the long tier ten minutes for the readers of what comes from
-a registry, two for what is small or lies behind them."""
+"""Seconds for each target: half a second. In the long tier ten minutes for readers of data from a registry,
+and two minutes for readers of small inputs and of data that such a reader has passed on."""
 LIMIT = 64 << 20
 """Bytes that reading a few hundred KiB may allocate at most: a decompressor's window, and then some."""
 pytestmark = pytest.mark.timeout(900)
@@ -89,7 +89,7 @@ CATALOG = _catalog()
 
 @st.composite
 def damaged(draw: st.DrawFn, whole: bytes) -> bytes:
-    """The bytes with a few places changed, cut out, doubled, or put in."""
+    """Draws the bytes with a few places changed, cut out, doubled, or inserted."""
     data = bytearray(whole)
     for _ in range(draw(st.integers(1, 6))):
         start = draw(st.integers(0, max(len(data) - 1, 0)))
@@ -113,7 +113,7 @@ def damaged(draw: st.DrawFn, whole: bytes) -> bytes:
 
 
 def fix_checksums(data: bytes) -> bytes:
-    """Makes every block that could be a header one whose checksum is right, so that damage gets further."""
+    """Gives every block that could be a header the right checksum, so that the damage reaches later steps."""
     fixed = bytearray(data)
     for start in range(0, len(fixed) - 511, 512):
         block = fixed[start : start + 512]
@@ -192,7 +192,7 @@ FINDS: list[tuple[Callable[[bytes], None], bytes]] = [
     (read_config, CONFIG.replace(b"rootfs", b"r\x80otfs")),
     (read_manifest, MANIFEST.replace(b"config", b"c\xffnfig")),
 ]
-"""What fuzzing has found: text in JSON that is not UTF-8 is no MsgspecError."""
+"""Inputs found by fuzzing: text in JSON that is not UTF-8 raises an error that is no MsgspecError."""
 
 RECORDS = b"".join(record.encode([record.Record(0, b"a", mode=0o100644), record.Record(2, b"b")]))
 TARGETS: list[tuple[Callable[[bytes], None], bytes, float]] = [
@@ -265,7 +265,7 @@ def test_any_bytes(read: Callable[[bytes], None], data: bytes) -> None:
 
 @pytest.mark.parametrize(("read", "whole"), [target[:2] for target in TARGETS[:3]], ids=NAMES[:3])
 def test_memory_stays_bounded(read: Callable[[bytes], None], whole: bytes) -> None:
-    """Headers that claim gigabytes and streams that expand to them."""
+    """Headers claim gigabytes, and streams expand to them."""
     info, _ = entry("x")
     claims = []
     for kind in (b"x", b"L", b"K", b"g", b"0", b"S"):

@@ -29,7 +29,7 @@ DIR, LINK, HARD = tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE
 
 
 class Nowhere:
-    """A store that forgets."""
+    """A store that discards every object."""
 
     def has(self, digest: bytes) -> bool:
         return False
@@ -120,7 +120,7 @@ def test_whiteout_of_any_type_acts_on_its_name(kind: bytes) -> None:
 def test_hardlink_to_a_lower_layers_file_shares_it() -> None:
     root = merged(LOWER, layer(entry("d/again", HARD, linkname="f", mode=0o777, uid=9, mtime=99)))
     assert at(root, "d/again") is at(root, "f")
-    assert at(root, "f").uid == 0  # the link's own metadata means nothing
+    assert at(root, "f").uid == 0  # the link's own metadata is ignored
 
 
 def test_hardlink_through_a_symbolic_link_in_the_image() -> None:
@@ -322,7 +322,7 @@ def test_compression_is_told_apart_by_magic(how: str) -> None:
 
 
 def test_a_layer_of_tiny_blocks_comes_block_by_block() -> None:
-    """4 KB of them would be 128 MiB in one piece."""
+    """A layer of 4 KB would be 128 MiB in one piece."""
     bomb = rle_bomb(2_000, 3 << 20)
 
     def taken() -> None:
@@ -360,7 +360,8 @@ def test_empty_layers(data: bytes) -> None:
 
 @pytest.mark.parametrize("padding", [0, 3])
 def test_a_layer_may_end_with_its_last_byte_of_data(padding: int) -> None:
-    """`umoci insert` writes no padding and no end; umoci and docker read it, the digest vouches for it."""
+    """`umoci insert` writes no padding and no end marker. umoci and docker read such a layer, and its digest
+    proves that it is whole."""
     data = layer(entry("f", data=b"x" * 1000))
     assert [record.path for record in read(data[: 512 + 1000 + padding])] == [b"f"]
     with pytest.raises(BadData, match="ends inside b'f'"):
@@ -394,7 +395,7 @@ def test_a_huge_extended_header_is_refused_before_it_is_held() -> None:
 
 
 def _rewritten(info: tarfile.TarInfo, *fields: tuple[int, bytes]) -> bytes:
-    """The header with other bytes at these places, and a checksum that is right."""
+    """Returns the header with other bytes at these places, and the right checksum."""
     header = bytearray(info.tobuf(format=tarfile.GNU_FORMAT))
     for place, field in fields:
         header[place : place + len(field)] = field
@@ -413,7 +414,7 @@ MINUS = (-512).to_bytes(12, "big", signed=True)
     "size", [MINUS, b"-1000", b"+1000", b"1_000", b"0o17", b"\xff" * 12, b"\x80" + b"\xff" * 11]
 )
 def test_sizes_that_are_none_are_refused(kind: bytes, size: bytes) -> None:
-    """A size below nothing leads back to its own header, again and again."""
+    """A negative size leads back to its own header, again and again."""
     info = tarfile.TarInfo("x")
     info.type = kind
     header = _rewritten(info, (124, size.ljust(12, b"\0")))
@@ -468,12 +469,12 @@ def test_a_layer_whose_bytes_do_not_match_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_layer_compressed_otherwise_than_its_manifest_says_is_refused(tmp_path: Path) -> None:
-    """The same size and the same bytes inside, but not the blob that was asked for."""
+    """The blob has the size and the contents of the requested one, but other bytes."""
     image = Built([layer(entry("f", data=b"x"))])
     layout = image.write_layout(tmp_path / "i")
     stored = layout / "blobs/sha256" / image.layer_descriptors[0]["digest"].removeprefix("sha256:")
     data = bytearray(stored.read_bytes())
-    data[4] ^= 1  # the gzip header's time
+    data[4] ^= 1  # changes the time in the gzip header
     stored.write_bytes(data)
     with pytest.raises(BadData, match=r"layer 0 .*: digest is sha256:"):
         Repository(tmp_path).publish(f"oci:{layout}", place="r.example/x:1")

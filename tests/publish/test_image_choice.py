@@ -1,4 +1,4 @@
-"""Which image is meant: names and numbers in layouts and archives, platforms, as skopeo reads them."""
+"""The choice of an image: names and numbers in layouts and archives, and platforms, as skopeo reads them."""
 
 import json
 import os
@@ -23,14 +23,14 @@ AMD64 = ImageOptions(Platform("linux", "amd64"))
 
 
 def image(name: str, platform: str = "linux/amd64") -> Built:
-    """An image with one file, for a platform."""
+    """Makes an image with one file, for a platform."""
     system, architecture, *variant = platform.split("/")
     more: dict[str, Any] = {"variant": variant[0]} if variant else {}
     return Built([layer(entry(name))], os=system, architecture=architecture, **more)
 
 
 def listed(built: Built, *, platform: str | None = None, **annotations: str) -> dict[str, Any]:
-    """An entry of index.json. Annotations: `ref`, `containerd`."""
+    """Returns an entry of index.json. Annotations: `ref`, `containerd`."""
     names = {"ref": REF, "containerd": CONTAINERD}
     found: dict[str, Any] = {**built.manifest}
     if annotations:
@@ -51,14 +51,14 @@ def layout(directory: Path, images: list[Built], entries: list[dict[str, Any]]) 
 
 
 def chosen(source: str, platform: str = "linux/amd64", *, asked: bool = True) -> str:
-    """The config's digest of the image that is meant."""
+    """Returns the digest of the config of the chosen image."""
     options = replace(AMD64, platform=parse_platform(platform), platform_asked=asked)
     with open_image(source, options) as found:
         return f"sha256:{found.config_digest.hex()}"
 
 
 def by_skopeo(source: str, platform: str, directory: Path) -> str | None:
-    """The same, by skopeo; None if it finds none."""
+    """Returns the digest of the config of the image that skopeo chooses; None if it finds none."""
     system, architecture, *variant = platform.split("/")
     override = [f"--override-os={system}", f"--override-arch={architecture}"]
     override += [f"--override-variant={variant[0]}"] if variant else []
@@ -78,7 +78,7 @@ ONE, TWO, THREE = image("one"), image("two"), image("three")
 
 @pytest.fixture
 def several(tmp_path: Path) -> Path:
-    """Three images, as docker save, skopeo and a spec's example would name them."""
+    """Makes three images named as by docker save, by skopeo, and in an example of the specification."""
     entries = [
         listed(ONE, ref="latest", containerd="docker.io/library/one:latest"),
         listed(TWO, ref="latest", containerd="docker.io/library/two:latest"),
@@ -190,7 +190,7 @@ def test_skopeo_cuts_a_name_at_the_same_colon(tmp_path: Path) -> None:
 
 @pytest.fixture
 def archive(tmp_path: Path) -> Path:
-    """Three images in one archive, the third one without a tag."""
+    """Makes three images in one archive, the third without a tag."""
     files, manifest = [], []
     tags = (["docker.io/library/one:latest", "busybox:1"], ["r.example:5000/x/two:2"], None)
     for number, (built, names) in enumerate(zip((ONE, TWO, THREE), tags, strict=True)):
@@ -244,7 +244,7 @@ def test_names_that_mean_no_image_of_an_archive(which: str, message: str, archiv
 @pytest.mark.parametrize("named", [True, False])
 @pytest.mark.parametrize("stated", [True, False])
 def test_a_layout_with_one_image_for_each_platform(named: bool, stated: bool, tmp_path: Path) -> None:
-    """As the specification, oras and ko write them; where the index says nothing, the configs do."""
+    """The specification, oras and ko write such layouts. If the index states no platform, the configs do."""
     platforms = ("linux/arm64", "linux/amd64", "linux/arm/v7")
     images = [image("same", platform) for platform in platforms]
     names = {"ref": "1"} if named else {}
@@ -262,7 +262,7 @@ def test_two_images_of_one_name_and_platform_are_not_chosen_between(tmp_path: Pa
     with pytest.raises(UsageError, match="2 images of the same name and platform"):
         chosen(f"oci:{directory}")
     layout(directory, [ONE], [listed(ONE), listed(ONE, platform="linux/amd64")])
-    assert chosen(f"oci:{directory}") == ONE.config["digest"]  # the same one twice
+    assert chosen(f"oci:{directory}") == ONE.config["digest"]  # the same image twice
 
 
 def test_what_lies_beside_the_image_is_no_image(tmp_path: Path) -> None:
@@ -312,7 +312,7 @@ def test_an_index_is_read_as_skopeo_reads_it(platforms: list[str], tmp_path: Pat
 
 
 class Warned(PublishObserver):
-    """Keeps what is warned of."""
+    """Keeps the warnings."""
 
     def __init__(self) -> None:
         self.messages: list[str] = []
@@ -323,7 +323,8 @@ class Warned(PublishObserver):
 
 @pytest.mark.parametrize("kind", ["oci", "docker-archive", "docker"])
 def test_an_image_for_another_machine(kind: str, tmp_path: Path) -> None:
-    """Refused where a platform was asked for, warned of where it is this machine's."""
+    """The image is refused if a platform was asked for, and only warned of if the platform is this
+    machine's."""
     built = image("file", "linux/arm64")
     repository = Repository(tmp_path)
     with fake_registry() as registry:

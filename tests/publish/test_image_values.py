@@ -1,4 +1,4 @@
-"""Manifests and configs as tools and strangers leave them: null, zero, empty, far away, hostile."""
+"""Manifests and configs as tools and hostile publishers write them: null, zero, empty, far away, hostile."""
 
 import io
 import json
@@ -35,7 +35,7 @@ I64 = 1 << 63
 
 
 class Warned(PublishObserver):
-    """Keeps what is warned of."""
+    """Keeps the warnings."""
 
     def __init__(self) -> None:
         self.messages: list[str] = []
@@ -45,7 +45,7 @@ class Warned(PublishObserver):
 
 
 def with_manifest(built: Built, **fields: Any) -> Built:
-    """The image with these fields of its manifest."""
+    """Returns the image with these fields of its manifest replaced."""
     document = json.loads(built.blobs[built.manifest["digest"]])
     document.update(fields)
     built.manifest = built.blob(json.dumps(document).encode(), built.manifest["mediaType"])
@@ -53,7 +53,7 @@ def with_manifest(built: Built, **fields: Any) -> Built:
 
 
 def unpacks(layout: Path, directory: Path) -> bool:
-    """Returns True if umoci unpacks it."""
+    """Returns True if umoci unpacks the image of the layout."""
     command = ["umoci", "--log=fatal", "unpack", "--rootless", "--image", f"{layout}:v1", str(directory)]
     done = subprocess.run(command, check=False, capture_output=True)
     shutil.rmtree(directory, ignore_errors=True)
@@ -79,7 +79,7 @@ LOOSER: list[dict[str, Any]] = [
     {"config": []},
     {"created": 0},
 ]
-"""What umoci refuses and Docker does not."""
+"""Configs that umoci refuses and Docker accepts."""
 
 
 @pytest.mark.parametrize("fields", [*CONFIGS, *LOOSER], ids=str)
@@ -170,7 +170,7 @@ def test_what_is_not_kept_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("config", "expected"),
     [
-        ({"Cmd": "/bin/sh"}, ["/bin/sh"]),  # as Docker's API takes it
+        ({"Cmd": "/bin/sh"}, ["/bin/sh"]),  # Docker's API accepts a string
         ({"Cmd": ["a", None]}, ["a", ""]),
         ({"Cmd": None}, None),
     ],
@@ -273,7 +273,7 @@ EXTREMES: list[Any] = [
 
 
 def mutated(document: Any) -> Any:
-    """The document, with one of its fields replaced or left out."""
+    """Returns a strategy of the document with one of its fields replaced or left out."""
 
     @st.composite
     def strategy(draw: st.DrawFn) -> bytes:
@@ -314,7 +314,7 @@ ARCHIVE = [{"Config": "c.json", "RepoTags": ["a:1"], "Layers": ["l"]}]
 
 
 def read(function: Callable[[], Any]) -> Any:
-    """The result; None if the bytes are refused, with their name."""
+    """Returns the result; None if the bytes are refused with an error that names the image."""
     try:
         return function()
     except BadData as error:
@@ -351,7 +351,7 @@ def test_any_manifest_of_an_archive_is_read_or_refused(data: bytes) -> None:
 
 
 def test_schema_1_is_named_by_a_real_registry(tmp_path: Path) -> None:
-    """The digest that a registry states for it is that of a part of it."""
+    """For an image of schema 1 a registry states the digest of a part of the manifest."""
     with real_registry(tmp_path / "registry", schema1=True) as registry:
         layout = Built([LAYER], history=[{"created_by": "x"}]).write_layout(tmp_path / "layout")
         registry.push(layout, "v1", "old/app:1", "--format=v2s1")

@@ -1,4 +1,4 @@
-"""Archives through pipes, the standard input, and descriptors that stand in mid-file."""
+"""Archives read from pipes, from the standard input, and from descriptors whose offset is in mid-file."""
 
 import gzip
 import os
@@ -20,7 +20,7 @@ IMAGE = Built([LAYER], how="none")
 def publish(
     repository: Repository, source: str, *options: str, shell: str = "", stdin: bytes | None = None
 ) -> "subprocess.CompletedProcess[bytes]":
-    """lazyfs publish, its input from bytes through a pipe or from what `shell` puts before `exec`."""
+    """Runs lazyfs publish. Its input is `stdin` through a pipe, or set up by `shell` before the command."""
     command = [*LAZYFS, "publish", source, str(repository.path), "--keys", str(repository.keys_path)]
     command += ["--platform", "amd64", *options]
     if shell:
@@ -86,7 +86,7 @@ def test_a_descriptor_that_stands_in_mid_file(tmp_path: Path) -> None:
     done = publish(repository, "tar:-", "--as", "a/b", shell=shell)
     assert done.returncode == 0, done.stderr
     assert Listed(open_tree(repository.path), "a/b").read(b"small") == b"s"
-    done = publish(repository, "docker-archive:-", shell=shell)  # read from there twice
+    done = publish(repository, "docker-archive:-", shell=shell)  # reads twice from that offset
     assert b"has no manifest.json" in done.stderr
 
 

@@ -107,7 +107,7 @@ def test_check_against_the_registry(tmp_path: Path) -> None:
         assert done.returncode == 1
         assert f"the registry's image is ../{moved.flat}" in done.stderr
         registry.add(image, "v1")
-        spoil(repository, image.flat)  # the right name, another tree
+        spoil(repository, image.flat)  # the name is right, the tree is another
         done = lazyfs(*arguments, check=False)
         assert (done.returncode, done.stderr.splitlines()[-1]) == (
             1, f"lazyfs: {image.flat} is not what the registry's layers give",

@@ -1,4 +1,4 @@
-"""A publish killed at any moment leaves a whole repository, and the next one goes on from there."""
+"""A publish killed at any moment leaves an intact repository, and the next publish continues from there."""
 
 import os
 import random
@@ -55,7 +55,7 @@ def test_killed_at_random_moments(tmp_path: Path) -> None:
         fresh = write_image(layout, seed)
         process = start(repository, layout)
         try:
-            # The waiting is the point: the moment of the kill is drawn, whatever the publish does then.
+            # The wait is deliberate: the moment of the kill is random, at any step of the publish.
             process.wait(timeout=draw.uniform(0.2, 1.0) * whole)
         except subprocess.TimeoutExpired:
             process.kill()

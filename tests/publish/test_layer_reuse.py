@@ -36,7 +36,7 @@ def test_shared_layers_are_merged_without_their_bytes(tmp_path: Path) -> None:
     second = Built([LOWER, UPPER])
     layout = second.write_layout(tmp_path / "two")
     shared = second.layer_descriptors[0]["digest"].removeprefix("sha256:")
-    (layout / "blobs/sha256" / shared).unlink()  # reading it would fail
+    (layout / "blobs/sha256" / shared).unlink()  # a read of this layer would fail
     layers = Layers()
     repository.publish(f"oci:{layout}", place="r.example/x:2", observer=layers)
     assert layers.seen == [("layer 0", True), ("layer 1", False)]
@@ -54,7 +54,7 @@ def test_the_same_image_by_another_way_changes_nothing(tmp_path: Path) -> None:
     report = repository.publish(f"docker-archive:{archive}")
     assert report.places == {f"docker-archive:{archive}": "r.example/x:1"}
     changed = {path.parent.parent.name for path in set(repository.files()) - set(before)}
-    assert changed <= {"data", "store"}  # manifest.json differs: one file, catalogs, the pointer
+    assert changed <= {"data", "store"}  # new: manifest.json, catalogs, the pointer
     assert report.new_objects <= 6
 
 

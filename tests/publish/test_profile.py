@@ -1,4 +1,4 @@
-"""`lazyfs profile`: what is in a profile, who keeps it, and what check says of it."""
+"""`lazyfs profile`: the contents of a profile, the publishes that keep it, and the report of check on it."""
 
 import json
 import os
@@ -212,7 +212,7 @@ def test_what_cannot_be_profiled_is_said(site: Site, tmp_path: Path) -> None:
 
 
 def test_an_image_cannot_bring_its_own(site: Site) -> None:
-    """What a layer says of a profile is not signed as one."""
+    """A layer's own attribute with the name of a profile's hint is not published as a signed profile."""
     pax = {f"SCHILY.xattr.{profile.HINT.decode()}": "a" * 40}
     root = entry("./", kind=b"5", pax=pax)
     layout = Built([layer(root, entry("f", data=b"x"))]).write_layout(site.directory / "sly")

@@ -1,4 +1,4 @@
-"""What cannot be published is one clear line, a non-zero exit, and a repository as it was."""
+"""A source that cannot be published gives one clear line, a non-zero exit, and an unchanged repository."""
 
 import json
 import os
@@ -156,7 +156,7 @@ def test_bad_source(make: Callable[[Path], str], message: str, tmp_path: Path) -
     *shown, last = done.stderr.splitlines()
     assert last.startswith("lazyfs: ")
     assert message in last
-    assert all(line.startswith(source) for line in shown), done.stderr  # progress: the layers begun
+    assert all(line.startswith(source) for line in shown), done.stderr  # progress: one line for each layer
     assert source in last or source.partition(":")[2].partition(":")[0] in last
     assert repository.files() == before
     assert "Traceback" not in done.stderr
@@ -180,7 +180,7 @@ def test_missing_repository_and_wrong_keys(tmp_path: Path) -> None:
         assert message in done.stderr
         assert done.stderr.count("\n") == 1
     left = set(repository.files()) - set(before)
-    assert {path.parent.parent.name for path in left} <= {"data"}  # objects no revision names
+    assert {path.parent.parent.name for path in left} <= {"data"}  # objects that no revision names
     assert repository.check().bad == 0
 
 

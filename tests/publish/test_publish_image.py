@@ -1,4 +1,4 @@
-"""A real image, published, has exactly what umoci unpacks as root."""
+"""A real published image has exactly the files that umoci unpacks as root."""
 
 import re
 from pathlib import Path
@@ -11,7 +11,7 @@ from tests.support.cli import lazyfs, new_repository
 from tests.support.debian import TAG, make_image
 
 PLACE = f"localhost/layout:{TAG}"
-# tests/acceptance compares the same image on a mount; here its catalogs, which need no FUSE to be looked at.
+# tests/acceptance compares the same image on a mount; this test compares its catalogs, without FUSE.
 pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
 
 

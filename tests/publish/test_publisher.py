@@ -1,4 +1,4 @@
-"""The order of what a publish writes, and what it does when another one is quicker."""
+"""The order of a publish's writes, and its behaviour when another publish is quicker."""
 
 import os
 from dataclasses import replace
@@ -25,7 +25,7 @@ from tests.support.repositories import NOW, OPTIONS, Repository
 
 
 class Recording(DirectoryStore):
-    """Remembers what was asked of it."""
+    """A directory store that records its calls."""
 
     def __init__(self, path: str) -> None:
         super().__init__(path)
@@ -60,7 +60,7 @@ def test_objects_then_catalogs_then_sync_then_the_pointer(tmp_path: Path) -> Non
     assert store.events[-1] == ("metadata", b"timestamp.json")
     assert kinds[first - 1] == "sync"
     puts = [digest for kind, digest in store.events if kind == "put"]
-    assert puts[-1] == report.revision.root.digest  # nothing is written after what names it
+    assert puts[-1] == report.revision.root.digest  # no object is written after the catalog that names it
     catalogs = [plain(store, digest)[:6] for digest in puts]
     content = [number for number, magic in enumerate(catalogs) if magic != b"LZFCAT"]
     assert max(content) < len(puts) - 5  # the folders' catalogs come after all content

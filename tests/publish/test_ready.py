@@ -1,4 +1,4 @@
-"""What is added to images, and what must not be touched."""
+"""The additions to images, and the files of images that are left alone."""
 
 import json
 import os

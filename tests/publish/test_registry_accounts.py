@@ -1,4 +1,4 @@
-"""Accounts at a registry: when they are used, and to whom they are shown."""
+"""Accounts at a registry: the requests that use them, and the servers that see them."""
 
 import base64
 import json
@@ -32,7 +32,7 @@ def registry() -> Iterator[FakeRegistry]:
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A home without accounts."""
+    """Makes a home without accounts."""
     home = tmp_path / "home"
     home.mkdir()
     monkeypatch.setenv("HOME", str(home))
@@ -99,7 +99,7 @@ def test_the_quota_of_the_address_is_used_up(
     registry: FakeRegistry, repository: Repository, account: ImageOptions
 ) -> None:
     registry.tokens, registry.nobody = True, {"manifests": 429}
-    publish(repository, registry, account)  # public: its blobs are served to nobody
+    publish(repository, registry, account)  # the image is public: its blobs need no account
     check_published(repository)
 
 
@@ -164,7 +164,7 @@ def test_nothing_there_and_a_refused_account_are_both_said(
 
 @pytest.fixture(params=["localhost", "127.0.0.1"])
 def storage(registry: FakeRegistry, request: pytest.FixtureRequest) -> Iterator[FakeRegistry]:
-    """Another host, and the same one on another port."""
+    """Redirects blobs to another host, and to the same host on another port."""
     with fake_registry() as storage:
         storage.add(IMAGE, "v1")
         registry.storage = f"http://{request.param}:{storage.host.rpartition(':')[2]}/v2/team/app/blobs/"
@@ -199,7 +199,8 @@ def test_no_credential_follows_a_redirect(
 def test_an_api_that_is_redirected_names_no_place_for_the_account(
     registry: FakeRegistry, storage: FakeRegistry, repository: Repository, account: ImageOptions
 ) -> None:
-    """The registry hides what is private and gives no challenge: its API's root is asked for one."""
+    """The registry answers 404 for a private image and gives no challenge, so the root of its API is asked
+    for one."""
     registry.nobody, registry.api_moved = {"manifests": 404}, f"http://{storage.host}/v2/"
     storage.tokens, storage.accounts = True, registry.accounts
     with pytest.raises(NotFound, match="has no manifests/v1"):
@@ -287,7 +288,7 @@ def test_a_redirect_within_the_registry_keeps_the_account(
     data = IMAGE.blobs[IMAGE.config["digest"]]
     registry.serve("moved", "text/plain", data)
     registry.storage = "/v2/team/app/manifests/moved?"
-    with pytest.raises(Exception, match="layer 0"):  # the config came, and the layer is not the config
+    with pytest.raises(Exception, match="layer 0"):  # the layer's URL answers with the config
         publish(repository, registry, replace(account, allow_public=True))
 
 

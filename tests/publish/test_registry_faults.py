@@ -1,4 +1,4 @@
-"""What registries do to their clients, from a server of our own."""
+"""Faults that registries show to clients, from a server of the tests' own."""
 
 import base64
 import json
@@ -241,7 +241,7 @@ def test_expired_tokens_are_renewed(
 ) -> None:
     registry.tokens, registry.token_uses = True, 2
     publish(repository, registry, options)
-    assert registry.tokens_given >= 2  # manifest, config, two layers
+    assert registry.tokens_given >= 2  # for manifest, config and two layers
     check_published(repository)
 
 

@@ -1,4 +1,5 @@
-"""TLS to registries: whom it trusts, as whom it speaks, and what is said at once where it cannot work."""
+"""TLS to registries: the trusted CAs, the client's certificate, and the immediate errors of settings that
+cannot work."""
 
 import datetime
 import socket
@@ -54,7 +55,7 @@ def plain_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Pull:
-    """Pulls, and keeps the pauses in which something was tried again."""
+    """Pulls an image, and keeps the pauses before retries."""
 
     def __init__(self) -> None:
         self.pauses: list[float] = []
@@ -75,7 +76,7 @@ def pull() -> Pull:
 
 @contextmanager
 def fails(pull: Pull, message: str) -> Iterator[None]:
-    """An error with this message, at the first try."""
+    """Expects an error with this message at the first try, without a retry."""
     with pytest.raises((TransportError, UsageError), match=message):
         yield
     assert pull.pauses == []
@@ -114,7 +115,7 @@ def test_the_environment_names_cas(
 def test_all_that_the_environment_names_counts(
     registry: FakeRegistry, pull: Pull, authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As where a site names the system's bundle for every library, and a user the site's CA for one."""
+    """A site may name the system's bundle for every library, and a user the site's CA for one of them."""
     for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
         monkeypatch.setenv(name, "/etc/ssl/certs/ca-certificates.crt")
     monkeypatch.setenv("SSL_CERT_DIR", "/etc/ssl/certs")
@@ -133,7 +134,7 @@ def test_a_file_that_is_no_certificate_is_named(
 
 @pytest.mark.root
 def test_the_systems_store_is_trusted(registry: FakeRegistry, authority: Authority, tmp_path: Path) -> None:
-    """In a mount namespace of its own, where the site's CA is in Debian's bundle."""
+    """Runs in a mount namespace of its own, in which Debian's bundle has the site's CA."""
     store = Path("/etc/ssl/certs/ca-certificates.crt")
     bundle = tmp_path / "bundle.crt"
     bundle.write_bytes(store.read_bytes() + authority.ca.read_bytes())
@@ -153,7 +154,7 @@ def test_the_systems_store_is_trusted(registry: FakeRegistry, authority: Authori
 
 @pytest.fixture
 def folder(registry: FakeRegistry, tmp_path: Path) -> Path:
-    """The registry's folder in a certs.d."""
+    """Makes the registry's folder in a certs.d."""
     folder = tmp_path / "certs.d" / registry.host
     folder.mkdir(parents=True)
     return folder
@@ -166,7 +167,7 @@ def test_certs_d_of_podman_and_docker(
     pull(registry.host, certs=(str(folder.parent),))
     empty = folder.parent.parent / "other.d"
     (empty / registry.host).mkdir(parents=True)
-    with fails(pull, "not trusted"):  # the first folder that there is counts, as for podman
+    with fails(pull, "not trusted"):  # the first existing folder counts, as for podman
         pull(registry.host, certs=(str(empty), str(folder.parent)))
 
 

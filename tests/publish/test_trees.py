@@ -1,4 +1,4 @@
-"""Trees that are no images: a directory and archives of it are published as they are."""
+"""Trees that are no images: a directory and archives of it are published unchanged."""
 
 import os
 import socket

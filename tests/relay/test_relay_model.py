@@ -1,4 +1,4 @@
-"""The relay's arithmetic against what a path of that length and width would do."""
+"""The relay's arithmetic, compared with a path of the same delay and bandwidth."""
 
 import math
 
@@ -14,7 +14,7 @@ SIZES = st.lists(st.integers(1, 1 << 20), min_size=1, max_size=30)
 
 
 def _download(flow: Flow, begin: float, size: int) -> float:
-    """When the last byte arrives of a sender who always has more to send."""
+    """Returns the time at which the last byte arrives from a sender that always has more to send."""
     now, arrived = begin, begin
     while size:
         room = min(flow.room(now), size, 64 << 10)

@@ -1,4 +1,4 @@
-"""The relay's I/O on virtual time: what comes out, when, and what is counted."""
+"""The relay's I/O on virtual time: the bytes that come out, their times, and the counts."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,7 +11,7 @@ import trio.testing
 from tools.relay.model import Path
 from tools.relay.relay import Relay, pump
 
-LINE = 1e12  # wide enough to add nothing
+LINE = 1e12  # wide enough to add no delay
 
 
 async def _receive_all(stream: trio.abc.ReceiveStream) -> bytes:
@@ -51,7 +51,7 @@ async def test_a_receiver_that_does_not_read_holds_up_the_sender(
 
 @asynccontextmanager
 async def _relayed(relay: Relay) -> AsyncIterator[trio.SocketStream]:
-    """A connection through the relay to a server that answers each 10 bytes with 3000."""
+    """Yields a connection through the relay to a server that answers each 10 bytes with 3000."""
 
     async def serve(stream: trio.SocketStream) -> None:
         async for piece in stream:

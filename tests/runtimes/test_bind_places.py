@@ -1,4 +1,4 @@
-"""No mount point is at a place on the host that an image, or a folder bound before, has chosen."""
+"""No mount point is at a place on the host that an image, or an earlier bind, has chosen."""
 
 import os
 from pathlib import Path
@@ -35,7 +35,8 @@ def places(image: Path, *binds: Bind) -> list[str]:
 
 
 def link(image: Path, name: str, target: str, *existing: str) -> None:
-    """Makes a name of the image a link, and in the image the directories that it seems to lead to."""
+    """Makes a link at a name of the image, and in the image the directories to which the link seems to
+    lead."""
     place = image / name
     if not place.is_symlink() and place.is_dir():
         place.rmdir()
@@ -72,7 +73,7 @@ def test_a_target_that_the_image_leads_into_something_mounted_inside_is_refused(
             (image / target.lstrip("/.")).mkdir(parents=True, exist_ok=True)
         for bind in (Bind(str(host), "/data"), Bind(str(host), "/data/deep/er")):
             if target in ("/", "../..") and bind.target != "/data":
-                continue  # an ordinary place in the image
+                continue  # an ordinary directory of the image
             with pytest.raises(UsageError, match=f"bind target {bind.target}: leads"):
                 places(image, bind)
 
@@ -113,7 +114,8 @@ def test_what_name_lookups_need_is_left_out_where_the_image_leads_elsewhere(imag
 
 
 def test_a_target_below_tmp_goes_where_tmp_really_is(image: Path, host: Path) -> None:
-    """`/tmp -> /oldroot/home`: with the target as it is written, the runtime made it on the host."""
+    """With `/tmp -> /oldroot/home` and an unresolved target, the runtime would make the mount point on the
+    host."""
     link(image, "tmp", "/oldroot/home")
     assert places(image, Bind(str(host), "/tmp/new/place")) == ["/oldroot/home/new/place"]
     link(image, "srv/scratch", "/tmp")
@@ -137,7 +139,7 @@ def test_links_of_proc_in_a_bind_of_the_whole_host_are_not_followed(image: Path,
 
 
 def test_the_image_cannot_lead_into_a_folder_bound_before(image: Path, host: Path) -> None:
-    """The image's link ends in the bind, where the rest of the path would have been made."""
+    """The image's link ends in the bind, where the rest of the path would otherwise be made."""
     link(image, "data", "/srv/made/by/image")
     with pytest.raises(UsageError, match="does not exist on this machine"):
         places(image, Bind(str(host), "/srv"), Bind("/usr", "/data"))
@@ -177,7 +179,7 @@ def test_whatever_the_links_every_place_is_plain_and_in_the_image(
     targets: list[str],
 ) -> None:
     root = tmp_path_factory.mktemp("image")
-    for path in directories:  # before the links, which would lead the making out of the image
+    for path in directories:  # before the links, through which they would be made outside
         (root / path).mkdir(parents=True, exist_ok=True)
     for name, target in links.items():
         if not (root / name).exists():
@@ -196,5 +198,5 @@ def test_whatever_the_links_every_place_is_plain_and_in_the_image(
         for depth in range(1, len(parts) + 1):
             prefix = "/" + "/".join(parts[:depth])
             if prefix in mounted:
-                break  # what follows lies in something else
+                break  # the rest of the path lies in another mount
             assert not os.path.islink(str(root) + prefix)

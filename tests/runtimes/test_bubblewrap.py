@@ -1,4 +1,4 @@
-"""The argument list that is built; that bwrap does the right thing with it is in test_run.py."""
+"""The argument list for bwrap; test_run.py checks its effect."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def plan(root: Path, *binds: Bind) -> list[tuple[str, ...]]:
-    """The arguments, one tuple per option."""
+    """Returns the arguments, one tuple per option."""
     built = Bubblewrap().plan(Launch(str(root), ("sh", "-c", "x"), {"A": "b"}, binds=binds))
     arguments = built.shown[1 : built.shown.index("--")]
     options: list[tuple[str, ...]] = []

@@ -13,7 +13,7 @@ from lazyfs.system.mountpoint import Mount
 
 @pytest.fixture
 def mount(tmp_path: Path) -> Path:
-    """A repository's tree: two registries, one tag in both, metadata beside."""
+    """Makes a repository's tree: two registries, one tag in both, and metadata beside them."""
     flat = tmp_path / ".flat/ab/abcd"
     flat.mkdir(parents=True)
     (tmp_path / ".flat/cd/cdef").mkdir(parents=True)
@@ -142,8 +142,9 @@ sys.exit(done.returncode)
 def test_a_filesystem_that_calls_itself_ours_and_never_answers_stops_nobody(
     mount: Path, tmp_path_factory: pytest.TempPathFactory, owner: str
 ) -> None:
-    """In a mount namespace of its own; before, the look ended when the mount did. The names are looked up as
-    `lazyfs run` does it, with a directory for the honest mount."""
+    """The filesystem is mounted in a mount namespace of its own. Before, the search for mounts ended only
+    with that mount. The names are looked up as in `lazyfs run`, with a directory in place of an honest
+    mount."""
     silent = tmp_path_factory.mktemp("silent")
     script = (
         "import sys; from lazyfs.runtimes.find_image import *; node = node_mounts()\n"

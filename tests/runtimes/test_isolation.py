@@ -1,7 +1,7 @@
 """Every promise of docs/running.md about isolation, tried from inside: as the caller, and as another user.
 
-The caller of the probe has all that must not be seen: secrets in the environment and in kernel keys, an
-abstract socket, open files, a process, a file.
+The caller of the probe has everything that the program must not see: secrets in the environment and in kernel
+keys, an abstract socket, open files, a process, a file.
 """
 
 import contextlib
@@ -35,11 +35,11 @@ if sys.argv[1] == "keys":
 arguments = [word.replace("KEYS", json.dumps(keys)) for word in sys.argv[2:]]
 os.execv(arguments[0], arguments)
 """
-"""Becomes lazyfs in a session keyring of its own that holds a key, as does the user's; x86_64 only."""
+"""Adds a key to a new session keyring and to the user's keyring, then becomes lazyfs; x86_64 only."""
 
 
 class Sandbox:
-    """One way to start the probe."""
+    """One set of options to start the probe with, and the probe's image and directories."""
 
     def __init__(self, directory: Path, options: tuple[str, ...]) -> None:
         self.options = options
@@ -59,7 +59,7 @@ class Sandbox:
                 place.chmod(place.stat().st_mode | 0o755)
 
     def argv(self, *more: str) -> list[str]:
-        """`lazyfs run` with the machine's Python bound into a small image."""
+        """Returns the command `lazyfs run` with the machine's Python bound into a small image."""
         libraries = [word for path in ("/usr", "/lib", "/lib64") for word in ("-B", f"{path}:{path}:ro")]
         binds = ["-B", f"{self.directory}/ro:/ro:ro", "-B", f"{self.directory}/rw:/rw"]
         binds += ["-B", f"{self.directory}/probe.py:/made/probe.py:ro"]
@@ -76,7 +76,7 @@ class Sandbox:
         ]
 
     def probe(self, *more: str, keys: bool = False, **popen: Any) -> Any:
-        """What the probe says."""
+        """Runs the probe and returns its answers."""
         name = f"lazyfs-probe-{os.getpid()}"
         with socket.socket(socket.AF_UNIX) as listener, subprocess.Popen(["sleep", "1000"]) as outside:
             listener.bind("\0" + name)
@@ -105,7 +105,7 @@ def sandbox(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 @pytest.fixture(scope="module")
 def seen(sandbox: Sandbox) -> Iterator[Any]:
-    """The probe's answers, of a caller who has open files and keys."""
+    """Yields the probe's answers to a caller with open files and keys."""
     reading, writing = os.pipe()
     with contextlib.ExitStack() as stack:
         stack.callback(os.close, reading)
@@ -136,7 +136,7 @@ def test_no_filesystem_can_be_mounted(seen: Any) -> None:
 
 def test_tmp_is_empty_and_gone_at_the_end(sandbox: Sandbox, seen: Any) -> None:
     assert seen["tmp"] == []
-    assert sandbox.probe()["tmp"] == []  # the first start has written there
+    assert sandbox.probe()["tmp"] == []  # the first start wrote files there
 
 
 def test_no_capability_is_left_and_none_can_be_had(seen: Any) -> None:
@@ -155,8 +155,8 @@ def test_a_namespace_of_its_own_gives_the_program_nothing(seen: Any) -> None:
 
 
 def test_nothing_in_proc_that_is_the_machines_can_be_written(seen: Any) -> None:
-    """A user may set the limits of the IPC and PID namespaces, which are the program's own, and what every
-    user of the machine may."""
+    """Two kinds of files are allowed: the limits of the IPC and PID namespaces, which are the program's own,
+    and the files that every user of the machine may write."""
     own = re.compile(
         r"/proc/sys/(fs/mqueue/.*|kernel/(auto_)?(msg|sem|shm)[a-z_]*|kernel/(ns_last_pid|pid_max))"
     )
@@ -263,7 +263,7 @@ def test_the_program_is_who_it_was_started_as(sandbox: Sandbox, seen: Any) -> No
 
 @pytest.mark.root
 def test_bound_devices_can_be_opened(sandbox: Sandbox) -> None:
-    """They are opened for reading and writing; before, they were bound nodev."""
+    """The devices open for reading and writing. Before, they were bound nodev."""
     script = "exec 5<>/dev/fuse && exec 6<>/elsewhere/zero && echo opened"
     binds = ("-B", "/dev/fuse", "-B", "/dev/zero:/elsewhere/zero")
     done = subprocess.run(
@@ -312,7 +312,7 @@ def test_a_killed_start_leaves_nothing_of_another_users(sandbox: Sandbox) -> Non
         assert process.stdout is not None
         assert process.stdout.readline() == b"ready\n"
         process.send_signal(signal.SIGKILL)
-        assert process.stdout.read() == b""  # the program held the pipe open
+        assert process.stdout.read() == b""  # the program, if alive, would hold the pipe open
 
 
 HOSTILE = {
@@ -333,7 +333,7 @@ HOSTILE = {
 @pytest.mark.parametrize("links", HOSTILE.values(), ids=HOSTILE)
 @pytest.mark.parametrize("file", [False, True], ids=["directory", "file"])
 def test_no_image_makes_anything_on_the_host(tmp_path: Path, links: dict[str, str], file: bool) -> None:
-    """The image has what its links seem to lead to, so that it looks as if the target were there."""
+    """The image also contains the paths that its links seem to lead to, so that a target seems to exist."""
     image, host = tmp_path / "image", tmp_path / "host"
     host.mkdir()
     (image / "bin").mkdir(parents=True)

@@ -86,7 +86,7 @@ def test_every_launch_that_can_be_made_is_joined_as_it_was_written(values: list[
 
 
 def test_one_piece_is_as_long_as_linux_takes() -> None:
-    """Tried on the kernel: one byte more is refused by both."""
+    """The kernel is asked too: it refuses one byte more, as Launch does."""
     environment = {"X": "a" * (LONGEST - 2)}
     Launch("/image", ("true", "a" * LONGEST), environment)
     subprocess.run(["/bin/true", "a" * LONGEST], env=environment, check=True)
@@ -98,7 +98,7 @@ def test_one_piece_is_as_long_as_linux_takes() -> None:
 
 
 def test_all_pieces_together_are_as_long_as_linux_takes() -> None:
-    piece = "a" * 991  # 1,000 bytes with NUL and pointer
+    piece = "a" * 991  # 1,000 bytes with the NUL and the pointer
     fitting = ("/bin/true", *[piece] * ((most_bytes() - 1000) // 1000))
     Launch("/image", fitting)
     subprocess.run(fitting, env={}, check=True)

@@ -1,4 +1,4 @@
-"""What is covered in root's /proc, of kernels that this machine does not run."""
+"""The covered files of root's /proc, for kernels that this machine does not run."""
 
 import stat
 
@@ -11,7 +11,8 @@ DIRECTORY, FILE, LINK = stat.S_IFDIR, stat.S_IFREG, stat.S_IFLNK
 
 
 def test_what_runc_masks_and_makes_read_only_is_covered() -> None:
-    """The lists of containers/common and moby; modes as Linux 6.1 and 6.18 have them."""
+    """The names are from the lists of containers/common and moby; the modes are those of Linux 6.1 and
+    6.18."""
     found = proc_covers(
         [
             *(

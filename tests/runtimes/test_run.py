@@ -21,7 +21,7 @@ NOBODY = 65534
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """busybox and nothing else: no /etc, /proc, /dev, /tmp."""
+    """Makes an image of busybox alone, without /etc, /proc, /dev and /tmp."""
     image = tmp_path / "image"
     (image / "bin").mkdir(parents=True)
     shutil.copy("/bin/busybox", image / "bin/busybox")
@@ -109,11 +109,12 @@ def test_a_killed_runner_leaves_no_program_behind(root: Path) -> None:
         assert process.stdout is not None
         assert process.stdout.readline() == b"r\n"
         process.kill()
-        assert process.stdout.read() == b""  # the program held the pipe open
+        assert process.stdout.read() == b""  # the program, if alive, would hold the pipe open
 
 
 def _depth(runner: int) -> int:
-    """How many generations there are below the runner's own forks; a trial of bwrap is none of them."""
+    """Returns the number of generations below the runner's own forks, without those of a trial run of
+    bwrap."""
     forks = [pid for pid in children(runner) if b"lazyfs" in _command_line(str(pid))]
     below = [pid for fork in forks for pid in children(fork)]
     return bool(forks) + bool(below) + any(children(pid) for pid in below)
@@ -121,16 +122,17 @@ def _depth(runner: int) -> int:
 
 @pytest.mark.parametrize("depth", [1, 2, 3], ids=["watcher", "bwrap", "bwrap's child"])
 def test_a_runner_killed_in_its_first_moments_leaves_nothing_either(root: Path, depth: int) -> None:
-    """As soon as its descendants are that deep: bwrap's child is bound to nobody's life yet."""
+    """The runner is killed as soon as its descendants are that deep, before bwrap's child is set to die with
+    its parent."""
     for _ in range(5):
         with subprocess.Popen(lazyfs(root, "--", "sleep", "1000"), stdout=subprocess.PIPE) as process:
             until(lambda: depth <= _depth(process.pid))
             process.kill()
-            assert process.communicate(timeout=30)[0] == b""  # whoever lives on holds the pipe open
+            assert process.communicate(timeout=30)[0] == b""  # a survivor would hold the pipe open
 
 
 def test_a_runtime_that_cannot_be_started_is_one_line(root: Path, tmp_path: Path) -> None:
-    """Found on PATH, works when it is tried, and is no program any more when it is needed."""
+    """The runtime is found on PATH and passes the trial run, but is no program any more when it is needed."""
     (tmp_path / "bin").mkdir()
     broken = tmp_path / "bin/bwrap"
     (tmp_path / "none").write_text("#!/none\n")
@@ -241,7 +243,8 @@ def test_a_program_can_be_started_as_a_user_of_a_name(root: Path) -> None:
 
 @pytest.mark.root
 def test_a_user_without_rights_runs_it_too(root: Path, tmp_path: Path) -> None:
-    """bwrap as another user, with the runner's argument list: the interpreter may be out of his reach."""
+    """bwrap runs as another user with the runner's argument list, because that user may have no access to the
+    interpreter."""
     for directory in (tmp_path, *tmp_path.parents):
         if directory.stat().st_uid == os.getuid() and str(directory) != "/tmp" and str(directory) != "/":
             directory.chmod(directory.stat().st_mode | 0o755)

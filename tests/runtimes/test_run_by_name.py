@@ -1,4 +1,4 @@
-"""From a published image to a program, by the image's name."""
+"""From a published image to a running program, by the image's name."""
 
 import json
 import tarfile
@@ -16,7 +16,7 @@ NAME = "run.example/team/tool:v1"
 
 @pytest.fixture(scope="module")
 def mount(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A mounted repository with one image, whose configuration says everything a start needs."""
+    """Mounts a repository with one image, whose configuration has everything that a start needs."""
     directory = tmp_path_factory.mktemp("by-name")
     layout = Layout(str(directory / "layout"))
     layout.add_layer(with_links("/bin/busybox"), {"/data/greeting": b"hello\n", "/etc/app": b"x"})

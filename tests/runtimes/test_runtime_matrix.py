@@ -1,4 +1,4 @@
-"""Every runtime there is starts the same Python program from the mount, as root and as a user."""
+"""Every supported runtime starts the same Python program from the mount, as root and as a user."""
 
 import json
 import os
@@ -42,12 +42,12 @@ with open(json.__file__, "rb") as module, open("/etc/resolv.conf") as resolv, op
 RESOLV = "nameserver 192.0.2.1\n"
 USERS = {"root": None, "user": NOBODY}
 Cells = dict[tuple[str, str], str]
-"""(runtime, user) -> what happened."""
+"""(runtime, user) -> result of the start."""
 
 
 @pytest.fixture(scope="module")
 def roots(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[bool, str]]:
-    """An image with Python in it, on mounts over HTTP; True: with its ids squashed to the user's."""
+    """Mounts an image with Python over HTTP, twice; the mount at True has its ids squashed to the user's."""
     work = tmp_path_factory.mktemp("runtimes")
     open_to_all(work)
     store, keys = new_repository(work)
@@ -65,7 +65,7 @@ def roots(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[bool, str]]
 
 @pytest.fixture(scope="module")
 def matrix(pytestconfig: pytest.Config) -> Iterator[Cells]:
-    """What happened, printed when all have run."""
+    """Yields the table of results, and prints it when all tests have run."""
     cells: Cells = {}
     yield cells
     lines = [f"{'':28}{''.join(f'{user:16}' for user in USERS)}"]
@@ -79,7 +79,7 @@ def matrix(pytestconfig: pytest.Config) -> Iterator[Cells]:
 
 @pytest.fixture
 def scratch() -> Iterator[Path]:
-    """pytest's own directories have longer paths than podman takes."""
+    """Makes a directory with a short path: podman refuses paths as long as pytest's own."""
     directory = Path(tempfile.mkdtemp(prefix="lazyfs-"))
     yield directory
     subprocess.run(["rm", "-rf", "--one-file-system", str(directory)], check=True)

@@ -1,4 +1,4 @@
-"""The embedded origin over real sockets: what RFC 9110 asks of it, and nothing but the store."""
+"""The embedded origin over real sockets: it follows RFC 9110, and serves nothing but the store."""
 
 import http.client
 import os
@@ -212,7 +212,7 @@ def test_counters(origin: Origin) -> None:
 
 
 def test_names_that_are_not_there_are_not_kept(origin: Origin) -> None:
-    """Whoever asks for a new one each time would fill memory."""
+    """Otherwise a client that asks for a new name each time would fill memory."""
     for number in range(50):
         ask(origin, f"/data/ab/{number}")
         ask(origin, f"/{number}/x")
@@ -233,13 +233,13 @@ def test_names_that_are_not_there_are_not_kept(origin: Origin) -> None:
 )
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "BREW"])
 def test_a_body_is_not_taken_for_a_request(origin: Origin, method: str, field: str) -> None:
-    """A proxy in front that passes bodies on would give its next client the answer to the body."""
+    """A proxy in front that passes bodies on would give the answer to the body to its next client."""
     body = b"GET /metadata/timestamp.json HTTP/1.1\r\nHost: x\r\n\r\n"
     head = f"{method} /{OBJECT} HTTP/1.1\r\nHost: x\r\n{field.format(length=len(body))}\r\n\r\n"
     with socket.create_connection(origin.server_address[:2], 10) as raw:  # type: ignore[arg-type]
         raw.sendall(head.encode() + body)
         answer = b""
-        with suppress(ConnectionResetError):  # what it has not read is lost
+        with suppress(ConnectionResetError):  # a reset: the server left the body unread
             while part := raw.recv(4096):
                 answer += part
     assert answer.count(b"HTTP/1.1 ") == 1
@@ -287,7 +287,7 @@ def test_a_store_whose_objects_are_elsewhere_is_not_served_empty(directory: Path
 
 
 def test_bytes_that_a_client_did_not_wait_for_are_not_counted(directory: Path) -> None:
-    size = 1 << 28  # more than the socket buffers of both ends hold
+    size = 1 << 28  # larger than the socket buffers of both ends
     with open(directory / "data" / "ab" / "huge", "wb") as file:
         file.truncate(size)
     logged: queue.Queue[Served] = queue.Queue()
@@ -345,7 +345,7 @@ def test_the_command_serves_until_it_is_told_to_end(directory: Path, number: sig
         connection.request("GET", "/" + OBJECT)
         assert connection.getresponse().read() == SMALL
         assert process.stdout.readline() == f"GET {OBJECT} 200 10\n"
-        process.send_signal(number)  # the connection is still open: it must not hold the end up
+        process.send_signal(number)  # the connection is still open, and must not delay the end
         out, err = process.communicate(timeout=20)
         connection.close()
     assert (process.returncode, err) == (0, "")

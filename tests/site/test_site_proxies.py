@@ -1,4 +1,5 @@
-"""The configuration that sites are given, on the real servers: cached once, healed, negative answers kept."""
+"""The proxy configuration for sites, on the real servers: objects are cached once, bad ones are fetched
+again, and negative answers are kept."""
 
 import subprocess
 import threading

@@ -22,7 +22,7 @@ def directory(tmp_path: Path) -> Callable[[], Store]:
 
 
 OPENERS: list[Opener] = [directory]
-"""A new kind of store is added here."""
+"""The stores under test; a new kind of store is added here."""
 
 
 @pytest.fixture(params=OPENERS, ids=lambda opener: opener.__name__)
@@ -127,7 +127,7 @@ def test_metadata_lies_in_its_folder(store: Store, name: str) -> None:
 def test_of_publishers_that_change_one_name_side_by_side_no_change_is_lost(
     store: Store, another: Callable[[], Store]
 ) -> None:
-    """Each adds one as often as it can; every success must be in the sum."""
+    """Each publisher adds one as often as it can; every success must be in the sum."""
     store.write_metadata("sum.json", b"0", expected=None)
     added: list[int] = []
 

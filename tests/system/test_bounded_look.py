@@ -1,4 +1,4 @@
-"""Children that ask in our place, of which some never answer."""
+"""Child processes that ask questions for the caller; some of them never answer."""
 
 import os
 import signal
@@ -14,7 +14,7 @@ def ask(*questions: Callable[[], Any], seconds: float = 60, patience: float = 0)
 
 
 def never() -> object:
-    """As a system call on a dead mount; a signal does not end it either."""
+    """Blocks like a system call on a dead mount: no signal but SIGKILL ends it."""
     signal.pthread_sigmask(signal.SIG_BLOCK, set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP})
     return os.read(os.pipe()[0], 1)
 
@@ -26,7 +26,7 @@ def test_answers_come_back_in_the_order_of_the_questions() -> None:
 
 
 def test_who_never_answers_holds_nobody_up() -> None:
-    """Without the limit the test would not end."""
+    """Without the time limit the test would not end."""
     assert ask(never, lambda: "here", never) == [
         Answer(None, False),
         Answer("here", True),
@@ -52,11 +52,11 @@ def test_no_process_is_left_where_the_kernel_lets_go_of_it() -> None:
 
 
 def test_a_child_holds_none_of_the_callers_descriptors() -> None:
-    """One that is left behind would keep a pipe of the caller's open, and its reader waiting."""
+    """A child that stays behind would keep the caller's pipe open, and the pipe's reader waiting."""
     reading, writing = os.pipe()
     os.set_inheritable(writing, True)
     (answer,) = ask(lambda: sorted(int(name) for name in os.listdir("/proc/self/fd")))
-    assert len(answer.value) == 5  # 0 to 2, the answer's pipe, and the listing itself
+    assert len(answer.value) == 5  # 0 to 2, the answer's pipe, and the one of listdir
     assert [os.readlink(f"/proc/self/fd/{n}") for n in (reading, writing)]
     os.close(reading)
     os.close(writing)

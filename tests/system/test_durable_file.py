@@ -1,4 +1,4 @@
-"""A file written durably is there whole or not at all, in whichever step the writer fails."""
+"""A durably written file exists complete or not at all, at whichever step the writer fails."""
 
 import os
 import stat

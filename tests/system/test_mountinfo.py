@@ -34,7 +34,7 @@ def test_only_a_line_feed_ends_a_line(odd: bytes) -> None:
 
 
 def _escaped(name: bytes) -> bytes:
-    """As the kernel writes a name: seq_path with " \\t\\n\\\\"."""
+    """Returns a name as the kernel writes it: seq_path with " \\t\\n\\\\"."""
     return b"".join(b"\\%03o" % byte if byte in b" \t\n\\" else bytes([byte]) for byte in name)
 
 
@@ -53,7 +53,7 @@ def test_nothing_else_is_raised(content: bytes) -> None:
 
 @pytest.mark.root
 def test_odd_mount_points_of_the_machine_stop_no_command(tmp_path: Path) -> None:
-    """In a mount namespace of its own, so that no other test meets the odd names."""
+    """The mounts are made in a mount namespace of their own, so that no other test meets the odd names."""
     script = 'mount -t tmpfs none "$1"; shift; "$@" status; "$@" run none:1 -- true'
     for name in (b"carriage\rreturn", b"new\nline", b"not\xffutf8", b"back\\slash", b"\x1b[2Jescape"):
         place = os.fsdecode(os.path.join(os.fsencode(tmp_path), name))

@@ -1,4 +1,4 @@
-"""A mount's own links lead nowhere but into the mount."""
+"""The links inside a mount never lead out of the mount."""
 
 import os
 from pathlib import Path

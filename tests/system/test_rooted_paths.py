@@ -1,4 +1,4 @@
-"""Looking up below a directory that a stranger filled, with the kernel's help and without."""
+"""Lookups below a directory with hostile contents, with the kernel's help (openat2) and without."""
 
 import os
 from collections.abc import Iterator
@@ -14,7 +14,8 @@ from lazyfs.system.rooted_paths import locate, open_in_root, open_without_links
 
 @pytest.fixture(params=["openat2", "by steps"])
 def how(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Both ways: `by steps` asks for a system call that no kernel has, and gets ENOSYS as from an old one."""
+    """Selects openat2 or the fallback. `by steps` calls a system call that no kernel has, and gets ENOSYS as
+    from an old kernel."""
     if request.param == "by steps":
         monkeypatch.setattr(rooted_paths, "_SYS_OPENAT2", 100_000)
     return str(request.param)
@@ -74,7 +75,7 @@ def test_links_of_proc_that_lead_anywhere_are_not_followed(link: str) -> None:
     try:
         with pytest.raises(OSError, match="Errno"):
             os.close(open_without_links(proc, f"{link}/etc", os.O_PATH))
-        with pytest.raises(OSError, match="Errno"):  # ELOOP; or ENOENT, its text being a path in the root
+        with pytest.raises(OSError, match="Errno"):  # ELOOP; or ENOENT, if the link's text is looked up below
             os.close(open_in_root(proc, f"{link}/etc", os.O_PATH))
     finally:
         os.close(proc)

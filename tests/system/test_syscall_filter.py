@@ -1,4 +1,5 @@
-"""The filter on architectures that this machine is not, run by an interpreter of classic BPF."""
+"""The system call filter for architectures other than this machine's, run by an interpreter of classic
+BPF."""
 
 import errno
 import struct
@@ -16,7 +17,7 @@ EVERY = [interface for known in syscalls._INTERFACES.values() for interface in k
 
 
 def answer(known: tuple[Interface, ...], audit: int, number: int, argument: int = 0) -> int:
-    """What seccomp returns for a call: `argument` is its second one."""
+    """Returns seccomp's result for a call; `argument` is the call's second argument."""
     data = struct.pack("=IIQ6Q", number, audit, 0, 0, argument, 0, 0, 0, 0)
     program = list(struct.iter_unpack("=HBBI", isolation_filter(known)))
     position, accumulator = 0, 0
@@ -38,7 +39,7 @@ def answer(known: tuple[Interface, ...], audit: int, number: int, argument: int 
 def test_keys_and_terminals_are_refused_on_every_architecture(interface: Interface) -> None:
     for number in (interface.add_key, interface.request_key, interface.keyctl):
         assert answer((interface,), interface.audit, number) == ERRNO | errno.ENOSYS
-    for request in (0x5412, 0x541C, 0x5412 | 1 << 32):  # the kernel takes the lower half
+    for request in (0x5412, 0x541C, 0x5412 | 1 << 32):  # the kernel reads only the lower 32 bits
         assert answer((interface,), interface.audit, interface.ioctl, request) == ERRNO | errno.EPERM
     assert answer((interface,), interface.audit, interface.ioctl, 0x5401) == ALLOW
 

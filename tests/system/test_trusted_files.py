@@ -1,4 +1,5 @@
-"""No other user chooses what the daemon opens: by a link, a directory, a second name, a FIFO or a mode."""
+"""No other user can choose the files that the daemon opens, by a link, a directory, a second name, a FIFO or
+a mode."""
 
 import os
 import stat
@@ -20,7 +21,7 @@ from lazyfs.system.trusted_files import (
 STRANGER = 12345
 CREATE = os.O_RDWR | os.O_CREAT
 pytestmark = pytest.mark.root
-"""Files of others are made by root."""
+"""Only root can make files of other users."""
 
 
 def _written(path: Path, opened: Callable[[str], int]) -> str:
@@ -89,14 +90,14 @@ def test_a_fifo_is_refused_at_once(tmp_path: Path, opened: Callable[[str], int])
 
 
 def test_a_second_name_of_a_file_of_roots_is_not_appended_to(tmp_path: Path) -> None:
-    """Where the kernel's protected_hardlinks is off, anybody makes one in /tmp."""
+    """If the kernel's protected_hardlinks is off, any user can make a second name of such a file in /tmp."""
     (tmp_path / "victim").touch()
     (tmp_path / "all").mkdir()
     (tmp_path / "all").chmod(0o1777)
     os.link(tmp_path / "victim", tmp_path / "all/log")
     with pytest.raises(Untrusted, match=r"has another name, and others may write to .*/all"):
         open_output(str(tmp_path / "all/log"))
-    os.link(tmp_path / "victim", tmp_path / "kept")  # in a directory of root's
+    os.link(tmp_path / "victim", tmp_path / "kept")  # in a directory that only root may write
     os.close(open_output(str(tmp_path / "kept")))
 
 
@@ -165,7 +166,7 @@ def test_what_only_others_may_write_is_no_state(tmp_path: Path) -> None:
 def test_a_directory_that_becomes_a_link_on_the_way_leads_nowhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each step is held open: what has its name later does not matter."""
+    """Each step of the path is held open, so a later change of its name has no effect."""
     for name in ("step", "others"):
         (tmp_path / name / "in").mkdir(parents=True)
     check = trusted_files._Walk._check_directory

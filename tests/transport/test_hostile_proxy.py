@@ -1,4 +1,4 @@
-"""Whatever a proxy answers, the attempt fails by its name and the next path brings the bytes."""
+"""For any answer of a proxy the attempt fails with a named fault, and the next path delivers the bytes."""
 
 import logging
 import threading
@@ -72,7 +72,7 @@ def test_the_attempt_fails_by_its_name_and_the_next_path_brings_the_bytes(
         fetcher = open_fetcher(
             world.honest.url,
             f"{proxy.url};{world.honest.url}",
-            policy=Policy(hedge_default=60.0),  # no rival: the attack must end by itself
+            policy=Policy(hedge_default=60.0),  # no rival attempt: the attack must end by itself
             limits=LIMITS,
             http=library,
         )
@@ -123,7 +123,7 @@ def test_odd_answers_that_can_be_understood_are_no_fault(
 
 
 class Broken:
-    """A client in which an error comes up over one path that nobody foresaw."""
+    """A client that raises an undeclared error on one path."""
 
     def __init__(self, error: Exception, inner: Client, proxy: str) -> None:
         self.error = error
@@ -199,7 +199,7 @@ def test_a_rival_in_which_an_error_comes_up_is_a_rival_that_lost(world: World) -
 
 @pytest.fixture
 def no_threads(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """A node at its limit of threads."""
+    """Simulates a node at its limit of threads."""
 
     def start(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
@@ -209,7 +209,8 @@ def no_threads(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 
 
 def test_a_rival_for_which_there_is_no_thread_is_not_waited_for(no_threads: pytest.MonkeyPatch) -> None:
-    """It was, without a deadline: a look for a new revision never ended. Each took one of the slots."""
+    """Before, the race waited for such a rival without a deadline: a look for a new revision never ended, and
+    each rival took one of the slots."""
     for _ in range(RIVALS + 1):
         race = Race(0.0, lambda: lambda _: b"too late")
         race.poll()
@@ -222,7 +223,7 @@ def test_a_rival_for_which_there_is_no_thread_is_not_waited_for(no_threads: pyte
 
 
 def test_a_name_is_asked_for_again_when_there_are_threads_again(no_threads: pytest.MonkeyPatch) -> None:
-    """The question that was never asked stood for every later one."""
+    """Before, a question that was never asked blocked every later question for the same name."""
     resolver = Resolver()
     with pytest.raises(AttemptFailed, match="can't start new thread"):
         resolver.resolve("localhost", 80, _guard())

@@ -1,4 +1,5 @@
-"""One attempt against a server that misbehaves: the right fault, in time, and connections kept alive."""
+"""One attempt against a server that misbehaves: it gives the right fault in time, and connections are kept
+alive."""
 
 import functools
 import socket
@@ -27,7 +28,7 @@ LIMITS = Limits(connect=0.5, silence=0.5, min_rate=1024, rate_window=0.4)
 
 
 class Secured(NamedTuple):
-    """Both sides of TLS."""
+    """The TLS settings of server and client."""
 
     server: ssl.SSLContext
     client: Tls
@@ -43,7 +44,7 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Secured:
 
 @pytest.fixture(params=["http", "https"])
 def server(request: pytest.FixtureRequest, secured: Secured) -> Iterator[FaultServer]:
-    """Origin, or proxy, in the clear and over TLS."""
+    """Runs a server, used as origin or as proxy, once in the clear and once over TLS."""
     tls = secured.server if request.param == "https" else None
     with FaultServer({"/x": BODY}.get, bytes_per_second=20, tls=tls) as running:
         yield running
@@ -92,7 +93,7 @@ FAULTS = {
     Misbehave.NOISE: Fault.GARBLED,
 }
 WRONG_BYTES = {Misbehave.FLIP, Misbehave.STALE, Misbehave.PORTAL, Misbehave.LENGTH_SHORT}
-"""For whoever checks digests to find."""
+"""Wrong bytes that only a check of the digest finds."""
 
 
 def test_every_misbehaviour_is_tried() -> None:
@@ -107,7 +108,7 @@ def test_fault_is_named(
     server.misbehave(misbehave)
     with pytest.raises(AttemptFailed) as failure:
         client.get(_attempt(server, proxied=proxied), never_cancelled)
-    if misbehave == Misbehave.TRICKLE_HEADERS:  # libcurl shows headers by the line
+    if misbehave == Misbehave.TRICKLE_HEADERS:  # libcurl passes headers on line by line
         assert failure.value.fault in (fault, Fault.SILENT)
     else:
         assert failure.value.fault == fault
@@ -120,7 +121,7 @@ def test_connections_are_kept_alive(server: FaultServer, client: Client, proxied
     for _ in range(20):
         assert client.get(_attempt(server, proxied=proxied), never_cancelled).body == BODY
     over_tls = server.url.startswith("https:")
-    # libcurl does not keep these (8.23): `auto` takes requests there, see the next test
+    # libcurl 8.23 does not keep these alive: `auto` uses requests there, see the next test
     lost = proxied and over_tls and isinstance(client, CurlClient)
     assert server.connections == (20 if lost else 1)
 
@@ -135,7 +136,7 @@ def test_connections_to_a_proxy_over_tls_are_kept_alive_by_default(secured: Secu
 
 
 def test_a_404_keeps_its_connection(server: FaultServer, client: Client) -> None:
-    """A first mount asks for a next root that is seldom there: its connection is wanted at once."""
+    """A first mount asks for a next root that seldom exists, and needs the connection again at once."""
     for _ in range(3):
         with pytest.raises(AttemptFailed) as failure:
             client.get(_attempt(server)._replace(url=f"{server.url}/missing"), never_cancelled)
@@ -145,7 +146,7 @@ def test_a_404_keeps_its_connection(server: FaultServer, client: Client) -> None
 
 
 class _Endless(FaultServer):
-    """Says 404 with a short length, and sends a chunked page that never ends."""
+    """Answers 404 with a short length, and sends a chunked page that never ends."""
 
     def _answer(self, sock: socket.socket, path: str, fault: Misbehave | None, stop: threading.Event) -> bool:
         sock.sendall(b"HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n")
@@ -163,7 +164,7 @@ def test_a_404_without_end_is_not_read_until_the_deadline(client: Client) -> Non
 
 
 def test_a_kept_connection_that_the_server_closed_says_nothing(server: FaultServer, client: Client) -> None:
-    """The idle connection is closed between two requests, whether or not the pool has noticed."""
+    """The idle connection is closed between two requests, possibly before the pool has noticed."""
     for _ in range(20):
         client.get(_attempt(server), never_cancelled)
         server.misbehave(Misbehave.REFUSE)
@@ -195,7 +196,7 @@ class Cancelled(BaseException):
 
 @pytest.mark.parametrize("misbehave", [Misbehave.HANG, Misbehave.TRICKLE, Misbehave.TRICKLE_HEADERS])
 def test_cancellation_is_heard_while_waiting(make: Make, misbehave: Misbehave) -> None:
-    """The limits are out of reach: only the check can end the attempt."""
+    """The limits are out of reach, so only the check can end the attempt."""
     patient = make(Limits(connect=60, silence=60, min_rate=0, rate_window=60))
     cancelled = threading.Event()
 
@@ -253,7 +254,7 @@ def test_an_old_address_outlives_the_name_service(
     monkeypatch.setattr(connect, "_addresses", once)
     monkeypatch.setattr(connect, "_FRESH", 0.0)
     for _ in range(2):
-        server.misbehave(Misbehave.REFUSE)  # closes the kept connection, so that the name is asked for again
+        server.misbehave(Misbehave.REFUSE)  # closes the kept connection, which makes the client resolve again
         server.misbehave(None)
         attempt = Attempt(
             f"{server.url.replace('127.0.0.1', 'localhost')}/x", None, len(BODY), time.monotonic() + 5

@@ -1,4 +1,4 @@
-"""The chain at work over real sockets: failover, healing, hedges, deadlines, cancellation."""
+"""The proxy chain at work over real sockets: failover, healing, hedges, deadlines, cancellation."""
 
 import logging
 import threading
@@ -95,7 +95,7 @@ def test_a_poisoned_cache_heals_and_the_proxy_is_named(site: Site, caplog: pytes
     assert report.members[0].state == "liar"
     assert report.healed >= 3
     assert any("liar" in line and site.one.url in line for line in caplog.messages)
-    assert len(site.one.seen) <= 8  # put aside after three lies, each asked for twice
+    assert len(site.one.seen) <= 8  # put aside after three wrong answers, each asked for twice
     assert all("no-cache" in seen.headers.get("cache-control", "") for seen in site.two.seen[:3])
 
 
@@ -107,7 +107,7 @@ def test_a_slow_proxy_is_overtaken_and_the_loser_ends(site: Site) -> None:
     report = fetcher.report()
     assert (report.hedges, report.hedges_won) == (1, 1)
     assert report.members[0].faults == {"overtaken by a hedge": 1}
-    assert report.members[0].state == "up"  # slow is not broken
+    assert report.members[0].state == "up"  # a slow proxy is not broken
 
 
 def test_a_rival_that_loses_ends_and_counts(site: Site) -> None:
@@ -125,7 +125,8 @@ def test_a_rival_that_loses_ends_and_counts(site: Site) -> None:
 
 
 def test_a_rival_saves_a_failing_attempt(site: Site) -> None:
-    """The first is cut for its silence (0.5 s) while the rival, begun in between, is still at work."""
+    """The first attempt is cut after 0.5 s of silence. The rival, begun before that, is still at work
+    then."""
     fetcher = site.fetcher("{one};{two}", Policy(hedge_default=0.2))
     site.one.misbehave(Misbehave.HANG)
     site.two.latency = 0.4

@@ -1,4 +1,5 @@
-"""Both HTTP clients over TLS: own CA, squid, client certificates, and what each failure says."""
+"""Both HTTP clients over TLS: a site's own CA, squid, client certificates, and the message of each
+failure."""
 
 import socket
 import threading
@@ -55,7 +56,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 @pytest.fixture(params=[RequestsClient, CurlClient], ids=["requests", "pycurl"])
 def make(request: pytest.FixtureRequest) -> Iterator[Make]:
-    """Makes clients; they are closed at the end."""
+    """Yields a maker of clients, and closes the clients at the end."""
     with ExitStack() as stack:
         yield lambda tls=None, limits=LIMITS: stack.enter_context(closing(request.param(limits, tls=tls)))
 
@@ -83,7 +84,7 @@ def origin(world: World) -> Iterator[TlsOrigin]:
 
 @pytest.fixture(scope="module")
 def strict(world: World) -> Iterator[TlsOrigin]:
-    """Asks for a client certificate."""
+    """Runs an origin that asks for a client certificate."""
     with TlsOrigin(world.store, world.server, clients=world.authority.ca) as running:
         yield running
 
@@ -108,7 +109,7 @@ def tls_squid(world: World) -> Iterator[Squid]:
 
 @pytest.fixture(params=["direct", "squid", "tls_squid"])
 def proxy(request: pytest.FixtureRequest) -> str | None:
-    """Each way to an origin."""
+    """Returns the proxy of each way to an origin; None for the direct way."""
     found: Squid | None = None if request.param == "direct" else request.getfixturevalue(request.param)
     return found.url if found else None
 
@@ -178,7 +179,7 @@ def test_connections_over_tls_are_kept_alive(
 
 
 def test_an_untrusted_certificate(make: Make, world: World, origin: TlsOrigin, proxy: str | None) -> None:
-    """Through a proxy over TLS, the proxy's is met first."""
+    """Through a proxy over TLS, the client meets the proxy's certificate first."""
     failure = refused(make(Tls()), world, origin.url, proxy)
     over_tls = proxy is not None and proxy.startswith("https")
     port = proxy.rpartition(":")[2] if proxy and over_tls else origin.port
@@ -267,7 +268,7 @@ def test_a_tunnel_to_a_dead_origin_is_the_origins_fault(make: Make, world: World
 
 
 class _Trickling:
-    """Accepts; then sends a byte of a TLS record now and then, for ever."""
+    """Accepts a connection; then sends a byte of a TLS record every 0.05 s."""
 
     def __init__(self, first: bytes = b"") -> None:
         self._first = first

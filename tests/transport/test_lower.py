@@ -1,4 +1,4 @@
-"""A read-only directory below the cache: used where it has the right bytes, and never a reason to fail."""
+"""A read-only directory below the cache is used for its right bytes, and never makes a read fail."""
 
 import random
 import time
@@ -16,7 +16,7 @@ from tests.support.zstd_bombs import peak_of, rle_bomb
 
 
 class Counting(LocalFetcher):
-    """Counts requests; fails on demand."""
+    """A fetcher that counts requests, and fails on demand."""
 
     def __init__(self, directory: Path) -> None:
         directory.mkdir()
@@ -83,14 +83,14 @@ def test_what_the_site_has_wrong_comes_from_the_network(world: World, frame: byt
 
 
 def test_what_fills_memory_at_the_site_comes_from_the_network(world: World) -> None:
-    plain = random.Random(0).randbytes(3 << 20)  # large enough that a bomb is let in by its size
+    plain = random.Random(0).randbytes(3 << 20)  # so large that a bomb's frame is within the size limit
     world.store("lower", plain, rle_bomb(20_000, len(plain)))
     ref = world.store("upper", plain)
 
     def fetched() -> None:
         assert world.fetch(ref) == plain
 
-    assert peak_of(fetched) < 24 << 20  # the frame and its plaintext, in parts and joined
+    assert peak_of(fetched) < 24 << 20  # the frame and its plaintext, each in parts and joined
 
 
 def test_what_nobody_foresaw_at_the_site_comes_from_the_network(world: World) -> None:

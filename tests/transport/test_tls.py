@@ -1,4 +1,4 @@
-"""Which CAs are believed when none is named, and what is said of files that do not do."""
+"""The CAs that are trusted by default, and the errors for unusable certificate files."""
 
 import os
 import subprocess
@@ -35,7 +35,8 @@ def authority(tmp_path: Path) -> Authority:
 def test_a_ca_in_the_systems_store_is_believed(
     authority: Authority, http: str, place: str, tmp_path: Path
 ) -> None:
-    """Not certifi's, and not those that libcurl was built with: a machine of its own, as far as CAs go."""
+    """Only the system's CAs count, not certifi's or those that libcurl was built with. Each client runs in a
+    mount namespace with CAs of its own."""
     certs = tmp_path / "certs"
     certs.mkdir()
     digest = subprocess.run(

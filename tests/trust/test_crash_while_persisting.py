@@ -1,4 +1,4 @@
-"""A worker that dies at any step of saving its trust finds the old state or the new one, never half."""
+"""A worker that dies at any step of saving its trust finds the old state or the new one, never a mixture."""
 
 import os
 from collections.abc import Callable
@@ -11,15 +11,16 @@ from lazyfs.client.trust.revisions import Revisions
 from tests.support.simulated_repository import SimulatedRepository
 
 STEPS = 8
-"""System calls of one save that the test can die at; test_every_step_is_tried holds it true."""
+"""System calls of one save at which the test can die; test_every_step_is_tried checks the number."""
 
 
 class Killed(BaseException):
-    """The process is gone."""
+    """Stands for the death of the process."""
 
 
 class Killer:
-    """Counts the system calls of the os module that open or change files, and dies before or after one."""
+    """Counts the system calls of the os module that open or change files, and dies before or after one of
+    them."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, fatal: int, after: bool) -> None:
         self.steps = 0
@@ -36,7 +37,7 @@ class Killer:
             if len(arguments) > 1 and isinstance(arguments[1], int) and arguments[1] & os.O_PATH:
                 return real(
                     *arguments, **options
-                )  # a step on the way to a file: as many as `tmp_path` is deep
+                )  # a step of the path: their number depends on the depth of `tmp_path`
             self.steps += 1
             fatal = self.steps == self._fatal
             self.dead = fatal

@@ -53,8 +53,8 @@ def test_the_rules_refuse_what_a_fetcher_lets_through(repository: SimulatedRepos
 
 
 class Endless:
-    """Signs the next root whenever it is asked for, as a thief of the root's keys would: each with a field
-    of `padding` bytes that nobody needs."""
+    """Signs the next root at each request, as a thief of the root's keys would. Each root has a useless field
+    of `padding` bytes."""
 
     def __init__(self, repository: SimulatedRepository, padding: int) -> None:
         self.repository = repository
@@ -74,7 +74,7 @@ class Endless:
 
 
 class Written:
-    """Counts what is written to disk."""
+    """Records the sizes of the writes to disk."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.sizes: list[int] = []
@@ -104,7 +104,8 @@ def test_an_endless_chain_of_roots_ends_each_look_and_is_written_once(
 def test_an_endless_chain_of_large_roots_stops_growing(
     repository: SimulatedRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Half a megabyte each: 256 of them, written after each, were 16 GB for one look."""
+    """Each root has half a megabyte. Before, one look wrote the whole chain after each of 256 roots, 16 GB in
+    all."""
     endless, written = Endless(repository, 500_000), Written(monkeypatch)
     client = repository.client(tmp_path)
     problems = []
@@ -117,7 +118,7 @@ def test_an_endless_chain_of_large_roots_stops_growing(
     assert max(written.sizes) < roles.MAX_CHAIN + 100_000
     assert sum(written.sizes) < 4 * roles.MAX_CHAIN
     assert endless.asked < 40
-    # What was believed holds after a restart, and an operator can begin anew further on.
+    # The trusted root is kept over a restart, and an operator can begin anew from a newer root.
     assert repository.client(tmp_path).report(repository.now).root_version == 0
     restarted = repository.client(tmp_path)
     restarted.offline(repository.now)
@@ -130,7 +131,7 @@ def test_a_saved_state_that_somebody_has_blown_up_is_set_aside(
 ) -> None:
     saved = tmp_path / "trust" / "trust.json"
     with saved.open("ab") as file:
-        file.truncate(1 << 40)  # sparse: nobody can read all of it
+        file.truncate(1 << 40)  # sparse: too large to be read as a whole
     restarted = repository.client(tmp_path)
     assert restarted.offline(repository.now) is None
     assert "saved trust of more than" in restarted.report(repository.now).problem
@@ -143,7 +144,7 @@ def test_a_saved_state_that_somebody_has_blown_up_is_set_aside(
 def test_versions_that_are_no_numbers_to_others_are_refused(
     repository: SimulatedRepository, client: Revisions, role: str, version: int
 ) -> None:
-    """A file's name of 4,300 digits can be written, and read by nobody."""
+    """A file name with a version of 4,300 digits could be saved, but never read back."""
     signed = getattr(repository, role)
     named = signed.snapshot_meta if role == "timestamp" else signed.meta["targets.json"]
     repository.publish()

@@ -1,4 +1,4 @@
-"""Indefinite freeze: somebody keeps new revisions away; and the expiry dates that bound it."""
+"""Indefinite freeze: an attacker withholds new revisions; the expiry dates bound the attack."""
 
 from datetime import timedelta
 from pathlib import Path

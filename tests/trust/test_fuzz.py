@@ -1,4 +1,4 @@
-"""Whatever bytes come, the rules answer with a TrustError, and never believe what was not signed."""
+"""For any bytes the rules answer with a TrustError, and never accept unsigned content."""
 
 import json
 from datetime import timedelta
@@ -24,7 +24,7 @@ NAMES = ["2.root.json", "timestamp.json", "2.snapshot.json", "2.targets.json"]
 
 @cache
 def scene() -> tuple[SimulatedRepository, TrustState]:
-    """A repository at revision 2 with a second root, and a client's state at revision 1."""
+    """Returns a repository at revision 2 with a second root, and a client's state at revision 1."""
     repository = SimulatedRepository()
     state = advance(bootstrap(repository.files["1.root.json"]), repository.files, 1)
     repository.publish()
@@ -34,7 +34,7 @@ def scene() -> tuple[SimulatedRepository, TrustState]:
 
 
 def advance(state: TrustState, files: dict[str, bytes], number: int) -> TrustState:
-    """What a client does with these files."""
+    """Returns the client's state after it has read these files."""
     update = Update(state, START + timedelta(hours=1))
     if number == 2:
         update.root(files["2.root.json"])
@@ -45,7 +45,7 @@ def advance(state: TrustState, files: dict[str, bytes], number: int) -> TrustSta
 
 
 HUGE = [-1, 0, 2**53, 2**63 - 1, 2**63, 2**64, 10**308, 10**4299, -(10**4299)]
-"""Numbers that JSON can hold and others cannot; of more digits Python reads none."""
+"""Numbers that JSON can hold and other formats cannot. Python reads no number of more digits."""
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.sampled_from(HUGE) | st.floats() | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
@@ -54,13 +54,13 @@ json_values = st.recursive(
 
 
 def places(value: Any, prefix: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """The path of every value in a JSON document."""
+    """Returns the path of every value in a JSON document."""
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     return [prefix, *(place for key, inner in items for place in places(inner, (*prefix, key)))]
 
 
 def replaced(document: Any, place: tuple[Any, ...], new: Any) -> Any:
-    """The document with another value at a place; the key itself is removed for `...`."""
+    """Returns the document with another value at a place; for `...` the key itself is removed."""
     if not place:
         return None if new is ... else new
     copy = dict(document) if isinstance(document, dict) else list(document)
@@ -90,10 +90,10 @@ def test_any_change_to_a_signed_file(name: str, data: st.DataObject) -> None:
         result = advance(state, {**repository.files, name: body}, 2)
     except TrustError:
         return
-    # Believed: then what is signed says the same as before, e.g. a second, unknown signature was added.
+    # An accepted file has the same signed part as before, e.g. if a second, unknown signature was added.
     assert result.proven is not None
     assert result.proven.revision == repository.revision
-    # As TUF reads it: a spec_version of null, say, is read as the version that was signed.
+    # The parts are compared as TUF reads them: a null spec_version, say, is read as the signed version.
     before = Metadata[Any].from_bytes(repository.files[name])
     assert Metadata[Any].from_bytes(body).signed == before.signed
 
@@ -101,7 +101,7 @@ def test_any_change_to_a_signed_file(name: str, data: st.DataObject) -> None:
 @given(st.data())
 @settings(max_examples=300)
 def test_any_change_to_what_the_publisher_signs(data: st.DataObject) -> None:
-    """Bad values under good signatures: a publisher's bug is refused like an attacker's work."""
+    """Bad values have good signatures here: a publisher's bug is refused like an attack."""
     repository, state = scene()
     role = data.draw(st.sampled_from(["timestamp", "snapshot", "targets"]))
     signed = getattr(repository, role).to_dict()

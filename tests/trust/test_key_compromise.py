@@ -1,4 +1,4 @@
-"""Vulnerability to key compromises: what a thief of some keys, or of old ones, cannot do."""
+"""Vulnerability to key compromises: the limits of a thief who has some keys, or old ones."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -76,7 +76,7 @@ def test_a_stolen_timestamp_key_cannot_publish(repository: SimulatedRepository, 
 def test_versions_that_a_thief_ran_up_are_forgotten_once_the_keys_are_replaced(
     repository: SimulatedRepository, client: Revisions, tmp_path: Path
 ) -> None:
-    """Fast-forward attack: without the recovery, version 2**60 would keep every true one out for ever."""
+    """Fast-forward attack: without the recovery, version 2**60 would shut out every true version for ever."""
     thief = repository.clone()
     thief.timestamp.version = thief.targets.version = 2**60
     thief.publish()

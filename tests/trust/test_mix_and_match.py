@@ -1,4 +1,4 @@
-"""Mix-and-match: files that are each validly signed, but never stood in the repository together."""
+"""Mix-and-match: files that are each validly signed, but were never in the repository together."""
 
 import pytest
 from tuf.api.metadata import MetaFile

@@ -1,4 +1,4 @@
-"""A worker that starts with every server dead, and what it finds on its disk."""
+"""A worker that starts while every server is down, with only the saved state on its disk."""
 
 import fcntl
 import os
@@ -84,11 +84,11 @@ FIRST, LAST = datetime(1000, 1, 1, tzinfo=UTC), datetime.max.replace(microsecond
 def test_no_date_is_too_far_away_for_max_stale(
     repository: SimulatedRepository, tmp_path: Path, max_stale: float, expires: datetime, over: bool
 ) -> None:
-    """A sum of the last date there is and an hour is no date."""
+    """The last possible date plus an hour is not a valid date."""
     client = repository.client(tmp_path, max_stale=max_stale)
     repository.timestamp.expires = expires
     repository.write_timestamp()
-    if over:  # such a timestamp is not taken, but a clock that was wrong may have taken it
+    if over:  # an expired timestamp is refused, but may have been accepted by a wrong clock
         repository.now = expires - timedelta(seconds=1)
         repository.refresh(client)
         repository.now = START
@@ -159,7 +159,7 @@ def test_a_mount_that_lags_does_not_overwrite_what_a_newer_one_persisted(
     lagging.offline(repository.now)
 
     def overtaken(request: Request, body: bytes | None) -> bytes | None:
-        if "targets" in request.path:  # the other mount is faster by two revisions
+        if "targets" in request.path:  # the other mount is ahead by two revisions
             repository.tamper = lambda _request, body: body
             repository.publish()
             repository.refresh(client)
@@ -192,7 +192,7 @@ def test_a_state_directory_that_fails_stops_nothing(
 def test_a_process_that_was_stopped_while_it_saved_holds_nobody_up(
     repository: SimulatedRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """flock(2) was waited for without a deadline: mounts and looks for revisions never ended."""
+    """Before, flock(2) had no deadline: mounts and looks for revisions never ended."""
     monkeypatch.setattr(TrustFile.__init__, "__kwdefaults__", {"lock_wait": 0.0})
     client = repository.client(tmp_path)
     repository.refresh(client)

@@ -1,4 +1,4 @@
-"""Several publishers on one store, and publishers that are killed: real processes."""
+"""Several publishers on one store, and publishers that are killed; all are real processes."""
 
 import os
 import random
@@ -57,7 +57,7 @@ def store(tmp_path: Path) -> DirectoryStore:
 
 
 def publisher(store: DirectoryStore, expected: int, label: str, rounds: int = 1) -> subprocess.Popen[str]:
-    """A process that waits for a line before it commits."""
+    """Starts a process that waits for a line before it commits."""
     keys = os.path.join(os.path.dirname(store.path), "keys")
     process = subprocess.Popen(
         [sys.executable, "-c", COMMIT, store.path, keys, str(expected), label, str(rounds)],
@@ -71,7 +71,8 @@ def publisher(store: DirectoryStore, expected: int, label: str, rounds: int = 1)
 
 
 def client_sees(store: DirectoryStore, tmp_path: Path) -> int:
-    """The revision that a new client proves, all objects it names being there."""
+    """Returns the number of the revision that a new client proves, and checks that the revision's root
+    catalog exists."""
     client = Revisions(LocalFetcher(store.path), str(tmp_path / "trust"), anchor_of_directory(store.path))
     revision = client.refresh(datetime.now(UTC), float("inf"))
     assert revision == read_revision(store)
@@ -118,7 +119,8 @@ def test_a_publisher_killed_at_any_moment_leaves_a_whole_revision(
 
 
 def test_a_number_left_by_a_killed_publisher_is_not_used_again(store: DirectoryStore, tmp_path: Path) -> None:
-    """A proxy may have seen the dead publisher's file: its name must never mean another."""
+    """A proxy may have cached the dead publisher's file, so that its name must never be used for another
+    file."""
     store.write_metadata("2.targets.json", b"half a publish", expected=None)
     store.write_metadata("3.snapshot.json", b"half a publish", expected=None)
     process = publisher(store, 1, "x")
@@ -148,5 +150,5 @@ def test_a_rotation_killed_after_its_root_is_finished_by_resign(
             lifecycle.rotate(store, role, lambda: new, 1, key_files.load(directory), datetime.now(UTC))
     assert read_revision(store).number == 1
     lifecycle.resign(store, key_files.load(directory), datetime.now(UTC))
-    for state in (tmp_path, tmp_path / "fresh"):  # a client that knows the old root, and one that starts
+    for state in (tmp_path, tmp_path / "fresh"):  # a client that has the old root, and a new one
         assert client_sees(store, state) == 1

@@ -1,4 +1,5 @@
-"""The schedule of refreshes: jittered, on demand, patient with failures. On trio's clock, without waiting."""
+"""The schedule of refreshes: jittered, on demand, patient with failures. The tests use trio's clock and do
+not wait."""
 
 import time
 from collections.abc import AsyncIterator
@@ -22,7 +23,7 @@ INTERVAL = 300.0
 
 
 class Mount:
-    """A refresher at work, when it asked the server, and what it told the mount."""
+    """A running refresher, the times of its requests, and the revisions that it gave to the mount."""
 
     def __init__(self, repository: SimulatedRepository, client: Revisions) -> None:
         self.asked: list[float] = []
@@ -73,10 +74,10 @@ async def running(repository: SimulatedRepository, client: Revisions) -> AsyncIt
 
 
 async def pass_time(clock: trio.testing.MockClock, seconds: float, mount: Mount, asked: int) -> None:
-    """Lets time pass, and the refreshes that are due by then come to their end."""
+    """Lets time pass, and waits for the end of the refreshes that are due by then."""
     clock.jump(seconds)
     await trio.testing.wait_all_tasks_blocked()
-    end = time.monotonic() + 20  # of the real clock: a thread is at work, and trio's clock stands still
+    end = time.monotonic() + 20  # by the real clock: a thread is at work, and trio's clock stands still
     while (len(mount.asked) < asked or mount.refresher.refreshing) and time.monotonic() < end:
         await trio.lowlevel.checkpoint()
     assert len(mount.asked) == asked
@@ -88,7 +89,7 @@ async def test_a_new_revision_is_noticed_within_the_interval(
     async with running(repository, client) as mount:
         await pass_time(mock_clock, INTERVAL - 1, mount, 0)
         await pass_time(mock_clock, 2, mount, 1)
-        assert mount.seen == []  # the revision that the mount has already
+        assert mount.seen == []  # the mount has this revision already
         published = repository.publish()
         await pass_time(mock_clock, INTERVAL + 1, mount, 2)
         assert mount.seen == [published]
@@ -152,7 +153,7 @@ async def test_failures_are_told_to_who_asked_and_tried_again_soon(
         await pass_time(mock_clock, 2, mount, 2)
         await pass_time(mock_clock, 2 * RETRY - 2, mount, 2)
         await pass_time(mock_clock, 2, mount, 3)
-        for number in range(4, 10):  # doubled no further than the interval
+        for number in range(4, 10):  # the pause is doubled up to the interval only
             await pass_time(mock_clock, INTERVAL + 1, mount, number)
         mount.failing = False
         await pass_time(mock_clock, INTERVAL + 1, mount, 10)
@@ -221,7 +222,7 @@ async def test_a_mount_that_may_not_serve_any_longer_ends(
     with pytest.RaisesGroup(pytest.RaisesExc(Expired, match="--max-stale 3600 s")):
         async with running(repository, client) as mount:
             repository.now += timedelta(days=7, minutes=30)
-            await pass_time(mock_clock, INTERVAL + 1, mount, 2)  # one look that asks twice
+            await pass_time(mock_clock, INTERVAL + 1, mount, 2)  # one refresh makes two requests
             assert "expired" in mount.refresher.error
             repository.now += timedelta(hours=1)
             mock_clock.jump(INTERVAL)

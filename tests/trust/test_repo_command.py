@@ -1,4 +1,4 @@
-"""`lazyfs repo` as an operator types it: what it prints, and one clear line for each mistake."""
+"""`lazyfs repo` as an operator types it: its output, and one clear line for each mistake."""
 
 import os
 from pathlib import Path
@@ -23,14 +23,14 @@ class Run:
         self._capsys = capsys
 
     def __call__(self, *words: str) -> str:
-        """What a command that succeeds prints."""
+        """Returns the output of a command that succeeds."""
         code = main(["repo", *words])
         out, err = self._capsys.readouterr()
         assert (code, err) == (0, "")
         return out
 
     def fails(self, *words: str) -> str:
-        """The one line of a command that fails."""
+        """Returns the one line of a command that fails."""
         code = main(["repo", *words])
         out, err = self._capsys.readouterr()
         assert code == 2

@@ -1,4 +1,4 @@
-"""A repository as its publisher sees it: made, committed to, renewed, its keys replaced."""
+"""A repository from its publisher's side: it is made, committed to and renewed, and its keys are replaced."""
 
 import os
 import stat

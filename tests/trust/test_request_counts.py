@@ -1,4 +1,4 @@
-"""What trust costs in requests and round trips."""
+"""The cost of trust in requests and round trips."""
 
 import threading
 from datetime import timedelta
@@ -54,7 +54,7 @@ def test_a_first_mount_takes_two_round_trips(
     }
 
     def together(request: Request, body: bytes | None) -> bytes | None:
-        # Each waits until all of its round trip are under way: BrokenBarrierError if they are not.
+        # Each request waits for all others of its round trip: BrokenBarrierError if one never comes.
         barriers[request.path.removeprefix("metadata/")].wait(10)
         return body
 
@@ -90,7 +90,7 @@ def test_what_is_not_believed_is_asked_for_once_more_past_the_caches(
     repository.publish()
     repository.refresh(client)
     repository.fetched()
-    repository.cached["timestamp.json"] = old  # a proxy that lags
+    repository.cached["timestamp.json"] = old  # a proxy lags behind
     assert repository.refresh(client) == repository.revision
     assert [request.no_cache for request in repository.requests if "timestamp" in request.path] == [
         False,

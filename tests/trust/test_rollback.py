@@ -1,4 +1,4 @@
-"""Rollback: versions older than those that were trusted, validly signed in their day."""
+"""Rollback: versions older than the trusted ones, validly signed at their time."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -14,7 +14,7 @@ from tests.support.simulated_repository import SimulatedRepository
 
 @pytest.fixture
 def old(repository: SimulatedRepository, client: Revisions) -> SimulatedRepository:
-    """The repository as it was before a revision that the client has seen."""
+    """Returns the repository as it was before a revision that the client has seen."""
     past = repository.clone()
     repository.publish()
     repository.refresh(client)

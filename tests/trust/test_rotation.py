@@ -1,4 +1,4 @@
-"""Key rotation through the root, as a client that is mounted sees it."""
+"""Key rotation through the root, as a mounted client sees it."""
 
 from pathlib import Path
 
@@ -55,7 +55,7 @@ def test_a_rotation_under_way_stops_advancing_and_not_serving(
     old = repository.clone()
     repository.rotate("timestamp")
     finished = repository.files
-    old.publish()  # by a publisher that does not know yet
+    old.publish()  # by a publisher that does not know the new root yet
     repository.files = {**old.files, "2.root.json": finished["2.root.json"]}
     with pytest.raises(WrongKey, match="timestamp version 2"):
         repository.refresh(client)
@@ -69,7 +69,7 @@ def test_a_rotation_under_way_stops_advancing_and_not_serving(
 def test_a_rotation_seen_with_the_same_snapshot_is_judged_by_the_new_keys(
     repository: SimulatedRepository, client: Revisions
 ) -> None:
-    """A root that changes nothing but its own version: the snapshot that is held counts under it too."""
+    """The new root changes nothing but its own version, so the held snapshot counts under it too."""
     repository.root.version += 1
     repository.write_root()
     repository.publish()
@@ -84,7 +84,7 @@ def test_a_rotation_seen_with_the_same_snapshot_is_judged_by_the_new_keys(
 def test_a_revision_signed_by_replaced_keys_does_not_count_under_the_new_root(
     repository: SimulatedRepository, client: Revisions, tmp_path: Path
 ) -> None:
-    """The timestamp is signed by its new key, and still names what the old targets key signed."""
+    """The new key signed the timestamp, which still names the snapshot signed by the old targets key."""
     before = client.serving(repository.now)
     repository.rotate("targets")
     repository.rotate("timestamp")

@@ -1,4 +1,4 @@
-"""Slow retrieval: one deadline for a whole refresh, however many files it needs; and it can be cancelled."""
+"""Slow retrieval: a whole refresh has one deadline for all its files, and can be cancelled."""
 
 import threading
 import time
@@ -33,7 +33,7 @@ def test_every_request_carries_the_deadline_of_the_refresh(
 
 
 class Waiting:
-    """A Fetcher whose server never answers: waits until it is cancelled, as HttpFetcher does."""
+    """A Fetcher whose server never answers: it waits until it is cancelled, as HttpFetcher does."""
 
     def __init__(self, under_way: threading.Semaphore) -> None:
         self.under_way = under_way
@@ -48,11 +48,11 @@ class Waiting:
         raise DeadlineExceeded(request.path)
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Does nothing: this fetcher holds no resources."""
 
 
 class Cancelled(BaseException):
-    """What trio raises."""
+    """Stands for trio's cancellation error."""
 
 
 def test_a_refresh_under_way_can_be_cancelled(repository: SimulatedRepository, tmp_path: Path) -> None:
@@ -73,7 +73,7 @@ def test_a_refresh_under_way_can_be_cancelled(repository: SimulatedRepository, t
 
     thread = threading.Thread(target=refresh)
     thread.start()
-    for _ in range(3):  # both roots and the timestamp
+    for _ in range(3):  # requests for both roots and the timestamp
         assert under_way.acquire(timeout=10)
     cancel.set()
     thread.join(10)

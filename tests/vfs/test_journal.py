@@ -1,4 +1,4 @@
-"""Numbers outlive the process that gave them out."""
+"""Inode numbers outlive the process that assigned them."""
 
 import os
 from pathlib import Path
@@ -19,7 +19,7 @@ from tests.support.images import Objects, file, image, live
 
 
 class Life:
-    """A tree whose numbers are written down, and the tree of the process after it."""
+    """A tree with a journal of its numbers, and the tree of the next process."""
 
     def __init__(self, path: Path) -> None:
         self.path = str(path / "journal")
@@ -93,11 +93,11 @@ def test_what_was_forgotten_is_not_restored(tmp_path: Path) -> None:
 
 
 def test_a_shared_file_that_waits_is_no_other_file_afterwards(tmp_path: Path) -> None:
-    """Its slot was freed before it, and the next process allots that number again."""
+    """The file's slot was freed before the file, and the next process assigns the slot's number again."""
     life = Life(tmp_path)
     numbers_before = numbers(life.tree)
     shared = numbers_before[b"one/img/large"]
-    life.tree.slots.sweep()  # a revision came
+    life.tree.slots.sweep()  # as after a new revision
     life.tree.shared_files.sweep()
     for number in numbers_before.values():
         life.tree.forget(number, 1)
@@ -145,7 +145,7 @@ def test_a_failing_disk_breaks_the_journal_and_nothing_else(tmp_path: Path) -> N
 
 
 def test_a_second_mount_at_the_path_has_a_file_of_its_own(tmp_path: Path) -> None:
-    """The first daemon serves what is still open after a lazy unmount, while the second one begins."""
+    """After a lazy unmount the first daemon serves the open files, while the second daemon begins."""
     first = Life(tmp_path)
     given_out = numbers(first.tree)
     second = Life(tmp_path)
@@ -162,7 +162,7 @@ def test_a_second_mount_at_the_path_has_a_file_of_its_own(tmp_path: Path) -> Non
 def test_a_first_mount_that_compacts_late_leaves_the_file_of_the_second(
     tmp_path: Path,
 ) -> None:
-    first = Life(tmp_path)  # has given out nothing, so that its compacted file would be another
+    first = Life(tmp_path)  # has assigned no numbers, so its compacted file would differ
     second = Life(tmp_path)
     numbers(second.tree)
     slots = journal.load(second.path)

@@ -1,4 +1,5 @@
-"""Catalogs in memory: charged as decoded, large ones decoded without the lock, each under its own name."""
+"""Catalogs in memory: they are charged by their decoded size, large ones are decoded without the lock, and
+each is kept under its own name."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -25,7 +26,7 @@ def wide(count: int) -> dict[str, bytes]:
 
 
 def decoded(call: Callable[[], T]) -> tuple[T, int]:
-    """What the call returns, and how often something had to be decoded for it without the lock."""
+    """Returns the call's result, and the number of decodings that were done for it without the lock."""
     rounds = 0
     while True:
         try:
@@ -120,7 +121,7 @@ async def test_catalogs_that_push_one_another_out_end_their_call_and_no_other() 
 
 
 def test_memory_is_charged_as_decoded_and_stays_within_its_limit() -> None:
-    """A catalog of 53 MiB took 1.2 GB: the limit counted what was encoded."""
+    """Before, the limit counted encoded bytes, and a catalog of 53 MiB took 1.2 GB."""
     objects = Objects()
     catalogs = [image(objects, {f"{one} {two}": b"" for two in range(500)}) for one in range(40)]
     limit = 10 * 500 * ENTRY_MEMORY
@@ -136,7 +137,7 @@ def test_memory_is_charged_as_decoded_and_stays_within_its_limit() -> None:
 
 
 def test_what_is_held_is_found_by_its_size_and_namespace_too() -> None:
-    """Another repository that states a digest alone gets nothing from memory."""
+    """Another repository that states only the digest gets nothing from memory."""
     ours, theirs = Objects(), Objects()
     ours.namespace = b"private"
     hung = image(ours, {"secret": b"x"})
@@ -161,7 +162,7 @@ def test_equal_catalogs_of_public_repositories_are_held_once() -> None:
 
 
 def test_a_path_longer_than_linux_takes_ends_the_way_down() -> None:
-    """3,000 nested catalogs with long names: each slot's record holds its path, 866 MB of journal."""
+    """Each slot's record holds its path: 3,000 nested catalogs with long names made a journal of 866 MB."""
     objects = Objects()
     here = image(objects, {"file": b"x"})
     for _ in range(30):
@@ -181,11 +182,12 @@ def test_a_path_longer_than_linux_takes_ends_the_way_down() -> None:
 
 
 def test_a_hardlink_whose_first_name_is_another_file_is_refused() -> None:
-    """The number shown under a name is the first name's, so that must be the same file."""
+    """The number shown under a name is that of the group's first name, so the first name must be the same
+    file."""
     for field, value in ((hostile.MODE, 0o100666), (hostile.SIZE, 4), (hostile.UID, 5), (hostile.LINK, 0)):
         objects = Objects()
         made = hostile.draft(objects)
-        made.directories[0][8][field] = value  # `one`, the first name of the group of `directory/two`
+        made.directories[0][8][field] = value  # of `one`, the first name in the group of `directory/two`
         root = ObjectRef(sha256(made.encode()), len(made.encode()))
         objects.put(made.encode())
         top = hostile.live({b"image": root})

@@ -1,4 +1,5 @@
-"""A new revision on a live mount: folders move on, snapshots stay, and only what changed is dropped."""
+"""A new revision on a live mount: folders move on, snapshots stay, and only changed entries are
+invalidated."""
 
 import pytest
 
@@ -16,7 +17,7 @@ from tests.support.images import Objects, folder_of, image, live
 
 
 class Site:
-    """A repository with two registries; the kernel's part is played by `look`."""
+    """A repository with two registries; `look` plays the part of the kernel."""
 
     def __init__(self) -> None:
         self.objects = Objects()

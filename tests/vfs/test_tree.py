@@ -1,4 +1,5 @@
-"""The vfs without a kernel: numbers, names, snapshots, and what is asked for when it is not at hand."""
+"""The vfs without a kernel: numbers, names, snapshots, and the requests for objects that are not in
+memory."""
 
 import errno
 import stat
@@ -119,7 +120,7 @@ def test_one_catalog_at_two_paths_has_two_sets_of_numbers() -> None:
     same = image(objects, {"d": {"f": b"1"}})
     tree = shown(objects, live(objects, {"one": same, "two": same}))
     assert number(tree, "one/d") != number(tree, "two/d")
-    assert len(tree.parsed) == 2  # the root's catalog and one for both
+    assert len(tree.parsed) == 2  # the root's catalog, and one catalog for both
 
 
 def test_what_is_missing_is_asked_for_and_enough_when_brought() -> None:
@@ -145,7 +146,7 @@ def test_what_is_missing_is_asked_for_and_enough_when_brought() -> None:
             rounds.append(len(more.refs))
             fetched |= {ref.digest: objects[ref.digest] for ref in more.refs}
     assert data == plain
-    assert rounds == [1, 3]  # the chunk list, then all chunks together
+    assert rounds == [1, 3]  # first the chunk list, then all chunks together
 
 
 def test_a_slot_lives_until_the_kernel_has_forgotten_all_its_numbers() -> None:
@@ -190,7 +191,7 @@ def test_slots_that_wait_are_bounded_and_the_oldest_goes_first(monkeypatch: pyte
     monkeypatch.setattr(slots, "IDLE", 5)
     objects = Objects()
     tree = shown(objects, live(objects, {f"image{i}": image(objects, {"f": b"%d" % i}) for i in range(20)}))
-    assert tree.lookup(ROOT, b"nothing") is None  # the folder has its slots now
+    assert tree.lookup(ROOT, b"nothing") is None  # allots the folder's slots
     before = len(tree.slots)
     seen = {}
     for i in [*range(20), 15]:
@@ -205,7 +206,7 @@ def test_slots_that_wait_are_bounded_and_the_oldest_goes_first(monkeypatch: pyte
 def test_slots_and_shared_files_of_one_repository_push_out_none_of_another(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A walk through a large repository gave the files of its neighbours other inode numbers."""
+    """Before, a walk through a large repository changed the inode numbers of files in its neighbours."""
     monkeypatch.setattr(slots, "IDLE", 5)
     monkeypatch.setattr(shared_files, "IDLE", 5)
     objects = Objects()
@@ -372,7 +373,8 @@ def test_looking_an_image_up_tells_of_its_profile_and_nothing_shows_it() -> None
 
 
 def test_an_images_own_attribute_of_a_profiles_name_is_shown() -> None:
-    """Also that of a directory with a catalog of its own: only what a live folder says is hidden."""
+    """This holds for a directory with a catalog of its own too: only the attribute of a live folder is
+    hidden."""
     objects = Objects()
     inner = directory_of(objects, {f"f{at}": b"x" for at in range(30)})
     inner.xattrs = own = ((profile.HINT, b"the image's"),)
