@@ -5,7 +5,7 @@ import os
 import socket
 import urllib.request
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -121,13 +121,11 @@ def test_no_request_ends_the_daemon(published: Published, tmp_path: Path) -> Non
             b"GET /metrics HTTP/1.1\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n",
             b"\x00" * 1000 + b"\r\n\r\n",
         ):
-            with socket.create_connection(("127.0.0.1", port), 20) as raw:
+            # The server may close the connection before the whole request has been sent.
+            with socket.create_connection(("127.0.0.1", port), 20) as raw, suppress(OSError):
                 raw.sendall(request)
                 raw.shutdown(socket.SHUT_WR)
-                try:
-                    while raw.recv(65536):
-                        pass
-                except ConnectionResetError:
+                while raw.recv(65536):
                     pass
         assert (mnt / "lib/a:1/f1").read_bytes() == b"2 1"
         assert status(mnt)["repositories"][NAME]["revision"] == 2
