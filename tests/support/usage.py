@@ -8,22 +8,29 @@ from types import TracebackType
 
 def disk_usage(root: Path) -> int:
     """Returns the bytes in blocks of `root` and everything below it, as du counts them; files that vanish
-    meanwhile are not counted."""
-    total = 0
+    meanwhile are not counted.
+
+    A file counts once, as its largest: the cache writes new values over the files of evicted ones and gives
+    them other names, so that a scan may meet a file of 1 MiB at three names, one after the other.
+    """
+    directories = 0
+    files: dict[int, int] = {}
     pending = [os.fspath(root)]
     while pending:
         directory = pending.pop()
         try:
-            total += os.lstat(directory).st_blocks * 512
+            directories += os.lstat(directory).st_blocks * 512
             with os.scandir(directory) as found:
                 for entry in found:
                     if entry.is_dir(follow_symlinks=False):
                         pending.append(entry.path)
                     else:
-                        total += entry.stat(follow_symlinks=False).st_blocks * 512
+                        found_file = entry.stat(follow_symlinks=False)
+                        occupied = found_file.st_blocks * 512
+                        files[found_file.st_ino] = max(occupied, files.get(found_file.st_ino, 0))
         except FileNotFoundError:
             continue
-    return total
+    return directories + sum(files.values())
 
 
 class Sampler:
