@@ -48,11 +48,12 @@ def image_changes(
     observer: PublishObserver,
     *,
     plain: bool,
+    bind_points: tuple[str, ...] = (),
 ) -> dict[str, Inode]:
     """Writes an image's contents and catalogs; returns the links and snapshots to put at paths of the tree.
 
-    `plain`: adds no start-up files to the image's own files. Raises BadData for a layer that is damaged or
-    cannot be merged, and the errors of the source.
+    `plain`: adds no start-up files to the image's own files; else `bind_points` are added too. Raises
+    BadData for a layer that is damaged or cannot be merged, and the errors of the source.
     """
     for note in image.notes:
         observer.warn(f"{image.name}: {note}")
@@ -73,7 +74,7 @@ def image_changes(
     files = {b"manifest.json": image.manifest, b"config.json": image.config_bytes}
     metadata = directory_of_files(files, created, ingest)
     if not plain:
-        add(merge.root, image.config, ingest)
+        add(merge.root, image.config, ingest, bind_points)
     return changes | {
         flat: snapshot(merge.root, params, ingest),
         metadata_path(place): snapshot(metadata, params, ingest),
