@@ -16,6 +16,7 @@ from lazyfs.system.command_line import hide_accounts
 COMMANDS: dict[str, str] = {
     "repo": "Make a repository, renew its expiry, replace its keys.",
     "publish": "Publish images and trees into a store.",
+    "sync": "Publish what wishlists ask for, and take out what none does.",
     "inspect": "Show what an image is: config, layers, sizes, platforms.",
     "diff": "List what differs between two images or revisions.",
     "profile": "Publish what starts of an image touch, for faster ones.",
