@@ -23,8 +23,10 @@ class Registries:
         settings: Mapping[str, RegistrySettings],
         environment: Mapping[str, str] | None = None,
         pause: Callable[[float], None] = time.sleep,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
         """`settings`: by the registry's name, as references have it."""
+        self._now = now
         self._settings = settings
         self._environment = dict(os.environ) if environment is None else dict(environment)
         self._pause = pause
@@ -81,7 +83,7 @@ class Registries:
         if wire is None:
             names = registry_names(chosen.address or registry, chosen.plain_http)
             certificates = Certificates(names, folders(self._environment), self._environment)
-            pace = RegistryPace(chosen.parallel, pause=self._pause)
+            pace = RegistryPace(chosen.parallel, pause=self._pause, now=self._now)
             wire = Wire(
                 certificates, plain_http=chosen.plain_http, pace=pace, connections=chosen.parallel + 4
             )

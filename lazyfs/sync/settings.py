@@ -105,7 +105,10 @@ def _checked(path: str, document: dict[str, Any]) -> Settings:
             raise UsageError(f"configuration {path}: {name} = {value} is not from {least} to {most}")
     if service.layout not in LAYOUTS:
         raise UsageError(f"configuration {path}: layout {service.layout!r} is none of {', '.join(LAYOUTS)}")
-    _ = service.chosen_platforms  # raises for one that is none
+    try:
+        _ = service.chosen_platforms
+    except UsageError as error:
+        raise UsageError(f"configuration {path}: {error}") from None
     registries: dict[str, RegistrySettings] = {}
     for name, one in found.registries.items():
         known = HUB if name in HUB_HOSTS else name

@@ -1,6 +1,8 @@
 """A service on a repository of its own, with wishlists in files and registries on this machine."""
 
 import dataclasses
+import threading
+import time
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -44,6 +46,8 @@ class ServiceSite:
         self.clock = datetime(2026, 1, 1, tzinfo=UTC)
         self.list = directory / "wishlist.yaml"
         self.told: list[str] = []
+        self._paused = 0.0
+        self._lock = threading.Lock()
 
     def wish(self, *lines: str) -> None:
         """Writes the list: images in CERN's form."""
@@ -59,7 +63,7 @@ class ServiceSite:
             if one.fresh is not None:
                 keeper.keep(one.name, one.fresh)
         state = self.state()
-        with Registries(self.registries, {}, pause=lambda _seconds: None) as registries:
+        with Registries(self.registries, {}, self._pause, self._monotonic) as registries:
             service = Service(
                 self.repository.store,
                 self.repository.keys,
@@ -71,6 +75,14 @@ class ServiceSite:
                 tell=self.told.append,
             )
             return dataclasses.replace(service, **options).run(given, state)
+
+    def _pause(self, seconds: float) -> None:
+        """Lets the time of pauses pass at once."""
+        with self._lock:
+            self._paused += seconds
+
+    def _monotonic(self) -> float:
+        return time.monotonic() + self._paused
 
     def state(self) -> State:
         """Returns the state that the last run left."""
