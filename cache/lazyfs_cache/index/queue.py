@@ -34,6 +34,15 @@ class Queue:
         self._sums.tick = max(self._sums.tick, tick)
         return tick
 
+    def move_to_end(self, before: int, charge: int, key: bytes) -> int:
+        """Make the value with the tick `before` the most recently used one. Returns its new tick."""
+        sums, txn, table = self._sums, self._txn, self._table
+        sums.tick = tick = sums.tick + 1
+        txn.delete(U64.pack(before), db=table)
+        if txn.put(U64.pack(tick), U64.pack(charge) + key, db=table, overwrite=False, append=True):
+            return tick
+        return self.add(tick, charge, key, newest=True)
+
     def _last(self) -> int:
         """Returns the last tick in the queue. Raises IndexDamaged if it is behind all that there can be."""
         with self._txn.cursor(db=self._table) as cursor:

@@ -86,11 +86,9 @@ class Transaction:
             if not entry.visited:
                 self._write(key, entry._replace(visited=True))
             return
-        tick = self._next_tick()
-        self._write(key, entry._replace(tick=tick))
-        if not entry.pins:
-            self._queue.remove(entry.tick)
-            self._queue.add(tick, entry.charge, key, newest=True)
+        before, size, charge, pins, visited = entry
+        tick = self._next_tick() if pins else self._queue.move_to_end(before, charge, key)
+        self._write(key, Entry(tick, size, charge, pins, visited))
 
     def forget(self, key: bytes, entry: Entry) -> None:
         """Remove a value that was found missing or damaged, with the pins of processes on it; those of pin
