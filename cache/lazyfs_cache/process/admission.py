@@ -175,7 +175,7 @@ class Admission:
             return False
         occupied = self._publish(generation, slot, held, value)
         if occupied is None:
-            generation.arrivals.free_slot(slot)  # last: the next value in the slot gets its files too
+            generation.arrivals.slots.free(slot)  # last: the next value in the slot gets its files too
             return False
         held.used()
         if not generation.arrivals.add(Arrived(slot, held.key, held.size, held.charge, occupied)):
@@ -189,10 +189,10 @@ class Admission:
         return True
 
     def _slot(self, generation: IndexGeneration) -> int | None:
-        slot = generation.arrivals.slot()
+        slot = generation.arrivals.slots.take()
         if slot is None:
             self._shared.settle()  # frees the slots of values that have arrived
-            slot = generation.arrivals.slot()
+            slot = generation.arrivals.slots.take()
         return slot
 
     def _publish(
@@ -239,5 +239,5 @@ class Admission:
             occupied = self._files.write_over(spare, held.key, value)
             self._files.rename_tmp(spare, tmp)
         finally:
-            generation.allowance.free_slot(slot)
+            generation.allowance.slots.free(slot)
         return occupied
