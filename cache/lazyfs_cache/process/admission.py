@@ -19,12 +19,9 @@ from lazyfs_cache.policy.allowance import Drawn
 from lazyfs_cache.policy.limits import Shortfall
 from lazyfs_cache.process import spare_files
 from lazyfs_cache.process.arrivals import Arrived
+from lazyfs_cache.process.cache_parts import CacheParts
 from lazyfs_cache.process.health import FULL
 from lazyfs_cache.process.index_generation import IndexGeneration
-from lazyfs_cache.process.recent_uses import RecentUses
-from lazyfs_cache.process.room import Room
-from lazyfs_cache.process.shared_index import SharedIndex
-from lazyfs_cache.process.suspects import Suspects
 
 
 class Reservation:
@@ -76,22 +73,10 @@ class Reservation:
 class Admission:
     """The admission of values. Thread-safe."""
 
-    def __init__(
-        self,
-        shared: SharedIndex,
-        room: Room,
-        uses: RecentUses,
-        suspects: Suspects,
-        wake: threading.Event,
-    ) -> None:
-        """`wake` is set when there is space to give back."""
-        self._shared = shared
-        self._room = room
-        self._uses = uses
-        self._suspects = suspects
-        self._wake = wake
-        self._files = shared.files
-        self._health = shared.health
+    def __init__(self, parts: CacheParts) -> None:
+        self._shared, self._room, self._uses, self._suspects, self._wake = parts
+        self._files = parts.shared.files
+        self._health = parts.shared.health
         self.admitted = self.refused = 0
 
     # -- space -------------------------------------------------------------------------------------------
