@@ -14,7 +14,7 @@ from lazyfs_cache.index.faults import IndexDamaged, IndexFailure
 from lazyfs_cache.process.admission import Admission
 from lazyfs_cache.process.cache_parts import CacheParts
 from lazyfs_cache.process.download_locks import DownloadLocks
-from lazyfs_cache.process.opening import open_shared_index
+from lazyfs_cache.process.open_index import open_shared_index
 from lazyfs_cache.process.pinning import Pinning
 from lazyfs_cache.process.recent_uses import RecentUses
 from lazyfs_cache.process.room import Room
