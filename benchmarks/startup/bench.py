@@ -9,7 +9,7 @@ from pathlib import Path
 
 from benchmarks.startup import origin, plan, services
 from benchmarks.startup.disk import disk
-from benchmarks.startup.images import Image, analysis_image, kept_directory, shell_image
+from benchmarks.startup.images import BenchmarkImage, analysis_image, kept_directory, shell_image
 from benchmarks.startup.plan import Case
 from benchmarks.startup.result import Result
 from benchmarks.startup.services import Line, Relayed
@@ -42,7 +42,7 @@ class Bench:
         self._cases = cases
         self._disk = stack.enter_context(disk(work))
         names = {WORKLOADS[case.workload].image for case in cases}
-        self.images: list[Image] = [make() for name, make in _IMAGES.items() if name in names]
+        self.images: list[BenchmarkImage] = [make() for name, make in _IMAGES.items() if name in names]
         files = work / "files"
         files.mkdir()
         self._trust = origin.publish(self.images, files, work / "keys")

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from benchmarks.startup.images import TAG, Image
+from benchmarks.startup.images import TAG, BenchmarkImage
 from benchmarks.startup.sides import REGISTRY, SIF_OPTIONS, bubblewrap
 from benchmarks.startup.workloads import Workload
 
@@ -17,14 +17,14 @@ OTHERS: Final = 30
 """Further names in the lazyfs store, as in a site's: with so many a mount prefetches no image's catalog."""
 
 
-def push(image: Image, registry_port: int) -> None:
+def push(image: BenchmarkImage, registry_port: int) -> None:
     """Copies the layout into the registry with skopeo."""
     target = f"docker://127.0.0.1:{registry_port}/{image.name}:{TAG}"
     source = f"oci:{image.layout}:{TAG}"
     subprocess.run(["skopeo", "copy", "--quiet", "--dest-tls-verify=false", source, target], check=True)
 
 
-def publish(images: Sequence[Image], root: Path, keys: Path) -> Path:
+def publish(images: Sequence[BenchmarkImage], root: Path, keys: Path) -> Path:
     """Makes a lazyfs store at root/store; returns the root of trust that clients need."""
     store = root / "store"
     _lazyfs("repo", "init", str(store), "--name", NAME, "--keys", str(keys))
@@ -35,7 +35,7 @@ def publish(images: Sequence[Image], root: Path, keys: Path) -> Path:
     return store / "metadata/1.root.json"
 
 
-def publish_image(image: Image, store: Path, keys: Path, name: str = "") -> None:
+def publish_image(image: BenchmarkImage, store: Path, keys: Path, name: str = "") -> None:
     """Publishes with `lazyfs publish` into an existing repository, by default under the image's name."""
     name = f"{REGISTRY}/{name or image.name}:{TAG}"
     _lazyfs("publish", f"oci:{image.layout}:{TAG}", str(store), "--as", name, "--keys", str(keys))
@@ -67,7 +67,7 @@ def _lazyfs(*arguments: str) -> None:
         raise RuntimeError(f"lazyfs {' '.join(arguments)} exited {done.returncode}: {done.stderr}")
 
 
-def unpack(image: Image) -> str:
+def unpack(image: BenchmarkImage) -> str:
     """Unpacks the image with umoci beside the image, and keeps the tree; returns its path."""
     tree = Path(image.layout).parent / "tree"
     if not tree.is_dir():
@@ -78,7 +78,7 @@ def unpack(image: Image) -> str:
     return str(tree)
 
 
-def build_sif(image: Image, root: Path, apptainer: str) -> None:
+def build_sif(image: BenchmarkImage, root: Path, apptainer: str) -> None:
     """Makes apptainer's SIF file at root/sif from the layout, and keeps it beside the image."""
     kept = Path(image.layout).parent / "image.sif"
     if not kept.is_file():
@@ -92,7 +92,7 @@ def build_sif(image: Image, root: Path, apptainer: str) -> None:
     subprocess.run(["cp", "-l", str(kept), str(target / f"{image.name}.sif")], check=True)
 
 
-def chunk(image: Image, root: Path) -> None:
+def chunk(image: BenchmarkImage, root: Path) -> None:
     """Makes casync's chunks and index at root/casync from the unpacked tree, and keeps them beside the
     image."""
     kept = Path(image.layout).parent / "casync"
