@@ -60,7 +60,7 @@ def _run_locked(
     certificates = Certificates(settings)
     directory = settings.cache or default_cache()
     privileges.make_own(directory)
-    privileges.lower()
+    privileges.become_user()
     cache = open_in(directory, settings)
     notes += settings_not_taken(cache, settings)
 

@@ -67,7 +67,7 @@ class DirectSession:
         _, opcode, unique, *_ = protocol.IN_HEADER.unpack_from(request)
         if opcode != protocol.INIT:
             raise UsageError(f"the kernel begins with request {opcode}: mount with --fuse pyfuse3")
-        self._channel.reply(unique, [handshake.answer(request[protocol.IN_HEADER.size :])])
+        self._channel.reply(unique, [handshake.init_reply(request[protocol.IN_HEADER.size :])])
 
     async def serve(self) -> None:
         ended = trio.Event()
