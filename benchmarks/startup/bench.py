@@ -125,7 +125,7 @@ class Bench:
             self._cold(once)
         start = self._cold(once)
         if side.name == plan.WARM_PROXY and start.requests > METADATA:
-            raise RuntimeError(f"{line}: the warm proxy asked {start.requests} times for what it has")
+            raise RuntimeError(f"{line}: the warm proxy asked {start.requests} times for an image it has")
         return start
 
     def _cold(self, once: Callable[[Path], Start]) -> Start:

@@ -56,8 +56,8 @@ def full_name(name: str) -> str:
 
 
 def similar(name: str, listing: Listing) -> list[str]:
-    """Returns paths of the tree whose names are near to what `name` may mean: other tags of the repository
-    first. `listing` is asked for the few folders on the way."""
+    """Returns paths of the tree with names like `name`, for a message that suggests them: other tags of the
+    repository first. `listing` is asked for the few folders on the way."""
     found: dict[str, None] = {}
     for rank in candidates(name, listing("")):
         for path in rank:

@@ -160,7 +160,7 @@ class Filesystem:
         raise self.fault(BadData("catalogs that lead into one another without end"))
 
     async def _decode(self, need: NeedDecoding) -> Need | None:
-        """Decodes in a thread, without the lock. Returns what is missing for it. Raises OSError."""
+        """Decodes in a thread, without the lock. Returns the objects it lacks, if any. Raises OSError."""
         try:
             keep = await trio.to_thread.run_sync(need.decode, limiter=self._decoding)
             with self.lock:

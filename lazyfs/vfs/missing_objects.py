@@ -17,8 +17,8 @@ class LocalObjects(Protocol):
     here, or is here with another size."""
 
     namespace: bytes
-    """Empty for a repository that anybody may read; otherwise what sets apart the objects that only those
-    with its credential may read."""
+    """Empty for a repository that anybody may read; otherwise a part of its objects' cache keys, so that only
+    holders of its credential can read them."""
 
     def at_hand(self, ref: ObjectRef) -> bytes | None:
         """Returns the whole plaintext, verified."""

@@ -17,7 +17,7 @@ from lazyfs.system.trusted_files import Untrusted, make_private_directory, open_
 FILE = "trust.json"
 LOCK_WAIT = 2.0
 """Seconds to wait for another process, which holds the lock for the milliseconds of a write unless it was
-stopped in them. What could not be saved then is saved after the next look."""
+stopped meanwhile. A state that could not be saved is saved after the next look for a revision."""
 
 
 class TrustFile:
@@ -29,7 +29,7 @@ class TrustFile:
         self._lock_wait = lock_wait
         self._seen: tuple[int, int] | None = None
         self.owed = False
-        """The last state that was to be saved was not."""
+        """True if the last state could not be saved."""
         self.problem = ""
         """The reason why the file could not be read or written the last time; empty if it could."""
 
