@@ -101,7 +101,7 @@ def list_(directory: str | None, by: str, as_json: bool) -> None:
 @setting_options("proxy", "ca", "client_cert", "client_key")
 @click.pass_obj
 def pin(directory: str | None, /, path: str, proxy: str | None, **tls_files: str | None) -> None:
-    """Fetch PATH, an image's name or anything in a mount, whole, and keep it here until `unpin`."""
+    """Fetch all of PATH (an image's name, or a path in a mount) and keep it in the cache until `unpin`."""
     from lazyfs.client import pinning
     from lazyfs.daemon.values_from_files import read_value
     from lazyfs.transport.open import open_fetcher

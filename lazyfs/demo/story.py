@@ -1,4 +1,4 @@
-"""The demo's plot: the steps in order, and their results."""
+"""The demo's steps in order, and their results."""
 
 import importlib.resources
 import os

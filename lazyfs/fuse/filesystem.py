@@ -108,8 +108,7 @@ class Filesystem:
         return opened
 
     def catalogs_in_use(self) -> list[tuple[str, HeldKey]]:
-        """Returns the catalogs in memory, each with the repository that it was read by; the latest used
-        last."""
+        """Returns each catalog in memory, with the repository for which it was read; the latest used last."""
         with self.lock:
             return self.tree.parsed.catalogs()
 

@@ -1,4 +1,4 @@
-"""The parts of an open cache with which reading, admission and upkeep all work."""
+"""The parts of an open cache that reading, admission and upkeep share."""
 
 import threading
 from typing import NamedTuple
@@ -10,7 +10,7 @@ from lazyfs_cache.process.suspects import Suspects
 
 
 class CacheParts(NamedTuple):
-    """One of each for every open cache."""
+    """The parts of one open cache."""
 
     shared: SharedIndex
     room: Room

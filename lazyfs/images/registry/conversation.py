@@ -122,7 +122,7 @@ class Conversation:
         return reply, self._now(lambda: exchange.answered(answer))
 
     def _ask(self, exchange: Exchange, step: steps.Ask) -> steps.Step:
-        """Asks for a token in one thread; the others use it too."""
+        """Gets a token, in one thread at a time: threads that have waited use the same token."""
         with self._asking:
             current = self._access.headers.get(step.identity)
             if current is not None and current != step.rejected:
