@@ -76,7 +76,7 @@ class Filesystem:
         self.patience = patience
         self._openings = Openings(open_repository)
         self._decoding = trio.CapacityLimiter(1)
-        """One at a time: each takes the processor from everybody's answers."""
+        """Allows one decoding at a time: each takes the processor from everybody's answers."""
         self._opened: dict[str, OpenRepository] = {}
 
     def show(self, opened: OpenRepository) -> None:

@@ -288,7 +288,7 @@ def catalogs(draw: st.DrawFn) -> tuple[Objects, ObjectRef]:
 
 
 def _tell(objects: Objects, ref: ObjectRef) -> None:
-    """Everything that the kernel asks of a mount's root, and of all that is in it."""
+    """Makes every request of the kernel to a mount's root and to each entry in it."""
     tree = Tree(SlotTable())
     tree.show_repository(Repository("test", objects, ref, 1))
     waiting, seen = [ROOT], {ROOT}
@@ -339,6 +339,6 @@ def test_any_catalog_is_told_to_the_kernel_or_refused(catalog: tuple[Objects, Ob
 
 
 def test_what_pyfuse3_takes_for_a_device_is_asked_of_it() -> None:
-    """The translation above is the real one: a number too large for it would raise."""
+    """pyfuse3's own translation accepts the numbers too: it raises for one that is too large."""
     with pytest.raises(OverflowError):
         pyfuse3.EntryAttributes().st_rdev = 1 << 70
