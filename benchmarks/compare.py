@@ -17,7 +17,8 @@ _COUNT: Final = re.compile(r"(requests|upcalls|objects|bytes_from_origin|bytes_s
 
 
 def counts(result: Any) -> dict[str, float]:
-    """Returns every count of a result by its place in the result. Samples of one row become their median."""
+    """Returns the counts of a result: place in the result -> count. Samples of one row become their
+    median."""
     return dict(_walk(result, ""))
 
 

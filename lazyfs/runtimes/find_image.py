@@ -69,8 +69,7 @@ def sort_mounts(found: Iterable[Mount], trusted: set[int]) -> NodeMounts:
 
 
 def _own_numbers(user: int) -> set[int]:
-    """Returns the caller's id here and its id in the namespace above, which mounts made there have as
-    owner."""
+    """Returns the caller's id here, and its id in the namespace above, which owns the mounts made there."""
     numbers = {user}
     with open("/proc/self/uid_map") as file:
         for line in file:

@@ -1,8 +1,8 @@
 """The session that speaks the kernel's protocol on /dev/fuse itself.
 
-Threads of their own read requests. They answer a request whose objects are at hand at once, in the thread: no
-event loop, no task, no coroutine. Any other request goes to trio with its missing objects, as a task that
-fetches them and writes the answer, while the threads go on reading.
+Reader threads take the kernel's requests. If the objects of a request are at hand, the thread answers it at
+once: no event loop, no task, no coroutine. Any other request goes to trio with its missing objects, as a task
+that fetches them and writes the answer, while the threads go on reading.
 """
 
 import logging
