@@ -130,8 +130,8 @@ class Transaction:
         self._sweep(len(values))
 
     def _sweep(self, gone: int) -> None:
-        """Go on through `entries`, in a circle, by SWEPT rows for each value that went, and delete the
-        ghosts."""
+        """Delete the ghosts among the next rows of `entries`, SWEPT for each value that went. The sweep
+        begins anew at the end of the table."""
         sums, table = self.sums, self._tables.entries
         left = min(gone * SWEPT, sums.entries + sums.ghosts) if sums.ghosts else 0
         first = first_above(sums.floor)
