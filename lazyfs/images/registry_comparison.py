@@ -72,7 +72,7 @@ def compare(
         found = tree.find(flat)
         stored = found.entry.nested if found else None
         if stored not in [_merged(image, layers, params, ingest, added) for added in (bind_points, None)]:
-            problems.append(f"{flat} is not what the registry's layers give")
+            problems.append(f"{flat} differs from the tree of the registry's layers")
     return problems
 
 

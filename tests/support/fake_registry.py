@@ -169,7 +169,7 @@ class _Handler(BaseHTTPRequestHandler):
             return self._blob(match[1])
         return self._answer(404, b"")
 
-    do_HEAD = do_GET
+    do_HEAD = do_GET  # noqa: N815
 
     def do_POST(self) -> None:
         form = parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())

@@ -1,4 +1,4 @@
-"""`lazyfs sync` as an operator runs it: the wishlists of the field against registries that play the named ones."""
+"""`lazyfs sync` as an operator runs it: the field's wishlists, and a registry that plays those they name."""
 
 import fcntl
 import json
@@ -30,7 +30,8 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealRegistry]
         for image in (
             "library/centos:centos7", "engineen/ilcsoft:test", "llorente/threejet-nnlo:0.1",
             "llorente/threejet-nnlo:0.2", "atlas/athanalysis:21.2.10", "atlas/athanalysis:21.3.1",
-            "library/centos:latest", "library/debian:latest", "opensciencegrid/osgvo-el7:latest", "htc/rocky:8",
+            "library/centos:latest", "library/debian:latest", "opensciencegrid/osgvo-el7:latest",
+            "htc/rocky:8",
         ):  # fmt: skip
             repository, _, tag = image.partition(":")
             registry.put(built(image.replace("/", "_"), base=BASE), repository, tag)

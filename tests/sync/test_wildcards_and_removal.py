@@ -22,7 +22,8 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealRegistry]
 @pytest.fixture
 def team(request: pytest.FixtureRequest) -> str:
     """Returns a repository of the test's own."""
-    return "team/" + request.node.name.removeprefix("test_")[:60].rstrip("_")
+    name: str = request.node.name
+    return "team/" + name.removeprefix("test_")[:60].rstrip("_")
 
 
 @pytest.fixture
