@@ -18,7 +18,7 @@ from lazyfs.sync.pending_layers import PendingLayers
 from lazyfs.sync.preparation import ImagePreparer, Job, PreparedImage
 from lazyfs.sync.report import MOVED, PUBLISHED
 from lazyfs.sync.resolution import Failure, Gone, Resolver, failure_of
-from lazyfs.sync.targets import Target, Targets, alias_paths
+from lazyfs.sync.targets import Target, Targets, alias_paths, all_paths
 
 if TYPE_CHECKING:
     from lazyfs.sync.service import Service
@@ -117,8 +117,7 @@ class Publishing:
         if not known and image and fresh and image.digest and not image.error:
             known = image.digest
         if known and self._standing(target, known):
-            config = self._committer.published.target(target.place) or ""
-            self._ledger.found_unchanged(target, known, config, asked=False)
+            self._unchanged(target, known, asked=False)
             return
         registry = target.reference.registry
         asker = self._askers.get(registry)
@@ -147,8 +146,7 @@ class Publishing:
             self._gone[target.place] = answer.reason
             self._ledger.fails(target, answer.reason)
         elif self._standing(target, answer):
-            config = self._committer.published.target(target.place) or ""
-            self._ledger.found_unchanged(target, answer, config, asked=True)
+            self._unchanged(target, answer, asked=True)
         else:
             self._changed(target, answer)
 
@@ -208,13 +206,23 @@ class Publishing:
         except LazyfsError as error:
             self._ledger.fails(target, str(error), key.digest)
             return
-        image = self._ledger.image(target.place)
-        stale = set(image.paths if image else ()) - set(own)
-        if stale:
-            stale -= self._ledger.paths(without=[target.place])
-            self._committer.remove(sorted(stale))
+        self._drop_stale(target, key.digest)
         self._ledger.arrives(Arrival(target, key.digest, prepared.config, prepared.size, prepared.private))
         self._service.tell(f"read {target.place} ({key.digest[:19]})")
+
+    def _drop_stale(self, target: Target, digest: str) -> None:
+        """Takes out the paths that an image had and has no more, unless another one has them too."""
+        image = self._ledger.image(target.place)
+        stale = set(image.paths if image else ()) - set(all_paths(target, digest))
+        if stale and not self._service.dry_run:
+            stale -= self._ledger.paths(without=[target.place])
+            self._committer.remove(sorted(stale))
+
+    def _unchanged(self, target: Target, digest: str, *, asked: bool) -> None:
+        """Enters that the tree has what the tag names."""
+        self._drop_stale(target, digest)
+        config = self._committer.published.target(target.place) or ""
+        self._ledger.found_unchanged(target, digest, config, asked=asked)
 
     def _standing(self, target: Target, digest: str) -> bool:
         """Returns True if the tree has at all paths of the target what the digest names."""
