@@ -102,6 +102,8 @@ def _layers(
         for number, parts in reading:
             layer = image.layers[number]
             advance = observer.layer(layer.blob.name, layer.blob.size, kept=False)
-            found[layer.diff_id] = read_layer(layer.blob, parts, ingest, advance=advance, note=observer.warn)
+            found[layer.diff_id] = read_layer(
+                layer.blob, parts, ingest.layer(), advance=advance, note=observer.warn
+            )
     ingest.finish()
     return found, fresh

@@ -58,7 +58,7 @@ def compare(
         for number, parts in image.read(sorted(first.values())):
             layer = image.layers[number]
             advance = observer.layer(layer.blob.name, layer.blob.size, kept=False)
-            layers[layer.diff_id] = read_layer(layer.blob, parts, ingest, advance=advance)
+            layers[layer.diff_id] = read_layer(layer.blob, parts, ingest.layer(), advance=advance)
         ingest.finish()
         for diff_id, records in layers.items():
             if layer_records.load(tree, diff_id) != records:
