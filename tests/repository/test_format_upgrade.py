@@ -172,6 +172,16 @@ def test_what_is_published_again_is_packed_and_the_same_otherwise(old: Old) -> N
     assert not old.publish(f"oci:{old.directory}/layout:v1", IMAGE).changed
 
 
+def test_an_image_of_version_1_is_compared_with_its_source_when_it_is_published_again(old: Old) -> None:
+    old.upgrade()
+    against = ("check", old.path, "--against", f"oci:{old.directory}/layout:v1", "--as", IMAGE)
+    before = lazyfs(*against, check=False)
+    assert before.returncode == 1
+    assert "publish the image again" in before.stderr
+    old.republish()
+    lazyfs(*against)
+
+
 def test_the_upgrade_command_says_what_is_to_be_published_again(old: Old) -> None:
     keys = old.directory / "keys"
     run: Callable[[], str] = lambda: lazyfs("repo", "upgrade", old.path, "--keys", keys).stdout  # noqa: E731
