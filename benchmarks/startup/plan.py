@@ -33,6 +33,24 @@ class Case(msgspec.Struct, frozen=True):
     repeats: int
 
 
+def other(side: str, revision: str) -> str:
+    """Returns the name of a lazyfs side that another revision of lazyfs makes."""
+    return f"{side}, at {revision}"
+
+
+def with_revision(cases: list[Case], revision: str) -> list[Case]:
+    """Returns the cases with each lazyfs side a second time, made by another revision; the warm proxy, which
+    differs by nothing but its requests, stays alone."""
+    return [
+        msgspec.structs.replace(
+            case,
+            sides=case.sides
+            + tuple(other(side, revision) for side in (COLD, PROFILED, WARM_NODE) if side in case.sides),
+        )
+        for case in cases
+    ]
+
+
 def quick() -> list[Case]:
     """Returns the small image at 50 ms and 1000 Mbit/s."""
     return [Case(Line(50, 1000), "shell", (*LAZYFS, *PULLS, CASYNC, LOCAL), repeats=3)]

@@ -183,9 +183,18 @@ class Lazyfs:
 
     origin = "files"
 
-    def __init__(self, name: str, trust: str, proxy: str | None = None, store: str = "store") -> None:
+    def __init__(
+        self,
+        name: str,
+        trust: str,
+        proxy: str | None = None,
+        store: str = "store",
+        python: str = sys.executable,
+    ) -> None:
+        """`python`: the interpreter of the checkout whose lazyfs mounts."""
         self.name = name
         self._store = store
+        self._python = python
         self._options = ["--trust", trust, *(["--proxy", proxy] if proxy else [])]
 
     def _mountpoint(self, place: Place) -> str:
@@ -197,7 +206,8 @@ class Lazyfs:
         options = ["--cache", place.path("cache"), "--cache-limit", "8G", *self._options]
         options += ["--log", place.path("log")]
         mount = [
-            sys.executable,
+            self._python,
+            "-P",  # the interpreter's own lazyfs, not the one in the working directory
             "-m",
             "lazyfs",
             "mount",
@@ -214,7 +224,7 @@ class Lazyfs:
     def clean(self, place: Place) -> None:
         mountpoint = self._mountpoint(place)
         if os.path.ismount(mountpoint):
-            umount = [sys.executable, "-m", "lazyfs", "umount", mountpoint]
+            umount = [self._python, "-P", "-m", "lazyfs", "umount", mountpoint]
             subprocess.run(umount, check=False, capture_output=True)
         _unmount(mountpoint)
 
