@@ -12,10 +12,10 @@ from lazyfs.core.errors import UsageError
 from lazyfs.core.params import Params
 from lazyfs.core.trust.roles import ROOT, TARGETS, TIMESTAMP
 from lazyfs.core.trust.signed import when
+from lazyfs.images.conversion import convert
 from lazyfs.repository import format_upgrade, lifecycle
 from lazyfs.repository import keys as key_files
 from lazyfs.repository.commit import TIMESTAMP_DAYS, read_committed
-from lazyfs.repository.stored_tree import StoredTree
 from lazyfs.store import open_store
 
 WARN_BEFORE = timedelta(days=60)
@@ -132,7 +132,8 @@ def upgrade(store: str, keys: str | None) -> None:
     """Give the repository the newest format version; name, keys and fingerprint stay.
 
     Workers whose lazyfs does not know that version keep the revision before it: update them first. Images
-    stay readable; those that still have the older format are listed, to be published again.
+    are converted from what the store holds. What cannot be, such as a tree of tar: or dir:, stays readable
+    and is listed, to be published again.
 
     \b
     Example:
@@ -143,12 +144,22 @@ def upgrade(store: str, keys: str | None) -> None:
     revision = new or read_committed(repository.store).revision
     said = "is now" if new else "is already"
     say(f"{revision.name} revision {revision.number} {said} of format version {revision.params.version}")
-    older = list(format_upgrade.older_images(StoredTree(repository.store, revision.root)))
-    if older:
+    left = []
+    for place, converted in convert(
+        repository.store,
+        repository.keys,
+        lambda: datetime.now(UTC),
+        lambda message: say(f"lazyfs: {message}", err=True),
+    ):
+        if converted:
+            say(f"converted {place}")
+        else:
+            left.append(place)
+    if left:
         say(
             "These have the older format. They can be read as they are; publish them again to put their "
             "small files into packs:",
-            *(f"  {path}" for path in older),
+            *(f"  {path}" for path in left),
         )
 
 

@@ -11,6 +11,7 @@ from lazyfs.core.catalog.reader import Catalog
 from lazyfs.core.chunks import ChunkList
 from lazyfs.core.digest import ObjectRef
 from lazyfs.core.errors import FormatError, NotFound
+from lazyfs.core.pack import PackTable
 from lazyfs.store import Store
 
 MOST = 16 << 20
@@ -73,8 +74,11 @@ class StoredTree:
 
     def content(self, node: TreeNode) -> Iterator[bytes]:
         """Yields a file's bytes, an object at a time."""
-        entry = node.entry
-        place = entry.place(node.catalog.packs)
+        yield from self.bytes_of(node.entry, node.catalog.packs)
+
+    def bytes_of(self, entry: Entry, packs: PackTable) -> Iterator[bytes]:
+        """Yields the bytes of a file that may lie in one of `packs`, an object at a time."""
+        place = entry.place(packs)
         if place:
             yield self.read(place.ref)[place.start : place.start + place.length]
         elif entry.chunk_list:

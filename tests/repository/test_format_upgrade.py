@@ -15,14 +15,18 @@ import msgspec
 import pytest
 from tuf.api.metadata import Metadata, Targets
 
-from lazyfs.core.digest import sha256
+from lazyfs.core.digest import object_path, parse_hex, sha256
 from lazyfs.core.errors import UsageError
 from lazyfs.core.params import Params, Revision
+from lazyfs.images.conversion import convert
+from lazyfs.images.inspect import of_published
+from lazyfs.images.layer_records import layer_path
 from lazyfs.images.publisher import PublishReport, publish
 from lazyfs.repository import keys as key_files
 from lazyfs.repository import lifecycle
 from lazyfs.repository.commit import read_committed, read_revision
 from lazyfs.repository.diff import diff, resolve
+from lazyfs.repository.edit import Edit
 from lazyfs.repository.format_upgrade import older_images, upgrade
 from lazyfs.repository.keys import Keys
 from lazyfs.repository.stored_tree import StoredTree
@@ -182,12 +186,53 @@ def test_an_image_of_version_1_is_compared_with_its_source_when_it_is_published_
     lazyfs(*against)
 
 
+def test_an_image_is_converted_to_what_publishing_it_again_gives(old: Old, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    other = Old(tmp_path / "other")
+    warnings: list[str] = []
+    for one in (old, other):
+        one.upgrade()
+    before = old.tree
+    assert list(convert(old.store, old.keys, now, warnings.append)) == [(IMAGE, True), (TREE, False)]
+    other.publish(f"oci:{other.directory}/layout:v1", IMAGE)
+    assert old.revision.root == other.revision.root
+    assert warnings == []
+    right(old)
+    assert list(diff(resolve(before, IMAGE), resolve(old.tree, IMAGE))) == []
+    assert list(convert(old.store, old.keys, now, warnings.append)) == [(TREE, False)]
+
+
+def test_an_image_with_a_damaged_file_stays_as_it_is(old: Old) -> None:
+    old.upgrade()
+    before = old.revision.root
+    (old.path / object_path(sha256(CONTENTS[b"etc/b"]))).unlink()
+    warnings: list[str] = []
+    assert list(convert(old.store, old.keys, now, warnings.append)) == [(IMAGE, False), (TREE, False)]
+    assert len(warnings) == 1
+    assert old.revision.root == before
+
+
+def test_an_image_without_its_layers_records_stays_as_it_is(old: Old) -> None:
+    old.upgrade()
+    first = of_published(old.tree, IMAGE).layers[0].diff_id
+    with Edit(old.store, old.keys, now) as edit:
+        edit.remove(layer_path(parse_hex(first)))
+        edit.commit()
+    assert list(convert(old.store, old.keys, now, print)) == [(IMAGE, False), (TREE, False)]
+    right(old)
+
+
 def test_the_upgrade_command_says_what_is_to_be_published_again(old: Old) -> None:
     keys = old.directory / "keys"
     run: Callable[[], str] = lambda: lazyfs("repo", "upgrade", old.path, "--keys", keys).stdout  # noqa: E731
     first = run()
     assert "old.example.org revision 4 is now of format version 2" in first
-    assert [line.strip() for line in first.splitlines()[-2:]] == [IMAGE, TREE]
-    assert "revision 4 is already of format version 2" in run()
+    assert f"converted {IMAGE}" in first
+    assert first.splitlines()[-2].endswith("into packs:")
+    assert first.splitlines()[-1].strip() == TREE
+    again = run()
+    assert "revision 5 is already of format version 2" in again
+    assert "converted" not in again
+    assert read_revision(old.store).number == 5
     old.republish()
     assert "publish them again" not in run()

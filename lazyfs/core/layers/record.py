@@ -174,17 +174,18 @@ def encode(records: list[Record]) -> Iterator[bytes]:
         yield _LENGTH.pack(len(blob)) + blob
 
 
-def decode(parts: Iterable[bytes]) -> Iterator[Record]:
-    """The records of a file that comes in parts of any size. Raises FormatError, OlderRecords."""
+def decode(parts: Iterable[bytes], magic: bytes = MAGIC) -> Iterator[Record]:
+    """The records of a file that comes in parts of any size. Raises FormatError, and OlderRecords for version
+    1 unless `magic` asks for it."""
     buffer = bytearray()
     packs: dict[ObjectRef, ObjectRef] = {}
     started = False
     for part in parts:
         buffer += part
         if not started and len(buffer) >= len(MAGIC):
-            if buffer.startswith(MAGIC_1):
+            if buffer.startswith(MAGIC_1) and magic == MAGIC:
                 raise OlderRecords("layer records of version 1")
-            if not buffer.startswith(MAGIC):
+            if not buffer.startswith(magic):
                 raise FormatError(f"not a file of layer records: it begins with {bytes(buffer[:8])!r}")
             del buffer[: len(MAGIC)]
             started = True
