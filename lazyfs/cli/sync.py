@@ -14,14 +14,17 @@ from lazyfs.core.oci.platform import parse_platform
 from lazyfs.sync import lists as wishlists
 from lazyfs.sync.annotations import STYLES, annotated
 from lazyfs.sync.changed_lines import changed_lines
-from lazyfs.sync.event_file import append_events
+from lazyfs.sync.event_file import append_events, latest_events
 from lazyfs.sync.lists import GivenList, ListKeeper
 from lazyfs.sync.registries import Registries
 from lazyfs.sync.report import WOULD, Report
 from lazyfs.sync.service import Service
 from lazyfs.sync.settings import read_settings
-from lazyfs.sync.state import held, read_state, write_state
+from lazyfs.sync.state import State, held, read_state, write_state
 from lazyfs.sync.status_directory import default_status_directory
+
+SHOWN_EVENTS = 500
+"""Latest events on the status site."""
 
 
 @click.command()
@@ -91,6 +94,7 @@ def command(words: tuple[str, ...], keys: str | None, since: str | None, check: 
         ).run(given, state)
         if not dry_run:
             append_events(status, report.events)
+            _write_site(service.site or os.path.join(status, "site"), status, state)
     _show(repository.name, report, as_json=options["as_json"], dry_run=dry_run)
     return report.exit_code
 
@@ -108,6 +112,15 @@ def _load(
             if one.fresh is not None:
                 keeper.keep(one.name, one.fresh)
     return given
+
+
+def _write_site(directory: str, status: str, state: State) -> None:
+    from lazyfs.sync.site.document import document
+    from lazyfs.sync.site.pages import pages  # jinja2 takes 50 ms to import
+    from lazyfs.sync.site.write import write_site
+
+    events = latest_events(status, SHOWN_EVENTS)
+    write_site(directory, pages(document(state, events, int(datetime.now(UTC).timestamp()))))
 
 
 def _check(names: tuple[str, ...], since: str | None, style: str) -> int:

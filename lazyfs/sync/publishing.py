@@ -86,23 +86,31 @@ class Publishing:
         """Returns place -> reason of the images that their registries do not know any more. Raises
         StoreError, or what nobody foresaw in a thread."""
         self._ledger.wished(self._targets)
-        with self._stack:
-            for target in self._targets:
-                self._ask(target)
-            while self._open:
-                try:
-                    result = self._results.get(timeout=LOOK)
-                except queue.Empty:
-                    self._commit_if_due()
-                    continue
-                self._open -= 1
-                if isinstance(result, _Asked):
-                    self._answered(result)
-                else:
-                    self._was_read(result)
-                self._commit_if_due()
+        try:
+            self._work()
+        except BaseException:
+            self._service.registries.stop()  # or threads would sit out their pauses of minutes
+            raise
+        finally:
+            self._stack.close()
         self._commit()
         return self._gone
+
+    def _work(self) -> None:
+        for target in self._targets:
+            self._ask(target)
+        while self._open:
+            try:
+                result = self._results.get(timeout=LOOK)
+            except queue.Empty:
+                self._commit_if_due()
+                continue
+            self._open -= 1
+            if isinstance(result, _Asked):
+                self._answered(result)
+            else:
+                self._was_read(result)
+            self._commit_if_due()
 
     def _pool(self, threads: int, name: str) -> ThreadPoolExecutor:
         pool = ThreadPoolExecutor(threads, name)

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 
+from lazyfs.core.errors import TransportError
 from lazyfs.core.oci.reference import Reference
 from lazyfs.images.registry.certificates import Certificates, folders
 from lazyfs.images.registry.client import RegistryClient
@@ -22,14 +23,16 @@ class Registries:
         self,
         settings: Mapping[str, RegistrySettings],
         environment: Mapping[str, str] | None = None,
-        pause: Callable[[float], None] = time.sleep,
+        pause: Callable[[float], None] | None = None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`settings`: by the registry's name, as references have it."""
+        """`settings`: by the registry's name, as references have it. `pause`: waits for so many
+        seconds; by default so that `stop` ends it."""
         self._now = now
+        self._stopped = threading.Event()
         self._settings = settings
         self._environment = dict(os.environ) if environment is None else dict(environment)
-        self._pause = pause
+        self._sleep = pause
         self._wires: dict[str, Wire] = {}
         self._clients: dict[tuple[str, str], RegistryClient] = {}
         self._lock = threading.Lock()
@@ -47,6 +50,19 @@ class Registries:
                 wire.close()
             self._wires.clear()
             self._clients.clear()
+
+    def stop(self) -> None:
+        """Ends every pause, now and later, with an error: the run is given up."""
+        self._stopped.set()
+
+    def _pause(self, seconds: float) -> None:
+        """Waits, until the run is given up at the longest."""
+        if self._sleep is None:
+            self._stopped.wait(seconds)
+        else:
+            self._sleep(seconds)
+        if self._stopped.is_set():
+            raise TransportError("given up: the run ends")
 
     def settings(self, registry: str) -> RegistrySettings:
         """Returns the settings of a registry; the defaults if there are none."""

@@ -1,8 +1,9 @@
 """What wishes mean now: the tags of patterns, and the digests that tags name. Registries are only asked."""
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -79,7 +80,7 @@ class Resolver:
         wishes = [(given.name, wish) for given in lists for wish in given.lists.wishes]
         repositories = list(dict.fromkeys(_repository(wish) for _, wish in wishes if wish.choice))
         listed: dict[Reference, list[str] | Failure | Gone] = {}
-        with ThreadPoolExecutor(THREADS, "tags") as pool:
+        with self._threads("tags") as pool:
             listed.update(zip(repositories, pool.map(self._tags, repositories), strict=True))
             chosen = list(pool.map(lambda item: self._chosen(item[1], listed), wishes))
         resolved, failed = [], []
@@ -121,8 +122,19 @@ class Resolver:
 
     def digests(self, references: Iterable[Reference]) -> list[str | Gone | Failure]:
         """Returns what each tag names now, in the order given, asked side by side."""
-        with ThreadPoolExecutor(THREADS, "head") as pool:
+        with self._threads("head") as pool:
             return list(pool.map(self.digest, references))
+
+    @contextmanager
+    def _threads(self, name: str) -> Iterator[ThreadPoolExecutor]:
+        """Makes threads for questions. An exception, such as an interrupt, ends their pauses."""
+        with ThreadPoolExecutor(THREADS, name) as pool:
+            try:
+                yield pool
+            except BaseException:
+                self.registries.stop()
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
 
     def _tags(self, repository: Reference) -> "list[str] | Failure | Gone":
         try:

@@ -55,6 +55,8 @@ class ServiceSettings(msgspec.Struct, frozen=True, rename="kebab", forbid_unknow
     """Images that one run may take out of the tree; if there are more it takes none."""
     grace_hours: float = 0.0
     """Time for which an image stays after it is no longer wished, or no longer there."""
+    site: str = ""
+    """Directory of the status site; empty: `site` in the status directory."""
     last_update: bool = True
     """Write logDir/lastUpdate with each revision, which ATLAS's pilot looks for."""
 

@@ -80,6 +80,9 @@ def test_the_lists_of_the_field_become_the_trees_that_people_know(site: Path) ->
     assert "all right" in lazyfs("check", site / "store").stdout
     events = [json.loads(line) for line in (site / "status/events.jsonl").read_text().splitlines()]
     assert [event["event"] for event in events] == ["published"] * 9
+    status = json.loads((site / "status/site/status.json").read_text())
+    assert status["counts"]["published"] == 9
+    assert "docker.io/library/centos:centos7" in (site / "status/site/index.html").read_text()
 
 
 def test_exit_codes(site: Path) -> None:
