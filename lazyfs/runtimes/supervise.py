@@ -35,7 +35,9 @@ def supervise(
             numbers[placeholder] = stack.enter_context(_unnamed_file(content))
         argv = [*(str(numbers.get(option, option)) for option in plan.options), *plan.command]
         descriptors = tuple(numbers.values())
-        code = _run(WatchedCommand(argv, executable, plan.user, descriptors, detach, programs))
+        code = _run(
+            WatchedCommand(argv, executable, plan.user, descriptors, plan.completed, detach, programs)
+        )
         os.lseek(status, 0, os.SEEK_SET)
         return RuntimeExit(code, os.read(status, _STATUS_LIMIT))
 
