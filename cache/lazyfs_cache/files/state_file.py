@@ -35,12 +35,12 @@ class _Format(msgspec.Struct):
 
 def load(root: str) -> CacheState | None:
     """The state; None if there is none or it cannot be read. Raises UnusableDirectory for a format other than
-    this one and `layout.OTHER_INDEX`."""
+    this one and those of `layout.OTHER_INDEX`."""
     try:
         with open(os.path.join(root, layout.STATE), "rb", opener=no_link) as file:
             found = file.read()
         number = msgspec.json.decode(found, type=_Format).format
-        if number not in (layout.FORMAT, layout.OTHER_INDEX):
+        if number not in (layout.FORMAT, *layout.OTHER_INDEX):
             raise UnusableDirectory(
                 f"cache {root}: format {number}, this version has {layout.FORMAT}; give another directory"
             )
