@@ -75,6 +75,19 @@ def test_no_tenant_loses_what_it_uses_below_an_equal_part(
     assert all(here >= min(held, part - 9) for here, held in zip(after, before, strict=True))
 
 
+@given(_QUEUES, st.integers(1, 4))
+def test_nobody_gives_in_the_place_of_one_whose_order_pauses(
+    queues: list[list[tuple[int, int]]], pause: int
+) -> None:
+    """SIEVE's orders end when the hand has passed over enough values."""
+    stakes = [(held, values) for held, values in _stakes(queues) if values]
+    order = [Stake(held, islice(values, pause), NOW) for held, values in stakes]
+    whole = [Stake(held, iter(values), NOW) for held, values in stakes]
+    given = list(by_share(order, NOW))
+    assert given == list(islice(by_share(whole, NOW), len(given)))
+    assert bool(given) == bool(stakes)
+
+
 @contextmanager
 def _index(*, sieve: bool = False) -> Iterator[Index]:
     with TemporaryDirectory() as directory:

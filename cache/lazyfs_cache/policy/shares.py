@@ -30,11 +30,17 @@ class Stake:
     def __init__(self, held: int, order: Iterator[Queued], last_use: int | None = None) -> None:
         """`held`: bytes of its values. `order`: its values in the order in which they should go. `last_use`:
         the tick of its last use, for an order that does not go by uses; otherwise the next value's tick
-        counts."""
+        counts. Such an order (SIEVE) may end before it has given all values, after one at least."""
         self.held = held
         self._order = order
         self._last_use = last_use
         self._next: Queued | None = None
+        self._gave = False
+
+    @property
+    def may_have_more(self) -> bool:
+        """True if its order has ended without having given all values."""
+        return self._gave and self._last_use is not None
 
     @property
     def idle_since(self) -> int:
@@ -49,33 +55,39 @@ class Stake:
         """The value that goes; None if there is no more."""
         value, self._next = self._next or next(self._order, None), None
         if value is not None:
+            self._gave = True
             self.held -= value.charge
         return value
 
 
 def by_share(stakes: Sequence[Stake], now: int) -> Iterator[Queued]:
-    """The values of all stakes in the order in which they should go. `now`: the present tick."""
+    """The values of all stakes in the order in which they should go. `now`: the present tick. Ends where a
+    stake has to give whose order has ended early: nobody else gives in its place."""
     left = list(stakes)
-    while len(left) > 1:
-        longest = min(left, key=_idle_since)
-        if longest.idle_since >= now - IDLE:
-            break
-        yield from _given(left, longest)
+    chosen = None
+    enough = 0
     while left:
-        left.sort(key=_held, reverse=True)
-        most = left[0]
-        enough = left[1].held if len(left) > 1 else 0
-        while left and left[0] is most and most.held >= enough:
-            yield from _given(left, most)
+        if chosen is None or chosen.held < enough:
+            chosen, enough = _giver(left, now)
+        value = chosen.give()
+        if value is not None:
+            yield value
+        elif chosen.may_have_more:
+            return
+        else:
+            left.remove(chosen)
+            chosen = None
 
 
-def _given(left: list[Stake], stake: Stake) -> Iterator[Queued]:
-    """The next value of a stake; one that has no more is taken from `left`."""
-    value = stake.give()
-    if value is None:
-        left.remove(stake)
-    else:
-        yield value
+def _giver(stakes: list[Stake], now: int) -> tuple[Stake, int]:
+    """The stake that gives, and the bytes down to which it goes on to give: those that the next one holds."""
+    if len(stakes) == 1:
+        return stakes[0], 0
+    longest = min(stakes, key=_idle_since)
+    if longest.idle_since < now - IDLE:
+        return longest, longest.held
+    stakes.sort(key=_held, reverse=True)
+    return stakes[0], stakes[1].held
 
 
 def _idle_since(stake: Stake) -> int:
