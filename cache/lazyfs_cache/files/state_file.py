@@ -55,7 +55,9 @@ def save(root: str, state: CacheState) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
     fd = os.open(path + ".new", flags, 0o600)
     try:
-        os.write(fd, msgspec.json.encode(state))
+        view = memoryview(msgspec.json.encode(state))
+        while view:  # a disk that is almost full takes a part
+            view = view[os.write(fd, view) :]
         os.fsync(fd)
     finally:
         os.close(fd)
