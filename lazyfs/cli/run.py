@@ -146,6 +146,7 @@ def _explain(prepared: PreparedRun, *, hidden: set[str], as_json: bool) -> None:
         name: "***" if name in hidden else value for name, value in prepared.launch.environment.items()
     }
     plan = prepared.runtime.plan(replace(prepared.launch, environment=environment))
+    completed = [] if plan.completed is None else [each.path for each in plan.completed.directories]
     if as_json:
         described = {
             "image": prepared.launch.root,
@@ -153,6 +154,7 @@ def _explain(prepared: PreparedRun, *, hidden: set[str], as_json: bool) -> None:
             "probes": [{"runtime": p.runtime, "usable": p.usable, "says": p.says} for p in prepared.probes],
             "runtime": prepared.runtime.name,
             "argv": plan.shown,
+            "completed": completed,
             "reachable": plan.reachable,
         }
         say_json(described)
@@ -164,5 +166,7 @@ def _explain(prepared: PreparedRun, *, hidden: set[str], as_json: bool) -> None:
     for probe in prepared.probes:
         say(f"probe:     {probe.runtime}: {'works' if probe.usable else 'cannot be used'}: {probe.says}")
     say(f"runtime:   {prepared.runtime.name}")
+    if completed:
+        say(f"completed: {', '.join(completed)} (by an overlay filesystem)")
     say(f"reachable: {'; '.join(plan.reachable) or 'nothing but what is bound'}")
     say(f"command:   {shlex.join(plan.shown)}")

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from lazyfs.core.errors import LazyfsError
 from lazyfs.runtimes.protocol import RuntimeExit, RuntimePlan
 from lazyfs.runtimes.watcher import FORWARDED, WatchedCommand, watch
+from lazyfs.system.durable_file import write_all
 
 _STATUS_LIMIT = 1 << 16
 
@@ -35,7 +36,9 @@ def supervise(
             numbers[placeholder] = stack.enter_context(_unnamed_file(content))
         argv = [*(str(numbers.get(option, option)) for option in plan.options), *plan.command]
         descriptors = tuple(numbers.values())
-        code = _run(WatchedCommand(argv, executable, plan.user, descriptors, detach, programs))
+        code = _run(
+            WatchedCommand(argv, executable, plan.user, descriptors, plan.completed, detach, programs)
+        )
         os.lseek(status, 0, os.SEEK_SET)
         return RuntimeExit(code, os.read(status, _STATUS_LIMIT))
 
@@ -71,7 +74,7 @@ def _unnamed_file(content: bytes = b"") -> Iterator[int]:
     a pipe would block at 64 KiB."""
     number = os.memfd_create("lazyfs-run")
     try:
-        os.write(number, content)
+        write_all(number, content)
         os.lseek(number, 0, os.SEEK_SET)
         yield number
     finally:
