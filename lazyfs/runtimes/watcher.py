@@ -11,9 +11,9 @@ import json
 import os
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 _TO_ALL = frozenset({signal.SIGINT, signal.SIGQUIT})
 """Signals that a terminal sends to all processes of a job."""
@@ -36,6 +36,9 @@ class WatchedCommand:
     """Called in the new process before it becomes the command."""
     programs: Callable[[int], list[int]]
     """A function from the command's process id to the processes that get the signals."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    scratch: str | None = None
+    """A directory that is made for the command's user, and removed when every process has ended."""
 
 
 def watch(command: WatchedCommand, ours: int, answer: int, mask: set[signal.Signals]) -> None:
@@ -53,14 +56,30 @@ def watch(command: WatchedCommand, ours: int, answer: int, mask: set[signal.Sign
         libc.prctl(_PR_SET_CHILD_SUBREAPER, ctypes.c_ulong(1))
         libc.prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(_OUR_END))
         if os.getppid() == ours:
+            _make_scratch(command)
             result = {"code": _run(command, mask)}
     except (OSError, subprocess.SubprocessError) as error:
         result = {"error": str(error)}
     finally:
         _end_all()
+        _remove_scratch(command)
         with suppress(BrokenPipeError):
             os.write(answer, json.dumps(result).encode())
         os._exit(0)
+
+
+def _make_scratch(command: WatchedCommand) -> None:
+    if command.scratch is not None:
+        os.mkdir(command.scratch, 0o700)
+        if command.user is not None:
+            os.chown(command.scratch, *command.user)
+
+
+def _remove_scratch(command: WatchedCommand) -> None:
+    """Removes the directory. What was in it is in memory that has gone with the processes."""
+    if command.scratch is not None:
+        with suppress(OSError):
+            os.rmdir(command.scratch)
 
 
 def _run(command: WatchedCommand, mask: set[signal.Signals]) -> int:
@@ -72,7 +91,7 @@ def _run(command: WatchedCommand, mask: set[signal.Signals]) -> int:
     process = subprocess.Popen(
         command.argv,
         executable=command.executable,
-        env={},
+        env=command.environment,
         pass_fds=command.descriptors,
         start_new_session=True,
         preexec_fn=enter,  # noqa: PLW1509 - no threads here

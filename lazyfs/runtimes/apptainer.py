@@ -1,0 +1,87 @@
+"""Apptainer and Singularity: the runtime of most grid sites. Takes directories and SIF files."""
+
+from lazyfs.runtimes import enclosed
+from lazyfs.runtimes.launch import Launch
+from lazyfs.runtimes.protocol import ProgramEnd, RuntimeExit, RuntimePlan, RuntimeProbe
+from lazyfs.runtimes.trial import try_out
+
+_PROGRAMS = ("apptainer", "singularity")
+_OWN_NAMES = (
+    "apptainer",
+    "singularity",
+    "starter",
+    "starter-suid",
+    "Apptainer runtime parent",
+    "Apptainer runt",
+    "sinit",
+    "appinit",
+)
+_STARTED = "evidence/started"
+_SCRIPTS = "/.singularity.d/env"
+
+
+class Apptainer:
+    """`apptainer` 1.0 or newer, or `singularity` 3.9 or newer."""
+
+    name = "apptainer"
+
+    def __init__(self, program: str | None = None) -> None:
+        """`program`: the executable, if it is not on PATH."""
+        self._program = program
+
+    def probe(self) -> RuntimeProbe:
+        return try_out(self, _PROGRAMS, self._program)
+
+    def plan(self, launch: Launch) -> RuntimePlan:
+        surroundings = enclosed.surround(launch)
+        inside = launch.scratch
+        home = launch.environment.get("HOME", "/")
+        binds = [
+            word
+            for inner in surroundings.mounts
+            for word in ("--bind", f"{enclosed.source_and_target(inner, self.name)}:{inner.options[0]}")
+        ]
+        options = (
+            "apptainer",
+            "--silent",
+            "exec",
+            "--cleanenv",
+            "--contain",
+            "--no-home",
+            f"--home={inside}/temporary:{enclosed.plain(home, self.name, 'HOME')}",
+            "--no-privs",
+            "--no-eval",
+            "--no-mount=sys,cwd,hostfs,bind-paths",
+            *binds,
+            "--pwd",
+            launch.workdir,
+            launch.root,
+        )
+        environment = {
+            "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+            "HOME": inside,
+            "TMPDIR": f"{inside}/temporary",
+            "APPTAINER_CONFIGDIR": f"{inside}/configuration",
+            "APPTAINER_TMPDIR": f"{inside}/temporary",
+            "APPTAINER_CACHEDIR": f"{inside}/cache",
+            **{f"APPTAINERENV_{name}": value for name, value in launch.environment.items() if name != "HOME"},
+        }
+        enclosure = surroundings.enclosure(
+            launch, {"temporary/": b""}, environment=environment, own_names=_OWN_NAMES
+        )
+        return RuntimePlan(
+            options,
+            launch.command,
+            (*options, *launch.command),
+            {},
+            launch.user,
+            enclosed.reachable(launch),
+            enclosure,
+        )
+
+    def start(self, plan: RuntimePlan) -> RuntimeExit:
+        return enclosed.start_with(plan, _PROGRAMS, self._program)
+
+    def read_end(self, ended: RuntimeExit) -> ProgramEnd:
+        report = enclosed.checked_end(ended, self.name)
+        return enclosed.program_end(report)
