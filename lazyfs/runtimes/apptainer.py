@@ -1,8 +1,8 @@
 """Apptainer and Singularity: the runtime of most grid sites. Takes directories and SIF files."""
 
-from lazyfs.runtimes import enclosed
+from lazyfs.runtimes import enclosed, path_in_image
 from lazyfs.runtimes.launch import Launch
-from lazyfs.runtimes.protocol import ProgramEnd, RuntimeExit, RuntimePlan, RuntimeProbe
+from lazyfs.runtimes.protocol import RUNTIME_FAILED, ProgramEnd, RuntimeExit, RuntimePlan, RuntimeProbe
 from lazyfs.runtimes.trial import try_out
 
 _PROGRAMS = ("apptainer", "singularity")
@@ -16,8 +16,11 @@ _OWN_NAMES = (
     "sinit",
     "appinit",
 )
-_STARTED = "evidence/started"
-_SCRIPTS = "/.singularity.d/env"
+_FAILED = 255
+_SHELL = "/bin/sh"
+_STARTER = 'case $1 in [0-9]) echo started >&$1; eval "exec $1>&-" ;; esac; shift; exec "$@"'
+"""Leaves evidence of the start: apptainer's own failure gives 255, as a program may. Shells take
+descriptors of one digit."""
 
 
 class Apptainer:
@@ -35,6 +38,7 @@ class Apptainer:
     def plan(self, launch: Launch) -> RuntimePlan:
         surroundings = enclosed.surround(launch)
         inside = launch.scratch
+        with_shell = path_in_image.resolve(launch.root, _SHELL)[1] == ""
         home = launch.environment.get("HOME", "/")
         binds = [
             word
@@ -56,6 +60,7 @@ class Apptainer:
             "--pwd",
             launch.workdir,
             launch.root,
+            *((_SHELL, "-c", _STARTER, "sh", RuntimePlan.STATUS) if with_shell else ()),
         )
         environment = {
             "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
@@ -67,7 +72,12 @@ class Apptainer:
             **{f"APPTAINERENV_{name}": value for name, value in launch.environment.items() if name != "HOME"},
         }
         enclosure = surroundings.enclosure(
-            launch, {"temporary/": b""}, environment=environment, own_names=_OWN_NAMES
+            launch,
+            {"temporary/": b""},
+            environment=environment,
+            evidence="started" if with_shell else None,
+            evidence_open=True,
+            own_names=_OWN_NAMES,
         )
         return RuntimePlan(
             options,
@@ -83,5 +93,8 @@ class Apptainer:
         return enclosed.start_with(plan, _PROGRAMS, self._program)
 
     def read_end(self, ended: RuntimeExit) -> ProgramEnd:
+        """Returns the program's end; for 255 without evidence of a start, apptainer's own failure."""
         report = enclosed.checked_end(ended, self.name)
+        if report.error is not None or (report.code == _FAILED and not report.evident):
+            return ProgramEnd(RUNTIME_FAILED, started=False)
         return enclosed.program_end(report)

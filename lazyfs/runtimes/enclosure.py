@@ -72,8 +72,9 @@ class Enclosure:
     environment: Mapping[str, str] = field(default_factory=dict)
     """The runtime's own environment, not the program's."""
     evidence: str | None = None
-    """A path below the scratch directory that exists (a directory: that has names in it) only if the program
-    was started."""
+    """The name of a file in the scratch directory that has content only if the program was started."""
+    evidence_open: bool = False
+    """True to hand the runtime that file, open for writing, in place of the descriptor of the status."""
     own_names: frozenset[str] = frozenset()
     """Names (/proc/PID/comm) of the runtime's own processes; the first other one below them is the
     program."""
@@ -144,6 +145,9 @@ def enter(enclosure: Enclosure, status: int) -> None:
     if runtime:
         _close_others(status, *([] if notices is None else [notices.fileno()]))
         _wait(runtime, enclosure, status, notices)
+    if enclosure.evidence_open and enclosure.evidence is not None:
+        file = os.open(os.path.join(enclosure.scratch, enclosure.evidence), os.O_WRONLY | os.O_CREAT)
+        os.dup2(file, status)
 
 
 def _give_up(status: int, error: OSError) -> NoReturn:
@@ -196,8 +200,10 @@ def _ready(notices: socket.socket | None) -> bool:
 def _evident(enclosure: Enclosure) -> bool:
     if enclosure.evidence is None:
         return False
-    path = os.path.join(enclosure.scratch, enclosure.evidence)
-    return bool(os.listdir(path)) if os.path.isdir(path) else os.path.exists(path)
+    try:
+        return os.stat(os.path.join(enclosure.scratch, enclosure.evidence)).st_size > 0
+    except FileNotFoundError:
+        return False
 
 
 def _furnish(enclosure: Enclosure) -> None:

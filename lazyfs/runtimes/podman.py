@@ -44,7 +44,7 @@ no_pivot_root = false
 _WRAPPER = """\
 #!/bin/sh
 case " $* " in
-*" start "*) crun --cgroup-manager disabled --root SCRATCH/state "$@" && : >SCRATCH/started ;;
+*" start "*) crun --cgroup-manager disabled --root SCRATCH/state "$@" && echo >SCRATCH/started ;;
 *) exec crun --cgroup-manager disabled --root SCRATCH/state "$@" ;;
 esac
 """

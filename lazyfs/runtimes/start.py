@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from lazyfs.core.errors import UsageError
 from lazyfs.core.oci.run_config import DEFAULT_PATH
 from lazyfs.core.printable import escaped
-from lazyfs.runtimes import path_in_image
 from lazyfs.runtimes.choose import Check, Choice, choose
+from lazyfs.runtimes.command_checks import obstacle
 from lazyfs.runtimes.find_image import find, node_mounts
 from lazyfs.runtimes.image_defaults import ImageDefaults, command_line, describe
 from lazyfs.runtimes.launch import Bind, Launch
@@ -18,7 +18,6 @@ from lazyfs.runtimes.registry import load
 from lazyfs.runtimes.scratch import scratch_name
 from lazyfs.runtimes.settings import RunSettings, read_settings
 
-COMMAND_NOT_FOUND = 127
 _DEFAULTS = {"PATH": DEFAULT_PATH, "HOME": "/tmp"}  # noqa: S108 - the only writable directory inside
 
 
@@ -138,33 +137,9 @@ def run(image: str, arguments: Sequence[str] = (), options: RunOptions = RunOpti
 
 
 def start(prepared: PreparedRun) -> ProgramEnd:
-    """Runs a prepared start to its end. A command that is not in the image gives 127, without a start."""
-    missing = _missing_command(prepared.launch)
-    if missing is not None:
-        _warn(missing)
-        return ProgramEnd(COMMAND_NOT_FOUND, started=False)
+    """Runs a prepared start to its end. What is seen to be impossible gives its exit code without a start."""
+    found = obstacle(prepared.launch)
+    if found is not None:
+        _warn(found.reason)
+        return ProgramEnd(found.exit_code, started=False)
     return prepared.runtime.read_end(prepared.runtime.start(prepared.plan))
-
-
-def _missing_command(launch: Launch) -> str | None:
-    """Returns the reason why the command cannot exist; None if it exists, or if a bind may have it."""
-    name = launch.command[0]
-    if "/" in name:
-        places = [os.path.join(launch.workdir, name)]
-    else:
-        entries = dict.fromkeys(launch.environment["PATH"].split(":"))
-        places = [os.path.join(launch.workdir, entry, name) for entry in entries]
-    for place in places:
-        if any(
-            place.startswith(bind.target.rstrip("/") + "/") or place == bind.target for bind in launch.binds
-        ):
-            return None
-        try:
-            if not path_in_image.resolve(launch.root, place)[1]:
-                return None
-        except UsageError:
-            continue
-    where = (
-        "is not in the image" if "/" in name else f"is in none of {launch.environment['PATH']} in the image"
-    )
-    return f"command {name} {where}"
