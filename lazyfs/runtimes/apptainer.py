@@ -2,7 +2,7 @@
 
 from lazyfs.runtimes import enclosed, path_in_image
 from lazyfs.runtimes.launch import Launch
-from lazyfs.runtimes.protocol import RUNTIME_FAILED, ProgramEnd, RuntimeExit, RuntimePlan, RuntimeProbe
+from lazyfs.runtimes.protocol import RUNTIME_FAILED, ProgramEnd, RuntimeExit, RuntimePlan, RuntimeProbe, Unfit
 from lazyfs.runtimes.trial import try_out
 
 _PROGRAMS = ("apptainer", "singularity")
@@ -36,7 +36,10 @@ class Apptainer:
         return try_out(self, _PROGRAMS, self._program)
 
     def plan(self, launch: Launch) -> RuntimePlan:
+        """Raises Unfit for a device, which apptainer binds so that it cannot be opened."""
         surroundings = enclosed.surround(launch)
+        if any(source.device for source in surroundings.sources):
+            raise Unfit("apptainer binds no device that can be opened")
         inside = launch.scratch
         with_shell = path_in_image.resolve(launch.root, _SHELL)[1] == ""
         home = launch.environment.get("HOME", "/")

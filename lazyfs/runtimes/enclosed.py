@@ -9,7 +9,8 @@ from typing import NamedTuple
 from lazyfs.core.errors import UsageError
 from lazyfs.runtimes import path_in_image
 from lazyfs.runtimes.bind_places import BindPlace, arrange
-from lazyfs.runtimes.enclosure import AddedPath, BoundSource, EnclosedEnd, Enclosure, enter, read_end
+from lazyfs.runtimes.enclosing import EnclosedEnd, enter, read_end
+from lazyfs.runtimes.enclosure import AddedPath, BoundSource, Enclosure
 from lazyfs.runtimes.launch import Bind, Launch
 from lazyfs.runtimes.protocol import RUNTIME_FAILED, ProgramEnd, RuntimeExit, RuntimePlan, Unfit
 from lazyfs.runtimes.supervise import supervise
@@ -128,12 +129,16 @@ def _options(source: BoundSource) -> tuple[str, ...]:
     return (*found, *(["noexec"] if flags & os.ST_NOEXEC else []))
 
 
-def lines_of_environment(launch: Launch, runtime: str) -> bytes:
-    """Returns the environment as `NAME=VALUE` lines. Raises Unfit for a value of several lines, which
-    the runtime cannot be given."""
+def check_lines(launch: Launch, runtime: str) -> None:
+    """Raises Unfit for a variable whose value has several lines, for a runtime that reads lines."""
     for name, value in launch.environment.items():
         if "\n" in f"{name}{value}" or "\r" in f"{name}{value}":
             raise Unfit(f"variable {name!a}: {runtime} takes no value of several lines")
+
+
+def lines_of_environment(launch: Launch, runtime: str) -> bytes:
+    """Returns the environment as `NAME=VALUE` lines. Raises Unfit for a value of several lines."""
+    check_lines(launch, runtime)
     return b"".join(os.fsencode(f"{name}={value}\n") for name, value in launch.environment.items())
 
 

@@ -63,6 +63,7 @@ class SystemdNspawn:
             *self._binds(surroundings),
             "--",
         )
+        enclosed.check_lines(launch, _PROGRAM)
         lines = "".join(f"Environment={_quoted(name, value)}\n" for name, value in launch.environment.items())
         settings = os.fsencode(f"[Exec]\n{lines}")
         enclosure = surroundings.enclosure(
@@ -99,9 +100,5 @@ class SystemdNspawn:
 
 
 def _quoted(name: str, value: str) -> str:
-    """Returns an assignment in the quotes of systemd.syntax(7), in which a line end is no end of the line."""
-    escaped = "".join(
-        f"\\x{ord(character):02x}" if ord(character) < 32 or character in '"\\' else character
-        for character in f"{name}={value}"
-    )
-    return f'"{escaped}"'
+    """Returns an assignment in the quotes of systemd.syntax(7), where a backslash is kept as it is."""
+    return "'" + f"{name}={value}".replace("'", "'\"'\"'") + "'"

@@ -134,9 +134,14 @@ def _tree(pid: int) -> Iterator[int]:
 
 
 def children(pid: int) -> list[int]:
-    """Returns the ids of a process's children; none if the process is gone."""
-    try:
-        with open(f"/proc/{pid}/task/{pid}/children") as file:
-            return [int(word) for word in file.read().split()]
-    except (FileNotFoundError, ProcessLookupError):
-        return []
+    """Returns the ids of a process's children, whichever of its threads made them; none if the process is
+    gone."""
+    found = []
+    with suppress(FileNotFoundError, ProcessLookupError):
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with (
+                suppress(FileNotFoundError, ProcessLookupError),
+                open(f"/proc/{pid}/task/{thread}/children") as file,
+            ):
+                found += [int(word) for word in file.read().split()]
+    return found
