@@ -186,6 +186,7 @@ def _explain(prepared: PreparedRun, *, hidden: set[str], as_json: bool) -> None:
         name: "***" if name in hidden else value for name, value in prepared.launch.environment.items()
     }
     plan = prepared.runtime.plan(replace(prepared.launch, environment=environment))
+    completed = [] if plan.completed is None else [each.path for each in plan.completed.directories]
     if as_json:
         described = {
             "image": prepared.launch.root,
@@ -195,6 +196,7 @@ def _explain(prepared: PreparedRun, *, hidden: set[str], as_json: bool) -> None:
             "runtime": prepared.runtime.name,
             "isolation": prepared.isolation,
             "argv": plan.shown,
+            "completed": completed,
             "reachable": plan.reachable,
         }
         say_json(described)
@@ -209,5 +211,7 @@ def _explain(prepared: PreparedRun, *, hidden: set[str], as_json: bool) -> None:
         say(f"rejected:  {rejected.runtime}: {rejected.reason}")
     say(f"runtime:   {prepared.runtime.name}")
     say(f"isolation: {prepared.isolation}")
+    if completed:
+        say(f"completed: {', '.join(completed)} (by an overlay filesystem)")
     say(f"reachable: {'; '.join(plan.reachable) or 'nothing but what is bound'}")
     say(f"command:   {shlex.join(plan.shown)}")

@@ -82,15 +82,7 @@ class Apptainer:
             evidence_open=True,
             own_names=_OWN_NAMES,
         )
-        return RuntimePlan(
-            options,
-            launch.command,
-            (*options, *launch.command),
-            {},
-            launch.user,
-            enclosed.reachable(launch),
-            enclosure,
-        )
+        return enclosed.plan_of(launch, options, enclosure)
 
     def start(self, plan: RuntimePlan) -> RuntimeExit:
         return enclosed.start_with(plan, _PROGRAMS, self._program)

@@ -15,7 +15,7 @@ import subprocess
 from functools import cache
 
 from lazyfs.core.errors import UsageError
-from lazyfs.runtimes.bubblewrap_arguments import arguments
+from lazyfs.runtimes.bubblewrap_arguments import describe
 from lazyfs.runtimes.launch import Launch
 from lazyfs.runtimes.protocol import (
     RUNTIME_FAILED,
@@ -73,7 +73,7 @@ class Bubblewrap:
         isolation = _isolation(launch.as_root)
         if not launch.network:
             isolation = (*isolation, "--unshare-net")
-        given = arguments(launch, isolation)
+        given, completed = describe(launch, isolation)
         files = {_ARGUMENTS: nul_separated(given)}
         options = ["bwrap", "--json-status-fd", RuntimePlan.STATUS]
         if _can_filter():
@@ -85,6 +85,7 @@ class Bubblewrap:
             ("bwrap", *given, "--", *launch.command),
             files,
             launch.user,
+            completed,
             tuple(_reachable(launch)),
         )
 

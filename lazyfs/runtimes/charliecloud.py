@@ -57,10 +57,7 @@ class Charliecloud:
             covered=("/sys",),
             own_devices=True,
         )
-        shown = (*options, *launch.command)
-        return RuntimePlan(
-            options, launch.command, shown, {}, launch.user, enclosed.reachable(launch), enclosure
-        )
+        return enclosed.plan_of(launch, options, enclosure)
 
     def start(self, plan: RuntimePlan) -> RuntimeExit:
         return enclosed.start_with(plan, (_PROGRAM,), self._program)

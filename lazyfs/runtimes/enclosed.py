@@ -171,7 +171,22 @@ def start(plan: RuntimePlan, executable: str) -> RuntimeExit:
     return supervise(plan, executable, detach, _programs_below(enclosure.own_names))
 
 
-def reachable(launch: Launch) -> tuple[str, ...]:
+def plan_of(
+    launch: Launch, options: tuple[str, ...], enclosure: Enclosure, *, in_options: bool = False
+) -> RuntimePlan:
+    """Returns the plan of a start. `in_options`: the runtime finds the command in a file, not at the end of
+    its arguments."""
+    return RuntimePlan(
+        options,
+        () if in_options else launch.command,
+        (*options, "#", *launch.command) if in_options else (*options, *launch.command),
+        user=launch.user,
+        reachable=_reachable(launch),
+        enclosure=enclosure,
+    )
+
+
+def _reachable(launch: Launch) -> tuple[str, ...]:
     """Returns, in words for people, what of the machine a program in an enclosure can reach unbound."""
     found = ["the network"] if launch.network else []
     if launch.network and not can_scope_sockets():

@@ -77,15 +77,7 @@ class SystemdNspawn:
             covered=(_STATE,),
             notified=True,
         )
-        return RuntimePlan(
-            options,
-            launch.command,
-            (*options, *launch.command),
-            {},
-            launch.user,
-            enclosed.reachable(launch),
-            enclosure,
-        )
+        return enclosed.plan_of(launch, options, enclosure)
 
     def _binds(self, surroundings: enclosed.Surroundings) -> Iterator[str]:
         for inner in surroundings.mounts:

@@ -53,15 +53,7 @@ class OciRuntime:
             evidence="pid",
             own_names=_OWN_NAMES,
         )
-        return RuntimePlan(
-            options,
-            (),
-            (*options, "#", *launch.command),
-            {},
-            launch.user,
-            enclosed.reachable(launch),
-            enclosure,
-        )
+        return enclosed.plan_of(launch, options, enclosure, in_options=True)
 
     def start(self, plan: RuntimePlan) -> RuntimeExit:
         return enclosed.start_with(plan, (self.name,), self._program)

@@ -129,15 +129,7 @@ class Podman:
         enclosure = surroundings.enclosure(
             launch, files, environment=environment, evidence="started", own_names=_OWN_NAMES, shows_root=True
         )
-        return RuntimePlan(
-            options,
-            launch.command,
-            (*options, *launch.command),
-            {},
-            launch.user,
-            enclosed.reachable(launch),
-            enclosure,
-        )
+        return enclosed.plan_of(launch, options, enclosure)
 
     def start(self, plan: RuntimePlan) -> RuntimeExit:
         return enclosed.start_with(plan, (_PROGRAM,), self._program)

@@ -7,6 +7,7 @@ from typing import NamedTuple, Protocol
 
 from lazyfs.core.errors import UsageError
 from lazyfs.runtimes.enclosure import Enclosure
+from lazyfs.runtimes.joined_directories import CompletedImage
 from lazyfs.runtimes.launch import Launch, check_argument
 
 
@@ -44,6 +45,9 @@ class RuntimePlan:
 
     user: tuple[int, int] | None = None
     """Ids of the user and group that the runtime is started as; None for the caller's."""
+    completed: CompletedImage | None = None
+    """The image with names that it lacks, if the runtime cannot add them itself: `complete` is called before
+    the runtime."""
     reachable: tuple[str, ...] = ()
     """Parts of the machine that the program can reach without a bind, in words for people."""
     enclosure: Enclosure | None = None

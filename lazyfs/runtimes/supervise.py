@@ -43,6 +43,7 @@ def supervise(
             executable,
             plan.user,
             descriptors,
+            plan.completed,
             partial(detach, status),
             programs,
             {} if enclosure is None else enclosure.environment,

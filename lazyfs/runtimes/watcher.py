@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from lazyfs.runtimes.joined_directories import CompletedImage, complete
+
 _TO_ALL = frozenset({signal.SIGINT, signal.SIGQUIT})
 """Signals that a terminal sends to all processes of a job."""
 FORWARDED = _TO_ALL | {signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCONT}
@@ -32,6 +34,8 @@ class WatchedCommand:
     user: tuple[int, int] | None
     descriptors: tuple[int, ...]
     """Descriptors that the command inherits beside the standard streams."""
+    image: CompletedImage | None
+    """The image to be completed before the command is started."""
     detach: Callable[[], None]
     """Called in the new process before it becomes the command."""
     programs: Callable[[int], list[int]]
@@ -56,6 +60,8 @@ def watch(command: WatchedCommand, ours: int, answer: int, mask: set[signal.Sign
         libc.prctl(_PR_SET_CHILD_SUBREAPER, ctypes.c_ulong(1))
         libc.prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(_OUR_END))
         if os.getppid() == ours:
+            if command.image is not None:
+                complete(command.image)
             _make_scratch(command)
             result = {"code": _run(command, mask)}
     except (OSError, subprocess.SubprocessError) as error:

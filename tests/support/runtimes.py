@@ -12,6 +12,14 @@ NOBODY: Final = 65534
 RUNTIMES: Final = ("bubblewrap", "apptainer", "charliecloud", "crun", "runc", "podman", "systemd-nspawn")
 """The runtimes that start programs here."""
 ROOTS_ONLY: Final = frozenset({"systemd-nspawn"})
+PODMAN_CONF: Final = """\
+[containers]
+default_ulimits = ["nofile=20000:20000", "nproc=4096:4096"]
+[engine]
+cgroup_manager = "cgroupfs"
+events_logger = "file"
+"""
+"""The configuration with which podman by itself works on a machine without CAP_SYS_RESOURCE."""
 _PYTHON: Final = "/usr/bin/python3.11"
 """A Python that every user can execute: the one of the tests may lie in a home."""
 
