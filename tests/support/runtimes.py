@@ -19,7 +19,7 @@ default_ulimits = ["nofile=20000:20000", "nproc=4096:4096"]
 cgroup_manager = "cgroupfs"
 events_logger = "file"
 """
-"""The configuration with which podman by itself works on a machine without CAP_SYS_RESOURCE."""
+"""Settings with which podman starts without systemd, and where its default ulimits exceed the machine's."""
 _PYTHON: Final = "/usr/bin/python3.11"
 """A Python that every user can execute: the one of the tests may lie in a home."""
 
