@@ -60,7 +60,7 @@ class ParsedObjects:
 
     @property
     def bytes(self) -> int:
-        """Bytes charged for what is held."""
+        """Bytes charged for the objects held."""
         return self._catalogs.bytes + self._lists.bytes
 
     def catalog(self, repository: str, ref: ObjectRef, objects: LocalObjects, fetched: Fetched) -> Catalog:
@@ -92,7 +92,7 @@ class ParsedObjects:
         return _now_or_later(ref, read)
 
     def catalogs(self) -> list[tuple[str, HeldKey]]:
-        """Returns the catalogs held, and by which repository they were read; the latest used last."""
+        """Returns each catalog held, with the repository for which it was read; the latest used last."""
         return self._catalogs.in_use()
 
     def clear(self) -> None:

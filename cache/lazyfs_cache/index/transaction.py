@@ -95,11 +95,10 @@ class Transaction:
             if not entry.visited:
                 self._write(key, entry._replace(visited=True))
             return
-        tick = self._next_tick()
-        self._write(key, entry._replace(tick=tick))
-        if not entry.pins:
-            self._queue.remove(entry.tenant, entry.tick)
-            self._queue.add(entry.tenant, tick, entry.charge, key, newest=True)
+        before, size, charge, pins, visited, tenant = entry
+        queue = self._queue
+        tick = self._next_tick() if pins else queue.move_to_end(tenant, before, charge, key)
+        self._write(key, Entry(tick, size, charge, pins, visited, tenant))
 
     def forget(self, key: bytes, entry: Entry) -> None:
         """Remove a value that was found missing or damaged, with the pins of processes on it; those of pin
@@ -154,8 +153,8 @@ class Transaction:
         self._sweep(len(values))
 
     def _sweep(self, gone: int) -> None:
-        """Go on through `entries`, in a circle, by SWEPT rows for each value that went, and delete the
-        ghosts."""
+        """Delete the ghosts among the next rows of `entries`, SWEPT for each value that went. The sweep
+        begins anew at the end of the table."""
         sums, table = self.sums, self._tables.entries
         left = min(gone * SWEPT, sums.entries + sums.ghosts) if sums.ghosts else 0
         first = [first_above(number, tenant.floor) for number, tenant in enumerate(sums.tenants)]
