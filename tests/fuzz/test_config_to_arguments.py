@@ -11,11 +11,10 @@ from lazyfs.core.errors import LazyfsError
 from lazyfs.runtimes.bubblewrap import Bubblewrap
 from lazyfs.runtimes.image_defaults import command_line, describe
 from lazyfs.runtimes.launch import Launch
-from tests.support.counts import count
-from tests.support.fuzzing import for_seconds
+from tests.support.fuzzing import TIMEOUT, examples, for_seconds
 from tests.support.lines_reached import led_by_lines
 
-pytestmark = pytest.mark.timeout(count(120, 3600))
+pytestmark = pytest.mark.timeout(TIMEOUT)
 OPTIONS = ["--bind", "--ro-bind", "--dev-bind", "--setenv", "--cap-add", "--args", "--", "--chdir"]
 texts = st.one_of(
     st.sampled_from(
@@ -110,7 +109,7 @@ def _arguments(files: object) -> list[bytes]:
 
 
 FUZZ = settings(
-    max_examples=count(100, 5_000),
+    max_examples=examples(100, 5_000),
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )

@@ -31,14 +31,15 @@ from lazyfs.vfs.missing_objects import Need
 from lazyfs.vfs.operator_xattrs import get_xattr, list_xattrs
 from lazyfs.vfs.slots import SlotTable
 from lazyfs.vfs.tree import Tree
-from tests.support.counts import count
-from tests.support.fuzzing import for_seconds
+from tests.support.fuzzing import TIMEOUT, examples, for_seconds
 from tests.support.hostile_catalogs import FILE_TYPES
 from tests.support.images import Objects
 from tests.support.lines_reached import led_by_lines
 
-pytestmark = pytest.mark.timeout(count(120, 3600))
-FUZZ = settings(max_examples=count(300, 10_000), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+pytestmark = pytest.mark.timeout(TIMEOUT)
+FUZZ = settings(
+    max_examples=examples(300, 10_000), deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 
 # settings
 

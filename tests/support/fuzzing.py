@@ -5,6 +5,18 @@ import functools
 import os
 import time
 from collections.abc import Callable
+from typing import Final
+
+from tests.support.counts import count
+
+SECONDS: Final = float(os.environ.get("LAZYFS_FUZZ_SECONDS", "0"))
+"""Seconds for which each target runs; 0 for one round."""
+TIMEOUT: Final = count(120, 1800) + 3 * SECONDS
+
+
+def examples(short: int, long: int) -> int:
+    """Returns the number of inputs of a round: few where rounds are repeated for a time."""
+    return short if SECONDS else count(short, long)
 
 
 def for_seconds(test: Callable[[], None]) -> Callable[[], None]:
@@ -13,7 +25,6 @@ def for_seconds(test: Callable[[], None]) -> Callable[[], None]:
 
     @functools.wraps(test)
     def repeated() -> None:
-        seconds = float(os.environ.get("LAZYFS_FUZZ_SECONDS", "0"))
         inner = test.hypothesis.inner_test  # type: ignore[attr-defined]
         executions = 0
 
@@ -27,7 +38,7 @@ def for_seconds(test: Callable[[], None]) -> Callable[[], None]:
         started = time.monotonic()
         try:
             test()
-            while time.monotonic() - started < seconds:
+            while time.monotonic() - started < SECONDS:
                 test()
         finally:
             test.hypothesis.inner_test = inner  # type: ignore[attr-defined]

@@ -18,8 +18,8 @@ class Queue:
         self._txn = txn
         self._sums = sums
         self._free_after: dict[tuple[int, int], int] = {}
-        """By tenant and tick, for ticks that many values ask for (files of one age are not rare): the tick
-        from which to look for a free one."""
+        """By tenant and tick, where many values ask for one (files of one age are not rare): the tick from
+        which to look for a free one."""
         self._last_tenant: int | None = None
         """The tenant of the table's last row, or a later one; None before it was looked for."""
 
@@ -40,24 +40,22 @@ class Queue:
         self._sums.tick = max(self._sums.tick, tick)
         return tick
 
-    def move_to_end(self, tenant: int, before: int, charge: int, key: bytes) -> int:
-        """Make the tenant's value with the tick `before` the most recently used one. Returns its new tick."""
-        sums, txn, table = self._sums, self._txn, self._table
-        sums.tick = tick = sums.tick + 1
-        txn.delete(PLACE.pack(tenant, before), db=table)
-        append = tenant >= self._tenant_at_end()
-        row = U64.pack(charge) + key
-        if txn.put(PLACE.pack(tenant, tick), row, db=table, overwrite=False, append=append):
-            if append:
-                self._last_tenant = tenant
-            return tick
-        return self.add(tenant, tick, charge, key, newest=True)
-
     def _tenant_at_end(self) -> int:
         if self._last_tenant is None:
             with self._txn.cursor(db=self._table) as cursor:
                 self._last_tenant = cursor.key()[0] if cursor.last() else 0
         return self._last_tenant
+
+    def move_to_end(self, tenant: int, before: int, charge: int, key: bytes) -> int:
+        """Make the tenant's value with the tick `before` its most recently used one. Returns its new tick."""
+        sums, txn, table = self._sums, self._txn, self._table
+        sums.tick = tick = sums.tick + 1
+        txn.delete(PLACE.pack(tenant, before), db=table)
+        append = tenant == self._tenant_at_end()
+        row = U64.pack(charge) + key
+        if txn.put(PLACE.pack(tenant, tick), row, db=table, overwrite=False, append=append):
+            return tick
+        return self.add(tenant, tick, charge, key, newest=True)
 
     def _last(self, tenant: int) -> int:
         """Returns the tenant's last tick in the queue. Raises IndexDamaged if it is behind all that there can

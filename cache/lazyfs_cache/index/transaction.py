@@ -96,7 +96,8 @@ class Transaction:
                 self._write(key, entry._replace(visited=True))
             return
         before, size, charge, pins, visited, tenant = entry
-        tick = self._next_tick() if pins else self._queue.move_to_end(tenant, before, charge, key)
+        queue = self._queue
+        tick = self._next_tick() if pins else queue.move_to_end(tenant, before, charge, key)
         self._write(key, Entry(tick, size, charge, pins, visited, tenant))
 
     def forget(self, key: bytes, entry: Entry) -> None:
