@@ -37,11 +37,11 @@ class Apptainer:
 
     def plan(self, launch: Launch) -> RuntimePlan:
         """Raises Unfit for a device, which apptainer binds so that it cannot be opened."""
-        surroundings = enclosed.surround(launch)
+        surroundings = enclosed.surround_file(launch) if launch.is_file else enclosed.surround(launch)
         if any(source.device for source in surroundings.sources):
             raise Unfit("apptainer binds no device that can be opened")
         inside = launch.scratch
-        with_shell = path_in_image.resolve(launch.root, _SHELL)[1] == ""
+        with_shell = not launch.is_file and path_in_image.resolve(launch.root, _SHELL)[1] == ""
         home = launch.environment.get("HOME", "/")
         binds = [
             word

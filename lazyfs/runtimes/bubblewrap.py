@@ -23,6 +23,7 @@ from lazyfs.runtimes.protocol import (
     RuntimeExit,
     RuntimePlan,
     RuntimeProbe,
+    Unfit,
     nul_separated,
 )
 from lazyfs.runtimes.supervise import supervise
@@ -70,6 +71,8 @@ class Bubblewrap:
     def plan(self, launch: Launch) -> RuntimePlan:
         """Returns the plan of a start. All arguments but the command itself are passed through a
         descriptor."""
+        if launch.is_file:
+            raise Unfit("bubblewrap starts directories only")
         isolation = _isolation(launch.as_root)
         if not launch.network:
             isolation = (*isolation, "--unshare-net")

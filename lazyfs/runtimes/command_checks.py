@@ -41,7 +41,10 @@ class Obstacle(NamedTuple):
 
 
 def obstacle(launch: Launch) -> Obstacle | None:
-    """Returns what is in the way of a launch; None if nothing is, or if a bind may have what is missing."""
+    """Returns what is in the way of a launch; None if nothing is, or if a bind may have what is missing.
+    Nothing is known of a SIF file before its start."""
+    if launch.is_file:
+        return None
     found = _command(launch)
     if isinstance(found, Obstacle):
         return found

@@ -83,19 +83,34 @@ class Surroundings(NamedTuple):
 def surround(launch: Launch, needed: Iterable[AddedPath] = ()) -> Surroundings:
     """Returns the surroundings of a launch. `needed`: further paths that the runtime finds or makes, and that
     are added if the image lacks them. Raises UsageError for a bind that cannot be made."""
+    if launch.is_file:
+        raise Unfit("only apptainer starts SIF files")
     tree = arrange(launch.root, launch.binds, OF_THE_MACHINE)
     directories = [tree.proc, tree.dev, tree.tmp]
     added = [AddedPath(place.path, True) for place in directories if place.made_in is not None]
     added += [found for path in needed if (found := _missing(launch.root, path)) is not None]
-    sources, mounts = [], []
-    for number, (bind, place) in enumerate(tree.binds):
-        source = _source(bind, f"binds/{number}")
-        sources.append(source)
-        path = os.path.join(launch.scratch, source.name)
-        mounts.append(InnerMount(path, place.path, _options(source)))
-        if place.made_in is not None:
-            added.append(_added(bind, place))
-    return Surroundings(tuple(added), tuple(sources), tuple(mounts), tree.tmp.path)
+    bound = [_bound(launch, number, bind, place.path) for number, (bind, place) in enumerate(tree.binds)]
+    added += [_added(bind, place) for bind, place in tree.binds if place.made_in is not None]
+    return _surroundings(added, bound, tree.tmp.path)
+
+
+def surround_file(launch: Launch) -> Surroundings:
+    """Returns the surroundings of a SIF file, in which the runtime itself makes the mount points."""
+    binds = [*launch.binds, *(bind for bind in OF_THE_MACHINE if os.path.exists(bind.source))]
+    bound = [_bound(launch, number, bind, bind.target) for number, bind in enumerate(binds)]
+    return _surroundings([], bound, "/tmp")  # noqa: S108 - the program's own
+
+
+def _bound(launch: Launch, number: int, bind: Bind, target: str) -> tuple[BoundSource, InnerMount]:
+    source = _source(bind, f"binds/{number}")
+    return source, InnerMount(os.path.join(launch.scratch, source.name), target, _options(source))
+
+
+def _surroundings(
+    added: Sequence[AddedPath], bound: Sequence[tuple[BoundSource, InnerMount]], tmp: str
+) -> Surroundings:
+    sources, mounts = [source for source, _ in bound], [inner for _, inner in bound]
+    return Surroundings(tuple(added), tuple(sources), tuple(mounts), tmp)
 
 
 def _missing(root: str, wanted: AddedPath) -> AddedPath | None:

@@ -86,6 +86,11 @@ class Launch:
     no namespace divides."""
 
     @property
+    def is_file(self) -> bool:
+        """True if the image is a SIF file."""
+        return os.path.isfile(self.root)
+
+    @property
     def identity(self) -> tuple[int, int]:
         """The ids of the user and group that the program is started as."""
         return (os.geteuid(), os.getegid()) if self.user is None else self.user

@@ -10,14 +10,17 @@ from lazyfs.core.oci.run_config import DEFAULT_PATH
 from lazyfs.core.printable import escaped
 from lazyfs.runtimes.choose import Check, Choice, choose
 from lazyfs.runtimes.command_checks import obstacle
-from lazyfs.runtimes.find_image import find, node_mounts
+from lazyfs.runtimes.find_image import FoundImage, find, node_mounts
 from lazyfs.runtimes.image_defaults import ImageDefaults, command_line, describe
+from lazyfs.runtimes.image_reference import looked_up, with_remedy
 from lazyfs.runtimes.launch import Bind, Launch
 from lazyfs.runtimes.protocol import ProgramEnd, Runtime, RuntimePlan, RuntimeProbe
 from lazyfs.runtimes.registry import load
 from lazyfs.runtimes.scratch import scratch_name
 from lazyfs.runtimes.settings import RunSettings, read_settings
 
+_RUNSCRIPT = "/.singularity.d/runscript"
+"""The program of every SIF file."""
 _DEFAULTS = {"PATH": DEFAULT_PATH, "HOME": "/tmp"}  # noqa: S108 - the only writable directory inside
 
 
@@ -83,8 +86,12 @@ def prepare(
     """
     if options.user is not None and os.geteuid() != 0:
         raise UsageError("only root can start a program as another user; leave --user out")
-    found = find(image, node_mounts())
-    described = describe(found.root, found.metadata)
+    name = looked_up(image)
+    try:
+        found = find(name, node_mounts())
+    except UsageError as error:
+        raise with_remedy(image, error) from None
+    described = _described(found)
     command = command_line(described, tuple(arguments), entrypoint=options.entrypoint)
     if not command:
         raise UsageError(f"image {image} names no command to run; write one: lazyfs run {image} -- COMMAND")
@@ -104,6 +111,12 @@ def prepare(
     names = settings.runtimes if options.runtime is None else (options.runtime,)
     choice = choose(load(names, settings.programs), launch, isolation, _check, thorough=thorough)
     return PreparedRun(described, launch, choice, isolation)
+
+
+def _described(found: FoundImage) -> ImageDefaults:
+    if os.path.isfile(found.root):
+        return ImageDefaults(found.root, entrypoint=(_RUNSCRIPT,), described_by=found.root)
+    return describe(found.root, found.metadata)
 
 
 def _check(runtime: Runtime) -> tuple[Check, ...]:
