@@ -25,7 +25,7 @@ from benchmarks.packs import simulation
 from benchmarks.packs.report import document
 from benchmarks.packs.result import Replay, Result, Start
 from benchmarks.startup import origin, services
-from benchmarks.startup.images import TAG, Image, analysis_image
+from benchmarks.startup.images import TAG, BenchmarkImage, analysis_image
 from benchmarks.startup.services import Line
 from benchmarks.startup.sides import REGISTRY, Lazyfs, Place, bubblewrap
 from benchmarks.startup.start import run_start
@@ -89,7 +89,7 @@ def main() -> None:
     print(document(result))
 
 
-def _start(image: Image, params: Params, work: Path) -> Start:
+def _start(image: BenchmarkImage, params: Params, work: Path) -> Start:
     """Publishes the image at these limits and starts the analysis; leaves a trace of another start."""
     store, keys, worker = work / "files/store", work / "keys", work / "worker"
     store.parent.mkdir()
@@ -118,7 +118,7 @@ def _start(image: Image, params: Params, work: Path) -> Start:
     )
 
 
-def _trace(image: Image, store: Path, work: Path) -> None:
+def _trace(image: BenchmarkImage, store: Path, work: Path) -> None:
     mountpoint, trace = work / "mnt", work / "trace"
     mountpoint.mkdir(exist_ok=True)
     trace.unlink(missing_ok=True)
@@ -132,7 +132,7 @@ def _trace(image: Image, store: Path, work: Path) -> None:
         subprocess.run([*lazyfs, "umount", str(mountpoint)], check=True, capture_output=True)
 
 
-def _replays(image: Image, settings: list[Params], work: Path) -> list[Replay]:
+def _replays(image: BenchmarkImage, settings: list[Params], work: Path) -> list[Replay]:
     options = ImageOptions(Platform("linux", "amd64"))
     reads = simulation.trace_of(work / "trace")
     found, contents = [], set()

@@ -3,7 +3,7 @@
 import msgspec
 
 from benchmarks.facts import Facts
-from benchmarks.startup.images import Image
+from benchmarks.startup.images import BenchmarkImage
 from lazyfs.core.params import Params
 
 
@@ -45,6 +45,6 @@ class Result(msgspec.Struct):
     benchmark: str
     command: str
     facts: Facts
-    image: Image
+    image: BenchmarkImage
     starts: list[Start]
     replays: list[Replay]

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from benchmarks.facts import gather
 from benchmarks.startup import origin, plan, services
 from benchmarks.startup.disk import disk
-from benchmarks.startup.images import Image, analysis_image, kept_directory, shell_image
+from benchmarks.startup.images import BenchmarkImage, analysis_image, kept_directory, shell_image
 from benchmarks.startup.plan import Case
 from benchmarks.startup.result import Result
 from benchmarks.startup.services import Line, Relayed
@@ -71,7 +71,7 @@ class Bench:
         self._cases = cases
         self._disk = stack.enter_context(disk(work))
         names = {WORKLOADS[case.workload].image for case in cases}
-        self.images: list[Image] = [make() for name, make in _IMAGES.items() if name in names]
+        self.images: list[BenchmarkImage] = [make() for name, make in _IMAGES.items() if name in names]
         files = work / "files"
         files.mkdir()
         self._files = files
@@ -175,7 +175,7 @@ class Bench:
             self._cold(once)
         start = self._cold(once)
         if side.name == plan.WARM_PROXY and start.requests > METADATA:
-            raise RuntimeError(f"{line}: the warm proxy asked {start.requests} times for what it has")
+            raise RuntimeError(f"{line}: the warm proxy asked {start.requests} times for an image it has")
         return start
 
     def _cold(self, once: Callable[[Path], Start]) -> Start:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from benchmarks.startup.images import TAG, Image
+from benchmarks.startup.images import TAG, BenchmarkImage
 from benchmarks.startup.sides import REGISTRY, SIF_OPTIONS, bubblewrap
 from benchmarks.startup.workloads import Workload
 
@@ -17,7 +17,7 @@ OTHERS: Final = 30
 """Further names in the lazyfs store, as in a site's: with so many a mount prefetches no image's catalog."""
 
 
-def push(image: Image, registry_port: int) -> None:
+def push(image: BenchmarkImage, registry_port: int) -> None:
     """Copies the layout into the registry with skopeo."""
     target = f"docker://127.0.0.1:{registry_port}/{image.name}:{TAG}"
     source = f"oci:{image.layout}:{TAG}"
@@ -25,7 +25,11 @@ def push(image: Image, registry_port: int) -> None:
 
 
 def publish(
-    images: Sequence[Image], root: Path, keys: Path, store_name: str = "store", python: str = sys.executable
+    images: Sequence[BenchmarkImage],
+    root: Path,
+    keys: Path,
+    store_name: str = "store",
+    python: str = sys.executable,
 ) -> Path:
     """Makes a lazyfs store at root/`store_name`, with the lazyfs of an interpreter; returns the root of trust
     that clients need."""
@@ -39,7 +43,7 @@ def publish(
 
 
 def publish_image(
-    image: Image, store: Path, keys: Path, name: str = "", python: str = sys.executable
+    image: BenchmarkImage, store: Path, keys: Path, name: str = "", python: str = sys.executable
 ) -> None:
     """Publishes with `lazyfs publish` into an existing repository, by default under the image's name."""
     name = f"{REGISTRY}/{name or image.name}:{TAG}"
@@ -81,7 +85,7 @@ def _lazyfs(*arguments: str, python: str = sys.executable) -> None:
         raise RuntimeError(f"lazyfs {' '.join(arguments)} exited {done.returncode}: {done.stderr}")
 
 
-def unpack(image: Image) -> str:
+def unpack(image: BenchmarkImage) -> str:
     """Unpacks the image with umoci beside the image, and keeps the tree; returns its path."""
     tree = Path(image.layout).parent / "tree"
     if not tree.is_dir():
@@ -92,7 +96,7 @@ def unpack(image: Image) -> str:
     return str(tree)
 
 
-def build_sif(image: Image, root: Path, apptainer: str) -> None:
+def build_sif(image: BenchmarkImage, root: Path, apptainer: str) -> None:
     """Makes apptainer's SIF file at root/sif from the layout, and keeps it beside the image."""
     kept = Path(image.layout).parent / "image.sif"
     if not kept.is_file():
@@ -106,7 +110,7 @@ def build_sif(image: Image, root: Path, apptainer: str) -> None:
     subprocess.run(["cp", "-l", str(kept), str(target / f"{image.name}.sif")], check=True)
 
 
-def chunk(image: Image, root: Path) -> None:
+def chunk(image: BenchmarkImage, root: Path) -> None:
     """Makes casync's chunks and index at root/casync from the unpacked tree, and keeps them beside the
     image."""
     kept = Path(image.layout).parent / "casync"

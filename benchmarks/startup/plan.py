@@ -9,7 +9,7 @@ from benchmarks.startup.services import Line
 
 COLD: Final = "lazyfs cold"
 PROFILED: Final = f"lazyfs cold, {BY_RACE}"
-"""From an empty cache too, but a start of the same program was recorded and published beside the image."""
+"""As COLD, but with a profile of the image, made from a start of the same program."""
 WARM_PROXY: Final = f"lazyfs, {BY_AGE}"
 WARM_NODE: Final = "lazyfs, warm node cache"
 UNSEEN: Final = (COLD, WARM_PROXY, WARM_NODE)

@@ -11,16 +11,10 @@ import msgspec
 
 from benchmarks.startup.images import TAG
 from benchmarks.startup.plan import APPTAINER, CASYNC, LOCAL, PODMAN, SIF, UNPACK
+from tests.support.runtimes import PODMAN_CONF
 
 REGISTRY: Final = "registry.example"
 """The name above the images in the lazyfs repository."""
-_PODMAN_CONF: Final = """\
-[containers]
-default_ulimits = ["nofile=20000:20000", "nproc=4096:4096"]
-[engine]
-cgroup_manager = "cgroupfs"
-events_logger = "file"
-"""
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -82,7 +76,7 @@ class Podman:
 
     def _podman(self, place: Place, *arguments: str) -> Step:
         conf = Path(place.path("containers.conf"))
-        conf.write_text(_PODMAN_CONF)
+        conf.write_text(PODMAN_CONF)
         roots = ("--root", place.path("storage"), "--runroot", place.path("run"), "--runtime", "runc")
         environment = {"CONTAINERS_CONF": str(conf), "TMPDIR": place.directory}
         return Step(["podman", *roots, "--storage-driver", "overlay", *arguments], environment)

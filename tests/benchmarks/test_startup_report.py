@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from benchmarks.facts import Facts
-from benchmarks.startup.images import Image
+from benchmarks.startup.images import BenchmarkImage
 from benchmarks.startup.plan import (
     COLD,
     LOCAL,
@@ -24,7 +24,9 @@ from benchmarks.startup.workloads import WORKLOADS
 
 LINE = Line(50, 100)
 FACTS = Facts("some CPU", 2, 8 << 30, "6.1", "Debian", "3.11", "abc1234")
-IMAGE = Image("analysis", "layout", entries=1000, unpacked_bytes=1_000_000_000, compressed_bytes=4, layers=3)
+IMAGE = BenchmarkImage(
+    "analysis", "layout", entries=1000, unpacked_bytes=1_000_000_000, compressed_bytes=4, layers=3
+)
 
 
 def start(seconds: float, megabytes: float = 25) -> Start:
