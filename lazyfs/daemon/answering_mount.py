@@ -19,6 +19,7 @@ from lazyfs.daemon import control_socket, runtime_directory
 from lazyfs.daemon.cache_watch import CacheWatch
 from lazyfs.daemon.known_revision import KnownRepository, show_known
 from lazyfs.daemon.log import DaemonLog
+from lazyfs.daemon.metrics_address import check_free
 from lazyfs.daemon.mount_lock import MountLock
 from lazyfs.daemon.privileges import Privileges
 from lazyfs.daemon.session_choice import make_session
@@ -100,7 +101,10 @@ class AnsweringMount:
 
     def show_known(self) -> KnownRepository | None:
         """Shows what needs no server: a site's folder, or the only repository at its last trusted revision,
-        which is returned. Raises UsageError for a source that cannot be connected."""
+        which is returned. Raises UsageError for a source that cannot be connected, or metrics that
+        cannot be served."""
+        if self.settings.metrics:
+            check_free(self.settings.metrics)
         if self.settings.is_site():
             self.filesystem.tree.show_site(tuple(self.settings.repositories))
             self.answers_alone = True

@@ -5,6 +5,7 @@ refreshes need, is imported and connected once the mount answers.
 """
 
 import os
+from importlib.util import find_spec
 from typing import NamedTuple
 
 from lazyfs.client.objects_at_hand import ObjectsAtHand
@@ -67,6 +68,10 @@ def show_known(
     source = settings.single_source()
     name = repository_name(settings)
     addresses_of(source.url, source.proxy, name)
+    if settings.lower is not None:
+        addresses_of(settings.lower, None, name)
+    if settings.http == "pycurl" and find_spec("pycurl") is None:
+        return None  # connecting says so
     revision = trusted_revision(
         os.path.join(state_dir, state_key(source.url, name)), source.url, source.trust, settings.max_stale
     )

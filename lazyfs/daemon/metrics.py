@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector, CollectorRegistry
 
-from lazyfs.core.digits import natural
 from lazyfs.core.errors import UsageError
+from lazyfs.daemon.metrics_address import address_of
 from lazyfs.daemon.status import CounterStatus, MountStatus, RepositoryStatus
 from lazyfs.fuse.counters import BOUNDS
 
@@ -128,14 +128,11 @@ def serve(listen: str, status: Callable[[], MountStatus]) -> Callable[[], None]:
     """
     from prometheus_client import start_http_server
 
-    host, _, text = listen.rpartition(":")
-    port = natural(text)
-    if port is None or port > 65535:
-        raise UsageError(f"--metrics {listen[:100]}: no port from 0 to 65535; give HOST:PORT")
+    address = address_of(listen)
     registry = CollectorRegistry()
     registry.register(_MountMetrics(status))
     try:
-        server, thread = start_http_server(port, host or "127.0.0.1", registry=registry)
+        server, thread = start_http_server(address.port, address.host, registry=registry)
     except (ValueError, OSError, OverflowError) as error:
         raise UsageError(f"--metrics {listen}: {error}; give HOST:PORT") from None
 

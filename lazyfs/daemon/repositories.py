@@ -92,12 +92,13 @@ class Repositories:
         return shown
 
     async def settle(self, name: str) -> None:
-        """Waits until a newer revision has been looked for, FIRST_LOOK seconds at most. After that a missing
-        name is not there. Raises LazyfsError for a repository that is not open."""
+        """Waits until a newer revision has been looked for, FIRST_LOOK seconds at most, and half a call's
+        patience. After that a missing name is not there. Raises LazyfsError for a repository that is not
+        open."""
         opened = self.opened.get(name)
         if opened is None:
             raise LazyfsError(f"repository {name}: not connected yet")
-        with trio.move_on_after(FIRST_LOOK):
+        with trio.move_on_after(min(FIRST_LOOK, self._settings.patience / 2)):
             await opened.refresher.first_look.wait()
         self._filesystem.settle(name)
 

@@ -16,6 +16,7 @@ from lazyfs.daemon.answering_mount import SIGNALS, AnsweringMount
 from lazyfs.daemon.certificates import Certificates
 from lazyfs.daemon.control_requests import ControlRequests
 from lazyfs.daemon.known_revision import KnownRepository
+from lazyfs.daemon.late_imports import SOON, load
 from lazyfs.daemon.log import INTERVAL
 from lazyfs.daemon.repositories import Repositories
 from lazyfs.daemon.session_choice import prepare
@@ -117,6 +118,7 @@ class ServedMount:
             # A stat in a thread: this process itself has to answer the kernel's request.
             await trio.to_thread.run_sync(os.stat, self._settings.mountpoint)
             self._mount.say_ready(ready)
+        await trio.to_thread.run_sync(load, SOON)
         # The modules alone are 46,000 objects: a full collection would delay every answer by 30 ms.
         gc.freeze()
 

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from lazyfs.client.trust.revisions import TrustReport
+from lazyfs.client.trust.report import TrustReport
 from lazyfs.core.chain.report import ChainReport
 from lazyfs_cache import Stats
 
