@@ -1,6 +1,8 @@
 """`lazyfs repo`: a repository's keys and its signed revision."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import click
 
@@ -20,10 +22,18 @@ from lazyfs.store import open_store
 WARN_BEFORE = timedelta(days=60)
 """`resign` warns about metadata that it cannot renew and that expires sooner than this."""
 
+_expiry_option: Callable[[Callable[..., Any]], Callable[..., Any]] = click.option(
+    "--expiry",
+    default=TIMESTAMP_DAYS,
+    show_default=True,
+    type=click.FloatRange(0, min_open=True),
+    help="Days until the timestamp must be renewed.",
+)
+
 
 @click.group()
 def command() -> None:
-    """Make a repository, renew its expiry, replace its keys, show what is signed."""
+    """Make a repository, renew its expiry, replace its keys, show the signed revision."""
 
 
 @command.command()
@@ -49,13 +59,7 @@ def command() -> None:
     type=click.IntRange(0),
     help="How long a replaced revision stays readable.",
 )
-@click.option(
-    "--expiry",
-    default=TIMESTAMP_DAYS,
-    show_default=True,
-    type=click.FloatRange(0, min_open=True),
-    help="Days until the timestamp must be renewed.",
-)
+@_expiry_option
 def init(
     store: str,
     name: str,
@@ -103,13 +107,7 @@ def _created(new: lifecycle.NewRepository, store: str, expiry: float) -> list[st
 @command.command()
 @click.argument("store")
 @keys_option
-@click.option(
-    "--expiry",
-    default=TIMESTAMP_DAYS,
-    show_default=True,
-    type=click.FloatRange(0, min_open=True),
-    help="Days until it must be renewed again.",
-)
+@_expiry_option
 def resign(store: str, keys: str | None, expiry: float) -> None:
     """Renew the expiry of the committed revision; needs only the timestamp's key."""
     repository = open_repository(store, keys)
@@ -182,7 +180,7 @@ def rotate(
 @command.command()
 @click.argument("store")
 def show(store: str) -> None:
-    """Show the committed revision, its expiry, and who may sign what."""
+    """Show the committed revision, its expiry, and the keys of each role."""
     committed = read_committed(open_store(store))
     revision, root, proven = committed.revision, committed.state.root, committed.proven
     say(f"repository   {revision.name}")

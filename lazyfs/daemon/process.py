@@ -61,7 +61,7 @@ def _run_locked(
     if prepared.was_dead:
         log.info("%s: took away a mount whose daemon had died", settings.mountpoint)
     if prepared.holds_files:
-        notes.append(f"{settings.mountpoint} is not empty: what is in it is hidden until the unmount")
+        notes.append(f"{settings.mountpoint} is not empty: its files are hidden until the unmount")
     gc.disable()  # modules make 46,000 objects and no garbage: collections would take 18 ms
     from lazyfs.daemon.answering_mount import AnsweringMount
     from lazyfs.daemon.cache_directory import default_cache, open_in, settings_not_taken
@@ -72,7 +72,7 @@ def _run_locked(
     certificates = Certificates(settings)
     directory = settings.cache or default_cache()
     privileges.make_own(directory)
-    privileges.lower()
+    privileges.become_user()
     cache = open_in(directory, settings)
     notes += settings_not_taken(cache, settings)
     try:

@@ -83,7 +83,7 @@ class Filesystem:
 
     @cached_property
     def _decoding(self) -> "trio.CapacityLimiter":
-        """One at a time: each takes the processor from everybody's answers."""
+        """Allows one decoding at a time: each takes the processor from everybody's answers."""
         import trio
 
         return trio.CapacityLimiter(1)
@@ -126,8 +126,7 @@ class Filesystem:
         return opened
 
     def catalogs_in_use(self) -> list[tuple[str, HeldKey]]:
-        """Returns the catalogs in memory, each with the repository that it was read by; the latest used
-        last."""
+        """Returns each catalog in memory, with the repository for which it was read; the latest used last."""
         with self.lock:
             return self.tree.parsed.catalogs()
 
@@ -178,7 +177,7 @@ class Filesystem:
         raise self.fault(BadData("catalogs that lead into one another without end"))
 
     async def _decode(self, need: NeedDecoding) -> Need | None:
-        """Decodes in a thread, without the lock. Returns what is missing for it. Raises OSError."""
+        """Decodes in a thread, without the lock. Returns the objects it lacks, if any. Raises OSError."""
         import trio
 
         try:
