@@ -5,16 +5,19 @@ from tuf.api.metadata import TargetFile, Targets
 
 from lazyfs.core.params import Revision
 from lazyfs.core.trust.errors import Malformed
-from lazyfs.core.trust.revision_fields import TARGET, revision_of
+from lazyfs.core.trust.revision_fields import SINCE_2, TARGET, revision_of
 
 
 def to_target(revision: Revision) -> TargetFile:
     """Returns the target that states `revision`."""
+    params = msgspec.to_builtins(revision.params)
+    if revision.params.version == 1:
+        params = {field: value for field, value in params.items() if field not in SINCE_2}
     custom = {
         "name": revision.name,
         "revision": revision.number,
         "time": revision.time,
-        "params": msgspec.to_builtins(revision.params),
+        "params": params,
     }
     return TargetFile(
         revision.root.size,
