@@ -23,6 +23,13 @@ _CACHE = {
     "refused": ("counter", "Objects not admitted"),
     "damaged": ("counter", "Objects found wrong on the disk"),
 }
+_GUESSES = {
+    "guessed": "Objects fetched on a guess",
+    "guessed_bytes": "Plaintext bytes fetched on a guess",
+    "used": "Guessed objects that were read later",
+    "used_bytes": "Their plaintext bytes",
+    "dropped": "Guesses that were over the budget or had no room",
+}
 _CHAIN = {
     "requests": "Objects and metadata asked for",
     "attempts": "Attempts over some proxy and origin",
@@ -102,7 +109,13 @@ def _repositories(repositories: dict[str, RepositoryStatus]) -> Iterator[Metric]
         name: CounterMetricFamily(f"lazyfs_chain_{name}", text, labels=["repository"])
         for name, text in _CHAIN.items()
     }
+    guesses = {
+        name: CounterMetricFamily(f"lazyfs_guesses_{name}", text, labels=["repository"])
+        for name, text in _GUESSES.items()
+    }
     for name, repository in repositories.items():
+        for field, family in guesses.items():
+            family.add_metric([name], getattr(repository.guesses, field))
         revision.add_metric([name], repository.revision)
         published.add_metric([name], repository.published)
         stale.add_metric([name], bool(repository.warning))
@@ -119,6 +132,7 @@ def _repositories(repositories: dict[str, RepositoryStatus]) -> Iterator[Metric]
             family.add_metric([name], getattr(report, field))
     yield from (revision, published, stale, up, path_bytes, path_faults)
     yield from chain.values()
+    yield from guesses.values()
 
 
 def serve(listen: str, status: Callable[[], MountStatus]) -> Callable[[], None]:

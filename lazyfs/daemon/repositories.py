@@ -15,9 +15,10 @@ from lazyfs.daemon.certificates import Certificates
 from lazyfs.daemon.known_revision import KnownRepository
 from lazyfs.daemon.repository_connection import FIRST_LOOK, ConnectedRepository, Connector
 from lazyfs.daemon.settings import RepositorySource, Settings
-from lazyfs.daemon.status import BundleCounts, RepositoryStatus
+from lazyfs.daemon.status import BundleCounts, GuessStatus, RepositoryStatus
 from lazyfs.fuse.filesystem import Filesystem
 from lazyfs.fuse.open_repository import OpenRepository
+from lazyfs.prefetch.prefetcher import GuessCounts, Surroundings
 from lazyfs.transport.http import HttpFetcher
 from lazyfs_cache import Cache, NullCache
 
@@ -41,7 +42,8 @@ class Repositories:
         `on_withdraw` stops showing the named repository."""
         self._settings = settings
         self._filesystem = filesystem
-        self._connector = Connector(settings, cache, state_dir, certificates)
+        around = Surroundings(filesystem.tree, filesystem.lock, filesystem.demand, filesystem.cache_space)
+        self._connector = Connector(settings, cache, state_dir, certificates, around)
         self._on_advance = on_advance
         self._on_withdraw = on_withdraw
         self.opened: dict[str, ConnectedRepository] = {}
@@ -161,6 +163,7 @@ class Repositories:
                 warning=opened.refresher.error,
                 namespace=opened.objects.namespace.decode(),
                 bundles=BundleCounts(**opened.prefetcher.bundles()),
+                guesses=_guesses(opened.prefetcher.guesses()),
                 trust=opened.revisions.report(datetime.now(UTC)),
                 chain=opened.fetcher.report() if isinstance(opened.fetcher, HttpFetcher) else None,
             )
@@ -188,3 +191,15 @@ class Repositories:
         """Closes all connections."""
         for opened in (*self.opened.values(), *self._withdrawn):
             opened.fetcher.close()
+
+
+def _guesses(counts: GuessCounts) -> GuessStatus:
+    return GuessStatus(
+        guessed=counts.objects,
+        guessed_bytes=counts.bytes,
+        used=counts.used_objects,
+        used_bytes=counts.used_bytes,
+        wasted=counts.objects - counts.used_objects,
+        wasted_bytes=counts.bytes - counts.used_bytes,
+        dropped=counts.dropped,
+    )

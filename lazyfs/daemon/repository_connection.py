@@ -20,7 +20,7 @@ from lazyfs.daemon.certificates import Certificates
 from lazyfs.daemon.known_revision import repository_name
 from lazyfs.daemon.private_repositories import namespace, state_key
 from lazyfs.daemon.settings import RepositorySource, Settings
-from lazyfs.prefetch.prefetcher import Prefetcher
+from lazyfs.prefetch.prefetcher import Prefetcher, Surroundings
 from lazyfs.system.trusted_files import make_private_directory
 from lazyfs.transport.fetcher import Fetcher
 from lazyfs.transport.local import LocalFetcher
@@ -59,10 +59,17 @@ class Connector:
     """Connects the repositories of one mount."""
 
     def __init__(
-        self, settings: Settings, cache: Cache | NullCache, state_dir: str, certificates: Certificates
+        self,
+        settings: Settings,
+        cache: Cache | NullCache,
+        state_dir: str,
+        certificates: Certificates,
+        surroundings: Surroundings,
     ) -> None:
-        """`state_dir`: the directory of the trusted revisions of all repositories."""
+        """`state_dir`: the directory of the trusted revisions of all repositories. `surroundings`: the mount,
+        as their prefetchers see it."""
         self._settings = settings
+        self._surroundings = surroundings
         self._cache = cache
         self._state_dir = state_dir
         self._certificates = certificates
@@ -134,7 +141,7 @@ class Connector:
             is_newest=first.is_newest,
         )
         prefetcher = trio.from_thread.run_sync(
-            Prefetcher, objects, from_store, lambda: self._cache.stats().limit
+            Prefetcher, objects, from_store, lambda: self._cache.stats().limit, self._surroundings
         )
         return ConnectedRepository(source, fetcher, revisions, objects, prefetcher, refresher)
 

@@ -14,6 +14,21 @@ class BundleCounts(msgspec.Struct, frozen=True):
     failed: int
 
 
+class GuessStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """The objects fetched on a guess. Bytes are plaintext."""
+
+    guessed: int
+    guessed_bytes: int
+    used: int
+    """Of these, the ones that were read later."""
+    used_bytes: int
+    wasted: int
+    """Of these, the ones that were not read so far."""
+    wasted_bytes: int
+    dropped: int
+    """Guesses that were not fetched: over the budget, or without room in the cache."""
+
+
 class RepositoryStatus(msgspec.Struct, frozen=True, kw_only=True):
     """The status of one repository of a mount."""
 
@@ -31,6 +46,7 @@ class RepositoryStatus(msgspec.Struct, frozen=True, kw_only=True):
     namespace: str
     """The namespace of the repository's objects in the cache; empty if reading them takes no credential."""
     bundles: BundleCounts
+    guesses: GuessStatus
     trust: TrustReport
     chain: ChainReport | None
     """The proxies and origins; None for a store directory."""

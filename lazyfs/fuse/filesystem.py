@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
 
+from lazyfs.client.demand import Demand
 from lazyfs.core.chain.faults import Outage
 from lazyfs.core.digest import Digest, ObjectRef
 from lazyfs.core.errors import BadData, LazyfsError, TransportError
@@ -73,6 +74,7 @@ class Filesystem:
         self.tree = tree
         self.lock = threading.Lock()
         self.counters = Counters()
+        self.demand = Demand()
         self.waiting: dict[object, tuple[str, int, float]] = {}
         """The waits of calls now: (repository, number of objects, start on time.monotonic()'s clock)."""
         self.cache_space = cache_space
@@ -216,6 +218,7 @@ class Filesystem:
         started = time.monotonic()
         token = object()
         self.waiting[token] = (need.repository, len(need.refs), started)
+        self.demand.began()
         failures: list[LazyfsError] = []
 
         async def one(ref: ObjectRef, scope: trio.CancelScope | None) -> None:
@@ -236,6 +239,7 @@ class Filesystem:
                         nursery.start_soon(one, ref, nursery.cancel_scope)
         finally:
             del self.waiting[token]
+            self.demand.ended()
         if failures:
             raise self.fault(failures[0]) from failures[0]
         seconds = time.monotonic() - started
