@@ -142,7 +142,7 @@ def _notices(lists: Sequence[GivenList], wished: Targets) -> list[str]:
             said.append(
                 f"{given.name}: its last good content stays in force ({len(given.lists.wishes)} wishes)"
             )
-    return said + [collision.text for collision in wished.collisions]
+    return said + wished.collisions
 
 
 def _list_state(given: GivenList, state: State, now: int) -> ListState:
