@@ -17,6 +17,7 @@ from lazyfs.core.catalog.reader import Catalog
 from lazyfs.core.chunks import ChunkList
 from lazyfs.core.digest import ObjectRef
 from lazyfs.core.errors import UsageError
+from lazyfs.core.history import head, records
 
 Read = Callable[[ObjectRef], bytes | None]
 """Returns the verified plaintext of an object; None to leave out the object and those that only it leads
@@ -35,9 +36,12 @@ class ObjectKind(enum.StrEnum):
     BUNDLE = "bundle"
     """Copies of objects that a profile names. A bundle has no stored form of its own: `ref.size` counts
     stored bytes."""
+    HISTORY = "history"
+    BLOCK = "block of a history"
+    CHANGES = "changes of a revision"
 
 
-_LEADING = frozenset((ObjectKind.CATALOG, ObjectKind.CHUNK_LIST, ObjectKind.PROFILE))
+_LEAVES = frozenset((ObjectKind.CHUNK, ObjectKind.FILE, ObjectKind.BUNDLE, ObjectKind.CHANGES))
 
 
 class _Path(NamedTuple):
@@ -60,11 +64,13 @@ class Reached(NamedTuple):
     """Bytes of a chunk list's file."""
     chunk_shift: int = 0
     """log2 of the chunk size of a chunk list's file."""
+    block: head.BlockAt | None = None
+    """Of a block of a history: what the object above says of it."""
 
     @property
     def leads_on(self) -> bool:
         """True if the object's bytes name other objects."""
-        return self.kind in _LEADING
+        return self.kind not in _LEAVES
 
     @property
     def path(self) -> bytes:
@@ -118,6 +124,12 @@ def catalog_at(ref: ObjectRef, path: bytes = b"") -> Reached:
     return Reached(ref, ObjectKind.CATALOG, None, at)
 
 
+def history_at(ref: ObjectRef) -> Reached:
+    """A start for a walk: the head of a history. It leads to the blocks and changes of all revisions, but not
+    to their catalogs."""
+    return Reached(ref, ObjectKind.HISTORY)
+
+
 def walk(starts: Iterable[Reached], read: Read, *, profiles: bool = False) -> Iterator[Reached]:
     """Yields every object reachable from `starts`, these included: each catalog before the objects below it.
 
@@ -151,6 +163,27 @@ def leads_to(found: Reached, encoded: bytes, *, profiles: bool = False) -> Itera
         case ObjectKind.PROFILE:
             for one in profile.decode(encoded):
                 yield Reached(ObjectRef(one.name, one.stored), ObjectKind.BUNDLE, found, found.at)
+        case ObjectKind.HISTORY:
+            history = head.decode(encoded)
+            yield from _changes(found, history.entries)
+            for level, blocks in enumerate(history.blocks):
+                yield from _blocks(found, blocks, level)
+        case ObjectKind.BLOCK if found.block and found.block.level:
+            inner = records.decode_blocks(encoded, found.block.block)
+            yield from _blocks(found, inner, found.block.level - 1)
+        case ObjectKind.BLOCK if found.block:
+            yield from _changes(found, records.decode_entries(encoded, found.block.block))
+
+
+def _changes(found: Reached, entries: Iterable[records.PastRevision]) -> Iterator[Reached]:
+    for entry in entries:
+        if entry.more:
+            yield Reached(entry.more, ObjectKind.CHANGES, found)
+
+
+def _blocks(found: Reached, blocks: Iterable[records.Block], level: int) -> Iterator[Reached]:
+    for block in blocks:
+        yield Reached(block.ref, ObjectKind.BLOCK, found, block=head.BlockAt(block, level))
 
 
 def _below(

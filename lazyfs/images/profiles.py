@@ -20,7 +20,7 @@ from lazyfs.repository.edit import Edit
 from lazyfs.repository.image_place import find_place
 from lazyfs.repository.keys import Keys
 from lazyfs.repository.stored_tree import StoredTree
-from lazyfs.store import Store
+from lazyfs.store import ObjectSink, Store
 
 FIRST = 256 << 10
 """Stored bytes of the first bundle, roughly: it is small, because a start waits for the catalogs in it. Each
@@ -93,7 +93,7 @@ def publish_profile(
         if not members:
             raise UsageError(f"the trace touched nothing of {image}")
         within = list(_within(members))
-        bundles = list(_write(store, within))
+        bundles = list(_write(store, edit.objects, within))
         edit.hint(found.path, top, profile.hint(edit.ingest.put(profile.encode(bundles))))
         revision, changed = edit.commit()
     return ProfileReport(
@@ -138,7 +138,7 @@ def _members(tree: StoredTree, top: ObjectRef, touched: _Touched) -> list[Object
     return [*first, *(ref for ref in contents if ref not in first)]
 
 
-def _write(store: Store, members: list[ObjectRef]) -> Iterator[profile.Bundle]:
+def _write(store: Store, objects: ObjectSink, members: list[ObjectRef]) -> Iterator[profile.Bundle]:
     """Writes bundles of the objects in this order and yields their descriptions."""
     waiting: list[tuple[ObjectRef, bytes]] = []
     size, target = 0, FIRST
@@ -148,15 +148,15 @@ def _write(store: Store, members: list[ObjectRef]) -> Iterator[profile.Bundle]:
         waiting.append((ref, frame))
         size += len(frame)
         if size >= target or len(waiting) == bundle.MAX_MEMBERS:
-            yield _put(store, waiting)
+            yield _put(store, objects, waiting)
             waiting, size, target = [], 0, min(2 * target, LARGEST)
     if waiting:
-        yield _put(store, waiting)
+        yield _put(store, objects, waiting)
 
 
-def _put(store: Store, members: list[tuple[ObjectRef, bytes]]) -> profile.Bundle:
+def _put(store: Store, objects: ObjectSink, members: list[tuple[ObjectRef, bytes]]) -> profile.Bundle:
     refs = tuple(ref for ref, _ in members)
     name = bundle.name(ref.digest for ref in refs)
-    if not store.has(name):
-        store.put(name, bundle.encode(members))
+    if not objects.has(name):
+        objects.put(name, bundle.encode(members))
     return profile.Bundle(len(store.get(name)), refs)

@@ -4,6 +4,7 @@ Write order of a commit: N.targets.json, N.snapshot.json, then timestamp.json, l
 that step no client can see the new revision; after it every client sees all of it.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TypeVar
@@ -14,11 +15,14 @@ from tuf.api.serialization.json import JSONSerializer
 
 from lazyfs.core.digest import ObjectRef
 from lazyfs.core.errors import TrustError, UsageError
+from lazyfs.core.history.records import Change, entry
 from lazyfs.core.params import Revision
 from lazyfs.core.trust.revision_target import TARGET, to_target
 from lazyfs.core.trust.roles import ROOT, SNAPSHOT, TARGETS, TIMESTAMP, file_name
 from lazyfs.core.trust.state import ProvenRevision, TrustState, bootstrap
 from lazyfs.repository.keys import Keys
+from lazyfs.repository.leases import PublisherLease
+from lazyfs.repository.stored_history import emitter, read_history, write_history
 from lazyfs.store import Store, StoreConflict
 
 TIMESTAMP_DAYS = 7
@@ -27,6 +31,9 @@ them and the origin can hide new revisions. `lazyfs repo resign` renews it, once
 
 PUBLISHER_DAYS = 365
 """Days until targets and snapshot expire. Every publish renews them, and resign does once half has passed."""
+
+RETRIES = 5
+"""Attempts at a commit that a renewal of the expiry, or of a name, was faster than."""
 
 _S = TypeVar("_S", Root, Snapshot, Targets, Timestamp)
 
@@ -91,28 +98,64 @@ def commit_revision(
     expected_revision: int,
     now: datetime,
     timestamp_days: float = TIMESTAMP_DAYS,
+    changes: Sequence[Change] = (),
+    restored: int = 0,
+    lease: PublisherLease | None = None,
 ) -> Revision:
     """Makes `root` the next revision, after everything put into the store is on stable storage.
 
+    `changes` and `restored` are for its history. `lease`: of the publisher who put the objects.
+
     Raises StoreConflict if the committed revision is no longer `expected_revision` or another publisher holds
-    the store (nothing was changed), UsageError if a key is missing or the root catalog is not in the store.
+    the store (nothing was changed), LeaseLost, UsageError if a key is missing or the root catalog is not in
+    the store.
     """
-    store.sync()
-    with store.exclusive():
+    for attempt in range(RETRIES):
         committed = read_committed(store)
         old = committed.revision
         if old.number != expected_revision:
-            raise StoreConflict(
-                f"revision {old.number} of {old.name} was committed while this publish started from "
-                f"revision {expected_revision}: nothing was changed, publish again"
-            )
-        if not store.has(root.digest):
-            raise UsageError(
-                f"root catalog {root.digest.hex()} is not in the store: put it before the commit"
-            )
-        revision = Revision(old.name, old.number + 1, int(now.timestamp()), root, old.params)
-        write_revision(store, keys, committed.state.root, revision, committed.proven, now, timestamp_days)
-        return revision
+            raise _overtaken(old, expected_revision)
+        time = max(int(now.timestamp()), old.time)
+        past = entry(
+            old.number + 1,
+            time,
+            old.params.version,
+            root,
+            list(changes),
+            old.history,
+            emitter(store, lease),
+            restored=restored,
+        )
+        history = write_history(store, read_history(store, old).append(past, emitter(store, lease)), lease)
+        store.sync()
+        with store.exclusive():
+            if store.read_metadata(file_name(TIMESTAMP, 0)) != committed.proven.timestamp_bytes:
+                if attempt + 1 < RETRIES:
+                    continue  # its expiry was renewed, or a revision was named; or the next look will tell
+                raise _overtaken(old, expected_revision)
+            if not store.has(root.digest):
+                raise UsageError(
+                    f"root catalog {root.digest.hex()} is not in the store: put it before the commit"
+                )
+            if lease:
+                lease.check()
+            revision = Revision(old.name, old.number + 1, time, root, old.params, history)
+            try:
+                write_revision(
+                    store, keys, committed.state.root, revision, committed.proven, now, timestamp_days
+                )
+                return revision
+            except StoreConflict:  # where `exclusive` keeps nobody out
+                if attempt + 1 == RETRIES:
+                    raise
+    raise AssertionError("unreachable")
+
+
+def _overtaken(found: Revision, expected: int) -> StoreConflict:
+    return StoreConflict(
+        f"revision {found.number} of {found.name} was committed while this publish started from "
+        f"revision {expected}: nothing was changed, publish again"
+    )
 
 
 def write_revision(

@@ -10,6 +10,8 @@ from lazyfs.core.digest import ObjectRef
 from lazyfs.core.params import Revision
 from lazyfs.repository.commit import commit_revision, read_revision
 from lazyfs.repository.keys import Keys
+from lazyfs.repository.leases import LeasedObjects, LeaseLost, PublisherLease
+from lazyfs.repository.live_changes import live_changes
 from lazyfs.repository.live_tree import LiveTree
 from lazyfs.repository.stored_tree import StoredTree
 from lazyfs.store import Store, StoreConflict
@@ -31,7 +33,8 @@ class EditResult(NamedTuple):
 class Edit:
     """Collects changes of the tree and commits them together. Use as a context manager.
 
-    The objects that a change leads to are written through `ingest` before the commit. Changes are kept as
+    The objects that a change leads to are written through `ingest`, or into `objects`, before the commit. A
+    lease keeps what is found there from collections until the edit ends. Changes are kept as
     operations on paths: when another publisher commits first, they are applied to its revision. After a
     commit the edit goes on from the new revision. An exception that leaves the block drops the objects that
     have no name in the store yet; the committed revision is unchanged.
@@ -45,14 +48,21 @@ class Edit:
         *,
         level: int = codec.LEVEL,
         workers: int | None = None,
+        lease: PublisherLease | None = None,
     ) -> None:
-        """`level`: zstd's. `workers`: threads that hash and compress. Raises as `read_revision`."""
+        """`now`: this machine's clock. `level`: zstd's. `workers`: threads that hash and compress. `lease`:
+        one that the caller has taken and ends, in place of the edit's own. Raises as `read_revision`, and as
+        PublisherLease."""
         self._store = store
         self._keys = keys
         self._now = now
+        read_revision(store)  # a place without a repository gets no lease
+        self._own_lease = lease is None
+        self._lease = lease or PublisherLease(store, now)
         self._base = read_revision(store)
         self._changes: list[Callable[[LiveTree], object]] = []
-        self.ingest = Ingest(store, self._base.params, level=level, workers=workers)
+        self.objects = LeasedObjects(store, self._lease)
+        self.ingest = Ingest(self.objects, self._base.params, level=level, workers=workers)
 
     def __enter__(self) -> "Edit":
         return self
@@ -61,6 +71,8 @@ class Edit:
         self.ingest.__exit__(kind)
         if kind is not None:
             self._store.abandon()
+        if self._own_lease:
+            self._lease.end_if_possible()
 
     @property
     def base(self) -> Revision:
@@ -84,6 +96,11 @@ class Edit:
         """Removes a link or snapshot if it exists; see LiveTree.remove."""
         self._changes.append(lambda live: live.remove(path))
 
+    def apply(self, change: Callable[[LiveTree], object]) -> None:
+        """Makes a change of the caller's own, such as `removal.remove_images`, when it is committed; once
+        more for each other publisher who was faster."""
+        self._changes.append(change)
+
     def commit(self) -> EditResult:
         """Makes the changes the next revision, or none if the tree has them already.
 
@@ -102,10 +119,18 @@ class Edit:
                 return EditResult(self._base, changed=False)
             try:
                 self._base = commit_revision(
-                    self._store, self._keys, root, expected_revision=self._base.number, now=self._now()
+                    self._store,
+                    self._keys,
+                    root,
+                    expected_revision=self._base.number,
+                    now=self._now(),
+                    changes=live_changes(self.tree, self.tree.below(root)),
+                    lease=self._lease,
                 )
                 self._changes.clear()
                 return EditResult(self._base, changed=True)
+            except LeaseLost:
+                raise
             except StoreConflict:
                 newer = read_revision(self._store)
                 if newer.number == self._base.number or rebases == REBASES:

@@ -6,6 +6,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+import msgspec
 from securesystemslib.signer import CryptoSigner
 from tuf.api.metadata import Role, Root
 
@@ -14,9 +15,11 @@ from lazyfs.core.catalog.builder import build
 from lazyfs.core.catalog.inode import Inode
 from lazyfs.core.digest import Digest, ObjectRef, sha256
 from lazyfs.core.errors import UsageError
+from lazyfs.core.history.head import History
 from lazyfs.core.params import Params, Revision
 from lazyfs.core.trust.roles import MAX_ROOT, ROOT, SNAPSHOT, TARGETS, TIMESTAMP, file_name
 from lazyfs.core.trust.signed import load_root
+from lazyfs.repository import collection_state
 from lazyfs.repository import keys as key_files
 from lazyfs.repository.commit import (
     PUBLISHER_DAYS,
@@ -27,6 +30,7 @@ from lazyfs.repository.commit import (
     write_timestamp,
 )
 from lazyfs.repository.keys import Keys
+from lazyfs.repository.stored_history import first_entry, write_history
 from lazyfs.store import Store, create_store, find_store
 
 ROOT_DAYS = 3650
@@ -99,6 +103,10 @@ def init(
         store.write_metadata(file_name(ROOT, 1), data, expected=None)
         empty = _empty_catalog(store, params, now)
         revision = Revision(name, 1, int(now.timestamp()), empty, params)
+        history = write_history(store, History((first_entry(revision),)), None)
+        store.sync()
+        revision = msgspec.structs.replace(revision, history=history)
+        store.write_metadata(collection_state.FILE, collection_state.EMPTY, expected=None)
         write_revision(store, Keys([publisher, stamper]), root, revision, None, now, timestamp_days)
     return NewRepository(revision, sha256(data), directory, root_directory)
 

@@ -42,6 +42,10 @@ class StoredTree:
         """Reads and parses a catalog. Raises as `read`."""
         return Catalog(self.read(ref))
 
+    def below(self, ref: ObjectRef) -> "StoredTree":
+        """Returns the tree below another catalog of the same store."""
+        return StoredTree(self._store, ref)
+
     def root(self) -> TreeNode:
         """Returns the root directory."""
         catalog = self.catalog(self.root_ref)

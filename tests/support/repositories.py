@@ -13,11 +13,19 @@ from lazyfs.repository import keys as key_files
 from lazyfs.repository import lifecycle
 from lazyfs.repository.commit import read_revision
 from lazyfs.repository.keys import Keys
-from lazyfs.store import Store, open_store
+from lazyfs.store import Store
 from lazyfs.store.check import CheckFindings, check
+from lazyfs.store.directory import DirectoryStore
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 OPTIONS = PublishOptions(ImageOptions(Platform("linux", "amd64")), plain=True)
+
+
+class StillStore(DirectoryStore):
+    """A store directory whose clock stands at NOW, like that of the tests' publishers."""
+
+    def now(self) -> float:
+        return NOW.timestamp()
 
 
 class Repository:
@@ -31,7 +39,7 @@ class Repository:
 
     @property
     def store(self) -> Store:
-        return open_store(str(self.path))
+        return StillStore(str(self.path))
 
     def publish(
         self, *sources: str, now: Callable[[], datetime] = lambda: NOW, **options: object

@@ -26,16 +26,20 @@ class _Custom(msgspec.Struct, frozen=True):
     revision: int
     time: int
     params: dict[str, Any]
+    history: tuple[str, int] | None = None
+    """Digest and size of the history's head."""
 
 
 def to_target(revision: Revision) -> TargetFile:
     """Returns the target that states `revision`."""
-    custom = {
+    custom: dict[str, Any] = {
         "name": revision.name,
         "revision": revision.number,
         "time": revision.time,
         "params": msgspec.to_builtins(revision.params),
     }
+    if revision.history:
+        custom["history"] = [revision.history.digest.hex(), revision.history.size]
     return TargetFile(
         revision.root.size,
         {"sha256": revision.root.digest.hex()},
@@ -53,13 +57,16 @@ def from_targets(targets: Targets) -> Revision:
     try:
         custom = msgspec.convert(target.custom, _Custom)
         root = ObjectRef(parse_hex(target.hashes["sha256"]), target.length)
+        history = ObjectRef(parse_hex(custom.history[0]), custom.history[1]) if custom.history else None
         if (
             not 0 < custom.revision < MOST
             or not 0 <= custom.time < YEAR_9999
             or not 0 < root.size <= bounds.OBJECT
+            or (history and not 0 < history.size <= bounds.OBJECT)
         ):
             raise Malformed(f"targets version {targets.version}: an impossible revision, time or size")
-        return Revision(custom.name, custom.revision, custom.time, root, _params(custom.params))
+        params = _params(custom.params)
+        return Revision(custom.name, custom.revision, custom.time, root, params, history)
     except (KeyError, msgspec.ValidationError, FormatError) as error:
         raise Malformed(
             f"targets version {targets.version}: target {TARGET!r} is not a lazyfs revision: {error}"

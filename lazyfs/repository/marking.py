@@ -1,0 +1,72 @@
+"""Finds every object that the kept revisions lead to, by walking from their signed roots."""
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from lazyfs.core import codec
+from lazyfs.core.digest import Digest
+from lazyfs.core.errors import NotFound
+from lazyfs.core.reach import Reached, Seen, catalog_at, history_at, leads_to
+from lazyfs.repository.kept_revisions import KeptRevision
+from lazyfs.store import Store
+
+WORKERS = 8
+"""Threads that read: in a bucket each read waits for a round trip."""
+AHEAD = 64
+MOST_PROBLEMS = 100
+
+
+class Marked:
+    """The objects reached so far. A second call of `mark` adds those of newer revisions.
+
+    An object that is certainly not there leads nowhere, and is a problem to be reported. Any other failure of
+    a read is raised, because what the object leads to cannot be known.
+    """
+
+    def __init__(self, store: Store, advance: Callable[[int], object] = lambda _objects: None) -> None:
+        """`advance` is called with the number of objects so far."""
+        self._store = store
+        self._advance = advance
+        self._seen = Seen()
+        self.reached: set[Digest] = set()
+        self.missing = 0
+        """Catalogs, chunk lists, profiles and parts of histories that are not in the store."""
+        self.problems: list[str] = []
+
+    def mark(self, kept: Iterable[KeptRevision]) -> None:
+        """Marks what these revisions lead to. Raises StoreError, BadData."""
+        waiting: list[Reached] = []
+        for revision in kept:
+            starts = [catalog_at(revision.past.root)]
+            starts += [history_at(revision.history)] if revision.history else []
+            waiting += [start for start in starts if self._first(start)]
+        running: deque[tuple[Reached, Future[bytes | None]]] = deque()
+        with ThreadPoolExecutor(WORKERS, "mark") as pool:
+            try:
+                while waiting or running:
+                    while waiting and len(running) < AHEAD:
+                        found = waiting.pop()
+                        running.append((found, pool.submit(self._read, found)))
+                    found, future = running.popleft()
+                    plain = future.result()
+                    if plain is not None:
+                        below = leads_to(found, plain, profiles=True)
+                        waiting.extend(one for one in below if self._first(one) and one.leads_on)
+                    self._advance(len(self.reached))
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+    def _first(self, found: Reached) -> bool:
+        self.reached.add(found.ref.digest)
+        return self._seen.first(found)
+
+    def _read(self, found: Reached) -> bytes | None:
+        try:
+            return codec.open_object(self._store.get(found.ref.digest), found.ref)
+        except NotFound:
+            self.missing += 1
+            if len(self.problems) < MOST_PROBLEMS:
+                path = found.path.decode(errors="backslashreplace")
+                self.problems.append(f"{path or '/'}: {found.kind} {found.ref.digest.hex()} is not there")
+            return None
