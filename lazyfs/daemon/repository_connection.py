@@ -5,7 +5,8 @@ import os
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from typing import NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
 
 import trio
 
@@ -14,6 +15,7 @@ from lazyfs.client.trust.anchor import Anchor, anchor_of_directory, read_anchor
 from lazyfs.client.trust.refresher import Refresher
 from lazyfs.client.trust.revisions import Revisions
 from lazyfs.core.chain.notation import without_secrets
+from lazyfs.core.digest import ObjectRef
 from lazyfs.core.errors import TransportError, TrustError, UnsupportedFormat, UsageError
 from lazyfs.core.params import Revision
 from lazyfs.daemon.certificates import Certificates
@@ -30,6 +32,9 @@ from lazyfs_cache import Cache, NullCache
 FIRST_LOOK = 3.0
 """Seconds that a mount waits for a newer revision while it has a trusted one already."""
 
+if TYPE_CHECKING:
+    from lazyfs.client.trust.chosen_revision import ChosenRevision
+
 log = logging.getLogger(__name__)
 
 
@@ -38,7 +43,7 @@ class ConnectedRepository(NamedTuple):
 
     source: RepositorySource
     fetcher: Fetcher
-    revisions: Revisions
+    revisions: "Revisions | ChosenRevision"
     objects: Objects
     prefetcher: Prefetcher
     refresher: Refresher
@@ -102,8 +107,7 @@ class Connector:
         directory = os.path.join(self._state_dir, state_key(source.url, repository))
         make_private_directory(directory)
         known = None if isinstance(anchor, UsageError) else anchor
-        revisions = Revisions(fetcher, directory, known, max_stale=settings.max_stale)
-        first = self._first_revision(source, revisions, anchor if isinstance(anchor, UsageError) else None)
+        newest = Revisions(fetcher, directory, known, max_stale=settings.max_stale)
         if settings.lower is not None:
             from_store: Fetcher = LowerFirst(LocalFetcher(settings.lower), fetcher)
         else:
@@ -115,6 +119,8 @@ class Connector:
             on_outage=settings.on_outage,
             namespace=namespace(source.url, repository, certificate=source.client_cert is not None),
         )
+        revisions = _chosen(source, newest, objects)
+        first = self._first_revision(source, revisions, anchor if isinstance(anchor, UsageError) else None)
         refresher = Refresher(
             revisions,
             first.revision,
@@ -129,7 +135,10 @@ class Connector:
         return ConnectedRepository(source, fetcher, revisions, objects, prefetcher, refresher)
 
     def _first_revision(
-        self, source: RepositorySource, revisions: Revisions, no_anchor: UsageError | None
+        self,
+        source: RepositorySource,
+        revisions: "Revisions | ChosenRevision",
+        no_anchor: UsageError | None,
     ) -> _FirstRevision:
         """Returns the newest revision, or the last trusted one if no newer one can be fetched.
 
@@ -157,6 +166,19 @@ class Connector:
                     f"{without_secrets(source.url)} with the root given by --trust: {error}"
                 ) from error
             raise
+
+
+def _chosen(source: RepositorySource, newest: Revisions, objects: Objects) -> "Revisions | ChosenRevision":
+    """Returns the revisions to show: always the newest, or the one that was chosen."""
+    if source.revision is None:
+        return newest
+    from lazyfs.client.trust.chosen_revision import ChosenRevision  # most mounts show the newest
+    from lazyfs.core.history.choice import parse_choice
+
+    def read(ref: ObjectRef) -> bytes:
+        return trio.from_thread.run(partial(objects.fetch, ref, held=False))
+
+    return ChosenRevision(newest, parse_choice(source.revision), read)
 
 
 def _anchor(source: RepositorySource) -> Anchor | UsageError:

@@ -49,6 +49,10 @@ def image_changes(
     observer.image(image.name, len(once), sum(layer.blob.size for layer in once))
     layers, fresh = _layers(image, tree, ingest, observer)
     changes = {layer_path(diff_id): keep(layers[diff_id], params, ingest) for diff_id in fresh}
+    for diff_id in layers.keys() - set(fresh):  # another publisher may remove it meanwhile
+        kept = tree.inode_at(layer_path(diff_id))
+        if kept is not None:
+            changes[layer_path(diff_id)] = kept
     merge = Merge(lambda message: observer.warn(f"{image.name}: {message}"))
     for layer in image.layers:
         merge.start_layer()

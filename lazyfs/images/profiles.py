@@ -19,6 +19,7 @@ from lazyfs.repository.diff import resolve
 from lazyfs.repository.edit import Edit
 from lazyfs.repository.image_place import find_place
 from lazyfs.repository.keys import Keys
+from lazyfs.repository.leases import PublisherLease
 from lazyfs.repository.stored_tree import StoredTree
 from lazyfs.store import ObjectSink, Store
 
@@ -76,15 +77,20 @@ def _object(line: str, where: str) -> Digest:
 
 
 def publish_profile(
-    store: Store, keys: Keys, image: str, touched: _Touched, now: Callable[[], datetime]
+    store: Store,
+    keys: Keys,
+    image: str,
+    touched: _Touched,
+    now: Callable[[], datetime],
+    lease: PublisherLease | None = None,
 ) -> ProfileReport:
     """Gives the image at this path of the tree (its name, or its own path) a profile of these objects.
 
-    Objects of other images among them are passed over. Raises UsageError if there is no such image, if the
-    trace touched none of its objects, or if another tree was published at its place meanwhile; also raises as
-    Edit.commit.
+    Objects of other images among them are passed over. `lease`: as for Edit. Raises UsageError if there is no
+    such image, if the trace touched none of its objects, or if another tree was published at its place
+    meanwhile; also raises as Edit.commit.
     """
-    with Edit(store, keys, now) as edit:
+    with Edit(store, keys, now, lease=lease) as edit:
         found = resolve(edit.tree, find_place(edit.tree, image))
         top = found.node.entry.nested
         if top is None or found.node.entry.flags & LIVE:

@@ -147,27 +147,26 @@ class Collector:
     def _round(self) -> bool:
         """Deletes one list; returns False if there is nothing more to do now."""
         state = read_state(self._store)
-        if state.listed is None:
-            condemned = self._condemn()
-        else:
-            condemned = state.listed
+        condemned = state.listed or self._condemn()
         if condemned is None:
             return False
+        whole = state.listed is None and condemned.objects == self._report.garbage
         digests = read_list(self._store, condemned)
         if digests is None:
             forget_list(self._store, condemned)
             return True
-        final: ObjectList | None = condemned
         if not condemned.deleting:
             if not self._wait_for(condemned):
                 return False
             final = self._decide(condemned, digests)
-        if final is not None:
-            left = [digest for digest in digests if digest not in self._marked.reached]
-            assert self._lease is not None
-            if not delete_listed(self._store, final, left, self._lease, self._deleted):
-                raise CollectorLost("another collection has taken over: run this again")
-        return True
+            if final is None:
+                return True
+            condemned = final
+        left = [digest for digest in digests if digest not in self._marked.reached]
+        assert self._lease is not None
+        if not delete_listed(self._store, condemned, left, self._lease, self._deleted):
+            raise CollectorLost("another collection has taken over: run this again")
+        return not whole
 
     def _mark(self) -> set[int]:
         """Marks from the revision that is committed now; returns the numbers of the kept revisions."""

@@ -6,7 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from lazyfs.core import codec
 from lazyfs.core.digest import Digest
-from lazyfs.core.errors import NotFound
+from lazyfs.core.errors import BadData, FormatError, NotFound
 from lazyfs.core.reach import Reached, Seen, catalog_at, history_at, leads_to
 from lazyfs.repository.kept_revisions import KeptRevision
 from lazyfs.store import Store
@@ -67,6 +67,15 @@ class Marked:
         except NotFound:
             self.missing += 1
             if len(self.problems) < MOST_PROBLEMS:
-                path = found.path.decode(errors="backslashreplace")
-                self.problems.append(f"{path or '/'}: {found.kind} {found.ref.digest.hex()} is not there")
+                self.problems.append(f"{_shown(found)} is not there")
             return None
+        except BadData as error:
+            raise FormatError(
+                f"{_shown(found)}: {error}; what it should lead to is unknown, so nothing is collected: "
+                "see lazyfs check"
+            ) from error
+
+
+def _shown(found: Reached) -> str:
+    path = found.path.decode(errors="backslashreplace")
+    return f"{path or '/'}: {found.kind} {found.ref.digest.hex()}"
