@@ -93,6 +93,7 @@ def test_a_history_may_begin_late() -> None:
     assert [one.number for one in made.newest_first(objects.read)] == list(range(249, 49, -1))
     assert made.find(49, objects.read) is None
     assert made.find(50, objects.read) == past(50, objects)
+    assert made.first_number == 50
 
 
 @settings(deadline=None, max_examples=50)
@@ -178,7 +179,7 @@ def test_what_is_not_there_is_said_with_what_is() -> None:
     made = history_of(3, objects).named(KeptName("jan", 2, 0))
     assert choose(made, parse_choice("jan"), objects.read).number == 2
     for text, message in (
-        ("4", "no revision 4: the newest one is 3"),
+        ("4", "no revision 4, only 1 to 3"),
         ("1970-01-01T00:00", "no revision on 1970-01-01T00:00 yet"),
         ("feb", "kept as feb; kept ones: jan"),
     ):

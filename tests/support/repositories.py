@@ -13,7 +13,7 @@ from lazyfs.repository import keys as key_files
 from lazyfs.repository import lifecycle
 from lazyfs.repository.commit import read_revision
 from lazyfs.repository.keys import Keys
-from lazyfs.store import Store
+from lazyfs.store import Store, open_store
 from lazyfs.store.check import CheckFindings, check
 from lazyfs.store.directory import DirectoryStore
 
@@ -42,10 +42,13 @@ class Repository:
         return StillStore(str(self.path))
 
     def publish(
-        self, *sources: str, now: Callable[[], datetime] = lambda: NOW, **options: object
+        self, *sources: str, now: Callable[[], datetime] | None = None, **options: object
     ) -> PublishReport:
-        """Publishes the sources; adds nothing to them unless `plain=False`."""
-        return publish(self.store, self.keys, sources, replace(OPTIONS, **options), now)  # type: ignore[arg-type]
+        """Publishes the sources; adds nothing to them unless `plain=False`. `now`: a clock that goes, like
+        the filesystem's."""
+        store = open_store(str(self.path)) if now else self.store
+        chosen = replace(OPTIONS, **options)  # type: ignore[arg-type]
+        return publish(store, self.keys, sources, chosen, now or (lambda: NOW))
 
     def check(self) -> CheckFindings:
         """Returns the findings of `lazyfs check`."""

@@ -64,12 +64,11 @@ def as_revision(past: PastRevision, newest: Revision) -> Revision:
 def choose(history: History, choice: RevisionChoice, read: Read) -> PastRevision:
     """Returns the revision that was asked for. Raises UsageError, saying what there is, if there is none;
     also raises as `History.find`."""
-    newest = history.newest
-    last = newest.number if newest else 0
     if choice.number is not None:
         found = history.find(choice.number, read)
         if found is None:
-            raise UsageError(f"there is no revision {choice.number}: the newest one is {last}")
+            last = history.newest.number if history.newest else 0
+            raise UsageError(f"there is no revision {choice.number}, only {history.first_number} to {last}")
         return found
     if choice.time is not None:
         found = history.at(choice.time, read)

@@ -68,6 +68,13 @@ class History:
         """The last revision, None before the first."""
         return self.entries[-1] if self.entries else None
 
+    @property
+    def first_number(self) -> int:
+        """The number of the first revision, 0 before there is one."""
+        if self.blocks:
+            return self.blocks[-1][0].first
+        return self.entries[0].number if self.entries else 0
+
     def append(self, entry: PastRevision, emit: Emit) -> "History":
         """Returns the history with one more revision; `emit` gets each block that this fills."""
         entries = (*self.entries, entry)
