@@ -14,12 +14,9 @@ from lazyfs_cache.index.rows import Entry
 from lazyfs_cache.policy.limits import Shortfall
 from lazyfs_cache.process import audit
 from lazyfs_cache.process.admission import Admission, Reservation
+from lazyfs_cache.process.cache_parts import CacheParts
 from lazyfs_cache.process.download_locks import DownloadLock, DownloadLocks
 from lazyfs_cache.process.pinning import Pinning
-from lazyfs_cache.process.recent_uses import RecentUses
-from lazyfs_cache.process.room import Room
-from lazyfs_cache.process.shared_index import SharedIndex
-from lazyfs_cache.process.suspects import Suspects
 from lazyfs_cache.process.upkeep import Upkeep
 from lazyfs_cache.report import Stats, Verified
 
@@ -31,10 +28,7 @@ class Cache:
 
     def __init__(
         self,
-        shared: SharedIndex,
-        room: Room,
-        uses: RecentUses,
-        suspects: Suspects,
+        parts: CacheParts,
         admission: Admission,
         pinning: Pinning,
         downloads: DownloadLocks,
@@ -43,18 +37,15 @@ class Cache:
     ) -> None:
         """`close_one`: called with the directory when a holder closes the cache; returns True for the last
         holder."""
-        self.root = shared.files.root
-        self._shared = shared
-        self._room = room
-        self._uses = uses
-        self._suspects = suspects
+        self.root = parts.shared.files.root
+        self._shared, self._room, self._uses, self._suspects, _ = parts
         self._admission = admission
         self._pinning = pinning
         self._downloads = downloads
         self._upkeep = upkeep
         self._close_one = close_one
-        self._files = shared.files
-        self._health = shared.health
+        self._files = parts.shared.files
+        self._health = parts.shared.health
         self._hits = self._misses = self._damaged = self._read_bytes = 0
 
     # -- reading: no lock, no index --------------------------------------------------------------------

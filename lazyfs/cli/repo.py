@@ -1,6 +1,8 @@
 """`lazyfs repo`: a repository's keys and its signed revision."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import click
 
@@ -21,10 +23,18 @@ from lazyfs.store import open_store
 WARN_BEFORE = timedelta(days=60)
 """`resign` warns about metadata that it cannot renew and that expires sooner than this."""
 
+_expiry_option: Callable[[Callable[..., Any]], Callable[..., Any]] = click.option(
+    "--expiry",
+    default=TIMESTAMP_DAYS,
+    show_default=True,
+    type=click.FloatRange(0, min_open=True),
+    help="Days until the timestamp must be renewed.",
+)
+
 
 @click.group()
 def command() -> None:
-    """Make a repository, renew its expiry, replace its keys, keep revisions, show what is signed."""
+    """Make a repository, renew its expiry, replace its keys, keep revisions, show the signed revision."""
 
 
 @command.command()
@@ -50,13 +60,7 @@ def command() -> None:
     type=click.IntRange(0),
     help="How long a replaced revision stays readable.",
 )
-@click.option(
-    "--expiry",
-    default=TIMESTAMP_DAYS,
-    show_default=True,
-    type=click.FloatRange(0, min_open=True),
-    help="Days until the timestamp must be renewed.",
-)
+@_expiry_option
 def init(
     store: str,
     name: str,
@@ -104,13 +108,7 @@ def _created(new: lifecycle.NewRepository, store: str, expiry: float) -> list[st
 @command.command()
 @click.argument("store")
 @keys_option
-@click.option(
-    "--expiry",
-    default=TIMESTAMP_DAYS,
-    show_default=True,
-    type=click.FloatRange(0, min_open=True),
-    help="Days until it must be renewed again.",
-)
+@_expiry_option
 def resign(store: str, keys: str | None, expiry: float) -> None:
     """Renew the expiry of the committed revision; needs only the timestamp's key."""
     repository = open_repository(store, keys)
@@ -218,7 +216,7 @@ def release(name: str, store: str, keys: str | None) -> None:
 @command.command()
 @click.argument("store")
 def show(store: str) -> None:
-    """Show the committed revision, its expiry, and who may sign what."""
+    """Show the committed revision, its expiry, and the keys of each role."""
     opened = open_store(store)
     committed = read_committed(opened)
     revision, root, proven = committed.revision, committed.state.root, committed.proven

@@ -102,15 +102,15 @@ def _run_options(
 @click.argument("image")
 @click.argument("arguments", nargs=-1, metavar="[-- COMMAND...]")
 @_start_options
-@click.option("--explain", is_flag=True, help="Show what would be run, and run nothing.")
-@click.option("--json", "as_json", is_flag=True, help="How it ended (with --explain: the plan) as JSON.")
+@click.option("--explain", is_flag=True, help="Show the command that would be run, and run nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print the end (with --explain: the plan) as JSON.")
 def command(image: str, arguments: tuple[str, ...], explain: bool, as_json: bool, **wishes: Any) -> int:
     """Run COMMAND (or the image's own) in IMAGE, isolated from this machine.
 
     IMAGE is a directory (with a slash or dot in front), or a name in a repository mounted on this node.
 
     \b
-    The program sees the image read-only, an empty /tmp, /proc, /dev, and what is bound with -B. A bind whose
+    The program sees the image read-only, an empty /tmp, /proc, /dev, and the binds of -B. A bind whose
     source does not exist is left out with a warning; a target that the image does not have is made.
     Exit code: the program's; 128+N if signal N ended it; 127 not found in the image; 125 the runtime failed.
 

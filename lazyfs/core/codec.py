@@ -13,8 +13,8 @@ LEVEL = 3
 40 MB/s at 2.57 (measured on two shared cores)."""
 
 MAX_WINDOW = 1 << 27
-"""Bytes of history a frame may ask the reader to hold: zstd's own limit for conforming readers is 8 MiB,
-publishers at level 19 with long files reach 128 MiB."""
+"""Bytes of history a frame may ask the reader to hold: the format asks readers for 8 MiB
+at least, and publishers at level 19 with long files reach 128 MiB."""
 
 Check = Callable[[], None]
 """Called between two pieces of work: raises when no caller waits for the result any more."""

@@ -190,6 +190,19 @@ def _below(
     found: Reached, catalog: Catalog, start: int, at: _Path | None, *, profiles: bool
 ) -> Iterator[Reached]:
     """The objects that the entries below one directory of a catalog name."""
+    for entry, path in _entries(catalog, start, at):
+        if entry.nested:
+            yield Reached(entry.nested, ObjectKind.CATALOG, found, path)
+            hinted = profile.hinted(entry) if profiles and catalog.header.live else None
+            if hinted:
+                yield Reached(hinted, ObjectKind.PROFILE, found, path)
+        else:
+            yield from _content(found, entry, path)
+
+
+def _entries(catalog: Catalog, start: int, at: _Path | None) -> Iterator[tuple[Entry, _Path]]:
+    """The entries below one directory of a catalog, each with its path, except directories whose entries the
+    same catalog has."""
     # A directory's number is higher than its parent's, so one pass meets them all.
     paths = {start: at}
     for number in range(start, catalog.directories):
@@ -198,15 +211,10 @@ def _below(
         above = paths.pop(number)
         for entry in catalog.directory(number).entries:
             path = _Path(above, entry.name)
-            if entry.nested:
-                yield Reached(entry.nested, ObjectKind.CATALOG, found, path)
-                hinted = profile.hinted(entry) if profiles and catalog.header.live else None
-                if hinted:
-                    yield Reached(hinted, ObjectKind.PROFILE, found, path)
-            elif entry.is_dir:
+            if entry.is_dir and not entry.nested:
                 paths.setdefault(entry.detail, path)
             else:
-                yield from _content(found, entry, path)
+                yield entry, path
 
 
 def _content(found: Reached, entry: Entry, path: _Path) -> Iterator[Reached]:
@@ -275,17 +283,10 @@ def images(root: ObjectRef, read: Read) -> Iterator[Reached]:
 
 def _hanging(folder: Reached, catalog: Catalog) -> tuple[list[Reached], list[Reached]]:
     """The folders and the images that hang in a folder."""
-    hanging: tuple[list[Reached], list[Reached]] = ([], [])
-    paths = {0: folder.at}
-    for number in range(catalog.directories):
-        if number not in paths:
-            continue
-        above = paths.pop(number)
-        for entry in catalog.directory(number).entries:
-            path = _Path(above, entry.name)
-            if entry.nested:
-                reached = Reached(entry.nested, ObjectKind.CATALOG, folder, path)
-                hanging[0 if entry.flags & LIVE else 1].append(reached)
-            elif entry.is_dir:
-                paths.setdefault(entry.detail, path)
-    return hanging
+    folders: list[Reached] = []
+    images: list[Reached] = []
+    for entry, path in _entries(catalog, 0, folder.at):
+        if entry.nested:
+            reached = Reached(entry.nested, ObjectKind.CATALOG, folder, path)
+            (folders if entry.flags & LIVE else images).append(reached)
+    return folders, images

@@ -95,7 +95,7 @@ def _repositories(repositories: dict[str, RepositoryStatus]) -> Iterator[Metric]
     )
     path_faults = CounterMetricFamily(
         "lazyfs_path_faults",
-        "Failed attempts over a proxy or origin, whoever was to blame",
+        "Failed attempts over a proxy or origin, by fault; the cause may lie elsewhere",
         labels=["repository", "kind", "name", "fault"],
     )
     chain = {

@@ -102,7 +102,7 @@ class Clamps:
             self._first = self._first or f"{member.name[:200]!r}: {change}"
 
     def summary(self) -> str | None:
-        """One line; None if every value was kept."""
+        """One line about the values not kept; None if every value was kept."""
         more = f", and {self._count - 1} more" if self._count > 1 else ""
         return f"{self._first}{more}" if self._count else None
 

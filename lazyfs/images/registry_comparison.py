@@ -66,7 +66,7 @@ def compare(
         found = tree.find(flat)
         stored = found.entry.nested if found else None
         if stored not in [_merged(image, layers, params, ingest, plain) for plain in (False, True)]:
-            problems.append(f"{flat} is not what the registry's layers give")
+            problems.append(f"{flat} differs from the tree of the registry's layers")
     return problems
 
 

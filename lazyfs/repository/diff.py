@@ -21,7 +21,7 @@ class Difference(NamedTuple):
     """`added`, `removed` or `changed`."""
     path: bytes
     fields: tuple[str, ...]
-    """Those that changed, of type, mode, uid, gid, mtime, size, content, target, device and xattrs."""
+    """The changed ones of type, mode, uid, gid, mtime, size, content, target, device and xattrs."""
     same_below: bytes | None = None
     """A path below which are the same differences as below this one; they are not given again."""
 

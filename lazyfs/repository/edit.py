@@ -89,7 +89,7 @@ class Edit:
         self._changes.append(lambda live: live.put(path, inode))
 
     def hint(self, path: str, catalog: ObjectRef, profile: tuple[bytes, bytes]) -> None:
-        """Gives the snapshot of this catalog at a path its profile; see LiveTree.hint."""
+        """Adds a profile to the snapshot of this catalog at a path; see LiveTree.hint."""
         self._changes.append(lambda live: live.hint(path, catalog, profile))
 
     def remove(self, path: str) -> None:

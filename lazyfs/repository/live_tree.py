@@ -65,9 +65,9 @@ class LiveTree:
             changed.changed = True
 
     def hint(self, path: str, catalog: ObjectRef, profile: tuple[bytes, bytes]) -> None:
-        """Gives the snapshot of this catalog at a path the attribute that leads to its profile.
+        """Adds the attribute `profile` to the snapshot at a path; `catalog` is the catalog it was made for.
 
-        Raises UsageError if no snapshot hangs there, or one of another catalog, which needs another profile.
+        Raises UsageError if no snapshot hangs there, or if the snapshot has another catalog.
         """
         *parents, name = _parts(path)
         folder: Inode | _Folder | None = self._root

@@ -104,7 +104,7 @@ class StoredTree:
             raise NotFound(f"{path} is not a file of the repository")
         if node.entry.size > MOST:
             raise FormatError(
-                f"{path} has {node.entry.size} bytes; what describes an image has {MOST} at most"
+                f"{path} has {node.entry.size} bytes; a file that describes an image has {MOST} at most"
             )
         return b"".join(self.content(node.entry))
 

@@ -69,8 +69,7 @@ def sort_mounts(found: Iterable[Mount], trusted: set[int]) -> NodeMounts:
 
 
 def _own_numbers(user: int) -> set[int]:
-    """Returns the caller's id here and its id in the namespace above, which mounts made there have as
-    owner."""
+    """Returns the caller's id here, and its id in the namespace above, which owns the mounts made there."""
     numbers = {user}
     with open("/proc/self/uid_map") as file:
         for line in file:
@@ -206,7 +205,7 @@ def _look(mount: str, name: str, tops: Sequence[str], *, site: bool) -> dict[str
 
 
 def _images(mount: str, tree: str, name: str, tops: Sequence[str], refused: list[str]) -> list[_Candidate]:
-    """In a child: what the name may mean in the tree of one repository, of the best rank only."""
+    """In a child: the images of one repository that the name may mean, of the best rank only."""
     top = os.path.join(mount, tree) if tree else mount
     for rank, places in enumerate(candidates(name, _names(mount, tops, tree))):
         images = []

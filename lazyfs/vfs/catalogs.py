@@ -72,13 +72,13 @@ class HeldObjects(Generic[Parsed]):
         return parsed
 
     def recharge(self, key: HeldKey, parsed: Parsed, size: int) -> None:
-        """Charges an object with what it takes now, if it is held still."""
+        """Charges an object with the bytes it takes now, if it is held still."""
         found = self._held.get(key)
         if found is not None and found[0] is parsed:
             self.keep(key, parsed, size, found[2])
 
     def in_use(self) -> list[tuple[str, HeldKey]]:
-        """Returns what is held, and by which repository it was read; the latest used last."""
+        """Returns each object held, with the repository for which it was read; the latest used last."""
         return [(repository, key) for key, (_, _, repository) in self._held.items()]
 
     def clear(self) -> None:
@@ -123,7 +123,7 @@ class ParsedObjects:
 
     @property
     def bytes(self) -> int:
-        """Bytes charged for what is held."""
+        """Bytes charged for the objects held."""
         return self._catalogs.bytes + self._lists.bytes
 
     def catalog(self, repository: str, ref: ObjectRef, objects: LocalObjects, fetched: Fetched) -> Catalog:
@@ -155,7 +155,7 @@ class ParsedObjects:
         return _now_or_later(ref, read)
 
     def catalogs(self) -> list[tuple[str, HeldKey]]:
-        """Returns the catalogs held, and by which repository they were read; the latest used last."""
+        """Returns each catalog held, with the repository for which it was read; the latest used last."""
         return self._catalogs.in_use()
 
     def clear(self) -> None:

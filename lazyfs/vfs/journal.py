@@ -32,7 +32,7 @@ class Journal:
     def __init__(self, path: str) -> None:
         """Begins an empty file, since a fresh mount's kernel knows no numbers. Raises OSError, Untrusted.
 
-        A daemon that still ends at this path keeps its own file, now without a name.
+        A daemon that is still ending keeps its own file of this path, which loses its name.
         """
         self._path = path
         self._slots: dict[int, SlotRecord] = {}

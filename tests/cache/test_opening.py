@@ -86,7 +86,7 @@ def test_what_another_user_has_planted_is_refused(
     with pytest.raises(UnusableDirectory, match=f"{name} in it belongs to user 12345"):
         open_cache(str(root), LIMIT)
     root.chmod(0o777)
-    with pytest.raises(UnusableDirectory, match="others may write to it, and what is in it may be theirs"):
+    with pytest.raises(UnusableDirectory, match="others may write to it, and its files may be theirs"):
         open_cache(str(root), LIMIT)
     assert sorted(os.listdir(root)) == [name]
 

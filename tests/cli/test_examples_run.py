@@ -65,7 +65,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         scripts.append(str(script))
     layout = Layout(str(tmp_path / "layout"))
     layout.add_layer([*with_links("/bin/busybox")])
-    layout.add_layer(scripts, place=lambda path: f"/usr/bin/{os.path.basename(path)}")
+    layout.add_layer(scripts, path_in_image=lambda path: f"/usr/bin/{os.path.basename(path)}")
     layout.finish("bookworm", {"Env": ["PATH=/usr/bin:/bin"]})
     yield tmp_path
     lazyfs("umount", tmp_path / "mnt", check=False)

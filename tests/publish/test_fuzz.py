@@ -265,7 +265,7 @@ def test_any_bytes(read: Callable[[bytes], None], data: bytes) -> None:
 
 @pytest.mark.parametrize(("read", "whole"), [target[:2] for target in TARGETS[:3]], ids=NAMES[:3])
 def test_memory_stays_bounded(read: Callable[[bytes], None], whole: bytes) -> None:
-    """Headers claim gigabytes, and streams expand to them."""
+    """Some inputs claim gigabytes in a header, others expand to gigabytes."""
     info, _ = entry("x")
     claims = []
     for kind in (b"x", b"L", b"K", b"g", b"0", b"S"):

@@ -44,19 +44,11 @@ TEXTS = (
     b"../" * 20 + b"etc/passwd", b"/proc/self/root", bytes(31), bytes(32), bytes(33), b"t" * 4095,
     b"t" * 4096, b"t" * 70_000,
 )  # fmt: skip
-TYPES = tuple(
-    kind | 0o7777
-    for kind in (
-        stat.S_IFREG,
-        stat.S_IFDIR,
-        stat.S_IFLNK,
-        stat.S_IFCHR,
-        stat.S_IFBLK,
-        stat.S_IFIFO,
-        stat.S_IFSOCK,
-        0,
-    )
-)
+FILE_TYPES = (
+    stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK, stat.S_IFCHR, stat.S_IFBLK, stat.S_IFIFO, stat.S_IFSOCK, 0,
+)  # fmt: skip
+"""The type bits of a mode: each type that there is, and no type."""
+TYPES = tuple(kind | 0o7777 for kind in FILE_TYPES)
 OTHER: tuple[Any, ...] = (None, "text", [], [[]], 1.5, {b"a": 1}, True)
 
 NAME, MODE, UID, GID, MTIME, SIZE, CONTENT, DETAIL, NLINK, LINK, FLAGS, XATTRS = range(12)

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 _GET_APPTAINER: Final = Path(__file__).parents[2] / "tools/get-apptainer"
-_PODMAN_CONF: Final = """\
+PODMAN_CONF: Final = """\
 [containers]
 default_ulimits = ["nofile=20000:20000", "nproc=4096:4096"]
 [engine]
 cgroup_manager = "cgroupfs"
 events_logger = "file"
 """
+"""Settings with which podman starts without systemd, and where its default ulimits exceed the machine's."""
 NOBODY: Final = 65534
 
 
@@ -128,7 +129,7 @@ def _oci(program: str) -> Callable[[Job], list[str]]:
 
 def _podman(job: Job) -> list[str]:
     configuration = job.scratch / "containers.conf"
-    configuration.write_text(_PODMAN_CONF)
+    configuration.write_text(PODMAN_CONF)
     roots = ["--root", str(job.scratch / "storage"), "--runroot", str(job.scratch / "run/podman")]
     binds = [f"--volume={job.directory}:/srv", f"--volume={job.resolv}:/etc/resolv.conf:ro"]
     podman = ["env", f"CONTAINERS_CONF={configuration}", "podman", "--log-level=error", *roots]

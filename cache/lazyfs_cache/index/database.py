@@ -68,7 +68,7 @@ class Index:
 
     @contextmanager
     def _naming_damage(self) -> Iterator[None]:
-        """Raises IndexDamaged for what comes of rows that are none of ours: a page was changed."""
+        """Raises IndexDamaged for errors in decoding rows: a page of the file was changed."""
         try:
             yield
         except (struct.error, msgspec.MsgspecError, OverflowError, IndexError) as error:

@@ -18,8 +18,8 @@ class Queue:
         self._txn = txn
         self._sums = sums
         self._free_after: dict[int, int] = {}
-        """By tick: the next tick last found free, for a tick that many values share: files of one age are not
-        rare."""
+        """For ticks that many values ask for (files of one age are not rare): the tick from which to look for
+        a free one."""
 
     def add(self, tick: int, charge: int, key: bytes, *, newest: bool = False) -> int:
         """Put a value into the queue. Returns its tick, which is moved on if another value has it. `newest`:
@@ -34,8 +34,17 @@ class Queue:
         self._sums.tick = max(self._sums.tick, tick)
         return tick
 
+    def move_to_end(self, before: int, charge: int, key: bytes) -> int:
+        """Make the value with the tick `before` the most recently used one. Returns its new tick."""
+        sums, txn, table = self._sums, self._txn, self._table
+        sums.tick = tick = sums.tick + 1
+        txn.delete(U64.pack(before), db=table)
+        if txn.put(U64.pack(tick), U64.pack(charge) + key, db=table, overwrite=False, append=True):
+            return tick
+        return self.add(tick, charge, key, newest=True)
+
     def _last(self) -> int:
-        """Returns the last tick in the queue. Raises IndexDamaged if it is behind all that there can be."""
+        """Returns the last tick in the queue. Raises IndexDamaged if it is later than any possible tick."""
         with self._txn.cursor(db=self._table) as cursor:
             last = bytes(cursor.key()) if cursor.last() else b""
         if len(last) != U64.size or last >= U64.pack(LARGEST):

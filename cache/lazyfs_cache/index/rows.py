@@ -31,8 +31,8 @@ _ENTRY = struct.Struct(">?QQQI?")
 _FLOOR = struct.Struct(">?Q")
 SUMS = b"sums"
 LARGEST = 1 << 62
-"""More than any sum, tick (microseconds since 1970) or owner (generation << 32) comes to, and less than
-overflows in a row or a system call."""
+"""Larger than any sum, tick (microseconds since 1970) or owner (generation << 32), and small enough for rows
+and system calls."""
 _Number = Annotated[int, msgspec.Meta(ge=0, lt=LARGEST)]
 
 SWEPT = 8
@@ -101,7 +101,7 @@ class Sums(msgspec.Struct, array_like=True):
     scanner: _Number = 0
     """The owner number of the process that rebuilds; 0 if none does."""
     tick: _Number = 0
-    """The last one given out."""
+    """The last tick given out."""
     last_owner: _Number = 0
     """The last owner number given out."""
     evictions: _Number = 0

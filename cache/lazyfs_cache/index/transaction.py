@@ -86,11 +86,9 @@ class Transaction:
             if not entry.visited:
                 self._write(key, entry._replace(visited=True))
             return
-        tick = self._next_tick()
-        self._write(key, entry._replace(tick=tick))
-        if not entry.pins:
-            self._queue.remove(entry.tick)
-            self._queue.add(tick, entry.charge, key, newest=True)
+        before, size, charge, pins, visited = entry
+        tick = self._next_tick() if pins else self._queue.move_to_end(before, charge, key)
+        self._write(key, Entry(tick, size, charge, pins, visited))
 
     def forget(self, key: bytes, entry: Entry) -> None:
         """Remove a value that was found missing or damaged, with the pins of processes on it; those of pin
@@ -132,8 +130,8 @@ class Transaction:
         self._sweep(len(values))
 
     def _sweep(self, gone: int) -> None:
-        """Go on through `entries`, in a circle, by SWEPT rows for each value that went, and delete the
-        ghosts."""
+        """Delete the ghosts among the next rows of `entries`, SWEPT for each value that went. The sweep
+        begins anew at the end of the table."""
         sums, table = self.sums, self._tables.entries
         left = min(gone * SWEPT, sums.entries + sums.ghosts) if sums.ghosts else 0
         first = first_above(sums.floor)

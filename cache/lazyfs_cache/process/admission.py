@@ -19,12 +19,9 @@ from lazyfs_cache.policy.allowance import Drawn
 from lazyfs_cache.policy.limits import Shortfall
 from lazyfs_cache.process import spare_files
 from lazyfs_cache.process.arrivals import Arrived
+from lazyfs_cache.process.cache_parts import CacheParts
 from lazyfs_cache.process.health import FULL
 from lazyfs_cache.process.index_generation import IndexGeneration
-from lazyfs_cache.process.recent_uses import RecentUses
-from lazyfs_cache.process.room import Room
-from lazyfs_cache.process.shared_index import SharedIndex
-from lazyfs_cache.process.suspects import Suspects
 
 
 class Reservation:
@@ -76,22 +73,10 @@ class Reservation:
 class Admission:
     """The admission of values. Thread-safe."""
 
-    def __init__(
-        self,
-        shared: SharedIndex,
-        room: Room,
-        uses: RecentUses,
-        suspects: Suspects,
-        wake: threading.Event,
-    ) -> None:
-        """`wake` is set when there is space to give back."""
-        self._shared = shared
-        self._room = room
-        self._uses = uses
-        self._suspects = suspects
-        self._wake = wake
-        self._files = shared.files
-        self._health = shared.health
+    def __init__(self, parts: CacheParts) -> None:
+        self._shared, self._room, self._uses, self._suspects, self._wake = parts
+        self._files = parts.shared.files
+        self._health = parts.shared.health
         self.admitted = self.refused = 0
 
     # -- space -------------------------------------------------------------------------------------------
@@ -175,7 +160,7 @@ class Admission:
             return False
         occupied = self._publish(generation, slot, held, value)
         if occupied is None:
-            generation.arrivals.free_slot(slot)  # last: the next value in the slot gets its files too
+            generation.arrivals.slots.free(slot)  # last: the next value in the slot gets its files too
             return False
         held.used()
         if not generation.arrivals.add(Arrived(slot, held.key, held.size, held.charge, occupied)):
@@ -189,10 +174,10 @@ class Admission:
         return True
 
     def _slot(self, generation: IndexGeneration) -> int | None:
-        slot = generation.arrivals.slot()
+        slot = generation.arrivals.slots.take()
         if slot is None:
             self._shared.settle()  # frees the slots of values that have arrived
-            slot = generation.arrivals.slot()
+            slot = generation.arrivals.slots.take()
         return slot
 
     def _publish(
@@ -239,5 +224,5 @@ class Admission:
             occupied = self._files.write_over(spare, held.key, value)
             self._files.rename_tmp(spare, tmp)
         finally:
-            generation.allowance.free_slot(slot)
+            generation.allowance.slots.free(slot)
         return occupied

@@ -5,6 +5,7 @@ from collections import deque
 from typing import NamedTuple
 
 from lazyfs_cache.files.journal import SLOTS
+from lazyfs_cache.policy.slots import Slots
 
 
 class Arrived(NamedTuple):
@@ -26,18 +27,9 @@ class Arrivals:
     def __init__(self) -> None:
         self._guard = threading.Lock()
         self._ended = False
-        self._slots = deque(range(SLOTS))
+        self.slots = Slots(range(SLOTS))
+        """Journal slots: one is taken for a value on its way, and freed when it is entered or abandoned."""
         self._waiting: deque[Arrived] = deque()
-
-    def slot(self) -> int | None:
-        """A journal slot, to be freed when its value is entered or abandoned; None if all are taken."""
-        try:
-            return self._slots.popleft()
-        except IndexError:
-            return None
-
-    def free_slot(self, slot: int) -> None:
-        self._slots.append(slot)
 
     def add(self, value: Arrived) -> bool:
         """Let a value wait for the next transaction. False if its generation of the index has ended: the new

@@ -47,7 +47,7 @@ class Settling:
         generation.pending.committed()
         generation.allowance.spend(sum(value.held for value in arrived))
         for value in arrived:
-            generation.arrivals.free_slot(value.slot)
+            generation.arrivals.slots.free(value.slot)
 
     def _settle(
         self,

@@ -84,7 +84,7 @@ class Catalog:
         self._directories: dict[int, Directory] = {}
         self._shared = dict(self.header.shared)
         self.memory: int = len(encoded) + _ROW_MEMORY * (len(self.header.nested) + len(self._shared))
-        """Bytes that it takes, what has been decoded so far included; rather too many than too few."""
+        """Estimate, rather high, of the catalog's bytes of memory, with the directories decoded so far."""
 
     def _check_table(self) -> None:
         """Raises FormatError unless the directories lie one behind the other and form a tree, each below one
