@@ -171,7 +171,14 @@ class Collector:
     def _mark(self) -> set[int]:
         """Marks from the revision that is committed now; returns the numbers of the kept revisions."""
         newest = read_committed(self._store).revision
-        kept = kept_revisions(self._store, newest, self._store.now())
+        while True:
+            living = self._living(read_state(self._store))
+            before, newest = newest, read_committed(self._store).revision
+            # A publisher that has come and gone between the two looks has committed: its revision is newer.
+            if newest.number == before.number:
+                break
+        under_way = min((lease.revision for lease in living), default=None)
+        kept = kept_revisions(self._store, newest, self._store.now(), under_way)
         self._marked.mark(kept)
         self._report.repository, self._report.revision = newest.name, newest.number
         self._report.kept = [revision.past.number for revision in kept]

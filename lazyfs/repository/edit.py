@@ -7,6 +7,7 @@ from typing import NamedTuple
 from lazyfs.core import codec
 from lazyfs.core.catalog.inode import Inode
 from lazyfs.core.digest import ObjectRef
+from lazyfs.core.errors import NotFound
 from lazyfs.core.params import Revision
 from lazyfs.repository.commit import commit_revision, read_revision
 from lazyfs.repository.keys import Keys
@@ -37,7 +38,8 @@ class Edit:
     lease keeps what is found there from collections until the edit ends. Changes are kept as
     operations on paths: when another publisher commits first, they are applied to its revision. After a
     commit the edit goes on from the new revision. An exception that leaves the block drops the objects that
-    have no name in the store yet; the committed revision is unchanged.
+    have no name in the store yet; the committed revision is unchanged. LeaseLost takes the place of NotFound
+    where the edit was not heard of for longer than its lease.
     """
 
     def __init__(
@@ -56,7 +58,6 @@ class Edit:
         self._store = store
         self._keys = keys
         self._now = now
-        read_revision(store)  # a place without a repository gets no lease
         self._own_lease = lease is None
         self._lease = lease or PublisherLease(store, now)
         self._base = read_revision(store)
@@ -71,8 +72,12 @@ class Edit:
         self.ingest.__exit__(kind)
         if kind is not None:
             self._store.abandon()
-        if self._own_lease:
-            self._lease.end_if_possible()
+        try:
+            if kind is not None and issubclass(kind, NotFound):
+                self._lease.check()  # says why the object is gone, if the lease was over
+        finally:
+            if self._own_lease:
+                self._lease.end_if_possible()
 
     @property
     def base(self) -> Revision:

@@ -20,14 +20,16 @@ class KeptRevision(NamedTuple):
     history: ObjectRef | None
     """The head of the history that it was signed with."""
     until: float | None
-    """Seconds since 1970 until which it is kept, counted from its replacement; None: without end, because it
-    is the newest or has a name."""
+    """Seconds since 1970 until which it is kept at least, counted from its replacement; None: without end,
+    because it is the newest or has a name."""
     names: tuple[str, ...]
 
 
-def kept_revisions(store: Store, newest: Revision, now: float) -> list[KeptRevision]:
-    """Returns the newest revision, those replaced at most `keep_days` ago, and those with names; newest
-    first.
+def kept_revisions(
+    store: Store, newest: Revision, now: float, under_way: int | None = None
+) -> list[KeptRevision]:
+    """Returns the newest revision, those replaced at most `keep_days` ago, those that publishers under way
+    may have started from (number `under_way` and newer), and those with names; newest first.
 
     Raises UsageError if the history does not go back to all of them, and the errors of reading it.
     """
@@ -41,7 +43,8 @@ def kept_revisions(store: Store, newest: Revision, now: float) -> list[KeptRevis
     for past in history.newest_first(read):
         last = past
         until = after.time + newest.params.keep_days * DAY if after else None
-        if until is not None and until <= now:
+        in_use = under_way is not None and past.number >= under_way
+        if until is not None and until <= now and not in_use:
             break
         head = after.before if after else newest.history
         given = tuple(names.pop(past.number, ()))

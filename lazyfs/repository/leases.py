@@ -28,6 +28,7 @@ from lazyfs.repository.collection_state import (
     read_state,
 )
 from lazyfs.repository.collector_lease import CollectorLease
+from lazyfs.repository.committed import read_revision
 from lazyfs.repository.object_lists import delete_listed, read_list
 from lazyfs.store import ObjectSink, Store, StoreConflict
 
@@ -70,6 +71,7 @@ class PublisherLease:
         self._pause = pause
         self._mutex = threading.RLock()
         self.token = token or secrets.token_hex(16)
+        self._revision = read_revision(store).number
         check_clock(store, now().timestamp(), APART)
         state = self.renew() if token else change_state(store, self._taken, pause)
         self._renewed = monotonic()
@@ -77,7 +79,7 @@ class PublisherLease:
 
     def _taken(self, state: CollectionState) -> CollectionState:
         now = self._store.now()
-        lease = Lease(self.token, now, now + self._length)
+        lease = Lease(self.token, now, now + self._length, self._revision)
         if len(state.leases) >= MOST_LEASES:
             kept = tuple(other for other in state.leases if other.until >= now)
             state = msgspec.structs.replace(state, leases=kept)

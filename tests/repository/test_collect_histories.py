@@ -259,5 +259,4 @@ def test_histories(layouts: list[Path]) -> None:
         suppress_health_check=list(HealthCheck),
     )
     Histories.TestCase("runTest").runTest()
-    print("DBG", Histories.killed, Histories.deleted)
     assert min(*Histories.killed, *Histories.deleted) > 10

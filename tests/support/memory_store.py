@@ -25,7 +25,8 @@ def unwatched(_operation: str) -> None:
 
 
 class MemoryStore:
-    """One publisher's view of a bucket. `before` is called with the name of each operation before it."""
+    """One publisher's view of a bucket. `before` is called with the name of each operation before it, and
+    before each object of a deletion."""
 
     def __init__(self, bucket: Bucket, before: Callable[[str], None] = unwatched) -> None:
         self.bucket = bucket
@@ -55,8 +56,9 @@ class MemoryStore:
             yield StoredObject(digest, len(frame), modified)
 
     def delete(self, digests: Sequence[Digest]) -> None:
+        self._before("delete")
         for digest in digests:
-            self._before("delete")
+            self._before("delete one")
             self.bucket.objects.pop(digest, None)
 
     def delete_unnamed(self, before: float) -> int:
