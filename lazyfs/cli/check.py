@@ -49,7 +49,11 @@ def command(
         return _against(opened, revision, against, place, image_options(registry, allow_public=True), as_json)
     with Counter(enabled=not as_json) as counter:
         findings = check(
-            opened, revision.root, workers=workers, advance=lambda so_far: counter.show(_progress(so_far))
+            opened,
+            revision.root,
+            history=revision.history,
+            workers=workers,
+            advance=lambda so_far: counter.show(_progress(so_far)),
         )
     if as_json:
         answer = {"repository": revision.name, "revision": revision.number}

@@ -15,9 +15,10 @@ from lazyfs.core import profile
 from lazyfs.core.catalog.entry import LIVE, Entry
 from lazyfs.core.catalog.reader import Catalog
 from lazyfs.core.chunks import ChunkList
-from lazyfs.core.digest import ObjectRef
+from lazyfs.core.digest import Digest, ObjectRef
 from lazyfs.core.errors import UsageError
-from lazyfs.core.history import head, records
+from lazyfs.core.history import head
+from lazyfs.core.pack import NO_PACKS, PackTable
 
 Read = Callable[[ObjectRef], bytes | None]
 """Returns the verified plaintext of an object; None to leave out the object and those that only it leads
@@ -31,7 +32,9 @@ class ObjectKind(enum.StrEnum):
     CHUNK_LIST = "chunk list"
     CHUNK = "chunk"
     FILE = "file content"
-    """The whole content of a small file."""
+    """The whole content of a file of one object."""
+    PACK = "pack"
+    """The contents of several small files. It is given once for each file in it, with the file's slice."""
     PROFILE = "profile"
     BUNDLE = "bundle"
     """Copies of objects that a profile names. A bundle has no stored form of its own: `ref.size` counts
@@ -41,7 +44,7 @@ class ObjectKind(enum.StrEnum):
     CHANGES = "changes of a revision"
 
 
-_LEAVES = frozenset((ObjectKind.CHUNK, ObjectKind.FILE, ObjectKind.BUNDLE, ObjectKind.CHANGES))
+_LEAVES = frozenset(map(ObjectKind, ("chunk", "file content", "pack", "bundle", "changes of a revision")))
 
 
 class _Path(NamedTuple):
@@ -61,9 +64,12 @@ class Reached(NamedTuple):
     """The catalog, chunk list or profile that names it; None for the start of the walk."""
     at: _Path | None = None
     file_size: int = 0
-    """Bytes of a chunk list's file."""
+    """Bytes of a chunk list's or packed file."""
     chunk_shift: int = 0
     """log2 of the chunk size of a chunk list's file."""
+    content: Digest | None = None
+    """SHA-256 of the file that lies in a pack, in `file_size` bytes at `start`."""
+    start: int = 0
     block: head.BlockAt | None = None
     """Of a block of a history: what the object above says of it."""
 
@@ -163,27 +169,10 @@ def leads_to(found: Reached, encoded: bytes, *, profiles: bool = False) -> Itera
         case ObjectKind.PROFILE:
             for one in profile.decode(encoded):
                 yield Reached(ObjectRef(one.name, one.stored), ObjectKind.BUNDLE, found, found.at)
-        case ObjectKind.HISTORY:
-            history = head.decode(encoded)
-            yield from _changes(found, history.entries)
-            for level, blocks in enumerate(history.blocks):
-                yield from _blocks(found, blocks, level)
-        case ObjectKind.BLOCK if found.block and found.block.level:
-            inner = records.decode_blocks(encoded, found.block.block)
-            yield from _blocks(found, inner, found.block.level - 1)
-        case ObjectKind.BLOCK if found.block:
-            yield from _changes(found, records.decode_entries(encoded, found.block.block))
-
-
-def _changes(found: Reached, entries: Iterable[records.PastRevision]) -> Iterator[Reached]:
-    for entry in entries:
-        if entry.more:
-            yield Reached(entry.more, ObjectKind.CHANGES, found)
-
-
-def _blocks(found: Reached, blocks: Iterable[records.Block], level: int) -> Iterator[Reached]:
-    for block in blocks:
-        yield Reached(block.ref, ObjectKind.BLOCK, found, block=head.BlockAt(block, level))
+        case ObjectKind.HISTORY | ObjectKind.BLOCK:
+            for ref, block in head.leads_to(encoded, found.block):
+                kind = ObjectKind.BLOCK if block else ObjectKind.CHANGES
+                yield Reached(ref, kind, found, block=block)
 
 
 def _below(
@@ -197,7 +186,7 @@ def _below(
             if hinted:
                 yield Reached(hinted, ObjectKind.PROFILE, found, path)
         else:
-            yield from _content(found, entry, path)
+            yield from _content(found, entry, catalog.packs, path)
 
 
 def _entries(catalog: Catalog, start: int, at: _Path | None) -> Iterator[tuple[Entry, _Path]]:
@@ -217,9 +206,13 @@ def _entries(catalog: Catalog, start: int, at: _Path | None) -> Iterator[tuple[E
                 yield entry, path
 
 
-def _content(found: Reached, entry: Entry, path: _Path) -> Iterator[Reached]:
-    if entry.whole:
-        yield Reached(entry.whole, ObjectKind.FILE, found, path)
+def _content(found: Reached, entry: Entry, packs: PackTable, path: _Path) -> Iterator[Reached]:
+    place = entry.place(packs)
+    if place and entry.pack_number >= 0:
+        digest = Digest(entry.content)
+        yield Reached(place.ref, ObjectKind.PACK, found, path, entry.size, 0, digest, place.start)
+    elif place:
+        yield Reached(place.ref, ObjectKind.FILE, found, path)
     elif entry.chunk_list:
         yield Reached(entry.chunk_list, ObjectKind.CHUNK_LIST, found, path, entry.size, entry.detail)
 
@@ -248,7 +241,8 @@ def objects_at(root: ObjectRef, path: bytes, read: Read) -> Iterator[Reached]:
         elif entry.is_dir:
             number = entry.detail
         else:
-            yield from _walk([_content(here, entry, at)], seen, read, profiles=False)
+            packs = catalog.packs if catalog else NO_PACKS
+            yield from _walk([_content(here, entry, packs, at)], seen, read, profiles=False)
             return
     if catalog:
         yield from _walk([_below(here, catalog, number, at, profiles=False)], seen, read, profiles=False)

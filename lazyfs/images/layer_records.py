@@ -17,11 +17,15 @@ from lazyfs.store.ingest import Ingest
 
 
 def load(tree: StoredTree, diff_id: Digest) -> list[Record] | None:
-    """Returns the records of a layer, or None if this repository does not have it."""
+    """Returns the records of a layer, or None if this repository does not have it, or has it without
+    packs."""
     found = tree.find(f"{layer_path(diff_id)}/records")
     if found is None:
         return None
-    return list(record.decode(tree.content(found.entry)))
+    try:
+        return list(record.decode(tree.content(found)))
+    except record.OlderRecords:
+        return None
 
 
 def keep(records: list[Record], params: Params, ingest: Ingest) -> Inode:

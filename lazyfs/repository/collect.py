@@ -32,7 +32,7 @@ from lazyfs.repository.kept_revisions import kept_revisions
 from lazyfs.repository.keys import Keys
 from lazyfs.repository.leases import APART
 from lazyfs.repository.lifecycle import resign
-from lazyfs.repository.marking import Marked
+from lazyfs.repository.marking import Marked, MostlyDead
 from lazyfs.repository.object_lists import delete_listed, forget_list, read_list, write_final, write_list
 from lazyfs.repository.old_metadata import delete_old_metadata
 from lazyfs.store import Store, StoreError
@@ -69,6 +69,7 @@ class CollectReport(msgspec.Struct):
     """Bytes deleted of files that killed publishers had left."""
     old_metadata: int = 0
     """Signed files deleted of revisions that are no longer kept."""
+    mostly_dead: MostlyDead = MostlyDead()
     missing: int = 0
     problems: list[str] = []
 
@@ -292,6 +293,7 @@ class Collector:
 
     def _finished(self) -> CollectReport:
         self._report.reachable = len(self._marked.reached)
+        self._report.mostly_dead = self._marked.mostly_dead()
         self._report.missing = self._marked.missing
         self._report.problems = self._marked.problems
         return self._report

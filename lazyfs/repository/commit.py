@@ -15,7 +15,7 @@ from tuf.api.serialization.json import JSONSerializer
 from lazyfs.core.digest import ObjectRef
 from lazyfs.core.errors import UsageError
 from lazyfs.core.history.records import Change, entry
-from lazyfs.core.params import Revision
+from lazyfs.core.params import Params, Revision
 from lazyfs.core.trust.revision_target import TARGET, to_target
 from lazyfs.core.trust.roles import SNAPSHOT, TARGETS, TIMESTAMP, file_name
 from lazyfs.core.trust.state import ProvenRevision
@@ -51,10 +51,12 @@ def commit_revision(
     changes: Sequence[Change] = (),
     restored: int = 0,
     lease: PublisherLease | None = None,
+    params: Params | None = None,
 ) -> Revision:
     """Makes `root` the next revision, after everything put into the store is on stable storage.
 
-    `changes` and `restored` are for its history. `lease`: of the publisher who put the objects.
+    `changes` and `restored` are for its history. `lease`: of the publisher who put the objects. `params`: new
+    format parameters; by default those of the revision before.
 
     Raises StoreConflict if the committed revision is no longer `expected_revision` or another publisher holds
     the store (nothing was changed), LeaseLost, UsageError if a key is missing or the root catalog is not in
@@ -69,7 +71,7 @@ def commit_revision(
         past = entry(
             old.number + 1,
             time,
-            old.params.version,
+            (params or old.params).version,
             root,
             list(changes),
             old.history,
@@ -89,7 +91,7 @@ def commit_revision(
                 )
             if lease:
                 lease.check()
-            revision = Revision(old.name, old.number + 1, time, root, old.params, history)
+            revision = Revision(old.name, old.number + 1, time, root, params or old.params, history)
             try:
                 write_revision(
                     store, keys, committed.state.root, revision, committed.proven, now, timestamp_days

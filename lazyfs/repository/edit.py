@@ -7,7 +7,7 @@ from typing import NamedTuple
 from lazyfs.core import codec
 from lazyfs.core.catalog.inode import Inode
 from lazyfs.core.digest import ObjectRef
-from lazyfs.core.errors import NotFound
+from lazyfs.core.errors import NotFound, UsageError
 from lazyfs.core.params import Revision
 from lazyfs.repository.commit import commit_revision, read_revision
 from lazyfs.repository.keys import Keys
@@ -54,10 +54,11 @@ class Edit:
     ) -> None:
         """`now`: this machine's clock. `level`: zstd's. `workers`: threads that hash and compress. `lease`:
         one that the caller has taken and ends, in place of the edit's own. Raises as `read_revision`, and as
-        PublisherLease."""
+        PublisherLease, and UsageError for a repository of an older format version."""
         self._store = store
         self._keys = keys
         self._now = now
+        _check_format(read_revision(store))
         self._own_lease = lease is None
         self._lease = lease or PublisherLease(store, now)
         self._base = read_revision(store)
@@ -142,3 +143,11 @@ class Edit:
                     raise
                 self._base = newer
                 rebases += 1
+
+
+def _check_format(revision: Revision) -> None:
+    if revision.params.is_older:
+        raise UsageError(
+            f"{revision.name} has format version {revision.params.version}, which this lazyfs reads but does "
+            "not write: update its workers, then run `lazyfs repo upgrade STORE`"
+        )

@@ -4,10 +4,12 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 
+import msgspec
+
 from lazyfs.core import codec
-from lazyfs.core.digest import Digest
+from lazyfs.core.digest import Digest, ObjectRef
 from lazyfs.core.errors import BadData, FormatError, NotFound
-from lazyfs.core.reach import Reached, Seen, catalog_at, history_at, leads_to
+from lazyfs.core.reach import ObjectKind, Reached, Seen, catalog_at, history_at, leads_to
 from lazyfs.repository.kept_revisions import KeptRevision
 from lazyfs.store import Store
 
@@ -15,6 +17,19 @@ WORKERS = 8
 """Threads that read: in a bucket each read waits for a round trip."""
 AHEAD = 64
 MOST_PROBLEMS = 100
+_PIECE = 1024
+"""Bytes by which the use of a pack is counted."""
+
+
+class MostlyDead(msgspec.Struct):
+    """The packs that are kept for a small part of what is in them. They are never packed again: a pack goes
+    with the last image that needs one of its files."""
+
+    packs: int = 0
+    bytes: int = 0
+    """Plaintext bytes of these packs."""
+    unused: int = 0
+    """Plaintext bytes in them that no kept revision needs."""
 
 
 class Marked:
@@ -33,6 +48,9 @@ class Marked:
         self.missing = 0
         """Catalogs, chunk lists, profiles and parts of histories that are not in the store."""
         self.problems: list[str] = []
+        self._packs: dict[ObjectRef, int] = {}
+        """The used pieces of each pack, a bit for each: some 256 bytes a pack, where sets of members would not
+        fit the memory for a large site."""
 
     def mark(self, kept: Iterable[KeptRevision]) -> None:
         """Marks what these revisions lead to. Raises StoreError, BadData."""
@@ -57,8 +75,23 @@ class Marked:
             finally:
                 pool.shutdown(cancel_futures=True)
 
+    def mostly_dead(self) -> "MostlyDead":
+        """Returns the packs of which less than half is used."""
+        dead = MostlyDead()
+        for ref, used in self._packs.items():
+            live = used.bit_count() * _PIECE
+            if 2 * live < ref.size:
+                dead.packs += 1
+                dead.bytes += ref.size
+                dead.unused += ref.size - live
+        return dead
+
     def _first(self, found: Reached) -> bool:
         self.reached.add(found.ref.digest)
+        if found.kind == ObjectKind.PACK and found.file_size:
+            first, last = found.start // _PIECE, (found.start + found.file_size - 1) // _PIECE
+            piece = (1 << (last - first + 1)) - 1
+            self._packs[found.ref] = self._packs.get(found.ref, 0) | (piece << first)
         return self._seen.first(found)
 
     def _read(self, found: Reached) -> bytes | None:

@@ -94,7 +94,8 @@ class Tree(Entries):
         if entry.size >= SHARED_MIN and entry.nlink == 1 and entry.is_file and slot.top.in_folder:
             path = self.path(slot, directory, entry.name)[len(slot.top.path) :]
             if len(path) <= bounds.PATH:
-                return self.shared_files.number(self.slots, slot.repository, path, entry)
+                packs = self.catalog(slot).packs
+                return self.shared_files.number(self.slots, slot.repository, path, entry, packs)
         return pack(slot.number, index)
 
     def _hang(self, slot: Slot, directory: Directory, index: int, entry: Entry) -> Slot:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from lazyfs.core.digest import ObjectRef
+from lazyfs.core.digest import Digest, ObjectRef
 from lazyfs.core.errors import UsageError
 from lazyfs.core.params import Revision
 from lazyfs.images.profiles import publish_profile
@@ -122,14 +122,13 @@ class Histories(RuleBasedStateMachine):
         tree = StoredTree(self.repository.store(), self.known[-1].revision.root)
         member = tree.find(f"{resolve(tree, place).path}/{START_FILE}")
         assert member is not None
-        assert member.entry.whole is not None
         try:
             with self.repository.leased(store) as lease:
                 publish_profile(
                     store,
                     self.repository.keys,
                     place,
-                    {member.entry.whole.digest: None},
+                    {Digest(member.entry.content): None},
                     self.repository.now,
                     lease,
                 )

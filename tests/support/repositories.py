@@ -54,7 +54,7 @@ class Repository:
         """Returns the findings of `lazyfs check`."""
         store = self.store
         revision = read_revision(store)
-        return check(store, revision.root)
+        return check(store, revision.root, history=revision.history)
 
     def files(self) -> list[Path]:
         """Returns every file under the store except its lock."""

@@ -15,7 +15,7 @@ from lazyfs.vfs.revision_switch import switch
 from lazyfs.vfs.shared_files import SharedFiles
 from lazyfs.vfs.slots import SlotTable
 from lazyfs.vfs.tree import Tree
-from tests.support.images import Objects, file, image, live
+from tests.support.images import Objects, file, image, live, packed
 
 
 class Life:
@@ -29,6 +29,7 @@ class Life:
             "d": {f"f{i}": b"%d" % i for i in range(30)} | {"link": link},
             "link": link,
             "large": b"L" * 70_000,
+            **packed(self.objects, {"before": b"before", "packed": b"P" * 70_000}),
         }
         self.root = live(
             self.objects, {"one": {"img": image(self.objects, spec, split=20)}, "tag": "one/img"}

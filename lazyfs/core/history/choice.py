@@ -8,7 +8,7 @@ from lazyfs.core.digits import natural
 from lazyfs.core.errors import UnsupportedFormat, UsageError
 from lazyfs.core.history.head import History
 from lazyfs.core.history.records import PastRevision, Read
-from lazyfs.core.params import VERSION, Revision
+from lazyfs.core.params import READABLE, Revision
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,127}")
 """Names of revisions begin with a letter, so that none is a number or a date."""
@@ -54,9 +54,10 @@ def check_name(name: str) -> str:
 
 def as_revision(past: PastRevision, newest: Revision) -> Revision:
     """Returns an older revision in the form of the newest one, which proves it. Raises UnsupportedFormat."""
-    if past.version != VERSION:
+    if past.version not in READABLE:
         raise UnsupportedFormat(
-            f"revision {past.number} has format version {past.version}; this lazyfs reads version {VERSION}"
+            f"revision {past.number} has format version {past.version}; this lazyfs reads versions "
+            f"{READABLE[0]} to {READABLE[-1]}"
         )
     return Revision(newest.name, past.number, past.time, past.root, newest.params, newest.history)
 

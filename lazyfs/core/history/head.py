@@ -7,11 +7,12 @@ and whoever trusts the newest revision can prove every older one.
 """
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import msgspec
 
+from lazyfs.core.digest import ObjectRef
 from lazyfs.core.errors import FormatError
 from lazyfs.core.history.records import (
     FANOUT,
@@ -165,3 +166,20 @@ def decode(plain: bytes) -> History:
             raise FormatError("the blocks of a history are out of order")
         below = blocks[0].first if blocks else below
     return History(tuple(head.entries), tuple(map(tuple, head.blocks)), tuple(head.names))
+
+
+def leads_to(plain: bytes, block: BlockAt | None) -> Iterator[tuple[ObjectRef, BlockAt | None]]:
+    """Yields the objects that a head, or a block of it, leads to: blocks, and None for objects of changes.
+    Catalogs are left out: not every revision is kept. Raises FormatError."""
+    entries: Iterable[PastRevision] = ()
+    levels: list[tuple[int, Iterable[Block]]] = []
+    if block is None:
+        history = decode(plain)
+        entries, levels = history.entries, list(enumerate(history.blocks))
+    elif block.level:
+        levels = [(block.level - 1, decode_blocks(plain, block.block))]
+    else:
+        entries = decode_entries(plain, block.block)
+    yield from ((one.more, None) for one in entries if one.more)
+    for level, blocks in levels:
+        yield from ((one.ref, BlockAt(one, level)) for one in blocks)
