@@ -89,8 +89,8 @@ def _lines(report: CollectReport, dry_run: bool) -> list[str]:
     dead = report.mostly_dead
     if dead.packs:
         lines.append(
-            f"{dead.packs} packs of {dead.bytes} bytes are kept for less than half of them: {dead.unused} bytes "
-            "are unused until the images that need the rest are gone"
+            f"{dead.packs} packs of {dead.bytes} bytes are kept for less than half of them: {dead.unused} "
+            "bytes are unused until the images that need the rest are gone"
         )
     if report.waiting_for:
         lines.append(f"{report.waiting_for} publishers are under way: run it again when they have ended")

@@ -69,7 +69,7 @@ class CollectReport(msgspec.Struct):
     """Bytes deleted of files that killed publishers had left."""
     old_metadata: int = 0
     """Signed files deleted of revisions that are no longer kept."""
-    mostly_dead: MostlyDead = MostlyDead()
+    mostly_dead: MostlyDead = msgspec.field(default_factory=MostlyDead)
     missing: int = 0
     problems: list[str] = []
 

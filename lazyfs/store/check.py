@@ -59,8 +59,8 @@ def check(
     workers: int = 2,
     advance: Callable[[CheckFindings], None] = lambda _findings: None,
 ) -> CheckFindings:
-    """Reads every object that the root catalog, and the head of a `history` if it is given, lead to, once, and
-    compares sizes and digests; of packs also the digest of each file in them.
+    """Reads every object that the root catalog leads to, and the head of a `history` if it is given, once,
+    and compares sizes and digests; of packs also the digest of each file in them.
 
     A missing or wrong object is a finding, not an exception, and the objects that only it leads to are not
     looked at. Packs are read last, when all that lies in them is known. `advance` is called with the findings
