@@ -296,6 +296,34 @@ def test_a_publisher_that_slept_past_its_lease_starts_over(repository: MemoryRep
     assert repository.newest() == before
 
 
+def test_a_publisher_that_slept_after_its_last_object_starts_over(repository: MemoryRepository) -> None:
+    before = repository.newest()
+    watcher = at_operation("sync", lambda: repository.pass_time(leases.LENGTH + 1))
+    with pytest.raises(LeaseLost):
+        repository.edit(repository.store(watcher), lambda edit: put_tree(edit, "late", b"late"))
+    assert repository.newest() == before
+
+
+def test_what_a_publisher_under_way_started_from_is_kept(repository: MemoryRepository) -> None:
+    """A publisher that a collection waits for brings a condemned object back; another one starts from its
+    revision, which is replaced before the collection decides."""
+    gone = make_garbage(repository)
+    store = repository.store()
+    with repository.leased(store) as lease, Edit(store, repository.keys, repository.now, lease=lease) as edit:
+        put_tree(edit, "again", b"old")
+        edit.ingest.finish()
+        repository.collect(wait=0)
+        assert gone in (read_list(store, listed(repository)) or ())
+        edit.commit()
+    with repository.leased(store) as lease, Edit(store, repository.keys, repository.now, lease=lease) as edit:
+        remove(repository, "again")
+        repository.collect(wait=0)
+        assert edit.tree.file("again/f") == b"old"
+    repository.pass_time(10)
+    repository.collect()
+    assert gone not in repository.objects()
+
+
 def test_a_publisher_that_goes_on_renews_its_lease(repository: MemoryRepository) -> None:
     store = repository.store()
     with repository.leased(store) as lease, Edit(store, repository.keys, repository.now, lease=lease) as edit:
