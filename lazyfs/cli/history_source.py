@@ -82,7 +82,8 @@ def open_history(location: str, settings: dict[str, Any]) -> Iterator[HistorySou
     from lazyfs.daemon.cache_directory import default_cache
     from lazyfs.daemon.private_repositories import state_key
     from lazyfs.transport.open import open_fetcher
-    from lazyfs.transport.tls import Tls, TlsFiles
+    from lazyfs.transport.tls import Tls
+    from lazyfs.transport.tls_files import TlsFiles
 
     files = TlsFiles(settings["ca"], settings["client_cert"], settings["client_key"])
     over_tls = any("https:" in url for url in (location, settings["proxy"]) if url)

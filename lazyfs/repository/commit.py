@@ -16,7 +16,8 @@ from lazyfs.core.digest import ObjectRef
 from lazyfs.core.errors import UsageError
 from lazyfs.core.history.records import Change, entry
 from lazyfs.core.params import Params, Revision
-from lazyfs.core.trust.revision_target import TARGET, to_target
+from lazyfs.core.trust.revision_fields import TARGET
+from lazyfs.core.trust.revision_target import to_target
 from lazyfs.core.trust.roles import SNAPSHOT, TARGETS, TIMESTAMP, file_name
 from lazyfs.core.trust.state import ProvenRevision
 from lazyfs.repository.committed import CommittedRevision as CommittedRevision

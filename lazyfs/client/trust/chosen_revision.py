@@ -4,8 +4,9 @@ import threading
 from collections.abc import Callable
 from datetime import datetime
 
-from lazyfs.client.trust.revisions import Revisions, TrustReport
-from lazyfs.core.errors import NotFound, UsageError
+from lazyfs.client.trust.report import TrustReport
+from lazyfs.client.trust.revisions import Revisions
+from lazyfs.core.errors import LazyfsError, NotFound, UsageError
 from lazyfs.core.history.choice import RevisionChoice, as_revision, choose
 from lazyfs.core.history.head import decode
 from lazyfs.core.history.records import Read
@@ -24,33 +25,38 @@ class ChosenRevision:
         self._read = read
         self._mutex = threading.Lock()
         self._chosen: Revision | None = None
+        self._offline: Revision | None = None
 
     def offline(self, now: datetime) -> Revision | None:
-        """As Revisions.offline; reads the history from the cache or over the network."""
-        return self._of(self._revisions.offline(now))
+        """As Revisions.offline: what the persisted revision's history says, read from the cache or over the
+        network. Raises as `refresh`."""
+        newest = self._revisions.offline(now)
+        with self._mutex:
+            self._offline = newest and self._find(newest)
+            return self._offline
 
     def serving(self, now: datetime) -> Revision | None:
         """As Revisions.serving."""
-        return self._of(self._revisions.serving(now))
+        return self._chosen if self._revisions.serving(now) else None
 
     def refresh(
         self, now: datetime, deadline: float, check_cancelled: Callable[[], None] = never_cancelled
     ) -> Revision:
-        """As Revisions.refresh. Raises UsageError if there is no such revision, TransportError if its history
-        cannot be read."""
-        found = self._of(self._revisions.refresh(now, deadline, check_cancelled))
-        assert found is not None
-        return found
+        """As Revisions.refresh. The first call decides for good: by the newest history, or, if none can be
+        had, by the persisted one. Raises UsageError if there is no such revision, TransportError if its
+        history cannot be read."""
+        try:
+            newest = self._revisions.refresh(now, deadline, check_cancelled)
+        except LazyfsError:
+            self._chosen = self._chosen or self._offline
+            raise
+        with self._mutex:
+            self._chosen = self._chosen or self._find(newest)
+            return self._chosen
 
     def report(self, now: datetime) -> TrustReport:
         """As Revisions.report: of the newest revision."""
         return self._revisions.report(now)
-
-    def _of(self, newest: Revision | None) -> Revision | None:
-        with self._mutex:
-            if self._chosen is None and newest is not None:
-                self._chosen = self._find(newest)
-            return self._chosen if newest is not None else None
 
     def _find(self, newest: Revision) -> Revision:
         if newest.history is None:
