@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 import click
 
@@ -59,7 +59,9 @@ def _opened(location: str) -> Iterator[Store]:
 
     logging.disable(logging.WARNING)  # a path that is down is in the error, once
     with closing(open_fetcher(location)) as fetcher:
-        yield FetchedStore(fetcher)
+        yield cast(
+            "Store", FetchedStore(fetcher)
+        )  # it is read only: the rest of the contract is not asked for
 
 
 def _lists(directory: str, state: State | None) -> list[Wishlist]:
