@@ -17,6 +17,8 @@ from lazyfs.system.command_line import hide_accounts
 COMMANDS: dict[str, str] = {
     "repo": "Make a repository, renew its expiry, replace its keys.",
     "publish": "Publish images and trees into a store.",
+    "sync": "Publish what wishlists ask for, and take out what none does.",
+    "when": "Say since when an image is there, or why it is not.",
     "inspect": "Show an image's configuration, layers, sizes and platforms.",
     "diff": "List the differences between two images or revisions.",
     "profile": "Publish a profile of an image, for faster starts.",
