@@ -100,26 +100,28 @@ def _index(*, sieve: bool = False) -> Iterator[Index]:
             index.close()
 
 
-_STEPS = st.lists(
-    st.tuples(
-        st.sampled_from(["insert", "insert", "touch", "touch", "pin", "unpin", "forget", "evict", "old"]),
-        st.integers(0, 15),
-        st.sampled_from([b"", b"a", b"b", b"c"]),
-    ),
-    max_size=50,
+_STEP = st.tuples(
+    st.sampled_from(["insert", "insert", "touch", "touch", "pin", "unpin", "forget", "evict", "old"]),
+    st.integers(0, 15),
+    st.sampled_from([b"", b"a", b"b", b"c"]),
 )
+_TRANSACTIONS = st.lists(st.lists(_STEP, max_size=5), max_size=20)
+"""The steps of each transaction: one keeps in mind where the queue ends."""
 
 
 @pytest.mark.parametrize("sieve", [False, True])
-@given(steps=_STEPS)
+@given(transactions=_TRANSACTIONS)
 @settings(max_examples=count(100, 2000), deadline=None)
-def test_each_tenants_count_is_that_of_its_values(sieve: bool, steps: list[tuple[str, int, bytes]]) -> None:
+def test_each_tenants_count_is_that_of_its_values(
+    sieve: bool, transactions: list[list[tuple[str, int, bytes]]]
+) -> None:
     """The model knows who brought each value; the tables know it by its number."""
     with _index(sieve=sieve) as index:
         owners: dict[bytes, bytes] = {}
-        for what, number, tenant in steps:
+        for steps in transactions:
             with index.transaction() as transaction:
-                _step(transaction, owners, what, b"%02d" % number, tenant)
+                for what, number, tenant in steps:
+                    _step(transaction, owners, what, b"%02d" % number, tenant)
             _agree(index, owners)
 
 
@@ -172,6 +174,17 @@ def test_a_number_without_values_goes_to_another_tenant_and_its_ghosts_stay_gone
             transaction.insert(b"new", 1, 1, tenant=b"second")
             assert [tenant.name for tenant in transaction.sums.tenants] == [b"", b"second", b"other"]
         assert [key for key, entry in index.page(b"", 200) if entry.tenant != 2] == [b"new"]
+
+
+def test_a_use_of_the_last_tenants_only_value_is_followed_by_one_of_another_tenant() -> None:
+    with _index() as index:
+        with index.transaction() as transaction:
+            transaction.insert(b"first", 1, 1, tenant=b"a")
+            transaction.insert(b"last", 1, 1, tenant=b"b")
+        with index.transaction() as transaction:
+            transaction.touch(b"last")  # for a moment the queue ends with the other tenant
+            transaction.touch(b"first")
+        _agree(index, {b"first": b"a", b"last": b"b"})
 
 
 def test_tenants_beyond_the_most_share_one_part_with_everybody_without_a_name() -> None:

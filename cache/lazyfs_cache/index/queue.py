@@ -51,9 +51,11 @@ class Queue:
         sums, txn, table = self._sums, self._txn, self._table
         sums.tick = tick = sums.tick + 1
         txn.delete(PLACE.pack(tenant, before), db=table)
-        append = tenant == self._tenant_at_end()
+        append = tenant >= self._tenant_at_end()
         row = U64.pack(charge) + key
         if txn.put(PLACE.pack(tenant, tick), row, db=table, overwrite=False, append=append):
+            if append:
+                self._last_tenant = tenant
             return tick
         return self.add(tenant, tick, charge, key, newest=True)
 
