@@ -10,6 +10,7 @@ from functools import partial
 from lazyfs.core.errors import LazyfsError
 from lazyfs.runtimes.protocol import RuntimeExit, RuntimePlan
 from lazyfs.runtimes.watcher import FORWARDED, WatchedCommand, watch
+from lazyfs.system.durable_file import write_all
 
 _STATUS_LIMIT = 1 << 16
 
@@ -85,7 +86,7 @@ def _unnamed_file(content: bytes = b"") -> Iterator[int]:
     a pipe would block at 64 KiB."""
     number = os.memfd_create("lazyfs-run")
     try:
-        os.write(number, content)
+        write_all(number, content)
         os.lseek(number, 0, os.SEEK_SET)
         yield number
     finally:
