@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from lazyfs.core.errors import UsageError
-from lazyfs.runtimes.container_options import parse_container_type, parse_options
 from lazyfs.runtimes.isolation import LEVELS
 from lazyfs.runtimes.launch import Bind, parse_bind
 from lazyfs.runtimes.registry import BUILT_IN
@@ -78,6 +77,8 @@ def parse_settings(raw: bytes, path: str) -> RunSettings:
 
 def _runtimes_of_queue(found: Mapping[str, Any]) -> tuple[str, ...]:
     """Returns the runtimes that the pilot starts, of ATLAS's container_type. Raises UsageError."""
+    from lazyfs.runtimes.container_options import parse_container_type
+
     text = found.get("container_type", "")
     parts = parse_container_type(str(text)) if text != "" else []
     return tuple(part.runtime for part in parts if part.user == "pilot")
@@ -85,6 +86,8 @@ def _runtimes_of_queue(found: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _binds_of_queue(found: Mapping[str, Any]) -> list[Bind]:
     """Returns the binds of ATLAS's container_options. Raises UsageError."""
+    from lazyfs.runtimes.container_options import parse_options
+
     words = parse_options(str(found.get("container_options", "")))
     pairs = list(zip(words[::2], words[1::2], strict=True))
     others = [name for name, _ in pairs if name != "--bind"]
