@@ -24,6 +24,7 @@ COMMANDS: dict[str, str] = {
     "mount": "Mount a repository.",
     "umount": "Unmount.",
     "status": "Show mounts, their health and their traffic.",
+    "showconfig": "Show each setting of a mount and where it comes from.",
     "refresh": "Look for a new revision now.",
     "cache": "Look into this machine's cache, pin, evict, verify, resize.",
     "run": "Start a program from an image.",

@@ -3,7 +3,7 @@
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import trio
 
@@ -15,6 +15,7 @@ from lazyfs.daemon.log import DaemonLog
 from lazyfs.daemon.mount_lock import MountLock
 from lazyfs.daemon.privileges import Privileges
 from lazyfs.daemon.served_mount import ServedMount
+from lazyfs.daemon.setting_origins import Origin
 from lazyfs.daemon.settings import Settings
 from lazyfs.system import mountpoint
 
@@ -24,12 +25,17 @@ LONGEST_WAIT = 60.0
 log = logging.getLogger(__name__)
 
 
-def run(settings: Settings, ready: Callable[[Sequence[str]], None], log_file: str | None) -> None:
+def run(
+    settings: Settings,
+    origins: Mapping[str, Origin],
+    ready: Callable[[Sequence[str]], None],
+    log_file: str | None,
+) -> None:
     """Mounts and serves until unmounted.
 
-    Once programs can use the mount, calls `ready` with notes for the operator, a line each. `log_file`: the
-    file that is open as standard error, or None. Raises LazyfsError, before `ready`, if the mount fails; the
-    mount point is then unchanged.
+    `origins`: where the settings come from, for those who ask. Once programs can use the mount, calls `ready`
+    with notes for the operator, a line each. `log_file`: the file that is open as standard error, or None.
+    Raises LazyfsError, before `ready`, if the mount fails; the mount point is then unchanged.
     """
     daemon_log = DaemonLog(log_file)
     daemon_log.begin()
@@ -39,13 +45,14 @@ def run(settings: Settings, ready: Callable[[Sequence[str]], None], log_file: st
     control.sweep(runtime)
     lock = MountLock(runtime, settings.mountpoint, min(settings.patience, LONGEST_WAIT))
     try:
-        _run_locked(settings, runtime, lock, ready, daemon_log)
+        _run_locked(settings, origins, runtime, lock, ready, daemon_log)
     finally:
         lock.release()
 
 
 def _run_locked(
     settings: Settings,
+    origins: Mapping[str, Origin],
     runtime: str,
     lock: MountLock,
     ready: Callable[[Sequence[str]], None],
@@ -66,7 +73,9 @@ def _run_locked(
 
     try:
         state = os.path.join(directory, "state")
-        mount = ServedMount(settings, cache, state, runtime, privileges, certificates, lock, daemon_log)
+        mount = ServedMount(
+            settings, origins, cache, state, runtime, privileges, certificates, lock, daemon_log
+        )
         trio.run(mount.serve, lambda: ready(notes))
     except BaseExceptionGroup as group:
         raise _cause(group) from None

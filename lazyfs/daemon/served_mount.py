@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 
 import msgspec
 import trio
@@ -23,6 +23,7 @@ from lazyfs.daemon.mount_lock import MountLock
 from lazyfs.daemon.privileges import Privileges
 from lazyfs.daemon.repositories import Repositories
 from lazyfs.daemon.session_choice import make_session, prepare
+from lazyfs.daemon.setting_origins import Origin
 from lazyfs.daemon.settings import Settings
 from lazyfs.daemon.status import CounterStatus, MemoryStatus, MountStatus, WaitStatus
 from lazyfs.fuse.filesystem import Filesystem
@@ -50,6 +51,7 @@ class ServedMount:
     def __init__(
         self,
         settings: Settings,
+        origins: Mapping[str, Origin],
         cache: Cache | NullCache,
         state_dir: str,
         runtime_dir: str,
@@ -58,9 +60,11 @@ class ServedMount:
         lock: MountLock,
         daemon_log: DaemonLog,
     ) -> None:
-        """`state_dir`: the directory of trusted revisions, below the cache directory. `runtime_dir`: the
-        directory of the control socket. `lock`: released once the mount answers."""
+        """`origins`: where the settings come from. `state_dir`: the directory of trusted revisions, below the
+        cache directory. `runtime_dir`: the directory of the control socket. `lock`: released once the mount
+        answers."""
         self._settings = settings
+        self._origins = origins
         self._lock = lock
         self._cache = cache
         self._runtime_dir = runtime_dir
@@ -163,7 +167,7 @@ class ServedMount:
         return os.path.join(self._runtime_dir, runtime_directory.socket_name(ours[0]))
 
     def _requests(self) -> ControlRequests:
-        return ControlRequests(self.status, self._repositories, self._cache, self._settings.patience)
+        return ControlRequests(self.status, self._settings, self._origins, self._repositories, self._cache)
 
     async def _say_ready(self, session: Session, ready: Callable[[], None]) -> None:
         # A stat in a thread: this process itself has to answer the kernel's request.
