@@ -25,6 +25,7 @@ COMMANDS: dict[str, str] = {
     "umount": "Unmount.",
     "status": "Show mounts, their health and their traffic.",
     "showconfig": "Show each setting of a mount and where it comes from.",
+    "probe": "Tell in one line and an exit code if mounts are well.",
     "refresh": "Look for a new revision now.",
     "cache": "Look into this machine's cache, pin, evict, verify, resize.",
     "run": "Start a program from an image.",

@@ -22,7 +22,7 @@ def command(mountpoint: str | None, config: str | None, as_json: bool) -> None:
 
     \b
     Examples:
-      lazyfs showconfig /cvmfs
+      lazyfs showconfig /mnt/unpacked
       lazyfs showconfig --config /etc/lazyfs/site.toml
     """
     from lazyfs.daemon.shown_settings import shown_settings

@@ -89,13 +89,13 @@ def status(mount: Mount, seconds: float = SECONDS) -> MountStatus:
     return _status(ask(mount, _STATUS, seconds), mount)
 
 
-def status_each(mounts: Sequence[Mount]) -> list[MountStatus | UsageError]:
+def status_each(mounts: Sequence[Mount], seconds: float = SECONDS_EACH) -> list[MountStatus | UsageError]:
     """Returns each mount's status, or its error. Asks all daemons at the same time, so that any number of
-    frozen ones together cost SECONDS_EACH."""
+    frozen ones together cost `seconds`."""
 
     def look(mount: Mount) -> MountStatus | UsageError:
         try:
-            return status(mount, SECONDS_EACH)
+            return status(mount, seconds)
         except UsageError as error:
             return error
 

@@ -175,14 +175,14 @@ class Health(Enum):
 def health(mountpoint: str, seconds: float = LOOK_SECONDS) -> Health:
     """Returns the state of a mount; its daemon has `seconds` to answer. Asks with statfs, the only call that
     the kernel never answers from memory."""
-    answer = ask_one(lambda: _statvfs(mountpoint), seconds)
+    answer = ask_one(lambda: statvfs_errno(mountpoint), seconds)
     if not answer.came:
         return Health.SILENT
     return Health.DEAD if answer.value in (errno.ENOTCONN, errno.ECONNABORTED) else Health.ALIVE
 
 
-def _statvfs(path: str) -> int:
-    """Returns the errno of statvfs, 0 for none. Runs in a child."""
+def statvfs_errno(path: str) -> int:
+    """Returns the errno of statvfs, 0 for none. May never return: for a child of `bounded_look`."""
     try:
         os.statvfs(path)
     except OSError as error:
