@@ -26,6 +26,8 @@ COMMANDS: dict[str, str] = {
     "status": "Show mounts, their health and their traffic.",
     "showconfig": "Show each setting of a mount and where it comes from.",
     "probe": "Tell in one line and an exit code if mounts are well.",
+    "doctor": "Find what is wrong with this machine and its mounts.",
+    "bugreport": "Write one archive for whoever is asked for help.",
     "refresh": "Look for a new revision now.",
     "cache": "Look into this machine's cache, pin, evict, verify, resize.",
     "run": "Start a program from an image.",

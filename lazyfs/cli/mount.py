@@ -33,10 +33,10 @@ def command(places: tuple[str, ...], foreground: bool, config: str | None, **opt
 
     gc.enable()
     context = click.get_current_context()
-    from_environment = [
+    by_variable = [
         name for name in options if context.get_parameter_source(name) is ParameterSource.ENVIRONMENT
     ]
-    wanted, origins = wanted_settings(places, config, options, from_environment)
+    wanted, origins = wanted_settings(places, config, options, by_variable)
     if foreground:
         process.run(wanted, origins, lambda notes: _say_mounted(wanted.mountpoint, notes), None)
     else:

@@ -39,21 +39,14 @@ def command(mountpoint: str | None, config: str | None, as_json: bool) -> None:
 
 def _wanted(mountpoint: str | None, config: str | None) -> "WantedSettings":
     from lazyfs.daemon import control_client
-    from lazyfs.daemon.mount_options import MOUNT_OPTIONS
-    from lazyfs.daemon.wanted_settings import wanted_settings
+    from lazyfs.daemon.wanted_settings import from_environment, wanted_settings
 
     if config is None:
         if mountpoint is None:
             raise UsageError("write lazyfs showconfig MOUNTPOINT, or --config FILE for one to be mounted")
         return control_client.settings(control_client.mounted_at(mountpoint))
-    import os
-
-    options = {
-        option.field: os.environ.get(option.environment) or None
-        for option in MOUNT_OPTIONS
-        if option.environment
-    }
-    return wanted_settings([mountpoint] if mountpoint else [], config, options, options)
+    variables = from_environment()
+    return wanted_settings([mountpoint] if mountpoint else [], config, variables, variables)
 
 
 def _shown(value: str | float | bool) -> str:

@@ -24,11 +24,11 @@ def wanted_settings(
     places: Sequence[str],
     config: str | None,
     options: Mapping[str, Any],
-    from_environment: Collection[str] = (),
+    by_variable: Collection[str] = (),
 ) -> WantedSettings:
     """Returns the settings of `lazyfs mount [SOURCE] MOUNTPOINT --config FILE`.
 
-    `options`: the value of each option, None for one that was not given. `from_environment`: the names of
+    `options`: the value of each option, None for one that was not given. `by_variable`: the names of
     those options that a variable gave. The command line replaces what the file says. Raises UsageError.
     """
     if len(places) > 2:
@@ -44,7 +44,7 @@ def wanted_settings(
     variables = {option.field: option.environment for option in MOUNT_OPTIONS}
     for name, value in typed.items():
         through = value.removeprefix("@") if isinstance(value, str) and value.startswith("@") else ""
-        if name in from_environment:
+        if name in by_variable:
             origins[name] = Origin("environment", variables[name], through)
         else:
             origins[name] = Origin("command line", "", through)
@@ -53,6 +53,15 @@ def wanted_settings(
     fields["mountpoint"] = absolute(str(fields["mountpoint"]))
     settings = check(fields, f"--config {config}" if config else "mount")
     return WantedSettings(with_absolute_paths(settings), origins)
+
+
+def from_environment() -> dict[str, str]:
+    """Returns the options that variables give, by their fields."""
+    return {
+        option.field: os.environ[option.environment]
+        for option in MOUNT_OPTIONS
+        if option.environment and os.environ.get(option.environment)
+    }
 
 
 def _of_file(config: str) -> tuple[dict[str, Any], dict[str, Origin]]:

@@ -39,6 +39,10 @@ class Mount(NamedTuple):
         return int(found[1]) if found else None
 
 
+class InUse(UsageError):
+    """Programs use the mount, or other mounts are below it."""
+
+
 def mounts() -> list[Mount]:
     """Returns all mounts of this namespace, in the order they were made."""
     with open("/proc/self/mountinfo", "rb") as file:
@@ -106,11 +110,12 @@ def prepare(mountpoint: str) -> bool:
 
     Returns True if there was such a mount. Raises UsageError.
     """
-    there = find(mountpoint)
-    state = health(mountpoint) if there is not None and there.fstype == FSTYPE else Health.ALIVE
-    if state is Health.DEAD:
+    replaced = False
+    there, state = _topmost(mountpoint)
+    while state is Health.DEAD:  # a mount that was made over a dead one may have died too
         unmount(mountpoint)
-        there = find(mountpoint)
+        replaced = True
+        there, state = _topmost(mountpoint)
     # A direct map and systemd's automount units have a trigger there, which the mount has to cover.
     if there and there.fstype != "autofs":
         how = f"lazyfs umount {mountpoint}" if there.fstype == FSTYPE else "choose another, or unmount that"
@@ -119,7 +124,12 @@ def prepare(mountpoint: str) -> bool:
             what += f", whose daemon does not answer in {LOOK_SECONDS:g} s,"
         raise UsageError(f"mount point {mountpoint} is busy: {what} is mounted there; {how}")
     _check_directory(mountpoint)
-    return state is Health.DEAD
+    return replaced
+
+
+def _topmost(mountpoint: str) -> "tuple[Mount | None, Health]":
+    there = find(mountpoint)
+    return there, health(mountpoint) if there is not None and there.fstype == FSTYPE else Health.ALIVE
 
 
 def _check_directory(mountpoint: str) -> None:
@@ -206,7 +216,7 @@ def check_device(path: str = "/dev/fuse") -> None:
 
 
 def unmount(mountpoint: str, *, lazy: bool = True) -> None:
-    """Unmounts the topmost mount of this directory. Raises UsageError.
+    """Unmounts the topmost mount of this directory. Raises InUse, UsageError.
 
     `lazy`: also while the mount is in use; programs keep the files that they have open in it.
     """
@@ -216,7 +226,7 @@ def unmount(mountpoint: str, *, lazy: bool = True) -> None:
             return
         number = ctypes.get_errno()
         if number == errno.EBUSY:
-            raise UsageError(f"{mountpoint} is in use; see who with: fuser -vm {mountpoint}")
+            raise InUse(f"{mountpoint} is in use")
         raise UsageError(f"cannot unmount {mountpoint}: {os.strerror(number)}")
     tool = shutil.which("fusermount3") or shutil.which("fusermount3", path=os.defpath)
     if tool is None:
@@ -231,6 +241,8 @@ def unmount(mountpoint: str, *, lazy: bool = True) -> None:
         ) from None
     if done.returncode:
         reason = done.stderr.strip().removeprefix(f"{tool}: ") or f"exit code {done.returncode}"
+        if "busy" in reason:
+            raise InUse(f"{mountpoint} is in use")
         raise UsageError(f"cannot unmount {mountpoint}: {reason}")
 
 

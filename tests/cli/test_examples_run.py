@@ -45,6 +45,8 @@ NODE = [
     "lazyfs status /mnt/unpacked",
     "lazyfs probe /mnt/unpacked",
     "lazyfs showconfig /mnt/unpacked",
+    "lazyfs doctor /mnt/unpacked",
+    "lazyfs bugreport -o report.tar.gz",
     "lazyfs umount /mnt/unpacked",
 ]
 PROFILE = "lazyfs profile registry.example/physics/analysis:1.2 start.trace /srv/unpacked"
