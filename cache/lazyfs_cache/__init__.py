@@ -61,9 +61,12 @@ Journal
 Queue
     The entries that may be evicted, by their *ticks* (times of last use). *LRU* takes the first; *SIEVE*
     takes the first that was not used since its *hand* last passed.
+Tenant, share
+    The one for whom a value was put, such as a repository. No tenant pushes out more than its share of what
+    was used within a day (`policy.shares`).
 Ghost, floor
-    LRU notes the tick up to which values are gone, the floor. The row of a value that is gone is a ghost
-    until a sweep deletes it.
+    LRU notes the tick up to which a tenant's values are gone, the floor. The row of a value that is gone is a
+    ghost until a sweep deletes it.
 Pin
     Keeps a value from being evicted: a process's until it ends, a *pin set's* until the set is dropped.
 Download lock
@@ -73,13 +76,40 @@ Upkeep
     The thread that does everything that need not be done by a put or a get.
 """
 
-from lazyfs_cache.cache import Cache
-from lazyfs_cache.errors import CacheError, PinSetTooLarge, UnusableDirectory
-from lazyfs_cache.null import NullCache
-from lazyfs_cache.open_caches import open_cache
-from lazyfs_cache.process.admission import Reservation
-from lazyfs_cache.process.download_locks import DownloadLock
-from lazyfs_cache.report import Stats, Verified
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lazyfs_cache.cache import Cache
+    from lazyfs_cache.errors import CacheError, PinSetTooLarge, UnusableDirectory
+    from lazyfs_cache.null import NullCache
+    from lazyfs_cache.open_caches import open_cache
+    from lazyfs_cache.process.admission import Reservation
+    from lazyfs_cache.process.download_locks import DownloadLock
+    from lazyfs_cache.report import Stats, Verified
+
+_MODULES = {
+    "Cache": "cache",
+    "CacheError": "errors",
+    "DownloadLock": "process.download_locks",
+    "NullCache": "null",
+    "PinSetTooLarge": "errors",
+    "Reservation": "process.admission",
+    "Stats": "report",
+    "UnusableDirectory": "errors",
+    "Verified": "report",
+    "open_cache": "open_caches",
+}
+"""Where each name is. A module is imported at the first use of a name of it: a program that only reads the
+figures of a cache (`Stats`) is spared the 50 others."""
+
+
+def __getattr__(name: str) -> Any:
+    module = _MODULES.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{module}"), name)
+
 
 __all__ = [
     "Cache",

@@ -14,8 +14,9 @@ from lazyfs.core.errors import UsageError
 from lazyfs.core.params import Params
 from lazyfs.core.trust.roles import ROOT, TARGETS, TIMESTAMP
 from lazyfs.core.trust.signed import when
+from lazyfs.images.conversion import convert
+from lazyfs.repository import format_upgrade, lifecycle
 from lazyfs.repository import keys as key_files
-from lazyfs.repository import lifecycle
 from lazyfs.repository.commit import TIMESTAMP_DAYS, read_committed
 from lazyfs.store import open_store
 
@@ -119,6 +120,44 @@ def resign(store: str, keys: str | None, expiry: float) -> None:
             f"lazyfs: targets and snapshot expire {when(renewed.publisher_expires)}: run resign or "
             "publish once on a machine that has the targets key",
             err=True,
+        )
+
+
+@command.command()
+@click.argument("store")
+@keys_option
+def upgrade(store: str, keys: str | None) -> None:
+    """Give the repository the newest format version; name, keys and fingerprint stay.
+
+    Workers whose lazyfs does not know that version keep the revision before it: update them first. Images
+    are converted from what the store holds. What cannot be, such as a tree of tar: or dir:, stays readable
+    and is listed, to be published again.
+
+    \b
+    Example:
+      lazyfs repo upgrade /srv/unpacked
+    """
+    repository = open_repository(store, keys)
+    new = format_upgrade.upgrade(repository.store, repository.keys, datetime.now(UTC))
+    revision = new or read_committed(repository.store).revision
+    said = "is now" if new else "is already"
+    say(f"{revision.name} revision {revision.number} {said} of format version {revision.params.version}")
+    left = []
+    for place, converted in convert(
+        repository.store,
+        repository.keys,
+        lambda: datetime.now(UTC),
+        lambda message: say(f"lazyfs: {message}", err=True),
+    ):
+        if converted:
+            say(f"converted {place}")
+        else:
+            left.append(place)
+    if left:
+        say(
+            "These have the older format. They can be read as they are; publish them again to put their "
+            "small files into packs:",
+            *(f"  {path}" for path in left),
         )
 
 

@@ -6,10 +6,9 @@ plaintext size of each chunk, and of the list itself, before it asks for it.
 """
 
 import struct
-from typing import NamedTuple
 
 from lazyfs.core import bounds
-from lazyfs.core.digest import SIZE, Digest, ObjectRef
+from lazyfs.core.digest import SIZE, Digest, ObjectRef, ObjectSlice
 from lazyfs.core.errors import FormatError
 
 MAGIC = b"LZFC"
@@ -17,14 +16,6 @@ MIN_SHIFT, MAX_SHIFT = 12, bounds.MAX_SHIFT
 """Chunk sizes from 4 KiB (tests) to 16 MiB."""
 
 _HEADER = struct.Struct("<4sB3xQ")
-
-
-class ChunkSlice(NamedTuple):
-    """Part of one chunk: the object and a range of its bytes."""
-
-    ref: ObjectRef
-    start: int
-    length: int
 
 
 def chunk_count(size: int, shift: int) -> int:
@@ -61,6 +52,17 @@ class ChunkList:
         self.size = size
         self.shift = shift
 
+    @classmethod
+    def of(cls, digests: bytes, size: int, shift: int) -> "ChunkList":
+        """The list of a file whose chunks have these digests, one after another. Raises FormatError as the
+        constructor."""
+        return cls(_HEADER.pack(MAGIC, shift, size) + digests, size, shift)
+
+    @property
+    def encoded(self) -> bytes:
+        """The plaintext of the list."""
+        return self._encoded
+
     @staticmethod
     def encode(digests: list[Digest], size: int, shift: int) -> bytes:
         """The plaintext of the list; raises ValueError if the count of digests does not fit the size."""
@@ -79,7 +81,7 @@ class ChunkList:
         size = min(1 << self.shift, self.size - (index << self.shift))
         return ObjectRef(Digest(self._encoded[start : start + SIZE]), size)
 
-    def slices(self, offset: int, length: int) -> list[ChunkSlice]:
+    def slices(self, offset: int, length: int) -> list[ObjectSlice]:
         """The parts of chunks that hold bytes [offset, offset + length) of the file, cut at its end."""
         end = min(offset + length, self.size)
         result = []
@@ -88,6 +90,6 @@ class ChunkList:
             start = offset - (index << self.shift)
             ref = self.chunk(index)
             take = min(ref.size - start, end - offset)
-            result.append(ChunkSlice(ref, start, take))
+            result.append(ObjectSlice(ref, start, take))
             offset += take
         return result

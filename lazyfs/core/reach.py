@@ -15,8 +15,9 @@ from lazyfs.core import profile
 from lazyfs.core.catalog.entry import LIVE, Entry
 from lazyfs.core.catalog.reader import Catalog
 from lazyfs.core.chunks import ChunkList
-from lazyfs.core.digest import ObjectRef
+from lazyfs.core.digest import Digest, ObjectRef
 from lazyfs.core.errors import UsageError
+from lazyfs.core.pack import NO_PACKS, PackTable
 
 Read = Callable[[ObjectRef], bytes | None]
 """Returns the verified plaintext of an object; None to leave out the object and those that only it leads
@@ -30,7 +31,9 @@ class ObjectKind(enum.StrEnum):
     CHUNK_LIST = "chunk list"
     CHUNK = "chunk"
     FILE = "file content"
-    """The whole content of a small file."""
+    """The whole content of a file of one object."""
+    PACK = "pack"
+    """The contents of several small files. It is given once for each file in it, with the file's slice."""
     PROFILE = "profile"
     BUNDLE = "bundle"
     """Copies of objects that a profile names. A bundle has no stored form of its own: `ref.size` counts
@@ -57,9 +60,12 @@ class Reached(NamedTuple):
     """The catalog, chunk list or profile that names it; None for the start of the walk."""
     at: _Path | None = None
     file_size: int = 0
-    """Bytes of a chunk list's file."""
+    """Bytes of a chunk list's or packed file."""
     chunk_shift: int = 0
     """log2 of the chunk size of a chunk list's file."""
+    content: Digest | None = None
+    """SHA-256 of the file that lies in a pack, in `file_size` bytes at `start`."""
+    start: int = 0
 
     @property
     def leads_on(self) -> bool:
@@ -164,7 +170,7 @@ def _below(
             if hinted:
                 yield Reached(hinted, ObjectKind.PROFILE, found, path)
         else:
-            yield from _content(found, entry, path)
+            yield from _content(found, entry, catalog.packs, path)
 
 
 def _entries(catalog: Catalog, start: int, at: _Path | None) -> Iterator[tuple[Entry, _Path]]:
@@ -184,9 +190,16 @@ def _entries(catalog: Catalog, start: int, at: _Path | None) -> Iterator[tuple[E
                 yield entry, path
 
 
-def _content(found: Reached, entry: Entry, path: _Path) -> Iterator[Reached]:
-    if entry.whole:
-        yield Reached(entry.whole, ObjectKind.FILE, found, path)
+def _content(found: Reached, entry: Entry, packs: PackTable, path: _Path) -> Iterator[Reached]:
+    place = entry.place(packs)
+    if place and entry.pack_number >= 0:
+        digest = Digest(entry.content)
+        yield Reached(place.ref, ObjectKind.PACK, found, path, entry.size, 0, digest, place.start)
+    elif place:
+        yield Reached(place.ref, ObjectKind.FILE, found, path)
+    elif chunks := entry.chunks:
+        for index in range(len(chunks)):
+            yield Reached(chunks.chunk(index), ObjectKind.CHUNK, found, path)
     elif entry.chunk_list:
         yield Reached(entry.chunk_list, ObjectKind.CHUNK_LIST, found, path, entry.size, entry.detail)
 
@@ -215,7 +228,8 @@ def objects_at(root: ObjectRef, path: bytes, read: Read) -> Iterator[Reached]:
         elif entry.is_dir:
             number = entry.detail
         else:
-            yield from _walk([_content(here, entry, at)], seen, read, profiles=False)
+            packs = catalog.packs if catalog else NO_PACKS
+            yield from _walk([_content(here, entry, packs, at)], seen, read, profiles=False)
             return
     if catalog:
         yield from _walk([_below(here, catalog, number, at, profiles=False)], seen, read, profiles=False)

@@ -2,7 +2,6 @@
 
 import json
 import re
-import tomllib
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
@@ -38,6 +37,8 @@ def dotted(path: _Path) -> str:
 def file_origins(data: bytes, path: str) -> dict[str, Origin]:
     """Returns the origin of each setting in a TOML file that can be parsed, by its dotted name. `path`: the
     file's name in the answer."""
+    import tomllib  # 2 ms, which mounts without a file of settings are spared
+
     found: dict[str, Origin] = {}
     section: _Path = ()
     for line, statement in _statements(data.decode()):
@@ -68,6 +69,8 @@ def _statements(text: str) -> Iterator[tuple[int, str]]:
 
 
 def _is_toml(text: str) -> bool:
+    import tomllib
+
     try:
         tomllib.loads(text)
     except tomllib.TOMLDecodeError:

@@ -5,7 +5,7 @@ import select
 from contextlib import suppress
 
 from lazyfs.core.errors import UsageError
-from lazyfs.daemon import control, control_client
+from lazyfs.daemon import control_client, control_socket
 from lazyfs.daemon.control_client import NoAnswer, NoDaemon
 from lazyfs.daemon.runtime_directory import socket_paths
 from lazyfs.daemon.unmount_users import end_users, in_use
@@ -53,7 +53,7 @@ def unmount(mount: Mount, *, lazy: bool, kill: bool = False) -> str:
             if not process.ends_within(SECONDS - SOON):
                 return f"the daemon (pid {daemon}) goes on {SECONDS:g} s after the unmount; see its log"
     for path in socket_paths(mount):
-        control.remove_dead(path)
+        control_socket.remove_dead(path)
     return ""
 
 

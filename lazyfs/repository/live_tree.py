@@ -165,6 +165,8 @@ def _copy(inode: Inode) -> Inode:
         size=inode.size,
         content=inode.content,
         detail=inode.detail,
+        pack=inode.pack,
+        offset=inode.offset,
         flags=inode.flags,
         xattrs=inode.xattrs,
         nested=inode.nested,
@@ -185,5 +187,8 @@ def _with_profile(old: Inode, new: Inode) -> Inode:
 def _same(old: Inode, new: Inode) -> bool:
     return all(
         getattr(old, field) == getattr(new, field)
-        for field in ("mode", "uid", "gid", "mtime", "size", "content", "detail", "flags", "xattrs", "nested")
+        for field in (
+            *("mode", "uid", "gid", "mtime", "size", "content", "detail"),
+            *("pack", "offset", "flags", "xattrs", "nested"),
+        )
     )

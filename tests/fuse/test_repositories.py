@@ -44,8 +44,11 @@ async def test_nothing_is_fetched_in_threads_while_the_process_may_be_root(
         raise AssertionError("it is not withdrawn here")
 
     state = str(tmp_path / "state")
-    opened = Repositories(settings, NullCache(), state, Certificates(settings), on_advance, on_withdraw)
-    await opened.open(RepositorySource(url=str(published.store)), Filesystem(Tree(SlotTable()), no_site))
+    shown = Filesystem(Tree(SlotTable()), no_site)
+    opened = Repositories(
+        settings, NullCache(), state, Certificates(settings), shown, on_advance, on_withdraw
+    )
+    await opened.open(RepositorySource(url=str(published.store)))
     await trio.testing.wait_all_tasks_blocked()
     opened.close()
     assert len(begun) == walks

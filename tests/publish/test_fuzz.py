@@ -134,7 +134,7 @@ def read_tar(data: bytes) -> None:
 def read_whole_layer(data: bytes) -> None:
     limits = LayerLimits(entries=10_000, bytes=1 << 24, free=1 << 22)
     with Ingest(Everything(), Params(), workers=1) as ingest:  # type: ignore[arg-type] # it asks for has only
-        records = read_layer(Blob("fuzz", len(data)), [data], ingest, limits=limits)
+        records = read_layer(Blob("fuzz", len(data)), [data], ingest.layer(), limits=limits)
         ingest.finish()
     merge = Merge()
     for item in records:

@@ -6,9 +6,10 @@ from typing import Annotated
 import msgspec
 
 from lazyfs.core import bounds
-from lazyfs.core.chunks import MAX_SHIFT, MIN_SHIFT, list_size
-from lazyfs.core.digest import SIZE, Digest, ObjectRef
+from lazyfs.core.chunks import MAX_SHIFT, MIN_SHIFT, ChunkList, chunk_count, list_size
+from lazyfs.core.digest import SIZE, Digest, ObjectRef, ObjectSlice, sha256
 from lazyfs.core.errors import FormatError
+from lazyfs.core.pack import PackTable
 
 ADDED = 1
 """Marks an entry of the publisher (a bind point, say), not of the image's layers; comparisons skip it."""
@@ -43,10 +44,12 @@ class Entry(msgspec.Struct, array_like=True, frozen=True, gc=False, forbid_unkno
     size: U63
     """st_size: file bytes, length of a link's target."""
     content: bytes = b""
-    """File: content id (empty if the file is). Link: target. Nested directory: catalog digest."""
+    """File: content id (empty if the file is), also of a packed one; of a file of few chunks their digests,
+    one after another. Link: target. Nested directory: catalog digest."""
     detail: U63 = 0
-    """File: 0, or log2 of the chunk size if `content` names a chunk list. Directory: its number in this
-    catalog, or the nested catalog's plaintext size. Device: major << 32 | minor."""
+    """File: 0 if it is an object, log2 of the chunk size if it has several chunks, or `packed_detail`.
+    Directory: its number in this catalog, or the nested catalog's plaintext size. Device: major << 32 |
+    minor."""
     nlink: U32 = 1
     link: I64 = 0
     """0: one name only. Positive: index of the group's first name in this catalog. Negative: minus the
@@ -74,18 +77,46 @@ class Entry(msgspec.Struct, array_like=True, frozen=True, gc=False, forbid_unkno
         return None
 
     @property
-    def whole(self) -> ObjectRef | None:
-        """The object that is this file's content, if it is one object; None for chunked or empty files."""
-        if self.size and not self.detail and self.is_file:
-            return ObjectRef(Digest(self.content), self.size)
-        return None
+    def pack_number(self) -> int:
+        """The number of the pack that a small file lies in, in its catalog's table; -1 if it lies in none."""
+        return (self.detail >> 32) - 1 if self.detail > 0xFFFF_FFFF and self.is_file else -1
+
+    def place(self, packs: PackTable) -> ObjectSlice | None:
+        """The part of an object that is this file's content; None for chunked and empty files, and for what
+        is no file. `packs`: the table of the entry's catalog."""
+        if not self.size or not self.is_file:
+            return None
+        if not self.detail:
+            return ObjectSlice(ObjectRef(Digest(self.content), self.size), 0, self.size)
+        number = self.pack_number
+        return ObjectSlice(packs[number], self.detail & 0xFFFF_FFFF, self.size) if number >= 0 else None
 
     @property
     def chunk_list(self) -> ObjectRef | None:
-        """The chunk list of a file cut into chunks."""
-        if self.size and self.detail and self.is_file:
+        """The chunk list of a file cut into chunks, if it is an object of its own."""
+        if self.size and 0 < self.detail <= MAX_SHIFT and len(self.content) == SIZE and self.is_file:
             return ObjectRef(Digest(self.content), list_size(self.size, self.detail))
         return None
+
+    @property
+    def chunks(self) -> ChunkList | None:
+        """The chunk list of a file of few chunks, which the entry holds itself."""
+        if 0 < self.detail <= MAX_SHIFT and len(self.content) > SIZE and self.is_file:
+            return ChunkList.of(self.content, self.size, self.detail)
+        return None
+
+    @property
+    def content_id(self) -> bytes:
+        """The identity of a file's bytes, wherever they lie: their SHA-256, or that of the chunk list of a
+        file of several chunks; empty for an empty file."""
+        chunks = self.chunks
+        return sha256(chunks.encoded) if chunks else self.content
+
+
+def packed_detail(number: int, offset: int) -> int:
+    """The detail of a file that lies at `offset` in pack `number` of its catalog's table. Chunk sizes stay
+    below 2**32, so a detail tells the kinds of file apart."""
+    return (number + 1) << 32 | offset
 
 
 def check_name(name: bytes) -> None:
@@ -115,15 +146,29 @@ def check_entry(entry: Entry) -> None:
 
 def _file_fault(entry: Entry) -> str:
     size, shift = entry.size, entry.detail
-    if len(entry.content) != (SIZE if size else 0):
+    if len(entry.content) != (SIZE if size else 0) and not _holds_chunks(entry):
         return f"size {size}, and a content id of {len(entry.content)} bytes"
     if entry.flags & NESTED:
         return "nested"
+    number = entry.pack_number
+    if number >= 0:
+        offset = shift & 0xFFFF_FFFF
+        if number >= bounds.PACKS or not 0 < size <= bounds.PACK - offset:
+            return f"size {size} at {offset} in pack {number}"
+        return ""
     if shift and (not MIN_SHIFT <= shift <= MAX_SHIFT or not 0 < size <= bounds.CHUNKS << shift):
         return f"size {size} in chunks of 2**{shift}"
     if not shift and size > bounds.OBJECT:
         return f"size {size} in one object"
     return ""
+
+
+def _holds_chunks(entry: Entry) -> bool:
+    """Returns True for a file of few chunks whose entry has a digest for each."""
+    if not MIN_SHIFT <= entry.detail <= MAX_SHIFT:
+        return False
+    count = chunk_count(entry.size, entry.detail)
+    return 1 < count <= bounds.INLINE_CHUNKS and len(entry.content) == SIZE * count
 
 
 def _directory_fault(entry: Entry) -> str:

@@ -15,7 +15,8 @@ from lazyfs.daemon.setting_origins import Origin
 from lazyfs.daemon.settings import RepositorySource, Settings
 from lazyfs.node.findings import Finding, Level
 from lazyfs.node.surroundings import Surroundings
-from lazyfs.transport.tls import Tls, TlsFiles
+from lazyfs.transport.tls import Tls
+from lazyfs.transport.tls_files import TlsFiles
 
 SOON = 7 * 86_400.0
 

@@ -22,7 +22,8 @@ from lazyfs.transport.attempt import Attempt
 from lazyfs.transport.fetcher import never_cancelled
 from lazyfs.transport.guard import Limits
 from lazyfs.transport.requests_client import RequestsClient
-from lazyfs.transport.tls import Tls, TlsFiles
+from lazyfs.transport.tls import Tls
+from lazyfs.transport.tls_files import TlsFiles
 
 MOST = 128
 """Ways that are tried. A site of fifty repositories on one origin over two proxies has a hundred."""
