@@ -149,6 +149,7 @@ class CurlClient:
             elapsed=time.monotonic() - guard.started,
             html=body.head.html,
             from_cache=body.head.from_cache,
+            date=body.head.field("date"),
         )
 
     def _peer(self, attempt: Attempt, easy: Any) -> Peer:
