@@ -58,7 +58,11 @@ def command(
         return _against(opened, revision, against, place, options, added, as_json)
     with Counter(enabled=not as_json) as counter:
         findings = check(
-            opened, revision.root, workers=workers, advance=lambda so_far: counter.show(_progress(so_far))
+            opened,
+            revision.root,
+            history=revision.history,
+            workers=workers,
+            advance=lambda so_far: counter.show(_progress(so_far)),
         )
     if as_json:
         answer = {"repository": revision.name, "revision": revision.number}

@@ -16,6 +16,7 @@ from lazyfs.images.prepare import SourcePreparer
 from lazyfs.images.sources.open import ImageOptions
 from lazyfs.repository.edit import Edit
 from lazyfs.repository.keys import Keys
+from lazyfs.repository.leases import PublisherLease
 from lazyfs.store import Store
 
 
@@ -49,15 +50,20 @@ class PublishReport:
 
 
 def publish(
-    store: Store, keys: Keys, sources: Iterable[str], options: PublishOptions, now: Callable[[], datetime]
+    store: Store,
+    keys: Keys,
+    sources: Iterable[str],
+    options: PublishOptions,
+    now: Callable[[], datetime],
+    lease: PublisherLease | None = None,
 ) -> PublishReport:
-    """Publishes the sources as one revision: all of them or none.
+    """Publishes the sources as one revision: all of them or none. `lease`: as for Edit.
 
     Raises LazyfsError of one line for a source that cannot be read, or as Edit.commit; the revision is then
     unchanged.
     """
     places: dict[str, str] = {}
-    with Edit(store, keys, now, level=options.level, workers=options.workers) as edit:
+    with Edit(store, keys, now, level=options.level, workers=options.workers, lease=lease) as edit:
         preparer = SourcePreparer(
             edit.tree,
             edit.base.params,

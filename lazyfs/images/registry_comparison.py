@@ -7,8 +7,8 @@ from lazyfs.core.errors import NotFound
 from lazyfs.core.layers.merge import Merge
 from lazyfs.core.layers.record import Record
 from lazyfs.core.params import Params
+from lazyfs.core.tree_paths import flat_path, layer_path, metadata_path
 from lazyfs.images import layer_records
-from lazyfs.images.image_tree import flat_path, metadata_path
 from lazyfs.images.layer_reader import read_layer
 from lazyfs.images.observer import PublishObserver
 from lazyfs.images.snapshots import snapshot
@@ -72,7 +72,7 @@ def compare(
         ingest.finish()
         for diff_id, records in layers.items():
             if layer_records.load(tree, diff_id) != records:
-                problems.append(f"{layer_records.layer_path(diff_id)}/records differs from the layer")
+                problems.append(f"{layer_path(diff_id)}/records differs from the layer")
         stored = found.entry.nested if found else None
         if stored not in [_merged(image, layers, params, ingest, added) for added in (bind_points, None)]:
             problems.append(f"{flat} differs from the tree of the registry's layers")

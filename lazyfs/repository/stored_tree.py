@@ -43,6 +43,10 @@ class StoredTree:
         """Reads and parses a catalog. Raises as `read`."""
         return Catalog(self.read(ref))
 
+    def below(self, ref: ObjectRef) -> "StoredTree":
+        """Returns the tree below another catalog of the same store."""
+        return StoredTree(self._store, ref)
+
     def root(self) -> TreeNode:
         """Returns the root directory."""
         catalog = self.catalog(self.root_ref)
@@ -67,6 +71,18 @@ class StoredTree:
                 return None
             node = self.node(entry, node.catalog)
         return node
+
+    def inode_at(self, path: str) -> Inode | None:
+        """Returns the link or snapshot that hangs in a folder as a publisher's inode, or None."""
+        folder, _, name = path.rpartition("/")
+        node = self.find(folder)
+        if node is None or not node.entry.is_dir:
+            return None
+        directory = node.catalog.directory(node.number)
+        entry = directory.find(name.encode(errors="surrogateescape"))
+        if entry is None:
+            return None
+        return self.inode(entry, node.catalog, directory.index(entry.name))
 
     def entries(self, node: TreeNode) -> list[Entry]:
         """Returns a directory's entries."""

@@ -9,4 +9,5 @@ from lazyfs.store.open import open_store as open_store
 from lazyfs.store.protocol import ObjectSink as ObjectSink
 from lazyfs.store.protocol import Store as Store
 from lazyfs.store.protocol import StoreConflict as StoreConflict
+from lazyfs.store.protocol import StoredObject as StoredObject
 from lazyfs.store.protocol import StoreError as StoreError
