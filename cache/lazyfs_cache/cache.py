@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 
-from lazyfs_cache.files import sealed
+from lazyfs_cache.files import layout, sealed
 from lazyfs_cache.index.rows import Entry
 from lazyfs_cache.policy.limits import Shortfall
 from lazyfs_cache.process import audit
@@ -114,10 +114,23 @@ class Cache:
         cache."""
         return self._admission.reserve(key, size)
 
-    def put(self, key: bytes, value: bytes | memoryview, reservation: Reservation | None = None) -> bool:
+    def put(
+        self,
+        key: bytes,
+        value: bytes | memoryview,
+        reservation: Reservation | None = None,
+        *,
+        tenant: bytes = b"",
+    ) -> bool:
         """Admit a value the caller has verified; True if it is here afterwards. A value that is already here
-        under the key stays."""
-        return self._admission.put(key, value, reservation)
+        under the key stays, and stays the tenant's that brought it.
+
+        `tenant`: a name, 32 bytes at most, of the one for whom it is kept. No tenant pushes out what others
+        used within a day, unless they hold more than it does. Raises ValueError for a longer name.
+        """
+        if len(tenant) > layout.MAX_TENANT:
+            raise ValueError(f"the tenant {tenant!r} has a name of more than {layout.MAX_TENANT} bytes")
+        return self._admission.put(key, value, reservation, tenant)
 
     # -- one download per value --------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ from prometheus_client.registry import Collector, CollectorRegistry
 
 from lazyfs.core.errors import UsageError
 from lazyfs.daemon.metrics_address import address_of
+from lazyfs.daemon.metrics_server import answer
 from lazyfs.daemon.status import CounterStatus, MountStatus, RepositoryStatus
 from lazyfs.fuse.counters import BOUNDS
 
@@ -136,23 +137,16 @@ def _repositories(repositories: dict[str, RepositoryStatus]) -> Iterator[Metric]
 
 
 def serve(listen: str, status: Callable[[], MountStatus]) -> Callable[[], None]:
-    """Answers GET /metrics on `listen` (HOST:PORT) in a thread of its own; returns a function that ends it.
+    """Answers GET /metrics on `listen` (HOST:PORT) in threads of its own; returns a function that ends them.
 
     Raises UsageError if the address is invalid or in use.
     """
-    from prometheus_client import start_http_server
+    from prometheus_client import make_wsgi_app
 
     address = address_of(listen)
     registry = CollectorRegistry()
     registry.register(_MountMetrics(status))
     try:
-        server, thread = start_http_server(address.port, address.host, registry=registry)
+        return answer(address.host, address.port, make_wsgi_app(registry))
     except (ValueError, OSError, OverflowError) as error:
         raise UsageError(f"--metrics {listen}: {error}; give HOST:PORT") from None
-
-    def end() -> None:
-        server.shutdown()
-        server.server_close()
-        thread.join()
-
-    return end

@@ -21,9 +21,9 @@ from lazyfs.core.errors import BadData, LazyfsError, TransportError
 from lazyfs.fuse.counters import Counters
 from lazyfs.fuse.open_repository import OpenRepository
 from lazyfs.fuse.openings import Openings
-from lazyfs.vfs.catalogs import HeldKey
 from lazyfs.vfs.content import NeedContent
 from lazyfs.vfs.entries import Repository
+from lazyfs.vfs.held_objects import HeldKey
 from lazyfs.vfs.missing_objects import Fetched, Need, NeedDecoding, NeedRepository
 from lazyfs.vfs.siblings import siblings
 from lazyfs.vfs.tree import Tree

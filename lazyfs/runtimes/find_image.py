@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from lazyfs.core.errors import UsageError
 from lazyfs.core.image_names import MOST_SIMILAR, candidates, full_name, similar
+from lazyfs.runtimes.image_reference import is_sif
 from lazyfs.system.bounded_look import ask_each
 from lazyfs.system.mountpoint import FSTYPE, Mount, mounts
 from lazyfs.system.paths_in_mounts import resolve_among_mounts
@@ -177,7 +178,9 @@ def _look_at_path(name: str, tops: list[str]) -> dict[str, Any]:
     try:
         place = resolve_among_mounts(name, tops)
         if not os.path.isdir(place.real):
-            return {"error": f"{name}: no such directory"}
+            if is_sif(place.real):
+                return {"root": place.real, "metadata": None}
+            return {"error": f"{name}: no such directory, and no SIF file"}
         mount = place.mount
         metadata = None if mount is None else _metadata(mount, os.path.abspath(name), place.real, tops)
         return {"root": place.real, "metadata": metadata}

@@ -38,7 +38,7 @@ MOUNT = "lazyfs mount http://origin.example/unpacked /mnt --trace start.trace"
 NODE = [
     "lazyfs run registry.example/physics/analysis:1.2 -- python3 job.py",
     "lazyfs run library/alpine:3.10.2 -- cat /etc/os-release",
-    'lazyfs run library/python:3.11 -B "$PWD":/srv --pwd /srv -- python3 analysis.py',
+    'lazyfs run library/python:3.11 --work "$PWD":/srv -- python3 analysis.py',
     "lazyfs run debian:bookworm -- cat /etc/os-release",
     "lazyfs cache pin library/alpine:3.10.2",
     "lazyfs cache resize 20G",

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lazyfs.core import bounds
+from lazyfs.core.catalog import reader
 from lazyfs.core.catalog.builder import build
 from lazyfs.core.catalog.entry import DIRECTORY_SIZE, LIVE, NESTED, Entry, packed_detail
 from lazyfs.core.catalog.inode import Inode, Nested
@@ -401,3 +402,32 @@ def test_a_catalog_at_a_path_too_long_for_readers_is_not_published() -> None:
     built(here, 16)
     with pytest.raises(FormatError, match="leads to a catalog"):
         built(tree({b"d" * 199: here}), 16)
+
+
+@pytest.mark.parametrize("count", [1024, 1025])
+def test_no_call_decodes_more_than_so_many_entries(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    """No other thread of the interpreter runs during a call: all answers of the mount would wait."""
+    decoded: list[int] = []
+
+    class Counting:
+        def __init__(self, decoder: Any) -> None:
+            self._decoder = decoder
+
+        def decode(self, encoded: Any) -> Any:
+            found = self._decoder.decode(encoded)
+            decoded.append(len(found) if isinstance(found, list) else 1)
+            return found
+
+    for name in ("_entries", "_entry"):
+        monkeypatch.setattr(reader, name, Counting(getattr(reader, name)))
+    entries = [entry(b"%06d" % number) for number in range(count)]
+    assert catalog(entries, owns=[0], parents=[0]).directory(0).entries == entries
+    assert max(decoded) <= 1024
+    assert sum(decoded) == count
+
+
+def test_a_wrong_entry_of_a_large_directory_is_refused() -> None:
+    entries: list[Any] = [entry(b"%06d" % number) for number in range(2000)]
+    entries[1500] = [b"001500", "no mode"]
+    with pytest.raises(FormatError, match="bad directory 0"):
+        catalog(entries, owns=[0], parents=[0]).directory(0)

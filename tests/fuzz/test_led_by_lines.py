@@ -31,13 +31,15 @@ from lazyfs.vfs.missing_objects import Need
 from lazyfs.vfs.operator_xattrs import get_xattr, list_xattrs
 from lazyfs.vfs.slots import SlotTable
 from lazyfs.vfs.tree import Tree
-from tests.support.counts import count
+from tests.support.fuzzing import TIMEOUT, examples, for_seconds
 from tests.support.hostile_catalogs import FILE_TYPES
 from tests.support.images import Objects
 from tests.support.lines_reached import led_by_lines
 
-pytestmark = pytest.mark.timeout(count(120, 1800))
-FUZZ = settings(max_examples=count(300, 10_000), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+pytestmark = pytest.mark.timeout(TIMEOUT)
+FUZZ = settings(
+    max_examples=examples(300, 10_000), deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 
 # settings
 
@@ -67,6 +69,7 @@ texts = (
 )
 
 
+@for_seconds
 @FUZZ
 @given(texts | st.binary(max_size=100))
 def test_any_file_of_settings(text: bytes) -> None:
@@ -112,6 +115,7 @@ PIECES = [
 ]
 
 
+@for_seconds
 @FUZZ
 @given(st.lists(st.sampled_from(PIECES), max_size=12).map("".join))
 def test_any_notation(text: str) -> None:
@@ -181,6 +185,7 @@ async def _unwritable(_: dict[str, Any]) -> dict[str, Any]:
 HANDLERS = {"pid": _pid, "echo": _echo, "fail": _fail, "break": _break, "unwritable": _unwritable}
 
 
+@for_seconds
 @FUZZ
 @given(control_lines, st.booleans())
 def test_any_line_at_the_control_socket(line: bytes, ended: bool) -> None:
@@ -325,6 +330,7 @@ def _tell(objects: Objects, ref: ObjectRef) -> None:
                 waiting.append(found.number)
 
 
+@for_seconds
 @FUZZ
 @given(catalogs())
 def test_any_catalog_is_told_to_the_kernel_or_refused(catalog: tuple[Objects, ObjectRef]) -> None:

@@ -115,7 +115,9 @@ class Admission:
 
     # -- values ------------------------------------------------------------------------------------------
 
-    def put(self, key: bytes, value: bytes | memoryview, reservation: Reservation | None) -> bool:
+    def put(
+        self, key: bytes, value: bytes | memoryview, reservation: Reservation | None, tenant: bytes
+    ) -> bool:
         """Admit a verified value; True if it is here afterwards."""
         if reservation is not None and (reservation.key != key or reservation.size != len(value)):
             reservation.release()
@@ -137,7 +139,7 @@ class Admission:
         if held is None:
             return False
         with held:
-            done = self._store(held, value)
+            done = self._store(held, value, tenant)
         if done:
             self.admitted += 1
         else:
@@ -151,7 +153,7 @@ class Admission:
                 return False
         return True
 
-    def _store(self, held: Reservation, value: bytes | memoryview) -> bool:
+    def _store(self, held: Reservation, value: bytes | memoryview, tenant: bytes) -> bool:
         generation = held.generation
         if generation is not self._shared.generation:
             return False  # its space was lost with its index during the download
@@ -163,7 +165,8 @@ class Admission:
             generation.arrivals.slots.free(slot)  # last: the next value in the slot gets its files too
             return False
         held.used()
-        if not generation.arrivals.add(Arrived(slot, held.key, held.size, held.charge, occupied)):
+        arrived = Arrived(slot, held.key, held.size, held.charge, occupied, tenant)
+        if not generation.arrivals.add(arrived):
             self._suspects.add(held.key)  # the new index has no entry for it
             return False
         self._uses.add(held.key)

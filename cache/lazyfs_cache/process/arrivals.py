@@ -18,6 +18,8 @@ class Arrived(NamedTuple):
     """The upper bound with which its space was reserved."""
     occupied: int
     """The bytes of disk it does occupy."""
+    tenant: bytes = b""
+    """The name of the tenant that it belongs to; empty for none."""
 
 
 class Arrivals:

@@ -75,5 +75,5 @@ class Settling:
 
     def _enter(self, transaction: Transaction, value: Arrived) -> None:
         if self._files.here(value.key):  # another process may have evicted it already
-            transaction.insert(value.key, value.size, value.occupied)
+            transaction.insert(value.key, value.size, value.occupied, None, value.tenant)
             measure_directory(transaction, self._files, directory_of(value.key))
