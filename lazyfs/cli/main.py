@@ -37,6 +37,7 @@ COMMANDS: dict[str, str] = {
     "bugreport": "Write one archive for whoever is asked for help.",
     "refresh": "Look for a new revision now.",
     "cache": "Look into this machine's cache, pin, evict, verify, resize.",
+    "prefetch": "Fetch the rest of an image now.",
     "run": "Start a program from an image.",
     "top": "Show the activity of a mount, live.",
     "demo": "Publish, mount and run on this machine, with figures.",
