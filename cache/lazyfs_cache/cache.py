@@ -6,7 +6,7 @@ failing disk turns the cache off and raises no exception.
 """
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 
 from lazyfs_cache.files import sealed
@@ -128,6 +128,11 @@ class Cache:
         under the key stays."""
         return self._admission.put(key, value, reservation)
 
+    def put_many(self, values: Sequence[tuple[bytes, bytes | memoryview]]) -> list[bool]:
+        """Admit several verified values; for each, True if it is here afterwards. One that has no room, or
+        fails, does so alone."""
+        return [self.put(key, value) for key, value in values]
+
     # -- one download per value --------------------------------------------------------------------------
 
     def claim(self, key: bytes, waited: float = 0.0) -> DownloadLock | None:
@@ -144,6 +149,10 @@ class Cache:
         except OSError as error:
             self._health.fail(error)
             return DownloadLock()
+
+    def claim_many(self, keys: Sequence[bytes]) -> list[DownloadLock | None]:
+        """Claim several keys, none of which the caller has waited for."""
+        return [self.claim(key) for key in keys]
 
     def wait(self, key: bytes, timeout: float, waited: float = 0.0) -> bool:
         """Wait until a new claim of `key` may succeed: the download lock has ended, by release or by death,

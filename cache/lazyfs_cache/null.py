@@ -1,6 +1,6 @@
 """No cache: the same calls, every answer "not here"."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from lazyfs_cache.index.rows import Entry
 from lazyfs_cache.process.admission import Reservation
@@ -33,6 +33,12 @@ class NullCache:
 
     def claim(self, key: bytes, waited: float = 0.0) -> DownloadLock:  # noqa: ARG002
         return DownloadLock()
+
+    def put_many(self, values: Sequence[tuple[bytes, bytes | memoryview]]) -> list[bool]:
+        return [False] * len(values)
+
+    def claim_many(self, keys: Sequence[bytes]) -> list[DownloadLock | None]:
+        return [DownloadLock() for _ in keys]
 
     def wait(self, key: bytes, timeout: float, waited: float = 0.0) -> bool:  # noqa: ARG002
         return True

@@ -42,6 +42,14 @@ class Resolver:
         self._known: dict[tuple[str, int], tuple[float, list[Address]]] = {}
         self._asking: dict[tuple[str, int], _Lookup] = {}
 
+    def known(self, host: str, port: int) -> list[Address] | None:
+        """Addresses in the order to try, if nobody has to be asked for them; None otherwise."""
+        with self._lock:
+            age, known = self._known.get((host, port), (-_FRESH, []))
+        if known and time.monotonic() - age < _FRESH:
+            return known
+        return _literal(host, port) or None
+
     def resolve(self, host: str, port: int, guard: Guard) -> list[Address]:
         """Addresses in the order to try. Raises AttemptFailed(DNS), or the guard's exceptions."""
         literal = _literal(host, port)

@@ -173,6 +173,9 @@ class RequestsClient:
             from_cache=head.from_cache,
         )
 
+    def loop(self) -> None:
+        """Returns None: an attempt occupies its thread."""
+
     def close(self) -> None:
         """Closes idle connections."""
         self._adapter.close()
