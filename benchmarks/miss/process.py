@@ -1,10 +1,10 @@
 """The measured process: fetches every object of a list into an empty cache, and prints the processor time
 that it used, and the time that passed, in microseconds for each object.
 
-`python process.py URL LIST CACHE WAY HTTP`. LIST has a line with digest and size for each object. WAY: `ahead`
-(nobody waits for them; in batches, as a directory's small files are fetched), or a number of readers, each of
-which waits for one object after the other. It uses the interfaces of `client` and `prefetch` alone, so that it
-runs on other revisions too.
+`python process.py URL LIST CACHE WAY HTTP`. LIST has a line with digest and size for each object. WAY:
+`ahead` (nobody waits for them; in batches, as a directory's small files are fetched), or a number of readers,
+each of which waits for one object after the other. It uses the interfaces of `client` and `prefetch` alone,
+so that it runs on other revisions too.
 """
 
 import resource
@@ -36,7 +36,7 @@ async def ahead(objects: Objects, refs: list[ObjectRef]) -> None:
     for start in range(0, len(refs), step):
         queue.start(refs[start : start + step])
         while not queue.idle:
-            await trio.sleep(0.0005)
+            await trio.sleep(0.005)
 
 
 async def readers(objects: Objects, refs: list[ObjectRef], count: int) -> None:
