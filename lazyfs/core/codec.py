@@ -49,8 +49,8 @@ def decode(frame: bytes, size: int, check_left: Check = unhurried) -> bytes:
 
     Never allocates more than `size` bytes and one block: zstandard lets the header's size override
     `max_output_size`, so the header is read first. `check_left` is called after each block, or
-    after a small frame; its exceptions are passed on. Raises FormatError for a header with another size or none,
-    an oversized window, and bytes after the frame.
+    after a small frame; its exceptions are passed on. Raises FormatError for a header with another size or
+    none, an oversized window, and bytes after the frame.
     """
     try:
         parameters = zstandard.get_frame_parameters(frame)

@@ -1,6 +1,7 @@
 """Looks up names and opens sockets, each within the guard's limits."""
 
 import errno
+import functools
 import os
 import select
 import socket
@@ -108,6 +109,7 @@ def _addresses(host: str, port: int, flags: int = 0) -> list[Address]:
     return [(int(family), address) for family, _, _, _, address in found]  # type: ignore[misc]
 
 
+@functools.lru_cache(maxsize=256)
 def _literal(host: str, port: int) -> list[Address]:
     try:
         return _addresses(host, port, socket.AI_NUMERICHOST)

@@ -129,7 +129,8 @@ class Transfer:
             raise unsecured(code, text, easy, attempt, self._peer()) or _failure(
                 code, text, easy, self.guard, body
             )
-        body.head.check_final(attempt.max_bytes)
+        if not body.complete:
+            body.head.check_final(attempt.max_bytes)
         guard = self.guard
         return Answer(
             body=body.bytes(),
@@ -163,24 +164,29 @@ class _Body:
         self.failure: BaseException | None = None
         self.refusal: AttemptFailed | None = None
         """The failure that a 404 is: its page is read to the end and dropped."""
-        self._complete = False
-        """True once the head of the answer has come: fields after the body are trailers, which are
-        ignored."""
+        self._lines: list[bytes] = []
+        self.complete = False
+        """True once the head of the answer has come and been checked: fields after the body are trailers,
+        which are ignored."""
         self._parts: list[bytes] = []
         self._got = 0
         self._most = max_bytes
         self._guard = guard
 
     def header(self, line: bytes) -> int:
+        # Called for each line, of which an answer has ten: nothing is parsed before the last.
         try:
             self._guard.count(len(line))
-            self._complete = self._complete and not line.startswith(b"HTTP/")
-            if self._complete:
-                return len(line)
-            self.head.line(line)
+            if self.complete:
+                if not line.startswith(b"HTTP/"):
+                    return len(line)
+                self.complete = False
+            self._lines.append(line)
             if line in (b"\r\n", b"\n"):
+                self.head = Head.parse(self._lines)
+                self._lines.clear()
                 self._check_head()
-                self._complete = self.head.status >= 200
+                self.complete = self.head.status >= 200
         except BaseException as failure:  # noqa: BLE001 (raised again outside of libcurl)
             self.failure = failure
             return -1
