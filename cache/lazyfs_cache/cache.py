@@ -13,10 +13,11 @@ from lazyfs_cache.files import sealed
 from lazyfs_cache.index.rows import Entry
 from lazyfs_cache.policy.limits import Shortfall
 from lazyfs_cache.process import audit
-from lazyfs_cache.process.admission import Admission, Reservation
+from lazyfs_cache.process.admission import Admission
 from lazyfs_cache.process.download_locks import DownloadLock, DownloadLocks
 from lazyfs_cache.process.pinning import Pinning
 from lazyfs_cache.process.recent_uses import RecentUses
+from lazyfs_cache.process.reservation import Reservation
 from lazyfs_cache.process.room import Room
 from lazyfs_cache.process.shared_index import SharedIndex
 from lazyfs_cache.process.suspects import Suspects
@@ -131,7 +132,7 @@ class Cache:
     def put_many(self, values: Sequence[tuple[bytes, bytes | memoryview]]) -> list[bool]:
         """Admit several verified values; for each, True if it is here afterwards. One that has no room, or
         fails, does so alone."""
-        return [self.put(key, value) for key, value in values]
+        return self._admission.put_many(values)
 
     # -- one download per value --------------------------------------------------------------------------
 
@@ -152,7 +153,13 @@ class Cache:
 
     def claim_many(self, keys: Sequence[bytes]) -> list[DownloadLock | None]:
         """Claim several keys, none of which the caller has waited for."""
-        return [self.claim(key) for key in keys]
+        if self._health.off is not None:
+            return [DownloadLock() for _ in keys]
+        try:
+            return self._downloads.take_many(keys)
+        except OSError as error:
+            self._health.fail(error)
+            return [DownloadLock() for _ in keys]
 
     def wait(self, key: bytes, timeout: float, waited: float = 0.0) -> bool:
         """Wait until a new claim of `key` may succeed: the download lock has ended, by release or by death,

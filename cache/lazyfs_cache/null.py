@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Sequence
 
 from lazyfs_cache.index.rows import Entry
-from lazyfs_cache.process.admission import Reservation
 from lazyfs_cache.process.download_locks import DownloadLock
+from lazyfs_cache.process.reservation import Reservation
 from lazyfs_cache.report import Stats
 
 

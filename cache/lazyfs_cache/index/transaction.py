@@ -76,6 +76,20 @@ class Transaction:
         sums.entries += 1
         sums.stored += charge
 
+    def charge_at_least(self, key: bytes, charge: int) -> None:
+        """Charge a value with so many bytes, unless it is charged with more."""
+        entry = self.entry(key)
+        if entry is None or entry.charge >= charge:
+            return
+        self.sums.stored += charge - entry.charge
+        tick = entry.tick
+        if entry.pins:
+            self.sums.pinned += charge - entry.charge
+        else:
+            self._queue.remove(tick)
+            tick = self._queue.add(tick, charge, key)
+        self._write(key, entry._replace(charge=charge, tick=tick))
+
     def touch(self, key: bytes) -> None:
         """Note a use of the value: it goes to the end of the queue (LRU), or is marked (SIEVE). Does nothing
         if it is not here."""

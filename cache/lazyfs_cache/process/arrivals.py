@@ -29,12 +29,15 @@ class Arrivals:
         self._slots = deque(range(SLOTS))
         self._waiting: deque[Arrived] = deque()
 
-    def slot(self) -> int | None:
-        """A journal slot, to be freed when its value is entered or abandoned; None if all are taken."""
-        try:
-            return self._slots.popleft()
-        except IndexError:
-            return None
+    def slots(self, count: int) -> list[int]:
+        """Up to `count` journal slots, each to be freed when its value is entered or abandoned."""
+        found: list[int] = []
+        while len(found) < count:
+            try:
+                found.append(self._slots.popleft())
+            except IndexError:
+                break
+        return found
 
     def free_slot(self, slot: int) -> None:
         self._slots.append(slot)
