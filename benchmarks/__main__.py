@@ -20,9 +20,9 @@ from benchmarks.pages import refresh
 
 _CHECKOUT: Final = Path(__file__).parents[1]
 _RESULTS: Final = _CHECKOUT / "benchmarks/results"
-ORDER: Final = ("startup", "filesystem", "cache", "publish", "http", "scale", "chunks")
-FULL_ONLY: Final = ("chunks",)
-"""Benchmarks for a decision that is made once; --quick leaves them out."""
+ORDER: Final = ("startup", "filesystem", "cache", "publish", "http", "scale", "chunks", "packs")
+FULL_ONLY: Final = ("chunks", "packs")
+"""Benchmarks for decisions that are made once; --quick leaves them out."""
 
 
 def present() -> list[str]:

@@ -8,8 +8,8 @@ from typing import Any, Final
 
 TOLERANCE: Final = 0.05
 BY_RACE: Final = "with profile"
-"""Rows of which requests are not compared, only bytes: which objects a program wants before their bundle is
-there depends on microseconds (53 to 119 requests in starts of one program)."""
+"""Rows whose bytes are compared and whose requests are not: the number of objects that a program wants before
+their bundle has come depends on microseconds (53 to 119 requests in starts of one program)."""
 BY_AGE: Final = "warm site proxy"
 """Rows that are not compared: a proxy asks for metadata again once it is a minute old, so their one to four
 requests depend on when they start. `startup.bench` fails where such a start asks for more than metadata."""
@@ -17,7 +17,8 @@ _COUNT: Final = re.compile(r"(requests|upcalls|objects|bytes_from_origin|bytes_s
 
 
 def counts(result: Any) -> dict[str, float]:
-    """Returns every count of a result by its place in the result. Samples of one row become their median."""
+    """Returns the counts of a result: place in the result -> count. Samples of one row become their
+    median."""
     return dict(_walk(result, ""))
 
 

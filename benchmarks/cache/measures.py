@@ -124,8 +124,8 @@ def fill(tested: Tested, first: int, entries: int) -> Iterator[tuple[str, float]
 
 
 def hits(tested: Tested, entries: int, count: int) -> Iterator[tuple[str, float]]:
-    """Measures hits spread evenly over all entries, then hits on 10,000 of them, as of a job that reads its
-    files again and again."""
+    """Measures hits spread evenly over all entries, then hits on 10,000 of them, like those of a
+    job that reads its files again and again."""
     source = random.Random(1)
     everywhere = [source.randrange(entries) for _ in range(count)]
     before = anonymous_memory()

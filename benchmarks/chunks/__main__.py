@@ -22,7 +22,7 @@ import msgspec
 
 from benchmarks.facts import Facts, gather
 from benchmarks.startup import origin, services
-from benchmarks.startup.images import Image, analysis_image
+from benchmarks.startup.images import BenchmarkImage, analysis_image
 from benchmarks.startup.services import Line
 from benchmarks.startup.sides import Lazyfs, Place
 from benchmarks.startup.start import run_start
@@ -57,7 +57,7 @@ class Result(msgspec.Struct):
     benchmark: str
     command: str
     facts: Facts
-    image: Image
+    image: BenchmarkImage
     rows: list[Row]
 
 
@@ -86,7 +86,7 @@ def main() -> None:
     print(document(result))
 
 
-def _measure(image: Image, params: Params) -> list[Row]:
+def _measure(image: BenchmarkImage, params: Params) -> list[Row]:
     work = Path(tempfile.mkdtemp(prefix="lazyfs-chunks-"))
     work.chmod(0o755)
     try:

@@ -90,7 +90,7 @@ def run(*command: str) -> None:
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
-def names(done: Round, every: list[str]) -> None:
+def measure_names(done: Round, every: list[str]) -> None:
     """Measures the rows that read no file contents."""
     missing = [path + ".none" for path in every]
     drop(2)
@@ -100,7 +100,7 @@ def names(done: Round, every: list[str]) -> None:
     done.measure("missing name, repeated", lambda: stat_missing(missing), len(missing))
 
 
-def contents(done: Round, small: list[str]) -> None:
+def measure_contents(done: Round, small: list[str]) -> None:
     """Measures the rows that read file contents."""
     drop(3)
     done.measure("open+read+close, dropped", lambda: read_all(small), len(small))
@@ -127,9 +127,9 @@ def main() -> None:
         paths = json.load(file)
     os.chdir(root)
     done = Round(int(pid))
-    names(done, paths["every"])
+    measure_names(done, paths["every"])
     if only != ["names"]:
-        contents(done, paths["small"])
+        measure_contents(done, paths["small"])
     print(json.dumps(done.rows))
 
 

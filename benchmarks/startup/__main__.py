@@ -19,7 +19,7 @@ import msgspec
 
 from benchmarks.facts import gather
 from benchmarks.startup import plan, report
-from benchmarks.startup.bench import Bench
+from benchmarks.startup.bench import Bench, checkout
 from benchmarks.startup.result import CaseResult, Result
 
 _CHECKOUT = Path(__file__).parents[2]
@@ -33,11 +33,18 @@ def main() -> None:
     parser.add_argument("--only", action="append", metavar="WORKLOAD", help="leave out the other programs")
     parser.add_argument("--repeats", type=int, metavar="N", help="instead of the plan's")
     parser.add_argument("--line", action="append", metavar="MS,MBIT", help="leave out the other lines")
+    parser.add_argument(
+        "--beside",
+        type=Path,
+        metavar="CHECKOUT",
+        help="each lazyfs side also with the lazyfs of another checkout, which tools/setup has set up",
+    )
     options = parser.parse_args()
     asked = ["--quick"] if options.quick else []
     asked += [f"--only={name}" for name in options.only or []]
     asked += [f"--line={line}" for line in options.line or []]
     asked += [f"--repeats={options.repeats}"] if options.repeats else []
+    asked += ["--beside=CHECKOUT"] if options.beside else []
     cases = plan.quick() if options.quick else plan.full()
     if options.only:
         cases = [case for case in cases if case.workload in options.only]
@@ -47,11 +54,14 @@ def main() -> None:
         parser.error("no case of the plan is left")
     if options.repeats:
         cases = [msgspec.structs.replace(case, repeats=options.repeats) for case in cases]
+    beside = checkout(options.beside.absolute()) if options.beside else None
+    if beside:
+        cases = plan.with_revision(cases, beside.label)
     work = Path(tempfile.mkdtemp(prefix="lazyfs-startup-"))
     work.chmod(0o755)  # squid and apptainer enter it as other users
     try:
         with ExitStack() as stack:
-            bench = Bench(stack, work, cases)
+            bench = Bench(stack, work, cases, beside)
             result = Result(
                 benchmark="startup",
                 command=shlex.join(["python", "-m", "benchmarks.startup", *asked]),

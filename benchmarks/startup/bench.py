@@ -5,11 +5,14 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
+from benchmarks.facts import gather
 from benchmarks.startup import origin, plan, services
 from benchmarks.startup.disk import disk
-from benchmarks.startup.images import Image, analysis_image, kept_directory, shell_image
+from benchmarks.startup.images import BenchmarkImage, analysis_image, kept_directory, shell_image
 from benchmarks.startup.plan import Case
 from benchmarks.startup.result import Result
 from benchmarks.startup.services import Line, Relayed
@@ -33,19 +36,52 @@ METADATA = 10
 _GET_APPTAINER = Path(__file__).parents[2] / "tools/get-apptainer"
 
 
+class Revision(NamedTuple):
+    """A revision of lazyfs that publishes and mounts."""
+
+    label: str
+    """Its name in the table; empty for this checkout's."""
+    python: str
+    """The interpreter that has it installed."""
+
+    @property
+    def store(self) -> str:
+        """The name of its store."""
+        return f"store-{self.label}" if self.label else "store"
+
+    def side(self, name: str) -> str:
+        """Returns the name of its side of this kind."""
+        return plan.other(name, self.label) if self.label else name
+
+
+def checkout(directory: Path) -> Revision:
+    """Returns the revision of another checkout, set up by its own tools/setup."""
+    return Revision(gather(directory).commit, str(directory / ".venv/bin/python"))
+
+
 class Bench:
     """The servers. They run until the stack is closed."""
 
-    def __init__(self, stack: ExitStack, work: Path, cases: list[Case]) -> None:
+    def __init__(
+        self, stack: ExitStack, work: Path, cases: list[Case], beside: "Revision | None" = None
+    ) -> None:
+        """`beside`: an older revision, whose sides `cases` have under `plan.other`."""
         self._stack = stack
         self._work = work
         self._cases = cases
         self._disk = stack.enter_context(disk(work))
         names = {WORKLOADS[case.workload].image for case in cases}
-        self.images: list[Image] = [make() for name, make in _IMAGES.items() if name in names]
+        self.images: list[BenchmarkImage] = [make() for name, make in _IMAGES.items() if name in names]
         files = work / "files"
         files.mkdir()
-        self._trust = origin.publish(self.images, files, work / "keys")
+        self._files = files
+        self._revisions = [Revision("", sys.executable), *([beside] if beside else [])]
+        self._trusts = [
+            origin.publish(
+                self.images, files, work / f"keys-{one.store}", store_name=one.store, python=one.python
+            )
+            for one in self._revisions
+        ]
         apptainer = kept_directory() / "apptainer"
         subprocess.run([_GET_APPTAINER, apptainer], check=True, stdout=subprocess.DEVNULL)
         self._apptainer = str(apptainer / "usr/bin/apptainer")
@@ -55,8 +91,15 @@ class Bench:
             ):
                 origin.chunk(image, files)
         profiled = {case.workload for case in cases if plan.PROFILED in case.sides}
-        if profiled:
-            origin.profile([WORKLOADS[name] for name in sorted(profiled)], files, work)
+        for one in self._revisions if profiled else ():
+            origin.profile(
+                [WORKLOADS[name] for name in sorted(profiled)],
+                files,
+                work,
+                work / f"keys-{one.store}",
+                store_name=one.store,
+                python=one.python,
+            )
         registry = stack.enter_context(services.registry(work))
         for image in self.images:
             origin.push(image, registry)
@@ -68,12 +111,18 @@ class Bench:
         self._sides = {side.name: side for side in self._make_sides()}
 
     def _make_sides(self) -> list[Side]:
-        trust = str(self._trust)
+        ours: list[Side] = []
+        for one, trust in zip(self._revisions, map(str, self._trusts), strict=True):
+            made = partial(Lazyfs, trust=trust, python=one.python)
+            ours += [
+                made(one.side(plan.COLD), store=one.store),
+                made(one.side(plan.PROFILED), store=f"profiled-{one.store}"),
+                made(one.side(plan.WARM_NODE), store=one.store),
+            ]
+        proxy = f"http://127.0.0.1:{self._squid}"
         return [
-            Lazyfs(plan.COLD, trust),
-            Lazyfs(plan.PROFILED, trust, store="profiled"),
-            Lazyfs(plan.WARM_PROXY, trust, proxy=f"http://127.0.0.1:{self._squid}"),
-            Lazyfs(plan.WARM_NODE, trust),
+            *ours,
+            Lazyfs(plan.WARM_PROXY, str(self._trusts[0]), proxy=proxy),
             Podman(),
             Unpack(),
             ApptainerBuild(self._apptainer),
@@ -113,7 +162,8 @@ class Bench:
             os.sync()  # this side must not wait for the writes of the one before
             return run_start(side, workload, Place(str(directory), workload.image, address), relayed)
 
-        if side.name == plan.WARM_NODE:
+        if side.name.startswith(plan.WARM_NODE):
+            warm = warm.with_name(warm.name + side.name.removeprefix(plan.WARM_NODE).replace(", at ", "-"))
             if warm not in self._warm:
                 self._warm.add(warm)
                 once(warm)
@@ -125,7 +175,7 @@ class Bench:
             self._cold(once)
         start = self._cold(once)
         if side.name == plan.WARM_PROXY and start.requests > METADATA:
-            raise RuntimeError(f"{line}: the warm proxy asked {start.requests} times for what it has")
+            raise RuntimeError(f"{line}: the warm proxy asked {start.requests} times for an image it has")
         return start
 
     def _cold(self, once: Callable[[Path], Start]) -> Start:
@@ -152,7 +202,7 @@ def _drop_pages(directory: Path) -> None:
 def _summary(start: Start) -> str:
     return (
         f"output {start.seconds_to_output:.2f} s, result {start.seconds:.2f} s, "
-        f"{start.requests} requests, {start.bytes_from_origin / 1e6:.2f} MB"
+        f"{start.requests} requests, {start.waits} waits, {start.bytes_from_origin / 1e6:.2f} MB"
     )
 
 

@@ -20,7 +20,7 @@ from benchmarks.startup import layers
 TAG: Final = "v1"
 
 
-class Image(msgspec.Struct, frozen=True):
+class BenchmarkImage(msgspec.Struct, frozen=True):
     """A built image and facts about it."""
 
     name: str
@@ -33,7 +33,7 @@ class Image(msgspec.Struct, frozen=True):
     """Bytes of all blobs, which a pull transfers."""
     layers: int
 
-    def without_place(self) -> "Image":
+    def without_place(self) -> "BenchmarkImage":
         """Returns the image without the path of its layout: a committed result must not name places of a
         machine."""
         return msgspec.structs.replace(self, layout="")
@@ -46,18 +46,18 @@ def kept_directory() -> Path:
     return kept
 
 
-def shell_image() -> Image:
+def shell_image() -> BenchmarkImage:
     """Makes an image of busybox with its 300 commands: one layer, 2 MB."""
     return _kept("shell", [layers.shell])
 
 
-def analysis_image() -> Image:
+def analysis_image() -> BenchmarkImage:
     """Makes an image of Debian, Python, numpy, scipy and pandas, with the libraries of an analysis on top:
     four layers, > 1 GB."""
     return _kept("analysis", [layers.debian, layers.python, layers.base_wheels, layers.other_wheels])
 
 
-def _kept(name: str, recipe: list[Callable[[Path], None]]) -> Image:
+def _kept(name: str, recipe: list[Callable[[Path], None]]) -> BenchmarkImage:
     written = [layers.WHEELS, layers.PROGRAM, Path(layers.__file__)]
     key = hashlib.sha256(b"".join(path.read_bytes() for path in written)).hexdigest()[:12]
     directory = kept_directory() / f"image-{name}-{key}"
@@ -71,10 +71,10 @@ def _kept(name: str, recipe: list[Callable[[Path], None]]) -> Image:
             fresh.rename(directory)
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
-    return msgspec.json.decode(facts.read_bytes(), type=Image)
+    return msgspec.json.decode(facts.read_bytes(), type=BenchmarkImage)
 
 
-def _build(name: str, work: Path, final: Path, recipe: list[Callable[[Path], None]]) -> Image:
+def _build(name: str, work: Path, final: Path, recipe: list[Callable[[Path], None]]) -> BenchmarkImage:
     layout, bundle = work / "layout", work / "bundle"
     image = f"{layout}:{TAG}"
     _umoci("init", "--layout", str(layout))
@@ -89,7 +89,7 @@ def _build(name: str, work: Path, final: Path, recipe: list[Callable[[Path], Non
     entries, unpacked = _census(root)
     shutil.rmtree(bundle)
     blobs = [blob.stat().st_size for blob in (layout / "blobs/sha256").iterdir()]
-    return Image(name, str(final / "layout"), entries, unpacked, sum(blobs), len(recipe))
+    return BenchmarkImage(name, str(final / "layout"), entries, unpacked, sum(blobs), len(recipe))
 
 
 def _umoci(*arguments: str) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from benchmarks.startup.images import TAG, Image
+from benchmarks.startup.images import TAG, BenchmarkImage
 from benchmarks.startup.sides import REGISTRY, SIF_OPTIONS, bubblewrap
 from benchmarks.startup.workloads import Workload
 
@@ -17,57 +17,75 @@ OTHERS: Final = 30
 """Further names in the lazyfs store, as in a site's: with so many a mount prefetches no image's catalog."""
 
 
-def push(image: Image, registry_port: int) -> None:
+def push(image: BenchmarkImage, registry_port: int) -> None:
     """Copies the layout into the registry with skopeo."""
     target = f"docker://127.0.0.1:{registry_port}/{image.name}:{TAG}"
     source = f"oci:{image.layout}:{TAG}"
     subprocess.run(["skopeo", "copy", "--quiet", "--dest-tls-verify=false", source, target], check=True)
 
 
-def publish(images: Sequence[Image], root: Path, keys: Path) -> Path:
-    """Makes a lazyfs store at root/store; returns the root of trust that clients need."""
-    store = root / "store"
-    _lazyfs("repo", "init", str(store), "--name", NAME, "--keys", str(keys))
+def publish(
+    images: Sequence[BenchmarkImage],
+    root: Path,
+    keys: Path,
+    store_name: str = "store",
+    python: str = sys.executable,
+) -> Path:
+    """Makes a lazyfs store at root/`store_name`, with the lazyfs of an interpreter; returns the root of trust
+    that clients need."""
+    store = root / store_name
+    _lazyfs("repo", "init", str(store), "--name", NAME, "--keys", str(keys), python=python)
     for image in images:
-        publish_image(image, store, keys)
+        publish_image(image, store, keys, python=python)
     for number in range(OTHERS):
-        publish_image(images[0], store, keys, f"other{number:02}")
+        publish_image(images[0], store, keys, f"other{number:02}", python=python)
     return store / "metadata/1.root.json"
 
 
-def publish_image(image: Image, store: Path, keys: Path, name: str = "") -> None:
+def publish_image(
+    image: BenchmarkImage, store: Path, keys: Path, name: str = "", python: str = sys.executable
+) -> None:
     """Publishes with `lazyfs publish` into an existing repository, by default under the image's name."""
     name = f"{REGISTRY}/{name or image.name}:{TAG}"
-    _lazyfs("publish", f"oci:{image.layout}:{TAG}", str(store), "--as", name, "--keys", str(keys))
+    source = f"oci:{image.layout}:{TAG}"
+    _lazyfs("publish", source, str(store), "--as", name, "--keys", str(keys), python=python)
 
 
-def profile(workloads: Sequence[Workload], root: Path, work: Path) -> None:
-    """Copies root/store to root/profiled, and adds there to each workload's image a profile of one start."""
-    store, profiled = root / "store", root / "profiled"
+def profile(
+    workloads: Sequence[Workload],
+    root: Path,
+    work: Path,
+    keys: Path,
+    store_name: str = "store",
+    python: str = sys.executable,
+) -> None:
+    """Copies root/`store_name` to `profiled-` and its name, and adds there to each workload's image a profile
+    of one start."""
+    store, profiled = root / store_name, root / f"profiled-{store_name}"
     subprocess.run(["cp", "-al", str(store), str(profiled)], check=True)
     for workload in workloads:
         name, trace = f"{REGISTRY}/{workload.image}:{TAG}", work / f"{workload.image}.trace"
         with tempfile.TemporaryDirectory(prefix="record-", dir=work) as place:
             mountpoint, cache = f"{place}/mnt", f"{place}/cache"
             Path(mountpoint).mkdir()
-            _lazyfs("mount", str(store), mountpoint, "--cache", cache, "--trace", str(trace))
+            _lazyfs("mount", str(store), mountpoint, "--cache", cache, "--trace", str(trace), python=python)
             try:
                 step = bubblewrap(f"{mountpoint}/{name}", workload.command)
                 subprocess.run(step.argv, check=True, stdin=subprocess.DEVNULL, capture_output=True)
             finally:
-                _lazyfs("umount", mountpoint)
-        _lazyfs("profile", name, str(trace), str(profiled), "--keys", str(work / "keys"))
+                _lazyfs("umount", mountpoint, python=python)
+        _lazyfs("profile", name, str(trace), str(profiled), "--keys", str(keys), python=python)
 
 
-def _lazyfs(*arguments: str) -> None:
+def _lazyfs(*arguments: str, python: str = sys.executable) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "lazyfs", *arguments], check=False, capture_output=True, text=True
+        [python, "-P", "-m", "lazyfs", *arguments], check=False, capture_output=True, text=True
     )
     if done.returncode:
         raise RuntimeError(f"lazyfs {' '.join(arguments)} exited {done.returncode}: {done.stderr}")
 
 
-def unpack(image: Image) -> str:
+def unpack(image: BenchmarkImage) -> str:
     """Unpacks the image with umoci beside the image, and keeps the tree; returns its path."""
     tree = Path(image.layout).parent / "tree"
     if not tree.is_dir():
@@ -78,7 +96,7 @@ def unpack(image: Image) -> str:
     return str(tree)
 
 
-def build_sif(image: Image, root: Path, apptainer: str) -> None:
+def build_sif(image: BenchmarkImage, root: Path, apptainer: str) -> None:
     """Makes apptainer's SIF file at root/sif from the layout, and keeps it beside the image."""
     kept = Path(image.layout).parent / "image.sif"
     if not kept.is_file():
@@ -92,7 +110,7 @@ def build_sif(image: Image, root: Path, apptainer: str) -> None:
     subprocess.run(["cp", "-l", str(kept), str(target / f"{image.name}.sif")], check=True)
 
 
-def chunk(image: Image, root: Path) -> None:
+def chunk(image: BenchmarkImage, root: Path) -> None:
     """Makes casync's chunks and index at root/casync from the unpacked tree, and keeps them beside the
     image."""
     kept = Path(image.layout).parent / "casync"

@@ -9,7 +9,7 @@ from benchmarks.startup.services import Line
 
 COLD: Final = "lazyfs cold"
 PROFILED: Final = f"lazyfs cold, {BY_RACE}"
-"""From an empty cache too, but a start of the same program was recorded and published beside the image."""
+"""As COLD, but with a profile of the image, made from a start of the same program."""
 WARM_PROXY: Final = f"lazyfs, {BY_AGE}"
 WARM_NODE: Final = "lazyfs, warm node cache"
 UNSEEN: Final = (COLD, WARM_PROXY, WARM_NODE)
@@ -31,6 +31,24 @@ class Case(msgspec.Struct, frozen=True):
     workload: str
     sides: tuple[str, ...]
     repeats: int
+
+
+def other(side: str, revision: str) -> str:
+    """Returns the name of a lazyfs side that another revision of lazyfs makes."""
+    return f"{side}, at {revision}"
+
+
+def with_revision(cases: list[Case], revision: str) -> list[Case]:
+    """Returns the cases with each lazyfs side a second time, made by another revision; the warm proxy, which
+    differs by nothing but its requests, stays alone."""
+    return [
+        msgspec.structs.replace(
+            case,
+            sides=case.sides
+            + tuple(other(side, revision) for side in (COLD, PROFILED, WARM_NODE) if side in case.sides),
+        )
+        for case in cases
+    ]
 
 
 def quick() -> list[Case]:

@@ -5,7 +5,7 @@ from pathlib import Path
 from statistics import median
 from typing import Final
 
-from benchmarks.startup.plan import CASYNC, COLD, LAZYFS, LOCAL, PROFILED
+from benchmarks.startup.plan import CASYNC, COLD, LOCAL, PROFILED
 from benchmarks.startup.result import CaseResult, Result
 from benchmarks.startup.services import Line
 from benchmarks.startup.workloads import WORKLOADS
@@ -16,8 +16,8 @@ ROUND_TRIPS: Final = 4
 """The fewest round trips of a cold start: connection, signed pointer, catalog, content."""
 _HEAD: Final = (
     "| side | mounted or pulled, s | first output, s | result, s | fastest, s | against lazyfs cold "
-    "| requests | MB from origin | MB on disk | disk/unpacked | peak MB | CPU s |\n"
-    "|---|" + "---:|" * 11 + "\n"
+    "| requests | waits | MB from origin | MB on disk | disk/unpacked | peak MB | CPU s |\n"
+    "|---|" + "---:|" * 12 + "\n"
 )
 
 
@@ -76,6 +76,7 @@ def _row(result: Result, row: CaseResult, cold: CaseResult | None) -> str:
         f"{min(start.seconds for start in row.starts):.2f}",
         ratio,
         f"{_median(row, 'requests'):,.0f}",
+        f"{_median(row, 'waits'):,.0f}",
         f"{_median(row, 'bytes_from_origin') / 1e6:.2f}",
         f"{disk / 1e6:,.1f}",
         share,
@@ -95,7 +96,7 @@ def _verdicts(line: Line, rows: list[CaseResult], cold: CaseResult | None) -> st
     if cold is None:
         return ""
     ours = _median(cold, "seconds")
-    others = [row for row in rows if row.side not in (*LAZYFS, LOCAL)]
+    others = [row for row in rows if not row.side.startswith("lazyfs") and row.side != LOCAL]
     lines = []
     timed = sorted((_median(row, "seconds"), row.side) for row in others)
     for verb in _VERBS:

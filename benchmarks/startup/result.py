@@ -3,7 +3,7 @@
 import msgspec
 
 from benchmarks.facts import Facts
-from benchmarks.startup.images import Image
+from benchmarks.startup.images import BenchmarkImage
 from benchmarks.startup.services import Line
 from benchmarks.startup.start import Start
 
@@ -23,7 +23,7 @@ class Result(msgspec.Struct):
     benchmark: str
     command: str
     facts: Facts
-    images: list[Image]
+    images: list[BenchmarkImage]
     cases: list[CaseResult]
 
     def case(self, line: Line, workload: str, side: str) -> CaseResult:

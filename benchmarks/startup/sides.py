@@ -11,16 +11,10 @@ import msgspec
 
 from benchmarks.startup.images import TAG
 from benchmarks.startup.plan import APPTAINER, CASYNC, LOCAL, PODMAN, SIF, UNPACK
+from tests.support.runtimes import PODMAN_CONF
 
 REGISTRY: Final = "registry.example"
 """The name above the images in the lazyfs repository."""
-_PODMAN_CONF: Final = """\
-[containers]
-default_ulimits = ["nofile=20000:20000", "nproc=4096:4096"]
-[engine]
-cgroup_manager = "cgroupfs"
-events_logger = "file"
-"""
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -82,7 +76,7 @@ class Podman:
 
     def _podman(self, place: Place, *arguments: str) -> Step:
         conf = Path(place.path("containers.conf"))
-        conf.write_text(_PODMAN_CONF)
+        conf.write_text(PODMAN_CONF)
         roots = ("--root", place.path("storage"), "--runroot", place.path("run"), "--runtime", "runc")
         environment = {"CONTAINERS_CONF": str(conf), "TMPDIR": place.directory}
         return Step(["podman", *roots, "--storage-driver", "overlay", *arguments], environment)
@@ -183,9 +177,18 @@ class Lazyfs:
 
     origin = "files"
 
-    def __init__(self, name: str, trust: str, proxy: str | None = None, store: str = "store") -> None:
+    def __init__(
+        self,
+        name: str,
+        trust: str,
+        proxy: str | None = None,
+        store: str = "store",
+        python: str = sys.executable,
+    ) -> None:
+        """`python`: the interpreter of the checkout whose lazyfs mounts."""
         self.name = name
         self._store = store
+        self._python = python
         self._options = ["--trust", trust, *(["--proxy", proxy] if proxy else [])]
 
     def _mountpoint(self, place: Place) -> str:
@@ -197,7 +200,8 @@ class Lazyfs:
         options = ["--cache", place.path("cache"), "--cache-limit", "8G", *self._options]
         options += ["--log", place.path("log")]
         mount = [
-            sys.executable,
+            self._python,
+            "-P",  # the interpreter's own lazyfs, not the one in the working directory
             "-m",
             "lazyfs",
             "mount",
@@ -214,7 +218,7 @@ class Lazyfs:
     def clean(self, place: Place) -> None:
         mountpoint = self._mountpoint(place)
         if os.path.ismount(mountpoint):
-            umount = [sys.executable, "-m", "lazyfs", "umount", mountpoint]
+            umount = [self._python, "-P", "-m", "lazyfs", "umount", mountpoint]
             subprocess.run(umount, check=False, capture_output=True)
         _unmount(mountpoint)
 

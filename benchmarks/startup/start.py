@@ -32,6 +32,8 @@ class Start(msgspec.Struct, frozen=True):
     connections: int
     requests: int
     """HTTP requests that reached the origin."""
+    waits: int
+    """Requests of the longest chain in which each was sent after the answer before had ended."""
     bytes_from_origin: int
     disk_bytes: int
     """Blocks that the worker's directories held at the end."""
@@ -68,6 +70,7 @@ def run_start(side: Side, workload: Workload, place: Place, relayed: Relayed) ->
         seconds=end - begin,
         connections=passed.connections,
         requests=passed.requests,
+        waits=passed.waits,
         bytes_from_origin=passed.bytes_down,
         disk_bytes=disk,
         peak_memory=peak.bytes,

@@ -61,9 +61,12 @@ Journal
 Queue
     The entries that may be evicted, by their *ticks* (times of last use). *LRU* takes the first; *SIEVE*
     takes the first that was not used since its *hand* last passed.
+Tenant, share
+    The one for whom a value was put, such as a repository. No tenant pushes out more than its share of what
+    was used within a day (`policy.shares`).
 Ghost, floor
-    LRU notes the tick up to which values are gone, the floor. The row of a value that is gone is a ghost
-    until a sweep deletes it.
+    LRU notes the tick up to which a tenant's values are gone, the floor. The row of a value that is gone is a
+    ghost until a sweep deletes it.
 Pin
     Keeps a value from being evicted: a process's until it ends, a *pin set's* until the set is dropped.
 Download lock

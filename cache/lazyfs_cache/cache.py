@@ -9,18 +9,15 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 
-from lazyfs_cache.files import sealed
+from lazyfs_cache.files import layout, sealed
 from lazyfs_cache.index.rows import Entry
 from lazyfs_cache.policy.limits import Shortfall
 from lazyfs_cache.process import audit
 from lazyfs_cache.process.admission import Admission
+from lazyfs_cache.process.cache_parts import CacheParts
 from lazyfs_cache.process.download_locks import DownloadLock, DownloadLocks
 from lazyfs_cache.process.pinning import Pinning
-from lazyfs_cache.process.recent_uses import RecentUses
 from lazyfs_cache.process.reservation import Reservation
-from lazyfs_cache.process.room import Room
-from lazyfs_cache.process.shared_index import SharedIndex
-from lazyfs_cache.process.suspects import Suspects
 from lazyfs_cache.process.upkeep import Upkeep
 from lazyfs_cache.report import Stats, Verified
 
@@ -32,10 +29,7 @@ class Cache:
 
     def __init__(
         self,
-        shared: SharedIndex,
-        room: Room,
-        uses: RecentUses,
-        suspects: Suspects,
+        parts: CacheParts,
         admission: Admission,
         pinning: Pinning,
         downloads: DownloadLocks,
@@ -44,18 +38,15 @@ class Cache:
     ) -> None:
         """`close_one`: called with the directory when a holder closes the cache; returns True for the last
         holder."""
-        self.root = shared.files.root
-        self._shared = shared
-        self._room = room
-        self._uses = uses
-        self._suspects = suspects
+        self.root = parts.shared.files.root
+        self._shared, self._room, self._uses, self._suspects, _ = parts
         self._admission = admission
         self._pinning = pinning
         self._downloads = downloads
         self._upkeep = upkeep
         self._close_one = close_one
-        self._files = shared.files
-        self._health = shared.health
+        self._files = parts.shared.files
+        self._health = parts.shared.health
         self._hits = self._misses = self._damaged = self._read_bytes = 0
 
     # -- reading: no lock, no index --------------------------------------------------------------------
@@ -99,13 +90,12 @@ class Cache:
 
     def size(self, key: bytes) -> int | None:
         """The size of a value, without reading it; None if it is not here."""
-        if self._health.off is not None:
-            return None
-        try:
-            return self._files.size(key)
-        except OSError as error:
-            self._health.fail(error)
-            return None
+        if self._health.off is None:
+            try:
+                return self._files.size(key)
+            except OSError as error:
+                self._health.fail(error)
+        return None
 
     def _unreadable(self, key: bytes, error: OSError | sealed.Damaged) -> None:
         self._misses += 1
@@ -124,15 +114,30 @@ class Cache:
         cache."""
         return self._admission.reserve(key, size)
 
-    def put(self, key: bytes, value: bytes | memoryview, reservation: Reservation | None = None) -> bool:
+    def put(
+        self,
+        key: bytes,
+        value: bytes | memoryview,
+        reservation: Reservation | None = None,
+        *,
+        tenant: bytes = b"",
+    ) -> bool:
         """Admit a value the caller has verified; True if it is here afterwards. A value that is already here
-        under the key stays."""
-        return self._admission.put(key, value, reservation)
+        under the key stays, and stays the tenant's that brought it.
 
-    def put_many(self, values: Sequence[tuple[bytes, bytes | memoryview]]) -> list[bool]:
-        """Admit several verified values; for each, True if it is here afterwards. One that has no room, or
-        fails, does so alone."""
-        return self._admission.put_many(values)
+        `tenant`: a name, 32 bytes at most, of the one for whom it is kept. No tenant pushes out what others
+        used within a day, unless they hold more than it does. Raises ValueError for a longer name.
+        """
+        layout.check_tenant(tenant)
+        return self._admission.put(key, value, reservation, tenant)
+
+    def put_many(
+        self, values: Sequence[tuple[bytes, bytes | memoryview]], *, tenant: bytes = b""
+    ) -> list[bool]:
+        """Admit several verified values, as `put` does; for each, True if it is here afterwards. One that has
+        no room, or fails, does so alone."""
+        layout.check_tenant(tenant)
+        return self._admission.put_many(values, tenant)
 
     # -- one download per value --------------------------------------------------------------------------
 
@@ -143,34 +148,31 @@ class Cache:
         `waited`: seconds since the caller first asked. After two seconds a caller no longer waits for a
         holder that is stopped or slow: it gets a lock that holds nothing, and downloads beside that holder.
         """
-        if self._health.off is not None:
-            return DownloadLock()
-        try:
-            return self._downloads.take(key, waited)
-        except OSError as error:
-            self._health.fail(error)
-            return DownloadLock()
+        if self._health.off is None:
+            try:
+                return self._downloads.take(key, waited)
+            except OSError as error:
+                self._health.fail(error)
+        return DownloadLock()
 
     def claim_many(self, keys: Sequence[bytes]) -> list[DownloadLock | None]:
         """Claim several keys, none of which the caller has waited for."""
-        if self._health.off is not None:
-            return [DownloadLock() for _ in keys]
-        try:
-            return self._downloads.take_many(keys)
-        except OSError as error:
-            self._health.fail(error)
-            return [DownloadLock() for _ in keys]
+        if self._health.off is None:
+            try:
+                return self._downloads.take_many(keys)
+            except OSError as error:
+                self._health.fail(error)
+        return [DownloadLock() for _ in keys]
 
     def wait(self, key: bytes, timeout: float, waited: float = 0.0) -> bool:
         """Wait until a new claim of `key` may succeed: the download lock has ended, by release or by death,
         or has been waited for long enough. False after `timeout` seconds. `waited`: as for `claim`."""
-        if self._health.off is not None:
-            return True
-        try:
-            return self._downloads.wait(key, timeout, waited)
-        except OSError as error:
-            self._health.fail(error)
-            return True
+        if self._health.off is None:
+            try:
+                return self._downloads.wait(key, timeout, waited)
+            except OSError as error:
+                self._health.fail(error)
+        return True
 
     # -- keeping -----------------------------------------------------------------------------------------
 

@@ -28,13 +28,25 @@ class NullCache:
     def reserve(self, key: bytes, size: int) -> Reservation | None:  # noqa: ARG002
         return None
 
-    def put(self, key: bytes, value: bytes | memoryview, reservation: object = None) -> bool:  # noqa: ARG002
+    def put(
+        self,
+        key: bytes,  # noqa: ARG002
+        value: bytes | memoryview,  # noqa: ARG002
+        reservation: object = None,  # noqa: ARG002
+        *,
+        tenant: bytes = b"",  # noqa: ARG002
+    ) -> bool:
         return False
 
     def claim(self, key: bytes, waited: float = 0.0) -> DownloadLock:  # noqa: ARG002
         return DownloadLock()
 
-    def put_many(self, values: Sequence[tuple[bytes, bytes | memoryview]]) -> list[bool]:
+    def put_many(
+        self,
+        values: Sequence[tuple[bytes, bytes | memoryview]],
+        *,
+        tenant: bytes = b"",  # noqa: ARG002
+    ) -> list[bool]:
         return [False] * len(values)
 
     def claim_many(self, keys: Sequence[bytes]) -> list[DownloadLock | None]:

@@ -12,8 +12,9 @@ from lazyfs_cache.files.ownership import check_way
 from lazyfs_cache.files.state_file import Policy
 from lazyfs_cache.index.faults import IndexDamaged, IndexFailure
 from lazyfs_cache.process.admission import Admission
+from lazyfs_cache.process.cache_parts import CacheParts
 from lazyfs_cache.process.download_locks import DownloadLocks
-from lazyfs_cache.process.opening import open_shared_index
+from lazyfs_cache.process.open_index import open_shared_index
 from lazyfs_cache.process.pinning import Pinning
 from lazyfs_cache.process.recent_uses import RecentUses
 from lazyfs_cache.process.room import Room
@@ -75,11 +76,9 @@ def open_cache(
         except (OSError, IndexFailure, IndexDamaged) as error:
             raise UnusableDirectory(f"cache {directory}: {error}; give another directory") from error
         room = Room(shared)
-        admission = Admission(shared, room, uses, suspects, wake)
-        keeper = Upkeep(shared, room, uses, suspects, wake)
-        cache = Cache(
-            shared, room, uses, suspects, admission, Pinning(shared, room), downloads, keeper, _close_one
-        )
+        parts = CacheParts(shared, room, uses, suspects, wake)
+        keeper = Upkeep(parts)
+        cache = Cache(parts, Admission(parts), Pinning(shared, room), downloads, keeper, _close_one)
         _open[root] = cache, 1
     room.fit()
     _say_what_is_in_force(cache, limit, policy)

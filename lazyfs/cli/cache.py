@@ -50,7 +50,7 @@ def _opened(directory: str | None) -> "Iterator[Cache]":
 @click.option("--json", "as_json", is_flag=True, help="All figures, as JSON.")
 @click.pass_obj
 def status(directory: str | None, as_json: bool) -> None:
-    """Limit, use, pins. (Hits and misses are each mount's: lazyfs status.)"""
+    """Show limit, use and pins. (Hits and misses are each mount's: lazyfs status.)"""
     import msgspec
 
     with _opened(directory) as cache:
@@ -69,11 +69,13 @@ def status(directory: str | None, as_json: bool) -> None:
 
 
 @command.command("list")
-@click.option("--by", type=click.Choice(["age", "image"]), default="age", help="How to order or group them.")
+@click.option(
+    "--by", type=click.Choice(["age", "image"]), default="age", help="List objects by last use, or images."
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 @click.pass_obj
 def list_(directory: str | None, by: str, as_json: bool) -> None:
-    """What is in the cache: objects, the least recently used first, or how much of each image is here."""
+    """List the cached objects, the least recently used first, or how much of each image is cached."""
     from lazyfs.client import cache_contents
 
     with _opened(directory) as cache:
@@ -99,7 +101,7 @@ def list_(directory: str | None, by: str, as_json: bool) -> None:
 @setting_options("proxy", "ca", "client_cert", "client_key")
 @click.pass_obj
 def pin(directory: str | None, /, path: str, proxy: str | None, **tls_files: str | None) -> None:
-    """Fetch PATH, an image's name or anything in a mount, whole, and keep it here until `unpin`."""
+    """Fetch all of PATH (an image's name, or a path in a mount) and keep it in the cache until `unpin`."""
     from lazyfs.client import pinning
     from lazyfs.daemon.values_from_files import read_value
     from lazyfs.transport.open import open_fetcher
@@ -140,10 +142,10 @@ def _located(text: str) -> "MountedPath":
 @click.argument("label")
 @click.pass_obj
 def unpin(directory: str | None, label: str) -> None:
-    """Let go of what `pin` kept; LABEL as status shows it. It stays until its space is wanted."""
+    """Undo a pin, by its LABEL in `cache status`; its objects stay until their space is needed."""
     with _opened(directory) as cache:
         if os.fsencode(label) not in cache.kept():
-            raise UsageError(f"{label} is not pinned; lazyfs cache status lists what is")
+            raise UsageError(f"{label} is not pinned; lazyfs cache status lists the pins")
         say(f"unpinned {label}: {cache.drop(os.fsencode(label))} objects")
 
 
@@ -151,7 +153,7 @@ def unpin(directory: str | None, label: str) -> None:
 @click.argument("size")
 @click.pass_obj
 def evict(directory: str | None, size: str) -> None:
-    """Evict SIZE (like 2G, or `all`) of what was used least recently and is not pinned."""
+    """Evict SIZE (like 2G, or `all`), the least recently used objects first; pinned ones stay."""
     with _opened(directory) as cache:
         wanted = cache.stats().charged if size == "all" else parse_size(size, "SIZE")
         say(f"evicted {shown_size(cache.evict(wanted))}")
@@ -160,7 +162,7 @@ def evict(directory: str | None, size: str) -> None:
 @command.command("verify")
 @click.pass_obj
 def verify(directory: str | None) -> None:
-    """Read and check everything; evict what is damaged. Exits 1 if something was."""
+    """Read and check all objects; evict the damaged ones. Exits 1 if there were any."""
     with _opened(directory) as cache:
         found = cache.verify()
     say(f"{found.values} objects, {shown_size(found.bytes)} are right")
@@ -175,7 +177,7 @@ def verify(directory: str | None) -> None:
 @click.argument("limit")
 @click.pass_obj
 def resize(directory: str | None, limit: str) -> None:
-    """Set the limit (like 20G) for all mounts, until the cache is opened anew; what is over it is evicted."""
+    """Set the limit (like 20G) for all mounts, until the cache is opened anew. Evicts down to it."""
     with _opened(directory) as cache:
         cache.resize(parse_size(limit, "LIMIT"))
         stats = cache.stats()

@@ -15,8 +15,8 @@ def command(source: str | None, arguments: tuple[str, ...], as_json: bool) -> No
     """Publish an image, serve it, mount it, and run a program from it; print how little was fetched.
 
     Without SOURCE the image is this machine's own Python, and unpacking all of it is timed beside. SOURCE is
-    what `lazyfs publish` takes; COMMAND is run in it (the image's own by default). Everything is made in a
-    temporary directory and removed at the end.
+    an image as for `lazyfs publish`; COMMAND is run in it (by default the image's own). Everything is made in
+    a temporary directory and removed at the end.
 
     \b
     Examples:

@@ -16,19 +16,19 @@ from lazyfs.system.command_line import hide_accounts
 COMMANDS: dict[str, str] = {
     "repo": "Make a repository, renew its expiry, replace its keys.",
     "publish": "Publish images and trees into a store.",
-    "inspect": "Show what an image is: config, layers, sizes, platforms.",
-    "diff": "List what differs between two images or revisions.",
-    "profile": "Publish what starts of an image touch, for faster ones.",
+    "inspect": "Show an image's configuration, layers, sizes and platforms.",
+    "diff": "List the differences between two images or revisions.",
+    "profile": "Publish a profile of an image, for faster starts.",
     "check": "Verify that everything in a store is there and right.",
     "serve": "Serve a store over HTTP from this machine.",
     "mount": "Mount a repository.",
     "umount": "Unmount.",
-    "status": "Show what is mounted and how it fares.",
+    "status": "Show mounts, their health and their traffic.",
     "refresh": "Look for a new revision now.",
     "cache": "Look into this machine's cache, pin, evict, verify, resize.",
     "run": "Start a program from an image.",
-    "top": "Show what a mount does, live.",
-    "demo": "Do all of it on this machine, with figures.",
+    "top": "Show the activity of a mount, live.",
+    "demo": "Publish, mount and run on this machine, with figures.",
 }
 """Command name -> its help, in the order of `--help`. The module of that name has the click command, called
 `command`, and is imported only when the command is run, so that start-up stays fast."""
@@ -57,7 +57,7 @@ class Commands(click.Group):
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 @click.pass_context
 def lazyfs(ctx: click.Context, debug: bool) -> None:
-    """Run container images without pulling them: mount, fetch what is read, verify every byte.
+    """Run container images without pulling them: mount, fetch the bytes that are read, verify each.
 
     \b
     Example:

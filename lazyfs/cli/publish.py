@@ -17,7 +17,7 @@ from lazyfs.images.publisher import PublishOptions, PublishReport, publish
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
 @click.argument("store")
 @click.option(
-    "--as", "place", metavar="PATH", help="Where it hangs in the tree: registry/repository:tag, or a path."
+    "--as", "place", metavar="PATH", help="Place in the repository: registry/repository:tag, or a path."
 )
 @keys_option
 @registry_options

@@ -9,7 +9,7 @@ from lazyfs.core.errors import LazyfsError
 @click.command("refresh")
 @click.argument("mountpoint")
 def command(mountpoint: str) -> None:
-    """Look for a new revision of what is mounted, and show it."""
+    """Look for a new revision of each mounted repository, and show it."""
     from lazyfs.daemon import control_client
 
     said = control_client.refresh(control_client.mounted_at(mountpoint))
@@ -17,4 +17,4 @@ def command(mountpoint: str) -> None:
         say(f"{name}: {news}")
     failed = [name for name, news in said.items() if news.startswith("failed")]
     if failed:
-        raise LazyfsError(f"no news of {', '.join(failed)}; the mount goes on with what it has")
+        raise LazyfsError(f"no news of {', '.join(failed)}; the mount goes on with its present revision")

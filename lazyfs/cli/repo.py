@@ -1,6 +1,8 @@
 """`lazyfs repo`: a repository's keys and its signed revision."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import click
 
@@ -12,18 +14,27 @@ from lazyfs.core.errors import UsageError
 from lazyfs.core.params import Params
 from lazyfs.core.trust.roles import ROOT, TARGETS, TIMESTAMP
 from lazyfs.core.trust.signed import when
+from lazyfs.images.conversion import convert
+from lazyfs.repository import format_upgrade, lifecycle
 from lazyfs.repository import keys as key_files
-from lazyfs.repository import lifecycle
 from lazyfs.repository.commit import TIMESTAMP_DAYS, read_committed
 from lazyfs.store import open_store
 
 WARN_BEFORE = timedelta(days=60)
 """`resign` warns about metadata that it cannot renew and that expires sooner than this."""
 
+_expiry_option: Callable[[Callable[..., Any]], Callable[..., Any]] = click.option(
+    "--expiry",
+    default=TIMESTAMP_DAYS,
+    show_default=True,
+    type=click.FloatRange(0, min_open=True),
+    help="Days until the timestamp must be renewed.",
+)
+
 
 @click.group()
 def command() -> None:
-    """Make a repository, renew its expiry, replace its keys, show what is signed."""
+    """Make a repository, renew its expiry, replace its keys, show the signed revision."""
 
 
 @command.command()
@@ -49,13 +60,7 @@ def command() -> None:
     type=click.IntRange(0),
     help="How long a replaced revision stays readable.",
 )
-@click.option(
-    "--expiry",
-    default=TIMESTAMP_DAYS,
-    show_default=True,
-    type=click.FloatRange(0, min_open=True),
-    help="Days until the timestamp must be renewed.",
-)
+@_expiry_option
 def init(
     store: str,
     name: str,
@@ -103,13 +108,7 @@ def _created(new: lifecycle.NewRepository, store: str, expiry: float) -> list[st
 @command.command()
 @click.argument("store")
 @keys_option
-@click.option(
-    "--expiry",
-    default=TIMESTAMP_DAYS,
-    show_default=True,
-    type=click.FloatRange(0, min_open=True),
-    help="Days until it must be renewed again.",
-)
+@_expiry_option
 def resign(store: str, keys: str | None, expiry: float) -> None:
     """Renew the expiry of the committed revision; needs only the timestamp's key."""
     repository = open_repository(store, keys)
@@ -121,6 +120,44 @@ def resign(store: str, keys: str | None, expiry: float) -> None:
             f"lazyfs: targets and snapshot expire {when(renewed.publisher_expires)}: run resign or "
             "publish once on a machine that has the targets key",
             err=True,
+        )
+
+
+@command.command()
+@click.argument("store")
+@keys_option
+def upgrade(store: str, keys: str | None) -> None:
+    """Give the repository the newest format version; name, keys and fingerprint stay.
+
+    Workers whose lazyfs does not know that version keep the revision before it: update them first. Images
+    are converted from what the store holds. What cannot be, such as a tree of tar: or dir:, stays readable
+    and is listed, to be published again.
+
+    \b
+    Example:
+      lazyfs repo upgrade /srv/unpacked
+    """
+    repository = open_repository(store, keys)
+    new = format_upgrade.upgrade(repository.store, repository.keys, datetime.now(UTC))
+    revision = new or read_committed(repository.store).revision
+    said = "is now" if new else "is already"
+    say(f"{revision.name} revision {revision.number} {said} of format version {revision.params.version}")
+    left = []
+    for place, converted in convert(
+        repository.store,
+        repository.keys,
+        lambda: datetime.now(UTC),
+        lambda message: say(f"lazyfs: {message}", err=True),
+    ):
+        if converted:
+            say(f"converted {place}")
+        else:
+            left.append(place)
+    if left:
+        say(
+            "These have the older format. They can be read as they are; publish them again to put their "
+            "small files into packs:",
+            *(f"  {path}" for path in left),
         )
 
 
@@ -182,7 +219,7 @@ def rotate(
 @command.command()
 @click.argument("store")
 def show(store: str) -> None:
-    """Show the committed revision, its expiry, and who may sign what."""
+    """Show the committed revision, its expiry, and the keys of each role."""
     committed = read_committed(open_store(store))
     revision, root, proven = committed.revision, committed.state.root, committed.proven
     say(f"repository   {revision.name}")

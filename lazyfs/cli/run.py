@@ -11,7 +11,7 @@ import click
 
 from lazyfs.cli.say import say, say_json
 from lazyfs.core.errors import UsageError
-from lazyfs.runtimes import PreparedRun, ProgramEnd, RunOptions, parse_bind, prepare, start
+from lazyfs.runtimes import LEVELS, PreparedRun, ProgramEnd, RunOptions, parse_bind, prepare, start
 from lazyfs.system.clean_start import callers_environment
 
 
@@ -51,7 +51,12 @@ def _user(text: str) -> tuple[int, int]:
 
 _START_OPTIONS = (
     click.option(
-        "-B", "--bind", "binds", multiple=True, metavar="SRC[:DST[:ro]]", help="Show a host path inside."
+        "-B",
+        "--bind",
+        "binds",
+        multiple=True,
+        metavar="SRC[:DST[:ro]]",
+        help="Show a host path inside; with :required, fail without it.",
     ),
     click.option(
         "-e", "--env", "environment", multiple=True, metavar="NAME[=VALUE]", help="Set a variable inside."
@@ -65,7 +70,16 @@ _START_OPTIONS = (
         help="The machine's network (the default), or none.",
     ),
     click.option("--user", metavar="USER[:GROUP]", help="As root: start the program as this user instead."),
-    click.option("--runtime", metavar="NAME", help="Which runtime to use: bubblewrap."),
+    click.option("--runtime", metavar="NAME", help="Which runtime to use: bubblewrap, apptainer, podman..."),
+    click.option(
+        "--isolation",
+        type=click.Choice(LEVELS),
+        help="none; best (the default): what is to be had here; wlcg: every MUST of WLCG's policy is tried "
+        "first; full: every SHOULD too, and no network.",
+    ),
+    click.option(
+        "--work", metavar="DIR[:DST]", help="Bind a working directory and begin there; DST: its path inside."
+    ),
 )
 
 
@@ -84,42 +98,66 @@ def _run_options(
     network: str,
     user: str | None,
     runtime: str | None,
+    isolation: str | None,
+    work: str | None,
 ) -> RunOptions:
     """Returns the values of the options of a start. Raises UsageError."""
     values = _environment(environment)
+    bound = [parse_bind(bind) for bind in binds]
+    if work is not None:
+        own = parse_bind(f"{work}:required" if ":" in work else f"{work}::required")
+        bound.append(own)
+        workdir = workdir or own.target
     return RunOptions(
-        tuple(parse_bind(bind) for bind in binds),
+        tuple(bound),
         values,
         workdir,
         entrypoint,
         runtime,
         network == "host",
         None if user is None else _user(user),
+        isolation,
     )
 
 
 @click.command()
-@click.argument("image")
+@click.argument("image", required=False)
 @click.argument("arguments", nargs=-1, metavar="[-- COMMAND...]")
 @_start_options
-@click.option("--explain", is_flag=True, help="Show what would be run, and run nothing.")
-@click.option("--json", "as_json", is_flag=True, help="How it ended (with --explain: the plan) as JSON.")
-def command(image: str, arguments: tuple[str, ...], explain: bool, as_json: bool, **wishes: Any) -> int:
+@click.option(
+    "--check-isolation", is_flag=True, help="Try the isolation of --runtime, or of all; run nothing else."
+)
+@click.option("--explain", is_flag=True, help="Show the command that would be run, and run nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print the end (with --explain: the plan) as JSON.")
+def command(
+    image: str | None,
+    arguments: tuple[str, ...],
+    check_isolation: bool,
+    explain: bool,
+    as_json: bool,
+    **wishes: Any,
+) -> int:
     """Run COMMAND (or the image's own) in IMAGE, isolated from this machine.
 
     IMAGE is a directory (with a slash or dot in front), or a name in a repository mounted on this node.
 
     \b
-    The program sees the image read-only, an empty /tmp, /proc, /dev, and what is bound with -B. A bind whose
+    The program sees the image read-only, an empty /tmp, /proc, /dev, and the binds of -B. A bind whose
     source does not exist is left out with a warning; a target that the image does not have is made.
     Exit code: the program's; 128+N if signal N ended it; 127 not found in the image; 125 the runtime failed.
 
     \b
     Example:
-      lazyfs run library/python:3.11 -B "$PWD":/srv --pwd /srv -- python3 analysis.py
+      lazyfs run library/python:3.11 --work "$PWD":/srv -- python3 analysis.py
     """
     options = _run_options(**wishes)
-    prepared = prepare(image, arguments, options)
+    if check_isolation:
+        from lazyfs.cli.isolation_text import say_isolation
+
+        return say_isolation(options.runtime, options.isolation or "wlcg", as_json=as_json)
+    if image is None:
+        raise UsageError("which image? lazyfs run IMAGE -- COMMAND")
+    prepared = prepare(image, arguments, options, thorough=explain)
     if explain:
         _explain(prepared, hidden=set(options.environment), as_json=as_json)
         return 0
@@ -134,6 +172,8 @@ def _result(prepared: PreparedRun, ended: ProgramEnd) -> dict[str, Any]:
     return {
         "image": prepared.launch.root,
         "runtime": prepared.runtime.name,
+        "isolation": prepared.isolation,
+        "reachable": prepared.plan.reachable,
         "started": ended.started,
         "exit_code": ended.exit_code,
         "failed": None if ended.exit_code == 0 else "program" if ended.started else "runtime",
@@ -146,13 +186,17 @@ def _explain(prepared: PreparedRun, *, hidden: set[str], as_json: bool) -> None:
         name: "***" if name in hidden else value for name, value in prepared.launch.environment.items()
     }
     plan = prepared.runtime.plan(replace(prepared.launch, environment=environment))
+    completed = [] if plan.completed is None else [each.path for each in plan.completed.directories]
     if as_json:
         described = {
             "image": prepared.launch.root,
             "described_by": prepared.image.described_by,
             "probes": [{"runtime": p.runtime, "usable": p.usable, "says": p.says} for p in prepared.probes],
+            "rejected": [found._asdict() for found in prepared.choice.rejected],
             "runtime": prepared.runtime.name,
+            "isolation": prepared.isolation,
             "argv": plan.shown,
+            "completed": completed,
             "reachable": plan.reachable,
         }
         say_json(described)
@@ -163,6 +207,11 @@ def _explain(prepared: PreparedRun, *, hidden: set[str], as_json: bool) -> None:
     )
     for probe in prepared.probes:
         say(f"probe:     {probe.runtime}: {'works' if probe.usable else 'cannot be used'}: {probe.says}")
+    for rejected in prepared.choice.rejected:
+        say(f"rejected:  {rejected.runtime}: {rejected.reason}")
     say(f"runtime:   {prepared.runtime.name}")
+    say(f"isolation: {prepared.isolation}")
+    if completed:
+        say(f"completed: {', '.join(completed)} (by an overlay filesystem)")
     say(f"reachable: {'; '.join(plan.reachable) or 'nothing but what is bound'}")
     say(f"command:   {shlex.join(plan.shown)}")

@@ -10,7 +10,7 @@ import click
 @click.option("--interval", type=click.FloatRange(min=0.1), default=1.0, show_default=True, help="Seconds.")
 @click.option("--count", type=click.IntRange(min=1), help="Stop after so many looks.")
 def command(mountpoint: str, interval: float, count: int | None) -> None:
-    """Show how a mount fares and what it does per second. Ctrl-C ends it."""
+    """Show a mount's health and its activity per second. Ctrl-C ends it."""
     from rich.live import Live
     from rich.text import Text
 

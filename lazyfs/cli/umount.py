@@ -9,9 +9,9 @@ from lazyfs.core.errors import UsageError
 @click.command("umount")
 @click.argument("mountpoint", required=False)
 @click.option("--config", metavar="FILE", help="TOML file that names the mount point.")
-@click.option("--lazy", is_flag=True, help="Also while programs use it: they keep what they have open.")
+@click.option("--lazy", is_flag=True, help="Also while programs use it: their open files stay readable.")
 def command(mountpoint: str | None, config: str | None, lazy: bool) -> None:
-    """Unmount. Returns when the mount is gone and its daemon has ended; a lazy one at once.
+    """Unmount. Returns when the mount is gone and its daemon has ended; with --lazy, at once.
 
     The mount of a daemon that does not answer is taken away under the programs that use it.
     """

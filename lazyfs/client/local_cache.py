@@ -30,8 +30,8 @@ class LocalCache(Protocol):
         ...
 
     def put(self, key: Digest, data: bytes, /) -> bool:
-        """Admits a verified value; returns True if it is here then. Other values may go for it: what has not
-        come yet pushes nothing out."""
+        """Admits a verified value; returns True if it is here then. Other values may be evicted for it, but
+        none before it has come."""
         ...
 
     def claim(self, key: Digest, waited: float = 0.0, /) -> CacheLease | None:

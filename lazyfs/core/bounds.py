@@ -9,6 +9,10 @@ MAX_SHIFT = 24
 """log2 of the largest chunk, 16 MiB: measured, larger ones than 1 MiB save hardly any requests."""
 OBJECT = 1 << MAX_SHIFT
 """Plaintext bytes of any object: a file in one piece, a chunk, a chunk list, a catalog."""
+PACK = 4 << 20
+"""Plaintext bytes of a pack. A reader of 4 KB fetches and keeps all of it, so this is far below OBJECT."""
+PACKS = 1 << 16
+"""Packs that the entries of one catalog lie in: a table of 2.4 MB in its header."""
 CHUNKS = 1 << 18
 """Chunks of a file: 256 GiB at the usual 1 MiB, 4 TiB at 16 MiB. Their list takes 8 MiB."""
 

@@ -6,10 +6,9 @@ plaintext size of each chunk, and of the list itself, before it asks for it.
 """
 
 import struct
-from typing import NamedTuple
 
 from lazyfs.core import bounds
-from lazyfs.core.digest import SIZE, Digest, ObjectRef
+from lazyfs.core.digest import SIZE, Digest, ObjectRef, ObjectSlice
 from lazyfs.core.errors import FormatError
 
 MAGIC = b"LZFC"
@@ -17,14 +16,6 @@ MIN_SHIFT, MAX_SHIFT = 12, bounds.MAX_SHIFT
 """Chunk sizes from 4 KiB (tests) to 16 MiB."""
 
 _HEADER = struct.Struct("<4sB3xQ")
-
-
-class ChunkSlice(NamedTuple):
-    """Part of one chunk: the object and a range of its bytes."""
-
-    ref: ObjectRef
-    start: int
-    length: int
 
 
 def chunk_count(size: int, shift: int) -> int:
@@ -79,7 +70,7 @@ class ChunkList:
         size = min(1 << self.shift, self.size - (index << self.shift))
         return ObjectRef(Digest(self._encoded[start : start + SIZE]), size)
 
-    def slices(self, offset: int, length: int) -> list[ChunkSlice]:
+    def slices(self, offset: int, length: int) -> list[ObjectSlice]:
         """The parts of chunks that hold bytes [offset, offset + length) of the file, cut at its end."""
         end = min(offset + length, self.size)
         result = []
@@ -88,6 +79,6 @@ class ChunkList:
             start = offset - (index << self.shift)
             ref = self.chunk(index)
             take = min(ref.size - start, end - offset)
-            result.append(ChunkSlice(ref, start, take))
+            result.append(ObjectSlice(ref, start, take))
             offset += take
         return result

@@ -19,6 +19,14 @@ class ObjectRef(NamedTuple):
     size: int
 
 
+class ObjectSlice(NamedTuple):
+    """A range of an object's plaintext: the part of a chunk or pack that a reader wants."""
+
+    ref: ObjectRef
+    start: int
+    length: int
+
+
 def sha256(plain: bytes | bytearray | memoryview) -> Digest:
     """The digest of these plaintext bytes."""
     return Digest(hashlib.sha256(plain).digest())

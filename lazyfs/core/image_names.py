@@ -1,6 +1,6 @@
 """Names of images, as people write them, and the paths of a tree that they may mean: one rule for all.
 
-In this order, and the first path that is there is taken:
+The first of these paths that exists is taken:
 
 1. The name as a path of the tree, with `:latest` where it has neither tag nor digest; then as it is written.
 2. Docker Hub's: `debian` is docker.io/library/debian:latest, and the registry's four names are one.
@@ -56,8 +56,8 @@ def full_name(name: str) -> str:
 
 
 def similar(name: str, listing: Listing) -> list[str]:
-    """Returns paths of the tree whose names are near to what `name` may mean: other tags of the repository
-    first. `listing` is asked for the few folders on the way."""
+    """Returns paths of the tree with names like `name`, for a message that suggests them: other tags of the
+    repository first. `listing` is asked for the few folders on the way."""
     found: dict[str, None] = {}
     for rank in candidates(name, listing("")):
         for path in rank:
@@ -83,7 +83,7 @@ def _near(path: str, listing: Listing) -> list[str]:
 
 
 def _matches(part: str, names: list[str]) -> list[str]:
-    """Names that begin as `part` does before its tag, or nearly so; the same tag first."""
+    """Names whose part before the tag is that of `part`, or similar if there is none; the same tag first."""
     wanted, _, tag = part.partition(":")
     repositories: dict[str, list[str]] = {}
     for name in names:

@@ -2,11 +2,14 @@
 
 import msgspec
 
+from lazyfs.core import bounds
 from lazyfs.core.chunks import MAX_SHIFT, MIN_SHIFT
 from lazyfs.core.digest import ObjectRef
 from lazyfs.core.errors import FormatError, UnsupportedFormat
 
-VERSION = 1
+VERSION = 2
+READABLE = (1, 2)
+"""Versions that clients read. Publishers write the newest; `lazyfs repo upgrade` makes it of an older one."""
 FLAT = b".flat"
 """The folder of images' trees, `.flat/xx/<config digest>`, which the links of tags lead into."""
 FEATURES: frozenset[str] = frozenset()
@@ -25,6 +28,14 @@ class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A directory whose subtree holds at least this many entries becomes a catalog of its own; a nested
     catalog counts as one entry of its parent. 2048 by measurement (benchmarks/chunks): it fetches less than
     8192 in as many requests; smaller ones add requests."""
+    pack_files: int = 256 << 10
+    """Bytes of the largest file that is packed, unless it has several chunks; 0: none is."""
+    pack_least: int = 256 << 10
+    """Plaintext bytes below which no pack ends, but the last of a layer."""
+    pack_target: int = 1 << 20
+    """Mean plaintext bytes of a pack, roughly."""
+    pack_most: int = 2 << 20
+    """Plaintext bytes that no pack exceeds."""
     keep_days: int = 30
     """Days that a replaced revision stays readable."""
 
@@ -32,16 +43,33 @@ class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Returns the parameters unchanged. Raises UnsupportedFormat for those of a newer version,
         FormatError for values outside their bounds."""
         unknown = sorted(set(self.features) - FEATURES)
-        if self.version != VERSION or unknown:
-            raise UnsupportedFormat(
-                f"repository needs format version {self.version}, features {unknown}; this lazyfs reads "
-                f"version {VERSION}: upgrade lazyfs on this machine"
-            )
+        if self.version not in READABLE or unknown:
+            raise unsupported(self.version, unknown)
         if not MIN_SHIFT <= self.chunk_shift <= MAX_SHIFT:
             raise FormatError(f"chunk_shift {self.chunk_shift} is outside {MIN_SHIFT} to {MAX_SHIFT}")
         if self.catalog_entries < 16:
             raise FormatError(f"catalog_entries {self.catalog_entries} is under 16")
+        if not 0 < self.pack_least <= self.pack_target <= self.pack_most <= bounds.PACK:
+            raise FormatError(
+                f"pack_least {self.pack_least}, pack_target {self.pack_target} and pack_most "
+                f"{self.pack_most} do not rise from 1 to {bounds.PACK}"
+            )
+        if not 0 <= self.pack_files <= self.pack_most:
+            raise FormatError(f"pack_files {self.pack_files} is outside 0 to pack_most, {self.pack_most}")
         return self
+
+    @property
+    def is_older(self) -> bool:
+        """True for a repository that publishers must upgrade first."""
+        return self.version != VERSION
+
+
+def unsupported(version: object, features: object) -> UnsupportedFormat:
+    """The error for a repository of a newer version."""
+    return UnsupportedFormat(
+        f"repository needs format version {version}, features {features}; this lazyfs reads versions "
+        f"{READABLE[0]} to {READABLE[-1]}: upgrade lazyfs on this machine"
+    )
 
 
 class Revision(msgspec.Struct, frozen=True):

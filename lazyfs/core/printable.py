@@ -13,7 +13,8 @@ def printable(text: str, limit: int = 300) -> str:
 
 
 def escaped(text: str) -> str:
-    r"""Returns the whole text on one line: what is not printable as \n, \t, \xNN, \uNNNN or \UNNNNNNNN.
+    r"""Returns the whole text on one line; characters that are not printable become \n, \t, \xNN, \uNNNN or
+    \UNNNNNNNN.
 
     A byte of a name that is not UTF-8 (os.fsdecode gives U+DC80 to U+DCFF) is \xNN too.
     """
@@ -23,8 +24,8 @@ def escaped(text: str) -> str:
 
 
 def escaped_json(text: str) -> str:
-    r"""Returns the JSON with \uNNNN for what is not printable in its strings; it means the same. Line feeds
-    between values stay."""
+    r"""Returns the same document with \uNNNN for each character of its strings that is not printable. Line
+    feeds between values stay."""
     return "".join(
         character if character.isprintable() or character == "\n" else _json_escape(character)
         for character in text

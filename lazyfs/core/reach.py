@@ -15,8 +15,9 @@ from lazyfs.core import profile
 from lazyfs.core.catalog.entry import LIVE, Entry
 from lazyfs.core.catalog.reader import Catalog
 from lazyfs.core.chunks import ChunkList
-from lazyfs.core.digest import ObjectRef
+from lazyfs.core.digest import Digest, ObjectRef
 from lazyfs.core.errors import UsageError
+from lazyfs.core.pack import NO_PACKS, PackTable
 
 Read = Callable[[ObjectRef], bytes | None]
 """Returns the verified plaintext of an object; None to leave out the object and those that only it leads
@@ -30,7 +31,9 @@ class ObjectKind(enum.StrEnum):
     CHUNK_LIST = "chunk list"
     CHUNK = "chunk"
     FILE = "file content"
-    """The whole content of a small file."""
+    """The whole content of a file of one object."""
+    PACK = "pack"
+    """The contents of several small files. It is given once for each file in it, with the file's slice."""
     PROFILE = "profile"
     BUNDLE = "bundle"
     """Copies of objects that a profile names. A bundle has no stored form of its own: `ref.size` counts
@@ -57,9 +60,12 @@ class Reached(NamedTuple):
     """The catalog, chunk list or profile that names it; None for the start of the walk."""
     at: _Path | None = None
     file_size: int = 0
-    """Bytes of a chunk list's file."""
+    """Bytes of a chunk list's or packed file."""
     chunk_shift: int = 0
     """log2 of the chunk size of a chunk list's file."""
+    content: Digest | None = None
+    """SHA-256 of the file that lies in a pack, in `file_size` bytes at `start`."""
+    start: int = 0
 
     @property
     def leads_on(self) -> bool:
@@ -157,6 +163,19 @@ def _below(
     found: Reached, catalog: Catalog, start: int, at: _Path | None, *, profiles: bool
 ) -> Iterator[Reached]:
     """The objects that the entries below one directory of a catalog name."""
+    for entry, path in _entries(catalog, start, at):
+        if entry.nested:
+            yield Reached(entry.nested, ObjectKind.CATALOG, found, path)
+            hinted = profile.hinted(entry) if profiles and catalog.header.live else None
+            if hinted:
+                yield Reached(hinted, ObjectKind.PROFILE, found, path)
+        else:
+            yield from _content(found, entry, catalog.packs, path)
+
+
+def _entries(catalog: Catalog, start: int, at: _Path | None) -> Iterator[tuple[Entry, _Path]]:
+    """The entries below one directory of a catalog, each with its path, except directories whose entries the
+    same catalog has."""
     # A directory's number is higher than its parent's, so one pass meets them all.
     paths = {start: at}
     for number in range(start, catalog.directories):
@@ -165,20 +184,19 @@ def _below(
         above = paths.pop(number)
         for entry in catalog.directory(number).entries:
             path = _Path(above, entry.name)
-            if entry.nested:
-                yield Reached(entry.nested, ObjectKind.CATALOG, found, path)
-                hinted = profile.hinted(entry) if profiles and catalog.header.live else None
-                if hinted:
-                    yield Reached(hinted, ObjectKind.PROFILE, found, path)
-            elif entry.is_dir:
+            if entry.is_dir and not entry.nested:
                 paths.setdefault(entry.detail, path)
             else:
-                yield from _content(found, entry, path)
+                yield entry, path
 
 
-def _content(found: Reached, entry: Entry, path: _Path) -> Iterator[Reached]:
-    if entry.whole:
-        yield Reached(entry.whole, ObjectKind.FILE, found, path)
+def _content(found: Reached, entry: Entry, packs: PackTable, path: _Path) -> Iterator[Reached]:
+    place = entry.place(packs)
+    if place and entry.pack_number >= 0:
+        digest = Digest(entry.content)
+        yield Reached(place.ref, ObjectKind.PACK, found, path, entry.size, 0, digest, place.start)
+    elif place:
+        yield Reached(place.ref, ObjectKind.FILE, found, path)
     elif entry.chunk_list:
         yield Reached(entry.chunk_list, ObjectKind.CHUNK_LIST, found, path, entry.size, entry.detail)
 
@@ -207,7 +225,8 @@ def objects_at(root: ObjectRef, path: bytes, read: Read) -> Iterator[Reached]:
         elif entry.is_dir:
             number = entry.detail
         else:
-            yield from _walk([_content(here, entry, at)], seen, read, profiles=False)
+            packs = catalog.packs if catalog else NO_PACKS
+            yield from _walk([_content(here, entry, packs, at)], seen, read, profiles=False)
             return
     if catalog:
         yield from _walk([_below(here, catalog, number, at, profiles=False)], seen, read, profiles=False)
@@ -242,17 +261,10 @@ def images(root: ObjectRef, read: Read) -> Iterator[Reached]:
 
 def _hanging(folder: Reached, catalog: Catalog) -> tuple[list[Reached], list[Reached]]:
     """The folders and the images that hang in a folder."""
-    hanging: tuple[list[Reached], list[Reached]] = ([], [])
-    paths = {0: folder.at}
-    for number in range(catalog.directories):
-        if number not in paths:
-            continue
-        above = paths.pop(number)
-        for entry in catalog.directory(number).entries:
-            path = _Path(above, entry.name)
-            if entry.nested:
-                reached = Reached(entry.nested, ObjectKind.CATALOG, folder, path)
-                hanging[0 if entry.flags & LIVE else 1].append(reached)
-            elif entry.is_dir:
-                paths.setdefault(entry.detail, path)
-    return hanging
+    folders: list[Reached] = []
+    images: list[Reached] = []
+    for entry, path in _entries(catalog, 0, folder.at):
+        if entry.nested:
+            reached = Reached(entry.nested, ObjectKind.CATALOG, folder, path)
+            (folders if entry.flags & LIVE else images).append(reached)
+    return folders, images

@@ -32,7 +32,7 @@ class Blocks:
         self._last = False
 
     def cut(self, data: memoryview) -> Iterator[memoryview]:
-        """The bytes given, in pieces."""
+        """Yields the given bytes in pieces."""
         start = position = 0
         while position < len(data):
             if position - start >= STEP:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import trio
 
 from lazyfs.daemon.catalog_pins import CatalogPins
-from lazyfs.vfs.catalogs import HeldKey
+from lazyfs.vfs.held_objects import HeldKey
 from lazyfs_cache import Cache, NullCache
 
 INTERVAL = 5.0

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 from lazyfs.client.private_cache import cache_key
 from lazyfs.core.digest import Digest
-from lazyfs.vfs.catalogs import HeldKey
+from lazyfs.vfs.held_objects import HeldKey
 from lazyfs_cache import Cache, CacheError, NullCache
 
 LABEL = b"catalogs in use"

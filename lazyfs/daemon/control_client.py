@@ -176,7 +176,7 @@ def _read(answer: bytes, mount: Mount) -> dict[str, Any]:
     except (ValueError, RecursionError):
         raise NoDaemon(f"the daemon of {mount.mountpoint} ended while it was asked") from None
     if not isinstance(found, dict):
-        raise UsageError(f"what answers for {mount.mountpoint} is no lazyfs daemon")
+        raise UsageError(f"the process that answers for {mount.mountpoint} is no lazyfs daemon")
     if not found.get("ok"):
         raise UsageError(f"{mount.mountpoint}: {found.get('error', 'refused')}")
     return found

@@ -128,7 +128,7 @@ def _report_failure(work: Callable[[], None], starter: BinaryIO) -> int:
         return 0
     except LazyfsError as error:
         message, status = str(error), error.exit_code
-    except BaseException as bug:  # noqa: BLE001 - the parent must hear of it, whatever it was
+    except BaseException as bug:  # noqa: BLE001 - the parent must hear of every failure
         traceback.print_exc()
         message, status = f"the daemon failed: {type(bug).__name__}: {bug}", 1
     sys.stderr.write(escaped(f"lazyfs: {message}") + "\n")

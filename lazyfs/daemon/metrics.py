@@ -7,6 +7,7 @@ from prometheus_client.registry import Collector, CollectorRegistry
 
 from lazyfs.core.digits import natural
 from lazyfs.core.errors import UsageError
+from lazyfs.daemon.metrics_server import answer
 from lazyfs.daemon.status import CounterStatus, MountStatus, RepositoryStatus
 from lazyfs.fuse.counters import BOUNDS
 
@@ -95,7 +96,7 @@ def _repositories(repositories: dict[str, RepositoryStatus]) -> Iterator[Metric]
     )
     path_faults = CounterMetricFamily(
         "lazyfs_path_faults",
-        "Failed attempts over a proxy or origin, whoever was to blame",
+        "Failed attempts over a proxy or origin, by fault; the cause may lie elsewhere",
         labels=["repository", "kind", "name", "fault"],
     )
     chain = {
@@ -122,11 +123,11 @@ def _repositories(repositories: dict[str, RepositoryStatus]) -> Iterator[Metric]
 
 
 def serve(listen: str, status: Callable[[], MountStatus]) -> Callable[[], None]:
-    """Answers GET /metrics on `listen` (HOST:PORT) in a thread of its own; returns a function that ends it.
+    """Answers GET /metrics on `listen` (HOST:PORT) in threads of its own; returns a function that ends them.
 
     Raises UsageError if the address is invalid or in use.
     """
-    from prometheus_client import start_http_server
+    from prometheus_client import make_wsgi_app
 
     host, _, text = listen.rpartition(":")
     port = natural(text)
@@ -135,13 +136,6 @@ def serve(listen: str, status: Callable[[], MountStatus]) -> Callable[[], None]:
     registry = CollectorRegistry()
     registry.register(_MountMetrics(status))
     try:
-        server, thread = start_http_server(port, host or "127.0.0.1", registry=registry)
+        return answer(host or "127.0.0.1", port, make_wsgi_app(registry))
     except (ValueError, OSError, OverflowError) as error:
         raise UsageError(f"--metrics {listen}: {error}; give HOST:PORT") from None
-
-    def end() -> None:
-        server.shutdown()
-        server.server_close()
-        thread.join()
-
-    return end

@@ -59,7 +59,7 @@ class Privileges:
         try:
             if self._account:
                 self._give(directory)
-                self.lower()
+                self.become_user()
             os.close(open_directory(directory, make=True))
             if not os.access(directory, os.R_OK | os.W_OK | os.X_OK):
                 raise PermissionError(13, "Permission denied")
@@ -92,7 +92,7 @@ class Privileges:
         finally:
             os.close(own)
 
-    def lower(self) -> None:
+    def become_user(self) -> None:
         """Puts the user's ids into effect, and keeps root's for `raised`.
 
         The real ids are the user's from here on. The kernel records them as the mount's owner, so that the
@@ -114,7 +114,7 @@ class Privileges:
         try:
             yield
         finally:
-            self.lower()
+            self.become_user()
 
     def drop(self) -> None:
         """Gives up root's ids for good."""

@@ -55,12 +55,12 @@ def _run_locked(
     if mountpoint.prepare(settings.mountpoint):
         log.info("%s: took away a mount whose daemon had died", settings.mountpoint)
     if mountpoint.holds_files(settings.mountpoint):
-        notes.append(f"{settings.mountpoint} is not empty: what is in it is hidden until the unmount")
+        notes.append(f"{settings.mountpoint} is not empty: its files are hidden until the unmount")
     privileges = Privileges(settings.user)
     certificates = Certificates(settings)
     directory = settings.cache or default_cache()
     privileges.make_own(directory)
-    privileges.lower()
+    privileges.become_user()
     cache = open_in(directory, settings)
     notes += settings_not_taken(cache, settings)
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import trio
 
 from lazyfs.client.objects import Objects
+from lazyfs.client.tenant_cache import TenantCache
 from lazyfs.client.trust.anchor import Anchor, anchor_of_directory, read_anchor
 from lazyfs.client.trust.refresher import Refresher
 from lazyfs.client.trust.revisions import Revisions
@@ -110,7 +111,7 @@ class Connector:
             from_store = fetcher
         objects = Objects(
             from_store,
-            self._cache,
+            TenantCache(self._cache, state_key(source.url, repository).encode()),
             patience=settings.patience,
             on_outage=settings.on_outage,
             namespace=namespace(source.url, repository, certificate=source.client_cert is not None),

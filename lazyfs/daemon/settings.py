@@ -60,7 +60,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             "Root of trust, for the first mount of a repository.",
             metavar="ROOT.json|FINGERPRINT",
             default="a store directory of this machine is believed",
-            also="Needed once: what was trusted is kept under the cache directory.",
+            also="Needed once: the trusted root is kept under the cache directory.",
             page="trust.md",
         ),
     ] = None
@@ -78,7 +78,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ca: Annotated[
         str | None,
         _option(
-            "CAs (PEM) to believe over https, instead of the system's.",
+            "CA certificates (PEM) for https, instead of the system's.",
             metavar="FILE",
             default="SSL_CERT_FILE, SSL_CERT_DIR, the system's store",
             page="chain.md#https",
@@ -86,7 +86,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ] = None
     client_cert: Annotated[
         str | None,
-        _option("Certificate (PEM) that says over https who this node is.", metavar="FILE", default="nobody"),
+        _option("Client certificate (PEM) for https.", metavar="FILE", default="none"),
     ] = None
     client_key: Annotated[
         str | None,
@@ -106,8 +106,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             "Where bytes are kept.",
             metavar="DIR",
             default="/var/cache/lazyfs for root, ~/.cache/lazyfs for others",
-            also="Objects lie in `DIR/objects`; `DIR/state` holds what is trusted and which inode numbers "
-            "were given out.",
+            also="Objects lie in `DIR/objects`; `DIR/state` holds the trusted metadata and the inode "
+            "numbers in use.",
             page="cache.md",
         ),
     ] = ""
@@ -126,15 +126,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     cache_policy: Annotated[
         Literal["lru", "sieve"] | None,
         _option(
-            "What the cache evicts first.",
-            default="what it was last told; lru in a new one",
+            "Order of eviction.",
+            default="the cache's present one; lru in a new cache",
             also="The first mount on a cache directory decides for all, as with the limit.",
             page="cache.md#which-value-goes-lru-and-sieve",
         ),
     ] = None
     cache_keep_free: Annotated[
         str,
-        _option("Bytes of the cache's disk to leave free, whatever the limit.", metavar="SIZE"),
+        _option("Bytes of the cache's disk to leave free under any limit.", metavar="SIZE"),
     ] = "0"
     fuse: Annotated[
         Literal["auto", "direct", "pyfuse3"],
@@ -176,7 +176,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         ),
     ] = None
     log: Annotated[
-        str | None, _option("Where the daemon writes what happens.", metavar="FILE", default="nowhere")
+        str | None, _option("Where the daemon writes its log.", metavar="FILE", default="nowhere")
     ] = None
     trace: Annotated[
         str | None,
@@ -203,7 +203,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ] = None
     on_outage: Annotated[
         Literal["fail", "wait"],
-        _option("What reads do with every server dead: fail, or wait until one lives.", page="chain.md"),
+        _option("With every server dead, reads fail or wait until one lives.", page="chain.md"),
     ] = "fail"
     uid: Annotated[
         int | None,

@@ -72,7 +72,7 @@ def _abort(mount: Mount, daemon: int) -> str:
     points.abort(mount)
     who = f"the daemon (pid {daemon})" if daemon else "the daemon"
     left = f"; it is still there: kill -KILL {daemon}" if daemon else ""
-    return f"{who} does not answer, so that its mount was taken away under whoever used it{left}"
+    return f"{who} does not answer, so that its mount was taken away under the programs that used it{left}"
 
 
 class _Process:

@@ -64,7 +64,7 @@ def interpreter() -> str:
     return os.path.realpath(sys.executable)
 
 
-def place(path: str) -> str:
+def path_in_image(path: str) -> str:
     """The path in the image of a file of this machine: packages go to PACKAGES, all else keeps its path."""
     inside = path.removeprefix(_packages())
     return path if inside == path else f"{PACKAGES}/{inside}"

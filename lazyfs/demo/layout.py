@@ -74,11 +74,11 @@ class Layout:
         self,
         paths: Iterable[str],
         extra: dict[str, bytes] | None = None,
-        place: Callable[[str], str] = lambda path: path,
+        path_in_image: Callable[[str], str] = lambda path: path,
     ) -> None:
         """Adds one layer of this machine's files, and of files that exist only in the image.
 
-        `place` returns the path in the image of a file of this machine. Every file belongs to root, so that
+        `path_in_image` returns the path there of a file of this machine. Every file belongs to root, so that
         every user makes the same image. Files that vanish meanwhile raise OSError.
         """
         temporary = os.path.join(self.directory, "layer")
@@ -87,7 +87,9 @@ class Layout:
             with _gzip(outer) as packed:
                 inner = _Hashing(packed)
                 with tarfile.open(fileobj=inner, mode="w|", format=tarfile.PAX_FORMAT) as tar:  # type: ignore[call-overload]
-                    self._fill(tar, {path: place(path).lstrip("/") for path in sorted(paths)}, extra or {})
+                    self._fill(
+                        tar, {path: path_in_image(path).lstrip("/") for path in sorted(paths)}, extra or {}
+                    )
         os.rename(temporary, self._blob(outer.digest))
         self.layers.append({"mediaType": _LAYER, "digest": outer.digest, "size": outer.size})
         self.diff_ids.append(inner.digest)

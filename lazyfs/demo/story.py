@@ -1,4 +1,4 @@
-"""The demo's plot: the steps in order, and their results."""
+"""The demo's steps in order, and their results."""
 
 import importlib.resources
 import os
@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from lazyfs.demo.commands import LAZYFS, Mount, Timed, Traffic, lazyfs, serving, timed, workplace
-from lazyfs.demo.files import PACKAGES, interpreter, layers, place
+from lazyfs.demo.files import PACKAGES, interpreter, layers, path_in_image
 from lazyfs.demo.layout import Layout, unpack
 
 _NAME = "lazyfs.example/demo/python:host"
@@ -53,7 +53,7 @@ def python_image(directory: str) -> tuple[Layout, DemoImage]:
     layout = Layout(directory)
     found = layers()
     for _, paths in found:
-        layout.add_layer(paths, place=place)
+        layout.add_layer(paths, path_in_image=path_in_image)
     program = importlib.resources.files("lazyfs.demo").joinpath("program.py").read_bytes()
     layout.add_layer([], {_PROGRAM: program})
     environment = [f"{name}={value}" for name, value in _environment().items()]

@@ -22,9 +22,9 @@ from lazyfs.fuse.counters import Counters
 from lazyfs.fuse.open_repository import OpenRepository
 from lazyfs.fuse.openings import Openings
 from lazyfs.fuse.trace import Trace
-from lazyfs.vfs.catalogs import HeldKey
 from lazyfs.vfs.content import NeedContent
 from lazyfs.vfs.entries import Repository
+from lazyfs.vfs.held_objects import HeldKey
 from lazyfs.vfs.missing_objects import Fetched, Need, NeedDecoding, NeedRepository
 from lazyfs.vfs.siblings import siblings
 from lazyfs.vfs.tree import Tree
@@ -76,7 +76,7 @@ class Filesystem:
         self.patience = patience
         self._openings = Openings(open_repository)
         self._decoding = trio.CapacityLimiter(1)
-        """One at a time: each takes the processor from everybody's answers."""
+        """Allows one decoding at a time: each takes the processor from everybody's answers."""
         self._opened: dict[str, OpenRepository] = {}
 
     def show(self, opened: OpenRepository) -> None:
@@ -108,8 +108,7 @@ class Filesystem:
         return opened
 
     def catalogs_in_use(self) -> list[tuple[str, HeldKey]]:
-        """Returns the catalogs in memory, each with the repository that it was read by; the latest used
-        last."""
+        """Returns each catalog in memory, with the repository for which it was read; the latest used last."""
         with self.lock:
             return self.tree.parsed.catalogs()
 
@@ -160,7 +159,7 @@ class Filesystem:
         raise self.fault(BadData("catalogs that lead into one another without end"))
 
     async def _decode(self, need: NeedDecoding) -> Need | None:
-        """Decodes in a thread, without the lock. Returns what is missing for it. Raises OSError."""
+        """Decodes in a thread, without the lock. Returns the objects it lacks, if any. Raises OSError."""
         try:
             keep = await trio.to_thread.run_sync(need.decode, limiter=self._decoding)
             with self.lock:

@@ -32,7 +32,7 @@ class Openings:
     async def wait_for(self, name: str, deadline: float) -> None:
         """Opens a repository, or waits for the opening under way. `deadline` is on time.monotonic()'s clock.
 
-        Raises what the opening raises, and DeadlineExceeded.
+        Raises the opening's error, or DeadlineExceeded.
         """
         opening = self._under_way.get(name)
         if opening is None:

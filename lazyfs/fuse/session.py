@@ -15,7 +15,7 @@ class MountOptions(NamedTuple):
     """The properties of the mount on the host."""
 
     source: str
-    """As `df` and /proc/mounts show it."""
+    """The source as `df` and /proc/mounts show it."""
     suid: bool = False
     dev: bool = False
     permissions: str = "image"

@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 
 MOST = 100_000
 """Lines held while the disk is slow; more are dropped and counted."""
+PATIENCE = 5.0
+"""Seconds for which the end of a mount waits for a disk that takes no lines."""
 
 
 class Trace:
@@ -28,7 +30,7 @@ class Trace:
     def __init__(self, path: str) -> None:
         """Raises UsageError if the file cannot be written."""
         try:
-            self._file = open(open_output(path), "a", encoding="utf-8")  # noqa: SIM115 - closed in close
+            self._file = open(open_output(path), "a", encoding="utf-8")  # noqa: SIM115 - closed by the thread
         except Untrusted as error:
             raise UsageError(f"--trace {error}") from None
         except OSError as error:
@@ -37,7 +39,10 @@ class Trace:
         self.dropped = 0
         self.problem = ""
         """The reason why writing has ended; empty before."""
-        self._thread = threading.Thread(target=self._write, name="trace")
+        self._late = False
+        """True if the end of the mount did not wait for all lines."""
+        # daemon: a disk that never answers must not keep the process
+        self._thread = threading.Thread(target=self._write, name="trace", daemon=True)
         self._thread.start()
 
     def line(
@@ -54,6 +59,8 @@ class Trace:
             now, operation, path, digest, size, source, seconds = event
             text = path.decode("utf-8", "surrogateescape")
             line = [round(now, 6), operation, text, digest.hex(), size, source, round(seconds * 1e6)]
+            if self._late:
+                break
             if self.problem:
                 continue  # closing must not wait for room in the queue
             try:
@@ -63,12 +70,20 @@ class Trace:
             except OSError as error:
                 self.problem = str(error)
                 log.exception("the trace ends here")
-
-    def close(self) -> None:
-        """Ends the thread; returns when everything is written."""
-        self._lines.put(None)
-        self._thread.join()
         try:
-            self._file.close()
+            self._file.close()  # by the thread: closing waits for the disk too
         except OSError as error:
             self.problem = str(error)
+
+    def close(self, seconds: float = PATIENCE) -> None:
+        """Ends the thread; returns when everything is written, or after `seconds`: then the last lines are
+        lost, and `problem` says so."""
+        deadline = time.monotonic() + seconds
+        try:
+            self._lines.put(None, timeout=seconds)
+        except queue.Full:
+            self._late = True
+        self._thread.join(max(deadline - time.monotonic(), 0))
+        if self._thread.is_alive():
+            self.problem = f"its disk took nothing for {seconds:g} s; the last lines are lost"
+            log.error("--trace: %s", self.problem)

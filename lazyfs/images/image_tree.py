@@ -1,5 +1,6 @@
 """An image becomes snapshots of its layers, of the merged tree, and of manifest and config, and a link."""
 
+from collections.abc import Callable, Iterable
 from contextlib import closing
 
 from lazyfs.core.catalog.inode import Inode
@@ -60,25 +61,38 @@ def image_changes(
     observer.image(image.name, len(once), sum(layer.blob.size for layer in once))
     layers, fresh = _layers(image, tree, ingest, observer)
     changes = {layer_path(diff_id): keep(layers[diff_id], params, ingest) for diff_id in fresh}
-    merge = Merge(lambda message: observer.warn(f"{image.name}: {message}"))
-    for layer in image.layers:
-        merge.start_layer()
-        try:
-            for record in layers[layer.diff_id]:
-                merge.apply(record)
-        except BadData as error:
-            raise type(error)(f"{layer.blob.name}: {error}") from None
+    root = merged(
+        ((layer.blob.name, layers[layer.diff_id]) for layer in image.layers),
+        lambda message: observer.warn(f"{image.name}: {message}"),
+    )
+    if not plain:
+        add(root, image.config, ingest)
     created = image.config.created_ns
     flat = flat_path(image.config_digest)
-    files = {b"manifest.json": image.manifest, b"config.json": image.config_bytes}
-    metadata = directory_of_files(files, created, ingest)
-    if not plain:
-        add(merge.root, image.config, ingest)
     return changes | {
-        flat: snapshot(merge.root, params, ingest),
-        metadata_path(place): snapshot(metadata, params, ingest),
+        flat: snapshot(root, params, ingest),
+        metadata_path(place): metadata(image.manifest, image.config_bytes, created, params, ingest),
         place: link("../" * place.count("/") + flat, created),
     }
+
+
+def merged(layers: Iterable[tuple[str, list[Record]]], warn: Callable[[str], None]) -> Inode:
+    """Returns the tree of named layers, the lowest first. Raises BadData for one that cannot be merged."""
+    merge = Merge(warn)
+    for name, records in layers:
+        merge.start_layer()
+        try:
+            for record in records:
+                merge.apply(record)
+        except BadData as error:
+            raise type(error)(f"{name}: {error}") from None
+    return merge.root
+
+
+def metadata(manifest: bytes, config: bytes, created: int, params: Params, ingest: Ingest) -> Inode:
+    """Writes an image's manifest and config; returns the snapshot to put at `metadata_path`."""
+    files = {b"manifest.json": manifest, b"config.json": config}
+    return snapshot(directory_of_files(files, created, ingest), params, ingest)
 
 
 def _layers(
@@ -102,6 +116,8 @@ def _layers(
         for number, parts in reading:
             layer = image.layers[number]
             advance = observer.layer(layer.blob.name, layer.blob.size, kept=False)
-            found[layer.diff_id] = read_layer(layer.blob, parts, ingest, advance=advance, note=observer.warn)
+            found[layer.diff_id] = read_layer(
+                layer.blob, parts, ingest.layer(), advance=advance, note=observer.warn
+            )
     ingest.finish()
     return found, fresh

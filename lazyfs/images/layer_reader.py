@@ -8,7 +8,7 @@ from lazyfs.core.errors import BadData, DigestMismatch, FormatError
 from lazyfs.core.layers.record import Kind, Record, clamped, from_member
 from lazyfs.core.layers.tar import FILE, Member, TarReader
 from lazyfs.images.streams import ExactReader, Hashed, decompressed
-from lazyfs.store.ingest import Ingest
+from lazyfs.store.layer_files import LayerFiles
 
 
 class LayerLimits(NamedTuple):
@@ -39,14 +39,14 @@ class Blob(NamedTuple):
 def read_layer(
     blob: Blob,
     parts: Iterable[bytes],
-    ingest: Ingest,
+    files: LayerFiles,
     *,
     whiteouts: bool = True,
     limits: LayerLimits = LayerLimits(),  # noqa: B008 - immutable
     advance: Callable[[int], None] = lambda _count: None,
     note: Callable[[str], None] = lambda _message: None,
 ) -> list[Record]:
-    """Reads an archive to its end and returns its records; `ingest.finish` sets their contents.
+    """Reads an archive to its end and returns its records; the ingest's `finish` sets their contents.
 
     Digest, size and diff_id are compared as far as they are known. `note` gets one line about the values that
     records cannot keep of their entries. Raises DigestMismatch or FormatError with the blob's name; the
@@ -70,7 +70,7 @@ def read_layer(
             expanded += member.size
             _check_limits(len(records), max(expanded, plain.size), stored(), limits)
             if member.kind == FILE and record.kind == Kind.INODE:
-                ingest.add(record, reader.read)
+                files.add(record, reader.read)
             records.append(record)
         for _ in stream.rest():
             _check_limits(len(records), max(expanded, plain.size), stored(), limits)
@@ -78,6 +78,7 @@ def read_layer(
             pass
     except BadData as error:
         raise type(error)(f"{blob.name}: {error}") from None
+    files.end()
     _compare(blob.name, "digest", raw.digest, blob.digest)
     if not blob.streamed and raw.size != blob.size:
         raise DigestMismatch(f"{blob.name}: {raw.size} bytes instead of {blob.size}")
@@ -102,7 +103,7 @@ class Clamps:
             self._first = self._first or f"{member.name[:200]!r}: {change}"
 
     def summary(self) -> str | None:
-        """One line; None if every value was kept."""
+        """One line about the values not kept; None if every value was kept."""
         more = f", and {self._count - 1} more" if self._count > 1 else ""
         return f"{self._first}{more}" if self._count else None
 

@@ -22,11 +22,15 @@ def layer_path(diff_id: Digest) -> str:
 
 
 def load(tree: StoredTree, diff_id: Digest) -> list[Record] | None:
-    """Returns the records of a layer, or None if this repository does not have it."""
+    """Returns the records of a layer, or None if this repository does not have it, or has it without
+    packs."""
     found = tree.find(f"{layer_path(diff_id)}/records")
     if found is None:
         return None
-    return list(record.decode(tree.content(found.entry)))
+    try:
+        return list(record.decode(tree.content(found)))
+    except record.OlderRecords:
+        return None
 
 
 def keep(records: list[Record], params: Params, ingest: Ingest) -> Inode:

@@ -1,6 +1,7 @@
 """Compares a published image with its source: everything is fetched and derived again, nothing is stored."""
 
 from lazyfs.core.catalog.inode import Inode
+from lazyfs.core.catalog.layout import VERSION
 from lazyfs.core.digest import Digest, ObjectRef
 from lazyfs.core.errors import NotFound
 from lazyfs.core.layers.merge import Merge
@@ -50,6 +51,9 @@ def compare(
                 problems.append(f"{metadata_path(place)}/{name} differs from the registry's")
         except NotFound:
             problems.append(f"{metadata_path(place)}/{name} is missing")
+    found = tree.find(flat)
+    if found and found.catalog.version != VERSION:
+        return [*problems, f"{flat} has an older format: publish the image again, then it can be compared"]
     with Ingest(HashOnly(), params) as ingest:
         layers: dict[Digest, list[Record]] = {}
         once = distinct(image)
@@ -58,15 +62,14 @@ def compare(
         for number, parts in image.read(sorted(first.values())):
             layer = image.layers[number]
             advance = observer.layer(layer.blob.name, layer.blob.size, kept=False)
-            layers[layer.diff_id] = read_layer(layer.blob, parts, ingest, advance=advance)
+            layers[layer.diff_id] = read_layer(layer.blob, parts, ingest.layer(), advance=advance)
         ingest.finish()
         for diff_id, records in layers.items():
             if layer_records.load(tree, diff_id) != records:
                 problems.append(f"{layer_records.layer_path(diff_id)}/records differs from the layer")
-        found = tree.find(flat)
         stored = found.entry.nested if found else None
         if stored not in [_merged(image, layers, params, ingest, plain) for plain in (False, True)]:
-            problems.append(f"{flat} is not what the registry's layers give")
+            problems.append(f"{flat} differs from the tree of the registry's layers")
     return problems
 
 

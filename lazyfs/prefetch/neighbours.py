@@ -44,9 +44,13 @@ class Neighbours:
         count = len(file.entries)
         for step in range(1, count):
             other = (file.position + step) % count
-            ref = file.entries[other].whole
-            if ref is None or ref.size > SMALL or other in suggested:
+            entry = file.entries[other]
+            if entry.size > SMALL or other in suggested or entry.pack_number >= 0:
                 continue
+            place = entry.place(file.packs)
+            if place is None:
+                continue
+            ref = place.ref
             size += ref.size
             if size > BATCH_BYTES or len(batch) == BATCH_FILES:
                 break

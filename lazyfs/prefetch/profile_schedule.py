@@ -9,7 +9,7 @@ from lazyfs.core.profile import Bundle
 AGAIN: Final = 60.0
 """Seconds after which a profile that did not come whole may be tried again, when its image is entered."""
 PROFILES: Final = 4
-"""Under way at one time: `ls -l` looks up each image of a folder and starts none of them."""
+"""Profiles under way at one time: `ls -l` looks up each image of a folder and starts none of them."""
 FAILURES: Final = 3
 """Bundles of one profile that may fail: the others are not asked for."""
 HERE: Final = 0.75
@@ -19,11 +19,12 @@ SHARE: Final = 0.5
 
 
 class ProfileSchedule:
-    """The profiles of a repository that may not be begun, each with the time until which."""
+    """The profiles of a repository that are under way, or must not be begun for some time."""
 
     def __init__(self) -> None:
         self._rests: dict[Digest, float] = {}
-        """For ever, while a profile is under way and once it has come."""
+        """Profile -> the time until which it must not be begun: for ever while it is under way, and once it
+        has come."""
         self._under_way: set[Digest] = set()
 
     def begin(self, profile: Digest, now: float) -> bool:
@@ -35,11 +36,11 @@ class ProfileSchedule:
         return True
 
     def ended(self, profile: Digest) -> None:
-        """Makes way for another profile."""
+        """Notes that the profile is no longer under way."""
         self._under_way.discard(profile)
 
     def failed(self, profile: Digest, now: float) -> None:
-        """Lets a profile that failed in part be begun again after AGAIN seconds."""
+        """Allows a profile that failed in part to be begun again after AGAIN seconds."""
         self._rests[profile] = now + AGAIN
 
 

@@ -56,7 +56,7 @@ class ProfilePrefetch:
         self._limiter = trio.CapacityLimiter(AT_ONCE)
         self._schedule = ProfileSchedule()
         self.fetched = 0
-        """Bundles."""
+        """Number of bundles fetched."""
         self.failed = 0
 
     def start(self, ref: ObjectRef) -> None:

@@ -16,8 +16,8 @@ BYTES = 64 << 20
 """Plaintext bytes asked for and not here yet. More objects are dropped: the reader will ask for them."""
 
 SHARE = UNDER_WAY * 3 // 4
-"""Plaintext bytes under way for nobody: TASKS chunks of 1 MiB. Of larger chunks as many would leave a reader
-no room: its own would wait until all of them are here."""
+"""Plaintext bytes under way without a reader: TASKS chunks of 1 MiB. As many larger chunks would leave no
+room in UNDER_WAY: a reader's own chunk would wait until all of them are here."""
 
 
 class PrefetchBudget:

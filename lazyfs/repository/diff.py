@@ -21,7 +21,7 @@ class Difference(NamedTuple):
     """`added`, `removed` or `changed`."""
     path: bytes
     fields: tuple[str, ...]
-    """Those that changed, of type, mode, uid, gid, mtime, size, content, target, device and xattrs."""
+    """The changed ones of type, mode, uid, gid, mtime, size, content, target, device and xattrs."""
     same_below: bytes | None = None
     """A path below which are the same differences as below this one; they are not given again."""
 
@@ -181,6 +181,11 @@ def _fields(old: Entry, new: Entry) -> tuple[str, ...]:
     changed += [field for field in FIELDS if getattr(old, field) != getattr(new, field)]
     if old.nested and new.nested and without_hint(old.xattrs) == without_hint(new.xattrs):
         changed = [field for field in changed if field != "xattrs"]
-    if not old.is_dir and (old.content, old.detail) != (new.content, new.detail):
+    if not old.is_dir and _content(old) != _content(new):
         changed.append("content" if old.is_file else "target" if old.is_link else "device")
     return tuple(changed)
+
+
+def _content(entry: Entry) -> tuple[bytes, int]:
+    """The identity of an entry's content. It does not depend on the pack that holds a small file."""
+    return entry.content, 0 if entry.pack_number >= 0 else entry.detail

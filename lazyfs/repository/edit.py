@@ -7,6 +7,7 @@ from typing import NamedTuple
 from lazyfs.core import codec
 from lazyfs.core.catalog.inode import Inode
 from lazyfs.core.digest import ObjectRef
+from lazyfs.core.errors import UsageError
 from lazyfs.core.params import Revision
 from lazyfs.repository.commit import commit_revision, read_revision
 from lazyfs.repository.keys import Keys
@@ -46,11 +47,17 @@ class Edit:
         level: int = codec.LEVEL,
         workers: int | None = None,
     ) -> None:
-        """`level`: zstd's. `workers`: threads that hash and compress. Raises as `read_revision`."""
+        """`level`: zstd's. `workers`: threads that hash and compress. Raises as `read_revision`, and
+        UsageError for a repository of an older format version."""
         self._store = store
         self._keys = keys
         self._now = now
         self._base = read_revision(store)
+        if self._base.params.is_older:
+            raise UsageError(
+                f"{self._base.name} has format version {self._base.params.version}, which this lazyfs reads "
+                "but does not write: update its workers, then run `lazyfs repo upgrade STORE`"
+            )
         self._changes: list[Callable[[LiveTree], object]] = []
         self.ingest = Ingest(store, self._base.params, level=level, workers=workers)
 
@@ -77,7 +84,7 @@ class Edit:
         self._changes.append(lambda live: live.put(path, inode))
 
     def hint(self, path: str, catalog: ObjectRef, profile: tuple[bytes, bytes]) -> None:
-        """Gives the snapshot of this catalog at a path its profile; see LiveTree.hint."""
+        """Adds a profile to the snapshot of this catalog at a path; see LiveTree.hint."""
         self._changes.append(lambda live: live.hint(path, catalog, profile))
 
     def remove(self, path: str) -> None:

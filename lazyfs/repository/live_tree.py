@@ -64,9 +64,9 @@ class LiveTree:
             changed.changed = True
 
     def hint(self, path: str, catalog: ObjectRef, profile: tuple[bytes, bytes]) -> None:
-        """Gives the snapshot of this catalog at a path the attribute that leads to its profile.
+        """Adds the attribute `profile` to the snapshot at a path; `catalog` is the catalog it was made for.
 
-        Raises UsageError if no snapshot hangs there, or one of another catalog, which needs another profile.
+        Raises UsageError if no snapshot hangs there, or if the snapshot has another catalog.
         """
         *parents, name = _parts(path)
         folder: Inode | _Folder | None = self._root
@@ -165,6 +165,8 @@ def _copy(inode: Inode) -> Inode:
         size=inode.size,
         content=inode.content,
         detail=inode.detail,
+        pack=inode.pack,
+        offset=inode.offset,
         flags=inode.flags,
         xattrs=inode.xattrs,
         nested=inode.nested,
@@ -185,5 +187,8 @@ def _with_profile(old: Inode, new: Inode) -> Inode:
 def _same(old: Inode, new: Inode) -> bool:
     return all(
         getattr(old, field) == getattr(new, field)
-        for field in ("mode", "uid", "gid", "mtime", "size", "content", "detail", "flags", "xattrs", "nested")
+        for field in (
+            *("mode", "uid", "gid", "mtime", "size", "content", "detail"),
+            *("pack", "offset", "flags", "xattrs", "nested"),
+        )
     )

@@ -11,6 +11,7 @@ from lazyfs.core.catalog.reader import Catalog
 from lazyfs.core.chunks import ChunkList
 from lazyfs.core.digest import ObjectRef
 from lazyfs.core.errors import FormatError, NotFound
+from lazyfs.core.pack import PackTable
 from lazyfs.store import Store
 
 MOST = 16 << 20
@@ -71,10 +72,15 @@ class StoredTree:
         """Returns a directory's entries."""
         return node.catalog.directory(node.number).entries
 
-    def content(self, entry: Entry) -> Iterator[bytes]:
+    def content(self, node: TreeNode) -> Iterator[bytes]:
         """Yields a file's bytes, an object at a time."""
-        if entry.whole:
-            yield self.read(entry.whole)
+        yield from self.bytes_of(node.entry, node.catalog.packs)
+
+    def bytes_of(self, entry: Entry, packs: PackTable) -> Iterator[bytes]:
+        """Yields the bytes of a file that may lie in one of `packs`, an object at a time."""
+        place = entry.place(packs)
+        if place:
+            yield self.read(place.ref)[place.start : place.start + place.length]
         elif entry.chunk_list:
             chunks = ChunkList(self.read(entry.chunk_list), entry.size, entry.detail)
             for index in range(len(chunks)):
@@ -88,11 +94,11 @@ class StoredTree:
             raise NotFound(f"{path} is not a file of the repository")
         if node.entry.size > MOST:
             raise FormatError(
-                f"{path} has {node.entry.size} bytes; what describes an image has {MOST} at most"
+                f"{path} has {node.entry.size} bytes; a file that describes an image has {MOST} at most"
             )
-        return b"".join(self.content(node.entry))
+        return b"".join(self.content(node))
 
     def inode(self, entry: Entry, catalog: Catalog, index: int) -> Inode:
         """Returns the entry as a publisher's inode, with the totals of a nested catalog."""
         totals = dict(catalog.header.nested).get(index) if entry.nested else None
-        return from_entry(entry, totals)
+        return from_entry(entry, totals, catalog.packs)

@@ -15,7 +15,7 @@ import subprocess
 from functools import cache
 
 from lazyfs.core.errors import UsageError
-from lazyfs.runtimes.bubblewrap_arguments import arguments
+from lazyfs.runtimes.bubblewrap_arguments import describe
 from lazyfs.runtimes.launch import Launch
 from lazyfs.runtimes.protocol import (
     RUNTIME_FAILED,
@@ -23,6 +23,7 @@ from lazyfs.runtimes.protocol import (
     RuntimeExit,
     RuntimePlan,
     RuntimeProbe,
+    Unfit,
     nul_separated,
 )
 from lazyfs.runtimes.supervise import supervise
@@ -46,9 +47,13 @@ class Bubblewrap:
 
     name = "bubblewrap"
 
+    def __init__(self, program: str | None = None) -> None:
+        """`program`: the executable, if it is not on PATH."""
+        self._program = program
+
     def probe(self) -> RuntimeProbe:
         """Starts `true` in the namespaces of a program, because many systems forbid some of them."""
-        executable = shutil.which("bwrap")
+        executable = self._program or shutil.which("bwrap")
         if executable is None:
             return RuntimeProbe(self.name, False, _MISSING)
         trial = [executable, *_isolation(os.geteuid() == 0), *_TRIAL]
@@ -66,10 +71,12 @@ class Bubblewrap:
     def plan(self, launch: Launch) -> RuntimePlan:
         """Returns the plan of a start. All arguments but the command itself are passed through a
         descriptor."""
+        if launch.is_file:
+            raise Unfit("bubblewrap starts directories only")
         isolation = _isolation(launch.as_root)
         if not launch.network:
             isolation = (*isolation, "--unshare-net")
-        given = arguments(launch, isolation)
+        given, completed = describe(launch, isolation)
         files = {_ARGUMENTS: nul_separated(given)}
         options = ["bwrap", "--json-status-fd", RuntimePlan.STATUS]
         if _can_filter():
@@ -81,18 +88,19 @@ class Bubblewrap:
             ("bwrap", *given, "--", *launch.command),
             files,
             launch.user,
+            completed,
             tuple(_reachable(launch)),
         )
 
     def start(self, plan: RuntimePlan) -> RuntimeExit:
         """Runs the plan to its end. Sends signals to bwrap's grandchild, the program below the namespace's
         init."""
-        executable = shutil.which("bwrap")
+        executable = self._program or shutil.which("bwrap")
         if executable is None:
             raise UsageError(_MISSING)
         scoped = _can_scope(executable)
 
-        def detach() -> None:
+        def detach(_: int) -> None:
             leave_session_keyring()
             if scoped:
                 leave_abstract_sockets()

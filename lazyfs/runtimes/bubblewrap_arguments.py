@@ -2,35 +2,61 @@
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 from lazyfs.core.errors import UsageError
-from lazyfs.runtimes.bind_places import BindPlace, arrange
+from lazyfs.runtimes.bind_places import Arrangement, BindPlace, arrange
+from lazyfs.runtimes.joined_directories import CompletedImage, check, completed
 from lazyfs.runtimes.launch import Bind, Launch
 from lazyfs.runtimes.proc_covers import list_proc, proc_covers
-from lazyfs.runtimes.underlay import covers
+from lazyfs.runtimes.underlay import CoveredDirectory, covers
 
 _OF_THE_HOST = (Bind("/etc/resolv.conf", "/etc/resolv.conf", True), Bind("/etc/hosts", "/etc/hosts", True))
 _MOST = 9000
 """The most arguments that bwrap accepts: MAX_ARGS in bubblewrap.c."""
 
 
-def arguments(launch: Launch, isolation: tuple[str, ...]) -> tuple[str, ...]:
-    """Returns all arguments but the command. Raises UsageError for a bind that cannot be made."""
-    found = (*isolation, *_filesystem(launch), *_environment(launch))
+class Described(NamedTuple):
+    """The arguments of a start, and the image that they suppose."""
+
+    arguments: tuple[str, ...]
+    """All arguments but the command."""
+    image: CompletedImage | None
+    """The image with added names; None if the arguments add all names themselves."""
+
+
+def describe(launch: Launch, isolation: tuple[str, ...]) -> Described:
+    """Returns the description of a start. Raises UsageError for a bind that cannot be made."""
+    tree = arrange(launch.root, launch.binds, _OF_THE_HOST)
+    made = covers(launch.root, tree.places)
+    rest = (*_environment(launch),)
+    found = (*isolation, *_filesystem(launch, tree, made), *rest)
+    image = None
+    if made and len(found) > _MOST:
+        image = completed(launch.root, made, _points(tree))
+        found = (*isolation, *_filesystem(launch, tree, ()), *rest)
     if len(found) > _MOST:
         raise UsageError(
-            f"the start takes {len(found)} arguments, and bwrap takes {_MOST}: too many variables, or a bind "
-            "target that is missing in a directory of too many names; bind to one that the image has"
+            f"the start takes {len(found)} arguments, and bwrap takes {_MOST}: too many variables or binds; "
+            "leave some out"
         )
-    return found
+    if image is not None:
+        check(image)
+    return Described(found, image)
 
 
-def _filesystem(launch: Launch) -> Iterator[str]:
-    """Yields the arguments that build the tree, in the order in which bwrap executes them."""
+def _points(tree: Arrangement) -> list[tuple[str, str, bool]]:
+    """Returns (path, the directory that lacks it, True for a directory) of each mount point to be made."""
+    kinds = [(place, True) for place in (tree.proc, tree.dev, tree.tmp)]
+    kinds += [(place, os.path.isdir(bind.source)) for bind, place in tree.binds]
+    return [(place.path, place.made_in, kind) for place, kind in kinds if place.made_in is not None]
+
+
+def _filesystem(launch: Launch, tree: Arrangement, made: Sequence[CoveredDirectory]) -> Iterator[str]:
+    """Yields the arguments that build the tree, in the order in which bwrap executes them. `made`: the
+    directories to be covered."""
     root = launch.root
-    tree = arrange(root, launch.binds, _OF_THE_HOST)
-    made = covers(root, tree.places)
     root_is_covered = bool(made) and made[0].path == "/"
     if not root_is_covered:
         yield from ("--ro-bind", root, "/")
@@ -42,8 +68,9 @@ def _filesystem(launch: Launch) -> Iterator[str]:
             yield from ("--ro-bind", root.rstrip("/") + inside, inside)
         for name, target in cover.links:
             yield from ("--symlink", target, os.path.join(cover.path, name))
-    for place in tree.places:
-        yield from _parents(place)
+    if made:
+        for place in tree.places:
+            yield from _parents(place)
     yield from ("--proc", tree.proc.path, "--dev", tree.dev.path, "--tmpfs", tree.tmp.path)
     if launch.as_root:
         yield from _proc_covers()

@@ -1,24 +1,79 @@
-"""Chooses a runtime that works on this machine."""
+"""Chooses a runtime that works on this machine and can make the start that is wanted."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
-from lazyfs.core.errors import UsageError
-from lazyfs.runtimes.protocol import Runtime, RuntimeProbe
+from lazyfs.core.errors import LazyfsError, UsageError
+from lazyfs.runtimes.isolation import PROBED, failures
+from lazyfs.runtimes.isolation import Check as Check
+from lazyfs.runtimes.launch import Launch
+from lazyfs.runtimes.protocol import Runtime, RuntimePlan, RuntimeProbe, Unfit
 
 
-def choose(runtimes: Sequence[Runtime], wanted: str | None) -> tuple[Runtime, list[RuntimeProbe]]:
-    """Returns the first usable runtime, or the `wanted` one, and the results of all probes on the way.
+class Rejection(NamedTuple):
+    """A runtime that is not used, and the reason."""
 
-    Raises UsageError with the reasons of all probes if no runtime is usable.
+    runtime: str
+    reason: str
+
+
+class Choice(NamedTuple):
+    """The chosen runtime and everything that was found on the way."""
+
+    runtime: Runtime
+    plan: RuntimePlan
+    probes: tuple[RuntimeProbe, ...]
+    rejected: tuple[Rejection, ...]
+
+
+def choose(
+    runtimes: Iterable[Runtime],
+    launch: Launch,
+    isolation: str,
+    check: Callable[[Runtime], Sequence[Check]],
+    *,
+    thorough: bool = False,
+) -> Choice:
+    """Returns the first of the runtimes that works here, can make the launch, and has the isolation.
+
+    `check`: tries a runtime's isolation; called only for the levels that need it. `thorough`: the runtimes
+    after the chosen one are tried too. Raises UsageError with the
+    reason of every runtime if there is none, and for a launch that no runtime could make.
     """
-    known = [runtime.name for runtime in runtimes]
-    if wanted is not None and wanted not in known:
-        raise UsageError(f"runtime {wanted!r} is not known; choose one of: {', '.join(known)}")
-    probes = []
+    probes: list[RuntimeProbe] = []
+    rejected: list[Rejection] = []
+    chosen: tuple[Runtime, RuntimePlan] | None = None
     for runtime in runtimes:
-        if wanted in (None, runtime.name):
-            probes.append(runtime.probe())
-            if probes[-1].usable:
-                return runtime, probes
-    reasons = "; ".join(f"{probe.runtime}: {probe.says}" for probe in probes)
+        probe = runtime.probe()
+        probes.append(probe)
+        if not probe.usable:
+            rejected.append(Rejection(runtime.name, probe.says))
+            continue
+        if chosen is not None:
+            continue
+        try:
+            plan = runtime.plan(launch)
+            lacking = _lacking(runtime, isolation, check)
+        except Unfit as error:
+            rejected.append(Rejection(runtime.name, str(error)))
+            continue
+        if lacking:
+            rejected.append(Rejection(runtime.name, f"fails {isolation}: {'; '.join(lacking)}"))
+            continue
+        chosen = runtime, plan
+        if not thorough:
+            break
+    if chosen is not None:
+        return Choice(*chosen, tuple(probes), tuple(rejected))
+    reasons = "; ".join(f"{found.runtime}: {found.reason}" for found in rejected)
     raise UsageError(f"no usable runtime on this machine: {reasons}")
+
+
+def _lacking(runtime: Runtime, isolation: str, check: Callable[[Runtime], Sequence[Check]]) -> list[str]:
+    """Returns what keeps the runtime from the level of isolation."""
+    if isolation not in PROBED:
+        return []
+    try:
+        return failures(tuple(check(runtime)), isolation)
+    except LazyfsError as error:
+        return [str(error)]

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from lazyfs.core.errors import UsageError
 from lazyfs.core.image_names import MOST_SIMILAR, candidates, full_name, similar
+from lazyfs.runtimes.image_reference import is_sif
 from lazyfs.system.bounded_look import ask_each
 from lazyfs.system.mountpoint import FSTYPE, Mount, mounts
 from lazyfs.system.paths_in_mounts import resolve_among_mounts
@@ -69,8 +70,7 @@ def sort_mounts(found: Iterable[Mount], trusted: set[int]) -> NodeMounts:
 
 
 def _own_numbers(user: int) -> set[int]:
-    """Returns the caller's id here and its id in the namespace above, which mounts made there have as
-    owner."""
+    """Returns the caller's id here, and its id in the namespace above, which owns the mounts made there."""
     numbers = {user}
     with open("/proc/self/uid_map") as file:
         for line in file:
@@ -178,7 +178,9 @@ def _look_at_path(name: str, tops: list[str]) -> dict[str, Any]:
     try:
         place = resolve_among_mounts(name, tops)
         if not os.path.isdir(place.real):
-            return {"error": f"{name}: no such directory"}
+            if is_sif(place.real):
+                return {"root": place.real, "metadata": None}
+            return {"error": f"{name}: no such directory, and no SIF file"}
         mount = place.mount
         metadata = None if mount is None else _metadata(mount, os.path.abspath(name), place.real, tops)
         return {"root": place.real, "metadata": metadata}
@@ -206,7 +208,7 @@ def _look(mount: str, name: str, tops: Sequence[str], *, site: bool) -> dict[str
 
 
 def _images(mount: str, tree: str, name: str, tops: Sequence[str], refused: list[str]) -> list[_Candidate]:
-    """In a child: what the name may mean in the tree of one repository, of the best rank only."""
+    """In a child: the images of one repository that the name may mean, of the best rank only."""
     top = os.path.join(mount, tree) if tree else mount
     for rank, places in enumerate(candidates(name, _names(mount, tops, tree))):
         images = []

@@ -49,6 +49,8 @@ class Bind:
     target: str
     """The path at which the program sees it: absolute and normalised; it need not exist in the image."""
     read_only: bool = False
+    required: bool = False
+    """True if the start is refused without the source; otherwise it is left out with a warning."""
 
     def __post_init__(self) -> None:
         check_argument(self.source, "bind source")
@@ -77,9 +79,21 @@ class Launch:
     """True for the machine's network; False for only a loopback of its own."""
     user: tuple[int, int] | None = None
     """Ids of the user and group to start as, for root; None for the caller's."""
+    scratch: str = ""
+    """A directory that does not exist, for the runtime's own files; made and removed with the start."""
     as_root: bool = False
     """True if the program is root outside its namespaces too, where the kernel checks for root in places that
     no namespace divides."""
+
+    @property
+    def is_file(self) -> bool:
+        """True if the image is a SIF file."""
+        return os.path.isfile(self.root)
+
+    @property
+    def identity(self) -> tuple[int, int]:
+        """The ids of the user and group that the program is started as."""
+        return (os.geteuid(), os.getegid()) if self.user is None else self.user
 
     def __post_init__(self) -> None:
         check_argument(self.root, "image")
@@ -104,14 +118,17 @@ class Launch:
             )
 
 
+_MODES = {"ro", "rw", "required"}
+
+
 def parse_bind(text: str) -> Bind:
-    """Parses `SRC[:DST[:ro|rw]]`, the form of every container tool; DST defaults to SRC. Raises
-    UsageError."""
+    """Parses `SRC[:DST[:MODE]]`, the form of every container tool; DST defaults to SRC, and MODE is `ro`,
+    `rw` or `required`, or two of them with a comma. Raises UsageError."""
     parts = text.split(":")
-    mode = parts[2] if len(parts) == 3 else "rw"
-    if len(parts) > 3 or not parts[0] or mode not in ("ro", "rw"):
-        raise UsageError(f"bind {text!r}: write SRC, SRC:DST or SRC:DST:ro")
+    modes = parts[2].split(",") if len(parts) == 3 else ["rw"]
+    if len(parts) > 3 or not parts[0] or not _MODES.issuperset(modes) or {"ro", "rw"}.issubset(modes):
+        raise UsageError(f"bind {text!r}: write SRC, SRC:DST, SRC:DST:ro or SRC:DST:ro,required")
     target = os.path.normpath(parts[1] if len(parts) > 1 and parts[1] else os.path.abspath(parts[0]))
     if not target.startswith("/") or target == "/":
         raise UsageError(f"bind {text!r}: the target {target!r} must be an absolute path below /")
-    return Bind(os.path.abspath(parts[0]), "/" + target.lstrip("/"), read_only=mode == "ro")
+    return Bind(os.path.abspath(parts[0]), "/" + target.lstrip("/"), "ro" in modes, "required" in modes)

@@ -5,7 +5,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
+from lazyfs.core.errors import UsageError
+from lazyfs.runtimes.enclosure import Enclosure
+from lazyfs.runtimes.joined_directories import CompletedImage
 from lazyfs.runtimes.launch import Launch, check_argument
+
+
+class Unfit(UsageError):
+    """This runtime cannot make a start that another one may be able to make."""
+
 
 RUNTIME_FAILED = 125
 """The exit code if the program was never started, as in docker and podman."""
@@ -37,8 +45,13 @@ class RuntimePlan:
 
     user: tuple[int, int] | None = None
     """Ids of the user and group that the runtime is started as; None for the caller's."""
+    completed: CompletedImage | None = None
+    """The image with names that it lacks, if the runtime cannot add them itself: `complete` is called before
+    the runtime."""
     reachable: tuple[str, ...] = ()
     """Parts of the machine that the program can reach without a bind, in words for people."""
+    enclosure: Enclosure | None = None
+    """The surroundings that are made for the runtime; None if it makes all that is needed itself."""
 
     STATUS = "{status}"
     """Placeholder of the descriptor that the runtime writes its status to."""
@@ -88,7 +101,7 @@ class Runtime(Protocol):
 
     def plan(self, launch: Launch) -> RuntimePlan:
         """Returns the command line. Raises UsageError for a launch that is not possible, for example with a
-        bind that would cover a file of another kind."""
+        bind that would cover a file of another kind; Unfit for one that this runtime cannot make."""
         ...
 
     def start(self, plan: RuntimePlan) -> RuntimeExit:

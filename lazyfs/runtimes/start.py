@@ -2,23 +2,25 @@
 
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from lazyfs.core.errors import UsageError
 from lazyfs.core.oci.run_config import DEFAULT_PATH
 from lazyfs.core.printable import escaped
-from lazyfs.runtimes import path_in_image
-from lazyfs.runtimes.bubblewrap import Bubblewrap
-from lazyfs.runtimes.choose import choose
-from lazyfs.runtimes.find_image import find, node_mounts
+from lazyfs.runtimes.choose import Check, Choice, choose
+from lazyfs.runtimes.command_checks import obstacle
+from lazyfs.runtimes.find_image import FoundImage, find, node_mounts
 from lazyfs.runtimes.image_defaults import ImageDefaults, command_line, describe
+from lazyfs.runtimes.image_reference import looked_up, with_remedy
 from lazyfs.runtimes.launch import Bind, Launch
 from lazyfs.runtimes.protocol import ProgramEnd, Runtime, RuntimePlan, RuntimeProbe
+from lazyfs.runtimes.registry import load
+from lazyfs.runtimes.scratch import scratch_name
+from lazyfs.runtimes.settings import RunSettings, read_settings
 
-RUNTIMES: tuple[Runtime, ...] = (Bubblewrap(),)
-"""All runtimes, in the order of preference."""
-COMMAND_NOT_FOUND = 127
+_RUNSCRIPT = "/.singularity.d/runscript"
+"""The program of every SIF file."""
 _DEFAULTS = {"PATH": DEFAULT_PATH, "HOME": "/tmp"}  # noqa: S108 - the only writable directory inside
 
 
@@ -38,6 +40,8 @@ class RunOptions:
     """True for the machine's network; False for only a loopback of its own."""
     user: tuple[int, int] | None = None
     """Ids of the user and group to start as; for root only."""
+    isolation: str | None = None
+    """A level of `isolation.LEVELS`; None for the site's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +50,20 @@ class PreparedRun:
 
     image: ImageDefaults
     launch: Launch
-    probes: tuple[RuntimeProbe, ...]
-    runtime: Runtime
-    plan: RuntimePlan
+    choice: Choice
+    isolation: str
+
+    @property
+    def runtime(self) -> Runtime:
+        return self.choice.runtime
+
+    @property
+    def plan(self) -> RuntimePlan:
+        return self.choice.plan
+
+    @property
+    def probes(self) -> tuple[RuntimeProbe, ...]:
+        return self.choice.probes
 
 
 def _warn(message: str) -> None:
@@ -61,35 +76,72 @@ def prepare(
     options: RunOptions = RunOptions(),
     *,
     warn: Callable[[str], None] = _warn,
+    thorough: bool = False,
 ) -> PreparedRun:
     """Finds the image, reads its defaults, tries the runtimes and makes the command line.
 
     A bind whose source does not exist is left out with a warning, because the sites of one grid differ.
-    Raises UsageError (no such image, no runtime, no command, a bind that cannot be made) and FormatError (a
-    configuration that cannot be read).
+    `thorough`: every runtime is tried, for `--explain`. Raises UsageError (no such image, no runtime, no
+    command, a bind that cannot be made) and FormatError (a configuration that cannot be read).
     """
     if options.user is not None and os.geteuid() != 0:
         raise UsageError("only root can start a program as another user; leave --user out")
-    found = find(image, node_mounts())
-    described = describe(found.root, found.metadata)
+    name = looked_up(image)
+    try:
+        found = find(name, node_mounts())
+    except UsageError as error:
+        raise with_remedy(image, error) from None
+    described = _described(found)
     command = command_line(described, tuple(arguments), entrypoint=options.entrypoint)
     if not command:
         raise UsageError(f"image {image} names no command to run; write one: lazyfs run {image} -- COMMAND")
-    for bind in options.binds:
-        if not os.path.exists(bind.source):
-            warn(f"bind source {bind.source} does not exist on this machine; it is left out")
+    settings = read_settings()
+    isolation = options.isolation or settings.isolation
     launch = Launch(
         found.root,
         command,
         {**_DEFAULTS, **described.environment, **options.environment},
         os.path.join("/", options.workdir or described.workdir),
-        tuple(bind for bind in options.binds if os.path.exists(bind.source)),
-        options.network,
+        (*_present(options.binds, warn), *_present(_of_the_site(options, settings), lambda _: None)),
+        options.network and isolation != "full",
         options.user,
+        scratch_name(),
         as_root=(os.geteuid() if options.user is None else options.user[0]) == 0,
     )
-    runtime, probes = choose(RUNTIMES, options.runtime)
-    return PreparedRun(described, launch, tuple(probes), runtime, runtime.plan(launch))
+    names = settings.runtimes if options.runtime is None else (options.runtime,)
+    choice = choose(load(names, settings.programs), launch, isolation, _check, thorough=thorough)
+    return PreparedRun(described, launch, choice, isolation)
+
+
+def _described(found: FoundImage) -> ImageDefaults:
+    if os.path.isfile(found.root):
+        return ImageDefaults(found.root, entrypoint=(_RUNSCRIPT,), described_by=found.root)
+    return describe(found.root, found.metadata)
+
+
+def _check(runtime: Runtime) -> tuple[Check, ...]:
+    from lazyfs.runtimes.check_isolation import check_isolation
+
+    return check_isolation(runtime)
+
+
+def _present(binds: Iterable[Bind], warn: Callable[[str], None]) -> list[Bind]:
+    """Returns the binds whose source exists. Raises UsageError for a required one without source."""
+    found = []
+    for bind in binds:
+        if os.path.exists(bind.source):
+            found.append(bind)
+        elif bind.required:
+            raise UsageError(f"bind source {bind.source} does not exist on this machine, and is required")
+        else:
+            warn(f"bind source {bind.source} does not exist on this machine; it is left out")
+    return found
+
+
+def _of_the_site(options: RunOptions, settings: RunSettings) -> list[Bind]:
+    """Returns the site's binds but those at whose target the caller has bound something."""
+    taken = {bind.target for bind in options.binds}
+    return [bind for bind in settings.binds if bind.target not in taken]
 
 
 def run(image: str, arguments: Sequence[str] = (), options: RunOptions = RunOptions()) -> ProgramEnd:
@@ -98,33 +150,9 @@ def run(image: str, arguments: Sequence[str] = (), options: RunOptions = RunOpti
 
 
 def start(prepared: PreparedRun) -> ProgramEnd:
-    """Runs a prepared start to its end. A command that is not in the image gives 127, without a start."""
-    missing = _missing_command(prepared.launch)
-    if missing is not None:
-        _warn(missing)
-        return ProgramEnd(COMMAND_NOT_FOUND, started=False)
+    """Runs a prepared start to its end. What is seen to be impossible gives its exit code without a start."""
+    found = obstacle(prepared.launch)
+    if found is not None:
+        _warn(found.reason)
+        return ProgramEnd(found.exit_code, started=False)
     return prepared.runtime.read_end(prepared.runtime.start(prepared.plan))
-
-
-def _missing_command(launch: Launch) -> str | None:
-    """Returns the reason why the command cannot exist; None if it exists, or if a bind may have it."""
-    name = launch.command[0]
-    if "/" in name:
-        places = [os.path.join(launch.workdir, name)]
-    else:
-        entries = dict.fromkeys(launch.environment["PATH"].split(":"))
-        places = [os.path.join(launch.workdir, entry, name) for entry in entries]
-    for place in places:
-        if any(
-            place.startswith(bind.target.rstrip("/") + "/") or place == bind.target for bind in launch.binds
-        ):
-            return None
-        try:
-            if not path_in_image.resolve(launch.root, place)[1]:
-                return None
-        except UsageError:
-            continue
-    where = (
-        "is not in the image" if "/" in name else f"is in none of {launch.environment['PATH']} in the image"
-    )
-    return f"command {name} {where}"

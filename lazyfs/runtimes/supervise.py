@@ -5,10 +5,12 @@ import json
 import os
 import signal
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from lazyfs.core.errors import LazyfsError
 from lazyfs.runtimes.protocol import RuntimeExit, RuntimePlan
 from lazyfs.runtimes.watcher import FORWARDED, WatchedCommand, watch
+from lazyfs.system.durable_file import write_all
 
 _STATUS_LIMIT = 1 << 16
 
@@ -16,17 +18,18 @@ _STATUS_LIMIT = 1 << 16
 def supervise(
     plan: RuntimePlan,
     executable: str,
-    detach: Callable[[], None],
+    detach: Callable[[int], None],
     programs: Callable[[int], list[int]],
 ) -> RuntimeExit:
     """Runs the plan to its end with this process's stdin, stdout and stderr.
 
     The runtime has a session of its own, so that the program cannot push characters into the caller's
-    terminal. Its environment is empty, because the program could read it in /proc/1/environ.
+    terminal. Its environment is the plan's, empty where the program could read it in /proc/1/environ.
 
     `executable`: the runtime's file. `detach`: called in the new process before it becomes the runtime, to
-    give up resources that the program must not have. `programs`: a function from the runtime's process id to
-    the processes that get the signals. Raises LazyfsError if the process cannot be made.
+    give up resources that the program must not have, with the descriptor of the status. `programs`: a
+    function from the runtime's process id to the processes that get the signals. Raises LazyfsError if the
+    process cannot be made.
     """
     with contextlib.ExitStack() as stack:
         status = stack.enter_context(_unnamed_file())
@@ -35,7 +38,19 @@ def supervise(
             numbers[placeholder] = stack.enter_context(_unnamed_file(content))
         argv = [*(str(numbers.get(option, option)) for option in plan.options), *plan.command]
         descriptors = tuple(numbers.values())
-        code = _run(WatchedCommand(argv, executable, plan.user, descriptors, detach, programs))
+        enclosure = plan.enclosure
+        command = WatchedCommand(
+            argv,
+            executable,
+            plan.user,
+            descriptors,
+            plan.completed,
+            partial(detach, status),
+            programs,
+            {} if enclosure is None else enclosure.environment,
+            None if enclosure is None else enclosure.scratch,
+        )
+        code = _run(command)
         os.lseek(status, 0, os.SEEK_SET)
         return RuntimeExit(code, os.read(status, _STATUS_LIMIT))
 
@@ -71,7 +86,7 @@ def _unnamed_file(content: bytes = b"") -> Iterator[int]:
     a pipe would block at 64 KiB."""
     number = os.memfd_create("lazyfs-run")
     try:
-        os.write(number, content)
+        write_all(number, content)
         os.lseek(number, 0, os.SEEK_SET)
         yield number
     finally:

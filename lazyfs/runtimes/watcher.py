@@ -11,9 +11,11 @@ import json
 import os
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from lazyfs.runtimes.joined_directories import CompletedImage, complete
 
 _TO_ALL = frozenset({signal.SIGINT, signal.SIGQUIT})
 """Signals that a terminal sends to all processes of a job."""
@@ -32,10 +34,15 @@ class WatchedCommand:
     user: tuple[int, int] | None
     descriptors: tuple[int, ...]
     """Descriptors that the command inherits beside the standard streams."""
+    image: CompletedImage | None
+    """The image to be completed before the command is started."""
     detach: Callable[[], None]
     """Called in the new process before it becomes the command."""
     programs: Callable[[int], list[int]]
     """A function from the command's process id to the processes that get the signals."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    scratch: str | None = None
+    """A directory that is made for the command's user, and removed when every process has ended."""
 
 
 def watch(command: WatchedCommand, ours: int, answer: int, mask: set[signal.Signals]) -> None:
@@ -53,14 +60,32 @@ def watch(command: WatchedCommand, ours: int, answer: int, mask: set[signal.Sign
         libc.prctl(_PR_SET_CHILD_SUBREAPER, ctypes.c_ulong(1))
         libc.prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(_OUR_END))
         if os.getppid() == ours:
+            if command.image is not None:
+                complete(command.image)
+            _make_scratch(command)
             result = {"code": _run(command, mask)}
     except (OSError, subprocess.SubprocessError) as error:
         result = {"error": str(error)}
     finally:
         _end_all()
+        _remove_scratch(command)
         with suppress(BrokenPipeError):
             os.write(answer, json.dumps(result).encode())
         os._exit(0)
+
+
+def _make_scratch(command: WatchedCommand) -> None:
+    if command.scratch is not None:
+        os.mkdir(command.scratch, 0o700)
+        if command.user is not None:
+            os.chown(command.scratch, *command.user)
+
+
+def _remove_scratch(command: WatchedCommand) -> None:
+    """Removes the directory. What was in it is in memory that has gone with the processes."""
+    if command.scratch is not None:
+        with suppress(OSError):
+            os.rmdir(command.scratch)
 
 
 def _run(command: WatchedCommand, mask: set[signal.Signals]) -> int:
@@ -72,7 +97,7 @@ def _run(command: WatchedCommand, mask: set[signal.Signals]) -> int:
     process = subprocess.Popen(
         command.argv,
         executable=command.executable,
-        env={},
+        env=command.environment,
         pass_fds=command.descriptors,
         start_new_session=True,
         preexec_fn=enter,  # noqa: PLW1509 - no threads here
@@ -115,9 +140,14 @@ def _tree(pid: int) -> Iterator[int]:
 
 
 def children(pid: int) -> list[int]:
-    """Returns the ids of a process's children; none if the process is gone."""
-    try:
-        with open(f"/proc/{pid}/task/{pid}/children") as file:
-            return [int(word) for word in file.read().split()]
-    except (FileNotFoundError, ProcessLookupError):
-        return []
+    """Returns the ids of a process's children, whichever of its threads made them; none if the process is
+    gone."""
+    found = []
+    with suppress(FileNotFoundError, ProcessLookupError):
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with (
+                suppress(FileNotFoundError, ProcessLookupError),
+                open(f"/proc/{pid}/task/{thread}/children") as file,
+            ):
+                found += [int(word) for word in file.read().split()]
+    return found

@@ -1,13 +1,14 @@
 """Checks that every object which a revision leads to is in the store, whole and right."""
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from lazyfs.core import bundle, codec
 from lazyfs.core.catalog.reader import Catalog
-from lazyfs.core.digest import ObjectRef
+from lazyfs.core.digest import Digest, ObjectRef, sha256
 from lazyfs.core.errors import FormatError, LazyfsError
 from lazyfs.core.reach import ObjectKind, Reached, Seen, catalog_at, leads_to
 from lazyfs.store.protocol import Store
@@ -31,9 +32,23 @@ class CheckFindings:
     entries: int = 0
     """Names in these catalogs."""
     bad: int = 0
-    """Objects that are missing or wrong."""
+    """Objects that are missing or wrong, and files that are wrong in their packs."""
     problems: list[str] = field(default_factory=list)
     """One line each: a path that leads to the object, the object, and the reason."""
+
+
+_Slices = dict[tuple[int, int, Digest], Reached]
+"""The files of a pack: where each begins, its size and its digest; and the first path that led to it."""
+
+
+class _ReadObject(NamedTuple):
+    """A verified object."""
+
+    plain: bytes
+    """Plaintext; of a bundle the stored bytes."""
+    stored: int
+    wrong: list[tuple[Reached, str]]
+    """The files of a pack that have another digest than their entries say."""
 
 
 def check(
@@ -43,43 +58,85 @@ def check(
     workers: int = 2,
     advance: Callable[[CheckFindings], None] = lambda _findings: None,
 ) -> CheckFindings:
-    """Reads every object that the root catalog leads to, once, and compares sizes and digests.
+    """Reads every object that the root catalog leads to, once, and compares sizes and digests; of packs also
+    the digest of each file in them.
 
     A missing or wrong object is a finding, not an exception, and the objects that only it leads to are not
-    looked at. `advance` is called with the findings so far after every object.
+    looked at. Packs are read last, when all that lies in them is known. `advance` is called with the findings
+    so far after every object.
     """
-    findings = CheckFindings()
-    seen = Seen()
+    run = _Check(store, advance)
     start = catalog_at(root)
-    seen.first(start)
-    waiting = [start]
-    running: deque[tuple[Reached, Future[tuple[bytes, int]]]] = deque()
+    run.seen.first(start)
     with ThreadPoolExecutor(workers, "check") as pool:
+        run.follow([start], pool)
+        run.follow([next(iter(slices.values())) for slices in run.packs.values()], pool)
+    return run.findings
+
+
+class _Check:
+    """One check: what was found so far, and the packs that are still to be read."""
+
+    def __init__(self, store: Store, advance: Callable[[CheckFindings], None]) -> None:
+        self._store = store
+        self._advance = advance
+        self.findings = CheckFindings()
+        self.seen = Seen()
+        self.packs: dict[ObjectRef, _Slices] = {}
+
+    def follow(self, waiting: list[Reached], pool: ThreadPoolExecutor) -> None:
+        """Reads these objects and those that they lead to, packs excepted unless they are given."""
+        running: deque[tuple[Reached, Future[_ReadObject]]] = deque()
         while waiting or running:
             while waiting and len(running) < _AHEAD:
                 found = waiting.pop()
-                running.append((found, pool.submit(_read, store, found)))
+                slices = self.packs.get(found.ref, {}) if found.kind == ObjectKind.PACK else {}
+                running.append((found, pool.submit(_read, self._store, found, slices)))
             found, future = running.popleft()
             try:
-                plain, stored = future.result()
-                _count(findings, found, plain, stored)
-                waiting.extend(below for below in leads_to(found, plain, profiles=True) if seen.first(below))
+                read = future.result()
+                if found.kind != ObjectKind.PACK or self.seen.first(found):
+                    _count(self.findings, found, read)
+                for wrong, problem in read.wrong:
+                    self._problem(wrong, problem)
+                waiting.extend(self._unread(leads_to(found, read.plain, profiles=True)))
             except LazyfsError as error:
-                findings.bad += 1
-                if len(findings.problems) < MAX_PROBLEMS:
-                    shown = found.path.decode(errors="backslashreplace") or "/"
-                    findings.problems.append(f"{shown}: {found.kind} {found.ref.digest.hex()}: {error}")
-            advance(findings)
-    return findings
+                self._problem(found, str(error))
+            self._advance(self.findings)
+
+    def _unread(self, below: Iterable[Reached]) -> Iterator[Reached]:
+        for found in below:
+            if found.kind == ObjectKind.PACK:
+                assert found.content is not None
+                slices = self.packs.setdefault(found.ref, {})
+                slices.setdefault((found.start, found.file_size, found.content), found)
+            elif self.seen.first(found):
+                yield found
+
+    def _problem(self, found: Reached, problem: str) -> None:
+        self.findings.bad += 1
+        if len(self.findings.problems) < MAX_PROBLEMS:
+            shown = found.path.decode(errors="backslashreplace") or "/"
+            self.findings.problems.append(f"{shown}: {found.kind} {found.ref.digest.hex()}: {problem}")
 
 
-def _read(store: Store, found: Reached) -> tuple[bytes, int]:
-    """Returns an object's verified plaintext and its stored size; of a bundle the stored bytes."""
+def _read(store: Store, found: Reached, slices: _Slices) -> _ReadObject:
+    """Reads and verifies an object, and in a pack the files at these slices."""
     stored = store.get(found.ref.digest)
     if found.kind == ObjectKind.BUNDLE:
         _verify_bundle(stored, found.ref)
-        return stored, len(stored)
-    return codec.open_object(stored, found.ref), len(stored)
+        return _ReadObject(stored, len(stored), [])
+    plain = codec.open_object(stored, found.ref)
+    view = memoryview(plain)
+    wrong = []
+    for (start, size, digest), file in slices.items():
+        actual = sha256(view[start : start + size])
+        if actual != digest:
+            problem = (
+                f"bytes {start} to {start + size} hash to {actual.hex()}, not to the file's {digest.hex()}"
+            )
+            wrong.append((file, problem))
+    return _ReadObject(plain, len(stored), wrong)
 
 
 def _verify_bundle(stored: bytes, ref: ObjectRef) -> None:
@@ -92,10 +149,11 @@ def _verify_bundle(stored: bytes, ref: ObjectRef) -> None:
     reader.finish()
 
 
-def _count(findings: CheckFindings, found: Reached, plain: bytes, stored: int) -> None:
+def _count(findings: CheckFindings, found: Reached, read: _ReadObject) -> None:
     findings.objects += 1
-    findings.bytes += len(plain)
-    findings.stored_bytes += stored
+    findings.bytes += len(read.plain)
+    findings.stored_bytes += read.stored
     if found.kind == ObjectKind.CATALOG:
         findings.catalogs += 1
-        findings.entries += Catalog(plain).entries - 1  # its root appears as an entry of the catalog above
+        # The root of a catalog appears as an entry of the catalog above.
+        findings.entries += Catalog(read.plain).entries - 1

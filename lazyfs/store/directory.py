@@ -7,7 +7,6 @@ are not part of the store.
 """
 
 import ctypes
-import fcntl
 import os
 import socket
 import threading
@@ -20,6 +19,7 @@ from lazyfs.core.digest import Digest, object_path, parse_hex
 from lazyfs.core.errors import FormatError, NotFound, UsageError
 from lazyfs.store.protocol import StoreConflict, StoreError
 from lazyfs.system import durable_file
+from lazyfs.system.file_lock import lock_within
 
 BATCH_OBJECTS = 1024
 BATCH_BYTES = 256 << 20
@@ -181,7 +181,12 @@ class DirectoryStore:
                 os.path.join(self.path, ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _FILE_MODE
             )
         try:
-            self._lock(descriptor)
+            if not lock_within(descriptor, self._lock_wait):
+                holder = os.pread(descriptor, 200, 0).decode(errors="replace")
+                raise StoreConflict(
+                    f"store {self.path} is held by another publisher ({holder or 'unnamed'}): "
+                    "wait for it to finish, then run this again"
+                )
             since = time.strftime("%FT%TZ", time.gmtime())
             holder = f"process {os.getpid()} on {socket.gethostname()} since {since}"
             with _reported(self.path):
@@ -190,21 +195,6 @@ class DirectoryStore:
             yield
         finally:
             os.close(descriptor)
-
-    def _lock(self, descriptor: int) -> None:
-        end = time.monotonic() + self._lock_wait
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return
-            except BlockingIOError:
-                if time.monotonic() >= end:
-                    holder = os.pread(descriptor, 200, 0).decode(errors="replace")
-                    raise StoreConflict(
-                        f"store {self.path} is held by another publisher ({holder or 'unnamed'}): "
-                        "wait for it to finish, then run this again"
-                    ) from None
-            time.sleep(0.02)
 
     def _object(self, digest: Digest) -> str:
         return os.path.join(self.path, object_path(digest))

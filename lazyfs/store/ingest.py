@@ -1,8 +1,7 @@
-"""Stores file contents: a small pool of threads cuts them into chunks, hashes, compresses and puts them.
+"""Stores file contents: a small pool of threads hashes, compresses and puts packs and chunks.
 
 SHA-256, zstd and file writes release the GIL, so two threads keep two cores busy while a third parses the
-archive. Small files are passed to the pool in batches. The bytes that wait for the pool are bounded, so
-memory does not grow with the size of an image.
+archive. The bytes that wait for the pool are bounded, so memory does not grow with the size of an image.
 """
 
 import os
@@ -15,10 +14,9 @@ from lazyfs.core.chunks import ChunkList, chunk_count
 from lazyfs.core.digest import Digest, ObjectRef, sha256
 from lazyfs.core.layers.record import Record
 from lazyfs.core.params import Params
+from lazyfs.store.layer_files import LayerFiles, Pack, Read
 from lazyfs.store.protocol import ObjectSink
 
-BATCH_BYTES = 1 << 20
-BATCH_FILES = 128
 MAX_WAITING = 64 << 20
 """Most bytes that are handed to the pool and not stored yet; there is room for two chunks in any case."""
 
@@ -41,14 +39,14 @@ class Ingest:
         self, store: ObjectSink, params: Params, *, level: int = codec.LEVEL, workers: int | None = None
     ) -> None:
         self._store = store
+        self._params = params
         self._shift = params.chunk_shift
         self._level = level
         self._pool = ThreadPoolExecutor(workers or min(os.cpu_count() or 1, 4), "ingest")
         self._room = threading.Condition()
         self._waiting = 0
         self._error: BaseException | None = None
-        self._batch: list[tuple[Record, bytes]] = []
-        self._batch_bytes = 0
+        self._packs: list[Pack] = []
         self._stored: set[Digest] = set()
         self.new_objects = 0
         self.new_bytes = 0
@@ -60,16 +58,18 @@ class Ingest:
     def __exit__(self, kind: object, *_: object) -> None:
         self._pool.shutdown(wait=True, cancel_futures=kind is not None)
 
-    def add(self, record: Record, read: Callable[[int], bytes]) -> None:
-        """Takes `record.size` bytes from `read`. The record's content is set by the time `finish` returns."""
+    def layer(self) -> LayerFiles:
+        """Begins a layer, whose small files go into packs of its own."""
+        return LayerFiles(self._params, self.add, self._put_pack)
+
+    def add(self, record: Record, read: Read) -> None:
+        """Stores a file in objects of its own: takes `record.size` bytes from `read`. The record's content is
+        set by the time `finish` returns."""
         if not record.size:
             return
         if record.size <= 1 << self._shift:
             data = read(record.size)
-            self._batch.append((record, data))
-            self._batch_bytes += len(data)
-            if self._batch_bytes >= BATCH_BYTES or len(self._batch) >= BATCH_FILES:
-                self._submit_batch()
+            self._submit(len(data), self._store_whole, record, data)
             return
         file = _Chunked(record, self._shift)
         for index in range(len(file.digests)):
@@ -78,10 +78,12 @@ class Ingest:
 
     def finish(self) -> None:
         """Returns when everything added is stored. Raises StoreError if a part of it could not be stored."""
-        self._submit_batch()
         with self._room:
             self._room.wait_for(lambda: not self._waiting)
         self._check()
+        for pack in self._packs:
+            pack.settle()
+        self._packs.clear()
 
     def put(self, plain: bytes) -> ObjectRef:
         """Stores one object of metadata and returns its name."""
@@ -101,11 +103,9 @@ class Ingest:
                 self.new_bytes += len(frame)
         self._stored.add(ref.digest)
 
-    def _submit_batch(self) -> None:
-        if self._batch:
-            batch, size = self._batch, self._batch_bytes
-            self._batch, self._batch_bytes = [], 0
-            self._submit(size, self._store_batch, batch)
+    def _put_pack(self, pack: Pack) -> None:
+        self._packs.append(pack)
+        self._submit(pack.size, self._store_pack, pack)
 
     def _submit(self, size: int, job: Callable[..., None], *arguments: object) -> None:
         self._check()
@@ -126,9 +126,13 @@ class Ingest:
         if self._error is not None:
             raise self._error
 
-    def _store_batch(self, batch: list[tuple[Record, bytes]]) -> None:
-        for record, data in batch:
-            record.content = self.put(data).digest
+    def _store_whole(self, record: Record, data: bytes) -> None:
+        record.content = self.put(data).digest
+
+    def _store_pack(self, pack: Pack) -> None:
+        plain = b"".join(pack.parts)
+        pack.parts.clear()
+        pack.ref = self.put(plain)
 
     def _store_chunk(self, file: _Chunked, index: int, data: bytes) -> None:
         file.digests[index] = self.put(data).digest

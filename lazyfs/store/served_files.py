@@ -1,5 +1,4 @@
-"""The files of a directory that an origin serves: those of a store, reached without a link; no private
-key."""
+"""The files of a store that an origin serves: none behind a link, and no private key."""
 
 import errno
 import os

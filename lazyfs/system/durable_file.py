@@ -65,11 +65,17 @@ def flush(path: str) -> None:
         os.close(descriptor)
 
 
-def _fill(descriptor: int, data: bytes, mode: int) -> None:
-    os.fchmod(descriptor, mode)
+def write_all(descriptor: int, data: bytes) -> None:
+    """Writes all bytes: one call writes only a part where the disk, or a limit, has no room for more. Raises
+    OSError."""
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]
+
+
+def _fill(descriptor: int, data: bytes, mode: int) -> None:
+    os.fchmod(descriptor, mode)
+    write_all(descriptor, data)
 
 
 def _discard(path: str) -> None:

@@ -18,9 +18,9 @@ _RESOLVE_NO_SYMLINKS = 0x04
 _RESOLVE_BENEATH = 0x08
 _RESOLVE_IN_ROOT = 0x10
 _NOT_THERE = frozenset({errno.ENOSYS, errno.EPERM})
-"""Errors of a kernel without openat2, and of a container's filter that does not know the call."""
+"""The errors of a kernel without openat2, and of a container's filter that does not know the call."""
 _CHANGED = errno.EAGAIN
-"""The kernel saw a rename while it resolved `..`."""
+"""The error of openat2 after a rename while it resolved `..`."""
 MAX_LINKS = 40
 """Links on one path, as in the kernel; more give ELOOP."""
 

@@ -1,16 +1,16 @@
-"""Parsed catalogs and chunk lists in memory: bounded as decoded, the least recently used dropped first.
+"""Parsed catalogs and chunk lists in memory, bounded as decoded.
 
 Small ones are read and decoded where they are needed, under the filesystem's lock; for large ones
 NeedDecoding is raised, so that nobody else waits for them.
 """
 
-from collections import OrderedDict
 from collections.abc import Callable
-from typing import Final, Generic, NamedTuple, TypeVar
+from typing import Final
 
 from lazyfs.core.catalog.reader import Catalog, Directory
 from lazyfs.core.chunks import ChunkList
 from lazyfs.core.digest import ObjectRef
+from lazyfs.vfs.held_objects import HeldKey, HeldObjects, Parsed
 from lazyfs.vfs.missing_objects import Fetched, LocalObjects, Need, NeedDecoding
 
 LIMIT: Final = 96 << 20
@@ -22,69 +22,6 @@ ENTRIES_AT_ONCE: Final = 1024
 """Entries of a directory that is decoded under the lock, at most: 3 ms."""
 BYTES_AT_ONCE: Final = 256 << 10
 """Bytes of a catalog or chunk list that is read and parsed under the lock, at most: 1 ms."""
-
-
-class HeldKey(NamedTuple):
-    """The name of a held object. The stated size is part of it: the same digest with another size names
-    another object. The namespace is part of it too, because a digest alone must not open a private object."""
-
-    namespace: bytes
-    ref: ObjectRef
-    file_size: int = 0
-    """Of a chunk list: bytes of its file."""
-    shift: int = 0
-    """Of a chunk list: log2 of its file's chunk size."""
-
-
-Parsed = TypeVar("Parsed", Catalog, ChunkList)
-
-
-class HeldObjects(Generic[Parsed]):
-    """Objects by key, within a limit. The one that was used last stays, however large it is."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._held: OrderedDict[HeldKey, tuple[Parsed, int, str]] = OrderedDict()
-        self.bytes = 0
-        """Bytes charged."""
-
-    def __len__(self) -> int:
-        return len(self._held)
-
-    def get(self, key: HeldKey) -> Parsed | None:
-        """Returns an object, which counts as a use."""
-        found = self._held.get(key)
-        if found is None:
-            return None
-        self._held.move_to_end(key)
-        return found[0]
-
-    def keep(self, key: HeldKey, parsed: Parsed, size: int, repository: str) -> Parsed:
-        """Holds an object, charged with `size` bytes. Returns the object itself."""
-        before = self._held.pop(key, None)
-        if before:
-            self.bytes -= before[1]
-        self._held[key] = (parsed, size, repository)
-        self.bytes += size
-        while self.bytes > self._limit and len(self._held) > 1:
-            _, (_, gone, _) = self._held.popitem(last=False)
-            self.bytes -= gone
-        return parsed
-
-    def recharge(self, key: HeldKey, parsed: Parsed, size: int) -> None:
-        """Charges an object with what it takes now, if it is held still."""
-        found = self._held.get(key)
-        if found is not None and found[0] is parsed:
-            self.keep(key, parsed, size, found[2])
-
-    def in_use(self) -> list[tuple[str, HeldKey]]:
-        """Returns what is held, and by which repository it was read; the latest used last."""
-        return [(repository, key) for key, (_, _, repository) in self._held.items()]
-
-    def clear(self) -> None:
-        """Drops everything."""
-        self._held.clear()
-        self.bytes = 0
 
 
 class _Catalog(Catalog):
@@ -123,7 +60,7 @@ class ParsedObjects:
 
     @property
     def bytes(self) -> int:
-        """Bytes charged for what is held."""
+        """Bytes charged for the objects held."""
         return self._catalogs.bytes + self._lists.bytes
 
     def catalog(self, repository: str, ref: ObjectRef, objects: LocalObjects, fetched: Fetched) -> Catalog:
@@ -155,7 +92,7 @@ class ParsedObjects:
         return _now_or_later(ref, read)
 
     def catalogs(self) -> list[tuple[str, HeldKey]]:
-        """Returns the catalogs held, and by which repository they were read; the latest used last."""
+        """Returns each catalog held, with the repository for which it was read; the latest used last."""
         return self._catalogs.in_use()
 
     def clear(self) -> None:

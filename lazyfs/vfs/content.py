@@ -10,8 +10,8 @@ import os
 from typing import NamedTuple
 
 from lazyfs.core.catalog.entry import Entry
-from lazyfs.core.chunks import ChunkList, ChunkSlice
-from lazyfs.core.digest import ObjectRef
+from lazyfs.core.chunks import ChunkList
+from lazyfs.core.digest import ObjectRef, ObjectSlice
 from lazyfs.vfs.missing_objects import NOTHING, Fetched, LocalObjects, Need, NeedRepository
 from lazyfs.vfs.tree import Tree
 
@@ -26,7 +26,7 @@ class ReadPlan(NamedTuple):
     offset: int
     length: int
     """Bytes asked for; the file may end earlier."""
-    slices: list[ChunkSlice]
+    slices: list[ObjectSlice]
     """The parts in the order of the file, cut at its end; empty beyond it."""
     chunks: ChunkList | None
     """The chunks of the file, if it has several and the read begins before its end."""
@@ -45,16 +45,17 @@ def plan_read(tree: Tree, number: int, offset: int, length: int, fetched: Fetche
 
     Raises Need for a catalog or the file's chunk list, OSError for anything but a regular file.
     """
-    entry = tree.entry(number, fetched)
+    entry, packs = tree.entry_and_packs(number, fetched)
     if not entry.is_file:
         wrong = errno.EISDIR if entry.is_dir else errno.EINVAL
         raise OSError(wrong, os.strerror(wrong))
     repository = tree.slot(number)[0].repository
     inside = min(length, entry.size - offset)
     chunks = None
-    slices: list[ChunkSlice] = []
-    if inside > 0 and entry.whole:
-        slices = [ChunkSlice(entry.whole, offset, inside)]
+    slices: list[ObjectSlice] = []
+    place = entry.place(packs) if inside > 0 else None
+    if place:
+        slices = [ObjectSlice(place.ref, place.start + offset, inside)]
     elif inside > 0:
         chunks = chunk_list(tree, repository, entry, fetched)
         slices = chunks.slices(offset, inside)

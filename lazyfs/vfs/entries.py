@@ -14,6 +14,7 @@ from lazyfs.core.catalog.entry import DIRECTORY_SIZE, Entry
 from lazyfs.core.catalog.reader import Catalog, Directory
 from lazyfs.core.digest import Digest, ObjectRef
 from lazyfs.core.errors import FormatError
+from lazyfs.core.pack import NO_PACKS, PackTable
 from lazyfs.vfs.catalogs import ParsedObjects
 from lazyfs.vfs.inode_numbers import ROOT, SPREAD, unpack
 from lazyfs.vfs.missing_objects import NOTHING, Fetched, LocalObjects, NeedRepository
@@ -109,15 +110,20 @@ class Entries:
 
     def entry(self, number: int, fetched: Fetched = NOTHING) -> Entry:
         """Returns the entry with this number."""
+        return self.entry_and_packs(number, fetched)[0]
+
+    def entry_and_packs(self, number: int, fetched: Fetched = NOTHING) -> tuple[Entry, PackTable]:
+        """Returns the entry with this number, and the table of the packs that it may lie in."""
         shared = self.shared_files.get(number)
         if shared is not None:
-            return shared
+            return shared, self.shared_files.packs(number)
         slot, index = self.slot(number)
         if index == 0:
-            return self.top_entry(slot, fetched)
+            return self.top_entry(slot, fetched), NO_PACKS
         if index & SPREAD:
             return self._spread_entry(slot, index & ~SPREAD, fetched)
-        return self.catalog(slot, fetched).entry(index)
+        catalog = self.catalog(slot, fetched)
+        return catalog.entry(index), catalog.packs
 
     def top_entry(self, slot: Slot, fetched: Fetched) -> Entry:
         """Returns the directory at which a slot's catalog hangs, as the catalog above describes it: its entry
@@ -134,18 +140,18 @@ class Entries:
             return self.catalog(slot, fetched).root
         return above
 
-    def _spread_entry(self, slot: Slot, group: int, fetched: Fetched) -> Entry:
+    def _spread_entry(self, slot: Slot, group: int, fetched: Fetched) -> tuple[Entry, PackTable]:
         """The entry of a hardlink group that spans catalogs, found by the first of its names."""
         path = self.catalog(slot, fetched).shared_path(group)
         if path is None:
             raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
-        found = self._walk(slot, path, fetched)
+        found, packs = self._walk(slot, path, fetched)
         if found.link != -group:
             raise FormatError(f"hardlink group {group} leads to {path!r}, which is not in it")
-        return found
+        return found, packs
 
-    def _walk(self, slot: Slot, path: bytes, fetched: Fetched) -> Entry:
-        """The entry at a path below a slot's root, found without allotting slots."""
+    def _walk(self, slot: Slot, path: bytes, fetched: Fetched) -> tuple[Entry, PackTable]:
+        """The entry at a path below a slot's root, found without allotting slots, and its catalog's packs."""
         catalog = self.catalog(slot, fetched)
         directory, entry = catalog.directory(0), catalog.root
         for name in path.split(b"/"):
@@ -158,7 +164,7 @@ class Entries:
             if found is None or (entry is not catalog.root and not entry.is_dir):
                 raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
             entry = found
-        return entry
+        return entry, catalog.packs
 
     def path(self, slot: Slot, directory: Directory, name: bytes = b"") -> bytes:
         """Returns the path of a directory, or of a name in it, below the repository's root."""

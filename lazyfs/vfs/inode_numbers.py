@@ -15,7 +15,7 @@ _INDEX = 0xFFFF_FFFF
 
 def pack(slot: int, index: int) -> int:
     """Returns the number of entry `index` of the catalog in `slot`. Raises FormatError for an index that
-    would lead into another slot, whatever the catalog says."""
+    would lead into another slot."""
     if not 0 <= index <= _INDEX:
         raise FormatError(f"entry {index} of a catalog has no inode number")
     return slot << 32 | index

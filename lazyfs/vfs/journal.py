@@ -12,6 +12,7 @@ from contextlib import suppress
 
 import msgspec
 
+from lazyfs.system.durable_file import write_all
 from lazyfs.system.trusted_files import Untrusted, open_file
 from lazyfs.vfs.inode_numbers import unpack
 from lazyfs.vfs.shared_files import SharedFile
@@ -32,7 +33,7 @@ class Journal:
     def __init__(self, path: str) -> None:
         """Begins an empty file, since a fresh mount's kernel knows no numbers. Raises OSError, Untrusted.
 
-        A daemon that still ends at this path keeps its own file, now without a name.
+        A daemon that is still ending keeps its own file of this path, which loses its name.
         """
         self._path = path
         self._slots: dict[int, SlotRecord] = {}
@@ -66,7 +67,8 @@ class Journal:
         if self.broken:
             return
         try:
-            self._size += os.write(self._file, _HEAD.pack(kind, len(payload)) + payload)
+            write_all(self._file, _HEAD.pack(kind, len(payload)) + payload)
+            self._size += _HEAD.size + len(payload)
             if self._size >= self._compact_at:
                 self._compact()
         except OSError as error:
@@ -88,9 +90,7 @@ class Journal:
         with suppress(FileNotFoundError):
             os.unlink(self._path + ".new")
         file = open_file(self._path + ".new", os.O_WRONLY | os.O_CREAT | os.O_EXCL)
-        view = memoryview(whole)
-        while view:
-            view = view[os.write(file, view) :]
+        write_all(file, whole)
         os.rename(self._path + ".new", self._path)
         os.close(self._file)
         self._file, self._size = file, len(whole)

@@ -17,8 +17,8 @@ class LocalObjects(Protocol):
     here, or is here with another size."""
 
     namespace: bytes
-    """Empty for a repository that anybody may read; otherwise what sets apart the objects that only those
-    with its credential may read."""
+    """Empty for a repository that anybody may read; otherwise a part of its objects' cache keys, so that only
+    holders of its credential can read them."""
 
     def at_hand(self, ref: ObjectRef) -> bytes | None:
         """Returns the whole plaintext, verified."""
@@ -43,8 +43,8 @@ class NeedDecoding(Need):
     """The call needs a catalog or directory that is too large to be decoded under the filesystem's lock."""
 
     def __init__(self, decode: Callable[[], Callable[[], object]]) -> None:
-        """`decode` is called without the lock and may take long; what it returns is called under the lock
-        and keeps the result. It raises Need or FormatError."""
+        """`decode` is called without the lock and may take long. It returns a function, to be called under
+        the lock, that keeps the decoded object. It raises Need or FormatError."""
         super().__init__("", ())
         self.decode = decode
 

@@ -3,6 +3,7 @@
 They can be asked for by name but are not listed, because tools that copy files would copy them too.
 """
 
+from lazyfs.core.chunks import chunk_count
 from lazyfs.vfs.missing_objects import NOTHING, Fetched
 from lazyfs.vfs.tree import Tree
 
@@ -42,5 +43,6 @@ def _operator(tree: Tree, number: int, name: bytes, fetched: Fetched) -> bytes |
     if name == b"user.digest":
         return b"sha256:" + entry.content.hex().encode() if entry.content else b""
     if name == b"user.chunks":
-        return str(-(-entry.size >> entry.detail) if entry.detail else int(bool(entry.size))).encode()
+        chunked = entry.chunk_list is not None
+        return str(chunk_count(entry.size, entry.detail) if chunked else int(bool(entry.size))).encode()
     return None

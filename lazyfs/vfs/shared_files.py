@@ -12,8 +12,9 @@ from collections.abc import Callable
 
 import msgspec
 
-from lazyfs.core.catalog.entry import Entry
+from lazyfs.core.catalog.entry import Entry, packed_detail
 from lazyfs.core.digest import Digest, ObjectRef
+from lazyfs.core.pack import PackTable
 from lazyfs.vfs.inode_numbers import pack, unpack
 from lazyfs.vfs.slots import SlotTable
 
@@ -31,6 +32,15 @@ class SharedFile(msgspec.Struct, array_like=True, frozen=True):
     path: bytes
     """Inside the image."""
     entry: Entry
+    """Of a packed file with the number 0 for its pack, whatever the number in its catalog."""
+    packs: bytes = b""
+    """The table of the file's pack alone."""
+
+    @property
+    def identity(self) -> tuple[int, bytes, Entry]:
+        """Slot, path and entry: those of files that no program can tell apart, in whichever packs they
+        lie."""
+        return unpack(self.number)[0], self.path, _without_place(self.entry)
 
 
 def _keep_nothing(_: SharedFile | int) -> None:
@@ -57,6 +67,10 @@ class SharedFiles:
         found = self._entries.get(number)
         return found.entry if found else None
 
+    def packs(self, number: int) -> PackTable:
+        """Returns the table that `get(number)` refers to."""
+        return PackTable(self._entries[number].packs)
+
     def path(self, number: int) -> bytes:
         """Returns the file's path inside each image that has it."""
         return self._entries[number].path
@@ -67,23 +81,24 @@ class SharedFiles:
             self._keep(shared)
             self._lookups[shared.number] = 1 << 62
 
-    def number(self, slots: SlotTable, repository: str, path: bytes, entry: Entry) -> int:
-        """Returns the number of a file at `path` inside an image: equal files at equal paths share one."""
+    def number(self, slots: SlotTable, repository: str, path: bytes, entry: Entry, packs: PackTable) -> int:
+        """Returns the number of a file at `path` inside an image: equal files at equal paths share one.
+        `packs`: the table of the entry's catalog."""
         slot = slots.snapshot(slots.root, repository, PATH, _NO_CATALOG, 0)
-        found = self._numbers.get((slot.number, path, entry))
+        found = self._numbers.get((slot.number, path, _without_place(entry)))
         if found is None:
             self._next = self._next % 0x7FFF_FFFF + 1
             while pack(slot.number, self._next) in self._entries:
                 self._next = self._next % 0x7FFF_FFFF + 1
             found = pack(slot.number, self._next)
-            shared = SharedFile(found, path, entry)
+            shared = _shared_file(found, path, entry, packs)
             self._keep(shared)
             self._record(shared)
         return found
 
     def _keep(self, shared: SharedFile) -> None:
         self._entries[shared.number] = shared
-        self._numbers[unpack(shared.number)[0], shared.path, shared.entry] = shared.number
+        self._numbers[shared.identity] = shared.number
         self._next = max(self._next, unpack(shared.number)[1])
 
     def hold(self, number: int, lookups: int = 1) -> None:
@@ -117,4 +132,16 @@ class SharedFiles:
         if number in self._entries and number not in self._lookups:
             self._record(number)
             shared = self._entries.pop(number)
-            del self._numbers[unpack(number)[0], shared.path, shared.entry]
+            del self._numbers[shared.identity]
+
+
+def _shared_file(number: int, path: bytes, entry: Entry, packs: PackTable) -> SharedFile:
+    place = entry.place(packs) if entry.pack_number >= 0 else None
+    if place is None:
+        return SharedFile(number, path, entry)
+    own = msgspec.structs.replace(entry, detail=packed_detail(0, place.start))
+    return SharedFile(number, path, own, PackTable.of([place.ref]).encoded)
+
+
+def _without_place(entry: Entry) -> Entry:
+    return msgspec.structs.replace(entry, detail=0) if entry.pack_number >= 0 else entry

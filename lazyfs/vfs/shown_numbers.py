@@ -15,11 +15,11 @@ _BITS = 8
 _BLOCKS = 1 << 32 - _BITS
 
 Shown = Callable[[int], int]
-"""From the number that the kernel asks by to the one that programs see."""
+"""Returns the number that programs see for the one that the kernel asks by."""
 
 
 def as_it_is(number: int) -> int:
-    """Shows each number itself."""
+    """Returns the number itself."""
     return number
 
 
@@ -62,6 +62,6 @@ class ShortNumbers:
         return block
 
     def forget_slot(self, slot: int) -> None:
-        """Gives the blocks of a slot back, which was freed."""
+        """Gives back the blocks of a freed slot."""
         for run in self._runs.pop(slot, ()):
             self._used.discard(self._of.pop(run))

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from lazyfs.core.catalog.entry import Entry
+from lazyfs.core.pack import NO_PACKS, PackTable
 from lazyfs.vfs.inode_numbers import SPREAD, unpack
 from lazyfs.vfs.missing_objects import NOTHING, Fetched
 from lazyfs.vfs.tree import Tree
@@ -17,6 +18,8 @@ class Siblings(NamedTuple):
     """The entries of the whole directory, sorted by name."""
     position: int
     """The file's place among them."""
+    packs: PackTable = NO_PACKS
+    """The packs that the entries may lie in."""
 
 
 def siblings(tree: Tree, number: int, fetched: Fetched = NOTHING) -> Siblings | None:
@@ -30,4 +33,5 @@ def siblings(tree: Tree, number: int, fetched: Fetched = NOTHING) -> Siblings | 
     slot, index = tree.slot(number)
     catalog = tree.catalog(slot, fetched)
     directory = catalog.directory(catalog.container(index))
-    return Siblings((slot.number, directory.number), directory.entries, index - directory.first)
+    place = (slot.number, directory.number)
+    return Siblings(place, directory.entries, index - directory.first, catalog.packs)

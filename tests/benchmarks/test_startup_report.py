@@ -4,8 +4,18 @@ import msgspec
 import pytest
 
 from benchmarks.facts import Facts
-from benchmarks.startup.images import Image
-from benchmarks.startup.plan import COLD, LOCAL, PROFILED, WARM_NODE, Case, full, quick
+from benchmarks.startup.images import BenchmarkImage
+from benchmarks.startup.plan import (
+    COLD,
+    LOCAL,
+    PROFILED,
+    WARM_NODE,
+    WARM_PROXY,
+    Case,
+    full,
+    quick,
+    with_revision,
+)
 from benchmarks.startup.report import document, limit, plot
 from benchmarks.startup.result import CaseResult, Result
 from benchmarks.startup.services import Line
@@ -14,11 +24,13 @@ from benchmarks.startup.workloads import WORKLOADS
 
 LINE = Line(50, 100)
 FACTS = Facts("some CPU", 2, 8 << 30, "6.1", "Debian", "3.11", "abc1234")
-IMAGE = Image("analysis", "layout", entries=1000, unpacked_bytes=1_000_000_000, compressed_bytes=4, layers=3)
+IMAGE = BenchmarkImage(
+    "analysis", "layout", entries=1000, unpacked_bytes=1_000_000_000, compressed_bytes=4, layers=3
+)
 
 
 def start(seconds: float, megabytes: float = 25) -> Start:
-    return Start(1, 2, seconds, 1, 100, int(megabytes * 1e6), 100_000_000, 50_000_000, 3)
+    return Start(1, 2, seconds, 1, 100, 40, int(megabytes * 1e6), 100_000_000, 50_000_000, 3)
 
 
 def result(*rows: tuple[str, list[Start]]) -> Result:
@@ -35,7 +47,7 @@ def test_rows_are_medians_and_verdicts_say_who_wins() -> None:
         (LOCAL, [start(2)]),
     )
     text = document(made)
-    assert "| lazyfs cold | 1.00 | 2.00 | 20.00 | 10.00 | 1.00 | 100 | 25.00 | 100.0 | 10% |" in text
+    assert "| lazyfs cold | 1.00 | 2.00 | 20.00 | 10.00 | 1.00 | 100 | 40 | 25.00 | 100.0 | 10% |" in text
     assert "lazyfs cold (20.00 s) loses to podman pull (5.00 s, 4.00 times)." in text
     assert "lazyfs cold (20.00 s) is level with apptainer build (20.90 s, 1.04 times)." in text
     assert "lazyfs cold (20.00 s) is ahead of skopeo, umoci (80.00 s, 4.00 times)." in text
@@ -73,3 +85,14 @@ def test_a_plan_names_programs_and_each_row_once(plan: list[Case]) -> None:
     rows = [(case.line, case.workload, side) for case in plan for side in case.sides]
     assert len(rows) == len(set(rows))
     assert {case.workload for case in plan} <= set(WORKLOADS)
+
+
+def test_another_revision_has_a_row_for_each_way_that_a_worker_starts() -> None:
+    cases = with_revision(
+        [Case(LINE, "analysis", (COLD, PROFILED, WARM_PROXY, WARM_NODE, LOCAL), 2)], "abc1234"
+    )
+    added = ("lazyfs cold, at abc1234", f"{PROFILED}, at abc1234", f"{WARM_NODE}, at abc1234")
+    assert cases[0].sides == (COLD, PROFILED, WARM_PROXY, WARM_NODE, LOCAL, *added)
+    text = document(result((COLD, [start(10)]), (added[0], [start(20)]), ("podman pull", [start(30)])))
+    assert "| lazyfs cold, at abc1234 | 1.00 | 2.00 | 20.00 |" in text
+    assert "is ahead of podman pull (30.00 s, 3.00 times)." in text

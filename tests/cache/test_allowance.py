@@ -13,7 +13,7 @@ SIZES = st.integers(1, 16)
 @given(st.lists(SIZES, max_size=len(SPARES)), st.integers(0, 100), st.lists(SIZES, max_size=40))
 def test_files_and_promises_fit_into_what_is_held(files: list[int], more: int, amounts: list[int]) -> None:
     allowance = SpaceAllowance(SPARES)
-    slots = {allowance.spare_slot(): occupied for occupied in files}
+    slots = {allowance.slots.take(): occupied for occupied in files}
     allowance.add_spares([(occupied, slot) for slot, occupied in slots.items() if slot is not None])
     allowance.put_in(more)
     held = sum(files) + more
@@ -34,7 +34,7 @@ def test_files_and_promises_fit_into_what_is_held(files: list[int], more: int, a
 def test_a_large_value_writes_over_nothing() -> None:
     """The spare files still go, because their space was promised to the value."""
     allowance = SpaceAllowance(SPARES)
-    slot = allowance.spare_slot()
+    slot = allowance.slots.take()
     assert slot is not None
     allowance.add_spares([(10, slot)])
     drawn = allowance.draw(10, write_over=False)
@@ -44,7 +44,7 @@ def test_a_large_value_writes_over_nothing() -> None:
 
 def test_spare_files_that_are_to_go_are_held_until_they_are_gone() -> None:
     allowance = SpaceAllowance(SPARES)
-    slot = allowance.spare_slot()
+    slot = allowance.slots.take()
     assert slot is not None
     allowance.add_spares([(10, slot)])
     slots, amount = allowance.take_spares()

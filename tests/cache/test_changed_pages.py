@@ -10,7 +10,8 @@ import pytest
 
 from lazyfs_cache import CacheError, open_cache
 from lazyfs_cache.files import layout
-from lazyfs_cache.index.rows import SUMS, Sums, encode_sums, read_sums
+from lazyfs_cache.index.rows import SUMS, Sums, Tenant, encode_sums, read_sums
+from lazyfs_cache.policy.shares import MOST
 from tests.support.cachefill import key_of
 from tests.support.usage import disk_usage
 
@@ -76,15 +77,32 @@ def test_any_row_may_be_another(tmp_path: Path, table: str, row: bytes) -> None:
 
 
 @pytest.mark.parametrize("value", [-1, 1 << 62, (1 << 64) - 1])
-@pytest.mark.parametrize("field", ["limit", "stored", "unscanned", "scan", "tick", "last_owner", "floor"])
+@pytest.mark.parametrize("field", ["limit", "stored", "unscanned", "scan", "tick", "last_owner", "pinned"])
 def test_sums_that_would_overflow_are_no_sums(tmp_path: Path, field: str, value: int) -> None:
     index = _filled(tmp_path / "cache")
     sums = Sums()
     setattr(sums, field, value)
+    _refused(index, sums)
+
+
+@pytest.mark.parametrize("value", [-1, 1 << 62])
+@pytest.mark.parametrize("field", ["entries", "stored", "used", "hand", "floor"])
+def test_tenants_that_would_overflow_are_no_sums(tmp_path: Path, field: str, value: int) -> None:
+    sums = Sums()
+    setattr(sums.tenants[0], field, value)
+    _refused(_filled(tmp_path / "cache"), sums)
+
+
+@pytest.mark.parametrize("number", [0, MOST + 1])
+def test_sums_of_no_tenants_and_of_too_many_are_no_sums(tmp_path: Path, number: int) -> None:
+    _refused(_filled(tmp_path / "cache"), Sums(tenants=[Tenant()] * number))
+
+
+def _refused(index: Path, sums: Sums) -> None:
     with pytest.raises(msgspec.ValidationError):
         read_sums(encode_sums(sums))
     with lmdb.open(str(index.parent), max_dbs=8, lock=False) as environment:
         database = environment.open_db(b"main")
         with environment.begin(write=True, db=database) as txn:
             txn.put(SUMS, encode_sums(sums))
-    _use(tmp_path / "cache")
+    _use(index.parent.parent)

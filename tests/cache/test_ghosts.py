@@ -138,7 +138,7 @@ def test_a_file_adopted_below_the_floor_is_here_and_goes_in_its_turn(index: Inde
     assert listed(index) == keys[10:24]
     check_counts(index)
     with index.transaction() as transaction:
-        assert transaction.sums.floor == floor
+        assert transaction.sums.tenants[0].floor == floor
         assert evict(transaction, 6) == [keys[21], keys[20], keys[23], keys[22], keys[10], keys[11]]
     assert listed(index) == keys[12:20]
     check_counts(index)
@@ -152,7 +152,7 @@ def test_ticks_taken_by_files_of_one_time_are_not_given_out_again(index: Index) 
         transaction.insert(b"new", 1, CHARGE)
         transaction.touch(b"0")
         assert evict(transaction, 4) == [b"1", b"2", b"3", b"4"]
-        assert transaction.sums.floor == latest + 4 < transaction.sums.tick
+        assert transaction.sums.tenants[0].floor == latest + 4 < transaction.sums.tick
         transaction.touch(b"new")
         transaction.insert(b"newer", 1, CHARGE)
         assert [value.key for value in transaction.next_out()] == [b"0", b"new", b"newer"]
@@ -165,7 +165,7 @@ def test_sieve_leaves_none_and_lru_goes_on_after_it(index: Index) -> None:
         transaction.pin(keys[0], KEPT, b"set")
         transaction.sums.sweep = keys[10]
         evict(transaction, 4)
-        floor = transaction.sums.floor
+        floor = transaction.sums.tenants[0].floor
     ghosts = check_counts(index)
     assert ghosts > 0
     with index.transaction() as transaction:
@@ -173,7 +173,7 @@ def test_sieve_leaves_none_and_lru_goes_on_after_it(index: Index) -> None:
         transaction.unpin(keys[0], KEPT, b"set")
         transaction.touch(keys[5])
         assert evict(transaction, 3) == [keys[0], keys[6], keys[7]]
-        assert transaction.sums.floor == floor
+        assert transaction.sums.tenants[0].floor == floor
         assert transaction.sums.ghosts <= ghosts
     check_counts(index)
     with index.transaction() as transaction:
@@ -270,7 +270,8 @@ def step(index: Index, here: dict[bytes, int], pins: set[tuple[bytes, int]], wha
             case "insert" if entry is None:
                 transaction.insert(key, 1, CHARGE)
             case "adopt" if entry is None:
-                used = min((*here.values(), transaction.sums.floor))  # the time of the oldest, or the floor
+                floor = transaction.sums.tenants[0].floor
+                used = min((*here.values(), floor))  # the time of the oldest, or the floor
                 transaction.insert(key, 1, CHARGE, used=used)
             case "touch":
                 transaction.touch(key)
@@ -301,6 +302,6 @@ def agree(index: Index, here: dict[bytes, int], pins: set[tuple[bytes, int]]) ->
     with index.transaction() as transaction:
         sums = transaction.sums
         assert (sums.stored, sums.pinned) == (len(here) * CHARGE, len(pinned) * CHARGE)
-        assert sums.floor <= sums.tick
+        assert sums.tenants[0].floor <= sums.tick
         queue = sorted((here[key], key) for key in here.keys() - pinned)
-        assert list(transaction.queued_from(0)) == [Queued(tick, CHARGE, key) for tick, key in queue]
+        assert list(transaction.queued()) == [Queued(tick, CHARGE, key) for tick, key in queue]

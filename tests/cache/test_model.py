@@ -87,7 +87,7 @@ class Model(RuleBasedStateMachine):
             self.forget(key)
         return gone
 
-    # -- what can happen ---------------------------------------------------------------------------------
+    # -- the events --------------------------------------------------------------------------------------
 
     @rule(key=st.sampled_from(KEYS), size=st.sampled_from(SIZES), reserve=st.booleans())
     def put(self, key: bytes, size: int, reserve: bool) -> None:
@@ -334,7 +334,7 @@ class Model(RuleBasedStateMachine):
         self.order = [key for key in KEYS if key in self.values]
         self.pins = {key: owners for key, owners in self.pins.items() if key in self.values}
 
-    # -- what holds always -------------------------------------------------------------------------------
+    # -- the invariants ----------------------------------------------------------------------------------
 
     @invariant()
     def all_uses_can_be_written(self) -> None:

@@ -86,7 +86,7 @@ def test_what_another_user_has_planted_is_refused(
     with pytest.raises(UnusableDirectory, match=f"{name} in it belongs to user 12345"):
         open_cache(str(root), LIMIT)
     root.chmod(0o777)
-    with pytest.raises(UnusableDirectory, match="others may write to it, and what is in it may be theirs"):
+    with pytest.raises(UnusableDirectory, match="others may write to it, and its files may be theirs"):
         open_cache(str(root), LIMIT)
     assert sorted(os.listdir(root)) == [name]
 
@@ -172,8 +172,8 @@ def test_fuse_counts_as_network(tmp_path: Path) -> None:
 def test_a_store_of_another_format_is_refused(tmp_path: Path) -> None:
     open_cache(str(tmp_path / "cache"), LIMIT).close()
     state = tmp_path / "cache" / layout.STATE
-    state.write_bytes(state.read_bytes().replace(b'"format":3', b'"format":4'))
-    with pytest.raises(UnusableDirectory, match="format 4, this version has 3"):
+    state.write_bytes(state.read_bytes().replace(b'"format":4', b'"format":5'))
+    with pytest.raises(UnusableDirectory, match="format 5, this version has 4"):
         open_cache(str(tmp_path / "cache"), LIMIT)
 
 
@@ -182,22 +182,23 @@ def test_a_format_long_before_is_refused_though_it_lacks_fields(tmp_path: Path) 
     open_cache(str(root), LIMIT).close()
     old = '{"format":1,"boot":"b","namespace":"n","generation":1,"limit":1,"map_size":1,"clean":true}'
     (root / "state.json").write_text(old)
-    with pytest.raises(UnusableDirectory, match="format 1, this version has 3"):
+    with pytest.raises(UnusableDirectory, match="format 1, this version has 4"):
         open_cache(str(root), LIMIT)
 
 
-def test_of_the_format_before_the_index_is_rebuilt_and_the_values_stay(tmp_path: Path) -> None:
+@pytest.mark.parametrize("before", layout.OTHER_INDEX)
+def test_of_a_format_before_the_index_is_rebuilt_and_the_values_stay(tmp_path: Path, before: int) -> None:
     root = tmp_path / "cache"
     with open_cache(str(root), LIMIT) as cache:
         for number in range(100):
             assert cache.put(key_of(number), bytes(1000))
         assert cache.keep(b"image", {key_of(1): 1000}) == 1
     state = root / layout.STATE
-    state.write_bytes(state.read_bytes().replace(b'"format":3', b'"format":2'))
+    state.write_bytes(state.read_bytes().replace(b'"format":4', b'"format":%d' % before))
     (index,) = root.glob("index-*")
     (index / "data.mdb").write_bytes(b"tables of that format")
     with open_cache(str(root), LIMIT, upkeep=False) as cache:
-        assert b'"format":3' in state.read_bytes()
+        assert b'"format":4' in state.read_bytes()
         assert cache.stats().state == "rebuilding"
         cache.upkeep()
         assert (cache.stats().state, cache.stats().entries) == ("on", 100)
@@ -227,7 +228,7 @@ def test_the_format_before_is_refused_while_another_process_has_it_open(tmp_path
     root = tmp_path / "cache"
     open_cache(str(root), LIMIT).close()
     state = root / layout.STATE
-    state.write_bytes(state.read_bytes().replace(b'"format":3', b'"format":2'))
+    state.write_bytes(state.read_bytes().replace(b'"format":4', b'"format":2'))
     before = state.read_bytes()
     with (root / layout.PRESENCE).open() as other:
         fcntl.flock(other, fcntl.LOCK_SH)

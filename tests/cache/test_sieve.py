@@ -95,7 +95,7 @@ def test_where_all_were_used_and_the_hand_is_at_the_end_one_goes() -> None:
         for number in range(8):
             tested.insert(bytes((number,)), 1, 1)
             tested.touch(bytes((number,)))
-        tested.sums.hand = tested.sums.tick + 1
+        tested.sums.tenants[0].hand = tested.sums.tick + 1
         assert [value.key for value in tested.next_out()] == [bytes((number,)) for number in range(8)]
 
 

@@ -38,7 +38,7 @@ MOUNT = "lazyfs mount http://origin.example/unpacked /mnt --trace start.trace"
 NODE = [
     "lazyfs run registry.example/physics/analysis:1.2 -- python3 job.py",
     "lazyfs run library/alpine:3.10.2 -- cat /etc/os-release",
-    'lazyfs run library/python:3.11 -B "$PWD":/srv --pwd /srv -- python3 analysis.py',
+    'lazyfs run library/python:3.11 --work "$PWD":/srv -- python3 analysis.py',
     "lazyfs run debian:bookworm -- cat /etc/os-release",
     "lazyfs cache pin library/alpine:3.10.2",
     "lazyfs cache resize 20G",
@@ -65,7 +65,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         scripts.append(str(script))
     layout = Layout(str(tmp_path / "layout"))
     layout.add_layer([*with_links("/bin/busybox")])
-    layout.add_layer(scripts, place=lambda path: f"/usr/bin/{os.path.basename(path)}")
+    layout.add_layer(scripts, path_in_image=lambda path: f"/usr/bin/{os.path.basename(path)}")
     layout.finish("bookworm", {"Env": ["PATH=/usr/bin:/bin"]})
     yield tmp_path
     lazyfs("umount", tmp_path / "mnt", check=False)

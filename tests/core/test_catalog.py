@@ -11,7 +11,7 @@ from lazyfs.core.catalog.builder import build
 from lazyfs.core.catalog.entry import ADDED, LIVE, NESTED, Entry, check_entry
 from lazyfs.core.catalog.inode import Inode, Nested, from_entry
 from lazyfs.core.catalog.reader import Catalog
-from lazyfs.core.digest import Digest, ObjectRef, sha256
+from lazyfs.core.digest import Digest, ObjectRef, ObjectSlice, sha256
 from lazyfs.core.errors import FormatError
 
 DIR = stat.S_IFDIR | 0o755
@@ -52,6 +52,18 @@ def walk(ref: ObjectRef, objects: dict[Digest, bytes], prefix: bytes = b"") -> I
                 yield from walk(entry.nested, objects, path + b"/")
 
 
+def walk_places(
+    ref: ObjectRef, objects: dict[Digest, bytes], prefix: bytes = b""
+) -> Iterator[tuple[bytes, ObjectSlice | None]]:
+    """Yields every path below a catalog, with where its content lies."""
+    catalog = Catalog(objects[ref.digest])
+    for index in range(1, catalog.entries):
+        entry, path = catalog.entry(index), prefix + catalog.path(index)
+        yield path, entry.place(catalog.packs)
+        if entry.nested:
+            yield from walk_places(entry.nested, objects, path + b"/")
+
+
 names = st.binary(min_size=1, max_size=12).filter(
     lambda n: b"/" not in n and b"\0" not in n and n not in (b".", b"..")
 )
@@ -79,8 +91,17 @@ def directory_of(children: dict[bytes, Inode]) -> Inode:
     return root
 
 
+PACKS = [ObjectRef(sha256(b"%d" % number), 100 + number) for number in range(3)]
+packed = st.builds(
+    lambda content, pack, offset: Inode(
+        FILE, size=len(content), content=sha256(content), pack=pack, offset=offset
+    ),
+    st.binary(min_size=1, max_size=3),
+    st.sampled_from(PACKS),
+    st.integers(0, 97),
+)
 trees = st.recursive(
-    leaves, lambda inner: st.dictionaries(names, inner, max_size=6).map(directory_of), max_leaves=40
+    leaves | packed, lambda inner: st.dictionaries(names, inner, max_size=6).map(directory_of), max_leaves=40
 ).map(lambda inode: inode if inode.is_dir else directory_of({b"only": inode}))
 
 
@@ -94,6 +115,7 @@ def flat(root: Inode, prefix: bytes = b"") -> Iterator[tuple[bytes, Inode]]:
 def test_what_goes_in_comes_out_however_it_is_split(root: Inode, limit: int) -> None:
     top, objects = built(root, limit)
     found = dict(walk(top.ref, objects))
+    places = dict(walk_places(top.ref, objects))
     expected = dict(flat(root))
     assert found.keys() == expected.keys()
     for path, inode in expected.items():
@@ -106,6 +128,9 @@ def test_what_goes_in_comes_out_however_it_is_split(root: Inode, limit: int) -> 
         )
         if not inode.is_dir:
             assert (entry.size, entry.content) == (inode.size, inode.content)
+            own = ObjectRef(Digest(inode.content), inode.size)
+            place = ObjectSlice(inode.pack or own, inode.offset, inode.size)
+            assert places[path] == (place if inode.size else None)
         else:
             assert entry.nlink == 2 + sum(child.is_dir for child in (inode.children or {}).values())
     assert top.totals.entries == len(expected)
@@ -120,6 +145,8 @@ def test_equal_trees_give_equal_bytes_whatever_order_they_were_built_in(root: In
             mtime=inode.mtime,
             size=inode.size,
             content=inode.content,
+            pack=inode.pack,
+            offset=inode.offset,
             xattrs=inode.xattrs,
         )
         for name in reversed(list(inode.children or {})):
@@ -190,6 +217,14 @@ def test_a_live_folder_keeps_its_nested_directories() -> None:
     again = from_entry(entry, catalog.header.nested[0][1])
     assert again.nested == image
     assert [path for path, _ in walk(top.ref, objects | more)] == [b"image", b"image/bin", b"tag"]
+
+
+def test_a_packed_file_becomes_the_publisher_s_inode_again() -> None:
+    inode = Inode(FILE, size=3, content=sha256(b"abc"), pack=PACKS[1], offset=50)
+    top, objects = built(tree(other=file(b"own"), name=inode))
+    catalog = Catalog(objects[top.ref.digest])
+    again = from_entry(catalog.entry(1), packs=catalog.packs)
+    assert (again.pack, again.offset, again.detail, again.content) == (PACKS[1], 50, 0, sha256(b"abc"))
 
 
 def test_a_live_folder_with_a_plain_subdirectory_is_refused() -> None:

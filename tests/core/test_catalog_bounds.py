@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lazyfs.core import bounds
+from lazyfs.core.catalog import reader
 from lazyfs.core.catalog.builder import build
-from lazyfs.core.catalog.entry import DIRECTORY_SIZE, LIVE, NESTED, Entry
+from lazyfs.core.catalog.entry import DIRECTORY_SIZE, LIVE, NESTED, Entry, packed_detail
 from lazyfs.core.catalog.inode import Inode, Nested
 from lazyfs.core.catalog.layout import MAGIC, PREFIX, Header, Totals, encode
 from lazyfs.core.catalog.reader import ENTRY_MEMORY, Catalog
@@ -41,6 +42,16 @@ def catalog(*directories: list[Entry], owns: list[int], parents: list[int], **he
 def alone(one: Entry, **header: Any) -> Entry:
     """Returns the entry as a reader decodes it from a catalog of its own."""
     return catalog([one], owns=[0], parents=[0], **header).entry(1)
+
+
+def packed(size: int, offset: int, number: int = 0, **fields: Any) -> Entry:
+    """Returns the entry of a file that lies in a pack."""
+    return entry(size=size, content=DIGEST, detail=packed_detail(number, offset), **fields)
+
+
+def table(*sizes: int) -> bytes:
+    """Returns the encoded table of packs of these sizes, possible or not."""
+    return b"".join(struct.pack("<32sI", DIGEST, size) for size in sizes)
 
 
 @pytest.mark.parametrize(
@@ -110,6 +121,73 @@ def test_what_lies_outside_is_refused(one: Entry) -> None:
         catalog([], owns=[0], parents=[0], root=msgspec.structs.replace(one, name=b""))
 
 
+@pytest.mark.parametrize(
+    "one",
+    [
+        packed(1, 0),
+        packed(1000, 0),
+        packed(1, 999),
+        packed(bounds.PACK, 0, 1),
+        packed(1, bounds.PACK - 1, 1),
+    ],
+)
+def test_a_file_that_just_fits_its_pack_is_read(one: Entry) -> None:
+    assert alone(one, packs=table(1000, bounds.PACK)) == one
+
+
+@pytest.mark.parametrize(
+    "one",
+    [
+        packed(0, 0),
+        packed(1001, 0),
+        packed(1, 1000),
+        packed(500, 501),
+        packed(1, 1 << 31),
+        packed(1, (1 << 32) - 1),
+        packed(1, 0, 2),
+        packed(1, 0, bounds.PACKS),
+        packed(1, 0, (1 << 31) - 2),
+        packed(bounds.PACK + 1, 0, 1),
+        packed(1, bounds.PACK, 1),
+        packed((1 << 63) - 1, 0, 1),
+        packed((1 << 63) - 1, (1 << 32) - 1, 1),
+        packed(1, 0, flags=NESTED),
+        entry(size=1, content=DIGEST[:31], detail=packed_detail(0, 0)),
+    ],
+)
+def test_a_file_that_lies_outside_its_pack_or_in_none_is_refused(one: Entry) -> None:
+    with pytest.raises(FormatError):
+        alone(one, packs=table(1000, bounds.PACK))
+    with pytest.raises(FormatError):
+        alone(one)
+
+
+@pytest.mark.parametrize("mode", [LINK, DIR, stat.S_IFIFO | 0o600, stat.S_IFSOCK | 0o600])
+def test_nothing_but_a_file_lies_in_a_pack(mode: int) -> None:
+    with pytest.raises(FormatError):
+        alone(packed(1, 0, mode=mode), packs=table(1000))
+
+
+@pytest.mark.parametrize(
+    "packs",
+    [table(0), table(1, bounds.PACK + 1), table(1)[:35], table(1) + b"x", table(*[1] * (bounds.PACKS + 1))],
+)
+def test_a_table_of_packs_that_cannot_be_is_refused(packs: bytes) -> None:
+    with pytest.raises(FormatError):
+        alone(entry(), packs=packs)
+
+
+def test_catalogs_of_version_1_are_read_and_name_no_packs() -> None:
+    old = [ROOT, False, [0, 0, 0], [], []]
+    row = [(0, 1, 1, 0, 0)]
+    assert Catalog(raw(row, b"\x90", 1, msgspec.msgpack.encode(old), version=1)).version == 1
+    with pytest.raises(FormatError, match="version 1 names packs"):
+        Catalog(raw(row, b"\x90", 1, msgspec.msgpack.encode([*old, table(1)]), version=1))
+    for version in (0, 3, 1 << 15):
+        with pytest.raises(FormatError, match="version"):
+            Catalog(raw(row, b"\x90", 1, msgspec.msgpack.encode(old), version=version))
+
+
 @pytest.mark.parametrize("link", [2, 3, 1 << 31, 1 << 32, (1 << 32) + 1, (1 << 63) - 1])
 def test_a_hardlink_leads_to_no_later_name_and_into_no_other_slot(link: int) -> None:
     """With a link of more than 32 bits, `slot << 32 | link` was a number of the next slot."""
@@ -157,20 +235,24 @@ def test_a_directory_s_entry_is_its_own(inner: int) -> None:
 def test_directories_deeper_than_linux_paths_are_refused() -> None:
     depth = bounds.DEPTH + 1
     blobs = [[directory(b"d", number)] for number in range(1, depth + 1)]
-    table = {"owns": list(range(depth)), "parents": [0, *range(depth - 1)]}
-    assert catalog(*blobs[: depth - 1], [], **table).directories == depth
-    table = {"owns": list(range(depth + 1)), "parents": [0, *range(depth)]}
+    rows = {"owns": list(range(depth)), "parents": [0, *range(depth - 1)]}
+    assert catalog(*blobs[: depth - 1], [], **rows).directories == depth
+    rows = {"owns": list(range(depth + 1)), "parents": [0, *range(depth)]}
     with pytest.raises(FormatError, match="deep"):
-        catalog(*blobs, [], **table)
+        catalog(*blobs, [], **rows)
 
 
 def raw(
-    table: list[tuple[int, int, int, int, int]], blobs: bytes, entries: int, header: bytes = b""
+    table: list[tuple[int, int, int, int, int]],
+    blobs: bytes,
+    entries: int,
+    header: bytes = b"",
+    version: int = 2,
 ) -> bytes:
     """Returns a catalog's bytes with the given directory table, right or wrong."""
     header = header or msgspec.msgpack.encode(Header(ROOT, live=False, totals=Totals()))
     columns = [struct.pack(f"<{len(table)}I", *column) for column in zip(*table, strict=True)]
-    return b"".join((PREFIX.pack(MAGIC, 1, len(header), len(table), entries), header, *columns, blobs))
+    return b"".join((PREFIX.pack(MAGIC, version, len(header), len(table), entries), header, *columns, blobs))
 
 
 def test_directories_do_not_overlap() -> None:
@@ -297,6 +379,13 @@ def test_a_directory_that_no_reader_takes_is_not_published(monkeypatch: pytest.M
         built(tree({b"%d" % number: Inode(FILE) for number in range(101)}))
 
 
+@pytest.mark.parametrize(("size", "pack", "offset"), [(2, 1, 0), (1, 1, 1), (1, bounds.PACK + 1, 0)])
+def test_a_file_outside_its_pack_is_not_published(size: int, pack: int, offset: int) -> None:
+    inode = Inode(FILE, size=size, content=DIGEST, pack=ObjectRef(Digest(DIGEST), pack), offset=offset)
+    with pytest.raises(FormatError):
+        built(tree({b"x": inode}))
+
+
 def test_directories_too_deep_for_readers_are_not_published() -> None:
     here = tree({})
     for _ in range(bounds.DEPTH):
@@ -313,3 +402,32 @@ def test_a_catalog_at_a_path_too_long_for_readers_is_not_published() -> None:
     built(here, 16)
     with pytest.raises(FormatError, match="leads to a catalog"):
         built(tree({b"d" * 199: here}), 16)
+
+
+@pytest.mark.parametrize("count", [1024, 1025])
+def test_no_call_decodes_more_than_so_many_entries(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    """No other thread of the interpreter runs during a call: all answers of the mount would wait."""
+    decoded: list[int] = []
+
+    class Counting:
+        def __init__(self, decoder: Any) -> None:
+            self._decoder = decoder
+
+        def decode(self, encoded: Any) -> Any:
+            found = self._decoder.decode(encoded)
+            decoded.append(len(found) if isinstance(found, list) else 1)
+            return found
+
+    for name in ("_entries", "_entry"):
+        monkeypatch.setattr(reader, name, Counting(getattr(reader, name)))
+    entries = [entry(b"%06d" % number) for number in range(count)]
+    assert catalog(entries, owns=[0], parents=[0]).directory(0).entries == entries
+    assert max(decoded) <= 1024
+    assert sum(decoded) == count
+
+
+def test_a_wrong_entry_of_a_large_directory_is_refused() -> None:
+    entries: list[Any] = [entry(b"%06d" % number) for number in range(2000)]
+    entries[1500] = [b"001500", "no mode"]
+    with pytest.raises(FormatError, match="bad directory 0"):
+        catalog(entries, owns=[0], parents=[0]).directory(0)

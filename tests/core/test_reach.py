@@ -69,6 +69,15 @@ def file(content: bytes) -> Inode:
     return Inode(FILE, size=len(content), content=sha256(content) if content else b"")
 
 
+def packed(objects: Objects | None, content: bytes, *before: bytes) -> Inode:
+    """Makes a file that lies in a pack, behind the contents `before`."""
+    plain = b"".join((*before, content))
+    if objects is not None:
+        objects.put(plain)
+    offset = len(plain) - len(content)
+    return Inode(FILE, size=len(content), content=sha256(content), pack=ref_of(plain), offset=offset)
+
+
 def chunked(objects: Objects | None, chunks: list[bytes]) -> Inode:
     """Makes a file of chunks of 4 KiB each; the last chunk may be shorter."""
     size = sum(map(len, chunks))
@@ -84,6 +93,9 @@ def by_path(found: list[Reached]) -> list[tuple[bytes, ObjectKind]]:
 
 LEAVES = st.one_of(
     st.binary(max_size=2).map(file),
+    st.tuples(st.binary(min_size=1, max_size=2), st.binary(max_size=2)).map(
+        lambda contents: packed(None, *contents)
+    ),
     st.lists(st.integers(0, 3), min_size=2, max_size=4).map(
         lambda numbers: chunked(None, [bytes([number]) * (1 << SHIFT) for number in numbers])
     ),
@@ -104,7 +116,7 @@ def test_every_object_is_given_once(root: Inode, limit: int) -> None:
         for child in (directory.children or {}).values():
             pending.append(child)
             if not child.is_dir and child.size:
-                expected.add(Digest(child.content))
+                expected.add(child.pack.digest if child.pack else Digest(child.content))
                 without |= {Digest(child.content)} if child.detail else set()
     found = list(walk([catalog_at(top.ref)], objects.read))
     assert {one.ref.digest for one in found} == expected
@@ -132,6 +144,27 @@ def test_an_object_says_its_kind_its_size_and_where_it_is(objects: Objects) -> N
     assert small.above() == [top.ref, inner.ref]
     chunk = next(one for one in found if one.kind == ObjectKind.CHUNK)
     assert chunk.above() == [top.ref, ObjectRef(Digest(large.content), 16 + 64)]
+
+
+def test_a_pack_is_given_once_and_named_for_each_file_in_it(objects: Objects) -> None:
+    one, two = packed(objects, b"one"), packed(objects, b"two", b"one")
+    assert two.pack is not None
+    one.pack = two.pack
+    top = objects.build(folder(a=folder(one=one), b=two, c=file(b"own")))
+    start = catalog_at(top.ref)
+    named = [
+        (found.path, found.ref, found.start, found.file_size, found.content)
+        for found in reach.leads_to(start, objects.plain[top.ref.digest])
+        if found.kind == ObjectKind.PACK
+    ]
+    assert sorted(named) == [
+        (b"a/one", two.pack, 0, 3, sha256(b"one")),
+        (b"b", two.pack, 3, 3, sha256(b"two")),
+    ]
+    found = list(walk([start], objects.read))
+    assert [one.ref for one in found if one.kind == ObjectKind.PACK] == [two.pack]
+    only = list(reach.objects_at(top.ref, b"a/one", _again(objects).read))
+    assert by_path(only) == [(b"", ObjectKind.CATALOG), (b"a/one", ObjectKind.PACK)]
 
 
 def test_catalogs_named_twice_at_each_of_40_levels_are_read_once(objects: Objects) -> None:

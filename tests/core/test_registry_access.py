@@ -7,23 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lazyfs.core.registry import steps
 from lazyfs.core.registry.access import ATTEMPTS, MAX_PAUSE, Access, Exchange
 from lazyfs.core.registry.challenges import Challenge
-from lazyfs.core.registry.steps import (
-    Answer,
-    Ask,
-    FindAccount,
-    Identity,
-    Kind,
-    Outcome,
-    Pause,
-    Ping,
-    Privacy,
-    Send,
-    Serve,
-    Step,
-    Stop,
-)
+from lazyfs.core.registry.steps import Identity, Kind, Outcome, Privacy
 
 BEARER, BASIC, NEGOTIATE = Challenge("bearer"), Challenge("basic"), Challenge("negotiate")
 LONGEST = 200
@@ -50,44 +37,44 @@ class World:
     log: list[str] = field(default_factory=list)
     pauses: list[float] = field(default_factory=list)
 
-    def run(self, access: Access, kind: Kind = Kind.MANIFEST) -> Serve | Stop:
+    def run(self, access: Access, kind: Kind = Kind.MANIFEST) -> steps.Serve | steps.Stop:
         """Runs one request to its end."""
         exchange = Exchange(access, kind)
-        step: Step = exchange.start()
+        step: steps.Step = exchange.start()
         for _ in range(LONGEST):
-            self.log.append(type(step).__name__ + (f" {step.header}" if isinstance(step, Send) else ""))
+            self.log.append(type(step).__name__ + (f" {step.header}" if isinstance(step, steps.Send) else ""))
             match step:
-                case Serve() | Stop():
+                case steps.Serve() | steps.Stop():
                     return step
-                case Send(header):
+                case steps.Send(header):
                     step = exchange.answered(self._answer(header, kind))
-                case Ask():
+                case steps.Ask():
                     step = self._token(exchange, step)
-                case Ping():
+                case steps.Ping():
                     step = exchange.pinged(() if self.open_door else self.challenges)
-                case FindAccount():
+                case steps.FindAccount():
                     step = exchange.account(found=self.has_account)
-                case Pause(seconds):
+                case steps.Pause(seconds):
                     self.pauses.append(seconds)
                     step = exchange.start()
         raise AssertionError(f"no end: {self.log}")
 
-    def _answer(self, header: str | None, kind: Kind) -> Answer:
+    def _answer(self, header: str | None, kind: Kind) -> steps.Answer:
         if header is None and not self.open_door:
-            return Answer(401, self.challenges)
+            return steps.Answer(401, self.challenges)
         nobody = self.blobs if kind is Kind.BLOB else self.nobody
         status = self.account if header and "ACCOUNT" in header else nobody
         challenges = self.challenges if status == 401 else ()
-        return Answer(status, challenges, self.retry_after, "its reason")
+        return steps.Answer(status, challenges, self.retry_after, "its reason")
 
-    def _token(self, exchange: Exchange, ask: Ask) -> Step:
+    def _token(self, exchange: Exchange, ask: steps.Ask) -> steps.Step:
         if ask.challenge == BASIC:
             return exchange.granted(f"Basic {ask.identity.name}")
         answers = self.tokens.get(ask.identity, [200])
         status = answers.pop(0) if len(answers) > 1 else answers[0]
         if status == 200:
             return exchange.granted(f"Bearer {ask.identity.name}")
-        answer = Answer(status, (), self.retry_after, f"its token server answered {status}")
+        answer = steps.Answer(status, (), self.retry_after, f"its token server answered {status}")
         return (
             exchange.token_server_busy(ask, answer)
             if status in (429, 500, 503)
@@ -102,7 +89,7 @@ def privacy(access: Access) -> Privacy:
 
 def test_a_public_image_is_read_by_nobody() -> None:
     world, access = World(has_account=True), Access()
-    assert world.run(access) == Serve()
+    assert world.run(access) == steps.Serve()
     assert world.log == ["Send None", "Ask", "Send Bearer NOBODY", "Serve"]
     world.run(access, Kind.BLOB)
     assert world.log[4:] == ["Send Bearer NOBODY", "Serve"]
@@ -115,7 +102,7 @@ def test_the_account_follows_a_refusal_and_the_image_is_private(
     status: int, challenges: tuple[Challenge, ...]
 ) -> None:
     world, access = World(nobody=status, challenges=challenges, has_account=True), Access()
-    assert world.run(access) == Serve()
+    assert world.run(access) == steps.Serve()
     preferred = "Bearer" if BEARER in challenges else "Basic"
     assert world.log[-2:] == [f"Send {preferred} ACCOUNT", "Serve"]
     assert privacy(access) is Privacy.PRIVATE
@@ -159,7 +146,7 @@ def test_the_account_follows_a_refusal_and_the_image_is_private(
 def test_ways_that_end_in_nothing(world: World, outcome: Outcome, identity: Identity, reason: str) -> None:
     access = Access()
     end = world.run(access)
-    assert isinstance(end, Stop)
+    assert isinstance(end, steps.Stop)
     assert (end.outcome, end.identity) == (outcome, identity)
     assert reason in end.reason
     assert not access.served_privately
@@ -178,7 +165,7 @@ def test_a_busy_token_server_is_waited_for_and_the_image_stays_public(
 ) -> None:
     world = World(tokens={Identity.NOBODY: [status] * times + [200]}, has_account=has_account)
     access = Access()
-    assert world.run(access) == Serve()
+    assert world.run(access) == steps.Serve()
     assert world.pauses == [2.0**number for number in range(times)]
     assert privacy(access) is Privacy.PUBLIC
     assert world.log.count("Send None") == 1  # the question to the token server is repeated
@@ -186,16 +173,16 @@ def test_a_busy_token_server_is_waited_for_and_the_image_stays_public(
 
 def test_a_token_server_that_asks_for_time_gets_it_up_to_a_limit() -> None:
     world = World(tokens={Identity.NOBODY: [429, 200]}, retry_after=17.0)
-    assert world.run(Access()) == Serve()
+    assert world.run(Access()) == steps.Serve()
     assert world.pauses == [17.0]
     end = World(tokens={Identity.NOBODY: [503]}, retry_after=MAX_PAUSE + 1).run(Access())
-    assert isinstance(end, Stop)
+    assert isinstance(end, steps.Stop)
     assert (end.outcome, end.wait, end.at_token_server) == (Outcome.BUSY, MAX_PAUSE + 1, True)
 
 
 def test_the_anonymous_quota_is_out_and_the_account_goes_on() -> None:
     world, access = World(nobody=429, has_account=True), Access()
-    assert world.run(access) == Serve()
+    assert world.run(access) == steps.Serve()
     assert world.pauses == []
     assert privacy(access) is Privacy.UNPROVEN
     world.log.clear()
@@ -223,53 +210,53 @@ def test_a_second_challenge_is_tried_where_the_first_does_not_help() -> None:
     world = World(nobody=401, challenges=(BEARER, BASIC), has_account=True)
     world.tokens = {Identity.ACCOUNT: [401]}
     access = Access()
-    assert world.run(access) == Serve()
+    assert world.run(access) == steps.Serve()
     assert world.log[-2:] == ["Send Basic ACCOUNT", "Serve"]
 
 
 def test_an_expired_token_is_renewed() -> None:
     access = Access(headers={Identity.NOBODY: "Bearer old"})
     exchange = Exchange(access, Kind.BLOB)
-    assert exchange.start() == Send("Bearer old")
-    assert exchange.answered(Answer(401, (BEARER,))) == Ask(BEARER, Identity.NOBODY, "Bearer old")
-    assert exchange.granted("Bearer new") == Send("Bearer new")
+    assert exchange.start() == steps.Send("Bearer old")
+    assert exchange.answered(steps.Answer(401, (BEARER,))) == steps.Ask(BEARER, Identity.NOBODY, "Bearer old")
+    assert exchange.granted("Bearer new") == steps.Send("Bearer new")
     beside = Exchange(access, Kind.BLOB)
     beside._sent = "Bearer old"  # sent before the other request was answered
-    assert beside.answered(Answer(401, (BEARER,))) == Send("Bearer new")
-    assert exchange.answered(Answer(200)) == Serve()
+    assert beside.answered(steps.Answer(401, (BEARER,))) == steps.Send("Bearer new")
+    assert exchange.answered(steps.Answer(200)) == steps.Serve()
 
 
 def test_a_new_token_that_others_used_up_gets_a_second_chance_and_a_password_none() -> None:
     exchange = Exchange(Access(account=False), Kind.BLOB)
     exchange.start()
-    refusal = Answer(401, (BEARER,))
-    assert isinstance(exchange.answered(refusal), Ask)
-    assert exchange.granted("Bearer one") == Send("Bearer one")
-    assert exchange.answered(refusal) == Ask(BEARER, Identity.NOBODY, "Bearer one")
+    refusal = steps.Answer(401, (BEARER,))
+    assert isinstance(exchange.answered(refusal), steps.Ask)
+    assert exchange.granted("Bearer one") == steps.Send("Bearer one")
+    assert exchange.answered(refusal) == steps.Ask(BEARER, Identity.NOBODY, "Bearer one")
     exchange.granted("Bearer two")
-    assert isinstance(exchange.answered(refusal), Stop)
+    assert isinstance(exchange.answered(refusal), steps.Stop)
     exchange = Exchange(Access(account=True, nobody_refused=True, challenges=(BASIC,)), Kind.BLOB)
-    assert isinstance(exchange.start(), Ask)
+    assert isinstance(exchange.start(), steps.Ask)
     exchange.granted("Basic one")
-    assert isinstance(exchange.answered(Answer(401, (BASIC,))), Stop)
+    assert isinstance(exchange.answered(steps.Answer(401, (BASIC,))), steps.Stop)
 
 
 def test_what_is_hopeless_is_tried_once() -> None:
     exchange = Exchange(Access(), Kind.MANIFEST)
     exchange.start()
-    assert exchange.broke("no such host", hopeless=True) == Stop(
+    assert exchange.broke("no such host", hopeless=True) == steps.Stop(
         Outcome.HOPELESS, Identity.NOBODY, reason="no such host"
     )
     exchange = Exchange(Access(), Kind.MANIFEST)
     exchange.start()
     pauses = [exchange.broke("reset", hopeless=False) for _ in range(ATTEMPTS)]
-    assert pauses[:-1] == [Pause(2.0**number) for number in range(ATTEMPTS - 1)]
-    assert isinstance(pauses[-1], Stop)
+    assert pauses[:-1] == [steps.Pause(2.0**number) for number in range(ATTEMPTS - 1)]
+    assert isinstance(pauses[-1], steps.Stop)
 
 
 STATUS = st.sampled_from([200, 206, 400, 401, 403, 404, 408, 416, 429, 500, 503])
 CHALLENGES = st.lists(st.sampled_from([BEARER, BASIC, NEGOTIATE]), max_size=3).map(tuple)
-ANSWERS = st.builds(Answer, STATUS, CHALLENGES, st.none() | st.floats(0.1, 400), st.just(""))
+ANSWERS = st.builds(steps.Answer, STATUS, CHALLENGES, st.none() | st.floats(0.1, 400), st.just(""))
 
 
 class AnyRegistry:
@@ -288,52 +275,52 @@ class AnyRegistry:
     def run(self, kind: Kind) -> None:
         """Runs one request to its end."""
         exchange = Exchange(self._access, kind)
-        step: Step = exchange.start()
+        step: steps.Step = exchange.start()
         made: dict[str | None, Identity] = {header: who for who, header in self._access.headers.items()}
-        last = Answer(0)
+        last = steps.Answer(0)
         for number in range(LONGEST):
             match step:
-                case Serve():
+                case steps.Serve():
                     assert 200 <= last.status < 300
                     return
-                case Stop():
+                case steps.Stop():
                     return
-                case Send(header):
+                case steps.Send(header):
                     last = self._data.draw(ANSWERS)
                     self._sent(made.get(header, Identity.NOBODY), last)
                     step = exchange.answered(last)
-                case Ask(challenge, identity, _):
+                case steps.Ask(challenge, identity, _):
                     assert challenge.scheme in ("bearer", "basic")
                     self.refused |= identity is Identity.NOBODY  # the token server may refuse too
                     header = f"{challenge.scheme} {kind.name} {number}"
                     made[header] = identity
                     step = self._token(exchange, step, header)
-                case Ping():
+                case steps.Ping():
                     step = exchange.pinged(self._data.draw(CHALLENGES))
-                case FindAccount():
+                case steps.FindAccount():
                     assert self.refused
                     self.looked += 1
                     step = exchange.account(found=self._has_account)
-                case Pause(seconds):
+                case steps.Pause(seconds):
                     assert 0 < seconds <= MAX_PAUSE
                     step = exchange.start()
         raise AssertionError("no end")
 
-    def _sent(self, identity: Identity, answer: Answer) -> None:
+    def _sent(self, identity: Identity, answer: steps.Answer) -> None:
         if identity is Identity.ACCOUNT:
             assert self._has_account
             assert self.refused
             self.private |= 200 <= answer.status < 300
         self.refused |= answer.status in (401, 403, 404, 429)
 
-    def _token(self, exchange: Exchange, ask: Ask, header: str) -> Step:
+    def _token(self, exchange: Exchange, ask: steps.Ask, header: str) -> steps.Step:
         how = self._data.draw(st.sampled_from(["granted", "denied", "busy", "broke"]))
         if how == "granted":
             return exchange.granted(header)
         if how == "denied":
-            return exchange.denied(ask.challenge, Answer(401))
+            return exchange.denied(ask.challenge, steps.Answer(401))
         if how == "busy":
-            return exchange.token_server_busy(ask, Answer(429))
+            return exchange.token_server_busy(ask, steps.Answer(429))
         return exchange.broke("", hopeless=False, asked=ask)
 
 
@@ -354,7 +341,7 @@ def test_whatever_is_answered_each_request_ends_and_the_account_is_not_shown_una
 def test_privacy_is_the_sum_of_all_requests(status: int) -> None:
     """A manifest that everybody may read proves nothing about the blobs."""
     access = Access()
-    assert World(has_account=True).run(access) == Serve()
+    assert World(has_account=True).run(access) == steps.Serve()
     assert privacy(access) is Privacy.PUBLIC
-    assert World(blobs=status, has_account=True).run(access, Kind.BLOB) == Serve()
+    assert World(blobs=status, has_account=True).run(access, Kind.BLOB) == steps.Serve()
     assert privacy(access) is Privacy.PRIVATE

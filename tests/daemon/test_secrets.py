@@ -1,4 +1,4 @@
-"""A password of a proxy or an origin is shown to nobody, in whichever way it was given."""
+"""A password of a proxy or an origin is shown to nobody, however it was given."""
 
 import base64
 import http.server

@@ -2,7 +2,7 @@ import os
 import re
 from pathlib import Path
 
-from lazyfs.demo.files import PACKAGES, interpreter, layers, libraries, place, tree, with_links
+from lazyfs.demo.files import PACKAGES, interpreter, layers, libraries, path_in_image, tree, with_links
 
 
 def test_a_path_brings_the_links_that_lead_to_it(tmp_path: Path) -> None:
@@ -39,6 +39,6 @@ def test_no_path_is_in_two_layers() -> None:
 
 def test_packages_lie_where_no_runtime_puts_anything_else() -> None:
     standard, packages = (paths for _, paths in layers()[1:])
-    assert all(place(path).startswith(f"{PACKAGES}/") for path in packages)
-    assert {place(path) for path in packages} >= {f"{PACKAGES}/click/__init__.py"}
-    assert all(place(path) == path for path in standard)
+    assert all(path_in_image(path).startswith(f"{PACKAGES}/") for path in packages)
+    assert {path_in_image(path) for path in packages} >= {f"{PACKAGES}/click/__init__.py"}
+    assert all(path_in_image(path) == path for path in standard)

@@ -78,7 +78,7 @@ def test_unpacking_gives_the_tree_back(tmp_path: Path, tree: Path) -> None:
 
 def test_files_lie_where_they_are_placed(tmp_path: Path, tree: Path) -> None:
     layout = Layout(str(tmp_path / "layout"))
-    layout.add_layer([f"{tree}/program"], place=lambda path: path.replace(str(tree), "/opt/x"))
+    layout.add_layer([f"{tree}/program"], path_in_image=lambda path: path.replace(str(tree), "/opt/x"))
     layout.finish("tag", {})
     unpack(layout.layer_files(), str(tmp_path / "unpacked"))
     assert (tmp_path / "unpacked/opt/x/program").read_text() == "#!/bin/sh\n"

@@ -17,7 +17,9 @@ from lazyfs.daemon.session_choice import KINDS
 from lazyfs.system import mountpoint as points
 from tests.support.cli import LAZYFS, lazyfs, mounted, serving, socket_of, status
 from tests.support.images import image, live
+from tests.support.processes import gone
 from tests.support.repository import Published
+from tests.support.runtime_directory import runtime_directory
 from tests.support.until import until
 
 pytestmark = pytest.mark.root
@@ -34,13 +36,8 @@ def published(tmp_path: Path) -> Published:
 
 @pytest.fixture(autouse=True)
 def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Sets a runtime directory for the test alone, and takes all its mounts away at the end."""
-    monkeypatch.setenv("LAZYFS_RUNTIME_DIR", str(tmp_path / "run"))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
-    yield tmp_path / "run"
-    for mount in points.mounts():
-        if mount.mountpoint.startswith(str(tmp_path)):
-            points.unmount(mount.mountpoint)
+    with runtime_directory(tmp_path, monkeypatch) as directory:
+        yield directory
 
 
 def refused(*arguments: str | Path, status: int = 2) -> str:
@@ -52,12 +49,15 @@ def refused(*arguments: str | Path, status: int = 2) -> str:
     return done.stderr
 
 
-def gone(pid: int) -> bool:
-    try:
-        with open(f"/proc/{pid}/stat", encoding="ascii") as line:
-            return " Z " in line.read()
-    except (FileNotFoundError, ProcessLookupError):
-        return True
+def killed(published: Published, tmp_path: Path) -> Path:
+    """Returns a mount point whose daemon was killed."""
+    mnt = tmp_path / "mnt"
+    mnt.mkdir()
+    lazyfs("mount", published.store, mnt, "--cache", tmp_path / "cache")
+    pid = status(mnt)["pid"]
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: gone(pid))
+    return mnt
 
 
 def test_mount_returns_when_the_mount_answers_and_umount_when_it_is_gone(
@@ -115,12 +115,7 @@ def test_a_new_revision_is_noticed_by_itself(published: Published, tmp_path: Pat
 
 
 def test_a_mount_whose_daemon_was_killed_is_replaced(published: Published, tmp_path: Path) -> None:
-    mnt = tmp_path / "mnt"
-    mnt.mkdir()
-    lazyfs("mount", published.store, mnt, "--cache", tmp_path / "cache")
-    pid = status(mnt)["pid"]
-    os.kill(pid, signal.SIGKILL)
-    until(lambda: gone(pid))
+    mnt = killed(published, tmp_path)
     with pytest.raises(OSError, match=r"not connected|connection abort"):
         os.statvfs(mnt)
     with mounted(published.store, mnt, "--cache", tmp_path / "cache"):
@@ -129,12 +124,7 @@ def test_a_mount_whose_daemon_was_killed_is_replaced(published: Published, tmp_p
 
 
 def test_a_dead_mount_can_be_unmounted(published: Published, tmp_path: Path, runtime: Path) -> None:
-    mnt = tmp_path / "mnt"
-    mnt.mkdir()
-    lazyfs("mount", published.store, mnt, "--cache", tmp_path / "cache")
-    pid = status(mnt)["pid"]
-    os.kill(pid, signal.SIGKILL)
-    until(lambda: gone(pid))
+    mnt = killed(published, tmp_path)
     lazyfs("umount", mnt)
     assert points.find(str(mnt)) is None
     assert list(runtime.iterdir()) == []

@@ -94,14 +94,14 @@ def init(major: int = 7, minor: int = 45, flags: int = 0xFFFF_FFFF, flags2: int 
 
 
 def test_init_takes_what_is_wanted_and_no_more() -> None:
-    answer = protocol.INIT_OUT.unpack(handshake.answer(init()))
+    answer = protocol.INIT_OUT.unpack(handshake.init_reply(init()))
     assert answer[:2] == (7, 38)
     assert answer[3] | answer[10] << 32 == handshake.WANTED
     assert answer[8] == 256
 
 
 def test_init_asks_for_nothing_that_is_not_offered() -> None:
-    answer = protocol.INIT_OUT.unpack(handshake.answer(init(minor=31, flags=handshake.NEEDED)))
+    answer = protocol.INIT_OUT.unpack(handshake.init_reply(init(minor=31, flags=handshake.NEEDED)))
     assert answer[1] == 31
     assert answer[3] | answer[10] << 32 == handshake.NEEDED
 
@@ -109,4 +109,4 @@ def test_init_asks_for_nothing_that_is_not_offered() -> None:
 @pytest.mark.parametrize("offer", [init(major=8), init(minor=30), init(flags=0), b"", init()[:15]])
 def test_a_kernel_that_is_too_old_is_refused_with_what_to_do(offer: bytes) -> None:
     with pytest.raises(UsageError, match="--fuse pyfuse3"):
-        handshake.answer(offer)
+        handshake.init_reply(offer)

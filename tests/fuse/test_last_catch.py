@@ -3,6 +3,8 @@
 import errno
 import logging
 import os
+import subprocess
+import threading
 from pathlib import Path
 
 import pytest
@@ -26,6 +28,8 @@ from tests.support.fuse_mount import mounted
 from tests.support.gate_fetcher import GateFetcher
 from tests.support.images import Objects, image, live
 from tests.support.memory_cache import MemoryCache
+from tests.support.small_disks import loop_ext4
+from tests.support.until import until
 
 
 @pytest.mark.root
@@ -122,3 +126,23 @@ def test_a_full_disk_ends_the_trace_and_neither_a_read_nor_the_unmount(
         trace.close()
     assert "No space left" in trace.problem
     assert sum("the trace ends here" in message for message in caplog.messages) == 1
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("most", [10, 100_000])
+def test_a_frozen_disk_holds_up_no_unmount(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    """A write to a frozen filesystem does not end before it is thawed; `most` is the room for lines."""
+    monkeypatch.setattr("lazyfs.fuse.trace.MOST", most)
+    with loop_ext4(tmp_path, 16 << 20) as disk:
+        trace = Trace(str(disk / "trace"))
+        subprocess.run(["fsfreeze", "--freeze", disk], check=True)
+        try:
+            for number in range(10_000):
+                trace.line("read", b"path", bytes(32), number, "cache", 0.1)
+            trace.close(0.2)
+            assert "took nothing for 0.2 s" in trace.problem
+        finally:
+            subprocess.run(["fsfreeze", "--unfreeze", disk], check=True)
+        until(lambda: not any(thread.name == "trace" for thread in threading.enumerate()))

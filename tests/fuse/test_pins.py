@@ -10,7 +10,7 @@ import pytest
 from lazyfs.core.digest import ref_of
 from lazyfs.daemon import catalog_pins
 from lazyfs.daemon.catalog_pins import LABEL, CatalogPins
-from lazyfs.vfs.catalogs import HeldKey
+from lazyfs.vfs.held_objects import HeldKey
 from lazyfs_cache import Cache, open_cache
 from lazyfs_cache.files import layout
 from lazyfs_cache.process import upkeep

@@ -1,5 +1,5 @@
-"""What operators write, what comes to the control socket and what a catalog says: whatever it is, it is
-understood or refused by a declared error. Hypothesis is led towards inputs that run more lines."""
+"""Settings, requests at the control socket and catalogs, however wrong, are understood or refused with a
+declared error. Hypothesis is led towards inputs that run more lines."""
 
 import json
 import re
@@ -31,12 +31,15 @@ from lazyfs.vfs.missing_objects import Need
 from lazyfs.vfs.operator_xattrs import get_xattr, list_xattrs
 from lazyfs.vfs.slots import SlotTable
 from lazyfs.vfs.tree import Tree
-from tests.support.counts import count
+from tests.support.fuzzing import TIMEOUT, examples, for_seconds
+from tests.support.hostile_catalogs import FILE_TYPES
 from tests.support.images import Objects
 from tests.support.lines_reached import led_by_lines
 
-pytestmark = pytest.mark.timeout(count(120, 1800))
-FUZZ = settings(max_examples=count(300, 10_000), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+pytestmark = pytest.mark.timeout(TIMEOUT)
+FUZZ = settings(
+    max_examples=examples(300, 10_000), deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 
 # settings
 
@@ -66,6 +69,7 @@ texts = (
 )
 
 
+@for_seconds
 @FUZZ
 @given(texts | st.binary(max_size=100))
 def test_any_file_of_settings(text: bytes) -> None:
@@ -111,6 +115,7 @@ PIECES = [
 ]
 
 
+@for_seconds
 @FUZZ
 @given(st.lists(st.sampled_from(PIECES), max_size=12).map("".join))
 def test_any_notation(text: str) -> None:
@@ -180,6 +185,7 @@ async def _unwritable(_: dict[str, Any]) -> dict[str, Any]:
 HANDLERS = {"pid": _pid, "echo": _echo, "fail": _fail, "break": _break, "unwritable": _unwritable}
 
 
+@for_seconds
 @FUZZ
 @given(control_lines, st.booleans())
 def test_any_line_at_the_control_socket(line: bytes, ended: bool) -> None:
@@ -204,19 +210,8 @@ def test_any_line_at_the_control_socket(line: bytes, ended: bool) -> None:
     assert found["ok"] is not False or found["error"]
 
 
-# from a catalog's bytes to what the kernel is told
+# from a catalog's bytes to the answers that the kernel gets
 
-KINDS = [
-    stat.S_IFREG,
-    stat.S_IFDIR,
-    stat.S_IFLNK,
-    stat.S_IFCHR,
-    stat.S_IFBLK,
-    stat.S_IFIFO,
-    stat.S_IFSOCK,
-    0,
-    0o170000,
-]
 EXTREMES = [
     0,
     1,
@@ -236,7 +231,9 @@ EXTREMES = [
     -(2**63),
 ]
 numbers = st.sampled_from(EXTREMES) | st.integers(-5, 5)
-modes = st.builds(int.__or__, st.sampled_from(KINDS), st.sampled_from([0, 0o755, 0o7777, 2**31]))
+modes = st.builds(
+    int.__or__, st.sampled_from([*FILE_TYPES, 0o170000]), st.sampled_from([0, 0o755, 0o7777, 2**31])
+)
 XATTRS = [[], [[b"user.x", b"y"]], [[b"trusted.overlay.opaque", b"y"]], [[b"user.lazyfs.profile", b"z" * 40]]]
 entries = st.tuples(
     st.sampled_from([b"a", b"b", b"c", b"..", b"", b"/", b"x" * 255, b"x" * 256, b"\0", b"\xff", b"l.so"]),
@@ -296,7 +293,7 @@ def catalogs(draw: st.DrawFn) -> tuple[Objects, ObjectRef]:
 
 
 def _tell(objects: Objects, ref: ObjectRef) -> None:
-    """Everything that the kernel asks of a mount's root, and of all that is in it."""
+    """Makes every request of the kernel to a mount's root and to each entry in it."""
     tree = Tree(SlotTable())
     tree.show_repository(Repository("test", objects, ref, 1))
     waiting, seen = [ROOT], {ROOT}
@@ -333,6 +330,7 @@ def _tell(objects: Objects, ref: ObjectRef) -> None:
                 waiting.append(found.number)
 
 
+@for_seconds
 @FUZZ
 @given(catalogs())
 def test_any_catalog_is_told_to_the_kernel_or_refused(catalog: tuple[Objects, ObjectRef]) -> None:
@@ -347,6 +345,6 @@ def test_any_catalog_is_told_to_the_kernel_or_refused(catalog: tuple[Objects, Ob
 
 
 def test_what_pyfuse3_takes_for_a_device_is_asked_of_it() -> None:
-    """The translation above is the real one: a number too large for it would raise."""
+    """pyfuse3's own translation accepts the numbers too: it raises for one that is too large."""
     with pytest.raises(OverflowError):
         pyfuse3.EntryAttributes().st_rdev = 1 << 70

@@ -134,7 +134,7 @@ def read_tar(data: bytes) -> None:
 def read_whole_layer(data: bytes) -> None:
     limits = LayerLimits(entries=10_000, bytes=1 << 24, free=1 << 22)
     with Ingest(Everything(), Params(), workers=1) as ingest:  # type: ignore[arg-type] # it asks for has only
-        records = read_layer(Blob("fuzz", len(data)), [data], ingest, limits=limits)
+        records = read_layer(Blob("fuzz", len(data)), [data], ingest.layer(), limits=limits)
         ingest.finish()
     merge = Merge()
     for item in records:
@@ -265,7 +265,7 @@ def test_any_bytes(read: Callable[[bytes], None], data: bytes) -> None:
 
 @pytest.mark.parametrize(("read", "whole"), [target[:2] for target in TARGETS[:3]], ids=NAMES[:3])
 def test_memory_stays_bounded(read: Callable[[bytes], None], whole: bytes) -> None:
-    """Headers claim gigabytes, and streams expand to them."""
+    """Some inputs claim gigabytes in a header, others expand to gigabytes."""
     info, _ = entry("x")
     claims = []
     for kind in (b"x", b"L", b"K", b"g", b"0", b"S"):

@@ -41,7 +41,7 @@ class Nowhere:
 def read(data: bytes, **options: object) -> list[Record]:
     with Ingest(Nowhere(), Params()) as ingest:
         blob = Blob("layer", len(data))
-        records = read_layer(blob, [data] if data else [], ingest, **options)  # type: ignore[arg-type]
+        records = read_layer(blob, [data] if data else [], ingest.layer(), **options)  # type: ignore[arg-type]
         ingest.finish()
     return records
 

@@ -110,7 +110,7 @@ def test_check_against_the_registry(tmp_path: Path) -> None:
         spoil(repository, image.flat)  # the name is right, the tree is another
         done = lazyfs(*arguments, check=False)
         assert (done.returncode, done.stderr.splitlines()[-1]) == (
-            1, f"lazyfs: {image.flat} is not what the registry's layers give",
+            1, f"lazyfs: {image.flat} differs from the tree of the registry's layers",
         )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from lazyfs.core import bundle, profile
 from lazyfs.core.catalog.entry import Entry
 from lazyfs.core.digest import Digest, object_path, sha256
 from lazyfs.core.errors import UsageError
+from lazyfs.core.params import Params
 from lazyfs.images import profiles
 from lazyfs.repository.diff import diff, resolve
 from tests.support.catalog_listing import open_tree
@@ -23,11 +24,12 @@ LARGE = os.urandom(3 << 20)
 
 
 class Site:
-    """A repository with one image."""
+    """A repository with one image. Each of its small files is a pack of its own, and so has a digest of its
+    own among the objects."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, params: Params | None = None) -> None:
         self.directory = directory
-        self.repository = Repository(directory)
+        self.repository = Repository(directory, params or Params(pack_least=1, pack_target=1))
         self.publish(SMALL | {"large": LARGE})
 
     def publish(self, files: dict[str, bytes], place: str = PLACE) -> bool:
@@ -79,6 +81,15 @@ def test_catalogs_and_lists_come_first_then_contents_as_they_were_touched(site: 
         reader = bundle.Reader(one.name)
         assert [ref for ref, _ in reader.feed(stored)] == list(one.members)
         reader.finish()
+
+
+def test_packs_are_members_like_any_object(tmp_path: Path) -> None:
+    site = Site(tmp_path, Params())
+    pack = b"".join(SMALL.values())
+    report = site.make(pack, LARGE[: 1 << 20], pack)
+    assert site.members()[-2:] == [sha256(pack), sha256(LARGE[: 1 << 20])]
+    assert report.left_out == 0
+    assert site.repository.check().bad == 0
 
 
 def test_bundles_grow_to_their_largest(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

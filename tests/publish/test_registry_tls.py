@@ -368,7 +368,8 @@ def test_a_small_body_that_trickles_has_a_deadline(answering: Callable[[bytes], 
 
 @pytest.fixture
 def answering() -> Iterator[Callable[[bytes], int]]:
-    """Starts servers that give everybody the same answer, in two parts, and keep the connection open."""
+    """Starts servers on ports of this machine. Each answers the first request of a connection with the bytes
+    given, and keeps the connection open."""
     sockets: list[socket.socket] = []
 
     def serve(listener: socket.socket, answer: bytes) -> None:

@@ -98,7 +98,7 @@ def test_the_hosts_resolver_gives_way_to_a_bind_of_the_callers_own(root: Path, t
 
 
 def test_more_arguments_than_bwrap_takes_are_refused_with_the_reason(root: Path) -> None:
-    with pytest.raises(UsageError, match="bwrap takes 9000: too many variables, or a bind target"):
+    with pytest.raises(UsageError, match="bwrap takes 9000: too many variables or binds"):
         Bubblewrap().plan(Launch(str(root), ("sh",), {f"V{number}": "x" for number in range(3000)}))
 
 

@@ -142,9 +142,9 @@ sys.exit(done.returncode)
 def test_a_filesystem_that_calls_itself_ours_and_never_answers_stops_nobody(
     mount: Path, tmp_path_factory: pytest.TempPathFactory, owner: str
 ) -> None:
-    """The filesystem is mounted in a mount namespace of its own. Before, the search for mounts ended only
-    with that mount. The names are looked up as in `lazyfs run`, with a directory in place of an honest
-    mount."""
+    """The names are looked up as in `lazyfs run`, with a directory in place of an honest mount. The silent
+    filesystem is mounted in a mount namespace of its own. Without a time limit, the look-up would last until
+    that filesystem is unmounted."""
     silent = tmp_path_factory.mktemp("silent")
     script = (
         "import sys; from lazyfs.runtimes.find_image import *; node = node_mounts()\n"

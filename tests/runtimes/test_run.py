@@ -158,7 +158,7 @@ def test_how_it_failed_is_told_apart(root: Path) -> None:
     assert ended("sh", "-c", "kill -9 $$") == (137, "program")
     assert ended("none") == (127, "runtime")
     (root / "bin/unexecutable").touch(mode=0o644)
-    assert ended("unexecutable") == (125, "runtime")
+    assert ended("unexecutable") == (126, "runtime")
 
 
 def test_explain_shows_the_plan_and_no_secret_and_runs_nothing(root: Path, tmp_path: Path) -> None:
@@ -168,7 +168,7 @@ def test_explain_shows_the_plan_and_no_secret_and_runs_nothing(root: Path, tmp_p
     done = run(root, *bind, "--env", "TOKEN=hunter2", "--explain", "--json", "--", "sh", "-c", script)
     plan = json.loads(done.stdout)
     assert plan["runtime"] == "bubblewrap"
-    assert [probe["usable"] for probe in plan["probes"]] == [True]
+    assert plan["probes"][0]["usable"] is True
     assert plan["argv"][0] == "bwrap"
     assert plan["argv"][-4:] == ["--", "sh", "-c", script]
     assert "hunter2" not in done.stdout
@@ -194,7 +194,7 @@ def test_the_environment_is_not_visible_to_others_on_the_machine(root: Path) -> 
         (("/usr",), "names no command to run"),
         (
             ("/usr", "--runtime", "magic", "--", "sh"),
-            "runtime 'magic' is not known; choose one of: bubblewrap",
+            "runtime 'magic' is not known; choose one of: bubblewrap, apptainer,",
         ),
         (("/usr", "--env", "NOT_SET_ANYWHERE", "--", "sh"), "--env NOT_SET_ANYWHERE"),
         (("/usr", "--user", "nobody-of-that-name", "--", "sh"), "--user nobody-of-that-name: no such user"),
@@ -214,7 +214,7 @@ def test_without_bubblewrap_the_error_says_what_to_install(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
-    done = run(root, "--", "sh")
+    done = run(root, "--runtime", "bubblewrap", "--", "sh")
     assert done.returncode == 2
     assert "bubblewrap: bwrap is not on PATH; install the package bubblewrap" in done.stderr
 

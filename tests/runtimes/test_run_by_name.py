@@ -42,7 +42,7 @@ def mount(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield point
 
 
-@pytest.mark.parametrize("name", [NAME, "team/tool:v1"])
+@pytest.mark.parametrize("name", [NAME, "team/tool:v1", f"docker://{NAME}", "docker://team/tool:v1"])
 def test_an_image_starts_as_its_configuration_says(mount: Path, name: str) -> None:
     assert lazyfs("run", name).stdout == "hello\n"
 

@@ -12,8 +12,7 @@ import pytest
 import requests
 
 from lazyfs.core.chain.policy import Policy
-from lazyfs.core.codec import frame_bound, open_object
-from lazyfs.core.digest import ObjectRef, object_path
+from lazyfs.core.digest import object_path
 from lazyfs.core.errors import NotFound
 from lazyfs.transport.fetcher import Fetcher, Request
 from lazyfs.transport.open import open_fetcher
@@ -21,19 +20,10 @@ from tests.support.daemons import SITE, Daemon
 from tests.support.fault_server import FaultServer, Misbehave, of_directory
 from tests.support.nginx import NginxOrigin, NginxReverse
 from tests.support.squid import Squid
-from tests.support.store_files import store_objects
+from tests.support.store_files import object_request, store_objects
 from tests.support.varnish import Varnish
 
 FOREVER = {"Cache-Control": "public, max-age=31536000, immutable"}
-
-
-def request(ref: ObjectRef) -> Request:
-    return Request(
-        object_path(ref.digest),
-        frame_bound(ref.size),
-        time.monotonic() + 20,
-        accept=lambda frame: open_object(frame, ref),
-    )
 
 
 class Site:
@@ -74,7 +64,7 @@ def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
 def test_an_object_is_asked_of_the_origin_once(site: Site) -> None:
     for fetcher in (site.fetcher(), site.fetcher()):
         for ref, plain in site.objects.items():
-            assert fetcher.fetch(request(ref)) == plain
+            assert fetcher.fetch(object_request(ref, 20)) == plain
     counts = site.origin.counts()
     assert set(counts.values()) == {1}
     assert len(counts) == 8
@@ -85,7 +75,9 @@ def test_simultaneous_misses_are_collapsed(site: Site) -> None:
     ref, plain = next(iter(site.objects.items()))
     got: list[bytes] = []
     fetchers = [site.fetcher() for _ in range(16)]
-    threads = [threading.Thread(target=lambda f=f: got.append(f.fetch(request(ref)))) for f in fetchers]
+    threads = [
+        threading.Thread(target=lambda f=f: got.append(f.fetch(object_request(ref, 20)))) for f in fetchers
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -106,7 +98,7 @@ def test_a_poisoned_copy_is_healed_for_everybody(site: Site) -> None:
         poisoned = session.get(page, proxies=proxies, timeout=10).content
         assert poisoned != (site.store / url.lstrip("/")).read_bytes()
         del site.origin.faults[url]
-        assert site.fetcher().fetch(request(ref)) == plain
+        assert site.fetcher().fetch(object_request(ref, 20)) == plain
         healed = session.get(page, proxies=proxies, timeout=10).content
     assert healed == (site.store / url.lstrip("/")).read_bytes()
 
@@ -125,7 +117,7 @@ def test_an_error_of_the_origin_is_not_kept(site: Site) -> None:
     site.origin.misbehave(Misbehave.S503)
     fetcher = site.fetcher()
     threading.Timer(1.0, site.origin.misbehave, [None]).start()
-    assert fetcher.fetch(request(ref)) == plain
+    assert fetcher.fetch(object_request(ref, 20)) == plain
 
 
 def test_nginx_origin_serves_the_store_and_nothing_else(tmp_path: Path) -> None:
@@ -138,7 +130,7 @@ def test_nginx_origin_serves_the_store_and_nothing_else(tmp_path: Path) -> None:
     with NginxOrigin(store) as origin, requests.Session() as session:
         session.trust_env = False
         fetcher = open_fetcher(origin.url)
-        assert fetcher.fetch(request(ref)) == plain
+        assert fetcher.fetch(object_request(ref, 20)) == plain
         fetcher.close()
         ask: Callable[[str], requests.Response] = lambda path: session.get(origin.url + path, timeout=10)  # noqa: E731
         reply = ask(f"/{object_path(ref.digest)}")
@@ -186,7 +178,7 @@ def test_a_chain_of_squids(tmp_path: Path) -> None:
         ]
         for fetcher in fetchers:
             for ref, plain in objects.items():
-                assert fetcher.fetch(request(ref)) == plain
+                assert fetcher.fetch(object_request(ref, 20)) == plain
             fetcher.close()
         assert set(origin.counts().values()) == {1}
         assert {url for _, url in parent.results()} == {

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lazyfs.core.catalog.entry import ADDED, Entry
+from lazyfs.core.digest import ObjectRef, ObjectSlice
 from lazyfs.repository.commit import read_revision
 from lazyfs.repository.stored_tree import StoredTree, TreeNode
 from lazyfs.store import open_store
@@ -36,9 +37,12 @@ class Listed:
         assert found is not None, path
         self.root = found.entry
         self.entries: dict[bytes, Entry] = {}
+        self._nodes: dict[bytes, TreeNode] = {}
+        self._packs: dict[ObjectRef, bytes] = {}
         self.groups: dict[tuple[object, ...], set[bytes]] = {}
-        for name, entry, key in _walk(tree, found, b""):
-            self.entries[name] = entry
+        for name, node, key in _walk(tree, found, b""):
+            self._nodes[name] = node
+            self.entries[name] = node.entry
             if key:
                 self.groups.setdefault(key, set()).add(name)
 
@@ -60,23 +64,31 @@ class Listed:
 
     def read(self, path: bytes) -> bytes:
         """Returns the content of a file."""
-        return b"".join(self._tree.content(self.entries[path]))
+        node = self._nodes[path]
+        place = node.entry.place(node.catalog.packs)
+        if place is None or node.entry.pack_number < 0:
+            return b"".join(self._tree.content(node))
+        if place.ref not in self._packs:
+            self._packs[place.ref] = self._tree.read(place.ref)
+        return self._packs[place.ref][place.start : place.start + place.length]
+
+    def place(self, path: bytes) -> ObjectSlice | None:
+        """Returns the part of an object that is a file's content; None for a file of several chunks."""
+        node = self._nodes[path]
+        return node.entry.place(node.catalog.packs)
 
     def digests(self) -> dict[bytes, str]:
         """Returns digests as `trees.digests` does."""
-        found = {}
-        for path, entry in self.entries.items():
-            if entry.is_file:
-                digest = hashlib.sha256()
-                for part in self._tree.content(entry):
-                    digest.update(part)
-                found[path] = digest.hexdigest()
-        return found
+        return {
+            path: hashlib.sha256(self.read(path)).hexdigest()
+            for path, entry in self.entries.items()
+            if entry.is_file
+        }
 
 
 def _walk(
     tree: StoredTree, node: TreeNode, prefix: bytes
-) -> Iterator[tuple[bytes, Entry, tuple[object, ...] | None]]:
+) -> Iterator[tuple[bytes, TreeNode, tuple[object, ...] | None]]:
     for entry in tree.entries(node):
         path = prefix + entry.name
         if entry.flags & ADDED:
@@ -84,9 +96,10 @@ def _walk(
         key = None
         if entry.link:
             key = (id(node.catalog), entry.link) if entry.link > 0 else ("shared", entry.link)
-        yield path, entry, key
+        found = tree.node(entry, node.catalog)
+        yield path, found, key
         if entry.is_dir:
-            yield from _walk(tree, tree.node(entry, node.catalog), path + b"/")
+            yield from _walk(tree, found, path + b"/")
 
 
 def _line(entry: Entry) -> bytes:

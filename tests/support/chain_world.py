@@ -14,7 +14,7 @@ Behaviour = Callable[[float, Route], Fault | None]
 """Returns the fault of a path for an attempt that begins at a time; None for the right bytes."""
 
 COST = {None: 0.05, Fault.REFUSED: 0.001, Fault.DNS: 0.2, Fault.CONNECT: 3.0, Fault.UNREACHABLE: 0.001}
-"""Seconds an attempt takes; silence and slowness take what the route allows, the rest 0.02."""
+"""Seconds an attempt takes; silence and slowness take the route's whole time-out, others 0.02."""
 
 
 class Result(NamedTuple):

@@ -179,7 +179,7 @@ _CHUNKS = [
     Attack("chunk without a size", _sized(b""), (G,)),
     Attack("chunk size of 5,000 digits", _sized(b"f" * 5000), (G, T, LONG)),
     Attack("chunk size of 2^63", _sized(b"8" + b"0" * 15), (G, T, LONG)),
-    Attack("chunk larger than what comes", _sized(b"fffff"), (G, T)),
+    Attack("chunk larger than its data", _sized(b"fffff"), (G, T)),
     Attack("no last chunk", _chunked(b"5\r\nhello\r\n"), (G, T)),
     Attack("no line end behind a chunk", _chunked(b"5\r\nhello5\r\nhello\r\n0\r\n\r\n"), (G,)),
     Attack(

@@ -12,11 +12,12 @@ from typing import Any
 
 import msgspec
 
-from lazyfs.core import profile
-from lazyfs.core.catalog.entry import NESTED
-from lazyfs.core.catalog.layout import MAGIC, PREFIX
+from lazyfs.core import bounds, profile
+from lazyfs.core.catalog.entry import NESTED, packed_detail
+from lazyfs.core.catalog.layout import MAGIC, PREFIX, VERSION
 from lazyfs.core.chunks import ChunkList
 from lazyfs.core.digest import ObjectRef, ref_of, sha256
+from lazyfs.core.pack import PackTable
 from tests.support.images import Objects
 
 POWERS = (7, 8, 12, 15, 16, 17, 20, 24, 26, 31, 32, 48, 62, 63)
@@ -44,20 +45,19 @@ TEXTS = (
     b"../" * 20 + b"etc/passwd", b"/proc/self/root", bytes(31), bytes(32), bytes(33), b"t" * 4095,
     b"t" * 4096, b"t" * 70_000,
 )  # fmt: skip
-TYPES = tuple(
-    kind | 0o7777
-    for kind in (
-        stat.S_IFREG,
-        stat.S_IFDIR,
-        stat.S_IFLNK,
-        stat.S_IFCHR,
-        stat.S_IFBLK,
-        stat.S_IFIFO,
-        stat.S_IFSOCK,
-        0,
-    )
-)
+FILE_TYPES = (
+    stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK, stat.S_IFCHR, stat.S_IFBLK, stat.S_IFIFO, stat.S_IFSOCK, 0,
+)  # fmt: skip
+"""The type bits of a mode: each type that there is, and no type."""
+TYPES = tuple(kind | 0o7777 for kind in FILE_TYPES)
 OTHER: tuple[Any, ...] = (None, "text", [], [[]], 1.5, {b"a": 1}, True)
+
+PLACES = tuple(
+    packed_detail(number, offset)
+    for number in (0, 1, 2, bounds.PACKS - 1, bounds.PACKS, (1 << 30) - 1)
+    for offset in (0, 1, 4091, 4092, 4096, bounds.PACK - 5, bounds.PACK, (1 << 32) - 1)
+)
+"""Details of a file in a pack: packs that there are and others, offsets inside and outside."""
 
 NAME, MODE, UID, GID, MTIME, SIZE, CONTENT, DETAIL, NLINK, LINK, FLAGS, XATTRS = range(12)
 _ATTRIBUTES: tuple[Any, ...] = (
@@ -97,7 +97,7 @@ class Draft:
             offset, first = offset + len(blob), first + len(entries)
         for (column, number), value in self.table.items():
             rows[number][column] = value
-        prefix = [MAGIC, 1, len(header), len(rows), first]
+        prefix = [MAGIC, VERSION, len(header), len(rows), first]
         for field, value in self.prefix.items():
             prefix[field] = value
         columns = [struct.pack(f"<{len(rows)}I", *column) for column in zip(*rows, strict=True)]
@@ -139,7 +139,14 @@ def draft(objects: Objects) -> Draft:
     nested = ref_of(inner.encode())
     objects.put(inner.encode())
     made = Draft(
-        [entry(b"", directory, size=4096, nlink=4), False, [13, 9, 10_030], [[8, [1, 1, 5]]], [[7, b"near"]]],
+        [
+            entry(b"", directory, size=4096, nlink=4),
+            False,
+            [14, 10, 10_035],
+            [[8, [1, 1, 5]]],
+            [[7, b"near"]],
+            PackTable.of([ObjectRef(digest, 4096) for digest in chunks[:2]]).encoded,
+        ],
         [],
     )
     made.directories = [
@@ -161,6 +168,13 @@ def draft(objects: Objects) -> Draft:
                 nlink=2,
             ),
             entry(b"one", stat.S_IFREG | 0o600, size=5, content=small, nlink=2, link=9),
+            entry(
+                b"packed",
+                stat.S_IFREG | 0o600,
+                size=5,
+                content=sha256(b"\1" * 5),
+                detail=packed_detail(1, 4000),
+            ),
             entry(b"small", stat.S_IFREG | 0o600, size=5, content=small, xattrs=[[b"user.a", b"b"]]),
             entry(b"socket", stat.S_IFSOCK | 0o600),
         ],
@@ -178,7 +192,7 @@ def live(names: dict[bytes, ObjectRef]) -> bytes:
 def live_draft(names: dict[bytes, ObjectRef]) -> Draft:
     """Returns the draft of a live folder that holds these catalogs."""
     top = entry(b"", stat.S_IFDIR | 0o755, size=4096, nlink=2 + len(names))
-    made = Draft([top, True, [len(names), 0, 0], [], []], [[]])
+    made = Draft([top, True, [len(names), 0, 0], [], [], b""], [[]])
     for number, (name, ref) in enumerate(sorted(names.items()), 1):
         fields = {"size": 4096, "content": ref.digest, "detail": ref.size, "flags": NESTED, "nlink": 2}
         made.directories[0].append(entry(name, stat.S_IFDIR | 0o755, **fields))
@@ -198,6 +212,7 @@ def changes(right: Draft) -> Iterator[Change]:
         NAME: (*TEXTS, *OTHER),
         MODE: (*TYPES, *NUMBERS, *OTHER),
         CONTENT: (*TEXTS, *OTHER),
+        DETAIL: (*numbers, *PLACES),
         FLAGS: (*range(9), *numbers),
         XATTRS: (*_ATTRIBUTES, *OTHER),
     }
@@ -218,6 +233,10 @@ def changes(right: Draft) -> Iterator[Change]:
         yield "header", None, 4, [[number, b"near"]]
     for text in TEXTS:
         yield "header", None, 4, [[7, text]]
+    for packs in (*TEXTS, *OTHER, *(bytes(36 * count) for count in (1, 1 << 16, (1 << 16) + 1))):
+        yield "header", None, 5, packs
+    for size in (0, 1, 4004, bounds.PACK, bounds.PACK + 1, (1 << 32) - 1):
+        yield "header", None, 5, struct.pack("<32sI", bytes(32), size) * 2
     yield "header", None, 3, [[1, [1, 1, 1]]] * 200_000
     yield "header", None, 4, [[number, b"near"] for number in range(1, 100_000)]
     for column in range(5):

@@ -61,6 +61,20 @@ def file(objects: Objects, data: bytes, *, shift: int = 16, **fields: Any) -> In
     return Inode(mode, size=len(data), content=listed, detail=shift, **fields)
 
 
+def packed(objects: Objects, contents: Mapping[str, bytes], **fields: Any) -> dict[str, Inode]:
+    """Returns the inodes of small files that lie one behind the other in one pack."""
+    fields = {"mode": 0o644, "mtime": MTIME} | fields
+    mode = stat.S_IFREG | fields.pop("mode")
+    plain = b"".join(contents.values())
+    pack = ObjectRef(objects.put(plain), len(plain))
+    made, offset = {}, 0
+    for name, data in contents.items():
+        own: dict[str, Any] = {"size": len(data), "content": sha256(data), "pack": pack, "offset": offset}
+        made[name] = Inode(mode, **own, **fields)
+        offset += len(data)
+    return made
+
+
 def folder(**fields: Any) -> Inode:
     """Returns the inode of an empty directory."""
     fields = {"mode": 0o755, "mtime": MTIME} | fields

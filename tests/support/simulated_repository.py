@@ -130,8 +130,8 @@ class SimulatedRepository:
         self.files["timestamp.json"] = self.sign(self.timestamp)
 
     def clone(self) -> "SimulatedRepository":
-        """Returns a copy with the same keys and files, for a different history: as a thief of the keys could
-        make."""
+        """Returns a copy with the same keys and files, for a different history, such as a thief of the keys
+        could make."""
         other = SimulatedRepository.__new__(SimulatedRepository)
         other.__dict__.update(self.__dict__)
         for name in ("files", "cached", "root", "targets", "snapshot", "timestamp"):

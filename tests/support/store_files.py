@@ -1,10 +1,13 @@
-"""Objects written into a store directory in the publisher's layout, without a publisher."""
+"""Objects written into a store directory in the publisher's layout, without a publisher, and requests for
+them."""
 
 import random
+import time
 from pathlib import Path
 
-from lazyfs.core.codec import encode
+from lazyfs.core.codec import encode, frame_bound, open_object
 from lazyfs.core.digest import ObjectRef, object_path, ref_of
+from lazyfs.transport.fetcher import Request
 
 
 def store_object(directory: Path, plain: bytes) -> ObjectRef:
@@ -21,3 +24,13 @@ def store_objects(directory: Path, count: int, size: int, seed: int = 0) -> dict
     source = random.Random(seed)
     plains = [source.randbytes(size) for _ in range(count)]
     return {store_object(directory, plain): plain for plain in plains}
+
+
+def object_request(ref: ObjectRef, patience: float = 10.0) -> Request:
+    """Returns the request for an object, whose answer is verified and decoded; it has `patience` seconds."""
+    return Request(
+        object_path(ref.digest),
+        frame_bound(ref.size),
+        time.monotonic() + patience,
+        accept=lambda frame: open_object(frame, ref),
+    )

@@ -13,12 +13,12 @@ from lazyfs.core.chain.chain import Chain
 from lazyfs.core.chain.faults import AttemptFailed
 from lazyfs.core.chain.notation import DIRECT
 from lazyfs.core.chain.policy import Policy
-from lazyfs.core.codec import frame_bound, open_object
+from lazyfs.core.codec import open_object
 from lazyfs.core.digest import ObjectRef, object_path
 from lazyfs.core.errors import TransportError
 from lazyfs.transport.attempt import Answer, Attempt, Client
 from lazyfs.transport.connect import Resolver
-from lazyfs.transport.fetcher import Request, never_cancelled
+from lazyfs.transport.fetcher import never_cancelled
 from lazyfs.transport.guard import Guard, Limits
 from lazyfs.transport.http import HttpFetcher
 from lazyfs.transport.open import open_fetcher
@@ -27,7 +27,7 @@ from lazyfs.transport.requests_client import RequestsClient
 from tests.support.fault_server import FaultServer, of_directory
 from tests.support.hostile_answers import ATTACKS, Attack, HostileProxy
 from tests.support.looped import LoopedFetcher
-from tests.support.store_files import store_objects
+from tests.support.store_files import object_request, store_objects
 from tests.support.zstd_bombs import peak_of
 
 LIMITS = Limits(connect=5.0, silence=0.3, min_rate=2048, rate_window=0.2)
@@ -65,15 +65,6 @@ def _fetcher(way: Way, world: World, proxies: str, policy: Policy) -> HttpFetche
     return LoopedFetcher(fetcher) if way == "loop" else fetcher
 
 
-def _request(ref: ObjectRef) -> Request:
-    return Request(
-        object_path(ref.digest),
-        frame_bound(ref.size),
-        time.monotonic() + 60,
-        accept=lambda frame: open_object(frame, ref),
-    )
-
-
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("attack", ATTACKS, ids=[attack.name for attack in ATTACKS])
 def test_the_attempt_fails_by_its_name_and_the_next_path_brings_the_bytes(
@@ -83,7 +74,7 @@ def test_the_attempt_fails_by_its_name_and_the_next_path_brings_the_bytes(
     with HostileProxy(of_directory(world.directory), attack) as proxy:
         # no rival attempt: the attack must end by itself
         fetcher = _fetcher(way, world, f"{proxy.url};{world.honest.url}", Policy(hedge_default=60.0))
-        request = _request(ref)
+        request = object_request(ref, 60)
         peak = peak_of(lambda: fetcher.fetch(request))
         assert fetcher.fetch(request) == world.plain(ref)
         fetcher.close()
@@ -122,7 +113,7 @@ def test_odd_answers_that_can_be_understood_are_no_fault(
 
     with HostileProxy(of_directory(world.directory), Attack("odd", answer, ())) as proxy:
         fetcher = _fetcher(way, world, proxy.url, Policy())
-        assert fetcher.fetch(_request(ref)) == world.plain(ref)
+        assert fetcher.fetch(object_request(ref, 60)) == world.plain(ref)
         fetcher.close()
         assert not fetcher.report().members[0].faults
 
@@ -162,7 +153,7 @@ def test_what_a_client_raises_ends_the_attempt_and_no_more(
 ) -> None:
     client = Broken(error, RequestsClient(LIMITS), "http://hostile.invalid:1")
     fetcher = _over(world, client)
-    assert fetcher.fetch(_request(world.small)) == world.plain(world.small)
+    assert fetcher.fetch(object_request(world.small, 60)) == world.plain(world.small)
     fetcher.close()
     assert fetcher.report().members[0].faults == {"malformed HTTP": client.raised}
     assert [record.exc_info[0] for record in caplog.records if record.exc_info] == [type(error)]
@@ -177,7 +168,7 @@ def test_what_the_opening_of_an_object_raises_ends_the_attempt_too(world: World)
             raise error
         return open_object(frame, world.small)
 
-    assert fetcher.fetch(_request(world.small)._replace(accept=accept)) == world.plain(world.small)
+    assert fetcher.fetch(object_request(world.small, 60)._replace(accept=accept)) == world.plain(world.small)
     fetcher.close()
 
 
@@ -185,7 +176,7 @@ def test_a_node_without_memory_fails_the_read_and_blames_nobody(world: World) ->
     client = Broken(MemoryError(), RequestsClient(LIMITS), "http://hostile.invalid:1")
     fetcher = _over(world, client)
     with pytest.raises(TransportError, match="not enough memory"):
-        fetcher.fetch(_request(world.small))
+        fetcher.fetch(object_request(world.small, 60))
     fetcher.close()
     assert client.raised == 1
     assert all(not member.faults and member.state == "up" for member in fetcher.report().members)

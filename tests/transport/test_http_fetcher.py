@@ -11,8 +11,6 @@ import pytest
 
 from lazyfs.core.chain.faults import Outage
 from lazyfs.core.chain.policy import Policy
-from lazyfs.core.codec import frame_bound, open_object
-from lazyfs.core.digest import ObjectRef, object_path
 from lazyfs.core.errors import BadData, DeadlineExceeded, LazyfsError, NotFound
 from lazyfs.transport.fetcher import Request
 from lazyfs.transport.guard import Limits
@@ -20,7 +18,7 @@ from lazyfs.transport.http import HttpFetcher
 from lazyfs.transport.open import open_fetcher
 from tests.support.fault_server import FaultServer, Misbehave, of_directory
 from tests.support.looped import LoopedFetcher
-from tests.support.store_files import store_objects
+from tests.support.store_files import object_request, store_objects
 
 QUICK = Limits(connect=0.5, silence=0.5, rate_window=0.5)
 
@@ -50,14 +48,6 @@ class Site:
         self._stack.callback(made.close)
         return made
 
-    def request(self, ref: ObjectRef, patience: float = 10.0) -> Request:
-        return Request(
-            object_path(ref.digest),
-            frame_bound(ref.size),
-            time.monotonic() + patience,
-            accept=lambda frame: open_object(frame, ref),
-        )
-
 
 @pytest.fixture(params=["alone", "loop"])
 def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
@@ -73,7 +63,7 @@ def test_whatever_the_first_proxy_does_the_bytes_are_right_and_the_fault_is_name
     site.one.stale = b"x" * 100
     site.one.misbehave(misbehave)
     for ref, plain in list(site.objects.items())[:4]:
-        assert fetcher.fetch(site.request(ref)) == plain
+        assert fetcher.fetch(object_request(ref)) == plain
     report = fetcher.report()
     assert sum(report.members[0].faults.values()) > 0
     assert report.failed_requests == 0
@@ -88,7 +78,7 @@ def test_when_all_misbehave_the_error_comes_by_the_deadline(site: Site, misbehav
     ref = next(iter(site.objects))
     started = time.monotonic()
     with pytest.raises(LazyfsError) as failure:
-        fetcher.fetch(site.request(ref, patience=0.7))
+        fetcher.fetch(object_request(ref, patience=0.7))
     assert time.monotonic() - started < 1.7
     assert isinstance(failure.value, DeadlineExceeded | Outage | NotFound | BadData)
 
@@ -98,7 +88,7 @@ def test_a_poisoned_cache_heals_and_the_proxy_is_named(site: Site, caplog: pytes
     site.one.misbehave(Misbehave.FLIP)
     with caplog.at_level(logging.WARNING, "lazyfs.chain"):
         for ref, plain in site.objects.items():
-            assert fetcher.fetch(site.request(ref)) == plain
+            assert fetcher.fetch(object_request(ref)) == plain
     report = fetcher.report()
     assert report.members[0].state == "liar"
     assert report.healed >= 3
@@ -111,7 +101,7 @@ def test_a_slow_proxy_is_overtaken_and_the_loser_ends(site: Site) -> None:
     fetcher = site.fetcher("{one};{two}", Policy(hedge_default=0.1))
     site.one.misbehave(Misbehave.TRICKLE)
     ref, plain = next(iter(site.objects.items()))
-    assert fetcher.fetch(site.request(ref)) == plain
+    assert fetcher.fetch(object_request(ref)) == plain
     report = fetcher.report()
     assert (report.hedges, report.hedges_won) == (1, 1)
     assert report.members[0].faults == {"overtaken by a hedge": 1}
@@ -123,7 +113,7 @@ def test_a_rival_that_loses_ends_and_counts(site: Site) -> None:
     site.one.latency = 0.3
     site.two.misbehave(Misbehave.HANG)
     ref, plain = next(iter(site.objects.items()))
-    assert fetcher.fetch(site.request(ref)) == plain
+    assert fetcher.fetch(object_request(ref)) == plain
     report = fetcher.report()
     assert (report.hedges, report.hedges_won) == (1, 0)
     for thread in threading.enumerate():
@@ -139,7 +129,7 @@ def test_a_rival_saves_a_failing_attempt(site: Site) -> None:
     site.one.misbehave(Misbehave.HANG)
     site.two.latency = 0.4
     ref, plain = next(iter(site.objects.items()))
-    assert fetcher.fetch(site.request(ref)) == plain
+    assert fetcher.fetch(object_request(ref)) == plain
     assert fetcher.report().hedges == 1
     assert len(site.two.seen) == 1
 
@@ -159,7 +149,7 @@ def test_cancellation_ends_pauses_too(site: Site) -> None:
             raise Cancelled
 
     with pytest.raises(Cancelled):
-        fetcher.fetch(site.request(next(iter(site.objects)), patience=60), check)
+        fetcher.fetch(object_request(next(iter(site.objects)), patience=60), check)
 
 
 def test_the_root_probe_believes_404(site: Site) -> None:
@@ -182,14 +172,14 @@ def test_return_of_the_only_path_is_noticed(site: Site) -> None:
     site.one.misbehave(Misbehave.REFUSE)
     ref, plain = next(iter(site.objects.items()))
     with pytest.raises(Outage, match="connection refused"):
-        fetcher.fetch(site.request(ref))
+        fetcher.fetch(object_request(ref))
     with pytest.raises(Outage):
-        fetcher.fetch(site.request(ref))
+        fetcher.fetch(object_request(ref))
     site.one.misbehave(None)
     until = time.monotonic() + 10
     while True:
         try:
-            assert fetcher.fetch(site.request(ref)) == plain
+            assert fetcher.fetch(object_request(ref)) == plain
             break
         except Outage:
             assert time.monotonic() < until
@@ -201,7 +191,7 @@ def test_a_sweep_whose_reader_leaves_is_made_by_the_next_request(site: Site) -> 
     site.one.misbehave(Misbehave.REFUSE)
     ref, plain = next(iter(site.objects.items()))
     with pytest.raises(Outage):
-        fetcher.fetch(site.request(ref))
+        fetcher.fetch(object_request(ref))
     site.one.misbehave(Misbehave.HANG)
 
     def leave_when_asked() -> None:
@@ -211,7 +201,7 @@ def test_a_sweep_whose_reader_leaves_is_made_by_the_next_request(site: Site) -> 
     until = time.monotonic() + 10
     while not site.one.seen:
         with pytest.raises((Outage, Cancelled)):
-            fetcher.fetch(site.request(ref), leave_when_asked)
+            fetcher.fetch(object_request(ref), leave_when_asked)
         assert time.monotonic() < until
     site.one.misbehave(None)
-    assert fetcher.fetch(site.request(ref)) == plain
+    assert fetcher.fetch(object_request(ref)) == plain

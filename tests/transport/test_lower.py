@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from lazyfs.core.codec import encode, frame_bound, open_object
+from lazyfs.core.codec import encode
 from lazyfs.core.digest import ObjectRef, object_path, sha256
 from lazyfs.core.errors import NotFound, TransportError
 from lazyfs.transport.fetcher import Request
 from lazyfs.transport.local import LocalFetcher
 from lazyfs.transport.lower_store import PAUSE, LowerFirst
+from tests.support.store_files import object_request
 from tests.support.zstd_bombs import peak_of, rle_bomb
 
 
@@ -51,14 +52,7 @@ class World:
         return ref
 
     def fetch(self, ref: ObjectRef) -> bytes:
-        return self.fetcher.fetch(
-            Request(
-                object_path(ref.digest),
-                max_bytes=frame_bound(ref.size),
-                deadline=time.monotonic() + 10,
-                accept=lambda frame: open_object(frame, ref),
-            )
-        )
+        return self.fetcher.fetch(object_request(ref))
 
 
 @pytest.fixture

@@ -78,7 +78,7 @@ def test_a_root_catalog_larger_than_any_object_is_refused(
     assert repository.refresh(client).root.size == bounds.OBJECT
 
 
-@pytest.mark.parametrize("params", [Params(version=2), Params(features=("holograms",))])
+@pytest.mark.parametrize("params", [Params(version=3), Params(features=("holograms",))])
 def test_a_revision_that_needs_a_newer_lazyfs_is_reported_and_the_last_one_kept(
     repository: SimulatedRepository, client: Revisions, params: Params
 ) -> None:
@@ -103,7 +103,7 @@ def test_fields_of_a_newer_version_do_not_hide_that_it_is_newer(
 ) -> None:
     repository.publish()
     custom = repository.targets.targets["catalog"].unrecognized_fields["custom"]
-    custom["params"] = {"version": 2, "surprise": [1]}
+    custom["params"] = {"version": 3, "surprise": [1]}
     repository.bump()
-    with pytest.raises(UnsupportedFormat, match="needs format version 2"):
+    with pytest.raises(UnsupportedFormat, match="needs format version 3"):
         repository.refresh(client)

@@ -1,6 +1,8 @@
 """Inode numbers outlive the process that assigned them."""
 
 import os
+import resource
+import signal
 from pathlib import Path
 
 import pytest
@@ -8,14 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lazyfs.core.catalog.inode import Nested
+from lazyfs.system.bounded_look import ask_one
 from lazyfs.vfs import content, journal
 from lazyfs.vfs.entries import Repository
 from lazyfs.vfs.inode_numbers import ROOT
 from lazyfs.vfs.revision_switch import switch
 from lazyfs.vfs.shared_files import SharedFiles
-from lazyfs.vfs.slots import SlotTable
+from lazyfs.vfs.slots import SlotRecord, SlotTable
 from lazyfs.vfs.tree import Tree
-from tests.support.images import Objects, file, image, live
+from tests.support.images import Objects, file, image, live, packed
 
 
 class Life:
@@ -29,6 +32,7 @@ class Life:
             "d": {f"f{i}": b"%d" % i for i in range(30)} | {"link": link},
             "link": link,
             "large": b"L" * 70_000,
+            **packed(self.objects, {"before": b"before", "packed": b"P" * 70_000}),
         }
         self.root = live(
             self.objects, {"one": {"img": image(self.objects, spec, split=20)}, "tag": "one/img"}
@@ -170,3 +174,24 @@ def test_a_first_mount_that_compacts_late_leaves_the_file_of_the_second(
     first.journal.slot(12345)
     assert first.journal.broken == ""
     assert journal.load(second.path) == slots
+
+
+def test_a_record_of_which_a_part_fits_ends_the_journal(tmp_path: Path) -> None:
+    """The file may grow by 20 bytes: a write of a record writes so many, and tells it by its result only.
+    What came after a record that is cut off could not be read."""
+    path = str(tmp_path / "journal")
+    records = [SlotRecord(slot, "r", b"p" * 99, False, bytes(32), 1, 0, 0) for slot in (1, 2, 3)]
+
+    def write() -> str:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        kept = journal.Journal(path)
+        kept.slot(records[0])
+        most = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+        resource.setrlimit(resource.RLIMIT_FSIZE, (os.stat(path).st_size + 20, most))
+        kept.slot(records[1])
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+        kept.slot(records[2])
+        return kept.broken
+
+    assert "File too large" in ask_one(write, 30).value
+    assert journal.load(path)[0] == records[:1]

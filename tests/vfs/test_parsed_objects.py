@@ -136,6 +136,36 @@ def test_memory_is_charged_as_decoded_and_stays_within_its_limit() -> None:
     assert (parsed.bytes, len(parsed)) == (0, 0)
 
 
+def test_the_repository_that_holds_most_gives_up_its_own() -> None:
+    """A walk over large catalogs drops no small one of another repository."""
+    objects = Objects()
+    small = [image(objects, {f"s{one} {two}": b"" for two in range(50)}) for one in range(10)]
+    large = [image(objects, {f"l{one} {two}": b"" for two in range(500)}) for one in range(40)]
+    parsed = ParsedObjects(5 * 500 * ENTRY_MEMORY)
+    honest = [parsed.catalog("honest", hung.ref, objects, {}) for hung in small]
+    for one in honest:
+        one.directory(0)
+    for hung in large:
+        parsed.catalog("hostile", hung.ref, objects, {}).directory(0)
+    left = [key.ref for repository, key in parsed.catalogs() if repository == "hostile"]
+    assert left == [hung.ref for hung in large[-len(left) :]]
+    assert 1 <= len(left) < 5
+    again = [parsed.catalog("honest", hung.ref, objects, {}) for hung in small]
+    assert all(one is before for one, before in zip(again, honest, strict=True))
+
+
+def test_the_one_kept_last_stays_where_nothing_else_fits() -> None:
+    objects = Objects()
+    parsed = ParsedObjects(1000)
+    for number_of_entries in (10, 600):
+        hung = image(objects, wide(number_of_entries))
+        kept = parsed.catalog("test", hung.ref, objects, {})
+        kept.directory(0)
+        assert parsed.catalog("test", hung.ref, objects, {}) is kept
+        assert len(parsed) == 1
+        assert parsed.bytes == kept.memory > 1000
+
+
 def test_what_is_held_is_found_by_its_size_and_namespace_too() -> None:
     """Another repository that states only the digest gets nothing from memory."""
     ours, theirs = Objects(), Objects()

@@ -11,14 +11,15 @@ from hypothesis import strategies as st
 
 from lazyfs.core import profile
 from lazyfs.core.catalog.inode import Inode
-from lazyfs.core.digest import Digest, ObjectRef, ref_of
+from lazyfs.core.digest import Digest, ObjectRef, ref_of, sha256
 from lazyfs.vfs import content, shared_files, slots
 from lazyfs.vfs.entries import Repository
 from lazyfs.vfs.inode_numbers import ROOT, unpack
 from lazyfs.vfs.missing_objects import Need, NeedRepository
+from lazyfs.vfs.operator_xattrs import get_xattr
 from lazyfs.vfs.slots import SlotTable
 from lazyfs.vfs.tree import Tree
-from tests.support.images import Objects, file, folder, folder_of, image, live, number, shown
+from tests.support.images import Objects, file, folder, folder_of, image, live, number, packed, shown
 from tests.support.images import tree as directory_of
 
 
@@ -286,6 +287,45 @@ def test_large_equal_files_of_two_images_share_one_number() -> None:
     tree.forget(shared, 1)
     tree.shared_files.sweep()
     assert tree.shared_files.get(shared) is None
+
+
+def test_equal_files_share_one_number_in_whichever_packs_they_lie() -> None:
+    objects = Objects()
+    large = b"L" * (64 << 10)
+    one = image(objects, packed(objects, {"a": b"before", "large": large}))
+    two = image(objects, packed(objects, {"a": b"another", "large": large}))
+    own = image(objects, {"large": large})
+    other = image(objects, packed(objects, {"large": b"M" * (64 << 10)}))
+    tree = shown(objects, live(objects, {"one": one, "two": two, "own": own, "other": other}))
+    shared = number(tree, "one/large")
+    assert [number(tree, f"{image}/large") for image in ("two", "own")] == [shared, shared]
+    assert number(tree, "other/large") != shared
+    assert read(tree, shared) == large
+
+
+def test_small_files_are_read_from_their_packs() -> None:
+    objects = Objects()
+    files = {f"f{number}": b"%d" % number * (number + 1) for number in range(20)}
+    some = packed(objects, dict(list(files.items())[:12])) | packed(objects, dict(list(files.items())[12:]))
+    tree = shown(objects, live(objects, {"image": image(objects, some)}))
+    for name, data in files.items():
+        at = number(tree, f"image/{name}")
+        assert read(tree, at) == data
+        for start, length in ((0, 1), (1, 100), (len(data) - 1, 1), (len(data), 5), (1 << 40, 5)):
+            assert b"".join(content.read(tree, at, start, length)) == data[start : start + length]
+        assert get_xattr(tree, at, b"user.digest") == b"sha256:" + sha256(data).hex().encode()
+        assert get_xattr(tree, at, b"user.chunks") == b"1"
+
+
+def test_a_packed_file_with_names_in_several_catalogs_is_read_by_each() -> None:
+    objects = Objects()
+    many = packed(objects, {f"f{number:02}": b"%02d" % number for number in range(30)})
+    linked = packed(objects, {"first": b"first", "linked": b"linked"})["linked"]
+    spec = {"a": {**many, "x": linked}, "b": {**many, "y": linked}}
+    tree = shown(objects, live(objects, {"image": image(objects, spec, split=20)}))
+    assert number(tree, "image/a/x") == number(tree, "image/b/y")
+    assert read(tree, number(tree, "image/b/y")) == b"linked"
+    assert tree.getattr(number(tree, "image/a/x")).nlink == 2
 
 
 def test_shared_files_that_wait_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,8 @@ class Counts:
     bytes_up: int = 0
     """Bytes from clients to origins."""
     bytes_down: int = 0
+    waits: int = 0
+    """Requests of the longest chain in which each was sent after the answer before had ended."""
 
     def minus(self, earlier: "Counts") -> "Counts":
         """The difference from `earlier`: the traffic since then."""

@@ -6,6 +6,7 @@ from dataclasses import asdict
 
 import trio
 
+from tools.relay.answers import Answers, Waits
 from tools.relay.counts import Counts
 from tools.relay.model import Flow, Path
 from tools.relay.requests import RequestCounter
@@ -18,13 +19,22 @@ EARLY = 0.0005
 """Seconds by which a delivery may be early: epoll sleeps whole milliseconds, and late ones add up."""
 
 
+def _ignore(data: bytes) -> None:
+    """An observer that ignores its events."""
+
+
 async def pump(
-    source: trio.abc.ReceiveStream, sink: trio.abc.SendStream, flow: Flow, count: Callable[[bytes], None]
+    source: trio.abc.ReceiveStream,
+    sink: trio.abc.SendStream,
+    flow: Flow,
+    count: Callable[[bytes], None],
+    delivered: Callable[[bytes], None] = _ignore,
 ) -> None:
-    """Moves one direction of a connection until the source ends, and then ends the sink's."""
+    """Moves one direction of a connection until the source ends, and then ends the sink's. `count` gets the
+    bytes as they leave the source, `delivered` gets them once the sink has taken them."""
     to_deliver, due = trio.open_memory_channel[tuple[float, bytes]](QUEUE)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(_deliver, due, sink)
+        nursery.start_soon(_deliver, due, sink, delivered)
         async with to_deliver:
             while True:
                 room = flow.room(trio.current_time())
@@ -42,7 +52,11 @@ async def pump(
                 count(data)
 
 
-async def _deliver(due: trio.MemoryReceiveChannel[tuple[float, bytes]], sink: trio.abc.SendStream) -> None:
+async def _deliver(
+    due: trio.MemoryReceiveChannel[tuple[float, bytes]],
+    sink: trio.abc.SendStream,
+    delivered: Callable[[bytes], None],
+) -> None:
     gone = False
     async for arrives, data in due:
         if arrives - trio.current_time() > EARLY:
@@ -52,6 +66,7 @@ async def _deliver(due: trio.MemoryReceiveChannel[tuple[float, bytes]], sink: tr
         try:
             if data:
                 await sink.send_all(data)
+                delivered(data)
             elif isinstance(sink, trio.abc.HalfCloseableStream):
                 await sink.send_eof()
         except (trio.BrokenResourceError, trio.ClosedResourceError):
@@ -64,6 +79,7 @@ class Relay:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.counts = Counts()
+        self._waits = Waits()
 
     async def forward(
         self, client: trio.abc.HalfCloseableStream, origin: tuple[str, int], connected_at: float | None = None
@@ -72,12 +88,14 @@ class Relay:
         self.counts.connections += 1
         up, down = self.path.connect(trio.current_time() if connected_at is None else connected_at)
         counter = RequestCounter()
+        answers = Answers(self._waits)
 
         def count_up(data: bytes) -> None:
             self.counts.bytes_up += len(data)
-            before = counter.requests
-            counter.feed(data)
-            self.counts.requests += counter.requests - before
+            for head in counter.feed(data):
+                self.counts.requests += 1
+                answers.request(head)
+            self.counts.waits = self._waits.longest
 
         def count_down(data: bytes) -> None:
             self.counts.bytes_down += len(data)
@@ -89,7 +107,7 @@ class Relay:
             return
         async with client, server, trio.open_nursery() as nursery:
             nursery.start_soon(pump, client, server, up, count_up)
-            nursery.start_soon(pump, server, client, down, count_down)
+            nursery.start_soon(pump, server, client, down, count_down, answers.feed)
 
     async def tell(self, asker: trio.abc.SendStream) -> None:
         """Answers a connection to the counts port with one line of JSON."""

@@ -20,10 +20,11 @@ class RequestCounter:
         self._body_left = 0
         self._opaque = False
 
-    def feed(self, data: bytes) -> None:
-        """Takes the next bytes of the connection, cut anywhere."""
+    def feed(self, data: bytes) -> list[bytes]:
+        """Takes the next bytes of the connection, cut anywhere; returns the heads that are complete now."""
+        heads: list[bytes] = []
         if self._opaque:
-            return
+            return heads
         self._head += data
         while True:
             skipped = min(self._body_left, len(self._head))
@@ -31,11 +32,12 @@ class RequestCounter:
             self._body_left -= skipped
             head, end, rest = self._head.partition(_END)
             if self._body_left or not end:
-                return
+                return heads
             self.requests += 1
+            heads.append(head)
             self._opaque = head.startswith(b"CONNECT ")
             length = _LENGTH.search(head)
             self._body_left = int(length[1]) if length else 0
             self._head = b"" if self._opaque else rest
             if self._opaque:
-                return
+                return heads

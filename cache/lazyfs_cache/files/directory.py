@@ -42,7 +42,7 @@ def prepare(root: str, *, new: bool) -> None:
         raise UnusableDirectory(f"cache {root}: holds files that are not a cache's; give an empty directory")
     if names and others_can_write(found):
         raise UnusableDirectory(
-            f"cache {root}: others may write to it, and what is in it may be theirs; "
+            f"cache {root}: others may write to it, and its files may be theirs; "
             f"give another directory, or empty it and chmod 0700 {root}"
         )
     try:

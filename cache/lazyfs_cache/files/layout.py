@@ -16,16 +16,20 @@ DIR/                     mode 0700, one user's
 
 from isal import isal_zlib
 
-FORMAT = 3
+FORMAT = 4
 
-OTHER_INDEX = 2
-"""The format before this one. It differs only in the tables of its index, which is rebuilt from the files."""
+OTHER_INDEX = (2, 3)
+"""The formats before this one. They differ only in the tables of their index, which is rebuilt from the
+files."""
 
 STATE, LOCK, PRESENCE, OWNERS, DOWNLOADS = "state.json", "lock", "presence", "owners", "claims"
 DATA, TMP, PINS, INDEX, ASIDE = "data", "tmp", "pins", "index-", "index-aside"
 
 MAX_KEY = 120
 """Bytes of the longest key: its hexadecimal form is a file name (255 bytes at most)."""
+
+MAX_TENANT = 32
+"""Bytes of the longest name of a tenant."""
 
 FAN_OUT = tuple(f"{number:02x}" for number in range(256))
 """Directories under data/: 3,900 names each at a million entries, about 300 KiB of directory."""
@@ -50,3 +54,9 @@ def key_of(directory: str, name: str) -> bytes | None:
     except ValueError:
         return None
     return key if key and len(key) <= MAX_KEY and name_of(key) == f"{directory}/{name}" else None
+
+
+def check_tenant(name: bytes) -> None:
+    """Raises ValueError for a tenant's name that is too long."""
+    if len(name) > MAX_TENANT:
+        raise ValueError(f"the tenant {name!r} has a name of more than {MAX_TENANT} bytes")

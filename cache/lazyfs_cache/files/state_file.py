@@ -35,12 +35,12 @@ class _Format(msgspec.Struct):
 
 def load(root: str) -> CacheState | None:
     """The state; None if there is none or it cannot be read. Raises UnusableDirectory for a format other than
-    this one and `layout.OTHER_INDEX`."""
+    this one and those of `layout.OTHER_INDEX`."""
     try:
         with open(os.path.join(root, layout.STATE), "rb", opener=no_link) as file:
             found = file.read()
         number = msgspec.json.decode(found, type=_Format).format
-        if number not in (layout.FORMAT, layout.OTHER_INDEX):
+        if number not in (layout.FORMAT, *layout.OTHER_INDEX):
             raise UnusableDirectory(
                 f"cache {root}: format {number}, this version has {layout.FORMAT}; give another directory"
             )
@@ -55,7 +55,9 @@ def save(root: str, state: CacheState) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
     fd = os.open(path + ".new", flags, 0o600)
     try:
-        os.write(fd, msgspec.json.encode(state))
+        view = memoryview(msgspec.json.encode(state))
+        while view:  # a disk that is almost full takes a part
+            view = view[os.write(fd, view) :]
         os.fsync(fd)
     finally:
         os.close(fd)

@@ -7,6 +7,7 @@ readable until they close it.
 
 import errno
 import os
+from collections.abc import Iterable
 from contextlib import suppress
 
 from lazyfs_cache.files import layout, sealed
@@ -23,6 +24,7 @@ shows at once."""
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOATIME
 _WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+_OVER = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -133,47 +135,39 @@ class ValueFiles:
         """Write a sealed value to tmp/`name`; returns the bytes of disk it occupies. A failed write leaves no
         file."""
         trailer = sealed.seal(key, value)
+        length = len(value) + len(trailer)
+        parts = (value, trailer) if length > _WHOLE else (b"".join((value, trailer)),)
         fd = os.open(name, _WRITE, 0o600, dir_fd=self._tmp)
-        try:
-            try:
-                length = len(value) + len(trailer)
-                if length > _EXTENTS * self.block:
-                    _allocate(fd, length)
-                if length > _WHOLE:
-                    _write_all(fd, value)
-                    _write_all(fd, trailer)
-                else:
-                    _write_all(fd, b"".join((value, trailer)))
-                if self._fsync:
-                    os.fsync(fd)
-                occupied = os.fstat(fd).st_blocks * 512
-            finally:
-                os.close(fd)
-        except BaseException:
-            self.discard_tmp(name)
-            raise
-        return occupied
+        return self._fill(fd, name, length, parts)
 
     def write_over(self, name: str, key: bytes, value: bytes | memoryview) -> int:
         """Like `write`, into a file of an evicted value: on ext4 this costs a tenth of a new file when many
         have been deleted (see docs/cache.md)."""
         sealed_value = b"".join((value, sealed.seal(key, value)))
-        fd = os.open(name, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._tmp)
+        fd = os.open(name, _OVER, dir_fd=self._tmp)
+        return self._fill(fd, name, len(sealed_value), (sealed_value,), cut=True)
+
+    def _fill(
+        self, fd: int, name: str, length: int, parts: Iterable[bytes | memoryview], *, cut: bool = False
+    ) -> int:
+        """Write `parts`, `length` bytes in all, to tmp/`name` and close `fd`; returns the bytes of disk the
+        file occupies. `cut`: the file has another length before."""
         try:
             try:
-                os.ftruncate(fd, len(sealed_value))
-                if len(sealed_value) > _EXTENTS * self.block:
-                    _allocate(fd, len(sealed_value))
-                _write_all(fd, sealed_value)
+                if cut:
+                    os.ftruncate(fd, length)
+                if length > _EXTENTS * self.block:
+                    _allocate(fd, length)
+                for part in parts:
+                    _write_all(fd, part)
                 if self._fsync:
                     os.fsync(fd)
-                occupied = os.fstat(fd).st_blocks * 512
+                return os.fstat(fd).st_blocks * 512
             finally:
                 os.close(fd)
         except BaseException:
             self.discard_tmp(name)
             raise
-        return occupied
 
     def rename_tmp(self, name: str, new: str) -> None:
         """Rename tmp/`name` to tmp/`new`."""

@@ -68,7 +68,7 @@ class Index:
 
     @contextmanager
     def _naming_damage(self) -> Iterator[None]:
-        """Raises IndexDamaged for what comes of rows that are none of ours: a page was changed."""
+        """Raises IndexDamaged for errors in decoding rows: a page of the file was changed."""
         try:
             yield
         except (struct.error, msgspec.MsgspecError, OverflowError, IndexError) as error:
@@ -102,11 +102,11 @@ class Index:
             self._naming_damage(),
             txn.cursor(db=self.tables.entries) as cursor,
         ):
-            floor = self._sums(txn).floor
+            tenants = self._sums(txn).tenants
             positioned = cursor.set_range(after) if after else cursor.first()
             while positioned and len(found) < count:
                 key, row = cursor.item()
-                entry = entry_of(row, floor)
+                entry = entry_of(row, tenants)
                 if entry is not None and key != after:
                     found.append((key, entry))
                 positioned = cursor.next()

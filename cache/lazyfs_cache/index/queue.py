@@ -1,11 +1,11 @@
-"""The table of values that may be evicted, by their ticks, within one transaction."""
+"""The table of values that may be evicted, by tenants and ticks, within one transaction."""
 
 from collections.abc import Iterator
 
 import lmdb
 
 from lazyfs_cache.index.faults import IndexDamaged
-from lazyfs_cache.index.rows import LARGEST, U64, Sums
+from lazyfs_cache.index.rows import LARGEST, PLACE, U64, Sums
 from lazyfs_cache.index.tables import Tables
 from lazyfs_cache.policy.eviction import Queued
 
@@ -17,45 +17,77 @@ class Queue:
         self._table = tables.queue
         self._txn = txn
         self._sums = sums
-        self._free_after: dict[int, int] = {}
-        """By tick: the next tick last found free, for a tick that many values share: files of one age are not
-        rare."""
+        self._free_after: dict[tuple[int, int], int] = {}
+        """By tenant and tick, where many values ask for one (files of one age are not rare): the tick from
+        which to look for a free one."""
+        self._last_tenant: int | None = None
+        """The tenant of the table's last row, or a later one; None before it was looked for."""
 
-    def add(self, tick: int, charge: int, key: bytes, *, newest: bool = False) -> int:
-        """Put a value into the queue. Returns its tick, which is moved on if another value has it. `newest`:
-        no value in the queue has a later tick."""
+    def add(self, tenant: int, tick: int, charge: int, key: bytes, *, newest: bool = False) -> int:
+        """Put a value into the queue. Returns its tick, which is moved on if another value of the tenant has
+        it. `newest`: no value in the queue has a later tick."""
         row = U64.pack(charge) + key
-        wanted, tick = tick, self._free_after.get(tick, tick)
-        while not self._txn.put(U64.pack(tick), row, db=self._table, overwrite=False, append=newest):
+        wanted, tick = tick, self._free_after.get((tenant, tick), tick)
+        append = newest and tenant >= self._tenant_at_end()
+        while not self._txn.put(
+            PLACE.pack(tenant, tick), row, db=self._table, overwrite=False, append=append
+        ):
             # another value was used or put in the same microsecond
-            tick = max(tick, self._last()) + 1 if newest else tick + 1
+            tick = max(tick, self._last(tenant)) + 1 if newest else tick + 1
         if tick != wanted:
-            self._free_after[wanted] = tick + 1
+            self._free_after[tenant, wanted] = tick + 1
+        self._last_tenant = max(self._tenant_at_end(), tenant)
         self._sums.tick = max(self._sums.tick, tick)
         return tick
 
-    def _last(self) -> int:
-        """Returns the last tick in the queue. Raises IndexDamaged if it is behind all that there can be."""
-        with self._txn.cursor(db=self._table) as cursor:
-            last = bytes(cursor.key()) if cursor.last() else b""
-        if len(last) != U64.size or last >= U64.pack(LARGEST):
-            raise IndexDamaged(f"the queue ends with {last.hex()}, which is no time")
-        return int.from_bytes(last, "big")
+    def _tenant_at_end(self) -> int:
+        if self._last_tenant is None:
+            with self._txn.cursor(db=self._table) as cursor:
+                self._last_tenant = cursor.key()[0] if cursor.last() else 0
+        return self._last_tenant
 
-    def remove(self, tick: int) -> None:
-        self._txn.delete(U64.pack(tick), db=self._table)
+    def move_to_end(self, tenant: int, before: int, charge: int, key: bytes) -> int:
+        """Make the tenant's value with the tick `before` its most recently used one. Returns its new tick."""
+        sums, txn, table = self._sums, self._txn, self._table
+        sums.tick = tick = sums.tick + 1
+        txn.delete(PLACE.pack(tenant, before), db=table)
+        append = tenant >= self._tenant_at_end()
+        row = U64.pack(charge) + key
+        if txn.put(PLACE.pack(tenant, tick), row, db=table, overwrite=False, append=append):
+            if append:
+                self._last_tenant = tenant
+            return tick
+        return self.add(tenant, tick, charge, key, newest=True)
 
-    def queued_from(self, tick: int) -> Iterator[Queued]:
-        """The values with this tick and later ones, in their order. Take the wanted ones before adding or
-        removing any."""
+    def _last(self, tenant: int) -> int:
+        """Returns the tenant's last tick in the queue. Raises IndexDamaged if it is behind all that there can
+        be, or if the table does not end with a row of its own."""
         with self._txn.cursor(db=self._table) as cursor:
-            if not cursor.set_range(U64.pack(tick)):
+            found = cursor.prev() if cursor.set_range(PLACE.pack(tenant + 1, 0)) else cursor.last()
+            last = bytes(cursor.key()) if found else b""
+        if len(last) != PLACE.size or last[0] != tenant or last >= PLACE.pack(tenant, LARGEST):
+            raise IndexDamaged(f"the queue has {last.hex()}, which is no place of tenant {tenant}")
+        return PLACE.unpack(last)[1]  # type: ignore[no-any-return]
+
+    def remove(self, tenant: int, tick: int) -> None:
+        self._txn.delete(PLACE.pack(tenant, tick), db=self._table)
+
+    def queued_from(self, tenant: int, tick: int) -> Iterator[Queued]:
+        """The tenant's values with this tick and later ones, in their order. Take the wanted ones before
+        adding or removing any."""
+        with self._txn.cursor(db=self._table) as cursor:
+            if not cursor.set_range(PLACE.pack(tenant, tick)):
                 return
             for found, row in cursor.iternext():
-                yield Queued(int.from_bytes(found, "big"), int.from_bytes(row[:8], "big"), row[8:])
+                if found[0] != tenant:
+                    return
+                place = int.from_bytes(found[1:], "big")
+                yield Queued(place, int.from_bytes(row[:8], "big"), row[8:], tenant)
 
-    def tick_after(self, tick: int) -> int:
-        """The next tick in the queue; after the newest one 0, which stands for the queue's beginning."""
+    def tick_after(self, tenant: int, tick: int) -> int:
+        """The tenant's next tick in the queue; after the newest one 0, which stands for the queue's
+        beginning."""
         with self._txn.cursor(db=self._table) as cursor:
-            found = cursor.set_range(U64.pack(tick + 1))
-            return int.from_bytes(cursor.key(), "big") if found else 0
+            if not cursor.set_range(PLACE.pack(tenant, tick + 1)) or cursor.key()[0] != tenant:
+                return 0
+            return int.from_bytes(cursor.key()[1:], "big")

@@ -1,8 +1,8 @@
 """The tables of the index and their rows. Pure: no I/O.
 
-    entries   key -> set apart (1), tick (8), size (8), charge (8), pins (4), visited (1)
-    queue     tick -> charge (8), key; only entries that may be evicted, the next first (LRU), or the oldest
-              first (SIEVE)
+    entries   key -> tenant (1), set apart (1), tick (8), size (8), charge (8), pins (4), visited (1)
+    queue     tenant (1), tick (8) -> charge (8), key; only entries that may be evicted, of each tenant the
+              next first (LRU), or the oldest first (SIEVE)
     pins      holder (8), length of label (2), label, key -> nothing; holder 0: kept by a pin set
     kept      key -> how many pin sets name it (4); its value may or may not be here
     owners    owner -> bytes held (8): processes that have the cache open; each is alive as long as it holds
@@ -13,26 +13,34 @@
 Numbers are big-endian, so that LMDB sorts them by size. A tick is a time in microseconds of the wall clock,
 moved on where needed so that ticks only ever grow: it gives the order and the time of uses.
 
-**Ghosts.** LRU evicts in the order of ticks, so one number, `Sums.floor`, tells the values that are gone:
-those with this tick and earlier ones. The row of a value that is gone may stay in `entries` for a while, as a
-ghost, until a later transaction deletes it in passing (`Transaction.evict`). The floor does not count for
-rows that are set apart: those of pinned values, and of values that came into the queue below the floor
-(unpinned, or adopted by a rebuild).
+**Tenants.** Values belong to the tenant that brought them first, and stay its own. Each tenant has a number,
+the place of its row in `Sums.tenants`; number 0 is everybody without one.
+
+**Ghosts.** LRU evicts a tenant's values in the order of ticks, so one number, `Tenant.floor`, tells the
+values that are gone: its own with this tick and earlier ones. The row of a value that is gone may stay in
+`entries` for a while, as a ghost, until a later transaction deletes it in passing (`Transaction.evict`). The
+floor does not count for rows that are set apart: those of pinned values, and of values that came into the
+queue below the floor (unpinned, or adopted by a rebuild).
 """
 
 import struct
+from collections.abc import Sequence
 from typing import Annotated, NamedTuple
 
 import msgspec
 
+from lazyfs_cache.policy.shares import MOST
+
 U32 = struct.Struct(">I")
 U64 = struct.Struct(">Q")
-_ENTRY = struct.Struct(">?QQQI?")
-_FLOOR = struct.Struct(">?Q")
+_ENTRY = struct.Struct(">B?QQQI?")
+_FLOOR = struct.Struct(">B?Q")
+PLACE = struct.Struct(">BQ")
+"""The key of a row of the queue."""
 SUMS = b"sums"
 LARGEST = 1 << 62
-"""More than any sum, tick (microseconds since 1970) or owner (generation << 32) comes to, and less than
-overflows in a row or a system call."""
+"""Larger than any sum, tick (microseconds since 1970) or owner (generation << 32), and small enough for rows
+and system calls."""
 _Number = Annotated[int, msgspec.Meta(ge=0, lt=LARGEST)]
 
 SWEPT = 8
@@ -60,24 +68,48 @@ class Entry(NamedTuple):
     """Number of pins on it; with any it is not in the queue."""
     visited: bool
     """True if it was used since it came or the hand last passed it (SIEVE only)."""
+    tenant: int = 0
+    """The number of the tenant that brought it."""
 
 
-def entry_row(entry: Entry, floor: int) -> bytes:
+class Tenant(msgspec.Struct, array_like=True):
+    """One tenant's part of the cache."""
+
+    name: bytes = b""
+    """The name that the caller of `put` gave it; empty for everybody without one."""
+    entries: _Number = 0
+    stored: _Number = 0
+    """Bytes charged for its values."""
+    used: _Number = 0
+    """The tick of its last use."""
+    hand: _Number = 0
+    """SIEVE: the tick the hand has come to."""
+    floor: _Number = 0
+    """LRU: the tick of its value evicted last; never above `Sums.tick`. Kept when another tenant gets the
+    number: rows of values that are gone may still have it."""
+
+
+def entry_row(entry: Entry, tenants: Sequence[Tenant]) -> bytes:
     """The row of a value that is here."""
-    return _ENTRY.pack(entry.pins > 0 or entry.tick <= floor, *entry)
+    tick, size, charge, pins, visited, tenant = entry
+    return _ENTRY.pack(tenant, pins > 0 or tick <= tenants[tenant].floor, tick, size, charge, pins, visited)
 
 
-def first_above(floor: int) -> bytes:
-    """Rows of `entries` that compare less than this are ghosts: neither set apart nor above the floor."""
-    return _FLOOR.pack(False, floor + 1)
+def first_above(number: int, floor: int) -> bytes:
+    """Rows of `entries` of this tenant that compare less than this are ghosts: neither set apart nor above
+    the floor."""
+    return _FLOOR.pack(number, False, floor + 1)
 
 
-def entry_of(row: bytes | None, floor: int) -> Entry | None:
-    """The value that a row of `entries` stands for; None if there is no row, or if it is a ghost."""
-    if row is None or row < first_above(floor):
+def entry_of(row: bytes | None, tenants: Sequence[Tenant]) -> Entry | None:
+    """The value that a row of `entries` stands for; None if there is no row, or if it is a ghost. Raises
+    struct.error or IndexError for a row that is none."""
+    if row is None:
         return None
-    _, tick, size, charge, pins, visited = _ENTRY.unpack(row)
-    return Entry(tick, size, charge, pins, visited)
+    tenant, apart, tick, size, charge, pins, visited = _ENTRY.unpack(row)
+    if not apart and tick <= tenants[tenant].floor:
+        return None
+    return Entry(tick, size, charge, pins, visited, tenant)
 
 
 class Sums(msgspec.Struct, array_like=True):
@@ -101,22 +133,21 @@ class Sums(msgspec.Struct, array_like=True):
     scanner: _Number = 0
     """The owner number of the process that rebuilds; 0 if none does."""
     tick: _Number = 0
-    """The last one given out."""
+    """The last tick given out."""
     last_owner: _Number = 0
     """The last owner number given out."""
     evictions: _Number = 0
     sieve: bool = False
     """True if eviction follows SIEVE, not LRU."""
-    hand: _Number = 0
-    """SIEVE: the tick the hand has come to."""
-    floor: _Number = 0
-    """LRU: the tick of the value evicted last; never above `tick`."""
     ghosts: _Number = 0
     """Rows of `entries` whose values are gone."""
     sweep: bytes = b""
     """The key the sweep for ghosts has come to."""
     pin_sets: _Number = 0
     """Bytes that the files of pin sets occupy."""
+    tenants: Annotated[list[Tenant], msgspec.Meta(min_length=1, max_length=MOST)] = msgspec.field(
+        default_factory=lambda: [Tenant()]
+    )
 
     @property
     def charged(self) -> int:

@@ -9,6 +9,7 @@ from itertools import islice
 
 import lmdb
 
+from lazyfs_cache.index import tenants
 from lazyfs_cache.index.faults import IndexDamaged
 from lazyfs_cache.index.pin_tables import PinTables
 from lazyfs_cache.index.queue import Queue
@@ -24,14 +25,15 @@ from lazyfs_cache.index.rows import (
     read_sums,
 )
 from lazyfs_cache.index.tables import Tables
+from lazyfs_cache.index.tenant_queue import TenantQueue
 from lazyfs_cache.policy import eviction
 from lazyfs_cache.policy.eviction import Queued
+from lazyfs_cache.policy.shares import Stake, by_share
 from lazyfs_cache.policy.sizes import PASSES
 
 
 class Transaction:
-    """One change of the index, made by `Index.transaction`. It is the queue of values of SIEVE and LRU
-    (`policy.eviction`)."""
+    """One change of the index, made by `Index.transaction`."""
 
     def __init__(self, tables: Tables, txn: "lmdb.Transaction[bytes]") -> None:
         self._tables = tables
@@ -54,40 +56,48 @@ class Transaction:
 
     def entry(self, key: bytes) -> Entry | None:
         """The entry of a value; None if it is not here."""
-        return entry_of(self._txn.get(key, db=self._tables.entries), self.sums.floor)
+        return entry_of(self._txn.get(key, db=self._tables.entries), self.sums.tenants)
 
     def _write(self, key: bytes, entry: Entry) -> None:
-        self._txn.put(key, entry_row(entry, self.sums.floor), db=self._tables.entries)
+        self._txn.put(key, entry_row(entry, self.sums.tenants), db=self._tables.entries)
 
-    def insert(self, key: bytes, size: int, charge: int, used: int | None = None) -> None:
+    def insert(
+        self, key: bytes, size: int, charge: int, used: int | None = None, tenant: bytes = b""
+    ) -> None:
         """Add a value that has no entry, as the most recently used one, or as last used at `used`
-        (microseconds). A value that a pin set names is pinned from the start."""
+        (microseconds). It belongs to the tenant of that name. A value that a pin set names is pinned from the
+        start."""
         txn, table, sums = self._txn, self._tables.entries, self.sums
+        number = tenants.number_of(sums.tenants, tenant)
         pins = self._pins.sets_of(key)
         tick = self._next_tick() if used is None else used
         if pins:
             sums.pinned += charge
         else:
-            tick = self._queue.add(tick, charge, key, newest=used is None)
-        row = entry_row(Entry(tick, size, charge, pins, False), sums.floor)
+            tick = self._queue.add(number, tick, charge, key, newest=used is None)
+        entry = Entry(tick, size, charge, pins, False, number)
+        row = entry_row(entry, sums.tenants)
         if not txn.put(key, row, db=table, overwrite=False):
             txn.put(key, row, db=table)
             sums.ghosts -= 1  # the value's own row, which was still there
         sums.entries += 1
         sums.stored += charge
+        tenants.enter(sums.tenants, entry, tick)
 
     def charge_at_least(self, key: bytes, charge: int) -> None:
         """Charge a value with so many bytes, unless it is charged with more."""
         entry = self.entry(key)
-        if entry is None or entry.charge >= charge:
+        more = 0 if entry is None else charge - entry.charge
+        if entry is None or more <= 0:
             return
-        self.sums.stored += charge - entry.charge
+        self.sums.stored += more
+        self.sums.tenants[entry.tenant].stored += more
         tick = entry.tick
         if entry.pins:
-            self.sums.pinned += charge - entry.charge
+            self.sums.pinned += more
         else:
-            self._queue.remove(tick)
-            tick = self._queue.add(tick, charge, key)
+            self._queue.remove(entry.tenant, tick)
+            tick = self._queue.add(entry.tenant, tick, charge, key)
         self._write(key, entry._replace(charge=charge, tick=tick))
 
     def touch(self, key: bytes) -> None:
@@ -96,15 +106,15 @@ class Transaction:
         entry = self.entry(key)
         if entry is None:
             return
+        self.sums.tenants[entry.tenant].used = self.sums.tick
         if self.sums.sieve:
             if not entry.visited:
                 self._write(key, entry._replace(visited=True))
             return
-        tick = self._next_tick()
-        self._write(key, entry._replace(tick=tick))
-        if not entry.pins:
-            self._queue.remove(entry.tick)
-            self._queue.add(tick, entry.charge, key, newest=True)
+        before, size, charge, pins, visited, tenant = entry
+        queue = self._queue
+        tick = self._next_tick() if pins else queue.move_to_end(tenant, before, charge, key)
+        self._write(key, Entry(tick, size, charge, pins, visited, tenant))
 
     def forget(self, key: bytes, entry: Entry) -> None:
         """Remove a value that was found missing or damaged, with the pins of processes on it; those of pin
@@ -113,18 +123,30 @@ class Transaction:
             self._pins.remove_processes(key)
             self.sums.pinned -= entry.charge
         else:
-            self._queue.remove(entry.tick)
+            self._queue.remove(entry.tenant, entry.tick)
         self._txn.delete(key, db=self._tables.entries)
         self.sums.entries -= 1
         self.sums.stored -= entry.charge
+        tenants.leave(self.sums.tenants, entry.tenant, entry.charge)
         self._sweep(1)
 
     # -- eviction ------------------------------------------------------------------------------------
 
     def next_out(self, passes: int = PASSES) -> Iterator[Queued]:
         """The values that may be evicted, in the order in which they should go. Take the wanted ones before
-        any other change. `passes`: see `eviction.sieve`."""
-        return eviction.sieve(self, passes) if self.sums.sieve else eviction.lru(self)
+        any other change. `passes`: see `eviction.sieve`; all tenants together have so many."""
+        sums = self.sums
+        holding = [(number, tenant) for number, tenant in enumerate(sums.tenants) if tenant.entries]
+        stakes = []
+        for number, tenant in holding:
+            queue = TenantQueue(number, tenant, self._queue, self.entry, self._write)
+            order = eviction.sieve(queue, passes // len(holding)) if sums.sieve else eviction.lru(queue)
+            stakes.append(Stake(tenant.stored, order, tenant.used if sums.sieve else None))
+        return by_share(stakes, sums.tick)
+
+    def queued(self, tenant: int = 0) -> Iterator[Queued]:
+        """All values of a tenant that may be evicted, in the order of their ticks."""
+        return self._queue.queued_from(tenant, 0)
 
     def evict(self, values: Sequence[Queued]) -> None:
         """Remove the first values of `next_out` and free their charges; unlink their files first.
@@ -134,23 +156,24 @@ class Transaction:
         each at a million entries, 1.2 at 10,000. The sweep deletes those that lie side by side: 0.4 pages.
         """
         txn, table, sums = self._txn, self._tables.entries, self.sums
-        for tick, charge, key in values:
-            self._queue.remove(tick)
-            if sums.sieve or tick <= sums.floor:
+        for tick, charge, key, number in values:
+            self._queue.remove(number, tick)
+            if sums.sieve or tick <= sums.tenants[number].floor:
                 txn.delete(key, db=table)
             else:
-                sums.floor = tick
+                sums.tenants[number].floor = tick
                 sums.ghosts += 1
             sums.entries -= 1
             sums.stored -= charge
+            tenants.leave(sums.tenants, number, charge)
         self._sweep(len(values))
 
     def _sweep(self, gone: int) -> None:
-        """Go on through `entries`, in a circle, by SWEPT rows for each value that went, and delete the
-        ghosts."""
+        """Delete the ghosts among the next rows of `entries`, SWEPT for each value that went. The sweep
+        begins anew at the end of the table."""
         sums, table = self.sums, self._tables.entries
         left = min(gone * SWEPT, sums.entries + sums.ghosts) if sums.ghosts else 0
-        first = first_above(sums.floor)
+        first = [first_above(number, tenant.floor) for number, tenant in enumerate(sums.tenants)]
         ghosts: list[bytes] = []
         with self._txn.cursor(db=table) as cursor:
             for start in (sums.sweep, b""):
@@ -158,41 +181,10 @@ class Transaction:
                     rows = list(islice(cursor.iternext(), left))
                     left -= len(rows)
                     sums.sweep = rows[-1][0] + b"\0"
-                    ghosts += [key for key, row in rows if row < first]
+                    ghosts += [key for key, row in rows if row < first[row[0]]]
         for key in ghosts:
             self._txn.delete(key, db=table)
         sums.ghosts -= len(ghosts)
-
-    @property
-    def hand(self) -> int:
-        """SIEVE: the tick that the hand has reached."""
-        return self.sums.hand
-
-    @hand.setter
-    def hand(self, tick: int) -> None:
-        self.sums.hand = tick
-
-    def queued_from(self, tick: int) -> Iterator[Queued]:
-        """The values that may be evicted with this tick and later ones, in their order."""
-        return self._queue.queued_from(tick)
-
-    def tick_after(self, tick: int) -> int:
-        """The next tick in the queue; if there is none 0, which stands for the queue's beginning."""
-        return self._queue.tick_after(tick)
-
-    def marked(self, value: Queued) -> bool:
-        """SIEVE: True if the value was used since it came or the hand last passed it."""
-        return self._entry_queued(value).visited
-
-    def clear_mark(self, value: Queued) -> None:
-        """SIEVE: the hand passes the value."""
-        self._write(value.key, self._entry_queued(value)._replace(visited=False))
-
-    def _entry_queued(self, value: Queued) -> Entry:
-        entry = self.entry(value.key)
-        if entry is None:
-            raise IndexDamaged(f"the queue names {value.key.hex()}, which has no entry")
-        return entry
 
     # -- pins ----------------------------------------------------------------------------------------
 
@@ -221,10 +213,10 @@ class Transaction:
             return
         pins, tick = entry.pins + more, entry.tick
         if pins and not entry.pins:
-            self._queue.remove(tick)
+            self._queue.remove(entry.tenant, tick)
             self.sums.pinned += entry.charge
         elif entry.pins and not pins:
-            tick = self._queue.add(tick, entry.charge, key)
+            tick = self._queue.add(entry.tenant, tick, entry.charge, key)
             self.sums.pinned -= entry.charge
         self._write(key, entry._replace(tick=tick, pins=pins))
 

@@ -6,9 +6,10 @@ values, kept to be written over.
 """
 
 import threading
-from collections import deque
 from collections.abc import Iterable
 from typing import NamedTuple
+
+from lazyfs_cache.policy.slots import Slots
 
 
 class Drawn(NamedTuple):
@@ -21,17 +22,17 @@ class Drawn(NamedTuple):
 
 
 class SpaceAllowance:
-    """The allowance of one process in one generation of the index. Thread-safe; every method returns at once.
-
-    `slots`: the numbers for spare files.
-    """
+    """The allowance of one process in one generation of the index. Thread-safe; every method returns at
+    once."""
 
     def __init__(self, slots: Iterable[int] = ()) -> None:
+        """`slots`: the numbers for spare files."""
         self._guard = threading.Lock()
         self._ended = False
         self._free = 0
         self._promised = 0
-        self._slots = deque(slots)
+        self.slots = Slots(slots)
+        """A slot is taken for the file of a value that is being evicted, and freed when the file is gone."""
         self._spares: list[tuple[int, int]] = []  # (bytes occupied, slot)
         self._spare_bytes = 0
 
@@ -103,17 +104,6 @@ class SpaceAllowance:
             return free
 
     # -- spare files -------------------------------------------------------------------------------------
-
-    def spare_slot(self) -> int | None:
-        """A slot for the file of a value that is being evicted; None if there are enough spare files."""
-        try:
-            return self._slots.popleft()
-        except IndexError:
-            return None
-
-    def free_slot(self, slot: int) -> None:
-        """Free the slot of a spare file that is gone."""
-        self._slots.append(slot)
 
     def add_spares(self, spares: list[tuple[int, int]]) -> None:
         """Add spare files (bytes occupied, slot), whose space the index holds; they may be written over."""

@@ -1,4 +1,4 @@
-"""The order in which values are evicted, by LRU and SIEVE, and how many at once.
+"""The order in which a tenant's values are evicted, by LRU and SIEVE, and how many at once.
 
 Both work on a queue of values in the order of their ticks. LRU moves a value to the end of the queue when it
 is used and evicts from the front. SIEVE leaves a value at its place, marks it when it is used, and moves a
@@ -20,10 +20,12 @@ class Queued(NamedTuple):
     charge: int
     """Bytes of disk that are free when it is gone."""
     key: bytes
+    tenant: int = 0
+    """The number of the tenant that it belongs to."""
 
 
 class EvictionQueue(Protocol):
-    """The values that may be evicted, in the order of their ticks, with SIEVE's marks and hand."""
+    """A tenant's values that may be evicted, in the order of their ticks, with SIEVE's marks and hand."""
 
     @property
     def hand(self) -> int:

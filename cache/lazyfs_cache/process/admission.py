@@ -9,7 +9,6 @@ Until step 3 the value is charged as a part of the allowance. A process killed b
 names the key, and that charge stays until the next process has cleaned up.
 """
 
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -19,34 +18,19 @@ from lazyfs_cache.policy.allowance import Drawn
 from lazyfs_cache.policy.limits import Shortfall
 from lazyfs_cache.process import spare_files
 from lazyfs_cache.process.arrivals import Arrived
+from lazyfs_cache.process.cache_parts import CacheParts
 from lazyfs_cache.process.health import FULL
 from lazyfs_cache.process.index_generation import IndexGeneration
-from lazyfs_cache.process.recent_uses import RecentUses
 from lazyfs_cache.process.reservation import Reservation
-from lazyfs_cache.process.room import Room
-from lazyfs_cache.process.shared_index import SharedIndex
-from lazyfs_cache.process.suspects import Suspects
 
 
 class Admission:
     """The admission of values. Thread-safe."""
 
-    def __init__(
-        self,
-        shared: SharedIndex,
-        room: Room,
-        uses: RecentUses,
-        suspects: Suspects,
-        wake: threading.Event,
-    ) -> None:
-        """`wake` is set when there is space to give back."""
-        self._shared = shared
-        self._room = room
-        self._uses = uses
-        self._suspects = suspects
-        self._wake = wake
-        self._files = shared.files
-        self._health = shared.health
+    def __init__(self, parts: CacheParts) -> None:
+        self._shared, self._room, self._uses, self._suspects, self._wake = parts
+        self._files = parts.shared.files
+        self._health = parts.shared.health
         self.admitted = self.refused = 0
 
     # -- space -------------------------------------------------------------------------------------------
@@ -121,7 +105,9 @@ class Admission:
 
     # -- values ------------------------------------------------------------------------------------------
 
-    def put(self, key: bytes, value: bytes | memoryview, reservation: Reservation | None) -> bool:
+    def put(
+        self, key: bytes, value: bytes | memoryview, reservation: Reservation | None, tenant: bytes
+    ) -> bool:
         """Admit a verified value; True if it is here afterwards."""
         if reservation is not None and (reservation.key != key or reservation.size != len(value)):
             reservation.release()
@@ -142,9 +128,9 @@ class Admission:
         held = reservation or self.reserve(key, len(value))
         if held is None:
             return False
-        return bool(self._store([held], {key: value}))
+        return bool(self._store([held], {key: value}, tenant))
 
-    def put_many(self, values: Sequence[tuple[bytes, bytes | memoryview]]) -> list[bool]:
+    def put_many(self, values: Sequence[tuple[bytes, bytes | memoryview]], tenant: bytes) -> list[bool]:
         """Admit several verified values; for each, True if it is here afterwards."""
         here: set[bytes] = set()
         wanted: dict[bytes, bytes | memoryview] = {}
@@ -160,7 +146,7 @@ class Admission:
                 self._health.fail(error)
         if wanted:
             held = self._reserve_many({key: len(value) for key, value in wanted.items()})
-            stored = self._store(held, wanted)
+            stored = self._store(held, wanted, tenant)
             # what was here may have made room for the others
             here = stored | {key for key in here if self._still(key)}
         return [key in here for key, _ in values]
@@ -179,14 +165,16 @@ class Admission:
                 return False
         return True
 
-    def _store(self, held: list[Reservation], values: Mapping[bytes, bytes | memoryview]) -> set[bytes]:
+    def _store(
+        self, held: list[Reservation], values: Mapping[bytes, bytes | memoryview], tenant: bytes
+    ) -> set[bytes]:
         """Give values their files and let them wait for their entries; returns the keys of those that are
         here then. The reservations end."""
         stored: set[bytes] = set()
         try:
             for generation, slots, noted in self._noted(held):
                 for slot, one in zip(slots, noted, strict=True):
-                    if self._store_noted(generation, slot, one, values[one.key]):
+                    if self._store_noted(generation, slot, one, values[one.key], tenant):
                         stored.add(one.key)
         finally:
             for one in held:
@@ -219,19 +207,25 @@ class Admission:
                 self._health.fail(error)
             if not noted:
                 for slot in slots:
-                    generation.arrivals.free_slot(slot)
+                    generation.arrivals.slots.free(slot)
                 return
             yield generation, slots, group
 
     def _store_noted(
-        self, generation: IndexGeneration, slot: int, held: Reservation, value: bytes | memoryview
+        self,
+        generation: IndexGeneration,
+        slot: int,
+        held: Reservation,
+        value: bytes | memoryview,
+        tenant: bytes,
     ) -> bool:
         occupied = self._publish(generation, slot, held, value)
         if occupied is None:
-            generation.arrivals.free_slot(slot)  # last: the next value in the slot gets its files too
+            generation.arrivals.slots.free(slot)  # last: the next value in the slot gets its files too
             return False
         held.used()
-        if not generation.arrivals.add(Arrived(slot, held.key, held.size, held.charge, occupied)):
+        arrived = Arrived(slot, held.key, held.size, held.charge, occupied, tenant)
+        if not generation.arrivals.add(arrived):
             self._suspects.add(held.key)  # the new index has no entry for it
             return False
         self._uses.add(held.key)
@@ -239,10 +233,11 @@ class Admission:
 
     def _slots(self, generation: IndexGeneration, count: int) -> list[int]:
         """Up to `count` slots of the journal; at least one if any can be freed."""
-        slots = generation.arrivals.slots(count)
+        free = generation.arrivals.slots
+        slots = free.take_many(count)
         if not slots and count:
             self._shared.settle()  # frees the slots of values that have arrived
-            slots = generation.arrivals.slots(count)
+            slots = free.take_many(count)
         return slots
 
     def _publish(
@@ -287,5 +282,5 @@ class Admission:
             occupied = self._files.write_over(spare, held.key, value)
             self._files.rename_tmp(spare, tmp)
         finally:
-            generation.allowance.free_slot(slot)
+            generation.allowance.slots.free(slot)
         return occupied

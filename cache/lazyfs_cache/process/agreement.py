@@ -22,7 +22,7 @@ def agree(
     root: str, limit: int | None, policy: state_file.Policy | None, *, alone: bool
 ) -> state_file.CacheState:
     """The state to work under. A process that is alone decides, and deletes an index that may be torn or has
-    the format before this one; otherwise the state is the one in force. Hold the index lock.
+    a format before this one; otherwise the state is the one in force. Hold the index lock.
 
     Raises UnusableDirectory if others have the cache open but there is no state.
     """

@@ -5,6 +5,7 @@ from collections import deque
 from typing import NamedTuple
 
 from lazyfs_cache.files.journal import SLOTS
+from lazyfs_cache.policy.slots import Slots
 
 
 class Arrived(NamedTuple):
@@ -17,6 +18,8 @@ class Arrived(NamedTuple):
     """The upper bound with which its space was reserved."""
     occupied: int
     """The bytes of disk it does occupy."""
+    tenant: bytes = b""
+    """The name of the tenant that it belongs to; empty for none."""
 
 
 class Arrivals:
@@ -26,21 +29,9 @@ class Arrivals:
     def __init__(self) -> None:
         self._guard = threading.Lock()
         self._ended = False
-        self._slots = deque(range(SLOTS))
+        self.slots = Slots(range(SLOTS))
+        """Journal slots: one is taken for a value on its way, and freed when it is entered or abandoned."""
         self._waiting: deque[Arrived] = deque()
-
-    def slots(self, count: int) -> list[int]:
-        """Up to `count` journal slots, each to be freed when its value is entered or abandoned."""
-        found: list[int] = []
-        while len(found) < count:
-            try:
-                found.append(self._slots.popleft())
-            except IndexError:
-                break
-        return found
-
-    def free_slot(self, slot: int) -> None:
-        self._slots.append(slot)
 
     def add(self, value: Arrived) -> bool:
         """Let a value wait for the next transaction. False if its generation of the index has ended: the new

@@ -47,7 +47,7 @@ class Settling:
         generation.pending.committed()
         generation.allowance.spend(sum(value.held for value in arrived))
         for value in arrived:
-            generation.arrivals.free_slot(value.slot)
+            generation.arrivals.slots.free(value.slot)
 
     def _settle(
         self,
@@ -81,7 +81,7 @@ class Settling:
         if status is not None:  # another process may have evicted it already
             # It may be another process's file that lies there: both put the value.
             charge = max(value.occupied, status.st_blocks * 512)
-            transaction.insert(value.key, value.size, charge)
+            transaction.insert(value.key, value.size, charge, None, value.tenant)
             measure_directory(transaction, self._files, directory_of(value.key))
 
     def _correct(self, transaction: Transaction, value: Arrived) -> None:

@@ -32,10 +32,10 @@ class SpareFiles:
     def take(self, value: Queued) -> int | None:
         """Make a spare file of the value's file, and return its slot; None if it is not worth keeping. Raises
         OSError."""
-        if value.charge > LARGEST or (slot := self._allowance.spare_slot()) is None:
+        if value.charge > LARGEST or (slot := self._allowance.slots.take()) is None:
             return None
         if not self._files.take_out(value.key, self.name(slot)):
-            self._allowance.free_slot(slot)
+            self._allowance.slots.free(slot)
             return None
         return slot
 
@@ -46,7 +46,7 @@ class SpareFiles:
                 self._files.discard_tmp(self.name(slot))
             except OSError as error:
                 self._health.fail(error)
-            self._allowance.free_slot(slot)
+            self._allowance.slots.free(slot)
 
     def discard_all(self) -> None:
         """Unlink all spare files; their space becomes free in the allowance."""

@@ -8,12 +8,9 @@ import threading
 import time
 
 from lazyfs_cache.policy.limits import Limits
+from lazyfs_cache.process.cache_parts import CacheParts
 from lazyfs_cache.process.rebuild import Rebuild
-from lazyfs_cache.process.recent_uses import RecentUses
 from lazyfs_cache.process.recovery import clean_up_dead
-from lazyfs_cache.process.room import Room
-from lazyfs_cache.process.shared_index import SharedIndex
-from lazyfs_cache.process.suspects import Suspects
 
 GATHER = 2.0
 """Seconds uses may gather before they are written."""
@@ -23,23 +20,12 @@ LOOK_FOR_DEAD = 30.0
 
 
 class Upkeep:
-    """The thread of one cache; `wake` is set when there is work."""
+    """The thread of one cache."""
 
-    def __init__(
-        self,
-        shared: SharedIndex,
-        room: Room,
-        uses: RecentUses,
-        suspects: Suspects,
-        wake: threading.Event,
-    ) -> None:
-        self._shared = shared
-        self._room = room
-        self._uses = uses
-        self._suspects = suspects
-        self._wake = wake
+    def __init__(self, parts: CacheParts) -> None:
+        self._shared, self._room, self._uses, self._suspects, self._wake = parts
         self._stop = threading.Event()
-        self._rebuild = Rebuild(shared, room, self._stop)
+        self._rebuild = Rebuild(parts.shared, parts.room, self._stop)
         self._looked = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="lazyfs-cache", daemon=True)
 

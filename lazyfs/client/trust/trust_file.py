@@ -1,9 +1,7 @@
 """Trusted state on disk: one file per repository, replaced in one rename, shared by all mounts of a user."""
 
 import errno
-import fcntl
 import os
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -13,13 +11,13 @@ from lazyfs.core.trust import state as states
 from lazyfs.core.trust.errors import WrongRoot
 from lazyfs.core.trust.state import TrustState
 from lazyfs.system.durable_file import write_durably
+from lazyfs.system.file_lock import lock_within
 from lazyfs.system.trusted_files import Untrusted, make_private_directory, open_file
 
 FILE = "trust.json"
 LOCK_WAIT = 2.0
 """Seconds to wait for another process, which holds the lock for the milliseconds of a write unless it was
-stopped in them. What could not be saved then is saved after the next look."""
-_PAUSE = 0.02
+stopped meanwhile. A state that could not be saved is saved after the next look for a revision."""
 
 
 class TrustFile:
@@ -31,7 +29,7 @@ class TrustFile:
         self._lock_wait = lock_wait
         self._seen: tuple[int, int] | None = None
         self.owed = False
-        """The last state that was to be saved was not."""
+        """True if the last state could not be saved."""
         self.problem = ""
         """The reason why the file could not be read or written the last time; empty if it could."""
 
@@ -108,21 +106,11 @@ class TrustFile:
     def _locked(self) -> Iterator[None]:
         descriptor = open_file(self._path + ".lock", os.O_RDWR | os.O_CREAT)
         try:
-            self._lock(descriptor)
+            if not lock_within(descriptor, self._lock_wait):
+                raise TimeoutError(errno.ETIMEDOUT, "another process holds its lock")
             yield
         finally:
             os.close(descriptor)
-
-    def _lock(self, descriptor: int) -> None:
-        end = time.monotonic() + self._lock_wait
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return
-            except BlockingIOError:
-                if time.monotonic() >= end:
-                    raise TimeoutError(errno.ETIMEDOUT, "another process holds its lock") from None
-            time.sleep(_PAUSE)
 
 
 def _age(state: TrustState) -> tuple[int, int, int]:

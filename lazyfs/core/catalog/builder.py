@@ -4,11 +4,20 @@ import hashlib
 from collections.abc import Callable, Iterator
 
 from lazyfs.core import bounds
-from lazyfs.core.catalog.entry import DIRECTORY_SIZE, LIVE, NESTED, Entry, check_entry, check_name
+from lazyfs.core.catalog.entry import (
+    DIRECTORY_SIZE,
+    LIVE,
+    NESTED,
+    Entry,
+    check_entry,
+    check_name,
+    packed_detail,
+)
 from lazyfs.core.catalog.inode import Inode, Nested
 from lazyfs.core.catalog.layout import Header, Totals, encode
 from lazyfs.core.digest import ObjectRef, ref_of
 from lazyfs.core.errors import FormatError
+from lazyfs.core.pack import PackTable
 
 Emit = Callable[[ObjectRef, bytes], None]
 """Takes each catalog's name and plaintext, nested ones before those that name them."""
@@ -134,6 +143,7 @@ def _encode(
     blobs: list[list[Entry]] = []
     nested_totals: list[tuple[int, Totals]] = []
     groups: dict[int, int] = {}
+    packs: dict[ObjectRef, int] = {}
     totals = Totals()
     index = files = size = 0
     for number, directory in enumerate(inner):
@@ -161,19 +171,23 @@ def _encode(
             if not inode.is_dir and groups.get(id(inode), index) == index:
                 files += 1
                 size += inode.size
-            entries.append(_entry(name, inode, nested, len(inner) - 1, link))
+            entries.append(_entry(name, inode, nested, len(inner) - 1, link, packs))
         blobs.append(entries)
     if depths[-1] > bounds.DEPTH:
         raise FormatError(f"{depths[-1]} directories lie in one another; readers take {bounds.DEPTH} at most")
     totals += Totals(index, files, size)
-    header = Header(_entry(b"", top, None, 0, 0), live, totals, tuple(nested_totals), table)
+    root = _entry(b"", top, None, 0, 0, packs)
+    header = Header(root, live, totals, tuple(nested_totals), table, PackTable.of(packs).encoded)
     plain = encode(header, owns, parents, blobs)
     ref = ref_of(plain)
     emit(ref, plain)
     return Nested(ref, live, top.nlink, totals)
 
 
-def _entry(name: bytes, inode: Inode, nested: Nested | None, number: int, link: int) -> Entry:
+def _entry(
+    name: bytes, inode: Inode, nested: Nested | None, number: int, link: int, packs: dict[ObjectRef, int]
+) -> Entry:
+    """The entry of an inode. A pack that is new to the catalog gets the next number."""
     flags = inode.flags
     content, detail, size = inode.content, inode.detail, inode.size
     if inode.is_dir:
@@ -181,6 +195,10 @@ def _entry(name: bytes, inode: Inode, nested: Nested | None, number: int, link: 
         if nested:
             content, detail = nested.ref
             flags |= NESTED | (LIVE if nested.live else 0)
+    elif inode.pack is not None and size:
+        if inode.offset + size > inode.pack.size:
+            raise FormatError(f"{name!r} of {size} bytes lies outside its pack")
+        detail = packed_detail(packs.setdefault(inode.pack, len(packs)), inode.offset)
     entry = Entry(
         name=name,
         mode=inode.mode,

@@ -7,8 +7,9 @@ import msgspec
 
 from lazyfs.core import bounds
 from lazyfs.core.chunks import MAX_SHIFT, MIN_SHIFT, list_size
-from lazyfs.core.digest import SIZE, Digest, ObjectRef
+from lazyfs.core.digest import SIZE, Digest, ObjectRef, ObjectSlice
 from lazyfs.core.errors import FormatError
+from lazyfs.core.pack import PackTable
 
 ADDED = 1
 """Marks an entry of the publisher (a bind point, say), not of the image's layers; comparisons skip it."""
@@ -43,10 +44,12 @@ class Entry(msgspec.Struct, array_like=True, frozen=True, gc=False, forbid_unkno
     size: U63
     """st_size: file bytes, length of a link's target."""
     content: bytes = b""
-    """File: content id (empty if the file is). Link: target. Nested directory: catalog digest."""
+    """File: content id (empty if the file is), also of a packed one. Link: target. Nested directory: catalog
+    digest."""
     detail: U63 = 0
-    """File: 0, or log2 of the chunk size if `content` names a chunk list. Directory: its number in this
-    catalog, or the nested catalog's plaintext size. Device: major << 32 | minor."""
+    """File: 0 if it is an object, log2 of the chunk size if `content` names a chunk list, or `packed_detail`.
+    Directory: its number in this catalog, or the nested catalog's plaintext size. Device: major << 32 |
+    minor."""
     nlink: U32 = 1
     link: I64 = 0
     """0: one name only. Positive: index of the group's first name in this catalog. Negative: minus the
@@ -74,18 +77,32 @@ class Entry(msgspec.Struct, array_like=True, frozen=True, gc=False, forbid_unkno
         return None
 
     @property
-    def whole(self) -> ObjectRef | None:
-        """The object that is this file's content, if it is one object; None for chunked or empty files."""
-        if self.size and not self.detail and self.is_file:
-            return ObjectRef(Digest(self.content), self.size)
-        return None
+    def pack_number(self) -> int:
+        """The number of the pack that a small file lies in, in its catalog's table; -1 if it lies in none."""
+        return (self.detail >> 32) - 1 if self.detail > 0xFFFF_FFFF and self.is_file else -1
+
+    def place(self, packs: PackTable) -> ObjectSlice | None:
+        """The part of an object that is this file's content; None for chunked and empty files, and for what
+        is no file. `packs`: the table of the entry's catalog."""
+        if not self.size or not self.is_file:
+            return None
+        if not self.detail:
+            return ObjectSlice(ObjectRef(Digest(self.content), self.size), 0, self.size)
+        number = self.pack_number
+        return ObjectSlice(packs[number], self.detail & 0xFFFF_FFFF, self.size) if number >= 0 else None
 
     @property
     def chunk_list(self) -> ObjectRef | None:
         """The chunk list of a file cut into chunks."""
-        if self.size and self.detail and self.is_file:
+        if self.size and 0 < self.detail <= MAX_SHIFT and self.is_file:
             return ObjectRef(Digest(self.content), list_size(self.size, self.detail))
         return None
+
+
+def packed_detail(number: int, offset: int) -> int:
+    """The detail of a file that lies at `offset` in pack `number` of its catalog's table. Chunk sizes stay
+    below 2**32, so a detail tells the kinds of file apart."""
+    return (number + 1) << 32 | offset
 
 
 def check_name(name: bytes) -> None:
@@ -119,6 +136,12 @@ def _file_fault(entry: Entry) -> str:
         return f"size {size}, and a content id of {len(entry.content)} bytes"
     if entry.flags & NESTED:
         return "nested"
+    number = entry.pack_number
+    if number >= 0:
+        offset = shift & 0xFFFF_FFFF
+        if number >= bounds.PACKS or not 0 < size <= bounds.PACK - offset:
+            return f"size {size} at {offset} in pack {number}"
+        return ""
     if shift and (not MIN_SHIFT <= shift <= MAX_SHIFT or not 0 < size <= bounds.CHUNKS << shift):
         return f"size {size} in chunks of 2**{shift}"
     if not shift and size > bounds.OBJECT:

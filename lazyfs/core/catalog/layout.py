@@ -21,7 +21,9 @@ from lazyfs.core.catalog.entry import U32, Entry
 from lazyfs.core.errors import FormatError
 
 MAGIC = b"LZFCAT"
-VERSION = 1
+VERSION = 2
+READABLE = (1, 2)
+"""Catalogs of version 1 name no packs; a repository that was upgraded still has some."""
 PREFIX = struct.Struct("<6sHIII")
 COLUMNS = 5
 MAX_SIZE = bounds.OBJECT
@@ -57,6 +59,8 @@ class Header(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields
     shared: Annotated[tuple[tuple[U32, bytes], ...], msgspec.Meta(max_length=bounds.SHARED)] = ()
     """In a snapshot's top catalog: (id, path of the first name below the top) of each hardlink group with
     names in several catalogs, sorted by id."""
+    packs: Annotated[bytes, msgspec.Meta(max_length=36 * bounds.PACKS)] = b""
+    """The packs that files of this catalog lie in, in the order of their first use: see PackTable."""
 
 
 class Table(NamedTuple):

@@ -1,8 +1,8 @@
 """The member to blame for the failures of one round: a proxy, an origin, or none yet.
 
 A single failure says little: the proxy or the origin may have caused it. When a path works, the member that
-only the failed path had is to blame. If none works, an origin is to blame that failed over two proxies or
-that a proxy itself reports; otherwise proxy and origin both are. docs/chain.md states the rules for
+only the failed path had is to blame. If none works, an origin is to blame if it failed over two proxies, or
+if a proxy itself reports it; otherwise proxy and origin both are. docs/chain.md states the rules for
 operators.
 """
 

@@ -94,8 +94,8 @@ class Chain:
         )
 
     def no_path(self, now: float) -> None:
-        """A request found no usable path. If no request has met the outage for a while, it may be over: it
-        counts from now, with a new grace."""
+        """A request found no usable path. If no request has met the outage for a while, it may be over:
+        then its grace begins anew."""
         if self._outage is None or self._forgotten(now):
             self._outage = now
             self._sweeps = 0

@@ -54,9 +54,8 @@ PEER = CERTIFICATE | {
     Fault.TLS,
     Fault.PROXY_ACCOUNT,
 }
-"""Faults before the request was sent, or sent on: they speak against the proxy if one was used and has not
-made a tunnel, else the origin. After that the fault may be the origin's, passed on by the proxy, so both are
-suspects."""
+"""Faults before the request was sent: they speak against the proxy if one was used and has not made a tunnel,
+else against the origin. Later faults may be the origin's, passed on by the proxy, so both are suspects."""
 
 CONTENT = frozenset({Fault.PORTAL, Fault.BAD_CONTENT})
 """The answer was wrong bytes: the object is asked for again without caches, then past the proxy."""

@@ -16,7 +16,7 @@ _PLACE = re.compile(r"(\[[0-9A-Za-z:.%_-]+\]|[^\[\]:]+)(:[0-9]*)?")
 _ACCOUNT = re.compile(r"://[^/|;\s]*@")
 _QUERY = re.compile(r"\?[^|;\s]+")
 _MARK = "\0repo\0"
-"""Stands for it while other `@` are looked for."""
+"""Stands for `@repo@` while other `@` are looked for."""
 
 
 def parse_proxies(text: str) -> tuple[tuple[str, ...], ...]:

@@ -33,7 +33,7 @@ class Policy(msgspec.Struct, frozen=True):
     retry_after_max: float = 30.0
     """A longer Retry-After is shortened to this."""
     lies: int = 3
-    """So many lies within `lie_window` put a member aside for `liar_aside`."""
+    """This number of lies within `lie_window` put a member aside for `liar_aside`."""
     lie_window: float = 600.0
     liar_aside: float = 300.0
     explore_every: int = 10
@@ -48,6 +48,6 @@ class Policy(msgspec.Struct, frozen=True):
     durations."""
     hedge_floor: float = 0.1
     hedge_default: float = 2.0
-    """Until 20 durations are known."""
+    """Seconds until a second attempt while fewer than 20 durations are known."""
     hedge_share: float = 0.03
-    """Hedges per request at most, counted from the start, one in advance."""
+    """Most hedges per request, on average since the start; one more is allowed in advance."""

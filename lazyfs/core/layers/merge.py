@@ -142,6 +142,8 @@ class Merge:
                 size=record.size,
                 content=record.content,
                 detail=record.detail,
+                pack=record.pack,
+                offset=record.offset,
                 xattrs=record.xattrs,
             )
 

@@ -13,11 +13,14 @@ from enum import IntEnum
 import msgspec
 
 from lazyfs.core.catalog.entry import NAME_MAX, Xattrs
+from lazyfs.core.digest import ObjectRef
 from lazyfs.core.errors import FormatError
 from lazyfs.core.layers import tar
 from lazyfs.core.layers.attributes import is_images
 
-MAGIC = struct.pack("<6sH", b"LZFREC", 1)
+MAGIC = struct.pack("<6sH", b"LZFREC", 2)
+MAGIC_1 = struct.pack("<6sH", b"LZFREC", 1)
+"""Begins the records of a repository's version 1, whose files lie in no packs."""
 BATCH = 4096
 _LENGTH = struct.Struct("<I")
 
@@ -38,8 +41,8 @@ class Kind(IntEnum):
 
 
 class Record(msgspec.Struct, array_like=True, gc=False, forbid_unknown_fields=True):
-    """The metadata of one entry. A file's `content` is set once its bytes have been ingested; Entry documents
-    the fields."""
+    """The metadata of one entry. A file's content and place are set once its bytes have been ingested. Entry
+    and Inode document the fields."""
 
     kind: int
     path: bytes
@@ -52,6 +55,8 @@ class Record(msgspec.Struct, array_like=True, gc=False, forbid_unknown_fields=Tr
     content: bytes = b""
     detail: int = 0
     xattrs: Xattrs = ()
+    pack: ObjectRef | None = None
+    offset: int = 0
 
 
 _TYPES = {
@@ -153,6 +158,10 @@ def _checked(member: tar.Member) -> Xattrs:
     return kept
 
 
+class OlderRecords(FormatError):
+    """The records are of version 1: the layer has to be read again, which puts its files into packs."""
+
+
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(list[Record])
 
@@ -165,14 +174,18 @@ def encode(records: list[Record]) -> Iterator[bytes]:
         yield _LENGTH.pack(len(blob)) + blob
 
 
-def decode(parts: Iterable[bytes]) -> Iterator[Record]:
-    """The records of a file that comes in parts of any size. Raises FormatError."""
+def decode(parts: Iterable[bytes], magic: bytes = MAGIC) -> Iterator[Record]:
+    """The records of a file that comes in parts of any size. Raises FormatError, and OlderRecords for version
+    1 unless `magic` asks for it."""
     buffer = bytearray()
+    packs: dict[ObjectRef, ObjectRef] = {}
     started = False
     for part in parts:
         buffer += part
         if not started and len(buffer) >= len(MAGIC):
-            if not buffer.startswith(MAGIC):
+            if buffer.startswith(MAGIC_1) and magic == MAGIC:
+                raise OlderRecords("layer records of version 1")
+            if not buffer.startswith(magic):
                 raise FormatError(f"not a file of layer records: it begins with {bytes(buffer[:8])!r}")
             del buffer[: len(MAGIC)]
             started = True
@@ -181,9 +194,13 @@ def decode(parts: Iterable[bytes]) -> Iterator[Record]:
             if len(buffer) < end:
                 break
             try:
-                yield from _decoder.decode(buffer[_LENGTH.size : end])
+                batch = _decoder.decode(buffer[_LENGTH.size : end])
             except msgspec.MsgspecError as error:
                 raise FormatError(f"bad layer records: {error}") from None
+            for record in batch:
+                if record.pack is not None:  # hundreds of files share one
+                    record.pack = packs.setdefault(record.pack, record.pack)
+                yield record
             del buffer[:end]
     if not started or buffer:
         raise FormatError("a file of layer records is cut off")

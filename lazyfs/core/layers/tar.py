@@ -1,7 +1,7 @@
 """Tar archives as a stream: v7, ustar, pax and GNU headers, sparse files; names and values are bytes.
 
-Reads what Go's archive/tar and GNU tar write, and decides like Go's reader where they differ, because the
-other unpackers of images are written in Go. Unlike the standard library's tarfile it keeps no list of
+Reads the archives of Go's archive/tar and GNU tar, and decides like Go's reader where they differ, because
+the other unpackers of images are written in Go. Unlike the standard library's tarfile it keeps no list of
 members, bounds the headers it reads into memory, and refuses types it does not know.
 Format: POSIX.1-1988 and -2001 (ustar, pax), the GNU tar manual's appendix D.
 """

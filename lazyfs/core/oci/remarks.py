@@ -37,9 +37,9 @@ def check_platform(
 ) -> Iterator[str]:
     """Yields a warning if the image is for another platform than wanted.
 
-    `asked`: the operator named the platform. `listed`: an index names this image for the platform, which
-    counts more than the config, which many builds get wrong. Raises UsageError for a mismatch with a platform
-    that the operator named: every node that starts the image would fail.
+    `asked`: the operator named the platform. `listed`: an index names this image for the platform; this
+    counts more than the config, because many builds get the config wrong. Raises UsageError for a mismatch
+    with a platform that the operator named: every node that starts the image would fail.
     """
     found = config.platform
     if runs(found, wanted):

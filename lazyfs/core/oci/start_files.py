@@ -117,8 +117,7 @@ def _environment(run: RunConfig) -> str:
 
 
 def _inside_braces(value: str) -> str:
-    """A word for ${name-word}: in single quotes with the characters that they can hold; a quote itself is
-    escaped."""
+    """The value as a word for ${name-word}: in single quotes, each single quote in it escaped."""
     return "'" + value.replace("'", "'\\''") + "'"
 
 

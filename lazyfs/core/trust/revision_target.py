@@ -8,15 +8,16 @@ from tuf.api.metadata import TargetFile, Targets
 from lazyfs.core import bounds
 from lazyfs.core.digest import ObjectRef, parse_hex
 from lazyfs.core.digits import MOST
-from lazyfs.core.errors import FormatError, UnsupportedFormat
-from lazyfs.core.params import FEATURES, VERSION, Params, Revision
+from lazyfs.core.errors import FormatError
+from lazyfs.core.params import FEATURES, READABLE, Params, Revision, unsupported
 from lazyfs.core.trust.errors import Malformed
 
 TARGET = "catalog"
 """The target's path. Its hash and length are those of the plaintext; the bytes are the object of that name
 under data/, which is a zstd frame."""
 
-
+_SINCE_2 = frozenset(("pack_files", "pack_least", "pack_target", "pack_most"))
+"""Parameters that a client of version 1 would take for an error."""
 YEAR_9999 = 253_370_764_800
 """Seconds from 1970 to that year, the last of Python's calendar."""
 
@@ -30,11 +31,14 @@ class _Custom(msgspec.Struct, frozen=True):
 
 def to_target(revision: Revision) -> TargetFile:
     """Returns the target that states `revision`."""
+    params = msgspec.to_builtins(revision.params)
+    if revision.params.version == 1:
+        params = {field: value for field, value in params.items() if field not in _SINCE_2}
     custom = {
         "name": revision.name,
         "revision": revision.number,
         "time": revision.time,
-        "params": msgspec.to_builtins(revision.params),
+        "params": params,
     }
     return TargetFile(
         revision.root.size,
@@ -70,9 +74,8 @@ def _params(fields: dict[str, Any]) -> Params:
     # Version and features are looked at first: a newer version may have fields that this one does not know.
     version = fields.get("version", 0)
     features = fields.get("features", ())
-    if version != VERSION or (isinstance(features, list) and not FEATURES.issuperset(map(str, features))):
-        raise UnsupportedFormat(
-            f"repository needs format version {version}, features {features}; this lazyfs reads version "
-            f"{VERSION}: upgrade lazyfs on this machine"
-        )
+    if version not in READABLE or (
+        isinstance(features, list) and not FEATURES.issuperset(map(str, features))
+    ):
+        raise unsupported(version, features)
     return msgspec.convert(fields, Params).check()

@@ -8,7 +8,7 @@ from lazyfs.fuse.wire import replies
 from lazyfs.fuse.wire.protocol import OUT_HEADER
 
 OVER = (errno.ENODEV, errno.ECONNABORTED, errno.EBADF, errno.EPIPE)
-"""The mount is gone."""
+"""Errors that mean that the mount is gone."""
 _NOBODY_WAITS = (errno.ENOENT, *OVER)
 _HEADER = OUT_HEADER.size
 

@@ -163,7 +163,7 @@ class Operations:
         )
 
     def _make_page(self, number: int, offset: int, size: int, fetched: Fetched) -> KeptPage:
-        """As many lines as fit, and the lookups that they count as."""
+        """Returns as many lines as fit, and the number of lookups that they count as."""
         lines = [replies.NO_ENTRY + line for line in self._dots(number, offset, fetched)]
         room = size - sum(map(len, lines))
         slots: dict[int, list[int]] = {}
@@ -185,7 +185,7 @@ class Operations:
         return KeptPage(b"".join(lines), held, tuple(shared_files))
 
     def _dots(self, number: int, offset: int, fetched: Fetched) -> Pieces:
-        """The lines `.` and `..`, as far as the request's offset asks for them."""
+        """Returns the lines `.` and `..`, as far as the request's offset asks for them."""
         lines = []
         if offset < 1:
             own: Attributes = self._tree.getattr(number, fetched)

@@ -1,8 +1,8 @@
 """The session that speaks the kernel's protocol on /dev/fuse itself.
 
-Threads of their own read requests. They answer a request whose objects are at hand at once, in the thread: no
-event loop, no task, no coroutine. Any other request goes to trio with its missing objects, as a task that
-fetches them and writes the answer, while the threads go on reading.
+Reader threads take the kernel's requests. If the objects of a request are at hand, the thread answers it at
+once: no event loop, no task, no coroutine. Any other request goes to trio with its missing objects, as a task
+that fetches them and writes the answer, while the threads go on reading.
 """
 
 import logging
@@ -67,7 +67,7 @@ class DirectSession:
         _, opcode, unique, *_ = protocol.IN_HEADER.unpack_from(request)
         if opcode != protocol.INIT:
             raise UsageError(f"the kernel begins with request {opcode}: mount with --fuse pyfuse3")
-        self._channel.reply(unique, [handshake.answer(request[protocol.IN_HEADER.size :])])
+        self._channel.reply(unique, [handshake.init_reply(request[protocol.IN_HEADER.size :])])
 
     async def serve(self) -> None:
         ended = trio.Event()

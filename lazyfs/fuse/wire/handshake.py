@@ -27,8 +27,8 @@ WANTED = (
 attributes, and the kernel then asks for each of its names alone."""
 
 
-def answer(payload: bytes) -> bytes:
-    """Returns the answer to INIT. Raises UsageError for a kernel that lacks a needed feature."""
+def init_reply(payload: bytes) -> bytes:
+    """Returns the reply to INIT. Raises UsageError for a kernel that lacks a needed feature."""
     if len(payload) < p.INIT_IN.size:
         raise UsageError(f"the kernel begins with {len(payload)} bytes of INIT: mount with --fuse pyfuse3")
     major, minor, max_readahead, flags = p.INIT_IN.unpack_from(payload)

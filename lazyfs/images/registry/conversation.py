@@ -8,24 +8,10 @@ from urllib.parse import urljoin, urlsplit
 
 from lazyfs.core.errors import LazyfsError, NotFound, TransportError, UsageError
 from lazyfs.core.oci.reference import HUB, Reference
+from lazyfs.core.registry import steps
 from lazyfs.core.registry.access import Access, Exchange
 from lazyfs.core.registry.challenges import parse_challenges
 from lazyfs.core.registry.reasons import MAX_BODY, reason_of
-from lazyfs.core.registry.steps import (
-    Answer,
-    Ask,
-    FindAccount,
-    Identity,
-    Kind,
-    Outcome,
-    Pause,
-    Ping,
-    Privacy,
-    Send,
-    Serve,
-    Step,
-    Stop,
-)
 from lazyfs.images.registry.credentials import Credentials
 from lazyfs.images.registry.problems import Failed, proxy_account
 from lazyfs.images.registry.replies import retry_after
@@ -72,12 +58,12 @@ class Conversation:
         self._asking = threading.Lock()
 
     @property
-    def privacy(self) -> Privacy:
+    def privacy(self) -> steps.Privacy:
         """The knowledge from all requests so far."""
         return self._access.privacy
 
     def request(
-        self, path: str, kind: Kind, headers: Mapping[str, str] | None = None, *, hashed: bool = False
+        self, path: str, kind: steps.Kind, headers: Mapping[str, str] | None = None, *, hashed: bool = False
     ) -> Reply:
         """A successful answer, its body unread. `hashed`: the body will be compared with a digest.
 
@@ -86,44 +72,44 @@ class Conversation:
         """
         url = urljoin(self.base, path)
         exchange = Exchange(self._access, kind)
-        step: Step = self._now(exchange.start)
+        step: steps.Step = self._now(exchange.start)
         reply: Reply | None = None
         while True:
             match step:
-                case Send(header):
+                case steps.Send(header):
                     reply, step = self._send(exchange, url, headers or {}, header, hashed=hashed)
-                case Ask():
+                case steps.Ask():
                     step = self._ask(exchange, step)
-                case Ping():
+                case steps.Ping():
                     step = self._ping(exchange)
-                case FindAccount():
+                case steps.FindAccount():
                     self._account = self._find_account()
                     step = self._now(partial(exchange.account, found=self._account is not None))
-                case Pause(seconds):
+                case steps.Pause(seconds):
                     self._pause(seconds)
                     step = self._now(exchange.start)
-                case Serve():
+                case steps.Serve():
                     assert reply is not None
                     self._check_allowed(reply)
                     return reply
-                case Stop():
+                case steps.Stop():
                     raise self._failure(step, path)
 
-    def _now(self, transition: Callable[[], Step]) -> Step:
+    def _now(self, transition: Callable[[], steps.Step]) -> steps.Step:
         """The next step; changes of the shared state are made one at a time."""
         with self._lock:
             return transition()
 
     def _send(
         self, exchange: Exchange, url: str, headers: Mapping[str, str], header: str | None, *, hashed: bool
-    ) -> tuple[Reply | None, Step]:
+    ) -> tuple[Reply | None, steps.Step]:
         everything = {**headers, "Authorization": header} if header else headers
         try:
             reply = self._wire.get(url, everything, hashed=hashed)
         except Failed as error:
             return None, self._now(partial(exchange.broke, *error.problem))
         if 200 <= reply.status < 300:
-            return reply, self._now(lambda: exchange.answered(Answer(reply.status)))
+            return reply, self._now(lambda: exchange.answered(steps.Answer(reply.status)))
         answer = self._answer(reply)
         if reply.status == 407:
             return None, self._now(partial(exchange.broke, *proxy_account(str(reply.origin))))
@@ -135,8 +121,8 @@ class Conversation:
             return None, self._now(partial(exchange.broke, problem, lasting))
         return reply, self._now(lambda: exchange.answered(answer))
 
-    def _ask(self, exchange: Exchange, step: Ask) -> Step:
-        """Asks for a token in one thread; the others use it too."""
+    def _ask(self, exchange: Exchange, step: steps.Ask) -> steps.Step:
+        """Gets a token, in one thread at a time: threads that have waited use the same token."""
         with self._asking:
             current = self._access.headers.get(step.identity)
             if current is not None and current != step.rejected:
@@ -153,7 +139,7 @@ class Conversation:
                 return self._now(partial(exchange.broke, *error.problem, asked=step))
             return self._now(lambda: exchange.granted(field))
 
-    def _ping(self, exchange: Exchange) -> Step:
+    def _ping(self, exchange: Exchange) -> steps.Step:
         try:
             reply = self._wire.get(self.api, {})
         except Failed as error:
@@ -165,7 +151,7 @@ class Conversation:
         challenges = answer.challenges if reply.origin == origin_of(self.api) else ()
         return self._now(lambda: exchange.pinged(challenges))
 
-    def _answer(self, reply: Reply) -> Answer:
+    def _answer(self, reply: Reply) -> steps.Answer:
         """The facts of an unsuccessful answer; its body is read and closed."""
         challenges = parse_challenges(", ".join(reply.headers.getlist("WWW-Authenticate")))
         try:
@@ -176,10 +162,10 @@ class Conversation:
         if reply.status == 400 and "HTTP request" in reason and "HTTPS" in reason:
             reason += ": leave out --plain-http"
         wait = retry_after(reply.headers, self._wall())
-        return Answer(reply.status, challenges, wait, wiped(reason, self._account))
+        return steps.Answer(reply.status, challenges, wait, wiped(reason, self._account))
 
     def _check_allowed(self, reply: Reply) -> None:
-        if self._allow_private or self._access.privacy is not Privacy.PRIVATE:
+        if self._allow_private or self._access.privacy is not steps.Privacy.PRIVATE:
             return
         reply.close()
         raise UsageError(
@@ -187,22 +173,22 @@ class Conversation:
             "publish it into one whose web server asks for a login, and confirm that with --allow-public"
         )
 
-    def _failure(self, stop: Stop, path: str) -> Exception:
+    def _failure(self, stop: steps.Stop, path: str) -> Exception:
         reference, reason = self._reference, f": {stop.reason}" if stop.reason else ""
         server = "its token server" if stop.at_token_server else "the registry"
-        if stop.outcome is Outcome.MISSING:
+        if stop.outcome is steps.Outcome.MISSING:
             also = ""
             if self._access.account_refused:
                 also = f", or hides it: it refuses {self._who()} ({self._access.account_refused})"
             return NotFound(f"{reference}: the registry has no {path.split('?')[0]}{reason}{also}")
-        if stop.outcome is Outcome.REFUSED:
-            who = self._who() if stop.identity is Identity.ACCOUNT else "an anonymous pull"
+        if stop.outcome is steps.Outcome.REFUSED:
+            who = self._who() if stop.identity is steps.Identity.ACCOUNT else "an anonymous pull"
             said = stop.reason or f"it answered {stop.status}"
             return UsageError(
                 f"{reference}: the registry refuses {who} ({said}): log in with docker or podman login, "
                 "or give --username and --password-file"
             )
-        if stop.outcome is Outcome.BUSY:
+        if stop.outcome is steps.Outcome.BUSY:
             kind = "it limits the rate of requests" if stop.status == 429 else "it fails"
             asked = f" and asks to wait {stop.wait:.0f} s" if stop.wait else ""
             said = "" if stop.at_token_server else reason  # the token server's reason has its status already
@@ -212,9 +198,9 @@ class Conversation:
             return TransportError(
                 f"{reference}: {server} answers {stop.status} ({kind}){said}{asked}{also}: try again later"
             )
-        if stop.outcome is Outcome.FAILED:
+        if stop.outcome is steps.Outcome.FAILED:
             return TransportError(f"{reference}: the registry answers {stop.status} to {path}{reason}")
-        times = f", {stop.attempts} times" if stop.outcome is Outcome.BROKEN else ""
+        times = f", {stop.attempts} times" if stop.outcome is steps.Outcome.BROKEN else ""
         return TransportError(f"{reference}: {stop.reason}{times}")
 
     def _who(self) -> str:

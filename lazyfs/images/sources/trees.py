@@ -12,6 +12,7 @@ from lazyfs.core.layers.record import Kind, Record
 from lazyfs.images.layer_reader import Blob, read_layer
 from lazyfs.images.sources.inputs import open_input
 from lazyfs.store.ingest import Ingest
+from lazyfs.store.layer_files import LayerFiles
 
 
 def read_tar(path: str, ingest: Ingest) -> list[Record]:
@@ -23,7 +24,7 @@ def read_tar(path: str, ingest: Ingest) -> list[Record]:
     stream = open_input(path, f"tar:{path}")
     with closing(stream):
         blob = Blob(stream.name, stream.size or 0, streamed=stream.size is None)
-        return read_layer(blob, stream.parts(), ingest, whiteouts=False)
+        return read_layer(blob, stream.parts(), ingest.layer(), whiteouts=False)
 
 
 def read_directory(path: str, ingest: Ingest) -> list[Record]:
@@ -35,6 +36,7 @@ def read_directory(path: str, ingest: Ingest) -> list[Record]:
     if not os.path.isdir(path):
         raise UsageError(f"dir:{path}: not a directory")
     top = os.fsencode(path)
+    files = ingest.layer()
     records: list[Record] = []
     seen: dict[tuple[int, int], bytes] = {}
     try:
@@ -43,8 +45,9 @@ def read_directory(path: str, ingest: Ingest) -> list[Record]:
             if record is None:
                 continue
             if record.kind == Kind.INODE and stat.S_ISREG(record.mode):
-                _ingest_file(os.path.join(top, name), record, ingest)
+                _read_file(os.path.join(top, name), record, files)
             records.append(record)
+        files.end()
     except OSError as error:
         raise LazyfsError(f"dir:{path}: {error.strerror}: {os.fsdecode(error.filename or top)}") from None
     return records
@@ -106,7 +109,7 @@ def _xattrs(path: bytes) -> tuple[tuple[bytes, bytes], ...]:
         raise
 
 
-def _ingest_file(path: bytes, record: Record, ingest: Ingest) -> None:
+def _read_file(path: bytes, record: Record, files: LayerFiles) -> None:
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     with open(descriptor, "rb") as file:
 
@@ -116,4 +119,4 @@ def _ingest_file(path: bytes, record: Record, ingest: Ingest) -> None:
                 raise LazyfsError(f"{os.fsdecode(path)} shrank while it was read: publish again")
             return data
 
-        ingest.add(record, read)
+        files.add(record, read)

@@ -1,0 +1,1 @@
+"""The limits of packs, chosen on a real image and a real start of it."""

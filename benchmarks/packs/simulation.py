@@ -1,0 +1,202 @@
+"""An image's packs at other limits, made by the publisher's own code, and the reads of a real start replayed.
+
+Files that are too large for any of the limits are left out of the store, but count where they are read.
+"""
+
+import json
+import random
+import re
+from collections import OrderedDict
+from collections.abc import Iterable
+from pathlib import Path
+from typing import IO, Final, NamedTuple
+
+from lazyfs.core.catalog.inode import Inode
+from lazyfs.core.digest import Digest, sha256
+from lazyfs.core.layers.merge import Merge
+from lazyfs.core.layers.record import Record
+from lazyfs.core.params import Params
+from lazyfs.images.layer_reader import read_layer
+from lazyfs.images.sources.image import Image
+from lazyfs.store.ingest import Ingest
+from lazyfs.store.layer_files import LayerFiles, Read
+
+LARGEST: Final = 1 << 20
+"""Bytes of the largest file that any of the limits packs."""
+_SNAPSHOT: Final = re.compile(r"^\.flat/../[0-9a-f]{64}/|^/")
+
+
+class Touch(NamedTuple):
+    """An object that a start read a part of."""
+
+    name: object
+    size: int
+    """Plaintext bytes."""
+    stored: int
+
+
+class Spool(LayerFiles):
+    """Keeps the small files of a layer on a disk instead of storing them."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        super().__init__(Params(), self._pass, lambda _pack: None)
+        self._file = file
+        self.places: dict[int, int] = {}
+        """Position on the disk by id of the record."""
+
+    def _pass(self, record: Record, read: Read) -> None:
+        left = record.size
+        while left:
+            left -= len(read(min(left, 1 << 20)))
+
+    def add(self, record: Record, read: Read) -> None:
+        if not 0 < record.size <= LARGEST:
+            self._pass(record, read)
+            return
+        self.places[id(record)] = self._file.tell()
+        self._file.write(read(record.size))
+
+    def end(self) -> None:
+        """Does nothing: no pack is open."""
+
+
+class Stored:
+    """Takes objects and keeps the sizes of their frames."""
+
+    def __init__(self) -> None:
+        self.sizes: dict[Digest, int] = {}
+
+    def has(self, digest: Digest) -> bool:
+        return digest in self.sizes
+
+    def put(self, digest: Digest, frame: bytes) -> None:
+        self.sizes[digest] = len(frame)
+
+
+class Layers:
+    """The records of an image's layers, with the contents of the small files on a disk."""
+
+    def __init__(self, image: Image, file: IO[bytes]) -> None:
+        self._file = file
+        self._spool = Spool(file)
+        self._layers = [
+            read_layer(image.layers[number].blob, parts, self._spool)
+            for number, parts in image.read(range(len(image.layers)))
+        ]
+
+    def ingested(self, params: Params) -> tuple[Inode, Stored]:
+        """Returns the merged tree and the objects of the small files at these limits."""
+        stored = Stored()
+        merge = Merge()
+        with Ingest(stored, params) as ingest:
+            for records in self._layers:
+                files = ingest.layer()
+                for record in records:
+                    record.pack, record.offset = None, 0
+                    if id(record) in self._spool.places:
+                        self._file.seek(self._spool.places[id(record)])
+                        files.add(record, self._file.read)
+                files.end()
+            ingest.finish()
+        for records in self._layers:
+            merge.start_layer()
+            for record in records:
+                merge.apply(record)
+        return merge.root, stored
+
+
+class TracedRead(NamedTuple):
+    """One line of a trace."""
+
+    path: str
+    digest: str
+    size: int
+
+
+def trace_of(path: Path) -> list[TracedRead]:
+    """Returns the reads of a trace, with paths inside the image."""
+    events = [json.loads(line) for line in path.read_text().splitlines()]
+    return [
+        TracedRead(_SNAPSHOT.sub("", event[2]), event[3], event[4]) for event in events if event[1] == "read"
+    ]
+
+
+def touched(reads: Iterable[TracedRead], root: Inode, stored: Stored) -> list[Touch]:
+    """Returns the objects that the reads need, in order, with repetitions."""
+    found = []
+    for read in reads:
+        inode = find(root, read.path)
+        if inode is None or not inode.size:
+            continue
+        if inode.pack is not None:
+            found.append(Touch(inode.pack.digest, inode.pack.size, stored.sizes[inode.pack.digest]))
+        elif inode.size <= LARGEST and inode.content in stored.sizes:
+            found.append(Touch(inode.content, inode.size, stored.sizes[Digest(inode.content)]))
+        else:  # a chunk: the trace names it, and its frame has about 0.4 of its size
+            found.append(Touch(read.digest, 1 << 20, 420_000))
+    return found
+
+
+def find(root: Inode, path: str) -> Inode | None:
+    """Returns the file at a path of the merged tree."""
+    inode: Inode | None = root
+    for part in path.encode("utf-8", "surrogateescape").split(b"/"):
+        inode = inode.children.get(part) if inode is not None and inode.children is not None else None
+    return inode
+
+
+def waits(reads: Iterable[TracedRead], root: Inode, once: list[Touch]) -> int:
+    """Returns the waits of a start that has nothing: one for an object, but one for all chunks of a file."""
+    large = [read for read in reads if (inode := find(root, read.path)) and inode.size > LARGEST]
+    return len(once) - len({read.digest for read in large}) + len({read.path for read in large})
+
+
+def first(touches: Iterable[Touch]) -> list[Touch]:
+    """Returns each object once, in the order of first use."""
+    return list({touch.name: touch for touch in touches}.values())
+
+
+def refetched(touches: Iterable[Touch], limit: int) -> int:
+    """Returns the stored bytes that a cache of `limit` plaintext bytes fetches. The least recently used
+    object leaves it first."""
+    held: OrderedDict[object, int] = OrderedDict()
+    used = fetched = 0
+    for touch in touches:
+        if touch.name in held:
+            held.move_to_end(touch.name)
+            continue
+        fetched += touch.stored
+        used += touch.size
+        held[touch.name] = touch.size
+        while used > limit and len(held) > 1:
+            used -= held.popitem(last=False)[1]
+    return fetched
+
+
+def small_files(root: Inode) -> list[Inode]:
+    """Returns the files of at most 64 KiB of the merged tree, in the order of their paths."""
+    found, waiting = [], [root]
+    while waiting:
+        directory = waiting.pop()
+        for _, child in sorted((directory.children or {}).items()):
+            if child.children is not None:
+                waiting.append(child)
+            elif child.size and child.mode >> 12 == 8 and child.size <= 64 << 10:
+                found.append(child)
+    return found
+
+
+def random_reads(root: Inode, stored: Stored, count: int) -> list[Touch]:
+    """Returns the objects that `count` small files chosen at random lie in, each object once."""
+    chosen = random.Random(7).sample(small_files(root), count)
+    return first(
+        Touch(inode.pack.digest, inode.pack.size, stored.sizes[inode.pack.digest])
+        if inode.pack is not None
+        else Touch(inode.content, inode.size, stored.sizes[Digest(inode.content)])
+        for inode in chosen
+    )
+
+
+def names_of(root: Inode) -> bytes:
+    """Returns a digest of the merged tree's contents, which no limit may change."""
+    return sha256(b"".join(inode.content for inode in small_files(root)))

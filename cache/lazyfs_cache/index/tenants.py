@@ -1,0 +1,38 @@
+"""The numbers of tenants: one transaction's view of `Sums.tenants`."""
+
+from lazyfs_cache.index.rows import Entry, Tenant
+from lazyfs_cache.policy.shares import MOST
+
+
+def number_of(tenants: list[Tenant], name: bytes) -> int:
+    """The number of the tenant of that name, which gets one if it has none: the number of a tenant without
+    values, or another one; 0 if MOST have one already."""
+    if not name:
+        return 0
+    unused = 0
+    for number, tenant in enumerate(tenants):
+        if tenant.name == name:
+            return number
+        if number and not unused and not tenant.entries:
+            unused = number
+    if unused:
+        tenants[unused] = Tenant(name, floor=tenants[unused].floor)
+        return unused
+    if len(tenants) < MOST:
+        tenants.append(Tenant(name))
+        return len(tenants) - 1
+    return 0
+
+
+def enter(tenants: list[Tenant], entry: Entry, tick: int) -> None:
+    """Count an entry in, used at `tick`."""
+    tenant = tenants[entry.tenant]
+    tenant.entries += 1
+    tenant.stored += entry.charge
+    tenant.used = max(tenant.used, tick)
+
+
+def leave(tenants: list[Tenant], number: int, charge: int) -> None:
+    """Count an entry out."""
+    tenants[number].entries -= 1
+    tenants[number].stored -= charge

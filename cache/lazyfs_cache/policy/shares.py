@@ -1,0 +1,98 @@
+"""The tenant that gives up a value when room is needed: one cache serves many, and none may take it all.
+
+A *tenant* is whoever values belong to, such as a repository; its *share* of a full cache is an equal part of
+what was used during the last day. What was not used for a day is in nobody's share: it goes first, the least
+recently used of all tenants' values before the others, as if there were one tenant. Where the cache is full
+of younger values, the tenant that holds most gives. So a tenant that reads without end pushes out its own
+values once it holds as much as another one, and a tenant that holds less than an equal part loses nothing
+that it uses.
+
+Choosing takes time by the number of tenants, of which there are MOST at most, and none by that of values.
+"""
+
+from collections.abc import Iterator, Sequence
+
+from lazyfs_cache.policy.eviction import Queued
+
+IDLE = 24 * 3600 * 1_000_000
+"""Ticks (microseconds) without a use after which a value is in no share: jobs of one kind come daily."""
+
+MOST = 32
+"""Number of tenants that have a share of their own. All others, and values without a tenant, have one share
+together."""
+
+_NEVER = 1 << 63
+
+
+class Stake:
+    """One tenant's part of the cache while values are being chosen."""
+
+    def __init__(self, held: int, order: Iterator[Queued], last_use: int | None = None) -> None:
+        """`held`: bytes of its values. `order`: its values in the order in which they should go. `last_use`:
+        the tick of its last use, for an order that does not go by uses; otherwise the next value's tick
+        counts. Such an order (SIEVE) may end before it has given all values, after one at least."""
+        self.held = held
+        self._order = order
+        self._last_use = last_use
+        self._next: Queued | None = None
+        self._gave = False
+
+    @property
+    def may_have_more(self) -> bool:
+        """True if its order has ended without having given all values."""
+        return self._gave and self._last_use is not None
+
+    @property
+    def idle_since(self) -> int:
+        """The tick after which nothing used what would go next."""
+        if self._last_use is not None:
+            return self._last_use
+        if self._next is None:
+            self._next = next(self._order, None)
+        return _NEVER if self._next is None else self._next.tick
+
+    def give(self) -> Queued | None:
+        """The value that goes; None if there is no more."""
+        value, self._next = self._next or next(self._order, None), None
+        if value is not None:
+            self._gave = True
+            self.held -= value.charge
+        return value
+
+
+def by_share(stakes: Sequence[Stake], now: int) -> Iterator[Queued]:
+    """The values of all stakes in the order in which they should go. `now`: the present tick. Ends where a
+    stake has to give whose order has ended early: nobody else gives in its place."""
+    left = list(stakes)
+    chosen = None
+    enough = 0
+    while left:
+        if chosen is None or chosen.held < enough:
+            chosen, enough = _giver(left, now)
+        value = chosen.give()
+        if value is not None:
+            yield value
+        elif chosen.may_have_more:
+            return
+        else:
+            left.remove(chosen)
+            chosen = None
+
+
+def _giver(stakes: list[Stake], now: int) -> tuple[Stake, int]:
+    """The stake that gives, and the bytes down to which it goes on to give: those that the next one holds."""
+    if len(stakes) == 1:
+        return stakes[0], 0
+    longest = min(stakes, key=_idle_since)
+    if longest.idle_since < now - IDLE:
+        return longest, longest.held
+    stakes.sort(key=_held, reverse=True)
+    return stakes[0], stakes[1].held
+
+
+def _idle_since(stake: Stake) -> int:
+    return stake.idle_since
+
+
+def _held(stake: Stake) -> int:
+    return stake.held

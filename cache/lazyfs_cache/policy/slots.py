@@ -1,0 +1,29 @@
+"""Numbered places that are taken and freed."""
+
+from collections import deque
+from collections.abc import Iterable
+
+
+class Slots:
+    """A set of numbers, each of which one holder has at a time. Thread-safe; every method returns at once."""
+
+    def __init__(self, numbers: Iterable[int]) -> None:
+        self._free = deque(numbers)
+
+    def take(self) -> int | None:
+        """A number that nobody has, the one that was freed first; None if all are taken."""
+        try:
+            return self._free.popleft()
+        except IndexError:
+            return None
+
+    def take_many(self, count: int) -> list[int]:
+        """Up to `count` numbers, as `take` gives them."""
+        found: list[int] = []
+        while len(found) < count and (number := self.take()) is not None:
+            found.append(number)
+        return found
+
+    def free(self, number: int) -> None:
+        """Let another holder take the number."""
+        self._free.append(number)

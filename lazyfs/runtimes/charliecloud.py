@@ -1,0 +1,70 @@
+"""Charliecloud: `ch-run`, for high-performance computing; it has a user and a mount namespace only.
+
+The rest (processes, message queues, shared memory, devices, read-only binds) comes from the enclosure.
+"""
+
+import os
+
+from lazyfs.runtimes import enclosed
+from lazyfs.runtimes.enclosure import AddedPath
+from lazyfs.runtimes.launch import Launch
+from lazyfs.runtimes.protocol import RUNTIME_FAILED, ProgramEnd, RuntimeExit, RuntimePlan, RuntimeProbe, Unfit
+from lazyfs.runtimes.trial import try_out
+
+_PROGRAM = "ch-run"
+_NEEDED = (AddedPath("/etc", True), AddedPath("/sys", True))
+
+
+class Charliecloud:
+    """`ch-run`, 0.26 or newer (for --unset-env)."""
+
+    name = "charliecloud"
+
+    def __init__(self, program: str | None = None) -> None:
+        """`program`: the executable, if it is not on PATH."""
+        self._program = program
+
+    def probe(self) -> RuntimeProbe:
+        return try_out(self, (_PROGRAM,), self._program)
+
+    def plan(self, launch: Launch) -> RuntimePlan:
+        """Raises Unfit for what ch-run cannot do: values of several lines, and files of the machine that
+        would be bound through a link of the image."""
+        for path in ("/etc/hosts", "/etc/resolv.conf"):
+            if os.path.islink(launch.root + path):
+                raise Unfit(f"image {launch.root}: its {path} is a link, which {_PROGRAM} follows outside")
+        surroundings = enclosed.surround(launch, _NEEDED)
+        binds = tuple(
+            f"--bind={enclosed.source_and_target(inner, _PROGRAM)}" for inner in surroundings.mounts
+        )
+        options = (
+            _PROGRAM,
+            "--no-passwd",
+            "--private-tmp",
+            "--env-no-expand",
+            "--unset-env=*",
+            f"--set-env={launch.scratch}/environment",
+            f"--cd={launch.workdir}",
+            *binds,
+            enclosed.plain(launch.root, _PROGRAM, "image"),
+            "--",
+        )
+        enclosure = surroundings.enclosure(
+            launch,
+            {"environment": enclosed.lines_of_environment(launch, _PROGRAM)},
+            environment={"USER": "user", "HOME": "/", "PATH": "/usr/bin:/bin"},
+            own_names=(_PROGRAM,),
+            covered=("/sys",),
+            own_devices=True,
+        )
+        return enclosed.plan_of(launch, options, enclosure)
+
+    def start(self, plan: RuntimePlan) -> RuntimeExit:
+        return enclosed.start_with(plan, (_PROGRAM,), self._program)
+
+    def read_end(self, ended: RuntimeExit) -> ProgramEnd:
+        """ch-run becomes the program, in the same process: the process has another name then."""
+        report = enclosed.checked_end(ended, self.name)
+        if report.name == _PROGRAM or report.error is not None:
+            return ProgramEnd(RUNTIME_FAILED, started=False)
+        return enclosed.program_end(report)

@@ -1,0 +1,124 @@
+"""Looks, before a start, for what would stop every runtime: no command, no directory, another machine.
+
+Runtimes differ in how they report these, and some report them as the program's own failure.
+"""
+
+import os
+import platform
+import stat
+import struct
+from typing import NamedTuple
+
+from lazyfs.core.errors import LazyfsError, UsageError
+from lazyfs.runtimes import path_in_image
+from lazyfs.runtimes.launch import Launch
+from lazyfs.runtimes.protocol import RUNTIME_FAILED
+from lazyfs.system.rooted_paths import open_in_root
+
+NOT_EXECUTABLE, NOT_FOUND = 126, 127
+_SHELL = "/bin/sh"
+_HEADER = 20
+"""Bytes of an ELF file up to the end of e_machine."""
+_RUNS: dict[str, frozenset[int]] = {
+    "x86_64": frozenset({62, 3}),
+    "i686": frozenset({3}),
+    "aarch64": frozenset({183, 40}),
+    "armv7l": frozenset({40}),
+    "ppc64le": frozenset({21}),
+    "s390x": frozenset({22}),
+    "riscv64": frozenset({243}),
+}
+"""Machine -> values of e_machine (elf.h) that it executes."""
+_NAMES = {3: "386", 21: "ppc64le", 22: "s390x", 40: "arm", 62: "amd64", 183: "arm64", 243: "riscv64"}
+_EMULATION = "/proc/sys/fs/binfmt_misc"
+
+
+class Obstacle(NamedTuple):
+    """The reason why a start is not tried."""
+
+    exit_code: int
+    reason: str
+
+
+def obstacle(launch: Launch) -> Obstacle | None:
+    """Returns what is in the way of a launch; None if nothing is, or if a bind may have what is missing.
+    Nothing is known of a SIF file before its start."""
+    if launch.is_file:
+        return None
+    found = _command(launch)
+    if isinstance(found, Obstacle):
+        return found
+    if not _in_a_bind(launch, launch.workdir) and not _is_directory(launch.root, launch.workdir):
+        return Obstacle(RUNTIME_FAILED, f"the working directory {launch.workdir} is not in the image")
+    machine = None if found is None else _machine(launch.root, found) or _machine(launch.root, _SHELL)
+    if machine is not None and machine not in _RUNS.get(platform.machine(), {machine}) and not _emulates():
+        name = _NAMES.get(machine, f"machine {machine}")
+        return Obstacle(
+            RUNTIME_FAILED,
+            f"the image is for {name}, and this machine is {platform.machine()}: take another image",
+        )
+    return None
+
+
+def _command(launch: Launch) -> str | Obstacle | None:
+    """Returns the command's path in the image; None if a bind may have it."""
+    name = launch.command[0]
+    if "/" in name:
+        places = [os.path.join(launch.workdir, name)]
+    else:
+        entries = dict.fromkeys(launch.environment["PATH"].split(":"))
+        places = [os.path.join(launch.workdir, entry, name) for entry in entries]
+    unusable = None
+    for place in places:
+        if _in_a_bind(launch, place):
+            return None
+        mode = _mode(launch.root, place)
+        if mode is not None and stat.S_ISREG(mode) and mode & 0o111:
+            return place
+        unusable = unusable or (place if mode is not None else None)
+    if unusable is not None:
+        return Obstacle(NOT_EXECUTABLE, f"command {name}: {unusable} in the image is no executable file")
+    where = (
+        "is not in the image" if "/" in name else f"is in none of {launch.environment['PATH']} in the image"
+    )
+    return Obstacle(NOT_FOUND, f"command {name} {where}")
+
+
+def _in_a_bind(launch: Launch, path: str) -> bool:
+    return any(f"{path}/".startswith(f"{bind.target.rstrip('/')}/") for bind in launch.binds)
+
+
+def _is_directory(root: str, path: str) -> bool:
+    mode = _mode(root, path)
+    return path == "/tmp" or path.startswith("/tmp/") or (mode is not None and stat.S_ISDIR(mode))  # noqa: S108
+
+
+def _mode(root: str, path: str) -> int | None:
+    """Returns st_mode of a path in the image, links followed; None if it is not there."""
+    try:
+        found = path_in_image.locate(root, path)
+    except UsageError:
+        return None
+    return None if found.rest else found.mode
+
+
+def _machine(root: str, path: str) -> int | None:
+    """Returns e_machine of an ELF file; None for other files and unreadable ones."""
+    try:
+        with path_in_image.opened(root) as directory:
+            number = open_in_root(directory, path, os.O_RDONLY | os.O_NONBLOCK)
+        with path_in_image.closing_descriptor(number):
+            raw = os.read(number, _HEADER) if stat.S_ISREG(os.fstat(number).st_mode) else b""
+    except (OSError, LazyfsError):
+        return None
+    if len(raw) < _HEADER or raw[:4] != b"\x7fELF":
+        return None
+    return int(struct.unpack_from(">H" if raw[5] == 2 else "<H", raw, 18)[0])
+
+
+def _emulates() -> bool:
+    """Returns True if the kernel has an emulator for programs of other machines."""
+    try:
+        return any(name not in ("register", "status") for name in os.listdir(_EMULATION))
+    except OSError:
+        return False

@@ -1,0 +1,267 @@
+"""The parts of a start that all runtimes in an enclosure share: binds, start, signals, end."""
+
+import os
+import shutil
+import stat
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from lazyfs.core.errors import UsageError
+from lazyfs.runtimes import path_in_image
+from lazyfs.runtimes.bind_places import BindPlace, arrange
+from lazyfs.runtimes.enclosing import EnclosedEnd, enter, read_end
+from lazyfs.runtimes.enclosure import AddedPath, BoundSource, Enclosure
+from lazyfs.runtimes.launch import Bind, Launch
+from lazyfs.runtimes.protocol import RUNTIME_FAILED, ProgramEnd, RuntimeExit, RuntimePlan, Unfit
+from lazyfs.runtimes.supervise import supervise
+from lazyfs.runtimes.watcher import children
+from lazyfs.system import namespaces
+from lazyfs.system.detachment import can_scope_sockets, leave_abstract_sockets, leave_session_keyring
+from lazyfs.system.syscalls import interfaces, isolation_filter
+
+OF_THE_MACHINE = (
+    Bind("/etc/resolv.conf", "/etc/resolv.conf", True),
+    Bind("/etc/hosts", "/etc/hosts", True),
+)
+"""Files of the machine that the program needs to look up names."""
+
+
+class InnerMount(NamedTuple):
+    """A bind as the runtime has to make it."""
+
+    source: str
+    """A path in the scratch directory, of plain characters only."""
+    target: str
+    """The path in the image, free of links; it exists."""
+    options: tuple[str, ...]
+    """The options that the mount has already, `ro` or `rw` first. In a user namespace they are locked, and a
+    runtime that mounts again without one of them fails; as root it would take them off."""
+
+
+class Surroundings(NamedTuple):
+    """The enclosure's part of a plan, and the mounts that are left to the runtime."""
+
+    added: tuple[AddedPath, ...]
+    sources: tuple[BoundSource, ...]
+    mounts: tuple[InnerMount, ...]
+    tmp: str
+    """The image's /tmp, links followed."""
+
+    def enclosure(
+        self,
+        launch: Launch,
+        files: Mapping[str, bytes],
+        *,
+        environment: Mapping[str, str] | None = None,
+        evidence: str | None = None,
+        evidence_open: bool = False,
+        own_names: Iterable[str] = (),
+        shows_root: bool = False,
+        covered: tuple[str, ...] = (),
+        own_devices: bool = False,
+        notified: bool = False,
+    ) -> Enclosure:
+        """Returns the enclosure of a launch with the runtime's own parts."""
+        return Enclosure(
+            launch.scratch,
+            launch.root,
+            self.added,
+            self.sources,
+            files,
+            environment or {},
+            evidence,
+            evidence_open,
+            frozenset(own_names),
+            launch.network,
+            covered,
+            own_devices,
+            notified,
+            shows_root,
+        )
+
+
+def surround(launch: Launch, needed: Iterable[AddedPath] = ()) -> Surroundings:
+    """Returns the surroundings of a launch. `needed`: further paths that the runtime finds or makes, and that
+    are added if the image lacks them. Raises UsageError for a bind that cannot be made."""
+    if launch.is_file:
+        raise Unfit("only apptainer starts SIF files")
+    tree = arrange(launch.root, launch.binds, OF_THE_MACHINE)
+    directories = [tree.proc, tree.dev, tree.tmp]
+    added = [AddedPath(place.path, True) for place in directories if place.made_in is not None]
+    added += [found for path in needed if (found := _missing(launch.root, path)) is not None]
+    bound = [_bound(launch, number, bind, place.path) for number, (bind, place) in enumerate(tree.binds)]
+    added += [_added(bind, place) for bind, place in tree.binds if place.made_in is not None]
+    return _surroundings(added, bound, tree.tmp.path)
+
+
+def surround_file(launch: Launch) -> Surroundings:
+    """Returns the surroundings of a SIF file, in which the runtime itself makes the mount points."""
+    binds = [*launch.binds, *(bind for bind in OF_THE_MACHINE if os.path.exists(bind.source))]
+    bound = [_bound(launch, number, bind, bind.target) for number, bind in enumerate(binds)]
+    return _surroundings([], bound, "/tmp")  # noqa: S108 - the program's own
+
+
+def _bound(launch: Launch, number: int, bind: Bind, target: str) -> tuple[BoundSource, InnerMount]:
+    source = _source(bind, f"binds/{number}")
+    return source, InnerMount(os.path.join(launch.scratch, source.name), target, _options(source))
+
+
+def _surroundings(
+    added: Sequence[AddedPath], bound: Sequence[tuple[BoundSource, InnerMount]], tmp: str
+) -> Surroundings:
+    sources, mounts = [source for source, _ in bound], [inner for _, inner in bound]
+    return Surroundings(tuple(added), tuple(sources), tuple(mounts), tmp)
+
+
+def _missing(root: str, wanted: AddedPath) -> AddedPath | None:
+    """Returns the place to add a path at; None if the image has it, a link to nowhere included."""
+    place = path_in_image.locate(root, os.path.dirname(wanted.path))
+    if not place.rest and os.path.lexists(os.path.join(root + place.found, os.path.basename(wanted.path))):
+        return None
+    return wanted._replace(path=os.path.join(place.found, *place.rest, os.path.basename(wanted.path)))
+
+
+def _added(bind: Bind, place: BindPlace) -> AddedPath:
+    return AddedPath(place.path, os.path.isdir(bind.source))
+
+
+def _source(bind: Bind, name: str) -> BoundSource:
+    """Raises UsageError for a device that is to be read-only."""
+    source = os.path.realpath(bind.source)
+    mode = os.stat(source).st_mode
+    device = stat.S_ISCHR(mode) or stat.S_ISBLK(mode)
+    if device and bind.read_only:
+        raise UsageError(
+            f"bind {bind.source}: a device cannot be bound read-only; leave :ro out, or leave out the bind"
+        )
+    return BoundSource(source, name, bind.read_only, device or f"{source}/".startswith("/dev/"))
+
+
+def _options(source: BoundSource) -> tuple[str, ...]:
+    flags = os.statvfs(source.source).f_flag
+    found = ["ro" if source.read_only or flags & os.ST_RDONLY else "rw", "nosuid"]
+    found += [] if source.device else ["nodev"]
+    return (*found, *(["noexec"] if flags & os.ST_NOEXEC else []))
+
+
+def check_lines(launch: Launch, runtime: str) -> None:
+    """Raises Unfit for a variable whose value has several lines, for a runtime that reads lines."""
+    for name, value in launch.environment.items():
+        if "\n" in f"{name}{value}" or "\r" in f"{name}{value}":
+            raise Unfit(f"variable {name!a}: {runtime} takes no value of several lines")
+
+
+def lines_of_environment(launch: Launch, runtime: str) -> bytes:
+    """Returns the environment as `NAME=VALUE` lines. Raises Unfit for a value of several lines."""
+    check_lines(launch, runtime)
+    return b"".join(os.fsencode(f"{name}={value}\n") for name, value in launch.environment.items())
+
+
+def plain(path: str, runtime: str, of: str) -> str:
+    """Returns a path that holds none of the characters with which the runtime parts paths. Raises
+    Unfit."""
+    if any(character in path for character in ':,"\\\n'):
+        raise Unfit(f"{of} {path!a}: {runtime} takes no path with a colon, comma, quote or backslash")
+    return path
+
+
+def source_and_target(inner: InnerMount, runtime: str) -> str:
+    """Returns `SOURCE:TARGET` for a runtime's option. Raises Unfit."""
+    return f"{inner.source}:{plain(inner.target, runtime, 'bind target')}"
+
+
+def start(plan: RuntimePlan, executable: str) -> RuntimeExit:
+    """Runs the plan to its end, in its enclosure."""
+    enclosure = plan.enclosure
+    assert enclosure is not None
+
+    def detach(status: int) -> None:
+        enter(enclosure, status)
+        leave_session_keyring()
+        namespaces.give_up_new_privileges()
+        if can_scope_sockets():
+            leave_abstract_sockets()
+        namespaces.filter_calls(isolation_filter(interfaces()))
+
+    return supervise(plan, executable, detach, _programs_below(enclosure.own_names))
+
+
+def plan_of(
+    launch: Launch, options: tuple[str, ...], enclosure: Enclosure, *, in_options: bool = False
+) -> RuntimePlan:
+    """Returns the plan of a start. `in_options`: the runtime finds the command in a file, not at the end of
+    its arguments."""
+    return RuntimePlan(
+        options,
+        () if in_options else launch.command,
+        (*options, "#", *launch.command) if in_options else (*options, *launch.command),
+        user=launch.user,
+        reachable=_reachable(launch),
+        enclosure=enclosure,
+    )
+
+
+def _reachable(launch: Launch) -> tuple[str, ...]:
+    """Returns, in words for people, what of the machine a program in an enclosure can reach unbound."""
+    found = ["the network"] if launch.network else []
+    if launch.network and not can_scope_sockets():
+        found.append(
+            "abstract sockets (Linux 6.12 with Landlock would keep them out; so does --network none)"
+        )
+    if not interfaces():
+        found.append("keys of the same user whose numbers it guesses (no seccomp filter for this machine)")
+    return tuple(found)
+
+
+def _programs_below(own_names: frozenset[str]) -> Callable[[int], list[int]]:
+    """Returns a function that finds the program below the runtime's processes, for its signals."""
+
+    def named(pid: int) -> str:
+        try:
+            with open(f"/proc/{pid}/comm") as file:
+                return file.read().rstrip("\n")
+        except (FileNotFoundError, ProcessLookupError):
+            return ""
+
+    def search(pids: Iterable[int]) -> list[int]:
+        found = []
+        for pid in pids:
+            found += search(children(pid)) if named(pid) in own_names else [pid]
+        return found
+
+    return lambda outer: search(pid for init in children(outer) for pid in children(init))
+
+
+def ended_by_evidence(ended: RuntimeExit, name: str) -> ProgramEnd:
+    """Returns the end of a runtime that leaves evidence of the program's start."""
+    report = checked_end(ended, name)
+    return program_end(report) if report.evident else ProgramEnd(RUNTIME_FAILED, started=False)
+
+
+def checked_end(ended: RuntimeExit, name: str) -> EnclosedEnd:
+    """Returns the init's report. An enclosure that could not be made is one line on stderr."""
+    report = read_end(ended.status)
+    if report.error is not None:
+        os.write(2, f"lazyfs: {name} was not started: {report.error}\n".encode(errors="replace"))
+    return report
+
+
+def program_end(report: EnclosedEnd) -> ProgramEnd:
+    return ProgramEnd(report.code if report.code >= 0 else 128 - report.code, started=True)
+
+
+def executable_of(names: Iterable[str], given: str | None = None) -> str | None:
+    """Returns the `given` file, or else the first of the names that is on PATH or in the directories for
+    administrators; None if there is none."""
+    if given is not None:
+        return given if os.access(given, os.X_OK) else None
+    path = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"
+    return next((found for name in names if (found := shutil.which(name, path=path))), None)
+
+
+def start_with(plan: RuntimePlan, names: Sequence[str], given: str | None) -> RuntimeExit:
+    """Runs the plan with the runtime's executable. Raises UsageError if it is not there any more."""
+    executable = executable_of(names, given)
+    if executable is None:
+        raise UsageError(f"{given or names[0]} cannot be executed any more")
+    return start(plan, executable)

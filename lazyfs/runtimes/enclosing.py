@@ -1,0 +1,247 @@
+"""Makes an enclosure around a new process, and waits as its init for the process's end."""
+
+import json
+import os
+import signal
+import socket
+from contextlib import suppress
+from typing import NamedTuple, NoReturn
+
+from lazyfs.runtimes.enclosure import NOTIFY, Enclosure
+from lazyfs.runtimes.proc_covers import list_proc, proc_covers
+from lazyfs.system import namespaces
+from lazyfs.system.clean_start import close_descriptors
+from lazyfs.system.rooted_paths import open_without_links
+
+_NOT_STARTED = 125
+_DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
+_DEVICE_LINKS = (
+    ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"),
+    ("ptmx", "pts/ptmx"),
+)
+_HIDDEN = ("/sys/fs/cgroup/unified",)
+"""crun refuses to start where both versions of cgroups are mounted."""
+
+
+class EnclosedEnd(NamedTuple):
+    """The report of the init about the runtime's end."""
+
+    code: int
+    """Exit code of the runtime's process; -N if signal N ended it."""
+    name: str
+    """The process's name at its end: the program's, if the runtime became the program."""
+    evident: bool
+    error: str | None
+    """The reason why the runtime could not be started at all; None if it was."""
+
+
+def read_end(status: bytes) -> EnclosedEnd:
+    """Parses the status that `enter` has written."""
+    fields = json.loads(status or b'{"error": "it was killed"}')
+    return EnclosedEnd(
+        fields.get("code", _NOT_STARTED),
+        fields.get("name", ""),
+        fields.get("evident", False),
+        fields.get("error"),
+    )
+
+
+def enter(enclosure: Enclosure, status: int) -> None:
+    """Returns in a new process inside the enclosure. The calling process, and the enclosure's init, never
+    return: they wait for the end of the new one, write a report to the descriptor `status`, and exit.
+
+    To be called between fork and exec. Does not raise.
+    """
+    try:
+        os.set_inheritable(status, False)
+        user, group = os.geteuid(), os.getegid()
+        flags = namespaces.NEW_MOUNTS | namespaces.NEW_PIDS | namespaces.NEW_IPC | namespaces.NEW_UTS
+        flags |= 0 if enclosure.network else namespaces.NEW_NETWORK
+        namespaces.unshare(flags | (namespaces.NEW_USER if user else 0))
+        if user:
+            inner = (0, 0) if enclosure.shows_root else (user, group)
+            namespaces.map_numbers(inner, (user, group))
+        init = os.fork()
+    except OSError as error:
+        _give_up(status, error)
+    if init:
+        _close_others(status)
+        _, ended = os.waitpid(init, 0)
+        os._exit(os.waitstatus_to_exitcode(ended) & 0xFF)
+    try:
+        namespaces.end_with_parent(signal.SIGKILL)
+        _furnish(enclosure)
+        notices = _listen(enclosure)
+        runtime = os.fork()
+    except OSError as error:
+        _give_up(status, error)
+    if runtime:
+        _close_others(status, *([] if notices is None else [notices.fileno()]))
+        _wait(runtime, enclosure, status, notices)
+    if enclosure.evidence_open and enclosure.evidence is not None:
+        file = os.open(os.path.join(enclosure.scratch, enclosure.evidence), os.O_WRONLY | os.O_CREAT)
+        os.dup2(file, status)
+
+
+def _give_up(status: int, error: OSError) -> NoReturn:
+    text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    os.write(status, json.dumps({"error": text}).encode())
+    os._exit(_NOT_STARTED)
+
+
+def _close_others(*kept: int) -> None:
+    """Closes all descriptors but the standard streams and those kept: subprocess waits until its pipe is
+    closed everywhere."""
+    close_descriptors(kept)
+
+
+def _listen(enclosure: Enclosure) -> socket.socket | None:
+    if not enclosure.notified:
+        return None
+    notices = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    notices.bind(os.path.join(enclosure.scratch, NOTIFY))
+    notices.setblocking(False)
+    return notices
+
+
+def _wait(runtime: int, enclosure: Enclosure, status: int, notices: socket.socket | None) -> NoReturn:
+    """Waits as the init of the namespace until the runtime ends, and reports it."""
+    while True:
+        found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
+        assert found is not None
+        if found.si_pid == runtime:
+            break
+        os.waitpid(found.si_pid, 0)
+    with open(f"/proc/{runtime}/comm") as file:
+        name = file.read().rstrip("\n")
+    _, ended = os.waitpid(runtime, 0)
+    code = os.waitstatus_to_exitcode(ended)
+    report = {"code": code, "name": name, "evident": _evident(enclosure) or _ready(notices)}
+    os.write(status, json.dumps(report).encode())
+    os._exit(code if code >= 0 else 128 - code)
+
+
+def _ready(notices: socket.socket | None) -> bool:
+    """Returns True if one of the notices says that the program was started."""
+    with suppress(BlockingIOError):
+        while notices is not None:
+            if b"READY=1" in notices.recv(1 << 16).split(b"\n"):
+                return True
+    return False
+
+
+def _evident(enclosure: Enclosure) -> bool:
+    if enclosure.evidence is None:
+        return False
+    try:
+        return os.stat(os.path.join(enclosure.scratch, enclosure.evidence)).st_size > 0
+    except FileNotFoundError:
+        return False
+
+
+def _furnish(enclosure: Enclosure) -> None:
+    """Mounts and writes everything that the runtime finds. Raises OSError."""
+    namespaces.mount("", "/", flags=namespaces.RECURSIVE | namespaces.SLAVE)
+    namespaces.mount("proc", "/proc", "proc", namespaces.NOSUID | namespaces.NODEV | namespaces.NOEXEC)
+    plain = namespaces.NOSUID | namespaces.NODEV
+    if os.path.isdir("/dev/shm"):  # noqa: S108 - a machine-wide directory that the program must not share
+        namespaces.mount("tmpfs", "/dev/shm", "tmpfs", plain, "mode=1777")  # noqa: S108
+    for path in _HIDDEN:
+        if os.path.isdir(path):
+            namespaces.mount("tmpfs", path, "tmpfs", plain | namespaces.READ_ONLY)
+    if os.geteuid() == 0 and not enclosure.shows_root:
+        _cover_proc()
+    if not enclosure.network:
+        namespaces.start_loopback()
+    os.umask(0o022)
+    scratch = enclosure.scratch
+    namespaces.mount("tmpfs", scratch, "tmpfs", plain, "mode=0755")
+    for source in enclosure.sources:
+        path = os.path.join(scratch, source.name)
+        _write(path + "/" if os.path.isdir(source.source) else path, b"")
+        namespaces.bind(source.source, path, read_only=source.read_only, devices=source.device)
+    if enclosure.own_devices:
+        _make_devices(os.path.join(scratch, "devices"))
+    for path in enclosure.covered:
+        namespaces.mount("tmpfs", path, "tmpfs", plain, "mode=0755")
+    for path, content in enclosure.files.items():
+        _write(os.path.join(scratch, path), content)
+    if enclosure.added:
+        _join(enclosure)
+
+
+def _cover_proc() -> None:
+    """Makes read-only, or hides, what no namespace divides and what the kernel lets the machine's root do."""
+    found = proc_covers(list_proc())
+    for name in found.read_only:
+        namespaces.bind(f"/proc/{name}", f"/proc/{name}", read_only=True, devices=False)
+    for name in found.empty_files:
+        namespaces.bind(os.devnull, f"/proc/{name}", read_only=True, devices=True)
+    for name in found.empty_directories:
+        namespaces.mount("tmpfs", f"/proc/{name}", "tmpfs", namespaces.READ_ONLY | namespaces.NODEV)
+
+
+def _make_devices(new: str) -> None:
+    """Mounts a /dev over the machine's that has the devices which every program may use."""
+    os.mkdir(new)
+    namespaces.mount("tmpfs", new, "tmpfs", namespaces.NOSUID, "mode=0755")
+    for name in _DEVICES:
+        if os.path.exists(f"/dev/{name}"):
+            _write(f"{new}/{name}", b"")
+            namespaces.bind(f"/dev/{name}", f"{new}/{name}", read_only=False, devices=True)
+    for name, target in _DEVICE_LINKS:
+        os.symlink(target, f"{new}/{name}")
+    for name in ("pts", "shm", "mqueue"):
+        os.mkdir(f"{new}/{name}")
+    options = "newinstance,ptmxmode=0666,mode=0620"
+    namespaces.mount("devpts", f"{new}/pts", "devpts", namespaces.NOSUID | namespaces.NOEXEC, options)
+    namespaces.mount("tmpfs", f"{new}/shm", "tmpfs", namespaces.NOSUID | namespaces.NODEV, "mode=1777")
+    namespaces.mount(new, "/dev", flags=namespaces.BIND | namespaces.RECURSIVE)
+
+
+def _write(path: str, content: bytes) -> None:
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    if not path.endswith("/"):
+        with open(path, "wb") as file:
+            file.write(content)
+        if content.startswith(b"#!"):
+            os.chmod(path, 0o755)  # noqa: S103 - a program, in a directory that is ours
+
+
+def _join(enclosure: Enclosure) -> None:
+    """Lays a directory with the added names over the image. Directories that both have are joined by the
+    kernel; they get the image's mode. By descriptor: an overlay's options cannot quote every path."""
+    lower = os.open(enclosure.root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    top = os.path.join(enclosure.scratch, "added")
+    os.mkdir(top)
+    os.chmod(top, os.fstat(lower).st_mode & 0o7777)
+    for added in enclosure.added:
+        names = added.path.strip("/").split("/")
+        for depth in range(1, len(names) + (1 if added.is_directory else 0)):
+            path = os.path.join(top, *names[:depth])
+            with suppress(FileExistsError):
+                os.mkdir(path)
+                os.chmod(path, _mode(lower, "/".join(names[:depth])))
+        if added.link is not None:
+            os.symlink(added.link, os.path.join(top, *names))
+        elif not added.is_directory:
+            _write(os.path.join(top, *names), b"")
+    upper = os.open(top, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    layers = f"lowerdir=/proc/self/fd/{upper}:/proc/self/fd/{lower}"
+    flags = namespaces.READ_ONLY | namespaces.NOSUID | namespaces.NODEV
+    namespaces.mount("overlay", f"/proc/self/fd/{lower}", "overlay", flags, layers)
+    os.close(lower)
+    os.close(upper)
+
+
+def _mode(root: int, path: str) -> int:
+    try:
+        number = open_without_links(root, path, os.O_PATH | os.O_DIRECTORY)
+    except FileNotFoundError:
+        return 0o755
+    mode = os.fstat(number).st_mode & 0o7777
+    os.close(number)
+    return mode

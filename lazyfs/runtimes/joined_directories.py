@@ -1,0 +1,130 @@
+"""Makes mount points in directories of an image that have too many names for an underlay.
+
+An underlay (`underlay`) takes an argument of the runtime, and a mount, for each name. Here one overlay
+filesystem joins the image's directory with a small one that has the missing names. It is mounted over the
+image's own directory, in a mount namespace in which only the runtime is, so that the runtime finds all names.
+"""
+
+import os
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import NamedTuple
+
+from lazyfs.core.errors import UsageError
+from lazyfs.runtimes.underlay import CoveredDirectory
+from lazyfs.system.bounded_look import ask_one
+from lazyfs.system.private_mounts import enter_private_mounts, mount_joined, mount_temporary
+from lazyfs.system.rooted_paths import open_without_links
+
+_TRIAL_SECONDS = 20
+
+
+class AddedName(NamedTuple):
+    """A mount point that the image lacks."""
+
+    path: str
+    """Its path below the directory that is joined, free of links."""
+    is_directory: bool
+
+
+class JoinedDirectory(NamedTuple):
+    """A directory of the image, and the names that are added to it."""
+
+    path: str
+    mode: int
+    added: tuple[AddedName, ...]
+
+
+class CompletedImage(NamedTuple):
+    """An image's root filesystem, and the directories to be joined in it, parents before their children."""
+
+    root: str
+    directories: tuple[JoinedDirectory, ...]
+
+
+def completed(
+    root: str, made: Sequence[CoveredDirectory], points: Sequence[tuple[str, str, bool]]
+) -> CompletedImage:
+    """Returns the image with directories joined instead of covered.
+
+    `points`: (path, the directory that lacks it, True if a directory is mounted there).
+    """
+    directories = []
+    for cover in made:
+        added = [
+            AddedName(os.path.relpath(path, cover.path), is_directory)
+            for path, made_in, is_directory in points
+            if made_in == cover.path
+        ]
+        directories.append(JoinedDirectory(cover.path, cover.mode, tuple(added)))
+    return CompletedImage(root, tuple(directories))
+
+
+def check(image: CompletedImage) -> None:
+    """Tries `complete` in a process of its own. Raises UsageError if this machine refuses it."""
+    answer = ask_one(lambda: _trial(image), _TRIAL_SECONDS)
+    said = answer.value if answer.came else f"no answer in {_TRIAL_SECONDS} s"
+    if said:
+        raise UsageError(
+            f"a bind target is missing in {', '.join(directory.path for directory in image.directories)}, "
+            f"which has too many names to be built from its parts, and this machine makes no overlay "
+            f"filesystem for a user ({said}; Linux 5.11 does); bind to a path that the image has"
+        )
+
+
+def _trial(image: CompletedImage) -> str:
+    try:
+        complete(image)
+    except OSError as error:
+        return f"{error.filename}: {error.strerror}"
+    return ""
+
+
+def complete(image: CompletedImage) -> None:
+    """Moves this process into a mount namespace of its own, in which the image has the added names.
+
+    Raises OSError.
+    """
+    enter_private_mounts()
+    with ExitStack() as opened:
+
+        def keep(number: int) -> int:
+            opened.callback(os.close, number)
+            return number
+
+        # All before the first mount: the kernel lays overlays over overlays only twice.
+        below = [keep(_open(image.root, directory.path)) for directory in image.directories]
+        for directory, lower in zip(image.directories, below, strict=True):
+            mount_temporary(keep(_open(image.root, directory.path)), 0o755)
+            top = keep(_open(image.root, directory.path))
+            os.mkdir("added", dir_fd=top)
+            upper = keep(os.open("added", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=top))
+            for added in directory.added:
+                _make(upper, added)
+            os.fchmod(upper, directory.mode)
+            mount_joined(top, upper, lower)
+
+
+def _open(root: str, path: str) -> int:
+    """Opens a directory of the image as it is now, with what has been mounted so far."""
+    image = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return open_without_links(image, path, os.O_PATH | os.O_DIRECTORY)
+    finally:
+        os.close(image)
+
+
+def _make(upper: int, added: AddedName) -> None:
+    """Makes a name and the directories above it, with a mode that lets everybody in, whatever the umask."""
+    *parents, last = added.path.split("/")
+    directories = [*parents, last] if added.is_directory else parents
+    path = ""
+    for name in directories:
+        path = os.path.join(path, name)
+        try:
+            os.mkdir(path, dir_fd=upper)
+        except FileExistsError:
+            continue
+        os.chmod(path, 0o755, dir_fd=upper)  # noqa: S103 - like a directory that bwrap makes
+    if not added.is_directory:
+        os.close(os.open(added.path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644, dir_fd=upper))

@@ -1,0 +1,96 @@
+"""systemd-nspawn: for root, on machines that have systemd's containers and nothing else."""
+
+import os
+from collections.abc import Iterator
+
+from lazyfs.runtimes import enclosed
+from lazyfs.runtimes.enclosure import NOTIFY, AddedPath
+from lazyfs.runtimes.launch import Launch
+from lazyfs.runtimes.protocol import ProgramEnd, RuntimeExit, RuntimePlan, RuntimeProbe, Unfit
+from lazyfs.runtimes.trial import try_out
+
+_PROGRAM = "systemd-nspawn"
+_STATE = "/run"
+"""nspawn leaves files there, and finds a machine's settings."""
+_OWN_NAMES = (_PROGRAM, "(sd-stubinit)")
+_NEEDED = (
+    AddedPath("/usr", True),
+    AddedPath("/sys", True),
+    AddedPath("/run", True),
+    AddedPath("/etc/os-release", False),
+)
+
+
+class SystemdNspawn:
+    """`systemd-nspawn` 250 or newer."""
+
+    name = "systemd-nspawn"
+
+    def __init__(self, program: str | None = None) -> None:
+        """`program`: the executable, if it is not on PATH."""
+        self._program = program
+
+    def probe(self) -> RuntimeProbe:
+        if os.geteuid() != 0:
+            return RuntimeProbe(self.name, False, "only root can start it")
+        return try_out(self, (_PROGRAM,), self._program)
+
+    def plan(self, launch: Launch) -> RuntimePlan:
+        """Raises Unfit for what nspawn cannot do: another user, a path with a colon, an image in /run."""
+        if not launch.as_root:
+            raise Unfit(f"{_PROGRAM} starts programs of root only")
+        if f"{launch.root}/".startswith(f"{_STATE}/"):
+            raise Unfit(f"image {launch.root}: {_PROGRAM} has its own files in {_STATE}")
+        surroundings = enclosed.surround(launch, _NEEDED)
+        options = (
+            _PROGRAM,
+            "--quiet",
+            "--register=no",
+            "--keep-unit",
+            "--as-pid2",
+            "--read-only",
+            "--drop-capability=all",
+            "--no-new-privileges=yes",
+            "--console=pipe",
+            "--resolv-conf=off",
+            "--timezone=off",
+            "--link-journal=no",
+            "--settings=override",
+            "--machine=lazyfs",
+            f"--directory={launch.root}",
+            f"--chdir={launch.workdir}",
+            f"--tmpfs={surroundings.tmp}:mode=1777",
+            *self._binds(surroundings),
+            "--",
+        )
+        enclosed.check_lines(launch, _PROGRAM)
+        lines = "".join(f"Environment={_quoted(name, value)}\n" for name, value in launch.environment.items())
+        settings = os.fsencode(f"[Exec]\n{lines}")
+        enclosure = surroundings.enclosure(
+            launch,
+            {f"{_STATE}/systemd/nspawn/lazyfs.nspawn": settings},
+            environment={
+                "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+                "NOTIFY_SOCKET": os.path.join(launch.scratch, NOTIFY),
+            },
+            own_names=_OWN_NAMES,
+            covered=(_STATE,),
+            notified=True,
+        )
+        return enclosed.plan_of(launch, options, enclosure)
+
+    def _binds(self, surroundings: enclosed.Surroundings) -> Iterator[str]:
+        for inner in surroundings.mounts:
+            option = "--bind-ro" if inner.options[0] == "ro" else "--bind"
+            yield f"{option}={enclosed.source_and_target(inner, _PROGRAM)}"
+
+    def start(self, plan: RuntimePlan) -> RuntimeExit:
+        return enclosed.start_with(plan, (_PROGRAM,), self._program)
+
+    def read_end(self, ended: RuntimeExit) -> ProgramEnd:
+        return enclosed.ended_by_evidence(ended, self.name)
+
+
+def _quoted(name: str, value: str) -> str:
+    """Returns an assignment in the quotes of systemd.syntax(7), where a backslash is kept as it is."""
+    return "'" + f"{name}={value}".replace("'", "'\"'\"'") + "'"

@@ -1,0 +1,139 @@
+"""podman: `--rootfs IMAGE:O`, without a store of images, with a storage that goes with the enclosure."""
+
+from lazyfs.runtimes import enclosed
+from lazyfs.runtimes.enclosure import AddedPath
+from lazyfs.runtimes.launch import Launch
+from lazyfs.runtimes.protocol import ProgramEnd, RuntimeExit, RuntimePlan, RuntimeProbe
+from lazyfs.runtimes.trial import try_out
+
+_PROGRAM = "podman"
+_OWN_NAMES = (
+    "podman",
+    "conmon",
+    "runc",
+    "runc:[0:PARENT]",
+    "runc:[1:CHILD]",
+    "runc:[2:INIT]",
+    "crun",
+    "libcrun",
+    "exe",
+)
+_NEEDED = (
+    AddedPath("/etc/mtab", False, "/proc/mounts"),
+    AddedPath("/etc/hosts", False),
+    AddedPath("/etc/hostname", False),
+    AddedPath("/etc/resolv.conf", False),
+    AddedPath("/run/.containerenv", False),
+    AddedPath("/run/secrets", True),
+    AddedPath("/sys", True),
+)
+_CONFIGURATION = b"""\
+[containers]
+default_ulimits = []
+default_capabilities = []
+keyring = false
+env = []
+netns = "host"
+[engine]
+cgroup_manager = "cgroupfs"
+events_logger = "none"
+no_pivot_root = false
+"""
+
+
+_WRAPPER = """\
+#!/bin/sh
+case " $* " in
+*" start "*) crun --cgroup-manager disabled --root SCRATCH/state "$@" && echo >SCRATCH/started ;;
+*) exec crun --cgroup-manager disabled --root SCRATCH/state "$@" ;;
+esac
+"""
+"""crun without control groups, so that the program stays in the batch system's; leaves evidence of a
+start."""
+
+
+class Podman:
+    """`podman` 4 or newer."""
+
+    name = "podman"
+
+    def __init__(self, program: str | None = None) -> None:
+        """`program`: the executable, if it is not on PATH."""
+        self._program = program
+
+    def probe(self) -> RuntimeProbe:
+        return try_out(self, (_PROGRAM,), self._program)
+
+    def plan(self, launch: Launch) -> RuntimePlan:
+        surroundings = enclosed.surround(launch, _NEEDED)
+        inside = launch.scratch
+        binds = [
+            f"--volume={enclosed.source_and_target(inner, _PROGRAM)}:rbind,{','.join(inner.options)}"
+            for inner in surroundings.mounts
+        ]
+        options = (
+            _PROGRAM,
+            "--log-level=error",
+            f"--root={inside}/storage",
+            f"--runroot={inside}/run",
+            f"--tmpdir={inside}/libpod",
+            "--storage-driver=vfs",
+            "--runtime=crun",
+            "run",
+            "--interactive",
+            "--network=host",
+            "--pid=host",
+            "--ipc=private",
+            "--uts=host",
+            "--cgroups=no-conmon",
+            "--cgroupns=host",
+            "--cap-drop=all",
+            "--security-opt=no-new-privileges",
+            "--security-opt=seccomp=unconfined",
+            "--read-only",
+            "--read-only-tmpfs=false",
+            "--no-hosts",
+            "--log-driver=none",
+            "--http-proxy=false",
+            f"--env-file={inside}/environment",
+            f"--workdir={launch.workdir}",
+            f"--tmpfs={surroundings.tmp}:rw,mode=1777,nosuid,nodev",
+            *binds,
+            "--rootfs",
+            f"{launch.root}",
+        )
+        files = {
+            "environment": enclosed.lines_of_environment(launch, _PROGRAM),
+            "containers.conf": _CONFIGURATION + f'[engine.runtimes]\ncrun = ["{inside}/crun"]\n'.encode(),
+            "crun": _WRAPPER.replace("SCRATCH", inside).encode(),
+            "run/": b"",
+            "state/": b"",
+            "temporary/": b"",
+            "configuration/": b"",
+        }
+        environment = {
+            "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+            "HOME": inside,
+            "TMPDIR": f"{inside}/temporary",
+            "XDG_RUNTIME_DIR": f"{inside}/run",
+            "XDG_CONFIG_HOME": f"{inside}/configuration",
+            "CONTAINERS_CONF": f"{inside}/containers.conf",
+        }
+        user, group = launch.identity
+        if user:
+            environment |= {
+                "_CONTAINERS_USERNS_CONFIGURED": "done",
+                "_CONTAINERS_ROOTLESS_UID": str(user),
+                "_CONTAINERS_ROOTLESS_GID": str(group),
+            }
+        enclosure = surroundings.enclosure(
+            launch, files, environment=environment, evidence="started", own_names=_OWN_NAMES, shows_root=True
+        )
+        return enclosed.plan_of(launch, options, enclosure)
+
+    def start(self, plan: RuntimePlan) -> RuntimeExit:
+        return enclosed.start_with(plan, (_PROGRAM,), self._program)
+
+    def read_end(self, ended: RuntimeExit) -> ProgramEnd:
+        """The wrapper of crun has made a file when the program was started."""
+        return enclosed.ended_by_evidence(ended, self.name)

@@ -1,0 +1,62 @@
+"""The runtimes by name: those of lazyfs, and those that installed packages offer."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from importlib import import_module
+from typing import cast
+
+from lazyfs.core.errors import UsageError
+from lazyfs.runtimes.protocol import Runtime
+
+GROUP = "lazyfs.runtimes"
+"""The entry points of packages that offer a runtime: a function from the executable's path, or None, to a
+`protocol.Runtime`."""
+BUILT_IN: Mapping[str, str] = {
+    "bubblewrap": "lazyfs.runtimes.bubblewrap:Bubblewrap",
+    "apptainer": "lazyfs.runtimes.apptainer:Apptainer",
+    "charliecloud": "lazyfs.runtimes.charliecloud:Charliecloud",
+    "crun": "lazyfs.runtimes.oci:crun",
+    "runc": "lazyfs.runtimes.oci:runc",
+    "podman": "lazyfs.runtimes.podman:Podman",
+    "systemd-nspawn": "lazyfs.runtimes.nspawn:SystemdNspawn",
+}
+"""Name -> place of the runtime, in the order of preference. The same as in pyproject.toml, where other
+programs find them; this table is here because reading the entry points of an installation takes 30 ms."""
+_OTHER_NAMES = {
+    "singularity": "apptainer",
+    "bwrap": "bubblewrap",
+    "ch-run": "charliecloud",
+    "nspawn": "systemd-nspawn",
+}
+
+
+def load(names: Iterable[str], programs: Mapping[str, str]) -> Iterator[Runtime]:
+    """Yields the runtimes of these names; imports each when it is asked for. `programs`: the executables that
+    the site has given.
+
+    Raises UsageError for a name that no runtime has, and for a package whose runtime cannot be loaded.
+    """
+    for name in names:
+        yield _load(_OTHER_NAMES.get(name, name), programs)
+
+
+def _load(name: str, programs: Mapping[str, str]) -> Runtime:
+    place = BUILT_IN.get(name)
+    if place is not None:
+        module, _, attribute = place.partition(":")
+        factory = getattr(import_module(module), attribute)
+    else:
+        factory = _offered(name)
+    return cast(Runtime, factory(programs.get(name)))
+
+
+def _offered(name: str) -> object:
+    from importlib.metadata import entry_points
+
+    offered = {point.name: point for point in entry_points(group=GROUP)}
+    if name not in offered:
+        known = ", ".join(dict.fromkeys((*BUILT_IN, *offered)))
+        raise UsageError(f"runtime {name!r} is not known; choose one of: {known}")
+    try:
+        return offered[name].load()
+    except (ImportError, AttributeError) as error:
+        raise UsageError(f"runtime {name!r} of {offered[name].value} cannot be loaded: {error}") from None

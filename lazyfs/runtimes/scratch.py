@@ -1,0 +1,8 @@
+"""The name of a start's directory for the runtime's own files."""
+
+import os
+
+
+def scratch_name() -> str:
+    """Returns a path for a start's scratch directory: short, since podman refuses long ones."""
+    return f"/tmp/lazyfs-run-{os.urandom(8).hex()}"  # noqa: S108 - made anew with mode 0700, or the start fails

@@ -1,0 +1,76 @@
+"""The contents of one layer's files, in the order of its archive: small ones are gathered into packs."""
+
+from collections.abc import Callable
+
+from lazyfs.core.digest import Digest, ObjectRef, sha256
+from lazyfs.core.layers.record import Record
+from lazyfs.core.pack import Cutter
+from lazyfs.core.params import Params
+
+Read = Callable[[int], bytes]
+"""Returns the next bytes of a file, as many as asked for."""
+
+
+class Pack:
+    """A pack that is being filled or stored, and the files that lie in it."""
+
+    def __init__(self) -> None:
+        self.parts: list[bytes] = []
+        """The contents; dropped once they are stored."""
+        self.size = 0
+        self.ref: ObjectRef | None = None
+        """Known once it is stored."""
+        self.files: list[tuple[Record, int]] = []
+        """Each record of a file in it, with the file's offset."""
+
+    def settle(self) -> None:
+        """Tells the records where their files lie, once the pack is stored."""
+        for record, offset in self.files:
+            record.pack, record.offset = self.ref, offset
+
+
+class LayerFiles:
+    """Takes the files of one layer. Each content is stored once: a repeated one gets the place of the first.
+
+    At most one pack is held here; full ones are handed on at once.
+    """
+
+    def __init__(
+        self, params: Params, add: Callable[[Record, Read], None], put: Callable[[Pack], None]
+    ) -> None:
+        """`add` stores a file that is too large for a pack. `put` stores a full pack."""
+        self._most = min(params.pack_files, 1 << params.chunk_shift)
+        self._cutter = Cutter(params.pack_least, params.pack_target, params.pack_most)
+        self._add = add
+        self._put = put
+        self._pack = Pack()
+        self._places: dict[Digest, tuple[Pack, int]] = {}
+
+    def add(self, record: Record, read: Read) -> None:
+        """Takes `record.size` bytes from `read`. The record's content and place are set by the time that the
+        ingest's `finish` returns."""
+        if not 0 < record.size <= self._most:
+            self._add(record, read)
+            return
+        data = read(record.size)
+        digest = sha256(data)
+        record.content = digest
+        place = self._places.get(digest)
+        if place is not None:
+            place[0].files.append((record, place[1]))
+            return
+        if self._cutter.begins(len(data)):
+            self.end()
+        pack = self._pack
+        self._places[digest] = pack, pack.size
+        pack.files.append((record, pack.size))
+        pack.parts.append(data)
+        pack.size += len(data)
+        if self._cutter.ends(len(data), digest):
+            self.end()
+
+    def end(self) -> None:
+        """Ends the last pack of the layer."""
+        if self._pack.size:
+            self._put(self._pack)
+            self._pack = Pack()

@@ -1,0 +1,98 @@
+"""Namespaces, mounts and limits of this process by system calls that Python does not have."""
+
+import ctypes
+import errno
+import fcntl
+import os
+import socket
+import struct
+
+NEW_MOUNTS, NEW_UTS, NEW_IPC, NEW_USER, NEW_PIDS, NEW_NETWORK = (
+    0x00020000,
+    0x04000000,
+    0x08000000,
+    0x10000000,
+    0x20000000,
+    0x40000000,
+)
+READ_ONLY, NOSUID, NODEV, NOEXEC, REMOUNT, BIND, RECURSIVE, SLAVE = (1, 2, 4, 8, 32, 4096, 16384, 1 << 19)
+_PR_SET_PDEATHSIG, _PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS = 1, 22, 38
+_FILTER_MODE = 2
+_SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
+
+
+class _Program(ctypes.Structure):
+    _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_char_p))
+
+
+def unshare(flags: int) -> None:
+    """Moves this process into new namespaces; with NEW_PIDS, its next child. Raises OSError."""
+    _check(_libc().unshare(ctypes.c_int(flags)), "unshare")
+
+
+def map_numbers(inner: tuple[int, int], outer: tuple[int, int]) -> None:
+    """Gives the user and group of this process numbers in its new user namespace. `outer`: their numbers
+    outside. Raises OSError."""
+    for name, content in (
+        ("setgroups", "deny"),
+        ("uid_map", f"{inner[0]} {outer[0]} 1"),
+        ("gid_map", f"{inner[1]} {outer[1]} 1"),
+    ):
+        with open(f"/proc/self/{name}", "w") as file:
+            file.write(content)
+
+
+def mount(source: str, target: str, kind: str = "", flags: int = 0, options: str = "") -> None:
+    """Calls mount(2). Raises OSError with the target's name."""
+    encoded = [os.fsencode(text) if text else None for text in (source, target, kind)]
+    failed = _libc().mount(*encoded, ctypes.c_ulong(flags), os.fsencode(options) if options else None)
+    _check(failed, target)
+
+
+def bind(source: str, target: str, *, read_only: bool, devices: bool) -> None:
+    """Shows a file or directory, and all that is mounted below it, at another path; set-user-id files give
+    nothing there. `devices`: devices can be opened there. Raises OSError."""
+    mount(source, target, flags=BIND | RECURSIVE)
+    # In a user namespace the flags that the source's mount has are locked: they must be given again.
+    flags = os.statvfs(target).f_flag & (READ_ONLY | NODEV | NOEXEC) | NOSUID
+    flags |= (READ_ONLY if read_only else 0) | (0 if devices else NODEV)
+    mount("", target, flags=BIND | REMOUNT | flags)
+
+
+def end_with_parent(number: int) -> None:
+    """Has the kernel send this process the signal when the parent process ends."""
+    _libc().prctl(ctypes.c_int(_PR_SET_PDEATHSIG), ctypes.c_ulong(number))
+
+
+def give_up_new_privileges() -> None:
+    """Makes set-user-id files and file capabilities give nothing to this process and its children."""
+    no = ctypes.c_ulong(0)
+    _check(_libc().prctl(_PR_SET_NO_NEW_PRIVS, ctypes.c_ulong(1), no, no, no), "no_new_privs")
+
+
+def filter_calls(program: bytes) -> None:
+    """Installs a seccomp program (`syscalls.isolation_filter`) for this process and its children. The process
+    must have given up new privileges. Does nothing on a kernel without seccomp. Raises OSError."""
+    described = _Program(len(program) // 8, program)
+    no = ctypes.c_ulong(0)
+    mode = ctypes.c_ulong(_FILTER_MODE)
+    failed = _libc().prctl(_PR_SET_SECCOMP, mode, ctypes.byref(described), no, no)
+    if failed and ctypes.get_errno() != errno.EINVAL:
+        _check(failed, "seccomp")
+
+
+def start_loopback() -> None:
+    """Brings up `lo` of a new network namespace. Raises OSError."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as line:
+        request = struct.pack("16sh22x", b"lo", 0)
+        _, flags = struct.unpack("16sh22x", fcntl.ioctl(line, _SIOCGIFFLAGS, request))
+        fcntl.ioctl(line, _SIOCSIFFLAGS, struct.pack("16sh22x", b"lo", flags | _IFF_UP))
+
+
+def _check(failed: int, name: str) -> None:
+    if failed:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), name)
+
+
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)

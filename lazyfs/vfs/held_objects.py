@@ -1,0 +1,105 @@
+"""Decoded objects in memory, within a limit that the repositories of a mount share.
+
+The repository that holds most gives up what it used least recently: one whose every catalog is large does not
+drop those of the others, which would have to be read and decoded again.
+"""
+
+from collections import OrderedDict
+from typing import Generic, NamedTuple, TypeVar
+
+from lazyfs.core.catalog.reader import Catalog
+from lazyfs.core.chunks import ChunkList
+from lazyfs.core.digest import ObjectRef
+
+
+class HeldKey(NamedTuple):
+    """The name of a held object. The stated size is part of it: the same digest with another size names
+    another object. The namespace is part of it too, because a digest alone must not open a private object."""
+
+    namespace: bytes
+    ref: ObjectRef
+    file_size: int = 0
+    """Of a chunk list: bytes of its file."""
+    shift: int = 0
+    """Of a chunk list: log2 of its file's chunk size."""
+
+
+Parsed = TypeVar("Parsed", Catalog, ChunkList)
+
+
+class _Part(Generic[Parsed]):
+    """The objects of one repository, the latest used last."""
+
+    __slots__ = ("bytes", "held", "repository")
+
+    def __init__(self, repository: str) -> None:
+        self.repository = repository
+        self.held: OrderedDict[HeldKey, tuple[Parsed, int]] = OrderedDict()
+        self.bytes = 0
+
+
+class HeldObjects(Generic[Parsed]):
+    """Objects by key, within a limit. An object belongs to the repository that read it first. The one that
+    was kept last stays, however large it is."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._places: dict[HeldKey, _Part[Parsed]] = {}
+        self._parts: dict[str, _Part[Parsed]] = {}
+        self.bytes = 0
+        """Bytes charged."""
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def get(self, key: HeldKey) -> Parsed | None:
+        """Returns an object, which counts as a use."""
+        part = self._places.get(key)
+        if part is None:
+            return None
+        part.held.move_to_end(key)
+        return part.held[key][0]
+
+    def keep(self, key: HeldKey, parsed: Parsed, size: int, repository: str) -> Parsed:
+        """Holds an object, charged with `size` bytes. Returns the object itself."""
+        if key in self._places:
+            self._drop(key)
+        part = self._parts.get(repository)
+        if part is None:
+            part = self._parts[repository] = _Part(repository)
+        part.held[key] = parsed, size
+        part.bytes += size
+        self._places[key] = part
+        self.bytes += size
+        while self.bytes > self._limit and len(self._places) > 1:
+            self._drop(self._next_out(key))
+        return parsed
+
+    def recharge(self, key: HeldKey, parsed: Parsed, size: int) -> None:
+        """Charges an object with what it takes now, if it is held still."""
+        part = self._places.get(key)
+        if part is not None and part.held[key][0] is parsed:
+            self.keep(key, parsed, size, part.repository)
+
+    def in_use(self) -> list[tuple[str, HeldKey]]:
+        """Returns what is held, and by which repository it was read; of each the latest used last."""
+        return [(part.repository, key) for part in self._parts.values() for key in part.held]
+
+    def clear(self) -> None:
+        """Drops everything."""
+        self._places.clear()
+        self._parts.clear()
+        self.bytes = 0
+
+    def _next_out(self, kept: HeldKey) -> HeldKey:
+        """Returns the object that goes first, other than the one just kept."""
+        parts = sorted(self._parts.values(), key=lambda part: part.bytes, reverse=True)
+        return next(key for part in parts for key in part.held if key != kept)
+
+    def _drop(self, key: HeldKey) -> None:
+        part = self._places.pop(key)
+        _, size = part.held.pop(key)
+        part.bytes -= size
+        self.bytes -= size
+        if not part.held:
+            del self._parts[part.repository]

@@ -1,0 +1,125 @@
+"""The site's file of settings, the registry of runtimes, and what is remembered of probes."""
+
+import json
+import os
+import tomllib
+from importlib.metadata import EntryPoint
+from pathlib import Path
+
+import pytest
+
+from lazyfs.core.errors import UsageError
+from lazyfs.runtimes import probe_memory, registry
+from lazyfs.runtimes.launch import Bind, parse_bind
+from lazyfs.runtimes.protocol import RuntimeProbe
+from lazyfs.runtimes.settings import RunSettings, parse_settings, read_settings
+
+GOOD = b"""
+runtimes = ["apptainer", "bubblewrap"]
+binds = ["/cvmfs", "/etc/grid:/etc/grid-security:ro"]
+isolation = "wlcg"
+[programs]
+apptainer = "/cvmfs/oasis.example.org/bin/apptainer"
+"""
+
+
+def test_settings_are_read() -> None:
+    found = parse_settings(GOOD, "run.toml")
+    assert found == RunSettings(
+        ("apptainer", "bubblewrap"),
+        (Bind("/cvmfs", "/cvmfs"), Bind("/etc/grid", "/etc/grid-security", True)),
+        "wlcg",
+        {"apptainer": "/cvmfs/oasis.example.org/bin/apptainer"},
+    )
+
+
+@pytest.mark.parametrize(
+    ("raw", "says"),
+    [
+        (b"runtime = 1", "run.toml: 'runtime' is no setting; there are binds, isolation"),
+        (b"runtimes = 'crun'", "run.toml: runtimes takes a list of texts"),
+        (b"runtimes = [1]", "run.toml: runtimes takes a list of texts"),
+        (b"binds = ['a:b:c']", "run.toml: binds: bind 'a:b:c': write SRC"),
+        (b"isolation = 'much'", "run.toml: isolation is 'much'; it takes none, best, wlcg, full"),
+        (b"[programs]\nrunc = 'runc'", "run.toml: \\[programs\\] takes NAME"),
+        (b"\xff", "run.toml: 'utf-8' codec"),
+        (b"a = ", "run.toml: Invalid value"),
+    ],
+)
+def test_a_bad_setting_is_named(raw: bytes, says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        parse_settings(raw, "run.toml")
+
+
+def test_the_file_is_the_one_of_the_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAZYFS_RUN_SETTINGS", str(tmp_path / "none"))
+    with pytest.raises(UsageError, match="none, which LAZYFS_RUN_SETTINGS names, does not exist"):
+        read_settings()
+    (tmp_path / "none").write_bytes(GOOD)
+    assert read_settings().isolation == "wlcg"
+
+
+def test_modes_of_a_bind() -> None:
+    assert parse_bind("/a:/b:ro,required") == Bind("/a", "/b", True, True)
+    assert parse_bind("/a::required") == Bind("/a", "/a", False, True)
+    for text in ("/a:/b:ro,rw", "/a:/b:read", "/a:/b:", "/a:/b:ro:x"):
+        with pytest.raises(UsageError, match="write SRC"):
+            parse_bind(text)
+
+
+def test_the_entry_points_are_the_built_in_runtimes() -> None:
+    with (Path(__file__).parents[2] / "pyproject.toml").open("rb") as file:
+        offered = tomllib.load(file)["project"]["entry-points"][registry.GROUP]
+    assert offered == dict(registry.BUILT_IN)
+    names = list(registry.BUILT_IN)
+    assert [runtime.name for runtime in registry.load(names, {})] == names
+
+
+def test_a_package_can_offer_a_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
+    point = EntryPoint("mine", "lazyfs.runtimes.charliecloud:Charliecloud", registry.GROUP)
+    broken = EntryPoint("broken", "lazyfs.runtimes.none:None", registry.GROUP)
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: [point, broken])
+    (found,) = registry.load(["mine"], {})
+    assert found.name == "charliecloud"
+    with pytest.raises(UsageError, match=r"runtime 'broken' of lazyfs\.runtimes\.none:None cannot be loaded"):
+        list(registry.load(["broken"], {}))
+    with pytest.raises(UsageError, match=r"'magic' is not known; choose one of: bubblewrap, .*mine, broken"):
+        list(registry.load(["magic"], {}))
+
+
+def test_a_yes_is_remembered_and_a_no_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAZYFS_RUNTIME_DIR", str(tmp_path))
+    tmp_path.chmod(0o700)
+    program = tmp_path / "program"
+    program.write_text("1")
+    asked = []
+
+    def ask(usable: bool) -> RuntimeProbe:
+        def answer() -> RuntimeProbe:
+            asked.append(usable)
+            return RuntimeProbe("x", usable, "says")
+
+        return probe_memory.remembered("x", str(program), answer)
+
+    assert [ask(False).usable, ask(False).usable, ask(True).usable, ask(True).usable] == [
+        False,
+        False,
+        True,
+        True,
+    ]
+    assert asked == [False, False, True]
+    os.utime(program, ns=(1, 1))  # another executable
+    assert ask(True).usable
+    assert asked == [False, False, True, True]
+
+
+def test_a_spoilt_memory_is_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAZYFS_RUNTIME_DIR", str(tmp_path))
+    tmp_path.chmod(0o700)
+    yes = RuntimeProbe("x", True, "says")
+    probe_memory.remembered("x", "/bin/sh", lambda: yes)
+    (kept,) = tmp_path.glob("runtime-x-*")
+    for content in ("", "[]", '"x"', json.dumps({"other": 1})):
+        kept.write_text(content)
+        assert probe_memory.remembered("x", "/bin/sh", lambda: yes) == yes
+        assert json.loads(kept.read_text()) == {"says": "says"}

@@ -1,0 +1,39 @@
+"""A runtime directory of one test alone, whose mounts are taken away at the test's end."""
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from lazyfs.core.errors import UsageError
+from lazyfs.daemon import control_client
+from lazyfs.system import mountpoint as points
+
+
+@contextmanager
+def runtime_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Sets the directory of the control sockets and that of caches, and yields the first. At the end takes
+    away every mount below `tmp_path`."""
+    monkeypatch.setenv("LAZYFS_RUNTIME_DIR", str(tmp_path / "run"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    yield tmp_path / "run"
+    for mount in points.mounts():
+        if mount.mountpoint.startswith(str(tmp_path)):
+            _end(mount)
+
+
+def _end(mount: points.Mount) -> None:
+    """Takes a mount away and ends its daemon, frozen or not."""
+    pid = 0
+    try:
+        pid = control_client.ask(mount, {"do": "pid"}, 1).pid
+    except control_client.NoAnswer as silent:
+        pid = silent.pid
+    except UsageError:
+        pass
+    points.abort(mount)
+    if pid:
+        os.kill(pid, signal.SIGKILL)

@@ -1,0 +1,110 @@
+"""Requests and answers of one connection matched, and the waits of all connections counted; sans-io."""
+
+import re
+from collections import deque
+from typing import Final
+
+_END: Final = b"\r\n\r\n"
+_LENGTH: Final = re.compile(rb"\r\ncontent-length:[ \t]*(\d+)", re.IGNORECASE)
+_CHUNKED: Final = re.compile(rb"\r\ntransfer-encoding:[^\r]*chunked", re.IGNORECASE)
+_NO_BODY: Final = (b"204", b"304")
+
+
+class Waits:
+    """The longest chain of requests of which each was sent after the answer before had ended.
+
+    A chain is what a line's round-trip time multiplies: requests that are under way together wait together.
+    """
+
+    def __init__(self) -> None:
+        self.longest = 0
+        """Requests of the longest chain, unanswered ones included."""
+        self._answered = 0
+
+    def sent(self) -> int:
+        """Notes a request; returns its place in the longest chain that ends with it."""
+        place = self._answered + 1
+        self.longest = max(self.longest, place)
+        return place
+
+    def ended(self, place: int) -> None:
+        """Notes that the answer to the request with this place has come whole."""
+        self._answered = max(self._answered, place)
+
+
+class Answers:
+    """Takes the bytes of one connection's answers; tells `waits` when each has come whole.
+
+    The body of a HEAD's answer is left out, chunked bodies are followed. An answer that ends with the
+    connection ends no wait: nothing can follow it there.
+    """
+
+    def __init__(self, waits: Waits) -> None:
+        self._waits = waits
+        self._open: deque[tuple[int, bool]] = deque()
+        """Requests without an answer: place in their chain, and True for HEAD."""
+        self._buffer = b""
+        self._left = 0
+        """Bytes of the present body or chunk that are still to come."""
+        self._chunked = False
+        self._in_body = False
+        self._opaque = False
+
+    def request(self, head: bytes) -> None:
+        """Notes a request that passed."""
+        self._open.append((self._waits.sent(), head.startswith(b"HEAD ")))
+        self._opaque = self._opaque or head.startswith(b"CONNECT ")
+
+    def feed(self, data: bytes) -> None:
+        """Takes the next bytes that the client got, cut anywhere."""
+        if self._opaque:
+            return
+        self._buffer += data
+        while self._step():
+            pass
+
+    def _step(self) -> bool:
+        """Goes on by a head, a part of a body or a chunk's head. Returns False when more bytes are needed."""
+        if self._left:
+            taken = min(self._left, len(self._buffer))
+            self._buffer = self._buffer[taken:]
+            self._left -= taken
+            if self._left:
+                return False
+        if self._in_body:
+            return self._chunk() if self._chunked else self._end()
+        head, end, rest = self._buffer.partition(_END)
+        if not end or not self._open:
+            return False
+        self._buffer = rest
+        status = head[9:12]
+        if status.startswith(b"1"):
+            return True
+        length = _LENGTH.search(head)
+        self._chunked = bool(_CHUNKED.search(head))
+        self._in_body = True
+        if self._open[0][1] or status in _NO_BODY:
+            self._chunked, length = False, None
+        elif length is None and not self._chunked:
+            self._opaque = True
+            return False
+        self._left = int(length[1]) if length else 0
+        return True
+
+    def _chunk(self) -> bool:
+        line, end, rest = self._buffer.partition(b"\r\n")
+        if not end:
+            return False
+        size = int(line.split(b";")[0], 16)
+        if size:
+            self._buffer, self._left = rest, size + 2
+            return True
+        if not rest.startswith(b"\r\n"):  # trailers are sent by none of the servers, and not understood
+            return False
+        self._buffer = rest[2:]
+        return self._end()
+
+    def _end(self) -> bool:
+        self._waits.ended(self._open.popleft()[0])
+        self._in_body = False
+        return True
