@@ -84,7 +84,11 @@ class Downloader:
 
     def _fetch(self, ref: ObjectRef, deadline: float, check_cancelled: Callable[[], None]) -> bytes:
         plain = self._fetcher.fetch(request_of(ref, deadline, check_cancelled), check_cancelled)
+        self.admit(ref, plain)
+        return plain
+
+    def admit(self, ref: ObjectRef, plain: bytes) -> None:
+        """Lets the cache keep a verified object, if it has room."""
         # Space is taken only now, because the catalog's signer states the size: 61 objects that never came
         # would each have pushed out as many bytes as they stated.
         self.admitted = self._cache.put(ref.digest, plain)
-        return plain

@@ -2,7 +2,7 @@
 
 In each turn it claims what was asked for since the last one, begins its fetches, and admits what has arrived,
 verified by then, each in one go. What would make it wait is left to a thread of its own: an object that
-another process or mount is fetching, and the rest of a request whose first attempt failed.
+another process or mount is fetching, and the rest of a fetch (`transport.http_loop`).
 """
 
 import functools
@@ -20,7 +20,7 @@ from lazyfs.transport.fetcher import FetchLoop, Rest
 log = logging.getLogger(__name__)
 
 _WAIT: Final = 60.0
-"""Seconds of one wait at most: new work, and the ends of fetches and threads, end it."""
+"""Seconds of one wait at most: new work and the ends of fetches end it."""
 BATCH: Final = 8
 """Objects that are admitted and told of together, at most: their readers wait for the last of them."""
 
@@ -43,7 +43,6 @@ class DownloadLoop:
         self._threads = threads
         self._arrived = arrived
         self._asked: deque[Download] = deque()
-        self._fetched_elsewhere: deque[Download] = deque()
         self._leases: dict[Download, CacheLease] = {}
         """The claims of objects whose fetches are under way, here or elsewhere."""
         self._waits = False
@@ -96,7 +95,7 @@ class DownloadLoop:
 
     def _turn(self) -> None:
         self._waits = True
-        idle = not (self._asked or self._fetched_elsewhere or self._stopping)
+        idle = not (self._asked or self._stopping)
         ended = self._fetches.advance(_WAIT if idle else 0)
         self._waits = False
         fetched: list[Download] = []
@@ -110,8 +109,6 @@ class DownloadLoop:
             else:
                 key.plain = result
             fetched.append(key)
-        while self._fetched_elsewhere:
-            fetched.append(self._fetched_elsewhere.popleft())
         for start in range(0, len(fetched), BATCH):
             self._end(fetched[start : start + BATCH])
         if self._asked:
@@ -135,8 +132,7 @@ class DownloadLoop:
         self._tell(here)
 
     def _end(self, fetched: list[Download]) -> None:
-        # Space is taken only now, because the catalog's signer states the size: 61 objects that never came
-        # would each have pushed out as many bytes as they stated.
+        # Not before: see Downloader.admit.
         values = [(one.ref.digest, one.plain) for one in fetched if one.plain is not None]
         if values:
             self._downloader.admitted = self._cache.put_many(values)[-1]
@@ -151,25 +147,28 @@ class DownloadLoop:
     # threads of their own
 
     def _go_on_elsewhere(self, download: Download, rest: Rest) -> None:
-        def ended() -> None:
-            self._fetched_elsewhere.append(download)
-            self._wake()
+        lease = self._leases.pop(download)
 
-        if not self._start(download, functools.partial(download.take, rest.run), ended):
+        def work() -> None:
+            with lease:
+                download.take(rest.run)
+                if download.plain is not None:
+                    self._downloader.admit(download.ref, download.plain)
+
+        if not self._start(download, work):
             rest.drop()
-            self._tell([download])
+            lease.__exit__(None, None, None)
+            self._arrived([download])
 
     def _download_elsewhere(self, download: Download) -> None:
         """Waits for another's claim, then downloads if that is needed still."""
         call = functools.partial(self._downloader.download, download.ref, download.deadline, download.check)
-        if not self._start(
-            download, functools.partial(download.take, call), lambda: self._arrived([download])
-        ):
+        if not self._start(download, functools.partial(download.take, call)):
             self._arrived([download])
 
-    def _start(self, download: Download, work: Callable[[], None], ended: Callable[[], None]) -> bool:
+    def _start(self, download: Download, work: Callable[[], None]) -> bool:
         try:
-            self._threads.start(work, ended)
+            self._threads.start(work, lambda: self._arrived([download]))
         except RuntimeError as error:  # the node has no threads left
             download.error = TransportError(f"object {download.ref.digest.hex()}: {error}")
             return False

@@ -103,6 +103,7 @@ class Objects:
         self._token: trio.lowlevel.TrioToken | None = None
         """The run that this belongs to, from the first fetch on."""
         self._closed = False
+        self._open = trio.CancelScope()
         self._patience = patience
         self._flights: dict[Digest, _Flight] = {}
         self.coming: dict[Digest, trio.Event] = {}
@@ -188,7 +189,7 @@ class Objects:
         if self._token is None:
             self._belong()
         if self._closed:
-            raise TransportError(f"object {ref.digest.hex()}: the mount is ending")
+            raise TransportError(f"object {ref.digest.hex()}: its repository is closed")
         flight = self._flights[ref.digest] = _Flight(ref, deadline)
         self._under_way.enter(flight, ref.size)
         return flight
@@ -260,9 +261,15 @@ class Objects:
         except RuntimeError:  # trio takes no more tasks
             self._closed = True
 
+    def close(self) -> None:
+        """Gives up what is under way, and lets the threads end; a later fetch fails."""
+        self._closed = True
+        self._open.cancel()
+
     async def _end_with_the_run(self) -> None:
         try:
-            await trio.sleep_forever()
+            with self._open:
+                await trio.sleep_forever()
         finally:
             self._closed = True
             waiting = self._under_way.drain()

@@ -1,5 +1,6 @@
 """A Fetcher for web servers and proxies."""
 
+import os
 import time
 from collections.abc import Callable
 
@@ -24,7 +25,11 @@ class HttpFetcher:
     def loop(self) -> FetchLoop | None:
         """As SideBySide.loop."""
         attempts = self._shared.client.loop()
-        return None if attempts is None else HttpLoop(self._shared, attempts)
+        return (
+            None
+            if attempts is None
+            else HttpLoop(self._shared, attempts, processors=len(os.sched_getaffinity(0)))
+        )
 
     def report(self) -> ChainReport:
         """The state of every proxy and origin, and their counts since the start."""
