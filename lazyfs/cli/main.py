@@ -1,5 +1,6 @@
 """`lazyfs`: finds the module of a command, runs the command, and turns errors into one line."""
 
+import gc
 import importlib
 import io
 import sys
@@ -44,6 +45,7 @@ class Commands(click.Group):
         if cmd_name not in COMMANDS:
             return None
         found = importlib.import_module(f"lazyfs.cli.{cmd_name.replace('-', '_')}").command
+        gc.enable()
         assert isinstance(found, click.Command)
         return found
 

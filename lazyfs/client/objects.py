@@ -26,7 +26,7 @@ import trio
 from lazyfs.client.download import Download
 from lazyfs.client.downloads import Downloads
 from lazyfs.client.local_cache import LocalCache
-from lazyfs.client.private_cache import PrivateCache
+from lazyfs.client.objects_at_hand import ObjectsAtHand
 from lazyfs.client.under_way import UnderWay
 from lazyfs.core.chain.faults import Outage
 from lazyfs.core.digest import Digest, ObjectRef
@@ -76,7 +76,7 @@ class _Flight(Download):
         return self.ended.is_set() and time.monotonic() - self.ended_at > _ECHO
 
 
-class Objects:
+class Objects(ObjectsAtHand):
     """A repository's objects, in cache and network. Belongs to one trio run."""
 
     def __init__(
@@ -92,9 +92,7 @@ class Objects:
         """`namespace`: sets its objects in the cache apart, for a repository that needs a credential.
         `on_outage`: with `wait`, reads are held beyond their deadline until they can be answered, like those
         of a hard NFS mount: a failed read of a mapped file kills the program with SIGBUS."""
-        self.namespace = namespace
-        self.cache = PrivateCache(cache, namespace) if namespace else cache
-        """The part of the cache that this repository reads and writes."""
+        super().__init__(cache, namespace)
         self._downloads = Downloads(fetcher, self.cache, self._arrive)
         self._under_way: UnderWay[_Flight] = UnderWay(threads, UNDER_WAY, self._begin)
         self._arrived: deque[Download] = deque()
@@ -118,15 +116,6 @@ class Objects:
     def keeps(self) -> bool:
         """True if the cache admitted the last object it was given."""
         return self._downloads.admitted
-
-    def at_hand(self, ref: ObjectRef) -> bytes | None:
-        """Returns the plaintext, if the local cache has it; never waits for the network."""
-        plain = self.cache.get(ref.digest)
-        return plain if plain is not None and len(plain) == ref.size else None
-
-    def read_at_hand(self, ref: ObjectRef, start: int, length: int) -> bytes | None:
-        """Returns part of the plaintext, cut at its end, if the local cache has it."""
-        return self.cache.read(ref.digest, start, max(min(length, ref.size - start), 0), ref.size)
 
     async def fetch(self, ref: ObjectRef, *, deadline: float | None = None, held: bool = True) -> bytes:
         """Returns the plaintext, verified; admits it to the cache if there is room.

@@ -197,6 +197,9 @@ def _content(found: Reached, entry: Entry, packs: PackTable, path: _Path) -> Ite
         yield Reached(place.ref, ObjectKind.PACK, found, path, entry.size, 0, digest, place.start)
     elif place:
         yield Reached(place.ref, ObjectKind.FILE, found, path)
+    elif chunks := entry.chunks:
+        for index in range(len(chunks)):
+            yield Reached(chunks.chunk(index), ObjectKind.CHUNK, found, path)
     elif entry.chunk_list:
         yield Reached(entry.chunk_list, ObjectKind.CHUNK_LIST, found, path, entry.size, entry.detail)
 

@@ -4,7 +4,7 @@ import os
 import select
 from contextlib import suppress
 
-from lazyfs.daemon import control, control_client
+from lazyfs.daemon import control_client, control_socket
 from lazyfs.daemon.control_client import NoAnswer, NoDaemon
 from lazyfs.daemon.runtime_directory import socket_paths
 from lazyfs.system import mountpoint as points
@@ -47,7 +47,7 @@ def unmount(mount: Mount, *, lazy: bool) -> str:
             if not process.ends_within(SECONDS - SOON):
                 return f"the daemon (pid {daemon}) goes on {SECONDS:g} s after the unmount; see its log"
     for path in socket_paths(mount):
-        control.remove_dead(path)
+        control_socket.remove_dead(path)
     return ""
 
 

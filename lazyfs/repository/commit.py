@@ -15,7 +15,8 @@ from tuf.api.serialization.json import JSONSerializer
 from lazyfs.core.digest import ObjectRef
 from lazyfs.core.errors import TrustError, UsageError
 from lazyfs.core.params import Revision
-from lazyfs.core.trust.revision_target import TARGET, to_target
+from lazyfs.core.trust.revision_fields import TARGET
+from lazyfs.core.trust.revision_target import to_target
 from lazyfs.core.trust.roles import ROOT, SNAPSHOT, TARGETS, TIMESTAMP, file_name
 from lazyfs.core.trust.state import ProvenRevision, TrustState, bootstrap
 from lazyfs.repository.keys import Keys

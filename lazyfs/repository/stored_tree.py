@@ -81,8 +81,11 @@ class StoredTree:
         place = entry.place(packs)
         if place:
             yield self.read(place.ref)[place.start : place.start + place.length]
-        elif entry.chunk_list:
-            chunks = ChunkList(self.read(entry.chunk_list), entry.size, entry.detail)
+        elif entry.size:
+            chunks = entry.chunks
+            if chunks is None:
+                assert entry.chunk_list is not None
+                chunks = ChunkList(self.read(entry.chunk_list), entry.size, entry.detail)
             for index in range(len(chunks)):
                 yield self.read(chunks.chunk(index))
 

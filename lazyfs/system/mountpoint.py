@@ -4,9 +4,7 @@ import ctypes
 import errno
 import os
 import re
-import shutil
 import stat
-import subprocess
 from contextlib import suppress
 from enum import Enum
 from typing import NamedTuple
@@ -101,11 +99,18 @@ def _resolved(path: str, there: set[str]) -> str:
     return found if found in there else os.path.realpath(found)
 
 
-def prepare(mountpoint: str) -> bool:
-    """Makes sure that the directory can be mounted on; first unmounts the mount of a killed daemon.
+class Prepared(NamedTuple):
+    """A directory that can be mounted on."""
 
-    Returns True if there was such a mount. Raises UsageError.
-    """
+    was_dead: bool
+    """True if the mount of a killed daemon was there, and was unmounted."""
+    holds_files: bool
+    """True if the mount will hide files in it. An automounter's trigger counts as empty."""
+
+
+def prepare(mountpoint: str) -> Prepared:
+    """Makes sure that the directory can be mounted on; first unmounts the mount of a killed daemon. Raises
+    UsageError."""
     there = find(mountpoint)
     state = health(mountpoint) if there is not None and there.fstype == FSTYPE else Health.ALIVE
     if state is Health.DEAD:
@@ -118,48 +123,38 @@ def prepare(mountpoint: str) -> bool:
         if state is Health.SILENT:
             what += f", whose daemon does not answer in {LOOK_SECONDS:g} s,"
         raise UsageError(f"mount point {mountpoint} is busy: {what} is mounted there; {how}")
-    _check_directory(mountpoint)
-    return state is Health.DEAD
+    return Prepared(state is Health.DEAD, _checked(mountpoint, list_names=there is None))
 
 
-def _check_directory(mountpoint: str) -> None:
-    answer = ask_one(lambda: _stat(mountpoint), LOOK_SECONDS, own_session=False)
+def _checked(mountpoint: str, *, list_names: bool) -> bool:
+    """Returns True if a directory has names in it; not without `list_names`, because listing would trigger an
+    automounter. Raises UsageError unless it is a directory."""
+    answer = ask_one(lambda: _look(mountpoint, list_names=list_names), LOOK_SECONDS, own_session=False)
     if not answer.came:
         raise UsageError(f"mount point {mountpoint}: its filesystem does not answer in {LOOK_SECONDS:g} s")
-    number, mode = answer.value
+    number, mode, has_names = answer.value
     if number == errno.ENOENT:
         raise UsageError(f"mount point {mountpoint} does not exist: mkdir it first")
     if number:
         raise UsageError(f"mount point {mountpoint}: {os.strerror(number)}; choose another")
     if not stat.S_ISDIR(mode):
         raise UsageError(f"mount point {mountpoint} is no directory: choose another")
+    return bool(has_names)
 
 
-def holds_files(mountpoint: str) -> bool:
-    """Returns True if a directory has files in it that a mount would hide. An automounter's trigger counts as
-    empty, and so does a directory that does not answer in LOOK_SECONDS."""
-    there = find(mountpoint)
-    if there and there.fstype == "autofs":
-        return False
-    answer = ask_one(lambda: _has_names(mountpoint), LOOK_SECONDS, own_session=False)
-    return bool(answer.came and answer.value)
-
-
-def _has_names(path: str) -> bool:
-    """Returns True if a directory has at least one name in it. Runs in a child."""
+def _look(path: str, *, list_names: bool) -> tuple[int, int, bool]:
+    """Returns (errno, mode) of stat, and True if the directory has at least one name. Runs in a child."""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError as error:
+        return error.errno or errno.EIO, 0, False
+    if not list_names:
+        return 0, mode, False
     try:
         with os.scandir(path) as names:
-            return next(names, None) is not None
+            return 0, mode, next(names, None) is not None
     except OSError:
-        return False
-
-
-def _stat(path: str) -> tuple[int, int]:
-    """Returns (errno, mode) of stat. Runs in a child."""
-    try:
-        return 0, os.stat(path).st_mode
-    except OSError as error:
-        return error.errno or errno.EIO, 0
+        return 0, mode, False
 
 
 class Health(Enum):
@@ -218,6 +213,9 @@ def unmount(mountpoint: str, *, lazy: bool = True) -> None:
         if number == errno.EBUSY:
             raise UsageError(f"{mountpoint} is in use; see who with: fuser -vm {mountpoint}")
         raise UsageError(f"cannot unmount {mountpoint}: {os.strerror(number)}")
+    import shutil  # not above: root's mounts and those of a healthy machine are spared 3 ms
+    import subprocess
+
     tool = shutil.which("fusermount3") or shutil.which("fusermount3", path=os.defpath)
     if tool is None:
         raise UsageError("fusermount3 is not installed: apt-get install fuse3, or unmount as root")

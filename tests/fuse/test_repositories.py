@@ -47,9 +47,11 @@ async def test_a_repository_whose_root_cannot_be_fetched_leaves_nothing_open(
         source = RepositorySource(url=server.url, trust=str(published.store / "metadata/1.root.json"))
         settings = Settings(source=server.url, mountpoint=str(tmp_path / "mnt"))
         state = str(tmp_path / "state")
-        opened = Repositories(settings, NullCache(), state, Certificates(settings), nothing, nothing)
+        filesystem = Filesystem(Tree(SlotTable()), no_site)
+        certificates = Certificates(settings)
+        opened = Repositories(settings, NullCache(), state, certificates, filesystem, nothing, nothing)
         with pytest.raises(NotFound):
-            await opened.open(source, Filesystem(Tree(SlotTable()), no_site))
+            await opened.open(source)
         (one,) = connected
         while one.objects._downloads._threads._working:
             await trio.sleep(0.001)
@@ -83,8 +85,11 @@ async def test_nothing_is_fetched_in_threads_while_the_process_may_be_root(
         raise AssertionError("it is not withdrawn here")
 
     state = str(tmp_path / "state")
-    opened = Repositories(settings, NullCache(), state, Certificates(settings), on_advance, on_withdraw)
-    await opened.open(RepositorySource(url=str(published.store)), Filesystem(Tree(SlotTable()), no_site))
+    shown = Filesystem(Tree(SlotTable()), no_site)
+    opened = Repositories(
+        settings, NullCache(), state, Certificates(settings), shown, on_advance, on_withdraw
+    )
+    await opened.open(RepositorySource(url=str(published.store)))
     await trio.testing.wait_all_tasks_blocked()
     opened.close()
     assert len(begun) == walks

@@ -19,7 +19,8 @@ from lazyfs.transport.fetcher import Request, never_cancelled
 from lazyfs.transport.guard import Limits
 from lazyfs.transport.open import open_fetcher
 from lazyfs.transport.requests_client import RequestsClient
-from lazyfs.transport.tls import Tls, TlsFiles
+from lazyfs.transport.tls import Tls
+from lazyfs.transport.tls_files import TlsFiles
 from tests.support.fault_server import FaultServer, Misbehave
 from tests.support.looped import LoopedClient
 from tests.support.tls import Authority

@@ -18,7 +18,8 @@ from lazyfs.transport.curl_client import CurlClient
 from lazyfs.transport.fetcher import never_cancelled
 from lazyfs.transport.guard import Limits
 from lazyfs.transport.requests_client import RequestsClient
-from lazyfs.transport.tls import Tls, TlsFiles
+from lazyfs.transport.tls import Tls
+from lazyfs.transport.tls_files import TlsFiles
 from tests.support.looped import LoopedClient
 from tests.support.nginx import NginxOrigin, TlsOrigin
 from tests.support.squid import ShippedSquid, Squid

@@ -34,13 +34,15 @@ class Refresher:
         interval: float,
         patience: float,
         error: str = "",
+        is_newest: bool = True,
         uniform: Callable[[float, float], float] = random.uniform,
         wall_clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         """`shown`: the revision that the mount shows. `interval`: seconds between refreshes, give or take
         JITTER. `patience`: seconds that a refresh may take. `on_advance` is awaited with each revision that
         differs from `shown`; if it raises LazyfsError or OSError, it is called again at the next refresh.
-        `error`: the reason why a refresh before the first one failed."""
+        `error`: the reason why a refresh before the first one failed. `is_newest`: False if none was tried
+        yet: then the first one comes at once."""
         self._revisions = revisions
         self.shown = shown
         """The revision that the mount shows: the last one that `on_advance` has taken."""
@@ -54,6 +56,9 @@ class Refresher:
         self._uniform = uniform
         self._wall_clock = wall_clock
         self._asked = trio.Event()
+        self.first_look = trio.Event()
+        """Set once a newer revision has been looked for, found or not."""
+        (self.first_look if is_newest else self._asked).set()
         self._waiting: list[_Answer] = []
         self.refreshing = False
         """True while a refresh, or its `on_advance`, is under way."""
@@ -94,6 +99,7 @@ class Refresher:
                 self.error = str(result) if failed else ""
                 self.looked = self._wall_clock()
                 failures = failures + 1 if failed else 0
+                self.first_look.set()
                 _end(waiting, result)
                 self._revisions.serving(self.looked)
         finally:
