@@ -13,7 +13,7 @@ from lazyfs.cli.say import say, say_json
 from lazyfs.cli.store_options import json_option
 from lazyfs.core.wishlist.read import Wishlist, read_wishlist
 from lazyfs.repository.commit import read_revision
-from lazyfs.store import Store, open_store
+from lazyfs.store import ReadableStore, open_store
 from lazyfs.sync.answers import Answer, Publication, answer
 from lazyfs.sync.conditions import ImageCondition
 from lazyfs.sync.lists import ListKeeper
@@ -50,7 +50,7 @@ def command(image: str, store: str, status_dir: str | None, as_json: bool) -> in
 
 
 @contextmanager
-def _opened(location: str) -> Iterator[Store]:
+def _opened(location: str) -> Iterator[ReadableStore]:
     if "://" not in location:
         yield open_store(location)
         return

@@ -19,7 +19,7 @@ from lazyfs.repository.stored_history import read_history, reader, write_history
 from lazyfs.store import Store, StoreConflict
 
 
-def revisions(store: Store) -> Iterator[PastRevision]:
+def revisions(store: ReadableStore) -> Iterator[PastRevision]:
     """Yields the committed revision, then older ones, newest first. Raises as `read_committed`."""
     newest = read_revision(store)
     yield from read_history(store, newest).newest_first(reader(store))

@@ -1,13 +1,11 @@
 """The reading half of a store behind a URL, for questions about what is published."""
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
-from typing import NoReturn
+from collections.abc import Callable
 
 from lazyfs.core import bounds
 from lazyfs.core.digest import Digest, object_path
-from lazyfs.core.errors import NotFound, UsageError
+from lazyfs.core.errors import NotFound
 from lazyfs.core.trust.roles import MAX_ROOT
 from lazyfs.transport.fetcher import Fetcher, Request
 
@@ -18,7 +16,7 @@ MOST = bounds.OBJECT + (1 << 16)
 
 
 class FetchedStore:
-    """A Store that is only read; every object is verified by who asks for it, as in any store."""
+    """A ReadableStore; every object is verified by who asks for it, as in any store."""
 
     def __init__(self, fetcher: Fetcher, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._fetcher = fetcher
@@ -35,28 +33,3 @@ class FetchedStore:
             return self._fetcher.fetch(request)
         except NotFound:
             return None
-
-    def has(self, _: Digest) -> NoReturn:
-        _refuse()
-
-    def put(self, _: Digest, __: bytes) -> NoReturn:
-        _refuse()
-
-    def objects(self) -> Iterator[Digest]:
-        _refuse()
-
-    def sync(self) -> NoReturn:
-        _refuse()
-
-    def abandon(self) -> NoReturn:
-        _refuse()
-
-    def write_metadata(self, _: str, __: bytes, *, expected: bytes | None) -> NoReturn:  # noqa: ARG002
-        _refuse()
-
-    def exclusive(self) -> AbstractContextManager[None]:
-        _refuse()
-
-
-def _refuse() -> NoReturn:
-    raise UsageError("a store behind a URL is only read: give its directory")

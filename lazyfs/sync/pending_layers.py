@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from lazyfs.core.catalog.inode import Inode
 from lazyfs.core.catalog.reader import Catalog
 from lazyfs.core.digest import Digest, ObjectRef
-from lazyfs.images.layer_records import layer_path
+from lazyfs.core.tree_paths import layer_path
 from lazyfs.repository.stored_tree import StoredTree, TreeNode
 from lazyfs.store import Store
 

@@ -9,7 +9,8 @@ from lazyfs.core.digest import Digest, ObjectRef
 from lazyfs.core.oci.manifest import Platform
 from lazyfs.core.params import FLAT, Params
 from lazyfs.core.registry.steps import Privacy
-from lazyfs.images.image_tree import flat_path, published_config
+from lazyfs.core.tree_paths import flat_path
+from lazyfs.images.image_tree import published_config
 from lazyfs.images.observer import PublishObserver
 from lazyfs.images.prepare import SourcePreparer
 from lazyfs.images.registry.client import RegistryClient

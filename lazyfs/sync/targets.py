@@ -7,8 +7,8 @@ from typing import NamedTuple
 from lazyfs.core.digest import sha256
 from lazyfs.core.oci.manifest import Platform
 from lazyfs.core.oci.reference import Reference, parse
+from lazyfs.core.tree_paths import metadata_path
 from lazyfs.core.wishlist.wish import CERN, OSG, Extras, Wish
-from lazyfs.images.image_tree import metadata_path
 from lazyfs.sync.layout import digest_place, multiarch_place, osg_place
 
 
