@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import Any
 
 import click
 
@@ -13,7 +13,7 @@ from lazyfs.cli.say import say, say_json
 from lazyfs.cli.store_options import json_option
 from lazyfs.core.wishlist.read import Wishlist, read_wishlist
 from lazyfs.repository.commit import read_revision
-from lazyfs.store import Store, open_store
+from lazyfs.store import ReadableStore, open_store
 from lazyfs.sync.answers import Answer, Publication, answer
 from lazyfs.sync.conditions import ImageCondition
 from lazyfs.sync.lists import ListKeeper
@@ -50,7 +50,7 @@ def command(image: str, store: str, status_dir: str | None, as_json: bool) -> in
 
 
 @contextmanager
-def _opened(location: str) -> Iterator[Store]:
+def _opened(location: str) -> Iterator[ReadableStore]:
     if "://" not in location:
         yield open_store(location)
         return
@@ -59,9 +59,7 @@ def _opened(location: str) -> Iterator[Store]:
 
     logging.disable(logging.WARNING)  # a path that is down is in the error, once
     with closing(open_fetcher(location)) as fetcher:
-        yield cast(
-            "Store", FetchedStore(fetcher)
-        )  # it is read only: the rest of the contract is not asked for
+        yield FetchedStore(fetcher)
 
 
 def _lists(directory: str, state: State | None) -> list[Wishlist]:

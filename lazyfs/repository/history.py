@@ -16,10 +16,10 @@ from lazyfs.repository.commit import RETRIES, read_committed, read_revision, wri
 from lazyfs.repository.keys import Keys
 from lazyfs.repository.leases import LeasedObjects, PublisherLease
 from lazyfs.repository.stored_history import read_history, reader, write_history
-from lazyfs.store import Store, StoreConflict
+from lazyfs.store import ReadableStore, Store, StoreConflict
 
 
-def revisions(store: Store) -> Iterator[PastRevision]:
+def revisions(store: ReadableStore) -> Iterator[PastRevision]:
     """Yields the committed revision, then older ones, newest first. Raises as `read_committed`."""
     newest = read_revision(store)
     yield from read_history(store, newest).newest_first(reader(store))

@@ -10,7 +10,7 @@ from lazyfs.core.wishlist.read import Wishlist
 from lazyfs.repository.history import revisions
 from lazyfs.repository.image_place import find_place
 from lazyfs.repository.stored_tree import StoredTree
-from lazyfs.store import Store
+from lazyfs.store import ReadableStore
 from lazyfs.sync.conditions import ImageCondition, conditions
 from lazyfs.sync.state import State, WisherState
 
@@ -45,7 +45,7 @@ class Answer(NamedTuple):
     """Wishes of the lists in force that mean it, if the service does not know it yet."""
 
 
-def publication(store: Store, name: str) -> Publication | None:
+def publication(store: ReadableStore, name: str) -> Publication | None:
     """Returns the image that a name means in the tree; None if there is none. Raises UsageError for a name of
     several images, and the errors of the store."""
     looked_at = islice(revisions(store), MOST_REVISIONS)
@@ -69,7 +69,7 @@ def publication(store: Store, name: str) -> Publication | None:
     return Publication(place, target, _digests(tree, place, target), first.number, first.time, certain)
 
 
-def answer(name: str, store: Store, state: State | None, lists: Sequence[Wishlist]) -> Answer:
+def answer(name: str, store: ReadableStore, state: State | None, lists: Sequence[Wishlist]) -> Answer:
     """Returns what is known of a name. `state`: the service's memory, None where it is not at hand. `lists`:
     those in force. Raises as `publication`."""
     found = publication(store, name)

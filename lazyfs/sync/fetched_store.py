@@ -16,8 +16,7 @@ MOST = bounds.OBJECT + (1 << 16)
 
 
 class FetchedStore:
-    """The reading half of the Store contract; every object is verified by who asks for it, as in any
-    store."""
+    """A ReadableStore; every object is verified by who asks for it, as in any store."""
 
     def __init__(self, fetcher: Fetcher, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._fetcher = fetcher
