@@ -90,6 +90,8 @@ class ProgramEnd:
     """The program's exit code; 128 + N if signal N ended it; RUNTIME_FAILED if it was never started."""
     started: bool
     """False if the runtime failed before the program ran; its message is on stderr."""
+    failed: str | None = None
+    """One of `result.FAILURES`, if it does not follow from the other fields."""
 
 
 class Runtime(Protocol):

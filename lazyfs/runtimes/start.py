@@ -10,6 +10,7 @@ from lazyfs.core.errors import UsageError
 from lazyfs.core.oci.run_config import DEFAULT_PATH
 from lazyfs.core.printable import escaped
 from lazyfs.runtimes.choose import Check, Choice, choose
+from lazyfs.runtimes.choose import NoRuntime as NoRuntime
 from lazyfs.runtimes.command_checks import obstacle
 from lazyfs.runtimes.find_image import FoundImage, find, node_mounts
 from lazyfs.runtimes.image_defaults import ImageDefaults, command_line, describe
@@ -27,6 +28,10 @@ _RUNSCRIPT = "/.singularity.d/runscript"
 SOURCE_SECONDS = 10.0
 """Seconds that the filesystem of a bind's source has to answer."""
 _DEFAULTS = {"PATH": DEFAULT_PATH, "HOME": "/tmp"}  # noqa: S108 - the only writable directory inside
+
+
+class NoImage(UsageError):
+    """The image is not to be found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +100,7 @@ def prepare(
     try:
         found = find(name, node_mounts())
     except UsageError as error:
-        raise with_remedy(image, error) from None
+        raise NoImage(str(with_remedy(image, error))) from None
     described = _described(found)
     command = command_line(described, tuple(arguments), entrypoint=options.entrypoint)
     if not command:
@@ -178,7 +183,7 @@ def start(prepared: PreparedRun) -> ProgramEnd:
     found = obstacle(prepared.launch)
     if found is not None:
         _warn(found.reason)
-        return ProgramEnd(found.exit_code, started=False)
+        return ProgramEnd(found.exit_code, started=False, failed=found.failed)
     if prepared.launch.pinned is not None:
         prepared.launch.pinned.check()
     return prepared.runtime.read_end(prepared.runtime.start(prepared.plan))
