@@ -50,6 +50,11 @@ class ConnectedRepository(NamedTuple):
     prefetcher: Prefetcher
     refresher: Refresher
 
+    def close(self) -> None:
+        """Gives up what is under way, and closes the connections."""
+        self.objects.close()
+        self.fetcher.close()
+
 
 class _FirstRevision(NamedTuple):
     """The revision that a mount begins with."""

@@ -22,12 +22,16 @@ _TLS = ("ca", "client_cert", "client_key")
 
 def load(path: str) -> dict[str, Any]:
     """Returns the fields of a TOML file. Raises UsageError, which names the file and the fault."""
+    return parse(read_file(path), f"--config {path}")
+
+
+def read_file(path: str) -> bytes:
+    """Returns the content of a TOML file; `parse` refuses one that is too large. Raises UsageError."""
     try:
         with open(path, "rb") as file:
-            data = file.read(LARGEST_FILE + 1)
+            return file.read(LARGEST_FILE + 1)
     except OSError as error:
         raise UsageError(f"--config {path}: {error.strerror}") from None
-    return parse(data, f"--config {path}")
 
 
 def parse(data: bytes, origin: str) -> dict[str, Any]:

@@ -38,11 +38,12 @@ def image_changes(
     observer: PublishObserver,
     *,
     plain: bool,
+    bind_points: tuple[str, ...] = (),
 ) -> dict[str, Inode]:
     """Writes an image's contents and catalogs; returns the links and snapshots to put at paths of the tree.
 
-    `plain`: adds no start-up files to the image's own files. Raises BadData for a layer that is damaged or
-    cannot be merged, and the errors of the source.
+    `plain`: adds no start-up files to the image's own files; else `bind_points` are added too. Raises
+    BadData for a layer that is damaged or cannot be merged, and the errors of the source.
     """
     for note in image.notes:
         observer.warn(f"{image.name}: {note}")
@@ -59,7 +60,7 @@ def image_changes(
         lambda message: observer.warn(f"{image.name}: {message}"),
     )
     if not plain:
-        add(root, image.config, ingest)
+        add(root, image.config, ingest, bind_points)
     created = image.config.created_ns
     flat = flat_path(image.config_digest)
     return changes | {

@@ -30,6 +30,8 @@ class PublishOptions:
     workers: int | None = None
     plain: bool = False
     """Add no bind points or start-up files to images."""
+    bind_points: tuple[str, ...] = ()
+    """Directories to add to images beyond the fixed ones, relative to the image's root."""
     observer: PublishObserver = field(default_factory=PublishObserver)
 
 
@@ -63,7 +65,13 @@ def publish(
     places: dict[str, str] = {}
     with Edit(store, keys, now, level=options.level, workers=options.workers, lease=lease) as edit:
         preparer = SourcePreparer(
-            edit.tree, edit.base.params, edit.ingest, options.images, options.observer, options.plain
+            edit.tree,
+            edit.base.params,
+            edit.ingest,
+            options.images,
+            options.observer,
+            options.plain,
+            options.bind_points,
         )
         for source in sources:
             prepared = preparer.prepare(source, options.place)

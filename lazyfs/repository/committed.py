@@ -8,7 +8,7 @@ from lazyfs.core.errors import TrustError, UsageError
 from lazyfs.core.params import Revision
 from lazyfs.core.trust.roles import ROOT, SNAPSHOT, TARGETS, TIMESTAMP, file_name
 from lazyfs.core.trust.state import ProvenRevision, TrustState, bootstrap
-from lazyfs.store import Store
+from lazyfs.store import ReadableStore
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class CommittedRevision:
         return self.proven.revision
 
 
-def read_committed(store: Store) -> CommittedRevision:
+def read_committed(store: ReadableStore) -> CommittedRevision:
     """Returns the committed revision, verified against the store's own roots; expiry does not count.
 
     Raises UsageError for a store that was never initialised, TrustError for one that is damaged.
@@ -50,7 +50,7 @@ def read_committed(store: Store) -> CommittedRevision:
         return CommittedRevision(state, _proven(store, stamp, roots[-2]))
 
 
-def _proven(store: Store, stamp: bytes, root: Root) -> ProvenRevision:
+def _proven(store: ReadableStore, stamp: bytes, root: Root) -> ProvenRevision:
     proven = ProvenRevision(stamp, b"", b"", root)
     snapshot = _named(store, SNAPSHOT, proven.timestamp.snapshot_meta.version)
     proven = ProvenRevision(stamp, snapshot, b"", root)
@@ -58,12 +58,12 @@ def _proven(store: Store, stamp: bytes, root: Root) -> ProvenRevision:
     return ProvenRevision(stamp, snapshot, targets, root).check()
 
 
-def read_revision(store: Store) -> Revision:
+def read_revision(store: ReadableStore) -> Revision:
     """Returns the committed revision. Raises as `read_committed`."""
     return read_committed(store).revision
 
 
-def _named(store: Store, role: str, version: int) -> bytes:
+def _named(store: ReadableStore, role: str, version: int) -> bytes:
     data = store.read_metadata(file_name(role, version))
     if data is None:
         raise TrustError(f"store lacks metadata/{file_name(role, version)}, which its timestamp leads to")

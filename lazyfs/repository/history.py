@@ -15,10 +15,10 @@ from lazyfs.repository.commit import read_revision, replace_revision
 from lazyfs.repository.keys import Keys
 from lazyfs.repository.leases import LeasedObjects, PublisherLease
 from lazyfs.repository.stored_history import read_history, reader, write_history
-from lazyfs.store import Store
+from lazyfs.store import ReadableStore, Store
 
 
-def revisions(store: Store) -> Iterator[PastRevision]:
+def revisions(store: ReadableStore) -> Iterator[PastRevision]:
     """Yields the committed revision, then older ones, newest first. Raises as `read_committed`."""
     newest = read_revision(store)
     yield from read_history(store, newest).newest_first(reader(store))

@@ -8,10 +8,10 @@ from lazyfs.core.history.head import History, decode
 from lazyfs.core.history.records import Change, Emit, PastRevision, decode_changes, entry
 from lazyfs.core.params import Revision
 from lazyfs.repository.leases import LeasedObjects, PublisherLease
-from lazyfs.store import ObjectSink, Store
+from lazyfs.store import ObjectSink, ReadableStore, Store
 
 
-def reader(store: Store) -> Callable[[ObjectRef], bytes]:
+def reader(store: ReadableStore) -> Callable[[ObjectRef], bytes]:
     """Returns a function that reads and verifies objects. It raises NotFound, BadData, StoreError."""
     return lambda ref: codec.open_object(store.get(ref.digest), ref)
 
@@ -27,7 +27,7 @@ def emitter(store: Store, lease: PublisherLease | None) -> Emit:
     return emit
 
 
-def read_history(store: Store, revision: Revision) -> History:
+def read_history(store: ReadableStore, revision: Revision) -> History:
     """Returns the history that a revision leads to; of one from before there were histories, a history that
     begins with it. Raises as `reader`."""
     if revision.history is None:
@@ -56,6 +56,6 @@ def first_entry(revision: Revision) -> PastRevision:
     )
 
 
-def changes_of(store: Store, past: PastRevision) -> list[Change]:
+def changes_of(store: ReadableStore, past: PastRevision) -> list[Change]:
     """Returns what a revision has changed. Raises as `reader`."""
     return decode_changes(reader(store)(past.more)) if past.more else past.changes

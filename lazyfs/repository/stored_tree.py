@@ -12,7 +12,7 @@ from lazyfs.core.chunks import ChunkList
 from lazyfs.core.digest import ObjectRef
 from lazyfs.core.errors import FormatError, NotFound
 from lazyfs.core.pack import PackTable
-from lazyfs.store import Store
+from lazyfs.store import ReadableStore
 
 MOST = 16 << 20
 """Bytes of a file that is read whole: a manifest or a config has 4 MiB at most in any registry."""
@@ -31,7 +31,7 @@ class TreeNode(NamedTuple):
 class StoredTree:
     """The tree below one root catalog."""
 
-    def __init__(self, store: Store, root: ObjectRef) -> None:
+    def __init__(self, store: ReadableStore, root: ObjectRef) -> None:
         self._store = store
         self.root_ref = root
 

@@ -49,6 +49,18 @@ class StoredObject(NamedTuple):
     """When its bytes were written, on the store's clock; never after it got its name."""
 
 
+class ReadableStore(Protocol):
+    """The part of a store that is read, and all that there is of one behind a URL."""
+
+    def get(self, digest: Digest) -> bytes:
+        """Returns the stored frame. Raises NotFound."""
+        ...
+
+    def read_metadata(self, name: str) -> bytes | None:
+        """Returns a file under metadata/, or None if there is none."""
+        ...
+
+
 class ObjectSink(Protocol):
     """The part of a store that takes objects."""
 
@@ -61,12 +73,8 @@ class ObjectSink(Protocol):
         ...
 
 
-class Store(ObjectSink, Protocol):
+class Store(ObjectSink, ReadableStore, Protocol):
     """A store that publishers write to. Safe to use from several threads."""
-
-    def get(self, digest: Digest) -> bytes:
-        """Returns the stored frame. Raises NotFound."""
-        ...
 
     def objects(self) -> Iterator[StoredObject]:
         """Lists every object that was there from the call to the end of the listing, each once, in any order.
@@ -102,10 +110,6 @@ class Store(ObjectSink, Protocol):
 
     def abandon(self) -> None:
         """Drops the objects put since the last sync that have no name yet: the publish has failed."""
-        ...
-
-    def read_metadata(self, name: str) -> bytes | None:
-        """Returns a file under metadata/, or None if there is none."""
         ...
 
     def write_metadata(self, name: str, data: bytes, *, expected: bytes | None) -> None:
