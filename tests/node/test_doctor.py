@@ -21,6 +21,8 @@ from lazyfs.node.checks import fuse
 from lazyfs.node.doctor import CHECKS, Check, examine
 from lazyfs.node.findings import Finding, Level
 from lazyfs.node.surroundings import Surroundings, look_around, mounts_at
+from lazyfs.system.bounded_look import ask_one
+from lazyfs.system.fuse_conf import user_allow_other
 from tests.support.cli import LAZYFS, lazyfs, mounted, serving, status
 from tests.support.fault_server import FaultServer, Misbehave, of_directory
 from tests.support.processes import frozen, gone
@@ -315,6 +317,23 @@ def shown(*prefix: str, **options: object) -> str:
 def test_a_root_that_may_not_mount() -> None:
     assert "CAP_SYS_ADMIN" in shown("setpriv", "--bounding-set", "-sys_admin")
     assert "CAP_SYS_ADMIN" not in shown()
+
+
+def test_a_user_who_is_not_root_may_mount_too() -> None:
+    """All that is said is that others would not see the mount: /etc/fuse.conf as Debian ships it."""
+
+    def as_nobody() -> list[str]:
+        os.setgroups([])
+        os.setresgid(65534, 65534, 65534)
+        os.setresuid(65534, 65534, 65534)
+        return [finding.wrong for finding in examine(Surroundings([], []), checks("fuse", "limits"))]
+
+    answer = ask_one(as_nobody, 60)
+    assert answer.came
+    expected = [] if user_allow_other() else ["lacks user_allow_other"]
+    assert [text in wrong for text, wrong in zip(expected, answer.value, strict=True)] == [True] * len(
+        expected
+    )
 
 
 def test_few_open_files() -> None:
