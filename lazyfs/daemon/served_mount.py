@@ -15,6 +15,7 @@ from lazyfs.daemon import control
 from lazyfs.daemon.answering_mount import SIGNALS, AnsweringMount
 from lazyfs.daemon.certificates import Certificates
 from lazyfs.daemon.control_requests import ControlRequests
+from lazyfs.daemon.image_jobs import ImageJobs
 from lazyfs.daemon.known_revision import KnownRepository
 from lazyfs.daemon.late_imports import SOON, load
 from lazyfs.daemon.log import INTERVAL
@@ -102,9 +103,9 @@ class ServedMount:
                 end_metrics = metrics.serve(self._settings.metrics, self.status)
             async with trio.open_nursery() as nursery:
                 requests = self._requests()
-                await nursery.start(
-                    control.serve, self._mount.listening, requests.handlers(), requests.public()
-                )
+                jobs = ImageJobs(self._filesystem, self._repositories, site=self._settings.is_site())
+                handlers = requests.handlers() | jobs.handlers()
+                await nursery.start(control.serve, self._mount.listening, handlers, requests.public())
                 nursery.start_soon(self._follow_signals, signals, nursery.cancel_scope)
                 nursery.start_soon(self._tell_repeats)
                 nursery.start_soon(self._repositories.keep_fresh)

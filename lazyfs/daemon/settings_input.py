@@ -72,6 +72,11 @@ def check(fields: dict[str, Any], origin: str) -> Settings:
     for name in made.repositories:
         if not name or "/" in name or name in (".", ".."):
             raise UsageError(f"{origin}: repository {name!r} cannot be the name of a folder")
+    for revision in (made.revision, *(source.revision for source in made.repositories.values())):
+        if revision is not None:
+            from lazyfs.core.history.choice import parse_choice  # most mounts show the newest revision
+
+            parse_choice(revision)
     parse_size(made.cache_limit, "cache_limit")
     parse_size(made.cache_keep_free, "cache_keep_free")
     return made

@@ -178,6 +178,9 @@ class RequestsClient:
             date=head.field("date"),
         )
 
+    def loop(self) -> None:
+        """Returns None: an attempt occupies its thread."""
+
     def close(self) -> None:
         """Closes idle connections."""
         self._adapter.close()

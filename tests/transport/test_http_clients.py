@@ -23,6 +23,7 @@ from lazyfs.transport.requests_client import RequestsClient
 from lazyfs.transport.tls import Tls
 from lazyfs.transport.tls_files import TlsFiles
 from tests.support.fault_server import FaultServer, Misbehave
+from tests.support.looped import LoopedClient
 from tests.support.tls import Authority
 
 BODY = bytes(range(256)) * 64
@@ -55,7 +56,7 @@ def server(request: pytest.FixtureRequest, secured: Secured) -> Iterator[FaultSe
 Make = Callable[[Limits], Client]
 
 
-@pytest.fixture(params=[RequestsClient, CurlClient], ids=["requests", "pycurl"])
+@pytest.fixture(params=[RequestsClient, CurlClient, LoopedClient], ids=["requests", "pycurl", "loop"])
 def make(request: pytest.FixtureRequest, secured: Secured) -> Make:
     return functools.partial(request.param, tls=secured.client)
 
