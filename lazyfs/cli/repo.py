@@ -224,6 +224,7 @@ def show(store: str) -> None:
     revision, root, proven = committed.revision, committed.state.root, committed.proven
     say(f"repository   {revision.name}")
     say(f"revision     {revision.number} of {when(datetime.fromtimestamp(revision.time, UTC))}")
+    say(f"format       version {revision.params.version}")
     say(f"catalog      {revision.root.digest.hex()} ({revision.root.size} bytes)")
     say(f"fingerprint  {sha256(committed.state.root_bytes[0]).hex()}")
     for signed in (proven.timestamp, proven.snapshot, proven.targets, root):
