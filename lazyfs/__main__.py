@@ -1,7 +1,9 @@
 """`python -m lazyfs`."""
 
+import gc
 import sys
 
-from lazyfs.cli.main import main
+gc.disable()  # modules make many objects and no garbage: collections would take a tenth of a start
+from lazyfs.cli.main import main  # noqa: E402
 
 sys.exit(main())

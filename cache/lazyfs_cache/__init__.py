@@ -76,13 +76,40 @@ Upkeep
     The thread that does everything that need not be done by a put or a get.
 """
 
-from lazyfs_cache.cache import Cache
-from lazyfs_cache.errors import CacheError, PinSetTooLarge, UnusableDirectory
-from lazyfs_cache.null import NullCache
-from lazyfs_cache.open_caches import open_cache
-from lazyfs_cache.process.admission import Reservation
-from lazyfs_cache.process.download_locks import DownloadLock
-from lazyfs_cache.report import Stats, Verified
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lazyfs_cache.cache import Cache
+    from lazyfs_cache.errors import CacheError, PinSetTooLarge, UnusableDirectory
+    from lazyfs_cache.null import NullCache
+    from lazyfs_cache.open_caches import open_cache
+    from lazyfs_cache.process.download_locks import DownloadLock
+    from lazyfs_cache.process.reservation import Reservation
+    from lazyfs_cache.report import Stats, Verified
+
+_MODULES = {
+    "Cache": "cache",
+    "CacheError": "errors",
+    "DownloadLock": "process.download_locks",
+    "NullCache": "null",
+    "PinSetTooLarge": "errors",
+    "Reservation": "process.reservation",
+    "Stats": "report",
+    "UnusableDirectory": "errors",
+    "Verified": "report",
+    "open_cache": "open_caches",
+}
+"""Where each name is. A module is imported at the first use of a name of it: a program that only reads the
+figures of a cache (`Stats`) is spared the 50 others."""
+
+
+def __getattr__(name: str) -> Any:
+    module = _MODULES.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{module}"), name)
+
 
 __all__ = [
     "Cache",

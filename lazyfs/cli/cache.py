@@ -105,7 +105,8 @@ def pin(directory: str | None, /, path: str, proxy: str | None, **tls_files: str
     from lazyfs.client import pinning
     from lazyfs.daemon.values_from_files import read_value
     from lazyfs.transport.open import open_fetcher
-    from lazyfs.transport.tls import Tls, TlsFiles
+    from lazyfs.transport.tls import Tls
+    from lazyfs.transport.tls_files import TlsFiles
 
     place = _located(path)
     proxy = read_value(proxy, "--proxy") if proxy and "://" in place.url else None

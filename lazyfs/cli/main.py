@@ -1,5 +1,6 @@
 """`lazyfs`: finds the module of a command, runs the command, and turns errors into one line."""
 
+import gc
 import importlib
 import io
 import sys
@@ -16,16 +17,27 @@ from lazyfs.system.command_line import hide_accounts
 COMMANDS: dict[str, str] = {
     "repo": "Make a repository, renew its expiry, replace its keys.",
     "publish": "Publish images and trees into a store.",
+    "sync": "Publish what wishlists ask for, and take out what none does.",
+    "when": "Say since when an image is there, or why it is not.",
     "inspect": "Show an image's configuration, layers, sizes and platforms.",
     "diff": "List the differences between two images or revisions.",
     "profile": "Publish a profile of an image, for faster starts.",
+    "rm": "Remove images from the tree.",
+    "log": "List the revisions and the changes of each.",
+    "rollback": "Show the content of an older revision again.",
+    "gc": "Delete the objects that no kept revision needs.",
     "check": "Verify that everything in a store is there and right.",
     "serve": "Serve a store over HTTP from this machine.",
     "mount": "Mount a repository.",
     "umount": "Unmount.",
     "status": "Show mounts, their health and their traffic.",
+    "showconfig": "Show each setting of a mount and where it comes from.",
+    "probe": "Tell in one line and an exit code if mounts are well.",
+    "doctor": "Find what is wrong with this machine and its mounts.",
+    "bugreport": "Write one archive for whoever is asked for help.",
     "refresh": "Look for a new revision now.",
     "cache": "Look into this machine's cache, pin, evict, verify, resize.",
+    "prefetch": "Fetch the rest of an image now.",
     "run": "Start a program from an image.",
     "top": "Show the activity of a mount, live.",
     "demo": "Publish, mount and run on this machine, with figures.",
@@ -44,6 +56,7 @@ class Commands(click.Group):
         if cmd_name not in COMMANDS:
             return None
         found = importlib.import_module(f"lazyfs.cli.{cmd_name.replace('-', '_')}").command
+        gc.enable()
         assert isinstance(found, click.Command)
         return found
 

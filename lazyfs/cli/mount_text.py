@@ -16,9 +16,23 @@ def status_lines(found: MountStatus) -> list[str]:
         f"{found.mountpoint}: {found.source}",
         *(f"  {line}" for line in health_lines(found)),
         f"  read: {shown_size(counters.read_bytes)}; waited for {counters.misses} objects",
+        *(f"  {line}" for line in _guesses(found)),
         f"  daemon: pid {found.pid}, up {shown_time(found.uptime)}, session {found.session}",
         f"  upcalls: {upcalls or 'none'}",
     ]
+
+
+def _guesses(found: MountStatus) -> Iterator[str]:
+    all_guesses = [repository.guesses for repository in found.repositories.values()]
+    guessed, wasted = sum(one.guessed for one in all_guesses), sum(one.wasted for one in all_guesses)
+    if guessed:
+        size = shown_size(sum(one.guessed_bytes for one in all_guesses))
+        unread = shown_size(sum(one.wasted_bytes for one in all_guesses))
+        dropped = sum(one.dropped for one in all_guesses)
+        yield (
+            f"guessed: {guessed} object{'s' * (guessed != 1)}, {size}; not read so far: "
+            f"{wasted} object{'s' * (wasted != 1)}, {unread}; not fetched: {dropped}"
+        )
 
 
 def health_lines(found: MountStatus) -> Iterator[str]:

@@ -15,6 +15,11 @@ PACKS = 1 << 16
 """Packs that the entries of one catalog lie in: a table of 2.4 MB in its header."""
 CHUNKS = 1 << 18
 """Chunks of a file: 256 GiB at the usual 1 MiB, 4 TiB at 16 MiB. Their list takes 8 MiB."""
+INLINE_CHUNKS = 32
+"""Chunks of a file whose digests its entry holds itself: 32 MiB at the usual 1 MiB, nearly every library. A
+list of its own costs a request, and a wait before the first chunk."""
+INLINE_BYTES = 1 << 18
+"""Bytes of such digests in one catalog; in one that would hold more, every file has a list."""
 
 ENTRIES = 1 << 17
 """Names of one catalog, and so of one directory: 50 to 80 MiB decoded."""

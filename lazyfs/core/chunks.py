@@ -52,6 +52,17 @@ class ChunkList:
         self.size = size
         self.shift = shift
 
+    @classmethod
+    def of(cls, digests: bytes, size: int, shift: int) -> "ChunkList":
+        """The list of a file whose chunks have these digests, one after another. Raises FormatError as the
+        constructor."""
+        return cls(_HEADER.pack(MAGIC, shift, size) + digests, size, shift)
+
+    @property
+    def encoded(self) -> bytes:
+        """The plaintext of the list."""
+        return self._encoded
+
     @staticmethod
     def encode(digests: list[Digest], size: int, shift: int) -> bytes:
         """The plaintext of the list; raises ValueError if the count of digests does not fit the size."""

@@ -3,8 +3,6 @@
 import logging
 from collections.abc import Callable
 
-import trio
-
 from lazyfs.daemon.catalog_pins import CatalogPins
 from lazyfs.vfs.held_objects import HeldKey
 from lazyfs_cache import Cache, NullCache
@@ -34,6 +32,8 @@ class CacheWatch:
 
     async def run(self, catalogs_in_use: Callable[[], list[tuple[str, HeldKey]]]) -> None:
         """Measures the cache and pins the catalogs in use, again and again until cancelled."""
+        import trio  # not above: a mount measures once before its event loop is loaded
+
         while True:
             await trio.sleep(INTERVAL)
             try:

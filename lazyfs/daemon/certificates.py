@@ -1,8 +1,13 @@
 """The TLS credentials of a mount's repositories, read while the daemon is still root."""
 
+from typing import TYPE_CHECKING
+
 from lazyfs.core.errors import UsageError
 from lazyfs.daemon.settings import RepositorySource, Settings
-from lazyfs.transport.tls import Tls, TlsFiles
+from lazyfs.transport.tls_files import TlsFiles
+
+if TYPE_CHECKING:
+    from lazyfs.transport.tls import Tls
 
 
 class Certificates:
@@ -14,20 +19,20 @@ class Certificates:
         self._read: dict[TlsFiles, Tls | UsageError] = {}
         mounts = _files(settings)
         if mounts:
-            self._read[mounts] = Tls(mounts)
+            self._read[mounts] = _credentials(mounts)
         sources = settings.sources().values() if settings.is_site() else [settings.single_source()]
         for source in sources:
             files = _files(source)
             over_tls = any("https:" in url for url in (source.url, source.proxy) if url)
             if files not in self._read and (files or over_tls):
                 try:
-                    self._read[files] = Tls(files)
+                    self._read[files] = _credentials(files)
                 except UsageError as error:
                     if files == mounts:
                         raise
                     self._read[files] = error
 
-    def of(self, source: RepositorySource) -> Tls | None:
+    def of(self, source: RepositorySource) -> "Tls | None":
         """Returns the credentials for a repository's connections; None if none of them uses TLS.
 
         Raises UsageError.
@@ -40,3 +45,9 @@ class Certificates:
 
 def _files(given: RepositorySource | Settings) -> TlsFiles:
     return TlsFiles(given.ca, given.client_cert, given.client_key)
+
+
+def _credentials(files: TlsFiles) -> "Tls":
+    from lazyfs.transport.tls import Tls  # ssl takes 10 ms to import
+
+    return Tls(files)

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector, CollectorRegistry
 
-from lazyfs.core.digits import natural
 from lazyfs.core.errors import UsageError
+from lazyfs.daemon.metrics_address import address_of
 from lazyfs.daemon.metrics_server import answer
 from lazyfs.daemon.status import CounterStatus, MountStatus, RepositoryStatus
 from lazyfs.fuse.counters import BOUNDS
@@ -23,6 +23,13 @@ _CACHE = {
     "admitted": ("counter", "Objects admitted"),
     "refused": ("counter", "Objects not admitted"),
     "damaged": ("counter", "Objects found wrong on the disk"),
+}
+_GUESSES = {
+    "guessed": "Objects fetched on a guess",
+    "guessed_bytes": "Plaintext bytes fetched on a guess",
+    "used": "Guessed objects that were read later",
+    "used_bytes": "Their plaintext bytes",
+    "dropped": "Guesses that were over the budget or had no room",
 }
 _CHAIN = {
     "requests": "Objects and metadata asked for",
@@ -103,7 +110,13 @@ def _repositories(repositories: dict[str, RepositoryStatus]) -> Iterator[Metric]
         name: CounterMetricFamily(f"lazyfs_chain_{name}", text, labels=["repository"])
         for name, text in _CHAIN.items()
     }
+    guesses = {
+        name: CounterMetricFamily(f"lazyfs_guesses_{name}", text, labels=["repository"])
+        for name, text in _GUESSES.items()
+    }
     for name, repository in repositories.items():
+        for field, family in guesses.items():
+            family.add_metric([name], getattr(repository.guesses, field))
         revision.add_metric([name], repository.revision)
         published.add_metric([name], repository.published)
         stale.add_metric([name], bool(repository.warning))
@@ -120,6 +133,7 @@ def _repositories(repositories: dict[str, RepositoryStatus]) -> Iterator[Metric]
             family.add_metric([name], getattr(report, field))
     yield from (revision, published, stale, up, path_bytes, path_faults)
     yield from chain.values()
+    yield from guesses.values()
 
 
 def serve(listen: str, status: Callable[[], MountStatus]) -> Callable[[], None]:
@@ -129,13 +143,10 @@ def serve(listen: str, status: Callable[[], MountStatus]) -> Callable[[], None]:
     """
     from prometheus_client import make_wsgi_app
 
-    host, _, text = listen.rpartition(":")
-    port = natural(text)
-    if port is None or port > 65535:
-        raise UsageError(f"--metrics {listen[:100]}: no port from 0 to 65535; give HOST:PORT")
+    address = address_of(listen)
     registry = CollectorRegistry()
     registry.register(_MountMetrics(status))
     try:
-        return answer(host or "127.0.0.1", port, make_wsgi_app(registry))
+        return answer(address.host, address.port, make_wsgi_app(registry))
     except (ValueError, OSError, OverflowError) as error:
         raise UsageError(f"--metrics {listen}: {error}; give HOST:PORT") from None

@@ -4,31 +4,15 @@ With a user configured, the process lowers its effective ids before it opens cac
 for the moment of mount(2), and drops them for good when the mount answers.
 """
 
-import importlib
 import os
 import pwd
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 from lazyfs.core.errors import UsageError
+from lazyfs.daemon.late_imports import BEFORE_ROOT_IS_GIVEN_UP, load
 from lazyfs.system.trusted_files import Untrusted, open_directory
-
-_LATE = (
-    "_strptime",
-    "encodings.idna",
-    "lazyfs.fuse.direct.session",
-    "lazyfs.daemon.metrics",
-    "lazyfs.fuse.pyfuse3_session",
-    "lazyfs.transport.curl_client",
-    "lazyfs.transport.handshake",
-    "lazyfs.transport.requests_client",
-    "lmdb._envid",
-    "prometheus_client",
-    "tuf.api.serialization.json",
-)
-"""Modules otherwise imported only at first use. They are imported before the ids are lowered, because an
-interpreter below /root cannot be read afterwards. Modules that are not installed are passed over."""
 
 
 class Privileges:
@@ -46,9 +30,7 @@ class Privileges:
             raise UsageError(f"--user {user}: no such user; create it, or leave the option out") from None
         if os.geteuid() != 0:
             raise UsageError(f"--user {user}: only root can become somebody else; leave the option out")
-        for module in _LATE:
-            with suppress(ModuleNotFoundError):
-                importlib.import_module(module)
+        load(BEFORE_ROOT_IS_GIVEN_UP)  # an interpreter below /root cannot be read afterwards
 
     def make_own(self, directory: str) -> None:
         """Makes sure that the directory exists and belongs to the user. Raises UsageError.

@@ -1,22 +1,28 @@
-"""The process behind a mount: opens its resources before the event loop runs, and closes them after it."""
+"""The process behind a mount: opens its resources before the event loop runs, and closes them after it.
 
+The order keeps a start cheap: first the checks that fork (a small process forks cheaply), then the modules
+that answer what is at hand, then the answer; only then trio and all the rest.
+"""
+
+import gc
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
-
-import trio
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from lazyfs.core.errors import LazyfsError
-from lazyfs.daemon import control, runtime_directory
-from lazyfs.daemon.cache_directory import default_cache, open_in, settings_not_taken
-from lazyfs.daemon.certificates import Certificates
+from lazyfs.daemon import runtime_directory
+from lazyfs.daemon.control_socket import sweep
 from lazyfs.daemon.log import DaemonLog
 from lazyfs.daemon.mount_lock import MountLock
-from lazyfs.daemon.privileges import Privileges
-from lazyfs.daemon.served_mount import ServedMount
 from lazyfs.daemon.settings import Settings
 from lazyfs.system import mountpoint
+
+if TYPE_CHECKING:
+    from lazyfs.daemon.answering_mount import AnsweringMount
+    from lazyfs.daemon.certificates import Certificates
+    from lazyfs.daemon.setting_origins import Origin
 
 LONGEST_WAIT = 60.0
 """Seconds that a mount waits at most for another one on the same mount point, even with more patience."""
@@ -24,38 +30,51 @@ LONGEST_WAIT = 60.0
 log = logging.getLogger(__name__)
 
 
-def run(settings: Settings, ready: Callable[[Sequence[str]], None], log_file: str | None) -> None:
+def run(
+    settings: Settings,
+    origins: Mapping[str, "Origin"],
+    ready: Callable[[Sequence[str]], None],
+    log_file: str | None,
+) -> None:
     """Mounts and serves until unmounted.
 
-    Once programs can use the mount, calls `ready` with notes for the operator, a line each. `log_file`: the
-    file that is open as standard error, or None. Raises LazyfsError, before `ready`, if the mount fails; the
-    mount point is then unchanged.
+    `origins`: where the settings come from, for those who ask. Once programs can use the mount, calls `ready`
+    with notes for the operator, a line each. `log_file`: the file that is open as standard error, or None.
+    Raises LazyfsError, before `ready`, if the mount fails; the mount point is then unchanged.
     """
     daemon_log = DaemonLog(log_file)
     daemon_log.begin()
     sys.setswitchinterval(50e-6)  # a busy fetching thread would otherwise delay an answer by 5 ms
     mountpoint.check_device()
     runtime = runtime_directory.directory()
-    control.sweep(runtime)
+    sweep(runtime)
     lock = MountLock(runtime, settings.mountpoint, min(settings.patience, LONGEST_WAIT))
     try:
-        _run_locked(settings, runtime, lock, ready, daemon_log)
+        _run_locked(settings, origins, runtime, lock, ready, daemon_log)
     finally:
         lock.release()
 
 
 def _run_locked(
     settings: Settings,
+    origins: Mapping[str, "Origin"],
     runtime: str,
     lock: MountLock,
     ready: Callable[[Sequence[str]], None],
     daemon_log: DaemonLog,
 ) -> None:
     notes = []
-    if mountpoint.prepare(settings.mountpoint):
+    prepared = mountpoint.prepare(settings.mountpoint)
+    if prepared.was_dead:
         log.info("%s: took away a mount whose daemon had died", settings.mountpoint)
-    if mountpoint.holds_files(settings.mountpoint):
+    if prepared.holds_files:
         notes.append(f"{settings.mountpoint} is not empty: its files are hidden until the unmount")
+    gc.disable()  # modules make 46,000 objects and no garbage: collections would take 18 ms
+    from lazyfs.daemon.answering_mount import AnsweringMount
+    from lazyfs.daemon.cache_directory import default_cache, open_in, settings_not_taken
+    from lazyfs.daemon.certificates import Certificates
+    from lazyfs.daemon.privileges import Privileges
+
     privileges = Privileges(settings.user)
     certificates = Certificates(settings)
     directory = settings.cache or default_cache()
@@ -63,15 +82,36 @@ def _run_locked(
     privileges.become_user()
     cache = open_in(directory, settings)
     notes += settings_not_taken(cache, settings)
-
     try:
         state = os.path.join(directory, "state")
-        mount = ServedMount(settings, cache, state, runtime, privileges, certificates, lock, daemon_log)
-        trio.run(mount.serve, lambda: ready(notes))
+        mount = AnsweringMount(settings, cache, state, runtime, privileges, lock, daemon_log)
+        try:
+            _serve(mount, certificates, origins, lambda: ready(notes))
+        finally:
+            mount.close()
     except BaseExceptionGroup as group:
         raise _cause(group) from None
     finally:
         cache.close()
+
+
+def _serve(
+    mount: "AnsweringMount",
+    certificates: "Certificates",
+    origins: Mapping[str, "Origin"],
+    ready: Callable[[], None],
+) -> None:
+    known = mount.show_known()
+    if mount.answers_alone:
+        mount.keep_signals()
+        mount.mount()
+        mount.answer(ready)
+    import trio
+
+    from lazyfs.daemon.served_mount import ServedMount
+
+    gc.enable()
+    trio.run(ServedMount(mount, certificates, known, origins).serve, ready)
 
 
 def _cause(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -8,14 +8,17 @@ import trio
 
 from lazyfs.client.trust.refresher import RETRY
 from lazyfs.core.chain.notation import without_secrets
+from lazyfs.core.errors import LazyfsError
 from lazyfs.core.params import Revision
 from lazyfs.core.trust.errors import Expired
 from lazyfs.daemon.certificates import Certificates
-from lazyfs.daemon.repository_connection import ConnectedRepository, Connector
+from lazyfs.daemon.known_revision import KnownRepository
+from lazyfs.daemon.repository_connection import FIRST_LOOK, ConnectedRepository, Connector
 from lazyfs.daemon.settings import RepositorySource, Settings
-from lazyfs.daemon.status import BundleCounts, RepositoryStatus
+from lazyfs.daemon.status import BundleCounts, GuessStatus, RepositoryStatus
 from lazyfs.fuse.filesystem import Filesystem
 from lazyfs.fuse.open_repository import OpenRepository
+from lazyfs.prefetch.prefetcher import GuessCounts, Surroundings
 from lazyfs.transport.http import HttpFetcher
 from lazyfs_cache import Cache, NullCache
 
@@ -31,13 +34,16 @@ class Repositories:
         cache: Cache | NullCache,
         state_dir: str,
         certificates: Certificates,
+        filesystem: Filesystem,
         on_advance: Callable[[str, Revision], Awaitable[None]],
         on_withdraw: Callable[[str], Awaitable[None]],
     ) -> None:
-        """`on_advance` shows another revision of the named repository; `on_withdraw` stops showing the named
-        repository."""
+        """`filesystem`: shows the repositories. `on_advance` shows another revision of the named repository;
+        `on_withdraw` stops showing the named repository."""
         self._settings = settings
-        self._connector = Connector(settings, cache, state_dir, certificates)
+        self._filesystem = filesystem
+        around = Surroundings(filesystem.tree, filesystem.lock, filesystem.demand, filesystem.cache_space)
+        self._connector = Connector(settings, cache, state_dir, certificates, around)
         self._on_advance = on_advance
         self._on_withdraw = on_withdraw
         self.opened: dict[str, ConnectedRepository] = {}
@@ -45,28 +51,36 @@ class Repositories:
         self._nursery: trio.Nursery | None = None
         """The nursery of the refreshers, while `keep_fresh` runs; None before."""
 
-    async def open(self, source: RepositorySource, filesystem: Filesystem, name: str | None = None) -> str:
+    async def open(
+        self, source: RepositorySource, name: str | None = None, known: KnownRepository | None = None
+    ) -> str:
         """Opens a repository and shows it: connects, trusts a revision, fetches its root catalog.
 
-        `name`: the name under which a site shows it; by default the name in its signed metadata. Returns the
-        name. Raises LazyfsError.
+        `name`: the name under which a site shows it; by default the name in its signed metadata. `known`: the
+        repository as it is shown already. Returns the name. Raises LazyfsError.
         """
 
         async def advance(revision: Revision) -> None:
             await self._on_advance(shown, revision)
 
-        opened = await trio.to_thread.run_sync(self._connector.connect, source, name, advance)
+        opened = await trio.to_thread.run_sync(
+            self._connector.connect, source, name, advance, known and known.revision
+        )
         revision = opened.refresher.shown
         shown = name or revision.name
         root = revision.root
-        if opened.objects.at_hand(root) is None:
-            await opened.objects.fetch(root)
+        try:
+            if opened.objects.at_hand(root) is None:
+                await opened.objects.fetch(root)
+        except BaseException:
+            opened.close()
+            raise
         # Until the mount is made, all threads may be root for a moment (`Privileges.raised`). The user could
         # not read a file that a thread wrote into the cache in that moment.
         if self._settings.user is None or self._nursery is not None:
             opened.prefetcher.on_open(root)
         self.opened[shown] = opened
-        filesystem.show(
+        self._filesystem.show(
             OpenRepository(
                 shown,
                 opened.objects,
@@ -74,11 +88,25 @@ class Repositories:
                 revision.number,
                 opened.prefetcher,
                 facts=lambda: self.facts(shown),
+                is_newest=opened.refresher.first_look.is_set(),
             )
         )
+        for profile in known.entered.profiles if known else ():
+            opened.prefetcher.on_enter(profile)
         if self._nursery is not None:
             self._nursery.start_soon(self._follow, shown, opened)
         return shown
+
+    async def settle(self, name: str) -> None:
+        """Waits until a newer revision has been looked for, FIRST_LOOK seconds at most, and half a call's
+        patience. After that a missing name is not there. Raises LazyfsError for a repository that is not
+        open."""
+        opened = self.opened.get(name)
+        if opened is None:
+            raise LazyfsError(f"repository {name}: not connected yet")
+        with trio.move_on_after(min(FIRST_LOOK, self._settings.patience / 2)):
+            await opened.refresher.first_look.wait()
+        self._filesystem.settle(name)
 
     async def keep_fresh(self) -> None:
         """Looks for new revisions of every repository, including those opened later, until cancelled.
@@ -139,6 +167,7 @@ class Repositories:
                 warning=opened.refresher.error,
                 namespace=opened.objects.namespace.decode(),
                 bundles=BundleCounts(**opened.prefetcher.bundles()),
+                guesses=_guesses(opened.prefetcher.guesses()),
                 trust=opened.revisions.report(datetime.now(UTC)),
                 chain=opened.fetcher.report() if isinstance(opened.fetcher, HttpFetcher) else None,
             )
@@ -166,3 +195,15 @@ class Repositories:
         """Closes all connections."""
         for opened in (*self.opened.values(), *self._withdrawn):
             opened.fetcher.close()
+
+
+def _guesses(counts: GuessCounts) -> GuessStatus:
+    return GuessStatus(
+        guessed=counts.objects,
+        guessed_bytes=counts.bytes,
+        used=counts.used_objects,
+        used_bytes=counts.used_bytes,
+        wasted=counts.objects - counts.used_objects,
+        wasted_bytes=counts.bytes - counts.used_bytes,
+        dropped=counts.dropped,
+    )

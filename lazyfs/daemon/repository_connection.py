@@ -5,22 +5,25 @@ import os
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from typing import NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
 
 import trio
 
 from lazyfs.client.objects import Objects
 from lazyfs.client.tenant_cache import TenantCache
-from lazyfs.client.trust.anchor import Anchor, anchor_of_directory, read_anchor
+from lazyfs.client.trust.anchor import Anchor, anchor_of
 from lazyfs.client.trust.refresher import Refresher
 from lazyfs.client.trust.revisions import Revisions
 from lazyfs.core.chain.notation import without_secrets
-from lazyfs.core.errors import TransportError, TrustError, UnsupportedFormat, UsageError
+from lazyfs.core.digest import ObjectRef
+from lazyfs.core.errors import LazyfsError, TransportError, TrustError, UnsupportedFormat, UsageError
 from lazyfs.core.params import Revision
 from lazyfs.daemon.certificates import Certificates
+from lazyfs.daemon.known_revision import repository_name
 from lazyfs.daemon.private_repositories import namespace, state_key
 from lazyfs.daemon.settings import RepositorySource, Settings
-from lazyfs.prefetch.prefetcher import Prefetcher
+from lazyfs.prefetch.prefetcher import Prefetcher, Surroundings
 from lazyfs.system.trusted_files import make_private_directory
 from lazyfs.transport.fetcher import Fetcher
 from lazyfs.transport.local import LocalFetcher
@@ -31,6 +34,9 @@ from lazyfs_cache import Cache, NullCache
 FIRST_LOOK = 3.0
 """Seconds that a mount waits for a newer revision while it has a trusted one already."""
 
+if TYPE_CHECKING:
+    from lazyfs.client.trust.chosen_revision import ChosenRevision
+
 log = logging.getLogger(__name__)
 
 
@@ -39,10 +45,15 @@ class ConnectedRepository(NamedTuple):
 
     source: RepositorySource
     fetcher: Fetcher
-    revisions: Revisions
+    revisions: "Revisions | ChosenRevision"
     objects: Objects
     prefetcher: Prefetcher
     refresher: Refresher
+
+    def close(self) -> None:
+        """Gives up what is under way, and closes the connections."""
+        self.objects.close()
+        self.fetcher.close()
 
 
 class _FirstRevision(NamedTuple):
@@ -50,17 +61,26 @@ class _FirstRevision(NamedTuple):
 
     revision: Revision
     warning: str
-    """The reason why the revision may not be the newest; empty if it is."""
+    """The reason why no newer revision could be fetched; empty if it could, or was not tried."""
+    is_newest: bool
+    """False if no newer revision has been looked for."""
 
 
 class Connector:
     """Connects the repositories of one mount."""
 
     def __init__(
-        self, settings: Settings, cache: Cache | NullCache, state_dir: str, certificates: Certificates
+        self,
+        settings: Settings,
+        cache: Cache | NullCache,
+        state_dir: str,
+        certificates: Certificates,
+        surroundings: Surroundings,
     ) -> None:
-        """`state_dir`: the directory of the trusted revisions of all repositories."""
+        """`state_dir`: the directory of the trusted revisions of all repositories. `surroundings`: the mount,
+        as their prefetchers see it."""
         self._settings = settings
+        self._surroundings = surroundings
         self._cache = cache
         self._state_dir = state_dir
         self._certificates = certificates
@@ -70,14 +90,15 @@ class Connector:
         source: RepositorySource,
         name: str | None,
         on_advance: Callable[[Revision], Awaitable[None]],
+        known: Revision | None = None,
     ) -> ConnectedRepository:
         """Returns a repository with a trusted revision. Blocks: call it in a thread of trio.
 
         `name`: the name under which a site shows it; None for the only repository of a mount. `on_advance` is
-        awaited with each later revision. Raises LazyfsError.
+        awaited with each later revision. `known`: the revision that is shown already. Raises LazyfsError.
         """
-        anchor = _anchor(source)
-        repository = name or os.path.basename(self._settings.mountpoint)  # replaces @repo@
+        anchor = anchor_of(source.url, source.trust)
+        repository = name or repository_name(self._settings)
         fetcher = open_fetcher(
             source.url,
             source.proxy,
@@ -86,7 +107,7 @@ class Connector:
             http=self._settings.http,
         )
         try:
-            return self._with_fetcher(source, repository, fetcher, anchor, on_advance)
+            return self._with_fetcher(source, repository, fetcher, anchor, on_advance, known)
         except BaseException:
             fetcher.close()
             raise
@@ -98,13 +119,13 @@ class Connector:
         fetcher: Fetcher,
         anchor: Anchor | UsageError,
         on_advance: Callable[[Revision], Awaitable[None]],
+        known: Revision | None,
     ) -> ConnectedRepository:
         settings = self._settings
         directory = os.path.join(self._state_dir, state_key(source.url, repository))
         make_private_directory(directory)
-        known = None if isinstance(anchor, UsageError) else anchor
-        revisions = Revisions(fetcher, directory, known, max_stale=settings.max_stale)
-        first = self._first_revision(source, revisions, anchor if isinstance(anchor, UsageError) else None)
+        given = None if isinstance(anchor, UsageError) else anchor
+        newest = Revisions(fetcher, directory, given, max_stale=settings.max_stale)
         if settings.lower is not None:
             from_store: Fetcher = LowerFirst(LocalFetcher(settings.lower), fetcher)
         else:
@@ -116,6 +137,12 @@ class Connector:
             on_outage=settings.on_outage,
             namespace=namespace(source.url, repository, certificate=source.client_cert is not None),
         )
+        revisions = _chosen(source, newest, objects)
+        if known is None:
+            first = self._first_revision(source, revisions, objects, anchor)
+        else:
+            revisions.offline(datetime.now(UTC))
+            first = _FirstRevision(known, "", is_newest=False)
         refresher = Refresher(
             revisions,
             first.revision,
@@ -123,34 +150,44 @@ class Connector:
             interval=settings.refresh,
             patience=settings.patience,
             error=first.warning,
+            is_newest=first.is_newest,
         )
         prefetcher = trio.from_thread.run_sync(
-            Prefetcher, objects, from_store, lambda: self._cache.stats().limit
+            Prefetcher, objects, from_store, lambda: self._cache.stats().limit, self._surroundings
         )
         return ConnectedRepository(source, fetcher, revisions, objects, prefetcher, refresher)
 
     def _first_revision(
-        self, source: RepositorySource, revisions: Revisions, no_anchor: UsageError | None
+        self,
+        source: RepositorySource,
+        revisions: "Revisions | ChosenRevision",
+        objects: Objects,
+        anchor: Anchor | UsageError,
     ) -> _FirstRevision:
-        """Returns the newest revision, or the last trusted one if no newer one can be fetched.
+        """Returns the last trusted revision if its root catalog is at hand. Otherwise returns the newest one,
+        or the last trusted one if no newer one can be fetched.
 
-        Raises LazyfsError; raises `no_anchor` if no revision is trusted yet and no anchor was given.
+        Raises LazyfsError; raises `anchor` if no revision is trusted yet and no anchor was given.
         """
         now = datetime.now(UTC)
-        stale: TrustError | None = None
+        stale: LazyfsError | None = None
         try:
             known = revisions.offline(now)
-        except TrustError as error:  # past --max-stale: a newer revision is needed
+        except (TrustError, TransportError, UsageError) as error:
+            # Past --max-stale, or its history cannot be read or lacks --revision: a newer revision is needed.
             known, stale = None, error
-        if known is None and stale is None and no_anchor is not None:
-            raise no_anchor
+        at_once = source.revision is None  # a date or name may mean another revision by now
+        if known is not None and at_once and objects.at_hand(known.root) is not None:
+            return _FirstRevision(known, "", is_newest=False)
+        if known is None and stale is None and isinstance(anchor, UsageError):
+            raise anchor
         deadline = time.monotonic() + (FIRST_LOOK if known else self._settings.patience)
         try:
-            return _FirstRevision(revisions.refresh(now, deadline), "")
+            return _FirstRevision(revisions.refresh(now, deadline), "", is_newest=True)
         except (TransportError, TrustError, UnsupportedFormat) as error:
             if known is not None:
                 log.warning("%s stays at revision %d: %s", without_secrets(source.url), known.number, error)
-                return _FirstRevision(known, str(error))
+                return _FirstRevision(known, str(error), is_newest=True)
             if stale is not None:
                 raise stale from error
             if isinstance(error, TrustError):
@@ -160,16 +197,14 @@ class Connector:
             raise
 
 
-def _anchor(source: RepositorySource) -> Anchor | UsageError:
-    """Returns the anchor of first trust, or the error to raise if no revision is trusted already."""
-    if source.trust:
-        return read_anchor(source.trust)
-    if "://" in source.url:
-        return UsageError(
-            f"{without_secrets(source.url)} is mounted for the first time: say what to trust with "
-            f"--trust ROOT.json or --trust FINGERPRINT (`lazyfs repo show STORE` prints it)"
-        )
-    try:
-        return anchor_of_directory(source.url)
-    except UsageError as error:
-        return error
+def _chosen(source: RepositorySource, newest: Revisions, objects: Objects) -> "Revisions | ChosenRevision":
+    """Returns the revisions to show: always the newest, or the one that was chosen."""
+    if source.revision is None:
+        return newest
+    from lazyfs.client.trust.chosen_revision import ChosenRevision  # most mounts show the newest
+    from lazyfs.core.history.choice import parse_choice
+
+    def read(ref: ObjectRef) -> bytes:
+        return trio.from_thread.run(partial(objects.fetch, ref, held=False))
+
+    return ChosenRevision(newest, parse_choice(source.revision), read)

@@ -1,7 +1,6 @@
 """Parses and checks the settings that an operator wrote in a TOML file and on a command line."""
 
 import os
-import tomllib
 from typing import Any
 
 import msgspec
@@ -23,16 +22,22 @@ _TLS = ("ca", "client_cert", "client_key")
 
 def load(path: str) -> dict[str, Any]:
     """Returns the fields of a TOML file. Raises UsageError, which names the file and the fault."""
+    return parse(read_file(path), f"--config {path}")
+
+
+def read_file(path: str) -> bytes:
+    """Returns the content of a TOML file; `parse` refuses one that is too large. Raises UsageError."""
     try:
         with open(path, "rb") as file:
-            data = file.read(LARGEST_FILE + 1)
+            return file.read(LARGEST_FILE + 1)
     except OSError as error:
         raise UsageError(f"--config {path}: {error.strerror}") from None
-    return parse(data, f"--config {path}")
 
 
 def parse(data: bytes, origin: str) -> dict[str, Any]:
     """Returns the fields of a TOML text. Raises UsageError, which names `origin` and the fault."""
+    import tomllib  # 2 ms, which mounts without a file of settings are spared
+
     if len(data) > LARGEST_FILE:
         raise UsageError(f"{origin}: more than {LARGEST_FILE} bytes: that is no file of settings")
     try:
@@ -67,6 +72,11 @@ def check(fields: dict[str, Any], origin: str) -> Settings:
     for name in made.repositories:
         if not name or "/" in name or name in (".", ".."):
             raise UsageError(f"{origin}: repository {name!r} cannot be the name of a folder")
+    for revision in (made.revision, *(source.revision for source in made.repositories.values())):
+        if revision is not None:
+            from lazyfs.core.history.choice import parse_choice  # most mounts show the newest revision
+
+            parse_choice(revision)
     parse_size(made.cache_limit, "cache_limit")
     parse_size(made.cache_keep_free, "cache_keep_free")
     return made

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from lazyfs.client.trust.revisions import TrustReport
+from lazyfs.client.trust.report import TrustReport
 from lazyfs.core.chain.report import ChainReport
 from lazyfs_cache import Stats
 
@@ -12,6 +12,21 @@ class BundleCounts(msgspec.Struct, frozen=True):
 
     fetched: int
     failed: int
+
+
+class GuessStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """The objects fetched on a guess. Bytes are plaintext."""
+
+    guessed: int
+    guessed_bytes: int
+    used: int
+    """Of these, the ones that were read later."""
+    used_bytes: int
+    wasted: int
+    """Of these, the ones that were not read so far."""
+    wasted_bytes: int
+    dropped: int
+    """Guesses that were not fetched: over the budget, or without room in the cache."""
 
 
 class RepositoryStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,6 +46,7 @@ class RepositoryStatus(msgspec.Struct, frozen=True, kw_only=True):
     namespace: str
     """The namespace of the repository's objects in the cache; empty if reading them takes no credential."""
     bundles: BundleCounts
+    guesses: GuessStatus
     trust: TrustReport
     chain: ChainReport | None
     """The proxies and origins; None for a store directory."""

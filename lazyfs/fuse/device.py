@@ -5,9 +5,7 @@ import ctypes
 import errno
 import os
 import select
-import shutil
 import socket
-import subprocess
 
 from lazyfs.core.errors import UsageError
 from lazyfs.fuse.session import MountOptions
@@ -55,6 +53,9 @@ def _mount_as_root(mountpoint: str, options: MountOptions) -> int:
 
 
 def _mount_by_helper(mountpoint: str, options: MountOptions) -> int:
+    import shutil  # not above: root's mounts are spared 3 ms
+    import subprocess
+
     tool = shutil.which("fusermount3")
     if tool is None:
         raise UsageError("fusermount3 is not installed: apt-get install fuse3, or mount as root")

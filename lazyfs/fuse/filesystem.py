@@ -11,23 +11,27 @@ import os
 import threading
 import time
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from functools import cached_property
+from typing import TYPE_CHECKING, TypeVar
 
-import trio
-
+from lazyfs.client.demand import Demand
 from lazyfs.core.chain.faults import Outage
 from lazyfs.core.digest import Digest, ObjectRef
 from lazyfs.core.errors import BadData, LazyfsError, TransportError
 from lazyfs.fuse.counters import Counters
 from lazyfs.fuse.open_repository import OpenRepository
 from lazyfs.fuse.openings import Openings
-from lazyfs.fuse.trace import Trace
 from lazyfs.vfs.content import NeedContent
 from lazyfs.vfs.entries import Repository
 from lazyfs.vfs.held_objects import HeldKey
 from lazyfs.vfs.missing_objects import Fetched, Need, NeedDecoding, NeedRepository
 from lazyfs.vfs.siblings import siblings
 from lazyfs.vfs.tree import Tree
+
+if TYPE_CHECKING:  # the direct session answers what is at hand before the event loop is loaded (0.1 s)
+    import trio
+
+    from lazyfs.fuse.trace import Trace
 
 T = TypeVar("T")
 Call = Callable[[Fetched], T]
@@ -58,10 +62,11 @@ class Filesystem:
         *,
         patience: float = 30.0,
         cache_space: Callable[[], tuple[int, int] | None] = _no_cache,
-        trace: Trace | None = None,
+        trace: "Trace | None" = None,
     ) -> None:
-        """`open_repository` opens a repository of a site and calls `show` for it, once at a time for each; it
-        ends by itself and raises LazyfsError or OSError.
+        """`open_repository` opens a repository of a site and calls `show` for it; of one that is shown, but
+        perhaps not at its newest revision, it calls `settle`. Once at a time for each; it ends by itself and
+        raises LazyfsError or OSError.
 
         `patience`: seconds after which a call that waits for objects fails with EIO. `cache_space` returns
         (limit, occupied) of the local cache in bytes, for statfs; None if there is none.
@@ -69,15 +74,21 @@ class Filesystem:
         self.tree = tree
         self.lock = threading.Lock()
         self.counters = Counters()
+        self.demand = Demand()
         self.waiting: dict[object, tuple[str, int, float]] = {}
         """The waits of calls now: (repository, number of objects, start on time.monotonic()'s clock)."""
         self.cache_space = cache_space
         self.trace = trace
         self.patience = patience
         self._openings = Openings(open_repository)
-        self._decoding = trio.CapacityLimiter(1)
-        """Allows one decoding at a time: each takes the processor from everybody's answers."""
         self._opened: dict[str, OpenRepository] = {}
+
+    @cached_property
+    def _decoding(self) -> "trio.CapacityLimiter":
+        """Allows one decoding at a time: each takes the processor from everybody's answers."""
+        import trio
+
+        return trio.CapacityLimiter(1)
 
     def show(self, opened: OpenRepository) -> None:
         """Shows a repository as the mount's root, or as one of the folders of a site."""
@@ -91,8 +102,17 @@ class Filesystem:
                     opened.revision,
                     on_enter=opened.prefetching.on_enter,
                     facts=opened.facts,
+                    is_newest=opened.is_newest,
                 )
             )
+
+    def settle(self, name: str) -> None:
+        """Notes that a newer revision of a repository has been looked for: a name that is missing now is not
+        there."""
+        with self.lock:
+            repository = self.tree.repositories.get(name)
+            if repository is not None:
+                repository.is_newest = True
 
     def withdraw(self, name: str) -> None:
         """Stops showing a repository of a site. Returns at once; the caller tells the kernel."""
@@ -160,6 +180,8 @@ class Filesystem:
 
     async def _decode(self, need: NeedDecoding) -> Need | None:
         """Decodes in a thread, without the lock. Returns the objects it lacks, if any. Raises OSError."""
+        import trio
+
         try:
             keep = await trio.to_thread.run_sync(need.decode, limiter=self._decoding)
             with self.lock:
@@ -185,6 +207,8 @@ class Filesystem:
 
     async def _fetch(self, need: Need, fetched: dict[Digest, bytes], deadline: float) -> None:
         """Adds the missing objects to `fetched`. Raises OSError unless all of them come."""
+        import trio
+
         opened = self._opened.get(need.repository)
         if opened is None:
             raise self.fault(TransportError(f"repository {need.repository} is not shown any longer"))
@@ -194,6 +218,7 @@ class Filesystem:
         started = time.monotonic()
         token = object()
         self.waiting[token] = (need.repository, len(need.refs), started)
+        self.demand.began()
         failures: list[LazyfsError] = []
 
         async def one(ref: ObjectRef, scope: trio.CancelScope | None) -> None:
@@ -214,6 +239,7 @@ class Filesystem:
                         nursery.start_soon(one, ref, nursery.cancel_scope)
         finally:
             del self.waiting[token]
+            self.demand.ended()
         if failures:
             raise self.fault(failures[0]) from failures[0]
         seconds = time.monotonic() - started

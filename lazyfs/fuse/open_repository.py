@@ -50,3 +50,5 @@ class OpenRepository(NamedTuple):
     prefetching: Prefetching
     facts: Callable[[], dict[str, str]] = dict
     """Returns the daemon's facts about the repository: `user.host`, `user.proxy`."""
+    is_newest: bool = True
+    """False until a newer revision has been looked for (`Filesystem.settle`)."""

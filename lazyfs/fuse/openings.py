@@ -8,8 +8,6 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 
-import trio
-
 from lazyfs.core.errors import DeadlineExceeded, LazyfsError
 
 log = logging.getLogger(__name__)
@@ -17,6 +15,8 @@ log = logging.getLogger(__name__)
 
 class _Opening:
     def __init__(self) -> None:
+        import trio  # not above: the direct session answers before the event loop is loaded
+
         self.ended = trio.Event()
         self.error: LazyfsError | OSError | None = None
 
@@ -34,6 +34,8 @@ class Openings:
 
         Raises the opening's error, or DeadlineExceeded.
         """
+        import trio
+
         opening = self._under_way.get(name)
         if opening is None:
             opening = self._under_way[name] = _Opening()

@@ -62,6 +62,9 @@ class Pyfuse3Session:
         if mount:
             device.raise_read_ahead(mount)
 
+    def begin(self) -> bool:
+        return False
+
     async def serve(self) -> None:
         try:
             async with trio.open_nursery() as nursery:
@@ -83,6 +86,9 @@ class Pyfuse3Session:
         if self._open:
             self._open = False
             pyfuse3.close(unmount=True)
+
+    def close(self) -> None:
+        self.unmount()
 
     def forget_answers(self, folders: set[int]) -> None:
         """Does nothing: no answer is kept outside the kernel."""

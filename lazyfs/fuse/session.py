@@ -47,12 +47,21 @@ class Session(Notified, Protocol):
     kind: str
     """The session's name in `--fuse`."""
 
+    def begin(self) -> bool:
+        """Begins to answer what is at hand, before `serve` and its event loop. Returns False if the session
+        cannot."""
+        ...
+
     async def serve(self) -> None:
         """Answers the kernel; returns after the unmount. Cancelling it ends the answering."""
         ...
 
     def unmount(self) -> None:
         """Takes the mount away, even if programs still use it."""
+        ...
+
+    def close(self) -> None:
+        """Takes the mount away and ends the answering."""
         ...
 
 

@@ -1,8 +1,11 @@
 """The choice of objects to fetch next, from the reads so far. Pure: a simulation can run it over a log of
 reads."""
 
+from lazyfs.core.catalog.entry import Entry
 from lazyfs.core.digest import ObjectRef
+from lazyfs.prefetch.libraries import Libraries
 from lazyfs.prefetch.neighbours import Neighbours
+from lazyfs.prefetch.next_packs import NextPacks
 from lazyfs.prefetch.programs import Head, Programs
 from lazyfs.prefetch.readahead import ReadAhead
 from lazyfs.vfs.content import ReadPlan
@@ -19,6 +22,8 @@ class PrefetchPolicy:
         self._readahead = ReadAhead()
         self._neighbours = Neighbours()
         self._programs = Programs()
+        self._libraries = Libraries()
+        self._next_packs = NextPacks()
 
     def on_read(self, read: ReadPlan) -> list[ObjectRef]:
         """Takes a read that is asked for: a sequential reader will read on."""
@@ -40,3 +45,12 @@ class PrefetchPolicy:
         if read.chunks is None:
             return []
         return self._programs.touched(read.entry, read.chunks, read.offset, head)
+
+    def next_packs(self, read: ReadPlan, siblings: Siblings) -> list[ObjectRef]:
+        """Takes a read that has to wait. Returns packs that are worth a guess."""
+        number = read.entry.pack_number
+        return self._next_packs.missed(siblings.packs, number) if number >= 0 else []
+
+    def libraries(self, siblings: Siblings) -> list[Entry]:
+        """Takes a miss in a library, and the directory around it. Returns files that are worth a guess."""
+        return self._libraries.missed(siblings)

@@ -1,24 +1,50 @@
 """The façade of this room: one object for each repository, which is told of its reads and fetches ahead."""
 
 import logging
+import threading
 from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 import trio
 
+from lazyfs.client.demand import Demand
 from lazyfs.client.objects import Objects
-from lazyfs.core.digest import ObjectRef
+from lazyfs.core.digest import Digest, ObjectRef
+from lazyfs.core.errors import LazyfsError
+from lazyfs.prefetch.guess_budget import GuessBudget, room_in
+from lazyfs.prefetch.guess_budget import GuessCounts as GuessCounts
+from lazyfs.prefetch.guesses import Guesses
+from lazyfs.prefetch.needed_by_programs import NeededByPrograms
 from lazyfs.prefetch.policy import PrefetchPolicy
 from lazyfs.prefetch.profiles import ProfilePrefetch
-from lazyfs.prefetch.programs import MAGIC, Head
+from lazyfs.prefetch.programs import MAGIC, Head, is_library, is_program
 from lazyfs.prefetch.queue import PrefetchQueue
 from lazyfs.prefetch.system_task import begin
 from lazyfs.prefetch.upper_catalogs import UpperCatalogs
+from lazyfs.prefetch.whole_image import ImageProgress as ImageProgress
+from lazyfs.prefetch.whole_image import WholeImage as WholeImage
 from lazyfs.transport.fetcher import Fetcher
 from lazyfs.vfs.content import ReadPlan
-from lazyfs.vfs.missing_objects import Fetched, LocalObjects
+from lazyfs.vfs.entries import Entries
+from lazyfs.vfs.missing_objects import Fetched, LocalObjects, Need, NeedRepository
+from lazyfs.vfs.paths_in_images import FileInImage, place_of, siblings_at
 from lazyfs.vfs.siblings import Siblings
 
 log = logging.getLogger(__name__)
+
+IMAGES = 64
+"""Jobs remembered after their end, for the command that asks how they ended."""
+
+
+class Surroundings(NamedTuple):
+    """What a prefetcher sees of its mount."""
+
+    entries: Entries
+    lock: threading.Lock
+    """Held around every call of `entries`."""
+    demand: Demand
+    cache_space: Callable[[], tuple[int, int] | None]
+    """Returns (limit, occupied) of the cache in bytes as measured last, without waiting; None without one."""
 
 
 class Prefetcher:
@@ -29,13 +55,22 @@ class Prefetcher:
     made in: the reader's own fetch begins first.
     """
 
-    def __init__(self, objects: Objects, fetcher: Fetcher, cache_limit: Callable[[], int]) -> None:
+    def __init__(
+        self, objects: Objects, fetcher: Fetcher, cache_limit: Callable[[], int], around: Surroundings
+    ) -> None:
         """Belongs to the trio run it is made in. `cache_limit` returns the bytes that the cache may hold."""
         self._objects = objects
         self._token = trio.lowlevel.current_trio_token()
         self._policy = PrefetchPolicy()
         self._queue = PrefetchQueue(objects)
         self._profiles = ProfilePrefetch(objects, fetcher, cache_limit)
+        self._around = around
+        self._cache_limit = cache_limit
+        self._images: dict[Digest, WholeImage] = {}
+        """Jobs by the image's top catalog."""
+        self._budget = GuessBudget()
+        self._guesses = Guesses(objects, around.demand, lambda: room_in(around.cache_space()), self._budget)
+        self._programs = NeededByPrograms(objects, around.entries, around.lock, self._guesses)
 
     def on_open(self, root: ObjectRef) -> None:
         """Begins to fetch the catalogs between the repository's root and its images. Called in the event
@@ -48,19 +83,67 @@ class Prefetcher:
 
     def on_read(self, read: ReadPlan) -> None:
         """A read is asked for."""
+        if self._budget.unused:
+            for part in read.slices:
+                self._budget.used(part.ref.digest)
         self._fetch(self._policy.on_read(read))
 
     def on_miss(self, read: ReadPlan, siblings: Siblings | None, fetched: Fetched) -> None:
         """A read has to wait for objects. `siblings`: the directory around its file, if there is one."""
+        self._budget.asked(sum(part.ref.size for part in read.slices))
         self._fetch(self._policy.on_miss(read, siblings, head_of(read, self._objects, fetched)))
+        packs = self._policy.next_packs(read, siblings) if siblings else []
+        if packs:
+            self._soon(lambda: self._guesses.add(packs))
+        if is_library(read.entry.name):
+            self._guess_libraries(read)
+
+    def _guess_libraries(self, read: ReadPlan) -> None:
+        entries = self._around.entries
+        place = place_of(entries, read.number)
+        try:
+            around = siblings_at(entries, place, read.entry.name) if place else None
+        except (Need, NeedRepository, OSError, LazyfsError):
+            return  # the directory is too large, or was dropped
+        libraries = self._policy.libraries(around) if around else []
+        if place and around and libraries:
+            files = [FileInImage(entry, around.packs, place.directory) for entry in libraries]
+            self._soon(lambda: self._programs.fetch(files, place.top))
 
     def on_arrival(self, read: ReadPlan, fetched: Fetched) -> None:
         """A read that had to wait has the objects it needs."""
-        self._fetch(self._policy.on_arrival(read, head_of(read, self._objects, fetched)))
+        head = head_of(read, self._objects, fetched)
+        self._fetch(self._policy.on_arrival(read, head))
+        place = place_of(self._around.entries, read.number) if is_program(read.entry, head) else None
+        if place is not None:
+            file = FileInImage(read.entry, place.packs, place.directory)
+            self._soon(lambda: self._programs.arrived(file, place.top))
+
+    def on_whole_image(self, top: ObjectRef) -> WholeImage:
+        """All of an image is asked for, whose top catalog this is. Returns the job that fetches the rest; one
+        under way goes on. Called in the event loop."""
+        job = self._images.get(top.digest)
+        if job is None or job.over:
+            job = self._images[top.digest] = WholeImage(
+                self._objects, self._around.demand, self._cache_limit, top
+            )
+            if not begin(job.run, name=f"image {top.digest.hex()[:12]}"):
+                raise LazyfsError("the mount is ending")
+            while len(self._images) > IMAGES:
+                del self._images[next(iter(self._images))]
+        return job
+
+    def whole_image(self, top: Digest) -> WholeImage | None:
+        """Returns the job of an image, if there is or was one lately."""
+        return self._images.get(top)
 
     def bundles(self) -> dict[str, int]:
         """Returns the numbers of fetched and failed bundles."""
         return {"fetched": self._profiles.fetched, "failed": self._profiles.failed}
+
+    def guesses(self) -> GuessCounts:
+        """Returns what was fetched on a guess, and what became of it."""
+        return self._budget.counts()
 
     def _fetch(self, refs: Iterable[ObjectRef]) -> None:
         if refs:

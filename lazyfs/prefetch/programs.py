@@ -39,7 +39,7 @@ class Programs:
 
         Empty for a file that is not a program, and for a chunk that was itself suggested before.
         """
-        if not _is_program(entry, head):
+        if not is_program(entry, head):
             return []
         suggested = self._suggested.setdefault(entry.content, set())
         self._suggested.move_to_end(entry.content)
@@ -54,7 +54,13 @@ class Programs:
         return [chunks.chunk(index) for index in found if index != start]
 
 
-def _is_program(entry: Entry, head: Head) -> bool:
-    if _LIBRARY.search(entry.name):
+def is_library(name: bytes) -> bool:
+    """Returns True for the name of a shared library: `x.so`, `x.so.1`."""
+    return _LIBRARY.search(name) is not None
+
+
+def is_program(entry: Entry, head: Head) -> bool:
+    """Returns True for a library by its name, and for an executable by its mode and first bytes."""
+    if is_library(entry.name):
         return True
     return bool(entry.mode & 0o111) and (head() or b"").startswith(MAGIC)

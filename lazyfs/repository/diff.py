@@ -188,4 +188,5 @@ def _fields(old: Entry, new: Entry) -> tuple[str, ...]:
 
 def _content(entry: Entry) -> tuple[bytes, int]:
     """The identity of an entry's content. It does not depend on the pack that holds a small file."""
-    return entry.content, 0 if entry.pack_number >= 0 else entry.detail
+    packed = entry.pack_number >= 0
+    return entry.content_id if entry.is_file else entry.content, 0 if packed else entry.detail

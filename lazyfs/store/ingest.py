@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from lazyfs.core import codec
+from lazyfs.core import bounds, codec
 from lazyfs.core.chunks import ChunkList, chunk_count
 from lazyfs.core.digest import Digest, ObjectRef, sha256
 from lazyfs.core.layers.record import Record
@@ -22,7 +22,7 @@ MAX_WAITING = 64 << 20
 
 
 class _Chunked:
-    """A file of several chunks that are being stored: the last one to be stored writes the chunk list."""
+    """A file of several chunks that are being stored: with the last one, the file's content is known."""
 
     def __init__(self, record: Record, shift: int) -> None:
         self.record = record
@@ -140,6 +140,9 @@ class Ingest:
             file.left -= 1
             last = not file.left
         if last:
-            listing = ChunkList.encode(file.digests, file.record.size, file.shift)
-            file.record.content = self.put(listing).digest
+            if len(file.digests) <= bounds.INLINE_CHUNKS:
+                file.record.content = b"".join(file.digests)
+            else:
+                listing = ChunkList.encode(file.digests, file.record.size, file.shift)
+                file.record.content = self.put(listing).digest
             file.record.detail = file.shift

@@ -4,9 +4,7 @@ import ctypes
 import errno
 import os
 import re
-import shutil
 import stat
-import subprocess
 from contextlib import suppress
 from enum import Enum
 from typing import NamedTuple
@@ -37,6 +35,10 @@ class Mount(NamedTuple):
         """The id of the user who made this FUSE mount, from the kernel; None for other filesystems."""
         found = re.search(r"(?:^|[ ,])user_id=(\d{1,10})(?:,|$)", self.options)
         return int(found[1]) if found else None
+
+
+class InUse(UsageError):
+    """Programs use the mount, or other mounts are below it."""
 
 
 def mounts() -> list[Mount]:
@@ -101,16 +103,24 @@ def _resolved(path: str, there: set[str]) -> str:
     return found if found in there else os.path.realpath(found)
 
 
-def prepare(mountpoint: str) -> bool:
-    """Makes sure that the directory can be mounted on; first unmounts the mount of a killed daemon.
+class Prepared(NamedTuple):
+    """A directory that can be mounted on."""
 
-    Returns True if there was such a mount. Raises UsageError.
-    """
-    there = find(mountpoint)
-    state = health(mountpoint) if there is not None and there.fstype == FSTYPE else Health.ALIVE
-    if state is Health.DEAD:
+    was_dead: bool
+    """True if the mount of a killed daemon was there, and was unmounted."""
+    holds_files: bool
+    """True if the mount will hide files in it. An automounter's trigger counts as empty."""
+
+
+def prepare(mountpoint: str) -> Prepared:
+    """Makes sure that the directory can be mounted on; first unmounts the mount of a killed daemon. Raises
+    UsageError."""
+    replaced = False
+    there, state = _topmost(mountpoint)
+    while state is Health.DEAD:  # a mount that was made over a dead one may have died too
         unmount(mountpoint)
-        there = find(mountpoint)
+        replaced = True
+        there, state = _topmost(mountpoint)
     # A direct map and systemd's automount units have a trigger there, which the mount has to cover.
     if there and there.fstype != "autofs":
         how = f"lazyfs umount {mountpoint}" if there.fstype == FSTYPE else "choose another, or unmount that"
@@ -118,48 +128,43 @@ def prepare(mountpoint: str) -> bool:
         if state is Health.SILENT:
             what += f", whose daemon does not answer in {LOOK_SECONDS:g} s,"
         raise UsageError(f"mount point {mountpoint} is busy: {what} is mounted there; {how}")
-    _check_directory(mountpoint)
-    return state is Health.DEAD
+    return Prepared(replaced, _checked(mountpoint, list_names=there is None))
 
 
-def _check_directory(mountpoint: str) -> None:
-    answer = ask_one(lambda: _stat(mountpoint), LOOK_SECONDS, own_session=False)
+def _topmost(mountpoint: str) -> "tuple[Mount | None, Health]":
+    there = find(mountpoint)
+    return there, health(mountpoint) if there is not None and there.fstype == FSTYPE else Health.ALIVE
+
+
+def _checked(mountpoint: str, *, list_names: bool) -> bool:
+    """Returns True if a directory has names in it; not without `list_names`, because listing would trigger an
+    automounter. Raises UsageError unless it is a directory."""
+    answer = ask_one(lambda: _look(mountpoint, list_names=list_names), LOOK_SECONDS, own_session=False)
     if not answer.came:
         raise UsageError(f"mount point {mountpoint}: its filesystem does not answer in {LOOK_SECONDS:g} s")
-    number, mode = answer.value
+    number, mode, has_names = answer.value
     if number == errno.ENOENT:
         raise UsageError(f"mount point {mountpoint} does not exist: mkdir it first")
     if number:
         raise UsageError(f"mount point {mountpoint}: {os.strerror(number)}; choose another")
     if not stat.S_ISDIR(mode):
         raise UsageError(f"mount point {mountpoint} is no directory: choose another")
+    return bool(has_names)
 
 
-def holds_files(mountpoint: str) -> bool:
-    """Returns True if a directory has files in it that a mount would hide. An automounter's trigger counts as
-    empty, and so does a directory that does not answer in LOOK_SECONDS."""
-    there = find(mountpoint)
-    if there and there.fstype == "autofs":
-        return False
-    answer = ask_one(lambda: _has_names(mountpoint), LOOK_SECONDS, own_session=False)
-    return bool(answer.came and answer.value)
-
-
-def _has_names(path: str) -> bool:
-    """Returns True if a directory has at least one name in it. Runs in a child."""
+def _look(path: str, *, list_names: bool) -> tuple[int, int, bool]:
+    """Returns (errno, mode) of stat, and True if the directory has at least one name. Runs in a child."""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError as error:
+        return error.errno or errno.EIO, 0, False
+    if not list_names:
+        return 0, mode, False
     try:
         with os.scandir(path) as names:
-            return next(names, None) is not None
+            return 0, mode, next(names, None) is not None
     except OSError:
-        return False
-
-
-def _stat(path: str) -> tuple[int, int]:
-    """Returns (errno, mode) of stat. Runs in a child."""
-    try:
-        return 0, os.stat(path).st_mode
-    except OSError as error:
-        return error.errno or errno.EIO, 0
+        return 0, mode, False
 
 
 class Health(Enum):
@@ -175,14 +180,14 @@ class Health(Enum):
 def health(mountpoint: str, seconds: float = LOOK_SECONDS) -> Health:
     """Returns the state of a mount; its daemon has `seconds` to answer. Asks with statfs, the only call that
     the kernel never answers from memory."""
-    answer = ask_one(lambda: _statvfs(mountpoint), seconds)
+    answer = ask_one(lambda: statvfs_errno(mountpoint), seconds)
     if not answer.came:
         return Health.SILENT
     return Health.DEAD if answer.value in (errno.ENOTCONN, errno.ECONNABORTED) else Health.ALIVE
 
 
-def _statvfs(path: str) -> int:
-    """Returns the errno of statvfs, 0 for none. Runs in a child."""
+def statvfs_errno(path: str) -> int:
+    """Returns the errno of statvfs, 0 for none. May never return: for a child of `bounded_look`."""
     try:
         os.statvfs(path)
     except OSError as error:
@@ -206,7 +211,7 @@ def check_device(path: str = "/dev/fuse") -> None:
 
 
 def unmount(mountpoint: str, *, lazy: bool = True) -> None:
-    """Unmounts the topmost mount of this directory. Raises UsageError.
+    """Unmounts the topmost mount of this directory. Raises InUse, UsageError.
 
     `lazy`: also while the mount is in use; programs keep the files that they have open in it.
     """
@@ -216,8 +221,11 @@ def unmount(mountpoint: str, *, lazy: bool = True) -> None:
             return
         number = ctypes.get_errno()
         if number == errno.EBUSY:
-            raise UsageError(f"{mountpoint} is in use; see who with: fuser -vm {mountpoint}")
+            raise InUse(f"{mountpoint} is in use")
         raise UsageError(f"cannot unmount {mountpoint}: {os.strerror(number)}")
+    import shutil  # not above: root's mounts and those of a healthy machine are spared 3 ms
+    import subprocess
+
     tool = shutil.which("fusermount3") or shutil.which("fusermount3", path=os.defpath)
     if tool is None:
         raise UsageError("fusermount3 is not installed: apt-get install fuse3, or unmount as root")
@@ -231,6 +239,8 @@ def unmount(mountpoint: str, *, lazy: bool = True) -> None:
         ) from None
     if done.returncode:
         reason = done.stderr.strip().removeprefix(f"{tool}: ") or f"exit code {done.returncode}"
+        if "busy" in reason:
+            raise InUse(f"{mountpoint} is in use")
         raise UsageError(f"cannot unmount {mountpoint}: {reason}")
 
 

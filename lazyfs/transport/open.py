@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 from lazyfs.core.chain.chain import Chain
-from lazyfs.core.chain.notation import DIRECT, parse_origins, parse_proxies, without_secrets
 from lazyfs.core.chain.policy import Policy
 from lazyfs.core.errors import UsageError
+from lazyfs.transport.addresses import addresses_of
 from lazyfs.transport.attempt import Client
 from lazyfs.transport.fetcher import Fetcher
 from lazyfs.transport.guard import Limits
@@ -33,25 +33,15 @@ def open_fetcher(
 ) -> Fetcher:
     """A Fetcher for a store directory, or for http(s) URLs.
 
-    `store`: a directory, or `http://s1/@repo@;http://s2/@repo@` where @repo@ stands for `repository`.
-    `proxy`: `http://p1:3128|http://p2:3128;DIRECT`; None is DIRECT. Proxies of the environment (`http_proxy`)
-    are not used: a mount must not depend on the shell it was started from. `tls`: the trusted CAs; by default
+    `store`, `proxy`, `repository`: as for `addresses_of`. Proxies of the environment (`http_proxy`) are not
+    used: a mount must not depend on the shell it was started from. `tls`: the trusted CAs; by default
     the system's. `http`: the library that makes the requests; `auto` is pycurl if it is installed, which
     takes a third of the CPU (benchmarks/http). Raises UsageError.
     """
-    if "://" not in store:
-        if proxy:
-            raise UsageError(
-                f"--proxy {without_secrets(proxy)}: the store {store} is a directory and needs none; "
-                f"leave it out"
-            )
+    found = addresses_of(store, proxy, repository)
+    if found is None:
         return LocalFetcher(store)
-    if not store.startswith(("http://", "https://")):
-        raise UsageError(
-            f"store {without_secrets(store)}: use a directory or a URL that starts with http:// or https://"
-        )
-    proxies = parse_proxies(proxy or DIRECT)
-    origins = parse_origins(store, repository)
+    proxies, origins = found
     urls = [*origins, *(member for group in proxies for member in group)]
     if tls is None and any(url.startswith("https:") for url in urls):
         from lazyfs.transport.tls import Tls  # ssl takes 10 ms to import

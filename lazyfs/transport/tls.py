@@ -9,9 +9,9 @@ import re
 import ssl
 import threading
 import weakref
-from typing import NamedTuple
 
 from lazyfs.core.errors import UsageError
+from lazyfs.transport.tls_files import TlsFiles
 
 BUNDLES = (
     "/etc/ssl/certs/ca-certificates.crt",  # Debian, Ubuntu, Alpine, Arch
@@ -24,18 +24,6 @@ BUNDLES = (
 
 _BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----")
 _CERTIFICATES = {b"CERTIFICATE", b"TRUSTED CERTIFICATE", b"X509 CERTIFICATE"}
-
-
-class TlsFiles(NamedTuple):
-    """The files that an operator names; None stands for the system's store, and for no client certificate."""
-
-    ca: str | None = None
-    client_cert: str | None = None
-    client_key: str | None = None
-    """The file of the key; None if the key is in `client_cert`."""
-
-    def __bool__(self) -> bool:
-        return any(self)
 
 
 class Tls:

@@ -57,13 +57,13 @@ def plan_read(tree: Tree, number: int, offset: int, length: int, fetched: Fetche
     if place:
         slices = [ObjectSlice(place.ref, place.start + offset, inside)]
     elif inside > 0:
-        chunks = chunk_list(tree, repository, entry, fetched)
+        chunks = entry.chunks or chunk_list(tree, repository, entry, fetched)
         slices = chunks.slices(offset, inside)
     return ReadPlan(number, repository, entry, offset, length, slices, chunks)
 
 
 def chunk_list(tree: Tree, repository: str, entry: Entry, fetched: Fetched = NOTHING) -> ChunkList:
-    """Returns the chunks of a file that has several. Raises Need, NeedRepository."""
+    """Returns the chunks of a file whose list is an object. Raises Need, NeedRepository."""
     listed = entry.chunk_list
     assert listed is not None
     opened = tree.repositories.get(repository)

@@ -41,15 +41,18 @@ class Repository:
         *,
         on_enter: Callable[[ObjectRef], None] = _tell_nobody,
         facts: Callable[[], dict[str, str]] = dict,
+        is_newest: bool = True,
     ) -> None:
         """`on_enter` is called with an image's profile when the image is looked up. `facts` returns the
-        daemon's facts about the repository: `user.host`, `user.proxy`."""
+        daemon's facts about the repository: `user.host`, `user.proxy`. `is_newest`: False until a newer
+        revision has been looked for: a name that is missing may have been published since."""
         self.name = name
         self.objects = objects
         self.root = root
         self.revision = revision
         self.on_enter = on_enter
         self.facts = facts
+        self.is_newest = is_newest
 
 
 class Entries:

@@ -50,7 +50,8 @@ class NeedDecoding(Need):
 
 
 class NeedRepository(Exception):
-    """The call needs a repository that is not open yet: open it and ask again."""
+    """The call needs a repository that is not open yet, or a look for a newer revision of one that is: have
+    that done and ask again."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name)

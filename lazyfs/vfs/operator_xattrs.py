@@ -3,7 +3,7 @@
 They can be asked for by name but are not listed, because tools that copy files would copy them too.
 """
 
-from lazyfs.core.chunks import chunk_count
+from lazyfs.core.chunks import MAX_SHIFT, chunk_count
 from lazyfs.vfs.missing_objects import NOTHING, Fetched
 from lazyfs.vfs.tree import Tree
 
@@ -41,8 +41,8 @@ def _operator(tree: Tree, number: int, name: bytes, fetched: Fetched) -> bytes |
     if not entry.is_file:
         return None
     if name == b"user.digest":
-        return b"sha256:" + entry.content.hex().encode() if entry.content else b""
+        return b"sha256:" + entry.content_id.hex().encode() if entry.content else b""
     if name == b"user.chunks":
-        chunked = entry.chunk_list is not None
+        chunked = entry.size and 0 < entry.detail <= MAX_SHIFT
         return str(chunk_count(entry.size, entry.detail) if chunked else int(bool(entry.size))).encode()
     return None

@@ -114,7 +114,7 @@ class Tree(Entries):
 
     def lookup(self, parent: int, name: bytes, fetched: Fetched = NOTHING) -> Attributes | None:
         """Returns the attributes of a name in a directory; None if there is none. Raises ENAMETOOLONG,
-        ENOTDIR."""
+        ENOTDIR; NeedRepository for a name that a newer revision may have."""
         if len(name) > NAME_MAX:
             raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
         if self.site is not None and parent == ROOT:
@@ -122,6 +122,8 @@ class Tree(Entries):
         slot, directory = self.directory(parent, fetched)
         index = directory.index(name)
         if index < 0:
+            if slot.leaves and not self.repositories[slot.repository].is_newest:
+                raise NeedRepository(slot.repository)  # published since that revision, perhaps
             return None
         entry = directory.entries[index - directory.first]
         if slot.leaves and entry.xattrs:

@@ -32,10 +32,14 @@ def mount(name: str = "repo.example", *, read: int = 0, lookups: int = 0, waits:
         "repository": name, "revision": 7, "published": 0, "root_version": 1, "timestamp_version": 1,
         "expires": 0, "expired": False, "refreshed": 0.0, "error": "", "problem": "",
     }  # fmt: skip
+    guesses = {
+        "guessed": 4, "guessed_bytes": 4096, "used": 3, "used_bytes": 3072, "wasted": 1, "wasted_bytes": 1024,
+        "dropped": 2,
+    }  # fmt: skip
     repository = {
         "url": "http://s1/r", "revision": 7, "published": 0, "root": "00", "root_size": 1, "looked": 0.0,
         "warning": name, "namespace": "", "bundles": {"fetched": 0, "failed": 0}, "trust": trust,
-        "chain": chain,
+        "chain": chain, "guesses": guesses,
     }  # fmt: skip
     counters = {
         "upcalls": {"LOOKUP": lookups}, "faults": {"Outage": 3}, "misses": 5, "fetched_bytes": 1,
@@ -50,6 +54,11 @@ def mount(name: str = "repo.example", *, read: int = 0, lookups: int = 0, waits:
         "cache": {"state": "on", "limit": 4 << 30, "charged": 1 << 30},
     }  # fmt: skip
     return msgspec.convert(fields, MountStatus)
+
+
+def test_guesses_are_counted() -> None:
+    line = "  guessed: 4 objects, 4.0 KiB; not read so far: 1 object, 1.0 KiB; not fetched: 2"
+    assert line in status_lines(mount())
 
 
 def test_health_comes_first_and_names_the_way_to_the_bytes() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lazyfs.core.errors import UsageError
-from lazyfs.daemon import control, runtime_directory
+from lazyfs.daemon import control_socket, runtime_directory
 from lazyfs.daemon.cache_directory import default_cache
 from lazyfs.system import mountpoint as points
 from lazyfs.system.user_namespace import is_root_of_node, outer_user
@@ -92,6 +92,6 @@ def test_a_user_without_a_home_is_asked_for_a_cache(monkeypatch: pytest.MonkeyPa
 
 def test_the_socket_of_a_users_daemon_is_the_users_alone(tmp_path: Path) -> None:
     """tests/daemon/test_said.py tests the socket of root's daemon, which answers some requests of others."""
-    listening = control.listen(str(tmp_path / "user.sock"), everybody=False)
+    listening = control_socket.listen(str(tmp_path / "user.sock"), everybody=False)
     assert os.stat(listening.path).st_mode & 0o777 == 0o600
     listening.close()

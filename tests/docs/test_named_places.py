@@ -101,6 +101,8 @@ def defined(statement: ast.stmt) -> set[str]:
         return {statement.target.id}
     if isinstance(statement, ast.ImportFrom):
         return {alias.asname or alias.name for alias in statement.names}
+    if isinstance(statement, ast.If):  # TYPE_CHECKING: names that are imported when they are first used
+        return set().union(*map(defined, statement.body))
     return set()
 
 

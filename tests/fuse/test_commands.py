@@ -267,7 +267,7 @@ def test_everything_is_served_with_the_origin_dead(published: Published, tmp_pat
             (mnt / "lib/a:1/f").read_bytes()
     with mounted(url, tmp_path / "mnt", *cache) as mnt:
         assert (mnt / "lib/a:1/f").read_bytes() == b"1"
-        assert status(mnt)["repositories"]["test.example.org"]["warning"]
+        until(lambda: status(mnt)["repositories"]["test.example.org"]["warning"])
         with pytest.raises(OSError, match="Input/output"):
             (mnt / "lib/a:1/big").read_bytes()
         assert (mnt / "lib/a:1/f").read_bytes() == b"1"

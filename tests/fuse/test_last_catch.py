@@ -24,6 +24,7 @@ from lazyfs.prefetch.queue import PrefetchQueue
 from lazyfs.vfs.missing_objects import Fetched, Need
 from lazyfs.vfs.slots import SlotTable
 from lazyfs.vfs.tree import Tree
+from tests.support.filesystems import surroundings
 from tests.support.fuse_mount import mounted
 from tests.support.gate_fetcher import GateFetcher
 from tests.support.images import Objects, image, live
@@ -86,7 +87,9 @@ async def test_a_bug_while_fetching_ahead_does_not_end_the_loop(
     monkeypatch.setattr(ProfilePrefetch, "start", start)
     monkeypatch.setattr(PrefetchPolicy, "on_read", lambda _, __: [ref_of(b"x")])
     cache, fetcher = MemoryCache(), GateFetcher(tmp_path)
-    prefetcher = Prefetcher(ClientObjects(fetcher, cache), fetcher, lambda: 1 << 20)
+    around = surroundings(Filesystem(Tree(SlotTable()), none))
+    objects = ClientObjects(fetcher, cache)
+    prefetcher = Prefetcher(objects, fetcher, lambda: 1 << 20, around)
     prefetcher.on_read(None)  # type: ignore[arg-type] # the policy is a stand-in
     prefetcher.on_enter(ref_of(b"x"))
     await trio.testing.wait_all_tasks_blocked()

@@ -87,7 +87,8 @@ def serving() -> Iterator[Kernel]:
     async def main() -> None:
         channel = Channel(theirs.fileno())
         async with trio.open_nursery() as nursery:
-            pending = PendingRequests(filesystem, channel, nursery)
+            pending = PendingRequests(filesystem, channel)
+            pending.attach(nursery)
             operations = Operations(filesystem, KeptAnswers())
             reader = RequestReader(filesystem, channel, operations, pending)
             await trio.to_thread.run_sync(reader.run)

@@ -16,7 +16,7 @@ from lazyfs.prefetch.prefetcher import Prefetcher
 from lazyfs.prefetch.queue import PrefetchQueue
 from lazyfs.vfs.slots import SlotTable
 from lazyfs.vfs.tree import Tree
-from tests.support.filesystems import no_site
+from tests.support.filesystems import no_site, surroundings
 from tests.support.gate_fetcher import GateFetcher
 from tests.support.images import Objects as Made
 from tests.support.images import file, image, live, number
@@ -43,8 +43,9 @@ class Mount:
         here = set(self.made) - set(self.chunks) - {sha256(name.encode()) for name in "abc"}
         cache.proven |= {digest: self.made[digest] for digest in here}
         objects = Objects(self.fetcher, cache, threads=1)
-        self.prefetcher = Prefetcher(objects, self.fetcher, lambda: 1 << 30)
         self.filesystem = Filesystem(Tree(SlotTable()), no_site)
+        around = surroundings(self.filesystem)
+        self.prefetcher = Prefetcher(objects, self.fetcher, lambda: 1 << 30, around)
         self.filesystem.show(OpenRepository("test", objects, root.ref, 1, self.prefetcher))
 
     async def read(self, path: str) -> bytes:

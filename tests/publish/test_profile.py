@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lazyfs.core import bundle, profile
+from lazyfs.core import bounds, bundle, profile
 from lazyfs.core.catalog.entry import Entry
 from lazyfs.core.digest import Digest, object_path, sha256
 from lazyfs.core.errors import UsageError
@@ -61,7 +61,9 @@ class Site:
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Site:
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
+    """Makes a site whose large file has a chunk list, as files of many chunks have."""
+    monkeypatch.setattr(bounds, "INLINE_CHUNKS", 1)
     return Site(tmp_path)
 
 

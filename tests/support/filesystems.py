@@ -5,7 +5,7 @@ from lazyfs.core.errors import NotFound
 from lazyfs.fuse.filesystem import Filesystem
 from lazyfs.fuse.open_repository import OpenRepository
 from lazyfs.prefetch.policy import PrefetchPolicy
-from lazyfs.prefetch.prefetcher import head_of
+from lazyfs.prefetch.prefetcher import Surroundings, head_of
 from lazyfs.vfs.content import ReadPlan
 from lazyfs.vfs.missing_objects import Fetched, LocalObjects
 from lazyfs.vfs.siblings import Siblings
@@ -66,3 +66,8 @@ def filesystem_of(objects: FetchedObjects, root: ObjectRef) -> Filesystem:
     filesystem = Filesystem(Tree(SlotTable()), no_site)
     filesystem.show(OpenRepository("test", objects, root, 1, NoPrefetching()))
     return filesystem
+
+
+def surroundings(filesystem: Filesystem) -> Surroundings:
+    """Returns a filesystem as a prefetcher sees it."""
+    return Surroundings(filesystem.tree, filesystem.lock, filesystem.demand, lambda: (1 << 30, 0))

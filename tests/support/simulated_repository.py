@@ -16,7 +16,8 @@ from lazyfs.client.trust.revisions import Revisions
 from lazyfs.core.digest import Digest, ref_of, sha256
 from lazyfs.core.errors import NotFound, TransportError
 from lazyfs.core.params import Params, Revision
-from lazyfs.core.trust.revision_target import TARGET, to_target
+from lazyfs.core.trust.revision_fields import TARGET
+from lazyfs.core.trust.revision_target import to_target
 from lazyfs.core.trust.signed import T
 from lazyfs.core.trust.state import bootstrap
 from lazyfs.transport.fetcher import Request, never_cancelled

@@ -9,8 +9,9 @@ import pytest
 
 from lazyfs.core.chain.faults import Fault
 from lazyfs.core.errors import UsageError
-from lazyfs.transport.tls import Tls, TlsFiles
+from lazyfs.transport.tls import Tls
 from lazyfs.transport.tls_faults import Peer
+from lazyfs.transport.tls_files import TlsFiles
 from tests.support.nginx import TlsOrigin
 from tests.support.tls import Authority, with_passphrase
 

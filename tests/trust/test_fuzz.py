@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from tuf.api.metadata import Metadata
 
 from lazyfs.core import bounds
-from lazyfs.core.digest import ObjectRef, sha256
+from lazyfs.core.digest import Digest, ObjectRef, sha256
 from lazyfs.core.errors import TrustError, UnsupportedFormat
 from lazyfs.core.params import Revision
+from lazyfs.core.trust.quick_check import proven
 from lazyfs.core.trust.revision_target import from_targets, to_target
 from lazyfs.core.trust.state import TrustState, bootstrap, restore, save
 from lazyfs.core.trust.update import Update
@@ -179,3 +180,57 @@ def test_a_saved_state_survives() -> None:
         assert save(restored) == save(later)
         assert restored.proven is not None
         assert restored.proven.revision == repository.revision
+
+
+@given(st.data())
+@settings(max_examples=300)
+def test_the_quick_check_believes_nothing_that_restoring_refuses(data: st.DataObject) -> None:
+    repository, state = scene()
+    saved = json.loads(save(advance(state, repository.files, 2)))
+    name = data.draw(st.sampled_from(["timestamp", "snapshot", "targets", "roots", "root_version"]))
+    if name == "root_version":
+        saved[name] = data.draw(json_values)
+    else:
+        at = data.draw(st.integers(0, len(saved["roots"]) - 1)) if name == "roots" else None
+        document = json.loads(saved[name] if at is None else saved[name][at])
+        place = data.draw(st.sampled_from(places(document)))
+        changed = json.dumps(replaced(document, place, data.draw(st.just(...) | json_values)))
+        if at is None:
+            saved[name] = changed
+        else:
+            saved[name][at] = changed
+    body = json.dumps(saved).encode()
+    anchor = data.draw(st.sampled_from([None, state.root_bytes[0], sha256(state.root_bytes[0]), b"x" * 32]))
+    found = proven(body, anchor)
+    if found is None:
+        return
+    trusted = state if anchor == state.root_bytes[0] else Digest(anchor) if anchor else None
+    restored = restore(body, trusted)
+    assert restored.proven is not None
+    assert restored.proven.revision == found.revision
+    assert restored.proven.timestamp.expires == found.expires
+
+
+@given(st.binary(max_size=200) | json_values.map(lambda v: json.dumps(v).encode()))
+def test_the_quick_check_of_any_bytes(body: bytes) -> None:
+    assert proven(body, None) is None
+
+
+def test_the_quick_check_knows_what_a_mount_has_saved() -> None:
+    repository, state = scene()
+    later = advance(state, repository.files, 2)
+    for anchor in (None, state.root_bytes[0], sha256(state.root_bytes[0])):
+        found = proven(save(later), anchor)
+        assert found is not None
+        assert found.revision == repository.revision
+    assert proven(save(later), sha256(b"another root")) is None
+    assert proven(save(bootstrap(state.root_bytes[0])), None) is None  # nothing is proven yet
+
+
+@pytest.mark.parametrize("name", ["timestamp", "snapshot", "targets"])
+def test_the_quick_check_refuses_what_does_not_belong_together(name: str) -> None:
+    """Each file is signed and valid, but belongs to another revision."""
+    repository, state = scene()
+    old, new = json.loads(save(state)), json.loads(save(advance(state, repository.files, 2)))
+    new[name] = old[name]
+    assert proven(json.dumps(new).encode(), None) is None

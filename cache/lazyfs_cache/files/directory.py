@@ -1,7 +1,6 @@
 """The cache directory itself, which must be this user's alone, and the index directories in it."""
 
 import os
-import shutil
 
 from lazyfs_cache.errors import UnusableDirectory
 from lazyfs_cache.files import layout
@@ -61,6 +60,8 @@ def index_path(root: str, generation: int) -> str:
 
 def set_index_aside(root: str, generation: int, *, keep: bool) -> None:
     """Move an index to index-aside, replacing the one moved there before; without `keep`, delete both."""
+    import shutil  # 3 ms, which every opening but a damaged one's is spared
+
     aside = os.path.join(root, layout.ASIDE)
     shutil.rmtree(aside, ignore_errors=True)
     os.rename(index_path(root, generation), aside)
@@ -70,6 +71,8 @@ def set_index_aside(root: str, generation: int, *, keep: bool) -> None:
 
 def delete_indexes(root: str) -> None:
     """Delete the indexes of all generations, and the one set aside, without opening them."""
+    import shutil
+
     for name in os.listdir(root):
         if name.startswith(layout.INDEX):
             shutil.rmtree(os.path.join(root, name))

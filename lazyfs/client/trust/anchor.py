@@ -2,6 +2,7 @@
 
 import os
 
+from lazyfs.core.chain.notation import without_secrets
 from lazyfs.core.digest import Digest, parse_hex
 from lazyfs.core.errors import FormatError, TrustError, UsageError
 from lazyfs.core.trust.roles import MAX_ROOT, ROOT, file_name
@@ -44,3 +45,19 @@ def anchor_of_directory(store: str) -> Anchor:
             return bootstrap(file.read(MAX_ROOT + 1))
     except (OSError, TrustError) as error:
         raise UsageError(f"store {store} holds no repository: {path}: {error}") from None
+
+
+def anchor_of(url: str, trust: str | None) -> Anchor | UsageError:
+    """Returns the anchor of first trust of a repository, or the error to raise if no revision is trusted
+    already. `trust`: the operator's. Raises UsageError if that is wrong."""
+    if trust:
+        return read_anchor(trust)
+    if "://" in url:
+        return UsageError(
+            f"{without_secrets(url)} is mounted for the first time: say what to trust with "
+            f"--trust ROOT.json or --trust FINGERPRINT (`lazyfs repo show STORE` prints it)"
+        )
+    try:
+        return anchor_of_directory(url)
+    except UsageError as error:
+        return error

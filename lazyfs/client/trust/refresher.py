@@ -5,12 +5,16 @@ import random
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import trio
 
 from lazyfs.client.trust.revisions import Revisions
 from lazyfs.core.errors import LazyfsError
 from lazyfs.core.params import Revision
+
+if TYPE_CHECKING:
+    from lazyfs.client.trust.chosen_revision import ChosenRevision
 
 log = logging.getLogger(__name__)
 
@@ -27,20 +31,22 @@ class Refresher:
 
     def __init__(
         self,
-        revisions: Revisions,
+        revisions: "Revisions | ChosenRevision",
         shown: Revision,
         on_advance: Callable[[Revision], Awaitable[None]],
         *,
         interval: float,
         patience: float,
         error: str = "",
+        is_newest: bool = True,
         uniform: Callable[[float, float], float] = random.uniform,
         wall_clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         """`shown`: the revision that the mount shows. `interval`: seconds between refreshes, give or take
         JITTER. `patience`: seconds that a refresh may take. `on_advance` is awaited with each revision that
         differs from `shown`; if it raises LazyfsError or OSError, it is called again at the next refresh.
-        `error`: the reason why a refresh before the first one failed."""
+        `error`: the reason why a refresh before the first one failed. `is_newest`: False if none was tried
+        yet: then the first one comes at once."""
         self._revisions = revisions
         self.shown = shown
         """The revision that the mount shows: the last one that `on_advance` has taken."""
@@ -54,6 +60,9 @@ class Refresher:
         self._uniform = uniform
         self._wall_clock = wall_clock
         self._asked = trio.Event()
+        self.first_look = trio.Event()
+        """Set once a newer revision has been looked for, found or not."""
+        (self.first_look if is_newest else self._asked).set()
         self._waiting: list[_Answer] = []
         self.refreshing = False
         """True while a refresh, or its `on_advance`, is under way."""
@@ -94,6 +103,7 @@ class Refresher:
                 self.error = str(result) if failed else ""
                 self.looked = self._wall_clock()
                 failures = failures + 1 if failed else 0
+                self.first_look.set()
                 _end(waiting, result)
                 self._revisions.serving(self.looked)
         finally:

@@ -14,12 +14,12 @@ import time
 from collections.abc import Callable
 from datetime import datetime
 
-import msgspec
 from tuf.api.metadata import Snapshot, Targets
 
 from lazyfs.client.trust.anchor import Anchor
 from lazyfs.client.trust.metadata_files import Ask, MetadataFiles
 from lazyfs.client.trust.refresh_attempt import RefreshAttempt, ask_file, ask_root, ask_timestamp
+from lazyfs.client.trust.report import TrustReport
 from lazyfs.client.trust.trust_file import TrustFile
 from lazyfs.core.errors import BadData, LazyfsError, TrustError, UnsupportedFormat, UsageError
 from lazyfs.core.params import Revision
@@ -43,25 +43,6 @@ ROOT_PROBE = 86_400.0
 
 _FIRST_ROOT = file_name(ROOT, 1)
 _STAMP = file_name(TIMESTAMP, 0)
-
-
-class TrustReport(msgspec.Struct, frozen=True):
-    """The state of trust that `lazyfs status` shows. Times are seconds since 1970; 0: never."""
-
-    repository: str
-    revision: int
-    published: int
-    root_version: int
-    timestamp_version: int
-    expires: int
-    expired: bool
-    """True after the expiry date: the revision is still served, but no new one is taken."""
-    refreshed: float
-    """The last time that the server's timestamp was trusted."""
-    error: str
-    """The reason why the last refresh failed; empty if it did not."""
-    problem: str
-    """The reason why the trusted state could not be loaded from or saved to disk; empty if it could."""
 
 
 class Revisions:

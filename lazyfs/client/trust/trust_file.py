@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from lazyfs.client.trust.anchor import Anchor
+from lazyfs.client.trust.saved_trust import read_state, state_path
 from lazyfs.core.errors import TrustError, UnsupportedFormat
 from lazyfs.core.trust import state as states
 from lazyfs.core.trust.errors import WrongRoot
@@ -14,7 +15,6 @@ from lazyfs.system.durable_file import write_durably
 from lazyfs.system.file_lock import lock_within
 from lazyfs.system.trusted_files import Untrusted, make_private_directory, open_file
 
-FILE = "trust.json"
 LOCK_WAIT = 2.0
 """Seconds to wait for another process, which holds the lock for the milliseconds of a write unless it was
 stopped meanwhile. A state that could not be saved is saved after the next look for a revision."""
@@ -25,7 +25,7 @@ class TrustFile:
     text, and the mount goes on with the state in memory."""
 
     def __init__(self, directory: str, *, lock_wait: float = LOCK_WAIT) -> None:
-        self._path = os.path.join(directory, FILE)
+        self._path = state_path(directory)
         self._lock_wait = lock_wait
         self._seen: tuple[int, int] | None = None
         self.owed = False
@@ -39,7 +39,7 @@ class TrustFile:
         A damaged file is set aside as trust.json.bad, so that the operator can find out what damaged it.
         """
         try:
-            data, self._seen = self._read()
+            data, self._seen = read_state(self._path)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -86,11 +86,6 @@ class TrustFile:
             self.problem = f"{self._path} could not be saved: {error.strerror}"
         except Untrusted as error:
             self.problem = f"{self._path} could not be saved: {error}"
-
-    def _read(self) -> tuple[bytes, tuple[int, int]]:
-        with open(open_file(self._path, os.O_RDONLY), "rb") as file:
-            status = os.fstat(file.fileno())
-            return file.read(states.MAX_SAVED + 1), (status.st_ino, status.st_mtime_ns)
 
     def _write(self, data: bytes) -> None:
         status = write_durably(self._path, data)

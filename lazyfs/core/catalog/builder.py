@@ -3,6 +3,8 @@
 import hashlib
 from collections.abc import Callable, Iterator
 
+import msgspec
+
 from lazyfs.core import bounds
 from lazyfs.core.catalog.entry import (
     DIRECTORY_SIZE,
@@ -20,7 +22,7 @@ from lazyfs.core.errors import FormatError
 from lazyfs.core.pack import PackTable
 
 Emit = Callable[[ObjectRef, bytes], None]
-"""Takes each catalog's name and plaintext, nested ones before those that name them."""
+"""Takes the name and plaintext of each catalog and chunk list, before the catalogs that name it."""
 
 
 def build(root: Inode, limit: int, emit: Emit, *, live: bool = False) -> Nested:
@@ -175,6 +177,9 @@ def _encode(
         blobs.append(entries)
     if depths[-1] > bounds.DEPTH:
         raise FormatError(f"{depths[-1]} directories lie in one another; readers take {bounds.DEPTH} at most")
+    held = (len(entry.content) for entries in blobs for entry in entries if entry.chunks)
+    if sum(held) > bounds.INLINE_BYTES:
+        blobs = [[_with_list(entry, emit) for entry in entries] for entries in blobs]
     totals += Totals(index, files, size)
     root = _entry(b"", top, None, 0, 0, packs)
     header = Header(root, live, totals, tuple(nested_totals), table, PackTable.of(packs).encoded)
@@ -182,6 +187,16 @@ def _encode(
     ref = ref_of(plain)
     emit(ref, plain)
     return Nested(ref, live, top.nlink, totals)
+
+
+def _with_list(entry: Entry, emit: Emit) -> Entry:
+    """The entry with the name of its chunk list, which becomes an object, in place of digests of chunks."""
+    chunks = entry.chunks
+    if chunks is None:
+        return entry
+    ref = ref_of(chunks.encoded)
+    emit(ref, chunks.encoded)
+    return msgspec.structs.replace(entry, content=ref.digest)
 
 
 def _entry(

@@ -6,8 +6,8 @@ from typing import Annotated
 import msgspec
 
 from lazyfs.core import bounds
-from lazyfs.core.chunks import MAX_SHIFT, MIN_SHIFT, list_size
-from lazyfs.core.digest import SIZE, Digest, ObjectRef, ObjectSlice
+from lazyfs.core.chunks import MAX_SHIFT, MIN_SHIFT, ChunkList, chunk_count, list_size
+from lazyfs.core.digest import SIZE, Digest, ObjectRef, ObjectSlice, sha256
 from lazyfs.core.errors import FormatError
 from lazyfs.core.pack import PackTable
 
@@ -44,10 +44,10 @@ class Entry(msgspec.Struct, array_like=True, frozen=True, gc=False, forbid_unkno
     size: U63
     """st_size: file bytes, length of a link's target."""
     content: bytes = b""
-    """File: content id (empty if the file is), also of a packed one. Link: target. Nested directory: catalog
-    digest."""
+    """File: content id (empty if the file is), also of a packed one; of a file of few chunks their digests,
+    one after another. Link: target. Nested directory: catalog digest."""
     detail: U63 = 0
-    """File: 0 if it is an object, log2 of the chunk size if `content` names a chunk list, or `packed_detail`.
+    """File: 0 if it is an object, log2 of the chunk size if it has several chunks, or `packed_detail`.
     Directory: its number in this catalog, or the nested catalog's plaintext size. Device: major << 32 |
     minor."""
     nlink: U32 = 1
@@ -93,10 +93,24 @@ class Entry(msgspec.Struct, array_like=True, frozen=True, gc=False, forbid_unkno
 
     @property
     def chunk_list(self) -> ObjectRef | None:
-        """The chunk list of a file cut into chunks."""
-        if self.size and 0 < self.detail <= MAX_SHIFT and self.is_file:
+        """The chunk list of a file cut into chunks, if it is an object of its own."""
+        if self.size and 0 < self.detail <= MAX_SHIFT and len(self.content) == SIZE and self.is_file:
             return ObjectRef(Digest(self.content), list_size(self.size, self.detail))
         return None
+
+    @property
+    def chunks(self) -> ChunkList | None:
+        """The chunk list of a file of few chunks, which the entry holds itself."""
+        if 0 < self.detail <= MAX_SHIFT and len(self.content) > SIZE and self.is_file:
+            return ChunkList.of(self.content, self.size, self.detail)
+        return None
+
+    @property
+    def content_id(self) -> bytes:
+        """The identity of a file's bytes, wherever they lie: their SHA-256, or that of the chunk list of a
+        file of several chunks; empty for an empty file."""
+        chunks = self.chunks
+        return sha256(chunks.encoded) if chunks else self.content
 
 
 def packed_detail(number: int, offset: int) -> int:
@@ -132,7 +146,7 @@ def check_entry(entry: Entry) -> None:
 
 def _file_fault(entry: Entry) -> str:
     size, shift = entry.size, entry.detail
-    if len(entry.content) != (SIZE if size else 0):
+    if len(entry.content) != (SIZE if size else 0) and not _holds_chunks(entry):
         return f"size {size}, and a content id of {len(entry.content)} bytes"
     if entry.flags & NESTED:
         return "nested"
@@ -147,6 +161,14 @@ def _file_fault(entry: Entry) -> str:
     if not shift and size > bounds.OBJECT:
         return f"size {size} in one object"
     return ""
+
+
+def _holds_chunks(entry: Entry) -> bool:
+    """Returns True for a file of few chunks whose entry has a digest for each."""
+    if not MIN_SHIFT <= entry.detail <= MAX_SHIFT:
+        return False
+    count = chunk_count(entry.size, entry.detail)
+    return 1 < count <= bounds.INLINE_CHUNKS and len(entry.content) == SIZE * count
 
 
 def _directory_fault(entry: Entry) -> str:

@@ -9,7 +9,7 @@ from tuf.api.metadata import Root, Snapshot, Targets, Timestamp
 from lazyfs.core.digest import Digest, sha256
 from lazyfs.core.params import Revision
 from lazyfs.core.trust import signed
-from lazyfs.core.trust.errors import Malformed, MixedUp, WrongRoot, WrongVersion
+from lazyfs.core.trust.errors import MixedUp, WrongRoot, WrongVersion
 from lazyfs.core.trust.revision_target import from_targets
 from lazyfs.core.trust.roles import (
     MAX_CHAIN,
@@ -20,6 +20,7 @@ from lazyfs.core.trust.roles import (
     SNAPSHOT,
     TIMESTAMP,
 )
+from lazyfs.core.trust.saved import Saved, decode
 
 
 @dataclass(frozen=True)
@@ -128,23 +129,9 @@ def check_targets(snapshot: Snapshot, data: bytes, targets: Targets) -> None:
         raise WrongVersion(f"snapshot names targets version {meta.version}, version {targets.version} came")
 
 
-MAX_SAVED = 2 * (MAX_CHAIN + MAX_SNAPSHOT + MAX_TARGETS + MAX_TIMESTAMP)
-"""Bytes of a saved state: JSON within JSON, where every quotation mark takes two."""
-
-
-class _Saved(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
-    """The persisted state: JSON whose strings are the signed files, byte for byte."""
-
-    roots: list[str]
-    root_version: int = 0
-    timestamp: str = ""
-    snapshot: str = ""
-    targets: str = ""
-
-
 def save(state: TrustState) -> bytes:
     """Encodes the state as one file, so that one rename replaces all of it."""
-    saved = _Saved([data.decode() for data in state.root_bytes])
+    saved = Saved([data.decode() for data in state.root_bytes])
     if proven := state.proven:
         saved.root_version = proven.root.version
         saved.timestamp = proven.timestamp_bytes.decode()
@@ -159,20 +146,10 @@ def restore(data: bytes, anchor: TrustState | Digest | None) -> TrustState:
     `anchor`: the operator's root, or the fingerprint of one; None trusts the saved one.
     Raises WrongRoot if the saved chain does not contain the anchor, other TrustErrors if it does not hold.
     """
-    if len(data) > MAX_SAVED:
-        raise Malformed(f"saved trust of more than {MAX_SAVED} bytes")
-    try:
-        saved = msgspec.json.decode(data, type=_Saved)
-        texts = [text.encode() for text in saved.roots]
-        files = [text.encode() for text in (saved.timestamp, saved.snapshot, saved.targets)]
-    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
-        raise Malformed(f"saved trust cannot be read: {error}") from None
-    if isinstance(anchor, TrustState):
-        start = next((i for i, text in enumerate(texts) if text == anchor.root_bytes[0]), None)
-    elif anchor is not None:
-        start = next((i for i, text in enumerate(texts) if sha256(text) == anchor), None)
-    else:
-        start = 0 if texts else None
+    saved = decode(data)
+    texts = [text.encode() for text in saved.roots]
+    files = [text.encode() for text in (saved.timestamp, saved.snapshot, saved.targets)]
+    start = saved.start(anchor.root_bytes[0] if isinstance(anchor, TrustState) else anchor)
     if start is None:
         raise WrongRoot("saved trust does not start from the root that was given")
     state = bootstrap(texts[start])

@@ -1,14 +1,15 @@
 """Requests that wait for objects: each is a task in trio, cancelled when the kernel interrupts the request.
 
 A reader thread enters a request here before it asks trio for the task, and trio runs the calls it is given in
-order, so an interrupt that finds the request always finds its task too.
+order, so an interrupt that finds the request always finds its task too. Until the event loop is there
+(`attach`), the calls wait in the same order: reader threads answer what is at hand before trio is loaded.
 """
 
 import errno
 import logging
+import threading
 from collections.abc import Callable
-
-import trio
+from typing import TYPE_CHECKING
 
 from lazyfs.fuse.direct.channel import Channel
 from lazyfs.fuse.direct.operations import Call
@@ -16,34 +17,70 @@ from lazyfs.fuse.file_read import FileRead
 from lazyfs.fuse.filesystem import Filesystem
 from lazyfs.vfs.missing_objects import Need, NeedRepository
 
+if TYPE_CHECKING:
+    import trio
+
 log = logging.getLogger(__name__)
+
+
+class _Waiting:
+    """One waiting request."""
+
+    def __init__(self, unique: int, call: Call, missing: Need | NeedRepository) -> None:
+        self.unique = unique
+        self.call = call
+        self.missing = missing
+        self.interrupted = False
+        self.scope: trio.CancelScope | None = None
+        """None until the request's task begins."""
 
 
 class PendingRequests:
     """The waiting requests of one session. Call `start` and `interrupt` from other threads than trio's."""
 
-    def __init__(self, filesystem: Filesystem, channel: Channel, nursery: trio.Nursery) -> None:
-        """Tasks run in the nursery until `close`."""
+    def __init__(self, filesystem: Filesystem, channel: Channel) -> None:
         self._fs = filesystem
         self._channel = channel
-        self._nursery = nursery
-        self._token = trio.lowlevel.current_trio_token()
-        self._scopes: dict[int, trio.CancelScope] = {}
-        """Cancel scopes by the request's unique number."""
+        self._nursery: trio.Nursery | None = None
+        self._run_soon: Callable[[Callable[[], object]], None] | None = None
+        self._before: list[Callable[[], object]] = []
+        """Calls for trio's thread from the time before `attach`."""
+        self._guard = threading.Lock()
+        self._waiting: dict[int, _Waiting] = {}
+        """Requests by their unique numbers."""
         self._closed = False
+
+    def attach(self, nursery: "trio.Nursery") -> None:
+        """Runs the tasks in this nursery from now on until `close`. Called in trio's thread."""
+        import trio
+
+        token = trio.lowlevel.current_trio_token()
+
+        def run_soon(call: Callable[[], object]) -> None:
+            try:
+                token.run_sync_soon(call)
+            except trio.RunFinishedError:
+                pass
+
+        self._nursery = nursery
+        with self._guard:
+            self._run_soon = run_soon
+            before, self._before = self._before, []
+        for call in before:
+            call()
 
     def start(self, unique: int, call: Call, missing: Need | NeedRepository) -> None:
         """Has a request answered once every object it needs is here. `missing`: the objects that the call
         lacked."""
-        scope = self._scopes[unique] = trio.CancelScope()
-        self.soon(lambda: self._spawn(unique, call, missing, scope))
+        waiting = self._waiting[unique] = _Waiting(unique, call, missing)
+        self.soon(lambda: self._spawn(waiting))
 
     def interrupt(self, unique: int) -> bool:
         """Cancels a request whose caller was killed. Returns False if the request does not wait here."""
-        scope = self._scopes.get(unique)
-        if scope is None:
+        waiting = self._waiting.get(unique)
+        if waiting is None:
             return False
-        self.soon(scope.cancel)
+        self.soon(lambda: self._cancel(waiting))
         return True
 
     def close(self) -> None:
@@ -52,36 +89,44 @@ class PendingRequests:
 
     def soon(self, call: Callable[[], object]) -> None:
         """Runs the call in trio's thread, after those of earlier calls; not at all once trio has ended."""
-        try:
-            self._token.run_sync_soon(call)
-        except trio.RunFinishedError:
-            pass
+        with self._guard:
+            run_soon = self._run_soon
+            if run_soon is None:
+                self._before.append(call)
+                return
+        run_soon(call)
 
-    def _spawn(
-        self, unique: int, call: Call, missing: Need | NeedRepository, scope: trio.CancelScope
-    ) -> None:
-        if not self._closed:
-            self._nursery.start_soon(self._complete, unique, call, missing, scope)
+    def _cancel(self, waiting: _Waiting) -> None:
+        waiting.interrupted = True
+        if waiting.scope is not None:
+            waiting.scope.cancel()
 
-    async def _complete(
-        self, unique: int, call: Call, missing: Need | NeedRepository, scope: trio.CancelScope
-    ) -> None:
+    def _spawn(self, waiting: _Waiting) -> None:
+        if not self._closed and self._nursery is not None:
+            self._nursery.start_soon(self._complete, waiting)
+
+    async def _complete(self, waiting: _Waiting) -> None:
+        import trio
+
         number = errno.EINTR
         pieces = None
+        scope = waiting.scope = trio.CancelScope()
         try:
             with scope:
-                pieces = await self._fs.complete(call, missing)
+                if waiting.interrupted:
+                    scope.cancel()
+                pieces = await self._fs.complete(waiting.call, waiting.missing)
         except OSError as error:
             number = error.errno or errno.EIO
         except Exception as bug:  # noqa: BLE001 (logged by `bug`; one in one answer must not end all others)
             number = self._fs.bug(bug).errno or errno.EIO
         finally:
-            del self._scopes[unique]
+            del self._waiting[waiting.unique]
         if pieces is not None:
-            if isinstance(call, FileRead):
+            if isinstance(waiting.call, FileRead):
                 self._fs.counters.read_bytes += sum(map(len, pieces))
-            self._channel.reply(unique, pieces)
+            self._channel.reply(waiting.unique, pieces)
             return
         if scope.cancelled_caught:
             self._fs.counters.interrupted += 1
-        self._channel.refuse(unique, number)
+        self._channel.refuse(waiting.unique, number)

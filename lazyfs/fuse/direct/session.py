@@ -2,15 +2,15 @@
 
 Reader threads take the kernel's requests. If the objects of a request are at hand, the thread answers it at
 once: no event loop, no task, no coroutine. Any other request goes to trio with its missing objects, as a task
-that fetches them and writes the answer, while the threads go on reading.
+that fetches them and writes the answer, while the threads go on reading. So the threads may begin before trio
+is loaded (`begin`): the other requests wait until `serve`.
 """
 
 import logging
 import os
 import select
 import threading
-
-import trio
+from typing import TYPE_CHECKING
 
 from lazyfs.core.errors import UsageError
 from lazyfs.fuse import device
@@ -23,6 +23,9 @@ from lazyfs.fuse.filesystem import Filesystem
 from lazyfs.fuse.session import MountOptions
 from lazyfs.fuse.wire import handshake, protocol, replies
 from lazyfs.system import mountpoint as points
+
+if TYPE_CHECKING:
+    import trio
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +51,10 @@ class DirectSession:
         self._kept = KeptAnswers()
         self._operations = Operations(filesystem, self._kept)
         self._channel = Channel(device.mount(mountpoint, options))
+        self._pending = PendingRequests(filesystem, self._channel)
+        self._threads: list[threading.Thread] = []
+        self._ended: trio.Event | None = None
+        """Set when a reader thread has ended; None before `serve`."""
         self._mount = points.find(points.absolute(mountpoint))
         try:
             self._shake_hands()
@@ -69,45 +76,58 @@ class DirectSession:
             raise UsageError(f"the kernel begins with request {opcode}: mount with --fuse pyfuse3")
         self._channel.reply(unique, [handshake.init_reply(request[protocol.IN_HEADER.size :])])
 
+    def begin(self) -> bool:
+        """Starts the reader threads, unless they run already."""
+        while len(self._threads) < self._readers:
+            thread = threading.Thread(target=self._read, name=f"fuse {len(self._threads)}", daemon=True)
+            thread.start()
+            self._threads.append(thread)
+        return True
+
     async def serve(self) -> None:
-        ended = trio.Event()
-        threads: list[threading.Thread] = []
+        import trio
+
+        self._ended = ended = trio.Event()
         try:
             async with trio.open_nursery() as nursery:
-                pending = PendingRequests(self._fs, self._channel, nursery)
                 try:
-                    threads = [self._start_reader(i, pending, ended) for i in range(self._readers)]
+                    self._pending.attach(nursery)
+                    self.begin()
                     await ended.wait()
                 finally:
-                    pending.close()
+                    self._pending.close()
                 nursery.cancel_scope.cancel()
         finally:
             # After the end of every task: a late answer would go to the next file with this descriptor.
-            self.unmount()
-            self._join(threads)
+            self.close()
 
-    def _start_reader(self, index: int, pending: PendingRequests, ended: trio.Event) -> threading.Thread:
-        def read() -> None:
-            ran_out = False
-            try:
-                while not ran_out:
-                    try:
-                        RequestReader(self._fs, self._channel, self._operations, pending).run()
-                        ran_out = True
-                    except Exception:  # one request has no answer; the thread goes on with the next
-                        log.exception("reader %d", index)
-            finally:
-                pending.soon(ended.set)
+    def close(self) -> None:
+        """Unmounts and ends the reader threads."""
+        self.unmount()
+        self._join()
 
-        thread = threading.Thread(target=read, name=f"fuse {index}", daemon=True)
-        thread.start()
-        return thread
+    def _read(self) -> None:
+        """The work of a reader thread."""
+        ran_out = False
+        try:
+            while not ran_out:
+                try:
+                    RequestReader(self._fs, self._channel, self._operations, self._pending).run()
+                    ran_out = True
+                except Exception:  # one request has no answer; the thread goes on with the next
+                    log.exception("reader thread")
+        finally:
+            self._pending.soon(self._reader_ended)
 
-    def _join(self, threads: list[threading.Thread]) -> None:
+    def _reader_ended(self) -> None:
+        assert self._ended is not None
+        self._ended.set()
+
+    def _join(self) -> None:
         """Waits for the threads, which the unmount has woken: the connection is gone."""
-        for thread in threads:
+        for thread in self._threads:
             thread.join(JOIN)
-        if not any(thread.is_alive() for thread in threads):
+        if self._channel.fd >= 0 and not any(thread.is_alive() for thread in self._threads):
             os.close(self._channel.fd)
             self._channel.fd = -1
 

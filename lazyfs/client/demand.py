@@ -1,0 +1,36 @@
+"""The calls that wait for objects now: while there is one, nothing is fetched on a guess."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # a mount answers before the event loop is loaded
+    import trio
+
+
+class Demand:
+    """The demand of one mount, of all its repositories: they share a line. Belongs to one trio run."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        """Calls that wait."""
+        self._idle: list[trio.Event] = []
+
+    def began(self) -> None:
+        """Counts a call that begins to wait."""
+        self.calls += 1
+
+    def ended(self) -> None:
+        """Ends the wait of a call."""
+        self.calls -= 1
+        if not self.calls:
+            for event in self._idle:
+                event.set()
+            self._idle.clear()
+
+    async def idle(self) -> None:
+        """Returns once no call waits."""
+        import trio
+
+        while self.calls:
+            event = trio.Event()
+            self._idle.append(event)
+            await event.wait()

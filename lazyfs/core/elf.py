@@ -1,0 +1,164 @@
+"""The dynamic section of an ELF file: the libraries that it needs, and where it has them looked for. Pure.
+
+The bytes are a stranger's and may be at hand in part. All that is read is bounded, and nothing in the bytes
+raises an exception other than NotAtHand: a file that is no ELF file, or a broken one, needs nothing.
+"""
+
+import struct
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+MAGIC: Final = b"\x7fELF"
+HEADER: Final = 64
+"""Bytes of the header of a 64-bit file; a 32-bit one is shorter."""
+SEGMENTS: Final = 64
+"""Segments looked at."""
+TAGS: Final = 512
+"""Entries of the dynamic section looked at; the largest library of a distribution has 60."""
+NEEDED: Final = 128
+"""Libraries taken from one file."""
+NAME: Final = 255
+"""Bytes of a library's name."""
+PATHS: Final = 4096
+"""Bytes of a list of directories."""
+
+_LOAD, _DYNAMIC = 1, 2
+_DT_NEEDED, _DT_STRTAB, _DT_RPATH, _DT_RUNPATH = 1, 5, 15, 29
+
+Read = Callable[[int, int], bytes | None]
+"""Returns bytes [offset, offset + length) of the file, cut at its end; None if they are not at hand."""
+
+
+class NotAtHand(Exception):
+    """The answer lies in bytes that are not at hand."""
+
+    def __init__(self, offset: int) -> None:
+        super().__init__(offset)
+        self.offset = offset
+        """Of the first byte that is missing."""
+
+
+class Dynamic(NamedTuple):
+    """What a file asks of the dynamic linker."""
+
+    needed: tuple[bytes, ...]
+    """Names of libraries, DT_NEEDED."""
+    rpath: bytes
+    """Directories separated by colons, DT_RPATH; empty if DT_RUNPATH is there."""
+    runpath: bytes
+    is_64: bool
+
+
+NOTHING: Final = Dynamic((), b"", b"", True)
+
+
+class _Layout(NamedTuple):
+    """The formats of a class and byte order of ELF."""
+
+    is_64: bool
+    header: struct.Struct
+    """e_phoff, after 32 or 28 bytes."""
+    counts: struct.Struct
+    """e_phentsize, e_phnum."""
+    segment: struct.Struct
+    tag: struct.Struct
+
+
+def _layout(is_64: bool, order: str) -> _Layout:
+    if is_64:
+        formats = ("Q", "HH", "IIQQQQQQ", "qQ")
+    else:
+        formats = ("I", "HH", "IIIIIIII", "iI")
+    return _Layout(is_64, *(struct.Struct(order + one) for one in formats))
+
+
+_LAYOUTS = {
+    (number, byte): _layout(number == 2, order) for number in (1, 2) for byte, order in ((1, "<"), (2, ">"))
+}
+
+
+class _Segment(NamedTuple):
+    kind: int
+    offset: int
+    address: int
+    size: int
+    """Bytes in the file."""
+
+
+def dynamic(read: Read) -> Dynamic:
+    """Returns what the dynamic section says; NOTHING for any other file. Raises NotAtHand."""
+    try:
+        return _dynamic(read)
+    except (struct.error, IndexError):  # cut off
+        return NOTHING
+
+
+def _dynamic(read: Read) -> Dynamic:
+    head = _bytes(read, 0, HEADER)
+    layout = _LAYOUTS.get((head[4], head[5])) if head.startswith(MAGIC) else None
+    if layout is None:
+        return NOTHING
+    segments = _segments(read, head, layout)
+    place = next((one for one in segments if one.kind == _DYNAMIC), None)
+    if place is None:
+        return NOTHING
+    length = min(place.size, TAGS * layout.tag.size)
+    data = _bytes(read, place.offset, length)
+    needed: list[int] = []
+    values: dict[int, int] = {}
+    for tag, value in layout.tag.iter_unpack(data[: len(data) // layout.tag.size * layout.tag.size]):
+        if tag == 0:
+            break
+        if tag == _DT_NEEDED and len(needed) < NEEDED:
+            needed.append(value)
+        elif tag in (_DT_STRTAB, _DT_RPATH, _DT_RUNPATH):
+            values[tag] = value
+    table = _offset(segments, values.get(_DT_STRTAB, -1))
+    if table is None:
+        return NOTHING
+    names = (_text(read, table + value, NAME) for value in needed)
+    runpath = _text(read, table + values[_DT_RUNPATH], PATHS) if _DT_RUNPATH in values else b""
+    rpath = b""
+    if _DT_RPATH in values and not runpath:
+        rpath = _text(read, table + values[_DT_RPATH], PATHS)
+    return Dynamic(tuple(name for name in names if name), rpath, runpath, layout.is_64)
+
+
+def _segments(read: Read, head: bytes, layout: _Layout) -> list[_Segment]:
+    (start,) = layout.header.unpack_from(head, 32 if layout.is_64 else 28)
+    each, count = layout.counts.unpack_from(head, 54 if layout.is_64 else 42)
+    if each != layout.segment.size:
+        return []
+    count = min(count, SEGMENTS)
+    data = _bytes(read, start, count * each)
+    found = []
+    for fields in layout.segment.iter_unpack(data[: len(data) // each * each]):
+        if layout.is_64:
+            kind, _, offset, address, _, size, *_ = fields
+        else:
+            kind, offset, address, _, size, *_ = fields
+        found.append(_Segment(kind, offset, address, size))
+    return found
+
+
+def _offset(segments: list[_Segment], address: int) -> int | None:
+    """Returns the place in the file of an address in memory."""
+    for one in segments:
+        if one.kind == _LOAD and one.address <= address < one.address + one.size:
+            return address - one.address + one.offset
+    return None
+
+
+def _text(read: Read, offset: int, most: int) -> bytes:
+    """Returns a text that a NUL ends; empty if it is longer than `most` bytes."""
+    text, end, _ = _bytes(read, offset, most + 1).partition(b"\0")
+    return text if end else b""
+
+
+def _bytes(read: Read, offset: int, length: int) -> bytes:
+    if offset >= 1 << 63:
+        return b""
+    found = read(offset, length)
+    if found is None:
+        raise NotAtHand(offset)
+    return found

@@ -1,0 +1,142 @@
+"""Checks a saved state as `state.restore` does, without python-tuf, whose import takes a quarter of a mount.
+
+A mount that has a trusted revision answers with it before it imports anything it can do without; after that
+`restore` checks the same bytes again. This check is the narrower one: None is its answer to all that it does
+not know, such as keys other than Ed25519, and to all that is wrong.
+"""
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from securesystemslib.exceptions import FormatError as NotCanonical
+from securesystemslib.formats import encode_canonical
+
+from lazyfs.core.digest import sha256
+from lazyfs.core.digits import MOST
+from lazyfs.core.errors import LazyfsError
+from lazyfs.core.params import Revision
+from lazyfs.core.trust.revision_fields import TARGET, revision_of
+from lazyfs.core.trust.roles import ROOT, SNAPSHOT, TARGETS, TIMESTAMP
+from lazyfs.core.trust.saved import Saved, decode
+
+_Fields = dict[str, Any]
+
+
+class ProvenTarget(NamedTuple):
+    """A revision whose signatures, versions and hashes hold."""
+
+    revision: Revision
+    expires: datetime
+    """The date of its timestamp."""
+
+
+class _Refused(Exception):
+    """The state is not what this check knows."""
+
+
+def proven(data: bytes, anchor: bytes | None) -> ProvenTarget | None:
+    """Returns the revision of a saved state. None if the state holds none, or is to be judged by `restore`.
+
+    `anchor`: the bytes of the operator's root, or a Digest, its fingerprint; None trusts the saved root.
+    """
+    try:
+        return _proven(decode(data), anchor)
+    except (_Refused, LazyfsError, NotCanonical, LookupError, TypeError, ValueError, AttributeError):
+        return None
+    except RecursionError:
+        return None
+
+
+def _proven(saved: Saved, anchor: bytes | None) -> ProvenTarget:
+    prover = _prover(saved, anchor)
+    timestamp = _signed(TIMESTAMP, saved.timestamp, prover)
+    named = timestamp["meta"]["snapshot.json"]
+    snapshot = _signed(SNAPSHOT, saved.snapshot, prover)
+    _check_named(named, saved.snapshot, snapshot)
+    named = snapshot["meta"]["targets.json"]
+    targets = _signed(TARGETS, saved.targets, prover)
+    _check_named(named, saved.targets, targets)
+    target = targets["targets"][TARGET]
+    revision = revision_of(targets["version"], target["custom"], target["hashes"], target["length"])
+    return ProvenTarget(revision, datetime.fromisoformat(timestamp["expires"]))
+
+
+def _prover(saved: Saved, anchor: bytes | None) -> _Fields:
+    """Returns the root that proved the saved revision: each root from the anchor's on is signed by the one
+    before and by itself, and none is left out."""
+    start = saved.start(anchor)
+    if start is None:
+        raise _Refused
+    found: _Fields | None = None
+    before: _Fields | None = None
+    for text in saved.roots[start:]:
+        envelope = json.loads(text)
+        root: _Fields = envelope["signed"]
+        _check_signatures(ROOT, envelope, root)
+        if before is not None:
+            _check_signatures(ROOT, envelope, before)
+            if root["version"] != before["version"] + 1:
+                raise _Refused
+        before = root
+        if root["version"] == saved.root_version:
+            found = root
+    if found is None:
+        raise _Refused
+    return found
+
+
+def _signed(role: str, text: str, prover: _Fields) -> _Fields:
+    envelope = json.loads(text)
+    _check_signatures(role, envelope, prover)
+    signed: _Fields = envelope["signed"]
+    return signed
+
+
+def _check_signatures(role: str, envelope: _Fields, prover: _Fields) -> None:
+    """Raises unless enough keys of the role have signed a file of this role."""
+    signed = envelope["signed"]
+    if signed["_type"] != role or not _is_version(signed["version"]):
+        raise _Refused
+    payload = encode_canonical(signed)
+    signatures = {one["keyid"]: one["sig"] for one in envelope["signatures"]}
+    threshold = prover["roles"][role]["threshold"]
+    if payload is None or len(signatures) != len(envelope["signatures"]) or threshold < 1:
+        raise _Refused
+    valid = 0
+    for keyid in set(prover["roles"][role]["keyids"]):
+        if keyid in signatures and _is_valid(prover["keys"][keyid], signatures[keyid], payload.encode()):
+            valid += 1
+    if valid < threshold:
+        raise _Refused
+
+
+def _is_valid(key: _Fields, signature: str, payload: bytes) -> bool:
+    if (key["keytype"], key["scheme"]) != ("ed25519", "ed25519"):
+        raise _Refused
+    try:
+        public = Ed25519PublicKey.from_public_bytes(bytes.fromhex(key["keyval"]["public"]))
+        public.verify(bytes.fromhex(signature), payload)
+    except InvalidSignature:
+        return False
+    return True
+
+
+def _check_named(named: Mapping[str, Any], text: str, signed: _Fields) -> None:
+    """Raises unless this is the file that signed metadata names."""
+    data = text.encode()
+    hashes = named.get("hashes", {})
+    if (
+        named.get("length", len(data)) != len(data)
+        or hashes.keys() - {"sha256"}
+        or ("sha256" in hashes and hashes["sha256"] != sha256(data).hex())
+        or named["version"] != signed["version"]
+    ):
+        raise _Refused
+
+
+def _is_version(value: object) -> bool:
+    return type(value) is int and 0 < value < MOST

@@ -1,0 +1,44 @@
+"""The form in which a client keeps its trust on disk. Costs no import of python-tuf."""
+
+import msgspec
+
+from lazyfs.core.digest import SIZE, sha256
+from lazyfs.core.trust.errors import Malformed
+from lazyfs.core.trust.roles import MAX_CHAIN, MAX_SNAPSHOT, MAX_TARGETS, MAX_TIMESTAMP
+
+MAX_SAVED = 2 * (MAX_CHAIN + MAX_SNAPSHOT + MAX_TARGETS + MAX_TIMESTAMP)
+"""Bytes of a saved state: JSON within JSON, where every quotation mark takes two."""
+
+
+class Saved(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """The persisted state: JSON whose strings are the signed files, byte for byte."""
+
+    roots: list[str]
+    root_version: int = 0
+    timestamp: str = ""
+    snapshot: str = ""
+    targets: str = ""
+
+    def start(self, anchor: bytes | None) -> int | None:
+        """Returns the place of the anchor's root in `roots`: of the root itself (its bytes) or of the one
+        with this fingerprint (a Digest, 32 bytes). None trusts the first root. Returns None if it is not
+        there."""
+        if anchor is None:
+            return 0 if self.roots else None
+        for place, text in enumerate(map(str.encode, self.roots)):
+            if anchor == (sha256(text) if len(anchor) == SIZE else text):
+                return place
+        return None
+
+
+def decode(data: bytes) -> Saved:
+    """Decodes a saved state; nothing in it is checked yet. Raises Malformed."""
+    if len(data) > MAX_SAVED:
+        raise Malformed(f"saved trust of more than {MAX_SAVED} bytes")
+    try:
+        saved = msgspec.json.decode(data, type=Saved)
+        for text in (*saved.roots, saved.timestamp, saved.snapshot, saved.targets):
+            text.encode()
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        raise Malformed(f"saved trust cannot be read: {error}") from None
+    return saved

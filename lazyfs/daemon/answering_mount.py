@@ -1,0 +1,235 @@
+"""One mount without its event loop: tree, cache, session, control socket. Answers what is at hand.
+
+A mount whose last trusted revision lies on this machine answers before trio, the network's libraries and
+everything else that only misses and refreshes need are imported: those take three quarters of a start.
+"""
+
+import hashlib
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from lazyfs.core.chain.notation import without_secrets
+from lazyfs.core.errors import LazyfsError, UsageError
+from lazyfs.daemon import control_socket, runtime_directory
+from lazyfs.daemon.cache_watch import CacheWatch
+from lazyfs.daemon.known_revision import KnownRepository, show_known
+from lazyfs.daemon.log import DaemonLog
+from lazyfs.daemon.metrics_address import check_free
+from lazyfs.daemon.mount_lock import MountLock
+from lazyfs.daemon.privileges import Privileges
+from lazyfs.daemon.session_choice import make_session
+from lazyfs.daemon.settings import Settings
+from lazyfs.fuse.filesystem import Filesystem
+from lazyfs.fuse.session import MountOptions, Session
+from lazyfs.system import mountpoint
+from lazyfs.system.fuse_conf import user_allow_other
+from lazyfs.system.trusted_files import Untrusted, make_private_directory
+from lazyfs.vfs.journal import Journal
+from lazyfs.vfs.shared_files import SharedFiles
+from lazyfs.vfs.shown_numbers import ShortNumbers, as_it_is
+from lazyfs.vfs.slots import SlotRecord, SlotTable
+from lazyfs.vfs.tree import Tree
+from lazyfs_cache import Cache, NullCache
+
+if TYPE_CHECKING:
+    from lazyfs.fuse.trace import Trace
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""SIGHUP reopens the log; the others unmount."""
+
+log = logging.getLogger(__name__)
+
+
+async def _nothing_to_open(name: str) -> None:
+    raise LazyfsError(f"repository {name}: the mount is still being made")
+
+
+class AnsweringMount:
+    """The parts of a mount that need no event loop."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        cache: Cache | NullCache,
+        state_dir: str,
+        runtime_dir: str,
+        privileges: Privileges,
+        lock: MountLock,
+        daemon_log: DaemonLog,
+    ) -> None:
+        """`state_dir`: the directory of trusted revisions, below the cache directory. `runtime_dir`: the
+        directory of the control socket. `lock`: released once the mount answers."""
+        self.settings = settings
+        self.cache = cache
+        self.state_dir = state_dir
+        self.privileges = privileges
+        self.log = daemon_log
+        self._lock = lock
+        self._runtime_dir = runtime_dir
+        self.watch = CacheWatch(cache)
+        self.journal = _open_journal(state_dir, settings.mountpoint)
+        self.trace = _open_trace(settings.trace) if settings.trace else None
+        self.open_repository = _nothing_to_open
+        """Opens a repository that a call needs; set when the event loop is there."""
+        numbers = ShortNumbers() if settings.inode32 else None
+        self.filesystem = Filesystem(
+            Tree(
+                SlotTable(
+                    _forgetting(numbers, self.journal.slot) if numbers is not None else self.journal.slot
+                ),
+                shown=numbers.shown if numbers is not None else as_it_is,
+                shared_files=SharedFiles(self.journal.shared_file),
+                owner=(settings.uid, settings.gid),
+            ),
+            self._open,
+            patience=settings.patience,
+            cache_space=self.watch.space,
+            trace=self.trace,
+        )
+        self.answers_alone = False
+        """True if no server has to be asked before the mount answers."""
+        self.session: Session | None = None
+        self.listening: control_socket.ListeningSocket | None = None
+        self.answers = False
+        """True once programs can use the mount."""
+        self._signals: list[int] = []
+
+    def show_known(self) -> KnownRepository | None:
+        """Shows what needs no server: a site's folder, or the only repository at its last trusted revision,
+        which is returned. Raises UsageError for a source that cannot be connected, or metrics that
+        cannot be served."""
+        if self.settings.metrics:
+            check_free(self.settings.metrics)
+        if self.settings.is_site():
+            self.filesystem.tree.show_site(tuple(self.settings.repositories))
+            self.answers_alone = True
+            return None
+        known = show_known(self.settings, self.state_dir, self.cache, self.filesystem)
+        self.answers_alone = known is not None
+        return known
+
+    def keep_signals(self) -> None:
+        """Keeps the signals for the event loop from now on: their default action would leave a dead mount."""
+        for number in SIGNALS:
+            signal.signal(number, self._note_signal)
+
+    def mount(self) -> None:
+        """Mounts, and listens for callers of the control socket. Raises LazyfsError."""
+        with self.privileges.raised():
+            self.session = _mount(self.filesystem, self.settings)
+            self.listening = control_socket.listen(self._socket_path(), everybody=os.geteuid() == 0)
+        self.watch.look()
+
+    def answer(self, ready: Callable[[], None]) -> None:
+        """Answers what is at hand from now on, and calls `ready`. Does nothing if the session needs the event
+        loop for that. Raises LazyfsError if a signal has ended the mount meanwhile."""
+        assert self.session is not None
+        if not self.session.begin():
+            return
+        os.stat(self.settings.mountpoint)
+        if stopped := [number for number in self._signals if number != signal.SIGHUP]:
+            raise LazyfsError(f"mounting was given up: {signal.Signals(stopped[0]).name}")
+        self.say_ready(ready)
+
+    def say_ready(self, ready: Callable[[], None]) -> None:
+        """Tells everybody that programs can use the mount."""
+        assert self.session is not None
+        self.answers = True
+        with self.privileges.raised():
+            self._lock.release()
+        self.privileges.drop()
+        log.info(
+            "mounted %s on %s (%s) after %.3f s of processor time",
+            self.source(), self.settings.mountpoint, self.session.kind, time.process_time(),
+        )  # fmt: skip
+        ready()
+
+    def earlier_signals(self) -> list[int]:
+        """Returns the signals that came before the event loop took them."""
+        return self._signals
+
+    def source(self) -> str:
+        """Returns the source that is shown to people."""
+        return without_secrets(self.settings.source) or "lazyfs"
+
+    def close(self) -> None:
+        """Unmounts, and closes everything."""
+        try:
+            if self.session is not None:
+                with self.privileges.raised():
+                    self.session.close()
+        finally:
+            if self.listening is not None:
+                self.listening.close()
+            if self.trace:
+                self.trace.close()
+            self.journal.close()
+
+    async def _open(self, name: str) -> None:
+        await self.open_repository(name)
+
+    def _note_signal(self, number: int, _: FrameType | None) -> None:
+        self._signals.append(number)
+
+    def _socket_path(self) -> str:
+        """Returns the socket's path, named by the mount's device. Raises UsageError if the mount is gone, or
+        if another one is at the same mount point."""
+        path = self.settings.mountpoint
+        there = [mount for mount in mountpoint.mounts() if mount.mountpoint == path]
+        ours = [mount for mount in there if mount.fstype != "autofs"]
+        if not ours:
+            raise UsageError(f"mount point {path}: taken away while it was being mounted")
+        if len(ours) > 1:  # the lock holds off this user's mounts only, not another user's
+            raise UsageError(f"mount point {path} is busy: {ours[0].source} was mounted there meanwhile")
+        return os.path.join(self._runtime_dir, runtime_directory.socket_name(ours[0]))
+
+
+def _open_trace(path: str) -> "Trace":
+    from lazyfs.fuse.trace import Trace
+
+    return Trace(path)
+
+
+def _open_journal(state_dir: str, mount: str) -> Journal:
+    directory = os.path.join(state_dir, "mounts")
+    # Mounts on one path in several mount namespaces may share a cache directory.
+    key = f"{os.readlink('/proc/self/ns/mnt')} {mount}"
+    path = os.path.join(directory, hashlib.sha256(os.fsencode(key)).hexdigest()[:20])
+    try:
+        make_private_directory(directory)
+        return Journal(path)
+    except Untrusted as error:
+        raise UsageError(f"state {error}") from None
+    except OSError as error:
+        raise UsageError(f"state {path}: {error.strerror}; give another directory with --cache") from None
+
+
+def _mount(filesystem: Filesystem, settings: Settings) -> Session:
+    root = os.geteuid() == 0
+    options = MountOptions(
+        source=without_secrets(settings.source) or "lazyfs",
+        suid=settings.suid,
+        dev=settings.dev,
+        permissions=settings.permissions or ("image" if root else "open"),
+        allow_other=root or user_allow_other(),
+    )
+    kind = "direct" if settings.inode32 else settings.fuse
+    return make_session(kind, filesystem, settings.mountpoint, options)
+
+
+def _forgetting(
+    numbers: ShortNumbers, observer: Callable[[SlotRecord | int], None]
+) -> Callable[[SlotRecord | int], None]:
+    """Returns an observer of slots that frees the number of each freed slot."""
+
+    def observe(record: SlotRecord | int) -> None:
+        observer(record)
+        if isinstance(record, int):
+            numbers.forget_slot(record)
+
+    return observe

@@ -1,0 +1,61 @@
+"""The file and the listening end of a control socket. Callers wait in its queue until the daemon answers."""
+
+import os
+import socket
+from contextlib import suppress
+from typing import NamedTuple
+
+CALLERS = 1024
+"""Connections that may wait to be accepted: as many as a node's jobs and watchdogs open at one moment."""
+
+
+class ListeningSocket(NamedTuple):
+    """A listening socket and its file."""
+
+    plain: socket.socket
+    path: str
+    inode: int
+
+    def close(self) -> None:
+        """Closes the socket, and removes its file unless a later daemon has put another one there."""
+        with self.plain, suppress(FileNotFoundError, PermissionError):
+            # No other file gets this inode number before the socket is closed.
+            if os.lstat(self.path).st_ino == self.inode:
+                os.unlink(self.path)
+
+
+def listen(path: str, *, everybody: bool) -> ListeningSocket:
+    """Returns a socket that listens at `path`, for this user or for everybody. A dead daemon's socket there
+    is replaced. The file appears at `path` only when the socket already listens."""
+    plain = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    made = f"{path}.{os.getpid()}"
+    with suppress(FileNotFoundError):
+        os.unlink(made)
+    before = os.umask(0o111 if everybody else 0o177)
+    try:
+        plain.bind(made)
+    finally:
+        os.umask(before)
+    plain.listen(CALLERS)
+    os.rename(made, path)
+    return ListeningSocket(plain, path, os.lstat(path).st_ino)
+
+
+def remove_dead(path: str) -> None:
+    """Removes the socket of a daemon that could not remove it: it was killed, or was no longer root."""
+    with (
+        socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as line,
+        suppress(FileNotFoundError, PermissionError, BlockingIOError),
+    ):
+        line.setblocking(False)
+        try:
+            line.connect(path)
+        except ConnectionRefusedError:
+            os.unlink(path)
+
+
+def sweep(directory: str) -> None:
+    """Removes the sockets of dead daemons from a runtime directory."""
+    for name in os.listdir(directory):
+        if name.endswith(".sock"):
+            remove_dead(os.path.join(directory, name))

@@ -1,0 +1,97 @@
+"""Shows what a mount can show without any server: a site's folder, or the last trusted revision.
+
+The revision's signatures, versions and hashes are checked anew. Everything else, which only misses and
+refreshes need, is imported and connected once the mount answers.
+"""
+
+import os
+from importlib.util import find_spec
+from typing import NamedTuple
+
+from lazyfs.client.objects_at_hand import ObjectsAtHand
+from lazyfs.client.trust.saved_trust import trusted_revision
+from lazyfs.core.digest import ObjectRef
+from lazyfs.core.errors import FormatError, TransportError
+from lazyfs.core.params import Revision
+from lazyfs.daemon.private_repositories import namespace, state_key
+from lazyfs.daemon.settings import Settings
+from lazyfs.fuse.filesystem import Filesystem
+from lazyfs.fuse.open_repository import OpenRepository
+from lazyfs.transport.addresses import addresses_of
+from lazyfs.vfs.content import ReadPlan
+from lazyfs.vfs.missing_objects import NOTHING, Fetched, Need
+from lazyfs.vfs.siblings import Siblings
+from lazyfs_cache import Cache, NullCache
+
+
+class EnteredImages:
+    """The images that programs enter before there is a prefetcher. Implements `Prefetching`."""
+
+    def __init__(self) -> None:
+        self.profiles: list[ObjectRef] = []
+
+    def on_enter(self, profile: ObjectRef) -> None:
+        self.profiles.append(profile)
+
+    def on_read(self, read: ReadPlan) -> None:
+        """Does nothing: no reader is known to be sequential yet."""
+
+    def on_miss(self, read: ReadPlan, siblings: Siblings | None, fetched: Fetched) -> None:
+        """Does nothing: no miss is served yet."""
+
+    def on_arrival(self, read: ReadPlan, fetched: Fetched) -> None:
+        """Does nothing: no miss is served yet."""
+
+
+class _Unconnected(ObjectsAtHand):
+    """The objects of a repository that is not connected yet."""
+
+    async def fetch(self, ref: ObjectRef, *, deadline: float | None = None) -> bytes:  # noqa: ARG002
+        raise TransportError(f"object {ref.digest.hex()}: the repository is not connected yet")
+
+
+class KnownRepository(NamedTuple):
+    """The only repository of a mount, shown at its last trusted revision."""
+
+    revision: Revision
+    entered: EnteredImages
+
+
+def show_known(
+    settings: Settings, state_dir: str, cache: Cache | NullCache, filesystem: Filesystem
+) -> KnownRepository | None:
+    """Shows the last trusted revision of a mount's only repository, if its root catalog is at hand.
+
+    Returns None if it is not, or if no revision is trusted: then the servers have to be asked. Raises
+    UsageError for a source that cannot be connected.
+    """
+    source = settings.single_source()
+    name = repository_name(settings)
+    addresses_of(source.url, source.proxy, name)
+    if settings.lower is not None:
+        addresses_of(settings.lower, None, name)
+    if source.revision is not None:
+        return None  # its history has to be read
+    if settings.http == "pycurl" and find_spec("pycurl") is None:
+        return None  # connecting says so
+    revision = trusted_revision(
+        os.path.join(state_dir, state_key(source.url, name)), source.url, source.trust, settings.max_stale
+    )
+    if revision is None:
+        return None
+    private = namespace(source.url, name, certificate=source.client_cert is not None)
+    objects = _Unconnected(cache, private)
+    try:
+        filesystem.tree.parsed.catalog(revision.name, revision.root, objects, NOTHING)
+    except (Need, FormatError):  # not at hand, or too large to be decoded before there are threads for it
+        return None
+    known = KnownRepository(revision, EnteredImages())
+    filesystem.show(
+        OpenRepository(revision.name, objects, revision.root, revision.number, known.entered, is_newest=False)
+    )
+    return known
+
+
+def repository_name(settings: Settings) -> str:
+    """Returns the name that replaces @repo@ in the URL of a mount's only repository."""
+    return os.path.basename(settings.mountpoint)

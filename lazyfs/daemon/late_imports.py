@@ -1,0 +1,44 @@
+"""Imports what would otherwise be imported at its first use, days later perhaps.
+
+A package that was replaced by a newer one meanwhile would be mixed with the old one; and a daemon that has
+given up root may no longer be able to read its interpreter's files.
+"""
+
+import importlib
+from collections.abc import Iterable
+from contextlib import suppress
+
+SOON = (
+    "_strptime",
+    "concurrent.futures",
+    "concurrent.futures.thread",
+    "encodings.idna",
+    "lazyfs.transport.handshake",
+    "lazyfs.transport.lower_store",
+    "lmdb._envid",
+    "shutil",
+    "subprocess",
+    "tuf.api.serialization.json",
+)
+"""The modules of every mount. They are imported right after the mount answers."""
+
+BEFORE_ROOT_IS_GIVEN_UP = (
+    *SOON,
+    "lazyfs.daemon.metrics",
+    "lazyfs.daemon.served_mount",
+    "lazyfs.fuse.direct.session",
+    "lazyfs.fuse.pyfuse3_session",
+    "lazyfs.fuse.trace",
+    "lazyfs.transport.curl_client",
+    "lazyfs.transport.requests_client",
+    "lazyfs.transport.tls",
+    "prometheus_client",
+)
+"""All that a mount as another user may need."""
+
+
+def load(modules: Iterable[str]) -> None:
+    """Imports the modules. Those that are not installed are passed over."""
+    for module in modules:
+        with suppress(ModuleNotFoundError):
+            importlib.import_module(module)

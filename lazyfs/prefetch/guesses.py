@@ -1,0 +1,126 @@
+"""Fetches what nobody has asked for, on a guess: one object after the other, while no call waits for any.
+
+`queue` fetches along with a miss what is nearly certain to be wanted; here are the weaker guesses. None is
+begun while a reader waits, so a reader who comes meanwhile shares the line with AT_ONCE objects at most.
+"""
+
+import logging
+from collections import deque
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from lazyfs.client.demand import Demand
+from lazyfs.client.objects import Objects
+from lazyfs.core.chunks import ChunkList
+from lazyfs.core.digest import ObjectRef
+from lazyfs.core.errors import LazyfsError
+from lazyfs.prefetch.guess_budget import GuessBudget
+from lazyfs.prefetch.system_task import begin
+from lazyfs.vfs.paths_in_images import FileInImage
+
+AT_ONCE: Final = 2
+"""Objects under way on a guess; a chunk has 1 MiB at most by default, a pack less."""
+WAITING: Final = 1024
+"""Guesses that wait; the oldest are dropped, since the program has moved on."""
+
+log = logging.getLogger(__name__)
+
+
+class _Guess(NamedTuple):
+    """What to fetch next: an object, or a file's objects."""
+
+    ref: ObjectRef | None
+    file: FileInImage | None
+    ended: Callable[[FileInImage], None] | None
+    """Called with the file once its objects are here."""
+
+
+class Guesses:
+    """The guesses of one repository. Belongs to one trio run."""
+
+    def __init__(
+        self, objects: Objects, demand: Demand, cache_room: Callable[[], int], budget: GuessBudget
+    ) -> None:
+        """`cache_room` returns the bytes that guesses may occupy unused, without waiting."""
+        self._objects = objects
+        self._demand = demand
+        self._cache_room = cache_room
+        self._budget = budget
+        self._waiting: deque[_Guess] = deque()
+        self._tasks = 0
+
+    def add(self, refs: list[ObjectRef]) -> None:
+        """Guesses that these objects will be wanted."""
+        self._add([_Guess(ref, None, None) for ref in refs])
+
+    def add_files(self, files: list[FileInImage], ended: Callable[[FileInImage], None]) -> None:
+        """Guesses that these files will be read whole. `ended` is called with each that is here then."""
+        self._add([_Guess(None, file, ended) for file in files])
+
+    def _add(self, guesses: list[_Guess]) -> None:
+        self._waiting += guesses
+        while len(self._waiting) > WAITING:
+            self._waiting.popleft()
+            self._budget.dropped += 1
+        for _ in range(min(AT_ONCE - self._tasks, len(guesses))):
+            if begin(self._work, name="guesses"):
+                self._tasks += 1
+
+    async def _work(self) -> None:
+        # A system task: an error that escapes would end the whole trio run.
+        try:
+            while self._waiting:
+                await self._demand.idle()
+                if self._waiting:  # the other task may have taken the last one
+                    await self._carry_out(self._waiting.popleft())
+        except Exception:
+            log.exception("fetching on a guess")
+        finally:
+            self._tasks -= 1
+
+    async def _carry_out(self, guess: _Guess) -> None:
+        if guess.ref is not None:
+            await self.fetch(guess.ref)
+            return
+        file = guess.file
+        assert file is not None
+        place = file.entry.place(file.packs)
+        if place is not None:
+            here = await self.fetch(place.ref)
+        else:
+            here = await self._fetch_chunks(file)
+        if here and guess.ended is not None:
+            guess.ended(file)
+
+    async def _fetch_chunks(self, file: FileInImage) -> bool:
+        chunks = file.entry.chunks
+        if chunks is None:
+            listed = file.entry.chunk_list
+            if listed is None or not await self.fetch(listed):
+                return False
+            plain = self._objects.at_hand(listed)
+            if plain is None:
+                return False
+            chunks = ChunkList(plain, file.entry.size, file.entry.detail)
+        for index in range(len(chunks)):
+            if not await self.fetch(chunks.chunk(index)):
+                return False
+        return True
+
+    async def fetch(self, ref: ObjectRef) -> bool:
+        """Fetches an object, within the budget. Returns True if it is here in the end."""
+        if self._objects.read_at_hand(ref, 0, 1) is not None:
+            return True
+        if ref.digest in self._budget.unused or not self._objects.keeps:
+            return False  # under way
+        await self._demand.idle()
+        if not self._budget.has_room(ref, self._cache_room()):
+            self._budget.dropped += 1
+            return False
+        self._budget.take(ref)
+        try:
+            await self._objects.fetch(ref, held=False)
+        except LazyfsError:
+            self._budget.give_back(ref)
+            return False
+        return True

@@ -1,0 +1,15 @@
+"""The names of the files that connections over TLS need. Costs no import of ssl."""
+
+from typing import NamedTuple
+
+
+class TlsFiles(NamedTuple):
+    """The files that an operator names; None stands for the system's store, and for no client certificate."""
+
+    ca: str | None = None
+    client_cert: str | None = None
+    client_key: str | None = None
+    """The file of the key; None if the key is in `client_cert`."""
+
+    def __bool__(self) -> bool:
+        return any(self)

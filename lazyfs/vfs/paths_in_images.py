@@ -1,0 +1,186 @@
+"""Finds files of an image by their paths, as a program inside it would. Pure, as all of the tree."""
+
+from typing import Final, NamedTuple
+
+from lazyfs.core.catalog.entry import Entry
+from lazyfs.core.catalog.reader import Catalog, Directory
+from lazyfs.core.digest import ObjectRef
+from lazyfs.core.errors import LazyfsError
+from lazyfs.core.pack import PackTable
+from lazyfs.vfs.entries import Entries
+from lazyfs.vfs.missing_objects import NOTHING, Fetched, Need, NeedRepository
+from lazyfs.vfs.siblings import Siblings
+from lazyfs.vfs.slots import Slot
+
+LINKS: Final = 40
+"""Links followed on one path, as Linux does."""
+STEPS: Final = 256
+"""Names of one path, those in its links included."""
+
+IMAGES: Final = 8
+"""Images in which a shared file is looked for."""
+
+
+class FileInImage(NamedTuple):
+    """A regular file of an image."""
+
+    entry: Entry
+    packs: PackTable
+    """The packs that it may lie in."""
+    directory: bytes
+    """The directory by which it was found, below the image's root."""
+
+
+class PlaceInImage(NamedTuple):
+    """The place of a file that the kernel knows by its number."""
+
+    top: Slot
+    """The image's slot."""
+    packs: PackTable
+    directory: bytes
+    """The directory around the file, below the image's root."""
+
+
+def place_of(entries: Entries, number: int) -> PlaceInImage | None:
+    """Returns the place of a file; None if its catalog is not at hand, or the number was given back.
+
+    A file that several images share has one number for all of them: its place is in the image that was
+    entered last, of those that have it.
+    """
+    try:
+        if entries.shared_files.get(number) is not None:
+            return _place_of_shared(entries, number)
+        top = entries.slot(number)[0].top
+        _, packs = entries.entry_and_packs(number)
+        path = entries.path_of(number)[len(top.path) :]
+    except (Need, NeedRepository, OSError, LazyfsError):
+        return None
+    return PlaceInImage(top, packs, path.strip(b"/").rpartition(b"/")[0])
+
+
+def _place_of_shared(entries: Entries, number: int) -> PlaceInImage | None:
+    entry, packs = entries.entry_and_packs(number)
+    path = entries.path_of(number).strip(b"/")
+    repository = entries.slot(number)[0].repository
+    images = [slot for slot in entries.slots if slot.in_folder and slot.ref.size]
+    tried = 0
+    for top in reversed(images):
+        if top.repository != repository:
+            continue
+        tried += 1
+        if tried > IMAGES:
+            return None
+        try:
+            found = find_file(entries, top, path)
+        except (Need, NeedRepository, LazyfsError):
+            continue
+        if found is not None and found.entry.content == entry.content:
+            return PlaceInImage(top, packs, path.rpartition(b"/")[0])
+    return None
+
+
+class _End(NamedTuple):
+    """The end of a path: an entry, and the catalog that has it."""
+
+    entry: Entry
+    catalog: Catalog
+
+
+def find_file(entries: Entries, top: Slot, path: bytes, fetched: Fetched = NOTHING) -> FileInImage | None:
+    """Returns the file at a path below the image whose top catalog is that of `top`; None if there is none.
+
+    Links are followed inside the image, `..` as far as its root. Raises Need, NeedRepository; allots no slot.
+    """
+    end = _follow(entries, top, path, fetched)
+    if end is None or not end.entry.is_file:
+        return None
+    return FileInImage(end.entry, end.catalog.packs, path.rpartition(b"/")[0])
+
+
+def _follow(entries: Entries, top: Slot, path: bytes, fetched: Fetched) -> _End | None:
+    """Follows a path from the top directory of a slot's catalog. Raises as `find_file`."""
+    catalog = entries.catalog(top, fetched)
+    way: list[tuple[_End, Directory]] = [(_End(catalog.root, catalog), catalog.directory(0))]
+    names = path.split(b"/")[::-1]
+    links = 0
+    for _ in range(STEPS):
+        if not names:
+            return way[-1][0]
+        name = names.pop()
+        if name == b".." and len(way) > 1:
+            way.pop()
+        if name in (b"", b".", b".."):
+            continue
+        end, directory = way[-1]
+        entry = directory.find(name)
+        if entry is None:
+            return None
+        if entry.is_link:
+            links += 1
+            if links > LINKS:
+                return None
+            if entry.content.startswith(b"/"):
+                del way[1:]
+            names += entry.content.split(b"/")[::-1]
+        elif entry.is_dir:
+            catalog, below = _below(entries, top.repository, end.catalog, entry, fetched)
+            way.append((_End(entry, catalog), below))
+        else:
+            return None if names else _End(entry, end.catalog)
+    return None
+
+
+def catalog_at_path(
+    entries: Entries, repository: str, path: bytes, fetched: Fetched = NOTHING
+) -> ObjectRef | None:
+    """Returns the catalog that hangs at a path of a repository, below which all of an image lies. None if
+    there is no such directory, or if it is part of a larger catalog. Links are followed. Raises Need,
+    NeedRepository."""
+    root = entries.slots.find_live(repository, b"")
+    if root is None:
+        raise NeedRepository(repository)
+    end = _follow(entries, root, path, fetched)
+    return end.entry.nested if end is not None else None
+
+
+def siblings_at(entries: Entries, place: PlaceInImage, name: bytes) -> Siblings | None:
+    """Returns the directory around a file by its place, also of a file that several images share; None if
+    it is not there. Raises as `find_file`."""
+    found = _directory(entries, place.top, place.directory, NOTHING)
+    if found is None:
+        return None
+    catalog, directory = found
+    at = directory.index(name) - directory.first
+    key = (place.top.number, hash(place.directory))
+    return Siblings(key, directory.entries, at, catalog.packs) if at >= 0 else None
+
+
+def list_directory(entries: Entries, top: Slot, path: bytes, fetched: Fetched = NOTHING) -> list[bytes]:
+    """Returns the names in a directory of an image, sorted; empty if there is none. Follows no link.
+
+    Raises as `find_file`.
+    """
+    found = _directory(entries, top, path, fetched)
+    return [entry.name for entry in found[1].entries] if found else []
+
+
+def _directory(
+    entries: Entries, top: Slot, path: bytes, fetched: Fetched
+) -> tuple[Catalog, Directory] | None:
+    catalog = entries.catalog(top, fetched)
+    directory = catalog.directory(0)
+    for name in filter(None, path.split(b"/")):
+        entry = directory.find(name)
+        if entry is None or not entry.is_dir:
+            return None
+        catalog, directory = _below(entries, top.repository, catalog, entry, fetched)
+    return catalog, directory
+
+
+def _below(
+    entries: Entries, repository: str, catalog: Catalog, entry: Entry, fetched: Fetched
+) -> tuple[Catalog, Directory]:
+    if entry.nested:
+        catalog = entries.catalog_of(repository, entry.nested, fetched)
+        return catalog, catalog.directory(0)
+    return catalog, catalog.directory(entry.detail)

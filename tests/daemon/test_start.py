@@ -1,0 +1,181 @@
+"""The start of a mount: what its processes import before it answers, and what it does until all is loaded."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lazyfs.system import mountpoint as points
+from tests.support.cli import LAZYFS, lazyfs, mounted, serving, status
+from tests.support.images import image, live
+from tests.support.repository import Published
+from tests.support.until import until
+
+pytestmark = pytest.mark.root
+
+HEAVY = {
+    "asyncio", "concurrent", "email", "http", "prometheus_client", "pycurl", "pyfuse3", "requests", "rich",
+    "ssl", "subprocess", "tomllib", "trio", "tuf", "urllib3", "xml",
+}  # fmt: skip
+"""Top-level modules that cost a start more than they give it."""
+MODULES_OF_A_MOUNT = 375
+"""All modules of command and daemon at the answer, the interpreter's own and those of an editable install
+included: 200 and 165. They take most of the processor time of a mount."""
+CLI_MODULES = {"--help": 155, "status": 200, "umount": 200}
+
+
+def imported(log: str) -> Iterator[str]:
+    """Yields the names of the modules that a process with `-X importtime` reports."""
+    for line in log.splitlines():
+        if line.startswith("import time:") and not line.endswith("imported package"):
+            yield line.rpartition("|")[2].strip()
+
+
+def reporting(*arguments: object) -> "subprocess.CompletedProcess[str]":
+    """Runs a command that reports its imports on standard error."""
+    command = [sys.executable, "-X", "importtime", *LAZYFS[1:], *map(str, arguments)]
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=100)
+
+
+def top_level(modules: Iterator[str] | list[str]) -> set[str]:
+    return {name.partition(".")[0] for name in modules}
+
+
+def test_a_mount_with_a_trusted_revision_imports_little_before_it_answers(
+    published: Published, tmp_path: Path
+) -> None:
+    mnt, cache, log = tmp_path / "mnt", tmp_path / "cache", tmp_path / "log"
+    with serving(published.store) as url:
+        with mounted(url, mnt, "--cache", cache, "--trust", published.store / "metadata/1.root.json"):
+            pass
+        command = reporting("mount", url, mnt, "--cache", cache, "--log", log)
+        try:
+            until(lambda: "mounted" in log.read_text())
+            before_the_answer = log.read_text().partition("INFO lazyfs.daemon.answering_mount: mounted")[0]
+            modules = [*imported(command.stderr), *imported(before_the_answer)]
+            print(len(modules))
+            assert len(modules) < MODULES_OF_A_MOUNT
+            assert not top_level(modules) & HEAVY
+            assert "lazyfs.fuse.direct.session" in modules  # the log was read up to the right place
+        finally:
+            lazyfs("umount", mnt)
+
+
+def test_nothing_is_imported_once_a_mount_is_under_way(published: Published, tmp_path: Path) -> None:
+    """A package that is replaced while the mount is served would be mixed with the old one."""
+    mnt, cache, log = tmp_path / "mnt", tmp_path / "cache", tmp_path / "log"
+    with serving(published.store) as url:
+        with mounted(url, mnt, "--cache", cache, "--trust", published.store / "metadata/1.root.json"):
+            pass
+        reporting("mount", url, mnt, "--cache", cache, "--log", log)
+        try:
+            until(lambda: "concurrent.futures.thread" in list(imported(log.read_text())))
+            lazyfs("refresh", mnt)  # the end of the first look, in which the client library is loaded
+            loaded = len(log.read_text())
+            assert (mnt / "lib/a:1/big").read_bytes() == b"x" * 300_000
+            published.commit(live(published.objects, {"lib": {"b:1": image(published.objects, {"f": b"2"})}}))
+            lazyfs("refresh", mnt)
+            assert (mnt / "lib/b:1/f").read_bytes() == b"2"
+            assert status(mnt)["repositories"]["test.example.org"]["revision"] == 3
+        finally:
+            lazyfs("umount", mnt)
+        later = list(imported(log.read_text()[loaded:]))
+        assert not [name for name in later if not name.startswith(("encodings.", "linecache"))]
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["status"], ["umount"]])
+def test_short_commands_import_little(arguments: list[str], published: Published, tmp_path: Path) -> None:
+    with mounted(published.store, tmp_path / "mnt", "--cache", tmp_path / "cache"):
+        place = [] if arguments == ["--help"] else [tmp_path / "mnt"]
+        modules = list(imported(reporting(*arguments, *place).stderr))
+        if arguments == ["umount"]:
+            lazyfs("mount", published.store, tmp_path / "mnt", "--cache", tmp_path / "cache")
+    assert not top_level(modules) & (HEAVY | {"cryptography", "lmdb", "zstandard"})
+    print(len(modules))
+    assert len(modules) < CLI_MODULES[arguments[0]]
+
+
+@pytest.mark.parametrize("kind", ["direct", "pyfuse3"])
+def test_what_was_published_since_the_last_mount_is_there_at_once(
+    kind: str, published: Published, tmp_path: Path
+) -> None:
+    mnt, options = tmp_path / "mnt", ("--cache", tmp_path / "cache", "--fuse", kind)
+    with mounted(published.store, mnt, *options):
+        pass
+    tree = {"lib": {"b:1": image(published.objects, {"f": b"2"})}}
+    published.commit(live(published.objects, tree))
+    with mounted(published.store, mnt, *options):
+        assert (mnt / "lib/b:1/f").read_bytes() == b"2"
+        with pytest.raises(FileNotFoundError):
+            (mnt / "lib/c:1").stat()
+
+
+def test_a_name_that_no_server_can_tell_of_is_missing_in_the_end(
+    published: Published, tmp_path: Path
+) -> None:
+    mnt, cache = tmp_path / "mnt", tmp_path / "cache"
+    with (
+        serving(published.store) as url,
+        mounted(url, mnt, "--cache", cache, "--trust", published.store / "metadata/1.root.json"),
+    ):
+        assert (mnt / "lib/a:1/f").read_bytes() == b"1"
+    with mounted(url, mnt, "--cache", cache, "--patience", "1"):
+        with pytest.raises(FileNotFoundError):
+            (mnt / "lib/c:1").stat()
+        assert (mnt / "lib/a:1/f").read_bytes() == b"1"
+
+
+SIGNALLED = """
+import os, signal, sys
+from lazyfs.daemon import process
+from lazyfs.daemon.settings import Settings
+
+def ready(notes):
+    print("trio" in sys.modules)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+mountpoint, store, cache = sys.argv[1:]
+process.run(Settings(source=store, mountpoint=mountpoint, cache=cache), ready, None)
+"""
+
+
+def test_a_signal_before_the_event_loop_unmounts(published: Published, tmp_path: Path) -> None:
+    mnt, cache = tmp_path / "mnt", tmp_path / "cache"
+    with mounted(published.store, mnt, "--cache", cache):
+        pass
+    command = [sys.executable, "-c", SIGNALLED, *map(str, (mnt, published.store, cache))]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "False\n"), done.stderr
+    assert points.find(str(mnt)) is None
+
+
+def test_an_operators_error_comes_before_the_answer(published: Published, tmp_path: Path) -> None:
+    mnt, cache = tmp_path / "mnt", tmp_path / "cache"
+    with serving(published.store) as url:
+        trust = published.store / "metadata/1.root.json"
+        with mounted(url, mnt, "--cache", cache, "--trust", trust):
+            pass
+        for options, said in (
+            (["--proxy", "ftp://p:1"], "proxy"),
+            (["--lower", tmp_path / "missing"], "no such directory"),
+            (["--metrics", url.removeprefix("http://")], "in use"),
+            (["--trust", tmp_path / "missing"], "--trust"),
+            (["--ca", tmp_path / "missing"], "--ca"),
+        ):
+            done = lazyfs("mount", url, mnt, "--cache", cache, *options, check=False)
+            assert done.returncode == 2
+            assert said in done.stderr
+            assert points.find(str(mnt)) is None
+
+
+def test_a_root_catalog_that_is_gone_is_fetched_before_the_answer(
+    published: Published, tmp_path: Path
+) -> None:
+    mnt, cache = tmp_path / "mnt", tmp_path / "cache"
+    with mounted(published.store, mnt, "--cache", cache):
+        pass
+    lazyfs("cache", "--cache", cache, "evict", "all")
+    with mounted(published.store, mnt, "--cache", cache):
+        assert (mnt / "lib/a:1/f").read_bytes() == b"1"

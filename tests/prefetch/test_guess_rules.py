@@ -1,0 +1,125 @@
+"""The weaker guesses: libraries of a directory, libraries that programs need, packs that follow."""
+
+from lazyfs.core.digest import ref_of
+from lazyfs.core.pack import PackTable
+from lazyfs.prefetch.libraries import FILES, LARGEST, Libraries
+from lazyfs.prefetch.needed_libraries import NeededLibraries
+from lazyfs.prefetch.neighbours import SMALL
+from lazyfs.prefetch.next_packs import AHEAD, NextPacks
+from lazyfs.vfs.paths_in_images import FileInImage, find_file, place_of, siblings_at
+from lazyfs.vfs.tree import Tree
+from tests.support.elf_files import library
+from tests.support.images import Objects, Spec, image, live, number, packed, shown
+
+
+def large(mark: bytes, size: int = SMALL + 1) -> bytes:
+    return mark.ljust(size, b"\0")
+
+
+def holding(objects: Objects, spec: Spec) -> Tree:
+    return shown(objects, live(objects, {"image": image(objects, spec)}))
+
+
+def missed(libraries: Libraries, tree: Tree, path: str) -> list[bytes]:
+    place = place_of(tree, number(tree, f"image/{path}"))
+    assert place is not None
+    around = siblings_at(tree, place, path.rpartition("/")[2].encode())
+    assert around is not None
+    return [entry.name for entry in libraries.missed(around)]
+
+
+def test_the_second_missed_library_brings_the_others_once() -> None:
+    files = {f"{name}.so": large(name.encode()) for name in "abcde"}
+    rest = {"small.so": b"s", "data": large(b"data"), "huge.so": large(b"h", LARGEST + 1)}
+    tree, libraries = holding(Objects(), {"d": files | rest, "e": {"x.so": large(b"x")}}), Libraries()
+    assert missed(libraries, tree, "d/b.so") == []
+    assert missed(libraries, tree, "d/b.so") == []
+    assert missed(libraries, tree, "d/data") == []
+    assert missed(libraries, tree, "d/small.so") == []
+    assert missed(libraries, tree, "e/x.so") == []
+    assert missed(libraries, tree, "d/d.so") == [b"e.so", b"a.so", b"c.so"]
+    assert missed(libraries, tree, "d/a.so") == []
+
+
+def test_a_directory_of_very_many_libraries_is_no_package() -> None:
+    files = {f"{at:03}.so": large(b"%d" % at) for at in range(FILES + 3)}
+    tree, libraries = holding(Objects(), {"lib": files}), Libraries()
+    assert missed(libraries, tree, "lib/000.so") == []
+    assert missed(libraries, tree, "lib/001.so") == []
+
+
+def needed(objects: Objects, tree: Tree, path: str) -> list[bytes]:
+    """Returns the paths' directories and names of the libraries that a file of the image needs."""
+    place = place_of(tree, number(tree, f"image/{path}"))
+    assert place is not None
+    entry, packs = tree.entry_and_packs(number(tree, f"image/{path}"))
+    rule = NeededLibraries(tree, objects)
+    file = FileInImage(entry, packs, place.directory)
+    asked = rule.asked(file)
+    assert asked is not None
+    assert rule.asked(file) is None
+    return [one.directory + b"/" + one.entry.name for one in rule.find(asked, place.directory, place.top)]
+
+
+def test_what_a_program_needs_is_found_as_ld_so_finds_it() -> None:
+    objects = Objects()
+    program = library([b"liba.so.1", b"libc.so.6", b"libconf.so", b"none.so"], runpath=b"$ORIGIN/../x.libs")
+    spec = {
+        "app": {"bin": {"run": program}, "x.libs": {"liba.so.1": library([b"libc.so.6"])}},
+        "lib": {"x86_64-linux-gnu": {"libc.so.6": "libc-2.36.so", "libc-2.36.so": library()}},
+        "usr": {"lib": {"liba.so.1": library(), "libconf.so": library()}},
+        "etc": {"ld.so.conf": b"include ld.so.conf.d/*.conf\n", "ld.so.conf.d": {"x.conf": b"/opt/conf\n"}},
+        "opt": {"conf": {"libconf.so": library([b"x"])}},
+    }
+    tree = holding(objects, spec)
+    assert needed(objects, tree, "app/bin/run") == [
+        b"app/bin/../x.libs/liba.so.1",
+        b"lib/x86_64-linux-gnu/libc-2.36.so",
+        b"opt/conf/libconf.so",
+    ]
+
+
+def test_a_program_in_chunks_and_a_packed_one() -> None:
+    objects = Objects()
+    program = library([b"libc.so.6"])
+    spec = {
+        "large": program.ljust(200_000, b"\0"),
+        "small": packed(objects, {"before": b"before", "run": program}),
+        "lib64": {"libc.so.6": library()},
+    }
+    tree = holding(objects, spec)
+    assert needed(objects, tree, "large") == [b"lib64/libc.so.6"]
+    assert needed(objects, tree, "small/run") == [b"lib64/libc.so.6"]
+
+
+def test_a_program_whose_section_is_not_here_yet_is_looked_at_later() -> None:
+    objects = Objects()
+    tree = holding(
+        objects, {"run": library([b"libc.so.6"]).ljust(200_000, b"\0"), "lib": {"libc.so.6": b"c"}}
+    )
+    at = number(tree, "image/run")
+    place = place_of(tree, at)
+    assert place is not None
+    entry, packs = tree.entry_and_packs(at)
+    rule, file = NeededLibraries(tree, objects), FileInImage(entry, packs, b"")
+    objects.here = set()
+    assert rule.asked(file) is None
+    objects.here = None
+    asked = rule.asked(file)
+    assert asked is not None
+    (found,) = rule.find(asked, b"", place.top)
+    again = find_file(tree, place.top, b"lib/libc.so.6")
+    assert again is not None
+    assert found.entry == again.entry
+
+
+def test_a_reader_on_its_way_through_a_layer_has_the_next_packs_fetched() -> None:
+    packs = [ref_of(b"pack %d" % at) for at in range(8)]
+    table, rule = PackTable.of(packs), NextPacks()
+    assert rule.missed(table, 3) == []
+    assert rule.missed(table, 4) == packs[5 : 5 + AHEAD]
+    assert rule.missed(table, 4) == []
+    assert rule.missed(table, 7) == []  # the last
+    assert rule.missed(table, 2) == []  # backwards
+    assert rule.missed(table, 6) == []  # a jump
+    assert rule.missed(PackTable.of(packs[1:]), 7 - 1) == []  # another catalog
