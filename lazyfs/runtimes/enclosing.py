@@ -155,7 +155,7 @@ def _evident(enclosure: Enclosure) -> bool:
 def _furnish(enclosure: Enclosure) -> None:
     """Mounts and writes everything that the runtime finds. Raises OSError."""
     namespaces.mount("", "/", flags=namespaces.RECURSIVE | namespaces.SLAVE)
-    namespaces.mount("proc", "/proc", "proc", namespaces.NOSUID | namespaces.NODEV | namespaces.NOEXEC)
+    _mount_proc()
     plain = namespaces.NOSUID | namespaces.NODEV
     if os.path.isdir("/dev/shm"):  # noqa: S108 - a machine-wide directory that the program must not share
         namespaces.mount("tmpfs", "/dev/shm", "tmpfs", plain, "mode=1777")  # noqa: S108
@@ -181,6 +181,14 @@ def _furnish(enclosure: Enclosure) -> None:
         _write(os.path.join(scratch, path), content)
     if enclosure.added:
         _join(enclosure)
+
+
+def _mount_proc() -> None:
+    try:
+        namespaces.mount("proc", "/proc", "proc", namespaces.NOSUID | namespaces.NODEV | namespaces.NOEXEC)
+    except PermissionError as error:
+        reason = "a new /proc is not allowed here: the container around this one covers parts of its /proc"
+        raise PermissionError(error.errno, reason) from None
 
 
 def _cover_proc() -> None:
