@@ -5,7 +5,7 @@ from lazyfs.core.pack import PackTable
 from lazyfs.prefetch.libraries import FILES, LARGEST, Libraries
 from lazyfs.prefetch.needed_libraries import NeededLibraries
 from lazyfs.prefetch.neighbours import SMALL
-from lazyfs.prefetch.next_packs import AHEAD, NextPacks
+from lazyfs.prefetch.next_packs import AHEAD, PROOF, NextPacks
 from lazyfs.vfs.paths_in_images import FileInImage, find_file, place_of, siblings_at
 from lazyfs.vfs.tree import Tree
 from tests.support.elf_files import library
@@ -116,12 +116,14 @@ def test_a_program_whose_section_is_not_here_yet_is_looked_at_later() -> None:
 
 
 def test_a_reader_on_its_way_through_a_layer_has_the_next_packs_fetched() -> None:
-    packs = [ref_of(b"pack %d" % at) for at in range(8)]
+    packs = [ref_of(b"pack %d" % at) for at in range(20)]
     table, rule = PackTable.of(packs), NextPacks()
-    assert rule.missed(table, 3) == []
-    assert rule.missed(table, 4) == packs[5 : 5 + AHEAD]
-    assert rule.missed(table, 4) == []
-    assert rule.missed(table, 7) == []  # the last
-    assert rule.missed(table, 2) == []  # backwards
-    assert rule.missed(table, 6) == []  # a jump
-    assert rule.missed(PackTable.of(packs[1:]), 7 - 1) == []  # another catalog
+    for at in range(PROOF):
+        assert rule.missed(table, at) == []
+    assert rule.missed(table, PROOF) == packs[PROOF + 1 : PROOF + 1 + AHEAD]
+    after = 2 * PROOF  # what was fetched ahead is not missed
+    assert rule.missed(table, after) == packs[after + 1 : after + 1 + AHEAD]
+    assert rule.missed(PackTable.of(packs[1:]), after + 1) == []  # another catalog
+    assert rule.missed(table, after - 1) == []  # backwards
+    assert rule.missed(table, after) == []  # begins anew
+    assert rule.missed(table, 19) == []  # a jump
