@@ -58,6 +58,7 @@ class Surroundings(NamedTuple):
         own_names: Iterable[str] = (),
         shows_root: bool = False,
         covered: tuple[str, ...] = (),
+        frozen: str | None = None,
         own_devices: bool = False,
         notified: bool = False,
     ) -> Enclosure:
@@ -74,6 +75,7 @@ class Surroundings(NamedTuple):
             frozenset(own_names),
             launch.network,
             covered,
+            frozen,
             own_devices,
             notified,
             shows_root,
