@@ -5,7 +5,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 
 import msgspec
 import trio
@@ -15,11 +15,13 @@ from lazyfs.daemon import control
 from lazyfs.daemon.answering_mount import SIGNALS, AnsweringMount
 from lazyfs.daemon.certificates import Certificates
 from lazyfs.daemon.control_requests import ControlRequests
+from lazyfs.daemon.image_jobs import ImageJobs
 from lazyfs.daemon.known_revision import KnownRepository
 from lazyfs.daemon.late_imports import SOON, load
 from lazyfs.daemon.log import INTERVAL
 from lazyfs.daemon.repositories import Repositories
 from lazyfs.daemon.session_choice import prepare
+from lazyfs.daemon.setting_origins import Origin
 from lazyfs.daemon.status import CounterStatus, MemoryStatus, MountStatus, WaitStatus
 from lazyfs.fuse.invalidation import Invalidator
 from lazyfs.fuse.session import Session
@@ -33,9 +35,15 @@ class ServedMount:
     """A mount from its first repository to its unmount."""
 
     def __init__(
-        self, mount: AnsweringMount, certificates: Certificates, known: KnownRepository | None
+        self,
+        mount: AnsweringMount,
+        certificates: Certificates,
+        known: KnownRepository | None,
+        origins: Mapping[str, Origin],
     ) -> None:
-        """`known`: the only repository of the mount, if it is shown already."""
+        """`known`: the only repository of the mount, if it is shown already. `origins`: where the settings
+        come from."""
+        self._origins = origins
         self._mount = mount
         self._known = known
         self._settings = mount.settings
@@ -95,9 +103,9 @@ class ServedMount:
                 end_metrics = metrics.serve(self._settings.metrics, self.status)
             async with trio.open_nursery() as nursery:
                 requests = self._requests()
-                await nursery.start(
-                    control.serve, self._mount.listening, requests.handlers(), requests.public()
-                )
+                jobs = ImageJobs(self._filesystem, self._repositories, site=self._settings.is_site())
+                handlers = requests.handlers() | jobs.handlers()
+                await nursery.start(control.serve, self._mount.listening, handlers, requests.public())
                 nursery.start_soon(self._follow_signals, signals, nursery.cancel_scope)
                 nursery.start_soon(self._tell_repeats)
                 nursery.start_soon(self._repositories.keep_fresh)
@@ -111,7 +119,9 @@ class ServedMount:
                 end_metrics()
 
     def _requests(self) -> ControlRequests:
-        return ControlRequests(self.status, self._repositories, self._mount.cache, self._settings.patience)
+        return ControlRequests(
+            self.status, self._settings, self._origins, self._repositories, self._mount.cache
+        )
 
     async def _say_ready(self, ready: Callable[[], None]) -> None:
         if not self._mount.answers:

@@ -9,7 +9,7 @@ import trio
 
 from lazyfs.client.demand import Demand
 from lazyfs.client.objects import Objects
-from lazyfs.core.digest import ObjectRef
+from lazyfs.core.digest import Digest, ObjectRef
 from lazyfs.core.errors import LazyfsError
 from lazyfs.prefetch.guess_budget import GuessBudget, room_in
 from lazyfs.prefetch.guess_budget import GuessCounts as GuessCounts
@@ -21,6 +21,8 @@ from lazyfs.prefetch.programs import MAGIC, Head, is_library, is_program
 from lazyfs.prefetch.queue import PrefetchQueue
 from lazyfs.prefetch.system_task import begin
 from lazyfs.prefetch.upper_catalogs import UpperCatalogs
+from lazyfs.prefetch.whole_image import ImageProgress as ImageProgress
+from lazyfs.prefetch.whole_image import WholeImage as WholeImage
 from lazyfs.transport.fetcher import Fetcher
 from lazyfs.vfs.content import ReadPlan
 from lazyfs.vfs.entries import Entries
@@ -29,6 +31,9 @@ from lazyfs.vfs.paths_in_images import FileInImage, place_of, siblings_at
 from lazyfs.vfs.siblings import Siblings
 
 log = logging.getLogger(__name__)
+
+IMAGES = 64
+"""Jobs remembered after their end, for the command that asks how they ended."""
 
 
 class Surroundings(NamedTuple):
@@ -60,6 +65,9 @@ class Prefetcher:
         self._queue = PrefetchQueue(objects)
         self._profiles = ProfilePrefetch(objects, fetcher, cache_limit)
         self._around = around
+        self._cache_limit = cache_limit
+        self._images: dict[Digest, WholeImage] = {}
+        """Jobs by the image's top catalog."""
         self._budget = GuessBudget()
         self._guesses = Guesses(objects, around.demand, lambda: room_in(around.cache_space()), self._budget)
         self._programs = NeededByPrograms(objects, around.entries, around.lock, self._guesses)
@@ -110,6 +118,24 @@ class Prefetcher:
         if place is not None:
             file = FileInImage(read.entry, place.packs, place.directory)
             self._soon(lambda: self._programs.arrived(file, place.top))
+
+    def on_whole_image(self, top: ObjectRef) -> WholeImage:
+        """All of an image is asked for, whose top catalog this is. Returns the job that fetches the rest; one
+        under way goes on. Called in the event loop."""
+        job = self._images.get(top.digest)
+        if job is None or job.over:
+            job = self._images[top.digest] = WholeImage(
+                self._objects, self._around.demand, self._cache_limit, top
+            )
+            if not begin(job.run, name=f"image {top.digest.hex()[:12]}"):
+                raise LazyfsError("the mount is ending")
+            while len(self._images) > IMAGES:
+                del self._images[next(iter(self._images))]
+        return job
+
+    def whole_image(self, top: Digest) -> WholeImage | None:
+        """Returns the job of an image, if there is or was one lately."""
+        return self._images.get(top)
 
     def bundles(self) -> dict[str, int]:
         """Returns the numbers of fetched and failed bundles."""

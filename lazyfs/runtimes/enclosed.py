@@ -187,10 +187,22 @@ def start(plan: RuntimePlan, executable: str) -> RuntimeExit:
 
 
 def plan_of(
-    launch: Launch, options: tuple[str, ...], enclosure: Enclosure, *, in_options: bool = False
+    launch: Launch,
+    options: tuple[str, ...],
+    enclosure: Enclosure,
+    *,
+    in_options: bool = False,
+    passes_bytes: bool = False,
 ) -> RuntimePlan:
     """Returns the plan of a start. `in_options`: the runtime finds the command in a file, not at the end of
-    its arguments."""
+    its arguments. `passes_bytes`: it hands texts on that are not UTF-8; others put U+FFFD in their place,
+    or leave a variable out. Raises Unfit for such a text."""
+    texts = (*launch.command, *launch.environment, *launch.environment.values(), launch.workdir, launch.root)
+    for text in () if passes_bytes else (*texts, *(bind.target for bind in launch.binds)):
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise Unfit(f"{text!a} is not UTF-8, and {options[0]} takes no other text") from None
     return RuntimePlan(
         options,
         () if in_options else launch.command,
@@ -232,22 +244,24 @@ def _programs_below(own_names: frozenset[str]) -> Callable[[int], list[int]]:
     return lambda outer: search(pid for init in children(outer) for pid in children(init))
 
 
-def ended_by_evidence(ended: RuntimeExit, name: str) -> ProgramEnd:
-    """Returns the end of a runtime that leaves evidence of the program's start."""
-    report = checked_end(ended, name)
-    return program_end(report) if report.evident else ProgramEnd(RUNTIME_FAILED, started=False)
+def program_end(ended: RuntimeExit, name: str, was_started: Callable[[EnclosedEnd], bool]) -> ProgramEnd:
+    """Returns the end of a start. An enclosure that could not be made is one line on stderr.
 
-
-def checked_end(ended: RuntimeExit, name: str) -> EnclosedEnd:
-    """Returns the init's report. An enclosure that could not be made is one line on stderr."""
+    `was_started`: returns True for a report that shows that the program ran.
+    """
+    if ended.code < 0 and not ended.status:  # a signal that came before there was a program
+        return ProgramEnd(128 - ended.code, started=False, failed="program")
     report = read_end(ended.status)
     if report.error is not None:
         os.write(2, f"lazyfs: {name} was not started: {report.error}\n".encode(errors="replace"))
-    return report
-
-
-def program_end(report: EnclosedEnd) -> ProgramEnd:
+    if report.error is not None or not was_started(report):
+        return ProgramEnd(RUNTIME_FAILED, started=False)
     return ProgramEnd(report.code if report.code >= 0 else 128 - report.code, started=True)
+
+
+def is_evident(report: EnclosedEnd) -> bool:
+    """Returns True if the runtime has left evidence of the program's start."""
+    return report.evident
 
 
 def executable_of(names: Iterable[str], given: str | None = None) -> str | None:

@@ -31,6 +31,8 @@ class Answer(NamedTuple):
     """True if Content-Type is HTML: a captive portal, if the bytes are wrong too."""
     from_cache: bool
     """True if a cache on the way had the object: the time then says nothing about the origin."""
+    date: str
+    """The header Date: the server's clock. Empty if there is none."""
 
 
 class Client(Protocol):

@@ -138,6 +138,7 @@ class Transfer:
             elapsed=time.monotonic() - guard.started,
             html=body.head.html,
             from_cache=body.head.from_cache,
+            date=body.head.field("date"),
         )
 
     def _peer(self) -> Peer:

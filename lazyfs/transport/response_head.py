@@ -11,7 +11,7 @@ round trip and begins slowly."""
 
 
 MENDS = {
-    Fault.ACCOUNT: "lazyfs sends none: have it let readers of the store in",
+    Fault.ACCOUNT: "give the right one in the store's URL, by @FILE, or have it let readers in",
     Fault.PROXY_ACCOUNT: "give one as http://USER:PASSWORD@PROXY:PORT",
 }
 

@@ -4,6 +4,7 @@ from typing import Final, NamedTuple
 
 from lazyfs.core.catalog.entry import Entry
 from lazyfs.core.catalog.reader import Catalog, Directory
+from lazyfs.core.digest import ObjectRef
 from lazyfs.core.errors import LazyfsError
 from lazyfs.core.pack import PackTable
 from lazyfs.vfs.entries import Entries
@@ -78,24 +79,39 @@ def _place_of_shared(entries: Entries, number: int) -> PlaceInImage | None:
     return None
 
 
+class _End(NamedTuple):
+    """The end of a path: an entry, and the catalog that has it."""
+
+    entry: Entry
+    catalog: Catalog
+
+
 def find_file(entries: Entries, top: Slot, path: bytes, fetched: Fetched = NOTHING) -> FileInImage | None:
     """Returns the file at a path below the image whose top catalog is that of `top`; None if there is none.
 
     Links are followed inside the image, `..` as far as its root. Raises Need, NeedRepository; allots no slot.
     """
+    end = _follow(entries, top, path, fetched)
+    if end is None or not end.entry.is_file:
+        return None
+    return FileInImage(end.entry, end.catalog.packs, path.rpartition(b"/")[0])
+
+
+def _follow(entries: Entries, top: Slot, path: bytes, fetched: Fetched) -> _End | None:
+    """Follows a path from the top directory of a slot's catalog. Raises as `find_file`."""
     catalog = entries.catalog(top, fetched)
-    way: list[tuple[Catalog, Directory]] = [(catalog, catalog.directory(0))]
+    way: list[tuple[_End, Directory]] = [(_End(catalog.root, catalog), catalog.directory(0))]
     names = path.split(b"/")[::-1]
     links = 0
     for _ in range(STEPS):
         if not names:
-            return None
+            return way[-1][0]
         name = names.pop()
         if name == b".." and len(way) > 1:
             way.pop()
         if name in (b"", b".", b".."):
             continue
-        catalog, directory = way[-1]
+        end, directory = way[-1]
         entry = directory.find(name)
         if entry is None:
             return None
@@ -107,12 +123,24 @@ def find_file(entries: Entries, top: Slot, path: bytes, fetched: Fetched = NOTHI
                 del way[1:]
             names += entry.content.split(b"/")[::-1]
         elif entry.is_dir:
-            way.append(_below(entries, top.repository, catalog, entry, fetched))
-        elif entry.is_file and not names:
-            return FileInImage(entry, catalog.packs, path.rpartition(b"/")[0])
+            catalog, below = _below(entries, top.repository, end.catalog, entry, fetched)
+            way.append((_End(entry, catalog), below))
         else:
-            return None
+            return None if names else _End(entry, end.catalog)
     return None
+
+
+def catalog_at_path(
+    entries: Entries, repository: str, path: bytes, fetched: Fetched = NOTHING
+) -> ObjectRef | None:
+    """Returns the catalog that hangs at a path of a repository, below which all of an image lies. None if
+    there is no such directory, or if it is part of a larger catalog. Links are followed. Raises Need,
+    NeedRepository."""
+    root = entries.slots.find_live(repository, b"")
+    if root is None:
+        raise NeedRepository(repository)
+    end = _follow(entries, root, path, fetched)
+    return end.entry.nested if end is not None else None
 
 
 def siblings_at(entries: Entries, place: PlaceInImage, name: bytes) -> Siblings | None:

@@ -18,9 +18,9 @@ from tuf.api.metadata import Metadata, Targets
 from lazyfs.core.digest import object_path, parse_hex, sha256
 from lazyfs.core.errors import UsageError
 from lazyfs.core.params import Params, Revision
+from lazyfs.core.tree_paths import layer_path
 from lazyfs.images.conversion import convert
 from lazyfs.images.inspect import of_published
-from lazyfs.images.layer_records import layer_path
 from lazyfs.images.publisher import PublishReport, publish
 from lazyfs.repository import keys as key_files
 from lazyfs.repository import lifecycle
@@ -230,6 +230,7 @@ def test_the_upgrade_command_says_what_is_to_be_published_again(old: Old) -> Non
     assert f"converted {IMAGE}" in first
     assert first.splitlines()[-2].endswith("into packs:")
     assert first.splitlines()[-1].strip() == TREE
+    assert "format       version 2" in lazyfs("repo", "show", old.path).stdout
     again = run()
     assert "revision 5 is already of format version 2" in again
     assert "converted" not in again

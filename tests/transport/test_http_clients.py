@@ -1,6 +1,7 @@
 """One attempt against a server that misbehaves: it gives the right fault in time, and connections are kept
 alive."""
 
+import base64
 import functools
 import socket
 import ssl
@@ -116,6 +117,15 @@ def test_fault_is_named(
         assert failure.value.fault == fault
     if misbehave == Misbehave.S503:
         assert failure.value.retry_after == 1.0
+
+
+@pytest.mark.parametrize("proxied", [False, True], ids=["direct", "proxied"])
+def test_the_account_in_a_stores_url_is_sent(server: FaultServer, client: Client, proxied: bool) -> None:
+    attempt = _attempt(server, proxied=proxied)
+    url = attempt.url.replace("://", "://us%40er:pass%2F%E2%82%AC@")
+    assert client.get(attempt._replace(url=url), never_cancelled).body == BODY
+    pair = base64.b64encode("us@er:pass/€".encode()).decode()
+    assert [seen.headers.get("authorization") for seen in server.seen] == [f"Basic {pair}"]
 
 
 @pytest.mark.parametrize("proxied", [False, True], ids=["direct", "proxied"])

@@ -1,0 +1,96 @@
+"""`lazyfs prefetch`: bring the rest of an image into the cache of a mount."""
+
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lazyfs.cli.say import say, say_json
+from lazyfs.core.byte_size import shown_size
+from lazyfs.core.errors import LazyfsError, UsageError
+
+if TYPE_CHECKING:
+    from lazyfs.cli.progress_bar import ProgressBar
+    from lazyfs.system.mountpoint import Mount
+
+LOOK = 0.25
+"""Seconds between two questions how far the daemon is."""
+BEGIN_SECONDS = 60.0
+"""Seconds in which the daemon finds the image: it may have to fetch catalogs."""
+
+
+@click.command("prefetch")
+@click.argument("image")
+@click.option(
+    "--mount", "mountpoint", metavar="DIR", help="The mount to use; by default the one that has IMAGE."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the end as JSON.")
+def command(image: str, mountpoint: str | None, as_json: bool) -> int:
+    """Fetch all of IMAGE that the mount's cache does not have yet.
+
+    IMAGE is a name or path as for `lazyfs run`. Reads of programs go first. What has come stays: a prefetch
+    that was stopped goes on where it was. Exits 1 if not everything is here in the end.
+
+    \b
+    Example:
+      lazyfs prefetch registry.example/physics/analysis:1.2
+    """
+    from lazyfs.cli.progress_bar import ProgressBar
+    from lazyfs.daemon import control_client
+
+    mount, path = _place(image, mountpoint)
+    began = control_client.ask(mount, {"do": "prefetch", "path": path}, BEGIN_SECONDS).fields
+    job = {name: began[name] for name in ("repository", "image")}
+    fields = began
+    with ProgressBar(image, enabled=not as_json) as bar:
+        try:
+            while fields["state"] in ("listing", "fetching"):
+                _show(bar, fields)
+                time.sleep(LOOK)
+                fields = control_client.ask(mount, {"do": "prefetch-progress"} | job).fields
+        except KeyboardInterrupt:
+            control_client.ask(mount, {"do": "prefetch-stop"} | job)
+            raise
+    return _say_end(image, job | fields, as_json=as_json)
+
+
+def _place(image: str, mountpoint: str | None) -> "tuple[Mount, str]":
+    """Returns the mount that has the image, and the image's path below the mount point. Raises UsageError."""
+    from lazyfs.daemon.control_client import mounted_at
+    from lazyfs.runtimes.find_image import find, node_mounts, sort_mounts
+
+    if mountpoint is not None:
+        given = mounted_at(mountpoint)
+        node = sort_mounts([given], {0, os.getuid(), given.owner or 0})
+    else:
+        node = node_mounts()
+    root = find(image, node).root
+    for place in (*node.searched, *node.foreign):
+        if root.startswith(place.rstrip("/") + "/"):
+            return mounted_at(place), root[len(place.rstrip("/")) + 1 :]
+    raise UsageError(f"{image}: {root} is in no mount of lazyfs")
+
+
+def _show(bar: "ProgressBar", fields: dict[str, Any]) -> None:
+    here, size = fields["here_bytes"], fields["bytes"]
+    if fields["state"] == "listing":
+        bar.show(0, 0, f"{fields['objects']} objects found")
+    else:
+        bar.show(here, size, f"{shown_size(here)} of {shown_size(size)}")
+
+
+def _say_end(image: str, fields: dict[str, Any], *, as_json: bool) -> int:
+    if as_json:
+        say_json({name: value for name, value in fields.items() if name != "ok"})
+    elif fields["state"] == "done":
+        say(
+            f"{image}: {fields['objects']} objects, {shown_size(fields['bytes'])}, all here; "
+            f"{shown_size(fields['fetched_bytes'])} fetched"
+        )
+    if fields["state"] == "done":
+        return 0
+    if not as_json:
+        reason = fields["problem"] or "stopped"
+        raise LazyfsError(f"{image}: {reason}; what has come stays, and the next prefetch goes on from there")
+    return 1

@@ -1,0 +1,87 @@
+"""The control requests that fetch whole images: begin, ask how far, stop."""
+
+import os
+from typing import Any
+
+import msgspec
+
+from lazyfs.core.digest import Digest, ObjectRef, parse_hex
+from lazyfs.core.errors import FormatError, LazyfsError, UsageError
+from lazyfs.daemon.control import Handler
+from lazyfs.daemon.repositories import Repositories
+from lazyfs.fuse.filesystem import Filesystem
+from lazyfs.prefetch.prefetcher import ImageProgress, WholeImage
+from lazyfs.vfs.missing_objects import Fetched
+from lazyfs.vfs.paths_in_images import catalog_at_path
+
+
+class ImageJobs:
+    """The jobs of one mount."""
+
+    def __init__(self, filesystem: Filesystem, repositories: Repositories, *, site: bool) -> None:
+        """`site`: True if each repository is a folder of the mount."""
+        self._filesystem = filesystem
+        self._repositories = repositories
+        self._site = site
+
+    def handlers(self) -> dict[str, Handler]:
+        """Returns the handlers by the names of their requests, for root and the daemon's user."""
+        return {"prefetch": self._begin, "prefetch-progress": self._tell, "prefetch-stop": self._stop}
+
+    async def _begin(self, request: dict[str, Any]) -> dict[str, Any]:
+        path = os.fsencode(_text(request, "path"))
+        repository, inner = self._repository_of(path)
+        top = await self._top(repository, inner)
+        if top is None:
+            raise UsageError(f"{os.fsdecode(path)}: no image or published tree of its own hangs there")
+        job = self._repositories.opened[repository].prefetcher.on_whole_image(top)
+        return {"repository": repository, "image": top.digest.hex()} | _fields(job.progress())
+
+    async def _tell(self, request: dict[str, Any]) -> dict[str, Any]:
+        return _fields(self._job(request).progress())
+
+    async def _stop(self, request: dict[str, Any]) -> dict[str, Any]:
+        self._job(request).stop()
+        return {}
+
+    def _repository_of(self, path: bytes) -> tuple[str, bytes]:
+        if not self._site:
+            (name,) = self._repositories.opened
+            return name, path
+        first, _, inner = path.strip(b"/").partition(b"/")
+        return os.fsdecode(first), inner
+
+    async def _top(self, repository: str, path: bytes) -> ObjectRef | None:
+        def look(fetched: Fetched) -> ObjectRef | None:
+            return catalog_at_path(self._filesystem.tree, repository, path, fetched)
+
+        try:
+            return await self._filesystem.complete(self._filesystem.locked(look))
+        except OSError as error:
+            raise LazyfsError(f"{os.fsdecode(path)}: {error.strerror}") from None
+
+    def _job(self, request: dict[str, Any]) -> WholeImage:
+        opened = self._repositories.opened.get(_text(request, "repository"))
+        job = opened.prefetcher.whole_image(_digest(_text(request, "image"))) if opened else None
+        if job is None:
+            raise UsageError("there is no such job: begin it again")
+        return job
+
+
+def _fields(progress: ImageProgress) -> dict[str, Any]:
+    fields: dict[str, Any] = msgspec.to_builtins(progress)
+    return fields
+
+
+def _text(request: dict[str, Any], field: str) -> str:
+    value = request.get(field)
+    if not isinstance(value, str) or "\0" in value:
+        raise UsageError(f"`{field}` is no text")
+    return value
+
+
+def _digest(text: str) -> Digest:
+    try:
+        return parse_hex(text)
+    except FormatError as error:
+        raise UsageError(str(error)) from None

@@ -1,0 +1,143 @@
+"""The job that fetches a whole image: readers first, everything once, an end that says what happened."""
+
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+
+from lazyfs.client.demand import Demand
+from lazyfs.client.objects import Objects
+from lazyfs.core.digest import object_path, sha256
+from lazyfs.core.errors import TransportError
+from lazyfs.prefetch.whole_image import AT_ONCE, LEASE, WholeImage
+from tests.support.gate_fetcher import GateFetcher
+from tests.support.images import Objects as Made
+from tests.support.images import file, image, packed
+from tests.support.memory_cache import MemoryCache
+from tests.support.store_files import store_object
+
+
+class Scene:
+    """An image in a store whose answers wait for a gate."""
+
+    def __init__(self, directory: Path, limit: int = 1 << 30) -> None:
+        self.made, self.cache, self.demand = Made(), MemoryCache(), Demand()
+        spec = {
+            "etc": packed(self.made, {"a": b"a", "b": b"b"}),
+            "large": file(self.made, bytes(range(256)) * 1024, shift=16),
+            "again": file(self.made, bytes(range(256)) * 1024, shift=16),
+            "one": file(self.made, b"one"),
+            "many": {f"{at}": file(self.made, b"%d" % at) for at in range(30)},
+        }
+        self.top = image(self.made, spec, split=16).ref
+        for plain in self.made.values():
+            store_object(directory, plain)
+        self.fetcher = GateFetcher(directory)
+        self.objects = Objects(self.fetcher, self.cache)
+        self.now, self.limit = 0.0, limit
+
+    def job(self) -> WholeImage:
+        clock = lambda: self.now  # noqa: E731
+        return WholeImage(self.objects, self.demand, lambda: self.limit, self.top, clock=clock)
+
+
+async def test_everything_comes_once_and_is_counted(tmp_path: Path) -> None:
+    scene = Scene(tmp_path)
+    scene.fetcher.gate.set()
+    job = scene.job()
+    await job.run()
+    found = job.progress()
+    assert (found.state, found.problem) == ("done", "")
+    assert sorted(scene.fetcher.requests) == sorted(map(object_path, scene.made))
+    assert found.objects == found.here_objects == len(scene.made)
+    assert found.bytes == found.here_bytes == found.fetched_bytes == sum(map(len, scene.made.values()))
+    again = scene.job()
+    await again.run()
+    assert again.progress().fetched_bytes == 0
+    assert again.progress().here_bytes == found.bytes
+
+
+async def test_what_is_here_is_passed_over(tmp_path: Path) -> None:
+    scene = Scene(tmp_path)
+    scene.fetcher.gate.set()
+    scene.cache.proven[sha256(b"one")] = b"one"
+    job = scene.job()
+    await job.run()
+    assert object_path(sha256(b"one")) not in scene.fetcher.requests
+    assert job.progress().here_bytes == job.progress().bytes == job.progress().fetched_bytes + 3
+
+
+async def test_readers_go_first(tmp_path: Path, nursery: trio.Nursery) -> None:
+    scene = Scene(tmp_path)
+    job = scene.job()
+    scene.demand.began()
+    nursery.start_soon(job.run)
+    await trio.testing.wait_all_tasks_blocked()
+    assert scene.fetcher.requests == []
+    scene.demand.ended()
+    scene.fetcher.gate.set()
+    while job.state != "fetching":
+        await trio.sleep(0.001)
+    scene.fetcher.gate.clear()
+    scene.demand.began()
+    await trio.testing.wait_all_tasks_blocked(0.05)
+    under_way = len(scene.fetcher.requests)
+    assert under_way < len(scene.made)
+    scene.fetcher.gate.set()
+    await trio.testing.wait_all_tasks_blocked(0.05)
+    assert len(scene.fetcher.requests) == under_way  # those came, and no other was begun
+    scene.demand.ended()
+    while not job.over:
+        await trio.sleep(0.001)
+    assert job.state == "done"
+
+
+async def test_a_job_that_is_stopped_goes_on_in_the_next(tmp_path: Path, nursery: trio.Nursery) -> None:
+    scene = Scene(tmp_path)
+    job = scene.job()
+    nursery.start_soon(job.run)
+    await scene.fetcher.asked()
+    job.stop()
+    while not job.over:
+        await trio.sleep(0.001)
+    assert job.progress().state == "stopped"
+    scene.fetcher.gate.set()
+    again = scene.job()
+    await again.run()
+    assert again.progress().state == "done"
+
+
+async def test_a_job_that_nobody_asks_about_ends(tmp_path: Path, nursery: trio.Nursery) -> None:
+    scene = Scene(tmp_path)
+    job = scene.job()
+    nursery.start_soon(job.run)
+    await scene.fetcher.asked()
+    scene.now = LEASE + 1
+    scene.fetcher.gate.set()
+    while not job.over:
+        await trio.sleep(0.001)
+    assert job.state == "stopped"
+    assert len(scene.fetcher.requests) <= 2 * AT_ONCE
+
+
+@pytest.mark.parametrize("what", ["large", "outage", "bug", "no cache"])
+async def test_a_failure_has_a_reason(what: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    scene = Scene(tmp_path)
+    scene.fetcher.gate.set()
+    if what == "large":
+        scene.limit = 1000
+    elif what == "outage":
+        scene.fetcher.failure = TransportError("no path")
+    elif what == "bug":
+        scene.demand.idle = None  # type: ignore[method-assign, assignment]
+    else:
+        scene.cache.put = lambda *_: False  # type: ignore[method-assign]
+    job = scene.job()
+    await job.run()
+    said = {
+        "large": "--cache-limit", "outage": "no path", "bug": "TypeError", "no cache": "does not keep",
+    }  # fmt: skip
+    assert job.progress().state == "failed"
+    assert said[what] in job.progress().problem
+    assert bool(caplog.records) == (what == "bug")
