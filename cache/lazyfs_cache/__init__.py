@@ -84,8 +84,8 @@ if TYPE_CHECKING:
     from lazyfs_cache.errors import CacheError, PinSetTooLarge, UnusableDirectory
     from lazyfs_cache.null import NullCache
     from lazyfs_cache.open_caches import open_cache
-    from lazyfs_cache.process.admission import Reservation
     from lazyfs_cache.process.download_locks import DownloadLock
+    from lazyfs_cache.process.reservation import Reservation
     from lazyfs_cache.report import Stats, Verified
 
 _MODULES = {
@@ -94,7 +94,7 @@ _MODULES = {
     "DownloadLock": "process.download_locks",
     "NullCache": "null",
     "PinSetTooLarge": "errors",
-    "Reservation": "process.admission",
+    "Reservation": "process.reservation",
     "Stats": "report",
     "UnusableDirectory": "errors",
     "Verified": "report",

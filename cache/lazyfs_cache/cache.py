@@ -6,17 +6,18 @@ failing disk turns the cache off and raises no exception.
 """
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 
 from lazyfs_cache.files import layout, sealed
 from lazyfs_cache.index.rows import Entry
 from lazyfs_cache.policy.limits import Shortfall
 from lazyfs_cache.process import audit
-from lazyfs_cache.process.admission import Admission, Reservation
+from lazyfs_cache.process.admission import Admission
 from lazyfs_cache.process.cache_parts import CacheParts
 from lazyfs_cache.process.download_locks import DownloadLock, DownloadLocks
 from lazyfs_cache.process.pinning import Pinning
+from lazyfs_cache.process.reservation import Reservation
 from lazyfs_cache.process.upkeep import Upkeep
 from lazyfs_cache.report import Stats, Verified
 
@@ -89,13 +90,12 @@ class Cache:
 
     def size(self, key: bytes) -> int | None:
         """The size of a value, without reading it; None if it is not here."""
-        if self._health.off is not None:
-            return None
-        try:
-            return self._files.size(key)
-        except OSError as error:
-            self._health.fail(error)
-            return None
+        if self._health.off is None:
+            try:
+                return self._files.size(key)
+            except OSError as error:
+                self._health.fail(error)
+        return None
 
     def _unreadable(self, key: bytes, error: OSError | sealed.Damaged) -> None:
         self._misses += 1
@@ -128,9 +128,16 @@ class Cache:
         `tenant`: a name, 32 bytes at most, of the one for whom it is kept. No tenant pushes out what others
         used within a day, unless they hold more than it does. Raises ValueError for a longer name.
         """
-        if len(tenant) > layout.MAX_TENANT:
-            raise ValueError(f"the tenant {tenant!r} has a name of more than {layout.MAX_TENANT} bytes")
+        layout.check_tenant(tenant)
         return self._admission.put(key, value, reservation, tenant)
+
+    def put_many(
+        self, values: Sequence[tuple[bytes, bytes | memoryview]], *, tenant: bytes = b""
+    ) -> list[bool]:
+        """Admit several verified values, as `put` does; for each, True if it is here afterwards. One that has
+        no room, or fails, does so alone."""
+        layout.check_tenant(tenant)
+        return self._admission.put_many(values, tenant)
 
     # -- one download per value --------------------------------------------------------------------------
 
@@ -141,24 +148,31 @@ class Cache:
         `waited`: seconds since the caller first asked. After two seconds a caller no longer waits for a
         holder that is stopped or slow: it gets a lock that holds nothing, and downloads beside that holder.
         """
-        if self._health.off is not None:
-            return DownloadLock()
-        try:
-            return self._downloads.take(key, waited)
-        except OSError as error:
-            self._health.fail(error)
-            return DownloadLock()
+        if self._health.off is None:
+            try:
+                return self._downloads.take(key, waited)
+            except OSError as error:
+                self._health.fail(error)
+        return DownloadLock()
+
+    def claim_many(self, keys: Sequence[bytes]) -> list[DownloadLock | None]:
+        """Claim several keys, none of which the caller has waited for."""
+        if self._health.off is None:
+            try:
+                return self._downloads.take_many(keys)
+            except OSError as error:
+                self._health.fail(error)
+        return [DownloadLock() for _ in keys]
 
     def wait(self, key: bytes, timeout: float, waited: float = 0.0) -> bool:
         """Wait until a new claim of `key` may succeed: the download lock has ended, by release or by death,
         or has been waited for long enough. False after `timeout` seconds. `waited`: as for `claim`."""
-        if self._health.off is not None:
-            return True
-        try:
-            return self._downloads.wait(key, timeout, waited)
-        except OSError as error:
-            self._health.fail(error)
-            return True
+        if self._health.off is None:
+            try:
+                return self._downloads.wait(key, timeout, waited)
+            except OSError as error:
+                self._health.fail(error)
+        return True
 
     # -- keeping -----------------------------------------------------------------------------------------
 

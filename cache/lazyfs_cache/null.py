@@ -1,10 +1,10 @@
 """No cache: the same calls, every answer "not here"."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from lazyfs_cache.index.rows import Entry
-from lazyfs_cache.process.admission import Reservation
 from lazyfs_cache.process.download_locks import DownloadLock
+from lazyfs_cache.process.reservation import Reservation
 from lazyfs_cache.report import Stats
 
 
@@ -40,6 +40,17 @@ class NullCache:
 
     def claim(self, key: bytes, waited: float = 0.0) -> DownloadLock:  # noqa: ARG002
         return DownloadLock()
+
+    def put_many(
+        self,
+        values: Sequence[tuple[bytes, bytes | memoryview]],
+        *,
+        tenant: bytes = b"",  # noqa: ARG002
+    ) -> list[bool]:
+        return [False] * len(values)
+
+    def claim_many(self, keys: Sequence[bytes]) -> list[DownloadLock | None]:
+        return [DownloadLock() for _ in keys]
 
     def wait(self, key: bytes, timeout: float, waited: float = 0.0) -> bool:  # noqa: ARG002
         return True

@@ -7,7 +7,7 @@ import msgspec
 
 from lazyfs.cli.layers_shown import ShownLayers
 from lazyfs.cli.progress import Counter
-from lazyfs.cli.registry_options import image_options, registry_options
+from lazyfs.cli.registry_options import bind_point_option, image_options, read_bind_points, registry_options
 from lazyfs.cli.say import say, say_json
 from lazyfs.cli.store_options import json_option
 from lazyfs.core.errors import UsageError
@@ -26,15 +26,22 @@ from lazyfs.store.check import CheckFindings, check
 @json_option
 @click.option("--against", metavar="SOURCE", help="Compare one published image with docker://REFERENCE.")
 @click.option("--as", "place", metavar="PATH", help="With --against: the published name, if it is another.")
+@bind_point_option
 @registry_options
 @click.option("--workers", default=2, show_default=True, type=click.IntRange(1, 64), help="Threads.")
 def command(
-    store: str, as_json: bool, against: str | None, place: str | None, workers: int, **registry: Any
+    store: str,
+    as_json: bool,
+    against: str | None,
+    place: str | None,
+    bind_points: tuple[str, ...],
+    workers: int,
+    **registry: Any,
 ) -> int:
     """Read every object that the committed revision of STORE leads to, and compare sizes and digests.
 
     With --against, fetch an image from its registry (or another source), verify it, and compare the tree that
-    its layers make with the published one.
+    its layers make with the published one; --bind-point names what it was published with.
 
     Exits 0 if all is right, 1 if something is missing or wrong.
 
@@ -46,10 +53,16 @@ def command(
     opened = open_store(store)
     revision = read_revision(opened)
     if against:
-        return _against(opened, revision, against, place, image_options(registry, allow_public=True), as_json)
+        options = image_options(registry, allow_public=True)
+        added = read_bind_points(bind_points)
+        return _against(opened, revision, against, place, options, added, as_json)
     with Counter(enabled=not as_json) as counter:
         findings = check(
-            opened, revision.root, workers=workers, advance=lambda so_far: counter.show(_progress(so_far))
+            opened,
+            revision.root,
+            history=revision.history,
+            workers=workers,
+            advance=lambda so_far: counter.show(_progress(so_far)),
         )
     if as_json:
         answer = {"repository": revision.name, "revision": revision.number}
@@ -79,6 +92,7 @@ def _against(
     source: str,
     place: str | None,
     options: ImageOptions,
+    bind_points: tuple[str, ...],
     as_json: bool,
 ) -> int:
     tree = StoredTree(store, revision.root)
@@ -86,7 +100,7 @@ def _against(
         where = find_place(tree, place) if place else image.place
         if where is None:
             raise UsageError(f"{source}: say with --as where it is published")
-        problems = compare(image, where, tree, revision.params, shown)
+        problems = compare(image, where, tree, revision.params, shown, bind_points)
     if as_json:
         say_json({"image": source, "place": where, "problems": problems})
     else:

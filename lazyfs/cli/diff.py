@@ -5,8 +5,6 @@ import os
 import click
 
 from lazyfs.cli.say import say, say_json
-from lazyfs.core.digits import natural
-from lazyfs.core.errors import UsageError
 from lazyfs.core.params import Revision
 from lazyfs.repository.commit import read_revision
 from lazyfs.repository.diff import ResolvedPath, diff, resolve
@@ -26,7 +24,8 @@ _SIGNS = {"added": "+", "removed": "-", "changed": "~"}
 def command(old: str, new: str, store: str, as_json: bool) -> int:
     """List the paths that differ between OLD and NEW, two images or revisions of STORE.
 
-    OLD and NEW are images' names or paths of the tree, revisions as @N, or paths in a revision as @N/PATH.
+    OLD and NEW are images' names or paths of the tree, revisions as @N (or @DATE, @NAME), or paths in one
+    as @N/PATH.
     Exits 0 if nothing differs, 1 otherwise.
 
     \b
@@ -58,10 +57,7 @@ def _resolved(store: Store, text: str) -> ResolvedPath:
         tree = _tree(store, read_revision(store))
         return resolve(tree, find_place(tree, text))
     number, _, path = text[1:].partition("/")
-    wanted = natural(number)
-    if wanted is None:
-        raise UsageError(f"{text}: a revision is @ and a number")
-    tree = _tree(store, find_revision(store, wanted))
+    tree = _tree(store, find_revision(store, number))
     return resolve(tree, find_place(tree, path))
 
 

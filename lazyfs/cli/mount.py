@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from lazyfs.cli.say import say
 from lazyfs.cli.setting_options import setting_options
-from lazyfs.core.errors import UsageError
 
 
 @click.command("mount")
@@ -27,26 +27,17 @@ def command(places: tuple[str, ...], foreground: bool, config: str | None, **opt
       lazyfs mount --config /etc/lazyfs/site.toml /cvmfs
     """
     from lazyfs.daemon import detach, process
-    from lazyfs.daemon.settings_input import check, load, with_absolute_paths
-    from lazyfs.system.mountpoint import absolute
+    from lazyfs.daemon.wanted_settings import wanted_settings
 
-    if len(places) > 2:
-        raise UsageError(f"{len(places)} places given: write lazyfs mount URL MOUNTPOINT")
-    fields = load(config) if config else {}
-    fields |= {name: value for name, value in options.items() if value is not None}
-    if len(places) == 2:
-        fields["source"] = places[0]
-        fields.pop("repositories", None)
-    if places:
-        fields["mountpoint"] = places[-1]
-    if not fields.get("mountpoint"):
-        raise UsageError("no mount point: write lazyfs mount URL MOUNTPOINT, or mountpoint = ... in --config")
-    fields["mountpoint"] = absolute(str(fields["mountpoint"]))
-    wanted = with_absolute_paths(check(fields, f"--config {config}" if config else "mount"))
+    context = click.get_current_context()
+    by_variable = [
+        name for name in options if context.get_parameter_source(name) is ParameterSource.ENVIRONMENT
+    ]
+    wanted, origins = wanted_settings(places, config, options, by_variable)
     if foreground:
-        process.run(wanted, lambda notes: _say_mounted(wanted.mountpoint, notes), None)
+        process.run(wanted, origins, lambda notes: _say_mounted(wanted.mountpoint, notes), None)
     else:
-        notes = detach.run(lambda ready: process.run(wanted, ready, wanted.log), wanted.log)
+        notes = detach.run(lambda ready: process.run(wanted, origins, ready, wanted.log), wanted.log)
         _say_notes(notes)
         sys.stdout.flush()
         sys.stderr.flush()

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from lazyfs.cli.layers_shown import ShownLayers
-from lazyfs.cli.registry_options import image_options, registry_options
+from lazyfs.cli.registry_options import bind_point_option, image_options, read_bind_points, registry_options
 from lazyfs.cli.say import say, say_json
 from lazyfs.cli.store_options import json_option, keys_option, open_repository
 from lazyfs.core.codec import LEVEL
@@ -26,6 +26,7 @@ from lazyfs.images.publisher import PublishOptions, PublishReport, publish
     "--level", default=LEVEL, show_default=True, type=click.IntRange(1, 19), help="zstd compression level."
 )
 @click.option("--plain", is_flag=True, help="Add no bind points or start-up files to images.")
+@bind_point_option
 @json_option
 def command(
     sources: tuple[str, ...],
@@ -35,6 +36,7 @@ def command(
     allow_public: bool,
     level: int,
     plain: bool,
+    bind_points: tuple[str, ...],
     as_json: bool,
     **registry: Any,
 ) -> None:
@@ -51,6 +53,8 @@ def command(
     """
     if place and len(sources) > 1:
         raise click.UsageError("--as names one place: publish the sources one by one")
+    if plain and bind_points:
+        raise click.UsageError("--plain adds no bind points: leave out one of --plain and --bind-point")
     repository = open_repository(store, keys)
     shown = ShownLayers(enabled=not as_json)
     options = PublishOptions(
@@ -58,6 +62,7 @@ def command(
         place=place,
         level=level,
         plain=plain,
+        bind_points=read_bind_points(bind_points),
         observer=shown,
     )
     with shown:

@@ -6,7 +6,9 @@ from typing import Any
 
 import click
 
+from lazyfs.core.errors import UsageError
 from lazyfs.core.oci.platform import parse_platform
+from lazyfs.core.oci.start_files import bind_point
 from lazyfs.images.registry.credentials import Asked
 from lazyfs.images.sources.open import ImageOptions
 
@@ -20,6 +22,26 @@ _OPTIONS = [
     click.option("--authfile", metavar="FILE", help="File of accounts, instead of podman's and docker's."),
     click.option("--plain-http", is_flag=True, help="The registry speaks HTTP without TLS."),
 ]
+
+
+bind_point_option: Callable[[Callable[..., Any]], Callable[..., Any]] = click.option(
+    "--bind-point",
+    "bind_points",
+    multiple=True,
+    metavar="PATH",
+    help="Directory to add to images that lack it, for something to be bound over; may be repeated.",
+)
+
+
+def read_bind_points(paths: tuple[str, ...]) -> tuple[str, ...]:
+    """Returns the values of `bind_point_option` as images take them. Raises UsageError."""
+    found = set()
+    for path in paths:
+        try:
+            found.add(bind_point(path))
+        except ValueError as error:
+            raise UsageError(f"--bind-point {path!r}: {error}: give an absolute path like /afs") from None
+    return tuple(sorted(found))
 
 
 def registry_options(command: Callable[..., Any]) -> Callable[..., Any]:

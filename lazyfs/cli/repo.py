@@ -15,9 +15,10 @@ from lazyfs.core.params import Params
 from lazyfs.core.trust.roles import ROOT, TARGETS, TIMESTAMP
 from lazyfs.core.trust.signed import when
 from lazyfs.images.conversion import convert
-from lazyfs.repository import format_upgrade, lifecycle
+from lazyfs.repository import format_upgrade, history, lifecycle
 from lazyfs.repository import keys as key_files
 from lazyfs.repository.commit import TIMESTAMP_DAYS, read_committed
+from lazyfs.repository.stored_history import read_history
 from lazyfs.store import open_store
 
 WARN_BEFORE = timedelta(days=60)
@@ -34,7 +35,7 @@ _expiry_option: Callable[[Callable[..., Any]], Callable[..., Any]] = click.optio
 
 @click.group()
 def command() -> None:
-    """Make a repository, renew its expiry, replace its keys, show the signed revision."""
+    """Make a repository, renew its expiry, replace its keys, keep revisions, show the signed revision."""
 
 
 @command.command()
@@ -217,13 +218,51 @@ def rotate(
 
 
 @command.command()
+@click.argument("name")
+@click.argument("store")
+@click.option("--revision", metavar="N|DATE|NAME", help="The revision to keep [default: the newest].")
+@keys_option
+def keep(name: str, store: str, revision: str | None, keys: str | None) -> None:
+    """Keep a revision of STORE under NAME until it is released, however old it gets.
+
+    Workers mount it with `lazyfs mount --revision NAME`. A NAME that is there already moves.
+
+    \b
+    Example:
+      lazyfs repo keep run3-2026 /srv/unpacked
+    """
+    repository = open_repository(store, keys)
+    past = history.keep(repository.store, repository.keys, name, revision, lambda: datetime.now(UTC))
+    say(f"{repository.name} revision {past.number} is kept as {name}")
+
+
+@command.command()
+@click.argument("name")
+@click.argument("store")
+@keys_option
+def release(name: str, store: str, keys: str | None) -> None:
+    """Give up the NAME of a revision of STORE: `lazyfs gc` may collect it like any other.
+
+    \b
+    Example:
+      lazyfs repo release run3-2026 /srv/unpacked
+    """
+    repository = open_repository(store, keys)
+    history.release(repository.store, repository.keys, name, lambda: datetime.now(UTC))
+    say(f"{repository.name}: no revision is kept as {name} any more")
+
+
+@command.command()
 @click.argument("store")
 def show(store: str) -> None:
     """Show the committed revision, its expiry, and the keys of each role."""
-    committed = read_committed(open_store(store))
+    opened = open_store(store)
+    committed = read_committed(opened)
     revision, root, proven = committed.revision, committed.state.root, committed.proven
     say(f"repository   {revision.name}")
     say(f"revision     {revision.number} of {when(datetime.fromtimestamp(revision.time, UTC))}")
+    for kept in read_history(opened, revision).names:
+        say(f"kept         revision {kept.number} as {kept.name}")
     say(f"catalog      {revision.root.digest.hex()} ({revision.root.size} bytes)")
     say(f"fingerprint  {sha256(committed.state.root_bytes[0]).hex()}")
     for signed in (proven.timestamp, proven.snapshot, proven.targets, root):

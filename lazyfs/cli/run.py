@@ -1,8 +1,10 @@
 """`lazyfs run`: start a program from an image."""
 
 import grp
+import json
 import pwd
 import shlex
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -10,8 +12,8 @@ from typing import Any
 import click
 
 from lazyfs.cli.say import say, say_json
-from lazyfs.core.errors import UsageError
-from lazyfs.runtimes import LEVELS, PreparedRun, ProgramEnd, RunOptions, parse_bind, prepare, start
+from lazyfs.core.errors import LazyfsError, UsageError
+from lazyfs.runtimes import LEVELS, PreparedRun, RunOptions, of_end, of_refusal, parse_bind, prepare, start
 from lazyfs.system.clean_start import callers_environment
 
 
@@ -129,12 +131,14 @@ def _run_options(
 )
 @click.option("--explain", is_flag=True, help="Show the command that would be run, and run nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the end (with --explain: the plan) as JSON.")
+@click.option("--result", metavar="FILE", help="Write the end, and whose failure it was, to FILE as JSON.")
 def command(
     image: str | None,
     arguments: tuple[str, ...],
     check_isolation: bool,
     explain: bool,
     as_json: bool,
+    result: str | None,
     **wishes: Any,
 ) -> int:
     """Run COMMAND (or the image's own) in IMAGE, isolated from this machine.
@@ -157,27 +161,42 @@ def command(
         return say_isolation(options.runtime, options.isolation or "wlcg", as_json=as_json)
     if image is None:
         raise UsageError("which image? lazyfs run IMAGE -- COMMAND")
-    prepared = prepare(image, arguments, options, thorough=explain)
     if explain:
+        prepared = prepare(image, arguments, options, thorough=True)
         _explain(prepared, hidden=set(options.environment), as_json=as_json)
         return 0
-    ended = start(prepared)
-    if as_json:
-        say_json(_result(prepared, ended), err=True)
+    return _start(image, arguments, options, as_json, result)
+
+
+def _start(
+    image: str, arguments: tuple[str, ...], options: RunOptions, as_json: bool, result: str | None
+) -> int:
+    """Starts the program, and says or writes how it ended. Returns the exit code."""
+    begun = time.monotonic()
+    try:
+        prepared = prepare(image, arguments, options)
+        started = time.monotonic()
+        ended = start(prepared)
+    except LazyfsError as error:
+        if result is not None:
+            _write(result, of_refusal(error))
+        raise
+    if as_json or result is not None:
+        document = of_end(prepared, ended, (started - begun, time.monotonic() - started))
+        if as_json:
+            say_json(document, err=True)
+        if result is not None:
+            _write(result, document)
     return ended.exit_code
 
 
-def _result(prepared: PreparedRun, ended: ProgramEnd) -> dict[str, Any]:
-    """Returns the fields of `--json` for a finished start."""
-    return {
-        "image": prepared.launch.root,
-        "runtime": prepared.runtime.name,
-        "isolation": prepared.isolation,
-        "reachable": prepared.plan.reachable,
-        "started": ended.started,
-        "exit_code": ended.exit_code,
-        "failed": None if ended.exit_code == 0 else "program" if ended.started else "runtime",
-    }
+def _write(path: str, document: dict[str, Any]) -> None:
+    """Writes the result to the file of --result. Raises UsageError."""
+    try:
+        with open(path, "w") as file:
+            json.dump(document, file)
+    except OSError as error:
+        raise UsageError(f"--result {path}: {error.strerror}") from None
 
 
 def _explain(prepared: PreparedRun, *, hidden: set[str], as_json: bool) -> None:

@@ -1,5 +1,7 @@
 """`lazyfs umount`: take a mount away."""
 
+import os
+
 import click
 
 from lazyfs.cli.say import say
@@ -10,11 +12,20 @@ from lazyfs.core.errors import UsageError
 @click.argument("mountpoint", required=False)
 @click.option("--config", metavar="FILE", help="TOML file that names the mount point.")
 @click.option("--lazy", is_flag=True, help="Also while programs use it: their open files stay readable.")
-def command(mountpoint: str | None, config: str | None, lazy: bool) -> None:
+@click.option("--kill", is_flag=True, help="End the programs that use it first: SIGTERM, after 5 s SIGKILL.")
+def command(mountpoint: str | None, config: str | None, lazy: bool, kill: bool) -> None:
     """Unmount. Returns when the mount is gone and its daemon has ended; with --lazy, at once.
 
-    The mount of a daemon that does not answer is taken away under the programs that use it.
+    If programs use the mount it stays, and the message names them. The mount of a daemon that is dead or does
+    not answer is taken away under the programs that use it.
+
+    \b
+    Examples:
+      lazyfs umount /mnt/unpacked
+      lazyfs umount --kill /cvmfs
     """
+    if lazy and kill:
+        raise UsageError("--lazy leaves the programs alone and --kill ends them: give one of the two")
     from lazyfs.daemon.settings_input import load
     from lazyfs.daemon.unmount import unmount
     from lazyfs.system import mountpoint as points
@@ -28,6 +39,7 @@ def command(mountpoint: str | None, config: str | None, lazy: bool) -> None:
         raise UsageError(f"{path} is not mounted")
     if there.fstype != points.FSTYPE:
         raise UsageError(f"{path} is no mount of lazyfs but {there.fstype}: use umount")
-    told = unmount(there, lazy=lazy)
+    os.chdir("/")  # this command must not be the one that uses the mount
+    told = unmount(there, lazy=lazy, kill=kill)
     if told:
         say(f"lazyfs: {path}: {told}", err=True)

@@ -1,4 +1,4 @@
-"""The download of one object: the work of a worker thread for a flight."""
+"""One object on its way, and the thread that brings it alone."""
 
 import time
 from collections.abc import Callable
@@ -7,14 +7,51 @@ from lazyfs.client.local_cache import LocalCache
 from lazyfs.core.codec import frame_bound, open_object
 from lazyfs.core.digest import ObjectRef, object_path
 from lazyfs.core.errors import DeadlineExceeded
-from lazyfs.transport.fetcher import Fetcher, Request, still_wanted
+from lazyfs.transport.fetcher import Fetcher, GivenUp, Request, still_wanted
 
 _SLICE = 0.2
 """Seconds to wait for another process between two looks for a reader that has left."""
 
 
+def request_of(ref: ObjectRef, deadline: float, check_cancelled: Callable[[], None]) -> Request:
+    """The request for an object, whose bytes are verified on arrival."""
+    path = object_path(ref.digest)
+    still = still_wanted(path, deadline, check_cancelled)
+    return Request(
+        path,
+        max_bytes=frame_bound(ref.size),
+        deadline=deadline,
+        accept=lambda frame: open_object(frame, ref, still),
+    )
+
+
+class Download:
+    """One object on its way; its end is `plain` or `error`."""
+
+    def __init__(self, ref: ObjectRef, deadline: float) -> None:
+        """`deadline`: on time.monotonic()'s clock."""
+        self.ref = ref
+        self.deadline = deadline
+        self.given_up = False
+        """Set when nobody waits any more: its thread stops within a slice."""
+        self.plain: bytes | None = None
+        self.error: BaseException | None = None
+
+    def check(self) -> None:
+        """Raises GivenUp if nobody waits any more. Thread-safe."""
+        if self.given_up:
+            raise GivenUp
+
+    def take(self, call: Callable[[], bytes]) -> None:
+        """Ends with what the call returns or raises."""
+        try:
+            self.plain = call()
+        except BaseException as error:  # noqa: BLE001 (told to whoever waits)
+            self.error = error
+
+
 class Downloader:
-    """Fetches, verifies and admits. Blocking; thread-safe."""
+    """Fetches, verifies and admits one object at a time. Blocking; thread-safe."""
 
     def __init__(self, fetcher: Fetcher, cache: LocalCache) -> None:
         self._fetcher = fetcher
@@ -46,16 +83,12 @@ class Downloader:
                     )
 
     def _fetch(self, ref: ObjectRef, deadline: float, check_cancelled: Callable[[], None]) -> bytes:
-        path = object_path(ref.digest)
-        still = still_wanted(path, deadline, check_cancelled)
-        request = Request(
-            path,
-            max_bytes=frame_bound(ref.size),
-            deadline=deadline,
-            accept=lambda frame: open_object(frame, ref, still),
-        )
-        plain = self._fetcher.fetch(request, check_cancelled)
+        plain = self._fetcher.fetch(request_of(ref, deadline, check_cancelled), check_cancelled)
+        self.admit(ref, plain)
+        return plain
+
+    def admit(self, ref: ObjectRef, plain: bytes) -> None:
+        """Lets the cache keep a verified object, if it has room."""
         # Space is taken only now, because the catalog's signer states the size: 61 objects that never came
         # would each have pushed out as many bytes as they stated.
         self.admitted = self._cache.put(ref.digest, plain)
-        return plain

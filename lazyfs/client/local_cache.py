@@ -1,5 +1,6 @@
 """The cache as `Objects` uses it; lazyfs_cache implements it, and tests do so with a dict."""
 
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Protocol
 
@@ -36,6 +37,14 @@ class LocalCache(Protocol):
     def claim(self, key: Digest, waited: float = 0.0, /) -> CacheLease | None:
         """Returns the right to fetch this key; None while another process has it. `waited`: seconds since the
         caller first asked; after two, the right is shared with a holder that is stopped or slow."""
+        ...
+
+    def claim_many(self, keys: Sequence[Digest], /) -> Sequence[CacheLease | None]:
+        """Claims several keys for a caller that has not waited yet."""
+        ...
+
+    def put_many(self, values: Sequence[tuple[Digest, bytes]], /) -> Sequence[bool]:
+        """Admits several verified values: one that fails does so alone."""
         ...
 
     def wait(self, key: Digest, timeout: float, waited: float = 0.0, /) -> bool:

@@ -1,31 +1,37 @@
 """Objects by digest: from the cache, or fetched, verified and admitted; one request for any number of
 readers.
 
-Concurrency protocol. The first reader of a missing object starts a *flight*: a task that belongs to no reader
-and runs `Downloader.download` in a worker thread. Readers wait for the flight's end, each under its own
-deadline and cancellation. A reader that leaves takes only itself away; when the last one has left, the flight
-is cancelled, and the thread notices within `guard.SLICE`. A flight is in the table while its task lives, and
-for a second after it failed for lack of a path; a reader who comes later starts a new one, which looks into
-the cache first. There is no await between looking into the table and entering a flight, so one object never
-has two flights in a process; between processes the cache's claims prevent it.
+Concurrency protocol. The first reader of a missing object starts a *flight*, which belongs to no reader: a
+download in the threads of `Downloads`. Readers wait for the flight's end, each under its own deadline and
+cancellation. A reader that leaves takes only itself away; when the last one has left, the flight is given up,
+and its thread notices within `guard.SLICE`. A flight is in the table until its end, and for a second after it
+failed for lack of a path; a reader who comes later starts a new one, which looks into the cache first. There
+is no await between looking into the table and entering a flight, so one object never has two flights in a
+process; between processes the cache's claims prevent it.
+
+Threads leave ended downloads in `_arrived`, and call trio only if it has not been called already: objects
+that arrive together wake it once. One system task, which lives until the run ends, then ends the threads.
 """
 
 import logging
 import random
 import time
 from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Final, Literal
 
 import trio
 
-from lazyfs.client.bytes_under_way import BytesUnderWay
-from lazyfs.client.download import Downloader
+from lazyfs.client.download import Download
+from lazyfs.client.downloads import Downloads
 from lazyfs.client.local_cache import LocalCache
 from lazyfs.client.objects_at_hand import ObjectsAtHand
+from lazyfs.client.under_way import UnderWay
 from lazyfs.core.chain.faults import Outage
 from lazyfs.core.digest import Digest, ObjectRef
 from lazyfs.core.errors import DeadlineExceeded, LazyfsError, NotFound, TransportError
-from lazyfs.transport.fetcher import Fetcher
+from lazyfs.transport.fetcher import Fetcher, GivenUp
 
 log = logging.getLogger(__name__)
 
@@ -48,18 +54,17 @@ _ECHO: Final = 1.0
 failed, and a reader would otherwise wait for two deadlines."""
 
 
-class _Flight:
+class _Flight(Download):
     """One object on its way, and the count of its waiting readers."""
 
     def __init__(self, ref: ObjectRef, deadline: float) -> None:
-        self.ref = ref
+        super().__init__(ref, deadline)
         self.patience = deadline - time.monotonic()
-        self.deadline = deadline
         self.readers = 0
-        self.scope = trio.CancelScope()
         self.ended = trio.Event()
-        self.plain: bytes | None = None
-        self.error: LazyfsError | None = None
+        self.told: list[Callable[[], None]] = []
+        """Called at the end, for those that wait without a task."""
+        self.failure: LazyfsError | None = None
         self.ended_at = 0.0
 
     def hastier_than(self, patience: float) -> bool:
@@ -88,10 +93,16 @@ class Objects(ObjectsAtHand):
         `on_outage`: with `wait`, reads are held beyond their deadline until they can be answered, like those
         of a hard NFS mount: a failed read of a mapped file kills the program with SIGBUS."""
         super().__init__(cache, namespace)
-        self._downloader = Downloader(fetcher, self.cache)
-        self._room = BytesUnderWay(UNDER_WAY)
+        self._downloads = Downloads(fetcher, self.cache, self._arrive)
+        self._under_way: UnderWay[_Flight] = UnderWay(threads, UNDER_WAY, self._begin)
+        self._arrived: deque[Download] = deque()
+        self._called = False
+        """True if trio has been called to take what has arrived."""
+        self._token: trio.lowlevel.TrioToken | None = None
+        """The run that this belongs to, from the first fetch on."""
+        self._closed = False
+        self._open = trio.CancelScope()
         self._patience = patience
-        self._limiter = trio.CapacityLimiter(threads)
         self._flights: dict[Digest, _Flight] = {}
         self.coming: dict[Digest, trio.Event] = {}
         """Objects in bundles under way, each with the event of its bundle's end."""
@@ -104,7 +115,7 @@ class Objects(ObjectsAtHand):
     @property
     def keeps(self) -> bool:
         """True if the cache admitted the last object it was given."""
-        return self._downloader.admitted
+        return self._downloads.admitted
 
     async def fetch(self, ref: ObjectRef, *, deadline: float | None = None, held: bool = True) -> bytes:
         """Returns the plaintext, verified; admits it to the cache if there is room.
@@ -142,15 +153,38 @@ class Objects(ObjectsAtHand):
             await self._wait(flight, deadline)
             if flight.plain is not None:
                 return flight.plain
-            assert flight.error is not None
+            assert flight.failure is not None
             # Readers of equal patience fail together; one who joined a hastier flight may try again.
-            if not (isinstance(flight.error, DeadlineExceeded) and flight.hastier_than(patience)):
-                raise flight.error
+            if not (isinstance(flight.failure, DeadlineExceeded) and flight.hastier_than(patience)):
+                raise flight.failure
+
+    def bring(self, ref: ObjectRef, ended: Callable[[], None]) -> bool:
+        """Brings an object into the cache without a task that waits for it: joins its flight, or starts one.
+        Returns at once; `ended` is called when it is here or has failed, and must not raise. Returns False if
+        a bundle brings it, or the run is ending."""
+        if ref.digest in self.coming:
+            return False
+        flight = self._flights.get(ref.digest)
+        if flight is None or flight.ref != ref or flight.ended.is_set():
+            try:
+                flight = self._start(ref, time.monotonic() + self._patience)
+            except TransportError:
+                return False
+        flight.readers += 1
+        flight.told.append(ended)
+        return True
 
     def _start(self, ref: ObjectRef, deadline: float) -> _Flight:
+        if self._token is None:
+            self._belong()
+        if self._closed:
+            raise TransportError(f"object {ref.digest.hex()}: its repository is closed")
         flight = self._flights[ref.digest] = _Flight(ref, deadline)
-        trio.lowlevel.spawn_system_task(self._fly, flight, name=f"fetch {ref.digest.hex()[:12]}")
+        self._under_way.enter(flight, ref.size)
         return flight
+
+    def _begin(self, flight: _Flight, _: int) -> None:
+        self._downloads.begin(flight)
 
     async def _wait(self, flight: _Flight, deadline: float) -> None:
         # A flight that ends by itself at this deadline has a reason; a cancelled one has none.
@@ -164,41 +198,88 @@ class Objects(ObjectsAtHand):
             flight.readers -= 1
             if not flight.readers and not flight.ended.is_set():
                 self._forget(flight)
-                flight.scope.cancel()
+                self._give_up(flight)
         if own.cancelled_caught:
             raise DeadlineExceeded(f"object {flight.ref.digest.hex()}: not here by the deadline")
 
-    async def _fly(self, flight: _Flight) -> None:
-        # A system task: an error that escapes would end the whole trio run, so none does.
-        error: LazyfsError = TransportError(f"object {flight.ref.digest.hex()}: reading was given up")
-        try:
-            with flight.scope:
-                async with self._room.taken(flight.ref.size):
-                    flight.plain = await trio.to_thread.run_sync(
-                        self._downloader.download,
-                        flight.ref,
-                        flight.deadline,
-                        trio.from_thread.check_cancelled,
-                        limiter=self._limiter,
-                    )
-        except LazyfsError as failure:
-            error = failure
-        except trio.Cancelled:
-            raise  # the whole run ends
-        except Exception as bug:  # noqa: BLE001
-            error = TransportError(f"object {flight.ref.digest.hex()}: {type(bug).__name__}: {bug}")
-            error.__cause__ = bug
-        finally:
-            flight.error = error
-            flight.ended_at = time.monotonic()
-            if self._hold or not isinstance(error, DeadlineExceeded | Outage):
-                self._forget(flight)
-            else:
-                self._failed.append(flight)
-            flight.ended.set()
-            while self._failed and flight.ended_at - self._failed[0].ended_at > _ECHO:
-                self._forget(self._failed.popleft())
+    def _give_up(self, flight: _Flight) -> None:
+        flight.given_up = True
+        if self._under_way.withdraw(flight):
+            self._end(flight)
+
+    def _arrive(self, downloads: list[Download]) -> None:
+        """Called in any thread."""
+        self._arrived.extend(downloads)
+        if not self._called:
+            self._called = True
+            assert self._token is not None
+            with suppress(trio.RunFinishedError):
+                self._token.run_sync_soon(self._take_arrived)
+
+    def _take_arrived(self) -> None:
+        self._called = False  # before the look: what comes after it calls again
+        while self._arrived:
+            flight = self._arrived.popleft()
+            assert isinstance(flight, _Flight)
+            self._end(flight)
+            self._under_way.ended(flight.ref.size)
+
+    def _end(self, flight: _Flight) -> None:
+        flight.failure = _failure(flight)
+        flight.ended_at = time.monotonic()
+        if self._hold or not isinstance(flight.failure, DeadlineExceeded | Outage):
+            self._forget(flight)
+        else:
+            self._failed.append(flight)
+        flight.ended.set()
+        for tell in flight.told:
+            tell()
+        while self._failed and flight.ended_at - self._failed[0].ended_at > _ECHO:
+            self._forget(self._failed.popleft())
 
     def _forget(self, flight: _Flight) -> None:
         if self._flights.get(flight.ref.digest) is flight:
             del self._flights[flight.ref.digest]
+
+    # the run
+
+    def _belong(self) -> None:
+        self._token = trio.lowlevel.current_trio_token()
+        try:
+            trio.lowlevel.spawn_system_task(self._end_with_the_run, name="downloads")
+        except RuntimeError:  # trio takes no more tasks
+            self._closed = True
+
+    def close(self) -> None:
+        """Gives up what is under way, and lets the threads end; a later fetch fails."""
+        self._closed = True
+        self._open.cancel()
+
+    async def _end_with_the_run(self) -> None:
+        try:
+            with self._open:
+                await trio.sleep_forever()
+        finally:
+            self._closed = True
+            waiting = self._under_way.drain()
+            for flight in [*self._flights.values(), *waiting]:
+                flight.given_up = True
+            for flight in waiting:
+                self._end(flight)
+            with trio.CancelScope(shield=True):
+                await trio.to_thread.run_sync(self._downloads.close)
+
+
+def _failure(flight: _Flight) -> LazyfsError | None:
+    """The reason why a flight has no bytes, as its readers see it."""
+    if flight.plain is not None:
+        return None
+    error = flight.error
+    if isinstance(error, LazyfsError):
+        return error
+    name = f"object {flight.ref.digest.hex()}"
+    if error is None or isinstance(error, GivenUp):
+        return TransportError(f"{name}: reading was given up")
+    failure = TransportError(f"{name}: {type(error).__name__}: {error}")
+    failure.__cause__ = error
+    return failure

@@ -6,6 +6,8 @@ repository that asked for a credential lie under keys of their own. A reader wit
 namespace can neither read them nor learn, from the time that a read takes, that they are here.
 """
 
+from collections.abc import Sequence
+
 from lazyfs.client.local_cache import CacheLease, LocalCache
 from lazyfs.core.digest import Digest, sha256
 
@@ -33,6 +35,12 @@ class PrivateCache:
 
     def claim(self, key: Digest, waited: float = 0.0) -> CacheLease | None:
         return self._shared.claim(cache_key(self._namespace, key), waited)
+
+    def claim_many(self, keys: Sequence[Digest]) -> Sequence[CacheLease | None]:
+        return self._shared.claim_many([cache_key(self._namespace, key) for key in keys])
+
+    def put_many(self, values: Sequence[tuple[Digest, bytes]]) -> Sequence[bool]:
+        return self._shared.put_many([(cache_key(self._namespace, key), data) for key, data in values])
 
     def wait(self, key: Digest, timeout: float, waited: float = 0.0) -> bool:
         return self._shared.wait(cache_key(self._namespace, key), timeout, waited)

@@ -1,5 +1,6 @@
 """The cache as one repository writes it: what it brings counts towards its share."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from lazyfs.client.local_cache import LocalCache
@@ -11,6 +12,10 @@ class SharedOutCache(LocalCache, Protocol):
 
     def put(self, key: Digest, data: bytes, /, *, tenant: bytes = b"") -> bool: ...
 
+    def put_many(
+        self, values: Sequence[tuple[Digest, bytes]], /, *, tenant: bytes = b""
+    ) -> Sequence[bool]: ...
+
 
 class TenantCache:
     """A LocalCache over a shared one, for one tenant. Reading goes straight to the shared one."""
@@ -21,7 +26,11 @@ class TenantCache:
         self.get = shared.get
         self.read = shared.read
         self.claim = shared.claim
+        self.claim_many = shared.claim_many
         self.wait = shared.wait
 
     def put(self, key: Digest, data: bytes) -> bool:
         return self._shared.put(key, data, tenant=self._tenant)
+
+    def put_many(self, values: Sequence[tuple[Digest, bytes]]) -> Sequence[bool]:
+        return self._shared.put_many(values, tenant=self._tenant)

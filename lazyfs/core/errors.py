@@ -45,5 +45,10 @@ class NotFound(TransportError):
     """The server answered that it has no file of this name."""
 
 
+class Unknown(NotFound):
+    """The server that keeps such things said in so many words that it has none of this name: no proxy's page,
+    and nothing that an account could change."""
+
+
 class DeadlineExceeded(TransportError):
     """No path brought the bytes before the deadline."""

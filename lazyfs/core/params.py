@@ -83,3 +83,5 @@ class Revision(msgspec.Struct, frozen=True):
     root: ObjectRef
     """The root catalog."""
     params: Params
+    history: ObjectRef | None = None
+    """The head of the repository's history; None in repositories from before there was one."""

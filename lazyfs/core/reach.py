@@ -17,6 +17,7 @@ from lazyfs.core.catalog.reader import Catalog
 from lazyfs.core.chunks import ChunkList
 from lazyfs.core.digest import Digest, ObjectRef
 from lazyfs.core.errors import UsageError
+from lazyfs.core.history import head
 from lazyfs.core.pack import NO_PACKS, PackTable
 
 Read = Callable[[ObjectRef], bytes | None]
@@ -38,9 +39,12 @@ class ObjectKind(enum.StrEnum):
     BUNDLE = "bundle"
     """Copies of objects that a profile names. A bundle has no stored form of its own: `ref.size` counts
     stored bytes."""
+    HISTORY = "history"
+    BLOCK = "block of a history"
+    CHANGES = "changes of a revision"
 
 
-_LEADING = frozenset((ObjectKind.CATALOG, ObjectKind.CHUNK_LIST, ObjectKind.PROFILE))
+_LEAVES = frozenset(map(ObjectKind, ("chunk", "file content", "pack", "bundle", "changes of a revision")))
 
 
 class _Path(NamedTuple):
@@ -66,11 +70,13 @@ class Reached(NamedTuple):
     content: Digest | None = None
     """SHA-256 of the file that lies in a pack, in `file_size` bytes at `start`."""
     start: int = 0
+    block: head.BlockAt | None = None
+    """Of a block of a history: what the object above says of it."""
 
     @property
     def leads_on(self) -> bool:
         """True if the object's bytes name other objects."""
-        return self.kind in _LEADING
+        return self.kind not in _LEAVES
 
     @property
     def path(self) -> bytes:
@@ -124,6 +130,12 @@ def catalog_at(ref: ObjectRef, path: bytes = b"") -> Reached:
     return Reached(ref, ObjectKind.CATALOG, None, at)
 
 
+def history_at(ref: ObjectRef) -> Reached:
+    """A start for a walk: the head of a history. It leads to the blocks and changes of all revisions, but not
+    to their catalogs."""
+    return Reached(ref, ObjectKind.HISTORY)
+
+
 def walk(starts: Iterable[Reached], read: Read, *, profiles: bool = False) -> Iterator[Reached]:
     """Yields every object reachable from `starts`, these included: each catalog before the objects below it.
 
@@ -157,6 +169,10 @@ def leads_to(found: Reached, encoded: bytes, *, profiles: bool = False) -> Itera
         case ObjectKind.PROFILE:
             for one in profile.decode(encoded):
                 yield Reached(ObjectRef(one.name, one.stored), ObjectKind.BUNDLE, found, found.at)
+        case ObjectKind.HISTORY | ObjectKind.BLOCK:
+            for ref, block in head.leads_to(encoded, found.block):
+                kind = ObjectKind.BLOCK if block else ObjectKind.CHANGES
+                yield Reached(ref, kind, found, block=block)
 
 
 def _below(

@@ -110,7 +110,8 @@ async def _handle(line: bytes, handlers: Mapping[str, Handler]) -> dict[str, Any
         request = json.loads(line)
         handler = handlers[request["do"]]
     except (ValueError, KeyError, TypeError, RecursionError):  # RecursionError: 1,000 brackets
-        return {"ok": False, "error": f"unknown request; this daemon knows {', '.join(handlers)}"}
+        text = f"unknown request, or one of its own user only; this daemon tells you {', '.join(handlers)}"
+        return {"ok": False, "error": text}
     try:
         return {"ok": True} | await handler(request)
     except LazyfsError as error:

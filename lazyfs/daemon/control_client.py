@@ -12,7 +12,10 @@ import msgspec
 
 from lazyfs.core.errors import UsageError
 from lazyfs.daemon import runtime_directory
+from lazyfs.daemon.setting_origins import Origin
+from lazyfs.daemon.settings import Settings
 from lazyfs.daemon.status import MountStatus
+from lazyfs.daemon.wanted_settings import WantedSettings
 from lazyfs.system.mountpoint import FSTYPE, Mount, absolute, find
 
 SECONDS = 5.0
@@ -85,13 +88,13 @@ def status(mount: Mount, seconds: float = SECONDS) -> MountStatus:
     return _status(ask(mount, _STATUS, seconds), mount)
 
 
-def status_each(mounts: Sequence[Mount]) -> list[MountStatus | UsageError]:
+def status_each(mounts: Sequence[Mount], seconds: float = SECONDS_EACH) -> list[MountStatus | UsageError]:
     """Returns each mount's status, or its error. Asks all daemons at the same time, so that any number of
-    frozen ones together cost SECONDS_EACH."""
+    frozen ones together cost `seconds`."""
 
     def look(mount: Mount) -> MountStatus | UsageError:
         try:
-            return status(mount, SECONDS_EACH)
+            return status(mount, seconds)
         except UsageError as error:
             return error
 
@@ -108,6 +111,23 @@ def urls(mount: Mount) -> dict[str, str]:
     """
     found = ask(mount, {"do": "urls"}).fields["urls"]
     return {str(name): str(url) for name, url in found.items()}
+
+
+def settings(mount: Mount, seconds: float = SECONDS) -> WantedSettings:
+    """Returns the settings of a mount with the passwords in them, and where they come from. A daemon of
+    root's tells them to root only.
+
+    Raises as `ask` does.
+    """
+    fields = ask(mount, {"do": "settings"}, seconds).fields
+    try:
+        return WantedSettings(
+            msgspec.convert(fields["settings"], Settings),
+            msgspec.convert(fields["origins"], dict[str, Origin]),
+        )
+    except (KeyError, msgspec.ValidationError) as error:
+        text = f"the daemon of {mount.mountpoint} is of another version of lazyfs: {error}"
+        raise UsageError(text) from None
 
 
 def refresh(mount: Mount) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -13,6 +13,8 @@ from lazyfs.core.errors import LazyfsError, UsageError
 from lazyfs.core.trust.roles import TIMESTAMP_KEPT
 from lazyfs.daemon.control import Handler
 from lazyfs.daemon.repositories import Repositories
+from lazyfs.daemon.setting_origins import Origin
+from lazyfs.daemon.settings import Settings
 from lazyfs.daemon.status import MountStatus
 from lazyfs_cache import Cache, NullCache
 
@@ -25,15 +27,17 @@ class ControlRequests:
     def __init__(
         self,
         status: Callable[[], MountStatus],
+        settings: Settings,
+        origins: Mapping[str, Origin],
         repositories: Repositories,
         cache: Cache | NullCache,
-        patience: float,
     ) -> None:
-        """`patience`: seconds that a search for new revisions may take; callers of `refresh` ask for it."""
+        """`origins`: where the settings come from."""
         self._status = status
+        self._settings = settings
+        self._origins = origins
         self._repositories = repositories
         self._cache = cache
-        self._patience = patience
 
     def handlers(self) -> dict[str, Handler]:
         """Returns the handler of each request, by its name, for root and the daemon's user."""
@@ -41,6 +45,7 @@ class ControlRequests:
             "pid": self._answer_pid,
             "status": self._answer_status,
             "urls": self._answer_urls,
+            "settings": self._answer_settings,
             "refresh": self._refresh,
             "cache-resize": self._resize,
         }
@@ -60,7 +65,7 @@ class ControlRequests:
         return fields
 
     async def _answer_pid(self, _: dict[str, Any]) -> dict[str, Any]:
-        return {"pid": os.getpid(), "patience": self._patience}
+        return {"pid": os.getpid(), "patience": self._settings.patience}
 
     async def _answer_status(self, _: dict[str, Any]) -> dict[str, Any]:
         fields: dict[str, Any] = msgspec.to_builtins(self._status())
@@ -68,6 +73,12 @@ class ControlRequests:
 
     async def _answer_urls(self, _: dict[str, Any]) -> dict[str, Any]:
         return {"urls": self._repositories.urls()}
+
+    async def _answer_settings(self, _: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "settings": msgspec.to_builtins(self._settings),
+            "origins": msgspec.to_builtins(dict(self._origins)),
+        }
 
     async def _refresh(self, _: dict[str, Any]) -> dict[str, Any]:
         """Looks for new revisions of all repositories side by side, so that a dead one delays no other."""

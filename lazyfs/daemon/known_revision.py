@@ -70,6 +70,8 @@ def show_known(
     addresses_of(source.url, source.proxy, name)
     if settings.lower is not None:
         addresses_of(settings.lower, None, name)
+    if source.revision is not None:
+        return None  # its history has to be read
     if settings.http == "pycurl" and find_spec("pycurl") is None:
         return None  # connecting says so
     revision = trusted_revision(

@@ -8,7 +8,7 @@ import gc
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from lazyfs.core.errors import LazyfsError
@@ -22,6 +22,7 @@ from lazyfs.system import mountpoint
 if TYPE_CHECKING:
     from lazyfs.daemon.answering_mount import AnsweringMount
     from lazyfs.daemon.certificates import Certificates
+    from lazyfs.daemon.setting_origins import Origin
 
 LONGEST_WAIT = 60.0
 """Seconds that a mount waits at most for another one on the same mount point, even with more patience."""
@@ -29,12 +30,17 @@ LONGEST_WAIT = 60.0
 log = logging.getLogger(__name__)
 
 
-def run(settings: Settings, ready: Callable[[Sequence[str]], None], log_file: str | None) -> None:
+def run(
+    settings: Settings,
+    origins: Mapping[str, "Origin"],
+    ready: Callable[[Sequence[str]], None],
+    log_file: str | None,
+) -> None:
     """Mounts and serves until unmounted.
 
-    Once programs can use the mount, calls `ready` with notes for the operator, a line each. `log_file`: the
-    file that is open as standard error, or None. Raises LazyfsError, before `ready`, if the mount fails; the
-    mount point is then unchanged.
+    `origins`: where the settings come from, for those who ask. Once programs can use the mount, calls `ready`
+    with notes for the operator, a line each. `log_file`: the file that is open as standard error, or None.
+    Raises LazyfsError, before `ready`, if the mount fails; the mount point is then unchanged.
     """
     daemon_log = DaemonLog(log_file)
     daemon_log.begin()
@@ -44,13 +50,14 @@ def run(settings: Settings, ready: Callable[[Sequence[str]], None], log_file: st
     sweep(runtime)
     lock = MountLock(runtime, settings.mountpoint, min(settings.patience, LONGEST_WAIT))
     try:
-        _run_locked(settings, runtime, lock, ready, daemon_log)
+        _run_locked(settings, origins, runtime, lock, ready, daemon_log)
     finally:
         lock.release()
 
 
 def _run_locked(
     settings: Settings,
+    origins: Mapping[str, "Origin"],
     runtime: str,
     lock: MountLock,
     ready: Callable[[Sequence[str]], None],
@@ -79,7 +86,7 @@ def _run_locked(
         state = os.path.join(directory, "state")
         mount = AnsweringMount(settings, cache, state, runtime, privileges, lock, daemon_log)
         try:
-            _serve(mount, certificates, lambda: ready(notes))
+            _serve(mount, certificates, origins, lambda: ready(notes))
         finally:
             mount.close()
     except BaseExceptionGroup as group:
@@ -89,7 +96,12 @@ def _run_locked(
         cache.close()
 
 
-def _serve(mount: "AnsweringMount", certificates: "Certificates", ready: Callable[[], None]) -> None:
+def _serve(
+    mount: "AnsweringMount",
+    certificates: "Certificates",
+    origins: Mapping[str, "Origin"],
+    ready: Callable[[], None],
+) -> None:
     known = mount.show_known()
     if mount.answers_alone:
         mount.keep_signals()
@@ -100,7 +112,7 @@ def _serve(mount: "AnsweringMount", certificates: "Certificates", ready: Callabl
     from lazyfs.daemon.served_mount import ServedMount
 
     gc.enable()
-    trio.run(ServedMount(mount, certificates, known).serve, ready)
+    trio.run(ServedMount(mount, certificates, known, origins).serve, ready)
 
 
 def _cause(group: BaseExceptionGroup[BaseException]) -> BaseException:

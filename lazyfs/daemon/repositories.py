@@ -69,8 +69,12 @@ class Repositories:
         revision = opened.refresher.shown
         shown = name or revision.name
         root = revision.root
-        if opened.objects.at_hand(root) is None:
-            await opened.objects.fetch(root)
+        try:
+            if opened.objects.at_hand(root) is None:
+                await opened.objects.fetch(root)
+        except BaseException:
+            opened.close()
+            raise
         # Until the mount is made, all threads may be root for a moment (`Privileges.raised`). The user could
         # not read a file that a thread wrote into the cache in that moment.
         if self._settings.user is None or self._nursery is not None:

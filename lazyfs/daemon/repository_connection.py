@@ -5,7 +5,8 @@ import os
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from typing import NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
 
 import trio
 
@@ -15,7 +16,8 @@ from lazyfs.client.trust.anchor import Anchor, anchor_of
 from lazyfs.client.trust.refresher import Refresher
 from lazyfs.client.trust.revisions import Revisions
 from lazyfs.core.chain.notation import without_secrets
-from lazyfs.core.errors import TransportError, TrustError, UnsupportedFormat, UsageError
+from lazyfs.core.digest import ObjectRef
+from lazyfs.core.errors import LazyfsError, TransportError, TrustError, UnsupportedFormat, UsageError
 from lazyfs.core.params import Revision
 from lazyfs.daemon.certificates import Certificates
 from lazyfs.daemon.known_revision import repository_name
@@ -32,6 +34,9 @@ from lazyfs_cache import Cache, NullCache
 FIRST_LOOK = 3.0
 """Seconds that a mount waits for a newer revision while it has a trusted one already."""
 
+if TYPE_CHECKING:
+    from lazyfs.client.trust.chosen_revision import ChosenRevision
+
 log = logging.getLogger(__name__)
 
 
@@ -40,10 +45,15 @@ class ConnectedRepository(NamedTuple):
 
     source: RepositorySource
     fetcher: Fetcher
-    revisions: Revisions
+    revisions: "Revisions | ChosenRevision"
     objects: Objects
     prefetcher: Prefetcher
     refresher: Refresher
+
+    def close(self) -> None:
+        """Gives up what is under way, and closes the connections."""
+        self.objects.close()
+        self.fetcher.close()
 
 
 class _FirstRevision(NamedTuple):
@@ -115,7 +125,7 @@ class Connector:
         directory = os.path.join(self._state_dir, state_key(source.url, repository))
         make_private_directory(directory)
         given = None if isinstance(anchor, UsageError) else anchor
-        revisions = Revisions(fetcher, directory, given, max_stale=settings.max_stale)
+        newest = Revisions(fetcher, directory, given, max_stale=settings.max_stale)
         if settings.lower is not None:
             from_store: Fetcher = LowerFirst(LocalFetcher(settings.lower), fetcher)
         else:
@@ -127,6 +137,7 @@ class Connector:
             on_outage=settings.on_outage,
             namespace=namespace(source.url, repository, certificate=source.client_cert is not None),
         )
+        revisions = _chosen(source, newest, objects)
         if known is None:
             first = self._first_revision(source, revisions, objects, anchor)
         else:
@@ -149,7 +160,7 @@ class Connector:
     def _first_revision(
         self,
         source: RepositorySource,
-        revisions: Revisions,
+        revisions: "Revisions | ChosenRevision",
         objects: Objects,
         anchor: Anchor | UsageError,
     ) -> _FirstRevision:
@@ -159,12 +170,14 @@ class Connector:
         Raises LazyfsError; raises `anchor` if no revision is trusted yet and no anchor was given.
         """
         now = datetime.now(UTC)
-        stale: TrustError | None = None
+        stale: LazyfsError | None = None
         try:
             known = revisions.offline(now)
-        except TrustError as error:  # past --max-stale: a newer revision is needed
+        except (TrustError, TransportError, UsageError) as error:
+            # Past --max-stale, or its history cannot be read or lacks --revision: a newer revision is needed.
             known, stale = None, error
-        if known is not None and objects.at_hand(known.root) is not None:
+        at_once = source.revision is None  # a date or name may mean another revision by now
+        if known is not None and at_once and objects.at_hand(known.root) is not None:
             return _FirstRevision(known, "", is_newest=False)
         if known is None and stale is None and isinstance(anchor, UsageError):
             raise anchor
@@ -182,3 +195,16 @@ class Connector:
                     f"{without_secrets(source.url)} with the root given by --trust: {error}"
                 ) from error
             raise
+
+
+def _chosen(source: RepositorySource, newest: Revisions, objects: Objects) -> "Revisions | ChosenRevision":
+    """Returns the revisions to show: always the newest, or the one that was chosen."""
+    if source.revision is None:
+        return newest
+    from lazyfs.client.trust.chosen_revision import ChosenRevision  # most mounts show the newest
+    from lazyfs.core.history.choice import parse_choice
+
+    def read(ref: ObjectRef) -> bytes:
+        return trio.from_thread.run(partial(objects.fetch, ref, held=False))
+
+    return ChosenRevision(newest, parse_choice(source.revision), read)

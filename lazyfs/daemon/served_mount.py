@@ -5,7 +5,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 
 import msgspec
 import trio
@@ -21,6 +21,7 @@ from lazyfs.daemon.late_imports import SOON, load
 from lazyfs.daemon.log import INTERVAL
 from lazyfs.daemon.repositories import Repositories
 from lazyfs.daemon.session_choice import prepare
+from lazyfs.daemon.setting_origins import Origin
 from lazyfs.daemon.status import CounterStatus, MemoryStatus, MountStatus, WaitStatus
 from lazyfs.fuse.invalidation import Invalidator
 from lazyfs.fuse.session import Session
@@ -34,9 +35,15 @@ class ServedMount:
     """A mount from its first repository to its unmount."""
 
     def __init__(
-        self, mount: AnsweringMount, certificates: Certificates, known: KnownRepository | None
+        self,
+        mount: AnsweringMount,
+        certificates: Certificates,
+        known: KnownRepository | None,
+        origins: Mapping[str, Origin],
     ) -> None:
-        """`known`: the only repository of the mount, if it is shown already."""
+        """`known`: the only repository of the mount, if it is shown already. `origins`: where the settings
+        come from."""
+        self._origins = origins
         self._mount = mount
         self._known = known
         self._settings = mount.settings
@@ -112,7 +119,9 @@ class ServedMount:
                 end_metrics()
 
     def _requests(self) -> ControlRequests:
-        return ControlRequests(self.status, self._repositories, self._mount.cache, self._settings.patience)
+        return ControlRequests(
+            self.status, self._settings, self._origins, self._repositories, self._mount.cache
+        )
 
     async def _say_ready(self, ready: Callable[[], None]) -> None:
         if not self._mount.answers:

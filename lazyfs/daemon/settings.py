@@ -36,10 +36,11 @@ def _option(
 class RepositorySource(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The address of one repository of a site, and its root of trust.
 
-    `proxy` and the three files for TLS default to the mount's own."""
+    `revision`, `proxy` and the three files for TLS default to the mount's own."""
 
     url: str
     trust: str | None = None
+    revision: str | None = None
     proxy: str | None = None
     ca: str | None = None
     client_cert: str | None = None
@@ -62,6 +63,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             default="a store directory of this machine is believed",
             also="Needed once: the trusted root is kept under the cache directory.",
             page="trust.md",
+        ),
+    ] = None
+    revision: Annotated[
+        str | None,
+        _option(
+            "Show this revision, and stay with it.",
+            metavar="N|DATE|NAME",
+            default="the newest one, always",
+            also="A name is looked up once, at the mount.",
+            page="history.md#mounting-an-older-revision",
         ),
     ] = None
     proxy: Annotated[
@@ -236,6 +247,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     def _completed(self, given: RepositorySource) -> RepositorySource:
         changes: dict[str, str | None] = {}
+        if given.revision is None:
+            changes["revision"] = self.revision
         if given.proxy is None and "://" in given.url:  # a directory needs no proxy
             changes["proxy"] = self.proxy
         if not (given.ca or given.client_cert or given.client_key):

@@ -22,12 +22,16 @@ _TLS = ("ca", "client_cert", "client_key")
 
 def load(path: str) -> dict[str, Any]:
     """Returns the fields of a TOML file. Raises UsageError, which names the file and the fault."""
+    return parse(read_file(path), f"--config {path}")
+
+
+def read_file(path: str) -> bytes:
+    """Returns the content of a TOML file; `parse` refuses one that is too large. Raises UsageError."""
     try:
         with open(path, "rb") as file:
-            data = file.read(LARGEST_FILE + 1)
+            return file.read(LARGEST_FILE + 1)
     except OSError as error:
         raise UsageError(f"--config {path}: {error.strerror}") from None
-    return parse(data, f"--config {path}")
 
 
 def parse(data: bytes, origin: str) -> dict[str, Any]:
@@ -68,6 +72,11 @@ def check(fields: dict[str, Any], origin: str) -> Settings:
     for name in made.repositories:
         if not name or "/" in name or name in (".", ".."):
             raise UsageError(f"{origin}: repository {name!r} cannot be the name of a folder")
+    for revision in (made.revision, *(source.revision for source in made.repositories.values())):
+        if revision is not None:
+            from lazyfs.core.history.choice import parse_choice  # most mounts show the newest revision
+
+            parse_choice(revision)
     parse_size(made.cache_limit, "cache_limit")
     parse_size(made.cache_keep_free, "cache_keep_free")
     return made

@@ -4,11 +4,14 @@ import os
 import select
 from contextlib import suppress
 
+from lazyfs.core.errors import UsageError
 from lazyfs.daemon import control_client, control_socket
 from lazyfs.daemon.control_client import NoAnswer, NoDaemon
 from lazyfs.daemon.runtime_directory import socket_paths
+from lazyfs.daemon.unmount_users import end_users, in_use
 from lazyfs.system import mountpoint as points
-from lazyfs.system.mountpoint import Health, Mount
+from lazyfs.system.mount_holders import holders
+from lazyfs.system.mountpoint import Health, InUse, Mount
 
 CERTAIN = 5.0
 """Seconds without an answer of the filesystem itself, after which its daemon is treated as frozen. The time
@@ -21,9 +24,10 @@ SOON = 2.0
 """Seconds of waiting after which other mount points of the same filesystem are searched for."""
 
 
-def unmount(mount: Mount, *, lazy: bool) -> str:
+def unmount(mount: Mount, *, lazy: bool, kill: bool = False) -> str:
     """Unmounts, and returns when the daemon has ended, if this user may know the daemon's process. A lazy
-    unmount returns at once: the daemon serves open files until they are closed.
+    unmount returns at once: the daemon serves open files until they are closed. `kill`: the programs that use
+    the mount are ended first.
 
     Returns a note for the caller, or an empty text. Raises UsageError if the mount stays.
     """
@@ -34,10 +38,12 @@ def unmount(mount: Mount, *, lazy: bool) -> str:
         answers, daemon = False, silent.pid
     except NoDaemon:  # the daemon is dead, or another user's
         answers, daemon = False, 0
-    if not answers and points.health(mount.mountpoint, CERTAIN) is Health.SILENT:
+    state = Health.ALIVE if answers else points.health(mount.mountpoint, CERTAIN)
+    if state is Health.SILENT:
         return _abort(mount, daemon)
     with _Process(daemon) as process:
-        points.unmount(mount.mountpoint, lazy=lazy)
+        # Nobody can use what a dead daemon has left open.
+        _take_away(mount, lazy=lazy or state is Health.DEAD, kill=kill)
         if not process.ends_within(0 if lazy else SOON):
             elsewhere = _elsewhere(mount, daemon)
             if elsewhere:
@@ -49,6 +55,21 @@ def unmount(mount: Mount, *, lazy: bool) -> str:
     for path in socket_paths(mount):
         control_socket.remove_dead(path)
     return ""
+
+
+def _take_away(mount: Mount, *, lazy: bool, kill: bool) -> None:
+    """Unmounts. Raises UsageError, which names the programs that use the mount."""
+    try:
+        points.unmount(mount.mountpoint, lazy=lazy)
+        return
+    except InUse:
+        if not kill:
+            raise UsageError(in_use(mount, holders(mount))) from None
+    end_users(mount)
+    try:
+        points.unmount(mount.mountpoint, lazy=False)
+    except InUse:
+        raise UsageError(in_use(mount, holders(mount))) from None
 
 
 def _elsewhere(mount: Mount, daemon: int) -> str:

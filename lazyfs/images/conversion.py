@@ -21,8 +21,9 @@ from lazyfs.core.layers import record
 from lazyfs.core.layers.record import MAGIC_1, Kind, Record
 from lazyfs.core.oci.manifest import parse_config
 from lazyfs.core.pack import NO_PACKS
-from lazyfs.images.image_tree import merged, metadata, metadata_path
-from lazyfs.images.layer_records import keep, layer_path, load
+from lazyfs.core.tree_paths import layer_path, metadata_path
+from lazyfs.images.image_tree import merged, metadata
+from lazyfs.images.layer_records import keep, load
 from lazyfs.images.snapshots import snapshot
 from lazyfs.images.start_files import add
 from lazyfs.images.streams import ExactReader

@@ -8,27 +8,16 @@ from lazyfs.core.digest import Digest, sha256
 from lazyfs.core.errors import BadData, NotFound
 from lazyfs.core.layers.merge import Merge
 from lazyfs.core.layers.record import Record
-from lazyfs.core.params import FLAT, Params
+from lazyfs.core.params import Params
+from lazyfs.core.tree_paths import flat_path, layer_path, metadata_path
 from lazyfs.images.layer_reader import read_layer
-from lazyfs.images.layer_records import keep, layer_path, load
+from lazyfs.images.layer_records import keep, load
 from lazyfs.images.observer import PublishObserver
 from lazyfs.images.snapshots import directory_of_files, link, snapshot
 from lazyfs.images.sources.image import Image, distinct
 from lazyfs.images.start_files import add
 from lazyfs.repository.stored_tree import StoredTree
 from lazyfs.store.ingest import Ingest
-
-
-def flat_path(config: Digest) -> str:
-    """Returns the path of an image's tree, which is the same under all its names: `.flat/xx/<config
-    digest>`."""
-    digits = config.hex()
-    return f"{FLAT.decode()}/{digits[:2]}/{digits}"
-
-
-def metadata_path(place: str) -> str:
-    """Returns the path of the directory that holds an image's manifest and config."""
-    return f".metadata/{place}"
 
 
 def published_config(tree: StoredTree, place: str, digest: Digest) -> bytes | None:
@@ -49,11 +38,12 @@ def image_changes(
     observer: PublishObserver,
     *,
     plain: bool,
+    bind_points: tuple[str, ...] = (),
 ) -> dict[str, Inode]:
     """Writes an image's contents and catalogs; returns the links and snapshots to put at paths of the tree.
 
-    `plain`: adds no start-up files to the image's own files. Raises BadData for a layer that is damaged or
-    cannot be merged, and the errors of the source.
+    `plain`: adds no start-up files to the image's own files; else `bind_points` are added too. Raises
+    BadData for a layer that is damaged or cannot be merged, and the errors of the source.
     """
     for note in image.notes:
         observer.warn(f"{image.name}: {note}")
@@ -61,12 +51,16 @@ def image_changes(
     observer.image(image.name, len(once), sum(layer.blob.size for layer in once))
     layers, fresh = _layers(image, tree, ingest, observer)
     changes = {layer_path(diff_id): keep(layers[diff_id], params, ingest) for diff_id in fresh}
+    for diff_id in layers.keys() - set(fresh):  # another publisher may remove it meanwhile
+        kept = tree.inode_at(layer_path(diff_id))
+        if kept is not None:
+            changes[layer_path(diff_id)] = kept
     root = merged(
         ((layer.blob.name, layers[layer.diff_id]) for layer in image.layers),
         lambda message: observer.warn(f"{image.name}: {message}"),
     )
     if not plain:
-        add(root, image.config, ingest)
+        add(root, image.config, ingest, bind_points)
     created = image.config.created_ns
     flat = flat_path(image.config_digest)
     return changes | {

@@ -7,8 +7,7 @@ from lazyfs.core.digest import parse_hex
 from lazyfs.core.errors import FormatError, NotFound, UsageError
 from lazyfs.core.oci.manifest import parse_config
 from lazyfs.core.oci.run_config import RunConfig
-from lazyfs.images.image_tree import metadata_path
-from lazyfs.images.layer_records import layer_path
+from lazyfs.core.tree_paths import layer_path, metadata_path
 from lazyfs.images.sources.image import Image
 from lazyfs.images.sources.registry_image import RegistryImage
 from lazyfs.repository.diff import resolve

@@ -9,16 +9,11 @@ from lazyfs.core.layers import record
 from lazyfs.core.layers.record import Kind, Record
 from lazyfs.core.layers.single import single
 from lazyfs.core.params import Params
+from lazyfs.core.tree_paths import layer_path
 from lazyfs.images.snapshots import snapshot
 from lazyfs.images.streams import ExactReader
 from lazyfs.repository.stored_tree import StoredTree
 from lazyfs.store.ingest import Ingest
-
-
-def layer_path(diff_id: Digest) -> str:
-    """Returns the path of a layer in the tree."""
-    digits = diff_id.hex()
-    return f".layers/{digits[:2]}/{digits}"
 
 
 def load(tree: StoredTree, diff_id: Digest) -> list[Record] | None:

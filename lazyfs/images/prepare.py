@@ -16,6 +16,7 @@ from lazyfs.core.params import Params
 from lazyfs.images.image_tree import image_changes, published_config
 from lazyfs.images.observer import PublishObserver
 from lazyfs.images.snapshots import snapshot, tree_of
+from lazyfs.images.sources.image import Image
 from lazyfs.images.sources.open import ImageOptions, open_image
 from lazyfs.images.sources.trees import read_directory, read_tar
 from lazyfs.repository.stored_tree import StoredTree
@@ -44,6 +45,8 @@ class SourcePreparer:
     observer: PublishObserver
     plain: bool = False
     """Add no bind points or start-up files to images."""
+    bind_points: tuple[str, ...] = ()
+    """Directories to add to images beyond the fixed ones, relative to the image's root."""
 
     def prepare(self, source: str, place: str | None = None) -> PreparedSource:
         """Reads a source, given in the operator's notation, and writes its contents and catalogs.
@@ -67,10 +70,24 @@ class SourcePreparer:
                 raise UsageError(
                     f"{image.name} has no name of its own: give one with --as registry/repository:tag"
                 )
-            changes = image_changes(
-                image, at, self.tree, self.params, self.ingest, self.observer, plain=self.plain
-            )
-            return PreparedSource(at, changes)
+            return self.prepare_image(image, at)
+
+    def prepare_image(self, image: Image, place: str) -> PreparedSource:
+        """Reads the layers of an opened image and writes its contents and catalogs, to hang at `place`.
+
+        Raises as `prepare`.
+        """
+        changes = image_changes(
+            image,
+            place,
+            self.tree,
+            self.params,
+            self.ingest,
+            self.observer,
+            plain=self.plain,
+            bind_points=self.bind_points,
+        )
+        return PreparedSource(place, changes)
 
     def _tree_source(self, kind: str, path: str, place: str) -> PreparedSource:
         records = read_tar(path, self.ingest) if kind == "tar" else read_directory(path, self.ingest)

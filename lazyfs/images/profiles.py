@@ -19,8 +19,9 @@ from lazyfs.repository.diff import resolve
 from lazyfs.repository.edit import Edit
 from lazyfs.repository.image_place import find_place
 from lazyfs.repository.keys import Keys
+from lazyfs.repository.leases import PublisherLease
 from lazyfs.repository.stored_tree import StoredTree
-from lazyfs.store import Store
+from lazyfs.store import ObjectSink, Store
 
 FIRST = 256 << 10
 """Stored bytes of the first bundle, roughly: it is small, because a start waits for the catalogs in it. Each
@@ -76,15 +77,20 @@ def _object(line: str, where: str) -> Digest:
 
 
 def publish_profile(
-    store: Store, keys: Keys, image: str, touched: _Touched, now: Callable[[], datetime]
+    store: Store,
+    keys: Keys,
+    image: str,
+    touched: _Touched,
+    now: Callable[[], datetime],
+    lease: PublisherLease | None = None,
 ) -> ProfileReport:
     """Gives the image at this path of the tree (its name, or its own path) a profile of these objects.
 
-    Objects of other images among them are passed over. Raises UsageError if there is no such image, if the
-    trace touched none of its objects, or if another tree was published at its place meanwhile; also raises as
-    Edit.commit.
+    Objects of other images among them are passed over. `lease`: as for Edit. Raises UsageError if there is no
+    such image, if the trace touched none of its objects, or if another tree was published at its place
+    meanwhile; also raises as Edit.commit.
     """
-    with Edit(store, keys, now) as edit:
+    with Edit(store, keys, now, lease=lease) as edit:
         found = resolve(edit.tree, find_place(edit.tree, image))
         top = found.node.entry.nested
         if top is None or found.node.entry.flags & LIVE:
@@ -93,7 +99,7 @@ def publish_profile(
         if not members:
             raise UsageError(f"the trace touched nothing of {image}")
         within = list(_within(members))
-        bundles = list(_write(store, within))
+        bundles = list(_write(store, edit.objects, within))
         edit.hint(found.path, top, profile.hint(edit.ingest.put(profile.encode(bundles))))
         revision, changed = edit.commit()
     return ProfileReport(
@@ -138,7 +144,7 @@ def _members(tree: StoredTree, top: ObjectRef, touched: _Touched) -> list[Object
     return [*first, *(ref for ref in contents if ref not in first)]
 
 
-def _write(store: Store, members: list[ObjectRef]) -> Iterator[profile.Bundle]:
+def _write(store: Store, objects: ObjectSink, members: list[ObjectRef]) -> Iterator[profile.Bundle]:
     """Writes bundles of the objects in this order and yields their descriptions."""
     waiting: list[tuple[ObjectRef, bytes]] = []
     size, target = 0, FIRST
@@ -148,15 +154,15 @@ def _write(store: Store, members: list[ObjectRef]) -> Iterator[profile.Bundle]:
         waiting.append((ref, frame))
         size += len(frame)
         if size >= target or len(waiting) == bundle.MAX_MEMBERS:
-            yield _put(store, waiting)
+            yield _put(store, objects, waiting)
             waiting, size, target = [], 0, min(2 * target, LARGEST)
     if waiting:
-        yield _put(store, waiting)
+        yield _put(store, objects, waiting)
 
 
-def _put(store: Store, members: list[tuple[ObjectRef, bytes]]) -> profile.Bundle:
+def _put(store: Store, objects: ObjectSink, members: list[tuple[ObjectRef, bytes]]) -> profile.Bundle:
     refs = tuple(ref for ref, _ in members)
     name = bundle.name(ref.digest for ref in refs)
-    if not store.has(name):
-        store.put(name, bundle.encode(members))
+    if not objects.has(name):
+        objects.put(name, bundle.encode(members))
     return profile.Bundle(len(store.get(name)), refs)

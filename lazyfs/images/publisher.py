@@ -16,6 +16,7 @@ from lazyfs.images.prepare import SourcePreparer
 from lazyfs.images.sources.open import ImageOptions
 from lazyfs.repository.edit import Edit
 from lazyfs.repository.keys import Keys
+from lazyfs.repository.leases import PublisherLease
 from lazyfs.store import Store
 
 
@@ -29,6 +30,8 @@ class PublishOptions:
     workers: int | None = None
     plain: bool = False
     """Add no bind points or start-up files to images."""
+    bind_points: tuple[str, ...] = ()
+    """Directories to add to images beyond the fixed ones, relative to the image's root."""
     observer: PublishObserver = field(default_factory=PublishObserver)
 
 
@@ -47,17 +50,28 @@ class PublishReport:
 
 
 def publish(
-    store: Store, keys: Keys, sources: Iterable[str], options: PublishOptions, now: Callable[[], datetime]
+    store: Store,
+    keys: Keys,
+    sources: Iterable[str],
+    options: PublishOptions,
+    now: Callable[[], datetime],
+    lease: PublisherLease | None = None,
 ) -> PublishReport:
-    """Publishes the sources as one revision: all of them or none.
+    """Publishes the sources as one revision: all of them or none. `lease`: as for Edit.
 
     Raises LazyfsError of one line for a source that cannot be read, or as Edit.commit; the revision is then
     unchanged.
     """
     places: dict[str, str] = {}
-    with Edit(store, keys, now, level=options.level, workers=options.workers) as edit:
+    with Edit(store, keys, now, level=options.level, workers=options.workers, lease=lease) as edit:
         preparer = SourcePreparer(
-            edit.tree, edit.base.params, edit.ingest, options.images, options.observer, options.plain
+            edit.tree,
+            edit.base.params,
+            edit.ingest,
+            options.images,
+            options.observer,
+            options.plain,
+            options.bind_points,
         )
         for source in sources:
             prepared = preparer.prepare(source, options.place)

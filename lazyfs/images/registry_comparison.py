@@ -7,8 +7,8 @@ from lazyfs.core.errors import NotFound
 from lazyfs.core.layers.merge import Merge
 from lazyfs.core.layers.record import Record
 from lazyfs.core.params import Params
+from lazyfs.core.tree_paths import flat_path, layer_path, metadata_path
 from lazyfs.images import layer_records
-from lazyfs.images.image_tree import flat_path, metadata_path
 from lazyfs.images.layer_reader import read_layer
 from lazyfs.images.observer import PublishObserver
 from lazyfs.images.snapshots import snapshot
@@ -29,12 +29,18 @@ class HashOnly:
 
 
 def compare(
-    image: Image, place: str, tree: StoredTree, params: Params, observer: PublishObserver
+    image: Image,
+    place: str,
+    tree: StoredTree,
+    params: Params,
+    observer: PublishObserver,
+    bind_points: tuple[str, ...] = (),
 ) -> list[str]:
     """Returns the differences between the image and the one published at `place`, one line each.
 
-    Layers are verified against digest and diff_id as they pass. Catalogs are deterministic, so equal digests
-    mean equal trees. Raises the errors of the source.
+    `bind_points`: those that it was published with, beyond the fixed ones. Layers are verified against
+    digest and diff_id as they pass. Catalogs are deterministic, so equal digests mean equal trees. Raises
+    the errors of the source.
     """
     problems = []
     flat = flat_path(image.config_digest)
@@ -66,23 +72,28 @@ def compare(
         ingest.finish()
         for diff_id, records in layers.items():
             if layer_records.load(tree, diff_id) != records:
-                problems.append(f"{layer_records.layer_path(diff_id)}/records differs from the layer")
+                problems.append(f"{layer_path(diff_id)}/records differs from the layer")
         stored = found.entry.nested if found else None
-        if stored not in [_merged(image, layers, params, ingest, plain) for plain in (False, True)]:
+        if stored not in [_merged(image, layers, params, ingest, added) for added in (bind_points, None)]:
             problems.append(f"{flat} differs from the tree of the registry's layers")
     return problems
 
 
 def _merged(
-    image: Image, layers: dict[Digest, list[Record]], params: Params, ingest: Ingest, plain: bool
+    image: Image,
+    layers: dict[Digest, list[Record]],
+    params: Params,
+    ingest: Ingest,
+    bind_points: tuple[str, ...] | None,
 ) -> ObjectRef:
+    """Returns the catalog of the merged image: with start-up files and bind points, or plain (None)."""
     merge = Merge()
     for layer in image.layers:
         merge.start_layer()
         for record in layers[layer.diff_id]:
             merge.apply(record)
-    if not plain:
-        add(merge.root, image.config, ingest)
+    if bind_points is not None:
+        add(merge.root, image.config, ingest, bind_points)
     made: Inode = snapshot(merge.root, params, ingest)
     assert made.nested is not None
     return made.nested.ref

@@ -1,6 +1,7 @@
 """Bind points and start-up files for a merged image, which make it ready to run."""
 
 import stat
+from collections.abc import Iterable
 
 from lazyfs.core.catalog.entry import ADDED
 from lazyfs.core.catalog.inode import Inode
@@ -9,10 +10,10 @@ from lazyfs.core.oci.start_files import Addition, additions
 from lazyfs.store.ingest import Ingest
 
 
-def add(root: Inode, config: Config, ingest: Ingest) -> None:
+def add(root: Inode, config: Config, ingest: Ingest, bind_points: Iterable[str] = ()) -> None:
     """Adds bind points and start-up files, marked ADDED. Existing entries are kept; additions behind a link
-    are left out."""
-    for addition in additions(config):
+    are left out. `bind_points`: those beyond the fixed ones, relative to the root."""
+    for addition in additions(config, bind_points):
         _add(root, addition, config.created_ns, ingest)
 
 

@@ -93,13 +93,15 @@ class Guesses:
             guess.ended(file)
 
     async def _fetch_chunks(self, file: FileInImage) -> bool:
-        listed = file.entry.chunk_list
-        if listed is None or not await self.fetch(listed, file.entry.content):
-            return False
-        plain = self._objects.at_hand(listed)
-        if plain is None:
-            return False
-        chunks = ChunkList(plain, file.entry.size, file.entry.detail)
+        chunks = file.entry.chunks
+        if chunks is None:
+            listed = file.entry.chunk_list
+            if listed is None or not await self.fetch(listed, file.entry.content):
+                return False
+            plain = self._objects.at_hand(listed)
+            if plain is None:
+                return False
+            chunks = ChunkList(plain, file.entry.size, file.entry.detail)
         for index in range(len(chunks)):
             if not await self.fetch(chunks.chunk(index), file.entry.content):
                 return False

@@ -9,6 +9,7 @@ from collections import OrderedDict
 from fnmatch import translate
 from typing import Final
 
+from lazyfs.core.catalog.entry import Entry
 from lazyfs.core.chunks import ChunkList
 from lazyfs.core.digest import Digest
 from lazyfs.core.elf import Dynamic, NotAtHand, dynamic
@@ -101,13 +102,17 @@ class NeededLibraries:
         place = file.entry.place(file.packs)
         if place is not None:
             return self._objects.read_at_hand(place.ref, place.start + offset, length)
-        listed = file.entry.chunk_list
-        encoded = self._objects.at_hand(listed) if listed else None
-        if encoded is None:
+        chunks = file.entry.chunks or self._listed_chunks(file.entry)
+        if chunks is None:
             return None
-        try:
-            slices = ChunkList(encoded, file.entry.size, file.entry.detail).slices(offset, length)
-        except FormatError:
-            return None
+        slices = chunks.slices(offset, length)
         parts = [self._objects.read_at_hand(*part) for part in slices]
         return None if None in parts else b"".join(part for part in parts if part is not None)
+
+    def _listed_chunks(self, entry: Entry) -> ChunkList | None:
+        """The chunks of a file whose list is an object; None if that is not at hand."""
+        encoded = self._objects.at_hand(entry.chunk_list) if entry.chunk_list else None
+        try:
+            return ChunkList(encoded, entry.size, entry.detail) if encoded else None
+        except FormatError:
+            return None

@@ -4,6 +4,10 @@ Programs read their small files directory by directory (a Python package, a tree
 calibrations), one after the other, and each miss is a round trip. Fetching the directory's small files along
 with the first of them cut the waits of a Python analysis start (2,187 objects, 254 MB) to a third for 6% more
 bytes, replayed on its log of requests.
+
+Files in packs bring their neighbours in the archive with them. A package's directory often lies in two or
+three packs, and what touches one of them touches the others: fetching these too cut the waits for packs of
+the same start from 131 to 84, for 8 packs more and 5% more of their bytes.
 """
 
 from collections import OrderedDict
@@ -16,8 +20,12 @@ SMALL = 64 << 10
 BATCH_BYTES = 1 << 20
 """Plaintext bytes fetched ahead for one miss: 0.1 s of a 100 Mbit/s line at most."""
 BATCH_FILES = 128
+PACKS = 8
+"""Packs that a directory's files lie in, at most, for a miss in one to bring the others: in a larger
+directory, of calibrations or events, one file says little of the others."""
 DIRECTORIES = 1024
 """Directories remembered. The one whose last miss is longest ago is forgotten, and may be suggested again."""
+_PACKS = -1
 
 
 class Neighbours:
@@ -25,7 +33,7 @@ class Neighbours:
 
     def __init__(self) -> None:
         self._suggested: OrderedDict[tuple[int, int], set[int]] = OrderedDict()
-        """Positions of the files suggested or missed, by directory."""
+        """Positions of the files suggested or missed, by directory; _PACKS once its packs were suggested."""
 
     def missed(self, file: Siblings) -> list[ObjectRef]:
         """Returns the objects to fetch along with a file that was missed, nearest names first.
@@ -36,6 +44,8 @@ class Neighbours:
         self._suggested.move_to_end(file.directory)
         if len(self._suggested) > DIRECTORIES:
             self._suggested.popitem(last=False)
+        if file.entries[file.position].pack_number >= 0:
+            return [] if _PACKS in suggested else self._other_packs(file, suggested)
         if file.position in suggested:
             return []
         suggested.add(file.position)
@@ -57,3 +67,15 @@ class Neighbours:
             suggested.add(other)
             batch.append(ref)
         return batch
+
+    def _other_packs(self, file: Siblings, suggested: set[int]) -> list[ObjectRef]:
+        """The packs that the directory's files lie in, without the missed file's own."""
+        suggested.add(_PACKS)
+        own = file.entries[file.position].pack_number
+        numbers: dict[int, None] = {}
+        for entry in (*file.entries[file.position :], *file.entries[: file.position]):
+            if entry.pack_number >= 0:
+                numbers[entry.pack_number] = None
+                if len(numbers) > PACKS:
+                    return []
+        return [file.packs[number] for number in numbers if number != own]

@@ -1,15 +1,12 @@
 """Fetches objects that no reader waits for yet: bounded, and always behind the readers' own fetches."""
 
+import functools
 import logging
 from collections.abc import Iterable
 
-import trio
-
-from lazyfs.client.bytes_under_way import BytesUnderWay
 from lazyfs.client.objects import UNDER_WAY, Objects
+from lazyfs.client.under_way import UnderWay
 from lazyfs.core.digest import Digest, ObjectRef
-from lazyfs.core.errors import LazyfsError
-from lazyfs.prefetch.system_task import begin
 
 log = logging.getLogger(__name__)
 
@@ -52,8 +49,7 @@ class PrefetchQueue:
     def __init__(self, objects: Objects, *, tasks: int = TASKS, most: int = BYTES) -> None:
         """`most`: plaintext bytes under way at one time."""
         self._objects = objects
-        self._limiter = trio.CapacityLimiter(tasks)
-        self._room = BytesUnderWay(SHARE)
+        self._under_way: UnderWay[ObjectRef] = UnderWay(tasks, SHARE, self._begin)
         self._budget = PrefetchBudget(most)
         self.started = 0
         self.dropped = 0
@@ -79,17 +75,20 @@ class PrefetchQueue:
                 continue
             if self._objects.read_at_hand(ref, 0, 1) is not None:
                 continue
-            if begin(self._fetch, ref, name=f"ahead {ref.digest.hex()[:12]}"):
-                self._budget.take(ref)
-                self.started += 1
+            self._budget.take(ref)
+            self.started += 1
+            self._under_way.enter(ref, ref.size)
 
-    async def _fetch(self, ref: ObjectRef) -> None:
+    def _begin(self, ref: ObjectRef, _: int) -> None:
+        begun = False
         try:
-            async with self._room.taken(ref.size), self._limiter:
-                await self._objects.fetch(ref, held=False)
-        except LazyfsError:
-            pass
-        except Exception:  # a system task: an error that escapes would end the whole trio run
+            begun = self._objects.bring(ref, functools.partial(self._ended, ref))
+        except Exception:  # called by trio, whose run an error would end
             log.exception("object %s", ref.digest.hex())
-        finally:
-            self._budget.give_back(ref)
+        if not begun:
+            self.started -= 1
+            self._ended(ref)
+
+    def _ended(self, ref: ObjectRef) -> None:
+        self._budget.give_back(ref)
+        self._under_way.ended(ref.size)

@@ -4,7 +4,7 @@ Write order of a commit: N.targets.json, N.snapshot.json, then timestamp.json, l
 that step no client can see the new revision; after it every client sees all of it.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import TypeVar
 
@@ -13,13 +13,19 @@ from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, Targets, Timest
 from tuf.api.serialization.json import JSONSerializer
 
 from lazyfs.core.digest import ObjectRef
-from lazyfs.core.errors import TrustError, UsageError
-from lazyfs.core.params import Revision
+from lazyfs.core.errors import UsageError
+from lazyfs.core.history.records import Change, entry
+from lazyfs.core.params import Params, Revision
 from lazyfs.core.trust.revision_fields import TARGET
 from lazyfs.core.trust.revision_target import to_target
-from lazyfs.core.trust.roles import ROOT, SNAPSHOT, TARGETS, TIMESTAMP, file_name
-from lazyfs.core.trust.state import ProvenRevision, TrustState, bootstrap
+from lazyfs.core.trust.roles import SNAPSHOT, TARGETS, TIMESTAMP, file_name
+from lazyfs.core.trust.state import ProvenRevision
+from lazyfs.repository.committed import CommittedRevision as CommittedRevision
+from lazyfs.repository.committed import read_committed as read_committed
+from lazyfs.repository.committed import read_revision as read_revision
 from lazyfs.repository.keys import Keys
+from lazyfs.repository.leases import PublisherLease
+from lazyfs.repository.stored_history import emitter, read_history, write_history
 from lazyfs.store import Store, StoreConflict
 
 TIMESTAMP_DAYS = 7
@@ -29,59 +35,10 @@ them and the origin can hide new revisions. `lazyfs repo resign` renews it, once
 PUBLISHER_DAYS = 365
 """Days until targets and snapshot expire. Every publish renews them, and resign does once half has passed."""
 
+RETRIES = 5
+"""Attempts at a commit that a renewal of the expiry, or of a name, was faster than."""
+
 _S = TypeVar("_S", Root, Snapshot, Targets, Timestamp)
-
-
-@dataclass(frozen=True)
-class CommittedRevision:
-    """The committed revision of a store with its proof: all the store's roots, and the signed files."""
-
-    state: TrustState
-    proven: ProvenRevision
-
-    @property
-    def revision(self) -> Revision:
-        return self.proven.revision
-
-
-def read_committed(store: Store) -> CommittedRevision:
-    """Returns the committed revision, verified against the store's own roots; expiry does not count.
-
-    Raises UsageError for a store that was never initialised, TrustError for one that is damaged.
-    """
-    first = store.read_metadata(file_name(ROOT, 1))
-    stamp = store.read_metadata(file_name(TIMESTAMP, 0))
-    if first is None or stamp is None:
-        raise UsageError(
-            "the store has no repository in it: run `lazyfs repo init STORE --name NAME`"
-            if first is None
-            else "the store holds an unfinished `repo init` (no timestamp.json): delete it and run init again"
-        )
-    state = bootstrap(first)
-    roots = [state.root]
-    while (data := store.read_metadata(file_name(ROOT, state.root.version + 1))) is not None:
-        state = state.add_root(data)
-        roots.append(state.root)
-    try:
-        return CommittedRevision(state, _proven(store, stamp, state.root))
-    except TrustError:
-        # A rotation killed after its root was written: the revision is still signed by the keys before.
-        if len(roots) == 1:
-            raise
-        return CommittedRevision(state, _proven(store, stamp, roots[-2]))
-
-
-def _proven(store: Store, stamp: bytes, root: Root) -> ProvenRevision:
-    proven = ProvenRevision(stamp, b"", b"", root)
-    snapshot = _named(store, SNAPSHOT, proven.timestamp.snapshot_meta.version)
-    proven = ProvenRevision(stamp, snapshot, b"", root)
-    targets = _named(store, TARGETS, proven.snapshot.meta["targets.json"].version)
-    return ProvenRevision(stamp, snapshot, targets, root).check()
-
-
-def read_revision(store: Store) -> Revision:
-    """Returns the committed revision. Raises as `read_committed`."""
-    return read_committed(store).revision
 
 
 def commit_revision(
@@ -92,28 +49,66 @@ def commit_revision(
     expected_revision: int,
     now: datetime,
     timestamp_days: float = TIMESTAMP_DAYS,
+    changes: Sequence[Change] = (),
+    restored: int = 0,
+    lease: PublisherLease | None = None,
+    params: Params | None = None,
 ) -> Revision:
     """Makes `root` the next revision, after everything put into the store is on stable storage.
 
+    `changes` and `restored` are for its history. `lease`: of the publisher who put the objects. `params`: new
+    format parameters; by default those of the revision before.
+
     Raises StoreConflict if the committed revision is no longer `expected_revision` or another publisher holds
-    the store (nothing was changed), UsageError if a key is missing or the root catalog is not in the store.
+    the store (nothing was changed), LeaseLost, UsageError if a key is missing or the root catalog is not in
+    the store.
     """
-    store.sync()
-    with store.exclusive():
+    for attempt in range(RETRIES):
         committed = read_committed(store)
         old = committed.revision
         if old.number != expected_revision:
-            raise StoreConflict(
-                f"revision {old.number} of {old.name} was committed while this publish started from "
-                f"revision {expected_revision}: nothing was changed, publish again"
-            )
-        if not store.has(root.digest):
-            raise UsageError(
-                f"root catalog {root.digest.hex()} is not in the store: put it before the commit"
-            )
-        revision = Revision(old.name, old.number + 1, int(now.timestamp()), root, old.params)
-        write_revision(store, keys, committed.state.root, revision, committed.proven, now, timestamp_days)
-        return revision
+            raise _overtaken(old, expected_revision)
+        time = max(int(now.timestamp()), old.time)
+        past = entry(
+            old.number + 1,
+            time,
+            (params or old.params).version,
+            root,
+            list(changes),
+            old.history,
+            emitter(store, lease),
+            restored=restored,
+        )
+        history = write_history(store, read_history(store, old).append(past, emitter(store, lease)), lease)
+        store.sync()
+        with store.exclusive():
+            if store.read_metadata(file_name(TIMESTAMP, 0)) != committed.proven.timestamp_bytes:
+                if attempt + 1 < RETRIES:
+                    continue  # its expiry was renewed, or a revision was named; or the next look will tell
+                raise _overtaken(old, expected_revision)
+            if not store.has(root.digest):
+                raise UsageError(
+                    f"root catalog {root.digest.hex()} is not in the store: put it before the commit"
+                )
+            if lease:
+                lease.check()
+            revision = Revision(old.name, old.number + 1, time, root, params or old.params, history)
+            try:
+                write_revision(
+                    store, keys, committed.state.root, revision, committed.proven, now, timestamp_days
+                )
+                return revision
+            except StoreConflict:  # where `exclusive` keeps nobody out
+                if attempt + 1 == RETRIES:
+                    raise
+    raise AssertionError("unreachable")
+
+
+def _overtaken(found: Revision, expected: int) -> StoreConflict:
+    return StoreConflict(
+        f"revision {found.number} of {found.name} was committed while this publish started from "
+        f"revision {expected}: nothing was changed, publish again"
+    )
 
 
 def write_revision(
@@ -175,10 +170,3 @@ def sign_metadata(signed: _S, signers: list[CryptoSigner]) -> bytes:
 
 def _in_days(now: datetime, days: float) -> datetime:
     return (now + timedelta(days=days)).replace(microsecond=0)
-
-
-def _named(store: Store, role: str, version: int) -> bytes:
-    data = store.read_metadata(file_name(role, version))
-    if data is None:
-        raise TrustError(f"store lacks metadata/{file_name(role, version)}, which its timestamp leads to")
-    return data

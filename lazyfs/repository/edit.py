@@ -7,10 +7,12 @@ from typing import NamedTuple
 from lazyfs.core import codec
 from lazyfs.core.catalog.inode import Inode
 from lazyfs.core.digest import ObjectRef
-from lazyfs.core.errors import UsageError
+from lazyfs.core.errors import NotFound, UsageError
 from lazyfs.core.params import Revision
 from lazyfs.repository.commit import commit_revision, read_revision
 from lazyfs.repository.keys import Keys
+from lazyfs.repository.leases import LeasedObjects, LeaseLost, PublisherLease
+from lazyfs.repository.live_changes import live_changes
 from lazyfs.repository.live_tree import LiveTree
 from lazyfs.repository.stored_tree import StoredTree
 from lazyfs.store import Store, StoreConflict
@@ -32,10 +34,12 @@ class EditResult(NamedTuple):
 class Edit:
     """Collects changes of the tree and commits them together. Use as a context manager.
 
-    The objects that a change leads to are written through `ingest` before the commit. Changes are kept as
+    The objects that a change leads to are written through `ingest`, or into `objects`, before the commit. A
+    lease keeps what is found there from collections until the edit ends. Changes are kept as
     operations on paths: when another publisher commits first, they are applied to its revision. After a
     commit the edit goes on from the new revision. An exception that leaves the block drops the objects that
-    have no name in the store yet; the committed revision is unchanged.
+    have no name in the store yet; the committed revision is unchanged. LeaseLost takes the place of NotFound
+    where the edit was not heard of for longer than its lease.
     """
 
     def __init__(
@@ -46,20 +50,21 @@ class Edit:
         *,
         level: int = codec.LEVEL,
         workers: int | None = None,
+        lease: PublisherLease | None = None,
     ) -> None:
-        """`level`: zstd's. `workers`: threads that hash and compress. Raises as `read_revision`, and
-        UsageError for a repository of an older format version."""
+        """`now`: this machine's clock. `level`: zstd's. `workers`: threads that hash and compress. `lease`:
+        one that the caller has taken and ends, in place of the edit's own. Raises as `read_revision`, and as
+        PublisherLease, and UsageError for a repository of an older format version."""
         self._store = store
         self._keys = keys
         self._now = now
+        _check_format(read_revision(store))
+        self._own_lease = lease is None
+        self._lease = lease or PublisherLease(store, now)
         self._base = read_revision(store)
-        if self._base.params.is_older:
-            raise UsageError(
-                f"{self._base.name} has format version {self._base.params.version}, which this lazyfs reads "
-                "but does not write: update its workers, then run `lazyfs repo upgrade STORE`"
-            )
         self._changes: list[Callable[[LiveTree], object]] = []
-        self.ingest = Ingest(store, self._base.params, level=level, workers=workers)
+        self.objects = LeasedObjects(store, self._lease)
+        self.ingest = Ingest(self.objects, self._base.params, level=level, workers=workers)
 
     def __enter__(self) -> "Edit":
         return self
@@ -68,6 +73,12 @@ class Edit:
         self.ingest.__exit__(kind)
         if kind is not None:
             self._store.abandon()
+        try:
+            if kind is not None and issubclass(kind, NotFound):
+                self._lease.check()  # says why the object is gone, if the lease was over
+        finally:
+            if self._own_lease:
+                self._lease.end_if_possible()
 
     @property
     def base(self) -> Revision:
@@ -91,6 +102,11 @@ class Edit:
         """Removes a link or snapshot if it exists; see LiveTree.remove."""
         self._changes.append(lambda live: live.remove(path))
 
+    def apply(self, change: Callable[[LiveTree], object]) -> None:
+        """Makes a change of the caller's own, such as `removal.remove_images`, when it is committed; once
+        more for each other publisher who was faster."""
+        self._changes.append(change)
+
     def commit(self) -> EditResult:
         """Makes the changes the next revision, or none if the tree has them already.
 
@@ -109,13 +125,29 @@ class Edit:
                 return EditResult(self._base, changed=False)
             try:
                 self._base = commit_revision(
-                    self._store, self._keys, root, expected_revision=self._base.number, now=self._now()
+                    self._store,
+                    self._keys,
+                    root,
+                    expected_revision=self._base.number,
+                    now=self._now(),
+                    changes=live_changes(self.tree, self.tree.below(root)),
+                    lease=self._lease,
                 )
                 self._changes.clear()
                 return EditResult(self._base, changed=True)
+            except LeaseLost:
+                raise
             except StoreConflict:
                 newer = read_revision(self._store)
                 if newer.number == self._base.number or rebases == REBASES:
                     raise
                 self._base = newer
                 rebases += 1
+
+
+def _check_format(revision: Revision) -> None:
+    if revision.params.is_older:
+        raise UsageError(
+            f"{revision.name} has format version {revision.params.version}, which this lazyfs reads but does "
+            "not write: update its workers, then run `lazyfs repo upgrade STORE`"
+        )

@@ -14,7 +14,7 @@ from lazyfs.core.catalog.entry import LIVE
 from lazyfs.core.catalog.layout import VERSION as CATALOG_VERSION
 from lazyfs.core.errors import UsageError
 from lazyfs.core.params import VERSION, Revision
-from lazyfs.repository.commit import TIMESTAMP_DAYS, read_committed, write_revision
+from lazyfs.repository.commit import TIMESTAMP_DAYS, commit_revision, read_revision
 from lazyfs.repository.diff import resolve
 from lazyfs.repository.keys import Keys
 from lazyfs.repository.stored_tree import StoredTree, TreeNode
@@ -26,15 +26,18 @@ def upgrade(store: Store, keys: Keys, now: datetime, days: float = TIMESTAMP_DAY
 
     Clients that do not know the version keep the revision before and say why. Raises as `commit_revision`.
     """
-    with store.exclusive():
-        committed = read_committed(store)
-        old = committed.revision
-        if not old.params.is_older:
-            return None
-        params = msgspec.structs.replace(old.params, version=VERSION).check()
-        new = Revision(old.name, old.number + 1, int(now.timestamp()), old.root, params)
-        write_revision(store, keys, committed.state.root, new, committed.proven, now, days)
-        return new
+    old = read_revision(store)
+    if not old.params.is_older:
+        return None
+    return commit_revision(
+        store,
+        keys,
+        old.root,
+        expected_revision=old.number,
+        now=now,
+        timestamp_days=days,
+        params=msgspec.structs.replace(old.params, version=VERSION).check(),
+    )
 
 
 def older_images(tree: StoredTree) -> Iterator[str]:

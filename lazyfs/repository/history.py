@@ -1,45 +1,133 @@
-"""The revisions before the committed one, as far as the store has their signed metadata."""
+"""The revisions of a repository as its store has them: found by number, date or name, listed, named."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import datetime
 
-from tuf.api.exceptions import RepositoryError
-from tuf.api.metadata import Metadata, Targets
+import msgspec
 
-from lazyfs.core.errors import TrustError, UsageError
+from lazyfs.core.errors import UsageError
+from lazyfs.core.history.choice import as_revision, check_name, choose, parse_choice
+from lazyfs.core.history.head import History
+from lazyfs.core.history.records import MAX_NAMES, KeptName, PastRevision
 from lazyfs.core.params import Revision
-from lazyfs.core.trust.revision_target import from_targets
-from lazyfs.core.trust.roles import TARGETS, file_name
-from lazyfs.repository.commit import read_committed
-from lazyfs.store.protocol import Store
+from lazyfs.core.reach import Seen, catalog_at, leads_to
+from lazyfs.core.trust.roles import TIMESTAMP, file_name
+from lazyfs.repository.commit import RETRIES, read_committed, read_revision, write_revision
+from lazyfs.repository.keys import Keys
+from lazyfs.repository.leases import LeasedObjects, PublisherLease
+from lazyfs.repository.stored_history import read_history, reader, write_history
+from lazyfs.store import ReadableStore, Store, StoreConflict
 
 
-def revisions(store: Store) -> Iterator[Revision]:
-    """Yields the committed revision, then older ones, newest first. Raises as `read_committed`.
+def revisions(store: ReadableStore) -> Iterator[PastRevision]:
+    """Yields the committed revision, then older ones, newest first. Raises as `read_committed`."""
+    newest = read_revision(store)
+    yield from read_history(store, newest).newest_first(reader(store))
 
-    Signatures of older revisions are not checked again, because their keys may have been replaced since; the
-    objects they lead to are still checked by digest.
+
+def find_revision(store: Store, text: str) -> Revision:
+    """Returns the revision that a number, a date or a name means. Raises UsageError if there is none."""
+    newest = read_revision(store)
+    return as_revision(find_past(store, newest, text), newest)
+
+
+def find_past(store: Store, newest: Revision, text: str) -> PastRevision:
+    """As `find_revision`, in the form in which the history of the newest revision has it."""
+    return choose(read_history(store, newest), parse_choice(text), reader(store))
+
+
+def keep(
+    store: Store, keys: Keys, name: str, wanted: str | None, now: Callable[[], datetime]
+) -> PastRevision:
+    """Gives a revision a name, which keeps it until it is released; None: the newest revision. A name that
+    is there already moves. The tree and the revision's number stay as they are.
+
+    Raises UsageError if the revision is not whole in the store any more, or there are too many names.
     """
-    committed = read_committed(store)
-    yield committed.revision
-    seen = {committed.revision.number}
-    for version in range(committed.proven.targets.version - 1, 0, -1):
-        data = store.read_metadata(file_name(TARGETS, version))
-        if data is None:
-            continue
-        try:
-            revision = from_targets(Metadata[Targets].from_bytes(data).signed)
-        except (RepositoryError, TrustError, ValueError, RecursionError):
-            continue  # left by a killed publisher
-        if revision.number not in seen and revision.number < committed.revision.number:
-            seen.add(revision.number)
-            yield revision
+    check_name(name)
+    lease = PublisherLease(store, now)
+    try:
+        newest = read_revision(store)
+        past = find_past(store, newest, wanted or str(newest.number))
+        check_whole(store, lease, past, newest)
+        given = KeptName(name, past.number, int(now().timestamp()))
+
+        def named(history: History) -> History:
+            changed = history.named(given)
+            if len(changed.names) > MAX_NAMES:
+                raise UsageError(f"{MAX_NAMES} revisions have names already: release one")
+            return changed
+
+        _amend(store, keys, named, now, lease)
+        return past
+    finally:
+        lease.end_if_possible()
 
 
-def find_revision(store: Store, number: int) -> Revision:
-    """Returns the revision with this number. Raises UsageError that names the numbers there are."""
-    there = []
-    for revision in revisions(store):
-        if revision.number == number:
-            return revision
-        there.append(revision.number)
-    raise UsageError(f"the store has no revision {number}, only {there[-1]} to {there[0]}")
+def release(store: Store, keys: Keys, name: str, now: Callable[[], datetime]) -> None:
+    """Takes a name away: its revision is kept only as long as every other. Raises UsageError if there is no
+    such name."""
+    lease = PublisherLease(store, now)
+
+    def released(history: History) -> History:
+        if all(kept.name != name for kept in history.names):
+            names = ", ".join(kept.name for kept in history.names) or "none"
+            raise UsageError(f"no revision is kept as {name}; kept ones: {names}")
+        return history.released(name)
+
+    try:
+        _amend(store, keys, released, now, lease)
+    finally:
+        lease.end_if_possible()
+
+
+def _amend(
+    store: Store,
+    keys: Keys,
+    change: Callable[[History], History],
+    now: Callable[[], datetime],
+    lease: PublisherLease,
+) -> None:
+    """Signs the committed revision again with a changed history. Raises as `commit_revision`."""
+    for attempt in range(RETRIES):
+        committed = read_committed(store)
+        history = write_history(store, change(read_history(store, committed.revision)), lease)
+        store.sync()
+        revision = msgspec.structs.replace(committed.revision, history=history)
+        with store.exclusive():
+            if store.read_metadata(file_name(TIMESTAMP, 0)) != committed.proven.timestamp_bytes:
+                continue
+            lease.check()
+            try:
+                write_revision(store, keys, committed.state.root, revision, committed.proven, now())
+                return
+            except StoreConflict:
+                if attempt + 1 == RETRIES:
+                    raise
+    raise StoreConflict(f"other publishers were faster {RETRIES} times: run this again")
+
+
+def check_whole(store: Store, lease: PublisherLease, past: PastRevision, newest: Revision) -> None:
+    """Returns if everything that an older revision leads to is in the store, and stays there as long as the
+    lease. What the newest revision leads to as well is passed over. Raises UsageError."""
+    objects, read, seen = LeasedObjects(store, lease), reader(store), Seen()
+    waiting = [catalog_at(newest.root)]
+    seen.first(waiting[0])
+    while waiting:
+        found = waiting.pop()
+        below = leads_to(found, read(found.ref), profiles=True)
+        waiting.extend(one for one in below if seen.first(one) and one.leads_on)
+    start = catalog_at(past.root)
+    waiting = [start] if seen.first(start) else []
+    while waiting:
+        found = waiting.pop()
+        if not objects.has(found.ref.digest):
+            path = found.path.decode(errors="backslashreplace") or "/"
+            raise UsageError(
+                f"revision {past.number} is not whole in the store any more ({path}: {found.kind} "
+                f"{found.ref.digest.hex()} is gone): revisions are kept for {newest.params.keep_days} days "
+                "after they were replaced, or until their name is released"
+            )
+        if found.leads_on:
+            below = leads_to(found, read(found.ref), profiles=True)
+            waiting.extend(one for one in below if seen.first(one))

@@ -6,17 +6,20 @@ from copy import deepcopy
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+import msgspec
 from securesystemslib.signer import CryptoSigner
 from tuf.api.metadata import Role, Root
 
 from lazyfs.core import codec
 from lazyfs.core.catalog.builder import build
 from lazyfs.core.catalog.inode import Inode
-from lazyfs.core.digest import Digest, ObjectRef, sha256
+from lazyfs.core.digest import EMPTY, Digest, ObjectRef, sha256
 from lazyfs.core.errors import UsageError
+from lazyfs.core.history.head import History
 from lazyfs.core.params import Params, Revision
 from lazyfs.core.trust.roles import MAX_ROOT, ROOT, SNAPSHOT, TARGETS, TIMESTAMP, file_name
 from lazyfs.core.trust.signed import load_root
+from lazyfs.repository import collection_state
 from lazyfs.repository import keys as key_files
 from lazyfs.repository.commit import (
     PUBLISHER_DAYS,
@@ -27,11 +30,15 @@ from lazyfs.repository.commit import (
     write_timestamp,
 )
 from lazyfs.repository.keys import Keys
+from lazyfs.repository.stored_history import first_entry, write_history
 from lazyfs.store import Store, create_store, find_store
 
 ROOT_DAYS = 3650
 """Days until the root expires. Its keys lie in a safe and have no other use: a yearly date would stop a site
 in the year in which the safe is forgotten."""
+
+
+_NO_CATALOG = ObjectRef(EMPTY, 0)
 
 
 @dataclass(frozen=True)
@@ -82,6 +89,23 @@ def init(
     store = create_store(location)
     roots = key_files.generate(root_directory, [ROOT] * root_count)
     publisher, stamper = key_files.generate(directory, [TARGETS, TIMESTAMP])
+    new = Revision(name, 1, int(now.timestamp()), _NO_CATALOG, params)
+    data, revision = begin(store, new, roots, root_threshold, publisher, stamper, now, timestamp_days)
+    return NewRepository(revision, sha256(data), directory, root_directory)
+
+
+def begin(
+    store: Store,
+    new: Revision,
+    roots: list[CryptoSigner],
+    root_threshold: int,
+    publisher: CryptoSigner,
+    stamper: CryptoSigner,
+    now: datetime,
+    timestamp_days: float = TIMESTAMP_DAYS,
+) -> tuple[bytes, Revision]:
+    """Writes the first root and an empty first revision into an empty store; returns both. Of `new` name,
+    number, time and parameters count."""
     root = Root(
         1,
         expires=(now + timedelta(days=ROOT_DAYS)).replace(microsecond=0),
@@ -97,10 +121,14 @@ def init(
     data = sign_metadata(root, roots)
     with store.exclusive():
         store.write_metadata(file_name(ROOT, 1), data, expected=None)
-        empty = _empty_catalog(store, params, now)
-        revision = Revision(name, 1, int(now.timestamp()), empty, params)
+        empty = _empty_catalog(store, new.params, now)
+        revision = msgspec.structs.replace(new, root=empty)
+        history = write_history(store, History((first_entry(revision),)), None)
+        store.sync()
+        revision = msgspec.structs.replace(revision, history=history)
+        store.write_metadata(collection_state.FILE, collection_state.EMPTY, expected=None)
         write_revision(store, Keys([publisher, stamper]), root, revision, None, now, timestamp_days)
-    return NewRepository(revision, sha256(data), directory, root_directory)
+    return data, revision
 
 
 def resign(store: Store, keys: Keys, now: datetime, days: float = TIMESTAMP_DAYS) -> RenewedExpiry:

@@ -1,12 +1,13 @@
 """The tree of a revision while it is edited: live folders are read on demand, changed ones are written."""
 
 import stat
+from collections.abc import Collection, Iterator
 
 from lazyfs.core.catalog.builder import build
 from lazyfs.core.catalog.entry import check_name
 from lazyfs.core.catalog.inode import Inode
 from lazyfs.core.digest import ObjectRef
-from lazyfs.core.errors import FormatError, UsageError
+from lazyfs.core.errors import FormatError, NotFound, UsageError
 from lazyfs.core.params import Params
 from lazyfs.core.profile import HINT, without_hint
 from lazyfs.repository.stored_tree import StoredTree
@@ -101,6 +102,40 @@ class LiveTree:
         for folder in above:
             folder.changed = True
         return True
+
+    def get(self, path: str) -> Inode | None:
+        """Returns the link or snapshot at a path, None if there is none, or a folder."""
+        here: Inode | _Folder | None = self._root
+        for part in _parts(path):
+            here = self._child(here, part) if isinstance(here, _Folder) else None
+        return here if isinstance(here, Inode) else None
+
+    def hanging(self, passed_over: Collection[bytes] = ()) -> Iterator[tuple[str, Inode]]:
+        """Yields every link and snapshot with its path; `passed_over`: folders of the top."""
+        stack = [("", self._root)]
+        while stack:
+            path, folder = stack.pop()
+            for name in sorted(folder.inner):
+                if not path and name in passed_over:
+                    continue
+                child = self._child(folder, name)
+                below = f"{path}/" if path else ""
+                at = below + name.decode(errors="surrogateescape")
+                if isinstance(child, _Folder):
+                    stack.append((at, child))
+                elif child is not None:
+                    yield at, child
+
+    def snapshot_file(self, path: str, name: str) -> bytes | None:
+        """Returns a file in the top directory of the snapshot at a path, None if there is none. Raises as
+        StoredTree.read."""
+        inode = self.get(path)
+        if inode is None or not inode.nested:
+            return None
+        try:
+            return self._tree.below(inode.nested.ref).file(name)
+        except NotFound:
+            return None
 
     def write(self, ingest: Ingest) -> ObjectRef:
         """Writes the catalogs of changed folders, inner ones first, and returns the root catalog's name."""

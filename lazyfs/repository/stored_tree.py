@@ -12,7 +12,7 @@ from lazyfs.core.chunks import ChunkList
 from lazyfs.core.digest import ObjectRef
 from lazyfs.core.errors import FormatError, NotFound
 from lazyfs.core.pack import PackTable
-from lazyfs.store import Store
+from lazyfs.store import ReadableStore
 
 MOST = 16 << 20
 """Bytes of a file that is read whole: a manifest or a config has 4 MiB at most in any registry."""
@@ -31,7 +31,7 @@ class TreeNode(NamedTuple):
 class StoredTree:
     """The tree below one root catalog."""
 
-    def __init__(self, store: Store, root: ObjectRef) -> None:
+    def __init__(self, store: ReadableStore, root: ObjectRef) -> None:
         self._store = store
         self.root_ref = root
 
@@ -42,6 +42,10 @@ class StoredTree:
     def catalog(self, ref: ObjectRef) -> Catalog:
         """Reads and parses a catalog. Raises as `read`."""
         return Catalog(self.read(ref))
+
+    def below(self, ref: ObjectRef) -> "StoredTree":
+        """Returns the tree below another catalog of the same store."""
+        return StoredTree(self._store, ref)
 
     def root(self) -> TreeNode:
         """Returns the root directory."""
@@ -67,6 +71,18 @@ class StoredTree:
                 return None
             node = self.node(entry, node.catalog)
         return node
+
+    def inode_at(self, path: str) -> Inode | None:
+        """Returns the link or snapshot that hangs in a folder as a publisher's inode, or None."""
+        folder, _, name = path.rpartition("/")
+        node = self.find(folder)
+        if node is None or not node.entry.is_dir:
+            return None
+        directory = node.catalog.directory(node.number)
+        entry = directory.find(name.encode(errors="surrogateescape"))
+        if entry is None:
+            return None
+        return self.inode(entry, node.catalog, directory.index(entry.name))
 
     def entries(self, node: TreeNode) -> list[Entry]:
         """Returns a directory's entries."""

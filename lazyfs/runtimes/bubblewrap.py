@@ -76,8 +76,8 @@ class Bubblewrap:
         isolation = _isolation(launch.as_root)
         if not launch.network:
             isolation = (*isolation, "--unshare-net")
-        given, completed = describe(launch, isolation)
-        files = {_ARGUMENTS: nul_separated(given)}
+        made = describe(launch, isolation, by_descriptor=launch.pinned is not None and _takes_descriptors())
+        files = {_ARGUMENTS: nul_separated(made.arguments)}
         options = ["bwrap", "--json-status-fd", RuntimePlan.STATUS]
         if _can_filter():
             files[_FILTER] = isolation_filter(interfaces())
@@ -85,11 +85,12 @@ class Bubblewrap:
         return RuntimePlan(
             (*options, "--args", _ARGUMENTS, "--"),
             launch.command,
-            ("bwrap", *given, "--", *launch.command),
+            ("bwrap", *made.shown, "--", *launch.command),
             files,
             launch.user,
-            completed,
-            tuple(_reachable(launch)),
+            held=made.held,
+            completed=made.image,
+            reachable=tuple(_reachable(launch)),
         )
 
     def start(self, plan: RuntimePlan) -> RuntimeExit:
@@ -128,6 +129,13 @@ def _isolation(as_root: bool) -> tuple[str, ...]:
 @cache
 def _version() -> str:
     return subprocess.run(["bwrap", "--version"], capture_output=True, text=True, check=True).stdout.strip()
+
+
+@cache
+def _takes_descriptors() -> bool:
+    """Returns True if bwrap binds what it is given by descriptor (0.10, and earlier ones that have it)."""
+    said = subprocess.run(["bwrap", "--help"], capture_output=True, text=True, check=False)
+    return "--ro-bind-fd" in said.stdout + said.stderr
 
 
 def _can_filter() -> bool:

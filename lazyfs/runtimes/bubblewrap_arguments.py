@@ -9,12 +9,15 @@ from lazyfs.core.errors import UsageError
 from lazyfs.runtimes.bind_places import Arrangement, BindPlace, arrange
 from lazyfs.runtimes.joined_directories import CompletedImage, check, completed
 from lazyfs.runtimes.launch import Bind, Launch
+from lazyfs.runtimes.pinned_root import PinnedRoot
 from lazyfs.runtimes.proc_covers import list_proc, proc_covers
 from lazyfs.runtimes.underlay import CoveredDirectory, covers
 
 _OF_THE_HOST = (Bind("/etc/resolv.conf", "/etc/resolv.conf", True), Bind("/etc/hosts", "/etc/hosts", True))
 _MOST = 9000
 """The most arguments that bwrap accepts: MAX_ARGS in bubblewrap.c."""
+_MOST_DESCRIPTORS = 256
+"""Parts of an image that are handed over open, at most: a process has 1,024 descriptors by default."""
 
 
 class Described(NamedTuple):
@@ -22,28 +25,65 @@ class Described(NamedTuple):
 
     arguments: tuple[str, ...]
     """All arguments but the command."""
+    shown: tuple[str, ...]
+    """The same for people, with paths in place of descriptors."""
+    held: tuple[PinnedRoot, ...]
+    """The parts of the image that the arguments name by descriptor."""
     image: CompletedImage | None
     """The image with added names; None if the arguments add all names themselves."""
 
 
-def describe(launch: Launch, isolation: tuple[str, ...]) -> Described:
-    """Returns the description of a start. Raises UsageError for a bind that cannot be made."""
+def describe(launch: Launch, isolation: tuple[str, ...], *, by_descriptor: bool) -> Described:
+    """Returns the description of a start. Raises UsageError for a bind that cannot be made.
+
+    `by_descriptor`: the image's root, or its parts if they are few, are handed over open, so that no name in
+    a published tree can lead bwrap to anything else.
+    """
     tree = arrange(launch.root, launch.binds, _OF_THE_HOST)
     made = covers(launch.root, tree.places)
     rest = (*_environment(launch),)
-    found = (*isolation, *_filesystem(launch, tree, made), *rest)
     image = None
-    if made and len(found) > _MOST:
+    shown = (*isolation, *_filesystem(launch, tree, made, _ByPath(launch.root)), *rest)
+    if made and len(shown) > _MOST:
         image = completed(launch.root, made, _points(tree))
-        found = (*isolation, *_filesystem(launch, tree, ()), *rest)
-    if len(found) > _MOST:
+        made = []
+        shown = (*isolation, *_filesystem(launch, tree, made, _ByPath(launch.root)), *rest)
+    if len(shown) > _MOST:
         raise UsageError(
-            f"the start takes {len(found)} arguments, and bwrap takes {_MOST}: too many variables or binds; "
+            f"the start takes {len(shown)} arguments, and bwrap takes {_MOST}: too many variables or binds; "
             "leave some out"
         )
     if image is not None:
         check(image)
-    return Described(found, image)
+    parts = sum(len(cover.shown) for cover in made) + 1
+    if not by_descriptor or launch.pinned is None or image is not None or parts > _MOST_DESCRIPTORS:
+        return Described(shown, shown, (), image)
+    opened = _ByDescriptor(launch.pinned)
+    arguments = (*isolation, *_filesystem(launch, tree, made, opened), *rest)
+    return Described(arguments, shown, tuple(opened.held), image)
+
+
+class _ByPath:
+    """Options that bind parts of the image, by their paths."""
+
+    def __init__(self, root: str) -> None:
+        self._root = root
+
+    def option(self, inside: str) -> tuple[str, str]:
+        return "--ro-bind", self._root if inside == "/" else self._root.rstrip("/") + inside
+
+
+class _ByDescriptor:
+    """Options that bind parts of the image which are held open."""
+
+    def __init__(self, root: PinnedRoot) -> None:
+        self._root = root
+        self.held: list[PinnedRoot] = []
+
+    def option(self, inside: str) -> tuple[str, str]:
+        part = self._root if inside == "/" else self._root.part(inside)
+        self.held.append(part)
+        return "--ro-bind-fd", str(part.number)
 
 
 def _points(tree: Arrangement) -> list[tuple[str, str, bool]]:
@@ -53,19 +93,20 @@ def _points(tree: Arrangement) -> list[tuple[str, str, bool]]:
     return [(place.path, place.made_in, kind) for place, kind in kinds if place.made_in is not None]
 
 
-def _filesystem(launch: Launch, tree: Arrangement, made: Sequence[CoveredDirectory]) -> Iterator[str]:
+def _filesystem(
+    launch: Launch, tree: Arrangement, made: Sequence[CoveredDirectory], image: _ByPath | _ByDescriptor
+) -> Iterator[str]:
     """Yields the arguments that build the tree, in the order in which bwrap executes them. `made`: the
     directories to be covered."""
-    root = launch.root
     root_is_covered = bool(made) and made[0].path == "/"
     if not root_is_covered:
-        yield from ("--ro-bind", root, "/")
+        yield from (*image.option("/"), "/")
     for cover in made:
         if cover.path != "/":  # bwrap's own root is an empty tmpfs already
             yield from ("--perms", f"{cover.mode:04o}", "--tmpfs", cover.path)
         for name in cover.shown:
             inside = os.path.join(cover.path, name)
-            yield from ("--ro-bind", root.rstrip("/") + inside, inside)
+            yield from (*image.option(inside), inside)
         for name, target in cover.links:
             yield from ("--symlink", target, os.path.join(cover.path, name))
     if made:

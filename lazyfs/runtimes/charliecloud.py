@@ -57,7 +57,7 @@ class Charliecloud:
             covered=("/sys",),
             own_devices=True,
         )
-        return enclosed.plan_of(launch, options, enclosure)
+        return enclosed.plan_of(launch, options, enclosure, passes_bytes=True)
 
     def start(self, plan: RuntimePlan) -> RuntimeExit:
         return enclosed.start_with(plan, (_PROGRAM,), self._program)

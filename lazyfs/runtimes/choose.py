@@ -10,6 +10,10 @@ from lazyfs.runtimes.launch import Launch
 from lazyfs.runtimes.protocol import Runtime, RuntimePlan, RuntimeProbe, Unfit
 
 
+class NoRuntime(UsageError):
+    """No runtime of this machine can make the start."""
+
+
 class Rejection(NamedTuple):
     """A runtime that is not used, and the reason."""
 
@@ -66,7 +70,7 @@ def choose(
     if chosen is not None:
         return Choice(*chosen, tuple(probes), tuple(rejected))
     reasons = "; ".join(f"{found.runtime}: {found.reason}" for found in rejected)
-    raise UsageError(f"no usable runtime on this machine: {reasons}")
+    raise NoRuntime(f"no usable runtime on this machine: {reasons}")
 
 
 def _lacking(runtime: Runtime, isolation: str, check: Callable[[Runtime], Sequence[Check]]) -> list[str]:

@@ -38,6 +38,8 @@ class Obstacle(NamedTuple):
 
     exit_code: int
     reason: str
+    failed: str
+    """Whose failure it is: `program`, `request` or `image`."""
 
 
 def obstacle(launch: Launch) -> Obstacle | None:
@@ -49,13 +51,16 @@ def obstacle(launch: Launch) -> Obstacle | None:
     if isinstance(found, Obstacle):
         return found
     if not _in_a_bind(launch, launch.workdir) and not _is_directory(launch.root, launch.workdir):
-        return Obstacle(RUNTIME_FAILED, f"the working directory {launch.workdir} is not in the image")
+        return Obstacle(
+            RUNTIME_FAILED, f"the working directory {launch.workdir} is not in the image", "request"
+        )
     machine = None if found is None else _machine(launch.root, found) or _machine(launch.root, _SHELL)
     if machine is not None and machine not in _RUNS.get(platform.machine(), {machine}) and not _emulates():
         name = _NAMES.get(machine, f"machine {machine}")
         return Obstacle(
             RUNTIME_FAILED,
             f"the image is for {name}, and this machine is {platform.machine()}: take another image",
+            "image",
         )
     return None
 
@@ -77,11 +82,13 @@ def _command(launch: Launch) -> str | Obstacle | None:
             return place
         unusable = unusable or (place if mode is not None else None)
     if unusable is not None:
-        return Obstacle(NOT_EXECUTABLE, f"command {name}: {unusable} in the image is no executable file")
+        return Obstacle(
+            NOT_EXECUTABLE, f"command {name}: {unusable} in the image is no executable file", "program"
+        )
     where = (
         "is not in the image" if "/" in name else f"is in none of {launch.environment['PATH']} in the image"
     )
-    return Obstacle(NOT_FOUND, f"command {name} {where}")
+    return Obstacle(NOT_FOUND, f"command {name} {where}", "program")
 
 
 def _in_a_bind(launch: Launch, path: str) -> bool:

@@ -187,10 +187,22 @@ def start(plan: RuntimePlan, executable: str) -> RuntimeExit:
 
 
 def plan_of(
-    launch: Launch, options: tuple[str, ...], enclosure: Enclosure, *, in_options: bool = False
+    launch: Launch,
+    options: tuple[str, ...],
+    enclosure: Enclosure,
+    *,
+    in_options: bool = False,
+    passes_bytes: bool = False,
 ) -> RuntimePlan:
     """Returns the plan of a start. `in_options`: the runtime finds the command in a file, not at the end of
-    its arguments."""
+    its arguments. `passes_bytes`: it hands texts on that are not UTF-8; others put U+FFFD in their place,
+    or leave a variable out. Raises Unfit for such a text."""
+    texts = (*launch.command, *launch.environment, *launch.environment.values(), launch.workdir, launch.root)
+    for text in () if passes_bytes else (*texts, *(bind.target for bind in launch.binds)):
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise Unfit(f"{text!a} is not UTF-8, and {options[0]} takes no other text") from None
     return RuntimePlan(
         options,
         () if in_options else launch.command,

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from lazyfs.core.errors import UsageError
+from lazyfs.runtimes.pinned_root import PinnedRoot
 
 LONGEST = (1 << 17) - 1
 """Bytes of one argument, or of a variable with its name: MAX_ARG_STRLEN with pages of 4 KiB, less the NUL."""
@@ -81,6 +82,8 @@ class Launch:
     """Ids of the user and group to start as, for root; None for the caller's."""
     scratch: str = ""
     """A directory that does not exist, for the runtime's own files; made and removed with the start."""
+    pinned: PinnedRoot | None = None
+    """The root, held open since it was found; None if nobody else can change it."""
     as_root: bool = False
     """True if the program is root outside its namespaces too, where the kernel checks for root in places that
     no namespace divides."""

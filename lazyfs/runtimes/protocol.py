@@ -9,6 +9,7 @@ from lazyfs.core.errors import UsageError
 from lazyfs.runtimes.enclosure import Enclosure
 from lazyfs.runtimes.joined_directories import CompletedImage
 from lazyfs.runtimes.launch import Launch, check_argument
+from lazyfs.runtimes.pinned_root import PinnedRoot
 
 
 class Unfit(UsageError):
@@ -45,6 +46,8 @@ class RuntimePlan:
 
     user: tuple[int, int] | None = None
     """Ids of the user and group that the runtime is started as; None for the caller's."""
+    held: tuple[PinnedRoot, ...] = ()
+    """Parts of the image, open, that the runtime inherits."""
     completed: CompletedImage | None = None
     """The image with names that it lacks, if the runtime cannot add them itself: `complete` is called before
     the runtime."""
@@ -87,6 +90,8 @@ class ProgramEnd:
     """The program's exit code; 128 + N if signal N ended it; RUNTIME_FAILED if it was never started."""
     started: bool
     """False if the runtime failed before the program ran; its message is on stderr."""
+    failed: str | None = None
+    """One of `result.FAILURES`, if it does not follow from the other fields."""
 
 
 class Runtime(Protocol):

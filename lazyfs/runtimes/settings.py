@@ -13,7 +13,9 @@ from lazyfs.runtimes.registry import BUILT_IN
 PATH = "/etc/lazyfs/run.toml"
 VARIABLE = "LAZYFS_RUN_SETTINGS"
 _LIMIT = 1 << 20
-_KEYS: Final = frozenset({"runtimes", "binds", "isolation", "programs"})
+_KEYS: Final = frozenset(
+    {"runtimes", "binds", "isolation", "programs", "container_type", "container_options"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +68,36 @@ def parse_settings(raw: bytes, path: str) -> RunSettings:
     if isolation not in LEVELS:
         raise UsageError(f"{path}: isolation is {isolation!a}; it takes {', '.join(LEVELS)}")
     try:
-        binds = tuple(parse_bind(bind) for bind in _texts(found, "binds", path))
+        binds = (*(parse_bind(bind) for bind in _texts(found, "binds")), *_binds_of_queue(found))
+        runtimes = _texts(found, "runtimes") or _runtimes_of_queue(found) or tuple(BUILT_IN)
     except UsageError as error:
-        raise UsageError(f"{path}: binds: {error}") from None
-    return RunSettings(_texts(found, "runtimes", path) or tuple(BUILT_IN), binds, isolation, programs)
+        raise UsageError(f"{path}: {error}") from None
+    return RunSettings(runtimes, binds, isolation, programs)
 
 
-def _texts(found: Mapping[str, Any], key: str, path: str) -> tuple[str, ...]:
+def _runtimes_of_queue(found: Mapping[str, Any]) -> tuple[str, ...]:
+    """Returns the runtimes that the pilot starts, of ATLAS's container_type. Raises UsageError."""
+    from lazyfs.runtimes.container_options import parse_container_type
+
+    text = found.get("container_type", "")
+    parts = parse_container_type(str(text)) if text != "" else []
+    return tuple(part.runtime for part in parts if part.user == "pilot")
+
+
+def _binds_of_queue(found: Mapping[str, Any]) -> list[Bind]:
+    """Returns the binds of ATLAS's container_options. Raises UsageError."""
+    from lazyfs.runtimes.container_options import parse_options
+
+    words = parse_options(str(found.get("container_options", "")))
+    pairs = list(zip(words[::2], words[1::2], strict=True))
+    others = [name for name, _ in pairs if name != "--bind"]
+    if others:
+        raise UsageError(f"container_options: {others[0]} is no matter of a site; only binds are")
+    return [parse_bind(value) for _, value in pairs]
+
+
+def _texts(found: Mapping[str, Any], key: str) -> tuple[str, ...]:
     values = found.get(key, [])
     if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
-        raise UsageError(f"{path}: {key} takes a list of texts")
+        raise UsageError(f"{key} takes a list of texts")
     return tuple(values)

@@ -2,26 +2,36 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from lazyfs.core.errors import UsageError
 from lazyfs.core.oci.run_config import DEFAULT_PATH
 from lazyfs.core.printable import escaped
 from lazyfs.runtimes.choose import Check, Choice, choose
+from lazyfs.runtimes.choose import NoRuntime as NoRuntime
 from lazyfs.runtimes.command_checks import obstacle
 from lazyfs.runtimes.find_image import FoundImage, find, node_mounts
 from lazyfs.runtimes.image_defaults import ImageDefaults, command_line, describe
 from lazyfs.runtimes.image_reference import looked_up, with_remedy
 from lazyfs.runtimes.launch import Bind, Launch
+from lazyfs.runtimes.pinned_root import PinnedRoot
 from lazyfs.runtimes.protocol import ProgramEnd, Runtime, RuntimePlan, RuntimeProbe
 from lazyfs.runtimes.registry import load
 from lazyfs.runtimes.scratch import scratch_name
 from lazyfs.runtimes.settings import RunSettings, read_settings
+from lazyfs.system.bounded_look import ask_each, ask_one
 
 _RUNSCRIPT = "/.singularity.d/runscript"
 """The program of every SIF file."""
+SOURCE_SECONDS = 10.0
+"""Seconds that the filesystem of a bind's source has to answer."""
 _DEFAULTS = {"PATH": DEFAULT_PATH, "HOME": "/tmp"}  # noqa: S108 - the only writable directory inside
+
+
+class NoImage(UsageError):
+    """The image is not to be found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +100,7 @@ def prepare(
     try:
         found = find(name, node_mounts())
     except UsageError as error:
-        raise with_remedy(image, error) from None
+        raise NoImage(str(with_remedy(image, error))) from None
     described = _described(found)
     command = command_line(described, tuple(arguments), entrypoint=options.entrypoint)
     if not command:
@@ -106,6 +116,7 @@ def prepare(
         options.network and isolation != "full",
         options.user,
         scratch_name(),
+        PinnedRoot(found.root),
         as_root=(os.geteuid() if options.user is None else options.user[0]) == 0,
     )
     names = settings.runtimes if options.runtime is None else (options.runtime,)
@@ -125,17 +136,35 @@ def _check(runtime: Runtime) -> tuple[Check, ...]:
     return check_isolation(runtime)
 
 
-def _present(binds: Iterable[Bind], warn: Callable[[str], None]) -> list[Bind]:
-    """Returns the binds whose source exists. Raises UsageError for a required one without source."""
+def _present(binds: Sequence[Bind], warn: Callable[[str], None]) -> list[Bind]:
+    """Returns the binds whose source exists. Raises UsageError for a required one without source.
+
+    A source on a filesystem that does not answer (NFS without its server) counts as missing: the start would
+    wait for it without end.
+    """
     found = []
-    for bind in binds:
-        if os.path.exists(bind.source):
+    for bind, exists in zip(binds, _existing([bind.source for bind in binds]), strict=True):
+        if exists:
             found.append(bind)
-        elif bind.required:
-            raise UsageError(f"bind source {bind.source} does not exist on this machine, and is required")
-        else:
-            warn(f"bind source {bind.source} does not exist on this machine; it is left out")
+            continue
+        silent = f"is on a filesystem that did not answer in {SOURCE_SECONDS:g} s"
+        lack = silent if exists is None else "does not exist on this machine"
+        if bind.required:
+            raise UsageError(f"bind source {bind.source} {lack}, and is required")
+        warn(f"bind source {bind.source} {lack}; it is left out")
     return found
+
+
+def _existing(paths: Sequence[str]) -> list[bool | None]:
+    """Returns for each path True if it exists; None if its filesystem does not answer."""
+    if not paths:
+        return []
+    together = ask_one(lambda: [os.path.exists(path) for path in paths], SOURCE_SECONDS)
+    if together.came:
+        return list(together.value)
+    questions = [partial(os.path.exists, path) for path in paths]
+    answers = ask_each(questions, SOURCE_SECONDS, patience=SOURCE_SECONDS, enough=bool)
+    return [answer.value if answer.came else None for answer in answers]
 
 
 def _of_the_site(options: RunOptions, settings: RunSettings) -> list[Bind]:
@@ -154,5 +183,7 @@ def start(prepared: PreparedRun) -> ProgramEnd:
     found = obstacle(prepared.launch)
     if found is not None:
         _warn(found.reason)
-        return ProgramEnd(found.exit_code, started=False)
+        return ProgramEnd(found.exit_code, started=False, failed=found.failed)
+    if prepared.launch.pinned is not None:
+        prepared.launch.pinned.check()
     return prepared.runtime.read_end(prepared.runtime.start(prepared.plan))

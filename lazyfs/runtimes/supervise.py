@@ -37,7 +37,7 @@ def supervise(
         for placeholder, content in plan.files.items():
             numbers[placeholder] = stack.enter_context(_unnamed_file(content))
         argv = [*(str(numbers.get(option, option)) for option in plan.options), *plan.command]
-        descriptors = tuple(numbers.values())
+        descriptors = (*numbers.values(), *(part.number for part in plan.held))
         enclosure = plan.enclosure
         command = WatchedCommand(
             argv,

@@ -7,6 +7,8 @@ from lazyfs.store.open import create_store as create_store
 from lazyfs.store.open import find_store as find_store
 from lazyfs.store.open import open_store as open_store
 from lazyfs.store.protocol import ObjectSink as ObjectSink
+from lazyfs.store.protocol import ReadableStore as ReadableStore
 from lazyfs.store.protocol import Store as Store
 from lazyfs.store.protocol import StoreConflict as StoreConflict
+from lazyfs.store.protocol import StoredObject as StoredObject
 from lazyfs.store.protocol import StoreError as StoreError

@@ -10,7 +10,7 @@ from lazyfs.core import bundle, codec
 from lazyfs.core.catalog.reader import Catalog
 from lazyfs.core.digest import Digest, ObjectRef, sha256
 from lazyfs.core.errors import FormatError, LazyfsError
-from lazyfs.core.reach import ObjectKind, Reached, Seen, catalog_at, leads_to
+from lazyfs.core.reach import ObjectKind, Reached, Seen, catalog_at, history_at, leads_to
 from lazyfs.store.protocol import Store
 
 MAX_PROBLEMS = 1000
@@ -55,21 +55,23 @@ def check(
     store: Store,
     root: ObjectRef,
     *,
+    history: ObjectRef | None = None,
     workers: int = 2,
     advance: Callable[[CheckFindings], None] = lambda _findings: None,
 ) -> CheckFindings:
-    """Reads every object that the root catalog leads to, once, and compares sizes and digests; of packs also
-    the digest of each file in them.
+    """Reads every object that the root catalog leads to, and the head of a `history` if it is given, once,
+    and compares sizes and digests; of packs also the digest of each file in them.
 
     A missing or wrong object is a finding, not an exception, and the objects that only it leads to are not
     looked at. Packs are read last, when all that lies in them is known. `advance` is called with the findings
     so far after every object.
     """
     run = _Check(store, advance)
-    start = catalog_at(root)
-    run.seen.first(start)
+    starts = [catalog_at(root), *([history_at(history)] if history else [])]
+    for start in starts:
+        run.seen.first(start)
     with ThreadPoolExecutor(workers, "check") as pool:
-        run.follow([start], pool)
+        run.follow(starts, pool)
         run.follow([next(iter(slices.values())) for slices in run.packs.values()], pool)
     return run.findings
 

@@ -11,13 +11,14 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 
-from lazyfs.core.digest import Digest, object_path, parse_hex
-from lazyfs.core.errors import FormatError, NotFound, UsageError
-from lazyfs.store.protocol import StoreConflict, StoreError
+from lazyfs.core.digest import Digest, object_path
+from lazyfs.core.errors import NotFound, UsageError
+from lazyfs.store import object_files, reserve
+from lazyfs.store.protocol import StoreConflict, StoredObject, StoreError
 from lazyfs.system import durable_file
 from lazyfs.system.file_lock import lock_within
 
@@ -61,6 +62,7 @@ class DirectoryStore:
         with _reported(path):
             for part in (path, os.path.join(path, "data"), os.path.join(path, "metadata")):
                 _make_directory(part)
+            reserve.set_aside(path)
         return cls(path)
 
     def has(self, digest: Digest) -> bool:
@@ -97,15 +99,34 @@ class DirectoryStore:
                     continue
         raise NotFound(f"object {digest.hex()} is not in store {self.path}")
 
-    def objects(self) -> Iterator[Digest]:
-        data = os.path.join(self.path, "data")
+    def objects(self) -> Iterator[StoredObject]:
         with _reported(self.path):
-            for first in os.listdir(data):
-                for rest in os.listdir(os.path.join(data, first)) if len(first) == 2 else ():
-                    try:
-                        yield parse_hex(first + rest)
-                    except FormatError:
-                        continue  # another user's file
+            yield from object_files.list_objects(self.path)
+
+    def delete(self, digests: Sequence[Digest]) -> None:
+        with _reported(self.path):
+            object_files.delete_objects(self.path, digests)
+
+    def delete_unnamed(self, before: float) -> int:
+        with _reported(self.path):
+            return object_files.delete_older(self._temporary, before)
+
+    def now(self) -> float:
+        """As Store.now: the filesystem's clock, which on NFS is the server's."""
+        with _reported(self.path):
+            data = os.path.join(self.path, "data")
+            os.utime(data)
+            return os.stat(data).st_mtime
+
+    @contextmanager
+    def spare(self) -> Iterator[None]:
+        with _reported(self.path):
+            reserve.give_up(self.path)
+        try:
+            yield
+        finally:
+            with _reported(self.path):
+                reserve.set_aside(self.path)
 
     def sync(self) -> None:
         with self._mutex, _reported(self.path):
@@ -166,6 +187,17 @@ class DirectoryStore:
                 )
             except FileExistsError:
                 raise self._overtaken(name) from None
+
+    def metadata_names(self) -> Iterator[str]:
+        with _reported(self.path):
+            yield from os.listdir(os.path.join(self.path, "metadata"))
+
+    def delete_metadata(self, name: str) -> None:
+        with _reported(self.path):
+            try:
+                os.unlink(self._metadata(name))
+            except FileNotFoundError:
+                pass
 
     def _overtaken(self, name: str) -> StoreConflict:
         return StoreConflict(

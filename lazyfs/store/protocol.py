@@ -15,12 +15,17 @@ losing its work to this condition. If an implementation's conditional write is a
 bucket's is, its `exclusive` may do nothing. Any other relies on `exclusive`, and its callers replace metadata
 only inside it.
 
+Collection. A collector lists objects and deletes those that no revision leads to; repository/collect.py keeps
+it apart from publishers by conditional writes of one metadata file. So a store promises only this: `now` and
+the times of a listing are of one clock, which all who use the store share; a deletion is done when `delete`
+returns; whoever puts an object again afterwards stores it again.
+
 Errors. Each method raises StoreError when the disk or bucket fails; then nothing was committed.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from lazyfs.core.digest import Digest
 from lazyfs.core.errors import LazyfsError, UsageError
@@ -32,6 +37,28 @@ class StoreError(LazyfsError):
 
 class StoreConflict(UsageError):
     """Another publisher was first, or holds the store; nothing was changed."""
+
+
+class StoredObject(NamedTuple):
+    """An object as a listing shows it."""
+
+    digest: Digest
+    size: int
+    """Stored bytes."""
+    modified: float
+    """When its bytes were written, on the store's clock; never after it got its name."""
+
+
+class ReadableStore(Protocol):
+    """The part of a store that is read, and all that there is of one behind a URL."""
+
+    def get(self, digest: Digest) -> bytes:
+        """Returns the stored frame. Raises NotFound."""
+        ...
+
+    def read_metadata(self, name: str) -> bytes | None:
+        """Returns a file under metadata/, or None if there is none."""
+        ...
 
 
 class ObjectSink(Protocol):
@@ -46,20 +73,35 @@ class ObjectSink(Protocol):
         ...
 
 
-class Store(ObjectSink, Protocol):
+class Store(ObjectSink, ReadableStore, Protocol):
     """A store that publishers write to. Safe to use from several threads."""
 
-    def get(self, digest: Digest) -> bytes:
-        """Returns the stored frame. Raises NotFound."""
-        ...
-
-    def objects(self) -> Iterator[Digest]:
+    def objects(self) -> Iterator[StoredObject]:
         """Lists every object that was there from the call to the end of the listing, each once, in any order.
 
-        Objects that are put meanwhile may be listed or not; those not synced yet are not listed. Garbage
-        collection needs the listing to find the objects that no revision leads to. A listing does not prove
-        that an object is missing: ask `has`.
+        Objects that are put or deleted meanwhile may be listed or not; those not synced yet are not listed.
+        Garbage collection needs the listing to find the objects that no revision leads to. A listing does not
+        prove that an object is missing: ask `has`.
         """
+        ...
+
+    def delete(self, digests: Sequence[Digest]) -> None:
+        """Deletes these objects; those that are not there are passed over. Up to 1,000 at a time."""
+        ...
+
+    def delete_unnamed(self, before: float) -> int:
+        """Deletes what publishers that were killed have left without a name, written before this time on the
+        store's clock; returns its bytes."""
+        ...
+
+    def now(self) -> float:
+        """The store's clock: seconds since 1970. Needs no free space."""
+        ...
+
+    def spare(self) -> AbstractContextManager[None]:
+        """Gives up, for the time of a collection, the space that the store has set aside for it: lists must
+        be written before the first deletion, also where no byte is free. A store without such a limit does
+        nothing."""
         ...
 
     def sync(self) -> None:
@@ -70,13 +112,18 @@ class Store(ObjectSink, Protocol):
         """Drops the objects put since the last sync that have no name yet: the publish has failed."""
         ...
 
-    def read_metadata(self, name: str) -> bytes | None:
-        """Returns a file under metadata/, or None if there is none."""
-        ...
-
     def write_metadata(self, name: str, data: bytes, *, expected: bytes | None) -> None:
         """Writes a file under metadata/ atomically and durably, if it now holds `expected` (None: if it does
         not exist). Raises StoreConflict if it does not, ValueError for a name outside metadata/."""
+        ...
+
+    def metadata_names(self) -> Iterator[str]:
+        """Lists the files under metadata/ that were there from the call to the end, in any order."""
+        ...
+
+    def delete_metadata(self, name: str) -> None:
+        """Deletes a file under metadata/, which nothing names any more; a no-op if there is none. Raises
+        ValueError for a name outside metadata/."""
         ...
 
     def exclusive(self) -> AbstractContextManager[None]:

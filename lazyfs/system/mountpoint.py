@@ -37,6 +37,10 @@ class Mount(NamedTuple):
         return int(found[1]) if found else None
 
 
+class InUse(UsageError):
+    """Programs use the mount, or other mounts are below it."""
+
+
 def mounts() -> list[Mount]:
     """Returns all mounts of this namespace, in the order they were made."""
     with open("/proc/self/mountinfo", "rb") as file:
@@ -111,11 +115,12 @@ class Prepared(NamedTuple):
 def prepare(mountpoint: str) -> Prepared:
     """Makes sure that the directory can be mounted on; first unmounts the mount of a killed daemon. Raises
     UsageError."""
-    there = find(mountpoint)
-    state = health(mountpoint) if there is not None and there.fstype == FSTYPE else Health.ALIVE
-    if state is Health.DEAD:
+    replaced = False
+    there, state = _topmost(mountpoint)
+    while state is Health.DEAD:  # a mount that was made over a dead one may have died too
         unmount(mountpoint)
-        there = find(mountpoint)
+        replaced = True
+        there, state = _topmost(mountpoint)
     # A direct map and systemd's automount units have a trigger there, which the mount has to cover.
     if there and there.fstype != "autofs":
         how = f"lazyfs umount {mountpoint}" if there.fstype == FSTYPE else "choose another, or unmount that"
@@ -123,7 +128,12 @@ def prepare(mountpoint: str) -> Prepared:
         if state is Health.SILENT:
             what += f", whose daemon does not answer in {LOOK_SECONDS:g} s,"
         raise UsageError(f"mount point {mountpoint} is busy: {what} is mounted there; {how}")
-    return Prepared(state is Health.DEAD, _checked(mountpoint, list_names=there is None))
+    return Prepared(replaced, _checked(mountpoint, list_names=there is None))
+
+
+def _topmost(mountpoint: str) -> "tuple[Mount | None, Health]":
+    there = find(mountpoint)
+    return there, health(mountpoint) if there is not None and there.fstype == FSTYPE else Health.ALIVE
 
 
 def _checked(mountpoint: str, *, list_names: bool) -> bool:
@@ -170,14 +180,14 @@ class Health(Enum):
 def health(mountpoint: str, seconds: float = LOOK_SECONDS) -> Health:
     """Returns the state of a mount; its daemon has `seconds` to answer. Asks with statfs, the only call that
     the kernel never answers from memory."""
-    answer = ask_one(lambda: _statvfs(mountpoint), seconds)
+    answer = ask_one(lambda: statvfs_errno(mountpoint), seconds)
     if not answer.came:
         return Health.SILENT
     return Health.DEAD if answer.value in (errno.ENOTCONN, errno.ECONNABORTED) else Health.ALIVE
 
 
-def _statvfs(path: str) -> int:
-    """Returns the errno of statvfs, 0 for none. Runs in a child."""
+def statvfs_errno(path: str) -> int:
+    """Returns the errno of statvfs, 0 for none. May never return: for a child of `bounded_look`."""
     try:
         os.statvfs(path)
     except OSError as error:
@@ -201,7 +211,7 @@ def check_device(path: str = "/dev/fuse") -> None:
 
 
 def unmount(mountpoint: str, *, lazy: bool = True) -> None:
-    """Unmounts the topmost mount of this directory. Raises UsageError.
+    """Unmounts the topmost mount of this directory. Raises InUse, UsageError.
 
     `lazy`: also while the mount is in use; programs keep the files that they have open in it.
     """
@@ -211,7 +221,7 @@ def unmount(mountpoint: str, *, lazy: bool = True) -> None:
             return
         number = ctypes.get_errno()
         if number == errno.EBUSY:
-            raise UsageError(f"{mountpoint} is in use; see who with: fuser -vm {mountpoint}")
+            raise InUse(f"{mountpoint} is in use")
         raise UsageError(f"cannot unmount {mountpoint}: {os.strerror(number)}")
     import shutil  # not above: root's mounts and those of a healthy machine are spared 3 ms
     import subprocess
@@ -229,6 +239,8 @@ def unmount(mountpoint: str, *, lazy: bool = True) -> None:
         ) from None
     if done.returncode:
         reason = done.stderr.strip().removeprefix(f"{tool}: ") or f"exit code {done.returncode}"
+        if "busy" in reason:
+            raise InUse(f"{mountpoint} is in use")
         raise UsageError(f"cannot unmount {mountpoint}: {reason}")
 
 

@@ -1,6 +1,6 @@
 """One attempt and its answer, the same for every HTTP library."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 
@@ -31,6 +31,8 @@ class Answer(NamedTuple):
     """True if Content-Type is HTML: a captive portal, if the bytes are wrong too."""
     from_cache: bool
     """True if a cache on the way had the object: the time then says nothing about the origin."""
+    date: str
+    """The header Date: the server's clock. Empty if there is none."""
 
 
 class Client(Protocol):
@@ -41,4 +43,31 @@ class Client(Protocol):
         deadline."""
         ...
 
+    def loop(self) -> "AttemptLoop | None":
+        """Returns a loop for many attempts in one thread; None if each needs a thread of its own."""
+        ...
+
     def close(self) -> None: ...
+
+
+class AttemptLoop(Protocol):
+    """Attempts that one thread makes side by side. That thread calls everything but `wake`."""
+
+    def begin(self, attempt: Attempt, check_cancelled: Callable[[], None]) -> object | None:
+        """Begins an attempt; returns the key under which `advance` tells its end. None if the name service
+        has to be waited for: make it elsewhere."""
+        ...
+
+    def advance(self, timeout: float) -> Sequence[tuple[object, Answer | BaseException]]:
+        """Waits until an attempt has ended, the loop is woken, or `timeout` seconds are over; less if a limit
+        has to be looked at. Returns the attempts that have ended, each with what `Client.get` returns or
+        raises."""
+        ...
+
+    def wake(self) -> None:
+        """Ends the present or the next wait. Thread-safe."""
+        ...
+
+    def close(self) -> None:
+        """Gives up what is under way, and closes all connections."""
+        ...

@@ -1,5 +1,6 @@
 """TLS settings for libcurl, and the meaning of its TLS errors."""
 
+import functools
 import re
 import urllib.parse
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,12 @@ def believe(easy: Any, tls: "Tls") -> None:
 
 def place(url: str) -> tuple[str, int]:
     """Host and port of a URL."""
+    path = url.find("/", len("https://"))
+    return _place(url if path < 0 else url[:path])
+
+
+@functools.lru_cache(maxsize=256)
+def _place(url: str) -> tuple[str, int]:
     parts = urllib.parse.urlsplit(url)
     return parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
 

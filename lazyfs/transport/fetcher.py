@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from lazyfs.core.errors import DeadlineExceeded
 
@@ -15,6 +15,10 @@ def as_stored(body: bytes) -> bytes:
 
 def never_cancelled() -> None:
     """The check of calls that are never cancelled."""
+
+
+class GivenUp(BaseException):
+    """Raised by a check, in any thread: nobody waits for the result any more."""
 
 
 def still_wanted(
@@ -54,6 +58,36 @@ class Request(NamedTuple):
     by signed metadata: its 404 means a lagging replica or a lying proxy."""
 
 
+class Rest(NamedTuple):
+    """The rest of a fetch, which may wait. One of the two is called, once."""
+
+    run: Callable[[], bytes]
+    """Returns and raises what Fetcher.fetch does."""
+    drop: Callable[[], None]
+    """Ends the fetch without a result; returns at once."""
+
+
+class FetchLoop(Protocol):
+    """Fetches of one store that one thread makes side by side. That thread calls everything but `wake`."""
+
+    def begin(self, key: object, request: Request, check_cancelled: Callable[[], None]) -> None:
+        """Begins a fetch, of which `advance` tells the end under this key. `check_cancelled` is called in any
+        thread."""
+        ...
+
+    def advance(self, timeout: float) -> list[tuple[object, bytes | BaseException | Rest]]:
+        """Waits until a fetch has ended, the loop is woken, or `timeout` seconds are over. Returns the ended
+        fetches, each with its result, with the exception that Fetcher.fetch would raise, or with the rest of
+        it, to be called in another thread."""
+        ...
+
+    def wake(self) -> None:
+        """Ends the present or the next wait. Thread-safe."""
+        ...
+
+    def close(self) -> None: ...
+
+
 class Fetcher(Protocol):
     """Brings files of one store. Blocking and thread-safe; called from worker threads."""
 
@@ -68,4 +102,13 @@ class Fetcher(Protocol):
 
     def close(self) -> None:
         """Closes connections; a later fetch is an error."""
+        ...
+
+
+@runtime_checkable
+class SideBySide(Protocol):
+    """What a Fetcher has besides if it can make many fetches in one thread."""
+
+    def loop(self) -> FetchLoop | None:
+        """Returns a loop; None if each fetch needs a thread of its own after all."""
         ...

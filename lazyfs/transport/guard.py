@@ -77,15 +77,19 @@ class Guard:
                 raise AttemptFailed(Fault.SLOW, f"{rate:.0f} B/s, under {self._limits.min_rate}")
             self._window_start, self._window_bytes = now, 0
 
-    def received(self, count: int, *, head: bool = True) -> None:
-        """Counts `count` received bytes, of the body if `head` is False. Raises as `check` does, so that a
-        steady trickle is cut too."""
+    def received(self, count: int) -> None:
+        """Counts `count` received bytes, and raises as `check` does, so that a steady trickle is cut too."""
+        self.count(count)
+        self.check()
+
+    def count(self, count: int, *, head: bool = True) -> None:
+        """Counts `count` received bytes, of the body if `head` is False; for callers that call `check` often
+        enough. Raises AttemptFailed for too many bytes before the body."""
         if self.first_byte is None and count:
             self.first_byte = self._window_start = time.monotonic()
         self._window_bytes += count
         if head:
             self._count_head(count)
-        self.check()
 
     def tunnelled(self, count: int) -> None:
         """Counts `count` received bytes of a proxy's answer to CONNECT, which are no part of the wanted

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from lazyfs.core.errors import LazyfsError
+from lazyfs.transport.fetcher import GivenUp
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +40,7 @@ class Race(Generic[T]):
         call that takes the check it must make while it waits; it returns its result, or None if it failed."""
         self._start_at = time.monotonic() + after
         self._enter: Callable[[], Callable[[Callable[[], None]], T | None] | None] | None = enter
-        self._ended = threading.Event()
+        self._ended: threading.Event | None = None  # made with the rival: most races have none
         self._over = False
         self._running = False
         self._result: T | None = None
@@ -58,6 +59,7 @@ class Race(Generic[T]):
         if rival is None:
             _slots.release()
             return
+        self._ended = threading.Event()
         thread = threading.Thread(target=self._run, args=(rival,), name="hedge", daemon=True)
         try:
             thread.start()
@@ -69,12 +71,13 @@ class Race(Generic[T]):
     def _run(self, rival: Callable[[Callable[[], None]], T | None]) -> None:
         try:
             self._result = rival(self._check)
-        except (Beaten, LazyfsError):
+        except (Beaten, GivenUp, LazyfsError):
             pass
         except Exception:  # the first attempt goes on without a rival
             log.exception("a hedge")
         finally:
             _slots.release()
+            assert self._ended is not None
             self._ended.set()
 
     def _check(self) -> None:
@@ -88,6 +91,6 @@ class Race(Generic[T]):
     def wait(self, check: Callable[[], None]) -> T | None:
         """The first attempt failed: returns the result of the rival, if one is running."""
         self._enter = None
-        while self._running and not self._ended.wait(0.05):
+        while self._ended is not None and self._running and not self._ended.wait(0.05):
             check()
         return self._result

@@ -1,6 +1,6 @@
 """The parts of an HTTP answer's head that a client of stores needs."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from lazyfs.core.chain.faults import AttemptFailed, Fault, of_status
 from lazyfs.core.digits import natural
@@ -11,13 +11,13 @@ round trip and begins slowly."""
 
 
 MENDS = {
-    Fault.ACCOUNT: "lazyfs sends none: have it let readers of the store in",
+    Fault.ACCOUNT: "give the right one in the store's URL, by @FILE, or have it let readers in",
     Fault.PROXY_ACCOUNT: "give one as http://USER:PASSWORD@PROXY:PORT",
 }
 
 
 class Head:
-    """Status line and fields, line by line."""
+    """Status and fields."""
 
     def __init__(self) -> None:
         self.status = 0
@@ -31,17 +31,22 @@ class Head:
         head._fields = {name.lower(): value for name, value in fields.items()}
         return head
 
-    def line(self, raw: bytes) -> None:
-        """One line as received; a status line begins anew (after `100 Continue`)."""
-        text = raw.decode("latin-1").strip()
-        if text.startswith("HTTP/"):
-            words = text.split(None, 2)
-            self.status = (natural(words[1]) or 0) if len(words) > 1 else 0
-            self._fields = {}
-        elif ":" in text:
-            name, _, value = text.partition(":")
-            name, value = name.strip().lower(), value.strip()
-            self._fields[name] = f"{self._fields[name]}, {value}" if name in self._fields else value
+    @classmethod
+    def parse(cls, lines: Iterable[bytes]) -> "Head":
+        """Makes a head from its lines as received, the status line first."""
+        head = cls()
+        fields = head._fields
+        for raw in lines:
+            text = raw.decode("latin-1").strip()
+            if text.startswith("HTTP/"):
+                words = text.split(None, 2)
+                head.status = (natural(words[1]) or 0) if len(words) > 1 else 0
+                fields.clear()
+            elif ":" in text:
+                name, _, value = text.partition(":")
+                name, value = name.strip().lower(), value.strip()
+                fields[name] = f"{fields[name]}, {value}" if name in fields else value
+        return head
 
     def field(self, name: str, default: str = "") -> str:
         """The fields of this name (lower case), joined by commas as RFC 9110 has it (5.3)."""

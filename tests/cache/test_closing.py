@@ -123,11 +123,11 @@ def test_a_journal_that_is_closed_is_not_written_to(tmp_path: Path) -> None:
     """A thread may put a value while another one changes to a new index, and the descriptor may be reused."""
     (tmp_path / layout.TMP).mkdir()
     old = Journal(str(tmp_path), 1)
-    assert old.arriving(0, b"key")
+    assert old.arriving([0], [b"key"])
     old.close()
     old.close()
     new = Journal(str(tmp_path), 2)
-    assert not old.arriving(1, b"late")
+    assert not old.arriving([1], [b"late"])
     assert journal.read(str(tmp_path), 1) == [b"key"]
     assert journal.read(str(tmp_path), 2) == []
     new.close()

@@ -25,7 +25,16 @@ def fill(root: Path, seed: int, ready: Callable[[], None]) -> None:
     while True:
         key = key_of(source.randrange(200))
         what = source.random()
-        if what < 0.5:
+        if what < 0.2:
+            several = [key_of(source.randrange(200)) for _ in range(source.randrange(1, 9))]
+            cache.put_many([(one, value_of(one)) for one in several])
+        elif what < 0.25:
+            locks = cache.claim_many([key_of(source.randrange(200)) for _ in range(8)])
+            assert any(lock is not None for lock in locks)
+            for lock in locks:
+                if lock is not None and source.random() < 0.9:
+                    lock.release()
+        elif what < 0.5:
             value = value_of(key)
             held = cache.reserve(key, len(value)) if source.random() < 0.5 else None
             cache.put(key, value, held)

@@ -104,6 +104,26 @@ class Model(RuleBasedStateMachine):
             room = sizes.slack(self.limit) + 2 * sizes.allowance(self.limit) + self.limit // 32
             assert before.charged + 2 * len(value) + room > self.limit, "evicted without need"
 
+    @rule(sizes_of=st.dictionaries(st.sampled_from(KEYS), st.sampled_from(SIZES), min_size=1, max_size=9))
+    def put_many(self, sizes_of: dict[bytes, int]) -> None:
+        batch = {key: self.values.get(key, value_for(key, size)) for key, size in sizes_of.items()}
+        before = self.cache.stats()
+        answers = dict(zip(batch, self.cache.put_many(list(batch.items())), strict=True))
+        new = [key for key in batch if key not in self.values]
+        gone = self.see_evictions()
+        for key, here in answers.items():
+            assert here == (self.cache.size(key) is not None)
+        for key in new:
+            if answers[key]:
+                self.values[key] = batch[key]
+                self.use(key)
+        bytes_of_all = sum(map(len, batch.values()))
+        if not all(answers.values()):
+            assert not all(self.fits(key, bytes_of_all + 8192 * len(batch)) for key in batch)
+        if self.see_evictions() or gone:
+            room = sizes.slack(self.limit) + 2 * sizes.allowance(self.limit) + self.limit // 32
+            assert before.charged + 2 * (bytes_of_all + 8192 * len(batch)) + room > self.limit, "without need"
+
     def fits(self, key: bytes, size: int) -> bool:
         """Returns True if a value surely has room: half of the limit is free of pins."""
         pinned = sum(len(self.values.get(key, b"")) + 8192 for key in self.pinned())

@@ -44,6 +44,10 @@ NODE = [
     "lazyfs cache pin library/alpine:3.10.2",
     "lazyfs cache resize 20G",
     "lazyfs status /mnt/unpacked",
+    "lazyfs probe /mnt/unpacked",
+    "lazyfs showconfig /mnt/unpacked",
+    "lazyfs doctor /mnt/unpacked",
+    "lazyfs bugreport -o report.tar.gz",
     "lazyfs umount /mnt/unpacked",
 ]
 PROFILE = "lazyfs profile registry.example/physics/analysis:1.2 start.trace /srv/unpacked"

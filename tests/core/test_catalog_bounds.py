@@ -18,7 +18,7 @@ from lazyfs.core.catalog.inode import Inode, Nested
 from lazyfs.core.catalog.layout import MAGIC, PREFIX, Header, Totals, encode
 from lazyfs.core.catalog.reader import ENTRY_MEMORY, Catalog
 from lazyfs.core.chunks import ChunkList, list_size
-from lazyfs.core.digest import Digest, ObjectRef
+from lazyfs.core.digest import Digest, ObjectRef, sha256
 from lazyfs.core.errors import FormatError
 
 DIR, FILE, LINK = stat.S_IFDIR | 0o755, stat.S_IFREG | 0o644, stat.S_IFLNK | 0o777
@@ -60,6 +60,8 @@ def table(*sizes: int) -> bytes:
         entry(size=bounds.OBJECT, content=DIGEST),
         entry(size=bounds.CHUNKS << 12, content=DIGEST, detail=12),
         entry(size=bounds.CHUNKS << 24, content=DIGEST, detail=24),
+        entry(size=4097, content=DIGEST * 2, detail=12),
+        entry(size=bounds.INLINE_CHUNKS << 24, content=DIGEST * bounds.INLINE_CHUNKS, detail=24),
         entry(mode=stat.S_IFCHR | 0o600, detail=bounds.MAJOR << 32 | bounds.MINOR),
         entry(mode=LINK, size=bounds.PATH, content=b"t" * bounds.PATH),
         entry(uid=bounds.NOBODY - 1, gid=bounds.NOBODY - 1, mtime=-(1 << 63), nlink=bounds.NLINK),
@@ -80,6 +82,14 @@ def test_what_lies_just_within_its_bounds_is_read(one: Entry) -> None:
         entry(size=(bounds.CHUNKS << 12) + 1, content=DIGEST, detail=12),
         entry(size=1 << 62, content=DIGEST, detail=24),
         entry(size=100, content=DIGEST, detail=25),
+        entry(size=4096, content=DIGEST * 2, detail=12),
+        entry(size=4097, content=DIGEST * 3, detail=12),
+        entry(size=8193, content=DIGEST * 2, detail=12),
+        entry(size=4097, content=DIGEST * 2 + b"x", detail=12),
+        entry(size=4097, content=DIGEST * 2),
+        entry(size=1 << 62, content=DIGEST * 2, detail=12),
+        entry(size=100 << 12, content=DIGEST * 100, detail=12),
+        entry(size=4097, content=DIGEST * 2, detail=packed_detail(0, 0)),
         entry(size=100, content=DIGEST, detail=11),
         entry(detail=12),
         entry(content=b"short"),
@@ -384,6 +394,27 @@ def test_a_file_outside_its_pack_is_not_published(size: int, pack: int, offset: 
     inode = Inode(FILE, size=size, content=DIGEST, pack=ObjectRef(Digest(DIGEST), pack), offset=offset)
     with pytest.raises(FormatError):
         built(tree({b"x": inode}))
+
+
+@pytest.mark.parametrize(("count", "inline"), [(10, True), (11, False)])
+def test_a_catalog_holds_digests_of_chunks_up_to_a_bound_and_then_names_lists(
+    monkeypatch: pytest.MonkeyPatch, count: int, inline: bool
+) -> None:
+    monkeypatch.setattr(bounds, "INLINE_BYTES", 64 * 10)
+    files = {b"%02d" % one: Inode(FILE, size=8192, content=DIGEST * 2, detail=12) for one in range(count)}
+    objects: dict[ObjectRef, bytes] = {}
+    top = build(tree(files), 1 << 30, objects.__setitem__)
+    listed = ChunkList.of(DIGEST * 2, 8192, 12).encoded
+    for one in Catalog(objects[top.ref]).directory(0).entries:
+        assert one.content_id == sha256(listed)
+        if inline:
+            assert (one.content, one.chunk_list) == (DIGEST * 2, None)
+            assert one.chunks is not None
+            assert one.chunks.encoded == listed
+        else:
+            assert one.chunks is None
+            assert one.chunk_list is not None
+            assert objects[one.chunk_list] == listed
 
 
 def test_directories_too_deep_for_readers_are_not_published() -> None:

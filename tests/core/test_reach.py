@@ -167,6 +167,16 @@ def test_a_pack_is_given_once_and_named_for_each_file_in_it(objects: Objects) ->
     assert by_path(only) == [(b"", ObjectKind.CATALOG), (b"a/one", ObjectKind.PACK)]
 
 
+def test_a_file_of_few_chunks_leads_to_them_without_a_list(objects: Objects) -> None:
+    chunks = [b"x" * 4096, b"y" * 10]
+    digests = b"".join(sha256(chunk) for chunk in chunks)
+    top = objects.build(folder(large=Inode(FILE, size=4106, content=digests, detail=SHIFT)))
+    found = list(walk([catalog_at(top.ref)], objects.read))
+    assert [one.ref for one in found[1:]] == [ref_of(chunk) for chunk in chunks]
+    assert {one.kind for one in found[1:]} == {ObjectKind.CHUNK}
+    assert found[1].above() == [top.ref]
+
+
 def test_catalogs_named_twice_at_each_of_40_levels_are_read_once(objects: Objects) -> None:
     here = objects.build(folder(file=file(b"content")))
     for _ in range(LEVELS):

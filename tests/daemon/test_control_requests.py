@@ -8,6 +8,7 @@ import trio
 from lazyfs.core.errors import TransportError
 from lazyfs.daemon.control_requests import ControlRequests
 from lazyfs.daemon.repositories import Repositories
+from lazyfs.daemon.settings import Settings
 from lazyfs.daemon.status import MountStatus
 from lazyfs_cache import NullCache
 
@@ -35,7 +36,7 @@ async def test_repositories_look_for_news_side_by_side() -> None:
         opened=dict.fromkeys(names), refresh=refresh, is_behind_caches=lambda _: False
     )
     repositories = cast(Repositories, answering)
-    requests = ControlRequests(no_status, repositories, NullCache(), 7.0)
+    requests = ControlRequests(no_status, Settings(patience=7.0), {}, repositories, NullCache())
     with trio.fail_after(20):
         found = await requests.handlers()["refresh"]({})
         assert (await requests.handlers()["pid"]({}))["patience"] == 7.0

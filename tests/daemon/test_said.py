@@ -182,7 +182,7 @@ def test_another_user_may_see_roots_mount_and_change_nothing(
             assert "secret" not in json.dumps(shown)
             assert shown["repositories"]["test.example.org"]["namespace"] == ""
             assert status(mnt)["repositories"]["test.example.org"]["namespace"] != ""
-            for request in ("refresh", "cache-resize"):
+            for request in ("refresh", "cache-resize", "urls", "settings"):
                 assert "unknown request" in asked_as(65534, mount, {"do": request, "limit": 1})
             assert "repositories" in asked_as(0, mount, {"do": "refresh"})
         lazyfs("umount", mnt)

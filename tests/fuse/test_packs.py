@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from lazyfs.core import codec
+from lazyfs.core.chunks import ChunkList
 from lazyfs.core.digest import ObjectRef, object_path, sha256
 from tests.support.catalog_listing import Listed, open_tree
 from tests.support.cli import mounted, status
@@ -78,13 +79,19 @@ def site(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> Iterator
 
 
 def test_every_file_is_read_as_it_was_published(site: Site) -> None:
+    large = site.files["large"]
+    chunks = [large[at : at + (1 << 20)] for at in range(0, len(large), 1 << 20)]
+    listed = sha256(ChunkList.encode([sha256(chunk) for chunk in chunks], len(large), 20))
     with site.mounted() as mnt:
         top = mnt / "lib/1"
         for name, data in site.files.items():
             assert (top / name).read_bytes() == data, name
             assert (top / name).stat().st_size == len(data)
             digest = b"sha256:" + sha256(data).hex().encode() if data else b""
-            if name != "large":
+            if name == "large":
+                assert os.getxattr(top / name, "user.chunks") == b"3"
+                assert os.getxattr(top / name, "user.digest") == b"sha256:" + listed.hex().encode()
+            else:
                 assert os.getxattr(top / name, "user.digest") == digest
                 assert os.getxattr(top / name, "user.chunks") == (b"1" if data else b"0")
         with (

@@ -3,11 +3,11 @@
 import pytest
 
 from lazyfs.core.digest import sha256
-from lazyfs.prefetch.neighbours import BATCH_BYTES, BATCH_FILES, SMALL, Neighbours
+from lazyfs.prefetch.neighbours import BATCH_BYTES, BATCH_FILES, PACKS, SMALL, Neighbours
 from lazyfs.vfs.missing_objects import Need
 from lazyfs.vfs.siblings import siblings
 from lazyfs.vfs.tree import Tree
-from tests.support.images import Objects, Spec, image, live, number, shown
+from tests.support.images import Objects, Spec, image, live, number, packed, shown
 
 
 def holding(objects: Objects, spec: Spec) -> Tree:
@@ -30,6 +30,27 @@ def test_the_small_files_of_the_directory_come_along_once() -> None:
     assert missed(neighbours, tree, "image/d/b") == set()
     assert missed(neighbours, tree, "image/d/sub/x") == set()
     assert missed(neighbours, tree, "image/e") == set()
+
+
+def test_a_miss_in_a_pack_brings_the_other_packs_of_the_directory_once() -> None:
+    objects = Objects()
+    packs = [packed(objects, {f"{name}{at}": name.encode() * 9 for at in range(3)}) for name in "abc"]
+    inner = packed(objects, {"inner": b"inner"})
+    spec = {"d": {**packs[0], **packs[1], **packs[2], "own": b"own", "sub": inner}}
+    tree = holding(objects, spec)
+    neighbours = Neighbours()
+    plains = {name: sha256(name.encode() * 27) for name in "abc"}
+    assert missed(neighbours, tree, "image/d/b1") == {plains["c"], plains["a"]}
+    assert missed(neighbours, tree, "image/d/a0") == set()
+    assert missed(neighbours, tree, "image/d/sub/inner") == set()
+
+
+def test_a_miss_in_a_directory_of_many_packs_brings_none() -> None:
+    objects = Objects()
+    for count, brought in ((PACKS, PACKS - 1), (PACKS + 1, 0)):
+        files = [packed(objects, {f"f{at:02}": b"%d,%d" % (count, at)}) for at in range(count)]
+        tree = holding(objects, {name: inode for one in files for name, inode in one.items()})
+        assert len(missed(Neighbours(), tree, "image/f00")) == brought
 
 
 def test_large_and_empty_files_do_not() -> None:

@@ -1,6 +1,7 @@
 """Prefetching in the background: each object goes into the cache once, within bounds, and readers join its
 request."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -111,16 +112,25 @@ async def test_nothing_is_fetched_twice_for_a_cache_that_keeps_nothing(
     assert len(fetcher.requests) == 1
 
 
-async def test_a_bug_is_logged_and_ends_that_task_alone(
+async def test_a_bug_is_logged_and_ends_that_object_alone(
     tmp_path: Path, fetcher: GateFetcher, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def bug(ref: ObjectRef, *, held: bool) -> bytes:
-        raise RuntimeError(f"bug at {ref.size}, {held}")
+    bad, good = store_objects(tmp_path, 2, 1000)
+    cache = MemoryCache()
+    objects = Objects(fetcher, cache)
+    bring = objects.bring
 
-    objects = Objects(fetcher, MemoryCache())
-    monkeypatch.setattr(objects, "fetch", bug)
+    def bug(ref: ObjectRef, ended: Callable[[], None]) -> bool:
+        if ref == bad:
+            raise RuntimeError(f"bug at {ref.size}")
+        return bring(ref, ended)
+
+    monkeypatch.setattr(objects, "bring", bug)
+    fetcher.gate.set()
     queue = PrefetchQueue(objects)
-    queue.start(store_objects(tmp_path, 1, 1000))
+    queue.start([bad, good])
+    while good.digest not in cache.proven:
+        await trio.sleep(0.001)
     await trio.testing.wait_all_tasks_blocked()
-    assert "bug at 1000, False" in caplog.text
+    assert "bug at 1000" in caplog.text
     assert queue.idle

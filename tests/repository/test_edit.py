@@ -11,10 +11,9 @@ from lazyfs.images.snapshots import directory_of_files, link, snapshot
 from lazyfs.repository.commit import read_revision
 from lazyfs.repository.edit import Edit
 from lazyfs.store import StoreConflict
-from lazyfs.store.directory import DirectoryStore
 from tests.support.catalog_listing import open_tree
 from tests.support.overtaking import overtake
-from tests.support.repositories import NOW, Repository
+from tests.support.repositories import NOW, Repository, StillStore
 
 
 @pytest.fixture
@@ -136,9 +135,9 @@ def test_a_failed_edit_leaves_nothing_of_what_it_has_put(repository: Repository)
 
 def test_a_store_that_another_publisher_holds_ends_the_edit(repository: Repository) -> None:
     before = read_revision(repository.store)
-    impatient = DirectoryStore(str(repository.path), lock_wait=0)
-    with repository.store.exclusive(), Edit(impatient, repository.keys, lambda: NOW) as own:
+    impatient = StillStore(str(repository.path), lock_wait=0)
+    with Edit(impatient, repository.keys, lambda: NOW) as own:
         own.put("a", tree_of(own, b"1"))
-        with pytest.raises(StoreConflict, match="held by another publisher"):
+        with repository.store.exclusive(), pytest.raises(StoreConflict, match="held by another publisher"):
             own.commit()
     assert read_revision(repository.store) == before

@@ -18,9 +18,9 @@ from tuf.api.metadata import Metadata, Targets
 from lazyfs.core.digest import object_path, parse_hex, sha256
 from lazyfs.core.errors import UsageError
 from lazyfs.core.params import Params, Revision
+from lazyfs.core.tree_paths import layer_path
 from lazyfs.images.conversion import convert
 from lazyfs.images.inspect import of_published
-from lazyfs.images.layer_records import layer_path
 from lazyfs.images.publisher import PublishReport, publish
 from lazyfs.repository import keys as key_files
 from lazyfs.repository import lifecycle

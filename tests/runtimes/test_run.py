@@ -156,9 +156,9 @@ def test_how_it_failed_is_told_apart(root: Path) -> None:
     assert ended("sh", "-c", "exit 0") == (0, None)
     assert ended("sh", "-c", "exit 125") == (125, "program")
     assert ended("sh", "-c", "kill -9 $$") == (137, "program")
-    assert ended("none") == (127, "runtime")
+    assert ended("none") == (127, "program")
     (root / "bin/unexecutable").touch(mode=0o644)
-    assert ended("unexecutable") == (126, "runtime")
+    assert ended("unexecutable") == (126, "program")
 
 
 def test_explain_shows_the_plan_and_no_secret_and_runs_nothing(root: Path, tmp_path: Path) -> None:

@@ -33,13 +33,27 @@ def test_settings_are_read() -> None:
     )
 
 
+def test_the_notation_of_atlas_is_understood() -> None:
+    lines = [
+        'container_type = "singularity:pilot;docker:wrapper"',
+        'container_options = "-B /mnt/a:/data -c"',
+    ]
+    found = parse_settings("\n".join(lines).encode(), "run.toml")
+    assert found == RunSettings(("singularity",), (Bind("/mnt/a", "/data"),))
+    (runtime,) = registry.load(found.runtimes, {})
+    assert runtime.name == "apptainer"
+
+
 @pytest.mark.parametrize(
     ("raw", "says"),
     [
-        (b"runtime = 1", "run.toml: 'runtime' is no setting; there are binds, isolation"),
+        (b"runtime = 1", "run.toml: 'runtime' is no setting; there are binds, container_options"),
         (b"runtimes = 'crun'", "run.toml: runtimes takes a list of texts"),
         (b"runtimes = [1]", "run.toml: runtimes takes a list of texts"),
-        (b"binds = ['a:b:c']", "run.toml: binds: bind 'a:b:c': write SRC"),
+        (b"binds = ['a:b:c']", "run.toml: bind 'a:b:c': write SRC"),
+        (b"container_type = 'singularity'", "run.toml: container_type 'singularity': 'singularity' is not"),
+        (b"container_options = '--nv'", "run.toml: container_options: graphics cards"),
+        (b"container_options = '--pwd /srv'", "run.toml: container_options: --pwd is no matter of a site"),
         (b"isolation = 'much'", "run.toml: isolation is 'much'; it takes none, best, wlcg, full"),
         (b"[programs]\nrunc = 'runc'", "run.toml: \\[programs\\] takes NAME"),
         (b"\xff", "run.toml: 'utf-8' codec"),

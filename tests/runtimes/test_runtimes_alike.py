@@ -67,8 +67,8 @@ def test_ends_are_told_apart(start: Start) -> None:
     assert _ended(start, "--", "sh", "-c", "exit 0") == (0, True, None)
     for code in (1, 31, 49, 125, 126, 127, 255):  # codes that runtimes use for failures of their own
         assert _ended(start, "--", "sh", "-c", f"exit {code}") == (code, True, "program")
-    assert _ended(start, "--", "none") == (127, False, "runtime")
-    assert _ended(start, "--pwd", "/none", "--", "sh") == (125, False, "runtime")
+    assert _ended(start, "--", "none") == (127, False, "program")
+    assert _ended(start, "--pwd", "/none", "--", "sh") == (125, False, "request")
     killed = 255 if start.runtime == "systemd-nspawn" else 137
     assert _ended(start, "--", "sh", "-c", "kill -9 $$") == (killed, True, "program")
 

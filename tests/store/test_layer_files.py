@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lazyfs.core import codec
+from lazyfs.core import bounds, codec
 from lazyfs.core.catalog.inode import Inode
 from lazyfs.core.digest import Digest, ObjectRef, sha256
 from lazyfs.core.layers.record import Kind, Record, decode, encode
@@ -158,6 +158,17 @@ def test_files_up_to_the_limit_are_packed_and_no_others() -> None:
     assert records[3].content == sha256(b"x" * 1001)
     none = ingested({b"a": b"x"}, Params(pack_files=0), Memory())
     assert none[0].pack is None
+
+
+def test_the_entry_of_a_file_of_few_chunks_holds_their_digests() -> None:
+    few, many = b"x" * (4096 * bounds.INLINE_CHUNKS), b"y" * (4096 * bounds.INLINE_CHUNKS + 1)
+    store = Memory()
+    root = published({b"few": few, b"many": many}, SMALL, store)
+    assert contents(store, root) == {b"few": few, b"many": many}
+    entries = StoredTree(store, root).catalog(root).directory(0).entries  # type: ignore[arg-type]
+    assert [entry.chunk_list is None for entry in entries] == [True, False]
+    assert entries[0].content == sha256(few[:4096]) * bounds.INLINE_CHUNKS
+    assert checked(store, root).objects == 1 + 1 + 1 + 1 + 1  # catalog, chunk of x, list, two chunks of y
 
 
 def test_each_layer_begins_afresh() -> None:

@@ -1,6 +1,8 @@
 """The contract of a store (lazyfs/store/protocol.py), held by every implementation in OPENERS."""
 
+import secrets
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +12,7 @@ from lazyfs.core import codec
 from lazyfs.core.digest import Digest, sha256
 from lazyfs.core.errors import NotFound, UsageError
 from lazyfs.store import Store, StoreConflict, create_store, open_store
+from tests.support.memory_store import Bucket, MemoryStore
 
 Opener = Callable[[Path], Callable[[], Store]]
 """Makes an empty store for one test; each call of the result opens it as one more publisher."""
@@ -21,7 +24,12 @@ def directory(tmp_path: Path) -> Callable[[], Store]:
     return lambda: open_store(location)
 
 
-OPENERS: list[Opener] = [directory]
+def bucket(tmp_path: Path) -> Callable[[], Store]:
+    shared = Bucket(time.time)
+    return lambda: MemoryStore(shared)
+
+
+OPENERS: list[Opener] = [directory, bucket]
 """The stores under test; a new kind of store is added here."""
 
 
@@ -85,9 +93,66 @@ def test_the_listing_has_every_synced_object_once_whoever_put_it(
     other.sync()
     put(other, b"not synced")
     store.write_metadata("1.root.json", b"no object", expected=None)
-    listed = list(store.objects())
+    listed = [stored.digest for stored in store.objects()]
     assert len(listed) == len(expected)
     assert set(listed) == expected
+
+
+def test_the_listing_tells_stored_sizes_and_times_on_the_clock_of_the_store(store: Store) -> None:
+    before = store.now()
+    digest = put(store, b"hello")
+    store.sync()
+    [listed] = store.objects()
+    assert (listed.digest, listed.size) == (digest, len(store.get(digest)))
+    assert before - 0.1 <= listed.modified <= store.now() + 0.1
+
+
+def test_what_was_deleted_is_gone_for_all_and_can_be_put_again(
+    store: Store, another: Callable[[], Store]
+) -> None:
+    gone, kept = put(store, b"gone"), put(store, b"kept")
+    store.sync()
+    other = another()
+    other.delete([gone, sha256(b"never there")])
+    for publisher in (store, other):
+        assert (publisher.has(gone), publisher.has(kept)) == (False, True)
+        with pytest.raises(NotFound):
+            publisher.get(gone)
+    assert [stored.digest for stored in store.objects()] == [kept]
+    put(store, b"gone")
+    store.sync()
+    assert other.has(gone)
+
+
+def test_metadata_is_listed_and_deleted_by_name(store: Store, another: Callable[[], Store]) -> None:
+    for name in ("1.targets.json", "2.targets.json"):
+        store.write_metadata(name, b"x", expected=None)
+    assert sorted(another().metadata_names()) == ["1.targets.json", "2.targets.json"]
+    for _ in range(2):
+        another().delete_metadata("1.targets.json")
+    assert list(store.metadata_names()) == ["2.targets.json"]
+    assert store.read_metadata("1.targets.json") is None
+    store.write_metadata("1.targets.json", b"y", expected=None)
+
+
+def test_what_is_left_without_a_name_goes_once_it_is_old(store: Store, another: Callable[[], Store]) -> None:
+    put(another(), b"of a publisher that was killed")
+    mine = put(store, b"mine")
+    store.delete_unnamed(store.now() - 60)
+    store.sync()
+    assert store.has(mine)
+    store.delete_unnamed(store.now() + 60)
+    assert store.has(mine)
+    assert [stored.digest for stored in store.objects()] == [mine]
+
+
+def test_a_collection_within_the_spared_space_changes_no_object(store: Store) -> None:
+    digest = put(store, b"x")
+    store.sync()
+    for _ in range(2):
+        with store.spare():
+            store.write_metadata(f"list-{secrets.token_hex(4)}", b"y" * 1000, expected=None)
+    assert store.has(digest)
 
 
 def test_what_was_abandoned_is_gone_and_what_was_synced_stays(store: Store) -> None:
@@ -122,6 +187,8 @@ def test_metadata_lies_in_its_folder(store: Store, name: str) -> None:
         store.write_metadata(name, b"x", expected=None)
     with pytest.raises(ValueError, match="metadata name"):
         store.read_metadata(name)
+    with pytest.raises(ValueError, match="metadata name"):
+        store.delete_metadata(name)
 
 
 def test_of_publishers_that_change_one_name_side_by_side_no_change_is_lost(

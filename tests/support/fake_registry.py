@@ -30,6 +30,8 @@ class FakeRegistry:
         """A Link header instead of the right one."""
         self.limited = 0
         """Answers of 429 before anything is served."""
+        self.limit_every = 0
+        """Of so many requests one is answered with 429; 0: none."""
         self.retry_after = "0"
         self.errors = 0
         """Answers of 503 before a blob is served."""
@@ -71,6 +73,7 @@ class FakeRegistry:
         self.requests: list[str] = []
         self.ranges_asked: list[str] = []
         self.tokens_given = 0
+        self._counted = 0
         self._uses: dict[str, int] = {}
         self._lock = threading.Lock()
         self.host = ""
@@ -100,6 +103,12 @@ class FakeRegistry:
             left: int = getattr(self, name)
             setattr(self, name, max(left - 1, 0))
             return left > 0
+
+    def limits_this(self) -> bool:
+        """Counts a request; returns True if it is the one of `limit_every` that is refused."""
+        with self._lock:
+            self._counted += 1
+            return bool(self.limit_every) and self._counted % self.limit_every == 0
 
     def new_token(self, owner: str = "") -> str:
         with self._lock:
@@ -135,7 +144,7 @@ class _Handler(BaseHTTPRequestHandler):
             return self._token()
         if path == "/v2/" and registry.api_moved:
             return self._answer(302, b"", {"Location": registry.api_moved})
-        if registry.take("limited"):
+        if registry.take("limited") or registry.limits_this():
             return self._answer(429, b"", {"Retry-After": registry.retry_after})
         if registry.tokens and not registry.use(sent):
             realm = (
@@ -159,6 +168,8 @@ class _Handler(BaseHTTPRequestHandler):
         if match := re.fullmatch("/v2/team/app/blobs/(.+)", path):
             return self._blob(match[1])
         return self._answer(404, b"")
+
+    do_HEAD = do_GET  # noqa: N815
 
     def do_POST(self) -> None:
         form = parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())
@@ -226,6 +237,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
+        if self.command == "HEAD":
+            return
         with suppress(ConnectionError):  # the client has closed the connection
             self.wfile.write(body[:cut])
         if cut is not None:

@@ -43,7 +43,7 @@ SIGNED = tuple(-number for number in NUMBERS[1:])
 TEXTS = (
     b"", b".", b"..", b"/", b"a/b", b"a\0b", b"\x1b[2J\n", b"\xff\xfe", b"n" * 255, b"n" * 256,
     b"../" * 20 + b"etc/passwd", b"/proc/self/root", bytes(31), bytes(32), bytes(33), b"t" * 4095,
-    b"t" * 4096, b"t" * 70_000,
+    b"t" * 4096, b"t" * 70_000, bytes(64), bytes(96), bytes(32 * 33),
 )  # fmt: skip
 FILE_TYPES = (
     stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK, stat.S_IFCHR, stat.S_IFBLK, stat.S_IFIFO, stat.S_IFSOCK, 0,

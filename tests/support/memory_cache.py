@@ -1,6 +1,7 @@
 """A LocalCache in a dict, whose disk can fail."""
 
 import threading
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
@@ -37,6 +38,12 @@ class MemoryCache:
                 return None
             claim = self._claims[key] = _Claim(self, key)
             return claim
+
+    def put_many(self, values: Sequence[tuple[Digest, bytes]]) -> list[bool]:
+        return [self.put(key, data) for key, data in values]
+
+    def claim_many(self, keys: Sequence[Digest]) -> "list[_Claim | None]":
+        return [self.claim(key) for key in keys]
 
     def wait(self, key: Digest, timeout: float, waited: float = 0.0) -> bool:
         claim = self._claims.get(key)

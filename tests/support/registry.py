@@ -1,5 +1,6 @@
 """A real docker-registry with htpasswd accounts, and the blob reads that its log shows."""
 
+import base64
 import re
 import subprocess
 import time
@@ -11,8 +12,10 @@ from pathlib import Path
 
 from benchmarks.ports import free_port
 from lazyfs.images.registry.credentials import Asked
+from tests.support.oci_images import Built
 
 USER, PASSWORD = "reader", "right horse"
+_REQUEST = re.compile(r'"(GET|HEAD) (/v2/\S+) HTTP/1.1" (\d{3})')
 _BLOB = re.compile(r'"GET /v2/\S+/blobs/(sha256:[0-9a-f]{64}) HTTP/1.1" 20[06] (\d+)')
 
 
@@ -42,6 +45,47 @@ class RealRegistry:
             stdout=subprocess.DEVNULL,
         )  # fmt: skip
 
+    def put(self, image: Built, repository: str, tag: str) -> str:
+        """Uploads an image under a tag; returns the manifest's digest."""
+        for digest, data in image.blobs.items():
+            if digest != image.manifest["digest"]:
+                self._put_blob(repository, digest, data)
+        manifest = image.blobs[image.manifest["digest"]]
+        self.put_manifest(repository, tag, image.manifest["mediaType"], manifest)
+        return str(image.manifest["digest"])
+
+    def put_manifest(self, repository: str, name: str, kind: str, data: bytes) -> None:
+        """Uploads a manifest or index under a tag or digest."""
+        self._call("PUT", f"/v2/{repository}/manifests/{name}", data, {"Content-Type": kind})
+
+    def delete(self, repository: str, digest: str) -> None:
+        """Deletes a manifest and all its tags."""
+        self._call("DELETE", f"/v2/{repository}/manifests/{digest}")
+
+    def _put_blob(self, repository: str, digest: str, data: bytes) -> None:
+        place = self._call("POST", f"/v2/{repository}/blobs/uploads/", b"")
+        join = "&" if "?" in place else "?"
+        kind = {"Content-Type": "application/octet-stream"}
+        self._call("PUT", f"{place}{join}digest={digest}", data, kind)
+
+    def _call(
+        self, method: str, path: str, data: bytes | None = None, headers: dict[str, str] | None = None
+    ) -> str:
+        """Makes a request with the registry's account; returns the answer's Location."""
+        url = path if path.startswith("http") else f"http://{self.host}{path}"
+        pair = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+        sent = {"Authorization": f"Basic {pair}", **(headers or {})}
+        with urllib.request.urlopen(
+            urllib.request.Request(url, data=data, method=method, headers=sent), timeout=30
+        ) as answer:
+            return str(answer.headers.get("Location", ""))
+
+    def requests(self) -> list[str]:
+        """Returns the reading requests since the last call, as `GET /v2/... 200`."""
+        text = self._log.read_text()
+        fresh, self._seen = text[self._seen :], len(text)
+        return [" ".join(found) for found in _REQUEST.findall(fresh)]
+
     def blobs_read(self) -> dict[str, int]:
         """Returns the bytes sent of each blob, by digest, since the last call."""
         text = self._log.read_text()
@@ -53,7 +97,9 @@ class RealRegistry:
 
 
 @contextmanager
-def real_registry(directory: Path, *, schema1: bool = False) -> Iterator[RealRegistry]:
+def real_registry(
+    directory: Path, *, schema1: bool = False, accounts_needed: bool = True
+) -> Iterator[RealRegistry]:
     """Runs a registry that keeps its blobs under `directory`; with `schema1` it accepts manifests of that
     form."""
     directory.mkdir(parents=True, exist_ok=True)
@@ -63,9 +109,9 @@ def real_registry(directory: Path, *, schema1: bool = False) -> Iterator[RealReg
     (directory / "config.yml").write_text(
         f"""version: 0.1
 log: {{accesslog: {{disabled: false}}, level: error}}
-storage: {{filesystem: {{rootdirectory: {directory}/blobs}}}}
+storage: {{filesystem: {{rootdirectory: {directory}/blobs}}, delete: {{enabled: true}}}}
 http: {{addr: "127.0.0.1:{port}"}}
-auth: {{htpasswd: {{realm: test, path: {accounts}}}}}
+{f"auth: {{htpasswd: {{realm: test, path: {accounts}}}}}" if accounts_needed else ""}
 compatibility: {{schema1: {{enabled: {str(schema1).lower()}}}}}
 """
     )

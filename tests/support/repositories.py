@@ -15,9 +15,17 @@ from lazyfs.repository.commit import read_revision
 from lazyfs.repository.keys import Keys
 from lazyfs.store import Store, open_store
 from lazyfs.store.check import CheckFindings, check
+from lazyfs.store.directory import DirectoryStore
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 OPTIONS = PublishOptions(ImageOptions(Platform("linux", "amd64")), plain=True)
+
+
+class StillStore(DirectoryStore):
+    """A store directory whose clock stands at NOW, like that of the tests' publishers."""
+
+    def now(self) -> float:
+        return NOW.timestamp()
 
 
 class Repository:
@@ -31,19 +39,22 @@ class Repository:
 
     @property
     def store(self) -> Store:
-        return open_store(str(self.path))
+        return StillStore(str(self.path))
 
     def publish(
-        self, *sources: str, now: Callable[[], datetime] = lambda: NOW, **options: object
+        self, *sources: str, now: Callable[[], datetime] | None = None, **options: object
     ) -> PublishReport:
-        """Publishes the sources; adds nothing to them unless `plain=False`."""
-        return publish(self.store, self.keys, sources, replace(OPTIONS, **options), now)  # type: ignore[arg-type]
+        """Publishes the sources; adds nothing to them unless `plain=False`. `now`: a clock that goes, like
+        the filesystem's."""
+        store = open_store(str(self.path)) if now else self.store
+        chosen = replace(OPTIONS, **options)  # type: ignore[arg-type]
+        return publish(store, self.keys, sources, chosen, now or (lambda: NOW))
 
     def check(self) -> CheckFindings:
         """Returns the findings of `lazyfs check`."""
         store = self.store
         revision = read_revision(store)
-        return check(store, revision.root)
+        return check(store, revision.root, history=revision.history)
 
     def files(self) -> list[Path]:
         """Returns every file under the store except its lock."""

@@ -26,6 +26,7 @@ from lazyfs.transport.race import RIVALS, Race
 from lazyfs.transport.requests_client import RequestsClient
 from tests.support.fault_server import FaultServer, of_directory
 from tests.support.hostile_answers import ATTACKS, Attack, HostileProxy
+from tests.support.looped import LoopedFetcher
 from tests.support.store_files import object_request, store_objects
 from tests.support.zstd_bombs import peak_of
 
@@ -53,21 +54,26 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         yield World(directory, honest)
 
 
-@pytest.mark.parametrize("library", ["requests", "pycurl"])
+Way = Literal["requests", "pycurl", "loop"]
+WAYS: tuple[Way, ...] = ("requests", "pycurl", "loop")
+
+
+def _fetcher(way: Way, world: World, proxies: str, policy: Policy) -> HttpFetcher | LoopedFetcher:
+    library: Literal["requests", "pycurl"] = "requests" if way == "requests" else "pycurl"
+    fetcher = open_fetcher(world.honest.url, proxies, policy=policy, limits=LIMITS, http=library)
+    assert isinstance(fetcher, HttpFetcher)
+    return LoopedFetcher(fetcher) if way == "loop" else fetcher
+
+
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("attack", ATTACKS, ids=[attack.name for attack in ATTACKS])
 def test_the_attempt_fails_by_its_name_and_the_next_path_brings_the_bytes(
-    world: World, attack: Attack, library: Literal["requests", "pycurl"], caplog: pytest.LogCaptureFixture
+    world: World, attack: Attack, way: Way, caplog: pytest.LogCaptureFixture
 ) -> None:
     ref = world.large if attack.large else world.small
     with HostileProxy(of_directory(world.directory), attack) as proxy:
-        fetcher = open_fetcher(
-            world.honest.url,
-            f"{proxy.url};{world.honest.url}",
-            policy=Policy(hedge_default=60.0),  # no rival attempt: the attack must end by itself
-            limits=LIMITS,
-            http=library,
-        )
-        assert isinstance(fetcher, HttpFetcher)
+        # no rival attempt: the attack must end by itself
+        fetcher = _fetcher(way, world, f"{proxy.url};{world.honest.url}", Policy(hedge_default=60.0))
         request = object_request(ref, 60)
         peak = peak_of(lambda: fetcher.fetch(request))
         assert fetcher.fetch(request) == world.plain(ref)
@@ -94,10 +100,10 @@ ODD = [
 ]
 
 
-@pytest.mark.parametrize("library", ["requests", "pycurl"])
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("fields", ODD, ids=[fields[0][:30] for fields in ODD])
 def test_odd_answers_that_can_be_understood_are_no_fault(
-    world: World, fields: tuple[str, ...], library: Literal["requests", "pycurl"]
+    world: World, fields: tuple[str, ...], way: Way
 ) -> None:
     ref = world.small
 
@@ -106,8 +112,7 @@ def test_odd_answers_that_can_be_understood_are_no_fault(
         yield "\r\n".join(lines).encode("latin-1") + body
 
     with HostileProxy(of_directory(world.directory), Attack("odd", answer, ())) as proxy:
-        fetcher = open_fetcher(world.honest.url, proxy.url, limits=LIMITS, http=library)
-        assert isinstance(fetcher, HttpFetcher)
+        fetcher = _fetcher(way, world, proxy.url, Policy())
         assert fetcher.fetch(object_request(ref, 60)) == world.plain(ref)
         fetcher.close()
         assert not fetcher.report().members[0].faults
@@ -127,6 +132,8 @@ class Broken:
             self.raised += 1
             raise self.error
         return self.inner.get(attempt, check_cancelled)
+
+    def loop(self) -> None: ...
 
     def close(self) -> None:
         self.inner.close()

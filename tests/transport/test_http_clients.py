@@ -1,6 +1,7 @@
 """One attempt against a server that misbehaves: it gives the right fault in time, and connections are kept
 alive."""
 
+import base64
 import functools
 import socket
 import ssl
@@ -22,6 +23,7 @@ from lazyfs.transport.requests_client import RequestsClient
 from lazyfs.transport.tls import Tls
 from lazyfs.transport.tls_files import TlsFiles
 from tests.support.fault_server import FaultServer, Misbehave
+from tests.support.looped import LoopedClient
 from tests.support.tls import Authority
 
 BODY = bytes(range(256)) * 64
@@ -54,7 +56,7 @@ def server(request: pytest.FixtureRequest, secured: Secured) -> Iterator[FaultSe
 Make = Callable[[Limits], Client]
 
 
-@pytest.fixture(params=[RequestsClient, CurlClient], ids=["requests", "pycurl"])
+@pytest.fixture(params=[RequestsClient, CurlClient, LoopedClient], ids=["requests", "pycurl", "loop"])
 def make(request: pytest.FixtureRequest, secured: Secured) -> Make:
     return functools.partial(request.param, tls=secured.client)
 
@@ -115,6 +117,15 @@ def test_fault_is_named(
         assert failure.value.fault == fault
     if misbehave == Misbehave.S503:
         assert failure.value.retry_after == 1.0
+
+
+@pytest.mark.parametrize("proxied", [False, True], ids=["direct", "proxied"])
+def test_the_account_in_a_stores_url_is_sent(server: FaultServer, client: Client, proxied: bool) -> None:
+    attempt = _attempt(server, proxied=proxied)
+    url = attempt.url.replace("://", "://us%40er:pass%2F%E2%82%AC@")
+    assert client.get(attempt._replace(url=url), never_cancelled).body == BODY
+    pair = base64.b64encode("us@er:pass/€".encode()).decode()
+    assert [seen.headers.get("authorization") for seen in server.seen] == [f"Basic {pair}"]
 
 
 @pytest.mark.parametrize("proxied", [False, True], ids=["direct", "proxied"])

@@ -17,6 +17,7 @@ from lazyfs.transport.guard import Limits
 from lazyfs.transport.http import HttpFetcher
 from lazyfs.transport.open import open_fetcher
 from tests.support.fault_server import FaultServer, Misbehave, of_directory
+from tests.support.looped import LoopedFetcher
 from tests.support.store_files import object_request, store_objects
 
 QUICK = Limits(connect=0.5, silence=0.5, rate_window=0.5)
@@ -25,26 +26,33 @@ QUICK = Limits(connect=0.5, silence=0.5, rate_window=0.5)
 class Site:
     """Two proxies that serve a store themselves, an origin, and a fetcher over them."""
 
-    def __init__(self, directory: Path, stack: ExitStack) -> None:
+    def __init__(self, directory: Path, stack: ExitStack, *, looped: bool) -> None:
         self.objects = store_objects(directory, 30, 5000)
         content = of_directory(directory)
         self.one, self.two, self.origin = (
             stack.enter_context(FaultServer(content, bytes_per_second=20)) for _ in range(3)
         )
         self._stack = stack
+        self._looped = looped
 
-    def fetcher(self, proxies: str = "{one};{two};DIRECT", policy: Policy | None = None) -> HttpFetcher:
+    def fetcher(
+        self, proxies: str = "{one};{two};DIRECT", policy: Policy | None = None
+    ) -> HttpFetcher | LoopedFetcher:
         chain = proxies.format(one=self.one.url, two=self.two.url)
         made = open_fetcher(self.origin.url, chain, policy=policy or Policy(), limits=QUICK)
         assert isinstance(made, HttpFetcher)
+        if self._looped:
+            looped = LoopedFetcher(made)
+            self._stack.callback(looped.close)
+            return looped
         self._stack.callback(made.close)
         return made
 
 
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
+@pytest.fixture(params=["alone", "loop"])
+def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
     with ExitStack() as stack:
-        yield Site(tmp_path, stack)
+        yield Site(tmp_path, stack, looped=request.param == "loop")
 
 
 @pytest.mark.parametrize("misbehave", list(Misbehave))

@@ -20,6 +20,7 @@ from lazyfs.transport.guard import Limits
 from lazyfs.transport.requests_client import RequestsClient
 from lazyfs.transport.tls import Tls
 from lazyfs.transport.tls_files import TlsFiles
+from tests.support.looped import LoopedClient
 from tests.support.nginx import NginxOrigin, TlsOrigin
 from tests.support.squid import ShippedSquid, Squid
 from tests.support.store_files import store_objects
@@ -55,7 +56,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     return World(directory / "store", path, authority, authority.server(), authority.client())
 
 
-@pytest.fixture(params=[RequestsClient, CurlClient], ids=["requests", "pycurl"])
+@pytest.fixture(params=[RequestsClient, CurlClient, LoopedClient], ids=["requests", "pycurl", "loop"])
 def make(request: pytest.FixtureRequest) -> Iterator[Make]:
     """Yields a maker of clients, and closes the clients at the end."""
     with ExitStack() as stack:

@@ -11,7 +11,7 @@ disagree. It need not reach the disk: it matters only while the machine runs.
 
 import os
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from lazyfs_cache.files import layout
 
@@ -55,15 +55,20 @@ class Journal:
         os.pwrite(self._fd, bytes(SIZE), 0)
         self._end = _REMOVALS
 
-    def arriving(self, slot: int, key: bytes) -> bool:
-        """Note that `key` is about to get a file. False if the journal is closed because its generation is
-        over."""
+    def arriving(self, slots: Sequence[int], keys: Sequence[bytes]) -> bool:
+        """Note that keys are about to get files, each in its slot. False if the journal is closed because its
+        generation is over."""
+        rows = [bytes((len(key),)) + key for key in keys]
         # Without the lock, another thread might close the journal meanwhile, and the descriptor be another
         # file's.
         with self._guard:
             if self._fd < 0:
                 return False
-            os.pwrite(self._fd, bytes((len(key),)) + key, slot * _SLOT)
+            if list(slots) == list(range(slots[0], slots[0] + len(slots))):
+                os.pwrite(self._fd, b"".join(row.ljust(_SLOT, b"\0") for row in rows), slots[0] * _SLOT)
+            else:
+                for slot, row in zip(slots, rows, strict=True):
+                    os.pwrite(self._fd, row, slot * _SLOT)
         return True
 
     def begin(self) -> None:

@@ -54,3 +54,9 @@ def key_of(directory: str, name: str) -> bytes | None:
     except ValueError:
         return None
     return key if key and len(key) <= MAX_KEY and name_of(key) == f"{directory}/{name}" else None
+
+
+def check_tenant(name: bytes) -> None:
+    """Raises ValueError for a tenant's name that is too long."""
+    if len(name) > MAX_TENANT:
+        raise ValueError(f"the tenant {name!r} has a name of more than {MAX_TENANT} bytes")

@@ -84,6 +84,22 @@ class Transaction:
         sums.stored += charge
         tenants.enter(sums.tenants, entry, tick)
 
+    def charge_at_least(self, key: bytes, charge: int) -> None:
+        """Charge a value with so many bytes, unless it is charged with more."""
+        entry = self.entry(key)
+        more = 0 if entry is None else charge - entry.charge
+        if entry is None or more <= 0:
+            return
+        self.sums.stored += more
+        self.sums.tenants[entry.tenant].stored += more
+        tick = entry.tick
+        if entry.pins:
+            self.sums.pinned += more
+        else:
+            self._queue.remove(entry.tenant, tick)
+            tick = self._queue.add(entry.tenant, tick, charge, key)
+        self._write(key, entry._replace(charge=charge, tick=tick))
+
     def touch(self, key: bytes) -> None:
         """Note a use of the value: it goes to the end of the queue (LRU), or is marked (SIEVE). Does nothing
         if it is not here."""

@@ -17,6 +17,13 @@ class Slots:
         except IndexError:
             return None
 
+    def take_many(self, count: int) -> list[int]:
+        """Up to `count` numbers, as `take` gives them."""
+        found: list[int] = []
+        while len(found) < count and (number := self.take()) is not None:
+            found.append(number)
+        return found
+
     def free(self, number: int) -> None:
         """Let another holder take the number."""
         self._free.append(number)

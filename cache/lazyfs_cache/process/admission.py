@@ -9,10 +9,9 @@ Until step 3 the value is charged as a part of the allowance. A process killed b
 names the key, and that charge stays until the next process has cleaned up.
 """
 
-import threading
 import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from types import TracebackType
 
 from lazyfs_cache.files import journal, layout
 from lazyfs_cache.policy.allowance import Drawn
@@ -22,52 +21,7 @@ from lazyfs_cache.process.arrivals import Arrived
 from lazyfs_cache.process.cache_parts import CacheParts
 from lazyfs_cache.process.health import FULL
 from lazyfs_cache.process.index_generation import IndexGeneration
-
-
-class Reservation:
-    """Space held for one value on its way; given back unless `Cache.put` used it."""
-
-    def __init__(
-        self,
-        key: bytes,
-        size: int,
-        charge: int,
-        drawn: Drawn,
-        generation: IndexGeneration,
-        wake: threading.Event,
-    ) -> None:
-        self.key = key
-        self.size = size
-        self.charge = charge
-        """Upper bound of the bytes of disk it occupies."""
-        self.generation = generation
-        self.recycled = drawn.over
-        """Slot of a spare file that may be written over."""
-        self._wake = wake
-        self.over = False
-        """True once it was used or given back, and holds no space any more."""
-
-    def release(self) -> None:
-        """Give the space back; the second call does nothing."""
-        if self.over:
-            return
-        self.over = True
-        if self.recycled is not None:
-            self.generation.spares.discard([self.recycled])
-        self.generation.allowance.give_back(self.charge)
-        self._wake.set()
-
-    def used(self) -> None:
-        """Note that the value is here: an entry is charged for its space, now or soon."""
-        self.over = True
-
-    def __enter__(self) -> "Reservation":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.release()
+from lazyfs_cache.process.reservation import Reservation
 
 
 class Admission:
@@ -87,11 +41,53 @@ class Admission:
         if self._health.off is None and 0 < len(key) <= layout.MAX_KEY:
             found = self._draw(charge, write_over=size < spare_files.LARGEST)
             if found is not None:
-                drawn, generation = found
-                generation.spares.discard(drawn.gone)
-                return Reservation(key, size, charge, drawn, generation, self._wake)
+                return self._reservation(key, size, charge, *found)
         self.refused += 1
         return None
+
+    def _reservation(
+        self, key: bytes, size: int, charge: int, drawn: Drawn, generation: IndexGeneration
+    ) -> Reservation:
+        generation.spares.discard(drawn.gone)
+        return Reservation(key, size, charge, drawn, generation, self._wake)
+
+    def _reserve_many(self, sizes: dict[bytes, int]) -> list[Reservation]:
+        """Hold space for several values, by one transaction at most unless they do not fit together. Those
+        that get none are left out."""
+        charges = {key: self._files.most_for_value(size) for key, size in sizes.items()}
+        generation = self._shared.generation
+        held: list[Reservation] = []
+        regular = all(0 < len(key) <= layout.MAX_KEY for key in sizes)
+        if len(sizes) > 1 and regular and not self._shared.stale():
+            filled = False
+            while charges:
+                key = next(iter(charges))
+                small = sizes[key] < spare_files.LARGEST
+                drawn = generation.allowance.draw(charges[key], write_over=small)
+                if drawn is not None:
+                    held.append(self._reservation(key, sizes[key], charges.pop(key), drawn, generation))
+                elif (
+                    filled
+                    or not self._fill(sum(charges.values()))
+                    or self._shared.generation is not generation
+                ):
+                    break
+                else:
+                    filled = True
+        alone = [self.reserve(key, sizes[key]) for key in charges]
+        return held + [one for one in alone if one is not None]
+
+    def _fill(self, charge: int, timeout: float | None = None) -> bool:
+        """Have the index hold `charge` bytes more for this process. Returns True if another draw may find
+        them."""
+        shared = self._shared
+        progress = False
+        with shared.transaction(timeout) as transaction:
+            if transaction is not None:
+                generation = shared.generation
+                if generation.limits.possible(transaction.sums, charge):
+                    progress = generation.pending.fill(transaction, charge)
+        return progress and transaction is not None and transaction.committed
 
     def _draw(self, charge: int, *, write_over: bool) -> tuple[Drawn, IndexGeneration] | None:
         """A promise of `charge` bytes, and the generation of the index that holds them; None if they cannot
@@ -104,13 +100,7 @@ class Admission:
                 drawn = generation.allowance.draw(charge, write_over=write_over)
                 if drawn is not None:
                     return drawn, generation
-            progress = False
-            with shared.transaction(max(deadline - time.monotonic(), 0)) as transaction:
-                if transaction is not None:
-                    generation = shared.generation
-                    if generation.limits.possible(transaction.sums, charge):
-                        progress = generation.pending.fill(transaction, charge)
-            if not progress or transaction is None or not transaction.committed:
+            if not self._fill(charge, max(deadline - time.monotonic(), 0)):
                 return None
 
     # -- values ------------------------------------------------------------------------------------------
@@ -138,13 +128,35 @@ class Admission:
         held = reservation or self.reserve(key, len(value))
         if held is None:
             return False
-        with held:
-            done = self._store(held, value, tenant)
-        if done:
-            self.admitted += 1
-        else:
-            self.refused += 1
-        return done
+        return bool(self._store([held], {key: value}, tenant))
+
+    def put_many(self, values: Sequence[tuple[bytes, bytes | memoryview]], tenant: bytes) -> list[bool]:
+        """Admit several verified values; for each, True if it is here afterwards."""
+        here: set[bytes] = set()
+        wanted: dict[bytes, bytes | memoryview] = {}
+        for key, value in values:
+            try:
+                if self._health.off is not None or not self.remove_suspect(key):
+                    continue
+                if self._files.here(key):
+                    here.add(key)
+                else:
+                    wanted[key] = value
+            except OSError as error:
+                self._health.fail(error)
+        if wanted:
+            held = self._reserve_many({key: len(value) for key, value in wanted.items()})
+            stored = self._store(held, wanted, tenant)
+            # what was here may have made room for the others
+            here = stored | {key for key in here if self._still(key)}
+        return [key in here for key, _ in values]
+
+    def _still(self, key: bytes) -> bool:
+        try:
+            return self._files.here(key)
+        except OSError as error:
+            self._health.fail(error)
+            return False
 
     def remove_suspect(self, key: bytes) -> bool:
         """Remove `key` if it is a suspect; False if the lock was not got."""
@@ -153,13 +165,60 @@ class Admission:
                 return False
         return True
 
-    def _store(self, held: Reservation, value: bytes | memoryview, tenant: bytes) -> bool:
-        generation = held.generation
-        if generation is not self._shared.generation:
-            return False  # its space was lost with its index during the download
-        slot = self._slot(generation)
-        if slot is None:
-            return False
+    def _store(
+        self, held: list[Reservation], values: Mapping[bytes, bytes | memoryview], tenant: bytes
+    ) -> set[bytes]:
+        """Give values their files and let them wait for their entries; returns the keys of those that are
+        here then. The reservations end."""
+        stored: set[bytes] = set()
+        try:
+            for generation, slots, noted in self._noted(held):
+                for slot, one in zip(slots, noted, strict=True):
+                    if self._store_noted(generation, slot, one, values[one.key], tenant):
+                        stored.add(one.key)
+        finally:
+            for one in held:
+                one.release()
+        if self._shared.generation.arrivals.due:
+            with self._shared.transaction() as transaction:
+                if transaction is not None:
+                    self._shared.generation.pending.fill(transaction, 0)
+        self.admitted += len(stored)
+        self.refused += len(held) - len(stored)
+        return stored
+
+    def _noted(
+        self, held: list[Reservation]
+    ) -> Iterator[tuple[IndexGeneration, list[int], list[Reservation]]]:
+        """Groups of values that the journal names, with their slots."""
+        left = held
+        while left:
+            generation = self._shared.generation
+            # the space of others was lost with their index during the download
+            left = [one for one in left if one.generation is generation]
+            slots = self._slots(generation, len(left))
+            group, left = left[: len(slots)], left[len(slots) :]
+            if not group:
+                return
+            noted = False
+            try:
+                noted = generation.journal.arriving(slots, [one.key for one in group])
+            except OSError as error:
+                self._health.fail(error)
+            if not noted:
+                for slot in slots:
+                    generation.arrivals.slots.free(slot)
+                return
+            yield generation, slots, group
+
+    def _store_noted(
+        self,
+        generation: IndexGeneration,
+        slot: int,
+        held: Reservation,
+        value: bytes | memoryview,
+        tenant: bytes,
+    ) -> bool:
         occupied = self._publish(generation, slot, held, value)
         if occupied is None:
             generation.arrivals.slots.free(slot)  # last: the next value in the slot gets its files too
@@ -170,18 +229,16 @@ class Admission:
             self._suspects.add(held.key)  # the new index has no entry for it
             return False
         self._uses.add(held.key)
-        if generation.arrivals.due:
-            with self._shared.transaction() as transaction:
-                if transaction is not None:
-                    self._shared.generation.pending.fill(transaction, 0)
         return True
 
-    def _slot(self, generation: IndexGeneration) -> int | None:
-        slot = generation.arrivals.slots.take()
-        if slot is None:
+    def _slots(self, generation: IndexGeneration, count: int) -> list[int]:
+        """Up to `count` slots of the journal; at least one if any can be freed."""
+        free = generation.arrivals.slots
+        slots = free.take_many(count)
+        if not slots and count:
             self._shared.settle()  # frees the slots of values that have arrived
-            slot = generation.arrivals.slots.take()
-        return slot
+            slots = free.take_many(count)
+        return slots
 
     def _publish(
         self, generation: IndexGeneration, slot: int, held: Reservation, value: bytes | memoryview
@@ -190,8 +247,6 @@ class Admission:
         the disk failed, too little space was reserved, or another generation of the index is in use."""
         tmp = journal.tmp_name(generation.owner, slot)
         try:
-            if not generation.journal.arriving(slot, held.key):
-                return None
             occupied = self._write(tmp, held, value)
             if occupied is None or generation is not self._shared.generation:
                 self._files.discard_tmp(tmp)

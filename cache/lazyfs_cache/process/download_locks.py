@@ -7,6 +7,7 @@ holder that is stopped or slow delays others by two seconds at most (`policy.wai
 import hashlib
 import threading
 import time
+from collections.abc import Sequence
 from types import TracebackType
 
 from lazyfs_cache.policy import waiting
@@ -48,7 +49,8 @@ class DownloadLocks:
 
     def __init__(self, path: str) -> None:
         self._locks = ByteLocks(path)
-        self._mine: dict[int, threading.Event] = {}
+        self._mine: dict[int, threading.Event | None] = {}
+        """The event of each lock's end, once a thread waits for it."""
         self._guard = threading.Lock()
 
     def take(self, key: bytes, waited: float) -> DownloadLock | None:
@@ -57,20 +59,38 @@ class DownloadLocks:
         lane = waiting.lane(waited)
         if lane is None:
             return DownloadLock()
-        number = _number(key, lane)
         with self._guard:
-            if number in self._mine or not self._locks.take(number):
-                return None
-            self._mine[number] = threading.Event()
+            return self._take(_number(key, lane))
+
+    def take_many(self, keys: Sequence[bytes]) -> list[DownloadLock | None]:
+        """As `take`, for several keys that nobody has waited for. If it raises, it has taken none."""
+        taken: list[DownloadLock | None] = []
+        try:
+            with self._guard:
+                for key in keys:
+                    taken.append(self._take(_number(key, 0)))  # noqa: PERF401 (what was taken before an error)
+        except OSError:
+            for lock in taken:
+                if lock is not None:
+                    lock.release()
+            raise
+        return taken
+
+    def _take(self, number: int) -> DownloadLock | None:
+        if number in self._mine or not self._locks.take(number):
+            return None
+        self._mine[number] = None
         return DownloadLock(self, number)
 
     def release(self, number: int) -> None:
         """Release a lock; does nothing if this process does not hold it."""
         with self._guard:
-            ended = self._mine.pop(number, None)
-            if ended is not None:
-                self._locks.drop(number)
-                ended.set()
+            if number not in self._mine:
+                return
+            ended = self._mine.pop(number)
+            self._locks.drop(number)
+        if ended is not None:
+            ended.set()
 
     def wait(self, key: bytes, timeout: float, waited: float) -> bool:
         """Wait for a lock that `take` did not get. True if it ended within `timeout` seconds, by release or
@@ -86,7 +106,7 @@ class DownloadLocks:
         polling = Polling(time.monotonic() + min(timeout, waiting.lane_left(waited)))
         while True:
             with self._guard:
-                ended = self._mine.get(number)
+                ended = self._ended(number)
                 if ended is None and not self._locks.taken(number):
                     return True
             now = time.monotonic()
@@ -97,6 +117,15 @@ class DownloadLocks:
             else:
                 time.sleep(polling.pause(now))
 
+    def _ended(self, number: int) -> threading.Event | None:
+        """The event of the end of this process's lock; None if it has none."""
+        if number not in self._mine:
+            return None
+        event = self._mine[number]
+        if event is None:
+            event = self._mine[number] = threading.Event()
+        return event
+
     def abandon(self) -> None:
         """Leave the locks to the parent process, which keeps them until its end: this is a forked child."""
         self._guard = threading.Lock()
@@ -106,6 +135,7 @@ class DownloadLocks:
     def close(self) -> None:
         with self._guard:
             for ended in self._mine.values():
-                ended.set()
+                if ended is not None:
+                    ended.set()
             self._mine.clear()
         self._locks.close()

@@ -57,6 +57,9 @@ class Settling:
         suspects: list[bytes],
     ) -> None:
         new = {value.key: value for value in arrived if transaction.entry(value.key) is None}
+        for value in arrived:
+            if value.key not in new:
+                self._correct(transaction, value)
         used = self._uses.take(uses_per_transaction(transaction.sums.limit))
         for key in new.keys() - used:
             self._enter(transaction, new[key])
@@ -74,6 +77,15 @@ class Settling:
         self._suspects.put_back(suspects[noted:])
 
     def _enter(self, transaction: Transaction, value: Arrived) -> None:
-        if self._files.here(value.key):  # another process may have evicted it already
-            transaction.insert(value.key, value.size, value.occupied, None, value.tenant)
+        status = self._files.status(value.key)
+        if status is not None:  # another process may have evicted it already
+            # It may be another process's file that lies there: both put the value.
+            charge = max(value.occupied, status.st_blocks * 512)
+            transaction.insert(value.key, value.size, charge, None, value.tenant)
             measure_directory(transaction, self._files, directory_of(value.key))
+
+    def _correct(self, transaction: Transaction, value: Arrived) -> None:
+        """Another process's file of the value has an entry, and ours may lie in its place."""
+        status = self._files.status(value.key)
+        if status is not None:
+            transaction.charge_at_least(value.key, status.st_blocks * 512)

@@ -5,12 +5,16 @@ import random
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import trio
 
 from lazyfs.client.trust.revisions import Revisions
 from lazyfs.core.errors import LazyfsError
 from lazyfs.core.params import Revision
+
+if TYPE_CHECKING:
+    from lazyfs.client.trust.chosen_revision import ChosenRevision
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +31,7 @@ class Refresher:
 
     def __init__(
         self,
-        revisions: Revisions,
+        revisions: "Revisions | ChosenRevision",
         shown: Revision,
         on_advance: Callable[[Revision], Awaitable[None]],
         *,

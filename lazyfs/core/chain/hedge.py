@@ -14,6 +14,7 @@ class Hedges:
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
         self._durations: deque[float] = deque(maxlen=_SAMPLES)
+        self._noted = 0
         self._threshold = policy.hedge_default
         self._budget = 1.0
         self.started = 0
@@ -28,8 +29,9 @@ class Hedges:
         """Notes the duration of an attempt that succeeded."""
         durations = self._durations
         durations.append(seconds)
+        self._noted += 1
         count = len(durations)
-        if count >= _ENOUGH and count % 8 == 0:
+        if count >= _ENOUGH and self._noted % 8 == 0:
             slow = sorted(durations)[min(int(count * self._policy.hedge_percentile), count - 1)]
             self._threshold = max(slow * self._policy.hedge_factor, self._policy.hedge_floor)
 

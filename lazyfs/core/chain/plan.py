@@ -30,6 +30,9 @@ from lazyfs.core.chain.faults import CERTAIN, CERTIFICATE, CONTENT, PEER, Attemp
 from lazyfs.core.chain.member import Member, MemberState
 from lazyfs.core.errors import BadData, DeadlineExceeded, LazyfsError, NotFound
 
+_MISSING = frozenset({Fault.MISSING})
+_MAY_BE_MISSING = frozenset({Fault.MISSING, Fault.DENIED})
+
 
 class Pause(NamedTuple):
     """No path may be tried before this time."""
@@ -58,7 +61,7 @@ class Plan:
         self._deadline = deadline
         self._no_cache = no_cache
         self._may_be_missing = may_be_missing
-        self._absent = frozenset({Fault.MISSING, Fault.DENIED} if may_be_missing else {Fault.MISSING})
+        self._absent = _MAY_BE_MISSING if may_be_missing else _MISSING
         """Faults which mean that the file is missing; they do not count against the member that reports
         them."""
         self._proxies = chain.proxy_order(path)
@@ -201,8 +204,6 @@ class Plan:
         return proxy not in self._unreachable
 
     def _pick(self, now: float, ready: Callable[[Member, Member, float], bool]) -> Route | None:
-        over = Counter(failure.route.proxy for failure in self._failures.items)
-        to = Counter(failure.route.origin for failure in self._failures.items)
         paths = [
             (proxy, origin)
             for proxy in self._proxies
@@ -213,15 +214,7 @@ class Plan:
         ]
         if not paths:
             return None
-        proxy, origin = min(
-            paths,
-            key=lambda path: (
-                over[path[0]] >= 2,
-                self._proxies.index(path[0]),
-                to[path[1]],
-                self._origins.index(path[1]),
-            ),
-        )
+        proxy, origin = self._best(paths) if self._failures.items else paths[0]
         no_cache = self._past_caches(proxy)
         self._tried.add((proxy, origin, no_cache))
         in_turn = proxy.usable(now) and origin.usable(now)
@@ -242,6 +235,20 @@ class Plan:
         )
         self._chain.attempts += 1
         return Route(proxy, origin, no_cache, min(silence, longest), trial, not in_turn)
+
+    def _best(self, paths: list[tuple[Member, Member]]) -> tuple[Member, Member]:
+        """The path that is most likely to work, after failures of this round."""
+        over = Counter(failure.route.proxy for failure in self._failures.items)
+        to = Counter(failure.route.origin for failure in self._failures.items)
+        return min(
+            paths,
+            key=lambda path: (
+                over[path[0]] >= 2,
+                self._proxies.index(path[0]),
+                to[path[1]],
+                self._origins.index(path[1]),
+            ),
+        )
 
     def _past_caches(self, proxy: Member) -> bool:
         return self._no_cache or proxy.state is MemberState.LIAR

@@ -8,7 +8,7 @@ scripts are written from the image's config: environment, entrypoint, command, w
 import re
 import shlex
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import msgspec
@@ -28,6 +28,7 @@ BIND_POINTS = {
     "srv": 0o755,
     "cvmfs": 0o755,
 }
+MOST_NAME, MOST_BIND_PATH = 255, 1024
 EMPTY_FILES = ("etc/hosts", "etc/resolv.conf")
 """Files over which runtimes bind the host's."""
 LINKS = {
@@ -59,10 +60,32 @@ class Addition(NamedTuple):
     """A file's bytes, a link's target."""
 
 
-def additions(config: Config) -> Iterator[Addition]:
-    """Yields the entries to add to an image with this config, directories before their content."""
+def bind_point(path: str) -> str:
+    """Returns the place in an image that an absolute path of the operator's names: `/afs` is `afs`.
+
+    Raises ValueError for a path that is not absolute, leads upwards, or has names that no filesystem takes.
+    """
+    if not path.startswith("/"):
+        raise ValueError("not an absolute path")
+    parts = [part for part in path.split("/") if part]
+    if not parts or any(part in (".", "..") for part in parts):
+        raise ValueError("the root or a way upwards is no bind point")
+    if len(path) > MOST_BIND_PATH or any(len(part.encode()) > MOST_NAME for part in parts):
+        raise ValueError(f"over {MOST_NAME} bytes in a name or {MOST_BIND_PATH} in all")
+    if not path.isprintable():
+        raise ValueError("characters that are not printable")
+    return "/".join(parts)
+
+
+def additions(config: Config, bind_points: Iterable[str] = ()) -> Iterator[Addition]:
+    """Yields the entries to add to an image with this config, directories before their content.
+
+    `bind_points`: directories beyond BIND_POINTS, as `bind_point` returns them.
+    """
     for path, mode in BIND_POINTS.items():
         yield Addition(path, stat.S_IFDIR | mode)
+    for path in bind_points:
+        yield Addition(path, stat.S_IFDIR | 0o755)
     for path in EMPTY_FILES:
         yield Addition(path, stat.S_IFREG | 0o644)
     for path in ("", "/actions", "/env", "/libs"):

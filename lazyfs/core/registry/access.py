@@ -125,7 +125,7 @@ class Exchange:
         if status == 404:
             if nobody and not self._access.account_refused:
                 return self._as_account(answer)
-            return Stop(Outcome.MISSING, self._identity, status, answer.reason)
+            return Stop(Outcome.MISSING, self._identity, status, answer.reason, unknown=answer.unknown)
         if status == 429 and nobody and not self._access.account_refused and self._why.status != 429:
             return self._as_account(answer)
         if status in (408, 425, 429) or status >= 500:
@@ -258,7 +258,7 @@ class Exchange:
         if why.status == 429:
             return self._busy(why, None)
         if why.status == 404:
-            return Stop(Outcome.MISSING, Identity.NOBODY, 404, why.reason)
+            return Stop(Outcome.MISSING, Identity.NOBODY, 404, why.reason, unknown=why.unknown)
         return Stop(Outcome.REFUSED, Identity.NOBODY, why.status, self._explained(why))
 
     def _busy(self, answer: Answer, asked: Ask | None) -> Step:

@@ -9,6 +9,7 @@ from lazyfs.core.printable import printable
 MAX_BODY = 1 << 16
 """Bytes of an error's body that are read."""
 _SHOWN = 300
+_UNKNOWN = ("MANIFEST_UNKNOWN", "NAME_UNKNOWN", "NOT_FOUND")
 
 
 def reason_of(body: bytes) -> str:
@@ -23,6 +24,19 @@ def reason_of(body: bytes) -> str:
         text = body.decode("utf-8", "replace").strip()
         return "" if text.startswith(("<", "{", "[")) or len(text) > _SHOWN else printable(text)
     return printable("; ".join(filter(None, _reasons(document))))
+
+
+def says_unknown(body: bytes) -> bool:
+    """Returns True if every error in the body is the distribution API's code (or Harbor's) for a name that
+    the registry does not know. A page of a proxy in between is no such body."""
+    try:
+        document = msgspec.json.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return False
+    errors = document.get("errors") if isinstance(document, dict) else None
+    if not isinstance(errors, list) or not errors:
+        return False
+    return all(isinstance(error, dict) and error.get("code") in _UNKNOWN for error in errors)
 
 
 def _reasons(document: Any) -> list[str]:

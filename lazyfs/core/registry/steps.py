@@ -86,6 +86,8 @@ class Stop(NamedTuple):
     """Seconds that a busy server asks for, if they are too many."""
     at_token_server: bool = False
     attempts: int = 1
+    unknown: bool = False
+    """The registry itself said in so many words that it has none of this name."""
 
 
 Step = Send | Ask | Ping | FindAccount | Pause | Serve | Stop
@@ -98,3 +100,5 @@ class Answer(NamedTuple):
     challenges: tuple[Challenge, ...] = ()
     retry_after: float | None = None
     reason: str = ""
+    unknown: bool = False
+    """The body has the distribution API's code for a name that the registry does not know."""

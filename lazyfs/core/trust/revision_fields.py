@@ -29,6 +29,8 @@ class _Custom(msgspec.Struct, frozen=True):
     revision: int
     time: int
     params: dict[str, Any]
+    history: tuple[str, int] | None = None
+    """Digest and size of the history's head."""
 
 
 def revision_of(targets_version: int, custom: Any, hashes: Mapping[str, str], length: int) -> Revision:
@@ -37,13 +39,16 @@ def revision_of(targets_version: int, custom: Any, hashes: Mapping[str, str], le
     try:
         fields = msgspec.convert(custom, _Custom)
         root = ObjectRef(parse_hex(hashes["sha256"]), length)
+        history = ObjectRef(parse_hex(fields.history[0]), fields.history[1]) if fields.history else None
         if (
             not 0 < fields.revision < MOST
             or not 0 <= fields.time < YEAR_9999
             or not 0 < root.size <= bounds.OBJECT
+            or (history and not 0 < history.size <= bounds.OBJECT)
         ):
             raise Malformed(f"targets version {targets_version}: an impossible revision, time or size")
-        return Revision(fields.name, fields.revision, fields.time, root, _params(fields.params))
+        params = _params(fields.params)
+        return Revision(fields.name, fields.revision, fields.time, root, params, history)
     except (KeyError, msgspec.ValidationError, FormatError) as error:
         raise Malformed(
             f"targets version {targets_version}: target {TARGET!r} is not a lazyfs revision: {error}"

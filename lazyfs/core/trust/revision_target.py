@@ -1,5 +1,7 @@
 """The one signed target: it names the root catalog, and its `custom` field holds the rest of a Revision."""
 
+from typing import Any
+
 import msgspec
 from tuf.api.metadata import TargetFile, Targets
 
@@ -13,12 +15,14 @@ def to_target(revision: Revision) -> TargetFile:
     params = msgspec.to_builtins(revision.params)
     if revision.params.version == 1:
         params = {field: value for field, value in params.items() if field not in SINCE_2}
-    custom = {
+    custom: dict[str, Any] = {
         "name": revision.name,
         "revision": revision.number,
         "time": revision.time,
         "params": params,
     }
+    if revision.history:
+        custom["history"] = [revision.history.digest.hex(), revision.history.size]
     return TargetFile(
         revision.root.size,
         {"sha256": revision.root.digest.hex()},

@@ -12,7 +12,7 @@ from urllib.parse import urljoin, urlsplit
 import msgspec
 
 from lazyfs.core.digest import sha256
-from lazyfs.core.errors import DigestMismatch, FormatError, TransportError, UsageError
+from lazyfs.core.errors import DigestMismatch, FormatError, NotFound, TransportError, UsageError
 from lazyfs.core.oci.manifest import (
     DOCKER_LIST,
     DOCKER_MANIFEST,
@@ -46,6 +46,7 @@ class _Tags(msgspec.Struct):
 
 
 _tags = msgspec.json.Decoder(_Tags)
+_DIGEST = re.compile("sha256:[0-9a-f]{64}")
 _NEXT = re.compile(r'<([^>]*)>\s*;[^,]*rel="?next"?')
 
 
@@ -81,6 +82,34 @@ class RegistryClient:
             refuse_schema1(data, str(self._reference))  # the stated digest is that of the part only
             raise DigestMismatch(f"{self._reference}: the manifest does not match its digest {expected}")
         return data
+
+    def digest(self, wanted: str) -> str:
+        """The digest of a manifest or index by tag, asked for with HEAD; with GET where the answer to HEAD
+        states none, or is 404: only a body says why.
+
+        Raises as `manifest`; Unknown if the registry says in so many words that there is none.
+        """
+        try:
+            with self._conversation.request(
+                f"manifests/{wanted}", Kind.MANIFEST, {"Accept": _ACCEPT}, method="HEAD"
+            ) as reply:
+                reply.small(0)  # so that the connection is kept
+                stated = reply.headers.get("Docker-Content-Digest", "")
+                if _DIGEST.fullmatch(stated):
+                    return stated
+        except NotFound:
+            pass
+        return f"sha256:{sha256(self.manifest(wanted)).hex()}"
+
+    @property
+    def privacy(self) -> Privacy:
+        """What all requests so far have shown of the repository."""
+        return self._conversation.privacy
+
+    @property
+    def has_account(self) -> bool:
+        """True if a request needed an account and there is one."""
+        return self._conversation.has_account
 
     def small_blob(self, descriptor: Descriptor, limit: int) -> bytes:
         """A blob held in memory, verified. Raises as `manifest`."""

@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from urllib.parse import urljoin, urlsplit
 
-from lazyfs.core.errors import LazyfsError, NotFound, TransportError, UsageError
+from lazyfs.core.errors import LazyfsError, NotFound, TransportError, Unknown, UsageError
 from lazyfs.core.oci.reference import HUB, Reference
 from lazyfs.core.registry import steps
 from lazyfs.core.registry.access import Access, Exchange
 from lazyfs.core.registry.challenges import parse_challenges
-from lazyfs.core.registry.reasons import MAX_BODY, reason_of
+from lazyfs.core.registry.reasons import MAX_BODY, reason_of, says_unknown
 from lazyfs.images.registry.credentials import Credentials
 from lazyfs.images.registry.problems import Failed, proxy_account
 from lazyfs.images.registry.replies import retry_after
@@ -35,21 +35,26 @@ class Conversation:
         *,
         plain_http: bool,
         allow_private: bool,
+        address: str = "",
+        permission: str = "--allow-public",
         pause: Callable[[float], None] = time.sleep,
         wall: Callable[[], float] = time.time,
     ) -> None:
         """`find_account` is called at most once, when an anonymous request is refused. `allow_private`:
-        images that only an account may read are allowed. `wall`: seconds since 1970."""
+        images that only an account may read are allowed, which messages say is given by `permission`.
+        `address`: the host[:port] of the registry's API, if it is another than its name says. `wall`: seconds
+        since 1970."""
         self._reference = reference
         self._wire = wire
         self._find_account = find_account
         self._account: Credentials | None = None
         self._allow_private = allow_private
+        self._permission = permission
         self._pause = pause
         self._wall = wall
         scheme = "http" if plain_http else "https"
         self._plain_http = plain_http
-        self.api = f"{scheme}://{api_host(reference.registry)}/v2/"
+        self.api = f"{scheme}://{address or api_host(reference.registry)}/v2/"
         self.base = f"{self.api}{reference.repository}/"
         scope = f"repository:{reference.repository}:pull"
         self._authorizer = Authorizer(wire, scope, plain_http=plain_http, wall=wall)
@@ -62,10 +67,22 @@ class Conversation:
         """The knowledge from all requests so far."""
         return self._access.privacy
 
+    @property
+    def has_account(self) -> bool:
+        """True if a request needed the account and there is one."""
+        return self._account is not None
+
     def request(
-        self, path: str, kind: steps.Kind, headers: Mapping[str, str] | None = None, *, hashed: bool = False
+        self,
+        path: str,
+        kind: steps.Kind,
+        headers: Mapping[str, str] | None = None,
+        *,
+        hashed: bool = False,
+        method: str = "GET",
     ) -> Reply:
-        """A successful answer, its body unread. `hashed`: the body will be compared with a digest.
+        """A successful answer, its body unread. `hashed`: the body will be compared with a digest. `method`:
+        GET or HEAD.
 
         Raises UsageError if every identity is refused, or if only an account may read and `allow_private` is
         not set; NotFound; TransportError.
@@ -77,7 +94,9 @@ class Conversation:
         while True:
             match step:
                 case steps.Send(header):
-                    reply, step = self._send(exchange, url, headers or {}, header, hashed=hashed)
+                    reply, step = self._send(
+                        exchange, url, headers or {}, header, hashed=hashed, method=method
+                    )
                 case steps.Ask():
                     step = self._ask(exchange, step)
                 case steps.Ping():
@@ -101,11 +120,18 @@ class Conversation:
             return transition()
 
     def _send(
-        self, exchange: Exchange, url: str, headers: Mapping[str, str], header: str | None, *, hashed: bool
+        self,
+        exchange: Exchange,
+        url: str,
+        headers: Mapping[str, str],
+        header: str | None,
+        *,
+        hashed: bool,
+        method: str,
     ) -> tuple[Reply | None, steps.Step]:
         everything = {**headers, "Authorization": header} if header else headers
         try:
-            reply = self._wire.get(url, everything, hashed=hashed)
+            reply = self._wire.get(url, everything, hashed=hashed, method=method)
         except Failed as error:
             return None, self._now(partial(exchange.broke, *error.problem))
         if 200 <= reply.status < 300:
@@ -156,13 +182,14 @@ class Conversation:
         challenges = parse_challenges(", ".join(reply.headers.getlist("WWW-Authenticate")))
         try:
             with reply:
-                reason = reason_of(reply.small(MAX_BODY))
+                body = reply.small(MAX_BODY)
         except LazyfsError:
-            reason = ""
+            body = b""
+        reason = reason_of(body)
         if reply.status == 400 and "HTTP request" in reason and "HTTPS" in reason:
             reason += ": leave out --plain-http"
         wait = retry_after(reply.headers, self._wall())
-        return steps.Answer(reply.status, challenges, wait, wiped(reason, self._account))
+        return steps.Answer(reply.status, challenges, wait, wiped(reason, self._account), says_unknown(body))
 
     def _check_allowed(self, reply: Reply) -> None:
         if self._allow_private or self._access.privacy is not steps.Privacy.PRIVATE:
@@ -170,7 +197,7 @@ class Conversation:
         reply.close()
         raise UsageError(
             f"{self._reference} is private, but every client that reaches the repository could read it: "
-            "publish it into one whose web server asks for a login, and confirm that with --allow-public"
+            f"publish it into one whose web server asks for a login, and confirm that with {self._permission}"
         )
 
     def _failure(self, stop: steps.Stop, path: str) -> Exception:
@@ -180,7 +207,9 @@ class Conversation:
             also = ""
             if self._access.account_refused:
                 also = f", or hides it: it refuses {self._who()} ({self._access.account_refused})"
-            return NotFound(f"{reference}: the registry has no {path.split('?')[0]}{reason}{also}")
+            certain = stop.unknown and not self._access.account_refused
+            kind_of = Unknown if certain else NotFound
+            return kind_of(f"{reference}: the registry has no {path.split('?')[0]}{reason}{also}")
         if stop.outcome is steps.Outcome.REFUSED:
             who = self._who() if stop.identity is steps.Identity.ACCOUNT else "an anonymous pull"
             said = stop.reason or f"it answered {stop.status}"

@@ -8,7 +8,8 @@ client certificate (see `certificates`).
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import NamedTuple
+from contextlib import AbstractContextManager, nullcontext
+from typing import NamedTuple, Protocol
 from urllib.parse import unquote, urlencode, urljoin, urlsplit
 
 import requests.utils
@@ -97,6 +98,39 @@ class Reply:
         return bytes(data)
 
 
+class Pace(Protocol):
+    """Lets a client that makes many requests keep to what each server takes."""
+
+    def turn(self, origin: Origin) -> AbstractContextManager[None]:
+        """Holds the turn of one request to its answer's head; waits for it. Raises Failed if the server is
+        not to be asked now."""
+        ...
+
+    def answered(self, origin: Origin, status: int, headers: Mapping[str, str]) -> None:
+        """Is told of the head of an answer."""
+        ...
+
+    def broke(self, origin: Origin, problem: Problem) -> None:
+        """Is told of a request without an answer."""
+        ...
+
+
+class NoPace:
+    """Every request at once: for a client of a few."""
+
+    def turn(self, _: Origin) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def answered(self, _: Origin, __: int, ___: Mapping[str, str]) -> None:
+        pass
+
+    def broke(self, _: Origin, __: Problem) -> None:
+        pass
+
+
+NO_PACE = NoPace()
+
+
 class Wire:
     """Makes requests. Safe to use from several threads."""
 
@@ -107,9 +141,14 @@ class Wire:
         plain_http: bool,
         proxies: Callable[[str], str | None] | None = None,
         now: Callable[[], float] = time.monotonic,
+        pace: Pace = NO_PACE,
+        connections: int = 4,
     ) -> None:
         """`plain_http`: http is allowed. `proxies`: a function from an address to its proxy's; by default
-        that of the environment (https_proxy, http_proxy, all_proxy, no_proxy)."""
+        that of the environment (https_proxy, http_proxy, all_proxy, no_proxy). `connections`: those kept open
+        to one server."""
+        self._pace = pace
+        self._connections = connections
         self._certificates = certificates
         self._plain_http = plain_http
         self._proxies = proxies or proxy_of_environment
@@ -123,16 +162,18 @@ class Wire:
                 pool.clear()
             self._pools.clear()
 
-    def get(self, url: str, headers: Mapping[str, str], *, hashed: bool = False) -> Reply:
-        """The answer to a GET, redirects followed. With `hashed` (the bytes are compared with a digest) a
-        redirect may lead from https to http, as in docker and podman.
+    def get(
+        self, url: str, headers: Mapping[str, str], *, hashed: bool = False, method: str = "GET"
+    ) -> Reply:
+        """The answer to a GET (or HEAD), redirects followed. With `hashed` (the bytes are compared with a
+        digest) a redirect may lead from https to http, as in docker and podman.
 
         Raises Failed, or UsageError for certificates and proxies that cannot be used.
         """
         first = origin = origin_of(url)
         sent = dict(headers)
         for _ in range(REDIRECTS + 1):
-            reply = self._once("GET", url, origin, sent, None)
+            reply = self._once(method, url, origin, sent, None)
             target = reply.headers.get("Location")
             if reply.status not in _REDIRECT or target is None:
                 return reply
@@ -161,18 +202,22 @@ class Wire:
     ) -> Reply:
         pool = self._pool(origin, url)
         everyone = {"User-Agent": "lazyfs", "Accept-Encoding": "identity"}
-        try:
-            response = pool.request(
-                method,
-                url,
-                body=body,
-                headers={**everyone, **headers},
-                preload_content=False,
-                redirect=False,
-                retries=False,
-            )
-        except BROKEN as error:
-            raise Failed(explain(error, str(origin))) from None
+        with self._pace.turn(origin):
+            try:
+                response = pool.request(
+                    method,
+                    url,
+                    body=body,
+                    headers={**everyone, **headers},
+                    preload_content=False,
+                    redirect=False,
+                    retries=False,
+                )
+            except BROKEN as error:
+                problem = explain(error, str(origin))
+                self._pace.broke(origin, problem)
+                raise Failed(problem) from None
+            self._pace.answered(origin, response.status, response.headers)
         return Reply(response, origin, self._now)
 
     def _pool(self, origin: Origin, url: str) -> urllib3.PoolManager:
@@ -189,7 +234,7 @@ class Wire:
             context = self._certificates.context(origin.host, origin.port)
         timeout = urllib3.Timeout(connect=CONNECT, read=SILENCE)
         if proxy is None:
-            return urllib3.PoolManager(maxsize=4, timeout=timeout, ssl_context=context)
+            return urllib3.PoolManager(maxsize=self._connections, timeout=timeout, ssl_context=context)
         parts = urlsplit(proxy)
         if parts.scheme not in _PORTS or not parts.hostname:
             raise UsageError(f"proxy of {origin}: only http:// and https:// proxies are spoken to")
@@ -199,7 +244,7 @@ class Wire:
             headers = make_headers(proxy_basic_auth=account)
         return urllib3.ProxyManager(
             f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}",
-            maxsize=4,
+            maxsize=self._connections,
             timeout=timeout,
             proxy_headers=headers,
             ssl_context=context,

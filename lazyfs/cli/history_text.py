@@ -1,0 +1,61 @@
+"""Revisions and their changes as `log` and `rollback` print them."""
+
+import os
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+from lazyfs.core.digest import SIZE
+from lazyfs.core.history.records import Change, PastRevision
+from lazyfs.core.params import FLAT
+
+_SIGNS = {"came": "+", "went": "-", "moved": "~"}
+SHORT = 12
+"""Hex digits of a digest, as people compare them."""
+
+
+def change_lines(changes: Iterable[Change]) -> Iterator[str]:
+    """Yields a line for each change: sign, place, digests."""
+    for change in changes:
+        if is_profile(change):
+            image = os.path.basename(os.fsdecode(change.path))[:SHORT]
+            yield f"  * profile of {image} {change.kind}"
+            continue
+        digests = " -> ".join(shown_digest(part)[:SHORT] for part in (change.old, change.new) if part)
+        yield f"  {_SIGNS[change.kind]} {os.fsdecode(change.path)}  {digests}"
+
+
+def changes_shown(changes: Iterable[Change]) -> list[dict[str, Any]]:
+    """Returns the changes for JSON."""
+    return [
+        {
+            "change": change.kind,
+            "what": "profile" if is_profile(change) else "image",
+            "path": os.fsdecode(change.path),
+            "old": shown_digest(change.old),
+            "new": shown_digest(change.new),
+        }
+        for change in changes
+    ]
+
+
+def is_profile(change: Change) -> bool:
+    """Returns True if the change is one of an image's profile."""
+    return change.path.startswith(FLAT + b"/")
+
+
+def shown_digest(part: bytes) -> str:
+    """Returns a digest in hex; what is no digest, a link's own target, as text."""
+    return part.hex() if len(part) == SIZE else os.fsdecode(part)
+
+
+def moment(seconds: int) -> str:
+    """Returns a time as people and scripts read it."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def revision_line(past: PastRevision, names: Iterable[str], note: str = "") -> str:
+    """Returns the line of one revision: number, time, names, how it came about."""
+    kept = "".join(f" ({name})" for name in names)
+    restored = f"  rolled back to {past.restored}" if past.restored else ""
+    return f"revision {past.number}  {moment(past.time)}{kept}{restored}{note}"

@@ -1,0 +1,135 @@
+"""`lazyfs when`: says when an image appears, or since when it is there."""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+
+from lazyfs.cli.say import say, say_json
+from lazyfs.cli.store_options import json_option
+from lazyfs.core.wishlist.read import Wishlist, read_wishlist
+from lazyfs.repository.commit import read_revision
+from lazyfs.store import ReadableStore, open_store
+from lazyfs.sync.answers import Answer, Publication, answer
+from lazyfs.sync.conditions import ImageCondition
+from lazyfs.sync.lists import ListKeeper
+from lazyfs.sync.state import State, WisherState, read_state
+from lazyfs.sync.status_directory import default_status_directory
+
+
+@click.command()
+@click.argument("image")
+@click.argument("store", metavar="STORE|URL")
+@click.option("--status-dir", metavar="DIR", help="What the service remembers [default: as of lazyfs sync].")
+@json_option
+def command(image: str, store: str, status_dir: str | None, as_json: bool) -> int:
+    """Say since when IMAGE is in the repository, who wishes it, whether it waits, and why it failed.
+
+    STORE is the store's directory, or its URL from any machine. Who wishes an image and what failed is known
+    only where the service's status directory is. Exits 0 if the image is there, 1 if not.
+
+    \b
+    Examples:
+      lazyfs when library/alpine:3.10.2 /srv/unpacked
+      lazyfs when registry.example/physics/analysis:1.2 http://origin.example/unpacked
+    """
+    with _opened(store) as opened:
+        name = read_revision(opened).name
+        directory = status_dir or default_status_directory(name)
+        state = read_state(directory, name) if os.path.isdir(directory) else None
+        found = answer(image, opened, state, _lists(directory, state))
+    if as_json:
+        say_json(_fields(found))
+    else:
+        say(*_lines(found, None if state else directory))
+    return 0 if found.publication else 1
+
+
+@contextmanager
+def _opened(location: str) -> Iterator[ReadableStore]:
+    if "://" not in location:
+        yield open_store(location)
+        return
+    from lazyfs.sync.fetched_store import FetchedStore  # HTTP clients take 60 ms to import
+    from lazyfs.transport.open import open_fetcher
+
+    logging.disable(logging.WARNING)  # a path that is down is in the error, once
+    with closing(open_fetcher(location)) as fetcher:
+        yield FetchedStore(fetcher)
+
+
+def _lists(directory: str, state: State | None) -> list[Wishlist]:
+    keeper = ListKeeper(os.path.join(directory, "lists"))
+    kept = ((name, keeper.last_good(name)) for name in (state.lists if state else ()))
+    return [read_wishlist(data, name) for name, data in kept if data is not None]
+
+
+def _lines(found: Answer, no_directory: str | None) -> list[str]:
+    lines = [f"{found.image}: {_summary(found)}"]
+    if found.publication:
+        lines += _published(found.publication)
+    wishes = found.condition.wishes if found.condition else found.wishes
+    lines += [f"  wished in {_wish(one)}" for one in wishes]
+    if no_directory:
+        lines.append(
+            f"  no status directory {no_directory}: wishes and errors are known where the service runs"
+        )
+    elif not wishes:
+        lines.append("  no list wishes it")
+    if found.condition:
+        lines += _trouble(found.condition)
+    return lines
+
+
+def _summary(found: Answer) -> str:
+    if found.publication:
+        return "published"
+    if found.condition and found.condition.error:
+        return "failed"
+    if found.condition and found.condition.queued:
+        return f"waiting, number {found.condition.queued} in the queue"
+    return "waiting for the next run" if found.wishes else "not published"
+
+
+def _published(found: Publication) -> list[str]:
+    since = f"revision {found.revision} of {_moment(found.time)}"
+    before = "" if found.certain else " or before"
+    return [
+        f"  visible on workers since {since}{before}",
+        *(f"  digest {digest}" for digest in found.digests),
+    ]
+
+
+def _trouble(found: ImageCondition) -> list[str]:
+    lines = []
+    if found.error:
+        times = "once" if found.failures == 1 else f"{found.failures} times"
+        what = "a newer version failed" if found.digest else "failed"
+        lines.append(f"  {what} {times} since {_moment(found.failing_since)}: {found.error}")
+        lines.append(f"  next try from {_moment(found.next_try)}, or when its tag moves")
+    if found.condition == "leaving":
+        lines.append("  it leaves the tree when its time of grace is over")
+    return lines
+
+
+def _wish(one: WisherState) -> str:
+    owner = f", owner {one.owner}" if one.owner else ""
+    return f"{one.list} line {one.line} ({one.wish}){owner}"
+
+
+def _moment(seconds: int) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def _fields(found: Answer) -> dict[str, Any]:
+    published = found.publication
+    return {
+        "image": found.image,
+        "published": published._asdict() if published else None,
+        "condition": found.condition,
+        "wishes": found.wishes,
+    }

@@ -1,0 +1,175 @@
+"""The thread that brings the objects of one repository, where one thread can make many fetches.
+
+In each turn it claims what was asked for since the last one, begins its fetches, and admits what has arrived,
+verified by then, each in one go. What would make it wait is left to a thread of its own: an object that
+another process or mount is fetching, and the rest of a fetch (`transport.http_loop`).
+"""
+
+import functools
+import logging
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+from lazyfs.client.download import Download, Downloader, request_of
+from lazyfs.client.local_cache import CacheLease, LocalCache
+from lazyfs.client.thread_group import ThreadGroup
+from lazyfs.core.errors import TransportError
+from lazyfs.transport.fetcher import FetchLoop, Rest
+
+log = logging.getLogger(__name__)
+
+_WAIT: Final = 60.0
+"""Seconds of one wait at most: new work and the ends of fetches end it."""
+BATCH: Final = 8
+"""Objects that are admitted and told of together, at most: their readers wait for the last of them."""
+
+
+class DownloadLoop:
+    """One repository's downloads in one thread. `begin` and `stop` are called from other threads."""
+
+    def __init__(
+        self,
+        fetches: FetchLoop,
+        downloader: Downloader,
+        cache: LocalCache,
+        threads: ThreadGroup,
+        arrived: Callable[[list[Download]], None],
+    ) -> None:
+        """`downloader` brings objects alone; `arrived` is told of ended downloads, and returns at once."""
+        self._fetches = fetches
+        self._downloader = downloader
+        self._cache = cache
+        self._threads = threads
+        self._arrived = arrived
+        self._asked: deque[Download] = deque()
+        self._leases: dict[Download, CacheLease] = {}
+        """The claims of objects whose fetches are under way, here or elsewhere."""
+        self._waits = False
+        self._stopping = self._over = False
+
+    def begin(self, download: Download) -> bool:
+        """Begins a download; returns at once, with False if the loop has ended by a bug."""
+        self._asked.append(download)
+        self._wake()
+        if self._over:
+            try:
+                self._asked.remove(download)
+            except ValueError:
+                return True  # `run` has told of its end
+            return False
+        return True
+
+    def stop(self) -> None:
+        """Lets `run` return."""
+        self._stopping = True
+        self._wake()
+
+    def _wake(self) -> None:
+        # What is asked for before `_waits` is set is seen after it: a wake is never lost, and seldom needed.
+        if self._waits:
+            self._waits = False
+            self._fetches.wake()
+
+    def run(self) -> None:
+        """Serves until `stop`, or a bug; what is under way then is given up."""
+        error = "reading was given up"
+        try:
+            while not self._stopping:
+                self._turn()
+        except Exception as bug:
+            log.exception("downloads")
+            error = f"{type(bug).__name__}: {bug}"
+        finally:
+            self._over = True
+            self._fetches.close()
+            left = list(self._leases)
+            while self._asked:
+                left.append(self._asked.popleft())
+            for download in left:
+                download.given_up = True
+                download.error = TransportError(f"object {download.ref.digest.hex()}: {error}")
+            for lease in self._leases.values():
+                lease.__exit__(None, None, None)
+            self._arrived(left)
+
+    def _turn(self) -> None:
+        self._waits = True
+        idle = not (self._asked or self._stopping)
+        ended = self._fetches.advance(_WAIT if idle else 0)
+        self._waits = False
+        fetched: list[Download] = []
+        for key, result in ended:
+            assert isinstance(key, Download)
+            if isinstance(result, Rest):
+                self._go_on_elsewhere(key, result)
+                continue
+            if isinstance(result, BaseException):
+                key.error = result
+            else:
+                key.plain = result
+            fetched.append(key)
+        for start in range(0, len(fetched), BATCH):
+            self._end(fetched[start : start + BATCH])
+        if self._asked:
+            self._begin([self._asked.popleft() for _ in range(len(self._asked))])
+
+    def _begin(self, downloads: list[Download]) -> None:
+        here: list[Download] = []
+        claims = self._cache.claim_many([download.ref.digest for download in downloads])
+        for download, lease in zip(downloads, claims, strict=True):
+            if lease is None:
+                self._download_elsewhere(download)
+                continue
+            self._leases[download] = lease
+            plain = self._cache.get(download.ref.digest)
+            if plain is not None and len(plain) == download.ref.size:
+                download.plain = plain
+                here.append(download)
+            else:
+                request = request_of(download.ref, download.deadline, download.check)
+                self._fetches.begin(download, request, download.check)
+        self._tell(here)
+
+    def _end(self, fetched: list[Download]) -> None:
+        # Not before: see Downloader.admit.
+        values = [(one.ref.digest, one.plain) for one in fetched if one.plain is not None]
+        if values:
+            self._downloader.admitted = self._cache.put_many(values)[-1]
+        self._tell(fetched)
+
+    def _tell(self, ended: list[Download]) -> None:
+        for download in ended:
+            self._leases.pop(download).__exit__(None, None, None)
+        if ended:
+            self._arrived(ended)
+
+    # threads of their own
+
+    def _go_on_elsewhere(self, download: Download, rest: Rest) -> None:
+        lease = self._leases.pop(download)
+
+        def work() -> None:
+            with lease:
+                download.take(rest.run)
+                if download.plain is not None:
+                    self._downloader.admit(download.ref, download.plain)
+
+        if not self._start(download, work):
+            rest.drop()
+            lease.__exit__(None, None, None)
+            self._arrived([download])
+
+    def _download_elsewhere(self, download: Download) -> None:
+        """Waits for another's claim, then downloads if that is needed still."""
+        call = functools.partial(self._downloader.download, download.ref, download.deadline, download.check)
+        if not self._start(download, functools.partial(download.take, call)):
+            self._arrived([download])
+
+    def _start(self, download: Download, work: Callable[[], None]) -> bool:
+        try:
+            self._threads.start(work, lambda: self._arrived([download]))
+        except RuntimeError as error:  # the node has no threads left
+            download.error = TransportError(f"object {download.ref.digest.hex()}: {error}")
+            return False
+        return True

@@ -1,0 +1,48 @@
+"""A repository read over its URL without a mount: its newest trusted revision, and verified objects."""
+
+import time
+from collections.abc import Callable
+from datetime import datetime
+
+from lazyfs.client.trust.anchor import Anchor
+from lazyfs.client.trust.revisions import Revisions
+from lazyfs.core.codec import frame_bound, open_object
+from lazyfs.core.digest import ObjectRef, object_path
+from lazyfs.core.params import Revision
+from lazyfs.transport.fetcher import Fetcher, Request, never_cancelled, still_wanted
+
+PATIENCE = 30.0
+"""Seconds that a request may take."""
+
+
+class RemoteRepository:
+    """The newest revision of a repository, and its objects. Blocking; keeps no object."""
+
+    def __init__(
+        self,
+        fetcher: Fetcher,
+        state_dir: str,
+        anchor: Anchor | None,
+        now: Callable[[], datetime],
+        *,
+        patience: float = PATIENCE,
+    ) -> None:
+        """Looks for the newest revision. `state_dir`: where mounts of this URL keep what they trust.
+        `anchor`: what the operator trusts; None for what a mount has trusted before. Raises TransportError,
+        TrustError, UnsupportedFormat, and UsageError if nothing is trusted."""
+        self._fetcher = fetcher
+        self._patience = patience
+        trusted = Revisions(fetcher, state_dir, anchor)
+        trusted.offline(now())
+        self.revision: Revision = trusted.refresh(now(), time.monotonic() + patience)
+        """The newest one."""
+
+    def read(self, ref: ObjectRef) -> bytes:
+        """Returns an object's verified plaintext. Raises as Fetcher.fetch."""
+        path = object_path(ref.digest)
+        deadline = time.monotonic() + self._patience
+        still = still_wanted(path, deadline, never_cancelled)
+        request = Request(
+            path, frame_bound(ref.size), deadline, accept=lambda frame: open_object(frame, ref, still)
+        )
+        return self._fetcher.fetch(request, never_cancelled)

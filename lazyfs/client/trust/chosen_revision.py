@@ -1,0 +1,68 @@
+"""A revision that the operator has chosen: proven by the newest trusted one, and shown for good."""
+
+import threading
+from collections.abc import Callable
+from datetime import datetime
+
+from lazyfs.client.trust.report import TrustReport
+from lazyfs.client.trust.revisions import Revisions
+from lazyfs.core.errors import LazyfsError, NotFound, UsageError
+from lazyfs.core.history.choice import RevisionChoice, as_revision, choose
+from lazyfs.core.history.head import decode
+from lazyfs.core.history.records import Read
+from lazyfs.core.params import Revision
+from lazyfs.transport.fetcher import never_cancelled
+
+
+class ChosenRevision:
+    """Revisions whose answer is always the chosen one. Trust in the newest one is kept fresh as ever: its
+    expiry and its keys are what the older one stands on. Blocking; thread-safe."""
+
+    def __init__(self, revisions: Revisions, choice: RevisionChoice, read: Read) -> None:
+        """`read` returns the verified plaintext of an object of the repository."""
+        self._revisions = revisions
+        self._choice = choice
+        self._read = read
+        self._mutex = threading.Lock()
+        self._chosen: Revision | None = None
+        self._offline: Revision | None = None
+
+    def offline(self, now: datetime) -> Revision | None:
+        """As Revisions.offline: what the persisted revision's history says, read from the cache or over the
+        network. Raises as `refresh`."""
+        newest = self._revisions.offline(now)
+        with self._mutex:
+            self._offline = newest and self._find(newest)
+            return self._offline
+
+    def serving(self, now: datetime) -> Revision | None:
+        """As Revisions.serving."""
+        return self._chosen if self._revisions.serving(now) else None
+
+    def refresh(
+        self, now: datetime, deadline: float, check_cancelled: Callable[[], None] = never_cancelled
+    ) -> Revision:
+        """As Revisions.refresh. The first call decides for good: by the newest history, or, if none can be
+        had, by the persisted one. Raises UsageError if there is no such revision, TransportError if its
+        history cannot be read."""
+        try:
+            newest = self._revisions.refresh(now, deadline, check_cancelled)
+        except LazyfsError:
+            self._chosen = self._chosen or self._offline
+            raise
+        with self._mutex:
+            self._chosen = self._chosen or self._find(newest)
+            return self._chosen
+
+    def report(self, now: datetime) -> TrustReport:
+        """As Revisions.report: of the newest revision."""
+        return self._revisions.report(now)
+
+    def _find(self, newest: Revision) -> Revision:
+        if newest.history is None:
+            raise UsageError(f"{newest.name} has no history yet: only its newest revision can be mounted")
+        try:
+            past = choose(decode(self._read(newest.history)), self._choice, self._read)
+        except NotFound as error:
+            raise NotFound(f"the history of {newest.name}: {error}") from error
+        return as_revision(past, newest)

@@ -1,0 +1,62 @@
+"""A bound on what is under way at one time: requests, and bytes, which are held in memory until verified."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from typing import Generic, TypeVar
+
+T = TypeVar("T", bound=Hashable)
+
+
+class UnderWay(Generic[T]):
+    """Begins items in the order in which they come, as long as they fit the bounds. One larger than the bound
+    of bytes is begun alone. Not thread-safe."""
+
+    def __init__(self, count: int, most: int, begin: Callable[[T, int], None]) -> None:
+        """`count`: items under way at most; `most`: their bytes. `begin` is called with an item and its
+        bytes; it may call every method."""
+        self._count = count
+        self._most = most
+        self._begin = begin
+        self._begun = 0
+        self._bytes = 0
+        self._waiting: OrderedDict[T, int] = OrderedDict()
+        self._beginning = False
+
+    def enter(self, item: T, size: int) -> None:
+        """Begins an item, now or when it is its turn."""
+        self._waiting[item] = min(size, self._most)
+        self._go_on()
+
+    def withdraw(self, item: T) -> bool:
+        """Takes an item back that waits for its turn. Returns False if it does not wait."""
+        found = self._waiting.pop(item, None) is not None
+        self._go_on()
+        return found
+
+    def ended(self, size: int) -> None:
+        """Notes the end of an item that was begun, of so many bytes, and begins those that fit now."""
+        self._begun -= 1
+        self._bytes -= min(size, self._most)
+        self._go_on()
+
+    def drain(self) -> list[T]:
+        """Takes back all items that wait."""
+        waiting = list(self._waiting)
+        self._waiting.clear()
+        return waiting
+
+    def _go_on(self) -> None:
+        if self._beginning:
+            return  # called by `begin`: the loop below goes on
+        self._beginning = True
+        try:
+            while self._waiting and self._begun < self._count:
+                item, size = next(iter(self._waiting.items()))
+                if self._bytes + size > self._most:
+                    break
+                del self._waiting[item]
+                self._begun += 1
+                self._bytes += size
+                self._begin(item, size)
+        finally:
+            self._beginning = False

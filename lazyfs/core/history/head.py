@@ -1,0 +1,185 @@
+"""The history of a repository: which revisions there were, what each changed, and which ones have names.
+
+The signed target of a revision leads to its history's *head*, an object. The head holds the last revisions,
+FANOUT at most, and leads to *blocks*: objects of FANOUT revisions, or of FANOUT blocks, that never change. So
+a commit writes one small head, and a block now and then; a reader finds any of n revisions in log n objects;
+and whoever trusts the newest revision can prove every older one.
+"""
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+
+import msgspec
+
+from lazyfs.core.digest import ObjectRef
+from lazyfs.core.errors import FormatError
+from lazyfs.core.history.records import (
+    FANOUT,
+    LEVELS,
+    MAX_NAMES,
+    VERSION,
+    Block,
+    Emit,
+    KeptName,
+    PastRevision,
+    Read,
+    check_blocks,
+    check_entries,
+    check_version,
+    decode_blocks,
+    decode_entries,
+    emit_block,
+)
+
+
+class _Head(msgspec.Struct, frozen=True, array_like=True):
+    version: int
+    entries: list[PastRevision]
+    blocks: list[list[Block]]
+    names: list[KeptName]
+
+
+_head = msgspec.msgpack.Decoder(_Head)
+
+
+class BlockAt(NamedTuple):
+    """A block and its level: 0 holds revisions, 1 leads to blocks of level 0, and so on."""
+
+    block: Block
+    level: int
+
+
+class History:
+    """A head, decoded. Immutable: `append`, `named` and `released` return another one."""
+
+    def __init__(
+        self,
+        entries: tuple[PastRevision, ...] = (),
+        blocks: tuple[tuple[Block, ...], ...] = (),
+        names: tuple[KeptName, ...] = (),
+    ) -> None:
+        """`blocks`: level 0 first, each level's in order."""
+        self.entries = entries
+        self.blocks = blocks
+        self.names = names
+
+    @property
+    def newest(self) -> PastRevision | None:
+        """The last revision, None before the first."""
+        return self.entries[-1] if self.entries else None
+
+    @property
+    def first_number(self) -> int:
+        """The number of the first revision, 0 before there is one."""
+        if self.blocks:
+            return self.blocks[-1][0].first
+        return self.entries[0].number if self.entries else 0
+
+    def append(self, entry: PastRevision, emit: Emit) -> "History":
+        """Returns the history with one more revision; `emit` gets each block that this fills."""
+        entries = (*self.entries, entry)
+        if len(entries) <= FANOUT:
+            return History(entries, self.blocks, self.names)
+        made = emit_block(entries[0].number, entries[0].time, list(entries[:FANOUT]), emit)
+        levels = list(self.blocks)
+        for level in range(LEVELS):
+            there = levels[level] if level < len(levels) else ()
+            levels[level : level + 1] = [(*there, made)]
+            if len(levels[level]) <= FANOUT:
+                break
+            full = levels[level][:FANOUT]
+            levels[level] = levels[level][FANOUT:]
+            made = emit_block(full[0].first, full[0].time, list(full), emit)
+        return History(entries[FANOUT:], tuple(levels), self.names)
+
+    def named(self, name: KeptName) -> "History":
+        """Returns the history with this name; a name that is there already moves to the new revision."""
+        others = [kept for kept in self.names if kept.name != name.name]
+        return History(self.entries, self.blocks, tuple(sorted([*others, name], key=lambda kept: kept.name)))
+
+    def released(self, name: str) -> "History":
+        """Returns the history without this name."""
+        return History(self.entries, self.blocks, tuple(kept for kept in self.names if kept.name != name))
+
+    def newest_first(self, read: Read) -> Iterator[PastRevision]:
+        """Yields every revision, newest first; blocks are read as they are needed. Raises FormatError, and as
+        `read`."""
+        yield from reversed(self.entries)
+        for level, blocks in enumerate(self.blocks):
+            stack = [BlockAt(block, level) for block in blocks]
+            while stack:
+                block, at = stack.pop()
+                if at:
+                    stack += [BlockAt(inner, at - 1) for inner in decode_blocks(read(block.ref), block)]
+                else:
+                    yield from reversed(decode_entries(read(block.ref), block))
+
+    def find(self, number: int, read: Read) -> PastRevision | None:
+        """Returns the revision of this number, None if there is none. Raises as `newest_first`."""
+        found = self._last(lambda first, _time: first, number, read)
+        return found if found and found.number == number else None
+
+    def at(self, time: int, read: Read) -> PastRevision | None:
+        """Returns the revision that was the newest at this time, None before the first one. Raises as
+        `newest_first`."""
+        return self._last(lambda _first, first_time: first_time, time, read)
+
+    def _last(self, key: Callable[[int, int], int], wanted: int, read: Read) -> PastRevision | None:
+        """The last revision whose number, or time, is at most the wanted one."""
+        at = bisect_right(self.entries, wanted, key=lambda one: key(one.number, one.time))
+        if at:
+            return self.entries[at - 1]
+        for level, blocks in enumerate(self.blocks):
+            inner = blocks
+            at = bisect_right(inner, wanted, key=lambda one: key(one.first, one.time))
+            if not at:
+                continue
+            for _ in range(level):
+                inner = tuple(decode_blocks(read(inner[at - 1].ref), inner[at - 1]))
+                at = bisect_right(inner, wanted, key=lambda one: key(one.first, one.time))
+            entries = decode_entries(read(inner[at - 1].ref), inner[at - 1])
+            at = bisect_right(entries, wanted, key=lambda one: key(one.number, one.time))
+            return entries[at - 1]
+        return None
+
+    def encode(self) -> bytes:
+        """Returns the plaintext of the head."""
+        blocks = [list(level) for level in self.blocks]
+        return msgspec.msgpack.encode(_Head(VERSION, list(self.entries), blocks, list(self.names)))
+
+
+def decode(plain: bytes) -> History:
+    """Returns the history of a head. Raises FormatError."""
+    try:
+        head = _head.decode(plain)
+    except msgspec.MsgspecError as error:
+        raise FormatError(f"bad history: {error}") from None
+    check_version(head.version)
+    check_entries(head.entries)
+    if len(head.blocks) > LEVELS or len(head.names) > MAX_NAMES:
+        raise FormatError(f"a history of {len(head.blocks)} levels and {len(head.names)} names")
+    below = head.entries[0].number if head.entries else 0
+    for blocks in head.blocks:
+        check_blocks(blocks)
+        if blocks and blocks[-1].first >= below:
+            raise FormatError("the blocks of a history are out of order")
+        below = blocks[0].first if blocks else below
+    return History(tuple(head.entries), tuple(map(tuple, head.blocks)), tuple(head.names))
+
+
+def leads_to(plain: bytes, block: BlockAt | None) -> Iterator[tuple[ObjectRef, BlockAt | None]]:
+    """Yields the objects that a head, or a block of it, leads to: blocks, and None for objects of changes.
+    Catalogs are left out: not every revision is kept. Raises FormatError."""
+    entries: Iterable[PastRevision] = ()
+    levels: list[tuple[int, Iterable[Block]]] = []
+    if block is None:
+        history = decode(plain)
+        entries, levels = history.entries, list(enumerate(history.blocks))
+    elif block.level:
+        levels = [(block.level - 1, decode_blocks(plain, block.block))]
+    else:
+        entries = decode_entries(plain, block.block)
+    yield from ((one.more, None) for one in entries if one.more)
+    for level, blocks in levels:
+        yield from ((one.ref, BlockAt(one, level)) for one in blocks)

@@ -1,0 +1,232 @@
+"""The parts of a history as objects hold them, and their bounds: revisions, changes, blocks, names."""
+
+from collections.abc import Callable
+
+import msgspec
+
+from lazyfs.core import bounds
+from lazyfs.core.digest import SIZE, Digest, ObjectRef, ref_of
+from lazyfs.core.errors import FormatError
+
+VERSION = 1
+FANOUT = 64
+"""Revisions of a block, and blocks of a block: a head takes 10 KB or so, and 10,000 revisions three reads."""
+LEVELS = 6
+"""Levels of blocks: 64 ** 7 revisions."""
+INLINE = 1024
+"""Bytes of a revision's changes that stand in its entry; more are an object of their own, so that a head
+stays small."""
+MAX_CHANGES = 1 << 16
+"""Changes that a revision states; of more the first ones are kept."""
+MAX_NAMES = 1024
+"""Named revisions at a time."""
+
+Read = Callable[[ObjectRef], bytes]
+"""Returns the verified plaintext of an object, or raises."""
+Emit = Callable[[ObjectRef, bytes], None]
+"""Stores an object."""
+
+
+class Change(msgspec.Struct, frozen=True, array_like=True):
+    """One image or published tree that a revision has brought, taken or replaced."""
+
+    path: bytes
+    """The place of its link or tree; of a profile the image's own place in `.flat`."""
+    old: bytes
+    """What was there before: the config's digest behind a link, a tree's catalog, a profile; empty for
+    nothing."""
+    new: bytes
+
+    @property
+    def kind(self) -> str:
+        """`came`, `went` or `moved`."""
+        return "came" if not self.old else "moved" if self.new else "went"
+
+
+class PastRevision(msgspec.Struct, frozen=True, array_like=True):
+    """One revision as its history states it."""
+
+    number: int
+    time: int
+    """Moment of its publishing: seconds since 1970, UTC; never before that of the revision before it."""
+    version: int
+    """The format version of its root catalog."""
+    root_digest: bytes
+    root_size: int
+    restored: int
+    """The older revision whose content it has, if a rollback made it; otherwise 0."""
+    changes: list[Change]
+    changes_digest: bytes
+    changes_size: int
+    """The object of the changes, if they are too many to stand in `changes`; otherwise empty and 0."""
+    before_digest: bytes
+    before_size: int
+    """The head of the history that the revision before was last signed with; empty and 0 for the first."""
+
+    @property
+    def root(self) -> ObjectRef:
+        """The root catalog."""
+        return ObjectRef(Digest(self.root_digest), self.root_size)
+
+    @property
+    def more(self) -> ObjectRef | None:
+        """The object of its changes, if they are not in `changes`."""
+        return _optional(self.changes_digest, self.changes_size)
+
+    @property
+    def before(self) -> ObjectRef | None:
+        """The head of the history before it."""
+        return _optional(self.before_digest, self.before_size)
+
+
+class Block(msgspec.Struct, frozen=True, array_like=True):
+    """A block, as the head or the block above names it."""
+
+    first: int
+    """Its first revision's number."""
+    time: int
+    """Its first revision's time."""
+    digest: bytes
+    size: int
+
+    @property
+    def ref(self) -> ObjectRef:
+        return ObjectRef(Digest(self.digest), self.size)
+
+
+class KeptName(msgspec.Struct, frozen=True, array_like=True):
+    """A name that keeps a revision until it is released."""
+
+    name: str
+    number: int
+    time: int
+    """Moment at which the name was given."""
+
+
+_entries = msgspec.msgpack.Decoder(tuple[int, list[PastRevision]])
+_blocks = msgspec.msgpack.Decoder(tuple[int, list[Block]])
+_changes = msgspec.msgpack.Decoder(tuple[int, list[Change]])
+
+
+def decode_entries(plain: bytes, block: Block) -> list[PastRevision]:
+    """Returns the revisions of a block of level 0. Raises FormatError."""
+    try:
+        version, entries = _entries.decode(plain)
+    except msgspec.MsgspecError as error:
+        raise FormatError(f"bad block of a history: {error}") from None
+    check_version(version)
+    check_entries(entries)
+    if not entries or entries[0].number != block.first:
+        raise FormatError(f"the block of a history does not begin with revision {block.first}")
+    return entries
+
+
+def decode_blocks(plain: bytes, block: Block) -> list[Block]:
+    """Returns the blocks of a block of a higher level. Raises FormatError."""
+    try:
+        version, blocks = _blocks.decode(plain)
+    except msgspec.MsgspecError as error:
+        raise FormatError(f"bad block of a history: {error}") from None
+    check_version(version)
+    check_blocks(blocks)
+    if not blocks or blocks[0].first != block.first:
+        raise FormatError(f"the block of a history does not begin with revision {block.first}")
+    return blocks
+
+
+def encode_changes(changes: list[Change]) -> bytes:
+    """Returns the plaintext of an object of changes."""
+    return msgspec.msgpack.encode((VERSION, changes))
+
+
+def decode_changes(plain: bytes) -> list[Change]:
+    """Returns the changes of an object of them. Raises FormatError."""
+    try:
+        version, changes = _changes.decode(plain)
+    except msgspec.MsgspecError as error:
+        raise FormatError(f"bad changes of a revision: {error}") from None
+    check_version(version)
+    _check_changes(changes)
+    return changes
+
+
+def entry(
+    number: int,
+    time: int,
+    version: int,
+    root: ObjectRef,
+    changes: list[Change],
+    before: ObjectRef | None,
+    emit: Emit,
+    *,
+    restored: int = 0,
+) -> PastRevision:
+    """Returns the entry of a new revision; `emit` gets its changes if they are too many to stand in it."""
+    changes = changes[:MAX_CHANGES]
+    while len(plain := encode_changes(changes)) > bounds.OBJECT:
+        changes = changes[: len(changes) // 2]
+    more = ObjectRef(Digest(b""), 0)
+    if len(plain) > INLINE:
+        more, changes = ref_of(plain), []
+        emit(more, plain)
+    last = before or ObjectRef(Digest(b""), 0)
+    return PastRevision(
+        number, time, version, root.digest, root.size, restored, changes, *more, last.digest, last.size
+    )
+
+
+def emit_block(first: int, time: int, content: list[PastRevision] | list[Block], emit: Emit) -> Block:
+    """Stores a full block and returns its name in the level above."""
+    plain = msgspec.msgpack.encode((VERSION, content))
+    ref = ref_of(plain)
+    emit(ref, plain)
+    return Block(first, time, ref.digest, ref.size)
+
+
+def _optional(digest: bytes, size: int) -> ObjectRef | None:
+    return ObjectRef(Digest(digest), size) if digest else None
+
+
+def check_version(version: int) -> None:
+    """Raises FormatError for a history that another version has written."""
+    if version != VERSION:
+        raise FormatError(f"a history of version {version}, not {VERSION}")
+
+
+def check_entries(entries: list[PastRevision]) -> None:
+    """Raises FormatError unless these are consecutive revisions within all bounds."""
+    if len(entries) > FANOUT:
+        raise FormatError(f"a history of {len(entries)} revisions in one object")
+    for before, one in zip([None, *entries], entries, strict=False):
+        if before and (one.number != before.number + 1 or one.time < before.time):
+            raise FormatError(f"revision {one.number} of a history comes after revision {before.number}")
+        if one.number < 1 or one.time < 0:
+            raise FormatError(f"a history has revision {one.number} of the time {one.time}")
+        _check_ref(one.root_digest, one.root_size)
+        for digest, size in ((one.changes_digest, one.changes_size), (one.before_digest, one.before_size)):
+            if digest or size:
+                _check_ref(digest, size)
+        _check_changes(one.changes)
+
+
+def check_blocks(blocks: list[Block]) -> None:
+    """Raises FormatError unless these are blocks in order, within all bounds."""
+    if len(blocks) > FANOUT:
+        raise FormatError(f"a history of {len(blocks)} blocks in one object")
+    for before, one in zip([None, *blocks], blocks, strict=False):
+        if one.first < 1 or (before and (one.first <= before.first or one.time < before.time)):
+            raise FormatError(f"the block of revision {one.first} of a history is out of order")
+        _check_ref(one.digest, one.size)
+
+
+def _check_changes(changes: list[Change]) -> None:
+    if len(changes) > MAX_CHANGES:
+        raise FormatError(f"a revision of {len(changes)} changes")
+    for one in changes:
+        if not 0 < len(one.path) <= bounds.PATH or len(one.old) > SIZE or len(one.new) > SIZE:
+            raise FormatError(f"a revision's change of {one.path[:100]!r} is none")
+
+
+def _check_ref(digest: bytes, size: int) -> None:
+    if len(digest) != SIZE or not 0 < size <= bounds.OBJECT:
+        raise FormatError(f"a history leads to an object of {size} bytes by a digest of {len(digest)}")

@@ -1,0 +1,26 @@
+"""The places of an image's parts in a repository's tree: its files, its layers, its documents."""
+
+from lazyfs.core.digest import Digest
+from lazyfs.core.params import FLAT
+
+LAYERS, METADATA = b".layers", b".metadata"
+INTERNAL = frozenset((FLAT, LAYERS, METADATA))
+"""Folders of the parts of images. People know an image by the links that lead to it."""
+
+
+def flat_path(config: Digest) -> str:
+    """Returns the path of an image's tree, which is the same under all its names: `.flat/xx/<config
+    digest>`."""
+    digits = config.hex()
+    return f"{FLAT.decode()}/{digits[:2]}/{digits}"
+
+
+def layer_path(diff_id: Digest) -> str:
+    """Returns the path of a layer in the tree."""
+    digits = diff_id.hex()
+    return f"{LAYERS.decode()}/{digits[:2]}/{digits}"
+
+
+def metadata_path(place: str) -> str:
+    """Returns the path of the directory that holds an image's manifest and config."""
+    return f"{METADATA.decode()}/{place}"

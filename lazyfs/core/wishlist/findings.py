@@ -1,0 +1,74 @@
+"""What is wrong with a wishlist, line by line: each finding names the line, the reason and the mend."""
+
+from typing import NamedTuple
+
+from lazyfs.core.printable import printable
+
+
+class Finding(NamedTuple):
+    """One remark on a wishlist."""
+
+    line: int
+    """From 1; 0 for the whole list."""
+    reason: str
+    mend: str = ""
+    error: bool = True
+    """False for a notice: the wishes of the line stand."""
+
+    def text(self, name: str) -> str:
+        """Returns the finding on one line, as compilers write theirs: `name:line: reason: mend`."""
+        place = f"{name}:{self.line}" if self.line else name
+        return f"{place}: {self.reason}" + (f": {self.mend}" if self.mend else "")
+
+
+class Refused(Exception):
+    """A part of a wishlist cannot be read; the others can."""
+
+    def __init__(self, line: int, reason: str, mend: str = "") -> None:
+        super().__init__(reason)
+        self.finding = Finding(line, reason, mend)
+
+
+class Findings:
+    """Collects findings while a list is read, up to MOST."""
+
+    MOST = 1000
+    """More are counted and not kept: a file of another kind would give one a line."""
+
+    def __init__(self) -> None:
+        self._found: list[Finding] = []
+        self._said: set[str] = set()
+        self._more = 0
+
+    def error(self, line: int, reason: str, mend: str = "") -> None:
+        """Takes an error: the line wishes nothing."""
+        self.add(Finding(line, reason, mend))
+
+    def notice(self, line: int, reason: str, mend: str = "") -> None:
+        """Takes a notice: something of the line has no effect."""
+        self.add(Finding(line, reason, mend, error=False))
+
+    def once(self, key: str, line: int, reason: str, mend: str = "") -> None:
+        """Takes a notice, unless one with the key was taken before."""
+        if key not in self._said:
+            self._said.add(key)
+            self.notice(line, reason, mend)
+
+    def add(self, finding: Finding) -> None:
+        """Takes a finding."""
+        if len(self._found) < self.MOST:
+            self._found.append(finding)
+        else:
+            self._more += 1
+
+    def all(self) -> tuple[Finding, ...]:
+        """Returns the findings in the order of lines."""
+        found = sorted(self._found, key=lambda finding: finding.line)
+        if self._more:
+            found.append(Finding(0, f"{self._more} more findings", "mend these first"))
+        return tuple(found)
+
+
+def quoted(text: str) -> str:
+    """Returns a value of a list for a message."""
+    return repr(printable(text, 80))

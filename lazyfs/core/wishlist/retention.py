@@ -1,0 +1,62 @@
+"""Keep-last-N and newer-than: which of a pattern's tags stay wished, equal on every run and machine.
+
+By version, the newest is the highest version in the tag (numbers compared as numbers; a tag that states no
+version comes after all that do), ties broken by the tag's text. By date, it is the date that the image's
+config states, as it stands there, also one in the future; ties, and images without a date (none stated, 1970
+or before), are ordered by version. An image without a date is not too old for `newer_than`: its age is not
+known.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from functools import cmp_to_key
+from typing import Any
+
+from lazyfs.core.digits import natural
+from lazyfs.core.wishlist.semver import Version, compare, parse_version
+from lazyfs.core.wishlist.wish import CREATED, Retention
+
+_DIGITS = re.compile(r"([0-9]+)")
+_NOTHING = Version(-1, 0, 0)
+
+
+def kept(tags: Iterable[str], retention: Retention, created: Mapping[str, int], now: float) -> list[str]:
+    """Returns the tags that stay wished, newest first where `retention` keeps the last.
+
+    `created`: tag -> seconds since 1970 at which its image was made, of the tags for which that is known.
+    `now`: seconds since 1970.
+    """
+    left = list(dict.fromkeys(tags))
+    if retention.newer_than:
+        oldest = now - retention.newer_than
+        left = [tag for tag in left if created.get(tag, 0) <= 0 or created[tag] >= oldest]
+    if not retention.last:
+        return left
+    by_version = sorted(left, key=version_order, reverse=True)
+    if retention.by == CREATED:
+        by_version.sort(key=lambda tag: max(created.get(tag, 0), 0), reverse=True)  # stable: ties by version
+    return by_version[: retention.last]
+
+
+def version_order(tag: str) -> Any:
+    """Returns the key by which tags are ordered, the newest last: versions, then runs of digits, then
+    text."""
+    return _order(tag)
+
+
+def _compare(one: str, other: str) -> int:
+    versions = parse_version(one) or _NOTHING, parse_version(other) or _NOTHING
+    if found := compare(*versions):
+        return found
+    left, right = _parts(one), _parts(other)
+    if left != right:
+        return 1 if left > right else -1
+    return (one > other) - (one < other)
+
+
+_order = cmp_to_key(_compare)
+
+
+def _parts(tag: str) -> list[tuple[int, str]]:
+    """Returns the runs of digits, as numbers, and the texts between them."""
+    return [(natural(part) or 0, "") if part[:1].isdigit() else (-1, part) for part in _DIGITS.split(tag)]

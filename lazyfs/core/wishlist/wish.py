@@ -1,0 +1,104 @@
+"""One wish: the images of a repository that one line of a list asks for."""
+
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from lazyfs.core.errors import UsageError
+from lazyfs.core.oci.manifest import Platform
+from lazyfs.core.oci.reference import HUB, Reference, parse
+from lazyfs.core.wishlist.findings import Refused, quoted
+from lazyfs.core.wishlist.patterns import Pattern
+
+CERN, OSG = "cern", "osg"
+LAYOUTS = (CERN, OSG)
+VERSION, CREATED = "version", "created"
+
+
+class Retention(NamedTuple):
+    """Which of the tags that a pattern finds are kept."""
+
+    last: int = 0
+    """The newest so many; 0 for all."""
+    by: str = VERSION
+    """VERSION: newest is the highest version in the tag. CREATED: the latest date of the image's config."""
+    newer_than: int = 0
+    """Seconds since the image was created, at most; 0 for any age."""
+
+    @property
+    def needs_dates(self) -> bool:
+        """True if the images' dates have to be known."""
+        return bool(self.newer_than) or (bool(self.last) and self.by == CREATED)
+
+
+class Extras(NamedTuple):
+    """What a wish says of its images beyond their names."""
+
+    platforms: tuple[Platform, ...] = ()
+    """The first one hangs at the image's name. Empty: the service's own."""
+    layout: str = ""
+    """CERN or OSG; empty: the service's own."""
+    owner: str = ""
+    bind_points: tuple[str, ...] = ()
+    """Directories to add to the images, as `start_files.bind_point` returns them."""
+
+
+PLAIN = Extras()
+
+
+class TagChoice(NamedTuple):
+    """Which tags of a repository are wished."""
+
+    shown: str
+    """The choice as messages and the state write it."""
+    allow: tuple[Pattern, ...] = ()
+    """A tag needs one of these; none at all allows every tag."""
+    deny: tuple[Pattern, ...] = ()
+    retention: Retention = Retention()
+
+    def of(self, tags: Iterable[str]) -> list[str]:
+        """Returns the tags that the patterns choose, each once, in the order given."""
+        return [
+            tag
+            for tag in dict.fromkeys(tags)
+            if (not self.allow or any(pattern(tag) for pattern in self.allow))
+            and not any(pattern(tag) for pattern in self.deny)
+        ]
+
+
+class Wish(NamedTuple):
+    """The images of one repository that one line of a list asks for."""
+
+    line: int
+    reference: Reference
+    """With the tag or digest wished; of a pattern, with neither."""
+    choice: TagChoice | None = None
+    """None for one tag or digest."""
+    extras: Extras = PLAIN
+
+    @property
+    def shown(self) -> str:
+        """The wish as messages and the state write it."""
+        return f"{self.reference}:{self.choice.shown}" if self.choice else str(self.reference)
+
+
+def reference_of(line: int, registry: str, repository: str, tag: str = "", digest: str = "") -> Reference:
+    """Returns the reference of these parts; without tag and digest that of a repository. Raises Refused."""
+    if not ("." in registry or ":" in registry or registry == "localhost"):
+        mend = f"write REGISTRY/{registry}/{repository}, or {HUB}/{registry}/{repository} for Docker Hub's"
+        raise Refused(line, f"{quoted(registry)} is no registry's host", mend)
+    name = f"{registry}/{repository}" + (f":{tag}" if tag else "") + (f"@{digest}" if digest else "")
+    try:
+        found = parse(name)
+    except UsageError as error:
+        raise Refused(line, str(error), "write REGISTRY/REPOSITORY:TAG") from None
+    if not tag and not digest:
+        found = found._replace(tag=None)
+    return found
+
+
+def compiled(line: int, make: Callable[[str], Pattern], text: str) -> Pattern:
+    """Returns the pattern that `make` makes of a text. Raises Refused for a text that is none."""
+    try:
+        return make(text)
+    except ValueError as error:
+        raise Refused(line, f"{quoted(text)} is no pattern: {error}", "see docs/service.md") from None

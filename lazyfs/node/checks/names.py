@@ -1,0 +1,67 @@
+"""Checks that the name service knows the proxies and origins, and answers soon."""
+
+import concurrent.futures
+import socket
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import msgspec
+
+from lazyfs.node.checks.paths import MOST, hosts
+from lazyfs.node.findings import Finding, Level
+from lazyfs.node.surroundings import Surroundings
+
+SECONDS = 5.0
+"""Seconds for all names together."""
+SLOW = 2.0
+"""Seconds. An attempt gives up a connection after three, the name included."""
+
+
+class LookedUp(msgspec.Struct, frozen=True):
+    """One name."""
+
+    name: str
+    seconds: float | None
+    """None if no answer came in SECONDS."""
+    error: str = ""
+
+
+def gather(found: Surroundings) -> list[LookedUp]:
+    """Looks all names up side by side. Leaves threads that hang to the end of the process."""
+    names = hosts(found)[:MOST]
+    threads = ThreadPoolExecutor(max(1, len(names)))
+    asked = {name: threads.submit(_look_up, name) for name in names}
+    concurrent.futures.wait(asked.values(), SECONDS)
+    return [one.result() if one.done() else LookedUp(name, None) for name, one in asked.items()]
+
+
+def judge(facts: list[LookedUp]) -> Iterator[Finding]:
+    for one in facts:
+        if one.seconds is None:
+            yield Finding(
+                Level.ERROR,
+                f"the name service does not answer for {one.name} in {SECONDS:g} s",
+                "mend the nameservers in /etc/resolv.conf, or write the address in place of the name",
+            )
+        elif one.error:
+            yield Finding(
+                Level.ERROR,
+                f"the name {one.name} is not known: {one.error}",
+                f"correct it, or mend the name service (getent hosts {one.name})",
+            )
+        elif one.seconds > SLOW:
+            yield Finding(
+                Level.WARNING,
+                f"the name service took {one.seconds:.1f} s for {one.name}",
+                "take dead nameservers out of /etc/resolv.conf, or run a cache on the node",
+            )
+
+
+def _look_up(name: str) -> LookedUp:
+    started = time.monotonic()
+    try:
+        socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        return LookedUp(name, time.monotonic() - started, getattr(error, "strerror", None) or str(error))
+    return LookedUp(name, time.monotonic() - started)

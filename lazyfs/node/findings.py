@@ -1,0 +1,28 @@
+"""A fault that `lazyfs doctor` has found."""
+
+from enum import StrEnum
+
+import msgspec
+
+
+class Level(StrEnum):
+    """How much a finding matters."""
+
+    ERROR = "error"
+    """Mounts or programs fail by it, or will."""
+    WARNING = "warning"
+    """Mounts work, with less than was asked for, or not for long."""
+    NOTE = "note"
+    """As it may be, but a cause of surprise. The exit code ignores it."""
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """One fault and its mend."""
+
+    level: Level
+    wrong: str
+    """One line: the thing, and what is wrong with it. Without passwords."""
+    do: str
+    """One line: what mends it."""
+    check: str = ""
+    """The name of the check, in the table of checks."""

@@ -1,0 +1,78 @@
+"""What the doctor looks at: the node's mounts, their settings and status, gathered once under a deadline."""
+
+import os
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from lazyfs.core.errors import UsageError
+from lazyfs.daemon import control_client
+from lazyfs.daemon.wanted_settings import WantedSettings
+from lazyfs.node.probe import LookedAt, look
+from lazyfs.system import mountpoint as points
+from lazyfs.system.mountpoint import Mount
+
+ASK_SECONDS = 1.0
+"""Seconds that a daemon, which has just told its status, may take to tell its settings."""
+
+
+class LookedAtMount(NamedTuple):
+    """One mount of lazyfs."""
+
+    mount: Mount
+    looked: LookedAt
+    settings: WantedSettings | None
+    """None if this user may not ask for them, or if the daemon does not answer."""
+    covered_by: str
+    """The filesystem mounted over it, as `type source`; empty if there is none."""
+
+
+class Surroundings(NamedTuple):
+    """All that the checks start from."""
+
+    mounts: list[LookedAtMount]
+    wanted: list[WantedSettings]
+    """The settings of the mounts, and those of a file that is to be mounted."""
+
+
+def look_around(mounts: Sequence[Mount], wanted: WantedSettings | None) -> Surroundings:
+    """Looks at these mounts. `wanted`: the settings of one that is to be made. Takes the probe's time and
+    twice ASK_SECONDS at most."""
+    found = []
+    table = points.mounts()
+    end = time.monotonic() + 2 * ASK_SECONDS
+    for mount, looked in zip(mounts, look(mounts), strict=True):
+        settings = None
+        if looked.status is not None:
+            try:
+                left = min(ASK_SECONDS, max(0.0, end - time.monotonic()))
+                settings = control_client.settings(mount, left)
+            except UsageError:  # root's, and we are not; or of another version
+                settings = None
+        top = [other for other in table if other.mountpoint == mount.mountpoint][-1:]
+        covered = top[0] if top and top[0].device != mount.device else None
+        found.append(
+            LookedAtMount(mount, looked, settings, f"{covered.fstype} {covered.source}" if covered else "")
+        )
+    settings_of_mounts = [one.settings for one in found if one.settings is not None]
+    return Surroundings(found, [*settings_of_mounts, *([wanted] if wanted else [])])
+
+
+def mounts_at(mountpoint: str | None) -> list[Mount]:
+    """Returns the mounts of lazyfs at a path, those that others cover too; of the node if no path is given.
+
+    Raises UsageError if there is none at the path.
+    """
+    found = [mount for mount in points.mounts() if mount.fstype == points.FSTYPE]
+    if mountpoint is None:
+        return found
+    path = points.absolute(mountpoint)
+    here = [mount for mount in found if mount.mountpoint == path]
+    if not here:
+        raise UsageError(f"{path} is no mount of lazyfs; leave it out to check the machine alone")
+    return here
+
+
+def user_of(mount: LookedAtMount) -> int:
+    """Returns the id of the user that the daemon of a mount runs as."""
+    return mount.mount.owner if mount.mount.owner is not None else os.geteuid()

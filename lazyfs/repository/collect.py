@@ -1,0 +1,299 @@
+"""Garbage collection: deletes the objects that no kept revision leads to, beside publishers and readers.
+
+Steps, each of which a killed collector can leave to the next one:
+
+1. Mark what the kept revisions lead to. Any failure but a certain "not there" ends the collection here.
+2. Condemn: list the other objects, as far as they are older than every publisher under way, and commit the
+   list by a conditional write. Publishers that start from now on know it.
+3. Wait for the publishers under way at that moment, whose commits may lead to condemned objects.
+4. Mark the revisions that came meanwhile, and commit what is left of the list as the list of deletions. Until
+   then a publisher that needs a condemned object takes the list back; from then on it waits for step 5.
+5. Delete what is listed.
+"""
+
+import time
+from collections.abc import Callable
+from datetime import datetime
+
+import msgspec
+
+from lazyfs.core.digest import Digest
+from lazyfs.repository.collection_state import (
+    CollectionState,
+    Lease,
+    ObjectList,
+    change_state,
+    check_clock,
+    read_state,
+)
+from lazyfs.repository.collector_lease import CollectorLease, CollectorLost
+from lazyfs.repository.commit import read_committed
+from lazyfs.repository.kept_revisions import kept_revisions
+from lazyfs.repository.keys import Keys
+from lazyfs.repository.leases import APART
+from lazyfs.repository.lifecycle import resign
+from lazyfs.repository.marking import Marked, MostlyDead
+from lazyfs.repository.object_lists import delete_listed, forget_list, read_list, write_final, write_list
+from lazyfs.repository.old_metadata import delete_old_metadata
+from lazyfs.store import Store, StoreError
+
+ROUNDS = 5
+"""Lists of one collection: a publisher that needs a condemned object takes the list back, and a store that is
+full has room for a short list only."""
+MOST_LISTED = 1 << 20
+FEW_LISTED = 1 << 14
+"""Objects of a list, and of one that is written when the other finds no room: 32 and 0.5 MiB."""
+MARGIN = 2.0
+"""Seconds by which a listing's times may be coarse."""
+LEFT = 600.0
+"""Seconds after which a file without a name belongs to nobody: a publisher's live lease spares it anyway."""
+POLL = 2.0
+
+
+class CollectReport(msgspec.Struct):
+    """What a collection has found and done."""
+
+    repository: str = ""
+    revision: int = 0
+    kept: list[int] = []
+    """Numbers of the kept revisions."""
+    reachable: int = 0
+    """Objects that they lead to."""
+    garbage: int = 0
+    """Objects that are condemned, or with a dry run would be."""
+    garbage_bytes: int = 0
+    deleted: int = 0
+    waiting_for: int = 0
+    """Publishers under way that must end before more can be deleted."""
+    left_bytes: int = 0
+    """Bytes deleted of files that killed publishers had left."""
+    old_metadata: int = 0
+    """Signed files deleted of revisions that are no longer kept."""
+    mostly_dead: MostlyDead = msgspec.field(default_factory=MostlyDead)
+    missing: int = 0
+    problems: list[str] = []
+
+
+class CollectObserver:
+    """Is told what a collection does. Does nothing."""
+
+    def marked(self, objects: int) -> None:
+        """Objects found reachable so far."""
+
+    def waiting(self, publishers: int) -> None:
+        """Publishers that are waited for."""
+
+    def deleted(self, objects: int) -> None:
+        """Objects deleted since the last call."""
+
+
+class _TakenBack(Exception):
+    """Raises out of a change of the state: the list is no longer what it was."""
+
+
+class Collector:
+    """One run of a collection."""
+
+    def __init__(
+        self,
+        store: Store,
+        keys: Keys,
+        now: Callable[[], datetime],
+        *,
+        wait: float,
+        observer: CollectObserver | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+        pause: Callable[[float], object] = time.sleep,
+    ) -> None:
+        """`keys`: must have the timestamp's, with which a publisher that is not heard of any more is kept
+        from a late commit. `now`: this machine's clock. `wait`: seconds to wait for publishers under way."""
+        self._store = store
+        self._keys = keys
+        self._now = now
+        self._wait = wait
+        self._observer = observer or CollectObserver()
+        self._monotonic = monotonic
+        self._pause = pause
+        self._report = CollectReport()
+        self._lease: CollectorLease | None = None
+        self._marked = Marked(store, self._advance)
+
+    def dry_run(self) -> CollectReport:
+        """Returns what a collection would delete now; writes nothing. Raises as `run`."""
+        check_clock(self._store, self._now().timestamp(), APART)
+        self._mark()
+        self._list()
+        self._report.waiting_for = len(self._living(read_state(self._store)))
+        return self._finished()
+
+    def run(self) -> CollectReport:
+        """Collects. Raises StoreConflict if another collection is under way, UsageError if the clocks differ
+        or the timestamp's key is missing, StoreError, BadData; no object was deleted unless all of the
+        marking went well."""
+        check_clock(self._store, self._now().timestamp(), APART)
+        with self._store.spare():
+            self._lease = CollectorLease(self._store, monotonic=self._monotonic, pause=self._pause)
+            try:
+                kept = self._mark()
+                for _ in range(ROUNDS):
+                    if not self._round():
+                        break
+                state = read_state(self._store)
+                self._report.old_metadata = delete_old_metadata(self._store, kept, state)
+                self._report.left_bytes = self._store.delete_unnamed(self._horizon(state) - LEFT)
+            finally:
+                self._lease.end()
+        return self._finished()
+
+    def _round(self) -> bool:
+        """Deletes one list; returns False if there is nothing more to do now."""
+        state = read_state(self._store)
+        condemned = state.listed or self._condemn()
+        if condemned is None:
+            return False
+        whole = state.listed is None and condemned.objects == self._report.garbage
+        digests = read_list(self._store, condemned)
+        if digests is None:
+            forget_list(self._store, condemned)
+            return True
+        if not condemned.deleting:
+            if not self._wait_for(condemned):
+                return False
+            final = self._decide(condemned, digests)
+            if final is None:
+                return True
+            condemned = final
+        left = [digest for digest in digests if digest not in self._marked.reached]
+        assert self._lease is not None
+        if not delete_listed(self._store, condemned, left, self._lease, self._deleted):
+            raise CollectorLost("another collection has taken over: run this again")
+        return not whole
+
+    def _mark(self) -> set[int]:
+        """Marks from the revision that is committed now; returns the numbers of the kept revisions."""
+        newest = read_committed(self._store).revision
+        while True:
+            living = self._living(read_state(self._store))
+            before, newest = newest, read_committed(self._store).revision
+            # A publisher that has come and gone between the two looks has committed: its revision is newer.
+            if newest.number == before.number:
+                break
+        under_way = min((lease.revision for lease in living), default=None)
+        kept = kept_revisions(self._store, newest, self._store.now(), under_way)
+        self._marked.mark(kept)
+        self._report.repository, self._report.revision = newest.name, newest.number
+        self._report.kept = [revision.past.number for revision in kept]
+        return set(self._report.kept)
+
+    def _list(self) -> list[Digest]:
+        """Lists the objects to condemn."""
+        horizon = self._horizon(read_state(self._store))
+        found: list[Digest] = []
+        self._report.garbage = self._report.garbage_bytes = 0
+        for stored in self._store.objects():
+            self._advance(len(self._marked.reached))
+            if stored.modified < horizon and stored.digest not in self._marked.reached:
+                self._report.garbage += 1
+                self._report.garbage_bytes += stored.size
+                if len(found) < MOST_LISTED:
+                    found.append(stored.digest)
+        return found
+
+    def _horizon(self, state: CollectionState) -> float:
+        """Returns the time before which every object of a publisher under way was written by somebody
+        else."""
+        now = self._store.now()
+        return min([now, *(lease.since for lease in self._living(state))]) - MARGIN
+
+    def _living(self, state: CollectionState) -> list[Lease]:
+        now = self._store.now()
+        return [lease for lease in state.leases if lease.until > now]
+
+    def _condemn(self) -> ObjectList | None:
+        digests = self._list()
+        if not digests:
+            return None
+        try:
+            listed = write_list(self._store, digests)
+        except StoreError:
+            if len(digests) <= FEW_LISTED:
+                raise
+            listed = write_list(self._store, digests[:FEW_LISTED])
+
+        def condemn(state: CollectionState) -> CollectionState:
+            waits_for = tuple(lease.token for lease in state.leases)
+            mine = msgspec.structs.replace(listed, waits_for=waits_for)
+            return msgspec.structs.replace(state, listed=mine)
+
+        return change_state(self._store, condemn, self._pause).listed
+
+    def _wait_for(self, condemned: ObjectList) -> bool:
+        """Returns True once all publishers are over that may rely on condemned objects, False if they are
+        not in time."""
+        end = self._monotonic() + self._wait
+        while True:
+            state = read_state(self._store)
+            living = [lease for lease in self._living(state) if lease.token in condemned.waits_for]
+            self._report.waiting_for = len(living)
+            if not living:
+                break
+            if self._monotonic() >= end:
+                return False
+            self._observer.waiting(len(living))
+            self._advance(len(self._marked.reached))
+            self._pause(min(POLL, max(end - self._monotonic(), 0.01)))
+        dead = [lease.token for lease in state.leases if lease.token in condemned.waits_for]
+        if dead:
+            self._keep_out(dead)
+        return True
+
+    def _keep_out(self, dead: list[str]) -> None:
+        """Makes sure that publishers that were not heard of for too long commit nothing when they wake up: a
+        commit replaces the timestamp that it has read before, and that is now another one."""
+
+        def without(state: CollectionState) -> CollectionState:
+            for token in dead:
+                state = state.without_lease(token)
+            return state
+
+        change_state(self._store, without, self._pause)
+        resign(self._store, self._keys, self._now())
+
+    def _decide(self, condemned: ObjectList, digests: list[Digest]) -> ObjectList | None:
+        """Commits the list of deletions; None if a publisher has taken the condemned list back, or nothing of
+        it is left."""
+        self._mark()
+        left = [digest for digest in digests if digest not in self._marked.reached]
+        if not left:
+            forget_list(self._store, condemned)
+            return None
+        final = write_final(self._store, condemned, left)
+
+        def decide(state: CollectionState) -> CollectionState:
+            if state.listed != condemned:
+                raise _TakenBack
+            return msgspec.structs.replace(state, listed=final)
+
+        try:
+            change_state(self._store, decide, self._pause)
+        except _TakenBack:
+            self._store.delete_metadata(final.name)
+            return None
+        self._store.delete_metadata(condemned.name)
+        return final
+
+    def _advance(self, objects: int) -> None:
+        if self._lease:
+            self._lease.keep_alive()
+        self._observer.marked(objects)
+
+    def _deleted(self, objects: int) -> None:
+        self._report.deleted += objects
+        self._observer.deleted(objects)
+
+    def _finished(self) -> CollectReport:
+        self._report.reachable = len(self._marked.reached)
+        self._report.mostly_dead = self._marked.mostly_dead()
+        self._report.missing = self._marked.missing
+        self._report.problems = self._marked.problems
+        return self._report

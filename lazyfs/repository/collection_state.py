@@ -1,0 +1,138 @@
+"""What publishers and collectors of one store know of each other: one small file, changed conditionally.
+
+It names the leases of the publishers under way, the collector under way, and the list of objects that are
+condemned or being deleted. It is no signed file and clients do not read it: whoever can write to the store
+could delete its objects anyway. It names no host, user or image, because a web server may hand it out.
+"""
+
+import secrets
+import time
+from collections.abc import Callable
+
+import msgspec
+
+from lazyfs.core.errors import FormatError, UsageError
+from lazyfs.store import Store, StoreConflict
+
+FILE = "collection.json"
+MOST_LEASES = 4096
+RETRIES = 30
+"""Attempts at a conditional write that others were faster with: each of them has got its change in."""
+
+
+class Lease(msgspec.Struct, frozen=True):
+    """The word of a process that it is under way. All times are the store's."""
+
+    token: str
+    since: float
+    until: float
+    """The moment from which it counts as dead, unless it is renewed before."""
+    revision: int = 0
+    """Of a publisher: the newest revision when it began. It may start from this one or a newer one."""
+
+
+class ObjectList(msgspec.Struct, frozen=True):
+    """The objects that a collection is about to delete."""
+
+    collection: str
+    """A random name of the collection: it stays when deletion begins, with another file."""
+    name: str
+    """The file under metadata/ that lists them."""
+    digest: str
+    """SHA-256 of that file, in hex."""
+    objects: int
+    waits_for: tuple[str, ...]
+    """The leases that began before the list was known: nothing is deleted before they are over."""
+    deleting: bool = False
+    """False while the objects are condemned: all are there, and a publisher that needs one takes the list
+    back. True once they may be gone."""
+
+
+class CollectionState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The content of the file."""
+
+    leases: tuple[Lease, ...] = ()
+    collector: Lease | None = None
+    listed: ObjectList | None = None
+
+    def lease(self, token: str) -> Lease | None:
+        """Returns the lease of this token, None if there is none."""
+        return next((lease for lease in self.leases if lease.token == token), None)
+
+    def lists(self, listed: ObjectList) -> bool:
+        """Returns True if the collection of this list is still going on, with this list or a shorter one."""
+        return self.listed is not None and self.listed.collection == listed.collection
+
+    def with_lease(self, lease: Lease) -> "CollectionState":
+        """Returns the state with this lease, in place of an older one of its token."""
+        others = self.without_lease(lease.token).leases
+        return msgspec.structs.replace(self, leases=(*others, lease))
+
+    def without_lease(self, token: str) -> "CollectionState":
+        """Returns the state without the lease of this token."""
+        return msgspec.structs.replace(
+            self, leases=tuple(lease for lease in self.leases if lease.token != token)
+        )
+
+
+EMPTY = msgspec.json.encode(CollectionState())
+"""The file of a new store."""
+
+_decoder = msgspec.json.Decoder(CollectionState)
+
+
+def read_state(store: Store) -> CollectionState:
+    """Returns the state. Raises FormatError for a damaged file."""
+    return _decode(store.read_metadata(FILE))
+
+
+def change_state(
+    store: Store,
+    change: Callable[[CollectionState], CollectionState],
+    pause: Callable[[float], object] = time.sleep,
+) -> CollectionState:
+    """Replaces the state by `change` of it, which is asked again where another process was faster; returns
+    the new state. Raises StoreConflict if that happens too often, FormatError, StoreError, and what `change`
+    raises."""
+    for attempt in range(RETRIES):
+        with store.exclusive():
+            encoded = store.read_metadata(FILE)
+            before = _decode(encoded)
+            after = change(before)
+            if after == before:
+                return after
+            try:
+                store.write_metadata(FILE, msgspec.json.encode(after), expected=encoded)
+                return after
+            except StoreConflict:
+                if attempt == RETRIES - 1:
+                    raise
+        pause(secrets.randbelow(20) * (attempt + 1) / 1000)
+    raise AssertionError("unreachable")
+
+
+def check_clock(store: Store, machine: float, most: float) -> float:
+    """Returns the store's time. Raises UsageError if this machine's clock is further from it than `most`
+    seconds: one of the two is wrong, and revisions would be kept too long or not long enough."""
+    now = store.now()
+    if abs(machine - now) > most:
+        raise UsageError(
+            f"this machine's clock is {abs(machine - now):.0f} s {'ahead of' if machine > now else 'behind'} "
+            "the store's: set both right (NTP), then run this again"
+        )
+    return now
+
+
+def _decode(encoded: bytes | None) -> CollectionState:
+    if encoded is None:
+        return CollectionState()
+    try:
+        state = _decoder.decode(encoded)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise FormatError(
+            f"metadata/{FILE} of the store is damaged ({error}): when no publish and no collection is under "
+            "way, delete it"
+        ) from None
+    if len(state.leases) > MOST_LEASES:
+        raise FormatError(f"metadata/{FILE} of the store has more than {MOST_LEASES} leases: delete it")
+    return state

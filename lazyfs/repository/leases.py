@@ -1,0 +1,216 @@
+"""The lease of a publisher: no collection deletes what it has found in the store while the lease lives.
+
+A publisher passes over objects that are there already, and so relies on them before a revision leads to them.
+A collection therefore waits for every lease that was taken before its list was known. Who takes a lease later
+knows the list: it takes the list back if it needs one of the objects, or, once deletion has begun, waits for
+its end and stores the object again.
+"""
+
+import logging
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from datetime import datetime
+
+import msgspec
+
+from lazyfs.core.digest import Digest
+from lazyfs.core.errors import FormatError, LazyfsError
+from lazyfs.repository.collection_state import (
+    FILE,
+    MOST_LEASES,
+    CollectionState,
+    Lease,
+    ObjectList,
+    change_state,
+    check_clock,
+    read_state,
+)
+from lazyfs.repository.collector_lease import CollectorLease
+from lazyfs.repository.committed import read_revision
+from lazyfs.repository.object_lists import delete_listed, read_list
+from lazyfs.store import ObjectSink, Store, StoreConflict
+
+log = logging.getLogger(__name__)
+
+LENGTH = 3600.0
+"""Seconds that a lease lives without being renewed. A publisher renews it as it goes; a registry that makes
+it wait does so for half an hour at most."""
+APART = 300.0
+"""Seconds by which the clocks of machine and store may differ."""
+PATIENCE = 600.0
+"""Seconds that a publisher waits for the end of a deletion: a million objects take a few minutes."""
+
+
+class LeaseLost(StoreConflict):
+    """The publisher was not heard of for too long: what it relied on may be gone."""
+
+
+class PublisherLease:
+    """A publisher's lease, and the objects that this publisher may rely on. Thread-safe."""
+
+    def __init__(
+        self,
+        store: Store,
+        now: Callable[[], datetime],
+        *,
+        length: float = LENGTH,
+        token: str | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+        pause: Callable[[float], object] = time.sleep,
+    ) -> None:
+        """Takes a lease, or with `token` goes on with one that another process has taken.
+
+        `now`: this machine's clock. Raises UsageError if it is minutes away from the store's, LeaseLost if
+        the lease of the token is over, StoreConflict, StoreError.
+        """
+        self._store = store
+        self._length = length
+        self._monotonic = monotonic
+        self._pause = pause
+        self._mutex = threading.RLock()
+        self.token = token or secrets.token_hex(16)
+        self._revision = read_revision(store).number
+        check_clock(store, now().timestamp(), APART)
+        state = self.renew() if token else change_state(store, self._taken, pause)
+        self._renewed = monotonic()
+        self._listed, self._digests = self._read_listed(state)
+
+    def _taken(self, state: CollectionState) -> CollectionState:
+        now = self._store.now()
+        lease = Lease(self.token, now, now + self._length, self._revision)
+        if len(state.leases) >= MOST_LEASES:
+            kept = tuple(other for other in state.leases if other.until >= now)
+            state = msgspec.structs.replace(state, leases=kept)
+        if len(state.leases) >= MOST_LEASES:
+            raise StoreConflict(f"{len(state.leases)} publishers are under way: wait for some to end")
+        return state.with_lease(lease)
+
+    def _read_listed(self, state: CollectionState) -> tuple[ObjectList | None, frozenset[Digest]]:
+        """The list that is known when the lease begins."""
+        known = state.listed
+        while known is not None and state.listed is not None and state.lists(known):
+            digests = read_list(self._store, state.listed)
+            if digests is not None:
+                return state.listed, frozenset(digests)
+            before, state = state, read_state(self._store)
+            if state.listed == before.listed:
+                raise FormatError(
+                    f"the store lacks metadata/{known.name}, which metadata/{FILE} names: when no publish "
+                    f"and no collection is under way, delete metadata/{FILE}"
+                )
+        return None, frozenset()
+
+    def renew(self) -> CollectionState:
+        """Makes the lease last its full length from now on. Raises LeaseLost if it is over."""
+
+        def renewed(state: CollectionState) -> CollectionState:
+            lease, now = self._living(state), self._store.now()
+            return state.with_lease(msgspec.structs.replace(lease, until=now + self._length))
+
+        with self._mutex:
+            state = change_state(self._store, renewed, self._pause)
+            self._renewed = self._monotonic()
+            return state
+
+    def keep_alive(self) -> None:
+        """Renews the lease if a third of its length has passed. Raises as `renew`."""
+        if self._monotonic() - self._renewed > self._length / 3:
+            with self._mutex:
+                if self._monotonic() - self._renewed > self._length / 3:
+                    self.renew()
+
+    def check(self) -> None:
+        """Raises LeaseLost if the lease is over. To be called within `Store.exclusive`, before a commit."""
+        self._living(read_state(self._store))
+
+    def _living(self, state: CollectionState) -> Lease:
+        lease = state.lease(self.token)
+        if lease is None or lease.until <= self._store.now():
+            raise LeaseLost(
+                f"this publisher was not heard of for {self._length:.0f} s, and a collection may have "
+                "deleted what it relied on: nothing was changed, publish again"
+            )
+        return lease
+
+    def end(self) -> None:
+        """Gives the lease back. What it protected must be committed, or no longer be needed."""
+        change_state(self._store, lambda state: state.without_lease(self.token), self._pause)
+
+    def end_if_possible(self) -> None:
+        """As `end`, but leaves a lease that cannot be given back to its own expiry: what was committed is
+        committed."""
+        try:
+            self.end()
+        except LazyfsError as error:
+            log.warning("the store keeps the lease of this publisher for %.0f s: %s", self._length, error)
+
+    def rely_on(self, digest: Digest) -> None:
+        """Returns when this object may be relied on: if the store has it now, it stays as long as the lease.
+
+        Raises StoreConflict if a collection that is deleting it does not end in time, and as `renew`.
+        """
+        self.keep_alive()
+        if digest in self._digests:
+            with self._mutex:
+                if digest in self._digests:
+                    self._take_back()
+
+    def _take_back(self) -> None:
+        """Takes the known list back, or waits until it has been deleted."""
+        assert self._listed is not None
+        mine = self._listed
+        end = self._monotonic() + PATIENCE
+        while True:
+            state = change_state(self._store, lambda state: _without(state, mine), self._pause)
+            if state.listed is None or not state.lists(mine):
+                self._store.delete_metadata(mine.name)
+                self._digests = frozenset()
+                return
+            if state.collector is None or state.collector.until <= self._store.now():
+                self._finish(state.listed)
+                continue
+            if self._monotonic() > end:
+                raise StoreConflict(
+                    f"a collection has been deleting {mine.objects} objects for {PATIENCE:.0f} s, among them "
+                    "some that this publish needs: wait for it to end, then publish again"
+                )
+            self.keep_alive()
+            self._pause(0.5)
+
+    def _finish(self, listed: ObjectList) -> None:
+        """Deletes what a collection that was killed has left of its list."""
+        try:
+            collector = CollectorLease(self._store, monotonic=self._monotonic, pause=self._pause)
+        except StoreConflict:
+            return  # a new collection has taken over
+        try:
+            delete_listed(self._store, listed, read_list(self._store, listed) or (), collector)
+        finally:
+            collector.end()
+
+
+def _without(state: CollectionState, listed: ObjectList) -> CollectionState:
+    """The state without this list, unless deletion has begun."""
+    if state.listed is None or not state.lists(listed) or state.listed.deleting:
+        return state
+    return msgspec.structs.replace(state, listed=None)
+
+
+class LeasedObjects:
+    """A store's objects for the publisher of a lease: what `has` finds stays until the lease ends."""
+
+    def __init__(self, store: ObjectSink, lease: PublisherLease) -> None:
+        self._store = store
+        self._lease = lease
+
+    def has(self, digest: Digest) -> bool:
+        """As ObjectSink.has. Raises as PublisherLease.rely_on."""
+        self._lease.rely_on(digest)
+        return self._store.has(digest)
+
+    def put(self, digest: Digest, frame: bytes) -> None:
+        """As ObjectSink.put. Raises as PublisherLease.rely_on."""
+        self._lease.rely_on(digest)
+        self._store.put(digest, frame)

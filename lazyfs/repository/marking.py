@@ -1,0 +1,114 @@
+"""Finds every object that the kept revisions lead to, by walking from their signed roots."""
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import msgspec
+
+from lazyfs.core import codec
+from lazyfs.core.digest import Digest, ObjectRef
+from lazyfs.core.errors import BadData, FormatError, NotFound
+from lazyfs.core.reach import ObjectKind, Reached, Seen, catalog_at, history_at, leads_to
+from lazyfs.repository.kept_revisions import KeptRevision
+from lazyfs.store import Store
+
+WORKERS = 8
+"""Threads that read: in a bucket each read waits for a round trip."""
+AHEAD = 64
+MOST_PROBLEMS = 100
+_PIECE = 1024
+"""Bytes by which the use of a pack is counted."""
+
+
+class MostlyDead(msgspec.Struct):
+    """The packs that are kept for a small part of what is in them. They are never packed again: a pack goes
+    with the last image that needs one of its files."""
+
+    packs: int = 0
+    bytes: int = 0
+    """Plaintext bytes of these packs."""
+    unused: int = 0
+    """Plaintext bytes in them that no kept revision needs."""
+
+
+class Marked:
+    """The objects reached so far. A second call of `mark` adds those of newer revisions.
+
+    An object that is certainly not there leads nowhere, and is a problem to be reported. Any other failure of
+    a read is raised, because what the object leads to cannot be known.
+    """
+
+    def __init__(self, store: Store, advance: Callable[[int], object] = lambda _objects: None) -> None:
+        """`advance` is called with the number of objects so far."""
+        self._store = store
+        self._advance = advance
+        self._seen = Seen()
+        self.reached: set[Digest] = set()
+        self.missing = 0
+        """Catalogs, chunk lists, profiles and parts of histories that are not in the store."""
+        self.problems: list[str] = []
+        self._packs: dict[ObjectRef, int] = {}
+        """The used pieces of each pack, a bit for each: some 256 bytes a pack, where sets of members would
+        not fit the memory for a large site."""
+
+    def mark(self, kept: Iterable[KeptRevision]) -> None:
+        """Marks what these revisions lead to. Raises StoreError, BadData."""
+        waiting: list[Reached] = []
+        for revision in kept:
+            starts = [catalog_at(revision.past.root)]
+            starts += [history_at(revision.history)] if revision.history else []
+            waiting += [start for start in starts if self._first(start)]
+        running: deque[tuple[Reached, Future[bytes | None]]] = deque()
+        with ThreadPoolExecutor(WORKERS, "mark") as pool:
+            try:
+                while waiting or running:
+                    while waiting and len(running) < AHEAD:
+                        found = waiting.pop()
+                        running.append((found, pool.submit(self._read, found)))
+                    found, future = running.popleft()
+                    plain = future.result()
+                    if plain is not None:
+                        below = leads_to(found, plain, profiles=True)
+                        waiting.extend(one for one in below if self._first(one) and one.leads_on)
+                    self._advance(len(self.reached))
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+    def mostly_dead(self) -> "MostlyDead":
+        """Returns the packs of which less than half is used."""
+        dead = MostlyDead()
+        for ref, used in self._packs.items():
+            live = used.bit_count() * _PIECE
+            if 2 * live < ref.size:
+                dead.packs += 1
+                dead.bytes += ref.size
+                dead.unused += ref.size - live
+        return dead
+
+    def _first(self, found: Reached) -> bool:
+        self.reached.add(found.ref.digest)
+        if found.kind == ObjectKind.PACK and found.file_size:
+            first, last = found.start // _PIECE, (found.start + found.file_size - 1) // _PIECE
+            piece = (1 << (last - first + 1)) - 1
+            self._packs[found.ref] = self._packs.get(found.ref, 0) | (piece << first)
+        return self._seen.first(found)
+
+    def _read(self, found: Reached) -> bytes | None:
+        try:
+            return codec.open_object(self._store.get(found.ref.digest), found.ref)
+        except NotFound:
+            self.missing += 1
+            if len(self.problems) < MOST_PROBLEMS:
+                self.problems.append(f"{_shown(found)} is not there")
+            return None
+        except BadData as error:
+            raise FormatError(
+                f"{_shown(found)}: {error}; what it should lead to is unknown, so nothing is collected: "
+                "see lazyfs check"
+            ) from error
+
+
+def _shown(found: Reached) -> str:
+    path = found.path.decode(errors="backslashreplace")
+    return f"{path or '/'}: {found.kind} {found.ref.digest.hex()}"

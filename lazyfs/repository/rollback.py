@@ -1,0 +1,63 @@
+"""Rollback: a new revision with the content of an older one, so that no client sees a step back."""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import NamedTuple
+
+from lazyfs.core.errors import UsageError
+from lazyfs.core.history.records import Change
+from lazyfs.core.params import Revision
+from lazyfs.repository.commit import commit_revision, read_revision
+from lazyfs.repository.history import check_whole, find_past
+from lazyfs.repository.keys import Keys
+from lazyfs.repository.leases import PublisherLease
+from lazyfs.repository.live_changes import live_changes
+from lazyfs.repository.stored_tree import StoredTree
+from lazyfs.store import Store
+
+
+class Rollback(NamedTuple):
+    """A rollback's outcome."""
+
+    restored: int
+    """The revision whose content is shown again."""
+    revision: Revision
+    """The newest revision now."""
+    changes: list[Change]
+    """What differs from the revision before; none if the content is the same, and no revision was made."""
+
+
+def roll_back(
+    store: Store, keys: Keys, wanted: str, now: Callable[[], datetime], *, dry_run: bool = False
+) -> Rollback:
+    """Makes the content of an older revision the newest one again.
+
+    `wanted`: its number, a date, or its name. Raises UsageError if it is not whole in the store any more, or
+    has another format version; StoreConflict if another publisher was first.
+    """
+    lease = PublisherLease(store, now)
+    try:
+        newest = read_revision(store)
+        past = find_past(store, newest, wanted)
+        if past.version != newest.params.version:
+            raise UsageError(
+                f"revision {past.number} has format version {past.version}, the repository "
+                f"{newest.params.version}: it cannot be the newest one again"
+            )
+        check_whole(store, lease, past, newest)
+        changes = live_changes(StoredTree(store, newest.root), StoredTree(store, past.root))
+        if dry_run or past.root == newest.root:
+            return Rollback(past.number, newest, changes)
+        revision = commit_revision(
+            store,
+            keys,
+            past.root,
+            expected_revision=newest.number,
+            now=now(),
+            changes=changes,
+            restored=past.number,
+            lease=lease,
+        )
+        return Rollback(past.number, revision, changes)
+    finally:
+        lease.end_if_possible()

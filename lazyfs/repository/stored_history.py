@@ -1,0 +1,61 @@
+"""The history of a revision in its store: read, and written as objects before the commit that names it."""
+
+from collections.abc import Callable
+
+from lazyfs.core import codec
+from lazyfs.core.digest import ObjectRef, ref_of
+from lazyfs.core.history.head import History, decode
+from lazyfs.core.history.records import Change, Emit, PastRevision, decode_changes, entry
+from lazyfs.core.params import Revision
+from lazyfs.repository.leases import LeasedObjects, PublisherLease
+from lazyfs.store import ObjectSink, ReadableStore, Store
+
+
+def reader(store: ReadableStore) -> Callable[[ObjectRef], bytes]:
+    """Returns a function that reads and verifies objects. It raises NotFound, BadData, StoreError."""
+    return lambda ref: codec.open_object(store.get(ref.digest), ref)
+
+
+def emitter(store: Store, lease: PublisherLease | None) -> Emit:
+    """Returns a function that stores objects of a history."""
+    sink: ObjectSink = LeasedObjects(store, lease) if lease else store
+
+    def emit(ref: ObjectRef, plain: bytes) -> None:
+        if not sink.has(ref.digest):
+            sink.put(ref.digest, codec.encode(plain))
+
+    return emit
+
+
+def read_history(store: ReadableStore, revision: Revision) -> History:
+    """Returns the history that a revision leads to; of one from before there were histories, a history that
+    begins with it. Raises as `reader`."""
+    if revision.history is None:
+        return History((first_entry(revision),))
+    return decode(reader(store)(revision.history))
+
+
+def write_history(store: Store, history: History, lease: PublisherLease | None) -> ObjectRef:
+    """Stores the head of a history and returns its name."""
+    plain = history.encode()
+    ref = ref_of(plain)
+    emitter(store, lease)(ref, plain)
+    return ref
+
+
+def first_entry(revision: Revision) -> PastRevision:
+    """Returns the entry of a revision before which there is no history."""
+    return entry(
+        revision.number,
+        revision.time,
+        revision.params.version,
+        revision.root,
+        [],
+        None,
+        lambda _ref, _plain: None,
+    )
+
+
+def changes_of(store: ReadableStore, past: PastRevision) -> list[Change]:
+    """Returns what a revision has changed. Raises as `reader`."""
+    return decode_changes(reader(store)(past.more)) if past.more else past.changes

@@ -1,0 +1,39 @@
+"""The image's root filesystem, held open from the moment it was found.
+
+A name in a published tree can become a link at any time, to the machine's own root for example. The kernel
+opens the path that was found without following a link, so that it is what was found; what is opened by the
+path later on is compared with it.
+"""
+
+import os
+import weakref
+
+from lazyfs.core.errors import UsageError
+from lazyfs.system.rooted_paths import open_without_links
+
+
+class PinnedRoot:
+    """A descriptor of a directory or file, closed when nothing refers to the object any more."""
+
+    def __init__(self, path: str, above: "PinnedRoot | None" = None) -> None:
+        """`path`: absolute, or below the directory `above`; free of links. Raises UsageError if a link, or
+        nothing, is there now."""
+        top = os.open("/" if above is None else f"/proc/self/fd/{above.number}", os.O_PATH | os.O_CLOEXEC)
+        try:
+            self.number: int = open_without_links(top, path, os.O_PATH | os.O_CLOEXEC)
+        except OSError as error:
+            raise UsageError(f"image {path}: has changed since it was found: {error.strerror}") from None
+        finally:
+            os.close(top)
+        self.path = path
+        weakref.finalize(self, os.close, self.number)
+
+    def part(self, path: str) -> "PinnedRoot":
+        """Opens a path inside the directory. Raises UsageError."""
+        return PinnedRoot(path, self)
+
+    def check(self) -> None:
+        """Raises UsageError if the path leads to something else now."""
+        now = PinnedRoot(self.path)
+        if not os.path.samestat(os.fstat(self.number), os.fstat(now.number)):
+            raise UsageError(f"image {self.path}: has been exchanged since it was found")

@@ -1,0 +1,58 @@
+"""The files of a store directory as a collection sees them: their times, their deletion."""
+
+import os
+from collections.abc import Iterator, Sequence
+
+from lazyfs.core.digest import Digest, object_path, parse_hex
+from lazyfs.core.errors import FormatError
+from lazyfs.store.protocol import StoredObject
+from lazyfs.system import durable_file
+
+
+def list_objects(store: str) -> Iterator[StoredObject]:
+    """Yields the objects of a store directory; other users' files are passed over."""
+    data = os.path.join(store, "data")
+    for first in os.listdir(data):
+        if len(first) != 2:
+            continue
+        with os.scandir(os.path.join(data, first)) as files:
+            for file in files:
+                try:
+                    digest = parse_hex(first + file.name)
+                    status = file.stat(follow_symlinks=False)
+                except (FormatError, FileNotFoundError):
+                    continue
+                yield StoredObject(digest, status.st_size, status.st_mtime)
+
+
+def delete_objects(store: str, digests: Sequence[Digest]) -> None:
+    """Deletes objects; when it returns no power failure brings them back."""
+    directories = set()
+    for digest in digests:
+        path = os.path.join(store, object_path(digest))
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            continue
+        directories.add(os.path.dirname(path))
+    for directory in directories:
+        durable_file.flush(directory)
+
+
+def delete_older(directory: str, before: float) -> int:
+    """Deletes the files of a directory that were written before this time; returns their bytes."""
+    total = 0
+    try:
+        names = os.listdir(directory)
+    except FileNotFoundError:
+        return 0
+    for name in names:
+        path = os.path.join(directory, name)
+        try:
+            status = os.lstat(path)
+            if status.st_mtime < before:
+                os.unlink(path)
+                total += status.st_size
+        except FileNotFoundError:
+            continue  # its publisher has named it, or has taken it away
+    return total

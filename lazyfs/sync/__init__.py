@@ -1,0 +1,1 @@
+"""The service: what wishlists ask for, in the registries, and in the tree; each image fails alone."""

@@ -1,0 +1,99 @@
+"""Puts prepared images into the tree, several to a revision, and takes out those that leave."""
+
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+
+from lazyfs.core.catalog.inode import Inode
+from lazyfs.core.digest import ObjectRef
+from lazyfs.core.params import Revision
+from lazyfs.images.snapshots import directory_of_files, link, snapshot
+from lazyfs.repository.edit import Edit
+from lazyfs.repository.keys import Keys
+from lazyfs.repository.live_tree import LiveTree
+from lazyfs.store import Store
+from lazyfs.sync.layout import LAST_UPDATE, folder_links, link_target
+from lazyfs.sync.published import Published
+
+
+class Committer:
+    """One run's changes of a repository. Use as a context manager, from one thread."""
+
+    def __init__(self, store: Store, keys: Keys, now: Callable[[], datetime], *, last_update: bool) -> None:
+        """`last_update`: write logDir/lastUpdate with each revision. Raises as Edit."""
+        self._edit = Edit(store, keys, now)
+        self._store = store
+        self._now = now
+        self._last_update = last_update
+        self._trial: LiveTree | None = None
+        self._published: Published | None = None
+        self.waiting = 0
+        """Images that the next revision will bring."""
+
+    def __enter__(self) -> "Committer":
+        self._edit.__enter__()
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._edit.__exit__(raised[0])  # type: ignore[arg-type]
+
+    @property
+    def base(self) -> Revision:
+        """The revision that the next one will follow."""
+        return self._edit.base
+
+    @property
+    def root(self) -> ObjectRef:
+        """The root catalog of `base`."""
+        return self._edit.base.root
+
+    @property
+    def published(self) -> Published:
+        """The links of `base`."""
+        if self._published is None:
+            self._published = Published(self._edit.tree)
+        return self._published
+
+    def put(self, changes: Mapping[str, Inode]) -> None:
+        """Takes the changes of one image. Raises UsageError, and takes none of them, if the tree cannot."""
+        if self._trial is None:
+            self._trial = LiveTree(self._edit.tree, self._edit.base.params)
+        for path, inode in changes.items():
+            self._trial.put(path, inode)
+        for path, inode in changes.items():
+            self._edit.put(path, inode)
+        self.waiting += 1
+
+    def remove(self, paths: Iterable[str]) -> None:
+        """Takes links and folders of metadata out of the tree, where they are there."""
+        for path in paths:
+            self._edit.remove(path)
+        self.waiting += 1
+
+    def commit(self, paths: Iterable[str]) -> bool:
+        """Makes the changes the next revision; returns False if there were none. Raises as Edit.commit.
+
+        `paths`: of all images that the tree will have, for the links between folders.
+        """
+        if not self.waiting:
+            return False
+        for path, target in folder_links(paths).items():
+            entry = self.published.entry(path)
+            if entry is None:
+                self._edit.put(path, link(link_target(path, target), 0))
+        if self._last_update:
+            self._edit.put(*self._last_update_file())
+        _, changed = self._edit.commit()
+        self._trial = self._published = None
+        self.waiting = 0
+        return changed
+
+    def _last_update_file(self) -> tuple[str, Inode]:
+        """Returns the path and the directory of lastUpdate: `2026Nov29 13:05 | NAME | SECONDS`, as ATLAS's
+        own repositories have it."""
+        now = self._now()
+        line = f"{now:%Y%b%d %H:%M} | {self._edit.base.name} | {int(now.timestamp())}\n"
+        folder, _, name = LAST_UPDATE.rpartition("/")
+        inode = directory_of_files(
+            {name.encode(): line.encode()}, int(now.timestamp()) * 10**9, self._edit.ingest
+        )
+        return folder, snapshot(inode, self._edit.base.params, self._edit.ingest)

@@ -1,0 +1,89 @@
+"""How an image fares, in the words of the status site and of `lazyfs when`. Pure."""
+
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from lazyfs.sync.state import ImageState, WisherState
+
+PUBLISHED, WAITING, FAILED, STALE, LEAVING = "published", "waiting", "failed", "stale", "leaving"
+MEANINGS = {
+    PUBLISHED: "the tree has what its tag names",
+    WAITING: "wished, and not read yet",
+    FAILED: "could not be read so far",
+    STALE: "the tree has its last good version; a newer one could not be read",
+    LEAVING: "wished no longer, or unknown to its registry; it leaves when its time of grace is over",
+}
+
+
+class ImageCondition(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One image, for people and for programs."""
+
+    image: str
+    """Its place in the tree."""
+    condition: str
+    """One of `published`, `waiting`, `failed`, `stale`, `leaving`."""
+    digest: str = ""
+    """What its tag named when it was published."""
+    published: int = 0
+    """Seconds since 1970, as all times."""
+    revision: int = 0
+    """The first revision that has this digest."""
+    checked: int = 0
+    size: int = 0
+    """Stored bytes of its layers at its registry."""
+    error: str = ""
+    failures: int = 0
+    failing_since: int = 0
+    next_try: int = 0
+    wishes: tuple[WisherState, ...] = ()
+    queued: int = 0
+    """Its position among the images that are waiting, from 1."""
+
+    @property
+    def owners(self) -> list[str]:
+        """The owners that its wishes name, each once."""
+        return list(dict.fromkeys(one.owner for one in self.wishes if one.owner))
+
+
+def condition_of(place: str, image: ImageState, queued: int = 0) -> ImageCondition:
+    """Returns how an image fares."""
+    if image.gone and image.digest:
+        condition = LEAVING
+    elif image.error:
+        condition = STALE if image.digest else FAILED
+    else:
+        condition = PUBLISHED if image.digest else WAITING
+    return ImageCondition(
+        place,
+        condition,
+        image.digest,
+        image.published,
+        image.revision,
+        image.checked,
+        image.size,
+        image.error,
+        image.failures,
+        image.failed,
+        image.next_try if image.error else 0,
+        tuple(image.wishes),
+        queued if condition == WAITING else 0,
+    )
+
+
+def conditions(images: Mapping[str, ImageState]) -> list[ImageCondition]:
+    """Returns how all images fare, by place; those that wait have their position in the order of wishes."""
+    found = []
+    queued = 0
+    for place, image in images.items():
+        queued += not image.digest and not image.error
+        found.append(condition_of(place, image, queued))
+    return sorted(found, key=lambda one: one.image)
+
+
+def counts(found: Iterable[ImageCondition]) -> dict[str, int]:
+    """Returns how many images are in each condition."""
+    numbers = dict.fromkeys(MEANINGS, 0)
+    for one in found:
+        numbers[one.condition] += 1
+    return numbers

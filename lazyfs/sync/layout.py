@@ -1,0 +1,72 @@
+"""Where an image hangs in the tree: every name under which people of the field look for it.
+
+| layout | path |
+|---|---|
+| always | `<registry>/<repository>:<tag>`, the image's place |
+| always | `<registry>/<repository>:sha256:<digest of what the tag names>` |
+| osg | `<namespace>/<repository>:<tag>` too |
+| several platforms | `.multiarch/<architecture>[:<variant>]/<registry>/<repository>:<tag>` for each |
+
+Links between folders stand for other spellings of a registry or an architecture.
+"""
+
+import posixpath
+from collections.abc import Iterable
+
+from lazyfs.core.oci.manifest import Platform
+from lazyfs.core.oci.reference import HUB, HUB_HOSTS, Reference
+
+MULTIARCH = ".multiarch"
+ARCHITECTURES = {
+    "x86_64": "amd64",
+    "x86-64": "amd64",
+    "aarch64": "arm64",
+    "arm64:v8": "arm64",
+    "i386": "386",
+    "armel": "arm:v5",
+    "armhf": "arm:v7",
+}
+"""Other names of architectures -> the folder of `.multiarch` that they lead to."""
+LAST_UPDATE = "logDir/lastUpdate"
+
+
+def architecture_folder(platform: Platform) -> str:
+    """Returns the name of a platform's folder below `.multiarch`."""
+    variant = "" if (platform.architecture, platform.variant) == ("arm64", "v8") else platform.variant
+    return f"{platform.architecture}:{variant}" if variant else platform.architecture
+
+
+def multiarch_place(platform: Platform, place: str) -> str:
+    """Returns the path of an image for one platform."""
+    return f"{MULTIARCH}/{architecture_folder(platform)}/{place}"
+
+
+def digest_place(reference: Reference, digest: str) -> str:
+    """Returns the path of an image by the digest of what its tag names."""
+    return f"{reference.registry}/{reference.repository}:{digest}"
+
+
+def osg_place(reference: Reference) -> str:
+    """Returns the path without the registry."""
+    return f"{reference.repository}:{reference.tag or reference.digest}"
+
+
+def link_target(path: str, target: str) -> str:
+    """Returns what a link at `path` holds to lead to `target`, both from the root of the tree."""
+    return posixpath.relpath(target, posixpath.dirname(path) or ".")
+
+
+def folder_links(paths: Iterable[str]) -> dict[str, str]:
+    """Returns the links between folders that a tree with images at these paths needs: path -> target from
+    the root of the tree."""
+    links = {}
+    tops = set()
+    for path in paths:
+        top, _, rest = path.partition("/")
+        tops.add(f"{top}/{rest.partition('/')[0]}" if top == MULTIARCH else top)
+    if HUB in tops:
+        links.update(dict.fromkeys(HUB_HOSTS[1:], HUB))
+    for alias, name in ARCHITECTURES.items():
+        if f"{MULTIARCH}/{name}" in tops:
+            links[f"{MULTIARCH}/{alias}"] = f"{MULTIARCH}/{name}"
+    return links

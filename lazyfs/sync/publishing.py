@@ -1,0 +1,259 @@
+"""The middle of a run: tags are asked for, images whose tag has moved are read side by side, and committed.
+
+One thread decides and commits; others ask registries and read images, and put what they found into one queue.
+"""
+
+import queue
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, NamedTuple
+
+from lazyfs.core.errors import LazyfsError
+from lazyfs.store.protocol import StoreConflict, StoreError
+from lazyfs.sync.committer import Committer
+from lazyfs.sync.layout import multiarch_place
+from lazyfs.sync.ledger import Arrival, Ledger
+from lazyfs.sync.pending_layers import PendingLayers
+from lazyfs.sync.preparation import ImagePreparer, Job, PreparedImage
+from lazyfs.sync.report import MOVED, PUBLISHED
+from lazyfs.sync.resolution import Failure, Gone, Resolver, failure_of
+from lazyfs.sync.targets import Target, Targets, alias_paths, all_paths
+
+if TYPE_CHECKING:
+    from lazyfs.sync.service import Service
+
+LOOK = 5.0
+"""Seconds without news after which the time of the next revision is looked at."""
+TRIES = 3
+"""Tries of a question or an image in one run, where another one may help: inside each, the client makes
+six."""
+
+
+class _Key(NamedTuple):
+    """Images that are one: read once, whatever their tags."""
+
+    registry: str
+    repository: str
+    digest: str
+    options: str
+
+
+class _Asked(NamedTuple):
+    target: Target
+    answer: str | Gone | Failure
+    tries: int
+
+
+class _Read(NamedTuple):
+    key: _Key
+    result: PreparedImage | Failure | BaseException
+    tries: int
+
+
+class Publishing:
+    """Brings the targets of a run into the tree."""
+
+    def __init__(
+        self, service: "Service", committer: Committer, ledger: Ledger, resolver: Resolver, wished: Targets
+    ) -> None:
+        self._service = service
+        self._committer = committer
+        self._ledger = ledger
+        self._resolver = resolver
+        self._targets = list(wished.by_place.values())
+        self._results: queue.SimpleQueue[_Asked | _Read] = queue.SimpleQueue()
+        self._open = 0
+        self._reading: dict[_Key, list[Target]] = {}
+        self._done: dict[_Key, PreparedImage] = {}
+        self._gone: dict[str, str] = {}
+        self._since = service.monotonic()
+        self._askers: dict[str, ThreadPoolExecutor] = {}
+        self._stack = ExitStack()
+        self._readers = self._pool(service.settings.images_at_once, "image")
+        self._preparer = ImagePreparer(
+            service.store,
+            committer.base.params,
+            service.registries,
+            PendingLayers(),
+            lambda: committer.root,
+            service.platform,
+            service.platform_asked,
+            service.tell,
+        )
+
+    def run(self) -> dict[str, str]:
+        """Returns place -> reason of the images that their registries do not know any more. Raises
+        StoreError, or what nobody foresaw in a thread."""
+        self._ledger.wished(self._targets)
+        try:
+            self._work()
+        except BaseException:
+            self._service.registries.stop()  # or threads would sit out their pauses of minutes
+            raise
+        finally:
+            self._stack.close()
+        self._commit()
+        return self._gone
+
+    def _work(self) -> None:
+        for target in self._targets:
+            self._ask(target)
+        while self._open:
+            try:
+                result = self._results.get(timeout=LOOK)
+            except queue.Empty:
+                self._commit_if_due()
+                continue
+            self._open -= 1
+            if isinstance(result, _Asked):
+                self._answered(result)
+            else:
+                self._was_read(result)
+            self._commit_if_due()
+
+    def _pool(self, threads: int, name: str) -> ThreadPoolExecutor:
+        pool = ThreadPoolExecutor(threads, name)
+        self._stack.callback(pool.shutdown, wait=True, cancel_futures=True)
+        return pool
+
+    def _ask(self, target: Target, tries: int = 0) -> None:
+        """Has the target's tag asked for, unless the answer is known."""
+        image = self._ledger.image(target.place)
+        known = target.reference.digest
+        fresh = image and image.checked + self._service.max_age > self._ledger.time
+        if not known and image and fresh and image.digest and not image.error:
+            known = image.digest
+        if known and self._standing(target, known):
+            self._unchanged(target, known, asked=False)
+            return
+        registry = target.reference.registry
+        asker = self._askers.get(registry)
+        if asker is None:
+            parallel = self._service.registries.settings(registry).parallel
+            asker = self._askers[registry] = self._pool(parallel, f"ask-{registry}")
+        self._open += 1
+        asker.submit(self._hand_over, lambda: _Asked(target, self._resolver.digest(target.reference), tries))
+
+    def _hand_over(self, work: Callable[[], "_Asked | _Read"]) -> None:
+        """Does a thread's work; whatever comes of it goes into the queue."""
+        try:
+            self._results.put(work())
+        except BaseException as error:  # noqa: BLE001 - raised again in the thread that decides
+            nobody = _Key("", "", "", "")
+            self._results.put(_Read(nobody, error, TRIES))
+
+    def _answered(self, asked: _Asked) -> None:
+        target, answer, tries = asked
+        if isinstance(answer, Failure):
+            if answer.transient and tries + 1 < TRIES and not self._service.dry_run:
+                self._ask(target, tries + 1)
+            else:
+                self._ledger.fails(target, answer.reason)
+        elif isinstance(answer, Gone):
+            self._gone[target.place] = answer.reason
+            self._ledger.fails(target, answer.reason)
+        elif self._standing(target, answer):
+            self._unchanged(target, answer, asked=True)
+        else:
+            self._changed(target, answer)
+
+    def _changed(self, target: Target, digest: str) -> None:
+        image = self._ledger.image(target.place)
+        if image and image.failed_digest == digest and self._ledger.waits(target):
+            return
+        if self._service.dry_run:
+            self._ledger.would(MOVED if image and image.digest else PUBLISHED, target.place, digest=digest)
+            return
+        reference = target.reference
+        key = _Key(reference.registry, reference.repository, digest, target.options)
+        if key in self._done:
+            self._put(target, key)
+        elif key in self._reading:
+            self._reading[key].append(target)
+        else:
+            self._reading[key] = [target]
+            self._read(key, 0)
+
+    def _read(self, key: _Key, tries: int) -> None:
+        job = Job(self._reading[key][0], key.digest)
+        self._open += 1
+
+        def work() -> _Read:
+            try:
+                return _Read(key, self._preparer.prepare(job), tries)
+            except (StoreError, StoreConflict):
+                raise  # would fail the next image too
+            except LazyfsError as error:
+                return _Read(key, failure_of(error), tries)
+
+        self._readers.submit(self._hand_over, work)
+
+    def _was_read(self, read: _Read) -> None:
+        key, result, tries = read
+        if isinstance(result, BaseException):
+            raise result
+        if isinstance(result, Failure):
+            if result.transient and tries + 1 < TRIES:
+                self._read(key, tries + 1)
+                return
+            for target in self._reading.pop(key):
+                self._ledger.fails(target, result.reason, key.digest)
+            return
+        self._done[key] = result
+        for target in self._reading.pop(key):
+            self._put(target, key)
+
+    def _put(self, target: Target, key: _Key) -> None:
+        """Puts an image that was read into the next revision, and takes out the paths that it had before and
+        has no more."""
+        prepared = self._done[key]
+        own = prepared.of(target, key.digest)
+        try:
+            self._committer.put({**prepared.shared, **own})
+        except LazyfsError as error:
+            self._ledger.fails(target, str(error), key.digest)
+            return
+        self._drop_stale(target, key.digest)
+        self._ledger.arrives(Arrival(target, key.digest, prepared.config, prepared.size, prepared.private))
+        self._service.tell(f"read {target.place} ({key.digest[:19]})")
+
+    def _drop_stale(self, target: Target, digest: str) -> None:
+        """Takes out the paths that an image had and has no more, unless another one has them too."""
+        image = self._ledger.image(target.place)
+        stale = set(image.paths if image else ()) - set(all_paths(target, digest))
+        if stale and not self._service.dry_run:
+            stale -= self._ledger.paths(without=[target.place])
+            self._committer.remove(sorted(stale))
+
+    def _unchanged(self, target: Target, digest: str, *, asked: bool) -> None:
+        """Enters that the tree has what the tag names."""
+        self._drop_stale(target, digest)
+        config = self._committer.published.target(target.place) or ""
+        self._ledger.found_unchanged(target, digest, config, asked=asked)
+
+    def _standing(self, target: Target, digest: str) -> bool:
+        """Returns True if the tree has at all paths of the target what the digest names."""
+        published = self._committer.published
+        config = published.target(target.place)
+        image = self._ledger.image(target.place)
+        if config is None or (image and image.digest and image.options != target.options):
+            return False
+        links = [published.target(path) for path in alias_paths(target, digest)]
+        platforms = [published.target(multiarch_place(one, target.place)) for one in target.platforms]
+        return all(one == config for one in links) and None not in platforms
+
+    def _commit_if_due(self) -> None:
+        waiting = self._committer.waiting
+        settings = self._service.settings
+        late = self._service.monotonic() - self._since >= settings.minutes_per_revision * 60
+        if waiting >= settings.images_per_revision or (waiting and late):
+            self._commit()
+
+    def _commit(self) -> None:
+        self._since = self._service.monotonic()
+        if self._service.dry_run or not self._committer.waiting:
+            return
+        self._committer.commit(self._ledger.paths())
+        self._ledger.committed(self._committer.base.number)
+        self._service.save(self._ledger.state)

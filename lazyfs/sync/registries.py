@@ -1,0 +1,107 @@
+"""The registries of a run: one connection pool and pace each, one conversation for each repository."""
+
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping
+
+from lazyfs.core.errors import TransportError
+from lazyfs.core.oci.reference import Reference
+from lazyfs.images.registry.certificates import Certificates, folders
+from lazyfs.images.registry.client import RegistryClient
+from lazyfs.images.registry.conversation import Conversation, registry_names
+from lazyfs.images.registry.credentials import Asked, LazyAccount
+from lazyfs.images.registry.wire import Wire
+from lazyfs.sync.registry_pace import RegistryPace
+from lazyfs.sync.settings import RegistrySettings
+
+
+class Registries:
+    """Gives clients for repositories. Safe to use from several threads. Use as a context manager."""
+
+    def __init__(
+        self,
+        settings: Mapping[str, RegistrySettings],
+        environment: Mapping[str, str] | None = None,
+        pause: Callable[[float], None] | None = None,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`settings`: by the registry's name, as references have it. `pause`: waits for so many
+        seconds; by default so that `stop` ends it."""
+        self._now = now
+        self._stopped = threading.Event()
+        self._settings = settings
+        self._environment = dict(os.environ) if environment is None else dict(environment)
+        self._sleep = pause
+        self._wires: dict[str, Wire] = {}
+        self._clients: dict[tuple[str, str], RegistryClient] = {}
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> "Registries":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes all connections."""
+        with self._lock:
+            for wire in self._wires.values():
+                wire.close()
+            self._wires.clear()
+            self._clients.clear()
+
+    def stop(self) -> None:
+        """Ends every pause, now and later, with an error: the run is given up."""
+        self._stopped.set()
+
+    def _pause(self, seconds: float) -> None:
+        """Waits, until the run is given up at the longest."""
+        if self._sleep is None:
+            self._stopped.wait(seconds)
+        else:
+            self._sleep(seconds)
+        if self._stopped.is_set():
+            raise TransportError("given up: the run ends")
+
+    def settings(self, registry: str) -> RegistrySettings:
+        """Returns the settings of a registry; the defaults if there are none."""
+        return self._settings.get(registry, RegistrySettings())
+
+    def client(self, reference: Reference) -> RegistryClient:
+        """Returns the client for the repository of a reference, the same one each time: what it has learned
+        of tokens and privacy holds for all images of the repository."""
+        key = reference.registry, reference.repository
+        with self._lock:
+            found = self._clients.get(key)
+            if found is None:
+                found = self._clients[key] = self._made(reference)
+            return found
+
+    def _made(self, reference: Reference) -> RegistryClient:
+        chosen = self.settings(reference.registry)
+        asked = Asked(chosen.username, chosen.password_file, None, chosen.authfile)
+        account = LazyAccount(reference, asked, self._environment)
+        conversation = Conversation(
+            reference._replace(tag=None, digest=None),
+            self._wire(reference.registry, chosen),
+            account.find,
+            plain_http=chosen.plain_http,
+            allow_private=chosen.publish_private,
+            address=chosen.address,
+            permission="publish-private in the service's configuration",
+            pause=self._pause,
+        )
+        return RegistryClient(reference._replace(tag=None, digest=None), conversation, pause=self._pause)
+
+    def _wire(self, registry: str, chosen: RegistrySettings) -> Wire:
+        wire = self._wires.get(registry)
+        if wire is None:
+            names = registry_names(chosen.address or registry, chosen.plain_http)
+            certificates = Certificates(names, folders(self._environment), self._environment)
+            pace = RegistryPace(chosen.parallel, pause=self._pause, now=self._now)
+            wire = Wire(
+                certificates, plain_http=chosen.plain_http, pace=pace, connections=chosen.parallel + 4
+            )
+            self._wires[registry] = wire
+        return wire

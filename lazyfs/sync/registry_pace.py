@@ -1,0 +1,89 @@
+"""The pace at which one registry is asked, by all images of a run together.
+
+At most so many requests at a time wait for an answer's head. A 429 holds up every request to that server
+until its Retry-After is over, not only the one that met it. A server that failed so many requests in a row,
+with none answered between them, is left alone for the rest of the run: its images fail at once and keep
+what they have.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from lazyfs.core.registry.access import MAX_PAUSE
+from lazyfs.images.registry.problems import Failed, Problem
+from lazyfs.images.registry.replies import retry_after
+from lazyfs.images.registry.wire import Origin
+
+FAILURES = 12
+"""Requests without an answer, one after the other, after which a server counts as down: two images' tries."""
+
+
+@dataclass
+class _Server:
+    open_at: float = 0.0
+    """Monotonic seconds before which it is not asked."""
+    refusals: int = 0
+    """Answers of 429 in a row."""
+    failures: int = 0
+    down: str = ""
+
+
+class RegistryPace:
+    """The pace for one registry and the servers it leads to. Safe to use from several threads."""
+
+    def __init__(
+        self,
+        parallel: int,
+        *,
+        pause: Callable[[float], None] = time.sleep,
+        now: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._slots = threading.BoundedSemaphore(parallel)
+        self._pause = pause
+        self._now = now
+        self._wall = wall
+        self._servers: dict[Origin, _Server] = {}
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def turn(self, origin: Origin) -> Iterator[None]:
+        """Holds one of the slots. Raises Failed if the server is down, or asked for a pause that is too
+        long."""
+        with self._slots:
+            while True:
+                with self._lock:
+                    server = self._servers.setdefault(origin, _Server())
+                    down, wait = server.down, server.open_at - self._now()
+                if down:
+                    raise Failed(Problem(f"{down} (not asked again in this run)", hopeless=True))
+                if wait <= 0:
+                    break
+                if wait > MAX_PAUSE:
+                    text = (
+                        f"{origin}: it limits the rate of requests for another {wait:.0f} s: try again later"
+                    )
+                    raise Failed(Problem(text, hopeless=True))
+                self._pause(wait)
+            yield
+
+    def answered(self, origin: Origin, status: int, headers: Mapping[str, str]) -> None:
+        with self._lock:
+            server = self._servers.setdefault(origin, _Server())
+            server.failures = 0
+            if status != 429:
+                server.refusals = 0
+                return
+            server.refusals += 1
+            wait = retry_after(headers, self._wall()) or min(2.0 ** (server.refusals - 1), MAX_PAUSE)
+            server.open_at = max(server.open_at, self._now() + wait)
+
+    def broke(self, origin: Origin, problem: Problem) -> None:
+        with self._lock:
+            server = self._servers.setdefault(origin, _Server())
+            server.failures += 1
+            if server.failures >= FAILURES:
+                server.down = problem.text

@@ -1,0 +1,106 @@
+"""Which images leave the tree. Absence is not a wish: nothing goes but for a reason that is known. Pure."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from lazyfs.sync.lists import GivenList
+from lazyfs.sync.state import ImageState
+
+UNWISHED = "no list wishes it any more"
+CHOSEN_NO_MORE = "its wish does not choose it any more"
+
+
+class Leaving(NamedTuple):
+    """An image that may leave the tree."""
+
+    place: str
+    reason: str
+    ask: bool
+    """True if it has to be unknown to its registry too: a list of tags alone proves nothing."""
+
+
+class Lists(NamedTuple):
+    """What the lists of a run say."""
+
+    complete: frozenset[str]
+    """Names of lists that were read whole and without an error."""
+    forgotten: frozenset[str]
+    """Names that the operator gives up: what only they wished goes."""
+    wishes: frozenset[tuple[str, str]]
+    """(list, wish) in force."""
+    failed: frozenset[tuple[str, str]]
+    """Those whose tags could not be found out."""
+
+    @classmethod
+    def of(
+        cls, given: Sequence[GivenList], failed: Iterable[tuple[str, str]], forgotten: Iterable[str]
+    ) -> "Lists":
+        """Returns what these lists say."""
+        return cls(
+            frozenset(one.name for one in given if one.complete),
+            frozenset(forgotten),
+            frozenset((one.name, wish.shown) for one in given for wish in one.lists.wishes),
+            frozenset(failed),
+        )
+
+
+def leaving(
+    images: Mapping[str, ImageState],
+    wished: Iterable[str],
+    lists: Lists,
+    listed: Callable[[str], bool | None],
+) -> list[Leaving]:
+    """Returns the images that are published and that no wish means now, if every list that wished them says
+    so.
+
+    `wished`: the places of the targets. `listed`: place -> True if its tag is in its registry's list of tags
+    of this run, False if it is not, None if the tags were not asked for or did not come whole.
+    """
+    meant = set(wished)
+    found = []
+    for place, image in images.items():
+        if place in meant or not image.digest:
+            continue
+        standing = [one for one in image.wishes if (one.list, one.wish) in lists.wishes]
+        if any((one.list, one.wish) in lists.failed for one in standing):
+            continue
+        if not all(_says(one.list, lists) for one in image.wishes if one not in standing):
+            continue
+        if standing:
+            there = listed(place)
+            if there is not None:
+                found.append(Leaving(place, CHOSEN_NO_MORE, ask=not there))
+        elif image.wishes:
+            found.append(Leaving(place, UNWISHED, ask=False))
+    return found
+
+
+def _says(name: str, lists: Lists) -> bool:
+    """Returns True if a list's silence is a statement."""
+    return name in lists.forgotten or name in lists.complete
+
+
+class Due(NamedTuple):
+    """What a run takes out of the tree."""
+
+    now: list[str]
+    too_many: int
+    """How many it would have been, if that is over the limit and none goes."""
+
+
+def due(images: Mapping[str, ImageState], gone: Iterable[str], now: int, grace: float, most: int) -> Due:
+    """Returns the images whose time of grace is over, marking those that are new among the gone; none if they
+    are more than `most`.
+
+    `gone`: places that may leave. Those that were gone before and are not now are marked as there again.
+    """
+    gone = set(gone)
+    over = []
+    for place, image in images.items():
+        if place not in gone:
+            image.gone = 0
+            continue
+        image.gone = image.gone or now
+        if now - image.gone >= grace:
+            over.append(place)
+    return Due([], len(over)) if len(over) > most else Due(over, 0)

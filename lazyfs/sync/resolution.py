@@ -1,0 +1,192 @@
+"""What wishes mean now: the tags of patterns, and the digests that tags name. Registries are only asked."""
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from lazyfs.core.errors import BadData, LazyfsError, NotFound, TransportError, Unknown, UsageError
+from lazyfs.core.oci.manifest import Platform
+from lazyfs.core.oci.reference import Reference
+from lazyfs.core.wishlist.retention import kept
+from lazyfs.core.wishlist.wish import Wish
+from lazyfs.images.sources.image import none_known
+from lazyfs.images.sources.registry_image import RegistryImage
+from lazyfs.sync.lists import GivenList
+from lazyfs.sync.registries import Registries
+from lazyfs.sync.targets import Resolved
+
+THREADS = 32
+"""Questions on their way in all; each registry takes as many of them as its settings say."""
+
+
+class Gone(NamedTuple):
+    """The registry said in so many words that it has no such tag."""
+
+    reason: str
+
+
+class Failure(NamedTuple):
+    """A question without an answer: what is there stays."""
+
+    reason: str
+    transient: bool
+
+
+def failure_of(error: LazyfsError) -> Failure:
+    """Returns the failure behind an error; one of the way may pass, one of the image stays."""
+    lasting = isinstance(error, BadData | UsageError) or not isinstance(error, TransportError)
+    return Failure(str(error), transient=not lasting)
+
+
+class FailedWish(NamedTuple):
+    """A wish whose tags could not be found out."""
+
+    list: str
+    wish: Wish
+    failure: Failure
+    holds: bool = True
+    """False if the registry said that it has no such repository: then its images may go."""
+
+
+class Resolution(NamedTuple):
+    """All wishes of a run, resolved as far as the registries answered."""
+
+    resolved: list[Resolved]
+    failed: list[FailedWish]
+    listed: dict[tuple[str, str], frozenset[str]]
+    """(registry, repository) -> its tags, where they were asked for and came whole."""
+    dates: dict[str, int]
+    """Digest of a manifest -> when its image was made; those known before included."""
+
+
+@dataclass
+class Resolver:
+    """Asks registries what wishes mean. Use once for a run."""
+
+    registries: Registries
+    platform: Platform
+    dates: dict[str, int]
+    now: Callable[[], float]
+
+    def __post_init__(self) -> None:
+        self._digests: dict[Reference, str] = {}
+        self._lock = threading.Lock()
+
+    def resolve(self, lists: Sequence[GivenList]) -> Resolution:
+        """Returns what every wish means. Never raises LazyfsError: a wish that fails is in the answer."""
+        wishes = [(given.name, wish) for given in lists for wish in given.lists.wishes]
+        repositories = list(dict.fromkeys(_repository(wish) for _, wish in wishes if wish.choice))
+        listed: dict[Reference, list[str] | Failure | Gone] = {}
+        with self._threads("tags") as pool:
+            listed.update(zip(repositories, pool.map(self._tags, repositories), strict=True))
+            chosen = list(pool.map(lambda item: self._chosen(item[1], listed), wishes))
+        resolved, failed = [], []
+        for (name, wish), found in zip(wishes, chosen, strict=True):
+            if isinstance(found, Failure):
+                failed.append(FailedWish(name, wish, found))
+            elif isinstance(found, Gone):
+                failed.append(FailedWish(name, wish, Failure(found.reason, transient=False), holds=False))
+            else:
+                resolved.append(Resolved(name, wish, found))
+        whole = {
+            (one.registry, one.repository): frozenset([] if isinstance(tags, Gone) else tags)
+            for one, tags in listed.items()
+            if not isinstance(tags, Failure)
+        }
+        return Resolution(resolved, failed, whole, self.dates)
+
+    def digest(self, reference: Reference) -> str | Gone | Failure:
+        """Returns what a tag names now; asks once in a run."""
+        if reference.digest:
+            return reference.digest
+        with self._lock:
+            known = self._digests.get(reference)
+        if known:
+            return known
+        try:
+            found = self.registries.client(reference).digest(reference.wanted)
+        except Unknown as error:
+            return Gone(str(error))
+        except LazyfsError as error:
+            return failure_of(error)
+        with self._lock:
+            self._digests[reference] = found
+        return found
+
+    def told_account(self, reference: Reference) -> bool:
+        """Returns True if the registry was asked with an account."""
+        return self.registries.client(reference).has_account
+
+    def digests(self, references: Iterable[Reference]) -> list[str | Gone | Failure]:
+        """Returns what each tag names now, in the order given, asked side by side."""
+        with self._threads("head") as pool:
+            return list(pool.map(self.digest, references))
+
+    @contextmanager
+    def _threads(self, name: str) -> Iterator[ThreadPoolExecutor]:
+        """Makes threads for questions. An exception, such as an interrupt, ends their pauses."""
+        with ThreadPoolExecutor(THREADS, name) as pool:
+            try:
+                yield pool
+            except BaseException:
+                self.registries.stop()
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+
+    def _tags(self, repository: Reference) -> "list[str] | Failure | Gone":
+        try:
+            return self.registries.client(repository).tags()
+        except Unknown as error:
+            return Gone(str(error))
+        except LazyfsError as error:
+            return failure_of(error)
+
+    def _chosen(
+        self, wish: Wish, listed: "dict[Reference, list[str] | Failure | Gone]"
+    ) -> "list[Reference] | Failure | Gone":
+        if wish.choice is None:
+            return [wish.reference]
+        tags = listed[_repository(wish)]
+        if isinstance(tags, Failure | Gone):
+            return tags
+        references = [wish.reference._replace(tag=tag) for tag in wish.choice.of(tags)]
+        retention = wish.choice.retention
+        created: dict[str, int] = {}
+        if retention.needs_dates:
+            for reference in references:
+                when = self._created(reference)
+                if isinstance(when, Failure):
+                    return when
+                if when is not None:
+                    created[reference.wanted] = when
+        left = kept([one.wanted for one in references], retention, created, self.now())
+        return [wish.reference._replace(tag=tag) for tag in left]
+
+    def _created(self, reference: Reference) -> "int | Failure | None":
+        """Returns when an image was made; None if its tag went meanwhile."""
+        digest = self.digest(reference)
+        if isinstance(digest, Gone):
+            return None
+        if isinstance(digest, Failure):
+            return digest
+        known = self.dates.get(digest)
+        if known is None:
+            try:
+                client = self.registries.client(reference)
+                by_digest = reference._replace(digest=digest)
+                image = RegistryImage(client, by_digest, self.platform, none_known, asked=False)
+            except NotFound:
+                return None
+            except LazyfsError as error:
+                return failure_of(error)
+            known = image.config.created_ns // 1_000_000_000
+            with self._lock:
+                self.dates[digest] = known
+        return known
+
+
+def _repository(wish: Wish) -> Reference:
+    return wish.reference._replace(tag=None, digest=None)

@@ -1,0 +1,129 @@
+"""Wishes become targets: one for each image of the tree, with all the wishes that want it. Pure."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from lazyfs.core.digest import sha256
+from lazyfs.core.oci.manifest import Platform
+from lazyfs.core.oci.reference import Reference, parse
+from lazyfs.core.tree_paths import metadata_path
+from lazyfs.core.wishlist.wish import CERN, OSG, Extras, Wish
+from lazyfs.sync.layout import digest_place, multiarch_place, osg_place
+
+
+class WishedBy(NamedTuple):
+    """Who wishes an image."""
+
+    list: str
+    line: int
+    shown: str
+    """The wish as the list has it."""
+    owner: str = ""
+
+
+@dataclass
+class Target:
+    """One image to have in the tree."""
+
+    reference: Reference
+    wished_by: list[WishedBy] = field(default_factory=list)
+    platforms: tuple[Platform, ...] = ()
+    """Those that the wishes name, in their order; empty if none names any."""
+    bind_points: tuple[str, ...] = ()
+    osg: bool = False
+    """It hangs at its path without registry too."""
+
+    @property
+    def place(self) -> str:
+        return self.reference.path
+
+    @property
+    def options(self) -> str:
+        """A text that differs where the image has to be made anew though its tag has not moved."""
+        parts = [*map(str, self.platforms), "", *self.bind_points]
+        return sha256("\0".join(parts).encode()).hex()[:16] if len(parts) > 1 else ""
+
+
+class Collision(NamedTuple):
+    """Two images that want one path."""
+
+    path: str
+    first: str
+    second: str
+
+    @property
+    def text(self) -> str:
+        return f"{self.path}: {self.first} has it, so {self.second} hangs at its place with the registry only"
+
+
+class Resolved(NamedTuple):
+    """A wish with the tags that it means now."""
+
+    list: str
+    wish: Wish
+    references: Sequence[Reference]
+
+
+class Targets(NamedTuple):
+    """What is to be in the tree."""
+
+    by_place: dict[str, Target]
+    collisions: list[Collision]
+
+
+def targets(resolved: Iterable[Resolved], layout: str) -> Targets:
+    """Returns one target for each image: what several wishes say of it is joined, in the order of the lists.
+
+    `layout`: of wishes that name none.
+    """
+    found: dict[str, Target] = {}
+    for source, wish, references in resolved:
+        for reference in references:
+            target = found.setdefault(reference.path, Target(reference))
+            _join(target, source, wish, layout)
+    collisions = []
+    taken: dict[str, Target] = {}
+    for target in found.values():
+        if target.osg:
+            path = osg_place(target.reference)
+            first = taken.setdefault(path, target)
+            if first is not target or path in found:
+                collisions.append(Collision(path, first.place, target.place))
+                target.osg = False
+    return Targets(found, collisions)
+
+
+def _join(target: Target, source: str, wish: Wish, layout: str) -> None:
+    extras: Extras = wish.extras
+    target.wished_by.append(WishedBy(source, wish.line, wish.shown, extras.owner))
+    target.platforms = tuple(dict.fromkeys([*target.platforms, *extras.platforms]))
+    target.bind_points = tuple(sorted({*target.bind_points, *extras.bind_points}))
+    target.osg |= (extras.layout or layout or CERN) == OSG
+
+
+def place_reference(place: str) -> Reference:
+    """Returns the reference whose image hangs at this place: the reverse of Target.place."""
+    name, colon, digest = place.partition(":sha256:")
+    if not colon:
+        return parse(place)
+    return parse(f"{name}@sha256:{digest}")
+
+
+def alias_paths(target: Target, digest: str) -> list[str]:
+    """Returns the paths beside its place at which links lead to the image of this digest."""
+    paths = [digest_place(target.reference, digest)] if target.reference.tag else []
+    if target.osg:
+        paths.append(osg_place(target.reference))
+    return paths
+
+
+def all_paths(target: Target, digest: str) -> list[str]:
+    """Returns every path that is the target's own in the tree: its links, and the folders that hold its
+    manifests and configs."""
+    place = target.place
+    paths = [place, metadata_path(place), *alias_paths(target, digest)]
+    for number, platform in enumerate(target.platforms):
+        path = multiarch_place(platform, place)
+        paths += [path, metadata_path(path)] if number else [path]
+    return sorted(paths)

@@ -1,0 +1,139 @@
+"""Finds the programs that keep a mount busy, from /proc alone: the mount, which may hang, is not entered."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import NamedTuple
+
+from lazyfs.system.bounded_look import ask_each
+from lazyfs.system.command_line import without_accounts
+from lazyfs.system.mountpoint import Mount, mounts, parse_mountinfo
+
+SECONDS = 3.0
+"""Seconds for the search: a node with 10,000 processes takes half of one."""
+_LONGEST = 80
+"""Characters of a command that are shown."""
+_MOST = 500
+"""Holders that are looked for."""
+_USES = {"cwd": "works in", "root": "has as its root"}
+
+
+class Holder(NamedTuple):
+    """A program that uses a mount."""
+
+    pid: int
+    command: str
+    use: str
+    """One of its uses, as in `has /mnt/f open`."""
+
+
+class Holders(NamedTuple):
+    """The programs that use a mount, as far as this user may look into processes."""
+
+    found: list[Holder]
+    complete: bool
+    """False if a process could not be looked into, or if the time was over."""
+
+
+def holders(mount: Mount, seconds: float = SECONDS) -> Holders:
+    """Returns the processes that have a file, a directory or a program of a mount in use, and the mounts
+    below it in their namespace as uses of pid 0."""
+    below = [
+        Holder(0, other.fstype, f"is mounted at {other.mountpoint}")
+        for other in mounts()
+        if other.mountpoint.startswith(mount.mountpoint.rstrip("/") + "/")
+    ]
+    looks: list[Callable[[], object]] = [
+        lambda: _search(mount.device, _links),
+        lambda: _search(mount.device, _maps),  # may hang on a process that the kernel holds
+    ]
+    answers = ask_each(looks, seconds, patience=seconds, enough=lambda _: False)
+    found: dict[int, Holder] = {}
+    complete = True
+    for answer in answers:
+        if not answer.came:
+            complete = False
+            continue
+        uses, whole = answer.value
+        complete = complete and whole
+        for pid, command, use in uses:
+            found.setdefault(pid, Holder(pid, command, use))
+    return Holders([*below, *sorted(found.values())], complete)
+
+
+def still_holds(mount: Mount, pid: int) -> bool:
+    """Returns True if the process with this number uses the mount now."""
+    with suppress(OSError):
+        points = _points(pid, mount.device)
+        return any(True for look in (_links, _maps) for _ in look(pid, points, mount.device))
+    return False
+
+
+def _search(device: str, look: "_Look") -> tuple[list[tuple[int, str, str]], bool]:
+    """Returns ([(pid, command, use)], True if every process could be looked into). Runs in a child."""
+    found: list[tuple[int, str, str]] = []
+    whole = True
+    points_of: dict[str, list[str]] = {}
+    for pid in map(int, filter(str.isdigit, os.listdir("/proc"))):
+        if pid in (os.getpid(), os.getppid()) or len(found) >= _MOST:
+            continue
+        try:
+            namespace = os.readlink(f"/proc/{pid}/ns/mnt")
+            if namespace not in points_of:
+                points_of[namespace] = _points(pid, device)
+            points = points_of[namespace]
+            use = next(look(pid, points, device), None) if points else None
+        except PermissionError:
+            whole = False
+        except OSError:  # it has ended, or is the kernel's
+            continue
+        else:
+            if use:
+                found.append((pid, _command(pid), use))
+    return found, whole
+
+
+_Look = Callable[[int, list[str], str], Iterator[str]]
+
+
+def _links(pid: int, points: list[str], _: str) -> Iterator[str]:
+    """Yields the uses of a mount by working directory, root and open files. Raises OSError."""
+    for name, use in _USES.items():
+        path = os.readlink(f"/proc/{pid}/{name}")
+        if _is_in(path, points):
+            yield f"{use} {path}"
+    for number in os.listdir(f"/proc/{pid}/fd"):
+        with suppress(FileNotFoundError):
+            path = os.readlink(f"/proc/{pid}/fd/{number}")
+            if _is_in(path, points):
+                yield f"has {path} open"
+
+
+def _maps(pid: int, _: list[str], device: str) -> Iterator[str]:
+    """Yields the uses of a mount by programs and mapped files. Raises OSError."""
+    major, _colon, minor = device.partition(":")
+    wanted = f"{int(major):02x}:{int(minor):02x}".encode()
+    with open(f"/proc/{pid}/maps", "rb") as file:
+        for line in file:
+            fields = line.split(None, 5)
+            if len(fields) == 6 and fields[3] == wanted:
+                yield f"runs or maps {os.fsdecode(fields[5].strip())}"
+
+
+def _points(pid: int, device: str) -> list[str]:
+    """Returns the places at which a process sees the filesystem with this device."""
+    with open(f"/proc/{pid}/mountinfo", "rb") as file:
+        return [one.mountpoint for one in parse_mountinfo(file.read()) if one.device == device]
+
+
+def _is_in(path: str, points: list[str]) -> bool:
+    return any(path == point or path.startswith(point.rstrip("/") + "/") for point in points)
+
+
+def _command(pid: int) -> str:
+    with suppress(OSError):
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            words = without_accounts(file.read(4096)).split(b"\0")
+        text = os.fsdecode(b" ".join(filter(None, words)))
+        return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
+    return ""

@@ -1,0 +1,168 @@
+"""`lazyfs umount` names the programs that use a mount, ends them when told to, and no others."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from lazyfs.daemon.unmount_users import in_use
+from lazyfs.system import mountpoint as points
+from lazyfs.system.mount_holders import Holder, Holders, holders
+from tests.daemon.conftest import published, runtime
+from tests.support.cli import lazyfs, mounted, status
+from tests.support.processes import gone
+from tests.support.repository import Published
+from tests.support.until import until
+
+__all__ = ["published", "runtime"]
+pytestmark = pytest.mark.root
+
+LIMIT = 60
+_READY = "print('ready', flush=True); signal.pause()"
+OPENING = f"import signal, sys; f = open(sys.argv[1]); {_READY}"
+IGNORING = (
+    f"import signal, sys; signal.signal(signal.SIGTERM, signal.SIG_IGN); f = open(sys.argv[1]); {_READY}"
+)
+WORKING = f"import os, signal, sys; os.chdir(sys.argv[1]); {_READY}"
+MAPPING = (
+    "import ctypes, os, signal, sys; file = os.open(sys.argv[1], os.O_RDONLY);"
+    "ctypes.CDLL(None).mmap(None, ctypes.c_size_t(4096), 1, 2, file, ctypes.c_long(0));"
+    f"os.close(file); {_READY}"
+)
+"""Maps a file without keeping it open, which Python's own mmap does."""
+
+
+@contextmanager
+def user(script: str, path: Path, *prefix: str) -> Iterator["subprocess.Popen[str]"]:
+    """Runs a program that uses a path until it is killed."""
+    command = [*prefix, sys.executable, "-c", script, str(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.fixture
+def mnt(published: Published, tmp_path: Path) -> Iterator[Path]:
+    with mounted(published.store, tmp_path / "mnt", "--cache", tmp_path / "cache") as there:
+        yield there
+
+
+def refused(*arguments: str | Path) -> str:
+    done = lazyfs("umount", *arguments, check=False, timeout=LIMIT)
+    assert done.returncode == 2, done
+    return done.stderr
+
+
+def test_the_programs_that_use_a_mount_are_named(mnt: Path, tmp_path: Path) -> None:
+    file = mnt / "lib/a:1/big"
+    with user(WORKING, file.parent) as one, user(MAPPING, file) as two, user(OPENING, file) as three:
+        said = refused(mnt)
+        assert f"{mnt} is in use by " in said
+        for process, use in ((one, "works in"), (two, "runs or maps"), (three, "has")):
+            assert f"pid {process.pid} ({sys.executable} -c" in said
+            assert any(use in part for part in said.split("pid ") if part.startswith(str(process.pid)))
+    subprocess.run(["mount", "-t", "tmpfs", "other", mnt / "lib"], check=True)
+    try:
+        assert f"tmpfs, which is mounted at {mnt}/lib" in refused(mnt)
+    finally:
+        subprocess.run(["umount", mnt / "lib"], check=True)
+
+
+def test_a_program_in_another_namespace_is_named_by_its_own_path(mnt: Path) -> None:
+    with user(OPENING, mnt / "lib/a:1/f", "unshare", "--mount") as process:
+        there = points.find(str(mnt))
+        assert there is not None
+        found = holders(there)
+        assert [(one.pid, one.use) for one in found.found] == [(process.pid, f"has {mnt}/lib/a:1/f open")]
+
+
+def test_kill_ends_them_and_nobody_else(published: Published, tmp_path: Path) -> None:
+    mnt = tmp_path / "mnt"
+    mnt.mkdir()
+    lazyfs("mount", published.store, mnt, "--cache", tmp_path / "cache")
+    pid = status(mnt)["pid"]
+    file = mnt / "lib/a:1/f"
+    with user(OPENING, file) as willing, user(IGNORING, file) as unwilling, user(WORKING, tmp_path) as other:
+        lazyfs("umount", "--kill", mnt, timeout=LIMIT)
+        assert willing.wait() == -signal.SIGTERM
+        assert unwilling.wait() == -signal.SIGKILL
+        assert other.poll() is None
+    assert points.find(str(mnt)) is None
+    assert gone(pid)
+
+
+def test_kill_spares_the_shell_that_it_was_typed_in(mnt: Path) -> None:
+    shell = f"cd {mnt}/lib; {sys.executable} -m lazyfs umount --kill {mnt}; echo $?"
+    done = subprocess.run(["sh", "-c", shell], capture_output=True, text=True, timeout=LIMIT, check=True)
+    assert done.stdout == "2\n"
+    assert "your own shell pid" in done.stderr
+    assert "cd / first" in done.stderr
+
+
+def test_the_command_itself_is_no_user(published: Published, tmp_path: Path) -> None:
+    (tmp_path / "mnt").mkdir()
+    lazyfs("mount", published.store, tmp_path / "mnt", "--cache", tmp_path / "cache")
+    lazyfs("umount", tmp_path / "mnt", cwd=tmp_path / "mnt/lib", timeout=LIMIT)
+
+
+def kill_daemon(mnt: Path) -> None:
+    pid = status(mnt)["pid"]
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: gone(pid))
+
+
+def test_a_dead_mount_goes_although_programs_have_it_open(published: Published, tmp_path: Path) -> None:
+    mnt = tmp_path / "mnt"
+    mnt.mkdir()
+    mount = ("mount", published.store, mnt, "--cache", tmp_path / "cache")
+    lazyfs(*mount)
+    with user(OPENING, mnt / "lib/a:1/f"):
+        kill_daemon(mnt)
+        lazyfs("umount", mnt)
+        assert points.find(str(mnt)) is None
+    lazyfs(*mount)
+    with user(OPENING, mnt / "lib/a:1/f"):
+        kill_daemon(mnt)
+        lazyfs(*mount)
+        assert (mnt / "lib/a:1/f").read_bytes() == b"1"
+    lazyfs("umount", mnt)
+
+
+def test_dead_mounts_one_over_the_other_are_replaced(published: Published, tmp_path: Path) -> None:
+    mnt = tmp_path / "mnt"
+    mnt.mkdir()
+    cache = ("--cache", tmp_path / "cache")
+    both = [tmp_path / "one", tmp_path / "two"]
+    for place in both:
+        place.mkdir()
+        lazyfs("mount", published.store, place, *cache)
+        subprocess.run(["mount", "--bind", place, mnt], check=True)
+    for place in both:
+        kill_daemon(place)
+    lazyfs("mount", published.store, mnt, *cache)
+    assert len([one for one in points.mounts() if one.mountpoint == str(mnt)]) == 1
+    assert (mnt / "lib/a:1/f").read_bytes() == b"1"
+    for place in (mnt, *both):
+        lazyfs("umount", place)
+
+
+def test_lazy_and_kill_exclude_each_other(mnt: Path) -> None:
+    assert "give one of the two" in refused("--lazy", "--kill", mnt)
+
+
+def test_many_users_are_counted_and_blindness_is_said() -> None:
+    mount = points.Mount("0:1", "/m", points.FSTYPE, "x", "ro")
+    many = [Holder(number, "job", "works in /m") for number in range(1, 9)]
+    assert in_use(mount, Holders(many, True)).count("pid ") == 5
+    assert "3 more" in in_use(mount, Holders(many, True))
+    assert "may not look into" in in_use(mount, Holders([], False))
+    assert "may not look into" in in_use(mount, Holders(many[:1], False))

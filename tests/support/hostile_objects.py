@@ -1,0 +1,128 @@
+"""Signed nonsense that Hypothesis draws: chunk lists, profiles and bundles.
+
+Each field is drawn from its extremes, and is right often enough for the others to be read. A drawn set of
+objects becomes one revision of a repository (`published`).
+"""
+
+import struct
+from typing import Any, NamedTuple
+
+import msgspec
+from hypothesis import strategies as st
+
+from lazyfs.core import bundle, codec, profile
+from lazyfs.core.catalog.inode import Nested
+from lazyfs.core.catalog.layout import Totals
+from lazyfs.core.digest import Digest, ObjectRef, object_path, sha256
+from tests.support import hostile_catalogs as hostile
+from tests.support.hostile_site import put
+from tests.support.repository import Published
+
+NUMBERS = st.sampled_from([number for number in hostile.NUMBERS if number < 1 << 63])
+SMALL = b"small"
+
+
+class HostileFile(NamedTuple):
+    """A file whose content is a chunk list, as its catalog states it."""
+
+    listed: bytes
+    size: int
+    shift: int
+
+
+class HostileBundle(NamedTuple):
+    """A profile, and the files that the store has under the names of its bundles."""
+
+    plain: bytes
+    stored: dict[bytes, bytes]
+
+
+def right_or(right: Any, wrong: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    """Returns a strategy that gives the right value three times of four."""
+    return st.one_of(st.just(right), st.just(right), st.just(right), wrong)
+
+
+@st.composite
+def files(draw: st.DrawFn) -> HostileFile:
+    """Draws a file of up to 300 chunks, some of which exist."""
+    shift = draw(right_or(12, st.sampled_from([0, 1, 11, 13, 16, 24, 25, 63, 64, 255])))
+    size = draw(right_or(10_000, NUMBERS))
+    chunks = draw(
+        st.lists(st.sampled_from([bytes(32), sha256(SMALL), sha256(bytes(4096)), b"\xff" * 32]), max_size=6)
+    ) * draw(st.sampled_from([1, 1, 50]))
+    listed = struct.pack(
+        "<4sB3sQ",
+        draw(right_or(b"LZFC", st.sampled_from([b"LZFB", bytes(4)]))),
+        draw(right_or(shift & 0xFF, st.integers(0, 255))),
+        draw(right_or(bytes(3), st.just(b"\1\2\3"))),
+        draw(right_or(size, NUMBERS)),
+    ) + b"".join(chunks)
+    cut = draw(right_or(0, st.sampled_from([1, 31, 32, len(listed)])))
+    return HostileFile(listed[: len(listed) - cut], size, shift)
+
+
+_SIZES = st.one_of(st.sampled_from([len(SMALL), 4096]), NUMBERS)
+
+
+@st.composite
+def bundles(draw: st.DrawFn) -> HostileBundle:
+    """Draws a profile of up to three bundles, with the files that are served for them."""
+    stored: dict[bytes, bytes] = {}
+    listed = []
+    for _ in range(draw(st.integers(0, 3))):
+        plains = draw(st.lists(st.sampled_from([SMALL, bytes(4096), b"other"]), max_size=3))
+        members = [(sha256(plain), draw(right_or(len(plain), NUMBERS))) for plain in plains]
+        head = struct.pack(
+            "<4sI",
+            draw(right_or(b"LZFB", st.just(b"LZFC"))),
+            draw(right_or(len(plains), NUMBERS.filter(lambda number: number < 1 << 32))),
+        )
+        parts = [head]
+        for plain, (digest, size) in zip(plains, members, strict=True):
+            frame = draw(
+                right_or(
+                    codec.encode(plain), st.sampled_from([b"", b"not zstd", codec.encode(bytes(1 << 22))])
+                )
+            )
+            length = draw(right_or(len(frame), NUMBERS.filter(lambda number: number < 1 << 32)))
+            parts.append(struct.pack("<32sQI", digest, draw(right_or(size, NUMBERS)), length) + frame)
+        body = b"".join(parts)
+        packed = b"".join(struct.pack("<32sQ", digest, size) for digest, size in members)
+        listed.append(
+            [
+                draw(right_or(len(body), st.one_of(NUMBERS, st.sampled_from(hostile.OTHER)))),
+                draw(right_or(packed, st.sampled_from([*hostile.TEXTS, *hostile.OTHER]))),
+            ]
+        )
+        stored[bundle.name(digest for digest, _ in members)] = body
+    plain = msgspec.msgpack.encode(
+        [draw(right_or(profile.VERSION, st.sampled_from([0, 2, None, -1]))), listed]
+    )
+    return HostileBundle(draw(right_or(plain, st.sampled_from(hostile.TEXTS))), stored)
+
+
+def published(made: Published, some: list[HostileFile], profiles: list[HostileBundle]) -> None:
+    """Publishes a revision with an image for each file and each profile; the files of bundles are written as
+    drawn."""
+    objects = made.objects
+    for plain in (SMALL, bytes(4096)):
+        objects.put(plain)
+    images: dict[bytes, ObjectRef] = {}
+    for number, (listed, size, shift) in enumerate(some):
+        one = hostile.draft(objects)
+        one.directories[0][0][5:8] = [size, objects.put(listed), shift]
+        images[b"file%d" % number] = put(objects, one.encode())
+    tree = put(objects, hostile.draft(objects).encode())
+    folder = hostile.live_draft(images)
+    for plain in (one.plain for one in profiles if one.plain):
+        folder.directories[0].append(hostile.hinting(tree, put(objects, plain)))
+    unique = {entry[0]: entry for entry in folder.directories[0]}
+    folder.directories[0] = [unique[name] for name in sorted(unique)]
+    folder.header[3] = [[number, [1, 1, 1]] for number in range(1, len(unique) + 1)]
+    folder.header[0][8] = 2 + len(unique)
+    made.commit(Nested(put(objects, folder.encode()), live=True, nlink=2, totals=Totals()))
+    for drawn in profiles:
+        for name, body in drawn.stored.items():
+            path = made.store / object_path(Digest(name))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(body)

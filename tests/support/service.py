@@ -1,0 +1,126 @@
+"""A service on a repository of its own, with wishlists in files and registries on this machine."""
+
+import dataclasses
+import threading
+import time
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from lazyfs.core.oci.manifest import Platform
+from lazyfs.repository.commit import read_revision
+from lazyfs.repository.stored_tree import StoredTree
+from lazyfs.sync.lists import ListKeeper, load
+from lazyfs.sync.registries import Registries
+from lazyfs.sync.report import Report
+from lazyfs.sync.service import Service
+from lazyfs.sync.settings import RegistrySettings, ServiceSettings
+from lazyfs.sync.state import State, read_state, write_state
+from tests.support.oci_images import Built, entry, layer
+from tests.support.repositories import Repository
+
+NAME = "test.example.org"
+
+
+def built(*files: str, base: bytes = b"", created: str = "2024-05-06T07:08:09Z") -> Built:
+    """Returns an image of one layer with files that hold their own names, above `base` if there is one."""
+    own = layer(*[entry(name, data=name.encode() * 50) for name in files])
+    return Built([base, own] if base else [own], created=created)
+
+
+class ServiceSite:
+    """Runs of one service, an hour apart on its own clock."""
+
+    def __init__(self, directory: Path, names: dict[str, str]) -> None:
+        """`names`: registry -> the host[:port] that plays it."""
+        directory.mkdir(exist_ok=True)
+        self.repository = Repository(directory)
+        self.directory = directory
+        self.status = directory / "status"
+        self.status.mkdir()
+        self.registries: dict[str, RegistrySettings] = {
+            name: RegistrySettings(address=host, plain_http=True) for name, host in names.items()
+        }
+        self.settings = ServiceSettings(last_update=False, minutes_per_revision=1000)
+        self.clock = datetime(2026, 1, 1, tzinfo=UTC)
+        self.list = directory / "wishlist.yaml"
+        self.told: list[str] = []
+        self._paused = 0.0
+        self._lock = threading.Lock()
+
+    def wish(self, *lines: str) -> None:
+        """Writes the list: images in CERN's form."""
+        self.list.write_text("version: 1\ninput:\n" + "".join(f"  - '{line}'\n" for line in lines))
+
+    def run(self, lists: Iterable[Path | str] | None = None, **options: Any) -> Report:
+        """Does one run with the list, or with these."""
+        self.clock += timedelta(hours=1)
+        names = [str(one) for one in ([self.list] if lists is None else lists)]
+        keeper = ListKeeper(str(self.status / "lists"))
+        given = [load(name, keeper) for name in names]
+        for one in given:
+            if one.fresh is not None:
+                keeper.keep(one.name, one.fresh)
+        state = self.state()
+        with Registries(self.registries, {}, self._pause, self._monotonic) as registries:
+            service = Service(
+                self.repository.store,
+                self.repository.keys,
+                registries,
+                self.settings,
+                Platform("linux", "amd64"),
+                lambda: self.clock,
+                save=lambda now: write_state(str(self.status), now),
+                tell=self.told.append,
+            )
+            return dataclasses.replace(service, **options).run(given, state)
+
+    def _pause(self, seconds: float) -> None:
+        """Lets the time of pauses pass at once."""
+        with self._lock:
+            self._paused += seconds
+
+    def _monotonic(self) -> float:
+        return time.monotonic() + self._paused
+
+    def state(self) -> State:
+        """Returns the state that the last run left."""
+        return read_state(str(self.status), NAME)
+
+    def tree(self) -> StoredTree:
+        """Returns the tree of the committed revision."""
+        store = self.repository.store
+        return StoredTree(store, read_revision(store).root)
+
+    def links(self) -> dict[str, str]:
+        """Returns every link of the tree outside .flat, .layers and .metadata: path -> where it leads."""
+        tree = self.tree()
+        found: dict[str, str] = {}
+        folders = [("", tree.root())]
+        for path, node in folders:
+            for one in tree.entries(node):
+                name = f"{path}/{one.name.decode()}".lstrip("/")
+                if one.is_link:
+                    found[name] = one.content.decode()
+                elif one.is_dir and name not in (".flat", ".layers", ".metadata"):
+                    folders.append((name, tree.node(one, node.catalog)))
+        return found
+
+    def images(self) -> dict[str, str]:
+        """Returns the links of tags: place -> digest of the config that it leads to."""
+        return {
+            path: target.rpartition("/")[2]
+            for path, target in self.links().items()
+            if "/.flat/" in target and ":sha256:" not in path and not path.startswith(".multiarch")
+        }
+
+
+def config_of(image: Built) -> str:
+    """Returns the digest of an image's config, in hex: the name of its tree."""
+    return str(image.config["digest"]).removeprefix("sha256:")
+
+
+def events_of(report: Report, *kinds: str) -> list[str]:
+    """Returns the images of the events of these kinds, sorted."""
+    return sorted(event.image for event in report.events if event.event in kinds)

@@ -1,0 +1,36 @@
+"""Threads that take turns at every operation of a store, in an order drawn from a seed."""
+
+import random
+import threading
+
+STUCK = 100.0
+"""Seconds after which a thread that gets no turn fails the test."""
+
+
+class Turns:
+    """Hands one turn around among the actors that are under way."""
+
+    def __init__(self, actors: list[str], draw: random.Random) -> None:
+        self._changed = threading.Condition()
+        self._living = list(actors)
+        self._draw = draw
+        self._holder = actors[0]
+
+    def step(self, actor: str) -> None:
+        """Gives the turn to an actor by lot, and returns when this one has it."""
+        with self._changed:
+            if actor == self._holder:
+                self._pass_on()
+            if not self._changed.wait_for(lambda: self._holder == actor or actor not in self._living, STUCK):
+                raise AssertionError(f"{actor} got no turn for {STUCK} s")
+
+    def leave(self, actor: str) -> None:
+        """Takes an actor out."""
+        with self._changed:
+            self._living.remove(actor)
+            if self._living and actor == self._holder:
+                self._pass_on()
+
+    def _pass_on(self) -> None:
+        self._holder = self._draw.choice(self._living)
+        self._changed.notify_all()

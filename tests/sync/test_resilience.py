@@ -1,0 +1,232 @@
+"""What a registry's errors do: images keep their last good version, and only a plain "unknown" deletes."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lazyfs.images.registry.problems import Failed, Problem
+from lazyfs.images.registry.wire import Origin
+from lazyfs.sync.registry_pace import FAILURES, RegistryPace
+from tests.support.fake_registry import FakeRegistry, fake_registry
+from tests.support.service import ServiceSite, built, config_of, events_of
+
+HTML = b"<html><body><h1>Sign in to the site's proxy</h1></body></html>"
+UNKNOWN = b'{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown"}]}'
+DENIED = b'{"errors":[{"code":"DENIED","message":"no"}]}'
+BOTH = b'{"errors":[{"code":"MANIFEST_UNKNOWN"},{"code":"DENIED"}]}'
+ORIGIN = Origin("https", "r.example", 443)
+
+
+@pytest.fixture
+def registry() -> Iterator[FakeRegistry]:
+    with fake_registry() as registry:
+        yield registry
+
+
+@pytest.fixture
+def site(tmp_path: Path, registry: FakeRegistry) -> ServiceSite:
+    return ServiceSite(tmp_path / "site", {"r.example": registry.host})
+
+
+@pytest.mark.parametrize("wish", ["1", "*"])
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (401, b""),
+        (401, UNKNOWN),
+        (403, UNKNOWN),
+        (404, HTML),
+        (404, b""),
+        (404, b"{}"),
+        (404, b"[]"),
+        (404, b'{"errors":[]}'),
+        (404, DENIED),
+        (404, BOTH),
+        (429, UNKNOWN),
+        (500, UNKNOWN),
+        (502, HTML),
+        (410, UNKNOWN),
+    ],
+)
+def test_no_error_removes_anything(
+    status: int, body: bytes, wish: str, site: ServiceSite, registry: FakeRegistry
+) -> None:
+    image = built("stays")
+    registry.add(image, "1")
+    site.wish(f"r.example/team/app:{wish}")
+    site.run()
+    registry.nobody = {"manifests": status, "tags": status}
+    registry.reason = body
+    registry.tags = []
+    report = site.run()
+    assert report.exit_code == 2
+    assert report.count("removed") == 0
+    assert site.images() == {"r.example/team/app:1": config_of(image)}
+    registry.nobody, registry.tags = {}, ["1"]
+    assert site.run().exit_code == 0
+
+
+@pytest.mark.parametrize("wish", ["1", "*"])
+def test_a_plain_unknown_does(wish: str, site: ServiceSite, registry: FakeRegistry) -> None:
+    registry.add(built("goes"), "1")
+    site.wish(f"r.example/team/app:{wish}")
+    site.run()
+    registry.nobody = {"manifests": 404, "tags": 404}
+    registry.reason = UNKNOWN
+    assert events_of(site.run(), "removed") == ["r.example/team/app:1"]
+    assert site.images() == {}
+
+
+@pytest.mark.parametrize("page", [HTML, b"{", b'{"tags": 1}', b""])
+def test_a_list_of_tags_that_breaks_proves_nothing(
+    page: bytes, site: ServiceSite, registry: FakeRegistry
+) -> None:
+    registry.add(built("stays"), "1")
+    site.wish("r.example/team/app:*")
+    site.run()
+    registry.tag_list = page
+    del registry.manifests["1"]
+    report = site.run()
+    assert report.exit_code == 2
+    assert list(site.images()) == ["r.example/team/app:1"]
+
+
+def test_a_page_of_tags_on_another_server_proves_nothing(site: ServiceSite, registry: FakeRegistry) -> None:
+    for number in range(4):
+        registry.add(built("stays"), str(number))
+    site.wish("r.example/team/app:*")
+    site.run()
+    registry.page, registry.link = 2, '<https://elsewhere.example/v2/tags/list>; rel="next"'
+    assert site.run().exit_code == 2
+    assert len(site.images()) == 4
+
+
+def test_a_registry_that_refuses_every_second_request_gives_all_images(
+    site: ServiceSite, registry: FakeRegistry
+) -> None:
+    wishes = []
+    for number in range(12):
+        registry.add(built(f"image{number}"), str(number))
+        wishes.append(f"r.example/team/app:{number}")
+    registry.limit_every = 2
+    site.wish(*wishes)
+    report = site.run()
+    assert report.exit_code == 0
+    assert report.count("published") == 12
+    assert site.repository.check().bad == 0
+
+
+def test_an_image_with_a_wrong_digest_fails_alone(site: ServiceSite, registry: FakeRegistry) -> None:
+    good, bad = built("good"), built("bad")
+    registry.add(good, "good")
+    registry.add(bad, "bad")
+    digest = bad.layer_descriptors[0]["digest"]
+    registry.blobs[digest] = registry.blobs[digest][:-8] + b"wrong..."
+    site.wish("r.example/team/app:bad", "r.example/team/app:good")
+    report = site.run()
+    assert events_of(report, "published") == ["r.example/team/app:good"]
+    assert events_of(report, "failed") == ["r.example/team/app:bad"]
+    assert site.repository.check().bad == 0
+
+
+def test_a_blob_that_breaks_off_is_read_on_and_the_image_is_whole(
+    site: ServiceSite, registry: FakeRegistry
+) -> None:
+    image = built(*(f"file{number}" for number in range(3000)))
+    registry.add(image, "1")
+    registry.cut = [1000]
+    site.wish("r.example/team/app:1")
+    assert site.run().exit_code == 0
+    assert site.repository.check().bad == 0
+
+
+class Clock:
+    """A clock that goes on only while somebody waits."""
+
+    def __init__(self) -> None:
+        self.time = 0.0
+        self.pauses: list[float] = []
+
+    def now(self) -> float:
+        return self.time
+
+    def pause(self, seconds: float) -> None:
+        self.pauses.append(seconds)
+        self.time += seconds
+
+
+def pace(clock: Clock, parallel: int = 2) -> RegistryPace:
+    return RegistryPace(parallel, pause=clock.pause, now=clock.now, wall=lambda: 1_000_000.0)
+
+
+def test_a_429_holds_up_every_request_to_the_server_as_it_asks() -> None:
+    clock = Clock()
+    shared = pace(clock)
+    with shared.turn(ORIGIN):
+        shared.answered(ORIGIN, 429, {"Retry-After": "40"})
+    with shared.turn(ORIGIN._replace(host="other.example")):
+        assert clock.pauses == []
+    with shared.turn(ORIGIN):
+        assert clock.pauses == [40]
+        shared.answered(ORIGIN, 200, {})
+    with shared.turn(ORIGIN):
+        assert clock.pauses == [40]
+
+
+def test_a_429_without_a_time_is_waited_out_longer_each_time() -> None:
+    clock = Clock()
+    shared = pace(clock)
+    for _ in range(4):
+        with shared.turn(ORIGIN):
+            shared.answered(ORIGIN, 429, {})
+    assert clock.pauses == [1, 2, 4]
+
+
+def test_a_pause_that_is_too_long_fails_at_once() -> None:
+    clock = Clock()
+    shared = pace(clock)
+    shared.answered(ORIGIN, 429, {"Retry-After": "3600"})
+    with pytest.raises(Failed, match="another 3600 s"), shared.turn(ORIGIN):
+        pass
+    assert clock.pauses == []
+
+
+def test_a_server_that_answers_nothing_is_left_alone_and_one_answer_counts() -> None:
+    shared = pace(Clock())
+    problem = Problem("no route to host", hopeless=False)
+    for _ in range(FAILURES - 1):
+        shared.broke(ORIGIN, problem)
+    shared.answered(ORIGIN, 500, {})
+    for _ in range(FAILURES - 1):
+        shared.broke(ORIGIN, problem)
+    with shared.turn(ORIGIN):
+        pass
+    shared.broke(ORIGIN, problem)
+    with pytest.raises(Failed, match="no route to host"), shared.turn(ORIGIN):
+        pass
+
+
+def test_no_more_requests_than_allowed_are_on_their_way() -> None:
+    shared = pace(Clock(), parallel=3)
+    lock = threading.Lock()
+    inside, most = 0, 0
+    together = threading.Barrier(3, timeout=30)
+
+    def ask() -> None:
+        nonlocal inside, most
+        with shared.turn(ORIGIN):
+            with lock:
+                inside += 1
+                most = max(most, inside)
+            together.wait()
+            with lock:
+                inside -= 1
+
+    threads = [threading.Thread(target=ask) for _ in range(9)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == 3

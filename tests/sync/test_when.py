@@ -1,0 +1,103 @@
+"""`lazyfs when`: of images that are there, wait, failed, or are not wished; from near and from far."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.cli import lazyfs, serving
+from tests.support.registry import RealRegistry, real_registry
+from tests.support.service import ServiceSite, built
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealRegistry]:
+    with real_registry(tmp_path_factory.mktemp("registry"), accounts_needed=False) as registry:
+        yield registry
+
+
+@pytest.fixture
+def site(tmp_path: Path, registry: RealRegistry) -> ServiceSite:
+    site = ServiceSite(tmp_path / "site", {"docker.io": registry.host, "r.example": registry.host})
+    registry.put(built("first"), "library/alpine", "3.10")
+    registry.put(built("second"), "team/second", "1")
+    site.wish("https://registry.hub.docker.com/library/alpine:3.10")
+    site.run()
+    site.list.write_text(
+        "lazyfs: 1\ndefaults: {owner: atlas}\nimages:\n  - docker.io/library/alpine:3.10\n"
+        "  - r.example/team/second:1\n  - r.example/team/none:1\n  - r.example/team/many:v*\n"
+    )
+    site.run()
+    return site
+
+
+def when(site: ServiceSite, name: str, store: str | Path | None = None, *options: str) -> tuple[int, str]:
+    arguments = ["when", name, str(store or site.repository.path), "--status-dir", str(site.status), *options]
+    done = lazyfs(*arguments, check=False)
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_of_an_image_that_is_there(site: ServiceSite) -> None:
+    digest = site.state().images["docker.io/library/alpine:3.10"].digest
+    for name in ("library/alpine:3.10", "alpine:3.10", "registry.hub.docker.com/library/alpine:3.10"):
+        code, said = when(site, name)
+        assert code == 0
+        assert said.startswith("docker.io/library/alpine:3.10: published\n")
+        assert "visible on workers since revision 2 of 2026-01-01 01:00 UTC\n" in said
+        assert digest in said
+        assert f"wished in {site.list} line 4 (docker.io/library/alpine:3.10), owner atlas" in said
+    assert "since revision 3 of" in when(site, "r.example/team/second:1")[1]
+
+
+def test_of_one_that_failed(site: ServiceSite) -> None:
+    code, said = when(site, "r.example/team/none:1")
+    assert code == 1
+    assert said.startswith("r.example/team/none:1: failed\n")
+    assert "failed once since 2026-01-01 02:00 UTC: " in said
+    assert "next try from 2026-01-01 02:15 UTC" in said
+    site.run()
+    assert "failed 2 times" in when(site, "r.example/team/none:1")[1]
+
+
+def test_of_one_that_a_pattern_means_and_of_one_that_nobody_wishes(site: ServiceSite) -> None:
+    code, said = when(site, "r.example/team/many:v2")
+    assert code == 1
+    assert "waiting for the next run" in said
+    assert "line 7 (r.example/team/many:v*)" in said
+    code, said = when(site, "r.example/team/many:x2")
+    assert code == 1
+    assert "not published" in said
+    assert "no list wishes it" in said
+
+
+def test_from_another_machine(site: ServiceSite, tmp_path: Path) -> None:
+    nowhere = str(tmp_path / "nowhere")
+    with serving(site.repository.path) as url:
+        done = lazyfs("when", "r.example/team/second:1", url, "--status-dir", nowhere)
+        assert "published\n" in done.stdout
+        assert "since revision 3 of" in done.stdout
+        assert "known where the service runs" in done.stdout
+        missing = lazyfs("when", "r.example/team/none:1", url, "--status-dir", nowhere, check=False)
+        assert missing.returncode == 1
+        found = json.loads(lazyfs("when", "alpine:3.10", url, "--status-dir", nowhere, "--json").stdout)
+    assert found["published"]["revision"] == 2
+    assert found["published"]["certain"]
+    unreachable = lazyfs("when", "x:1", "http://127.0.0.1:9/none", "--status-dir", nowhere, check=False)
+    assert unreachable.returncode == 1
+    assert unreachable.stderr.count("\n") == 1
+
+
+def test_a_damaged_state_is_one_clear_line(site: ServiceSite) -> None:
+    for damage, said in (
+        ("{", "damaged"),
+        ("[]", "damaged"),
+        ('{"version": 2}', "upgrade lazyfs"),
+        ('{"version": 1, "repository": "other.example.org"}', "it is of other.example.org"),
+        ('{"version": 1, "images": {"a": 5}}', "damaged"),
+    ):
+        (site.status / "state.json").write_text(damage)
+        code, text = when(site, "alpine:3.10")
+        assert code == 2
+        assert said in text
+        assert text.count("\n") == 1
