@@ -161,7 +161,7 @@ def table(result: Result) -> Iterator[str]:
 def main() -> None:
     """Reads the command line, measures and prints."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.miss")
-    parser.add_argument("--quick", action="store_true", help="one run of a third of the objects")
+    parser.add_argument("--quick", action="store_true", help="three runs of a third of the objects")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where the result is written")
     parser.add_argument("--against", type=Path, metavar="CHECKOUT", help="another revision, as a side")
     options = parser.parse_args()
@@ -173,7 +173,7 @@ def main() -> None:
     plain, stored, rows = {}, {}, []
     for kind, count in COUNTS.items():
         count = count // 3 if options.quick else count
-        found, plain[kind], stored[kind] = measure(kind, count, 1 if options.quick else 5, sides)
+        found, plain[kind], stored[kind] = measure(kind, count, 3 if options.quick else 5, sides)
         rows += found
     command = "python -m benchmarks.miss" + (" --quick" if options.quick else "")
     command += " --against CHECKOUT" if options.against else ""

@@ -8,7 +8,10 @@ import msgspec
 from lazyfs.cli.progress import Counter
 from lazyfs.cli.say import say, say_json
 from lazyfs.cli.store_options import json_option, keys_option, open_repository
-from lazyfs.repository.collect import CollectObserver, Collector, CollectReport
+from lazyfs.repository.collect import Collector
+from lazyfs.repository.collect_report import CollectObserver, CollectReport
+from lazyfs.repository.keys import Keys
+from lazyfs.store import open_store
 
 WAIT = 600
 """Seconds to wait for publishers under way, unless told otherwise."""
@@ -48,7 +51,7 @@ def command(store: str, keys: str | None, dry_run: bool, wait: int, as_json: boo
 
     Kept are the newest revision, those replaced within the repository's keep days, and those with a name
     (`lazyfs repo keep`). It may run beside publishers, readers, and other runs, and be killed at any time:
-    the next run goes on. Needs the timestamp's key.
+    the next run goes on. Needs the timestamp's key, but for --dry-run.
 
     Exits 0, or 1 if something that a kept revision leads to is missing.
 
@@ -57,15 +60,13 @@ def command(store: str, keys: str | None, dry_run: bool, wait: int, as_json: boo
       lazyfs gc /srv/unpacked --dry-run
       lazyfs gc /srv/unpacked
     """
-    repository = open_repository(store, keys)
+    if dry_run:
+        opened, signers = open_store(store), Keys()
+    else:
+        repository = open_repository(store, keys)
+        opened, signers = repository.store, repository.keys
     with Counter(enabled=not as_json) as counter:
-        collector = Collector(
-            repository.store,
-            repository.keys,
-            lambda: datetime.now(UTC),
-            wait=wait,
-            observer=_Shown(counter),
-        )
+        collector = Collector(opened, signers, lambda: datetime.now(UTC), wait=wait, observer=_Shown(counter))
         report = collector.dry_run() if dry_run else collector.run()
     if as_json:
         say_json({**msgspec.to_builtins(report), "dry_run": dry_run})

@@ -13,6 +13,7 @@ from lazyfs.core.history.records import Change, PastRevision, Read, decode_chang
 from lazyfs.core.params import Revision
 from lazyfs.repository.commit import read_revision
 from lazyfs.repository.image_place import find_place
+from lazyfs.repository.kept_revisions import DAY
 from lazyfs.repository.stored_history import first_entry, reader
 from lazyfs.repository.stored_tree import StoredTree
 from lazyfs.store import open_store
@@ -54,6 +55,11 @@ class HistorySource:
         for kept in self.history.names:
             found.setdefault(kept.number, []).append(kept.name)
         return found
+
+    def is_kept(self, replaced: int | None, now: float) -> bool:
+        """Returns True if a revision without a name that was replaced at this time is kept; None: it was
+        not."""
+        return replaced is None or replaced + self.newest.params.keep_days * DAY > now
 
     def changes(self, past: PastRevision) -> list[Change]:
         """Returns what a revision has changed. Raises the errors of reading."""

@@ -1,6 +1,7 @@
 """`lazyfs log`: the revisions of a repository, and what each has changed."""
 
 import os
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -25,6 +26,7 @@ FEW = 20
 @setting_options("trust", "proxy", "ca", "client_cert", "client_key", "cache")
 def command(places: tuple[str, ...], number: int | None, as_json: bool, **settings: Any) -> None:
     """List the revisions of the repository at STORE or URL, newest first: what came (+), went (-), moved (~).
+    One that is no longer kept can be mounted or brought back only until the next `lazyfs gc`.
 
     With IMAGE, list which digest that name led to, and since when.
 
@@ -45,8 +47,11 @@ def command(places: tuple[str, ...], number: int | None, as_json: bool, **settin
 
 def _show_revisions(source: HistorySource, number: int, as_json: bool) -> None:
     names = source.names()
+    replaced: int | None = None
     for past, _ in zip(source.revisions(), range(number), strict=False):
         changes = source.changes(past)
+        kept = past.number in names or source.is_kept(replaced, time.time())
+        replaced = past.time
         if as_json:
             say_json(
                 {
@@ -55,11 +60,13 @@ def _show_revisions(source: HistorySource, number: int, as_json: bool) -> None:
                     "root": past.root.digest.hex(),
                     "names": names.get(past.number, []),
                     "restored": past.restored or None,
+                    "kept": kept,
                     "changes": changes_shown(changes),
                 }
             )
         else:
-            say(revision_line(past, names.get(past.number, [])), *change_lines(changes))
+            note = "" if kept else "  no longer kept"
+            say(revision_line(past, names.get(past.number, []), note), *change_lines(changes))
 
 
 def _show_image(source: HistorySource, image: str, number: int | None, as_json: bool) -> None:

@@ -261,6 +261,7 @@ def show(store: str) -> None:
     revision, root, proven = committed.revision, committed.state.root, committed.proven
     say(f"repository   {revision.name}")
     say(f"revision     {revision.number} of {when(datetime.fromtimestamp(revision.time, UTC))}")
+    say(f"format       version {revision.params.version}")
     for kept in read_history(opened, revision).names:
         say(f"kept         revision {kept.number} as {kept.name}")
     say(f"catalog      {revision.root.digest.hex()} ({revision.root.size} bytes)")

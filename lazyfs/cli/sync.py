@@ -90,7 +90,7 @@ def command(words: tuple[str, ...], keys: str | None, since: str | None, check: 
             max_age=parse_duration(options["max_age"], "--max-age"),
             max_delete=service.max_delete if options["max_delete"] is None else options["max_delete"],
             dry_run=dry_run,
-            forgotten=options["forget"],
+            forgotten=tuple(map(wishlists.shown_name, options["forget"])),
         ).run(given, state)
         if not dry_run:
             append_events(status, report.events)
@@ -105,7 +105,7 @@ def _load(
     """Returns the lists in force, and keeps the content of those that are good."""
     if not dry_run:
         for name in forgotten:
-            keeper.forget(name)
+            keeper.forget(wishlists.shown_name(name))
     given = [wishlists.load(name, keeper) for name in wishlists.expand(names)]
     if not dry_run:
         for one in given:

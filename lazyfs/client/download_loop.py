@@ -43,8 +43,8 @@ class DownloadLoop:
         self._threads = threads
         self._arrived = arrived
         self._asked: deque[Download] = deque()
-        self._leases: dict[Download, CacheLease] = {}
-        """The claims of objects whose fetches are under way, here or elsewhere."""
+        self._under_way: dict[Download, CacheLease | None] = {}
+        """The downloads of this thread, with their claims."""
         self._waits = False
         self._stopping = self._over = False
 
@@ -82,16 +82,17 @@ class DownloadLoop:
             error = f"{type(bug).__name__}: {bug}"
         finally:
             self._over = True
-            self._fetches.close()
-            left = list(self._leases)
+            left = list(self._under_way.items())
             while self._asked:
-                left.append(self._asked.popleft())
-            for download in left:
-                download.given_up = True
-                download.error = TransportError(f"object {download.ref.digest.hex()}: {error}")
-            for lease in self._leases.values():
-                lease.__exit__(None, None, None)
-            self._arrived(left)
+                left.append((self._asked.popleft(), None))
+            try:
+                self._fetches.close()
+            finally:
+                for download, lease in left:
+                    download.given_up = True
+                    download.error = TransportError(f"object {download.ref.digest.hex()}: {error}")
+                    _release(lease)
+                self._arrived([download for download, _ in left])
 
     def _turn(self) -> None:
         self._waits = True
@@ -116,12 +117,13 @@ class DownloadLoop:
 
     def _begin(self, downloads: list[Download]) -> None:
         here: list[Download] = []
+        self._under_way.update(dict.fromkeys(downloads))  # before anything can fail
         claims = self._cache.claim_many([download.ref.digest for download in downloads])
         for download, lease in zip(downloads, claims, strict=True):
             if lease is None:
                 self._download_elsewhere(download)
                 continue
-            self._leases[download] = lease
+            self._under_way[download] = lease
             plain = self._cache.get(download.ref.digest)
             if plain is not None and len(plain) == download.ref.size:
                 download.plain = plain
@@ -140,28 +142,33 @@ class DownloadLoop:
 
     def _tell(self, ended: list[Download]) -> None:
         for download in ended:
-            self._leases.pop(download).__exit__(None, None, None)
+            _release(self._under_way.pop(download))
         if ended:
             self._arrived(ended)
 
     # threads of their own
 
     def _go_on_elsewhere(self, download: Download, rest: Rest) -> None:
-        lease = self._leases.pop(download)
+        lease = self._under_way.pop(download)
 
         def work() -> None:
-            with lease:
+            try:
                 download.take(rest.run)
                 if download.plain is not None:
                     self._downloader.admit(download.ref, download.plain)
+            except Exception:  # a bug of the cache's: the bytes are right
+                log.exception("object %s", download.ref.digest.hex())
+            finally:
+                _release(lease)
 
         if not self._start(download, work):
             rest.drop()
-            lease.__exit__(None, None, None)
+            _release(lease)
             self._arrived([download])
 
     def _download_elsewhere(self, download: Download) -> None:
         """Waits for another's claim, then downloads if that is needed still."""
+        del self._under_way[download]
         call = functools.partial(self._downloader.download, download.ref, download.deadline, download.check)
         if not self._start(download, functools.partial(download.take, call)):
             self._arrived([download])
@@ -173,3 +180,8 @@ class DownloadLoop:
             download.error = TransportError(f"object {download.ref.digest.hex()}: {error}")
             return False
         return True
+
+
+def _release(lease: CacheLease | None) -> None:
+    if lease is not None:
+        lease.__exit__(None, None, None)

@@ -10,7 +10,7 @@ from lazyfs.daemon.control_client import NoAnswer, NoDaemon
 from lazyfs.daemon.runtime_directory import socket_paths
 from lazyfs.daemon.unmount_users import end_users, in_use
 from lazyfs.system import mountpoint as points
-from lazyfs.system.mount_holders import holders
+from lazyfs.system.mount_holders import elsewhere, holders
 from lazyfs.system.mountpoint import Health, InUse, Mount
 
 CERTAIN = 5.0
@@ -45,16 +45,17 @@ def unmount(mount: Mount, *, lazy: bool, kill: bool = False) -> str:
         # Nobody can use what a dead daemon has left open.
         _take_away(mount, lazy=lazy or state is Health.DEAD, kill=kill)
         if not process.ends_within(0 if lazy else SOON):
-            elsewhere = _elsewhere(mount, daemon)
-            if elsewhere:
-                return f"the daemon (pid {daemon}) goes on: its mount is also {elsewhere}; unmount that too"
+            places = _elsewhere(mount, daemon)
+            if places:
+                return f"the daemon (pid {daemon}) goes on: its mount is also {places}"
             if lazy:
                 return ""
             if not process.ends_within(SECONDS - SOON):
                 return f"the daemon (pid {daemon}) goes on {SECONDS:g} s after the unmount; see its log"
     for path in socket_paths(mount):
         control_socket.remove_dead(path)
-    return ""
+    places = _elsewhere(mount, 0) if state is Health.DEAD else ""
+    return f"its daemon is dead, and the dead mount is also {places}" if places else ""
 
 
 def _take_away(mount: Mount, *, lazy: bool, kill: bool) -> None:
@@ -76,15 +77,17 @@ def _elsewhere(mount: Mount, daemon: int) -> str:
     """Returns a text that names the other mount points of the same filesystem; empty if none is known."""
     here = [other.mountpoint for other in points.mounts() if other.device == mount.device]
     if here:
-        return f"at {', '.join(here)}"
+        return f"at {', '.join(here)}; unmount that too"
     with suppress(OSError):  # another user's process, or none
         if os.readlink(f"/proc/{daemon}/ns/mnt") != os.readlink("/proc/self/ns/mnt"):
             with open(f"/proc/{daemon}/mountinfo", "rb") as file:
                 there = points.parse_mountinfo(file.read())
             found = [other.mountpoint for other in there if other.device == mount.device]
             if found:
-                return f"at {', '.join(found)} in the daemon's mount namespace (nsenter -m -t {daemon})"
-    return ""
+                place = f"the daemon's mount namespace (nsenter -m -t {daemon})"
+                return f"at {', '.join(found)} in {place}; unmount that too"
+    others = [f"pid {one.pid} ({one.command})" for one in elsewhere(mount.device)]
+    return f"in containers, with {', '.join(others)}; it goes with those programs" if others else ""
 
 
 def _abort(mount: Mount, daemon: int) -> str:

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from typing import BinaryIO
 
 import zstandard
@@ -14,6 +15,8 @@ from lazyfs.core.zstd_blocks import MOST_HEADER, Blocks
 
 PART = 1 << 20
 """Bytes taken from a file or socket at a time."""
+_PIECE = 16 << 10
+"""Bytes decompressed at a time."""
 
 _GZIP = b"\x1f\x8b"
 _ZSTD = b"\x28\xb5\x2f\xfd"
@@ -61,9 +64,9 @@ def decompressed(parts: Iterable[bytes]) -> Iterator[bytes]:
         if len(head) >= 6:
             break
     if head.startswith(_GZIP):
-        yield from _gunzip(head, source)
+        yield from _gunzip(_cut(chain((head,), source)))
     elif head.startswith((_ZSTD, *_SKIPPABLE)):
-        yield from _unzstd(head, source)
+        yield from _unzstd(_cut(chain((head,), source)))
     else:
         for magic, kind in _OTHERS.items():
             if head.startswith(magic):
@@ -73,9 +76,17 @@ def decompressed(parts: Iterable[bytes]) -> Iterator[bytes]:
         yield from source
 
 
-def _gunzip(head: bytes, source: Iterator[bytes]) -> Iterator[bytes]:
+def _cut(parts: Iterable[bytes]) -> Iterator[bytes]:
+    """Yields the bytes in pieces of _PIECE at most: at the end of each member and frame, the rest of a piece
+    is copied, and 1 MiB holds 50,000 empty ones."""
+    for part in parts:
+        for start in range(0, len(part), _PIECE):
+            yield part[start : start + _PIECE]
+
+
+def _gunzip(source: Iterator[bytes]) -> Iterator[bytes]:
     member = isal_zlib.decompressobj(31)
-    data = head
+    data = next(source)
     try:
         while True:
             while data:
@@ -100,9 +111,9 @@ def _gunzip(head: bytes, source: Iterator[bytes]) -> Iterator[bytes]:
         raise FormatError("gzip data ends before its end: is it truncated?")
 
 
-def _unzstd(head: bytes, source: Iterator[bytes]) -> Iterator[bytes]:
+def _unzstd(source: Iterator[bytes]) -> Iterator[bytes]:
     decompressor = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW)
-    pending = head
+    pending = next(source)
     while pending or (pending := next(source, b"")):
         while len(pending) < MOST_HEADER and (part := next(source, b"")):
             pending += part

@@ -92,7 +92,8 @@ def judge(found: LookedAt) -> Judgement:
     if found.status is None and found.foreign:
         return Judgement(Verdict.OK, f"{path}: answers; only its user may ask for more")
     if found.status is None:
-        return Judgement(Verdict.WARNING, f"{path}: answers, but {found.reason}")
+        reason = found.reason.replace(f" for {path}", "").replace(f" of {path}", "")
+        return Judgement(Verdict.WARNING, f"{path}: answers, but {reason}")
     troubles = _troubles(found.status)
     if troubles:
         return Judgement(Verdict.WARNING, f"{path}: {'; '.join(troubles)}")

@@ -13,11 +13,12 @@ Steps, each of which a killed collector can leave to the next one:
 
 import time
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import msgspec
 
 from lazyfs.core.digest import Digest
+from lazyfs.repository.collect_report import CollectObserver, CollectReport
 from lazyfs.repository.collection_state import (
     CollectionState,
     Lease,
@@ -32,7 +33,7 @@ from lazyfs.repository.kept_revisions import kept_revisions
 from lazyfs.repository.keys import Keys
 from lazyfs.repository.leases import APART
 from lazyfs.repository.lifecycle import resign
-from lazyfs.repository.marking import Marked, MostlyDead
+from lazyfs.repository.marking import Marked
 from lazyfs.repository.object_lists import delete_listed, forget_list, read_list, write_final, write_list
 from lazyfs.repository.old_metadata import delete_old_metadata
 from lazyfs.store import Store, StoreError
@@ -48,43 +49,6 @@ MARGIN = 2.0
 LEFT = 600.0
 """Seconds after which a file without a name belongs to nobody: a publisher's live lease spares it anyway."""
 POLL = 2.0
-
-
-class CollectReport(msgspec.Struct):
-    """What a collection has found and done."""
-
-    repository: str = ""
-    revision: int = 0
-    kept: list[int] = []
-    """Numbers of the kept revisions."""
-    reachable: int = 0
-    """Objects that they lead to."""
-    garbage: int = 0
-    """Objects that are condemned, or with a dry run would be."""
-    garbage_bytes: int = 0
-    deleted: int = 0
-    waiting_for: int = 0
-    """Publishers under way that must end before more can be deleted."""
-    left_bytes: int = 0
-    """Bytes deleted of files that killed publishers had left."""
-    old_metadata: int = 0
-    """Signed files deleted of revisions that are no longer kept."""
-    mostly_dead: MostlyDead = msgspec.field(default_factory=MostlyDead)
-    missing: int = 0
-    problems: list[str] = []
-
-
-class CollectObserver:
-    """Is told what a collection does. Does nothing."""
-
-    def marked(self, objects: int) -> None:
-        """Objects found reachable so far."""
-
-    def waiting(self, publishers: int) -> None:
-        """Publishers that are waited for."""
-
-    def deleted(self, objects: int) -> None:
-        """Objects deleted since the last call."""
 
 
 class _TakenBack(Exception):
@@ -142,7 +106,7 @@ class Collector:
                 self._report.old_metadata = delete_old_metadata(self._store, kept, state)
                 self._report.left_bytes = self._store.delete_unnamed(self._horizon(state) - LEFT)
             finally:
-                self._lease.end()
+                self._lease.end_if_possible()
         return self._finished()
 
     def _round(self) -> bool:
@@ -249,7 +213,11 @@ class Collector:
 
     def _keep_out(self, dead: list[str]) -> None:
         """Makes sure that publishers that were not heard of for too long commit nothing when they wake up: a
-        commit replaces the timestamp that it has read before, and that is now another one."""
+        commit replaces the timestamp that it has read before, and that is now another one. Their leases go
+        last, so that a collector that is killed here leaves them to the next one."""
+        now = self._now()
+        left = (read_committed(self._store).proven.timestamp.expires - now) / timedelta(days=1)
+        resign(self._store, self._keys, now, left)
 
         def without(state: CollectionState) -> CollectionState:
             for token in dead:
@@ -257,7 +225,6 @@ class Collector:
             return state
 
         change_state(self._store, without, self._pause)
-        resign(self._store, self._keys, self._now())
 
     def _decide(self, condemned: ObjectList, digests: list[Digest]) -> ObjectList | None:
         """Commits the list of deletions; None if a publisher has taken the condemned list back, or nothing of

@@ -1,13 +1,17 @@
 """The lease of the one process that may delete objects of a store."""
 
+import logging
 import secrets
 import time
 from collections.abc import Callable
 
 import msgspec
 
+from lazyfs.core.errors import LazyfsError
 from lazyfs.repository.collection_state import CollectionState, Lease, ObjectList, change_state, read_state
 from lazyfs.store import Store, StoreConflict
+
+log = logging.getLogger(__name__)
 
 LENGTH = 600.0
 """Seconds that it lives without being renewed: no request to a store takes nearly as long."""
@@ -68,6 +72,13 @@ class CollectorLease:
             and state.collector.token == self._token
             and state.collector.until > self._store.now()
         )
+
+    def end_if_possible(self) -> None:
+        """As `end`, but leaves a right that cannot be given back to its own expiry."""
+        try:
+            self.end()
+        except LazyfsError as error:
+            log.warning("the store keeps the lease of this collection for %.0f s: %s", LENGTH, error)
 
     def end(self) -> None:
         """Gives the right back."""

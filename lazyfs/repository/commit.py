@@ -4,7 +4,7 @@ Write order of a commit: N.targets.json, N.snapshot.json, then timestamp.json, l
 that step no client can see the new revision; after it every client sees all of it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import TypeVar
 
@@ -36,7 +36,7 @@ PUBLISHER_DAYS = 365
 """Days until targets and snapshot expire. Every publish renews them, and resign does once half has passed."""
 
 RETRIES = 5
-"""Attempts at a commit that a renewal of the expiry, or of a name, was faster than."""
+"""Attempts at a commit: a renewal of the expiry, or a name that is given, may be faster each time."""
 
 _S = TypeVar("_S", Root, Snapshot, Targets, Timestamp)
 
@@ -63,45 +63,52 @@ def commit_revision(
     the store (nothing was changed), LeaseLost, UsageError if a key is missing or the root catalog is not in
     the store.
     """
-    for attempt in range(RETRIES):
-        committed = read_committed(store)
-        old = committed.revision
+
+    def next_revision(old: Revision) -> Revision:
         if old.number != expected_revision:
             raise _overtaken(old, expected_revision)
         time = max(int(now.timestamp()), old.time)
-        past = entry(
-            old.number + 1,
-            time,
-            (params or old.params).version,
-            root,
-            list(changes),
-            old.history,
-            emitter(store, lease),
-            restored=restored,
-        )
-        history = write_history(store, read_history(store, old).append(past, emitter(store, lease)), lease)
+        version = (params or old.params).version
+        emit = emitter(store, lease)
+        past = entry(old.number + 1, time, version, root, list(changes), old.history, emit, restored=restored)
+        history = write_history(store, read_history(store, old).append(past, emit), lease)
+        if not store.has(root.digest):
+            raise UsageError(
+                f"root catalog {root.digest.hex()} is not in the store: put it before the commit"
+            )
+        return Revision(old.name, old.number + 1, time, root, params or old.params, history)
+
+    return replace_revision(store, keys, next_revision, now=now, timestamp_days=timestamp_days, lease=lease)
+
+
+def replace_revision(
+    store: Store,
+    keys: Keys,
+    change: Callable[[Revision], Revision],
+    *,
+    now: datetime,
+    timestamp_days: float = TIMESTAMP_DAYS,
+    lease: PublisherLease | None = None,
+) -> Revision:
+    """Signs and commits what `change` makes of the committed revision, which is asked again if another
+    publisher was faster. Raises what `change` raises, and as `commit_revision`."""
+    for _ in range(RETRIES):
+        committed = read_committed(store)
+        revision = change(committed.revision)
         store.sync()
         with store.exclusive():
             if store.read_metadata(file_name(TIMESTAMP, 0)) != committed.proven.timestamp_bytes:
-                if attempt + 1 < RETRIES:
-                    continue  # its expiry was renewed, or a revision was named; or the next look will tell
-                raise _overtaken(old, expected_revision)
-            if not store.has(root.digest):
-                raise UsageError(
-                    f"root catalog {root.digest.hex()} is not in the store: put it before the commit"
-                )
+                continue
             if lease:
                 lease.check()
-            revision = Revision(old.name, old.number + 1, time, root, params or old.params, history)
             try:
                 write_revision(
                     store, keys, committed.state.root, revision, committed.proven, now, timestamp_days
                 )
                 return revision
             except StoreConflict:  # where `exclusive` keeps nobody out
-                if attempt + 1 == RETRIES:
-                    raise
-    raise AssertionError("unreachable")
+                continue
+    raise StoreConflict(f"other publishers were faster {RETRIES} times: nothing was changed, publish again")
 
 
 def _overtaken(found: Revision, expected: int) -> StoreConflict:

@@ -11,12 +11,11 @@ from lazyfs.core.history.head import History
 from lazyfs.core.history.records import MAX_NAMES, KeptName, PastRevision
 from lazyfs.core.params import Revision
 from lazyfs.core.reach import Seen, catalog_at, leads_to
-from lazyfs.core.trust.roles import TIMESTAMP, file_name
-from lazyfs.repository.commit import RETRIES, read_committed, read_revision, write_revision
+from lazyfs.repository.commit import read_revision, replace_revision
 from lazyfs.repository.keys import Keys
 from lazyfs.repository.leases import LeasedObjects, PublisherLease
 from lazyfs.repository.stored_history import read_history, reader, write_history
-from lazyfs.store import ReadableStore, Store, StoreConflict
+from lazyfs.store import ReadableStore, Store
 
 
 def revisions(store: ReadableStore) -> Iterator[PastRevision]:
@@ -89,22 +88,12 @@ def _amend(
     lease: PublisherLease,
 ) -> None:
     """Signs the committed revision again with a changed history. Raises as `commit_revision`."""
-    for attempt in range(RETRIES):
-        committed = read_committed(store)
-        history = write_history(store, change(read_history(store, committed.revision)), lease)
-        store.sync()
-        revision = msgspec.structs.replace(committed.revision, history=history)
-        with store.exclusive():
-            if store.read_metadata(file_name(TIMESTAMP, 0)) != committed.proven.timestamp_bytes:
-                continue
-            lease.check()
-            try:
-                write_revision(store, keys, committed.state.root, revision, committed.proven, now())
-                return
-            except StoreConflict:
-                if attempt + 1 == RETRIES:
-                    raise
-    raise StoreConflict(f"other publishers were faster {RETRIES} times: run this again")
+
+    def amended(committed: Revision) -> Revision:
+        history = write_history(store, change(read_history(store, committed)), lease)
+        return msgspec.structs.replace(committed, history=history)
+
+    replace_revision(store, keys, amended, now=now(), lease=lease)
 
 
 def check_whole(store: Store, lease: PublisherLease, past: PastRevision, newest: Revision) -> None:

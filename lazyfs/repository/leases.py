@@ -188,7 +188,7 @@ class PublisherLease:
         try:
             delete_listed(self._store, listed, read_list(self._store, listed) or (), collector)
         finally:
-            collector.end()
+            collector.end_if_possible()
 
 
 def _without(state: CollectionState, listed: ObjectList) -> CollectionState:

@@ -17,15 +17,16 @@ from lazyfs.core.params import FLAT
 from lazyfs.core.tree_paths import INTERNAL, LAYERS, layer_path, metadata_path
 from lazyfs.repository.live_tree import LiveTree
 
-_FLAT = f"{FLAT.decode()}/"
+_FLAT, _LAYERS = f"{FLAT.decode()}/", f"{LAYERS.decode()}/"
 CONFIG = "config.json"
 
 
 def remove_images(tree: LiveTree, places: Iterable[str]) -> list[str]:
     """Removes the links or trees at these places, and what only they led to; returns the paths that are gone.
-    A place that is not there is passed over.
+    A place that is not there is passed over. All places of one change belong into one call: each reads the
+    configs of all images that stay.
 
-    Raises UsageError for a place among the parts of images, and the errors of the tree.
+    Raises UsageError for an image's own tree and for a layer, and the errors of the tree.
     """
     gone: list[str] = []
     flats: set[str] = set()
@@ -34,7 +35,7 @@ def remove_images(tree: LiveTree, places: Iterable[str]) -> list[str]:
         inode = tree.get(place)
         if inode is None:
             continue
-        if place.split("/")[0].encode(errors="surrogateescape") in INTERNAL:
+        if place.startswith((_FLAT, _LAYERS)):
             raise UsageError(f"{place} is a part of images: remove the images' names")
         target = link_target(place, inode)
         if target.startswith(_FLAT):
@@ -61,7 +62,7 @@ def remove_untagged(tree: LiveTree, keep: Collection[str] = ()) -> list[str]:
     gone = [flat for flat in flats if tree.remove(flat)]
     layers = []
     for path, _ in tree.hanging(INTERNAL - {LAYERS}):
-        if path.startswith(f"{LAYERS.decode()}/"):
+        if path.startswith(_LAYERS):
             try:
                 layers.append(parse_hex(posixpath.basename(path)))
             except FormatError:

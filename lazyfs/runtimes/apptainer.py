@@ -2,7 +2,7 @@
 
 from lazyfs.runtimes import enclosed, path_in_image
 from lazyfs.runtimes.launch import Launch
-from lazyfs.runtimes.protocol import RUNTIME_FAILED, ProgramEnd, RuntimeExit, RuntimePlan, RuntimeProbe, Unfit
+from lazyfs.runtimes.protocol import ProgramEnd, RuntimeExit, RuntimePlan, RuntimeProbe, Unfit
 from lazyfs.runtimes.trial import try_out
 
 _PROGRAMS = ("apptainer", "singularity")
@@ -11,8 +11,7 @@ _OWN_NAMES = (
     "singularity",
     "starter",
     "starter-suid",
-    "Apptainer runtime parent",
-    "Apptainer runt",
+    "Apptainer runti",
     "sinit",
     "appinit",
 )
@@ -89,7 +88,4 @@ class Apptainer:
 
     def read_end(self, ended: RuntimeExit) -> ProgramEnd:
         """Returns the program's end; for 255 without evidence of a start, apptainer's own failure."""
-        report = enclosed.checked_end(ended, self.name)
-        if report.error is not None or (report.code == _FAILED and not report.evident):
-            return ProgramEnd(RUNTIME_FAILED, started=False)
-        return enclosed.program_end(report)
+        return enclosed.program_end(ended, self.name, lambda report: report.evident or report.code != _FAILED)

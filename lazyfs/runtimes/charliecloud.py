@@ -8,7 +8,7 @@ import os
 from lazyfs.runtimes import enclosed
 from lazyfs.runtimes.enclosure import AddedPath
 from lazyfs.runtimes.launch import Launch
-from lazyfs.runtimes.protocol import RUNTIME_FAILED, ProgramEnd, RuntimeExit, RuntimePlan, RuntimeProbe, Unfit
+from lazyfs.runtimes.protocol import ProgramEnd, RuntimeExit, RuntimePlan, RuntimeProbe, Unfit
 from lazyfs.runtimes.trial import try_out
 
 _PROGRAM = "ch-run"
@@ -46,7 +46,7 @@ class Charliecloud:
             f"--set-env={launch.scratch}/environment",
             f"--cd={launch.workdir}",
             *binds,
-            enclosed.plain(launch.root, _PROGRAM, "image"),
+            launch.root,
             "--",
         )
         enclosure = surroundings.enclosure(
@@ -64,7 +64,4 @@ class Charliecloud:
 
     def read_end(self, ended: RuntimeExit) -> ProgramEnd:
         """ch-run becomes the program, in the same process: the process has another name then."""
-        report = enclosed.checked_end(ended, self.name)
-        if report.name == _PROGRAM or report.error is not None:
-            return ProgramEnd(RUNTIME_FAILED, started=False)
-        return enclosed.program_end(report)
+        return enclosed.program_end(ended, self.name, lambda report: report.name != _PROGRAM)

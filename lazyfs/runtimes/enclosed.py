@@ -244,22 +244,24 @@ def _programs_below(own_names: frozenset[str]) -> Callable[[int], list[int]]:
     return lambda outer: search(pid for init in children(outer) for pid in children(init))
 
 
-def ended_by_evidence(ended: RuntimeExit, name: str) -> ProgramEnd:
-    """Returns the end of a runtime that leaves evidence of the program's start."""
-    report = checked_end(ended, name)
-    return program_end(report) if report.evident else ProgramEnd(RUNTIME_FAILED, started=False)
+def program_end(ended: RuntimeExit, name: str, was_started: Callable[[EnclosedEnd], bool]) -> ProgramEnd:
+    """Returns the end of a start. An enclosure that could not be made is one line on stderr.
 
-
-def checked_end(ended: RuntimeExit, name: str) -> EnclosedEnd:
-    """Returns the init's report. An enclosure that could not be made is one line on stderr."""
+    `was_started`: returns True for a report that shows that the program ran.
+    """
+    if ended.code < 0 and not ended.status:  # a signal that came before there was a program
+        return ProgramEnd(128 - ended.code, started=False, failed="program")
     report = read_end(ended.status)
     if report.error is not None:
         os.write(2, f"lazyfs: {name} was not started: {report.error}\n".encode(errors="replace"))
-    return report
-
-
-def program_end(report: EnclosedEnd) -> ProgramEnd:
+    if report.error is not None or not was_started(report):
+        return ProgramEnd(RUNTIME_FAILED, started=False)
     return ProgramEnd(report.code if report.code >= 0 else 128 - report.code, started=True)
+
+
+def is_evident(report: EnclosedEnd) -> bool:
+    """Returns True if the runtime has left evidence of the program's start."""
+    return report.evident
 
 
 def executable_of(names: Iterable[str], given: str | None = None) -> str | None:

@@ -14,6 +14,7 @@ from lazyfs.system.clean_start import close_descriptors
 from lazyfs.system.rooted_paths import open_without_links
 
 _NOT_STARTED = 125
+_ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 _DEVICE_LINKS = (
     ("fd", "/proc/self/fd"),
@@ -69,6 +70,7 @@ def enter(enclosure: Enclosure, status: int) -> None:
         _give_up(status, error)
     if init:
         _close_others(status)
+        _can_be_ended()
         _, ended = os.waitpid(init, 0)
         os._exit(os.waitstatus_to_exitcode(ended) & 0xFF)
     try:
@@ -84,6 +86,14 @@ def enter(enclosure: Enclosure, status: int) -> None:
     if enclosure.evidence_open and enclosure.evidence is not None:
         file = os.open(os.path.join(enclosure.scratch, enclosure.evidence), os.O_WRONLY | os.O_CREAT)
         os.dup2(file, status)
+
+
+def _can_be_ended() -> None:
+    """Lets a signal end this process, and with it the start. It gets the signals that come before there is a
+    program to get them."""
+    for number in _ENDING:
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
 
 
 def _give_up(status: int, error: OSError) -> NoReturn:
@@ -145,7 +155,7 @@ def _evident(enclosure: Enclosure) -> bool:
 def _furnish(enclosure: Enclosure) -> None:
     """Mounts and writes everything that the runtime finds. Raises OSError."""
     namespaces.mount("", "/", flags=namespaces.RECURSIVE | namespaces.SLAVE)
-    namespaces.mount("proc", "/proc", "proc", namespaces.NOSUID | namespaces.NODEV | namespaces.NOEXEC)
+    _mount_proc()
     plain = namespaces.NOSUID | namespaces.NODEV
     if os.path.isdir("/dev/shm"):  # noqa: S108 - a machine-wide directory that the program must not share
         namespaces.mount("tmpfs", "/dev/shm", "tmpfs", plain, "mode=1777")  # noqa: S108
@@ -171,6 +181,14 @@ def _furnish(enclosure: Enclosure) -> None:
         _write(os.path.join(scratch, path), content)
     if enclosure.added:
         _join(enclosure)
+
+
+def _mount_proc() -> None:
+    try:
+        namespaces.mount("proc", "/proc", "proc", namespaces.NOSUID | namespaces.NODEV | namespaces.NOEXEC)
+    except PermissionError as error:
+        reason = "a new /proc is not allowed here: the container around this one covers parts of its /proc"
+        raise PermissionError(error.errno, reason) from None
 
 
 def _cover_proc() -> None:

@@ -88,7 +88,7 @@ class SystemdNspawn:
         return enclosed.start_with(plan, (_PROGRAM,), self._program)
 
     def read_end(self, ended: RuntimeExit) -> ProgramEnd:
-        return enclosed.ended_by_evidence(ended, self.name)
+        return enclosed.program_end(ended, self.name, enclosed.is_evident)
 
 
 def _quoted(name: str, value: str) -> str:

@@ -60,7 +60,7 @@ class OciRuntime:
 
     def read_end(self, ended: RuntimeExit) -> ProgramEnd:
         """Both write the pid file only when the program has been executed."""
-        return enclosed.ended_by_evidence(ended, self.name)
+        return enclosed.program_end(ended, self.name, enclosed.is_evident)
 
 
 def runc(program: str | None = None) -> OciRuntime:

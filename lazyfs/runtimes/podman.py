@@ -136,4 +136,4 @@ class Podman:
 
     def read_end(self, ended: RuntimeExit) -> ProgramEnd:
         """The wrapper of crun has made a file when the program was started."""
-        return enclosed.ended_by_evidence(ended, self.name)
+        return enclosed.program_end(ended, self.name, enclosed.is_evident)

@@ -47,7 +47,7 @@ class TrialEnd(NamedTuple):
 
 
 def _try_out(runtime: Runtime, executable: str) -> RuntimeProbe:
-    done = start_here(runtime, ("/bin/sh", "-c", f"cd /added/here && ! : 2>/dev/null >new && exit {_CODE}"))
+    done = start_here(runtime, ("/bin/sh", "-c", f"cd /added/here && ! (: >new) 2>/dev/null && exit {_CODE}"))
     if done.code is None:
         return RuntimeProbe(runtime.name, False, f"a trial of {executable} did not end in {_SECONDS} s")
     if done.code == _CODE:

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from lazyfs.core.digest import Digest, object_path, parse_hex
 from lazyfs.core.errors import FormatError
 from lazyfs.store.protocol import StoredObject
-from lazyfs.system import durable_file
 
 
 def list_objects(store: str) -> Iterator[StoredObject]:
@@ -26,17 +25,13 @@ def list_objects(store: str) -> Iterator[StoredObject]:
 
 
 def delete_objects(store: str, digests: Sequence[Digest]) -> None:
-    """Deletes objects; when it returns no power failure brings them back."""
-    directories = set()
+    """Deletes objects. Nothing is flushed: an object that a power failure brings back is as right as ever,
+    and the next collection deletes it again."""
     for digest in digests:
-        path = os.path.join(store, object_path(digest))
         try:
-            os.unlink(path)
+            os.unlink(os.path.join(store, object_path(digest)))
         except FileNotFoundError:
             continue
-        directories.add(os.path.dirname(path))
-    for directory in directories:
-        durable_file.flush(directory)
 
 
 def delete_older(directory: str, before: float) -> int:

@@ -6,11 +6,16 @@ from datetime import datetime
 from lazyfs.core.catalog.inode import Inode
 from lazyfs.core.digest import ObjectRef
 from lazyfs.core.params import Revision
+from lazyfs.core.tree_paths import INTERNAL
 from lazyfs.images.snapshots import directory_of_files, link, snapshot
+from lazyfs.repository.commit import read_revision
 from lazyfs.repository.edit import Edit
 from lazyfs.repository.keys import Keys
+from lazyfs.repository.leases import PublisherLease
 from lazyfs.repository.live_tree import LiveTree
-from lazyfs.store import Store
+from lazyfs.repository.removal import remove_images, remove_untagged
+from lazyfs.repository.stored_tree import StoredTree
+from lazyfs.store import ObjectSink, Store
 from lazyfs.sync.layout import LAST_UPDATE, folder_links, link_target
 from lazyfs.sync.published import Published
 
@@ -20,21 +25,35 @@ class Committer:
 
     def __init__(self, store: Store, keys: Keys, now: Callable[[], datetime], *, last_update: bool) -> None:
         """`last_update`: write logDir/lastUpdate with each revision. Raises as Edit."""
-        self._edit = Edit(store, keys, now)
+        self._lease = PublisherLease(store, now)
+        self._edit = Edit(store, keys, now, lease=self._lease)
         self._store = store
         self._now = now
         self._last_update = last_update
         self._trial: LiveTree | None = None
         self._published: Published | None = None
         self.waiting = 0
-        """Images that the next revision will bring."""
+        """Changes that the next revision will bring."""
+        self._news = False
 
     def __enter__(self) -> "Committer":
         self._edit.__enter__()
         return self
 
     def __exit__(self, *raised: object) -> None:
-        self._edit.__exit__(raised[0])  # type: ignore[arg-type]
+        try:
+            self._edit.__exit__(raised[0])  # type: ignore[arg-type]
+        finally:
+            self._lease.end_if_possible()
+
+    @property
+    def objects(self) -> ObjectSink:
+        """Where the contents of images are put."""
+        return self._edit.objects
+
+    def keep_alive(self) -> None:
+        """Renews what keeps the run's objects from collections, if it is time."""
+        self._lease.keep_alive()
 
     @property
     def base(self) -> Revision:
@@ -62,11 +81,18 @@ class Committer:
         for path, inode in changes.items():
             self._edit.put(path, inode)
         self.waiting += 1
+        self._news = True
 
     def remove(self, paths: Iterable[str]) -> None:
-        """Takes links and folders of metadata out of the tree, where they are there."""
-        for path in paths:
-            self._edit.remove(path)
+        """Takes links out of the tree, and what only they led to: metadata, images' trees, layers."""
+        gone = [path for path in paths if path.split("/", 1)[0].encode() not in INTERNAL]
+        self._edit.apply(lambda live: remove_images(live, gone))
+        self.waiting += 1
+        self._news = True
+
+    def tidy(self) -> None:
+        """Takes out what no name leads to any more: trees and layers of images whose tags have moved."""
+        self._edit.apply(remove_untagged)
         self.waiting += 1
 
     def commit(self, paths: Iterable[str]) -> bool:
@@ -80,11 +106,12 @@ class Committer:
             entry = self.published.entry(path)
             if entry is None:
                 self._edit.put(path, link(link_target(path, target), 0))
-        if self._last_update:
+        if self._last_update and self._news:
             self._edit.put(*self._last_update_file())
         _, changed = self._edit.commit()
         self._trial = self._published = None
         self.waiting = 0
+        self._news = False
         return changed
 
     def _last_update_file(self) -> tuple[str, Inode]:
@@ -97,3 +124,33 @@ class Committer:
             {name.encode(): line.encode()}, int(now.timestamp()) * 10**9, self._edit.ingest
         )
         return folder, snapshot(inode, self._edit.base.params, self._edit.ingest)
+
+
+class Onlooker(Committer):
+    """The repository as a dry run sees it: nothing is written, not even a lease."""
+
+    def __init__(self, store: Store) -> None:
+        """Raises as `read_revision`."""
+        self._store = store
+        self._revision = read_revision(store)
+        self._published = None
+        self.waiting = 0
+
+    def __enter__(self) -> "Onlooker":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def keep_alive(self) -> None:
+        pass
+
+    @property
+    def base(self) -> Revision:
+        return self._revision
+
+    @property
+    def published(self) -> Published:
+        if self._published is None:
+            self._published = Published(StoredTree(self._store, self._revision.root))
+        return self._published

@@ -143,6 +143,7 @@ def _download(url: str) -> bytes:
     )
     try:
         with wire.get(url, {"Accept": "text/plain, */*"}) as reply:
+            url = shown_name(url)
             if reply.status != 200:
                 raise LazyfsError(f"wishlist {printable(url)}: the server answers {reply.status}")
             data = reply.small(MOST_BYTES)
@@ -154,10 +155,17 @@ def _download(url: str) -> bytes:
         wire.close()
 
 
+def shown_name(name: str) -> str:
+    """Returns the name of a list as pages, logs and states have it: an address without its query, which may
+    be a token."""
+    return name.partition("?")[0].partition("#")[0] if "://" in name else name
+
+
 def load(name: str, keeper: ListKeeper, get: Callable[[str], bytes] = fetch) -> GivenList:
     """Returns a list as it is now, or as it was when it was last good. Never raises LazyfsError."""
+    given, name = name, shown_name(name)
     try:
-        data = get(name)
+        data = get(given)
         read = read_wishlist(data, name)
     except LazyfsError as error:
         data, read = b"", Wishlist(name, "", (), (Finding(0, str(error)),), whole=False)

@@ -18,7 +18,7 @@ from lazyfs.images.snapshots import link
 from lazyfs.images.sources.image import distinct
 from lazyfs.images.sources.open import ImageOptions
 from lazyfs.images.sources.registry_image import RegistryImage
-from lazyfs.store import Store
+from lazyfs.store import ObjectSink, Store
 from lazyfs.store.ingest import Ingest
 from lazyfs.sync.layout import link_target, multiarch_place
 from lazyfs.sync.pending_layers import PendingLayers, TreeWithPending
@@ -83,6 +83,8 @@ class ImagePreparer:
     """Reads images for one repository, from several threads."""
 
     store: Store
+    objects: ObjectSink
+    """Where contents are put: what is found there is kept from collections."""
     params: Params
     registries: Registries
     pending: PendingLayers
@@ -128,7 +130,7 @@ class ImagePreparer:
     def _changes(self, image: RegistryImage, place: str, target: Target) -> dict[str, Inode]:
         notes = Notes()
         tree = self._tree()
-        with self.pending.claim(tree, image.config.diff_ids), Ingest(self.store, self.params) as ingest:
+        with self.pending.claim(tree, image.config.diff_ids), Ingest(self.objects, self.params) as ingest:
             preparer = SourcePreparer(
                 self._tree(),
                 self.params,

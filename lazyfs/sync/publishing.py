@@ -7,6 +7,7 @@ import queue
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 from lazyfs.core.errors import LazyfsError
@@ -71,8 +72,14 @@ class Publishing:
         self._askers: dict[str, ThreadPoolExecutor] = {}
         self._stack = ExitStack()
         self._readers = self._pool(service.settings.images_at_once, "image")
-        self._preparer = ImagePreparer(
+
+    @cached_property
+    def _preparer(self) -> ImagePreparer:
+        """Reads images; not made in a dry run."""
+        service, committer = self._service, self._committer
+        return ImagePreparer(
             service.store,
+            committer.objects,
             committer.base.params,
             service.registries,
             PendingLayers(),
@@ -103,6 +110,7 @@ class Publishing:
             try:
                 result = self._results.get(timeout=LOOK)
             except queue.Empty:
+                self._committer.keep_alive()
                 self._commit_if_due()
                 continue
             self._open -= 1
@@ -178,10 +186,11 @@ class Publishing:
     def _read(self, key: _Key, tries: int) -> None:
         job = Job(self._reading[key][0], key.digest)
         self._open += 1
+        preparer = self._preparer
 
         def work() -> _Read:
             try:
-                return _Read(key, self._preparer.prepare(job), tries)
+                return _Read(key, preparer.prepare(job), tries)
             except (StoreError, StoreConflict):
                 raise  # would fail the next image too
             except LazyfsError as error:

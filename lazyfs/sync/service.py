@@ -8,13 +8,13 @@ from datetime import datetime
 from lazyfs.core.oci.manifest import Platform
 from lazyfs.repository.keys import Keys
 from lazyfs.store import Store
-from lazyfs.sync.committer import Committer
+from lazyfs.sync.committer import Committer, Onlooker
 from lazyfs.sync.ledger import Ledger
 from lazyfs.sync.lists import GivenList
 from lazyfs.sync.publishing import Publishing
 from lazyfs.sync.registries import Registries
 from lazyfs.sync.removal import UNWISHED, Leaving, Lists, due, leaving
-from lazyfs.sync.report import REMOVED, Report
+from lazyfs.sync.report import MOVED, REMOVED, Report
 from lazyfs.sync.resolution import Gone, Resolution, Resolver
 from lazyfs.sync.settings import ServiceSettings
 from lazyfs.sync.state import ListState, RunState, State
@@ -56,7 +56,7 @@ class Service:
             ledger.wish_fails(
                 f"{failed.list}:{failed.wish.line} {failed.wish.shown}", failed.failure.reason, owners
             )
-        with Committer(self.store, self.keys, self.now, last_update=self.settings.last_update) as committer:
+        with self._committer() as committer:
             gone = Publishing(self, committer, ledger, resolver, wished).run()
             failing = {(one.list, one.wish.shown) for one in resolution.failed if one.holds}
             candidates = leaving(
@@ -84,6 +84,11 @@ class Service:
             self.save(state)
         return report
 
+    def _committer(self) -> Committer:
+        if self.dry_run:
+            return Onlooker(self.store)
+        return Committer(self.store, self.keys, self.now, last_update=self.settings.last_update)
+
     def _remove(self, reasons: dict[str, str], committer: Committer, ledger: Ledger) -> str:
         """Takes out of the tree what is due; returns why nothing was, if something should have been."""
         images = ledger.state.images
@@ -101,6 +106,8 @@ class Service:
         kept = ledger.paths(without=set(found.now))
         for place in found.now:
             committer.remove(path for path in images[place].paths if path not in kept)
+        if found.now or any(event.event == MOVED for event in ledger.events):
+            committer.tidy()
         committer.commit(kept)
         for place in found.now:
             ledger.leaves(place, reasons[place], committer.base.number)
@@ -142,7 +149,7 @@ def _notices(lists: Sequence[GivenList], wished: Targets) -> list[str]:
             said.append(
                 f"{given.name}: its last good content stays in force ({len(given.lists.wishes)} wishes)"
             )
-    return said + [collision.text for collision in wished.collisions]
+    return said + wished.collisions
 
 
 def _list_state(given: GivenList, state: State, now: int) -> ListState:

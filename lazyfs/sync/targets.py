@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from lazyfs.core.digest import sha256
+from lazyfs.core.image_names import LIBRARY
 from lazyfs.core.oci.manifest import Platform
-from lazyfs.core.oci.reference import Reference, parse
+from lazyfs.core.oci.reference import HUB, Reference, parse
 from lazyfs.core.tree_paths import metadata_path
 from lazyfs.core.wishlist.wish import CERN, OSG, Extras, Wish
 from lazyfs.sync.layout import digest_place, multiarch_place, osg_place
@@ -45,18 +46,6 @@ class Target:
         return sha256("\0".join(parts).encode()).hex()[:16] if len(parts) > 1 else ""
 
 
-class Collision(NamedTuple):
-    """Two images that want one path."""
-
-    path: str
-    first: str
-    second: str
-
-    @property
-    def text(self) -> str:
-        return f"{self.path}: {self.first} has it, so {self.second} hangs at its place with the registry only"
-
-
 class Resolved(NamedTuple):
     """A wish with the tags that it means now."""
 
@@ -69,7 +58,8 @@ class Targets(NamedTuple):
     """What is to be in the tree."""
 
     by_place: dict[str, Target]
-    collisions: list[Collision]
+    collisions: list[str]
+    """Wishes that get less than they ask for because of others, one line each."""
 
 
 def targets(resolved: Iterable[Resolved], layout: str) -> Targets:
@@ -78,20 +68,41 @@ def targets(resolved: Iterable[Resolved], layout: str) -> Targets:
     `layout`: of wishes that name none.
     """
     found: dict[str, Target] = {}
+    collisions = []
     for source, wish, references in resolved:
         for reference in references:
             target = found.setdefault(reference.path, Target(reference))
+            if target.reference != reference:
+                first = target.wished_by[0]
+                collisions.append(
+                    f"{source}:{wish.line}: {reference} is wished as {target.reference} by "
+                    f"{first.list}:{first.line}, which counts"
+                )
             _join(target, source, wish, layout)
+    return Targets(found, collisions + _without_registry(found))
+
+
+def _without_registry(found: dict[str, Target]) -> list[str]:
+    """Decides which images hang at their path without registry too; returns who does not get it, and why.
+
+    Docker Hub's come first, as in every tool that leaves the registry out; then the order of the lists.
+    """
     collisions = []
     taken: dict[str, Target] = {}
-    for target in found.values():
-        if target.osg:
-            path = osg_place(target.reference)
-            first = taken.setdefault(path, target)
-            if first is not target or path in found:
-                collisions.append(Collision(path, first.place, target.place))
-                target.osg = False
-    return Targets(found, collisions)
+    for target in sorted(found.values(), key=lambda one: one.reference.registry != HUB):
+        if not target.osg:
+            continue
+        path = osg_place(target.reference)
+        namespace, slash, _ = path.partition("/")
+        if not slash or "." in namespace or (namespace == LIBRARY and target.reference.registry != HUB):
+            reason = f"{path} would stand for another registry's image"
+        elif path in found or taken.setdefault(path, target) is not target:
+            reason = f"{taken[path].place if path in taken else path} has {path}"
+        else:
+            continue
+        collisions.append(f"{target.place} hangs at its place with the registry only: {reason}")
+        target.osg = False
+    return collisions
 
 
 def _join(target: Target, source: str, wish: Wish, layout: str) -> None:

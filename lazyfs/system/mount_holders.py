@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import NamedTuple
 
-from lazyfs.system.bounded_look import ask_each
+from lazyfs.system.bounded_look import ask_each, ask_one
 from lazyfs.system.command_line import without_accounts
 from lazyfs.system.mountpoint import Mount, mounts, parse_mountinfo
 
@@ -59,6 +59,13 @@ def holders(mount: Mount, seconds: float = SECONDS) -> Holders:
         for pid, command, use in uses:
             found.setdefault(pid, Holder(pid, command, use))
     return Holders([*below, *sorted(found.values())], complete)
+
+
+def elsewhere(device: str, seconds: float = SECONDS) -> list[Holder]:
+    """Returns one process of each other mount namespace in which the filesystem with this device is mounted:
+    it lives on there after it was unmounted here."""
+    answer = ask_one(lambda: _in_other_namespaces(device), seconds)
+    return [Holder(pid, command, "has it in its mount namespace") for pid, command in answer.value or []]
 
 
 def still_holds(mount: Mount, pid: int) -> bool:
@@ -118,6 +125,20 @@ def _maps(pid: int, _: list[str], device: str) -> Iterator[str]:
             fields = line.split(None, 5)
             if len(fields) == 6 and fields[3] == wanted:
                 yield f"runs or maps {os.fsdecode(fields[5].strip())}"
+
+
+def _in_other_namespaces(device: str) -> list[tuple[int, str]]:
+    """Returns (pid, command) of the first process of each. Runs in a child."""
+    found: list[tuple[int, str]] = []
+    known = {os.readlink("/proc/self/ns/mnt")}
+    for pid in sorted(map(int, filter(str.isdigit, os.listdir("/proc")))):
+        with suppress(OSError):
+            namespace = os.readlink(f"/proc/{pid}/ns/mnt")
+            if namespace not in known and len(found) < _MOST:
+                known.add(namespace)
+                if _points(pid, device):
+                    found.append((pid, _command(pid)))
+    return found
 
 
 def _points(pid: int, device: str) -> list[str]:

@@ -7,6 +7,7 @@ import select
 import socket
 import threading
 import time
+from contextlib import suppress
 
 from lazyfs.core.chain.faults import AttemptFailed, Fault
 from lazyfs.transport.guard import SLICE, Guard
@@ -44,12 +45,19 @@ class Resolver:
         self._asking: dict[tuple[str, int], _Lookup] = {}
 
     def known(self, host: str, port: int) -> list[Address] | None:
-        """Addresses in the order to try, if nobody has to be asked for them; None otherwise."""
+        """Addresses in the order to try, if there are any without waiting; None otherwise. Old ones are asked
+        for again meanwhile."""
+        literal = _literal(host, port)
+        if literal:
+            return literal
+        key = (host, port)
         with self._lock:
-            age, known = self._known.get((host, port), (-_FRESH, []))
-        if known and time.monotonic() - age < _FRESH:
-            return known
-        return _literal(host, port) or None
+            age, addresses = self._known.get(key, (0.0, []))
+            old = time.monotonic() - age >= _FRESH
+            if addresses and old and key not in self._asking and len(self._asking) < _MAX_LOOKUPS:
+                with suppress(AttemptFailed):  # no threads left: the next request tries again
+                    self._begin(key)
+        return addresses or None
 
     def resolve(self, host: str, port: int, guard: Guard) -> list[Address]:
         """Addresses in the order to try. Raises AttemptFailed(DNS), or the guard's exceptions."""

@@ -20,6 +20,8 @@ class Siblings(NamedTuple):
     """The file's place among them."""
     packs: PackTable = NO_PACKS
     """The packs that the entries may lie in."""
+    parent: tuple[int, int] | None = None
+    """The directory above, if the same catalog holds it; None for a catalog's own top."""
 
 
 def siblings(tree: Tree, number: int, fetched: Fetched = NOTHING) -> Siblings | None:
@@ -34,4 +36,5 @@ def siblings(tree: Tree, number: int, fetched: Fetched = NOTHING) -> Siblings | 
     catalog = tree.catalog(slot, fetched)
     directory = catalog.directory(catalog.container(index))
     place = (slot.number, directory.number)
-    return Siblings(place, directory.entries, index - directory.first, catalog.packs)
+    above = (slot.number, directory.parent) if directory.number else None
+    return Siblings(place, directory.entries, index - directory.first, catalog.packs, above)

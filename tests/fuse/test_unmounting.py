@@ -56,6 +56,12 @@ def mnt(published: Published, tmp_path: Path) -> Iterator[Path]:
         yield there
 
 
+def kill_daemon(mnt: Path) -> None:
+    pid = status(mnt)["pid"]
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: gone(pid))
+
+
 def refused(*arguments: str | Path) -> str:
     done = lazyfs("umount", *arguments, check=False, timeout=LIMIT)
     assert done.returncode == 2, done
@@ -85,6 +91,23 @@ def test_a_program_in_another_namespace_is_named_by_its_own_path(mnt: Path) -> N
         assert [(one.pid, one.use) for one in found.found] == [(process.pid, f"has {mnt}/lib/a:1/f open")]
 
 
+@pytest.mark.parametrize("dead", [False, True])
+def test_containers_that_keep_the_filesystem_are_named(
+    published: Published, tmp_path: Path, dead: bool
+) -> None:
+    mnt = tmp_path / "mnt"
+    mnt.mkdir()
+    lazyfs("mount", published.store, mnt, "--cache", tmp_path / "cache")
+    pid = status(mnt)["pid"]
+    with user(WORKING, tmp_path, "unshare", "--mount") as process:
+        if dead:
+            kill_daemon(mnt)
+        said = lazyfs("umount", mnt).stderr
+        assert f"is also in containers, with pid {process.pid} ({sys.executable}" in said
+        assert ("its daemon is dead" in said) == dead
+    until(lambda: gone(pid))
+
+
 def test_kill_ends_them_and_nobody_else(published: Published, tmp_path: Path) -> None:
     mnt = tmp_path / "mnt"
     mnt.mkdir()
@@ -112,12 +135,6 @@ def test_the_command_itself_is_no_user(published: Published, tmp_path: Path) -> 
     (tmp_path / "mnt").mkdir()
     lazyfs("mount", published.store, tmp_path / "mnt", "--cache", tmp_path / "cache")
     lazyfs("umount", tmp_path / "mnt", cwd=tmp_path / "mnt/lib", timeout=LIMIT)
-
-
-def kill_daemon(mnt: Path) -> None:
-    pid = status(mnt)["pid"]
-    os.kill(pid, signal.SIGKILL)
-    until(lambda: gone(pid))
 
 
 def test_a_dead_mount_goes_although_programs_have_it_open(published: Published, tmp_path: Path) -> None:

@@ -1,5 +1,30 @@
-"""A published repository, and a runtime directory of the test's own; its mounts are taken away at the end."""
+"""A published repository, a runtime directory of the test's own, whose mounts are taken away at the end, and
+settings."""
 
+from pathlib import Path
+
+import pytest
+
+from lazyfs.daemon.wanted_settings import WantedSettings, wanted_settings
 from tests.daemon.conftest import published, runtime
+from tests.support.doctor import Config
 
 __all__ = ["published", "runtime"]
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    """Returns a function from lines of TOML to the settings of a file that has them and a small cache."""
+
+    def of(*lines: str, **fields: str) -> WantedSettings:
+        given = {
+            "source": "http://127.0.0.1:9/x",
+            "cache": f"{tmp_path}/cache",
+            "cache_limit": "64M",
+        } | fields
+        path = tmp_path / "site.toml"
+        path.touch(mode=0o600)
+        path.write_text("".join(f'{name} = "{value}"\n' for name, value in given.items()) + "\n".join(lines))
+        return wanted_settings([str(tmp_path / "mnt")], str(path), {})
+
+    return of

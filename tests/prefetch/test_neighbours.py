@@ -3,7 +3,7 @@
 import pytest
 
 from lazyfs.core.digest import sha256
-from lazyfs.prefetch.neighbours import BATCH_BYTES, BATCH_FILES, PACKS, SMALL, Neighbours
+from lazyfs.prefetch.neighbours import BATCH_BYTES, BATCH_FILES, NEAR, PACKS, SMALL, Neighbours
 from lazyfs.vfs.missing_objects import Need
 from lazyfs.vfs.siblings import siblings
 from lazyfs.vfs.tree import Tree
@@ -32,25 +32,47 @@ def test_the_small_files_of_the_directory_come_along_once() -> None:
     assert missed(neighbours, tree, "image/e") == set()
 
 
-def test_a_miss_in_a_pack_brings_the_other_packs_of_the_directory_once() -> None:
+def spread(objects: Objects, mark: str, count: int = 3) -> dict[str, object]:
+    """Returns files that lie in a pack each."""
+    files = [packed(objects, {f"f{at:02}": f"{mark} {at}".encode()}) for at in range(count)]
+    return {name: inode for one in files for name, inode in one.items()}
+
+
+def packs_of(mark: str, *numbers: int) -> set[bytes]:
+    return {sha256(f"{mark} {at}".encode()) for at in numbers}
+
+
+def test_a_program_on_its_way_through_a_package_gets_the_packs_of_its_directories() -> None:
     objects = Objects()
-    packs = [packed(objects, {f"{name}{at}": name.encode() * 9 for at in range(3)}) for name in "abc"]
-    inner = packed(objects, {"inner": b"inner"})
-    spec = {"d": {**packs[0], **packs[1], **packs[2], "own": b"own", "sub": inner}}
-    tree = holding(objects, spec)
+    inner = spread(objects, "inner") | {
+        "below": spread(objects, "below"),
+        "beside": spread(objects, "beside"),
+    }
+    tree = holding(objects, {"d": spread(objects, "d") | {"inner": inner}, "far": spread(objects, "far")})
     neighbours = Neighbours()
-    plains = {name: sha256(name.encode() * 27) for name in "abc"}
-    assert missed(neighbours, tree, "image/d/b1") == {plains["c"], plains["a"]}
-    assert missed(neighbours, tree, "image/d/a0") == set()
-    assert missed(neighbours, tree, "image/d/sub/inner") == set()
+    assert missed(neighbours, tree, "image/d/f01") == set()
+    assert missed(neighbours, tree, "image/far/f00") == set()
+    assert missed(neighbours, tree, "image/d/inner/f01") == packs_of("inner", 2, 0)  # below d
+    assert missed(neighbours, tree, "image/d/f00") == packs_of("d", 1, 2)  # the directory again
+    assert missed(neighbours, tree, "image/d/f02") == set()  # only once
+    assert missed(neighbours, tree, "image/d/inner/below/f02") == packs_of("below", 0, 1)
 
 
-def test_a_miss_in_a_directory_of_many_packs_brings_none() -> None:
+def test_who_reads_here_and_there_gets_what_he_asks_for() -> None:
+    objects = Objects()
+    names = [f"d{number}" for number in range(NEAR + 1)]
+    tree = holding(objects, {name: {"sub": spread(objects, name)} for name in names})
+    neighbours = Neighbours()
+    for name in (*names, *names):
+        assert missed(neighbours, tree, f"image/{name}/sub/f01") == set()
+
+
+def test_a_directory_of_many_packs_brings_none() -> None:
     objects = Objects()
     for count, brought in ((PACKS, PACKS - 1), (PACKS + 1, 0)):
-        files = [packed(objects, {f"f{at:02}": b"%d,%d" % (count, at)}) for at in range(count)]
-        tree = holding(objects, {name: inode for one in files for name, inode in one.items()})
-        assert len(missed(Neighbours(), tree, "image/f00")) == brought
+        tree, neighbours = holding(objects, spread(objects, f"{count}", count)), Neighbours()
+        assert missed(neighbours, tree, "image/f00") == set()
+        assert len(missed(neighbours, tree, "image/f00")) == brought
 
 
 def test_large_and_empty_files_do_not() -> None:

@@ -6,10 +6,13 @@ import os
 import stat
 import subprocess
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import zstandard
+from isal import isal_zlib
 
 from lazyfs.core.catalog.inode import Inode
 from lazyfs.core.errors import BadData, FormatError
@@ -17,6 +20,7 @@ from lazyfs.core.layers import tar
 from lazyfs.core.layers.merge import Merge
 from lazyfs.core.layers.record import Record, from_member
 from lazyfs.core.params import Params
+from lazyfs.images import streams
 from lazyfs.images.layer_reader import Blob, LayerLimits, read_layer
 from lazyfs.images.streams import decompressed
 from lazyfs.store.ingest import Ingest
@@ -488,3 +492,36 @@ def test_records_keep_every_field_of_an_entry() -> None:
     assert (record.path, record.size, record.uid, record.gid, record.mtime) == (b"f", 3, 3, 4, 5_000_000_000)
     assert reader.read(10) == b"abc"
     assert reader.next() is None
+
+
+@pytest.mark.parametrize("kind", ["gzip", "zstd"])
+def test_many_empty_members_are_not_copied_over_and_over(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    """1 MiB holds 50,000 of them. At the end of each, the rest of the piece is copied."""
+    handed = 0
+
+    class Counting:
+        def __init__(self, inner: Any) -> None:
+            self._inner = inner
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._inner, name)
+
+        def decompress(self, data: bytes, *limits: int) -> bytes:
+            nonlocal handed
+            handed += len(data)
+            out: bytes = self._inner.decompress(data, *limits)
+            return out
+
+    class Frame(streams._Frame):
+        def __init__(self, decompressor: Any, head: bytes, source: Iterator[bytes]) -> None:
+            nonlocal handed
+            handed += len(head)
+            super().__init__(decompressor, head, source)
+
+    real = isal_zlib.decompressobj
+    monkeypatch.setattr(isal_zlib, "decompressobj", lambda bits: Counting(real(bits)))
+    monkeypatch.setattr(streams, "_Frame", Frame)
+    member = gzip.compress(b"") if kind == "gzip" else bytes.fromhex("28b52ffd2000010000")
+    count = streams.PART // len(member)
+    assert b"".join(streams.decompressed(iter([member * count]))) == b""
+    assert handed < count * (32 << 10)

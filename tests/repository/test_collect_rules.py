@@ -1,5 +1,6 @@
 """The rules that keep a collection apart from publishers, from other collections, and from readers."""
 
+import contextlib
 from collections.abc import Callable
 from datetime import timedelta
 
@@ -21,7 +22,8 @@ from lazyfs.repository.leases import LeaseLost
 from lazyfs.repository.object_lists import read_list
 from lazyfs.repository.stored_tree import StoredTree
 from lazyfs.store import Store, StoreConflict, StoreError
-from tests.support.memory_repository import DAY, Killed, MemoryRepository
+from tests.support.counts import count
+from tests.support.memory_repository import DAY, Killed, Life, MemoryRepository
 
 HOUR = 3600.0
 
@@ -363,6 +365,31 @@ def test_a_publisher_that_slept_within_its_commit_commits_nothing(
         assert repository.newest().number == before
         assert gone not in repository.objects()
     assert repository.problems(repository.newest().root) == []
+
+
+@pytest.mark.parametrize("killed_before", range(0, 150, count(11, 1)))
+def test_a_sleeper_stays_kept_out_when_the_collection_is_killed(killed_before: int) -> None:
+    """The next collection finishes it, whatever was done already."""
+    repository = MemoryRepository(keep_days=0)
+    gone = make_garbage(repository)
+    before = repository.newest().number
+    expires = read_committed(repository.store()).proven.timestamp.expires
+
+    def sleep() -> None:
+        repository.pass_time(leases.LENGTH + 1)
+        with contextlib.suppress(Killed):
+            repository.collect(repository.store(Life(killed_before)))
+        repository.pass_time(collector_lease.LENGTH + 1)
+        repository.collect()
+        assert gone not in repository.objects()
+
+    store = repository.store(at_operation("write_metadata", sleep, 3))
+    with pytest.raises(StoreConflict):
+        repository.edit(store, lambda edit: put_tree(edit, "again", b"old"))
+    committed = read_committed(repository.store())
+    assert committed.revision.number == before
+    assert committed.proven.timestamp.expires == expires  # a collection renews nothing
+    assert repository.problems(committed.revision.root) == []
 
 
 def test_a_name_that_is_given_too_late_is_refused(repository: MemoryRepository) -> None:

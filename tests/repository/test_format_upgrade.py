@@ -230,6 +230,7 @@ def test_the_upgrade_command_says_what_is_to_be_published_again(old: Old) -> Non
     assert f"converted {IMAGE}" in first
     assert first.splitlines()[-2].endswith("into packs:")
     assert first.splitlines()[-1].strip() == TREE
+    assert "format       version 2" in lazyfs("repo", "show", old.path).stdout
     again = run()
     assert "revision 5 is already of format version 2" in again
     assert "converted" not in again

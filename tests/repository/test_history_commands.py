@@ -66,6 +66,27 @@ def test_a_day_of_a_repository(store: Path, tmp_path: Path) -> None:
     assert "all right" in lazyfs("check", store).stdout
     run("repo", "release", "first", store)
     assert "(first)" not in lazyfs("log", store).stdout
+    assert "no longer kept" not in lazyfs("log", store).stdout
+
+
+def test_the_log_says_what_is_no_longer_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KEYS", str(tmp_path / "keys"))
+    store, source = tmp_path / "store", tmp_path / "tree"
+    run("repo", "init", store, "--name", "test.example.org", "--keep-days", "0")
+    source.mkdir()
+    for number in range(3):
+        (source / "f").write_text(str(number))
+        run("publish", f"dir:{source}", store, "--as", "tree")
+        if number == 0:
+            run("repo", "keep", "first", store)
+    lines = lazyfs("log", store, "--json").stdout.splitlines()
+    assert [json.loads(line)["kept"] for line in lines] == [True, False, True, False]
+    assert lazyfs("log", store).stdout.count("no longer kept") == 2
+    run("gc", store)
+    assert len(lazyfs("log", store).stdout.splitlines()) == 7
+    assert "revision 2 again" in run("rollback", store, "--to", "first")
+    refused = run("rollback", store, "--to", "3", check=False)
+    assert "revision 3 is not whole in the store any more" in refused
 
 
 def test_the_log_of_a_url_is_what_a_trusted_signature_leads_to(store: Path, tmp_path: Path) -> None:

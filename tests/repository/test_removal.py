@@ -6,6 +6,7 @@ import pytest
 
 from lazyfs.core.catalog.inode import Inode
 from lazyfs.core.digest import parse_hex
+from lazyfs.core.errors import UsageError
 from lazyfs.core.tree_paths import layer_path, metadata_path
 from lazyfs.images.snapshots import directory_of_files, link, snapshot
 from lazyfs.repository.edit import Edit
@@ -142,6 +143,16 @@ def test_a_published_tree_goes_alone(site: Site) -> None:
     site.remove("software/2026")
     assert not site.there("software")
     assert site.parts("a", "r.example/x:1") == WHOLE
+
+
+def test_a_part_of_images_goes_with_their_names_only(site: Site) -> None:
+    site.publish("a", "r.example/x:1")
+    base = layer_path(parse_hex(site.images["a"].diff_ids[0]))
+    for part in (site.images["a"].flat, base):
+        with pytest.raises(UsageError, match="is a part of images"):
+            site.remove(part)
+    site.remove("r.example/x:1", metadata_path("r.example/x:1"))
+    assert site.parts("a", "r.example/x:1") == GONE
 
 
 def test_what_is_not_there_is_no_change(site: Site) -> None:

@@ -1,7 +1,9 @@
 """What must be the same with every runtime, as root and as a user: signals, ends, texts, no remains."""
 
+import contextlib
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -10,6 +12,7 @@ from typing import NamedTuple
 
 import pytest
 
+from tests.support.counts import count
 from tests.support.open_paths import open_to_all
 from tests.support.runtimes import NOBODY, ROOTS_ONLY, RUNTIMES, lazyfs_of, run, search_path
 from tests.support.until import until
@@ -17,6 +20,7 @@ from tests.support.until import until
 pytestmark = pytest.mark.root
 
 USERS = {"root": None, "user": NOBODY}
+ROUNDS = count(1, 30)
 
 
 class Start(NamedTuple):
@@ -35,8 +39,9 @@ class Start(NamedTuple):
 
 @pytest.fixture(scope="module")
 def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Makes an image of busybox, without /etc, /proc, /dev, /sys and /tmp."""
-    root = tmp_path_factory.mktemp("alike") / "image"
+    """Makes an image of busybox, without /etc, /proc, /dev, /sys and /tmp, at a path that runtimes would
+    part."""
+    root = tmp_path_factory.mktemp("alike") / "image:1,2"
     (root / "bin").mkdir(parents=True)
     shutil.copy("/bin/busybox", root / "bin/busybox")
     for name in ("sh", "cat", "ls", "env", "sleep", "id", "printenv", "printf"):
@@ -145,11 +150,52 @@ def test_a_value_of_several_lines_is_passed_or_refused(start: Start) -> None:
         assert start.runtime in ("charliecloud", "podman", "systemd-nspawn")
 
 
-def test_the_caller_is_hidden(start: Start, tmp_path: Path) -> None:
+def test_the_callers_settings_of_a_runtime_are_not_those_of_the_start(start: Start) -> None:
+    """A job that runs in a container has the settings of the container around it in its environment."""
+    outer = {
+        **dict.fromkeys(("APPTAINER_BIND", "APPTAINER_BINDPATH", "SINGULARITY_BIND"), "/etc:/outer"),
+        **dict.fromkeys(("CONTAINERS_CONF", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "TMPDIR", "HOME"), "/none"),
+        "DOCKER_HOST": "unix:///none",
+        "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1",
+        "CH_RUN_NOTHING": "1",
+    }
+    done = run(
+        start.command("--", "sh", "-c", "ls / | grep -c outer; env"), user=start.user, environment=outer
+    )
+    assert done.stderr == ""
+    first, *lines = done.stdout.splitlines()
+    assert first == "0"
+    assert not [line for line in lines if "/none" in line or "outer" in line]
+
+
+@pytest.mark.timeout(600)
+def test_a_start_ended_at_any_moment_leaves_nothing(start: Start) -> None:
+    """Each signal at random moments of the start and of the program: no process, directory or mount stays."""
+    before = _directories()
+    moments = random.Random(start.runtime)
+    for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP) * ROUNDS:
+        command = [*lazyfs_of(start.user), "run", *start.command("--", "sleep", "1000")]
+        environment = {**os.environ, "PATH": search_path()}
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
+        ) as process:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(moments.uniform(0.05, 1.5))
+            process.send_signal(number)
+            try:
+                process.communicate(timeout=60)  # a survivor would hold the pipes open
+            finally:
+                process.kill()
+        assert process.returncode != 0
+    until(lambda: _directories() <= before)
+    assert not [line for line in Path("/proc/mounts").read_text().splitlines() if "/tmp/lazyfs-run-" in line]
+
+
+def test_the_caller_is_hidden(start: Start) -> None:
     """MUST and SHOULD of WLCG's policy, looked at from inside."""
-    del tmp_path
     command = [*lazyfs_of(start.user), "run", "--check-isolation", "--runtime", start.runtime, "--json"]
-    environment = {**os.environ, "PATH": search_path()}
+    # nothing can be remembered there, so that the runtime is tried
+    environment = {**os.environ, "PATH": search_path(), "LAZYFS_RUNTIME_DIR": "/proc/none"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=100, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     (answer,) = json.loads(done.stdout)["runtimes"]
@@ -157,6 +203,8 @@ def test_the_caller_is_hidden(start: Start, tmp_path: Path) -> None:
     # ch-run leaves root the capabilities of its user namespace
     assert failed == (["no capability"] if (start.runtime, start.user) == ("charliecloud", None) else [])
     assert len(answer["checks"]) == 10
+    done = start.run("--isolation", "wlcg", "--json", "--", "sh", "-c", "exit 0")
+    assert json.loads(done.stderr)["isolation"] == "wlcg"
 
 
 def test_without_network_there_is_a_loopback_only(start: Start) -> None:

@@ -18,7 +18,8 @@ from lazyfs.core.reach import Reached, catalog_at, history_at, walk
 from lazyfs.images.publisher import PublishOptions, PublishReport, publish
 from lazyfs.images.sources.open import ImageOptions
 from lazyfs.repository import lifecycle
-from lazyfs.repository.collect import Collector, CollectReport
+from lazyfs.repository.collect import Collector
+from lazyfs.repository.collect_report import CollectReport
 from lazyfs.repository.commit import read_revision
 from lazyfs.repository.edit import Edit, EditResult
 from lazyfs.repository.keys import Keys

@@ -11,6 +11,7 @@ from typing import Any
 from lazyfs.core.oci.manifest import Platform
 from lazyfs.repository.commit import read_revision
 from lazyfs.repository.stored_tree import StoredTree
+from lazyfs.store.directory import DirectoryStore
 from lazyfs.sync.lists import ListKeeper, load
 from lazyfs.sync.registries import Registries
 from lazyfs.sync.report import Report
@@ -27,6 +28,17 @@ def built(*files: str, base: bytes = b"", created: str = "2024-05-06T07:08:09Z")
     """Returns an image of one layer with files that hold their own names, above `base` if there is one."""
     own = layer(*[entry(name, data=name.encode() * 50) for name in files])
     return Built([base, own] if base else [own], created=created)
+
+
+class _SiteStore(DirectoryStore):
+    """A store directory whose clock is the service's."""
+
+    def __init__(self, site: "ServiceSite") -> None:
+        super().__init__(str(site.repository.path))
+        self._site = site
+
+    def now(self) -> float:
+        return self._site.clock.timestamp()
 
 
 class ServiceSite:
@@ -65,7 +77,7 @@ class ServiceSite:
         state = self.state()
         with Registries(self.registries, {}, self._pause, self._monotonic) as registries:
             service = Service(
-                self.repository.store,
+                _SiteStore(self),
                 self.repository.keys,
                 registries,
                 self.settings,

@@ -129,7 +129,8 @@ def test_two_runs_at_once_are_refused(site: Path) -> None:
     assert "another lazyfs sync is at work" in done.stderr
 
 
-def test_a_run_that_is_killed_at_any_time_goes_on(site: Path, registry: RealRegistry) -> None:
+@pytest.mark.parametrize("kills", [6, pytest.param(50, marks=[pytest.mark.long, pytest.mark.timeout(3600)])])
+def test_a_run_that_is_killed_at_any_time_goes_on(site: Path, registry: RealRegistry, kills: int) -> None:
     wishes = [f"killed/image{number}:1" for number in range(8)]
     for wish in wishes:
         registry.put(built(wish.replace("/", "_"), base=BASE), wish.partition(":")[0], "1")
@@ -141,7 +142,7 @@ def test_a_run_that_is_killed_at_any_time_goes_on(site: Path, registry: RealRegi
         "--config", str(site / "service.toml"), "--status-dir", str(site / "status"),
     ]  # fmt: skip
     chance = random.Random(17)
-    for _ in range(6):
+    for _ in range(kills):
         with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
             assert process.stderr
             lines = chance.randrange(1, 9)

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from lazyfs.core.digest import parse_hex
+from lazyfs.core.tree_paths import layer_path
 from lazyfs.sync.settings import RegistrySettings
 from tests.support.oci_images import Built, entry, layer
 from tests.support.registry import RealRegistry, real_registry
@@ -118,6 +120,11 @@ def test_a_tag_that_moves_takes_its_digest_path_along(
     other.put(new, "team/moving", "same")
     site.run()
     assert f"r.example/team/moving:{before}" not in site.links()
+    tree = site.tree()
+    assert tree.find(old.flat) is None
+    shared, own = (layer_path(parse_hex(digest)) for digest in old.diff_ids)
+    assert tree.find(own) is None, "no image has the layer any more"
+    assert tree.find(shared) is not None
     assert site.repository.check().bad == 0
 
 

@@ -13,11 +13,12 @@ from lazyfs.core.errors import UsageError
 from lazyfs.core.oci.manifest import OCI_INDEX, Platform
 from lazyfs.core.oci.reference import parse
 from lazyfs.core.oci.start_files import bind_point
+from lazyfs.core.wishlist.wish import Extras, Wish
 from lazyfs.images.sources.open import ImageOptions
 from lazyfs.repository.image_place import find_place
 from lazyfs.sync.layout import ARCHITECTURES, architecture_folder, folder_links, link_target
 from lazyfs.sync.settings import ServiceSettings
-from lazyfs.sync.targets import place_reference
+from lazyfs.sync.targets import Resolved, Targets, place_reference, targets
 from tests.support.catalog_listing import open_tree
 from tests.support.cli import lazyfs
 from tests.support.oci_images import Built, entry, layer
@@ -127,9 +128,40 @@ def test_the_grids_layout_and_a_collision(site: ServiceSite, registry: RealRegis
     links = site.links()
     assert links["team/app:1"] == "../" + links["docker.io/team/app:1"].removeprefix("../../")
     assert "r.example/team/app:1" in links
-    assert any("docker.io/team/app:1 has it" in line for line in report.notices)
+    assert any("docker.io/team/app:1 has team/app:1" in line for line in report.notices)
     assert report.exit_code == 0
     assert site.run(lists).unchanged == 2
+
+
+def test_no_list_takes_the_path_of_another_registrys_image() -> None:
+    def wished(*names: str) -> Targets:
+        extras = Extras(layout="osg")
+        return targets(
+            [Resolved("list", Wish(1, parse(name), None, extras), [parse(name)]) for name in names], ""
+        )
+
+    for name in (
+        "evil.example/docker.io/library/alpine:3",
+        "evil.example/alpine:3",
+        "evil.example/library/alpine:3",
+    ):
+        found = wished(name)
+        assert not found.by_place[parse(name).path].osg
+        assert "would stand for another registry's image" in found.collisions[0]
+    found = wished("evil.example/atlas/app:1", "docker.io/atlas/app:1")
+    assert found.by_place["docker.io/atlas/app:1"].osg
+    assert not found.by_place["evil.example/atlas/app:1"].osg
+    assert wished("docker.io/library/alpine:3").by_place["docker.io/library/alpine:3"].osg
+
+
+def test_a_tag_that_one_list_pins_and_another_does_not_is_named() -> None:
+    pinned = parse("r.example/a:1@sha256:" + "a" * 64)
+    moving = parse("r.example/a:1")
+    given = [Resolved("one", Wish(3, pinned), [pinned]), Resolved("two", Wish(4, moving), [moving])]
+    found = targets(given, "cern")
+    assert found.by_place["r.example/a:1"].reference == pinned
+    assert [one.list for one in found.by_place["r.example/a:1"].wished_by] == ["one", "two"]
+    assert found.collisions == [f"two:4: {moving} is wished as {pinned} by one:3, which counts"]
 
 
 def test_the_layout_of_the_configuration_counts_where_a_wish_names_none(

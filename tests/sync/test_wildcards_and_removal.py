@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from lazyfs.core.digest import parse_hex
+from lazyfs.core.tree_paths import layer_path
 from lazyfs.images.registry.client import RegistryClient
 from tests.support.oci_images import entry, layer
 from tests.support.registry import RealRegistry, real_registry
@@ -58,6 +60,10 @@ def test_a_pattern_follows_the_tags_of_its_repository(
     assert tags_of(site) == ["1.1", "1.2"]
     assert not [path for path in site.links() if digests["1.0"] in path]
     assert site.tree().find(f".metadata/r.example/{team}:1.0") is None
+    assert site.tree().find(images["1.0"].flat) is None
+    own, base = (layer_path(parse_hex(digest)) for digest in reversed(images["1.0"].diff_ids))
+    assert site.tree().find(own) is None
+    assert site.tree().find(base) is not None, "another image has it"
     assert site.repository.check().bad == 0
 
 

@@ -155,14 +155,18 @@ def test_any_change_to_the_saved_state(data: st.DataObject) -> None:
     assert restored.proven is None or (state.proven and restored.proven.revision == state.proven.revision)
 
 
+REFS = st.builds(ObjectRef, st.binary(min_size=32, max_size=32), st.integers(1, bounds.OBJECT))
+
+
 @given(
     st.builds(
         Revision,
         st.text(),
         st.integers(1, 2**63 - 2),
         st.integers(0, 2**37),
-        st.builds(ObjectRef, st.binary(min_size=32, max_size=32), st.integers(1, bounds.OBJECT)),
+        REFS,
         st.just(SimulatedRepository().params),
+        st.none() | REFS,
     )
 )
 def test_a_revision_survives_its_target(revision: Revision) -> None:

@@ -13,7 +13,7 @@ from lazyfs.daemon.cache_directory import default_cache
 from lazyfs.node.findings import Finding, Level
 from lazyfs.node.surroundings import Surroundings
 from lazyfs.system import mountpoint as points
-from lazyfs.system.trusted_files import Untrusted, open_directory
+from lazyfs.system.trusted_files import Untrusted, open_directory, trusted_users
 
 FULL = 16 << 20
 """Bytes of free space below which a disk counts as full: the largest object."""
@@ -165,7 +165,7 @@ def _look(directory: str, user: int, limit: int, charged: int = 0, off: str = ""
     changes: dict[str, object] = {}
     try:
         try:
-            os.close(open_directory(there, {0, user}))
+            os.close(open_directory(there, trusted_users() - {os.geteuid()} | {0, user}))
         except Untrusted as error:
             changes["untrusted"] = str(error)
         status, disk = os.stat(there), os.statvfs(there)

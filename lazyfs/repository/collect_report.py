@@ -1,0 +1,42 @@
+"""What a collection tells while it goes on, and in the end."""
+
+import msgspec
+
+from lazyfs.repository.marking import MostlyDead
+
+
+class CollectReport(msgspec.Struct):
+    """What a collection has found and done."""
+
+    repository: str = ""
+    revision: int = 0
+    kept: list[int] = []
+    """Numbers of the kept revisions."""
+    reachable: int = 0
+    """Objects that they lead to."""
+    garbage: int = 0
+    """Objects that are condemned, or with a dry run would be."""
+    garbage_bytes: int = 0
+    deleted: int = 0
+    waiting_for: int = 0
+    """Publishers under way that must end before more can be deleted."""
+    left_bytes: int = 0
+    """Bytes deleted of files that killed publishers had left."""
+    old_metadata: int = 0
+    """Signed files deleted of revisions that are no longer kept."""
+    mostly_dead: MostlyDead = msgspec.field(default_factory=MostlyDead)
+    missing: int = 0
+    problems: list[str] = []
+
+
+class CollectObserver:
+    """Is told what a collection does. Does nothing."""
+
+    def marked(self, objects: int) -> None:
+        """Objects found reachable so far."""
+
+    def waiting(self, publishers: int) -> None:
+        """Publishers that are waited for."""
+
+    def deleted(self, objects: int) -> None:
+        """Objects deleted since the last call."""
