@@ -3,6 +3,7 @@
 import logging
 import threading
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import NamedTuple
 
 import trio
@@ -84,14 +85,15 @@ class Prefetcher:
 
     def on_read(self, read: ReadPlan) -> None:
         """A read is asked for."""
-        if self._budget.unused:
-            for part in read.slices:
-                self._budget.used(part.ref.digest)
+        for part in read.slices if self._budget.unused else ():
+            if part.ref.digest in self._budget.unused:
+                self._soon(partial(self._budget.used, part.ref.digest))
         self._fetch(self._policy.on_read(read))
 
     def on_miss(self, read: ReadPlan, siblings: Siblings | None, fetched: Fetched) -> None:
         """A read has to wait for objects. `siblings`: the directory around its file, if there is one."""
-        self._budget.asked(sum(part.ref.size for part in read.slices))
+        size = sum(part.ref.size for part in read.slices)
+        self._soon(lambda: self._budget.asked(size))
         self._fetch(self._policy.on_miss(read, siblings, head_of(read, self._objects, fetched)))
         packs = self._policy.next_packs(read, siblings) if siblings else []
         if packs:
