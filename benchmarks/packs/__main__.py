@@ -44,7 +44,8 @@ RANDOM: Final = 200
 
 
 def limits(files: int, target: int) -> Params:
-    """Returns parameters with files up to `files` KiB in packs of about `target` KiB; 0: in none."""
+    """Returns parameters that put files of up to `files` KiB into packs of about `target` KiB; `files` 0
+    packs none."""
     return Params(
         pack_files=files * KIB,
         pack_least=target * KIB // 4,

@@ -68,7 +68,7 @@ class _Flight(Download):
         self.ended_at = 0.0
 
     def hastier_than(self, patience: float) -> bool:
-        """Returns True if the flight gave up sooner than a reader with this patience would."""
+        """Returns True if the flight's patience is shorter than this by more than a second."""
         return self.patience < patience - 1
 
     def over(self) -> bool:
@@ -122,7 +122,8 @@ class Objects(ObjectsAtHand):
 
         `deadline` is on time.monotonic()'s clock; by default `patience` seconds from now. Raises
         DeadlineExceeded, another TransportError, or BadData when every copy in reach is bad. With
-        `on_outage="wait"` only NotFound and BadData, unless `held` is False; cancel it to stop waiting.
+        `on_outage="wait"` it waits through all TransportErrors but NotFound instead of raising them, unless
+        `held` is False; cancel it to stop waiting.
         """
         patience = self._patience if deadline is None else max(deadline - time.monotonic(), 0.0)
         waiting = False

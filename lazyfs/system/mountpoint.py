@@ -187,7 +187,8 @@ def health(mountpoint: str, seconds: float = LOOK_SECONDS) -> Health:
 
 
 def statvfs_errno(path: str) -> int:
-    """Returns the errno of statvfs, 0 for none. May never return: for a child of `bounded_look`."""
+    """Returns the errno of statvfs, 0 for none. It may hang for ever: call it in a child process of
+    `bounded_look` only."""
     try:
         os.statvfs(path)
     except OSError as error:

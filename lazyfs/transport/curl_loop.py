@@ -132,7 +132,10 @@ class CurlLoop:
         return found
 
     def _end(self, transfer: Transfer, *, usable: bool) -> None:
-        """Takes the handle back; libcurl closes the connection of an attempt that is unfinished or failed."""
+        """Takes the handle back: keeps it idle if `usable`, otherwise closes it.
+
+        libcurl closes the connection of an attempt that is unfinished or failed.
+        """
         self._multi.remove_handle(transfer.handle.easy)
         if usable and len(self._idle) < self._most_idle:
             self._idle.append(transfer.handle)

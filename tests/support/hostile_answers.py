@@ -79,7 +79,7 @@ def _length(text: str) -> Answer:
 
 
 def _chunked(*parts: bytes | float) -> Answer:
-    """Answers with these bytes in place of a chunked body."""
+    """Declares a chunked body, then sends these parts as they are."""
 
     def answer(_: bytes) -> Iterator[bytes | float]:
         yield _head("Transfer-Encoding: chunked")

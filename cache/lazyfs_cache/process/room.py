@@ -24,8 +24,8 @@ class Room:
             return self._shared.generation.evictor.evict(transaction, shortfall)
 
     def shrink(self, ask: Callable[[Limits, Sums], Shortfall]) -> bool:
-        """Evict, transaction after transaction, until `ask` returns no shortfall. False if no more values may
-        go, the lock is not got, or a transaction fails."""
+        """Evict, one transaction at a time, until `ask` reports no shortfall for the limits and sums. Returns
+        False if no more values can be evicted, the lock cannot be had, or a transaction fails."""
         while True:
             gone = 0
             with self._shared.transaction() as transaction:

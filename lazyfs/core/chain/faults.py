@@ -1,4 +1,4 @@
-"""The faults of one attempt, and the members that each of them speaks against."""
+"""The faults of one attempt, and the members of the chain (proxy, origin) that each is evidence against."""
 
 import enum
 
