@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import trio
 import trio.testing
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lazyfs.client.demand import Demand
@@ -155,6 +155,7 @@ def test_unused_bytes_stay_within_the_budget(steps: list[tuple[str, int]], most:
         assert 0 <= counts.used_objects <= counts.objects
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(["began", "ended", "guess"]), max_size=40))
 def test_guesses_begin_only_between_the_waits(steps: list[str]) -> None:
     """A schedule of any waits: each object that is asked for on a guess is asked for while nobody waits, and
