@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import stat
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,12 @@ import pytest
 from lazyfs.core.errors import UsageError
 from lazyfs.runtimes.jobs import Apptainer, Auto, Bubblewrap, File, Job, JobResult, Singularity
 from tests.support.runtimes import search_path
+
+
+@pytest.fixture(autouse=True)
+def own_temporary_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Puts the results of jobs without output_directory below pytest's directory."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
 
 @pytest.fixture
