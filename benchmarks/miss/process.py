@@ -128,6 +128,8 @@ def floor(url: str, refs: Refs, directory: str, *, stages: int) -> None:
 
 def loop(url: str, refs: Refs, directory: str, *, stages: int) -> None:
     """The chain and the loop of attempts; with two stages the objects are verified, with three admitted."""
+    from lazyfs.transport.fetcher import Rest  # other revisions have none
+
     fetcher = open_fetcher(url, http="pycurl")
     fetches = fetcher.loop()  # type: ignore[attr-defined]
     with open_cache(directory, LIMIT) as cache:
@@ -152,6 +154,8 @@ def loop(url: str, refs: Refs, directory: str, *, stages: int) -> None:
             under_way += len(new)
             for ref, body in fetches.advance(1.0):
                 under_way -= 1
+                if isinstance(body, Rest):  # a verification that might have gone on beside
+                    body = body.run()
                 if stages > 2:
                     arrived.append((ref.digest, body))
             while arrived and (len(arrived) >= TOGETHER or not left):

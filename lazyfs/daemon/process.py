@@ -92,6 +92,7 @@ def _run_locked(
     except BaseExceptionGroup as group:
         raise _cause(group) from None
     finally:
+        gc.enable()
         cache.close()
 
 

@@ -10,7 +10,7 @@ from lazyfs.daemon.control_client import NoAnswer, NoDaemon
 from lazyfs.daemon.runtime_directory import socket_paths
 from lazyfs.daemon.unmount_users import end_users, in_use
 from lazyfs.system import mountpoint as points
-from lazyfs.system.mount_holders import elsewhere, holders
+from lazyfs.system.mount_holders import Holder, elsewhere, holders
 from lazyfs.system.mountpoint import Health, InUse, Mount
 
 CERTAIN = 5.0
@@ -22,6 +22,8 @@ SECONDS = 20.0
 
 SOON = 2.0
 """Seconds of waiting after which other mount points of the same filesystem are searched for."""
+STARTING = 3.0
+"""Seconds in which a container that is being started drops its copies of this machine's mounts."""
 
 
 def unmount(mount: Mount, *, lazy: bool, kill: bool = False) -> str:
@@ -46,15 +48,19 @@ def unmount(mount: Mount, *, lazy: bool, kill: bool = False) -> str:
         _take_away(mount, lazy=lazy or state is Health.DEAD, kill=kill)
         if not process.ends_within(0 if lazy else SOON):
             places = _elsewhere(mount, daemon)
+            if not places and not lazy:
+                places = _in_containers(mount, process)
             if places:
                 return f"the daemon (pid {daemon}) goes on: its mount is also {places}"
             if lazy:
                 return ""
-            if not process.ends_within(SECONDS - SOON):
+            if not process.ends_within(SECONDS - SOON - STARTING):
                 return f"the daemon (pid {daemon}) goes on {SECONDS:g} s after the unmount; see its log"
     for path in socket_paths(mount):
         control_socket.remove_dead(path)
-    places = _elsewhere(mount, 0) if state is Health.DEAD else ""
+    places = ""
+    if state is Health.DEAD:
+        places = _elsewhere(mount, 0) or _shown(elsewhere(mount.device))
     return f"its daemon is dead, and the dead mount is also {places}" if places else ""
 
 
@@ -86,7 +92,21 @@ def _elsewhere(mount: Mount, daemon: int) -> str:
             if found:
                 place = f"the daemon's mount namespace (nsenter -m -t {daemon})"
                 return f"at {', '.join(found)} in {place}; unmount that too"
-    others = [f"pid {one.pid} ({one.command})" for one in elsewhere(mount.device)]
+    return ""
+
+
+def _in_containers(mount: Mount, daemon: "_Process") -> str:
+    """Returns a text that names programs in other mount namespaces which keep the filesystem; empty if there
+    are none, or if the daemon ends."""
+    before = elsewhere(mount.device)
+    if not before or daemon.ends_within(STARTING):
+        return ""
+    now = elsewhere(mount.device)
+    return _shown([one for one in before if one in now])
+
+
+def _shown(containers: list[Holder]) -> str:
+    others = [f"pid {one.pid} ({one.command})" for one in containers]
     return f"in containers, with {', '.join(others)}; it goes with those programs" if others else ""
 
 

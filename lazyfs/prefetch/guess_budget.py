@@ -11,10 +11,13 @@ from lazyfs.core.digest import Digest, ObjectRef
 
 FREE: Final = 4 << 20
 """Plaintext bytes that may lie unused before anything was asked for."""
-SHARE: Final = 0.2
-"""Unused bytes for each byte that was asked for; a start may fetch 1.25 times what it did without guesses."""
+SHARE: Final = 0.05
+"""Unused bytes for each byte that was asked for: packs already cost a start a fifth more bytes than single
+files did, and a quarter is the most that it may cost."""
 REMEMBERED: Final = 1 << 16
 """Guessed objects that are watched for their first use."""
+FILES: Final = 4096
+"""Files remembered of which a part was used."""
 
 
 class GuessCounts(NamedTuple):
@@ -29,16 +32,26 @@ class GuessCounts(NamedTuple):
     """Guesses that were not fetched: over budget, or no room in the cache."""
 
 
+class Guessed(NamedTuple):
+    """An object that was fetched on a guess."""
+
+    size: int
+    file: bytes
+    """Content id of the file that was guessed whole; empty for another object."""
+
+
 class GuessBudget:
-    """The budget of one repository. `used` is called from reader threads under the tree's lock, everything
-    else in the event loop."""
+    """The budget of one repository. Not thread-safe, but every thread may ask what `unused` holds."""
 
     def __init__(self) -> None:
         self._asked = 0
         self._objects = self._bytes = self._used_objects = self._used_bytes = 0
         self.dropped = 0
-        self.unused: OrderedDict[Digest, int] = OrderedDict()
-        """The guessed objects that nobody has read, with their sizes."""
+        self.unused: OrderedDict[Digest, Guessed] = OrderedDict()
+        """The guessed objects that nobody has read."""
+        self._of_file: dict[bytes, list[Digest]] = {}
+        """Those of them that belong to a file, by its content id."""
+        self._used_files: OrderedDict[bytes, None] = OrderedDict()
 
     @property
     def outstanding(self) -> int:
@@ -53,26 +66,49 @@ class GuessBudget:
         """Returns True if the object may be fetched. `most`: unused bytes that the cache may hold."""
         return self.outstanding + ref.size <= min(FREE + SHARE * self._asked, most)
 
-    def take(self, ref: ObjectRef) -> None:
-        """Charges an object that is about to be fetched."""
+    def take(self, ref: ObjectRef, file: bytes = b"") -> None:
+        """Charges an object that is about to be fetched. `file`: the content id of the file that is guessed
+        whole. All of its objects count as used with the first: its first miss would have brought them
+        (`programs`)."""
         self._objects += 1
         self._bytes += ref.size
-        self.unused[ref.digest] = ref.size
+        self.unused[ref.digest] = Guessed(ref.size, file)
+        if file:
+            self._of_file.setdefault(file, []).append(ref.digest)
+            if file in self._used_files:
+                self.used(ref.digest)
         if len(self.unused) > REMEMBERED:
-            self.unused.popitem(last=False)
+            self._forget(next(iter(self.unused)))
 
     def give_back(self, ref: ObjectRef) -> None:
         """Takes the charge back: the fetch failed."""
-        if self.unused.pop(ref.digest, None) is not None:
+        if self._forget(ref.digest) is not None:
             self._objects -= 1
             self._bytes -= ref.size
 
     def used(self, digest: Digest) -> None:
         """Counts the first use of a guessed object; does nothing for other objects."""
-        size = self.unused.pop(digest, None)
-        if size is not None:
-            self._used_objects += 1
-            self._used_bytes += size
+        guessed = self.unused.get(digest)
+        if guessed is None:
+            return
+        if guessed.file:
+            self._used_files[guessed.file] = None
+            if len(self._used_files) > FILES:
+                self._used_files.popitem(last=False)
+        for one in list(self._of_file.get(guessed.file, ())) or [digest]:
+            found = self._forget(one)
+            if found is not None:
+                self._used_objects += 1
+                self._used_bytes += found.size
+
+    def _forget(self, digest: Digest) -> Guessed | None:
+        found = self.unused.pop(digest, None)
+        if found is not None and found.file:
+            of_file = self._of_file[found.file]
+            of_file.remove(digest)
+            if not of_file:
+                del self._of_file[found.file]
+        return found
 
     def counts(self) -> GuessCounts:
         """Returns the counts so far."""

@@ -86,7 +86,7 @@ class Guesses:
         assert file is not None
         place = file.entry.place(file.packs)
         if place is not None:
-            here = await self.fetch(place.ref)
+            here = await self.fetch(place.ref, file.entry.content)
         else:
             here = await self._fetch_chunks(file)
         if here and guess.ended is not None:
@@ -96,19 +96,20 @@ class Guesses:
         chunks = file.entry.chunks
         if chunks is None:
             listed = file.entry.chunk_list
-            if listed is None or not await self.fetch(listed):
+            if listed is None or not await self.fetch(listed, file.entry.content):
                 return False
             plain = self._objects.at_hand(listed)
             if plain is None:
                 return False
             chunks = ChunkList(plain, file.entry.size, file.entry.detail)
         for index in range(len(chunks)):
-            if not await self.fetch(chunks.chunk(index)):
+            if not await self.fetch(chunks.chunk(index), file.entry.content):
                 return False
         return True
 
-    async def fetch(self, ref: ObjectRef) -> bool:
-        """Fetches an object, within the budget. Returns True if it is here in the end."""
+    async def fetch(self, ref: ObjectRef, file: bytes = b"") -> bool:
+        """Fetches an object, within the budget. `file`: as for `GuessBudget.take`. Returns True if it is here
+        in the end."""
         if self._objects.read_at_hand(ref, 0, 1) is not None:
             return True
         if ref.digest in self._budget.unused or not self._objects.keeps:
@@ -117,7 +118,7 @@ class Guesses:
         if not self._budget.has_room(ref, self._cache_room()):
             self._budget.dropped += 1
             return False
-        self._budget.take(ref)
+        self._budget.take(ref, file)
         try:
             await self._objects.fetch(ref, held=False)
         except LazyfsError:

@@ -1,8 +1,9 @@
 """The next pack of a layer for a reader who takes one after the other. Pure.
 
 A layer's files lie in its packs in the order of its archive, and a catalog's table of packs keeps that order
-by and large. Two packs with neighbouring numbers, missed one after the other, are a reader on its way through
-the layer: an archiver, a search, an import of a whole package.
+by and large. Packs with neighbouring numbers, missed one after the other, are a reader on its way through the
+layer: an archiver, a search. PROOF of them are asked for: after the first such pair, a start of an analysis
+fetched 15 packs more to wait for 3 less.
 """
 
 from collections import OrderedDict
@@ -13,6 +14,8 @@ from lazyfs.core.pack import PackTable
 
 TABLES: Final = 256
 """Catalogs remembered."""
+PROOF: Final = 3
+"""Steps from one pack to one of the next that tell such a reader from others."""
 AHEAD: Final = 2
 """Packs fetched ahead of such a reader."""
 
@@ -21,17 +24,19 @@ class NextPacks:
     """Follows the misses in each catalog's packs. Not thread-safe: call it under the tree's lock."""
 
     def __init__(self) -> None:
-        self._last: OrderedDict[bytes, int] = OrderedDict()
-        """The pack missed last, by a catalog's table of packs."""
+        self._last: OrderedDict[bytes, tuple[int, int]] = OrderedDict()
+        """The pack missed last, and the misses that each were near the one before, by a catalog's table of
+        packs."""
 
     def missed(self, packs: PackTable, number: int) -> list[ObjectRef]:
-        """Returns the packs to fetch after a miss in pack `number` of a table: the next AHEAD ones, if the
-        miss before was in one of the AHEAD + 1 packs before this one."""
+        """Returns the packs to fetch after a miss in pack `number` of a table: the next AHEAD ones, if this
+        miss and PROOF - 1 before it were each in one of the AHEAD + 1 packs after the miss before."""
         key = packs.encoded[:64]
-        last = self._last.pop(key, None)
-        self._last[key] = number
+        last, streak = self._last.pop(key, (number, 0))
+        streak = streak + 1 if 0 < number - last <= AHEAD + 1 else 0
+        self._last[key] = number, streak
         if len(self._last) > TABLES:
             self._last.popitem(last=False)
-        if last is None or not 0 < number - last <= AHEAD + 1:
+        if streak < PROOF:
             return []
         return [packs[at] for at in range(number + 1, min(number + 1 + AHEAD, len(packs)))]

@@ -52,5 +52,5 @@ class PrefetchPolicy:
         return self._next_packs.missed(siblings.packs, number) if number >= 0 else []
 
     def libraries(self, siblings: Siblings) -> list[Entry]:
-        """Takes a miss in a library, and the directory around it. Returns files that are worth a guess."""
+        """Takes a miss in a library, and the directory around it. Returns files that come along."""
         return self._libraries.missed(siblings)

@@ -3,6 +3,7 @@
 import logging
 import threading
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import NamedTuple
 
 import trio
@@ -11,6 +12,7 @@ from lazyfs.client.demand import Demand
 from lazyfs.client.objects import Objects
 from lazyfs.core.digest import Digest, ObjectRef
 from lazyfs.core.errors import LazyfsError
+from lazyfs.core.pack import NO_PACKS
 from lazyfs.prefetch.guess_budget import GuessBudget, room_in
 from lazyfs.prefetch.guess_budget import GuessCounts as GuessCounts
 from lazyfs.prefetch.guesses import Guesses
@@ -83,32 +85,38 @@ class Prefetcher:
 
     def on_read(self, read: ReadPlan) -> None:
         """A read is asked for."""
-        if self._budget.unused:
-            for part in read.slices:
-                self._budget.used(part.ref.digest)
+        for part in read.slices if self._budget.unused else ():
+            if part.ref.digest in self._budget.unused:
+                self._soon(partial(self._budget.used, part.ref.digest))
         self._fetch(self._policy.on_read(read))
 
     def on_miss(self, read: ReadPlan, siblings: Siblings | None, fetched: Fetched) -> None:
         """A read has to wait for objects. `siblings`: the directory around its file, if there is one."""
-        self._budget.asked(sum(part.ref.size for part in read.slices))
+        size = sum(part.ref.size for part in read.slices)
+        self._soon(lambda: self._budget.asked(size))
         self._fetch(self._policy.on_miss(read, siblings, head_of(read, self._objects, fetched)))
         packs = self._policy.next_packs(read, siblings) if siblings else []
         if packs:
             self._soon(lambda: self._guesses.add(packs))
         if is_library(read.entry.name):
-            self._guess_libraries(read)
+            self._fetch(self._other_libraries(read))
 
-    def _guess_libraries(self, read: ReadPlan) -> None:
+    def _other_libraries(self, read: ReadPlan) -> list[ObjectRef]:
+        """The objects of other libraries of a missed one's directory."""
         entries = self._around.entries
         place = place_of(entries, read.number)
         try:
             around = siblings_at(entries, place, read.entry.name) if place else None
         except (Need, NeedRepository, OSError, LazyfsError):
-            return  # the directory is too large, or was dropped
-        libraries = self._policy.libraries(around) if around else []
-        if place and around and libraries:
-            files = [FileInImage(entry, around.packs, place.directory) for entry in libraries]
-            self._soon(lambda: self._programs.fetch(files, place.top))
+            return []  # the directory is too large, or was dropped
+        found: list[ObjectRef] = []
+        for entry in self._policy.libraries(around) if around else []:
+            whole, chunks = entry.place(NO_PACKS), entry.chunks
+            if whole is not None:
+                found.append(whole.ref)
+            elif chunks is not None:
+                found += [chunks.chunk(index) for index in range(len(chunks))]
+        return found
 
     def on_arrival(self, read: ReadPlan, fetched: Fetched) -> None:
         """A read that had to wait has the objects it needs."""

@@ -58,6 +58,7 @@ class Surroundings(NamedTuple):
         own_names: Iterable[str] = (),
         shows_root: bool = False,
         covered: tuple[str, ...] = (),
+        frozen: str | None = None,
         own_devices: bool = False,
         notified: bool = False,
     ) -> Enclosure:
@@ -74,6 +75,7 @@ class Surroundings(NamedTuple):
             frozenset(own_names),
             launch.network,
             covered,
+            frozen,
             own_devices,
             notified,
             shows_root,
@@ -226,22 +228,38 @@ def _reachable(launch: Launch) -> tuple[str, ...]:
 
 
 def _programs_below(own_names: frozenset[str]) -> Callable[[int], list[int]]:
-    """Returns a function that finds the program below the runtime's processes, for its signals."""
+    """Returns a function that finds the program below the runtime's processes, for its signals.
 
-    def named(pid: int) -> str:
-        try:
-            with open(f"/proc/{pid}/comm") as file:
-                return file.read().rstrip("\n")
-        except (FileNotFoundError, ProcessLookupError):
-            return ""
+    The program is in a mount namespace of the runtime's making; helpers of the runtime, such as a squashfuse
+    that is asked for its version, are not. They have ended before a signal to them would count.
+    """
 
-    def search(pids: Iterable[int]) -> list[int]:
+    def search(pids: Iterable[int], outside: str) -> list[int]:
         found = []
         for pid in pids:
-            found += search(children(pid)) if named(pid) in own_names else [pid]
+            is_own = _read(f"/proc/{pid}/comm") in own_names or _namespace(pid) == outside
+            found += search(children(pid), outside) if is_own else [pid]
         return found
 
-    return lambda outer: search(pid for init in children(outer) for pid in children(init))
+    return lambda outer: [
+        program for init in children(outer) for program in search(children(init), _namespace(init))
+    ]
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path) as file:
+            return file.read().rstrip("\n")
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+def _namespace(pid: int) -> str:
+    """Returns the name of a process's mount namespace; its id if that cannot be read."""
+    try:
+        return os.readlink(f"/proc/{pid}/ns/mnt")
+    except OSError:
+        return str(pid)
 
 
 def program_end(ended: RuntimeExit, name: str, was_started: Callable[[EnclosedEnd], bool]) -> ProgramEnd:

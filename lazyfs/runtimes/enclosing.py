@@ -164,6 +164,8 @@ def _furnish(enclosure: Enclosure) -> None:
             namespaces.mount("tmpfs", path, "tmpfs", plain | namespaces.READ_ONLY)
     if os.geteuid() == 0 and not enclosure.shows_root:
         _cover_proc()
+    if enclosure.frozen is not None and os.geteuid() == 0:
+        _freeze(enclosure.frozen)
     if not enclosure.network:
         namespaces.start_loopback()
     os.umask(0o022)
@@ -176,11 +178,24 @@ def _furnish(enclosure: Enclosure) -> None:
     if enclosure.own_devices:
         _make_devices(os.path.join(scratch, "devices"))
     for path in enclosure.covered:
-        namespaces.mount("tmpfs", path, "tmpfs", plain, "mode=0755")
+        written = any(name.startswith(f"{path}/") for name in enclosure.files)
+        flags = plain | (0 if written else namespaces.READ_ONLY)
+        namespaces.mount("tmpfs", path, "tmpfs", flags, "mode=0755")
     for path, content in enclosure.files.items():
         _write(os.path.join(scratch, path), content)
     if enclosure.added:
         _join(enclosure)
+
+
+def _freeze(top: str) -> None:
+    """Makes every filesystem that is mounted at or below a directory read-only."""
+    with open("/proc/self/mounts") as file:
+        found = [line.split(" ")[1] for line in file]
+    for target in found:
+        if f"{target}/".startswith(f"{top}/"):
+            kept = os.statvfs(target).f_flag & (namespaces.NOSUID | namespaces.NODEV | namespaces.NOEXEC)
+            flags = namespaces.BIND | namespaces.REMOUNT | namespaces.READ_ONLY | kept
+            namespaces.mount("", target, flags=flags)
 
 
 def _mount_proc() -> None:

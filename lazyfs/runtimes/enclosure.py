@@ -61,6 +61,9 @@ class Enclosure:
     network: bool = True
     covered: tuple[str, ...] = ()
     """Directories of the machine that are empty filesystems in memory for the runtime."""
+    frozen: str | None = None
+    """A directory of the machine whose filesystems are read-only for a runtime that root starts; a user's
+    cannot write there anyhow."""
     own_devices: bool = False
     """True for a new /dev, if the runtime shows the machine's."""
     notified: bool = False

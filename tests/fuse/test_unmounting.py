@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from lazyfs.daemon import unmount
 from lazyfs.daemon.unmount_users import in_use
 from lazyfs.system import mountpoint as points
 from lazyfs.system.mount_holders import Holder, Holders, holders
@@ -106,6 +107,25 @@ def test_containers_that_keep_the_filesystem_are_named(
         assert f"is also in containers, with pid {process.pid} ({sys.executable}" in said
         assert ("its daemon is dead" in said) == dead
     until(lambda: gone(pid))
+
+
+def test_a_container_that_is_being_started_is_not_waited_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has copies of all mounts for a moment; the next one has them then."""
+    mount = points.Mount("0:1", "/m", points.FSTYPE, "x", "ro")
+    one, two = Holder(7, "bwrap", "x"), Holder(8, "sh", "x")
+    monkeypatch.setattr(unmount, "STARTING", 0)
+    with unmount._Process(os.getpid()) as living, unmount._Process(0) as ended:
+        for looks, process, named in (
+            ([[one, two], [two]], living, "with pid 8 (sh)"),
+            ([[one], [two]], living, ""),
+            ([[]], living, ""),
+            ([[one]], ended, ""),
+        ):
+            left = iter(looks)
+            monkeypatch.setattr(unmount, "elsewhere", lambda _, left=left: next(left))
+            said = unmount._in_containers(mount, process)
+            assert (named in said, bool(said)) == (True, bool(named))
+            assert next(left, None) is None
 
 
 def test_kill_ends_them_and_nobody_else(published: Published, tmp_path: Path) -> None:

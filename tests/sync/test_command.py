@@ -17,6 +17,7 @@ from lazyfs.repository.stored_tree import StoredTree
 from lazyfs.store import open_store
 from tests.core.test_wishlist_formats import CERN, OSG
 from tests.support.cli import LAZYFS, lazyfs, new_repository
+from tests.support.fake_registry import fake_registry
 from tests.support.oci_images import entry, layer
 from tests.support.registry import RealRegistry, real_registry
 from tests.support.service import built
@@ -157,6 +158,28 @@ def test_a_run_that_is_killed_at_any_time_goes_on(site: Path, registry: RealRegi
     assert "0 failed" in done.stdout
     again = json.loads(sync(site, site / "killed.txt", "--json").stdout)
     assert again["unchanged"] == 8
+    assert "all right" in lazyfs("check", site / "store").stdout
+
+
+def test_an_interrupted_run_waits_for_no_registry(site: Path) -> None:
+    with fake_registry() as registry:
+        registry.limited, registry.retry_after = 1_000_000, "250"
+        (site / "service.toml").write_text(
+            f'[registries."slow.example"]\naddress = "{registry.host}"\nplain-http = true\n'
+        )
+        (site / "slow.yaml").write_text("input: ['slow.example/team/app:1', 'slow.example/team/app:*']\n")
+        command = [
+            *LAZYFS, "sync", str(site / "slow.yaml"), str(site / "store"), "--keys", str(site / "keys"),
+            "--config", str(site / "service.toml"), "--status-dir", str(site / "status"),
+        ]  # fmt: skip
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+            end = time.monotonic() + 60
+            while not registry.requests:
+                assert process.poll() is None
+                assert time.monotonic() < end
+                time.sleep(0.02)
+            process.send_signal(signal.SIGINT)
+            assert process.wait(timeout=60) == 130
     assert "all right" in lazyfs("check", site / "store").stdout
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import urllib3
 
 from lazyfs.core.digest import parse_hex
 from lazyfs.core.tree_paths import layer_path
@@ -71,6 +72,26 @@ def test_a_new_tag_is_read_once_and_an_unchanged_one_costs_one_head(
     assert hub.requests() == ["HEAD /v2/library/one/manifests/1 200"]
     assert other.requests() == ["HEAD /v2/team/two/manifests/2 200"]
     assert site.repository.check().bad == 0
+
+
+def test_the_questions_of_a_run_share_a_registrys_few_connections(
+    site: ServiceSite, registries: tuple[RealRegistry, RealRegistry], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = built("many tags")
+    for number in range(30):
+        registries[1].put(image, "team/many", str(number))
+    site.wish(*(f"r.example/team/many:{number}" for number in range(30)))
+    site.run()
+    made = []
+    make = urllib3.HTTPConnectionPool._new_conn
+
+    def counted(pool: urllib3.HTTPConnectionPool) -> object:
+        made.append(pool)
+        return make(pool)
+
+    monkeypatch.setattr(urllib3.HTTPConnectionPool, "_new_conn", counted)
+    assert site.run().unchanged == 30
+    assert len(made) <= RegistrySettings().parallel
 
 
 def test_within_max_age_nothing_is_asked(
