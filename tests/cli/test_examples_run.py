@@ -33,6 +33,13 @@ READER = [
     "lazyfs inspect registry.example/app:1 /srv/unpacked",
     "lazyfs diff registry.example/app:1 registry.example/app:2 /srv/unpacked",
     "lazyfs check /srv/unpacked",
+    "lazyfs log /srv/unpacked",
+    "lazyfs log registry.example/app:1 /srv/unpacked",
+    "lazyfs repo keep run3-2026 /srv/unpacked",
+    "lazyfs repo release run3-2026 /srv/unpacked",
+    "lazyfs rm --untagged --dry-run /srv/unpacked",
+    "lazyfs gc /srv/unpacked --dry-run",
+    "lazyfs gc /srv/unpacked",
 ]
 MOUNT = "lazyfs mount http://origin.example/unpacked /mnt --trace start.trace"
 NODE = [
