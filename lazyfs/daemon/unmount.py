@@ -2,6 +2,7 @@
 
 import os
 import select
+import time
 from contextlib import suppress
 
 from lazyfs.core.errors import UsageError
@@ -22,6 +23,8 @@ SECONDS = 20.0
 
 SOON = 2.0
 """Seconds of waiting after which other mount points of the same filesystem are searched for."""
+GLANCE = 1.0
+"""Seconds in which a program that only looks at the mount (df, a monitor, `lazyfs status`) has gone."""
 STARTING = 3.0
 """Seconds in which a container that is being started drops its copies of this machine's mounts."""
 
@@ -66,17 +69,26 @@ def unmount(mount: Mount, *, lazy: bool, kill: bool = False) -> str:
 
 def _take_away(mount: Mount, *, lazy: bool, kill: bool) -> None:
     """Unmounts. Raises UsageError, which names the programs that use the mount."""
-    try:
-        points.unmount(mount.mountpoint, lazy=lazy)
+    if _unmounted(mount, lazy=lazy):
         return
-    except InUse:
-        if not kill:
-            raise UsageError(in_use(mount, holders(mount))) from None
-    end_users(mount)
-    try:
-        points.unmount(mount.mountpoint, lazy=False)
-    except InUse:
-        raise UsageError(in_use(mount, holders(mount))) from None
+    if kill:
+        end_users(mount)
+        if _unmounted(mount, lazy=False):
+            return
+    raise UsageError(in_use(mount, holders(mount)))
+
+
+def _unmounted(mount: Mount, *, lazy: bool) -> bool:
+    """Unmounts, if need be within GLANCE seconds. Returns False if the mount is in use all that time."""
+    until = time.monotonic() + GLANCE
+    while True:
+        try:
+            points.unmount(mount.mountpoint, lazy=lazy)
+            return True
+        except InUse:
+            if time.monotonic() >= until:
+                return False
+            time.sleep(0.05)
 
 
 def _elsewhere(mount: Mount, daemon: int) -> str:

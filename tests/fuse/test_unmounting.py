@@ -84,6 +84,28 @@ def test_the_programs_that_use_a_mount_are_named(mnt: Path, tmp_path: Path) -> N
         subprocess.run(["umount", mnt / "lib"], check=True)
 
 
+def test_a_program_that_only_looks_is_waited_for(
+    published: Published, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mnt = tmp_path / "mnt"
+    mnt.mkdir()
+    lazyfs("mount", published.store, mnt, "--cache", tmp_path / "cache")
+    (mount,) = [one for one in points.mounts() if one.mountpoint == str(mnt)]
+    with user(WORKING, mnt) as looking:
+        unmounting = points.unmount
+
+        def leave_then_unmount(mountpoint: str, *, lazy: bool) -> None:
+            try:
+                unmounting(mountpoint, lazy=lazy)
+            finally:
+                looking.kill()
+                looking.wait()
+
+        monkeypatch.setattr(points, "unmount", leave_then_unmount)
+        assert unmount.unmount(mount, lazy=False) == ""
+    assert not points.find(str(mnt))
+
+
 def test_a_program_in_another_namespace_is_named_by_its_own_path(mnt: Path) -> None:
     with user(OPENING, mnt / "lib/a:1/f", "unshare", "--mount") as process:
         there = points.find(str(mnt))
