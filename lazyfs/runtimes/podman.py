@@ -102,15 +102,6 @@ class Podman:
             "--rootfs",
             f"{launch.root}",
         )
-        files = {
-            "environment": enclosed.lines_of_environment(launch, _PROGRAM),
-            "containers.conf": _CONFIGURATION + f'[engine.runtimes]\ncrun = ["{inside}/crun"]\n'.encode(),
-            "crun": _WRAPPER.replace("SCRATCH", inside).encode(),
-            "run/": b"",
-            "state/": b"",
-            "temporary/": b"",
-            "configuration/": b"",
-        }
         environment = {
             "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
             "HOME": inside,
@@ -127,7 +118,12 @@ class Podman:
                 "_CONTAINERS_ROOTLESS_GID": str(group),
             }
         enclosure = surroundings.enclosure(
-            launch, files, environment=environment, evidence="started", own_names=_OWN_NAMES, shows_root=True
+            launch,
+            _files(launch),
+            environment=environment,
+            evidence="started",
+            own_names=_OWN_NAMES,
+            shows_root=True,
         )
         return enclosed.plan_of(launch, options, enclosure)
 
@@ -137,3 +133,17 @@ class Podman:
     def read_end(self, ended: RuntimeExit) -> ProgramEnd:
         """The wrapper of crun has made a file when the program was started."""
         return enclosed.program_end(ended, self.name, enclosed.is_evident)
+
+
+def _files(launch: Launch) -> dict[str, bytes]:
+    """Returns podman's files and directories in the scratch directory of a start."""
+    inside = launch.scratch
+    return {
+        "environment": enclosed.lines_of_environment(launch, _PROGRAM),
+        "containers.conf": _CONFIGURATION + f'[engine.runtimes]\ncrun = ["{inside}/crun"]\n'.encode(),
+        "crun": _WRAPPER.replace("SCRATCH", inside).encode(),
+        "run/": b"",
+        "state/": b"",
+        "temporary/": b"",
+        "configuration/": b"",
+    }

@@ -17,6 +17,7 @@ from lazyfs.store.directory import DirectoryStore
 from tests.support.cli import LAZYFS, lazyfs
 from tests.support.counts import count
 from tests.support.oci_images import Built, entry, layer
+from tests.support.older_objects import make_older
 from tests.support.repositories import Repository
 
 BASE = layer(*(entry(f"base/{number}", data=random.Random(number).randbytes(3000)) for number in range(50)))
@@ -47,9 +48,7 @@ class Site:
 
     def age(self) -> None:
         """Makes every object ten seconds older: a collection spares those of the last two."""
-        for path in (self.repository.path / "data").rglob("??*"):
-            if path.is_file():
-                os.utime(path, (time.time() - 10, time.time() - 10))
+        make_older(self.repository.path, 10)
 
     def check(self) -> None:
         """Asserts that every kept revision is whole."""

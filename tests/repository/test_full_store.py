@@ -4,7 +4,6 @@ import errno
 import json
 import os
 import random
-import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from lazyfs.repository.collect import Collector
 from lazyfs.store import reserve
 from lazyfs.store.directory import DirectoryStore
 from tests.support.cli import lazyfs
+from tests.support.older_objects import make_older
 from tests.support.small_disks import loop_ext4, mounted_disk
 
 pytestmark = pytest.mark.root
@@ -49,9 +49,7 @@ def new_store(disk: Path, keys: Path) -> DirectoryStore:
         (source / str(number)).write_bytes(random.Random(number).randbytes(100_000))
     lazyfs("publish", f"dir:{source}", store, "--as", "software/old", "--keys", keys)
     lazyfs("rm", "software/old", store, "--keys", keys)
-    for folder, _, names in os.walk(store / "data"):
-        for name in names:  # a collection leaves alone what is younger than two seconds
-            os.utime(os.path.join(folder, name), (time.time() - 60, time.time() - 60))
+    make_older(store)
     return DirectoryStore(str(store))
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from tests.support.cli import lazyfs, mounted, new_repository, serving, status
 from tests.support.oci_images import Built, entry, layer
+from tests.support.older_objects import make_older
 
 BASE = layer(entry("base", data=b"base"))
 
@@ -55,6 +56,7 @@ def test_a_day_of_a_repository(store: Path, tmp_path: Path) -> None:
     assert "similar" not in run("rm", "x:1", store, check=False)
     assert "- r.example/x:1" in lazyfs("log", store, "-n", "1").stdout
 
+    make_older(store)
     assert "would be deleted" in run("gc", store, "--dry-run")
     report = json.loads(run("gc", store, "--json"))
     # The head of the history that the name has replaced is all that no kept revision leads to.
@@ -82,6 +84,7 @@ def test_the_log_says_what_is_no_longer_kept(tmp_path: Path, monkeypatch: pytest
     lines = lazyfs("log", store, "--json").stdout.splitlines()
     assert [json.loads(line)["kept"] for line in lines] == [True, False, True, False]
     assert lazyfs("log", store).stdout.count("no longer kept") == 2
+    make_older(store)
     run("gc", store)
     assert len(lazyfs("log", store).stdout.splitlines()) == 7
     assert "revision 2 again" in run("rollback", store, "--to", "first")
