@@ -45,15 +45,23 @@ class _Shown(CollectObserver):
     metavar="SECONDS",
     help="How long to wait for publishers under way; what is not done then, the next run does.",
 )
+@click.option(
+    "--despite-missing",
+    is_flag=True,
+    help="Go on although objects are missing: what only they led to is deleted, for good.",
+)
 @json_option
-def command(store: str, keys: str | None, dry_run: bool, wait: int, as_json: bool) -> int:
+def command(
+    store: str, keys: str | None, dry_run: bool, wait: int, despite_missing: bool, as_json: bool
+) -> int:
     """Delete the objects in STORE that no kept revision leads to.
 
     Kept are the newest revision, those replaced within the repository's keep days, and those with a name
     (`lazyfs repo keep`). It may run beside publishers, readers, and other runs, and be killed at any time:
     the next run goes on. Needs the timestamp's key, but for --dry-run.
 
-    Exits 0, or 1 if something that a kept revision leads to is missing.
+    Exits 0, or 1 if something that a kept revision leads to is missing. Then nothing is deleted, unless
+    --despite-missing says that it will not come back.
 
     \b
     Examples:
@@ -66,7 +74,14 @@ def command(store: str, keys: str | None, dry_run: bool, wait: int, as_json: boo
         repository = open_repository(store, keys)
         opened, signers = repository.store, repository.keys
     with Counter(enabled=not as_json) as counter:
-        collector = Collector(opened, signers, lambda: datetime.now(UTC), wait=wait, observer=_Shown(counter))
+        collector = Collector(
+            opened,
+            signers,
+            lambda: datetime.now(UTC),
+            wait=wait,
+            despite_missing=despite_missing,
+            observer=_Shown(counter),
+        )
         report = collector.dry_run() if dry_run else collector.run()
     if as_json:
         say_json({**msgspec.to_builtins(report), "dry_run": dry_run})
@@ -81,6 +96,13 @@ def _lines(report: CollectReport, dry_run: bool) -> list[str]:
     kept = f"{len(report.kept)} revisions kept, {report.reachable} objects in use"
     lines = [f"{report.repository} revision {report.revision}: {kept}"]
     garbage = f"{report.garbage} objects of {report.garbage_bytes} bytes"
+    if report.stopped:
+        lines.append(
+            f"nothing was deleted: {report.missing} objects are missing, and what they led to would be "
+            "deleted too. See lazyfs check; bring the files of the store back, or publish again what it "
+            "names; then run this again. If they are lost for good: --despite-missing"
+        )
+        return lines
     if dry_run:
         lines.append(f"{garbage} would be deleted")
     else:

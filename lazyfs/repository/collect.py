@@ -2,7 +2,9 @@
 
 Steps, each of which a killed collector can leave to the next one:
 
-1. Mark what the kept revisions lead to. Any failure but a certain "not there" ends the collection here.
+1. Mark what the kept revisions lead to. An object that cannot be read ends the collection here, one that is
+   not there too: what it led to is unknown, and a folder that was moved away comes back. Only who is told
+   that nothing can bring it back goes on.
 2. Condemn: list the other objects, as far as they are older than every publisher under way, and commit the
    list by a conditional write. Publishers that start from now on know it.
 3. Wait for the publishers under way at that moment, whose commits may lead to condemned objects.
@@ -18,6 +20,7 @@ from datetime import datetime, timedelta
 import msgspec
 
 from lazyfs.core.digest import Digest
+from lazyfs.core.errors import NotFound
 from lazyfs.repository.collect_report import CollectObserver, CollectReport
 from lazyfs.repository.collection_state import (
     CollectionState,
@@ -51,6 +54,10 @@ LEFT = 600.0
 POLL = 2.0
 
 
+class _Incomplete(Exception):
+    """Raises out of a collection: something that a kept revision leads to is missing."""
+
+
 class _TakenBack(Exception):
     """Raises out of a change of the state: the list is no longer what it was."""
 
@@ -65,46 +72,56 @@ class Collector:
         now: Callable[[], datetime],
         *,
         wait: float,
+        despite_missing: bool = False,
         observer: CollectObserver | None = None,
         monotonic: Callable[[], float] = time.monotonic,
         pause: Callable[[float], object] = time.sleep,
     ) -> None:
         """`keys`: must have the timestamp's, with which a publisher that is not heard of any more is kept
-        from a late commit. `now`: this machine's clock. `wait`: seconds to wait for publishers under way."""
+        from a late commit. `now`: this machine's clock. `wait`: seconds to wait for publishers under way.
+        `despite_missing`: give up what missing objects led to, and go on."""
         self._store = store
         self._keys = keys
         self._now = now
         self._wait = wait
+        self._despite_missing = despite_missing
         self._observer = observer or CollectObserver()
         self._monotonic = monotonic
         self._pause = pause
         self._report = CollectReport()
         self._lease: CollectorLease | None = None
         self._marked = Marked(store, self._advance)
+        self._kept: set[int] = set()
+        """Numbers of the revisions that were marked, by any of the marks."""
 
     def dry_run(self) -> CollectReport:
         """Returns what a collection would delete now; writes nothing. Raises as `run`."""
         check_clock(self._store, self._now().timestamp(), APART)
-        self._mark()
-        self._list()
-        self._report.waiting_for = len(self._living(read_state(self._store)))
+        try:
+            self._mark()
+            self._list()
+            self._report.waiting_for = len(self._living(read_state(self._store)))
+        except _Incomplete:
+            self._report.stopped = True
         return self._finished()
 
     def run(self) -> CollectReport:
         """Collects. Raises StoreConflict if another collection is under way, UsageError if the clocks differ
         or the timestamp's key is missing, StoreError, BadData; no object was deleted unless all of the
-        marking went well."""
+        marking went well. If something is missing, nothing is deleted either: the report says so."""
         check_clock(self._store, self._now().timestamp(), APART)
         with self._store.spare():
             self._lease = CollectorLease(self._store, monotonic=self._monotonic, pause=self._pause)
             try:
-                kept = self._mark()
+                self._mark()
                 for _ in range(ROUNDS):
                     if not self._round():
                         break
                 state = read_state(self._store)
-                self._report.old_metadata = delete_old_metadata(self._store, kept, state)
+                self._report.old_metadata = delete_old_metadata(self._store, self._kept, state)
                 self._report.left_bytes = self._store.delete_unnamed(self._horizon(state) - LEFT)
+            except _Incomplete:
+                self._report.stopped = True
             finally:
                 self._lease.end_if_possible()
         return self._finished()
@@ -133,8 +150,8 @@ class Collector:
             raise CollectorLost("another collection has taken over: run this again")
         return not whole
 
-    def _mark(self) -> set[int]:
-        """Marks from the revision that is committed now; returns the numbers of the kept revisions."""
+    def _mark(self) -> None:
+        """Marks from the revision that is committed now. Raises _Incomplete."""
         newest = read_committed(self._store).revision
         while True:
             living = self._living(read_state(self._store))
@@ -143,11 +160,19 @@ class Collector:
             if newest.number == before.number:
                 break
         under_way = min((lease.revision for lease in living), default=None)
-        kept = kept_revisions(self._store, newest, self._store.now(), under_way)
+        try:
+            kept = kept_revisions(self._store, newest, self._store.now(), under_way)
+        except NotFound as error:
+            raise NotFound(
+                f"{error}: it is part of the history, which says what is kept, so nothing is collected: see "
+                "lazyfs check"
+            ) from error
         self._marked.mark(kept)
         self._report.repository, self._report.revision = newest.name, newest.number
         self._report.kept = [revision.past.number for revision in kept]
-        return set(self._report.kept)
+        self._kept.update(self._report.kept)
+        if self._marked.missing and not self._despite_missing:
+            raise _Incomplete
 
     def _list(self) -> list[Digest]:
         """Lists the objects to condemn."""

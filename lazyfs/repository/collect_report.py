@@ -26,6 +26,8 @@ class CollectReport(msgspec.Struct):
     """Signed files deleted of revisions that are no longer kept."""
     mostly_dead: MostlyDead = msgspec.field(default_factory=MostlyDead)
     missing: int = 0
+    stopped: bool = False
+    """True if nothing was deleted, or decided, because something is missing."""
     problems: list[str] = []
 
 

@@ -35,8 +35,8 @@ class MostlyDead(msgspec.Struct):
 class Marked:
     """The objects reached so far. A second call of `mark` adds those of newer revisions.
 
-    An object that is certainly not there leads nowhere, and is a problem to be reported. Any other failure of
-    a read is raised, because what the object leads to cannot be known.
+    An object that is certainly not there leads nowhere, and is a problem to be reported: what it led to is
+    not marked. Any other failure of a read is raised.
     """
 
     def __init__(self, store: Store, advance: Callable[[int], object] = lambda _objects: None) -> None:

@@ -20,8 +20,9 @@ _NAME = re.compile(rf"(\d{{1,19}})\.({TARGETS}|{SNAPSHOT})\.json")
 
 
 def delete_old_metadata(store: Store, kept: Collection[int], state: CollectionState) -> int:
-    """Deletes them and returns how many signed files there were. `kept`: numbers of the kept revisions. To be
-    called by the one collector under way."""
+    """Deletes them and returns how many signed files there were. `kept`: numbers of the kept revisions, the
+    newest one at that time among them; what came later is kept too. To be called by the one collector under
+    way."""
     newest = read_committed(store).proven.snapshot.version
     versions = set()
     for name in list(store.metadata_names()):
@@ -32,7 +33,10 @@ def delete_old_metadata(store: Store, kept: Collection[int], state: CollectionSt
             store.delete_metadata(name)
     deleted = 0
     for version in sorted(versions):
-        if version > newest - NEWEST or _revision(store, version) in kept:
+        if version > newest - NEWEST:
+            continue
+        number = _revision(store, version)
+        if number in kept or number > max(kept):
             continue
         for role in (TARGETS, SNAPSHOT):
             store.delete_metadata(file_name(role, version))

@@ -17,7 +17,7 @@ from functools import cached_property
 
 from lazyfs.core.digest import Digest, object_path
 from lazyfs.core.errors import NotFound, UsageError
-from lazyfs.store import object_files, reserve
+from lazyfs.store import absence, object_files, reserve
 from lazyfs.store.protocol import StoreConflict, StoredObject, StoreError
 from lazyfs.system import durable_file
 from lazyfs.system.file_lock import lock_within
@@ -66,7 +66,10 @@ class DirectoryStore:
         return cls(path)
 
     def has(self, digest: Digest) -> bool:
-        return digest in self._pending or os.path.exists(self._object(digest))
+        if digest in self._pending:
+            return True
+        with _reported(self.path):
+            return _exists(self._object(digest))
 
     def put(self, digest: Digest, frame: bytes) -> None:
         if self.has(digest):
@@ -97,6 +100,7 @@ class DirectoryStore:
                         return file.read()
                 except FileNotFoundError:
                     continue
+            absence.check_absent(self._object(digest))
         raise NotFound(f"object {digest.hex()} is not in store {self.path}")
 
     def objects(self) -> Iterator[StoredObject]:
@@ -141,7 +145,7 @@ class DirectoryStore:
                     if _make_directory(directory):
                         directories.add(os.path.dirname(directory))
                     directories.add(directory)
-                if os.path.exists(final):
+                if _exists(final):
                     os.unlink(temporary)
                 else:
                     os.rename(temporary, final)
@@ -168,6 +172,7 @@ class DirectoryStore:
                 with open(self._metadata(name), "rb") as file:
                     return file.read()
             except FileNotFoundError:
+                absence.check_no_metadata(self._metadata(name))
                 return None
 
     def write_metadata(self, name: str, data: bytes, *, expected: bytes | None) -> None:
@@ -259,6 +264,15 @@ def _reported(path: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise StoreError(f"store {path}: {error.strerror or error} ({error.filename or path})") from error
+
+
+def _exists(path: str) -> bool:
+    """Returns True if there is such a file. Raises OSError if that cannot be known."""
+    try:
+        os.stat(path)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _make_directory(path: str) -> bool:

@@ -1,5 +1,8 @@
 """The history's format: blocks that never change, a search that reads few of them, bounds on every field."""
 
+from contextlib import suppress
+from itertools import islice
+
 import msgspec
 import pytest
 from hypothesis import given, settings
@@ -19,6 +22,7 @@ from lazyfs.core.history.records import (
     decode_blocks,
     decode_changes,
     decode_entries,
+    emit_block,
     entry,
 )
 from lazyfs.core.params import VERSION, Params, Revision
@@ -142,7 +146,12 @@ def test_a_walk_reaches_every_block_once() -> None:
 
 
 def test_names_move_and_are_released() -> None:
-    made = History().named(KeptName("b", 1, 5)).named(KeptName("a", 2, 6)).named(KeptName("b", 3, 7))
+    made = (
+        history_of(3, Objects())
+        .named(KeptName("b", 1, 5))
+        .named(KeptName("a", 2, 6))
+        .named(KeptName("b", 3, 7))
+    )
     assert decode(made.encode()).names == (KeptName("a", 2, 6), KeptName("b", 3, 7))
     assert made.released("a").names == (KeptName("b", 3, 7),)
 
@@ -228,6 +237,8 @@ ROOT, SIZE, CHANGES, MORE, BEFORE = [1, 0, 3], [1, 0, 4], [1, 0, 6], [1, 0, 7], 
         (CHANGES, [[b"x", b"", b"x" * 33]]),
         ([1], [[1, 1, 1, HASH, 1, 0, [], b"", 0, b"", 0]] * 65),
         ([2], [[]] * 7),
+        ([2], [[]]),
+        ([1], []),
         ([2], [[[5, 0, HASH, 1]]]),
         ([2], [[[0, 0, HASH, 1]]]),
         ([3], [["n", 1, 1]] * 1025),
@@ -244,16 +255,96 @@ def test_a_block_that_is_not_the_one_meant_is_refused() -> None:
     objects = Objects()
     made = history_of(FANOUT**2 + FANOUT + 1, objects)
     [low], [high] = made.blocks[0][:1], made.blocks[1][:1]
-    assert decode_entries(objects[Digest(low.digest)], low)[0].number == low.first
-    assert decode_blocks(objects[Digest(high.digest)], high)[0].first == 1
-    for decoder, block in ((decode_entries, low), (decode_blocks, high)):
-        other = Block(block.first + 1, block.time, block.digest, block.size)
-        with pytest.raises(FormatError, match="does not begin with"):
-            decoder(objects[Digest(block.digest)], other)
+    last = low.first + FANOUT - 1
+    assert decode_entries(objects[Digest(low.digest)], low, last + 1)[-1].number == last
+    inner = decode_blocks(objects[Digest(high.digest)], high, low.first)
+    assert inner[0].first == 1
+    for decoder, block, below in (
+        (decode_entries, low, last + 1),
+        (decode_blocks, high, low.first),
+    ):
+        for other in (
+            Block(block.first + 1, block.time, block.digest, block.size),
+            Block(block.first, block.time - 1, block.digest, block.size),
+        ):
+            with pytest.raises(FormatError, match="does not begin with"):
+                decoder(objects[Digest(block.digest)], other, below)
+    for use in (
+        lambda: decode_entries(objects[Digest(low.digest)], low, last),
+        lambda: decode_blocks(objects[Digest(high.digest)], high, inner[-1].first),
+    ):
+        with pytest.raises(FormatError, match="and the next one begins with"):
+            use()
     with pytest.raises(FormatError):
-        decode_entries(objects[Digest(high.digest)], high)
+        decode_entries(objects[Digest(high.digest)], high, low.first)
     with pytest.raises(FormatError):
-        decode_blocks(objects[Digest(low.digest)], low)
+        decode_blocks(objects[Digest(low.digest)], low, last + 1)
+
+
+def block_of(content: list[PastRevision] | list[Block], objects: Objects) -> Block:
+    first = content[0]
+    number = first.number if isinstance(first, PastRevision) else first.first
+    return emit_block(number, first.time, content, objects.emit)
+
+
+def head_over(top: list[Block], level: int, objects: Objects) -> bytes:
+    """Returns a head with these blocks of this level, and one block of one revision of each lower one."""
+    levels = [top]
+    for lower in reversed(range(level)):
+        block = block_of([past(999 - lower, objects)], objects)
+        for _ in range(lower):
+            block = block_of([block], objects)
+        levels.insert(0, [block])
+    return History((past(1000, objects),), tuple(map(tuple, levels))).encode()
+
+
+@st.composite
+def foreign_histories(draw: st.DrawFn) -> tuple[bytes, Objects]:
+    """A head, and blocks that lead to any of the blocks below, to those of other blocks too."""
+    objects = Objects()
+    firsts = draw(st.lists(st.integers(1, 12), min_size=1, max_size=4))
+    lengths = [draw(st.integers(1, 3)) for _ in firsts]
+    below = [
+        block_of([past(first + n, objects) for n in range(length)], objects)
+        for first, length in zip(firsts, lengths, strict=True)
+    ]
+    levels = draw(st.integers(0, 3))
+    for _ in range(levels + 1):
+        some = st.lists(st.sampled_from(below), min_size=1, max_size=4, unique_by=lambda one: one.first)
+        chosen = [
+            sorted(one, key=lambda one: one.first) for one in draw(st.lists(some, min_size=1, max_size=4))
+        ]
+        top, below = chosen[0], [block_of(one, objects) for one in chosen]
+    return head_over(top, levels, objects), objects
+
+
+@settings(deadline=None, max_examples=300)
+@given(foreign_histories())
+def test_numbers_descend_in_whatever_a_history_gives(made: tuple[bytes, Objects]) -> None:
+    plain, objects = made
+    history, numbers = decode(plain), list[int]()
+    assert history.first_number >= 1
+    with suppress(FormatError):
+        for one in history.newest_first(objects.read):
+            numbers.append(one.number)
+    assert numbers == sorted(set(numbers), reverse=True)
+    assert objects.reads <= len(objects)
+    for number in range(16):
+        with suppress(FormatError):
+            found = history.find(number, objects.read)
+            assert found is None or found.number == number
+
+
+def test_blocks_that_share_the_blocks_in_them_are_refused_at_once() -> None:
+    """Each block leads to all blocks below that begin no earlier: millions of revisions in 150 objects."""
+    objects = Objects()
+    blocks = [block_of([past(number, objects)], objects) for number in range(1, 33)]
+    for _ in range(4):
+        blocks = [block_of(blocks[at:], objects) for at in range(len(blocks))]
+    history = decode(head_over(blocks, 4, objects))
+    with pytest.raises(FormatError, match="and the next one begins with"):
+        list(islice(history.newest_first(objects.read), 10_000))
+    assert objects.reads < len(objects)
 
 
 @settings(max_examples=300)
@@ -262,8 +353,8 @@ def test_arbitrary_bytes_are_refused_with_one_error(data: bytes) -> None:
     block = Block(1, 0, sha256(b""), 1)
     for decoder in (
         decode,
-        lambda plain: decode_entries(plain, block),
-        lambda plain: decode_blocks(plain, block),
+        lambda plain: decode_entries(plain, block, 9),
+        lambda plain: decode_blocks(plain, block, 9),
         decode_changes,
     ):
         try:

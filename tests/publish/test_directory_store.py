@@ -1,10 +1,12 @@
 """The directory store: atomic names, first writer wins, one committing publisher at a time."""
 
+import errno
 import os
 import stat
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -202,6 +204,84 @@ def test_a_url_is_not_taken_for_a_directory(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(UsageError, match="which a web server serves"):
         create_store("https://host/store")
     assert list(tmp_path.iterdir()) == []
+
+
+def move_away(path: Path) -> None:
+    path.rename(path.with_name(path.name + ".away"))
+
+
+def lead_nowhere(path: Path) -> None:
+    move_away(path)
+    path.symlink_to(path.with_name("not-mounted"))
+
+
+def be_a_file(path: Path) -> None:
+    move_away(path)
+    path.write_bytes(b"")
+
+
+@pytest.mark.parametrize(
+    ("part", "fail"),
+    [
+        ("data", move_away),
+        ("data", lead_nowhere),
+        ("data/ab", lead_nowhere),
+        ("data/ab", be_a_file),
+        ("data/ab/object", lead_nowhere),
+    ],
+)
+def test_an_object_that_cannot_be_reached_is_not_taken_for_one_that_is_not_there(
+    store: DirectoryStore, part: str, fail: Callable[[Path], None]
+) -> None:
+    digest = put(store, b"hello")
+    store.sync()
+    shard, name = object_path(digest).removeprefix("data/").split("/")
+    fail(Path(store.path, part.replace("ab", shard).replace("object", name)))
+    with pytest.raises(StoreError):
+        store.get(digest)
+
+
+def test_an_object_of_a_directory_that_was_never_made_is_not_there(store: DirectoryStore) -> None:
+    digest = put(store, b"hello")
+    store.sync()
+    move_away(Path(store.path, object_path(digest)).parent)
+    assert not store.has(digest)
+    with pytest.raises(NotFound):
+        store.get(digest)
+
+
+@pytest.mark.parametrize("fail", [move_away, lead_nowhere, be_a_file])
+def test_metadata_that_cannot_be_reached_is_not_taken_for_none(
+    store: DirectoryStore, fail: Callable[[Path], None]
+) -> None:
+    store.write_metadata("collection.json", b"leases", expected=None)
+    fail(
+        Path(store.path, "metadata", "collection.json")
+        if fail is lead_nowhere
+        else Path(store.path, "metadata")
+    )
+    with pytest.raises(StoreError):
+        store.read_metadata("collection.json")
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.EACCES])
+def test_a_look_that_fails_says_nothing_about_an_object(
+    store: DirectoryStore, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """A server of NFS that starts anew gives ESTALE; os.path.exists took it for "no"."""
+    digest = put(store, b"hello")
+    store.sync()
+
+    def fail(path: str, *_arguments: Any, **_named: Any) -> None:
+        raise OSError(number, os.strerror(number), path)
+
+    monkeypatch.setattr(os, "stat", fail)
+    monkeypatch.setattr(directory, "open", fail, raising=False)
+    for look in (store.has, store.get):
+        with pytest.raises(StoreError, match=os.strerror(number)):
+            look(digest)
+    with pytest.raises(StoreError, match=os.strerror(number)):
+        store.read_metadata("collection.json")
 
 
 def test_a_failing_disk_is_one_clear_error(tmp_path: Path, store: DirectoryStore) -> None:

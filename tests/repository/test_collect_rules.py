@@ -13,12 +13,12 @@ from lazyfs.core.errors import FormatError, NotFound, UsageError
 from lazyfs.images.snapshots import directory_of_files, snapshot
 from lazyfs.repository import collector_lease, leases
 from lazyfs.repository.collect import Collector
-from lazyfs.repository.collection_state import FILE, ObjectList, change_state, read_state
+from lazyfs.repository.collection_state import FILE, CollectionState, ObjectList, change_state, read_state
 from lazyfs.repository.collector_lease import CollectorLost
 from lazyfs.repository.commit import read_committed, write_revision
 from lazyfs.repository.edit import Edit
 from lazyfs.repository.history import keep, release
-from lazyfs.repository.leases import LeaseLost
+from lazyfs.repository.leases import LeaseLost, PublisherLease
 from lazyfs.repository.object_lists import read_list
 from lazyfs.repository.stored_tree import StoredTree
 from lazyfs.store import Store, StoreConflict, StoreError
@@ -439,18 +439,104 @@ def test_a_damaged_catalog_ends_the_collection_before_its_first_delete(repositor
     assert repository.objects() == before
 
 
-def test_an_object_that_is_certainly_gone_is_reported_and_ends_nothing() -> None:
+def lose(repository: MemoryRepository, path: str) -> tuple[Digest, tuple[bytes, float]]:
+    """Takes away the catalog of a tree of the newest revision; returns it with what the bucket held."""
+    node = StoredTree(repository.store(), repository.newest().root).find(path)
+    assert node is not None
+    assert node.entry.nested is not None
+    digest = node.entry.nested.digest
+    return digest, repository.bucket.objects.pop(digest)
+
+
+def contents_and_metadata(repository: MemoryRepository) -> tuple[set[Digest], set[str]]:
+    return repository.objects(), set(repository.bucket.metadata)
+
+
+def test_a_missing_object_ends_the_collection_before_its_first_delete() -> None:
+    """What a catalog led to is unknown while it is away: before, all of it was deleted, and was gone when the
+    catalog came back."""
     repository = MemoryRepository(keep_days=1)
+    for number in range(20):  # signed files of old revisions stay too
+        put(repository, "other", b"%d" % number)
     put(repository, "lost", b"lost")
-    lost = StoredTree(repository.store(), repository.newest().root).find("lost")
-    assert lost is not None
-    assert lost.entry.nested is not None
-    remove(repository, "lost")
+    digest, stored = lose(repository, "lost")
+    repository.pass_time(2 * DAY)
+    put(repository, "other", b"more")
     repository.pass_time(1)
-    del repository.bucket.objects[lost.entry.nested.digest]
+    before = contents_and_metadata(repository)
+    for report in (repository.collect(), repository.collector().dry_run()):
+        assert (report.stopped, report.missing, report.deleted, report.garbage) == (True, 1, 0, 0)
+        assert report.problems == [f"lost: catalog {digest.hex()} is not there"]
+        assert contents_and_metadata(repository) == before
+    assert read_state(repository.store()) == CollectionState()
+    repository.bucket.objects[digest] = stored
     report = repository.collect()
-    assert report.missing == 1
-    assert report.problems == [f"lost: catalog {lost.entry.nested.digest.hex()} is not there"]
+    assert (report.stopped, report.missing) == (False, 0)
+    assert report.deleted > 0
+    assert report.old_metadata > 0
+    assert content(repository, "lost") == b"lost"
+
+
+def test_who_says_so_collects_although_objects_are_missing(repository: MemoryRepository) -> None:
+    put(repository, "lost", b"lost")
+    lose(repository, "lost")
+    gone = make_garbage(repository)
+    report = repository.collector(despite_missing=True).dry_run()
+    assert (report.stopped, report.missing) == (False, 1)
+    assert report.garbage > 0
+    assert repository.collector(despite_missing=True).run().deleted == report.garbage
+    assert not {gone, sha256(b"lost")} & repository.objects()
+
+
+def test_an_object_that_goes_missing_meanwhile_ends_the_collection_before_its_decision(
+    repository: MemoryRepository,
+) -> None:
+    make_garbage(repository)
+    found: list[tuple[Digest, tuple[bytes, float]]] = []
+
+    def publish_and_lose() -> None:
+        put(repository, "lost", b"lost")
+        found.append(lose(repository, "lost"))
+
+    # The first object of the listing: marked is the revision before.
+    store = repository.store(at_operation("objects", publish_and_lose))
+    before = repository.objects()
+    report = repository.collect(store)
+    assert (report.stopped, report.missing, report.deleted) == (True, 1, 0)
+    assert before <= repository.objects()
+    assert not listed(repository).deleting
+    repository.bucket.objects.update(found)
+    assert repository.collect().deleted > 0
+    assert content(repository, "lost") == b"lost"
+
+
+def test_a_deletion_that_was_decided_is_not_continued_while_something_is_missing(
+    repository: MemoryRepository,
+) -> None:
+    put(repository, "lost", b"lost")
+    make_garbage(repository)
+    kill_after_decision(repository)
+    digest, stored = lose(repository, "lost")
+    repository.pass_time(collector_lease.LENGTH + 1)
+    before = contents_and_metadata(repository)
+    report = repository.collect()
+    assert (report.stopped, report.missing, report.deleted) == (True, 1, 0)
+    assert contents_and_metadata(repository) == before
+    assert listed(repository).deleting
+    repository.bucket.objects[digest] = stored
+    assert repository.collect().deleted > 0
+    assert content(repository, "lost") == b"lost"
+
+
+def test_without_the_history_nothing_is_collected_whatever_one_says(repository: MemoryRepository) -> None:
+    make_garbage(repository)
+    history = repository.newest().history
+    assert history is not None
+    del repository.bucket.objects[history.digest]
+    before = contents_and_metadata(repository)
+    with pytest.raises(NotFound, match=f"{history.digest.hex()}.*part of the history"):
+        repository.collector(despite_missing=True).run()
+    assert contents_and_metadata(repository) == before
 
 
 @pytest.mark.parametrize("apart", [-1000, 1000])
@@ -564,6 +650,45 @@ def test_signed_files_of_old_revisions_go_and_their_numbers_are_not_used_again(
     put(repository, "x", b"more")
     assert "32.targets.json" in repository.bucket.metadata
     assert content(repository, "x") == b"more"
+
+
+def test_signed_files_of_what_was_published_meanwhile_stay(repository: MemoryRepository) -> None:
+    """A collection waits for a publisher, in vain, while others commit more revisions than stay in any
+    case."""
+    repository = MemoryRepository(keep_days=1)
+    make_garbage(repository)
+    repository.pass_time(2 * DAY)
+    put(repository, "x", b"x")
+    for wait, end in ((0.0, False), (7200.0, True)):
+        lease = repository.lease(repository.store())
+        before = set(repository.bucket.metadata)
+
+        def publish_many(lease: PublisherLease = lease, end: bool = end) -> None:
+            for number in range(40):
+                put(repository, "x", b"%d" % number)
+            if end:
+                lease.end()
+
+        repository.collect(repository.store(at_operation("objects", publish_many)), wait)
+        newer = {name for name in repository.bucket.metadata if "targets" in name} - before
+        assert len(newer) == 40
+        lease.end_if_possible()
+
+
+def test_signed_files_of_what_came_and_was_replaced_meanwhile_go(repository: MemoryRepository) -> None:
+    make_garbage(repository)
+    lease = repository.lease(repository.store())
+
+    def publish_many() -> None:
+        for number in range(40):
+            put(repository, "x", b"%d" % number)
+        lease.end()
+
+    repository.collect(repository.store(at_operation("objects", publish_many)))
+    newest = read_committed(repository.store()).proven.snapshot.version
+    versions = {int(name.split(".")[0]) for name in repository.bucket.metadata if "targets" in name}
+    assert {*range(newest - 15, newest + 1)} <= versions
+    assert not {*range(newest - 39, newest - 15)} & versions
 
 
 def test_a_missing_object_is_told_from_a_failure() -> None:

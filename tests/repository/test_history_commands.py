@@ -92,6 +92,28 @@ def test_the_log_says_what_is_no_longer_kept(tmp_path: Path, monkeypatch: pytest
     assert "revision 3 is not whole in the store any more" in refused
 
 
+def test_a_collection_stops_at_a_missing_object_and_says_what_to_do(store: Path, tmp_path: Path) -> None:
+    run("rm", "x:1", store)
+    make_older(store)
+    root = json.loads(lazyfs("log", store, "-n", "1", "--json").stdout)["root"]
+    catalog, away = store / "data" / root[:2] / root[2:], tmp_path / "away"
+    catalog.rename(away)
+    before = sorted((store / "data").rglob("*"))
+    for arguments in ([], ["--dry-run"]):
+        done = lazyfs("gc", store, "--keys", os.environ["KEYS"], *arguments, check=False)
+        assert done.returncode == 1
+        assert f"/: catalog {root} is not there" in done.stderr
+        assert "nothing was deleted: 1 objects are missing" in done.stdout
+        assert "--despite-missing" in done.stdout
+    stopped = json.loads(run("gc", store, "--json", check=False))
+    assert (stopped["stopped"], stopped["missing"], stopped["deleted"]) == (True, 1, 0)
+    assert sorted((store / "data").rglob("*")) == before
+    assert "would be deleted" in run("gc", store, "--dry-run", "--despite-missing", check=False)
+    away.rename(catalog)
+    assert json.loads(run("gc", store, "--json"))["stopped"] is False
+    assert "all right" in lazyfs("check", store).stdout
+
+
 def test_the_log_of_a_url_is_what_a_trusted_signature_leads_to(store: Path, tmp_path: Path) -> None:
     expected = lazyfs("log", store).stdout
     with serving(store) as url:

@@ -106,12 +106,15 @@ class MemoryRepository:
                 store, self.keys, [f"oci:{layout}"], replace(OPTIONS, place=place), self.now, lease
             )
 
-    def collector(self, store: Store | None = None, wait: float = 7200) -> Collector:
+    def collector(
+        self, store: Store | None = None, wait: float = 7200, *, despite_missing: bool = False
+    ) -> Collector:
         return Collector(
             store or self.store(),
             self.keys,
             self.now,
             wait=wait,
+            despite_missing=despite_missing,
             monotonic=lambda: self.time,
             pause=lambda seconds: self.pass_time(max(seconds, 30)),
         )

@@ -7,7 +7,7 @@ and whoever trusts the newest revision can prove every older one.
 """
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -48,6 +48,14 @@ class BlockAt(NamedTuple):
 
     block: Block
     level: int
+    below: int
+    """The first revision of what comes after it: it has lower ones only."""
+
+
+def _placed(blocks: Sequence[Block], level: int, below: int) -> list[BlockAt]:
+    """Returns the blocks of one object, `below` being the revision that comes after the last of them."""
+    after = [*(block.first for block in blocks[1:]), below]
+    return [BlockAt(block, level, next_first) for block, next_first in zip(blocks, after, strict=True)]
 
 
 class History:
@@ -106,14 +114,21 @@ class History:
         """Yields every revision, newest first; blocks are read as they are needed. Raises FormatError, and as
         `read`."""
         yield from reversed(self.entries)
-        for level, blocks in enumerate(self.blocks):
-            stack = [BlockAt(block, level) for block in blocks]
+        for placed in self.placed():
+            stack = list(placed)
             while stack:
-                block, at = stack.pop()
-                if at:
-                    stack += [BlockAt(inner, at - 1) for inner in decode_blocks(read(block.ref), block)]
+                block, level, below = stack.pop()
+                if level:
+                    stack += _placed(decode_blocks(read(block.ref), block, below), level - 1, below)
                 else:
-                    yield from reversed(decode_entries(read(block.ref), block))
+                    yield from reversed(decode_entries(read(block.ref), block, below))
+
+    def placed(self) -> Iterator[list[BlockAt]]:
+        """Yields the head's blocks of each level, level 0 first."""
+        below = self.entries[0].number if self.entries else 0
+        for level, blocks in enumerate(self.blocks):
+            yield _placed(blocks, level, below)
+            below = blocks[0].first
 
     def find(self, number: int, read: Read) -> PastRevision | None:
         """Returns the revision of this number, None if there is none. Raises as `newest_first`."""
@@ -130,15 +145,16 @@ class History:
         at = bisect_right(self.entries, wanted, key=lambda one: key(one.number, one.time))
         if at:
             return self.entries[at - 1]
-        for level, blocks in enumerate(self.blocks):
-            inner = blocks
-            at = bisect_right(inner, wanted, key=lambda one: key(one.first, one.time))
+        for placed in self.placed():
+            at = bisect_right(placed, wanted, key=lambda one: key(one.block.first, one.block.time))
             if not at:
                 continue
-            for _ in range(level):
-                inner = tuple(decode_blocks(read(inner[at - 1].ref), inner[at - 1]))
-                at = bisect_right(inner, wanted, key=lambda one: key(one.first, one.time))
-            entries = decode_entries(read(inner[at - 1].ref), inner[at - 1])
+            block, level, below = placed[at - 1]
+            while level:
+                inner = _placed(decode_blocks(read(block.ref), block, below), level - 1, below)
+                at = bisect_right(inner, wanted, key=lambda one: key(one.block.first, one.block.time))
+                block, level, below = inner[at - 1]
+            entries = decode_entries(read(block.ref), block, below)
             at = bisect_right(entries, wanted, key=lambda one: key(one.number, one.time))
             return entries[at - 1]
         return None
@@ -159,12 +175,14 @@ def decode(plain: bytes) -> History:
     check_entries(head.entries)
     if len(head.blocks) > LEVELS or len(head.names) > MAX_NAMES:
         raise FormatError(f"a history of {len(head.blocks)} levels and {len(head.names)} names")
-    below = head.entries[0].number if head.entries else 0
+    if not head.entries or not all(head.blocks):
+        raise FormatError("a history with no revision, or no block, where there must be some")
+    below = head.entries[0].number
     for blocks in head.blocks:
         check_blocks(blocks)
-        if blocks and blocks[-1].first >= below:
+        if blocks[-1].first >= below:
             raise FormatError("the blocks of a history are out of order")
-        below = blocks[0].first if blocks else below
+        below = blocks[0].first
     return History(tuple(head.entries), tuple(map(tuple, head.blocks)), tuple(head.names))
 
 
@@ -172,14 +190,14 @@ def leads_to(plain: bytes, block: BlockAt | None) -> Iterator[tuple[ObjectRef, B
     """Yields the objects that a head, or a block of it, leads to: blocks, and None for objects of changes.
     Catalogs are left out: not every revision is kept. Raises FormatError."""
     entries: Iterable[PastRevision] = ()
-    levels: list[tuple[int, Iterable[Block]]] = []
+    blocks: list[BlockAt] = []
     if block is None:
         history = decode(plain)
-        entries, levels = history.entries, list(enumerate(history.blocks))
+        entries, blocks = history.entries, [one for placed in history.placed() for one in placed]
     elif block.level:
-        levels = [(block.level - 1, decode_blocks(plain, block.block))]
+        inner = decode_blocks(plain, block.block, block.below)
+        blocks = _placed(inner, block.level - 1, block.below)
     else:
-        entries = decode_entries(plain, block.block)
+        entries = decode_entries(plain, block.block, block.below)
     yield from ((one.more, None) for one in entries if one.more)
-    for level, blocks in levels:
-        yield from ((one.ref, BlockAt(one, level)) for one in blocks)
+    yield from ((one.block.ref, one) for one in blocks)

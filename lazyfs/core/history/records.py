@@ -108,29 +108,33 @@ _blocks = msgspec.msgpack.Decoder(tuple[int, list[Block]])
 _changes = msgspec.msgpack.Decoder(tuple[int, list[Change]])
 
 
-def decode_entries(plain: bytes, block: Block) -> list[PastRevision]:
-    """Returns the revisions of a block of level 0. Raises FormatError."""
+def decode_entries(plain: bytes, block: Block, below: int) -> list[PastRevision]:
+    """Returns the revisions of a block of level 0; all their numbers are lower than `below`. Raises
+    FormatError."""
     try:
         version, entries = _entries.decode(plain)
     except msgspec.MsgspecError as error:
         raise FormatError(f"bad block of a history: {error}") from None
     check_version(version)
     check_entries(entries)
-    if not entries or entries[0].number != block.first:
+    if not entries or (entries[0].number, entries[0].time) != (block.first, block.time):
         raise FormatError(f"the block of a history does not begin with revision {block.first}")
+    _check_below(entries[-1].number, below)
     return entries
 
 
-def decode_blocks(plain: bytes, block: Block) -> list[Block]:
-    """Returns the blocks of a block of a higher level. Raises FormatError."""
+def decode_blocks(plain: bytes, block: Block, below: int) -> list[Block]:
+    """Returns the blocks of a block of a higher level; all of them begin with revisions lower than `below`.
+    Raises FormatError."""
     try:
         version, blocks = _blocks.decode(plain)
     except msgspec.MsgspecError as error:
         raise FormatError(f"bad block of a history: {error}") from None
     check_version(version)
     check_blocks(blocks)
-    if not blocks or blocks[0].first != block.first:
+    if not blocks or (blocks[0].first, blocks[0].time) != (block.first, block.time):
         raise FormatError(f"the block of a history does not begin with revision {block.first}")
+    _check_below(blocks[-1].first, below)
     return blocks
 
 
@@ -185,6 +189,13 @@ def emit_block(first: int, time: int, content: list[PastRevision] | list[Block],
 
 def _optional(digest: bytes, size: int) -> ObjectRef | None:
     return ObjectRef(Digest(digest), size) if digest else None
+
+
+def _check_below(last: int, below: int) -> None:
+    """Numbers that descend make every block count once: without this, blocks that share the blocks in them
+    would give 64 ** 6 revisions for a few hundred objects."""
+    if last >= below:
+        raise FormatError(f"the block of a history has revision {last}, and the next one begins with {below}")
 
 
 def check_version(version: int) -> None:

@@ -1,0 +1,47 @@
+"""Tells a file that a store directory does not have from one that cannot be reached now.
+
+Both fail with ENOENT: a link that leads nowhere for the moment, a directory that was moved away, a filesystem
+that is not mounted. Who takes them for "not there" gives up what is still needed.
+"""
+
+import errno
+import os
+import stat
+
+
+def check_absent(path: str) -> None:
+    """Returns if there is certainly no object at `path`, `data/ab/cd...` of a store: its directory is there
+    and is no link, or data/ can be listed and has no such directory. Raises OSError otherwise."""
+    _check_no_link(path)
+    directory = os.path.dirname(path)
+    try:
+        found = os.lstat(directory)
+    except FileNotFoundError:
+        os.scandir(os.path.dirname(directory)).close()
+        return
+    if not stat.S_ISDIR(found.st_mode):
+        raise _unreachable(directory)
+
+
+def check_no_metadata(path: str) -> None:
+    """Returns if there is certainly no file at `path`, `metadata/NAME` of a store, or no store has been made
+    in the directory. Raises OSError otherwise."""
+    directory = os.path.dirname(path)
+    data = os.path.join(os.path.dirname(directory), "data")
+    _check_no_link(path)
+    if not os.path.isdir(directory) and os.path.lexists(data):
+        raise _unreachable(directory)
+
+
+def _check_no_link(path: str) -> None:
+    """A file that is there has come since it was looked for, and is no error."""
+    try:
+        found = os.lstat(path)
+    except FileNotFoundError:
+        return
+    if stat.S_ISLNK(found.st_mode):
+        raise _unreachable(path)
+
+
+def _unreachable(path: str) -> OSError:
+    return OSError(errno.ENOENT, "it should be there, but leads nowhere now", path)
