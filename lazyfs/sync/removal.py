@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from lazyfs.sync.lists import GivenList
-from lazyfs.sync.state import ImageState
+from lazyfs.sync.state import ImageState, WisherState
 
 UNWISHED = "no list wishes it any more"
 CHOSEN_NO_MORE = "its wish does not choose it any more"
@@ -43,6 +43,14 @@ class Lists(NamedTuple):
             frozenset(failed),
         )
 
+    def says(self, name: str) -> bool:
+        """Returns True if a list's silence is a statement."""
+        return name in self.forgotten or name in self.complete
+
+    def silent(self, wish: WisherState) -> bool:
+        """Returns True if this run cannot tell what a wish of before means now."""
+        return not self.says(wish.list) or (wish.list, wish.wish) in self.failed
+
 
 def leaving(
     images: Mapping[str, ImageState],
@@ -64,7 +72,7 @@ def leaving(
         standing = [one for one in image.wishes if (one.list, one.wish) in lists.wishes]
         if any((one.list, one.wish) in lists.failed for one in standing):
             continue
-        if not all(_says(one.list, lists) for one in image.wishes if one not in standing):
+        if not all(lists.says(one.list) for one in image.wishes if one not in standing):
             continue
         if standing:
             there = listed(place)
@@ -73,11 +81,6 @@ def leaving(
         elif image.wishes:
             found.append(Leaving(place, UNWISHED, ask=False))
     return found
-
-
-def _says(name: str, lists: Lists) -> bool:
-    """Returns True if a list's silence is a statement."""
-    return name in lists.forgotten or name in lists.complete
 
 
 class Due(NamedTuple):
