@@ -23,7 +23,7 @@ class Lists(NamedTuple):
     """What the lists of a run say."""
 
     complete: frozenset[str]
-    """Names of lists that were read whole and without an error."""
+    """Names of lists that were read whole and without an error, each list of that name."""
     forgotten: frozenset[str]
     """Names that the operator gives up: what only they wished goes."""
     wishes: frozenset[tuple[str, str]]
@@ -37,7 +37,7 @@ class Lists(NamedTuple):
     ) -> "Lists":
         """Returns what these lists say."""
         return cls(
-            frozenset(one.name for one in given if one.complete),
+            frozenset(one.name for one in given) - {one.name for one in given if not one.complete},
             frozenset(forgotten),
             frozenset((one.name, wish.shown) for one in given for wish in one.lists.wishes),
             frozenset(failed),
