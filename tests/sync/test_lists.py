@@ -18,15 +18,17 @@ GOOD = b"version: 1\ninput: ['r.example/a:1']\n"
 
 @contextmanager
 def served(
-    status: int, body: bytes, length: int | None = None, framing: tuple[str, ...] = ("Content-Length",)
+    status: int, body: bytes, length: int | None = None, framing: dict[str, str] | None = None
 ) -> Iterator[str]:
-    """Serves one answer on a loopback port; `length`: the length that the fields of `framing` state."""
+    """Serves one answer on a loopback port; `length`: the Content-Length that it states; `framing`: the
+    fields that it has instead."""
+    stated = {"Content-Length": str(len(body) if length is None else length)}
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(status)
-            for field in framing:
-                self.send_header(field, str(len(body) if length is None else length))
+            for field, value in (stated if framing is None else framing).items():
+                self.send_header(field, value)
             self.end_headers()
             self.wfile.write(body)
 
@@ -140,10 +142,18 @@ def test_a_name_is_complete_only_if_each_of_its_lists_is(tmp_path: Path) -> None
 
 
 def test_an_answer_that_states_no_length_may_be_cut(tmp_path: Path) -> None:
-    with served(200, GOOD, framing=()) as url:
+    with served(200, GOOD, framing={}) as url:
         found = load(url, keeper(tmp_path, url))
     assert found.kept
     assert "states no length" in found.problems[0].reason
+
+
+@pytest.mark.parametrize(("end", "whole"), [(b"0\r\n\r\n", True), (b"", False)])
+def test_chunks_say_where_a_list_ends(tmp_path: Path, end: bytes, whole: bool) -> None:
+    body = b"%x\r\n%s\r\n" % (len(GOOD), GOOD) + end
+    with served(200, body, framing={"Transfer-Encoding": "chunked"}) as url:
+        found = load(url, keeper(tmp_path, url))
+    assert (found.complete, found.kept) == (whole, not whole), found.problems
 
 
 def many(*numbers: int) -> bytes:
