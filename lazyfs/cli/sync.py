@@ -47,6 +47,12 @@ SHOWN_EVENTS = 500
     "--max-delete", type=click.IntRange(0), help="Images that may leave the tree; over that none does."
 )
 @click.option("--forget", multiple=True, metavar="WISHLIST", help="Give a list up: what only it wished goes.")
+@click.option(
+    "--accept-shorter",
+    multiple=True,
+    metavar="WISHLIST",
+    help="A list that is meant to have lost most wishes.",
+)
 @json_option
 def command(words: tuple[str, ...], keys: str | None, since: str | None, check: bool, **options: Any) -> int:
     """Bring the images that the wishlists ask for into STORE, and take out what none asks for any more.
@@ -75,8 +81,10 @@ def command(words: tuple[str, ...], keys: str | None, since: str | None, check: 
     dry_run = options["dry_run"]
     with held(status), Registries(settings.registries) as registries:
         state = read_state(status, repository.name)
-        keeper = ListKeeper(os.path.join(status, "lists"))
-        given = _load(names, keeper, options["forget"], dry_run=dry_run)
+        forgotten = tuple(map(wishlists.shown_name, options["forget"]))
+        meant = frozenset(map(wishlists.shown_name, options["accept_shorter"]))
+        keeper = ListKeeper(os.path.join(status, "lists"), meant=meant)
+        given = _load(names, keeper, forgotten, dry_run=dry_run)
         report = Service(
             repository.store,
             repository.keys,
@@ -90,7 +98,7 @@ def command(words: tuple[str, ...], keys: str | None, since: str | None, check: 
             max_age=parse_duration(options["max_age"], "--max-age"),
             max_delete=service.max_delete if options["max_delete"] is None else options["max_delete"],
             dry_run=dry_run,
-            forgotten=tuple(map(wishlists.shown_name, options["forget"])),
+            forgotten=forgotten,
         ).run(given, state)
         if not dry_run:
             append_events(status, report.events)
@@ -105,12 +113,11 @@ def _load(
     """Returns the lists in force, and keeps the content of those that are good."""
     if not dry_run:
         for name in forgotten:
-            keeper.forget(wishlists.shown_name(name))
+            keeper.forget(name)
     given = [wishlists.load(name, keeper) for name in wishlists.expand(names)]
     if not dry_run:
         for one in given:
-            if one.fresh is not None:
-                keeper.keep(one.name, one.fresh)
+            keeper.take(one)
     return given
 
 
@@ -125,11 +132,12 @@ def _write_site(directory: str, status: str, state: State) -> None:
 
 def _check(names: tuple[str, ...], since: str | None, style: str) -> int:
     nothing_kept = ListKeeper(None)
-    given = [wishlists.load(name, nothing_kept) for name in wishlists.expand(names)]
+    opened = wishlists.expand(names)
+    given = [wishlists.load(name, nothing_kept) for name in opened]
     bad = False
     found = []
-    for one in given:
-        lines = changed_lines(one.name, since) if since else None
+    for path, one in zip(opened, given, strict=True):
+        lines = changed_lines(one.name if "://" in path else path, since) if since else None
         shown = [item for item in one.problems if lines is None or not item.line or item.line in lines]
         found += [(one.name, item) for item in shown]
         bad |= any(item.error for item in shown)

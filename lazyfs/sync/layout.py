@@ -58,7 +58,7 @@ def link_target(path: str, target: str) -> str:
 
 def folder_links(paths: Iterable[str]) -> dict[str, str]:
     """Returns the links between folders that a tree with images at these paths needs: path -> target from
-    the root of the tree."""
+    the root of the tree. A name that is a folder of images itself gets none."""
     links = {}
     tops = set()
     for path in paths:
@@ -69,4 +69,4 @@ def folder_links(paths: Iterable[str]) -> dict[str, str]:
     for alias, name in ARCHITECTURES.items():
         if f"{MULTIARCH}/{name}" in tops:
             links[f"{MULTIARCH}/{alias}"] = f"{MULTIARCH}/{name}"
-    return links
+    return {alias: target for alias, target in links.items() if alias not in tops}

@@ -41,11 +41,18 @@ class Ledger:
         """Returns what is known of an image."""
         return self.state.images.get(place)
 
-    def wished(self, targets: Iterable[Target]) -> None:
-        """Takes who wishes which image now; an image that is new is known from here on."""
+    def wished(self, targets: Iterable[Target], silent: Callable[[WisherState], bool]) -> None:
+        """Takes who wishes which image now; an image that is new is known from here on.
+
+        `silent`: returns True for a wish of before that cannot be asked in this run: it stays in the books
+        though others wish the image, or it would be forgotten by the time that only they wish it no more.
+        """
         for target in targets:
             image = self.state.images.setdefault(target.place, ImageState())
-            image.wishes = [WisherState(*one) for one in target.wished_by]
+            now = [WisherState(*one) for one in target.wished_by]
+            said = {(one.list, one.wish) for one in now}
+            before = [one for one in image.wishes if (one.list, one.wish) not in said and silent(one)]
+            image.wishes = now + before
 
     def found_unchanged(self, target: Target, digest: str, config: str, *, asked: bool) -> None:
         """The tree has what the tag names."""

@@ -1,19 +1,24 @@
 """Where wishlists come from: files, web addresses, and working trees, with the last good content of each.
 
 A list that cannot be had, is empty, or is no list at all says nothing of what is not wished: its last good
-content, kept in the status directory, stays in force.
+content, kept in the status directory, stays in force. So do the wishes of a list that has lost most of them,
+until a later run reads the same bytes again.
 """
 
 import os
-from collections.abc import Callable, Iterator
+import re
+import time
+from collections.abc import Callable, Container, Iterator
+from contextlib import suppress
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from lazyfs.core.digest import sha256
 from lazyfs.core.errors import LazyfsError, UsageError
-from lazyfs.core.printable import printable
+from lazyfs.core.printable import escaped, printable
 from lazyfs.core.wishlist.findings import Finding
 from lazyfs.core.wishlist.read import MOST_BYTES, Wishlist, read_wishlist
+from lazyfs.core.wishlist.wish import Wish
 from lazyfs.images.registry.certificates import Certificates, folders
 from lazyfs.images.registry.wire import Wire
 from lazyfs.system.durable_file import write_durably
@@ -31,13 +36,18 @@ _NO_LISTS = (
     "requirements",
 )
 MOST_FILES = 10_000
+CONFIRMED_AFTER = 3600
+"""Seconds after which the same bytes confirm that a list is meant to be so short: servers that are being
+repaired or filled are seldom so for an hour."""
+_SHOWN_QUERY = re.compile(r"#query-[0-9a-f]{8}")
+_ACCOUNT = re.compile(r"://[^/?#]*@")
 
 
 class GivenList(NamedTuple):
     """One list of a run."""
 
     name: str
-    """Its path or address as the operator gave it."""
+    """Its path or address as pages, logs and states have it: see `shown_name`."""
     lists: Wishlist
     """What is in force: as read now, or the last good content."""
     problems: tuple[Finding, ...]
@@ -48,13 +58,27 @@ class GivenList(NamedTuple):
     """True if the last good content is in force."""
     fresh: bytes | None = None
     """What was read now, if it is good: to be kept."""
+    doubted: bytes | None = None
+    """What was read now, if it lacks most of what it wished before: to be confirmed by a later run."""
 
 
 class ListKeeper:
-    """Keeps the last good content of each list in a directory."""
+    """Keeps the last good content of each list in a directory, and what is to be confirmed."""
 
-    def __init__(self, directory: str | None) -> None:
+    def __init__(
+        self, directory: str | None, now: Callable[[], float] = time.time, meant: Container[str] = ()
+    ) -> None:
+        """`now`: seconds since 1970. `meant`: shown names of lists that need no confirmation."""
         self._directory = directory
+        self._now = now
+        self._meant = meant
+
+    def take(self, given: GivenList) -> None:
+        """Keeps what a run is to remember of a list. Raises OSError."""
+        if given.fresh is not None:
+            self.keep(given.name, given.fresh)
+        elif given.doubted is not None:
+            self._doubt(given.name, given.doubted)
 
     def last_good(self, name: str) -> bytes | None:
         """Returns the last good content of the list of this name; None if there is none."""
@@ -66,25 +90,51 @@ class ListKeeper:
         except OSError:
             return None
 
+    def confirms(self, name: str, data: bytes) -> bool:
+        """Returns True if the operator or an earlier run confirms that a list is meant to be like this."""
+        since = self._doubted_since(name, data)
+        return name in self._meant or (since is not None and self._now() - since >= CONFIRMED_AFTER)
+
+    def _doubted_since(self, name: str, data: bytes) -> float | None:
+        """Returns when these bytes were first doubted, if they were the last time and the clock was not put
+        back since."""
+        if self._directory is None:
+            return None
+        try:
+            with open(self._path(name, "doubted"), encoding="ascii") as file:
+                since, digest = file.read(200).split()
+            found = float(since)
+        except (OSError, ValueError):
+            return None
+        return found if digest == sha256(data).hex() and found <= self._now() else None
+
+    def _doubt(self, name: str, data: bytes) -> None:
+        if self._directory is not None and self._doubted_since(name, data) is None:
+            os.makedirs(self._directory, mode=0o700, exist_ok=True)
+            text = f"{self._now():.0f} {sha256(data).hex()}\n"
+            write_durably(self._path(name, "doubted"), text.encode())
+
     def keep(self, name: str, data: bytes) -> None:
         """Keeps a good content. Raises OSError."""
-        if self._directory is not None and self.last_good(name) != data:
-            os.makedirs(self._directory, mode=0o700, exist_ok=True)
-            write_durably(self._path(name), data)
+        if self._directory is not None:
+            self._drop(name, "doubted")
+            if self.last_good(name) != data:
+                os.makedirs(self._directory, mode=0o700, exist_ok=True)
+                write_durably(self._path(name), data)
 
     def forget(self, name: str) -> None:
-        """Drops the last good content."""
+        """Drops the last good content, and what was to be confirmed."""
         if self._directory is not None:
-            try:
-                os.unlink(self._path(name))
-            except FileNotFoundError:
-                pass
+            self._drop(name, "doubted")
+            self._drop(name, "list")
 
-    def _path(self, name: str) -> str:
+    def _drop(self, name: str, kind: str) -> None:
+        with suppress(FileNotFoundError):
+            os.unlink(self._path(name, kind))
+
+    def _path(self, name: str, kind: str = "list") -> str:
         assert self._directory is not None
-        return os.path.join(
-            self._directory, f"{sha256(name.encode(errors='surrogateescape')).hex()[:32]}.list"
-        )
+        return os.path.join(self._directory, f"{sha256(name.encode()).hex()[:32]}.{kind}")
 
 
 def expand(names: list[str] | tuple[str, ...]) -> list[str]:
@@ -99,7 +149,7 @@ def expand(names: list[str] | tuple[str, ...]) -> list[str]:
             continue
         below = list(_lists_below(name))
         if not below:
-            raise UsageError(f"{name}: a directory without wishlists ({', '.join(SUFFIXES)})")
+            raise UsageError(f"{escaped(name)}: a directory without wishlists ({', '.join(SUFFIXES)})")
         found.extend(below)
     return list(dict.fromkeys(found))
 
@@ -114,7 +164,7 @@ def _lists_below(directory: str) -> Iterator[str]:
                 continue
             count += 1
             if count > MOST_FILES:
-                raise UsageError(f"{directory}: over {MOST_FILES} wishlists")
+                raise UsageError(f"{escaped(directory)}: over {MOST_FILES} wishlists")
             yield os.path.join(folder, file)
 
 
@@ -126,13 +176,20 @@ def fetch(name: str) -> bytes:
         with open(name, "rb") as file:
             return file.read(MOST_BYTES + 1)
     except OSError as error:
-        raise UsageError(f"wishlist {name}: {error.strerror}") from None
+        raise UsageError(f"wishlist {escaped(name)}: {error.strerror}") from None
+    except ValueError:
+        raise UsageError(f"wishlist {escaped(name)}: not a path") from None
 
 
 def _download(url: str) -> bytes:
-    parts = urlsplit(url)
-    if parts.scheme not in ("https", "http"):
-        raise UsageError(f"wishlist {printable(url)}: give a file, a directory, or an https:// address")
+    shown = printable(shown_name(url))
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError as error:
+        raise UsageError(f"wishlist {shown}: not an address: {error}") from None
+    if parts.scheme not in ("https", "http") or not parts.hostname:
+        raise UsageError(f"wishlist {shown}: give a file, a directory, or an https:// address")
     if parts.username is not None or parts.password is not None:
         raise UsageError(
             "wishlist: an address with an account in it would stand in logs: leave the account out"
@@ -143,22 +200,35 @@ def _download(url: str) -> bytes:
     )
     try:
         with wire.get(url, {"Accept": "text/plain, */*"}) as reply:
-            url = shown_name(url)
             if reply.status != 200:
-                raise LazyfsError(f"wishlist {printable(url)}: the server answers {reply.status}")
+                raise LazyfsError(f"wishlist {shown}: the server answers {reply.status}")
             data = reply.small(MOST_BYTES)
             stated = reply.headers.get("Content-Length", "")
             if stated.isdigit() and "Content-Encoding" not in reply.headers and len(data) != int(stated):
-                raise LazyfsError(f"wishlist {printable(url)}: cut: {len(data)} of {stated} bytes")
+                raise LazyfsError(f"wishlist {shown}: cut: {len(data)} of {stated} bytes")
+            if not stated and "chunked" not in reply.headers.get("Transfer-Encoding", "").lower():
+                raise LazyfsError(
+                    f"wishlist {shown}: the server states no length, so that a cut list looks whole: "
+                    "have it send Content-Length, or HTTP/1.1"
+                )
             return data
     finally:
         wire.close()
 
 
 def shown_name(name: str) -> str:
-    """Returns the name of a list as pages, logs and states have it: an address without its query, which may
-    be a token."""
-    return name.partition("?")[0].partition("#")[0] if "://" in name else name
+    """Returns the name of a list as pages, logs and states have it; the shown name of a shown name is itself.
+
+    An address is without its account and its query, which may be a token: eight hex digits of the query's
+    hash (`#query-1a2b3c4d`) tell lists apart that differ in it only. A byte of a path that is not UTF-8 is
+    \\xNN.
+    """
+    if "://" not in name:
+        return escaped(name)
+    address, _, fragment = name.partition("#")
+    place, _, query = address.partition("?")
+    mark = f"#query-{sha256(query.encode(errors='surrogateescape')).hex()[:8]}" if query else f"#{fragment}"
+    return escaped(_ACCOUNT.sub("://", place, count=1)) + (mark if _SHOWN_QUERY.fullmatch(mark) else "")
 
 
 def load(name: str, keeper: ListKeeper, get: Callable[[str], bytes] = fetch) -> GivenList:
@@ -170,9 +240,34 @@ def load(name: str, keeper: ListKeeper, get: Callable[[str], bytes] = fetch) -> 
     except LazyfsError as error:
         data, read = b"", Wishlist(name, "", (), (Finding(0, str(error)),), whole=False)
     if read.whole and read.wishes:
+        lost = _lost(read, keeper.last_good(name), data)
+        if lost and not (read.complete and keeper.confirms(name, data)):
+            return _doubted(read, lost, data)
         return GivenList(name, read, read.findings, read.complete, fresh=data)
     problems = read.findings or (Finding(0, "the list wishes nothing", "give it up with --forget"),)
     before = keeper.last_good(name)
     if before is None:
         return GivenList(name, read, problems, complete=False)
     return GivenList(name, read_wishlist(before, name), problems, complete=False, kept=True)
+
+
+def _lost(read: Wishlist, last_good: bytes | None, data: bytes) -> list[Wish]:
+    """Returns what a list wishes no more, if that is over half of its last good wishes and at least two."""
+    if last_good is None or last_good == data:
+        return []
+    before = read_wishlist(last_good, read.name).wishes
+    now = {wish.shown for wish in read.wishes}
+    lost = [wish for wish in before if wish.shown not in now]
+    return lost if len(lost) >= 2 and 2 * len(lost) > len(before) else []
+
+
+def _doubted(read: Wishlist, lost: list[Wish], data: bytes) -> GivenList:
+    """Returns a list that has lost most of its wishes: those of before stay in force beside those of now."""
+    doubt = Finding(
+        0,
+        f"{len(lost)} wishes of before are gone, over half of them: they stay until a run reads the same "
+        "list again, an hour from now or later",
+        f"if it is meant, give --accept-shorter {read.name}",
+    )
+    both = read._replace(wishes=(*read.wishes, *lost))
+    return GivenList(read.name, both, (*read.findings, doubt), complete=False, doubted=data)

@@ -92,7 +92,6 @@ class Publishing:
     def run(self) -> dict[str, str]:
         """Returns place -> reason of the images that their registries do not know any more. Raises
         StoreError, or what nobody foresaw in a thread."""
-        self._ledger.wished(self._targets)
         try:
             self._work()
         except BaseException:

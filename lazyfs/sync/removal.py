@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from lazyfs.sync.lists import GivenList
-from lazyfs.sync.state import ImageState
+from lazyfs.sync.state import ImageState, WisherState
 
 UNWISHED = "no list wishes it any more"
 CHOSEN_NO_MORE = "its wish does not choose it any more"
@@ -23,7 +23,7 @@ class Lists(NamedTuple):
     """What the lists of a run say."""
 
     complete: frozenset[str]
-    """Names of lists that were read whole and without an error."""
+    """Names of lists that were read whole and without an error, each list of that name."""
     forgotten: frozenset[str]
     """Names that the operator gives up: what only they wished goes."""
     wishes: frozenset[tuple[str, str]]
@@ -37,11 +37,19 @@ class Lists(NamedTuple):
     ) -> "Lists":
         """Returns what these lists say."""
         return cls(
-            frozenset(one.name for one in given if one.complete),
+            frozenset(one.name for one in given) - {one.name for one in given if not one.complete},
             frozenset(forgotten),
             frozenset((one.name, wish.shown) for one in given for wish in one.lists.wishes),
             frozenset(failed),
         )
+
+    def says(self, name: str) -> bool:
+        """Returns True if a list's silence is a statement."""
+        return name in self.forgotten or name in self.complete
+
+    def silent(self, wish: WisherState) -> bool:
+        """Returns True if this run cannot tell what a wish of before means now."""
+        return not self.says(wish.list) or (wish.list, wish.wish) in self.failed
 
 
 def leaving(
@@ -64,7 +72,7 @@ def leaving(
         standing = [one for one in image.wishes if (one.list, one.wish) in lists.wishes]
         if any((one.list, one.wish) in lists.failed for one in standing):
             continue
-        if not all(_says(one.list, lists) for one in image.wishes if one not in standing):
+        if not all(lists.says(one.list) for one in image.wishes if one not in standing):
             continue
         if standing:
             there = listed(place)
@@ -73,11 +81,6 @@ def leaving(
         elif image.wishes:
             found.append(Leaving(place, UNWISHED, ask=False))
     return found
-
-
-def _says(name: str, lists: Lists) -> bool:
-    """Returns True if a list's silence is a statement."""
-    return name in lists.forgotten or name in lists.complete
 
 
 class Due(NamedTuple):

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from lazyfs.core.errors import BadData, LazyfsError, NotFound, TransportError, Unknown, UsageError
+from lazyfs.core.errors import BadData, LazyfsError, TransportError, Unknown, UsageError
 from lazyfs.core.oci.manifest import Platform
 from lazyfs.core.oci.reference import Reference
 from lazyfs.core.wishlist.retention import kept
@@ -51,11 +51,22 @@ class FailedWish(NamedTuple):
     """False if the registry said that it has no such repository: then its images may go."""
 
 
+class _Chosen(NamedTuple):
+    """The images that a wish means now."""
+
+    references: list[Reference]
+    undated: Failure | None = None
+    """Why the date of a tag could not be learned, if the wish goes by dates: what is not among `references`
+    may be so for want of that date."""
+
+
 class Resolution(NamedTuple):
     """All wishes of a run, resolved as far as the registries answered."""
 
     resolved: list[Resolved]
     failed: list[FailedWish]
+    """A wish that lacks the date of a tag is here and in `resolved`: what it chooses comes, and nothing
+    leaves because of it."""
     listed: dict[tuple[str, str], frozenset[str]]
     """(registry, repository) -> its tags, where they were asked for and came whole."""
     dates: dict[str, int]
@@ -90,7 +101,9 @@ class Resolver:
             elif isinstance(found, Gone):
                 failed.append(FailedWish(name, wish, Failure(found.reason, transient=False), holds=False))
             else:
-                resolved.append(Resolved(name, wish, found))
+                resolved.append(Resolved(name, wish, found.references))
+                if found.undated:
+                    failed.append(FailedWish(name, wish, found.undated))
         whole = {
             (one.registry, one.repository): frozenset([] if isinstance(tags, Gone) else tags)
             for one, tags in listed.items()
@@ -146,27 +159,32 @@ class Resolver:
 
     def _chosen(
         self, wish: Wish, listed: "dict[Reference, list[str] | Failure | Gone]"
-    ) -> "list[Reference] | Failure | Gone":
+    ) -> _Chosen | Failure | Gone:
         if wish.choice is None:
-            return [wish.reference]
+            return _Chosen([wish.reference])
         tags = listed[_repository(wish)]
         if isinstance(tags, Failure | Gone):
             return tags
         references = [wish.reference._replace(tag=tag) for tag in wish.choice.of(tags)]
         retention = wish.choice.retention
         created: dict[str, int] = {}
+        undated = None
         if retention.needs_dates:
             for reference in references:
                 when = self._created(reference)
                 if isinstance(when, Failure):
                     return when
-                if when is not None:
+                if isinstance(when, int):
                     created[reference.wanted] = when
+                elif when is not None:
+                    undated = Failure(when.reason, transient=False)
         left = kept([one.wanted for one in references], retention, created, self.now())
-        return [wish.reference._replace(tag=tag) for tag in left]
+        return _Chosen([wish.reference._replace(tag=tag) for tag in left], undated)
 
-    def _created(self, reference: Reference) -> "int | Failure | None":
-        """Returns when an image was made; None if its tag went meanwhile."""
+    def _created(self, reference: Reference) -> int | Failure | Gone | None:
+        """Returns when an image was made; None if its registry says that the tag is gone, Gone if it says so
+        of the image that the tag names. A 404 of another form is a failure: a proxy's page knows no dates.
+        """
         digest = self.digest(reference)
         if isinstance(digest, Gone):
             return None
@@ -178,8 +196,8 @@ class Resolver:
                 client = self.registries.client(reference)
                 by_digest = reference._replace(digest=digest)
                 image = RegistryImage(client, by_digest, self.platform, none_known, asked=False)
-            except NotFound:
-                return None
+            except Unknown as error:
+                return Gone(str(error))
             except LazyfsError as error:
                 return failure_of(error)
             known = image.config.created_ns // 1_000_000_000

@@ -56,13 +56,15 @@ class Service:
             ledger.wish_fails(
                 f"{failed.list}:{failed.wish.line} {failed.wish.shown}", failed.failure.reason, owners
             )
+        failing = {(one.list, one.wish.shown) for one in resolution.failed if one.holds}
+        said = Lists.of(lists, failing, self.forgotten)
+        ledger.wished(wished.by_place.values(), said.silent)
         with self._committer() as committer:
             gone = Publishing(self, committer, ledger, resolver, wished).run()
-            failing = {(one.list, one.wish.shown) for one in resolution.failed if one.holds}
             candidates = leaving(
                 state.images,
                 wished.by_place,
-                Lists.of(lists, failing, self.forgotten),
+                said,
                 lambda place: _listed(place, resolution),
             )
             refused = self._remove(_reasons(candidates, gone, resolver, state), committer, ledger)

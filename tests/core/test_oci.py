@@ -75,6 +75,24 @@ def test_platforms(text: str, platform: Platform) -> None:
     assert parse_platform(text) == platform
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "linux/arm64:v8",
+        "linux/..",
+        "..",
+        "linux/amd64/..",
+        "linux/a b",
+        "/amd64",
+        "linux/arm\nv7",
+        "linux/a\0",
+    ],
+)
+def test_a_platform_that_would_be_another_path_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="is not os/architecture"):
+        parse_platform(text)
+
+
 def listed(*platforms: str | None) -> Index:
     """Returns an index in which the size of each entry is its number."""
     entries = []

@@ -88,7 +88,8 @@ images:
 
 
 def read(text: str) -> Wishlist:
-    return read_wishlist(dedent(text).encode(), "list")
+    """Reads a list as editors save it, with a newline at its end."""
+    return read_wishlist(f"{dedent(text)}\n".encode(), "list")
 
 
 def said(text: str) -> list[str]:
@@ -351,3 +352,30 @@ def test_nothing_is_expanded_from_the_environment_or_files(monkeypatch: pytest.M
         found = read(f"input:\n - r.example/a:1\n - '{value}'\n - {value}\n")
         assert "hunter2" not in repr(found)
         assert "root:" not in repr(found)
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [("a/b:1\na/c:1", 2), ("a/b:1\n\n# end\na/c", 4), ("input:\n  - r.example/a:1\n  - r.example/b:1", 3)],
+)
+def test_a_list_whose_last_line_does_not_end_may_be_cut(text: str, line: int) -> None:
+    cut, whole = (read_wishlist(data.encode(), "list") for data in (text, text + "\n"))
+    assert (whole.complete, cut.complete) == (True, False)
+    assert cut.wishes == whole.wishes
+    assert [finding.line for finding in cut.errors] == [line]
+    assert "no newline at the end" in cut.errors[0].reason
+
+
+@pytest.mark.parametrize("text", ['{"input": ["r.example/a:1"]}', "input: [r.example/a:1]"])
+def test_a_list_that_brackets_end_needs_no_newline(text: str) -> None:
+    assert read_wishlist(text.encode(), "list").complete
+
+
+@pytest.mark.parametrize("word", ["forbidden", "maintenance", "ok"])
+def test_one_word_may_be_a_servers_answer(word: str) -> None:
+    answer = read(f"# 503\n{word}")
+    assert not answer.complete
+    assert answer.errors[0].line == 2
+    assert "may be a server's answer" in answer.errors[0].reason
+    assert read(f"{word}:latest").complete
+    assert read(f"{word}\ndebian").complete

@@ -42,7 +42,7 @@ def test_any_bytes_are_read(data: bytes) -> None:
 @example("x" * 60)
 def test_a_line_more_in_the_grids_list_harms_no_other(line: str) -> None:
     around = ["docker.io/library/one:1", "two/two:2", "r.example/three/three:3", "four"]
-    found = read_wishlist("\n".join([*around[:2], line, *around[2:]]).encode(), "list")
+    found = read_wishlist("\n".join([*around[:2], line, *around[2:], ""]).encode(), "list")
     shown = [wish.shown for wish in found.wishes if wish.line != 3]
     assert shown == [
         "docker.io/library/one:1",

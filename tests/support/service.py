@@ -65,15 +65,21 @@ class ServiceSite:
         """Writes the list: images in CERN's form."""
         self.list.write_text("version: 1\ninput:\n" + "".join(f"  - '{line}'\n" for line in lines))
 
-    def run(self, lists: Iterable[Path | str] | None = None, **options: Any) -> Report:
+    def run(
+        self,
+        lists: Iterable[Path | str] | None = None,
+        *,
+        accept_shorter: Iterable[Path | str] = (),
+        **options: Any,
+    ) -> Report:
         """Does one run with the list, or with these."""
         self.clock += timedelta(hours=1)
         names = [str(one) for one in ([self.list] if lists is None else lists)]
-        keeper = ListKeeper(str(self.status / "lists"))
+        meant = [str(one) for one in accept_shorter]
+        keeper = ListKeeper(str(self.status / "lists"), self.clock.timestamp, meant)
         given = [load(name, keeper) for name in names]
         for one in given:
-            if one.fresh is not None:
-                keeper.keep(one.name, one.fresh)
+            keeper.take(one)
         state = self.state()
         with Registries(self.registries, {}, self._pause, self._monotonic) as registries:
             service = Service(

@@ -121,6 +121,33 @@ def test_a_wrong_configuration_is_one_clear_line(site: Path, text: str, said: st
     assert done.stderr.count("\n") == 1
 
 
+def test_a_list_whose_name_is_not_utf8_is_a_list_like_any_other(site: Path) -> None:
+    folder = site / "lists"
+    folder.mkdir()
+    listed = folder / os.fsdecode(b"caf\xe9.txt")
+    listed.write_text("htc/x:1\nhub.opensciencegrid.org/htc/rocky:8\nopensciencegrid/no:such\n")
+    shown = f"{folder}/caf\\xe9.txt"
+    first = sync(site, folder, check=False)
+    assert (first.returncode, "1 published" in first.stdout) == (1, True), first.stderr
+    assert shown in (site / "status/site/lists.html").read_text()
+    assert list(json.loads((site / "status/state.json").read_bytes())["lists"]) == [shown]
+    found = lazyfs(
+        "when", "hub.opensciencegrid.org/htc/rocky:8", site / "store", "--status-dir", site / "status"
+    )
+    assert f"{shown} line 2" in found.stdout
+    assert f"{shown}: osg, 3 wishes" in lazyfs("sync", "--check", folder).stdout
+    git(folder, "init", "-q")
+    git(folder, "add", ".")
+    git(folder, "commit", "-qm", "first")
+    assert lazyfs("sync", "--check", "--since", "HEAD", listed).returncode == 0
+    listed.unlink()
+    gone = sync(site, listed, check=False)
+    assert f"{shown}: wishlist {shown}: No such file" in gone.stderr
+    assert "its last good content stays in force" in gone.stderr
+    (site / "osg.txt").write_text("centos\ndebian\n")
+    assert "1 removed" in sync(site, site / "osg.txt", "--forget", listed).stdout
+
+
 def test_two_runs_at_once_are_refused(site: Path) -> None:
     sync(site, site / "osg.txt")
     with (site / "status/.lock").open("w") as lock:
@@ -192,6 +219,16 @@ def git(directory: Path, *arguments: str) -> None:
         capture_output=True,
         env={**os.environ, **identity},
     )
+
+
+def test_a_list_that_is_meant_to_be_short_is_said_to_be(site: Path) -> None:
+    sync(site, site / "osg.txt")
+    (site / "osg.txt").write_text("centos:latest\n")
+    doubted = sync(site, site / "osg.txt", check=False)
+    assert doubted.returncode == 1
+    assert f"give --accept-shorter {site / 'osg.txt'}" in doubted.stderr
+    assert "0 removed" in doubted.stdout
+    assert "3 removed" in sync(site, site / "osg.txt", "--accept-shorter", site / "osg.txt").stdout
 
 
 def test_check_alone_needs_no_store_and_names_line_reason_and_mend(tmp_path: Path) -> None:

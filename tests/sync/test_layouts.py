@@ -251,3 +251,25 @@ def test_links_lead_where_they_should() -> None:
     assert {architecture_folder(Platform("linux", *one.split(":"))) for one in ARCHITECTURES.values()} == set(
         ARCHITECTURES.values()
     )
+
+
+def test_an_alias_that_is_a_folder_of_images_gets_no_link() -> None:
+    """Trees of before have such folders, where a wish named the platform linux/arm64:v8."""
+    paths = [".multiarch/arm64/r.example/a:1", ".multiarch/arm64:v8/r.example/a:1"]
+    assert folder_links(paths) == {".multiarch/aarch64": ".multiarch/arm64"}
+    assert ".multiarch/arm64:v8" in folder_links(paths[:1])
+
+
+def test_a_platform_that_would_be_another_path_is_refused_and_harms_no_other_line(
+    site: ServiceSite, registry: RealRegistry
+) -> None:
+    put_index(registry, "team/odd", "1", "linux/amd64", "linux/arm64", "linux/arm64:v8")
+    site.list.write_text(
+        "lazyfs: 1\nimages:\n"
+        "  - {image: 'r.example/team/odd:1', platforms: [linux/amd64, linux/arm64]}\n"
+        "  - {image: 'r.example/team/odd:1', platforms: ['linux/arm64:v8']}\n"
+    )
+    report = site.run()
+    assert report.count("published") == 1
+    assert "wishlist.yaml:4: platform 'linux/arm64:v8'" in report.notices[0]
+    assert site.links()[".multiarch/arm64:v8"] == "arm64"

@@ -3,26 +3,32 @@
 import http.server
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from lazyfs.core.errors import UsageError
-from lazyfs.sync.lists import ListKeeper, expand, load
+from lazyfs.sync.lists import GivenList, ListKeeper, expand, load, shown_name
+from lazyfs.sync.removal import Lists
 
 GOOD = b"version: 1\ninput: ['r.example/a:1']\n"
 
 
 @contextmanager
-def served(status: int, body: bytes, length: int | None = None) -> Iterator[str]:
-    """Serves one answer on a loopback port; `length`: the Content-Length that it states."""
+def served(
+    status: int, body: bytes, length: int | None = None, framing: dict[str, str] | None = None
+) -> Iterator[str]:
+    """Serves one answer on a loopback port; `length`: the Content-Length that it states; `framing`: the
+    fields that it has instead."""
+    stated = {"Content-Length": str(len(body) if length is None else length)}
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(status)
-            self.send_header("Content-Length", str(len(body) if length is None else length))
+            for field, value in (stated if framing is None else framing).items():
+                self.send_header(field, value)
             self.end_headers()
             self.wfile.write(body)
 
@@ -39,10 +45,15 @@ def served(status: int, body: bytes, length: int | None = None) -> Iterator[str]
             thread.join()
 
 
+def answers(data: bytes) -> Callable[[str], bytes]:
+    """Returns a way to lists that brings these bytes."""
+    return lambda _: data
+
+
 def keeper(directory: Path, name: str) -> ListKeeper:
     """Returns a keeper that has a good content of the list."""
     found = ListKeeper(str(directory / "lists"))
-    found.keep(name, GOOD)
+    found.keep(shown_name(name), GOOD)
     return found
 
 
@@ -89,11 +100,124 @@ def test_a_token_in_an_address_is_shown_nowhere(tmp_path: Path) -> None:
     for status in (200, 500):
         with served(status, GOOD) as url:
             found = load(f"{url}?private_token=hunter2#x", ListKeeper(str(tmp_path)))
-        assert found.name == url
+        assert re.fullmatch(re.escape(url) + "#query-[0-9a-f]{8}", found.name)
         assert "hunter2" not in repr(found)
     with_account = load("https://me:hunter2@r.example/list", ListKeeper(str(tmp_path)))
-    assert "hunter2" not in repr(with_account.problems)
+    assert "hunter2" not in repr(with_account)
     assert "account" in with_account.problems[0].reason
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["https://[::1/l", "https://h:99999/l", "https://h:x/l", "https:///l", "ftp://h/l", "https://h..x/l"],
+)
+def test_an_address_that_is_none_is_a_finding_without_its_token(tmp_path: Path, address: str) -> None:
+    found = load(f"{address}?token=hunter2", keeper(tmp_path, f"{address}?token=hunter2"))
+    assert found.problems[0].error
+    assert "hunter2" not in repr(found)
+
+
+def test_addresses_that_differ_in_their_query_are_two_lists(tmp_path: Path) -> None:
+    lists = ListKeeper(str(tmp_path))
+    other = b"version: 1\ninput: ['r.example/b:1']\n"
+    names = []
+    for query, content in (("ref=main", GOOD), ("ref=old", other), ("", b"")):
+        found = load(f"https://r.example/raw?{query}", lists, answers(content))
+        lists.take(found)
+        names.append(found.name)
+    assert len(set(names)) == 3
+    assert names[2] == "https://r.example/raw"
+    assert [lists.last_good(name) for name in names] == [GOOD, other, None]
+    assert [shown_name(name) for name in names] == names, "--forget takes the shown name too"
+
+
+def test_a_name_is_complete_only_if_each_of_its_lists_is(tmp_path: Path) -> None:
+    lists = ListKeeper(str(tmp_path))
+    contents = {"https://h/l#a": GOOD, "https://h/l#b": b"<html>"}
+    given = [load(name, lists, contents.__getitem__) for name in contents]
+    assert given[0].name == given[1].name
+    for order in (given, given[::-1]):
+        assert not Lists.of(order, (), ()).complete
+    assert Lists.of(given[:1], (), ()).complete == {"https://h/l"}
+
+
+def test_an_answer_that_states_no_length_may_be_cut(tmp_path: Path) -> None:
+    with served(200, GOOD, framing={}) as url:
+        found = load(url, keeper(tmp_path, url))
+    assert found.kept
+    assert "states no length" in found.problems[0].reason
+
+
+@pytest.mark.parametrize(("end", "whole"), [(b"0\r\n\r\n", True), (b"", False)])
+def test_chunks_say_where_a_list_ends(tmp_path: Path, end: bytes, whole: bool) -> None:
+    body = b"%x\r\n%s\r\n" % (len(GOOD), GOOD) + end
+    with served(200, body, framing={"Transfer-Encoding": "chunked"}) as url:
+        found = load(url, keeper(tmp_path, url))
+    assert (found.complete, found.kept) == (whole, not whole), found.problems
+
+
+def many(*numbers: int) -> bytes:
+    return "".join(f"r.example/team/a:{number}\n" for number in numbers).encode()
+
+
+@pytest.mark.parametrize(
+    ("left", "doubted"),
+    [((1, 2), False), ((1,), True), ((8, 9), True), ((), True), ((1, 2, 3, 4), False)],
+)
+def test_a_list_that_lost_most_of_its_wishes_is_complete_once_it_is_confirmed(
+    tmp_path: Path, left: tuple[int, ...], doubted: bool
+) -> None:
+    times = [1000.0]
+    lists = ListKeeper(str(tmp_path), lambda: times[0])
+    short = many(*left) or b"r.example/team/error:1\n"
+
+    def run(data: bytes) -> GivenList:
+        found = load("list.txt", lists, answers(data))
+        lists.take(found)
+        return found
+
+    assert run(many(1, 2, 3)).complete
+    first = run(short)
+    assert first.complete is not doubted
+    if not doubted:
+        assert first.fresh == short
+        return
+    assert {wish.reference.tag for wish in first.lists.wishes} >= {"1", "2", "3"}
+    assert "--accept-shorter list.txt" in first.problems[-1].mend
+    times[0] += 3599
+    assert not run(short).complete
+    assert not run(short + b"# other bytes\n").complete
+    times[0] += 3600
+    assert not run(short).complete, "the time begins with these bytes"
+    times[0] -= 100
+    assert not run(short).complete, "the clock was put back"
+    times[0] += 3600
+    assert run(short).complete
+    assert run(short).complete
+
+
+def test_a_list_that_recovers_is_doubted_anew_when_it_is_short_again(tmp_path: Path) -> None:
+    times = [1000.0]
+    lists = ListKeeper(str(tmp_path), lambda: times[0])
+    for data, complete in ((many(1, 2, 3), True), (many(1), False), (many(1, 2, 3), True), (many(1), False)):
+        found = load("list.txt", lists, answers(data))
+        lists.take(found)
+        assert found.complete is complete
+        times[0] += 3600
+    lists = ListKeeper(str(tmp_path), lambda: 1000.0, {"list.txt"})
+    assert load("list.txt", lists, answers(many(1))).complete, "the operator means it"
+
+
+def test_a_short_list_with_a_bad_line_confirms_nothing(tmp_path: Path) -> None:
+    times = [1000.0]
+    lists = ListKeeper(str(tmp_path), lambda: times[0], {"list.txt"})
+    lists.keep("list.txt", many(1, 2, 3))
+    for _ in range(3):
+        found = load("list.txt", lists, lambda _: b"r.example/team/a:1\nr.exam")
+        lists.take(found)
+        assert not found.complete
+        assert lists.last_good("list.txt") == many(1, 2, 3)
+        times[0] += 3600
 
 
 def test_a_directory_stands_for_the_lists_in_it(tmp_path: Path) -> None:

@@ -230,3 +230,45 @@ def test_no_more_requests_than_allowed_are_on_their_way() -> None:
     for thread in threads:
         thread.join()
     assert most == 3
+
+
+@pytest.mark.parametrize(
+    ("body", "part"), [(HTML, "manifests"), (b"", "manifests"), (UNKNOWN, "manifests"), (HTML, "blobs")]
+)
+def test_an_image_whose_date_is_not_known_is_not_removed_for_its_age(
+    body: bytes, part: str, site: ServiceSite, registry: FakeRegistry
+) -> None:
+    registry.add(built("old", created="2025-12-01T00:00:00Z"), "1")
+    registry.add(built("new", created="2025-12-02T00:00:00Z"), "2")
+    site.list.write_text(
+        "lazyfs: 1\nimages: [{image: 'r.example/team/app:*', keep-last: 1, keep-by: created}]\n"
+    )
+    site.run()
+    assert list(site.images()) == ["r.example/team/app:2"]
+    moved = built("newer", created="2025-12-03T00:00:00Z")
+    registry.tags.remove("2")
+    registry.add(moved, "2")
+    lost = moved.manifest["digest"] if part == "manifests" else moved.config["digest"]
+    registry.nobody = {f"{part}/{lost}": 404}
+    registry.reason = body
+    report = site.run()
+    assert report.exit_code in (1, 2)
+    assert report.count("removed") == 0
+    assert "r.example/team/app:2" in site.images()
+    registry.nobody = {}
+    assert site.run().exit_code == 0
+    assert site.images() == {"r.example/team/app:2": config_of(moved)}
+
+
+def test_a_tag_that_is_gone_holds_up_no_retention(site: ServiceSite, registry: FakeRegistry) -> None:
+    for number in (1, 2):
+        registry.add(built(f"{number}", created=f"2025-12-0{number}T00:00:00Z"), str(number))
+    site.list.write_text(
+        "lazyfs: 1\nimages: [{image: 'r.example/team/app:*', keep-last: 1, keep-by: created}]\n"
+    )
+    site.run()
+    registry.add(built("3", created="2025-12-03T00:00:00Z"), "3")
+    registry.tags.append("phantom")
+    registry.nobody, registry.reason = {"manifests/phantom": 404}, UNKNOWN
+    assert events_of(site.run(), "removed") == ["r.example/team/app:2"]
+    assert list(site.images()) == ["r.example/team/app:3"]

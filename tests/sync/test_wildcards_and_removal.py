@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from lazyfs.core.digest import parse_hex
+from lazyfs.core.errors import TransportError
 from lazyfs.core.tree_paths import layer_path
 from lazyfs.images.registry.client import RegistryClient
 from tests.support.oci_images import entry, layer
@@ -175,12 +176,41 @@ def test_more_than_a_run_may_remove_stays(site: ServiceSite, registry: RealRegis
     site.wish(*(f"r.example/{team}:{number}" for number in range(5)))
     site.run()
     site.wish(f"r.example/{team}:0")
-    report = site.run(max_delete=3)
+    report = site.run(accept_shorter=[site.list], max_delete=3)
     assert report.exit_code == 1
     assert "4 images would leave the tree, over 3" in report.refused
     assert len(tags_of(site)) == 5
     assert site.run(max_delete=4).count("removed") == 4
     assert tags_of(site) == ["0"]
+
+
+@pytest.mark.parametrize("silence", ["its registry is down", "the list is broken", "the list is not given"])
+def test_a_wish_that_cannot_be_asked_is_not_forgotten_for_another_one(
+    silence: str, site: ServiceSite, registry: RealRegistry
+) -> None:
+    team = "team/not_forgotten"
+    for tag in ("1", "2"):
+        registry.put(built(tag), team, tag)
+    second = site.directory / "second.yaml"
+    good = f"version: 1\ninput: ['r.example/{team}:1*']\n"
+    second.write_text(good)
+    site.wish(f"r.example/{team}:1", f"r.example/{team}:2")
+    site.run([site.list, second])
+    lists = [site.list] if silence == "the list is not given" else [site.list, second]
+    if silence == "the list is broken":
+        second.write_text(f"version: 1\ninput: ['r.example/{team}:2', 'r.example/{team}']\n")
+    with pytest.MonkeyPatch.context() as patch:
+        if silence == "its registry is down":
+            patch.setattr(RegistryClient, "tags", _down)
+        site.run(lists)
+        site.wish(f"r.example/{team}:2")
+        assert site.run(lists).count("removed") == 0
+    second.write_text(good.replace(":1*", ":2"))
+    assert events_of(site.run([site.list, second]), "removed") == [f"r.example/{team}:1"]
+
+
+def _down(_: RegistryClient) -> list[str]:
+    raise TransportError("the registry answers 503")
 
 
 def test_time_of_grace(site: ServiceSite, registry: RealRegistry, team: str) -> None:

@@ -29,6 +29,8 @@ _ALIASES = {
     "i686": ("386", ""),
     "loongarch64": ("loong64", ""),
 }
+_PART = re.compile("[a-z0-9][a-z0-9._-]*")
+"""A part of a platform: it becomes a folder's name, where `:` is before the variant."""
 _ATTESTATION = "vnd.docker.reference.type"
 _ARM = {
     "": ("", "v7", "v6", "v5"),
@@ -45,7 +47,7 @@ def parse_platform(text: str) -> Platform:
     parts = text.lower().split("/")
     if len(parts) == 1 or (len(parts) == 2 and parts[0] in (*_ALIASES, "amd64", "arm", "arm64")):
         parts.insert(0, "linux")
-    if len(parts) > 3 or not all(parts):
+    if len(parts) > 3 or not all(map(_PART.fullmatch, parts)):
         raise UsageError(f"platform {text!r} is not os/architecture[/variant], e.g. linux/amd64")
     return normalized(Platform(*parts))
 

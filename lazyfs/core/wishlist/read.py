@@ -42,7 +42,9 @@ def read_wishlist(data: bytes, name: str) -> Wishlist:
     """Reads a list. Never raises: what cannot be read is a finding of the list."""
     findings = Findings()
     try:
-        kind, wishes = _read(_text(data), findings)
+        text = _text(data)
+        kind, wishes = _read(text, findings)
+        _doubt(text, kind, wishes, findings)
         whole = True
     except Refused as refused:
         findings.add(refused.finding)
@@ -82,6 +84,20 @@ def _read(text: str, findings: Findings) -> tuple[str, list[Wish]]:
         version = quoted(text_of(document.values["lazyfs"], "lazyfs"))
         raise Refused(document.lines["lazyfs"], f"version {version} of lazyfs's list is unknown", "write 1")
     return kind, read(document, findings)
+
+
+def _doubt(text: str, kind: str, wishes: list[Wish], findings: Findings) -> None:
+    """Takes an error for a list that looks like a part of one, or like a server's answer of one word."""
+    last = text.rstrip()
+    if not text.endswith("\n") and (kind == "osg" or last[-1:] not in ("}", "]")):
+        reason = (
+            "no newline at the end: the list may be cut, so that what it lacks counts as wished as before"
+        )
+        findings.error(last.count("\n") + 1, reason, "end its last line with a newline")
+    entries = [line.strip() for line in text.split("\n") if line.strip() and not line.startswith("#")]
+    if kind == "osg" and len(wishes) == len(entries) == 1 and not any(mark in entries[0] for mark in ":/"):
+        reason = f"{quoted(entries[0])} alone may be a server's answer, so that it removes nothing"
+        findings.error(wishes[0].line, reason, "if it is an image, write its tag too")
 
 
 def _is_yaml(lines: list[str]) -> bool:
