@@ -239,7 +239,8 @@ class Publishing:
         """Enters that the tree has what the tag names."""
         self._drop_stale(target, digest)
         config = self._committer.published.target(target.place) or ""
-        self._ledger.found_unchanged(target, digest, config, asked=asked)
+        private = self._resolver.needed_account(target.reference)
+        self._ledger.found_unchanged(target, digest, config, asked=asked, private=private)
 
     def _standing(self, target: Target, digest: str) -> bool:
         """Returns True if the tree has at all paths of the target what the digest names."""

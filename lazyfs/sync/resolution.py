@@ -10,6 +10,7 @@ from typing import NamedTuple
 from lazyfs.core.errors import BadData, LazyfsError, NotFound, TransportError, Unknown, UsageError
 from lazyfs.core.oci.manifest import Platform
 from lazyfs.core.oci.reference import Reference
+from lazyfs.core.registry.steps import Privacy
 from lazyfs.core.wishlist.retention import kept
 from lazyfs.core.wishlist.wish import Wish
 from lazyfs.images.sources.image import none_known
@@ -117,8 +118,12 @@ class Resolver:
         return found
 
     def told_account(self, reference: Reference) -> bool:
-        """Returns True if the registry was asked with an account."""
-        return self.registries.client(reference).has_account
+        """Returns True if the registry has answered a request made with the account."""
+        return self.registries.client(reference).account_answered
+
+    def needed_account(self, reference: Reference) -> bool:
+        """Returns True if the requests of this run have shown that only an account may read the image."""
+        return self.registries.client(reference).privacy is Privacy.PRIVATE
 
     def digests(self, references: Iterable[Reference]) -> list[str | Gone | Failure]:
         """Returns what each tag names now, in the order given, asked side by side."""

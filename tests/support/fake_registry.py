@@ -44,6 +44,8 @@ class FakeRegistry:
         """Requests that one token allows."""
         self.accounts: dict[str, str] = {}
         """Basic credentials of the token server; if there are none, anonymous tokens are accepted."""
+        self.unknown_manifest = b"{}"
+        """The body of the 404 for a manifest that is not there."""
         self.tag_list: bytes | None = None
         self.token_answer: bytes | None = None
         self.content_range = ""
@@ -205,7 +207,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _manifest(self, name: str) -> None:
         if name not in self.registry.manifests:
-            return self._answer(404, b"{}")
+            return self._answer(404, self.registry.unknown_manifest)
         kind, data = self.registry.manifests[name]
         return self._answer(200, data, {"Content-Type": kind})
 

@@ -9,6 +9,7 @@ import pytest
 from lazyfs.images.registry.problems import Failed, Problem
 from lazyfs.images.registry.wire import Origin
 from lazyfs.sync.registry_pace import FAILURES, RegistryPace
+from lazyfs.sync.settings import RegistrySettings
 from tests.support.fake_registry import FakeRegistry, fake_registry
 from tests.support.service import ServiceSite, built, config_of, events_of
 
@@ -16,6 +17,8 @@ HTML = b"<html><body><h1>Sign in to the site's proxy</h1></body></html>"
 UNKNOWN = b'{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown"}]}'
 DENIED = b'{"errors":[{"code":"DENIED","message":"no"}]}'
 BOTH = b'{"errors":[{"code":"MANIFEST_UNKNOWN"},{"code":"DENIED"}]}'
+ACCOUNT = "Basic YW5uOnJpZ2h0LWhvcnNl"
+"""The user ann with the password right-horse."""
 ORIGIN = Origin("https", "r.example", 443)
 
 
@@ -77,6 +80,51 @@ def test_a_plain_unknown_does(wish: str, site: ServiceSite, registry: FakeRegist
     registry.reason = UNKNOWN
     assert events_of(site.run(), "removed") == ["r.example/team/app:1"]
     assert site.images() == {}
+
+
+def private(site: ServiceSite, registry: FakeRegistry) -> None:
+    """Makes the image one that only the account may read, which the service has."""
+    registry.accounts = {ACCOUNT: "ann"}
+    registry.nobody, registry.reason = {"manifests": 404, "tags": 404}, UNKNOWN
+    site.log_in("r.example", "ann", "right-horse")
+
+
+def test_a_private_image_whose_account_is_never_asked_stays(
+    site: ServiceSite, registry: FakeRegistry
+) -> None:
+    registry.add(built("stays"), "1")
+    site.wish("r.example/team/app:1")
+    private(site, registry)
+    site.run()
+    registry.accounts = {}  # the API's root gives no challenge: the account cannot be used
+    report = site.run()
+    assert events_of(report, "failed") == ["r.example/team/app:1"]
+    assert list(site.images()) == ["r.example/team/app:1"]
+
+
+def test_a_private_image_goes_if_its_account_is_told_so(site: ServiceSite, registry: FakeRegistry) -> None:
+    registry.add(built("goes"), "1")
+    site.wish("r.example/team/app:1")
+    private(site, registry)
+    site.run()
+    registry.unknown_manifest = UNKNOWN
+    del registry.manifests["1"]
+    assert events_of(site.run(), "removed") == ["r.example/team/app:1"]
+
+
+def test_that_an_image_is_private_is_learned_again_after_a_run_that_saved_nothing(
+    site: ServiceSite, registry: FakeRegistry
+) -> None:
+    registry.add(built("stays"), "1")
+    site.wish("r.example/team/app:1")
+    private(site, registry)
+    site.run()
+    (site.status / "state.json").unlink()
+    site.run()
+    site.registries["r.example"] = RegistrySettings(address=registry.host, plain_http=True)
+    report = site.run()
+    assert events_of(report, "failed") == ["r.example/team/app:1"]
+    assert list(site.images()) == ["r.example/team/app:1"]
 
 
 @pytest.mark.parametrize("page", [HTML, b"{", b'{"tags": 1}', b""])

@@ -107,9 +107,10 @@ class RegistryClient:
         return self._conversation.privacy
 
     @property
-    def has_account(self) -> bool:
-        """True if a request needed an account and there is one."""
-        return self._conversation.has_account
+    def account_answered(self) -> bool:
+        """True if the registry served a request made with the account, or told it that there is no such
+        thing."""
+        return self._conversation.account_answered
 
     def small_blob(self, descriptor: Descriptor, limit: int) -> bytes:
         """A blob held in memory, verified. Raises as `manifest`."""

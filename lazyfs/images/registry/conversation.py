@@ -68,9 +68,10 @@ class Conversation:
         return self._access.privacy
 
     @property
-    def has_account(self) -> bool:
-        """True if a request needed the account and there is one."""
-        return self._account is not None
+    def account_answered(self) -> bool:
+        """True if the registry served a request made with the account, or told it that there is no such
+        thing."""
+        return self._access.account_answered
 
     def request(
         self,
