@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -19,6 +19,8 @@ from lazyfs.sync.lists import GivenList
 from lazyfs.sync.registries import Registries
 from lazyfs.sync.targets import Resolved
 
+LOOK = 5.0
+"""Seconds without an answer after which what else has to go on is looked at."""
 THREADS = 32
 """Questions on their way in all; each registry takes as many of them as its settings say."""
 
@@ -125,10 +127,18 @@ class Resolver:
         """Returns True if the requests of this run have shown that only an account may read the image."""
         return self.registries.client(reference).privacy is Privacy.PRIVATE
 
-    def digests(self, references: Iterable[Reference]) -> list[str | Gone | Failure]:
-        """Returns what each tag names now, in the order given, asked side by side."""
+    def digests(
+        self, references: Iterable[Reference], meanwhile: Callable[[], None]
+    ) -> list[str | Gone | Failure]:
+        """Returns what each tag names now, in the order given, asked side by side. `meanwhile` is called
+        after each answer, and every few seconds without one."""
         with self._threads("head") as pool:
-            return list(pool.map(self.digest, references))
+            answers = [pool.submit(self.digest, reference) for reference in references]
+            left = set(answers)
+            while left:
+                left = wait(left, LOOK, FIRST_COMPLETED).not_done
+                meanwhile()
+            return [answer.result() for answer in answers]
 
     @contextmanager
     def _threads(self, name: str) -> Iterator[ThreadPoolExecutor]:

@@ -8,7 +8,9 @@ import pytest
 
 from lazyfs.images.registry.problems import Failed, Problem
 from lazyfs.images.registry.wire import Origin
+from lazyfs.sync.committer import Committer
 from lazyfs.sync.registry_pace import FAILURES, RegistryPace
+from lazyfs.sync.resolution import Resolver
 from lazyfs.sync.settings import RegistrySettings
 from tests.support.fake_registry import FakeRegistry, fake_registry
 from tests.support.service import ServiceSite, built, config_of, events_of
@@ -188,6 +190,34 @@ def test_a_blob_that_breaks_off_is_read_on_and_the_image_is_whole(
     site.wish("r.example/team/app:1")
     assert site.run().exit_code == 0
     assert site.repository.check().bad == 0
+
+
+def test_the_lease_is_looked_at_after_each_answer(
+    site: ServiceSite, registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Answers that come quickly for hours leave no pause in which to renew it."""
+    for number in range(12):
+        registry.add(built("same"), str(number))
+    site.wish("r.example/team/app:*")
+    site.run()
+    real = Committer.keep_alive
+    looks: list[int] = []
+
+    def keep_alive(committer: Committer) -> None:
+        looks.append(registry.count("manifests/"))
+        real(committer)
+
+    monkeypatch.setattr(Committer, "keep_alive", keep_alive)
+    assert site.run().unchanged == 12
+    assert len(looks) >= 24
+    looks.clear()
+    registry.unknown_manifest = UNKNOWN
+    before = registry.count("manifests/")
+    for number in range(1, 12):
+        del registry.manifests[str(number)]
+    registry.tags = ["0"]
+    assert site.run().count("removed") == 11
+    assert sum(asked > before + 1 for asked in looks) >= 1
 
 
 class Clock:
