@@ -21,6 +21,8 @@ from lazyfs.sync.targets import Resolved
 
 LOOK = 5.0
 """Seconds without an answer after which what else has to go on is looked at."""
+MOST_CHOSEN = 10_000
+"""Images that one wish may mean: a run looks at so many in seconds, and its registry can make up more."""
 THREADS = 32
 """Questions on their way in all; each registry takes as many of them as its settings say."""
 
@@ -76,16 +78,21 @@ class Resolver:
 
     def __post_init__(self) -> None:
         self._digests: dict[Reference, str] = {}
+        self._dated: set[str] = set()
+        """Digests whose dates this run has needed."""
         self._lock = threading.Lock()
 
     def resolve(self, lists: Sequence[GivenList]) -> Resolution:
-        """Returns what every wish means. Never raises LazyfsError: a wish that fails is in the answer."""
+        """Returns what every wish means. Never raises LazyfsError: a wish that fails is in the answer. Dates
+        that no wish needed are dropped."""
         wishes = [(given.name, wish) for given in lists for wish in given.lists.wishes]
         repositories = list(dict.fromkeys(_repository(wish) for _, wish in wishes if wish.choice))
         listed: dict[Reference, list[str] | Failure | Gone] = {}
         with self._threads("tags") as pool:
             listed.update(zip(repositories, pool.map(self._tags, repositories), strict=True))
             chosen = list(pool.map(lambda item: self._chosen(item[1], listed), wishes))
+        for digest in self.dates.keys() - self._dated:
+            del self.dates[digest]
         resolved, failed = [], []
         for (name, wish), found in zip(wishes, chosen, strict=True):
             if isinstance(found, Failure):
@@ -171,6 +178,8 @@ class Resolver:
         retention = wish.choice.retention
         created: dict[str, int] = {}
         if retention.needs_dates:
+            if len(references) > MOST_CHOSEN:
+                return _too_many(wish, len(references))
             for reference in references:
                 when = self._created(reference)
                 if isinstance(when, Failure):
@@ -178,6 +187,8 @@ class Resolver:
                 if when is not None:
                     created[reference.wanted] = when
         left = kept([one.wanted for one in references], retention, created, self.now())
+        if len(left) > MOST_CHOSEN:
+            return _too_many(wish, len(left))
         return [wish.reference._replace(tag=tag) for tag in left]
 
     def _created(self, reference: Reference) -> "int | Failure | None":
@@ -187,7 +198,9 @@ class Resolver:
             return None
         if isinstance(digest, Failure):
             return digest
-        known = self.dates.get(digest)
+        with self._lock:
+            self._dated.add(digest)
+            known = self.dates.get(digest)
         if known is None:
             try:
                 client = self.registries.client(reference)
@@ -201,6 +214,11 @@ class Resolver:
             with self._lock:
                 self.dates[digest] = known
         return known
+
+
+def _too_many(wish: Wish, count: int) -> Failure:
+    reason = f"{wish.shown} chooses {count} tags, over {MOST_CHOSEN}: narrow its pattern"
+    return Failure(reason, transient=False)
 
 
 def _repository(wish: Wish) -> Reference:

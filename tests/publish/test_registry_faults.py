@@ -16,7 +16,7 @@ from lazyfs.core.oci.reference import parse
 from lazyfs.core.registry.access import ATTEMPTS
 from lazyfs.images.registry import client as client_module
 from lazyfs.images.registry import spool
-from lazyfs.images.registry.client import BLOB_RATE, BLOB_TIME, RegistryClient
+from lazyfs.images.registry.client import BLOB_RATE, BLOB_TIME, TAGS_TIME, RegistryClient
 from lazyfs.images.registry.credentials import Asked
 from lazyfs.images.registry.spool import read_ahead
 from lazyfs.images.sources.open import ImageOptions, open_registry
@@ -87,11 +87,62 @@ def test_tags_without_end_or_on_another_server_are_refused(
     registry.tags = [f"t{number:03}" for number in range(95)]
     registry.page = 10
     monkeypatch.setattr(client_module, "MAX_TAGS", 30)
-    with pytest.raises(FormatError, match="does not end"):
+    with pytest.raises(FormatError, match="more than 30 tags"):
         client.tags()
     registry.link = '<http://elsewhere.example/v2/team/app/tags/list?last=x>; rel="next"'
     with pytest.raises(FormatError, match="on another server"):
         client.tags()
+
+
+def test_too_many_tags_on_the_last_page_are_refused(
+    registry: FakeRegistry, client: RegistryClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_module, "MAX_TAGS", 30)
+    registry.tags = [f"t{number:03}" for number in range(31)]
+    with pytest.raises(FormatError, match="more than 30 tags"):
+        client.tags()
+    registry.tags.pop()
+    assert len(client.tags()) == 30
+
+
+@pytest.mark.parametrize("page", [b'{"tags": []}', b'{"tags": null}', b'{"tags": ["a b"]}'])
+def test_pages_without_tags_do_not_go_on_for_ever(
+    page: bytes, registry: FakeRegistry, client: RegistryClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_module, "MAX_TAG_PAGES", 20)
+    registry.tag_list, registry.endless = page, True
+    with pytest.raises(FormatError, match=r"does not end \(20 pages\)"):
+        client.tags()
+    assert registry.count("tags/list") == 20
+
+
+def test_all_pages_of_tags_together_have_a_deadline(registry: FakeRegistry, client: RegistryClient) -> None:
+    registry.tag_list, registry.endless = b'{"tags": ["v1"]}', True
+    times = iter([0.0, TAGS_TIME, TAGS_TIME + 1])
+    slow = RegistryClient(
+        parse(f"{registry.host}/team/app:v1"), client._conversation, now=lambda: next(times)
+    )
+    with pytest.raises(TransportError, match="2 tags on 2 pages so far"):
+        slow.tags()
+
+
+@pytest.mark.parametrize("hostile", ["<", "<>", "<>;", "<> ", '<>;rel="nex'])
+def test_a_link_field_is_read_in_linear_time(hostile: str) -> None:
+    """Quadratic time would be more than 10^12 steps here."""
+    assert client_module._NEXT.search(hostile * 2_000_000) is None
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        '</v2/a/tags/list?last=x>; rel="next"',
+        "</v2/a/tags/list?last=x>;rel=next",
+        '<https://r.example/first>; rel="first", </v2/a/tags/list?last=x> ; title="t"; rel="next"',
+    ],
+)
+def test_the_next_page_is_found_in_a_link_field(field: str) -> None:
+    found = client_module._NEXT.search(field)
+    assert found and found[1] == "/v2/a/tags/list?last=x"
 
 
 DEEP = b"[" * 100_000

@@ -44,6 +44,8 @@ class FakeRegistry:
         """Requests that one token allows."""
         self.accounts: dict[str, str] = {}
         """Basic credentials of the token server; if there are none, anonymous tokens are accepted."""
+        self.endless = False
+        """True if every page of `tag_list` names another one."""
         self.unknown_manifest = b"{}"
         """The body of the 404 for a manifest that is not there."""
         self.tag_list: bytes | None = None
@@ -195,7 +197,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _tags(self, query: dict[str, list[str]]) -> None:
         if self.registry.tag_list is not None:
-            return self._answer(200, self.registry.tag_list)
+            number = self.registry.count("tags/list")
+            link = {"Link": f'</v2/team/app/tags/list?page={number}>; rel="next"'}
+            return self._answer(200, self.registry.tag_list, link if self.registry.endless else {})
         tags = sorted(self.registry.tags)
         start = tags.index(query["last"][0]) + 1 if "last" in query else 0
         page = tags[start : start + self.registry.page]

@@ -8,9 +8,9 @@ import pytest
 
 from lazyfs.images.registry.problems import Failed, Problem
 from lazyfs.images.registry.wire import Origin
+from lazyfs.sync import resolution
 from lazyfs.sync.committer import Committer
 from lazyfs.sync.registry_pace import FAILURES, RegistryPace
-from lazyfs.sync.resolution import Resolver
 from lazyfs.sync.settings import RegistrySettings
 from tests.support.fake_registry import FakeRegistry, fake_registry
 from tests.support.service import ServiceSite, built, config_of, events_of
@@ -218,6 +218,36 @@ def test_the_lease_is_looked_at_after_each_answer(
     registry.tags = ["0"]
     assert site.run().count("removed") == 11
     assert sum(asked > before + 1 for asked in looks) >= 1
+
+
+def test_a_wish_that_means_too_many_images_fails_and_they_stay(
+    site: ServiceSite, registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(4):
+        registry.add(built("same"), str(number))
+    site.wish("r.example/team/app:*")
+    site.run()
+    monkeypatch.setattr(resolution, "MOST_CHOSEN", 3)
+    report = site.run()
+    assert "chooses 4 tags, over 3" in report.events[-1].reason
+    assert len(site.images()) == 4
+    site.list.write_text("lazyfs: 1\nimages:\n  - {image: 'r.example/team/app:*', newer-than: 90d}\n")
+    before = registry.count("manifests/")
+    assert "chooses 4 tags, over 3" in site.run().events[-1].reason
+    assert registry.count("manifests/") == before
+    assert len(site.images()) == 4
+
+
+def test_dates_that_no_wish_needs_any_more_are_dropped(site: ServiceSite, registry: FakeRegistry) -> None:
+    images = [built(str(number), created=f"2025-12-0{number}T00:00:00Z") for number in (1, 2)]
+    registry.add(images[0], "1")
+    site.list.write_text("lazyfs: 1\nimages:\n  - {image: 'r.example/team/app:*', newer-than: 90d}\n")
+    site.run()
+    assert list(site.state().dates) == [images[0].manifest["digest"]]
+    registry.tags = []
+    registry.add(images[1], "2")
+    site.run()
+    assert list(site.state().dates) == [images[1].manifest["digest"]]
 
 
 class Clock:

@@ -34,6 +34,10 @@ from lazyfs.images.registry.wire import Reply
 
 MAX_TAGS = 100_000
 MAX_TAG_PAGE = 16 << 20
+MAX_TAG_PAGES = 2000
+"""Registries that give fewer tags at a time than they are asked for give 50 or 100."""
+TAGS_TIME = 1800.0
+"""Seconds for all pages together."""
 BLOB_TIME, BLOB_RATE = 600.0, 16 << 10
 """Seconds for a blob, and bytes a second beyond them: slower than any line on which publishing makes
 sense."""
@@ -47,7 +51,7 @@ class _Tags(msgspec.Struct):
 
 _tags = msgspec.json.Decoder(_Tags)
 _DIGEST = re.compile("sha256:[0-9a-f]{64}")
-_NEXT = re.compile(r'<([^>]*)>\s*;[^,]*rel="?next"?')
+_NEXT = re.compile(r'<([^<>]*)>\s*;[^,<]*rel="?next"?')
 
 
 class RegistryClient:
@@ -165,24 +169,33 @@ class RegistryClient:
                 failures = 0
 
     def tags(self) -> list[str]:
-        """All tags, from every page of the registry's list. Raises TransportError."""
+        """All tags, from every page of the registry's list. Raises TransportError, or FormatError if they are
+        too many or on too many pages."""
         url = "tags/list?n=1000"
         base = self._conversation.base
         seen: set[str] = set()
         tags: list[str] = []
-        while url not in seen and len(tags) < MAX_TAGS:
+        end = self._now() + TAGS_TIME
+        while url not in seen and len(seen) < MAX_TAG_PAGES:
             seen.add(url)
             with self._conversation.request(url, Kind.TAGS) as reply:
                 tags.extend(self._tags_of(self._small(reply, MAX_TAG_PAGE)))
                 following = _NEXT.search(reply.headers.get("Link", ""))
+            if len(tags) > MAX_TAGS:
+                raise FormatError(f"{self._reference}: it has more than {MAX_TAGS} tags")
             if not following:
                 return tags
+            if self._now() > end:
+                raise TransportError(
+                    f"{self._reference}: the list of tags takes over {TAGS_TIME:.0f} s: {len(tags)} tags on "
+                    f"{len(seen)} pages so far"
+                )
             url = urljoin(urljoin(base, url), following[1])
             if urlsplit(url)[:2] != urlsplit(base)[:2]:
                 raise FormatError(
                     f"{self._reference}: the next page of tags is on another server: {printable(url)}"
                 )
-        raise FormatError(f"{self._reference}: the list of tags does not end")
+        raise FormatError(f"{self._reference}: the list of tags does not end ({len(seen)} pages)")
 
     def check_public(self, blob: Descriptor) -> None:
         """Raises UsageError unless the repository is known to be public: an account was needed because of a
