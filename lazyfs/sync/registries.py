@@ -99,7 +99,9 @@ class Registries:
         if wire is None:
             names = registry_names(chosen.address or registry, chosen.plain_http)
             certificates = Certificates(names, folders(self._environment), self._environment)
-            pace = RegistryPace(chosen.parallel, pause=self._pause, now=self._now)
+            pace = RegistryPace(
+                chosen.parallel, pause=self._pause, now=self._now, longest=chosen.minutes_per_run * 60
+            )
             wire = Wire(
                 certificates, plain_http=chosen.plain_http, pace=pace, connections=chosen.parallel + 4
             )

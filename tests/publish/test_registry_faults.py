@@ -16,9 +16,10 @@ from lazyfs.core.oci.reference import parse
 from lazyfs.core.registry.access import ATTEMPTS
 from lazyfs.images.registry import client as client_module
 from lazyfs.images.registry import spool
-from lazyfs.images.registry.client import BLOB_RATE, BLOB_TIME, TAGS_TIME, RegistryClient
+from lazyfs.images.registry.client import BLOB_RATE, BLOB_TIME, MAX_BLOB, TAGS_TIME, RegistryClient
 from lazyfs.images.registry.credentials import Asked
 from lazyfs.images.registry.spool import read_ahead
+from lazyfs.images.registry.transfer_rate import LEAST, WINDOW, TransferRate
 from lazyfs.images.sources.open import ImageOptions, open_registry
 from tests.support.catalog_listing import Listed, open_tree
 from tests.support.fake_registry import FakeRegistry, fake_registry, in_seconds
@@ -142,7 +143,8 @@ def test_a_link_field_is_read_in_linear_time(hostile: str) -> None:
 )
 def test_the_next_page_is_found_in_a_link_field(field: str) -> None:
     found = client_module._NEXT.search(field)
-    assert found and found[1] == "/v2/a/tags/list?last=x"
+    assert found
+    assert found[1] == "/v2/a/tags/list?last=x"
 
 
 DEEP = b"[" * 100_000
@@ -272,7 +274,7 @@ def test_a_blob_that_trickles_has_a_deadline(registry: FakeRegistry, client: Reg
     large = document.layers[0]
     for late, message in (
         (BLOB_TIME, None),
-        (BLOB_TIME + 1 + large.size / BLOB_RATE, "comes too slowly: 1048576"),
+        (BLOB_TIME + 1 + large.size / BLOB_RATE, rf"comes too slowly: \d+ of {large.size} bytes"),
     ):
         times = iter([0.0])
         slow = RegistryClient(
@@ -285,6 +287,62 @@ def test_a_blob_that_trickles_has_a_deadline(registry: FakeRegistry, client: Reg
                 list(slow.blob(large))
         else:
             assert sum(map(len, slow.blob(large))) == large.size
+
+
+def test_a_blob_that_is_said_to_be_too_large_is_not_asked_for(
+    registry: FakeRegistry, client: RegistryClient
+) -> None:
+    huge = Descriptor("sha256:" + "0" * 64, MAX_BLOB + 1)
+    with pytest.raises(FormatError, match="is said to have"):
+        next(client.blob(huge))
+    assert registry.requests == []
+
+
+def test_a_part_of_a_body_is_what_has_come(registry: FakeRegistry, client: RegistryClient) -> None:
+    """A server that sends a byte now and then would never fill a part."""
+    document = parse_manifest(client.manifest("v1"), "v1")
+    assert isinstance(document, Manifest)
+    registry.stop_after = 1000
+    parts = client.blob(document.layers[0])
+    first = next(parts)
+    assert len(first) <= 1000
+    registry.go_on.set()
+    assert len(first) + sum(map(len, parts)) == document.layers[0].size
+
+
+@pytest.mark.parametrize(("size", "slow"), [(LEAST, False), (LEAST - 1, True)])
+def test_the_rate_is_that_of_the_last_minutes_of_waiting(size: int, slow: bool) -> None:
+    times = iter(float((number + 1) // 2) for number in range(10_000))  # a second for each part
+    many = (b"x" * (LEAST if number < WINDOW else size) for number in range(int(2 * WINDOW)))
+
+    def read() -> int:
+        return sum(1 for _ in TransferRate("blob", lambda: next(times)).watched(many))
+
+    if not slow:
+        assert read() == 2 * WINDOW
+        return
+    with pytest.raises(TransportError, match=r"blob comes too slowly: \d+ bytes in the last 300 s"):
+        read()
+
+
+def test_what_the_reader_does_between_the_parts_does_not_count() -> None:
+    clock = [0.0]
+    read = 0
+    for _ in TransferRate("blob", lambda: clock[0]).watched(iter([b"x"] * 100)):
+        clock[0] += WINDOW
+        read += 1
+    assert read == 100
+
+
+def test_answers_that_break_off_at_once_are_no_progress(
+    registry: FakeRegistry, client: RegistryClient, pauses: list[float]
+) -> None:
+    document = parse_manifest(client.manifest("v1"), "v1")
+    assert isinstance(document, Manifest)
+    registry.cut = [1] * 1000
+    with pytest.raises(TransportError, match=f"breaks off after .* {ATTEMPTS} times"):
+        list(client.blob(document.layers[0]))
+    assert registry.count("blobs/") == ATTEMPTS
 
 
 def test_expired_tokens_are_renewed(

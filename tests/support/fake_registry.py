@@ -44,6 +44,9 @@ class FakeRegistry:
         """Requests that one token allows."""
         self.accounts: dict[str, str] = {}
         """Basic credentials of the token server; if there are none, anonymous tokens are accepted."""
+        self.stop_after = 0
+        """Bytes of a large blob that are sent before `go_on` is waited for."""
+        self.go_on = threading.Event()
         self.endless = False
         """True if every page of `tag_list` names another one."""
         self.unknown_manifest = b"{}"
@@ -246,6 +249,10 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command == "HEAD":
             return
         with suppress(ConnectionError):  # the client has closed the connection
+            if self.registry.stop_after and len(body) > 100_000:
+                self.wfile.write(body[: self.registry.stop_after])
+                self.registry.go_on.wait(60)
+                body = body[self.registry.stop_after :]
             self.wfile.write(body[:cut])
         if cut is not None:
             self.close_connection = True

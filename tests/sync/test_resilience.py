@@ -4,10 +4,12 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from lazyfs.images.registry.certificates import Certificates
 from lazyfs.images.registry.problems import Failed, Problem
-from lazyfs.images.registry.wire import Origin
+from lazyfs.images.registry.wire import Origin, Wire
 from lazyfs.sync import resolution
 from lazyfs.sync.committer import Committer
 from lazyfs.sync.registry_pace import FAILURES, RegistryPace
@@ -306,7 +308,7 @@ def test_a_server_that_answers_nothing_is_left_alone_and_one_answer_counts() -> 
     problem = Problem("no route to host", hopeless=False)
     for _ in range(FAILURES - 1):
         shared.broke(ORIGIN, problem)
-    shared.answered(ORIGIN, 500, {})
+    shared.answered(ORIGIN, 404, {})
     for _ in range(FAILURES - 1):
         shared.broke(ORIGIN, problem)
     with shared.turn(ORIGIN):
@@ -314,6 +316,76 @@ def test_a_server_that_answers_nothing_is_left_alone_and_one_answer_counts() -> 
     shared.broke(ORIGIN, problem)
     with pytest.raises(Failed, match="no route to host"), shared.turn(ORIGIN):
         pass
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "waited"),
+    [(503, {}, 0.0), (500, {}, 0.0), (429, {"Retry-After": "299"}, 11 * 299.0)],
+)
+def test_a_server_that_only_ever_fails_or_refuses_is_left_alone(
+    status: int, headers: dict[str, str], waited: float
+) -> None:
+    clock = Clock()
+    shared = pace(clock)
+    for _ in range(FAILURES):
+        with shared.turn(ORIGIN):
+            shared.answered(ORIGIN, status, headers)
+    message = f"answers {status}, 12 times in a row .not asked again"
+    with pytest.raises(Failed, match=message), shared.turn(ORIGIN):
+        pass
+    assert sum(clock.pauses) == waited
+
+
+def test_requests_that_met_a_429_together_count_as_one() -> None:
+    clock = Clock()
+    shared = pace(clock)
+    for _ in range(2 * FAILURES):
+        shared.answered(ORIGIN, 429, {})
+    with shared.turn(ORIGIN):
+        assert clock.pauses == [1]
+
+
+def test_a_registrys_time_in_a_run_ends() -> None:
+    clock = Clock()
+    shared = RegistryPace(2, pause=clock.pause, now=clock.now, longest=3600)
+    clock.time = 1_000_000  # the time begins with the first request
+    with shared.turn(ORIGIN):
+        pass
+    clock.time += 3600
+    shared.check(ORIGIN)
+    clock.time += 1
+    with pytest.raises(Failed, match="time in this run, 60 minutes, is over"):
+        shared.check(ORIGIN)
+    with pytest.raises(Failed, match="time in this run"), shared.turn(ORIGIN._replace(host="cdn.example")):
+        pass
+
+
+def test_an_image_of_a_registry_whose_time_is_over_fails_and_stays(
+    site: ServiceSite, registry: FakeRegistry
+) -> None:
+    registry.add(built("old"), "1")
+    site.wish("r.example/team/app:1")
+    site.run()
+    before = site.images()
+    site.registries["r.example"] = msgspec.structs.replace(site.registries["r.example"], minutes_per_run=1.0)
+    registry.limited, registry.retry_after = 1, "70"
+    report = site.run()
+    assert "time in this run, 1 minutes, is over" in report.events[-1].reason
+    assert site.images() == before
+
+
+def test_a_body_is_not_read_on_when_the_registrys_time_is_over(registry: FakeRegistry) -> None:
+    registry.blobs["large"] = b"x" * (1 << 20)
+    clock = Clock()
+    limited = RegistryPace(2, pause=clock.pause, now=clock.now, longest=60)
+    wire = Wire(Certificates((), (), {}), plain_http=True, pace=limited)
+    with wire.get(f"http://{registry.host}/v2/team/app/blobs/large", {}) as reply:
+        parts = reply.parts()
+        next(parts)
+        clock.time = 61
+        with pytest.raises(Failed, match="time in this run"):
+            next(parts)
+    wire.close()
 
 
 def test_no_more_requests_than_allowed_are_on_their_way() -> None:

@@ -30,6 +30,7 @@ from lazyfs.core.registry.steps import Kind, Privacy
 from lazyfs.images.registry.conversation import Conversation
 from lazyfs.images.registry.problems import BROKEN, Failed, explain
 from lazyfs.images.registry.replies import resumed_at
+from lazyfs.images.registry.transfer_rate import LEAST, TransferRate
 from lazyfs.images.registry.wire import Reply
 
 MAX_TAGS = 100_000
@@ -38,9 +39,12 @@ MAX_TAG_PAGES = 2000
 """Registries that give fewer tags at a time than they are asked for give 50 or 100."""
 TAGS_TIME = 1800.0
 """Seconds for all pages together."""
-BLOB_TIME, BLOB_RATE = 600.0, 16 << 10
-"""Seconds for a blob, and bytes a second beyond them: slower than any line on which publishing makes
-sense."""
+MAX_BLOB = 256 << 30
+"""Bytes that a layer may be said to have: the largest layers known, with models in them, have half of it."""
+BLOB_TIME, BLOB_RATE = 600.0, LEAST
+"""Seconds for a blob, and bytes a second beyond them."""
+PROGRESS = 64 << 10
+"""Bytes of an answer that breaks off which count as progress."""
 
 _ACCEPT = ", ".join((OCI_INDEX, DOCKER_LIST, OCI_MANIFEST, DOCKER_MANIFEST, f"{SCHEMA1}+prettyjws"))
 
@@ -131,7 +135,13 @@ class RegistryClient:
 
     def blob(self, descriptor: Descriptor) -> Iterator[bytes]:
         """A blob's bytes in parts, resumed where the connection breaks; not verified, but never more than
-        its size and one part. Raises NotFound, UsageError or TransportError."""
+        its size and one part. Raises NotFound, UsageError, FormatError or TransportError."""
+        if descriptor.size > MAX_BLOB:
+            raise FormatError(
+                f"{self._reference}: blob {descriptor.digest} is said to have {descriptor.size} bytes, over "
+                f"{MAX_BLOB}"
+            )
+        rate = TransferRate(f"{self._reference}: blob {descriptor.digest}", self._now)
         path = f"blobs/{descriptor.digest}"
         end = self._now() + BLOB_TIME + descriptor.size / BLOB_RATE
         got = failures = 0
@@ -142,7 +152,7 @@ class RegistryClient:
             with self._conversation.request(path, Kind.BLOB, headers, hashed=True) as reply:
                 skip = got if reply.status == 200 else self._resumed(reply, got)
                 try:
-                    for part in reply.parts():
+                    for part in rate.watched(reply.parts()):
                         dropped = min(skip, len(part))
                         skip -= dropped
                         if dropped < len(part):
@@ -155,9 +165,11 @@ class RegistryClient:
                                 f"{self._reference}: blob {descriptor.digest} comes too slowly: {got} of "
                                 f"{descriptor.size} bytes so far"
                             )
+                except Failed as error:
+                    raise TransportError(f"{self._reference}: {error}") from None
                 except BROKEN as error:
                     problem = explain(error, str(reply.origin)).text
-            if got == before:
+            if got < min(before + PROGRESS, descriptor.size):
                 failures += 1
                 if failures >= ATTEMPTS:
                     raise TransportError(
