@@ -9,7 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from lazyfs.core.errors import BadData, DigestMismatch, FormatError, LazyfsError, TransportError, UsageError
+from lazyfs.core.errors import (
+    BadData,
+    DigestMismatch,
+    FormatError,
+    LazyfsError,
+    NotFound,
+    TransportError,
+    UsageError,
+)
 from lazyfs.core.oci.manifest import Descriptor, Manifest, Platform
 from lazyfs.core.oci.manifest import parse as parse_manifest
 from lazyfs.core.oci.reference import parse
@@ -18,8 +26,10 @@ from lazyfs.images.registry import client as client_module
 from lazyfs.images.registry import spool
 from lazyfs.images.registry.client import BLOB_RATE, BLOB_TIME, MAX_BLOB, TAGS_TIME, RegistryClient
 from lazyfs.images.registry.credentials import Asked
+from lazyfs.images.registry.problems import Failed
 from lazyfs.images.registry.spool import read_ahead
 from lazyfs.images.registry.transfer_rate import LEAST, WINDOW, TransferRate
+from lazyfs.images.registry.wire import origin_of
 from lazyfs.images.sources.open import ImageOptions, open_registry
 from tests.support.catalog_listing import Listed, open_tree
 from tests.support.fake_registry import FakeRegistry, fake_registry, in_seconds
@@ -145,6 +155,39 @@ def test_the_next_page_is_found_in_a_link_field(field: str) -> None:
     found = client_module._NEXT.search(field)
     assert found
     assert found[1] == "/v2/a/tags/list?last=x"
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "ftp://h.example/x?token=secret",
+        "https:///x?token=secret#secret",
+        "https://ann:secret@h.example:99999/x",
+        "https://ann:secret/@h.example/x",
+        "https://ann:secret\u2100@h.example/x",
+        "https://[::1/x?secret",
+        "/x?secret",
+    ],
+)
+def test_an_address_that_is_refused_is_shown_without_its_secrets(address: str) -> None:
+    with pytest.raises(Failed, match="not an") as raised:
+        origin_of(address)
+    assert "secret" not in str(raised.value)
+
+
+def test_pages_and_token_servers_are_named_without_their_query(
+    registry: FakeRegistry, client: RegistryClient
+) -> None:
+    registry.tags = ["a", "b"]
+    registry.page, registry.link = 1, '<https://elsewhere.example/list?sig=secret>; rel="next"'
+    with pytest.raises(FormatError, match=r"on another server: https://elsewhere.example/list$"):
+        client.tags()
+    registry.link = '</v2/team/app/nothing?sig=secret>; rel="next"'
+    with pytest.raises(NotFound, match=r"has no http://.*/v2/team/app/nothing$"):
+        client.tags()
+    registry.nobody = {"nothing": 400}
+    with pytest.raises(TransportError, match=r"answers 400 to http://.*/v2/team/app/nothing$"):
+        client.tags()
 
 
 DEEP = b"[" * 100_000

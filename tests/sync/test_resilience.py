@@ -1,5 +1,6 @@
 """What a registry's errors do: images keep their last good version, and only a plain "unknown" deletes."""
 
+import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -114,6 +115,27 @@ def test_a_private_image_goes_if_its_account_is_told_so(site: ServiceSite, regis
     registry.unknown_manifest = UNKNOWN
     del registry.manifests["1"]
     assert events_of(site.run(), "removed") == ["r.example/team/app:1"]
+
+
+@pytest.mark.parametrize("password", ["wrong-horse", None])
+def test_the_account_is_named_nowhere(
+    password: str | None, site: ServiceSite, registry: FakeRegistry, caplog: pytest.LogCaptureFixture
+) -> None:
+    registry.add(built("secret"), "1")
+    registry.basic, registry.accounts = True, {ACCOUNT: "ann"}
+    registry.reason = b'{"errors":[{"message":"ann has no such password (YW5uOndyb25nLWhvcnNl)"}]}'
+    site.log_in("r.example", "ann", password or "")
+    if password is None:
+        (site.directory / "password").unlink()
+    site.wish("r.example/team/app:1", "r.example/team/app:2")
+    report = site.run()
+    assert report.count("failed") == 2
+    shown = [event.reason for event in report.events]
+    assert all("the service's account" in reason for reason in shown)
+    kept = repr(report.events) + (site.status / "state.json").read_text()
+    assert not re.search(r"\bann\b|horse|YW5u|directory|/password", kept)
+    assert len(caplog.messages) == (password is None)
+    assert all("password: No such file" in line for line in caplog.messages)
 
 
 def test_that_an_image_is_private_is_learned_again_after_a_run_that_saved_nothing(

@@ -24,14 +24,13 @@ from lazyfs.core.oci.manifest import (
     refuse_schema1,
 )
 from lazyfs.core.oci.reference import Reference, is_tag
-from lazyfs.core.printable import printable
 from lazyfs.core.registry.access import ATTEMPTS, MAX_PAUSE
 from lazyfs.core.registry.steps import Kind, Privacy
 from lazyfs.images.registry.conversation import Conversation
 from lazyfs.images.registry.problems import BROKEN, Failed, explain
 from lazyfs.images.registry.replies import resumed_at
 from lazyfs.images.registry.transfer_rate import LEAST, TransferRate
-from lazyfs.images.registry.wire import Reply
+from lazyfs.images.registry.wire import Reply, shown
 
 MAX_TAGS = 100_000
 MAX_TAG_PAGE = 16 << 20
@@ -205,7 +204,7 @@ class RegistryClient:
             url = urljoin(urljoin(base, url), following[1])
             if urlsplit(url)[:2] != urlsplit(base)[:2]:
                 raise FormatError(
-                    f"{self._reference}: the next page of tags is on another server: {printable(url)}"
+                    f"{self._reference}: the next page of tags is on another server: {shown(url)}"
                 )
         raise FormatError(f"{self._reference}: the list of tags does not end ({len(seen)} pages)")
 

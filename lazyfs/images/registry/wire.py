@@ -5,6 +5,7 @@ server sends. An Authorization field is sent only to the scheme, host and port i
 client certificate (see `certificates`).
 """
 
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -44,15 +45,21 @@ class Origin(NamedTuple):
         return f"{self.scheme}://{host}{port}"
 
 
+def shown(url: str) -> str:
+    """An address for messages: without account, query and fragment, which may be secrets."""
+    scheme, slashes, rest = re.split("[?#]", url, maxsplit=1)[0].partition("//")
+    return printable(scheme + slashes + rest.rpartition("@")[2]) if slashes else printable(scheme)
+
+
 def origin_of(url: str) -> Origin:
     """The origin of an address. Raises Failed if the address cannot be reached by HTTP."""
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
-    except ValueError as error:
-        raise refused(f"{printable(url)}: not an address: {error}") from None
+    except ValueError:  # its text may have the account in it
+        raise refused(f"{shown(url)}: not an address") from None
     if parts.scheme not in _PORTS or not host:
-        raise refused(f"{printable(url)}: not an http or https address")
+        raise refused(f"{shown(url)}: not an http or https address")
     return Origin(parts.scheme, host, port or _PORTS[parts.scheme])
 
 
