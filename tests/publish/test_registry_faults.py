@@ -121,14 +121,14 @@ def test_pages_without_tags_do_not_go_on_for_ever(
     page: bytes, registry: FakeRegistry, client: RegistryClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(client_module, "MAX_TAG_PAGES", 20)
-    registry.tag_list, registry.endless = page, True
+    registry.tag_list, registry.pages = page, 40
     with pytest.raises(FormatError, match=r"does not end \(20 pages\)"):
         client.tags()
     assert registry.count("tags/list") == 20
 
 
 def test_all_pages_of_tags_together_have_a_deadline(registry: FakeRegistry, client: RegistryClient) -> None:
-    registry.tag_list, registry.endless = b'{"tags": ["v1"]}', True
+    registry.tag_list, registry.pages = b'{"tags": ["v1"]}', 40
     times = iter([0.0, TAGS_TIME, TAGS_TIME + 1])
     slow = RegistryClient(
         parse(f"{registry.host}/team/app:v1"), client._conversation, now=lambda: next(times)

@@ -47,8 +47,8 @@ class FakeRegistry:
         self.stop_after = 0
         """Bytes of a large blob that are sent before `go_on` is waited for."""
         self.go_on = threading.Event()
-        self.endless = False
-        """True if every page of `tag_list` names another one."""
+        self.pages = 1
+        """Pages that all are `tag_list`."""
         self.unknown_manifest = b"{}"
         """The body of the 404 for a manifest that is not there."""
         self.tag_list: bytes | None = None
@@ -202,7 +202,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.registry.tag_list is not None:
             number = self.registry.count("tags/list")
             link = {"Link": f'</v2/team/app/tags/list?page={number}>; rel="next"'}
-            return self._answer(200, self.registry.tag_list, link if self.registry.endless else {})
+            return self._answer(200, self.registry.tag_list, link if number < self.registry.pages else {})
         tags = sorted(self.registry.tags)
         start = tags.index(query["last"][0]) + 1 if "last" in query else 0
         page = tags[start : start + self.registry.page]
@@ -251,7 +251,7 @@ class _Handler(BaseHTTPRequestHandler):
         with suppress(ConnectionError):  # the client has closed the connection
             if self.registry.stop_after and len(body) > 100_000:
                 self.wfile.write(body[: self.registry.stop_after])
-                self.registry.go_on.wait(60)
+                self.registry.go_on.wait(10)
                 body = body[self.registry.stop_after :]
             self.wfile.write(body[:cut])
         if cut is not None:
