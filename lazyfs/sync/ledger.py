@@ -54,12 +54,16 @@ class Ledger:
             before = [one for one in image.wishes if (one.list, one.wish) not in said and silent(one)]
             image.wishes = now + before
 
-    def found_unchanged(self, target: Target, digest: str, config: str, *, asked: bool) -> None:
-        """The tree has what the tag names."""
+    def found_unchanged(
+        self, target: Target, digest: str, config: str, *, asked: bool, private: bool
+    ) -> None:
+        """The tree has what the tag names. `private`: asking for it needed an account; a run that was killed
+        before it saved its state may have published it."""
         image = self._of(target)
         self.unchanged += 1
         image.digest, image.config = digest, config or image.config
         image.options, image.paths = target.options, all_paths(target, digest)
+        image.private = image.private or private
         if asked:
             image.checked = self.time
         _forgive(image)

@@ -18,14 +18,12 @@ from lazyfs.sync.ledger import Arrival, Ledger
 from lazyfs.sync.pending_layers import PendingLayers
 from lazyfs.sync.preparation import ImagePreparer, Job, PreparedImage
 from lazyfs.sync.report import MOVED, PUBLISHED
-from lazyfs.sync.resolution import Failure, Gone, Resolver, failure_of
+from lazyfs.sync.resolution import LOOK, Failure, Gone, Resolver, failure_of
 from lazyfs.sync.targets import Target, Targets, alias_paths, all_paths
 
 if TYPE_CHECKING:
     from lazyfs.sync.service import Service
 
-LOOK = 5.0
-"""Seconds without news after which the time of the next revision is looked at."""
 TRIES = 3
 """Tries of a question or an image in one run, where another one may help: inside each, the client makes
 six."""
@@ -104,12 +102,13 @@ class Publishing:
 
     def _work(self) -> None:
         for target in self._targets:
+            self._committer.keep_alive()
             self._ask(target)
         while self._open:
+            self._committer.keep_alive()  # also in a long run of tags that have not moved
             try:
                 result = self._results.get(timeout=LOOK)
             except queue.Empty:
-                self._committer.keep_alive()
                 self._commit_if_due()
                 continue
             self._open -= 1
@@ -238,7 +237,8 @@ class Publishing:
         """Enters that the tree has what the tag names."""
         self._drop_stale(target, digest)
         config = self._committer.published.target(target.place) or ""
-        self._ledger.found_unchanged(target, digest, config, asked=asked)
+        private = self._resolver.needed_account(target.reference)
+        self._ledger.found_unchanged(target, digest, config, asked=asked, private=private)
 
     def _standing(self, target: Target, digest: str) -> bool:
         """Returns True if the tree has at all paths of the target what the digest names."""

@@ -1,19 +1,26 @@
 """The registries of a run: one connection pool and pace each, one conversation for each repository."""
 
+import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
-from lazyfs.core.errors import TransportError
+from lazyfs.core.errors import TransportError, UsageError
 from lazyfs.core.oci.reference import Reference
 from lazyfs.images.registry.certificates import Certificates, folders
 from lazyfs.images.registry.client import RegistryClient
 from lazyfs.images.registry.conversation import Conversation, registry_names
-from lazyfs.images.registry.credentials import Asked, LazyAccount
+from lazyfs.images.registry.credentials import Asked, Credentials, LazyAccount
 from lazyfs.images.registry.wire import Wire
 from lazyfs.sync.registry_pace import RegistryPace
 from lazyfs.sync.settings import RegistrySettings
+
+log = logging.getLogger(__name__)
+
+ACCOUNT = "the service's account"
+"""What messages call any account: they stand on the status site."""
 
 
 class Registries:
@@ -35,6 +42,7 @@ class Registries:
         self._sleep = pause
         self._wires: dict[str, Wire] = {}
         self._clients: dict[tuple[str, str], RegistryClient] = {}
+        self._warned: set[str] = set()
         self._lock = threading.Lock()
 
     def __enter__(self) -> "Registries":
@@ -81,25 +89,51 @@ class Registries:
     def _made(self, reference: Reference) -> RegistryClient:
         chosen = self.settings(reference.registry)
         asked = Asked(chosen.username, chosen.password_file, None, chosen.authfile)
-        account = LazyAccount(reference, asked, self._environment)
+        account = self._account(reference, asked)
         conversation = Conversation(
             reference._replace(tag=None, digest=None),
             self._wire(reference.registry, chosen),
-            account.find,
+            account,
             plain_http=chosen.plain_http,
             allow_private=chosen.publish_private,
             address=chosen.address,
             permission="publish-private in the service's configuration",
+            account_shown=ACCOUNT,
             pause=self._pause,
         )
         return RegistryClient(reference._replace(tag=None, digest=None), conversation, pause=self._pause)
+
+    def _account(self, reference: Reference, asked: Asked) -> Callable[[], Credentials | None]:
+        """Returns the search for an account. What the operator chose is looked at here. Raises UsageError."""
+        with self._without_details(reference.registry):
+            account = LazyAccount(reference, asked, self._environment)
+
+        def found() -> Credentials | None:
+            with self._without_details(reference.registry):
+                return account.find()
+
+        return found
+
+    @contextmanager
+    def _without_details(self, registry: str) -> Iterator[None]:
+        """Keeps the names of the operator's files and programs out of what is raised, which everybody may
+        read; they are logged."""
+        try:
+            yield
+        except UsageError as error:
+            if registry not in self._warned:
+                self._warned.add(registry)
+                log.warning("account for %s: %s", registry, error)
+            raise UsageError(f"{registry}: {ACCOUNT} cannot be had: the service's log says why") from None
 
     def _wire(self, registry: str, chosen: RegistrySettings) -> Wire:
         wire = self._wires.get(registry)
         if wire is None:
             names = registry_names(chosen.address or registry, chosen.plain_http)
             certificates = Certificates(names, folders(self._environment), self._environment)
-            pace = RegistryPace(chosen.parallel, pause=self._pause, now=self._now)
+            pace = RegistryPace(
+                chosen.parallel, pause=self._pause, now=self._now, longest=chosen.minutes_per_run * 60
+            )
             wire = Wire(
                 certificates, plain_http=chosen.plain_http, pace=pace, connections=chosen.parallel + 4
             )

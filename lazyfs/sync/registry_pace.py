@@ -2,10 +2,11 @@
 
 At most so many requests at a time wait for an answer's head. A 429 holds up every request to that server
 until its Retry-After is over, not only the one that met it. A server that failed so many requests in a row,
-with none answered between them, is left alone for the rest of the run: its images fail at once and keep
-what they have.
+with none answered between them, is left alone for the rest of the run, and so is a registry whose time in the
+run is over: its images fail at once and keep what they have.
 """
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -18,7 +19,8 @@ from lazyfs.images.registry.replies import retry_after
 from lazyfs.images.registry.wire import Origin
 
 FAILURES = 12
-"""Requests without an answer, one after the other, after which a server counts as down: two images' tries."""
+"""Requests without an answer, or answered with 429 or 5xx, one after the other, after which a server counts
+as down: two images' tries. Those that met a 429 together count as one."""
 
 
 @dataclass
@@ -41,20 +43,25 @@ class RegistryPace:
         pause: Callable[[float], None] = time.sleep,
         now: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
+        longest: float = math.inf,
     ) -> None:
+        """`longest`: seconds from the first request to the last."""
         self._slots = threading.BoundedSemaphore(parallel)
         self._pause = pause
         self._now = now
         self._wall = wall
+        self._longest = longest
+        self._end = math.inf
         self._servers: dict[Origin, _Server] = {}
         self._lock = threading.Lock()
 
     @contextmanager
     def turn(self, origin: Origin) -> Iterator[None]:
         """Holds one of the slots. Raises Failed if the server is down, or asked for a pause that is too
-        long."""
+        long, or if the registry's time is over."""
         with self._slots:
             while True:
+                self.check(origin)
                 with self._lock:
                     server = self._servers.setdefault(origin, _Server())
                     down, wait = server.down, server.open_at - self._now()
@@ -73,17 +80,34 @@ class RegistryPace:
     def answered(self, origin: Origin, status: int, headers: Mapping[str, str]) -> None:
         with self._lock:
             server = self._servers.setdefault(origin, _Server())
-            server.failures = 0
             if status != 429:
                 server.refusals = 0
-                return
-            server.refusals += 1
-            wait = retry_after(headers, self._wall()) or min(2.0 ** (server.refusals - 1), MAX_PAUSE)
-            server.open_at = max(server.open_at, self._now() + wait)
+            if status == 429:
+                if server.open_at <= self._now():
+                    server.refusals += 1
+                    self._fails(server, f"{origin} answers 429, {FAILURES} times in a row")
+                wait = retry_after(headers, self._wall()) or min(2.0 ** (server.refusals - 1), MAX_PAUSE)
+                server.open_at = max(server.open_at, self._now() + wait)
+            elif status >= 500:
+                self._fails(server, f"{origin} answers {status}, {FAILURES} times in a row")
+            else:
+                server.failures = 0
 
     def broke(self, origin: Origin, problem: Problem) -> None:
         with self._lock:
             server = self._servers.setdefault(origin, _Server())
-            server.failures += 1
-            if server.failures >= FAILURES:
-                server.down = problem.text
+            self._fails(server, problem.text)
+
+    def check(self, origin: Origin) -> None:
+        """Raises Failed if the registry's time is over, which begins with the first look at it."""
+        with self._lock:
+            now = self._now()
+            self._end = min(self._end, now + self._longest)
+            if now > self._end:
+                text = f"{origin}: the registry's time in this run, {self._longest / 60:.0f} minutes, is over"
+                raise Failed(Problem(f"{text}: the next run goes on", hopeless=True))
+
+    def _fails(self, server: _Server, reason: str) -> None:
+        server.failures += 1
+        if server.failures >= FAILURES:
+            server.down = reason

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -10,6 +10,7 @@ from typing import NamedTuple
 from lazyfs.core.errors import BadData, LazyfsError, TransportError, Unknown, UsageError
 from lazyfs.core.oci.manifest import Platform
 from lazyfs.core.oci.reference import Reference
+from lazyfs.core.registry.steps import Privacy
 from lazyfs.core.wishlist.retention import kept
 from lazyfs.core.wishlist.wish import Wish
 from lazyfs.images.sources.image import none_known
@@ -18,6 +19,10 @@ from lazyfs.sync.lists import GivenList
 from lazyfs.sync.registries import Registries
 from lazyfs.sync.targets import Resolved
 
+LOOK = 5.0
+"""Seconds without an answer after which what else has to go on is looked at."""
+MOST_CHOSEN = 10_000
+"""Images that one wish may mean: a run looks at so many in seconds, and its registry can make up more."""
 THREADS = 32
 """Questions on their way in all; each registry takes as many of them as its settings say."""
 
@@ -84,16 +89,21 @@ class Resolver:
 
     def __post_init__(self) -> None:
         self._digests: dict[Reference, str] = {}
+        self._dated: set[str] = set()
+        """Digests whose dates this run has needed."""
         self._lock = threading.Lock()
 
     def resolve(self, lists: Sequence[GivenList]) -> Resolution:
-        """Returns what every wish means. Never raises LazyfsError: a wish that fails is in the answer."""
+        """Returns what every wish means. Never raises LazyfsError: a wish that fails is in the answer. Dates
+        that no wish needed are dropped."""
         wishes = [(given.name, wish) for given in lists for wish in given.lists.wishes]
         repositories = list(dict.fromkeys(_repository(wish) for _, wish in wishes if wish.choice))
         listed: dict[Reference, list[str] | Failure | Gone] = {}
         with self._threads("tags") as pool:
             listed.update(zip(repositories, pool.map(self._tags, repositories), strict=True))
             chosen = list(pool.map(lambda item: self._chosen(item[1], listed), wishes))
+        for digest in self.dates.keys() - self._dated:
+            del self.dates[digest]
         resolved, failed = [], []
         for (name, wish), found in zip(wishes, chosen, strict=True):
             if isinstance(found, Failure):
@@ -130,13 +140,25 @@ class Resolver:
         return found
 
     def told_account(self, reference: Reference) -> bool:
-        """Returns True if the registry was asked with an account."""
-        return self.registries.client(reference).has_account
+        """Returns True if the registry has answered a request made with the account."""
+        return self.registries.client(reference).account_answered
 
-    def digests(self, references: Iterable[Reference]) -> list[str | Gone | Failure]:
-        """Returns what each tag names now, in the order given, asked side by side."""
+    def needed_account(self, reference: Reference) -> bool:
+        """Returns True if the requests of this run have shown that only an account may read the image."""
+        return self.registries.client(reference).privacy is Privacy.PRIVATE
+
+    def digests(
+        self, references: Iterable[Reference], meanwhile: Callable[[], None]
+    ) -> list[str | Gone | Failure]:
+        """Returns what each tag names now, in the order given, asked side by side. `meanwhile` is called
+        after each answer, and every few seconds without one."""
         with self._threads("head") as pool:
-            return list(pool.map(self.digest, references))
+            answers = [pool.submit(self.digest, reference) for reference in references]
+            left = set(answers)
+            while left:
+                left = wait(left, LOOK, FIRST_COMPLETED).not_done
+                meanwhile()
+            return [answer.result() for answer in answers]
 
     @contextmanager
     def _threads(self, name: str) -> Iterator[ThreadPoolExecutor]:
@@ -170,6 +192,8 @@ class Resolver:
         created: dict[str, int] = {}
         undated = None
         if retention.needs_dates:
+            if len(references) > MOST_CHOSEN:
+                return _too_many(wish, len(references))
             for reference in references:
                 when = self._created(reference)
                 if isinstance(when, Failure):
@@ -179,6 +203,8 @@ class Resolver:
                 elif when is not None:
                     undated = Failure(when.reason, transient=False)
         left = kept([one.wanted for one in references], retention, created, self.now())
+        if len(left) > MOST_CHOSEN:
+            return _too_many(wish, len(left))
         return _Chosen([wish.reference._replace(tag=tag) for tag in left], undated)
 
     def _created(self, reference: Reference) -> int | Failure | Gone | None:
@@ -190,7 +216,9 @@ class Resolver:
             return None
         if isinstance(digest, Failure):
             return digest
-        known = self.dates.get(digest)
+        with self._lock:
+            self._dated.add(digest)
+            known = self.dates.get(digest)
         if known is None:
             try:
                 client = self.registries.client(reference)
@@ -204,6 +232,11 @@ class Resolver:
             with self._lock:
                 self.dates[digest] = known
         return known
+
+
+def _too_many(wish: Wish, count: int) -> Failure:
+    reason = f"{wish.shown} chooses {count} tags, over {MOST_CHOSEN}: narrow its pattern"
+    return Failure(reason, transient=False)
 
 
 def _repository(wish: Wish) -> Reference:

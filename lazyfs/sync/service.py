@@ -67,7 +67,8 @@ class Service:
                 said,
                 lambda place: _listed(place, resolution),
             )
-            refused = self._remove(_reasons(candidates, gone, resolver, state), committer, ledger)
+            reasons = _reasons(candidates, gone, resolver, state, committer.keep_alive)
+            refused = self._remove(reasons, committer, ledger)
             ledger.forget_unknown(wished.by_place)
             revision = committer.base.number
         report = Report(
@@ -123,12 +124,17 @@ def _listed(place: str, resolution: Resolution) -> bool | None:
 
 
 def _reasons(
-    candidates: list[Leaving], gone: dict[str, str], resolver: Resolver, state: State
+    candidates: list[Leaving],
+    gone: dict[str, str],
+    resolver: Resolver,
+    state: State,
+    meanwhile: Callable[[], None],
 ) -> dict[str, str]:
     """Returns place -> why it may leave, after asking the registries of those that are only missing in a list
-    of tags. A private image is only gone if its account was told so."""
+    of tags. A private image is only gone if its account was told so. `meanwhile` is called while they are
+    asked."""
     ask = [one for one in candidates if one.ask]
-    answers = resolver.digests(place_reference(one.place) for one in ask)
+    answers = resolver.digests((place_reference(one.place) for one in ask), meanwhile)
     reasons = {one.place: one.reason for one in candidates if not one.ask}
     for one, answer in zip(ask, answers, strict=True):
         if isinstance(answer, Gone):

@@ -39,6 +39,9 @@ class RegistrySettings(msgspec.Struct, frozen=True, rename="kebab", forbid_unkno
     authfile: str | None = None
     parallel: int = 4
     """Requests at a time that wait for an answer."""
+    minutes_per_run: float = 720.0
+    """Time for which one run asks it, from the first request on; then its images fail and keep what they
+    have."""
 
 
 class ServiceSettings(msgspec.Struct, frozen=True, rename="kebab", forbid_unknown_fields=True):
@@ -100,6 +103,10 @@ def _checked(path: str, document: dict[str, Any]) -> Settings:
         ("grace-hours", service.grace_hours, 0, 1_000_000),
         *(
             (f"registries.{key}: parallel", one.parallel, 1, MOST_PARALLEL)
+            for key, one in found.registries.items()
+        ),
+        *(
+            (f"registries.{key}: minutes-per-run", one.minutes_per_run, 1, 1_000_000)
             for key, one in found.registries.items()
         ),
     ):

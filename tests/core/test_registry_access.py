@@ -34,6 +34,8 @@ class World:
     """The registry's status for an anonymous request for a blob."""
     open_door: bool = False
     """True if the registry serves requests without any header."""
+    unknown: bool = False
+    """True if the bodies of its errors say that there is no such name."""
     log: list[str] = field(default_factory=list)
     pauses: list[float] = field(default_factory=list)
 
@@ -65,7 +67,7 @@ class World:
         nobody = self.blobs if kind is Kind.BLOB else self.nobody
         status = self.account if header and "ACCOUNT" in header else nobody
         challenges = self.challenges if status == 401 else ()
-        return steps.Answer(status, challenges, self.retry_after, "its reason")
+        return steps.Answer(status, challenges, self.retry_after, "its reason", self.unknown)
 
     def _token(self, exchange: Exchange, ask: steps.Ask) -> steps.Step:
         if ask.challenge == BASIC:
@@ -156,6 +158,27 @@ def test_a_refused_account_is_remembered_where_the_first_answer_stands() -> None
     access = Access()
     World(nobody=404, account=401, has_account=True).run(access)
     assert access.account_refused == "its reason"
+
+
+@pytest.mark.parametrize(
+    ("world", "unknown", "answered"),
+    [
+        (World(nobody=404), True, False),
+        (World(nobody=404, account=404, has_account=True), True, True),
+        (World(nobody=404, account=401, has_account=True), False, False),
+        (World(nobody=404, account=403, has_account=True), False, False),
+        (World(nobody=404, has_account=True, challenges=(NEGOTIATE,), open_door=True), False, False),
+        (World(nobody=404, has_account=True, challenges=(), open_door=True), False, False),
+    ],
+)
+def test_a_404_is_certain_only_if_no_account_was_left_unasked(
+    world: World, unknown: bool, answered: bool
+) -> None:
+    world.unknown = True
+    access = Access()
+    end = world.run(access)
+    assert isinstance(end, steps.Stop)
+    assert (end.outcome, end.unknown, access.account_answered) == (Outcome.MISSING, unknown, answered)
 
 
 @pytest.mark.parametrize(("status", "times"), [(503, 5), (429, 5), (500, 1)])

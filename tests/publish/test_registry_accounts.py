@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -144,6 +145,32 @@ def test_the_registrys_reason_is_shown_without_the_password(
     registry.tokens, registry.basic, registry.accounts = tokens, not tokens, {"Basic other": "bob"}
     registry.reason = json.dumps({"errors": [{"message": "right-horse has\x1b[2J expired"}]}).encode()
     with pytest.raises(UsageError, match=r"refuses the account 'ann' \(.*\*\*\* has\?\[2J expired\)"):
+        publish(repository, registry, account)
+
+
+@pytest.mark.parametrize(
+    "said", ["right-horse", "ann", ACCOUNT.removeprefix("Basic "), "user=ann", "(ann)", "https://ann:x@h"]
+)
+def test_no_reason_repeats_the_account(
+    said: str, registry: FakeRegistry, repository: Repository, account: ImageOptions
+) -> None:
+    registry.basic, registry.accounts = True, {"Basic other": "bob"}
+    registry.reason = json.dumps({"errors": [{"message": f"no channel for {said}"}]}).encode()
+    with pytest.raises(UsageError) as raised:
+        publish(repository, registry, account)
+    reason = str(raised.value).partition("refuses the account 'ann' (")[2]
+    assert reason.startswith("no channel for ")
+    assert "***" in reason
+    assert not re.search(r"\bann\b|right-horse|YW5u", reason)
+
+
+def test_no_reason_repeats_a_token(
+    registry: FakeRegistry, repository: Repository, account: ImageOptions
+) -> None:
+    registry.tokens = True
+    registry.nobody = {"manifests": 400}
+    registry.reason = b'{"errors":[{"message":"bad request with token-1"}]}'
+    with pytest.raises(TransportError, match=r"bad request with \*\*\*$"):
         publish(repository, registry, account)
 
 

@@ -9,16 +9,27 @@ from pathlib import Path
 
 import pytest
 
-from lazyfs.core.errors import BadData, DigestMismatch, FormatError, LazyfsError, TransportError, UsageError
+from lazyfs.core.errors import (
+    BadData,
+    DigestMismatch,
+    FormatError,
+    LazyfsError,
+    NotFound,
+    TransportError,
+    UsageError,
+)
 from lazyfs.core.oci.manifest import Descriptor, Manifest, Platform
 from lazyfs.core.oci.manifest import parse as parse_manifest
 from lazyfs.core.oci.reference import parse
 from lazyfs.core.registry.access import ATTEMPTS
 from lazyfs.images.registry import client as client_module
 from lazyfs.images.registry import spool
-from lazyfs.images.registry.client import BLOB_RATE, BLOB_TIME, RegistryClient
+from lazyfs.images.registry.client import BLOB_RATE, BLOB_TIME, MAX_BLOB, TAGS_TIME, RegistryClient
 from lazyfs.images.registry.credentials import Asked
+from lazyfs.images.registry.problems import Failed
 from lazyfs.images.registry.spool import read_ahead
+from lazyfs.images.registry.transfer_rate import LEAST, WINDOW, TransferRate
+from lazyfs.images.registry.wire import origin_of
 from lazyfs.images.sources.open import ImageOptions, open_registry
 from tests.support.catalog_listing import Listed, open_tree
 from tests.support.fake_registry import FakeRegistry, fake_registry, in_seconds
@@ -87,10 +98,95 @@ def test_tags_without_end_or_on_another_server_are_refused(
     registry.tags = [f"t{number:03}" for number in range(95)]
     registry.page = 10
     monkeypatch.setattr(client_module, "MAX_TAGS", 30)
-    with pytest.raises(FormatError, match="does not end"):
+    with pytest.raises(FormatError, match="more than 30 tags"):
         client.tags()
     registry.link = '<http://elsewhere.example/v2/team/app/tags/list?last=x>; rel="next"'
     with pytest.raises(FormatError, match="on another server"):
+        client.tags()
+
+
+def test_too_many_tags_on_the_last_page_are_refused(
+    registry: FakeRegistry, client: RegistryClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_module, "MAX_TAGS", 30)
+    registry.tags = [f"t{number:03}" for number in range(31)]
+    with pytest.raises(FormatError, match="more than 30 tags"):
+        client.tags()
+    registry.tags.pop()
+    assert len(client.tags()) == 30
+
+
+@pytest.mark.parametrize("page", [b'{"tags": []}', b'{"tags": null}', b'{"tags": ["a b"]}'])
+def test_pages_without_tags_do_not_go_on_for_ever(
+    page: bytes, registry: FakeRegistry, client: RegistryClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_module, "MAX_TAG_PAGES", 20)
+    registry.tag_list, registry.pages = page, 40
+    with pytest.raises(FormatError, match=r"does not end \(20 pages\)"):
+        client.tags()
+    assert registry.count("tags/list") == 20
+
+
+def test_all_pages_of_tags_together_have_a_deadline(registry: FakeRegistry, client: RegistryClient) -> None:
+    registry.tag_list, registry.pages = b'{"tags": ["v1"]}', 40
+    times = iter([0.0, TAGS_TIME, TAGS_TIME + 1])
+    slow = RegistryClient(
+        parse(f"{registry.host}/team/app:v1"), client._conversation, now=lambda: next(times)
+    )
+    with pytest.raises(TransportError, match="2 tags on 2 pages so far"):
+        slow.tags()
+
+
+@pytest.mark.parametrize("hostile", ["<", "<>", "<>;", "<> ", '<>;rel="nex'])
+def test_a_link_field_is_read_in_linear_time(hostile: str) -> None:
+    """Quadratic time would be more than 10^12 steps here."""
+    assert client_module._NEXT.search(hostile * 2_000_000) is None
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        '</v2/a/tags/list?last=x>; rel="next"',
+        "</v2/a/tags/list?last=x>;rel=next",
+        '<https://r.example/first>; rel="first", </v2/a/tags/list?last=x> ; title="t"; rel="next"',
+    ],
+)
+def test_the_next_page_is_found_in_a_link_field(field: str) -> None:
+    found = client_module._NEXT.search(field)
+    assert found
+    assert found[1] == "/v2/a/tags/list?last=x"
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "ftp://h.example/x?token=secret",
+        "https:///x?token=secret#secret",
+        "https://ann:secret@h.example:99999/x",
+        "https://ann:secret/@h.example/x",
+        "https://ann:secret\u2100@h.example/x",
+        "https://[::1/x?secret",
+        "/x?secret",
+    ],
+)
+def test_an_address_that_is_refused_is_shown_without_its_secrets(address: str) -> None:
+    with pytest.raises(Failed, match="not an") as raised:
+        origin_of(address)
+    assert "secret" not in str(raised.value)
+
+
+def test_pages_and_token_servers_are_named_without_their_query(
+    registry: FakeRegistry, client: RegistryClient
+) -> None:
+    registry.tags = ["a", "b"]
+    registry.page, registry.link = 1, '<https://elsewhere.example/list?sig=secret>; rel="next"'
+    with pytest.raises(FormatError, match=r"on another server: https://elsewhere.example/list$"):
+        client.tags()
+    registry.link = '</v2/team/app/nothing?sig=secret>; rel="next"'
+    with pytest.raises(NotFound, match=r"has no http://.*/v2/team/app/nothing$"):
+        client.tags()
+    registry.nobody = {"nothing": 400}
+    with pytest.raises(TransportError, match=r"answers 400 to http://.*/v2/team/app/nothing$"):
         client.tags()
 
 
@@ -221,7 +317,7 @@ def test_a_blob_that_trickles_has_a_deadline(registry: FakeRegistry, client: Reg
     large = document.layers[0]
     for late, message in (
         (BLOB_TIME, None),
-        (BLOB_TIME + 1 + large.size / BLOB_RATE, "comes too slowly: 1048576"),
+        (BLOB_TIME + 1 + large.size / BLOB_RATE, rf"comes too slowly: \d+ of {large.size} bytes"),
     ):
         times = iter([0.0])
         slow = RegistryClient(
@@ -234,6 +330,62 @@ def test_a_blob_that_trickles_has_a_deadline(registry: FakeRegistry, client: Reg
                 list(slow.blob(large))
         else:
             assert sum(map(len, slow.blob(large))) == large.size
+
+
+def test_a_blob_that_is_said_to_be_too_large_is_not_asked_for(
+    registry: FakeRegistry, client: RegistryClient
+) -> None:
+    huge = Descriptor("sha256:" + "0" * 64, MAX_BLOB + 1)
+    with pytest.raises(FormatError, match="is said to have"):
+        next(client.blob(huge))
+    assert registry.requests == []
+
+
+def test_a_part_of_a_body_is_what_has_come(registry: FakeRegistry, client: RegistryClient) -> None:
+    """A server that sends a byte now and then would never fill a part."""
+    document = parse_manifest(client.manifest("v1"), "v1")
+    assert isinstance(document, Manifest)
+    registry.stop_after = 1000
+    parts = client.blob(document.layers[0])
+    first = next(parts)
+    assert len(first) <= 1000
+    registry.go_on.set()
+    assert len(first) + sum(map(len, parts)) == document.layers[0].size
+
+
+@pytest.mark.parametrize(("size", "slow"), [(LEAST, False), (LEAST - 1, True)])
+def test_the_rate_is_that_of_the_last_minutes_of_waiting(size: int, slow: bool) -> None:
+    times = iter(float((number + 1) // 2) for number in range(10_000))  # a second for each part
+    many = (b"x" * (LEAST if number < WINDOW else size) for number in range(int(2 * WINDOW)))
+
+    def read() -> int:
+        return sum(1 for _ in TransferRate("blob", lambda: next(times)).watched(many))
+
+    if not slow:
+        assert read() == 2 * WINDOW
+        return
+    with pytest.raises(TransportError, match=r"blob comes too slowly: \d+ bytes in the last 300 s"):
+        read()
+
+
+def test_what_the_reader_does_between_the_parts_does_not_count() -> None:
+    clock = [0.0]
+    read = 0
+    for _ in TransferRate("blob", lambda: clock[0]).watched(iter([b"x"] * 100)):
+        clock[0] += WINDOW
+        read += 1
+    assert read == 100
+
+
+def test_answers_that_break_off_at_once_are_no_progress(
+    registry: FakeRegistry, client: RegistryClient, pauses: list[float]
+) -> None:
+    document = parse_manifest(client.manifest("v1"), "v1")
+    assert isinstance(document, Manifest)
+    registry.cut = [1] * 1000
+    with pytest.raises(TransportError, match=f"breaks off after .* {ATTEMPTS} times"):
+        list(client.blob(document.layers[0]))
+    assert registry.count("blobs/") == ATTEMPTS
 
 
 def test_expired_tokens_are_renewed(

@@ -44,6 +44,13 @@ class FakeRegistry:
         """Requests that one token allows."""
         self.accounts: dict[str, str] = {}
         """Basic credentials of the token server; if there are none, anonymous tokens are accepted."""
+        self.stop_after = 0
+        """Bytes of a large blob that are sent before `go_on` is waited for."""
+        self.go_on = threading.Event()
+        self.pages = 1
+        """Pages that all are `tag_list`."""
+        self.unknown_manifest = b"{}"
+        """The body of the 404 for a manifest that is not there."""
         self.tag_list: bytes | None = None
         self.token_answer: bytes | None = None
         self.content_range = ""
@@ -193,7 +200,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _tags(self, query: dict[str, list[str]]) -> None:
         if self.registry.tag_list is not None:
-            return self._answer(200, self.registry.tag_list)
+            number = self.registry.count("tags/list")
+            link = {"Link": f'</v2/team/app/tags/list?page={number}>; rel="next"'}
+            return self._answer(200, self.registry.tag_list, link if number < self.registry.pages else {})
         tags = sorted(self.registry.tags)
         start = tags.index(query["last"][0]) + 1 if "last" in query else 0
         page = tags[start : start + self.registry.page]
@@ -205,7 +214,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _manifest(self, name: str) -> None:
         if name not in self.registry.manifests:
-            return self._answer(404, b"{}")
+            return self._answer(404, self.registry.unknown_manifest)
         kind, data = self.registry.manifests[name]
         return self._answer(200, data, {"Content-Type": kind})
 
@@ -240,6 +249,10 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command == "HEAD":
             return
         with suppress(ConnectionError):  # the client has closed the connection
+            if self.registry.stop_after and len(body) > 100_000:
+                self.wfile.write(body[: self.registry.stop_after])
+                self.registry.go_on.wait(10)
+                body = body[self.registry.stop_after :]
             self.wfile.write(body[:cut])
         if cut is not None:
             self.close_connection = True

@@ -8,6 +8,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from lazyfs.core.oci.manifest import Platform
 from lazyfs.repository.commit import read_revision
 from lazyfs.repository.stored_tree import StoredTree
@@ -64,6 +66,14 @@ class ServiceSite:
     def wish(self, *lines: str) -> None:
         """Writes the list: images in CERN's form."""
         self.list.write_text("version: 1\ninput:\n" + "".join(f"  - '{line}'\n" for line in lines))
+
+    def log_in(self, registry: str, user: str, password: str) -> None:
+        """Gives the service an account for a registry, and leave to publish what needs it."""
+        file = self.directory / "password"
+        file.write_text(password)
+        self.registries[registry] = msgspec.structs.replace(
+            self.registries[registry], username=user, password_file=str(file), publish_private=True
+        )
 
     def run(
         self,

@@ -1,14 +1,20 @@
 """What a registry's errors do: images keep their last good version, and only a plain "unknown" deletes."""
 
+import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from lazyfs.images.registry.certificates import Certificates
 from lazyfs.images.registry.problems import Failed, Problem
-from lazyfs.images.registry.wire import Origin
+from lazyfs.images.registry.wire import Origin, Wire
+from lazyfs.sync import resolution
+from lazyfs.sync.committer import Committer
 from lazyfs.sync.registry_pace import FAILURES, RegistryPace
+from lazyfs.sync.settings import RegistrySettings
 from tests.support.fake_registry import FakeRegistry, fake_registry
 from tests.support.service import ServiceSite, built, config_of, events_of
 
@@ -16,6 +22,8 @@ HTML = b"<html><body><h1>Sign in to the site's proxy</h1></body></html>"
 UNKNOWN = b'{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown"}]}'
 DENIED = b'{"errors":[{"code":"DENIED","message":"no"}]}'
 BOTH = b'{"errors":[{"code":"MANIFEST_UNKNOWN"},{"code":"DENIED"}]}'
+ACCOUNT = "Basic YW5uOnJpZ2h0LWhvcnNl"
+"""The user ann with the password right-horse."""
 ORIGIN = Origin("https", "r.example", 443)
 
 
@@ -77,6 +85,72 @@ def test_a_plain_unknown_does(wish: str, site: ServiceSite, registry: FakeRegist
     registry.reason = UNKNOWN
     assert events_of(site.run(), "removed") == ["r.example/team/app:1"]
     assert site.images() == {}
+
+
+def private(site: ServiceSite, registry: FakeRegistry) -> None:
+    """Makes the image one that only the account may read, which the service has."""
+    registry.accounts = {ACCOUNT: "ann"}
+    registry.nobody, registry.reason = {"manifests": 404, "tags": 404}, UNKNOWN
+    site.log_in("r.example", "ann", "right-horse")
+
+
+def test_a_private_image_whose_account_is_never_asked_stays(
+    site: ServiceSite, registry: FakeRegistry
+) -> None:
+    registry.add(built("stays"), "1")
+    site.wish("r.example/team/app:1")
+    private(site, registry)
+    site.run()
+    registry.accounts = {}  # the API's root gives no challenge: the account cannot be used
+    report = site.run()
+    assert events_of(report, "failed") == ["r.example/team/app:1"]
+    assert list(site.images()) == ["r.example/team/app:1"]
+
+
+def test_a_private_image_goes_if_its_account_is_told_so(site: ServiceSite, registry: FakeRegistry) -> None:
+    registry.add(built("goes"), "1")
+    site.wish("r.example/team/app:1")
+    private(site, registry)
+    site.run()
+    registry.unknown_manifest = UNKNOWN
+    del registry.manifests["1"]
+    assert events_of(site.run(), "removed") == ["r.example/team/app:1"]
+
+
+@pytest.mark.parametrize("password", ["wrong-horse", None])
+def test_the_account_is_named_nowhere(
+    password: str | None, site: ServiceSite, registry: FakeRegistry, caplog: pytest.LogCaptureFixture
+) -> None:
+    registry.add(built("secret"), "1")
+    registry.basic, registry.accounts = True, {ACCOUNT: "ann"}
+    registry.reason = b'{"errors":[{"message":"ann has no such password (YW5uOndyb25nLWhvcnNl)"}]}'
+    site.log_in("r.example", "ann", password or "")
+    if password is None:
+        (site.directory / "password").unlink()
+    site.wish("r.example/team/app:1", "r.example/team/app:2")
+    report = site.run()
+    assert report.count("failed") == 2
+    shown = [event.reason for event in report.events]
+    assert all("the service's account" in reason for reason in shown)
+    kept = repr(report.events) + (site.status / "state.json").read_text()
+    assert not re.search(r"\bann\b|horse|YW5u|directory|/password", kept)
+    assert len(caplog.messages) == (password is None)
+    assert all("password: No such file" in line for line in caplog.messages)
+
+
+def test_that_an_image_is_private_is_learned_again_after_a_run_that_saved_nothing(
+    site: ServiceSite, registry: FakeRegistry
+) -> None:
+    registry.add(built("stays"), "1")
+    site.wish("r.example/team/app:1")
+    private(site, registry)
+    site.run()
+    (site.status / "state.json").unlink()
+    site.run()
+    site.registries["r.example"] = RegistrySettings(address=registry.host, plain_http=True)
+    report = site.run()
+    assert events_of(report, "failed") == ["r.example/team/app:1"]
+    assert list(site.images()) == ["r.example/team/app:1"]
 
 
 @pytest.mark.parametrize("page", [HTML, b"{", b'{"tags": 1}', b""])
@@ -142,6 +216,64 @@ def test_a_blob_that_breaks_off_is_read_on_and_the_image_is_whole(
     assert site.repository.check().bad == 0
 
 
+def test_the_lease_is_looked_at_after_each_answer(
+    site: ServiceSite, registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Answers that come quickly for hours leave no pause in which to renew it."""
+    for number in range(12):
+        registry.add(built("same"), str(number))
+    site.wish("r.example/team/app:*")
+    site.run()
+    real = Committer.keep_alive
+    looks: list[int] = []
+
+    def keep_alive(committer: Committer) -> None:
+        looks.append(registry.count("manifests/"))
+        real(committer)
+
+    monkeypatch.setattr(Committer, "keep_alive", keep_alive)
+    assert site.run().unchanged == 12
+    assert len(looks) >= 24
+    looks.clear()
+    registry.unknown_manifest = UNKNOWN
+    before = registry.count("manifests/")
+    for number in range(1, 12):
+        del registry.manifests[str(number)]
+    registry.tags = ["0"]
+    assert site.run().count("removed") == 11
+    assert sum(asked > before + 1 for asked in looks) >= 1
+
+
+def test_a_wish_that_means_too_many_images_fails_and_they_stay(
+    site: ServiceSite, registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(4):
+        registry.add(built("same"), str(number))
+    site.wish("r.example/team/app:*")
+    site.run()
+    monkeypatch.setattr(resolution, "MOST_CHOSEN", 3)
+    report = site.run()
+    assert "chooses 4 tags, over 3" in report.events[-1].reason
+    assert len(site.images()) == 4
+    site.list.write_text("lazyfs: 1\nimages:\n  - {image: 'r.example/team/app:*', newer-than: 90d}\n")
+    before = registry.count("manifests/")
+    assert "chooses 4 tags, over 3" in site.run().events[-1].reason
+    assert registry.count("manifests/") == before
+    assert len(site.images()) == 4
+
+
+def test_dates_that_no_wish_needs_any_more_are_dropped(site: ServiceSite, registry: FakeRegistry) -> None:
+    images = [built(str(number), created=f"2025-12-0{number}T00:00:00Z") for number in (1, 2)]
+    registry.add(images[0], "1")
+    site.list.write_text("lazyfs: 1\nimages:\n  - {image: 'r.example/team/app:*', newer-than: 90d}\n")
+    site.run()
+    assert list(site.state().dates) == [images[0].manifest["digest"]]
+    registry.tags = []
+    registry.add(images[1], "2")
+    site.run()
+    assert list(site.state().dates) == [images[1].manifest["digest"]]
+
+
 class Clock:
     """A clock that goes on only while somebody waits."""
 
@@ -198,7 +330,7 @@ def test_a_server_that_answers_nothing_is_left_alone_and_one_answer_counts() -> 
     problem = Problem("no route to host", hopeless=False)
     for _ in range(FAILURES - 1):
         shared.broke(ORIGIN, problem)
-    shared.answered(ORIGIN, 500, {})
+    shared.answered(ORIGIN, 404, {})
     for _ in range(FAILURES - 1):
         shared.broke(ORIGIN, problem)
     with shared.turn(ORIGIN):
@@ -206,6 +338,76 @@ def test_a_server_that_answers_nothing_is_left_alone_and_one_answer_counts() -> 
     shared.broke(ORIGIN, problem)
     with pytest.raises(Failed, match="no route to host"), shared.turn(ORIGIN):
         pass
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "waited"),
+    [(503, {}, 0.0), (500, {}, 0.0), (429, {"Retry-After": "299"}, 11 * 299.0)],
+)
+def test_a_server_that_only_ever_fails_or_refuses_is_left_alone(
+    status: int, headers: dict[str, str], waited: float
+) -> None:
+    clock = Clock()
+    shared = pace(clock)
+    for _ in range(FAILURES):
+        with shared.turn(ORIGIN):
+            shared.answered(ORIGIN, status, headers)
+    message = f"answers {status}, 12 times in a row .not asked again"
+    with pytest.raises(Failed, match=message), shared.turn(ORIGIN):
+        pass
+    assert sum(clock.pauses) == waited
+
+
+def test_requests_that_met_a_429_together_count_as_one() -> None:
+    clock = Clock()
+    shared = pace(clock)
+    for _ in range(2 * FAILURES):
+        shared.answered(ORIGIN, 429, {})
+    with shared.turn(ORIGIN):
+        assert clock.pauses == [1]
+
+
+def test_a_registrys_time_in_a_run_ends() -> None:
+    clock = Clock()
+    shared = RegistryPace(2, pause=clock.pause, now=clock.now, longest=3600)
+    clock.time = 1_000_000  # the time begins with the first request
+    with shared.turn(ORIGIN):
+        pass
+    clock.time += 3600
+    shared.check(ORIGIN)
+    clock.time += 1
+    with pytest.raises(Failed, match="time in this run, 60 minutes, is over"):
+        shared.check(ORIGIN)
+    with pytest.raises(Failed, match="time in this run"), shared.turn(ORIGIN._replace(host="cdn.example")):
+        pass
+
+
+def test_an_image_of_a_registry_whose_time_is_over_fails_and_stays(
+    site: ServiceSite, registry: FakeRegistry
+) -> None:
+    registry.add(built("old"), "1")
+    site.wish("r.example/team/app:1")
+    site.run()
+    before = site.images()
+    site.registries["r.example"] = msgspec.structs.replace(site.registries["r.example"], minutes_per_run=1.0)
+    registry.limited, registry.retry_after = 1, "70"
+    report = site.run()
+    assert "time in this run, 1 minutes, is over" in report.events[-1].reason
+    assert site.images() == before
+
+
+def test_a_body_is_not_read_on_when_the_registrys_time_is_over(registry: FakeRegistry) -> None:
+    registry.blobs["large"] = b"x" * (1 << 20)
+    clock = Clock()
+    limited = RegistryPace(2, pause=clock.pause, now=clock.now, longest=60)
+    wire = Wire(Certificates((), (), {}), plain_http=True, pace=limited)
+    with wire.get(f"http://{registry.host}/v2/team/app/blobs/large", {}) as reply:
+        parts = reply.parts()
+        next(parts)
+        clock.time = 61
+        with pytest.raises(Failed, match="time in this run"):
+            next(parts)
+    wire.close()
 
 
 def test_no_more_requests_than_allowed_are_on_their_way() -> None:

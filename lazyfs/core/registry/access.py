@@ -52,6 +52,8 @@ class Access:
     limited: set[Kind] = field(default_factory=set)
     """Kinds for which the anonymous rate limit is used up for now."""
     headers: dict[Identity, str] = field(default_factory=dict)
+    account_answered: bool = False
+    """True once a request made with the account was served, or told that there is no such thing."""
     served_privately: bool = False
     served_beyond_limit: bool = False
     served_publicly: bool = False
@@ -113,6 +115,8 @@ class Exchange:
     def answered(self, answer: Answer) -> Step:
         """The request was answered."""
         status = answer.status
+        if self._identity is Identity.ACCOUNT and self._sent and (200 <= status < 300 or status == 404):
+            self._access.account_answered = True
         if 200 <= status < 300:
             return self._served()
         if answer.challenges:
@@ -252,13 +256,15 @@ class Exchange:
         return self.start()
 
     def _without_account(self, why: Answer) -> Step:
-        """There is no account, or it is refused: the answer to the anonymous request stands."""
+        """There is no account, or it cannot be used: the answer to the anonymous request stands. A 404 proves
+        nothing where there is an account that was not asked with: the image may be hidden."""
         self._identity = Identity.NOBODY
         self._used_up, self._vain = set(), []
         if why.status == 429:
             return self._busy(why, None)
         if why.status == 404:
-            return Stop(Outcome.MISSING, Identity.NOBODY, 404, why.reason, unknown=why.unknown)
+            unknown = why.unknown and not self._access.account
+            return Stop(Outcome.MISSING, Identity.NOBODY, 404, why.reason, unknown=unknown)
         return Stop(Outcome.REFUSED, Identity.NOBODY, why.status, self._explained(why))
 
     def _busy(self, answer: Answer, asked: Ask | None) -> Step:

@@ -24,19 +24,26 @@ from lazyfs.core.oci.manifest import (
     refuse_schema1,
 )
 from lazyfs.core.oci.reference import Reference, is_tag
-from lazyfs.core.printable import printable
 from lazyfs.core.registry.access import ATTEMPTS, MAX_PAUSE
 from lazyfs.core.registry.steps import Kind, Privacy
 from lazyfs.images.registry.conversation import Conversation
 from lazyfs.images.registry.problems import BROKEN, Failed, explain
 from lazyfs.images.registry.replies import resumed_at
-from lazyfs.images.registry.wire import Reply
+from lazyfs.images.registry.transfer_rate import LEAST, TransferRate
+from lazyfs.images.registry.wire import Reply, shown
 
 MAX_TAGS = 100_000
 MAX_TAG_PAGE = 16 << 20
-BLOB_TIME, BLOB_RATE = 600.0, 16 << 10
-"""Seconds for a blob, and bytes a second beyond them: slower than any line on which publishing makes
-sense."""
+MAX_TAG_PAGES = 2000
+"""Registries that give fewer tags at a time than they are asked for give 50 or 100."""
+TAGS_TIME = 1800.0
+"""Seconds for all pages together."""
+MAX_BLOB = 256 << 30
+"""Bytes that a layer may be said to have: the largest layers known, with models in them, have half of it."""
+BLOB_TIME, BLOB_RATE = 600.0, LEAST
+"""Seconds for a blob, and bytes a second beyond them."""
+PROGRESS = 64 << 10
+"""Bytes of an answer that breaks off which count as progress."""
 
 _ACCEPT = ", ".join((OCI_INDEX, DOCKER_LIST, OCI_MANIFEST, DOCKER_MANIFEST, f"{SCHEMA1}+prettyjws"))
 
@@ -47,7 +54,7 @@ class _Tags(msgspec.Struct):
 
 _tags = msgspec.json.Decoder(_Tags)
 _DIGEST = re.compile("sha256:[0-9a-f]{64}")
-_NEXT = re.compile(r'<([^>]*)>\s*;[^,]*rel="?next"?')
+_NEXT = re.compile(r'<([^<>]*)>\s*;[^,<]*rel="?next"?')
 
 
 class RegistryClient:
@@ -107,9 +114,10 @@ class RegistryClient:
         return self._conversation.privacy
 
     @property
-    def has_account(self) -> bool:
-        """True if a request needed an account and there is one."""
-        return self._conversation.has_account
+    def account_answered(self) -> bool:
+        """True if the registry served a request made with the account, or told it that there is no such
+        thing."""
+        return self._conversation.account_answered
 
     def small_blob(self, descriptor: Descriptor, limit: int) -> bytes:
         """A blob held in memory, verified. Raises as `manifest`."""
@@ -126,7 +134,13 @@ class RegistryClient:
 
     def blob(self, descriptor: Descriptor) -> Iterator[bytes]:
         """A blob's bytes in parts, resumed where the connection breaks; not verified, but never more than
-        its size and one part. Raises NotFound, UsageError or TransportError."""
+        its size and one part. Raises NotFound, UsageError, FormatError or TransportError."""
+        if descriptor.size > MAX_BLOB:
+            raise FormatError(
+                f"{self._reference}: blob {descriptor.digest} is said to have {descriptor.size} bytes, over "
+                f"{MAX_BLOB}"
+            )
+        rate = TransferRate(f"{self._reference}: blob {descriptor.digest}", self._now)
         path = f"blobs/{descriptor.digest}"
         end = self._now() + BLOB_TIME + descriptor.size / BLOB_RATE
         got = failures = 0
@@ -137,7 +151,7 @@ class RegistryClient:
             with self._conversation.request(path, Kind.BLOB, headers, hashed=True) as reply:
                 skip = got if reply.status == 200 else self._resumed(reply, got)
                 try:
-                    for part in reply.parts():
+                    for part in rate.watched(reply.parts()):
                         dropped = min(skip, len(part))
                         skip -= dropped
                         if dropped < len(part):
@@ -150,9 +164,11 @@ class RegistryClient:
                                 f"{self._reference}: blob {descriptor.digest} comes too slowly: {got} of "
                                 f"{descriptor.size} bytes so far"
                             )
+                except Failed as error:
+                    raise TransportError(f"{self._reference}: {error}") from None
                 except BROKEN as error:
                     problem = explain(error, str(reply.origin)).text
-            if got == before:
+            if got < min(before + PROGRESS, descriptor.size):
                 failures += 1
                 if failures >= ATTEMPTS:
                     raise TransportError(
@@ -164,24 +180,33 @@ class RegistryClient:
                 failures = 0
 
     def tags(self) -> list[str]:
-        """All tags, from every page of the registry's list. Raises TransportError."""
+        """All tags, from every page of the registry's list. Raises TransportError, or FormatError if they are
+        too many or on too many pages."""
         url = "tags/list?n=1000"
         base = self._conversation.base
         seen: set[str] = set()
         tags: list[str] = []
-        while url not in seen and len(tags) < MAX_TAGS:
+        end = self._now() + TAGS_TIME
+        while url not in seen and len(seen) < MAX_TAG_PAGES:
             seen.add(url)
             with self._conversation.request(url, Kind.TAGS) as reply:
                 tags.extend(self._tags_of(self._small(reply, MAX_TAG_PAGE)))
                 following = _NEXT.search(reply.headers.get("Link", ""))
+            if len(tags) > MAX_TAGS:
+                raise FormatError(f"{self._reference}: it has more than {MAX_TAGS} tags")
             if not following:
                 return tags
+            if self._now() > end:
+                raise TransportError(
+                    f"{self._reference}: the list of tags takes over {TAGS_TIME:.0f} s: {len(tags)} tags on "
+                    f"{len(seen)} pages so far"
+                )
             url = urljoin(urljoin(base, url), following[1])
             if urlsplit(url)[:2] != urlsplit(base)[:2]:
                 raise FormatError(
-                    f"{self._reference}: the next page of tags is on another server: {printable(url)}"
+                    f"{self._reference}: the next page of tags is on another server: {shown(url)}"
                 )
-        raise FormatError(f"{self._reference}: the list of tags does not end")
+        raise FormatError(f"{self._reference}: the list of tags does not end ({len(seen)} pages)")
 
     def check_public(self, blob: Descriptor) -> None:
         """Raises UsageError unless the repository is known to be public: an account was needed because of a

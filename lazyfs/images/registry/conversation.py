@@ -16,7 +16,7 @@ from lazyfs.images.registry.credentials import Credentials
 from lazyfs.images.registry.problems import Failed, proxy_account
 from lazyfs.images.registry.replies import retry_after
 from lazyfs.images.registry.tokens import Authorizer, Busy, Denied, wiped
-from lazyfs.images.registry.wire import Reply, Wire, origin_of
+from lazyfs.images.registry.wire import Reply, Wire, origin_of, shown
 
 
 def api_host(registry: str) -> str:
@@ -37,11 +37,13 @@ class Conversation:
         allow_private: bool,
         address: str = "",
         permission: str = "--allow-public",
+        account_shown: str = "",
         pause: Callable[[float], None] = time.sleep,
         wall: Callable[[], float] = time.time,
     ) -> None:
         """`find_account` is called at most once, when an anonymous request is refused. `allow_private`:
         images that only an account may read are allowed, which messages say is given by `permission`.
+        `account_shown`: what messages call the account, in place of its user name, where strangers read them.
         `address`: the host[:port] of the registry's API, if it is another than its name says. `wall`: seconds
         since 1970."""
         self._reference = reference
@@ -50,6 +52,7 @@ class Conversation:
         self._account: Credentials | None = None
         self._allow_private = allow_private
         self._permission = permission
+        self._account_shown = account_shown
         self._pause = pause
         self._wall = wall
         scheme = "http" if plain_http else "https"
@@ -68,9 +71,10 @@ class Conversation:
         return self._access.privacy
 
     @property
-    def has_account(self) -> bool:
-        """True if a request needed the account and there is one."""
-        return self._account is not None
+    def account_answered(self) -> bool:
+        """True if the registry served a request made with the account, or told it that there is no such
+        thing."""
+        return self._access.account_answered
 
     def request(
         self,
@@ -186,6 +190,8 @@ class Conversation:
         except LazyfsError:
             body = b""
         reason = reason_of(body)
+        for header in list(self._access.headers.values()):
+            reason = reason.replace(header.partition(" ")[2], "***")
         if reply.status == 400 and "HTTP request" in reason and "HTTPS" in reason:
             reason += ": leave out --plain-http"
         wait = retry_after(reply.headers, self._wall())
@@ -209,7 +215,7 @@ class Conversation:
                 also = f", or hides it: it refuses {self._who()} ({self._access.account_refused})"
             certain = stop.unknown and not self._access.account_refused
             kind_of = Unknown if certain else NotFound
-            return kind_of(f"{reference}: the registry has no {path.split('?')[0]}{reason}{also}")
+            return kind_of(f"{reference}: the registry has no {shown(path)}{reason}{also}")
         if stop.outcome is steps.Outcome.REFUSED:
             who = self._who() if stop.identity is steps.Identity.ACCOUNT else "an anonymous pull"
             said = stop.reason or f"it answered {stop.status}"
@@ -228,11 +234,13 @@ class Conversation:
                 f"{reference}: {server} answers {stop.status} ({kind}){said}{asked}{also}: try again later"
             )
         if stop.outcome is steps.Outcome.FAILED:
-            return TransportError(f"{reference}: the registry answers {stop.status} to {path}{reason}")
+            return TransportError(f"{reference}: the registry answers {stop.status} to {shown(path)}{reason}")
         times = f", {stop.attempts} times" if stop.outcome is steps.Outcome.BROKEN else ""
         return TransportError(f"{reference}: {stop.reason}{times}")
 
     def _who(self) -> str:
+        if self._account_shown:
+            return self._account_shown
         name = self._account.username if self._account else ""
         return f"the account {name!r}" if name else "the account's token"
 

@@ -35,7 +35,8 @@ class Credentials(NamedTuple):
     @property
     def secrets(self) -> tuple[str, ...]:
         """The texts that may appear in no message."""
-        return tuple(filter(None, (self.password, self.identity_token, self.registry_token)))
+        basic = self.basic.removeprefix("Basic ")
+        return tuple(filter(None, (self.password, self.identity_token, self.registry_token, basic)))
 
 
 class Asked(NamedTuple):

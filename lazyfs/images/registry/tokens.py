@@ -10,14 +10,13 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 import msgspec
 
 from lazyfs.core.errors import FormatError, LazyfsError
-from lazyfs.core.printable import printable
 from lazyfs.core.registry.challenges import Challenge
 from lazyfs.core.registry.reasons import MAX_BODY, reason_of
 from lazyfs.core.registry.steps import Answer, Ask, Identity
 from lazyfs.images.registry.credentials import Credentials
 from lazyfs.images.registry.problems import Failed
 from lazyfs.images.registry.replies import retry_after
-from lazyfs.images.registry.wire import Reply, Wire, origin_of
+from lazyfs.images.registry.wire import Reply, Wire, origin_of, shown
 
 MAX_TOKEN = 1 << 17
 """Bytes of a token server's answer: tokens with long lists of groups have been seen at 20 KB."""
@@ -72,7 +71,7 @@ class Authorizer:
     def _token(self, challenge: Challenge, credentials: Credentials | None) -> str:
         realm = challenge.value("realm")
         if not self._allowed(realm):
-            reason = f"its token server {printable(realm)!r} is not an {self._schemes[0]} address"
+            reason = f"its token server {shown(realm)!r} is not an {self._schemes[0]} address"
             raise Denied(Answer(401, reason=reason))
         with self._asked(realm, challenge, credentials) as reply:
             if reply.status != 200:
@@ -122,8 +121,10 @@ class Authorizer:
 
 
 def wiped(text: str, credentials: Credentials | None) -> str:
-    """The text without the account's secrets, should a server repeat them."""
+    """The text without the account's secrets and its name, should a server repeat them."""
     for secret in credentials.secrets if credentials else ():
         if len(secret) > 3:
             text = text.replace(secret, "***")
+    if credentials and credentials.username:
+        text = re.sub(rf"(?<!\w){re.escape(credentials.username)}(?!\w)", "***", text)
     return text

@@ -5,6 +5,7 @@ server sends. An Authorization field is sent only to the scheme, host and port i
 client certificate (see `certificates`).
 """
 
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -26,7 +27,7 @@ CONNECT, SILENCE = 10.0, 60.0
 """Seconds to connect, and between two bytes."""
 WHOLE = 120.0
 """Seconds for the whole of a small body."""
-PART = 1 << 20
+PART = 1 << 17
 _PORTS = {"http": 80, "https": 443}
 _REDIRECT = (301, 302, 303, 307, 308)
 
@@ -44,22 +45,36 @@ class Origin(NamedTuple):
         return f"{self.scheme}://{host}{port}"
 
 
+def shown(url: str) -> str:
+    """An address for messages: without account, query and fragment, which may be secrets."""
+    scheme, slashes, rest = re.split("[?#]", url, maxsplit=1)[0].partition("//")
+    return printable(scheme + slashes + rest.rpartition("@")[2]) if slashes else printable(scheme)
+
+
 def origin_of(url: str) -> Origin:
     """The origin of an address. Raises Failed if the address cannot be reached by HTTP."""
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
-    except ValueError as error:
-        raise refused(f"{printable(url)}: not an address: {error}") from None
+    except ValueError:  # its text may have the account in it
+        raise refused(f"{shown(url)}: not an address") from None
     if parts.scheme not in _PORTS or not host:
-        raise refused(f"{printable(url)}: not an http or https address")
+        raise refused(f"{shown(url)}: not an http or https address")
     return Origin(parts.scheme, host, port or _PORTS[parts.scheme])
 
 
 class Reply:
     """An answer, its body unread."""
 
-    def __init__(self, response: urllib3.BaseHTTPResponse, origin: Origin, now: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        response: urllib3.BaseHTTPResponse,
+        origin: Origin,
+        now: Callable[[], float],
+        check: Callable[[Origin], None],
+    ) -> None:
+        """`check`: raises Failed if the server is not to be listened to any longer."""
+        self._check = check
         self._response = response
         self._now = now
         self.origin = origin
@@ -77,8 +92,11 @@ class Reply:
         self._response.close()
 
     def parts(self) -> Iterator[bytes]:
-        """The body as it is sent."""
-        return self._response.stream(PART, decode_content=False)
+        """The body as it is sent: each part is what has come, so that a body that trickles is noticed. Raises
+        Failed if the time for the server is over, or as BROKEN."""
+        while part := self._response.read1(PART, decode_content=False):
+            yield part
+            self._check(self.origin)
 
     def small(self, limit: int) -> bytes:
         """The whole body, decoded. Raises FormatError if it is over `limit` bytes, Failed if it breaks off or
@@ -114,6 +132,10 @@ class Pace(Protocol):
         """Is told of a request without an answer."""
         ...
 
+    def check(self, origin: Origin) -> None:
+        """Is asked while a body is read. Raises Failed if it is not to be read on."""
+        ...
+
 
 class NoPace:
     """Every request at once: for a client of a few."""
@@ -125,6 +147,9 @@ class NoPace:
         pass
 
     def broke(self, _: Origin, __: Problem) -> None:
+        pass
+
+    def check(self, _: Origin) -> None:
         pass
 
 
@@ -218,7 +243,7 @@ class Wire:
                 self._pace.broke(origin, problem)
                 raise Failed(problem) from None
             self._pace.answered(origin, response.status, response.headers)
-        return Reply(response, origin, self._now)
+        return Reply(response, origin, self._now, self._pace.check)
 
     def _pool(self, origin: Origin, url: str) -> urllib3.PoolManager:
         proxy = self._proxies(url)
