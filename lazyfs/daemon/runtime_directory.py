@@ -7,6 +7,7 @@ the directory of a session is deleted at logout.
 """
 
 import os
+import socket
 from collections.abc import Iterator
 
 from lazyfs.core.errors import UsageError
@@ -48,6 +49,24 @@ def socket_paths(mount: Mount) -> Iterator[str]:
     for path in dict.fromkeys((*_candidates(), ROOTS)):
         if is_private_directory(path):
             yield os.path.join(path, socket_name(mount))
+
+
+def is_served_for_root(mount: Mount) -> bool:
+    """Returns True if a daemon that root started serves the mount, also one that has become another user.
+
+    Only root can make sockets in ROOTS, and what a dead daemon has left there answers nobody, so a user
+    cannot pass a mount off as root's.
+    """
+    if not is_private_directory(ROOTS):
+        return False
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as asking:
+        try:
+            asking.connect(os.path.join(ROOTS, socket_name(mount)))
+        except BlockingIOError:
+            return True  # many ask at once
+        except OSError:
+            return False
+    return True
 
 
 def socket_name(mount: Mount) -> str:

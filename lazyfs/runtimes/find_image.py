@@ -2,7 +2,7 @@
 
 import errno
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
@@ -52,20 +52,27 @@ class NodeMounts:
 
 
 def node_mounts() -> NodeMounts:
-    """Returns the mounts that exist now, divided by the user who made them."""
+    """Returns the mounts that exist now, divided by the user who made them. A daemon that root started makes
+    its mount in the name of the user that it becomes (`user` in its settings)."""
     trusted = {0, *_own_numbers(os.getuid())}
-    return sort_mounts(mounts(), trusted)
+    return sort_mounts(mounts(), lambda mount: mount.owner in trusted or _is_served_for_root(mount))
 
 
-def sort_mounts(found: Iterable[Mount], trusted: set[int]) -> NodeMounts:
-    """Returns the mounts of lazyfs among those found. `trusted`: the users whose mounts are searched."""
-    ours = [mount for mount in found if mount.fstype == FSTYPE][::-1]
+def _is_served_for_root(mount: Mount) -> bool:
+    from lazyfs.daemon.runtime_directory import is_served_for_root  # a start without such mounts does without
+
+    return is_served_for_root(mount)
+
+
+def sort_mounts(found: Iterable[Mount], searched: Callable[[Mount], bool]) -> NodeMounts:
+    """Returns the mounts of lazyfs among those found. `searched` returns True for root's and the caller's."""
+    ours = [(mount, searched(mount)) for mount in found if mount.fstype == FSTYPE][::-1]
     return NodeMounts(
-        tuple(mount.mountpoint for mount in ours if mount.owner in trusted),
-        tuple(mount.mountpoint for mount in ours if mount.owner not in trusted),
+        tuple(mount.mountpoint for mount, ours_to_search in ours if ours_to_search),
+        tuple(mount.mountpoint for mount, ours_to_search in ours if not ours_to_search),
         # the source of a site does not identify its repositories
-        {mount.mountpoint: mount.source for mount in ours if mount.source not in ("", SITE)},
-        frozenset(mount.mountpoint for mount in ours if mount.source == SITE),
+        {mount.mountpoint: mount.source for mount, _ in ours if mount.source not in ("", SITE)},
+        frozenset(mount.mountpoint for mount, _ in ours if mount.source == SITE),
     )
 
 

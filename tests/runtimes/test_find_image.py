@@ -1,4 +1,6 @@
 import os
+import pwd
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -6,9 +8,12 @@ from pathlib import Path
 import pytest
 
 from lazyfs.core.errors import UsageError
-from lazyfs.runtimes.find_image import FoundImage, NodeMounts, _own_numbers, find, sort_mounts
+from lazyfs.runtimes.find_image import FoundImage, NodeMounts, _own_numbers, find, node_mounts, sort_mounts
 from lazyfs.runtimes.image_defaults import ImageDefaults, describe
-from lazyfs.system.mountpoint import Mount
+from lazyfs.system.mountpoint import Mount, mounts
+from tests.support.cli import lazyfs, new_repository, status
+from tests.support.processes import gone
+from tests.support.until import until
 
 
 @pytest.fixture
@@ -115,7 +120,7 @@ def test_mounts_of_other_users_are_not_searched(mount: Path) -> None:
         made_by("", "/nobodys"),
         made_by(",user_id=0", "/other", "fuse.sshfs"),
     ]
-    node = sort_mounts(made, trusted={0, 1000})
+    node = sort_mounts(made, lambda mount: mount.owner in (0, 1000))
     assert node == NodeMounts(("/mine", "/roots"), ("/nobodys", "/theirs"))
     with pytest.raises(UsageError, match=f"not looked for in mounts of other users: {mount}; give a path"):
         find("library/alpine", NodeMounts([str(mount / ".flat/cd")], [str(mount)]))
@@ -123,6 +128,29 @@ def test_mounts_of_other_users_are_not_searched(mount: Path) -> None:
         find("library/alpine", NodeMounts([], [str(mount)]))
     root = f"{mount}/.flat/ab/abcd"
     assert find(f"{mount}/one.example/library/alpine:3", NodeMounts([], [str(mount)])).root == root
+
+
+@pytest.mark.root
+def test_a_daemon_that_root_started_and_that_became_a_user_serves_roots_mount(
+    open_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("LAZYFS_RUNTIME_DIR", raising=False)
+    store, keys = new_repository(open_path)
+    (open_path / "tree").mkdir()
+    lazyfs("publish", f"dir:{open_path / 'tree'}", store, "--as", "example/tree:1", "--keys", keys)
+    mnt = open_path / "mnt"
+    mnt.mkdir()
+    lazyfs("mount", store, mnt, "--cache", open_path / "cache", "--user", "nobody")
+    try:
+        (made,) = [one for one in mounts() if one.mountpoint == str(mnt)]
+        assert made.owner == pwd.getpwnam("nobody").pw_uid
+        assert str(mnt) in node_mounts().searched
+        daemon = status(mnt)["pid"]
+        os.kill(daemon, signal.SIGKILL)
+        until(lambda: gone(daemon))
+        assert str(mnt) in node_mounts().foreign  # the socket is left, and answers nobody
+    finally:
+        lazyfs("umount", mnt)
 
 
 _SILENT = """
