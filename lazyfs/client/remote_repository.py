@@ -4,12 +4,12 @@ import time
 from collections.abc import Callable
 from datetime import datetime
 
+from lazyfs.client.download import request_of
 from lazyfs.client.trust.anchor import Anchor
 from lazyfs.client.trust.revisions import Revisions
-from lazyfs.core.codec import frame_bound, open_object
-from lazyfs.core.digest import ObjectRef, object_path
+from lazyfs.core.digest import ObjectRef
 from lazyfs.core.params import Revision
-from lazyfs.transport.fetcher import Fetcher, Request, never_cancelled, still_wanted
+from lazyfs.transport.fetcher import Fetcher, never_cancelled
 
 PATIENCE = 30.0
 """Seconds that a request may take."""
@@ -39,10 +39,5 @@ class RemoteRepository:
 
     def read(self, ref: ObjectRef) -> bytes:
         """Returns an object's verified plaintext. Raises as Fetcher.fetch."""
-        path = object_path(ref.digest)
-        deadline = time.monotonic() + self._patience
-        still = still_wanted(path, deadline, never_cancelled)
-        request = Request(
-            path, frame_bound(ref.size), deadline, accept=lambda frame: open_object(frame, ref, still)
-        )
+        request = request_of(ref, time.monotonic() + self._patience, never_cancelled)
         return self._fetcher.fetch(request, never_cancelled)

@@ -1,6 +1,5 @@
 """What the doctor looks at: the node's mounts, their settings and status, gathered once under a deadline."""
 
-import os
 import time
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -71,8 +70,3 @@ def mounts_at(mountpoint: str | None) -> list[Mount]:
     if not here:
         raise UsageError(f"{path} is no mount of lazyfs; leave it out to check the machine alone")
     return here
-
-
-def user_of(mount: LookedAtMount) -> int:
-    """Returns the id of the user that the daemon of a mount runs as."""
-    return mount.mount.owner if mount.mount.owner is not None else os.geteuid()

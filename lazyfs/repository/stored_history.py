@@ -5,7 +5,7 @@ from collections.abc import Callable
 from lazyfs.core import codec
 from lazyfs.core.digest import ObjectRef, ref_of
 from lazyfs.core.history.head import History, decode
-from lazyfs.core.history.records import Change, Emit, PastRevision, decode_changes, entry
+from lazyfs.core.history.records import Emit, PastRevision, entry
 from lazyfs.core.params import Revision
 from lazyfs.repository.leases import LeasedObjects, PublisherLease
 from lazyfs.store import ObjectSink, ReadableStore, Store
@@ -54,8 +54,3 @@ def first_entry(revision: Revision) -> PastRevision:
         None,
         lambda _ref, _plain: None,
     )
-
-
-def changes_of(store: ReadableStore, past: PastRevision) -> list[Change]:
-    """Returns what a revision has changed. Raises as `reader`."""
-    return decode_changes(reader(store)(past.more)) if past.more else past.changes

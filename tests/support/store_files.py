@@ -5,9 +5,10 @@ import random
 import time
 from pathlib import Path
 
-from lazyfs.core.codec import encode, frame_bound, open_object
+from lazyfs.client.download import request_of
+from lazyfs.core.codec import encode
 from lazyfs.core.digest import ObjectRef, object_path, ref_of
-from lazyfs.transport.fetcher import Request
+from lazyfs.transport.fetcher import Request, never_cancelled
 
 
 def store_object(directory: Path, plain: bytes) -> ObjectRef:
@@ -28,9 +29,4 @@ def store_objects(directory: Path, count: int, size: int, seed: int = 0) -> dict
 
 def object_request(ref: ObjectRef, patience: float = 10.0) -> Request:
     """Returns the request for an object, whose answer is verified and decoded; it has `patience` seconds."""
-    return Request(
-        object_path(ref.digest),
-        frame_bound(ref.size),
-        time.monotonic() + patience,
-        accept=lambda frame: open_object(frame, ref),
-    )
+    return request_of(ref, time.monotonic() + patience, never_cancelled)
