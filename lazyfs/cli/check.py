@@ -17,7 +17,7 @@ from lazyfs.images.sources.open import ImageOptions, open_image
 from lazyfs.repository.commit import read_revision
 from lazyfs.repository.image_place import find_place
 from lazyfs.repository.stored_tree import StoredTree
-from lazyfs.store import Store, open_store
+from lazyfs.store import Store, open_store, reader
 from lazyfs.store.check import CheckFindings, check
 
 
@@ -95,7 +95,7 @@ def _against(
     bind_points: tuple[str, ...],
     as_json: bool,
 ) -> int:
-    tree = StoredTree(store, revision.root)
+    tree = StoredTree(reader(store), revision.root)
     with ShownLayers(enabled=not as_json) as shown, open_image(source, options) as image:
         where = find_place(tree, place) if place else image.place
         if where is None:

@@ -11,7 +11,7 @@ from lazyfs.repository.diff import ResolvedPath, diff, resolve
 from lazyfs.repository.history import find_revision
 from lazyfs.repository.image_place import find_place
 from lazyfs.repository.stored_tree import StoredTree
-from lazyfs.store import Store, open_store
+from lazyfs.store import Store, open_store, reader
 
 _SIGNS = {"added": "+", "removed": "-", "changed": "~"}
 
@@ -62,4 +62,4 @@ def _resolved(store: Store, text: str) -> ResolvedPath:
 
 
 def _tree(store: Store, revision: Revision) -> StoredTree:
-    return StoredTree(store, revision.root)
+    return StoredTree(reader(store), revision.root)

@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-from lazyfs.core.digest import ObjectRef
 from lazyfs.core.errors import UsageError
 from lazyfs.core.history.head import History, decode
 from lazyfs.core.history.records import Change, PastRevision, Read, decode_changes
@@ -14,23 +13,9 @@ from lazyfs.core.params import Revision
 from lazyfs.repository.commit import read_revision
 from lazyfs.repository.image_place import find_place
 from lazyfs.repository.kept_revisions import DAY
-from lazyfs.repository.stored_history import first_entry, reader
+from lazyfs.repository.stored_history import first_entry
 from lazyfs.repository.stored_tree import StoredTree
-from lazyfs.store import open_store
-
-
-class RemoteTree(StoredTree):
-    """A tree whose objects come over the network."""
-
-    def __init__(self, read: Read, root: ObjectRef) -> None:
-        self._read_object = read
-        self.root_ref = root
-
-    def read(self, ref: ObjectRef) -> bytes:
-        return self._read_object(ref)
-
-    def below(self, ref: ObjectRef) -> StoredTree:
-        return RemoteTree(self._read_object, ref)
+from lazyfs.store import open_store, reader
 
 
 class HistorySource:
@@ -80,7 +65,7 @@ def open_history(location: str, settings: dict[str, Any]) -> Iterator[HistorySou
     if not location.startswith(("http://", "https://")):
         store = open_store(location)
         newest = read_revision(store)
-        yield HistorySource(newest, StoredTree(store, newest.root), reader(store))
+        yield HistorySource(newest, StoredTree(reader(store), newest.root), reader(store))
         return
     # A store on this machine needs no HTTP client, whose import takes longer than its log.
     from lazyfs.client.remote_repository import RemoteRepository
@@ -98,7 +83,7 @@ def open_history(location: str, settings: dict[str, Any]) -> Iterator[HistorySou
         anchor = read_anchor(settings["trust"]) if settings["trust"] else None
         state = os.path.join(settings["cache"] or default_cache(), "state", state_key(location, ""))
         remote = RemoteRepository(fetcher, state, anchor, lambda: datetime.now(UTC))
-        tree = RemoteTree(remote.read, remote.revision.root)
+        tree = StoredTree(remote.read, remote.revision.root)
         yield HistorySource(remote.revision, tree, remote.read)
     finally:
         fetcher.close()

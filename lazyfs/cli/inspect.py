@@ -13,7 +13,7 @@ from lazyfs.images.inspect import ImageFacts, of_published, of_source
 from lazyfs.images.sources.open import open_image, open_registry
 from lazyfs.repository.commit import read_revision
 from lazyfs.repository.stored_tree import StoredTree
-from lazyfs.store import open_store
+from lazyfs.store import open_store, reader
 
 
 @click.command()
@@ -43,7 +43,7 @@ def command(image: str, store: str | None, tags: bool, as_json: bool, **registry
     if store:
         opened = open_store(store)
         revision = read_revision(opened)
-        tree = StoredTree(opened, revision.root)
+        tree = StoredTree(reader(opened), revision.root)
         facts = of_published(tree, image)
     elif ":" in image and image.partition(":")[0] in ("docker", "oci", "docker-archive"):
         with open_image(image, options) as source:

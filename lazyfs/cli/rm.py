@@ -14,7 +14,7 @@ from lazyfs.repository.image_place import find_place
 from lazyfs.repository.live_tree import LiveTree
 from lazyfs.repository.removal import remove_images, remove_untagged
 from lazyfs.repository.stored_tree import StoredTree
-from lazyfs.store import open_store
+from lazyfs.store import open_store, reader
 
 
 @click.command()
@@ -50,8 +50,8 @@ def command(
     if dry_run:
         opened = open_store(store)
         revision = read_revision(opened)
-        live = LiveTree(StoredTree(opened, revision.root), revision.params)
-        places = [_place(StoredTree(opened, revision.root), live, image) for image in images]
+        live = LiveTree(StoredTree(reader(opened), revision.root), revision.params)
+        places = [_place(StoredTree(reader(opened), revision.root), live, image) for image in images]
         change(live)
     else:
         repository = open_repository(store, keys)

@@ -15,7 +15,7 @@ from lazyfs.repository.leases import LeasedObjects, LeaseLost, PublisherLease
 from lazyfs.repository.live_changes import live_changes
 from lazyfs.repository.live_tree import LiveTree
 from lazyfs.repository.stored_tree import StoredTree
-from lazyfs.store import Store, StoreConflict
+from lazyfs.store import Store, StoreConflict, reader
 from lazyfs.store.ingest import Ingest
 
 REBASES = 5
@@ -88,7 +88,7 @@ class Edit:
     @property
     def tree(self) -> StoredTree:
         """The tree of `base`, without the changes."""
-        return StoredTree(self._store, self._base.root)
+        return StoredTree(reader(self._store), self._base.root)
 
     def put(self, path: str, inode: Inode) -> None:
         """Hangs a link or snapshot at a path; see LiveTree.put, whose errors `commit` raises."""

@@ -14,8 +14,8 @@ from lazyfs.core.reach import Seen, catalog_at, leads_to
 from lazyfs.repository.commit import read_revision, replace_revision
 from lazyfs.repository.keys import Keys
 from lazyfs.repository.leases import LeasedObjects, PublisherLease
-from lazyfs.repository.stored_history import read_history, reader, write_history
-from lazyfs.store import ReadableStore, Store
+from lazyfs.repository.stored_history import read_history, write_history
+from lazyfs.store import ReadableStore, Store, reader
 
 
 def revisions(store: ReadableStore) -> Iterator[PastRevision]:

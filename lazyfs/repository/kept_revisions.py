@@ -7,8 +7,8 @@ from lazyfs.core.errors import UsageError
 from lazyfs.core.history.head import History
 from lazyfs.core.history.records import PastRevision, Read
 from lazyfs.core.params import Revision
-from lazyfs.repository.stored_history import read_history, reader
-from lazyfs.store import Store
+from lazyfs.repository.stored_history import read_history
+from lazyfs.store import Store, reader
 
 DAY = 86_400
 

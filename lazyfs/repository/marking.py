@@ -6,12 +6,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import msgspec
 
-from lazyfs.core import codec
 from lazyfs.core.digest import Digest, ObjectRef
 from lazyfs.core.errors import BadData, FormatError, NotFound
 from lazyfs.core.reach import ObjectKind, Reached, Seen, catalog_at, history_at, leads_to
 from lazyfs.repository.kept_revisions import KeptRevision
-from lazyfs.store import Store
+from lazyfs.store import Store, reader
 
 WORKERS = 8
 """Threads that read: in a bucket each read waits for a round trip."""
@@ -41,7 +40,7 @@ class Marked:
 
     def __init__(self, store: Store, advance: Callable[[int], object] = lambda _objects: None) -> None:
         """`advance` is called with the number of objects so far."""
-        self._store = store
+        self._read_object = reader(store)
         self._advance = advance
         self._seen = Seen()
         self.reached: set[Digest] = set()
@@ -96,7 +95,7 @@ class Marked:
 
     def _read(self, found: Reached) -> bytes | None:
         try:
-            return codec.open_object(self._store.get(found.ref.digest), found.ref)
+            return self._read_object(found.ref)
         except NotFound:
             self.missing += 1
             if len(self.problems) < MOST_PROBLEMS:

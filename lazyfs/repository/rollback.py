@@ -13,7 +13,7 @@ from lazyfs.repository.keys import Keys
 from lazyfs.repository.leases import PublisherLease
 from lazyfs.repository.live_changes import live_changes
 from lazyfs.repository.stored_tree import StoredTree
-from lazyfs.store import Store
+from lazyfs.store import Store, reader
 
 
 class Rollback(NamedTuple):
@@ -45,7 +45,7 @@ def roll_back(
                 f"{newest.params.version}: it cannot be the newest one again"
             )
         check_whole(store, lease, past, newest)
-        changes = live_changes(StoredTree(store, newest.root), StoredTree(store, past.root))
+        changes = live_changes(StoredTree(reader(store), newest.root), StoredTree(reader(store), past.root))
         if dry_run or past.root == newest.root:
             return Rollback(past.number, newest, changes)
         revision = commit_revision(

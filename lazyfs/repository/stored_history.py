@@ -1,19 +1,12 @@
 """The history of a revision in its store: read, and written as objects before the commit that names it."""
 
-from collections.abc import Callable
-
 from lazyfs.core import codec
 from lazyfs.core.digest import ObjectRef, ref_of
 from lazyfs.core.history.head import History, decode
 from lazyfs.core.history.records import Emit, PastRevision, entry
 from lazyfs.core.params import Revision
 from lazyfs.repository.leases import LeasedObjects, PublisherLease
-from lazyfs.store import ObjectSink, ReadableStore, Store
-
-
-def reader(store: ReadableStore) -> Callable[[ObjectRef], bytes]:
-    """Returns a function that reads and verifies objects. It raises NotFound, BadData, StoreError."""
-    return lambda ref: codec.open_object(store.get(ref.digest), ref)
+from lazyfs.store import ObjectSink, ReadableStore, Store, reader
 
 
 def emitter(store: Store, lease: PublisherLease | None) -> Emit:

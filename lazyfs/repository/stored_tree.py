@@ -2,10 +2,9 @@
 
 import stat
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from lazyfs.core import codec
 from lazyfs.core.catalog.entry import Entry
 from lazyfs.core.catalog.inode import Inode, from_entry
 from lazyfs.core.catalog.reader import Catalog
@@ -13,7 +12,6 @@ from lazyfs.core.chunks import ChunkList
 from lazyfs.core.digest import ObjectRef
 from lazyfs.core.errors import FormatError, NotFound
 from lazyfs.core.pack import PackTable
-from lazyfs.store import ReadableStore
 
 MOST = 16 << 20
 """Bytes of a file that is read whole: a manifest or a config has 4 MiB at most in any registry."""
@@ -32,21 +30,18 @@ class TreeNode(NamedTuple):
 class StoredTree:
     """The tree below one root catalog."""
 
-    def __init__(self, store: ReadableStore, root: ObjectRef) -> None:
-        self._store = store
+    def __init__(self, read: Callable[[ObjectRef], bytes], root: ObjectRef) -> None:
+        """`read` returns an object's verified plaintext (`store.reader`)."""
+        self.read = read
         self.root_ref = root
 
-    def read(self, ref: ObjectRef) -> bytes:
-        """Returns an object's plaintext. Raises NotFound, FormatError or DigestMismatch."""
-        return codec.open_object(self._store.get(ref.digest), ref)
-
     def catalog(self, ref: ObjectRef) -> Catalog:
-        """Reads and parses a catalog. Raises as `read`."""
+        """Reads and parses a catalog. Raises FormatError, and as `read`."""
         return Catalog(self.read(ref))
 
     def below(self, ref: ObjectRef) -> "StoredTree":
         """Returns the tree below another catalog of the same store."""
-        return StoredTree(self._store, ref)
+        return StoredTree(self.read, ref)
 
     def root(self) -> TreeNode:
         """Returns the root directory."""
@@ -61,7 +56,10 @@ class StoredTree:
 
     def find(self, path: str) -> TreeNode | None:
         """Returns the node at a path below the root, or None; links are not followed."""
-        node = self.root()
+        return self.find_below(self.root(), path)
+
+    def find_below(self, node: TreeNode, path: str) -> TreeNode | None:
+        """Returns the node at a path below another one, or None; links are not followed."""
         for part in path.encode(errors="surrogateescape").split(b"/"):
             if not part:
                 continue

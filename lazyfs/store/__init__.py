@@ -12,3 +12,4 @@ from lazyfs.store.protocol import Store as Store
 from lazyfs.store.protocol import StoreConflict as StoreConflict
 from lazyfs.store.protocol import StoredObject as StoredObject
 from lazyfs.store.protocol import StoreError as StoreError
+from lazyfs.store.verified import reader as reader

@@ -10,7 +10,7 @@ from lazyfs.core.wishlist.read import Wishlist
 from lazyfs.repository.history import revisions
 from lazyfs.repository.image_place import find_place
 from lazyfs.repository.stored_tree import StoredTree
-from lazyfs.store import ReadableStore
+from lazyfs.store import ReadableStore, reader
 from lazyfs.sync.conditions import ImageCondition, conditions
 from lazyfs.sync.state import State, WisherState
 
@@ -50,7 +50,7 @@ def publication(store: ReadableStore, name: str) -> Publication | None:
     several images, and the errors of the store."""
     looked_at = islice(revisions(store), MOST_REVISIONS)
     newest = next(looked_at)
-    tree = StoredTree(store, newest.root)
+    tree = StoredTree(reader(store), newest.root)
     try:
         place = find_place(tree, name)
     except UsageError as error:
@@ -61,7 +61,7 @@ def publication(store: ReadableStore, name: str) -> Publication | None:
     first, seen, certain = newest, 1, False
     for older in looked_at:
         seen += 1
-        if older.root != first.root and _target(StoredTree(store, older.root), place) != target:
+        if older.root != first.root and _target(StoredTree(reader(store), older.root), place) != target:
             certain = True
             break
         first = older

@@ -15,7 +15,7 @@ from lazyfs.repository.leases import PublisherLease
 from lazyfs.repository.live_tree import LiveTree
 from lazyfs.repository.removal import remove_images, remove_untagged
 from lazyfs.repository.stored_tree import StoredTree
-from lazyfs.store import ObjectSink, Store
+from lazyfs.store import ObjectSink, Store, reader
 from lazyfs.sync.layout import LAST_UPDATE, folder_links, link_target
 from lazyfs.sync.published import Published
 
@@ -152,5 +152,5 @@ class Onlooker(Committer):
     @property
     def published(self) -> Published:
         if self._published is None:
-            self._published = Published(StoredTree(self._store, self._revision.root))
+            self._published = Published(StoredTree(reader(self._store), self._revision.root))
         return self._published

@@ -10,11 +10,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 from lazyfs.core.catalog.inode import Inode
-from lazyfs.core.catalog.reader import Catalog
 from lazyfs.core.digest import Digest, ObjectRef
 from lazyfs.core.tree_paths import layer_path
 from lazyfs.repository.stored_tree import StoredTree, TreeNode
-from lazyfs.store import Store
+from lazyfs.store import Store, reader
 
 
 class PendingLayers:
@@ -67,7 +66,7 @@ class TreeWithPending(StoredTree):
     """A revision's tree in which the pending layers are found too."""
 
     def __init__(self, store: Store, root: ObjectRef, pending: PendingLayers) -> None:
-        super().__init__(store, root)
+        super().__init__(reader(store), root)
         self._pending = pending
 
     def find(self, path: str) -> TreeNode | None:
@@ -76,15 +75,4 @@ class TreeWithPending(StoredTree):
         if top is None or top.nested is None:
             return super().find(path)
         catalog = self.catalog(top.nested.ref)
-        if len(parts) < 4:
-            return TreeNode(catalog.root, catalog, 0)
-        return self._below(catalog, parts[3])
-
-    def _below(self, catalog: Catalog, path: str) -> TreeNode | None:
-        node: TreeNode | None = TreeNode(catalog.root, catalog, 0)
-        for part in path.encode(errors="surrogateescape").split(b"/"):
-            if node is None or not node.entry.is_dir:
-                return None
-            entry = node.catalog.directory(node.number).find(part)
-            node = self.node(entry, node.catalog) if entry else None
-        return node
+        return self.find_below(TreeNode(catalog.root, catalog, 0), "/".join(parts[3:]))

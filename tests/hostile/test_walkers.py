@@ -12,7 +12,7 @@ from lazyfs.core.digest import ObjectRef
 from lazyfs.repository.commit import read_revision
 from lazyfs.repository.diff import diff, resolve
 from lazyfs.repository.stored_tree import StoredTree
-from lazyfs.store import open_store
+from lazyfs.store import open_store, reader
 from tests.support import hostile_catalogs as hostile
 from tests.support.cli import lazyfs, mounted
 from tests.support.hostile_site import hung, put
@@ -113,7 +113,7 @@ def test_plain_and_nested_directories_in_turn(published: Published) -> None:
 
 def test_a_chain_far_deeper_than_the_stack_of_calls(published: Published) -> None:
     commit(published, old=deep(published, b"one"), new=deep(published, b"two"))
-    tree = StoredTree(open_store(str(published.store)), ObjectRef(*_root(published)))
+    tree = StoredTree(reader(open_store(str(published.store))), ObjectRef(*_root(published)))
     (found,) = diff(resolve(tree, "old"), resolve(tree, "new"))
     assert (found.kind, found.path, found.fields) == ("changed", b"d/" * DEPTH + b"file", ("content",))
 

@@ -24,6 +24,7 @@ from lazyfs.images.observer import PublishObserver
 from lazyfs.images.sources.open import ImageOptions, open_image
 from lazyfs.repository.commit import read_revision
 from lazyfs.repository.stored_tree import StoredTree
+from lazyfs.store import reader
 from tests.support import trees
 from tests.support.catalog_listing import Listed, open_tree
 from tests.support.oci_images import Built, entry, layer
@@ -102,7 +103,7 @@ def test_images_without_layers(layers: Any, diff_ids: Any, tmp_path: Path) -> No
     repository = Repository(tmp_path)
     place = next(iter(repository.publish(f"oci:{layout}").places.values()))
     revision = read_revision(repository.store)
-    assert of_published(StoredTree(repository.store, revision.root), place).layers == []
+    assert of_published(StoredTree(reader(repository.store), revision.root), place).layers == []
 
 
 @pytest.mark.parametrize(

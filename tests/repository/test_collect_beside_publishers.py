@@ -19,7 +19,7 @@ from lazyfs.repository.leases import PublisherLease
 from lazyfs.repository.live_tree import LiveTree
 from lazyfs.repository.removal import links, remove_images, remove_untagged
 from lazyfs.repository.stored_tree import StoredTree
-from lazyfs.store import StoreConflict
+from lazyfs.store import StoreConflict, reader
 from tests.support.counts import count
 from tests.support.memory_repository import OPTIONS, MemoryRepository
 from tests.support.memory_store import MemoryStore
@@ -177,7 +177,7 @@ def test_no_commit_is_lost_and_every_image_is_whole(tmp_path: Path, number: int)
             assert changed == ({place: config} if expected.get(place, b"") != config else {})
         expected.update(changed)
     assert set(world.commits) == set(range(2, newest.number + 1))
-    tree = LiveTree(StoredTree(repository.store(), newest.root), newest.params)
+    tree = LiveTree(StoredTree(reader(repository.store()), newest.root), newest.params)
     shown = {place: parse_hex(flat[-64:]) for place, flat in links(tree)}
     assert shown == {place: config for place, config in expected.items() if config}
     assert world.swept >= world.sweeps

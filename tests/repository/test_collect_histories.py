@@ -20,7 +20,7 @@ from lazyfs.repository.removal import remove_images, remove_untagged
 from lazyfs.repository.rollback import roll_back
 from lazyfs.repository.stored_history import read_history
 from lazyfs.repository.stored_tree import StoredTree
-from lazyfs.store import StoreConflict
+from lazyfs.store import StoreConflict, reader
 from tests.support.counts import count
 from tests.support.memory_repository import DAY, Killed, Life, MemoryRepository
 from tests.support.oci_images import Built, entry, layer
@@ -119,7 +119,7 @@ class Histories(RuleBasedStateMachine):
         place = data.draw(st.sampled_from(sorted(self.images)))
 
         store = self.repository.store(Life(life))
-        tree = StoredTree(self.repository.store(), self.known[-1].revision.root)
+        tree = StoredTree(reader(self.repository.store()), self.known[-1].revision.root)
         member = tree.find(f"{resolve(tree, place).path}/{START_FILE}")
         assert member is not None
         try:
@@ -213,7 +213,7 @@ class Histories(RuleBasedStateMachine):
         self.collected = False
         for known in self.kept():
             assert self.repository.problems(known.revision.root) == []
-            tree = StoredTree(self.repository.store(), known.revision.root)
+            tree = StoredTree(reader(self.repository.store()), known.revision.root)
             for place in known.images:
                 start_file = tree.find(f"{resolve(tree, place).path}/{START_FILE}")
                 assert start_file is not None

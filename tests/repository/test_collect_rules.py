@@ -21,7 +21,7 @@ from lazyfs.repository.history import keep, release
 from lazyfs.repository.leases import LeaseLost, PublisherLease
 from lazyfs.repository.object_lists import read_list
 from lazyfs.repository.stored_tree import StoredTree
-from lazyfs.store import Store, StoreConflict, StoreError
+from lazyfs.store import Store, StoreConflict, StoreError, reader
 from tests.support.counts import count
 from tests.support.memory_repository import DAY, Killed, Life, MemoryRepository
 
@@ -50,7 +50,7 @@ def remove(repository: MemoryRepository, path: str) -> None:
 
 
 def content(repository: MemoryRepository, path: str) -> bytes | None:
-    tree = StoredTree(repository.store(), repository.newest().root)
+    tree = StoredTree(reader(repository.store()), repository.newest().root)
     return tree.file(f"{path}/f") if tree.find(path) else None
 
 
@@ -441,7 +441,7 @@ def test_a_damaged_catalog_ends_the_collection_before_its_first_delete(repositor
 
 def lose(repository: MemoryRepository, path: str) -> tuple[Digest, tuple[bytes, float]]:
     """Takes away the catalog of a tree of the newest revision; returns it with what the bucket held."""
-    node = StoredTree(repository.store(), repository.newest().root).find(path)
+    node = StoredTree(reader(repository.store()), repository.newest().root).find(path)
     assert node is not None
     assert node.entry.nested is not None
     digest = node.entry.nested.digest

@@ -14,6 +14,7 @@ from lazyfs.repository.history import revisions
 from lazyfs.repository.removal import remove_images, remove_untagged
 from lazyfs.repository.rollback import roll_back
 from lazyfs.repository.stored_tree import StoredTree
+from lazyfs.store import reader
 from tests.support.memory_repository import MemoryRepository
 from tests.support.oci_images import Built, entry, layer
 from tests.support.overtaking import overtake
@@ -41,7 +42,9 @@ class Site:
         return self.repository.edit(self.repository.store(), change).changed
 
     def there(self, path: str) -> bool:
-        return StoredTree(self.repository.store(), self.repository.newest().root).find(path) is not None
+        return (
+            StoredTree(reader(self.repository.store()), self.repository.newest().root).find(path) is not None
+        )
 
     def parts(self, name: str, place: str) -> dict[str, bool]:
         """Returns which parts of an image are in the tree."""
@@ -78,7 +81,7 @@ def test_the_last_image_of_a_layer_takes_it_along_and_a_shared_one_stays(site: S
     assert site.parts("b", "r.example/x:b") == WHOLE
     site.remove("r.example/x:b")
     assert site.parts("b", "r.example/x:b") == GONE
-    root = StoredTree(site.repository.store(), site.repository.newest().root)
+    root = StoredTree(reader(site.repository.store()), site.repository.newest().root)
     assert root.entries(root.root()) == []
     site.check()
 

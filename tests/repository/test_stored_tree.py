@@ -6,6 +6,7 @@ from typing import Any, NoReturn
 
 from lazyfs.repository.commit import read_revision
 from lazyfs.repository.stored_tree import StoredTree
+from lazyfs.store import reader
 from tests.support.oci_images import Built, entry, layer
 from tests.support.repositories import Repository
 
@@ -23,7 +24,7 @@ def test_the_totals_of_a_nested_catalog_are_found_without_a_walk_over_all(tmp_pa
         layout = Built([layer(entry(name, data=name.encode() * 9))]).write_layout(tmp_path / name)
         repository.publish(f"oci:{layout}", place=f"r.example/{name}:1")
     store = repository.store
-    tree = StoredTree(store, read_revision(store).root)
+    tree = StoredTree(reader(store), read_revision(store).root)
     folder = tree.find(".metadata/r.example")
     assert folder is not None
     catalog = folder.catalog

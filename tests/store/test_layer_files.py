@@ -15,6 +15,7 @@ from lazyfs.core.params import Params
 from lazyfs.images.snapshots import snapshot, tree_of
 from lazyfs.images.streams import ExactReader
 from lazyfs.repository.stored_tree import StoredTree, TreeNode
+from lazyfs.store import reader
 from lazyfs.store.check import CheckFindings, check
 from lazyfs.store.ingest import Ingest
 
@@ -71,7 +72,7 @@ def published(files: Files, params: Params, store: Memory) -> ObjectRef:
 
 def contents(store: Memory, root: ObjectRef) -> Files:
     """Returns every file below a catalog, read through it."""
-    tree = StoredTree(store, root)  # type: ignore[arg-type]
+    tree = StoredTree(reader(store), root)  # type: ignore[arg-type]
 
     def walk(node: TreeNode, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
         for entry in tree.entries(node):
@@ -165,7 +166,7 @@ def test_the_entry_of_a_file_of_few_chunks_holds_their_digests() -> None:
     store = Memory()
     root = published({b"few": few, b"many": many}, SMALL, store)
     assert contents(store, root) == {b"few": few, b"many": many}
-    entries = StoredTree(store, root).catalog(root).directory(0).entries  # type: ignore[arg-type]
+    entries = StoredTree(reader(store), root).catalog(root).directory(0).entries  # type: ignore[arg-type]
     assert [entry.chunk_list is None for entry in entries] == [True, False]
     assert entries[0].content == sha256(few[:4096]) * bounds.INLINE_CHUNKS
     assert checked(store, root).objects == 1 + 1 + 1 + 1 + 1  # catalog, chunk of x, list, two chunks of y

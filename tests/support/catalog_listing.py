@@ -9,7 +9,7 @@ from lazyfs.core.catalog.entry import ADDED, Entry
 from lazyfs.core.digest import ObjectRef, ObjectSlice
 from lazyfs.repository.commit import read_revision
 from lazyfs.repository.stored_tree import StoredTree, TreeNode
-from lazyfs.store import open_store
+from lazyfs.store import open_store, reader
 
 _KINDS = {
     stat.S_IFREG: b"f",
@@ -25,7 +25,7 @@ def open_tree(store: Path) -> StoredTree:
     """Opens the tree of the committed revision."""
     opened = open_store(str(store))
     revision = read_revision(opened)
-    return StoredTree(opened, revision.root)
+    return StoredTree(reader(opened), revision.root)
 
 
 class Listed:

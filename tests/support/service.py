@@ -13,6 +13,7 @@ import msgspec
 from lazyfs.core.oci.manifest import Platform
 from lazyfs.repository.commit import read_revision
 from lazyfs.repository.stored_tree import StoredTree
+from lazyfs.store import reader
 from lazyfs.store.directory import DirectoryStore
 from lazyfs.sync.lists import ListKeeper, load
 from lazyfs.sync.registries import Registries
@@ -119,7 +120,7 @@ class ServiceSite:
     def tree(self) -> StoredTree:
         """Returns the tree of the committed revision."""
         store = self.repository.store
-        return StoredTree(store, read_revision(store).root)
+        return StoredTree(reader(store), read_revision(store).root)
 
     def links(self) -> dict[str, str]:
         """Returns every link of the tree outside .flat, .layers and .metadata: path -> where it leads."""

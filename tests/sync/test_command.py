@@ -14,7 +14,7 @@ import pytest
 
 from lazyfs.repository.commit import read_revision
 from lazyfs.repository.stored_tree import StoredTree
-from lazyfs.store import open_store
+from lazyfs.store import open_store, reader
 from tests.core.test_wishlist_formats import CERN, OSG
 from tests.support.cli import LAZYFS, lazyfs, new_repository
 from tests.support.fake_registry import fake_registry
@@ -63,7 +63,7 @@ def test_the_lists_of_the_field_become_the_trees_that_people_know(site: Path) ->
     assert "9 published" in done.stdout
     assert "output_format has no effect" in done.stderr
     store = open_store(str(site / "store"))
-    tree = StoredTree(store, read_revision(store).root)
+    tree = StoredTree(reader(store), read_revision(store).root)
 
     def leads_to(path: str) -> bytes:
         found = tree.find(path)
