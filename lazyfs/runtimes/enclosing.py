@@ -11,6 +11,7 @@ from lazyfs.runtimes.enclosure import NOTIFY, Enclosure
 from lazyfs.runtimes.proc_covers import list_proc, proc_covers
 from lazyfs.system import namespaces
 from lazyfs.system.clean_start import close_descriptors
+from lazyfs.system.private_mounts import mount_joined
 from lazyfs.system.rooted_paths import open_without_links
 
 _NOT_STARTED = 125
@@ -246,7 +247,7 @@ def _write(path: str, content: bytes) -> None:
 
 def _join(enclosure: Enclosure) -> None:
     """Lays a directory with the added names over the image. Directories that both have are joined by the
-    kernel; they get the image's mode. By descriptor: an overlay's options cannot quote every path."""
+    kernel; they get the image's mode."""
     lower = os.open(enclosure.root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     top = os.path.join(enclosure.scratch, "added")
     os.mkdir(top)
@@ -263,9 +264,7 @@ def _join(enclosure: Enclosure) -> None:
         elif not added.is_directory:
             _write(os.path.join(top, *names), b"")
     upper = os.open(top, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    layers = f"lowerdir=/proc/self/fd/{upper}:/proc/self/fd/{lower}"
-    flags = namespaces.READ_ONLY | namespaces.NOSUID | namespaces.NODEV
-    namespaces.mount("overlay", f"/proc/self/fd/{lower}", "overlay", flags, layers)
+    mount_joined(lower, upper, lower)
     os.close(lower)
     os.close(upper)
 

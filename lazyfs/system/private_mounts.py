@@ -1,11 +1,9 @@
 """Mounts that only this process and its children see; no privilege is needed."""
 
-import ctypes
 import os
 
-_CLONE_NEWUSER, _CLONE_NEWNS = 0x10000000, 0x00020000
-_READ_ONLY, _NOSUID, _NODEV = 1, 2, 4
-_RECURSIVE, _PRIVATE = 1 << 14, 1 << 18
+from lazyfs.system import namespaces
+from lazyfs.system.namespaces import NEW_MOUNTS, NEW_USER, NODEV, NOSUID, PRIVATE, READ_ONLY, RECURSIVE
 
 
 def enter_private_mounts() -> None:
@@ -14,40 +12,37 @@ def enter_private_mounts() -> None:
     A process without privileges enters a user namespace too, in which its user and group keep their numbers
     and it has all capabilities until it becomes another program. Raises OSError where that is forbidden.
     """
-    libc = _libc()
-    if os.geteuid() == 0 and libc.unshare(ctypes.c_int(_CLONE_NEWNS)) == 0:
-        _checked(libc.mount(b"none", b"/", None, ctypes.c_ulong(_RECURSIVE | _PRIVATE), None), "/")
-        return
-    user, group = os.geteuid(), os.getegid()
-    _checked(libc.unshare(ctypes.c_int(_CLONE_NEWUSER | _CLONE_NEWNS)), "user namespace")
-    maps = {"setgroups": "deny", "uid_map": f"{user} {user} 1", "gid_map": f"{group} {group} 1"}
-    for name, content in maps.items():
-        with open(f"/proc/self/{name}", "w") as file:
-            file.write(content)
+    if os.geteuid() == 0:
+        try:
+            namespaces.unshare(NEW_MOUNTS)
+        except OSError:
+            pass  # root of a container may be without the capability
+        else:
+            namespaces.mount("none", "/", flags=RECURSIVE | PRIVATE)
+            return
+    numbers = os.geteuid(), os.getegid()
+    try:
+        namespaces.unshare(NEW_USER | NEW_MOUNTS)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, "user namespace") from None
+    namespaces.map_numbers(numbers, numbers)
 
 
 def mount_temporary(directory: int, mode: int) -> None:
     """Mounts an empty filesystem in memory over the directory of a descriptor. Raises OSError."""
-    _mount(directory, "tmpfs", _NOSUID | _NODEV, f"mode={mode:04o}")
+    _mount(directory, "tmpfs", NOSUID | NODEV, f"mode={mode:04o}")
 
 
 def mount_joined(directory: int, upper: int, lower: int) -> None:
     """Mounts over `directory` a read-only view of two directories: names of `upper` hide those of `lower`,
-    and directories that both have are joined. All three are descriptors. Raises OSError."""
+    and directories that both have are joined. All three are descriptors, since an overlay's options cannot
+    quote every path. Raises OSError."""
     layers = f"lowerdir=/proc/self/fd/{upper}:/proc/self/fd/{lower}"
-    _mount(directory, "overlay", _READ_ONLY | _NOSUID | _NODEV, layers)
+    _mount(directory, "overlay", READ_ONLY | NOSUID | NODEV, layers)
 
 
 def _mount(directory: int, kind: str, flags: int, options: str) -> None:
-    place = f"/proc/self/fd/{directory}".encode()
-    name = kind.encode()
-    _checked(_libc().mount(name, place, name, ctypes.c_ulong(flags), options.encode()), kind)
-
-
-def _checked(failed: int, what: str) -> None:
-    if failed:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), what)
-
-
-def _libc() -> ctypes.CDLL:
-    return ctypes.CDLL(None, use_errno=True)
+    try:
+        namespaces.mount(kind, f"/proc/self/fd/{directory}", kind, flags, options)
+    except OSError as error:  # the number of a descriptor tells nobody anything
+        raise OSError(error.errno, error.strerror, kind) from None
