@@ -21,6 +21,19 @@ _DEV_LINKS = frozenset({"fd", "stdin", "stdout", "stderr", "core", "ptmx"})
 """Names in a new /dev that are links, some of them into /proc."""
 
 
+def shows_devices(bind: Bind) -> bool:
+    """Returns True if devices can be opened in what is bound: for a device and for folders of devices. All
+    else is bound nodev. Raises UsageError for a device that is to be read-only."""
+    source = os.path.realpath(bind.source)
+    mode = os.stat(source).st_mode
+    device = stat.S_ISCHR(mode) or stat.S_ISBLK(mode)
+    if device and bind.read_only:
+        raise UsageError(
+            f"bind {bind.source}: a device cannot be bound read-only; leave :ro out, or leave out the bind"
+        )
+    return device or f"{source}/".startswith("/dev/")
+
+
 class BindPlace(NamedTuple):
     """The mount point of a bind."""
 

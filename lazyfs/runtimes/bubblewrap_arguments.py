@@ -1,12 +1,11 @@
 """The arguments of bwrap that describe a program's tree and its environment."""
 
 import os
-import stat
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from lazyfs.core.errors import UsageError
-from lazyfs.runtimes.bind_places import Arrangement, BindPlace, arrange
+from lazyfs.runtimes.bind_places import Arrangement, BindPlace, arrange, shows_devices
 from lazyfs.runtimes.joined_directories import CompletedImage, check, completed
 from lazyfs.runtimes.launch import Bind, Launch
 from lazyfs.runtimes.pinned_root import PinnedRoot
@@ -141,18 +140,11 @@ def _proc_covers() -> Iterator[str]:
 
 
 def _bind_option(bind: Bind) -> str:
-    """Returns bwrap's option for a bind. Only devices and folders of devices are bound so that devices can be
-    opened; all else is bound nodev."""
-    source = os.path.realpath(bind.source)
-    mode = os.stat(source).st_mode
-    device = stat.S_ISCHR(mode) or stat.S_ISBLK(mode)
-    if device and bind.read_only:
-        raise UsageError(
-            f"bind {bind.source}: a device cannot be bound read-only; leave :ro out, or leave out the bind"
-        )
+    """Returns bwrap's option for a bind."""
+    devices = shows_devices(bind)
     if bind.read_only:
         return "--ro-bind"
-    return "--dev-bind" if device or source == "/dev" or source.startswith("/dev/") else "--bind"
+    return "--dev-bind" if devices else "--bind"
 
 
 def _environment(launch: Launch) -> Iterator[str]:

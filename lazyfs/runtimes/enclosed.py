@@ -2,13 +2,12 @@
 
 import os
 import shutil
-import stat
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from lazyfs.core.errors import UsageError
 from lazyfs.runtimes import path_in_image
-from lazyfs.runtimes.bind_places import BindPlace, arrange
+from lazyfs.runtimes.bind_places import BindPlace, arrange, shows_devices
 from lazyfs.runtimes.enclosing import EnclosedEnd, enter, read_end
 from lazyfs.runtimes.enclosure import AddedPath, BoundSource, Enclosure
 from lazyfs.runtimes.launch import Bind, Launch
@@ -104,7 +103,9 @@ def surround_file(launch: Launch) -> Surroundings:
 
 
 def _bound(launch: Launch, number: int, bind: Bind, target: str) -> tuple[BoundSource, InnerMount]:
-    source = _source(bind, f"binds/{number}")
+    source = BoundSource(
+        os.path.realpath(bind.source), f"binds/{number}", bind.read_only, shows_devices(bind)
+    )
     return source, InnerMount(os.path.join(launch.scratch, source.name), target, _options(source))
 
 
@@ -125,18 +126,6 @@ def _missing(root: str, wanted: AddedPath) -> AddedPath | None:
 
 def _added(bind: Bind, place: BindPlace) -> AddedPath:
     return AddedPath(place.path, os.path.isdir(bind.source))
-
-
-def _source(bind: Bind, name: str) -> BoundSource:
-    """Raises UsageError for a device that is to be read-only."""
-    source = os.path.realpath(bind.source)
-    mode = os.stat(source).st_mode
-    device = stat.S_ISCHR(mode) or stat.S_ISBLK(mode)
-    if device and bind.read_only:
-        raise UsageError(
-            f"bind {bind.source}: a device cannot be bound read-only; leave :ro out, or leave out the bind"
-        )
-    return BoundSource(source, name, bind.read_only, device or f"{source}/".startswith("/dev/"))
 
 
 def _options(source: BoundSource) -> tuple[str, ...]:
