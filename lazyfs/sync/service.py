@@ -107,8 +107,8 @@ class Service:
                 ledger.would(REMOVED, place, reasons[place])
             return ""
         kept = ledger.paths(without=set(found.now))
-        for place in found.now:
-            committer.remove(path for path in images[place].paths if path not in kept)
+        if found.now:  # at once: each removal reads the configs of all images that stay
+            committer.remove(path for place in found.now for path in images[place].paths if path not in kept)
         if found.now or any(event.event == MOVED for event in ledger.events):
             committer.tidy()
         committer.commit(kept)
