@@ -39,7 +39,7 @@ class NotAtHand(Exception):
 
 
 class Dynamic(NamedTuple):
-    """What a file asks of the dynamic linker."""
+    """The demands of a file on the dynamic linker."""
 
     needed: tuple[bytes, ...]
     """Names of libraries, DT_NEEDED."""

@@ -8,7 +8,7 @@ from lazyfs.core.errors import UsageError
 
 
 class Address(NamedTuple):
-    """Where to listen."""
+    """The address that a server listens on."""
 
     host: str
     port: int

@@ -51,7 +51,7 @@ class ConnectedRepository(NamedTuple):
     refresher: Refresher
 
     def close(self) -> None:
-        """Gives up what is under way, and closes the connections."""
+        """Gives up the downloads under way, and closes the connections."""
         self.objects.close()
         self.fetcher.close()
 

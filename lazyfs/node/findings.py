@@ -6,7 +6,7 @@ import msgspec
 
 
 class Level(StrEnum):
-    """How much a finding matters."""
+    """The weight of a finding."""
 
     ERROR = "error"
     """Mounts or programs fail by it, or will."""

@@ -1,4 +1,5 @@
-"""What the doctor looks at: the node's mounts, their settings and status, gathered once under a deadline."""
+"""The surroundings that the doctor looks at: the node's mounts, their settings and status, gathered once
+under a deadline."""
 
 import time
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""How much may be fetched on a guess, and what became of it. Pure.
+"""The bytes that may be fetched on a guess, and the outcome of the guesses. Pure.
 
 A guess that is used pays itself back. So guessing goes on where it is right, and ends where it is wrong: the
 bytes that nobody has used stay below a share of what was asked for.
@@ -21,7 +21,7 @@ FILES: Final = 4096
 
 
 class GuessCounts(NamedTuple):
-    """What was fetched on a guess so far. Bytes are plaintext."""
+    """The fetches on a guess so far. Bytes are plaintext."""
 
     objects: int
     bytes: int

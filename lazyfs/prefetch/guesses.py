@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 
 class _Guess(NamedTuple):
-    """What to fetch next: an object, or a file's objects."""
+    """One guess: an object, or the objects of a file."""
 
     ref: ObjectRef | None
     file: FileInImage | None

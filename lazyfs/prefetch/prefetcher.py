@@ -39,7 +39,7 @@ IMAGES = 64
 
 
 class Surroundings(NamedTuple):
-    """What a prefetcher sees of its mount."""
+    """The parts of its mount that a prefetcher uses."""
 
     entries: Entries
     lock: threading.Lock

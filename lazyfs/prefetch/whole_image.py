@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 
 class ImageProgress(msgspec.Struct, frozen=True, kw_only=True):
-    """How far a job is. Bytes are plaintext."""
+    """The progress of a job. Bytes are plaintext."""
 
     state: str
     """`listing`, `fetching`, `done`, `stopped` or `failed`."""

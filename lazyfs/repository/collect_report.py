@@ -1,4 +1,4 @@
-"""What a collection tells while it goes on, and in the end."""
+"""The progress of a collection, and its result."""
 
 import msgspec
 
@@ -6,7 +6,7 @@ from lazyfs.repository.marking import MostlyDead
 
 
 class CollectReport(msgspec.Struct):
-    """What a collection has found and done."""
+    """The findings and the deletions of a collection."""
 
     repository: str = ""
     revision: int = 0

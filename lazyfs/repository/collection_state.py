@@ -1,4 +1,4 @@
-"""What publishers and collectors of one store know of each other: one small file, changed conditionally.
+"""The state that publishers and collectors of one store share: one small file, changed conditionally.
 
 It names the leases of the publishers under way, the collector under way, and the list of objects that are
 condemned or being deleted. It is no signed file and clients do not read it: whoever can write to the store

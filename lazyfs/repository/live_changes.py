@@ -1,4 +1,4 @@
-"""What differs between the live folders of two revisions: the images and trees that came, went or moved.
+"""The differences between the live folders of two revisions: the images and trees that came, went or moved.
 
 Equal folders are not opened, nor is any image, so the cost grows with the change.
 """

@@ -24,7 +24,7 @@ class Rollback(NamedTuple):
     revision: Revision
     """The newest revision now."""
     changes: list[Change]
-    """What differs from the revision before; none if the content is the same, and no revision was made."""
+    """The changes against the revision before; none if the content is the same, and no revision was made."""
 
 
 def roll_back(

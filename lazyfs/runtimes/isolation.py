@@ -22,7 +22,7 @@ class Check(NamedTuple):
     must: bool
     passed: bool
     seen: str
-    """What was seen, for people; empty if the check passed."""
+    """The observation, for people; empty if the check passed."""
 
 
 def judge(outside: Mapping[str, Any], inside: Mapping[str, Any]) -> tuple[Check, ...]:

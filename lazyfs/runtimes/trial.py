@@ -43,7 +43,7 @@ class TrialEnd(NamedTuple):
     """The program's exit code; -1 if the start could not be made; None if it did not end in time."""
     output: str
     said: str
-    """What was written to stderr."""
+    """The trial's output on stderr."""
 
 
 def _try_out(runtime: Runtime, executable: str) -> RuntimeProbe:

@@ -77,7 +77,7 @@ def check(
 
 
 class _Check:
-    """One check: what was found so far, and the packs that are still to be read."""
+    """One check: the findings so far, and the packs that are still to be read."""
 
     def __init__(self, store: Store, advance: Callable[[CheckFindings], None]) -> None:
         self._store = store

@@ -23,13 +23,13 @@ class Publication(NamedTuple):
 
     place: str
     target: str
-    """Where its link leads; empty for a published tree."""
+    """The target of its link; empty for a published tree."""
     digests: list[str]
-    """What tags of its repository that lead to the same image named."""
+    """The digests that were named by the tags of its repository which lead to the same image."""
     revision: int
     """The first revision with it, as far as they were looked at."""
     time: int
-    """When that was made: seconds since 1970."""
+    """Moment at which that was made: seconds since 1970."""
     certain: bool
     """False if it may have been there before that revision too."""
 

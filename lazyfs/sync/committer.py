@@ -48,7 +48,7 @@ class Committer:
 
     @property
     def objects(self) -> ObjectSink:
-        """Where the contents of images are put."""
+        """The sink for the contents of images."""
         return self._edit.objects
 
     def keep_alive(self) -> None:

@@ -1,4 +1,4 @@
-"""How an image fares, in the words of the status site and of `lazyfs when`. Pure."""
+"""The condition of an image, in the words of the status site and of `lazyfs when`. Pure."""
 
 from collections.abc import Iterable, Mapping
 
@@ -24,7 +24,7 @@ class ImageCondition(msgspec.Struct, frozen=True, omit_defaults=True):
     condition: str
     """One of `published`, `waiting`, `failed`, `stale`, `leaving`."""
     digest: str = ""
-    """What its tag named when it was published."""
+    """The digest that its tag named when it was published."""
     published: int = 0
     """Seconds since 1970, as all times."""
     revision: int = 0

@@ -49,17 +49,17 @@ class GivenList(NamedTuple):
     name: str
     """Its path or address as pages, logs and states have it: see `shown_name`."""
     lists: Wishlist
-    """What is in force: as read now, or the last good content."""
+    """The list in force: as read now, or its last good content."""
     problems: tuple[Finding, ...]
-    """What is wrong with what was read now."""
+    """The faults of the content read now."""
     complete: bool
     """True if what was read now was understood in every line: then what it does not name is not wished."""
     kept: bool = False
     """True if the last good content is in force."""
     fresh: bytes | None = None
-    """What was read now, if it is good: to be kept."""
+    """The content read now, if it is good: to be kept."""
     doubted: bytes | None = None
-    """What was read now, if it lacks most of what it wished before: to be confirmed by a later run."""
+    """The content read now, if it lacks most of the wishes before: to be confirmed by a later run."""
 
 
 class ListKeeper:

@@ -27,7 +27,7 @@ from lazyfs.sync.targets import Target, alias_paths
 
 FLAT_FOLDER = FLAT.decode()
 SHARED = (f"{FLAT_FOLDER}/", ".layers/")
-"""What several images have in common, and what stays when one of them goes."""
+"""The folders with the parts that images share, and that stay when one image goes."""
 
 
 class Job(NamedTuple):
@@ -35,7 +35,7 @@ class Job(NamedTuple):
 
     target: Target
     digest: str
-    """What its tag names."""
+    """The digest that its tag names."""
 
 
 class PreparedImage(NamedTuple):
@@ -84,7 +84,7 @@ class ImagePreparer:
 
     store: Store
     objects: ObjectSink
-    """Where contents are put: what is found there is kept from collections."""
+    """The sink for contents: objects found there are kept from collections."""
     params: Params
     registries: Registries
     pending: PendingLayers

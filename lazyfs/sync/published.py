@@ -1,4 +1,4 @@
-"""What one revision of the tree has: where links lead, each folder read once."""
+"""The content of one revision's folders: the targets of links, each folder read once."""
 
 from lazyfs.core.catalog.entry import Entry
 from lazyfs.repository.stored_tree import StoredTree, TreeNode

@@ -20,7 +20,7 @@ from lazyfs.sync.settings import RegistrySettings
 log = logging.getLogger(__name__)
 
 ACCOUNT = "the service's account"
-"""What messages call any account: they stand on the status site."""
+"""The name of any account in messages, which stand on the status site."""
 
 
 class Registries:

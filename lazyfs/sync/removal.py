@@ -20,7 +20,7 @@ class Leaving(NamedTuple):
 
 
 class Lists(NamedTuple):
-    """What the lists of a run say."""
+    """The statements of a run's lists."""
 
     complete: frozenset[str]
     """Names of lists that were read whole and without an error, each list of that name."""
@@ -84,11 +84,11 @@ def leaving(
 
 
 class Due(NamedTuple):
-    """What a run takes out of the tree."""
+    """The images that a run takes out of the tree."""
 
     now: list[str]
     too_many: int
-    """How many it would have been, if that is over the limit and none goes."""
+    """Their number, if that is over the limit and none goes."""
 
 
 def due(images: Mapping[str, ImageState], gone: Iterable[str], now: int, grace: float, most: int) -> Due:

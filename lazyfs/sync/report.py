@@ -1,4 +1,4 @@
-"""What a run did, image by image: for the command line, the status site and the event file."""
+"""The deeds of a run, image by image: for the command line, the status site and the event file."""
 
 from collections.abc import Callable
 from typing import NamedTuple

@@ -1,4 +1,5 @@
-"""What wishes mean now: the tags of patterns, and the digests that tags name. Registries are only asked."""
+"""The present meaning of wishes: the tags of patterns, and the digests that tags name. Registries are only
+asked."""
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -27,7 +27,7 @@ MOST_PARALLEL = 64
 
 
 class RegistrySettings(msgspec.Struct, frozen=True, rename="kebab", forbid_unknown_fields=True):
-    """What the operator says of one registry."""
+    """The operator's settings for one registry."""
 
     address: str = ""
     """host[:port] of its API, if that is another than its name says."""
@@ -45,7 +45,7 @@ class RegistrySettings(msgspec.Struct, frozen=True, rename="kebab", forbid_unkno
 
 
 class ServiceSettings(msgspec.Struct, frozen=True, rename="kebab", forbid_unknown_fields=True):
-    """What the operator says of the service."""
+    """The operator's settings for the service."""
 
     layout: str = CERN
     platforms: list[str] = []

@@ -33,7 +33,7 @@ class ImageState(msgspec.Struct, omit_defaults=True):
     """One image of the tree, or one that is to come into it."""
 
     digest: str = ""
-    """What its tag named when it was published; empty before that."""
+    """The digest that its tag named when it was published; empty before that."""
     config: str = ""
     """Digest of the config, in hex: the name of its tree."""
     options: str = ""
@@ -43,7 +43,7 @@ class ImageState(msgspec.Struct, omit_defaults=True):
     revision: int = 0
     """The first revision that has this digest."""
     checked: int = 0
-    """When its registry was last asked with success."""
+    """Moment of the last successful question to its registry."""
     size: int = 0
     """Stored bytes of its layers at the registry."""
     paths: list[str] = []
@@ -55,7 +55,7 @@ class ImageState(msgspec.Struct, omit_defaults=True):
     error: str = ""
     """Why the last try failed; empty after a success."""
     failed: int = 0
-    """When the present failures began."""
+    """Moment at which the present failures began."""
     failures: int = 0
     failed_digest: str = ""
     next_try: int = 0
@@ -70,7 +70,7 @@ class ListState(msgspec.Struct, omit_defaults=True):
     wishes: int = 0
     read: int = 0
     good: int = 0
-    """When it was last a list."""
+    """Moment at which it was last a list."""
     problems: list[str] = []
 
 

@@ -14,7 +14,7 @@ from lazyfs.sync.layout import digest_place, multiarch_place, osg_place
 
 
 class WishedBy(NamedTuple):
-    """Who wishes an image."""
+    """The line of a list that wishes an image."""
 
     list: str
     line: int
@@ -55,7 +55,7 @@ class Resolved(NamedTuple):
 
 
 class Targets(NamedTuple):
-    """What is to be in the tree."""
+    """The images that the tree is to have."""
 
     by_place: dict[str, Target]
     collisions: list[str]

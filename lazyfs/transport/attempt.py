@@ -69,5 +69,5 @@ class AttemptLoop(Protocol):
         ...
 
     def close(self) -> None:
-        """Gives up what is under way, and closes all connections."""
+        """Gives up the attempts under way, and closes all connections."""
         ...

@@ -54,7 +54,7 @@ class CurlLoop:
         self._timer: float | None = None
         """When libcurl wants to be called though no socket is ready, on time.monotonic()'s clock."""
         self._look_at = 0.0
-        """When the transfers' limits are looked at next."""
+        """Moment of the next look at the transfers' limits."""
         self._running: dict[Any, Transfer] = {}
         self._idle: deque[EasyHandle] = deque()
 
@@ -149,7 +149,7 @@ class CurlLoop:
                 os.eventfd_write(self._bell, 1)
 
     def close(self) -> None:
-        """Gives up what is under way, and closes all connections; the second call does nothing."""
+        """Gives up the transfers under way, and closes all connections; the second call does nothing."""
         for easy in list(self._running):
             self._end(self._running.pop(easy), usable=False)
         while self._idle:

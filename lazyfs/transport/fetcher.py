@@ -107,7 +107,7 @@ class Fetcher(Protocol):
 
 @runtime_checkable
 class SideBySide(Protocol):
-    """What a Fetcher has besides if it can make many fetches in one thread."""
+    """The further part of a Fetcher that can make many fetches in one thread."""
 
     def loop(self) -> FetchLoop | None:
         """Returns a loop; None if each fetch needs a thread of its own after all."""

@@ -1,4 +1,4 @@
-"""What an image says about its start: whatever it is, no text of it becomes an option of a runtime."""
+"""An image's description of its start: whatever stands in it, no text becomes an option of a runtime."""
 
 import json
 from pathlib import Path

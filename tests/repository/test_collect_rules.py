@@ -453,8 +453,8 @@ def contents_and_metadata(repository: MemoryRepository) -> tuple[set[Digest], se
 
 
 def test_a_missing_object_ends_the_collection_before_its_first_delete() -> None:
-    """What a catalog led to is unknown while it is away: before, all of it was deleted, and was gone when the
-    catalog came back."""
+    """The objects below a catalog are unknown while it is away. Before, all of them were deleted, and the
+    catalog came back without them."""
     repository = MemoryRepository(keep_days=1)
     for number in range(20):  # signed files of old revisions stay too
         put(repository, "other", b"%d" % number)

@@ -1,4 +1,5 @@
-"""What is seen before a start: a missing command or directory, a file that is no program, another machine."""
+"""The faults that are seen before a start: a missing command or directory, a file that is no program,
+another machine."""
 
 import struct
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What the start of a program imports: each millisecond is paid by every job."""
+"""The imports of a program's start: each millisecond is paid by every job."""
 
 import subprocess
 import sys

@@ -175,7 +175,7 @@ def _job(work: Path, user: int | None) -> Path:
 
 
 def test_nothing_is_left_of_any_start(root: str) -> None:
-    """After the starts above: no directory of a start, no control group, no mount."""
+    """Asserts that the starts above have left no directory, no control group and no mount."""
     del root
     assert [name for name in os.listdir("/tmp") if name.startswith(("lazyfs-run-", "lazyfs-trial-"))] == []
     assert [path for path, _, _ in os.walk("/sys/fs/cgroup") if os.path.basename(path) == "lazyfs"] == []

@@ -1,4 +1,4 @@
-"""What must be the same with every runtime, as root and as a user: signals, ends, texts, no remains."""
+"""The behaviour that every runtime must share, as root and as a user: signals, ends, texts, no remains."""
 
 import contextlib
 import json

@@ -11,7 +11,7 @@ from lazyfs.store import StoreConflict, StoredObject
 
 
 class Bucket:
-    """What all stores opened on it share."""
+    """The content that all stores opened on it share."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self.clock = clock

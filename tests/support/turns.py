@@ -17,7 +17,7 @@ class Turns:
         self._holder = actors[0]
 
     def step(self, actor: str) -> None:
-        """Gives the turn to an actor by lot, and returns when this one has it."""
+        """Gives the turn to an actor by lot, and returns when the calling actor has it again."""
         with self._changed:
             if actor == self._holder:
                 self._pass_on()

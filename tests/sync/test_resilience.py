@@ -1,4 +1,5 @@
-"""What a registry's errors do: images keep their last good version, and only a plain "unknown" deletes."""
+"""The effects of a registry's errors: images keep their last good version, and only a plain "unknown"
+deletes."""
 
 import re
 import threading

@@ -33,7 +33,7 @@ class Change(msgspec.Struct, frozen=True, array_like=True):
     path: bytes
     """The place of its link or tree; of a profile the image's own place in `.flat`."""
     old: bytes
-    """What was there before: the config's digest behind a link, a tree's catalog, a profile; empty for
+    """The content before: the config's digest behind a link, a tree's catalog, a profile; empty for
     nothing."""
     new: bytes
 

@@ -1,4 +1,4 @@
-"""What is wrong with a wishlist, line by line: each finding names the line, the reason and the mend."""
+"""The faults of a wishlist, line by line: each finding names the line, the reason and the mend."""
 
 from typing import NamedTuple
 

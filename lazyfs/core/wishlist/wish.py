@@ -31,7 +31,7 @@ class Retention(NamedTuple):
 
 
 class Extras(NamedTuple):
-    """What a wish says of its images beyond their names."""
+    """The options of a wish for its images, beyond their names."""
 
     platforms: tuple[Platform, ...] = ()
     """The first one hangs at the image's name. Empty: the service's own."""

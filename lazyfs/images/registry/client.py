@@ -110,7 +110,7 @@ class RegistryClient:
 
     @property
     def privacy(self) -> Privacy:
-        """What all requests so far have shown of the repository."""
+        """The privacy of the repository, as all requests so far have shown it."""
         return self._conversation.privacy
 
     @property

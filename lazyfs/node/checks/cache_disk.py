@@ -56,7 +56,7 @@ class CacheFacts(msgspec.Struct, frozen=True, kw_only=True):
     """None if the filesystem does not count them."""
     limit: int = 4 << 30
     charged: int = 0
-    """What the cache takes already, as far as a daemon tells."""
+    """Bytes that the cache takes already, as far as a daemon tells."""
     off: str = ""
     """The reason why a daemon works without its cache; empty if it does not."""
 

@@ -19,7 +19,7 @@ _OLDEST_KERNEL = (4, 18)
 
 
 class FuseFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """What mounting takes."""
+    """The machine's means of mounting."""
 
     user: int = 0
     kernel: str = "6.1.0"

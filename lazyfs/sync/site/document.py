@@ -18,7 +18,7 @@ class ListStatus(msgspec.Struct, frozen=True):
     read: int
     """Seconds since 1970, as all times: when it was last looked at."""
     good: int
-    """When it was last a list; its content of then is in force."""
+    """Moment at which it was last a list; its content of then is in force."""
     problems: list[str]
 
 
