@@ -1,10 +1,8 @@
 """Tenants of one cache: the one that gives when room is needed, and what the others keep."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import given, settings
@@ -16,6 +14,7 @@ from lazyfs_cache.index.rows import KEPT, Entry
 from lazyfs_cache.index.transaction import Transaction
 from lazyfs_cache.policy.eviction import Queued
 from lazyfs_cache.policy.shares import IDLE, MOST, Stake, by_share
+from tests.support.cache_index import new_index
 from tests.support.cachefill import key_of
 from tests.support.counts import count
 
@@ -88,18 +87,6 @@ def test_nobody_gives_in_the_place_of_one_whose_order_pauses(
     assert bool(given) == bool(stakes)
 
 
-@contextmanager
-def _index(*, sieve: bool = False) -> Iterator[Index]:
-    with TemporaryDirectory() as directory:
-        index = Index(directory, 1 << 24)
-        try:
-            with index.transaction() as transaction:
-                transaction.sums.sieve = sieve
-            yield index
-        finally:
-            index.close()
-
-
 _STEP = st.tuples(
     st.sampled_from(["insert", "insert", "touch", "touch", "pin", "unpin", "forget", "evict", "old"]),
     st.integers(0, 15),
@@ -116,7 +103,7 @@ def test_each_tenants_count_is_that_of_its_values(
     sieve: bool, transactions: list[list[tuple[str, int, bytes]]]
 ) -> None:
     """The model knows who brought each value; the tables know it by its number."""
-    with _index(sieve=sieve) as index:
+    with new_index(sieve=sieve) as index:
         owners: dict[bytes, bytes] = {}
         for steps in transactions:
             with index.transaction() as transaction:
@@ -163,7 +150,7 @@ def _agree(index: Index, owners: dict[bytes, bytes]) -> None:
 
 
 def test_a_number_without_values_goes_to_another_tenant_and_its_ghosts_stay_gone() -> None:
-    with _index() as index:
+    with new_index() as index:
         with index.transaction() as transaction:
             for number in range(100):
                 transaction.insert(b"%03d" % number, 1, 1, tenant=b"first" if number < 4 else b"other")
@@ -177,7 +164,7 @@ def test_a_number_without_values_goes_to_another_tenant_and_its_ghosts_stay_gone
 
 
 def test_a_use_of_the_last_tenants_only_value_is_followed_by_one_of_another_tenant() -> None:
-    with _index() as index:
+    with new_index() as index:
         with index.transaction() as transaction:
             transaction.insert(b"first", 1, 1, tenant=b"a")
             transaction.insert(b"last", 1, 1, tenant=b"b")
@@ -188,7 +175,7 @@ def test_a_use_of_the_last_tenants_only_value_is_followed_by_one_of_another_tena
 
 
 def test_tenants_beyond_the_most_share_one_part_with_everybody_without_a_name() -> None:
-    with _index() as index, index.transaction() as transaction:
+    with new_index() as index, index.transaction() as transaction:
         for number in range(MOST + 3):
             transaction.insert(b"%02d" % number, 1, 1, tenant=b"tenant %d" % number)
         transaction.insert(b"none", 1, 1)

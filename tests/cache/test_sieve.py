@@ -1,7 +1,6 @@
 """The index's SIEVE against the benchmark's plain one, and its bound."""
 
 import random
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
@@ -16,19 +15,14 @@ from lazyfs_cache.index import database
 from lazyfs_cache.index.database import Index
 from lazyfs_cache.index.transaction import Transaction
 from lazyfs_cache.policy import sizes
+from tests.support.cache_index import new_index
 from tests.support.counts import count
 
 
 @contextmanager
 def sieving() -> Iterator[Transaction]:
-    with tempfile.TemporaryDirectory() as directory:
-        opened = Index(directory, 1 << 24)
-        try:
-            with opened.transaction() as transaction:
-                transaction.sums.sieve = True
-                yield transaction
-        finally:
-            opened.close()
+    with new_index(sieve=True) as index, index.transaction() as transaction:
+        yield transaction
 
 
 @given(st.lists(st.integers(0, 20), max_size=200), st.integers(1, 12))

@@ -2,7 +2,6 @@
 
 import json
 import tarfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +21,9 @@ from lazyfs.sync.targets import Resolved, Targets, place_reference, targets
 from tests.support.catalog_listing import open_tree
 from tests.support.cli import lazyfs
 from tests.support.oci_images import Built, entry, layer
-from tests.support.registry import RealRegistry, real_registry
+from tests.support.registry import RealRegistry
 from tests.support.repositories import Repository
 from tests.support.service import ServiceSite, built, config_of, events_of
-
-
-@pytest.fixture(scope="module")
-def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealRegistry]:
-    with real_registry(tmp_path_factory.mktemp("registry"), accounts_needed=False) as registry:
-        yield registry
 
 
 @pytest.fixture

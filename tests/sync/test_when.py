@@ -1,20 +1,13 @@
 """`lazyfs when`: of images that are there, wait, failed, or are not wished; from near and from far."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.cli import lazyfs, serving
-from tests.support.registry import RealRegistry, real_registry
+from tests.support.registry import RealRegistry
 from tests.support.service import ServiceSite, built
-
-
-@pytest.fixture(scope="module")
-def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealRegistry]:
-    with real_registry(tmp_path_factory.mktemp("registry"), accounts_needed=False) as registry:
-        yield registry
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """Patterns against real registries, and what leaves the tree: only for a reason that is known."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,16 +9,10 @@ from lazyfs.core.errors import TransportError
 from lazyfs.core.tree_paths import layer_path
 from lazyfs.images.registry.client import RegistryClient
 from tests.support.oci_images import entry, layer
-from tests.support.registry import RealRegistry, real_registry
+from tests.support.registry import RealRegistry
 from tests.support.service import ServiceSite, built, config_of, events_of
 
 BASE = layer(*[entry(f"base{number}", data=b"%d" % number * 500) for number in range(5)])
-
-
-@pytest.fixture(scope="module")
-def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealRegistry]:
-    with real_registry(tmp_path_factory.mktemp("registry"), accounts_needed=False) as registry:
-        yield registry
 
 
 @pytest.fixture
