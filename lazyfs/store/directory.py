@@ -94,9 +94,10 @@ class DirectoryStore:
 
     def get(self, digest: Digest) -> bytes:
         with _reported(self.path):
-            for _ in range(2):  # a batch may get its names between the look-up and the open
+            # The batch keeps an object until the whole batch has its names: then its file may be at either.
+            for path in filter(None, (self._pending.get(digest), self._object(digest))):
                 try:
-                    with open(self._pending.get(digest) or self._object(digest), "rb") as file:
+                    with open(path, "rb") as file:
                         return file.read()
                 except FileNotFoundError:
                     continue

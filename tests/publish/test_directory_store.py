@@ -44,6 +44,23 @@ def test_an_object_is_readable_at_once_and_named_after_sync(store: DirectoryStor
     assert os.listdir(os.path.join(store.path, ".tmp")) == []
 
 
+def test_an_object_can_be_read_while_its_batch_gets_its_names(
+    store: DirectoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run of the service reads layers that it has just stored, in other threads."""
+    digests = [put(store, b"%d" % number) for number in range(3)]
+    read: list[bytes] = []
+    rename = os.rename
+
+    def renamed(source: str, target: str) -> None:
+        rename(source, target)
+        read.extend(codec.decode(store.get(digest), 1) for digest in digests)
+
+    monkeypatch.setattr(os, "rename", renamed)
+    store.sync()
+    assert read == [b"0", b"1", b"2"] * 3
+
+
 def test_first_writer_wins(store: DirectoryStore) -> None:
     digest = sha256(b"x")
     store.put(digest, b"first")
