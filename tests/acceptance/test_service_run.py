@@ -1,158 +1,141 @@
-"""A service over five runs: registries with shared layers, patterns, moved and deleted tags, an account, a
-registry that is down, one that answers 429 half the time, a wrong digest.
+"""A service over five runs: 60 images in three registries with shared layers, a pattern, tags that move or
+go, an account, a registry that is down, one that answers 429 half the time, a wrong digest.
 
-After each run the tree is exactly the expected one, and the registries' logs show what was asked.
+After each run the mounted tree is exactly the expected one, and the registries' logs show what was asked.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from lazyfs.sync.settings import RegistrySettings
-from tests.support.fake_registry import FakeRegistry, fake_registry
-from tests.support.oci_images import Built, entry, layer
-from tests.support.registry import RealRegistry, real_registry
-from tests.support.service import ServiceSite, built, config_of, events_of
+from lazyfs.sync.report import Report
+from tests.support.cli import lazyfs, mounted, serving
+from tests.support.oci_images import Built
+from tests.support.service import ServiceSite, built, events_of
+from tests.support.service_world import (
+    BASES,
+    DEAD,
+    FAILING,
+    HUB,
+    PRIVATE,
+    SITE,
+    TAGS_ON_A_PAGE,
+    WRONG,
+    World,
+    parts,
+    service_world,
+    site_of,
+)
 
-BASES = [layer(*[entry(f"base{n}-{m}", data=b"%d" % m * 3000) for m in range(20)]) for n in range(2)]
-SPREAD = 7
-"""Exact tags in each of the real registries."""
-
-
-class World:
-    """Three real registries, a rude one, and a dead one, with what the tree should have."""
-
-    def __init__(
-        self, hub: RealRegistry, site: RealRegistry, private: RealRegistry, rude: FakeRegistry
-    ) -> None:
-        self.hub, self.site, self.private, self.rude = hub, site, private, rude
-        self.expected: dict[str, str] = {}
-        self.digests: dict[str, str] = {}
-        self.wishes: list[str] = []
-
-    def put(self, place: str, image: Built) -> None:
-        """Uploads an image and expects it in the tree."""
-        registry, _, rest = place.partition("/")
-        repository, _, tag = rest.partition(":")
-        real = {"docker.io": self.hub, "site.example": self.site, "private.example": self.private}[registry]
-        self.digests[place] = real.put(image, repository, tag)
-        self.expected[place] = config_of(image)
-
-    def delete(self, place: str) -> None:
-        """Deletes a tag upstream and expects it gone."""
-        registry, _, rest = place.partition("/")
-        real = {"docker.io": self.hub, "site.example": self.site}[registry]
-        real.delete(rest.partition(":")[0], self.digests[place])
-        del self.expected[place]
-
-    def asked(self) -> list[str]:
-        """Returns the requests that the real registries answered with 200 since the last call."""
-        lines = self.hub.requests() + self.site.requests() + self.private.requests()
-        return [line for line in lines if line.endswith(" 200") and "/v2/ " not in line]
+pytestmark = pytest.mark.root
 
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
-    with (
-        real_registry(tmp_path / "hub", accounts_needed=False) as hub,
-        real_registry(tmp_path / "site-registry", accounts_needed=False) as site,
-        real_registry(tmp_path / "private") as private,
-        fake_registry() as rude,
-    ):
-        yield World(hub, site, private, rude)
+    with service_world(tmp_path / "world") as world:
+        world.lists["hub.yaml"] += [f"{DEAD}/no/one:1", f"{DEAD}/no/two:*"]
+        yield world
 
 
 @pytest.fixture
 def service(tmp_path: Path, world: World) -> ServiceSite:
-    service = ServiceSite(
-        tmp_path / "service",
-        {"docker.io": world.hub.host, "site.example": world.site.host, "rude.example": world.rude.host,
-         "dead.example": "127.0.0.1:9"},
-    )  # fmt: skip
-    password = tmp_path / "password"
-    password.write_text(world.private.password)
-    service.registries["private.example"] = RegistrySettings(
-        address=world.private.host,
-        plain_http=True,
-        username="reader",
-        password_file=str(password),
-        publish_private=True,
-    )
-    return service
+    return site_of(world, tmp_path / "service")
 
 
-def fill(world: World) -> None:
-    for number in range(SPREAD):
-        for place in (f"docker.io/hub/app{number}:1", f"site.example/team/app{number}:1"):
-            world.put(place, built(place.replace("/", "_"), base=BASES[number % 2]))
-            world.wishes.append(place)
-    for number in range(4):
-        place = f"private.example/secret/app{number}:1"
-        world.put(place, built(place.replace("/", "_"), base=BASES[0]))
-        world.wishes.append(place)
-    for tag in ("v1.9", "v1.10", "v2.0"):
-        world.put(f"site.example/team/tagged:{tag}", built(f"tagged {tag}", base=BASES[1]))
-    world.site.put(built("nightly"), "team/tagged", "nightly")
-    world.wishes.append("site.example/team/tagged:v*")
-    for number in range(6):
-        image = built(f"rude{number}")
-        world.rude.add(image, f"r{number}")
-        world.expected[f"rude.example/team/app:r{number}"] = config_of(image)
-        world.wishes.append(f"rude.example/team/app:r{number}")
-    world.rude.limit_every = 2
-    world.wishes += ["dead.example/no/one:1", "dead.example/no/two:*", "rude.example/team/app:wrong"]
-    wrong = built("wrong")
-    world.rude.add(wrong, "wrong")
-    digest = wrong.layer_descriptors[0]["digest"]
-    world.rude.blobs[digest] = world.rude.blobs[digest][:-8] + b"wrong..."
+@pytest.fixture
+def mount(tmp_path: Path, service: ServiceSite) -> Iterator[Path]:
+    """Yields a mount of the repository, made before the first run."""
+    keys = service.repository.path / "metadata/1.root.json"
+    with (
+        serving(service.repository.path) as url,
+        mounted(url, tmp_path / "mnt", "--trust", keys, "--cache", tmp_path / "cache") as mount,
+    ):
+        yield mount
 
 
-FAILING = ["dead.example/no/one:1", "rude.example/team/app:wrong"]
+class Runs:
+    """The runs of one service, each compared with what it should have asked and made."""
 
+    def __init__(self, world: World, service: ServiceSite, mount: Path) -> None:
+        self.world, self.service, self.mount = world, service, mount
+        self.failing = list(FAILING)
+        self._known: set[str] = set()
+        """The layers that the tree has had."""
+        self._before: dict[str, Built] = {}
 
-def test_five_runs(world: World, service: ServiceSite) -> None:
-    fill(world)
-    world.asked()
-    service.wish(*world.wishes)
-
-    def run() -> tuple[int, int]:
-        report = service.run()
+    def run(self, new: list[Built], without: str = "no registry") -> Report:
+        """Does one run, which reads these images, and has no answer from the registry `without`."""
+        self.world.asked()
+        report = self.service.run(self.world.write_lists(self.service.directory))
         assert report.exit_code == 1
-        failed = [name for name in events_of(report, "failed", "waiting") if name[-1] != "*"]
-        assert failed == FAILING
-        assert service.images() == world.expected
-        assert service.repository.check().bad == 0
-        return report.count("published", "moved"), report.count("removed")
+        lost = [one for one in self._before if one.startswith(without) and "tagged" not in one]
+        failed = [name for name in events_of(report, "failed", "waiting") if not name.endswith("*")]
+        assert failed == sorted([*self.failing, *lost])
+        self._compare_requests(new, without)
+        assert self.service.repository.check().bad == 0
+        lazyfs("refresh", self.mount)
+        self.world.compare(self.mount)
+        self._before = dict(self.world.expected)
+        return report
 
-    exact = 2 * SPREAD + 4
-    assert run() == (len(world.expected), 0)
-    first = world.asked()
-    blobs = [line for line in first if "/blobs/" in line]
-    layers = [line.rpartition("/")[2] for line in blobs]
-    assert len(layers) == len(set(layers)), "no blob is read twice, from whichever registry"
-    assert sum("HEAD" in line for line in first) == exact + 3
-    assert len([line for line in first if "GET" in line and "/manifests/" in line]) == exact + 3
-    assert sum("/tags/list" in line for line in first) == 1
+    def _compare_requests(self, new: list[Built], without: str) -> None:
+        """Asserts that each tag cost one HEAD, the pattern its pages, and each new image its manifest, its
+        config and the layers that no image had, once each. What the image with the wrong layer costs, which
+        is tried in each run, is left out."""
+        asked = [line for line in self.world.asked() if line != f"HEAD {path_of(WRONG)} 200"]
+        heads = sorted(line for line in asked if line.startswith("HEAD"))
+        places = [place for place in self.world.expected if not place.startswith(without)]
+        assert heads == sorted(f"HEAD {path_of(place)} 200" for place in places)
+        pages = sum("/tags/list" in line for line in asked)
+        assert pages == (0 if without == HUB else -(-10 // TAGS_ON_A_PAGE))
+        read = Counter(
+            line.rpartition("/")[2].partition(" ")[0]
+            for line in asked
+            if line.startswith("GET") and "/tags/list" not in line and "/team/wrong/" not in line
+        )
+        layers = {str(layer["digest"]) for image in new for layer in image.layer_descriptors}
+        own = [str(one["digest"]) for image in new for one in (image.manifest, image.config)]
+        assert read == Counter([*own, *(layers - self._known)])
+        self._known |= layers
 
-    assert run() == (0, 0)
-    assert sorted(world.asked()) == sorted(
-        [line for line in first if "HEAD" in line or "/tags/list" in line]
-    ), "what has not moved costs one HEAD, and a pattern one list of tags"
 
-    moved = built("moved", base=BASES[0])
-    world.put("docker.io/hub/app0:1", moved)
-    world.put("site.example/team/tagged:v3.0", built("tagged v3.0", base=BASES[1]))
-    world.delete("site.example/team/tagged:v1.9")
-    assert run() == (2, 1)
-    assert len([line for line in world.asked() if "/blobs/" in line]) == 4, "two configs and two layers"
+def path_of(place: str) -> str:
+    """Returns the path of a tag's manifest at its registry."""
+    _, repository, tag = parts(place)
+    return f"/v2/{repository}/manifests/{tag}"
 
-    gone = "site.example/team/app3:1"
-    world.wishes.remove(gone)
-    del world.expected[gone]
-    service.wish(*world.wishes)
-    assert run() == (0, 1)
 
-    service.list.write_text("<html>Sign in</html>")
-    world.put("private.example/secret/app1:1", built("moved secret", base=BASES[1]))
-    assert run() == (1, 0)
+def test_five_runs(world: World, service: ServiceSite, mount: Path) -> None:
+    runs = Runs(world, service, mount)
+    assert len(world.expected) == 60
+    assert runs.run(list(world.expected.values())).count("published") == 60
+    assert world.doors[SITE].refused >= 2 * 19
+
+    assert runs.run([]).unchanged == 60
+
+    moved, fresh = built("moved", base=BASES[0]), built("tagged v3.0", base=BASES[1])
+    gone, unwished = f"{SITE}/team/app3:3", f"{SITE}/team/app4:4"
+    world.put(f"{HUB}/hub/app0:0", moved)
+    world.put(f"{HUB}/hub/tagged:v3.0", fresh)
+    world.delete(f"{HUB}/hub/tagged:v1.9")
+    world.delete(gone)
+    runs.failing.append(gone)
+    report = runs.run([moved, fresh])
+    assert (report.count("published"), report.count("moved"), report.count("removed")) == (1, 1, 2)
+
+    late = built("moved while its registry is down", base=BASES[2])
+    world.doors[HUB].down = True
+    world.put(f"{HUB}/hub/app1:1", late, seen=False)
+    world.lists["site.yaml"].remove(unwished)
+    del world.expected[unwished]
+    assert runs.run([], without=HUB).count("removed") == 1
+    assert len(world.expected) == 58
+
+    secret = built("moved secret", base=BASES[1])
+    world.doors[HUB].down = False
+    world.put(f"{PRIVATE}/secret/app1:1", secret)
+    world.catch_up()
+    world.instead["hub.yaml"] = "<html>Sign in</html>"
+    assert runs.run([late, secret]).count("moved") == 2

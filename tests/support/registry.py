@@ -26,6 +26,7 @@ class RealRegistry:
         self.host = host
         self._log = log
         self._seen = 0
+        self._put: set[tuple[str, str]] = set()
 
     password = PASSWORD
 
@@ -48,8 +49,9 @@ class RealRegistry:
     def put(self, image: Built, repository: str, tag: str) -> str:
         """Uploads an image under a tag; returns the manifest's digest."""
         for digest, data in image.blobs.items():
-            if digest != image.manifest["digest"]:
+            if digest != image.manifest["digest"] and (repository, digest) not in self._put:
                 self._put_blob(repository, digest, data)
+                self._put.add((repository, digest))
         manifest = image.blobs[image.manifest["digest"]]
         self.put_manifest(repository, tag, image.manifest["mediaType"], manifest)
         return str(image.manifest["digest"])

@@ -31,9 +31,10 @@ class StillStore(DirectoryStore):
 class Repository:
     """A new repository in a directory, with methods to publish into it and check it."""
 
-    def __init__(self, directory: Path, params: Params | None = None) -> None:
+    def __init__(self, directory: Path, params: Params | None = None, made: datetime = NOW) -> None:
+        """`made`: the moment at which it is made."""
         self.path = directory / "store"
-        lifecycle.init(str(self.path), "test.example.org", NOW, keys=str(directory / "keys"), params=params)
+        lifecycle.init(str(self.path), "test.example.org", made, keys=str(directory / "keys"), params=params)
         self.keys: Keys = key_files.load(str(directory / "keys"))
         self.keys_path = directory / "keys"
 

@@ -4,7 +4,7 @@ import dataclasses
 import threading
 import time
 from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from lazyfs.sync.service import Service
 from lazyfs.sync.settings import RegistrySettings, ServiceSettings
 from lazyfs.sync.state import State, read_state, write_state
 from tests.support.oci_images import Built, entry, layer
-from tests.support.repositories import Repository
+from tests.support.repositories import NOW, Repository
 
 NAME = "test.example.org"
 
@@ -47,10 +47,11 @@ class _SiteStore(DirectoryStore):
 class ServiceSite:
     """Runs of one service, an hour apart on its own clock."""
 
-    def __init__(self, directory: Path, names: dict[str, str]) -> None:
-        """`names`: registry -> the host[:port] that plays it."""
+    def __init__(self, directory: Path, names: dict[str, str], clock: datetime = NOW) -> None:
+        """`names`: registry -> the host[:port] that plays it. `clock`: the moment at which all begins; a
+        mount trusts a repository of these days only."""
         directory.mkdir(exist_ok=True)
-        self.repository = Repository(directory)
+        self.repository = Repository(directory, made=clock)
         self.directory = directory
         self.status = directory / "status"
         self.status.mkdir()
@@ -58,7 +59,7 @@ class ServiceSite:
             name: RegistrySettings(address=host, plain_http=True) for name, host in names.items()
         }
         self.settings = ServiceSettings(last_update=False, minutes_per_revision=1000)
-        self.clock = datetime(2026, 1, 1, tzinfo=UTC)
+        self.clock = clock
         self.list = directory / "wishlist.yaml"
         self.told: list[str] = []
         self._paused = 0.0
@@ -94,7 +95,7 @@ class ServiceSite:
         state = self.state()
         with Registries(self.registries, {}, self._pause, self._monotonic) as registries:
             service = Service(
-                _SiteStore(self),
+                self.store,
                 self.repository.keys,
                 registries,
                 self.settings,
@@ -112,6 +113,11 @@ class ServiceSite:
 
     def _monotonic(self) -> float:
         return time.monotonic() + self._paused
+
+    @property
+    def store(self) -> DirectoryStore:
+        """The repository's store, on the service's clock."""
+        return _SiteStore(self)
 
     def state(self) -> State:
         """Returns the state that the last run left."""

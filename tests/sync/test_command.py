@@ -3,7 +3,6 @@
 import fcntl
 import json
 import os
-import random
 import signal
 import subprocess
 import time
@@ -155,37 +154,6 @@ def test_two_runs_at_once_are_refused(site: Path) -> None:
         done = sync(site, site / "osg.txt", check=False)
     assert done.returncode == 2
     assert "another lazyfs sync is at work" in done.stderr
-
-
-@pytest.mark.parametrize("kills", [6, pytest.param(50, marks=[pytest.mark.long, pytest.mark.timeout(3600)])])
-def test_a_run_that_is_killed_at_any_time_goes_on(site: Path, registry: RealRegistry, kills: int) -> None:
-    wishes = [f"killed/image{number}:1" for number in range(8)]
-    for wish in wishes:
-        registry.put(built(wish.replace("/", "_"), base=BASE), wish.partition(":")[0], "1")
-    (site / "killed.txt").write_text("\n".join(wishes) + "\n")
-    with (site / "service.toml").open("a") as file:
-        file.write("[service]\nimages-per-revision = 2\n")
-    command = [
-        *LAZYFS, "sync", str(site / "killed.txt"), str(site / "store"), "--keys", str(site / "keys"),
-        "--config", str(site / "service.toml"), "--status-dir", str(site / "status"),
-    ]  # fmt: skip
-    chance = random.Random(17)
-    for _ in range(kills):
-        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
-            assert process.stderr
-            lines = chance.randrange(1, 9)
-            for _ in range(lines):
-                if not process.stderr.readline():
-                    break
-            time.sleep(chance.random() * 0.05)
-            process.send_signal(signal.SIGKILL)
-        assert "all right" in lazyfs("check", site / "store").stdout
-    done = sync(site, site / "killed.txt")
-    assert done.returncode == 0
-    assert "0 failed" in done.stdout
-    again = json.loads(sync(site, site / "killed.txt", "--json").stdout)
-    assert again["unchanged"] == 8
-    assert "all right" in lazyfs("check", site / "store").stdout
 
 
 def test_an_interrupted_run_waits_for_no_registry(site: Path) -> None:
