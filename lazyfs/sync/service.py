@@ -1,7 +1,7 @@
 """One run of the service: lists, registries, tree. Each image fails alone and keeps its last good version."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -15,7 +15,7 @@ from lazyfs.sync.publishing import Publishing
 from lazyfs.sync.registries import Registries
 from lazyfs.sync.removal import UNWISHED, Leaving, Lists, due, leaving
 from lazyfs.sync.report import MOVED, REMOVED, Report
-from lazyfs.sync.resolution import Gone, Resolution, Resolver
+from lazyfs.sync.resolution import FailedWish, Gone, Resolution, Resolver
 from lazyfs.sync.settings import ServiceSettings
 from lazyfs.sync.state import ListState, RunState, State
 from lazyfs.sync.targets import Targets, place_reference, targets
@@ -51,15 +51,11 @@ class Service:
         resolver = Resolver(self.registries, self.platform, state.dates, lambda: self.now().timestamp())
         resolution = resolver.resolve(lists)
         wished = targets(resolution.resolved, self.settings.layout)
-        for failed in resolution.failed:
-            owners = (failed.wish.extras.owner,) if failed.wish.extras.owner else ()
-            ledger.wish_fails(
-                f"{failed.list}:{failed.wish.line} {failed.wish.shown}", failed.failure.reason, owners
-            )
+        tell_failed(ledger, resolution.failed)
         failing = {(one.list, one.wish.shown) for one in resolution.failed if one.holds}
         said = Lists.of(lists, failing, self.forgotten)
         ledger.wished(wished.by_place.values(), said.silent)
-        with self._committer() as committer:
+        with self.committer() as committer:
             gone = Publishing(self, committer, ledger, resolver, wished).run()
             candidates = leaving(
                 state.images,
@@ -87,7 +83,8 @@ class Service:
             self.save(state)
         return report
 
-    def _committer(self) -> Committer:
+    def committer(self) -> Committer:
+        """Returns the one who changes the tree in this run; in a dry run, who only looks."""
         if self.dry_run:
             return Onlooker(self.store)
         return Committer(self.store, self.keys, self.now, last_update=self.settings.last_update)
@@ -115,6 +112,14 @@ class Service:
         for place in found.now:
             ledger.leaves(place, reasons[place], committer.base.number)
         return ""
+
+
+def tell_failed(ledger: Ledger, wishes: Iterable[FailedWish]) -> None:
+    """Enters the wishes whose tags could not be found out."""
+    for failed in wishes:
+        owners = (failed.wish.extras.owner,) if failed.wish.extras.owner else ()
+        name = f"{failed.list}:{failed.wish.line} {failed.wish.shown}"
+        ledger.wish_fails(name, failed.failure.reason, owners)
 
 
 def _listed(place: str, resolution: Resolution) -> bool | None:

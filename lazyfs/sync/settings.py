@@ -22,6 +22,7 @@ from lazyfs.core.oci.manifest import Platform
 from lazyfs.core.oci.platform import parse_platform
 from lazyfs.core.oci.reference import HUB, HUB_HOSTS
 from lazyfs.core.wishlist.wish import CERN, LAYOUTS
+from lazyfs.sync.sections import ListenSettings
 
 MOST_PARALLEL = 64
 
@@ -73,6 +74,7 @@ class Settings(msgspec.Struct, frozen=True, rename="kebab", forbid_unknown_field
 
     service: ServiceSettings = ServiceSettings()
     registries: dict[str, RegistrySettings] = {}
+    listen: dict[str, ListenSettings] = {}
 
 
 def read_settings(path: str | None) -> Settings:
@@ -118,6 +120,7 @@ def _checked(path: str, document: dict[str, Any]) -> Settings:
         _ = service.chosen_platforms
     except UsageError as error:
         raise UsageError(f"configuration {path}: {error}") from None
+    _check_sections(path, found)
     registries: dict[str, RegistrySettings] = {}
     for name, one in found.registries.items():
         known = HUB if name in HUB_HOSTS else name
@@ -128,3 +131,12 @@ def _checked(path: str, document: dict[str, Any]) -> Settings:
             )
         registries[known] = one
     return msgspec.structs.replace(found, registries=registries)
+
+
+def _check_sections(path: str, found: Settings) -> None:
+    """Raises UsageError that names the section and the field."""
+    for name, one in {f"listen.{name}": one for name, one in found.listen.items()}.items():
+        try:
+            one.check()
+        except UsageError as error:
+            raise UsageError(f"configuration {path}: {name}: {error}") from None

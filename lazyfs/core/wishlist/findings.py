@@ -4,7 +4,6 @@ from typing import NamedTuple
 
 from lazyfs.core.printable import printable
 
-
 LONGEST = 400
 """Characters of a reason: a stranger's value in it may have 8 million."""
 

@@ -18,7 +18,6 @@ from lazyfs.images.registry.replies import retry_after
 from lazyfs.images.registry.tokens import Authorizer, Busy, Denied, wiped
 from lazyfs.images.registry.wire import Reply, Wire, origin_of, shown
 
-
 _NO_HEAD = (405, 501)
 """Answers of servers and proxies that know no HEAD: method not allowed, not implemented."""
 
