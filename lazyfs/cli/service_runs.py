@@ -2,16 +2,22 @@
 
 import os
 import platform as host
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from urllib.parse import urlsplit
 
 from lazyfs.cli.say import say
 from lazyfs.cli.store_options import open_repository
 from lazyfs.core.oci.platform import parse_platform
 from lazyfs.core.webhooks.pushes import Push
+from lazyfs.images.registry.certificates import Certificates, folders
+from lazyfs.images.registry.wire import Wire
 from lazyfs.sync import lists as wishlists
+from lazyfs.sync.acknowledged import Acknowledged
 from lazyfs.sync.event_file import append_events, latest_events
 from lazyfs.sync.lists import GivenList, ListKeeper
+from lazyfs.sync.notifier import Address, Notifier
 from lazyfs.sync.push_run import run_pushes
 from lazyfs.sync.registries import Registries
 from lazyfs.sync.report import Report
@@ -36,6 +42,7 @@ class ServiceRuns:
         self._settings = settings
         self._quiet = quiet
         self._status = status or default_status_directory(self._repository.name)
+        self._addresses = [one.address(name) for name, one in settings.notify.items()]
 
     @property
     def name(self) -> str:
@@ -55,11 +62,20 @@ class ServiceRuns:
         """Makes the tree what the lists wish. Raises LazyfsError."""
         forgotten = tuple(map(wishlists.shown_name, forget))
         meant = frozenset(map(wishlists.shown_name, accept_shorter))
-        with held(self._status), Registries(self._settings.registries) as registries:
+        with (
+            held(self._status),
+            Registries(self._settings.registries) as registries,
+            self._notifier() as notifier,
+        ):
             state = read_state(self._status, self.name)
             given = self._load(names, meant, forgotten, dry_run=dry_run)
             service = self._service(
-                registries, max_age=max_age, max_delete=max_delete, dry_run=dry_run, forgotten=forgotten
+                registries,
+                notifier,
+                max_age=max_age,
+                max_delete=max_delete,
+                dry_run=dry_run,
+                forgotten=forgotten,
             )
             report = service.run(given, state)
             if not dry_run:
@@ -69,10 +85,14 @@ class ServiceRuns:
     def take(self, names: list[str], pushes: Sequence[Push], wait: float) -> Report:
         """Publishes what was pushed and is wished. Waits `wait` seconds for another run to end. Raises
         LazyfsError; Busy if it has not ended by then."""
-        with held(self._status, wait), Registries(self._settings.registries) as registries:
+        with (
+            held(self._status, wait),
+            Registries(self._settings.registries) as registries,
+            self._notifier() as notifier,
+        ):
             state = read_state(self._status, self.name)
             given = self._load(names, frozenset(), (), dry_run=True)
-            report = run_pushes(self._service(registries), given, state, pushes)
+            report = run_pushes(self._service(registries, notifier), given, state, pushes)
             self._publish_status(report, state)
         return report
 
@@ -93,6 +113,7 @@ class ServiceRuns:
     def _service(
         self,
         registries: Registries,
+        notifier: Notifier,
         *,
         max_age: float = 0.0,
         max_delete: int | None = None,
@@ -108,13 +129,26 @@ class ServiceRuns:
             chosen.chosen_platforms[0] if chosen.platforms else parse_platform(host.machine()),
             lambda: datetime.now(UTC),
             save=lambda now: write_state(self._status, now),
-            tell=lambda line: None if self._quiet else say(line, err=True),
+            tell=self._tell,
             platform_asked=bool(chosen.platforms),
             max_age=max_age,
             max_delete=chosen.max_delete if max_delete is None else max_delete,
             dry_run=dry_run,
             forgotten=forgotten,
+            acknowledged=Acknowledged(self._settings.acknowledgements, lambda: datetime.now(UTC).date()),
+            quotas=self._settings.quotas,
+            announce=notifier.announce,
         )
+
+    @contextmanager
+    def _notifier(self) -> Iterator[Notifier]:
+        """Makes what tells the addresses of the configuration; it gets the last messages out at the end."""
+        with Notifier(self.name, self._addresses, _wire, self._tell) as notifier:
+            yield notifier
+
+    def _tell(self, line: str) -> None:
+        if not self._quiet:
+            say(line, err=True)
 
     def _publish_status(self, report: Report, state: State) -> None:
         """Appends the events and makes the site anew."""
@@ -126,3 +160,10 @@ class ServiceRuns:
         events = latest_events(self._status, SHOWN_EVENTS)
         directory = self._settings.service.site or os.path.join(self._status, "site")
         write_site(directory, pages(document(state, events, int(datetime.now(UTC).timestamp()))))
+
+
+def _wire(address: Address) -> Wire:
+    environment = dict(os.environ)
+    parts = urlsplit(address.url)
+    certificates = Certificates((parts.netloc,), folders(environment), environment)
+    return Wire(certificates, plain_http=parts.scheme == "http")

@@ -12,7 +12,7 @@ from lazyfs.sync import lists as wishlists
 from lazyfs.sync.annotations import STYLES, annotated
 from lazyfs.sync.changed_lines import changed_lines
 from lazyfs.sync.lists import ListKeeper
-from lazyfs.sync.report import WOULD, Report
+from lazyfs.sync.report import WOULD, Event, Report
 from lazyfs.sync.settings import read_settings
 
 
@@ -117,11 +117,22 @@ def show_report(name: str, report: Report, *, as_json: bool, dry_run: bool = Fal
     for event in report.events:
         what = WOULD.get(event.event, event.event) if dry_run else event.event
         digest = f" {event.digest}" if event.digest and not event.reason else ""
-        say(f"{what} {event.image}{digest}" + (f": {event.reason}" if event.reason else ""))
+        say(f"{what} {event.image}{digest}{_known(event)}" + (f": {event.reason}" if event.reason else ""))
     if report.refused:
         say(f"lazyfs: {report.refused}", err=True)
     done = ", ".join(
         f"{report.count(kind)} {kind}" for kind in ("published", "moved", "removed", "failed", "waiting")
     )
+    if trouble := [event for event in report.events if event.is_trouble]:
+        new = sum(event.new and not event.acknowledged for event in trouble)
+        known = sum(bool(event.acknowledged) for event in trouble)
+        done += f" ({new} new, {known} acknowledged)"
     said = "a run would give: " if dry_run else ""
     say(f"{name} revision {report.revision}: {said}{report.unchanged} unchanged, {done}")
+
+
+def _known(event: Event) -> str:
+    """Returns what tells a failure that is known from a new one."""
+    if event.acknowledged:
+        return f" (acknowledged until {event.acknowledged})"
+    return "" if event.new or not event.is_trouble else " (as before)"

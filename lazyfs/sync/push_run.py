@@ -7,6 +7,7 @@ from lazyfs.core.wishlist.wish import Wish
 from lazyfs.sync.ledger import Ledger
 from lazyfs.sync.lists import GivenList
 from lazyfs.sync.publishing import Publishing
+from lazyfs.sync.quotas import OwnersRoom
 from lazyfs.sync.removal import Lists
 from lazyfs.sync.report import MOVED, Report
 from lazyfs.sync.resolution import Resolver
@@ -21,7 +22,7 @@ def run_pushes(service: Service, lists: Sequence[GivenList], state: State, pushe
     The bodies of webhooks prove nothing: a registry is asked what each tag names, as in every run, so that a
     push that is told twice, late or falsely changes nothing. Nothing is asked for pushes that no list wishes.
     """
-    ledger = Ledger(state, service.now)
+    ledger = Ledger(state, service.now, service.acknowledged)
     dates = dict(state.dates)
     resolver = Resolver(service.registries, service.platform, dates, lambda: service.now().timestamp())
     pushed = PushedImages(pushes)
@@ -34,17 +35,22 @@ def run_pushes(service: Service, lists: Sequence[GivenList], state: State, pushe
     )
     tell_failed(ledger, resolution.failed)
     if not wished.by_place:
+        if ledger.events:
+            service.keep(ledger)
         return Report(ledger.events, 0, state.run.revision, [], 0)
     failing = {(one.list, one.wish.shown) for one in resolution.failed}
     ledger.wished(wished.by_place.values(), Lists.of(lists, failing, ()).silent)
     _leave_taken_paths(wished.by_place.values(), ledger)
+    room = _room(service, state, wished)
+    for place in room.refused.keys() & wished.by_place.keys():
+        ledger.fails(wished.by_place.pop(place), room.refused[place])
     with service.committer() as committer:
-        Publishing(service, committer, ledger, resolver, wished).run()
+        Publishing(service, committer, ledger, resolver, wished, room).run()
         if any(event.event == MOVED for event in ledger.events):
             committer.tidy()
             committer.commit(ledger.paths())
         revision = committer.base.number
-    service.save(state)
+    service.keep(ledger)
     return Report(ledger.events, ledger.unchanged, revision, wished.collisions, 0)
 
 
@@ -79,6 +85,17 @@ def _depends(wish: Wish) -> bool:
 def _pushed(target: Target, pushed: PushedImages) -> bool:
     reference = target.reference
     return pushed.has(reference.registry, reference.repository, reference.tag)
+
+
+def _room(service: Service, state: State, wished: Targets) -> OwnersRoom:
+    """Returns the room of owners: what is there has it, before what was pushed for the first time."""
+    there = [
+        (place, [one.owner for one in image.wishes]) for place, image in state.images.items() if image.digest
+    ]
+    known = {place for place, _ in there}
+    new = [(one.place, one.owners) for one in wished.by_place.values() if one.place not in known]
+    sizes = {place: image.size for place, image in state.images.items()}
+    return OwnersRoom([*there, *new], sizes, service.quotas)
 
 
 def _leave_taken_paths(wished: Iterable[Target], ledger: Ledger) -> None:

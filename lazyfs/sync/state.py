@@ -97,6 +97,8 @@ class State(msgspec.Struct, omit_defaults=True):
     images: dict[str, ImageState] = {}
     """By place."""
     lists: dict[str, ListState] = {}
+    failing_wishes: dict[str, int] = {}
+    """Wish whose tags could not be found out in the last run -> when that began."""
     dates: dict[str, int] = {}
     """Digest of a manifest -> when its image was made; of wishes that ask for dates."""
     run: RunState = RunState()
