@@ -18,6 +18,7 @@ COMMANDS: dict[str, str] = {
     "repo": "Make a repository, renew its expiry, replace its keys.",
     "publish": "Publish images and trees into a store.",
     "sync": "Publish what wishlists ask for, and take out what none does.",
+    "listen": "Publish what registries tell of as pushed, if it is wished.",
     "when": "Say since when an image is there, or why it is not.",
     "inspect": "Show an image's configuration, layers, sizes and platforms.",
     "diff": "List the differences between two images or revisions.",

@@ -6,6 +6,7 @@ last asked for. Without it a run asks each tag once and finds in the tree what i
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -18,6 +19,8 @@ VERSION = 1
 FILE = "state.json"
 LOCK = ".lock"
 MOST_BYTES = 1 << 30
+LOOK = 0.2
+"""Seconds after which a lock that is held is tried again."""
 
 
 class WisherState(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -94,6 +97,8 @@ class State(msgspec.Struct, omit_defaults=True):
     images: dict[str, ImageState] = {}
     """By place."""
     lists: dict[str, ListState] = {}
+    failing_wishes: dict[str, int] = {}
+    """Wish whose tags could not be found out in the last run -> when that began."""
     dates: dict[str, int] = {}
     """Digest of a manifest -> when its image was made; of wishes that ask for dates."""
     run: RunState = RunState()
@@ -143,9 +148,14 @@ def write_state(directory: str | None, state: State) -> None:
         raise UsageError(f"status directory {directory}: {error.strerror}") from None
 
 
+class Busy(UsageError):
+    """Another run is at work with the status directory."""
+
+
 @contextmanager
-def held(directory: str | None) -> Iterator[None]:
-    """Makes the directory and keeps other runs out of it. Raises UsageError if one is at work."""
+def held(directory: str | None, wait: float = 0.0) -> Iterator[None]:
+    """Makes the directory and keeps other runs out of it. Raises UsageError; Busy if one is still at work
+    after `wait` seconds."""
     if directory is None:
         yield
         return
@@ -155,12 +165,23 @@ def held(directory: str | None) -> Iterator[None]:
     except OSError as error:
         raise UsageError(f"status directory {directory}: {error.strerror}") from None
     try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UsageError(
+        if not _locked(lock, wait):
+            raise Busy(
                 f"status directory {directory}: another lazyfs sync is at work with it: wait for it to end"
-            ) from None
+            )
         yield
     finally:
         os.close(lock)
+
+
+def _locked(lock: int, wait: float) -> bool:
+    end = time.monotonic() + wait
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= end:
+                return False
+            time.sleep(min(LOOK, wait))
+        else:
+            return True

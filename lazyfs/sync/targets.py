@@ -40,6 +40,16 @@ class Target:
         return self.reference.path
 
     @property
+    def owners(self) -> list[str]:
+        """The owners that its wishes name; an empty one for each wish without owner."""
+        return [one.owner for one in self.wished_by]
+
+    @property
+    def grid_place(self) -> str:
+        """Its path without the registry."""
+        return osg_place(self.reference)
+
+    @property
     def options(self) -> str:
         """A text that differs where the image has to be made anew though its tag has not moved."""
         parts = [*map(str, self.platforms), "", *self.bind_points]

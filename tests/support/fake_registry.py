@@ -77,6 +77,8 @@ class FakeRegistry:
         """An address that the API's root is redirected to."""
         self.extra: dict[str, str] = {}
         """Further header fields of every answer."""
+        self.no_head = 0
+        """The status of every answer to HEAD, for a server that does not know it; 0: it does."""
         self.requests: list[str] = []
         self.ranges_asked: list[str] = []
         self.tokens_given = 0
@@ -146,6 +148,8 @@ class _Handler(BaseHTTPRequestHandler):
         sent = self.headers.get("Authorization", "")
         registry.authorizations.append((self.path, sent))
         registry.fields += self.headers.values()
+        if registry.no_head and self.command == "HEAD":
+            return self._answer(registry.no_head, b"")
         path, query = urlsplit(self.path).path, parse_qs(urlsplit(self.path).query)
         if path == "/token":
             return self._token()

@@ -84,15 +84,19 @@ class RegistryClient:
         with self._conversation.request(path, Kind.MANIFEST, accept, hashed=hashed) as reply:
             data = self._small(reply, MAX_MANIFEST)
             stated = reply.headers.get("Docker-Content-Digest", "")
-        expected = wanted if hashed else stated
+        self._check(data, wanted if hashed else stated)
+        return data
+
+    def _check(self, data: bytes, expected: str) -> None:
+        """Compares a manifest with a digest, if there is one. Raises DigestMismatch, or UsageError for the
+        oldest form of manifests."""
         if expected.startswith("sha256:") and f"sha256:{sha256(data).hex()}" != expected:
             refuse_schema1(data, str(self._reference))  # the stated digest is that of the part only
             raise DigestMismatch(f"{self._reference}: the manifest does not match its digest {expected}")
-        return data
 
     def digest(self, wanted: str) -> str:
-        """The digest of a manifest or index by tag, asked for with HEAD; with GET where the answer to HEAD
-        states none, or is 404: only a body says why.
+        """The digest of a manifest or index by tag, asked for with HEAD; with GET where the registry knows no
+        HEAD, or where the answer to HEAD states no digest, or is 404: only a body says why.
 
         Raises as `manifest`; Unknown if the registry says in so many words that there is none.
         """
@@ -100,8 +104,11 @@ class RegistryClient:
             with self._conversation.request(
                 f"manifests/{wanted}", Kind.MANIFEST, {"Accept": _ACCEPT}, method="HEAD"
             ) as reply:
-                reply.small(0)  # so that the connection is kept
+                data = self._small(reply, MAX_MANIFEST)  # so that the connection is kept; empty after HEAD
                 stated = reply.headers.get("Docker-Content-Digest", "")
+                if data:
+                    self._check(data, stated)
+                    return f"sha256:{sha256(data).hex()}"
                 if _DIGEST.fullmatch(stated):
                     return stated
         except NotFound:

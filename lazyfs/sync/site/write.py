@@ -5,11 +5,12 @@ import os
 from lazyfs.core.errors import UsageError
 from lazyfs.system.durable_file import write_durably
 
+_FEEDS = ("owners", "images")
 _LAST = ("index.html", "status.json")
 
 
 def write_site(directory: str, files: dict[str, bytes]) -> None:
-    """Writes the files that have changed, and deletes the feeds of owners that are gone. Raises
+    """Writes the files that have changed, and deletes the feeds of owners and images that are gone. Raises
     UsageError."""
     try:
         for path in sorted(files, key=lambda name: name in _LAST):
@@ -17,15 +18,21 @@ def write_site(directory: str, files: dict[str, bytes]) -> None:
             os.makedirs(os.path.dirname(full), mode=0o755, exist_ok=True)
             if _content(full) != files[path]:
                 write_durably(full, files[path], mode=0o644)
-        for name in os.listdir(os.path.join(directory, "owners")) if _has_owners(directory) else ():
-            if f"owners/{name}" not in files and name.endswith(".atom"):
-                os.unlink(os.path.join(directory, "owners", name))
+        for folder in _FEEDS:
+            _clear(directory, folder, files)
     except OSError as error:
         raise UsageError(f"status site {directory}: {error.strerror} ({error.filename})") from None
 
 
-def _has_owners(directory: str) -> bool:
-    return os.path.isdir(os.path.join(directory, "owners"))
+def _clear(directory: str, folder: str, files: dict[str, bytes]) -> None:
+    """Deletes the feeds below a folder that are not among the files, and the folders left empty by them."""
+    for above, _, names in os.walk(os.path.join(directory, folder), topdown=False):
+        for name in names:
+            path = os.path.relpath(os.path.join(above, name), directory)
+            if path not in files and name.endswith(".atom"):
+                os.unlink(os.path.join(directory, path))
+        if not os.listdir(above):
+            os.rmdir(above)
 
 
 def _content(path: str) -> bytes | None:
