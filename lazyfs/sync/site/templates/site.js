@@ -19,6 +19,7 @@ for (const form of document.querySelectorAll("form.search")) {
   input.addEventListener("input", look);
 }
 for (const table of document.querySelectorAll("table.sortable")) {
+  table.classList.add("sorts");
   const body = table.tBodies[0];
   const heads = [...table.tHead.rows[0].cells];
   const key = (row, at) => row.cells[at].dataset.sort ?? row.cells[at].textContent.trim();
