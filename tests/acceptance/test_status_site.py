@@ -1,5 +1,6 @@
 """The status site of the service with 60 images, in headless Chromium: on a phone and on a wide screen
-nothing overlaps or is cut; search, sorting and links work, by mouse and by keys; axe-core finds no serious fault."""
+nothing overlaps or is cut; search, sorting and links work, by mouse and by keys; axe-core finds no serious
+fault."""
 
 import json
 import subprocess
