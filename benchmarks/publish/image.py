@@ -32,7 +32,7 @@ def make(directory: Path, at_least: int) -> tuple[Path, int]:
     layers, diff_ids, total = [], [], 0
     for number, tree in enumerate(_trees(directory)):
         total += int(subprocess.run(["du", "-sb", tree], check=True, capture_output=True).stdout.split()[0])
-        descriptor, diff_id = _layer(layout, tree)
+        descriptor, diff_id = pack_layer(layout, tree)
         layers.append(descriptor)
         diff_ids.append(diff_id)
         print(f"layer {number}: {total >> 20} MiB so far", file=sys.stderr)
@@ -46,10 +46,10 @@ def make(directory: Path, at_least: int) -> tuple[Path, int]:
     }
     manifest = {
         "schemaVersion": 2,
-        "config": _blob(layout, json.dumps(config).encode(), "config.v1+json"),
+        "config": write_blob(layout, json.dumps(config).encode(), "config.v1+json"),
         "layers": layers,
     }
-    named = _blob(layout, json.dumps(manifest).encode(), "manifest.v1+json")
+    named = write_blob(layout, json.dumps(manifest).encode(), "manifest.v1+json")
     named["annotations"] = {"org.opencontainers.image.ref.name": TAG}
     (layout / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
     (layout / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [named]}))
@@ -60,12 +60,18 @@ def _trees(directory: Path) -> Iterator[Path]:
     yield root_filesystem()
     for number, packages in enumerate(WHEELS):
         tree = directory / f"wheels{number}"
-        command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-compile"]
-        subprocess.run([*command, "--target", str(tree / SITE), *packages], check=True)
+        install(tree, *packages)
         yield tree
 
 
-def _layer(layout: Path, tree: Path) -> tuple[dict[str, object], str]:
+def install(tree: Path, *packages: str) -> None:
+    """Downloads Python packages and unpacks them where Debian's Python looks for them. Raises
+    CalledProcessError."""
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-compile"]
+    subprocess.run([*command, "--target", str(tree / SITE), *packages], check=True)
+
+
+def pack_layer(layout: Path, tree: Path) -> tuple[dict[str, object], str]:
     """Makes a compressed tar of a tree as the upper layer; returns the layer's descriptor and diff_id."""
     plain = hashlib.sha256()
     made = layout / "layer"
@@ -84,7 +90,8 @@ def _layer(layout: Path, tree: Path) -> tuple[dict[str, object], str]:
     return {"mediaType": kind, "digest": f"sha256:{digest}", "size": size}, f"sha256:{plain.hexdigest()}"
 
 
-def _blob(layout: Path, data: bytes, kind: str) -> dict[str, object]:
+def write_blob(layout: Path, data: bytes, kind: str) -> dict[str, object]:
+    """Writes a manifest or config; returns its descriptor."""
     digest = hashlib.sha256(data).hexdigest()
     (layout / "blobs/sha256" / digest).write_bytes(data)
     media_type = f"application/vnd.oci.image.{kind}"
