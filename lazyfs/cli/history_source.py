@@ -1,11 +1,13 @@
 """The history of a repository, read from its store or over its URL."""
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
+from lazyfs.core.digest import ObjectRef
 from lazyfs.core.errors import UsageError
 from lazyfs.core.history.head import History, decode
 from lazyfs.core.history.records import Change, PastRevision, Read, decode_changes
@@ -33,6 +35,10 @@ class HistorySource:
     def revisions(self) -> Iterator[PastRevision]:
         """Yields every revision, newest first. Raises the errors of reading."""
         return self.history.newest_first(self._read)
+
+    def tree_at(self, root: ObjectRef) -> StoredTree:
+        """Returns the tree of a revision."""
+        return StoredTree(self._read, root)
 
     def names(self) -> dict[int, list[str]]:
         """Returns the names that keep revisions, by their numbers."""
@@ -76,6 +82,7 @@ def open_history(location: str, settings: dict[str, Any]) -> Iterator[HistorySou
     from lazyfs.transport.tls import Tls
     from lazyfs.transport.tls_files import TlsFiles
 
+    logging.disable(logging.WARNING)  # a path that is down is in the error, once
     files = TlsFiles(settings["ca"], settings["client_cert"], settings["client_key"])
     over_tls = any("https:" in url for url in (location, settings["proxy"]) if url)
     fetcher = open_fetcher(location, settings["proxy"], tls=Tls(files) if files or over_tls else None)

@@ -1,19 +1,16 @@
 """`lazyfs when`: says when an image appears, or since when it is there."""
 
-import logging
 import os
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
 import click
 
+from lazyfs.cli.history_source import open_history
 from lazyfs.cli.say import say, say_json
+from lazyfs.cli.setting_options import setting_options
 from lazyfs.cli.store_options import json_option
 from lazyfs.core.wishlist.read import Wishlist, read_wishlist
-from lazyfs.repository.commit import read_revision
-from lazyfs.store import ReadableStore, open_store
 from lazyfs.sync.answers import Answer, Publication, answer
 from lazyfs.sync.conditions import ImageCondition
 from lazyfs.sync.lists import ListKeeper
@@ -26,40 +23,29 @@ from lazyfs.sync.status_directory import default_status_directory
 @click.argument("store", metavar="STORE|URL")
 @click.option("--status-dir", metavar="DIR", help="What the service remembers [default: as of lazyfs sync].")
 @json_option
-def command(image: str, store: str, status_dir: str | None, as_json: bool) -> int:
+@setting_options("trust", "proxy", "ca", "client_cert", "client_key", "cache")
+def command(image: str, store: str, status_dir: str | None, as_json: bool, **settings: Any) -> int:
     """Say since when IMAGE is in the repository, who wishes it, whether it waits, and why it failed.
 
-    STORE is the store's directory, or its URL from any machine. Who wishes an image and what failed is known
+    STORE is the store's directory; by its URL any machine can ask that mounts the repository or is given
+    what to trust. Who wishes an image and what failed is known
     only where the service's status directory is. Exits 0 if the image is there, 1 if not.
 
     \b
     Examples:
       lazyfs when library/alpine:3.10.2 /srv/unpacked
-      lazyfs when registry.example/physics/analysis:1.2 http://origin.example/unpacked
+      lazyfs when library/alpine:3.10.2 http://origin.example/unpacked --trust root.json
     """
-    with _opened(store) as opened:
-        name = read_revision(opened).name
+    with open_history(store, settings) as source:
+        name = source.newest.name
         directory = status_dir or default_status_directory(name)
         state = read_state(directory, name) if os.path.isdir(directory) else None
-        found = answer(image, opened, state, _lists(directory, state))
+        found = answer(image, source, state, _lists(directory, state))
     if as_json:
         say_json(_fields(found))
     else:
         say(*_lines(found, None if state else directory))
     return 0 if found.publication else 1
-
-
-@contextmanager
-def _opened(location: str) -> Iterator[ReadableStore]:
-    if "://" not in location:
-        yield open_store(location)
-        return
-    from lazyfs.sync.fetched_store import FetchedStore  # HTTP clients take 60 ms to import
-    from lazyfs.transport.open import open_fetcher
-
-    logging.disable(logging.WARNING)  # a path that is down is in the error, once
-    with closing(open_fetcher(location)) as fetcher:
-        yield FetchedStore(fetcher)
 
 
 def _lists(directory: str, state: State | None) -> list[Wishlist]:

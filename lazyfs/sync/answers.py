@@ -1,21 +1,33 @@
 """When does my image appear? What the store, the lists and the memory of the service say of one name."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
-from lazyfs.core.errors import UsageError
+from lazyfs.core.digest import ObjectRef
+from lazyfs.core.errors import NotFound, UsageError
+from lazyfs.core.history.records import PastRevision
 from lazyfs.core.image_names import candidates, full_name
 from lazyfs.core.wishlist.read import Wishlist
-from lazyfs.repository.history import revisions
 from lazyfs.repository.image_place import find_place
 from lazyfs.repository.stored_tree import StoredTree
-from lazyfs.store import ReadableStore, reader
 from lazyfs.sync.conditions import ImageCondition, conditions
 from lazyfs.sync.state import State, WisherState
 
 MOST_REVISIONS = 200
 """Revisions that are looked at for the first one with an image."""
+
+
+class Revisions(Protocol):
+    """A repository's revisions, from its store or from afar."""
+
+    def revisions(self) -> Iterator[PastRevision]:
+        """Yields every revision, newest first. Raises the errors of reading."""
+        ...
+
+    def tree_at(self, root: ObjectRef) -> StoredTree:
+        """Returns the tree of a revision."""
+        ...
 
 
 class Publication(NamedTuple):
@@ -45,12 +57,12 @@ class Answer(NamedTuple):
     """Wishes of the lists in force that mean it, if the service does not know it yet."""
 
 
-def publication(store: ReadableStore, name: str) -> Publication | None:
+def publication(source: Revisions, name: str) -> Publication | None:
     """Returns the image that a name means in the tree; None if there is none. Raises UsageError for a name of
-    several images, and the errors of the store."""
-    looked_at = islice(revisions(store), MOST_REVISIONS)
+    several images, and the errors of reading."""
+    looked_at = islice(source.revisions(), MOST_REVISIONS)
     newest = next(looked_at)
-    tree = StoredTree(reader(store), newest.root)
+    tree = source.tree_at(newest.root)
     try:
         place = find_place(tree, name)
     except UsageError as error:
@@ -61,7 +73,12 @@ def publication(store: ReadableStore, name: str) -> Publication | None:
     first, seen, certain = newest, 1, False
     for older in looked_at:
         seen += 1
-        if older.root != first.root and _target(StoredTree(reader(store), older.root), place) != target:
+        try:
+            same = older.root == first.root or _target(source.tree_at(older.root), place) == target
+        except NotFound:  # it is no longer kept
+            seen = MOST_REVISIONS
+            break
+        if not same:
             certain = True
             break
         first = older
@@ -69,10 +86,10 @@ def publication(store: ReadableStore, name: str) -> Publication | None:
     return Publication(place, target, _digests(tree, place, target), first.number, first.time, certain)
 
 
-def answer(name: str, store: ReadableStore, state: State | None, lists: Sequence[Wishlist]) -> Answer:
+def answer(name: str, source: Revisions, state: State | None, lists: Sequence[Wishlist]) -> Answer:
     """Returns what is known of a name. `state`: the service's memory, None where it is not at hand. `lists`:
     those in force. Raises as `publication`."""
-    found = publication(store, name)
+    found = publication(source, name)
     images = state.images if state else {}
     ranks = candidates(name, {place.partition("/")[0] for place in images})
     names = [found.place] if found else [path for rank in ranks for path in rank]

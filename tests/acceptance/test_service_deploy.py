@@ -100,7 +100,7 @@ def test_the_container(machine: Machine, tmp_path: Path) -> None:
     store = ["--root", str(tmp_path / "containers"), "--runroot", str(tmp_path / "run")]
     store += ["--storage-driver", "vfs"]
 
-    def buildah(*arguments: str, **options: str) -> str:
+    def buildah(*arguments: str) -> str:
         done = subprocess.run(
             ["buildah", *store, *arguments],
             check=False,
@@ -108,16 +108,14 @@ def test_the_container(machine: Machine, tmp_path: Path) -> None:
             text=True,
             env=environment,
             timeout=1200,
-            **options,
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout.strip()
 
     base = buildah("from", "scratch")
     buildah("copy", base, str(root_filesystem()), "/")
-    for path in OF_THE_MACHINE:
-        if os.path.exists(path):
-            buildah("copy", base, path, path)
+    for name in filter(os.path.exists, OF_THE_MACHINE):
+        buildah("copy", base, name, name)
     buildah("commit", "--rm", base, "localhost/debian")
     made = ["bud", "--isolation", "chroot", "--network", "host", "--pull-never", "--build-arg"]
     made += ["BASE=localhost/debian", "-f", str(TEMPLATES / "Containerfile"), "-t", "lazyfs", str(ROOT)]

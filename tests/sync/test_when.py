@@ -1,18 +1,28 @@
 """`lazyfs when`: of images that are there, wait, failed, or are not wished; from near and from far."""
 
 import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from tests.support.cli import lazyfs, serving
+from lazyfs.repository.commit import read_revision
+from lazyfs.repository.stored_history import read_history
+from lazyfs.store import reader
+from tests.support.cli import lazyfs, new_repository, serving
 from tests.support.registry import RealRegistry
+from tests.support.repositories import NOW
 from tests.support.service import ServiceSite, built
 
 
 @pytest.fixture
 def site(tmp_path: Path, registry: RealRegistry) -> ServiceSite:
-    site = ServiceSite(tmp_path / "site", {"docker.io": registry.host, "r.example": registry.host})
+    return made(tmp_path / "site", registry, NOW)
+
+
+def made(directory: Path, registry: RealRegistry, clock: datetime) -> ServiceSite:
+    """Returns a service that has published two images in two runs, and lacks two more."""
+    site = ServiceSite(directory, {"docker.io": registry.host, "r.example": registry.host}, clock)
     registry.put(built("first"), "library/alpine", "3.10")
     registry.put(built("second"), "team/second", "1")
     site.wish("https://registry.hub.docker.com/library/alpine:3.10")
@@ -64,21 +74,48 @@ def test_of_one_that_a_pattern_means_and_of_one_that_nobody_wishes(site: Service
     assert "no list wishes it" in said
 
 
-def test_from_another_machine(site: ServiceSite, tmp_path: Path) -> None:
-    nowhere = str(tmp_path / "nowhere")
+def test_from_another_machine(tmp_path: Path, registry: RealRegistry) -> None:
+    site = made(tmp_path / "site", registry, datetime.now(UTC) - timedelta(hours=8))
+    root = site.repository.path / "metadata/1.root.json"
+    options = ["--status-dir", str(tmp_path / "nowhere"), "--cache", str(tmp_path / "cache")]
     with serving(site.repository.path) as url:
-        done = lazyfs("when", "r.example/team/second:1", url, "--status-dir", nowhere)
-        assert "published\n" in done.stdout
-        assert "since revision 3 of" in done.stdout
-        assert "known where the service runs" in done.stdout
-        missing = lazyfs("when", "r.example/team/none:1", url, "--status-dir", nowhere, check=False)
-        assert missing.returncode == 1
-        found = json.loads(lazyfs("when", "alpine:3.10", url, "--status-dir", nowhere, "--json").stdout)
+        untrusted = when(site, "r.example/team/second:1", url, *options)
+        assert untrusted[0] != 0
+        assert "--trust" in untrusted[1]
+        code, said = when(site, "r.example/team/second:1", url, *options, "--trust", str(root))
+        assert code == 0
+        assert "published\n" in said
+        assert "since revision 3 of" in said
+        assert "known where the service runs" in said
+        assert when(site, "r.example/team/none:1", url, *options)[0] == 1, "what was trusted once is trusted"
+        found = json.loads(lazyfs("when", "alpine:3.10", url, *options, "--json").stdout)
     assert found["published"]["revision"] == 2
     assert found["published"]["certain"]
-    unreachable = lazyfs("when", "x:1", "http://127.0.0.1:9/none", "--status-dir", nowhere, check=False)
-    assert unreachable.returncode == 1
-    assert unreachable.stderr.count("\n") == 1
+    code, said = when(site, "x:1", "http://127.0.0.1:9/none", *options, "--trust", str(root))
+    assert code == 1
+    assert said.count("\n") == 1
+
+
+def test_an_origin_that_others_have_signed_is_not_believed(tmp_path: Path, registry: RealRegistry) -> None:
+    site = made(tmp_path / "site", registry, datetime.now(UTC) - timedelta(hours=8))
+    _, other_keys = new_repository(tmp_path, "other.example.org")
+    root = other_keys.parent / "store/metadata/1.root.json"
+    options = ["--cache", str(tmp_path / "cache"), "--trust", str(root)]
+    with serving(site.repository.path) as url:
+        code, said = when(site, "alpine:3.10", url, *options)
+    assert code != 0
+    assert "published" not in said
+    assert said.count("\n") == 1
+
+
+def test_of_an_image_that_is_older_than_what_is_kept(site: ServiceSite) -> None:
+    """A collection has taken the older revisions, and their numbers are still in the history."""
+    store = site.repository.store
+    older = [past.root for past in read_history(store, read_revision(store)).newest_first(reader(store))][1:]
+    store.delete([ref.digest for ref in older])
+    code, said = when(site, "alpine:3.10")
+    assert code == 0
+    assert "visible on workers since revision 3 of 2026-01-01 02:00 UTC or before\n" in said
 
 
 def test_a_damaged_state_is_one_clear_line(site: ServiceSite) -> None:
