@@ -61,12 +61,14 @@ class ServiceRuns:
         max_age: float = 0.0,
         max_delete: int | None = None,
         dry_run: bool = False,
+        wait: float = 0.0,
     ) -> Report:
-        """Makes the tree what the lists wish. Raises LazyfsError."""
+        """Makes the tree what the lists wish. Raises LazyfsError; Busy if another run is still at work after
+        `wait` seconds."""
         forgotten = tuple(map(wishlists.shown_name, forget))
         meant = frozenset(map(wishlists.shown_name, accept_shorter))
         with (
-            held(self._status),
+            held(self._status, wait),
             Registries(self._settings.registries) as registries,
             self._notifier() as notifier,
             self._recorder() as recorder,

@@ -25,6 +25,11 @@ def gone(pid: int) -> bool:
         return True
 
 
+def has_open(pid: int, path: Path) -> bool:
+    """Returns True if a process has a file open."""
+    return any(one.exists() and one.resolve() == path for one in Path(f"/proc/{pid}/fd").iterdir())
+
+
 def daemons(mountpoint: Path) -> list[int]:
     """Returns the processes with `lazyfs mount` and this mount point on their command line."""
     found = []
