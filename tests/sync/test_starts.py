@@ -2,9 +2,11 @@
 never in the way of the image."""
 
 import os
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from lazyfs.cli.start_recorder import PREFIX, StartRecorder
+from lazyfs.cli.start_recorder import PREFIX, RecordingFailed, StartRecorder
 from lazyfs.core import profile
 from lazyfs.core.digest import sha256
 from lazyfs.repository.commit import read_revision
@@ -25,6 +27,7 @@ from tests.support.cli import LAZYFS, lazyfs, new_repository
 from tests.support.fake_registry import FakeRegistry, fake_registry
 from tests.support.oci_images import Built, entry, layer
 from tests.support.service import ServiceSite, built, events_of
+from tests.support.until import until
 
 pytestmark = pytest.mark.root
 READ, UNREAD = os.urandom(1 << 20), os.urandom(1 << 20)
@@ -80,13 +83,14 @@ def members_in(tree: StoredTree, place: str) -> set[bytes] | None:
     return {one.digest for bundle in bundles for one in bundle.members} if ref else None
 
 
-def running(word: bytes) -> list[int]:
-    """Returns the processes that have a word in their command line."""
-    found = []
+def running(word: bytes) -> dict[int, bytes]:
+    """Returns the processes that have a word in their command line, which is the value."""
+    found = {}
     for name in filter(str.isdigit, os.listdir("/proc")):
         with suppress(OSError):
-            if word in Path("/proc", name, "cmdline").read_bytes():
-                found.append(int(name))
+            line = Path("/proc", name, "cmdline").read_bytes()
+            if word in line:
+                found[int(name)] = line
     return found
 
 
@@ -136,11 +140,40 @@ def test_a_start_has_no_keys_no_credentials_and_no_network(
     assert members(site) is not None
 
 
+def test_no_process_of_a_recording_has_the_services_environment(
+    site: ServiceSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither the mount's nor the one that starts the command: what breaks out would find nothing there."""
+    monkeypatch.setenv("REGISTRY_PASSWORD", "hunter-number-two")
+    site.wish("r.example/team/app:1")
+    site.run()
+    maker = StartRecorder(str(site.repository.path), 60, 2 << 30)
+    with closing(maker) as recorder, ThreadPoolExecutor() as pool:
+        recording = pool.submit(recorder.record, PLACE, [["sleep", TOKEN.decode()]])
+        until(lambda: bool(sleeping()) or recording.done(), 60)
+        assert not recording.done(), recording.result()
+        found = running(PREFIX.encode())
+        assert len(found) >= 2
+        for pid in found:
+            environment = Path(f"/proc/{pid}/environ").read_bytes()
+            assert b"REGISTRY" not in environment
+            assert b"HOME=/" not in environment.replace(f"HOME={tempfile.gettempdir()}".encode(), b"")
+        for pid in sleeping():
+            os.kill(pid, signal.SIGTERM)
+        with pytest.raises(RecordingFailed, match="exit code 143"):
+            recording.result(60)
+
+
+def sleeping() -> list[int]:
+    """Returns the started programs: the processes that are nothing but `sleep`."""
+    return [pid for pid, line in running(TOKEN).items() if line == b"sleep\0" + TOKEN + b"\0"]
+
+
 def test_a_command_that_goes_on_is_ended_and_what_it_has_read_counts(site: ServiceSite) -> None:
     wish(site, "sh -c 'cat /read >/dev/null; sleep 100071'")
     assert run(site, seconds=2).notices == []
     assert sha256(READ) in (members(site) or ())
-    assert running(TOKEN) == []
+    assert running(TOKEN) == {}
 
 
 @pytest.mark.parametrize(
@@ -168,7 +201,7 @@ def test_a_command_that_takes_too_much_is_ended_and_the_image_stays(
     assert f"{PLACE}: its start was not recorded: {reason}" in notice
     assert members(site) is None
     assert events_of(report, "published") == [PLACE]
-    assert running(TOKEN) == []
+    assert running(TOKEN) == {}
 
 
 def test_a_command_that_fails_is_said_once_and_tried_again_when_it_changes(site: ServiceSite) -> None:
