@@ -144,7 +144,7 @@ def test_the_files_of_pin_sets_are_in_everyones_account(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("step", ["save", "remove"])
 def test_killed_between_a_set_and_its_commit(tmp_path: Path, step: str) -> None:
-    """The file of the set decides, once the next process has opened the cache."""
+    """Once the next process has opened the cache, the pins are those of the file of the set."""
     root = str(tmp_path / "cache")
     with open_cache(root, LIMIT) as cache:
         for key in (b"old", b"new"):

@@ -24,7 +24,7 @@ from tests.support.usage import Sampler, disk_usage
 LIMIT = 200 << 20
 PROCESSES = 8
 KEYS = 1500
-"""About 190 MB of values: with the slack, more than fits."""
+"""The values of all keys take about 190 MB, too much for the limit once the slack is added."""
 
 
 class Downloads:
@@ -128,7 +128,8 @@ def test_a_death_frees_claim_and_space(tmp_path: Path) -> None:
 
 
 def shrink_and_pin(root: Path, ready: Callable[[], None]) -> None:
-    until((root.parent / "open").exists)  # else the process that opens it later sets the limit
+    # waits until the parent has opened the cache, which sets the limit too
+    until((root.parent / "open").exists)
     with open_cache(str(root), None) as cache:
         cache.resize(LIMIT // 4)
         assert cache.keep(b"from the other", {b"pinned": 5}) == 1
