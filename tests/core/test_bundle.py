@@ -88,7 +88,7 @@ def test_a_member_that_makes_more_than_it_claims_fills_no_memory() -> None:
 
 
 def test_nothing_is_decoded_that_is_not_listed() -> None:
-    """Every member would be right, but a member that is not listed would be decoded to 64 MiB unasked."""
+    """A bundle's second member is right but not listed. Decoding it would take 64 MiB of memory."""
     plains = [b"listed", bytes(64 << 20)]
     expected, encoded = bundle_of(plains)
 

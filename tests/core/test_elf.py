@@ -60,7 +60,7 @@ def test_any_bytes_need_nothing_or_little(data: bytes) -> None:
 def test_any_change_to_a_library_raises_nothing(
     bits: int, order: str, changes: list[tuple[int, bytes]], end: int
 ) -> None:
-    """Reads stay inside what a reader could want: no offset beyond a file's, no megabytes."""
+    """The reads stay within bounds: offsets that a file can have, at most 16 KiB at once, few of them."""
     data = bytearray(library([b"libc.so.6", b"liba.so"], runpath=b"$ORIGIN:/usr/lib", bits=bits, order=order))
     for at, new in changes:
         data[at : at + len(new)] = new
