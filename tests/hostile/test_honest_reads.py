@@ -36,7 +36,7 @@ while True:
 
 @contextmanager
 def beside(site: Site, repository: str) -> Iterator[None]:
-    """Runs a program meanwhile that makes every request to a repository, again and again."""
+    """Lets a program make every request to a repository, again and again, while the block runs."""
     command = [sys.executable, "-c", _ATTACK, str(site.mnt / repository)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=Path(__file__).parents[2]) as process:
         assert process.stdout is not None
@@ -48,7 +48,7 @@ def beside(site: Site, repository: str) -> Iterator[None]:
 
 
 def seconds(site: Site) -> float:
-    """Returns the seconds of three walks with all reads, for which the kernel has no pages cached."""
+    """Returns the seconds that three walks with all reads take, when the kernel has no pages cached."""
     Path("/proc/sys/vm/drop_caches").write_text("1")
     started = time.perf_counter()
     for _ in range(3):
