@@ -24,7 +24,7 @@ SIZE = 24 << 20
 
 
 def fill(directory: Path) -> None:
-    """Takes every byte of the disk that is free, and the last names too."""
+    """Fills the disk to its last free byte."""
     with (directory / "filler").open("wb", buffering=0) as file:
         for size in (1 << 20, 1 << 12, 1):
             while True:
