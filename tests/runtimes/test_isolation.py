@@ -1,4 +1,5 @@
-"""Every promise of docs/running.md about isolation, tried from inside: as the caller, and as another user.
+"""Every promise of docs/running.md about isolation, tried by a probe inside, as the caller and as another
+user.
 
 The caller of the probe has everything that the program must not see: secrets in the environment and in kernel
 keys, an abstract socket, open files, a process, a file.

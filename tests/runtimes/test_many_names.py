@@ -22,7 +22,7 @@ from tests.support.open_paths import open_to_all
 from tests.support.runtimes import NOBODY
 
 NAMES = 3500
-"""Three arguments each: more than the 9,000 that bwrap takes."""
+"""Each name takes three arguments of bwrap, which takes 9,000."""
 USERS = [(), pytest.param(("--user", f"{NOBODY}:{NOBODY}"), marks=pytest.mark.root)]
 
 

@@ -1,4 +1,4 @@
-"""An image that is exchanged between the look at it and the start: nothing of the machine becomes its
+"""An image that is exchanged between the look at it and the start: no directory of the machine becomes the
 root."""
 
 import os
