@@ -126,7 +126,7 @@ class MemoryRepository:
         return read_revision(self.store())
 
     def problems(self, root: ObjectRef) -> list[str]:
-        """Returns what `lazyfs check` says of a revision."""
+        """Returns the findings of `lazyfs check` on a revision."""
         return check(self.store(), root).problems
 
     def objects(self) -> set[Digest]:
