@@ -28,8 +28,8 @@ from tests.support.repository import Published
 async def test_a_repository_whose_root_cannot_be_fetched_leaves_nothing_open(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A site repeats the opening at each lookup of the name. Before, each try left connections and a thread
-    behind."""
+    """A site repeats the opening at each lookup of the name. Regression: each try left connections and a
+    thread behind."""
     published = Published(tmp_path)
     root = live(published.objects, {}).ref
     published.commit(live(published.objects, {}))
