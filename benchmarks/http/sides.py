@@ -33,7 +33,7 @@ class Ours:
 
 
 class Session:
-    """requests as its manual shows it: a Session and `.content`, with no timeout but the one between two
+    """requests as its manual shows it: a Session and `.content`. The only timeout is the one between two
     reads."""
 
     def __init__(self) -> None:
