@@ -32,7 +32,7 @@ class Place(msgspec.Struct, frozen=True):
     image: str
     """Name of the image."""
     origin: str
-    """HOST:PORT of the server the side fetches from, by way of the relay."""
+    """HOST:PORT of the relay in front of the server that the side fetches from."""
     group: str = ""
     """Control group of the start."""
 

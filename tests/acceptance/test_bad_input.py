@@ -1,4 +1,5 @@
-"""Bad input: one line that says how to correct it, a non-zero exit code, no half-done work."""
+"""Bad input gives one line that says how to correct it and a non-zero exit code, and leaves no half-done
+work."""
 
 import json
 import os

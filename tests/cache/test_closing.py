@@ -21,8 +21,8 @@ LIMIT = 32 << 20
 
 
 def killed(root: Path, monkeypatch: pytest.MonkeyPatch, *, before: str) -> None:
-    """Runs a process that fills the cache and is killed while it closes the cache, at its call of
-    `before`."""
+    """Runs a process that fills a cache and closes it. The process is killed when closing calls the method
+    `before` of Transaction."""
 
     def die(*_: object) -> None:
         os.kill(os.getpid(), signal.SIGKILL)

@@ -104,8 +104,8 @@ def test_an_operator_looks_and_acts_while_it_is_mounted(world: World) -> None:
     left: list[Any] = []
 
     def only_pinned_ones_left() -> bool:
-        """Evicts all; returns True if only pinned values are left. The mount enters a new value in the index
-        within two seconds, and only then can it be evicted."""
+        """Evicts all; returns True if only pinned values are left. A new value can be evicted only once the
+        mount has entered it in the index, within two seconds."""
         world.cache("evict", "all")
         left[:] = [json.loads(line) for line in world.cache("list", "--json").stdout.splitlines()]
         return all(row["pins"] for row in left)

@@ -100,7 +100,7 @@ def test_the_orders_are_those_of_the_plain_policies(
     sizes_of: list[int],
     room: int,
 ) -> None:
-    """The plain policies evict one value at a time. Ours choose all values at once that a new one
+    """The plain policies evict one value at a time. Ours choose at once all values that a new value
     displaces."""
     expected, tested = plain(room), MemoryCache(room, order)
     for number in requests:

@@ -154,7 +154,7 @@ def use_a_dying_disk(base: Path, ready: Callable[[], None]) -> None:
 
 @pytest.mark.root
 def test_a_disk_that_cannot_be_read(tmp_path: Path) -> None:
-    """LMDB maps its file, and a page that cannot be read is a SIGBUS: hence the process of its own."""
+    """Reading a bad page of LMDB's mapped file raises SIGBUS, so the reads run in a process of their own."""
     with loop_ext4(tmp_path, 64 << 20):
         child = Child(functools.partial(use_a_dying_disk, tmp_path))
         child.wait_until_ready()

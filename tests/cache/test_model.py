@@ -278,7 +278,7 @@ class Model(RuleBasedStateMachine):
         assert found is not None
         found.boot = "another"
         state.save(root, found)
-        self.tear_index()  # an index that is opened all the same would be set aside
+        self.tear_index()  # if the index were opened all the same, it would be set aside
         self.reopened_without_index()
         assert not (self.root / "c" / layout.ASIDE).exists()
 

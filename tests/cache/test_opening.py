@@ -78,7 +78,7 @@ def test_a_directory_below_another_users_is_refused(tmp_path: Path) -> None:
 def test_what_another_user_has_planted_is_refused(
     tmp_path: Path, name: str, planted: Callable[[Path], None]
 ) -> None:
-    """Other users could write to the directory once; its mode may be right by now."""
+    """Other users could once write to the directory. Its mode may have been set right since."""
     root = tmp_path / "cache"
     root.mkdir()
     planted(root / name)

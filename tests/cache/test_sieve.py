@@ -1,4 +1,4 @@
-"""The index's SIEVE against the benchmark's plain one, and its bound."""
+"""The index's SIEVE, compared with the benchmark's plain one, and the bound on the work of one change."""
 
 import random
 from collections.abc import Iterator

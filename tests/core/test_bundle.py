@@ -1,4 +1,5 @@
-"""Bundles: members come out verified as they arrive, cut at any points; a wrong bundle is refused."""
+"""Bundles: members come out verified as their bytes arrive, wherever the bytes are cut. A wrong bundle is
+refused."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,5 @@
-"""The libraries that ELF files need: as readelf says of real ones, and nothing for hostile ones."""
+"""The libraries that ELF files need: for real files as readelf lists them; hostile files raise no
+exception."""
 
 import re
 import subprocess

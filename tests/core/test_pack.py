@@ -1,4 +1,4 @@
-"""Packs: where a layer's packs are cut, and the table by which catalogs name them."""
+"""Packs: the places at which a layer is cut into packs, and the table by which catalogs name the packs."""
 
 from collections.abc import Iterable
 from itertools import pairwise

@@ -1,4 +1,4 @@
-"""Repeated records are counted; the tests set the clock."""
+"""Repeated log records are counted instead of written. The tests set the clock."""
 
 import logging
 

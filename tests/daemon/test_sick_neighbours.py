@@ -92,7 +92,7 @@ def test_all_the_sick_are_asked_at_the_same_time(
 
 
 def test_a_frozen_mount_is_unmounted_from_under_its_users(sick: Path) -> None:
-    """Not a lazy unmount: the hanging calls in it would keep the mount busy for ever."""
+    """A lazy unmount would not do: the hanging calls in the mount would keep it busy for ever."""
     (pid,) = daemons(sick)
     with subprocess.Popen(["cat", sick / "lib/a:1/big"], stderr=subprocess.PIPE, text=True) as reader:
         until(lambda: Path(f"/proc/{reader.pid}/wchan").read_text() == "request_wait_answer")

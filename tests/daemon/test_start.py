@@ -1,4 +1,5 @@
-"""The start of a mount: what its processes import before it answers, and what it does until all is loaded."""
+"""The start of a mount: the imports of its processes before it answers, and its behaviour until all is
+loaded."""
 
 import subprocess
 import sys

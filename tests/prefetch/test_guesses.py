@@ -1,4 +1,4 @@
-"""Fetching on a guess: only while nobody waits, within the budget, and not for other values' room."""
+"""Fetching on a guess: only while no reader waits, within the budget, and without evicting other values."""
 
 from pathlib import Path
 

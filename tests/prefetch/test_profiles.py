@@ -1,4 +1,5 @@
-"""Bundles into the cache: in few requests, joined by readers, and harmless when they are wrong."""
+"""The bundles of a profile are fetched into the cache in few requests. Readers join the requests. Wrong
+bundles do no harm."""
 
 import time
 from collections.abc import Callable

@@ -324,8 +324,8 @@ class Warned(PublishObserver):
 
 @pytest.mark.parametrize("kind", ["oci", "docker-archive", "docker"])
 def test_an_image_for_another_machine(kind: str, tmp_path: Path) -> None:
-    """The image is refused if a platform was asked for, and only warned of if the platform is this
-    machine's."""
+    """If a platform was asked for, an image for another one is refused. If the platform is only this
+    machine's, there is a warning."""
     built = image("file", "linux/arm64")
     repository = Repository(tmp_path)
     with fake_registry() as registry:

@@ -31,7 +31,7 @@ BASE = [layer(entry("base", data=b"%d" % number * 3000)) for number in range(2)]
 
 
 class Images:
-    """Four images; each two share a layer."""
+    """Four images. The first and third share a layer, and so do the second and fourth."""
 
     def __init__(self, directory: Path) -> None:
         made = [Built([BASE[number % 2], layer(entry("own", data=b"%d" % number))]) for number in range(4)]
@@ -79,7 +79,8 @@ class World:
         )
 
     def publish(self, actor: str) -> None:
-        """Publishes or removes images at a place of the actor's own until there were enough sweeps."""
+        """Publishes and removes images at a place of the actor's own, until enough collections have deleted
+        something."""
         own = PLACES[actor == "two"]
         while self.swept < self.sweeps:
             image = self.draw.choice([*range(4), None])

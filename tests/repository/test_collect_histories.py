@@ -45,7 +45,7 @@ class Known(NamedTuple):
 
 @pytest.fixture(scope="module")
 def layouts(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Writes four images that share layers, two and two."""
+    """Writes four images. The first and third share a layer, and so do the second and fourth."""
     found = []
     for number in range(4):
         own = layer(entry("own", data=b"%d" % number))

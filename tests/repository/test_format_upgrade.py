@@ -1,8 +1,8 @@
 """A repository that lazyfs made in format version 1: read as it is, upgraded, published into again.
 
-`version1.tar.gz` holds what the last lazyfs of that version wrote: `store` and `keys` of old.example.org, the
-OCI layout `layout` that it published as r.example/app:1, and the directory `tree` that it published as
-software/1.
+`version1.tar.gz` holds files written by the last lazyfs of that version: `store` and `keys` of
+old.example.org, the OCI layout `layout` that it published as r.example/app:1, and the directory `tree` that
+it published as software/1.
 """
 
 import tarfile

@@ -1,4 +1,4 @@
-"""Binds into directories of a mounted image with more names than bwrap takes arguments."""
+"""Binds into directories of a mounted image that hold more names than bwrap takes arguments."""
 
 import ctypes
 import io

@@ -26,7 +26,7 @@ SMALL = Params(chunk_shift=12, pack_files=1000, pack_least=500, pack_target=2000
 
 
 class Memory:
-    """A store in memory; counts what is put."""
+    """A store of objects in memory."""
 
     def __init__(self) -> None:
         self.frames: dict[Digest, bytes] = {}
@@ -175,7 +175,7 @@ def test_the_entry_of_a_file_of_few_chunks_holds_their_digests() -> None:
 
 
 def test_each_layer_begins_afresh() -> None:
-    """A layer's packs do not depend on the layers before it, so images that share it share its packs."""
+    """A layer's packs do not depend on the layers below it. So images that share a layer share its packs."""
     files = {b"f%d" % number: bytes([number]) * 200 for number in range(50)}
     store = Memory()
     alone = {record.pack for record in ingested(files, SMALL, store)}

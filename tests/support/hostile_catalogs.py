@@ -57,7 +57,8 @@ PLACES = tuple(
     for number in (0, 1, 2, bounds.PACKS - 1, bounds.PACKS, (1 << 30) - 1)
     for offset in (0, 1, 4091, 4092, 4096, bounds.PACK - 5, bounds.PACK, (1 << 32) - 1)
 )
-"""Details of a file in a pack: packs that there are and others, offsets inside and outside."""
+"""Details of a file in a pack: numbers of packs that exist and that do not, offsets inside and outside the
+pack."""
 
 NAME, MODE, UID, GID, MTIME, SIZE, CONTENT, DETAIL, NLINK, LINK, FLAGS, XATTRS = range(12)
 _ATTRIBUTES: tuple[Any, ...] = (

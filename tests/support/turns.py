@@ -25,7 +25,7 @@ class Turns:
                 raise AssertionError(f"{actor} got no turn for {STUCK} s")
 
     def leave(self, actor: str) -> None:
-        """Takes an actor out."""
+        """Takes an actor out of the round."""
         with self._changed:
             self._living.remove(actor)
             if self._living and actor == self._holder:

@@ -1,4 +1,4 @@
-"""One attempt against a server that misbehaves: it gives the right fault in time, and connections are kept
+"""One attempt against a server that misbehaves: it ends in time with the right fault. Connections are kept
 alive."""
 
 import base64

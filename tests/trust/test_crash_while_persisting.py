@@ -1,4 +1,5 @@
-"""A worker that dies at any step of saving its trust finds the old state or the new one, never a mixture."""
+"""A worker that dies at any step of saving its trust state: the next one reads the old state or the new one,
+never a mixture."""
 
 import os
 from collections.abc import Callable
