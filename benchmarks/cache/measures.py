@@ -110,7 +110,7 @@ CACHES: dict[str, Callable[[Path, int], Tested]] = {"lazyfs_cache": Ours, "diskc
 
 def rates(name: str, action: Callable[[int], object], numbers: list[int]) -> Iterator[tuple[str, float]]:
     """Yields the calls per second, and the calls per second of processor time (user and system, all threads).
-    The second varies less on a shared machine."""
+    The rate by processor time varies less on a shared machine."""
     start, cpu = time.perf_counter(), time.process_time()
     for number in numbers:
         action(number)
@@ -124,8 +124,8 @@ def fill(tested: Tested, first: int, entries: int) -> Iterator[tuple[str, float]
 
 
 def hits(tested: Tested, entries: int, count: int) -> Iterator[tuple[str, float]]:
-    """Measures hits spread evenly over all entries, then hits on 10,000 of them. The second are like those of
-    a job that reads its files again and again."""
+    """Measures hits spread evenly over all entries. Then measures hits on 10,000 entries, like those of a job
+    that reads its files again and again."""
     source = random.Random(1)
     everywhere = [source.randrange(entries) for _ in range(count)]
     before = anonymous_memory()

@@ -127,8 +127,8 @@ def test_a_mount_that_may_not_serve_what_is_stale_ends(site: Site, tmp_path: Pat
 def test_a_repository_of_several_that_is_stale_is_withdrawn_alone(
     session: str, comes_back_with: int, tmp_path: Path
 ) -> None:
-    """A publisher can let its own repository expire, but not those of others. The repository comes back at
-    its newest revision, also for programs that are still inside."""
+    """A publisher can let its own repository expire, but no other one. The repository comes back at its
+    newest revision, also for programs whose working directory lies in it."""
     fresh, stale = Site(tmp_path / "fresh"), Site(tmp_path / "stale")
     mnt = tmp_path / "mnt"
     mnt.mkdir()

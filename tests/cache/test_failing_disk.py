@@ -165,7 +165,7 @@ def test_a_disk_that_cannot_be_read(tmp_path: Path) -> None:
 
 
 class FaultyOs:
-    """Stands for the os module: the named calls fail after the first `after` ones."""
+    """Stands for the os module: the named calls fail, except for the first `after` of them."""
 
     def __init__(self, names: set[str], number: int, after: int) -> None:
         self.names = names

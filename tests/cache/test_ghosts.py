@@ -35,7 +35,7 @@ def fill(index: Index, keys: list[bytes]) -> None:
 
 
 def evict(transaction: Transaction, number: int) -> list[bytes]:
-    """Evicts the first values of the queue, `number` at most; returns their keys."""
+    """Evicts the first values of the queue, at most `number` of them; returns their keys."""
     values = list(islice(transaction.next_out(), number))
     transaction.evict(values)
     return [value.key for value in values]

@@ -137,7 +137,7 @@ def shrink_and_pin(root: Path, ready: Callable[[], None]) -> None:
 
 
 def test_limit_and_pin_sets_are_everyones(tmp_path: Path) -> None:
-    """The child is forked before the cache is open here, and acts once it is open."""
+    """The child process is forked before this process opens the cache, and acts afterwards."""
     root = tmp_path / "cache"
     with open_cache(str(root), LIMIT) as cache:
         cache.put(b"pinned", b"value")

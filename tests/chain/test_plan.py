@@ -23,7 +23,7 @@ def make_chain(proxies: str, *origins: str, policy: Policy | None = None) -> Cha
 def run(
     chain: Chain, failing: dict[tuple[str, str], Fault], *, may_be_missing: bool = False
 ) -> tuple[object, list[tuple[str, str, bool]]]:
-    """Runs one request while these (proxy, origin) pairs fail, with `*` for any; returns the error and the
+    """Runs one request while these (proxy, origin) pairs fail; `*` stands for any. Returns the error and the
     attempts."""
 
     def behaviour(_: float, route: Route) -> Fault | None:

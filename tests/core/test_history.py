@@ -1,4 +1,4 @@
-"""The history's format: blocks that never change, a search that reads few of them, bounds on every field."""
+"""The history's format: blocks never change, a search reads few of them, and every field has a bound."""
 
 from contextlib import suppress
 from itertools import islice

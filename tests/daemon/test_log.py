@@ -1,4 +1,4 @@
-"""Repeated log records are counted instead of written. The tests set the clock."""
+"""Repeated log records are written once a minute, with their count. The tests set the clock."""
 
 import logging
 

@@ -1,4 +1,5 @@
-"""One READ from its plan to its bytes: planned once, each object looked up once, and never under the lock."""
+"""One READ from its plan to its bytes: it is planned once, and looks each object up once and never under the
+lock."""
 
 from collections import Counter
 

@@ -35,7 +35,7 @@ MAPPING = (
     "ctypes.CDLL(None).mmap(None, ctypes.c_size_t(4096), 1, 2, file, ctypes.c_long(0));"
     f"os.close(file); {_READY}"
 )
-"""Maps a file without keeping it open, which Python's own mmap does."""
+"""Maps a file without keeping it open. Python's own mmap would keep it open."""
 
 
 @contextmanager

@@ -212,8 +212,8 @@ ROOT_CHANGES: list[Change] = list(changes(ROOTS))
 @settings(max_examples=count(300, 20_000), deadline=None)
 @given(st.lists(st.sampled_from(ROOT_CHANGES), min_size=1, max_size=3))
 def test_a_hostile_revision_on_a_live_mount(some: list[Change]) -> None:
-    """The mount shows the hostile revision, or keeps the old one. Afterwards it can show the old one again in
-    either case."""
+    """The mount shows the hostile revision, or keeps the old one. In either case it can show the old one
+    afterwards."""
     root = with_changes(ROOTS, some)
     if root is None:
         return

@@ -50,7 +50,7 @@ class Mount:
         return b"".join(await self.filesystem.complete(FileRead(self.filesystem, at, offset, 100)))
 
     async def here(self, *contents: bytes) -> None:
-        """Returns once these contents are in the cache. Each is that of a file of several chunks."""
+        """Returns once all chunks of these files' contents are in the cache."""
         while not all(self._has(content) for content in contents):
             await trio.sleep(0.001)
 

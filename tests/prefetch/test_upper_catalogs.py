@@ -1,4 +1,4 @@
-"""Prefetching from a root catalog down to its images, ahead of any lookup: in few round trips, and
+"""Prefetching from a root catalog down to its images, before any lookup. It takes few round trips, and is
 bounded."""
 
 import time

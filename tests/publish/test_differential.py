@@ -40,7 +40,7 @@ NAMES = st.sampled_from(["a", "b", "c", "d", os.fsdecode(b"\xff")])
 PATHS = st.builds(
     lambda parents, name: "/".join([*parents, name]), st.lists(st.sampled_from("ab"), max_size=2), NAMES
 )
-"""Few names, so that layers collide; fewer for parents, so that fewer stacks are refused."""
+"""Few names, so that layers collide. Parents have even fewer, so that fewer stacks are refused."""
 MODES = st.sampled_from([0o644, 0o755, 0, 0o4755, 0o2711, 0o1777, 0o7777])
 TIMES = st.sampled_from(["0", "1.5", "1234567890.123456789", "1700000000", "-1.25"])
 OWNERS = st.sampled_from([0, 1, 1000, 65534, 100_000, (1 << 31) + 9])

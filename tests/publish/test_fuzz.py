@@ -1,7 +1,7 @@
-"""Bytes made to break the readers: of tar archives and layers, of manifests, of catalogs.
+"""Bytes made to break the readers of tar archives and layers, of manifests, and of catalogs.
 
-For any bytes a reader answers or raises BadData. It never raises another error, hangs, or allocates more
-memory than the bytes justify. Inputs found by fuzzing become examples here.
+For any bytes a reader gives a result or raises BadData. It never raises another error, hangs, or allocates
+more memory than the bytes justify. Inputs found by fuzzing become examples here.
 """
 
 import gzip

@@ -501,7 +501,7 @@ def test_an_object_that_goes_missing_meanwhile_ends_the_collection_before_its_de
         put(repository, "lost", b"lost")
         found.append(lose(repository, "lost"))
 
-    # Before the first object of the listing: only the revision before was marked.
+    # Runs at the first object of the listing. Marking has seen only the revision before.
     store = repository.store(at_operation("objects", publish_and_lose))
     before = repository.objects()
     report = repository.collect(store)

@@ -38,7 +38,8 @@ def fill(directory: Path) -> None:
 
 
 def new_store(disk: Path, keys: Path) -> DirectoryStore:
-    """Makes a repository that keeps nothing, with a tree of 4 MiB that was removed."""
+    """Makes a repository that keeps no old revisions. Publishes a tree of 4 MiB in it, and removes the
+    tree."""
     store = disk / "store"
     lifecycle.init(
         str(store), "test.example.org", datetime.now(UTC), keys=str(keys), params=Params(keep_days=0)

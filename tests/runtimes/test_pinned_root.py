@@ -1,4 +1,4 @@
-"""An image that is exchanged between the look at it and the start: no directory of the machine becomes the
+"""An image is exchanged after it was checked and before the start: no directory of the machine becomes the
 root."""
 
 import os

@@ -15,7 +15,8 @@ from lazyfs.store import Store, StoreConflict, create_store, open_store
 from tests.support.memory_store import Bucket, MemoryStore
 
 Opener = Callable[[Path], Callable[[], Store]]
-"""Makes an empty store for one test; each call of the result opens it as one more publisher."""
+"""Makes an empty store for one test. Returns a function; each call of it opens the store as one more
+publisher."""
 
 
 def directory(tmp_path: Path) -> Callable[[], Store]:

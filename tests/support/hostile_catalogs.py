@@ -1,7 +1,7 @@
 """Signed nonsense: catalogs that are valid except for one or two fields with extreme values.
 
-A `Draft` is a catalog before it is encoded, as plain lists, so that a field can hold any value: it is encoded
-without any of the publisher's checks. `changes` yields each extreme value of each field in turn.
+A `Draft` is a catalog before encoding, as plain lists. Its fields can hold any value, because it is encoded
+without the publisher's checks. `changes` yields each extreme value of each field in turn.
 """
 
 import copy

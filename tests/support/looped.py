@@ -39,8 +39,8 @@ class LoopedClient(CurlClient):
 
 
 class LoopedFetcher:
-    """Makes each fetch in an HttpLoop. If the loop leaves a Rest to another thread, runs it in the
-    caller's."""
+    """Makes each fetch in an HttpLoop. If the loop leaves a Rest to another thread, runs the Rest in the
+    caller's thread."""
 
     def __init__(self, fetcher: HttpFetcher) -> None:
         self._fetcher = fetcher

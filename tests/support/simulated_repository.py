@@ -131,8 +131,8 @@ class SimulatedRepository:
         self.files["timestamp.json"] = self.sign(self.timestamp)
 
     def clone(self) -> "SimulatedRepository":
-        """Returns a copy with the same keys and files, in which history can go another way, as a thief of the
-        keys could let it."""
+        """Returns a copy with the same keys and files. The copy can be given another history, as a thief of
+        the keys could do."""
         other = SimulatedRepository.__new__(SimulatedRepository)
         other.__dict__.update(self.__dict__)
         for name in ("files", "cached", "root", "targets", "snapshot", "timestamp"):

@@ -1,4 +1,4 @@
-"""For any bytes the rules answer with a TrustError, and never accept unsigned content."""
+"""For any bytes the rules either accept signed content or raise a TrustError."""
 
 import json
 from datetime import timedelta

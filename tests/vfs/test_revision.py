@@ -1,4 +1,4 @@
-"""A new revision on a live mount: folders move on, snapshots stay, and only changed entries are
+"""A new revision on a live mount: folders show it, snapshots stay, and only changed entries are
 invalidated."""
 
 import pytest
