@@ -198,7 +198,8 @@ def _here(cache: Cache, numbers: range) -> int:
 
 
 def test_a_tenant_that_streams_pushes_out_its_own(cache: Cache) -> None:
-    """40 values of 60 kB are well below half of 8 MiB; 600 are four times the whole."""
+    """The 40 values of 60 kB are well below the honest tenant's half of 8 MiB. The hostile tenant streams
+    600, four times the whole."""
     for number in range(40):
         assert cache.put(key_of(number), VALUE, tenant=b"honest")
     for number in range(1000, 1600):

@@ -1,8 +1,8 @@
 """Reads of an honest repository while a program makes every request to a hostile one in the same mount.
 
-A busy neighbour takes processor time from everybody, whatever it reads: on two cores an endless loop alone
-doubles these times. So each round is compared with one in which the same program makes every request to an
-honest image.
+A busy neighbour takes processor time from everybody: on two cores an endless loop alone doubles the times of
+these reads. So each round is compared with one in which the same program makes every request to an honest
+image.
 """
 
 import statistics

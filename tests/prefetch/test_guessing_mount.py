@@ -1,5 +1,5 @@
-"""Guesses of a whole mount: a first miss in a program also fetches its libraries, and the libraries of these,
-in any image."""
+"""Guesses on a whole mount: a first miss in a program also fetches the program's libraries, and their
+libraries too, in any image."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The choice of an image: names and numbers in layouts and archives, and platforms, as skopeo reads them."""
+"""The choice of an image in layouts and archives, by name, by number and by platform, as skopeo chooses."""
 
 import json
 import os
