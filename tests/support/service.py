@@ -86,8 +86,8 @@ class ServiceSite:
         pushes: Sequence[Push] | None = None,
         **options: Any,
     ) -> Report:
-        """Does one run, an hour after the last, with these lists or else with the service's own; with `pushes`
-        a run for these pushes only."""
+        """Does one run, an hour after the last, with these lists or else with the service's own. With
+        `pushes`: a run for these only."""
         self.clock += timedelta(hours=1)
         names = [str(one) for one in ([self.list] if lists is None else lists)]
         meant = [str(one) for one in accept_shorter]

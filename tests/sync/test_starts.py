@@ -183,18 +183,19 @@ def test_a_command_that_goes_on_is_ended_and_what_it_has_read_counts(site: Servi
             "sh -c 'for i in 1 2 3 4; do dd if=/dev/zero of=/tmp/$i bs=1M count=100; done; sleep 100071'",
             "it takes over 256.0 MiB of memory",
         ),
-        ("dd if=/dev/zero of=/tmp/100071 bs=1M count=1000", "its command ended with exit code"),
-        ("tail -c 900100071 /dev/zero", "its command ended with exit code"),
         (
             "sh -c 'for i in 1 2 3; do tail -c 120100071 /dev/zero & done; wait'",
             "it takes over 256.0 MiB of memory",
         ),
+        ("dd if=/dev/zero of=/tmp/100071 bs=1M count=1000", "it"),
+        ("tail -c 900100071 /dev/zero", "it"),
     ],
 )
 def test_a_command_that_takes_too_much_is_ended_and_the_image_stays(
     site: ServiceSite, command: str, reason: str
 ) -> None:
-    """In files of its /tmp, in one file, in one process, and in all its processes together."""
+    """In files of its /tmp and in all its processes together; one file or process meets its limit, or is seen
+    to be too large first."""
     wish(site, command)
     report = run(site, memory=256 << 20)
     (notice,) = report.notices
@@ -202,6 +203,13 @@ def test_a_command_that_takes_too_much_is_ended_and_the_image_stays(
     assert members(site) is None
     assert events_of(report, "published") == [PLACE]
     assert running(TOKEN) == {}
+
+
+def test_each_process_of_a_start_has_limits(site: ServiceSite) -> None:
+    """In the units of the shell: KiB of data, blocks of 512 bytes of a file, and no core."""
+    wish(site, """sh -c 'test "$(ulimit -d) $(ulimit -f) $(ulimit -c)" = "262144 524288 0"'""")
+    assert run(site, memory=256 << 20).notices == []
+    assert members(site) is not None
 
 
 def test_a_command_that_fails_is_said_once_and_tried_again_when_it_changes(site: ServiceSite) -> None:
