@@ -160,10 +160,15 @@ def test_a_run_that_is_given_up_waits_for_no_address() -> None:
         said: list[str] = []
         addresses = [Address("stuck", stuck.url, events=ALL)]
         notifier = Notifier("t", addresses, lambda _: wire(), said.append, patience=1000)
-        with pytest.raises(KeyboardInterrupt), notifier:
-            notifier.announce(news("a"))
-            until(lambda: bool(stuck.received), 60)
-            raise KeyboardInterrupt
+
+        def given_up() -> None:
+            with notifier:
+                notifier.announce(news("a"))
+                until(lambda: bool(stuck.received), 60)
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            given_up()
     assert said == ["notify stuck: given up: it has not answered in time"]
 
 

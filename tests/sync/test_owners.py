@@ -108,6 +108,23 @@ def test_a_size_that_is_found_when_an_image_is_read_counts(site: ServiceSite, re
     assert tags(site) == [1, 2, 3]
 
 
+def test_an_image_that_is_too_large_is_read_once_and_never_in_the_tree(
+    site: ServiceSite, registry: FakeRegistry
+) -> None:
+    wish(site, 1)
+    quotas = {"atlas": Quota(size=10)}
+    report = site.run(quotas=quotas)
+    (failed,) = report.events
+    assert failed.reason.startswith(
+        "over the quota of atlas: 10 B, of which the wishes before it take 0 B; it has"
+    )
+    assert site.images() == {}
+    registry.requests.clear()
+    assert site.run(quotas=quotas).count("failed") == 1
+    assert registry.requests == []
+    assert site.run().count("published") == 1
+
+
 def test_who_has_room_has_the_image_for_all(site: ServiceSite) -> None:
     site.list.write_text(
         "lazyfs: 1\nimages:\n"
