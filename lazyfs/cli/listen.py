@@ -16,13 +16,14 @@ from lazyfs.store.origin_server import parse_address
 from lazyfs.sync.listening.push_queue import PushQueue
 from lazyfs.sync.listening.push_server import PATH, PushServer
 from lazyfs.sync.settings import read_settings
+from lazyfs.sync.state import Busy
 
 SETTLE = 2.0
 """Seconds from the first push to its run, into which go other tags and images that are pushed with it."""
 LOOK = 3600.0
 """Seconds without a push after which the queue is looked at again."""
 PAUSE, TRIES = 60.0, 5
-"""Seconds after a run that could not be made, and tries of the same pushes; then the next full run brings
+"""Seconds after a run that the store refused, and tries of the same pushes; then the next full run brings
 them."""
 
 
@@ -84,11 +85,15 @@ def _tell(name: str, status: int) -> None:
 
 
 def _run(runs: ServiceRuns, names: list[str], pushes: list[Push]) -> None:
-    """Makes a run for pushes; tries again if the store, or another run, is in the way."""
-    for tries in range(1, TRIES + 1):
+    """Makes a run for pushes, once another run has ended; tries again if the store is in the way."""
+    tries = 0
+    while tries < TRIES:
         try:
             report = runs.take(names, pushes, wait=PAUSE)
+        except Busy:
+            continue  # it may have passed by what was pushed
         except LazyfsError as error:
+            tries += 1
             say(f"lazyfs: {error} (try {tries} of {TRIES})", err=True)
             if tries < TRIES:
                 time.sleep(PAUSE)

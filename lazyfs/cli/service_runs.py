@@ -3,11 +3,12 @@
 import os
 import platform as host
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
 from lazyfs.cli.say import say
+from lazyfs.cli.start_recorder import StartRecorder
 from lazyfs.cli.store_options import open_repository
 from lazyfs.core.oci.platform import parse_platform
 from lazyfs.core.webhooks.pushes import Push
@@ -23,6 +24,7 @@ from lazyfs.sync.registries import Registries
 from lazyfs.sync.report import Report
 from lazyfs.sync.service import Service
 from lazyfs.sync.settings import Settings
+from lazyfs.sync.starts import StartSettings
 from lazyfs.sync.state import State, held, read_state, write_state
 from lazyfs.sync.status_directory import default_status_directory
 
@@ -39,6 +41,7 @@ class ServiceRuns:
         """`status`: the status directory, if it is not the default one. `quiet`: nothing is said of
         progress. Raises as open_repository."""
         self._repository = open_repository(store, keys)
+        self._location = store
         self._settings = settings
         self._quiet = quiet
         self._status = status or default_status_directory(self._repository.name)
@@ -58,20 +61,24 @@ class ServiceRuns:
         max_age: float = 0.0,
         max_delete: int | None = None,
         dry_run: bool = False,
+        wait: float = 0.0,
     ) -> Report:
-        """Makes the tree what the lists wish. Raises LazyfsError."""
+        """Makes the tree what the lists wish. Raises LazyfsError; Busy if another run is still at work after
+        `wait` seconds."""
         forgotten = tuple(map(wishlists.shown_name, forget))
         meant = frozenset(map(wishlists.shown_name, accept_shorter))
         with (
-            held(self._status),
+            held(self._status, wait),
             Registries(self._settings.registries) as registries,
             self._notifier() as notifier,
+            self._recorder() as recorder,
         ):
             state = read_state(self._status, self.name)
             given = self._load(names, meant, forgotten, dry_run=dry_run)
             service = self._service(
                 registries,
                 notifier,
+                recorder,
                 max_age=max_age,
                 max_delete=max_delete,
                 dry_run=dry_run,
@@ -89,10 +96,11 @@ class ServiceRuns:
             held(self._status, wait),
             Registries(self._settings.registries) as registries,
             self._notifier() as notifier,
+            self._recorder() as recorder,
         ):
             state = read_state(self._status, self.name)
             given = self._load(names, frozenset(), (), dry_run=True)
-            report = run_pushes(self._service(registries, notifier), given, state, pushes)
+            report = run_pushes(self._service(registries, notifier, recorder), given, state, pushes)
             self._publish_status(report, state)
         return report
 
@@ -114,6 +122,7 @@ class ServiceRuns:
         self,
         registries: Registries,
         notifier: Notifier,
+        recorder: StartRecorder | None,
         *,
         max_age: float = 0.0,
         max_delete: int | None = None,
@@ -138,7 +147,18 @@ class ServiceRuns:
             acknowledged=Acknowledged(self._settings.acknowledgements, lambda: datetime.now(UTC).date()),
             quotas=self._settings.quotas,
             announce=notifier.announce,
+            starts=StartSettings(recorder, self._settings.profiles.images_per_run),
         )
+
+    @contextmanager
+    def _recorder(self) -> Iterator[StartRecorder | None]:
+        """Makes what records starts, if the configuration allows it; its traces are deleted at the end."""
+        chosen = self._settings.profiles
+        if not chosen.allowed:
+            yield None
+            return
+        with closing(StartRecorder(self._location, chosen.seconds, chosen.memory_bytes)) as recorder:
+            yield recorder
 
     @contextmanager
     def _notifier(self) -> Iterator[Notifier]:

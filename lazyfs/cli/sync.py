@@ -35,6 +35,7 @@ from lazyfs.sync.settings import read_settings
 @click.option(
     "--max-delete", type=click.IntRange(0), help="Images that may leave the tree; over that none does."
 )
+@click.option("--wait", default="0s", help="Wait so long for another run to end, like 30m.")
 @click.option("--forget", multiple=True, metavar="WISHLIST", help="Give a list up: what only it wished goes.")
 @click.option(
     "--accept-shorter",
@@ -73,6 +74,7 @@ def command(words: tuple[str, ...], keys: str | None, since: str | None, check: 
         max_age=parse_duration(options["max_age"], "--max-age"),
         max_delete=options["max_delete"],
         dry_run=options["dry_run"],
+        wait=parse_duration(options["wait"], "--wait"),
     )
     show_report(runs.name, report, as_json=options["as_json"], dry_run=options["dry_run"])
     return report.exit_code

@@ -38,7 +38,7 @@ class Ledger:
         self, state: State, now: Callable[[], datetime], acknowledged: Acknowledged = NOBODY
     ) -> None:
         self.state = state
-        self._now = now
+        self.now = now
         self._acknowledged = acknowledged
         self._arrivals: list[Arrival] = []
         self._public: set[str] = set()
@@ -50,7 +50,7 @@ class Ledger:
     @property
     def time(self) -> int:
         """Seconds since 1970."""
-        return int(self._now().timestamp())
+        return int(self.now().timestamp())
 
     def image(self, place: str) -> ImageState | None:
         """Returns what is known of an image."""

@@ -122,8 +122,8 @@ class Notifier:
     def __enter__(self) -> "Notifier":
         return self
 
-    def __exit__(self, *_: object) -> None:
-        end = time.monotonic() + self._patience
+    def __exit__(self, kind: object, *_: object) -> None:
+        end = time.monotonic() + (self._patience if kind is None else 0.0)  # a run that is given up ends
         for sender in self._senders:
             sender.end()
         for sender in self._senders:

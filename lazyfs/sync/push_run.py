@@ -50,8 +50,9 @@ def run_pushes(service: Service, lists: Sequence[GivenList], state: State, pushe
             committer.tidy()
             committer.commit(ledger.paths())
         revision = committer.base.number
+    said = service.record_starts(wished, ledger)
     service.keep(ledger)
-    return Report(ledger.events, ledger.unchanged, revision, wished.collisions, 0)
+    return Report(ledger.events, ledger.unchanged, revision, [*wished.collisions, *said], 0)
 
 
 def _meant(lists: Iterable[GivenList], pushed: PushedImages) -> tuple[list[Resolved], list[GivenList]]:

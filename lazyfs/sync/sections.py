@@ -39,6 +39,7 @@ from lazyfs.sync.report import FAILED, MOVED, PUBLISHED, REMOVED, WAITING
 
 EVENTS = (PUBLISHED, MOVED, REMOVED, FAILED, WAITING)
 _FIELD = re.compile(r"[A-Za-z0-9-]{1,64}")
+LEAST_MEMORY = 256 << 20
 LEAST_SECRET, MOST_SECRET = 16, 4096
 """Characters of a secret: fewer than 16 can be tried out."""
 
@@ -142,6 +143,28 @@ class OwnerSettings(msgspec.Struct, frozen=True, rename="kebab", forbid_unknown_
         if self.images is not None and self.images < 0:
             raise UsageError(f"images = {self.images} is below 0")
         return Quota(self.images, None if self.size is None else parse_size(self.size, "size"))
+
+
+class ProfileSettings(msgspec.Struct, frozen=True, rename="kebab", forbid_unknown_fields=True):
+    """Whether and how commands of wishes are started, to record what they read."""
+
+    allowed: bool = False
+    seconds: float = 120.0
+    memory: str = "4G"
+    images_per_run: int = 20
+
+    def check(self) -> None:
+        """Raises UsageError that names the field."""
+        if not 1 <= self.seconds <= 3600:
+            raise UsageError(f"seconds = {self.seconds} is not from 1 to 3600")
+        if self.memory_bytes < LEAST_MEMORY:
+            raise UsageError(f"memory {self.memory!r} is below 256M, which lazyfs run itself may need")
+        if not 1 <= self.images_per_run <= 100_000:
+            raise UsageError(f"images-per-run = {self.images_per_run} is not from 1 to 100000")
+
+    @property
+    def memory_bytes(self) -> int:
+        return parse_size(self.memory, "memory")
 
 
 def read_secret(path: str) -> str:

@@ -19,6 +19,7 @@ from lazyfs.sync.removal import UNWISHED, Leaving, Lists, due, leaving
 from lazyfs.sync.report import MOVED, REMOVED, Report
 from lazyfs.sync.resolution import FailedWish, Gone, Resolution, Resolver
 from lazyfs.sync.settings import ServiceSettings
+from lazyfs.sync.starts import NOT_ALLOWED, StartSettings, record_starts
 from lazyfs.sync.state import ListState, RunState, State, WisherState
 from lazyfs.sync.targets import Targets, place_reference, targets
 
@@ -47,6 +48,7 @@ class Service:
     acknowledged: Acknowledged = NOBODY
     quotas: Mapping[str, Quota] = field(default_factory=dict)
     """The bounds of owners, by name."""
+    starts: StartSettings = NOT_ALLOWED
     announce: Callable[[Sequence[News]], None] = lambda _news: None
     """Is told what has happened, after each time that the state is kept."""
     monotonic: Callable[[], float] = time.monotonic
@@ -67,11 +69,12 @@ class Service:
             refused = self._remove(reasons, committer, ledger)
             ledger.forget_unknown(wished.by_place)
             revision = committer.base.number
+        said_of_starts = self.record_starts(wished, ledger)
         report = Report(
             ledger.events,
             ledger.unchanged,
             revision,
-            [*_notices(lists, wished), *self.acknowledged.ended()],
+            [*_notices(lists, wished), *said_of_starts, *self.acknowledged.ended()],
             sum(not one.complete and not self.acknowledged.until(one.name) for one in lists),
             refused,
         )
@@ -105,6 +108,12 @@ class Service:
         candidates = leaving(images, wished.by_place, said, lambda place: _listed(place, resolution))
         reasons = _reasons(candidates, gone, resolver, ledger.state, committer.keep_alive)
         return reasons | {place: reason for place, reason in full.items() if images[place].digest}
+
+    def record_starts(self, wished: Targets, ledger: Ledger) -> list[str]:
+        """Records the starts that are due, once the images are in the tree; returns what is to be said."""
+        if self.dry_run:
+            return []
+        return record_starts(wished.by_place.values(), self.starts, self.store, self.keys, ledger)
 
     def keep(self, ledger: Ledger) -> None:
         """Keeps the state, and announces what has happened since it was kept."""

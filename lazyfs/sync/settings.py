@@ -24,7 +24,13 @@ from lazyfs.core.oci.reference import HUB, HUB_HOSTS
 from lazyfs.core.wishlist.wish import CERN, LAYOUTS
 from lazyfs.sync.acknowledged import Acknowledgement
 from lazyfs.sync.quotas import Quota
-from lazyfs.sync.sections import AcknowledgedSettings, ListenSettings, NotifySettings, OwnerSettings
+from lazyfs.sync.sections import (
+    AcknowledgedSettings,
+    ListenSettings,
+    NotifySettings,
+    OwnerSettings,
+    ProfileSettings,
+)
 
 MOST_PARALLEL = 64
 
@@ -81,6 +87,7 @@ class Settings(msgspec.Struct, frozen=True, rename="kebab", forbid_unknown_field
     acknowledged: tuple[AcknowledgedSettings, ...] = ()
     owners: dict[str, OwnerSettings] = {}
     """By name; `*` is for each owner that has no section."""
+    profiles: ProfileSettings = ProfileSettings()
 
     @property
     def acknowledgements(self) -> list[Acknowledgement]:
@@ -154,6 +161,7 @@ def _check_sections(path: str, found: Settings) -> None:
         *((f"notify.{name}", one.check) for name, one in found.notify.items()),
         *((f"acknowledged[{number}]", one.check) for number, one in enumerate(found.acknowledged, 1)),
         *((f"owners.{name}", one.check) for name, one in found.owners.items()),
+        ("profiles", found.profiles.check),
     ]
     for name, check in sections:
         try:

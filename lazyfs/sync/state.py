@@ -52,6 +52,8 @@ class ImageState(msgspec.Struct, omit_defaults=True):
     paths: list[str] = []
     """Its links and folders of metadata in the tree."""
     wishes: list[WisherState] = []
+    profiled: str = ""
+    """The digest and commands, as one hash, whose start was recorded last."""
     private: bool = False
     """True if only an account may read it: then only what is said to the account can prove that it is
     gone."""

@@ -12,6 +12,9 @@ from lazyfs.core.tree_paths import metadata_path
 from lazyfs.core.wishlist.wish import CERN, OSG, Extras, Wish
 from lazyfs.sync.layout import digest_place, multiarch_place, osg_place
 
+MOST_PROFILES = 4
+"""Commands of one image whose starts are recorded; those of further wishes are not."""
+
 
 class WishedBy(NamedTuple):
     """The line of a list that wishes an image."""
@@ -32,6 +35,8 @@ class Target:
     platforms: tuple[Platform, ...] = ()
     """Those that the wishes name, in their order; empty if none names any."""
     bind_points: tuple[str, ...] = ()
+    profiles: tuple[tuple[str, ...], ...] = ()
+    """Commands whose starts are to be recorded."""
     osg: bool = False
     """It hangs at its path without registry too."""
 
@@ -120,6 +125,8 @@ def _join(target: Target, source: str, wish: Wish, layout: str) -> None:
     target.wished_by.append(WishedBy(source, wish.line, wish.shown, extras.owner))
     target.platforms = tuple(dict.fromkeys([*target.platforms, *extras.platforms]))
     target.bind_points = tuple(sorted({*target.bind_points, *extras.bind_points}))
+    if extras.profile and len(target.profiles) < MOST_PROFILES:
+        target.profiles = tuple(dict.fromkeys([*target.profiles, extras.profile]))
     target.osg |= (extras.layout or layout or CERN) == OSG
 
 

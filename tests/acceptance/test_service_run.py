@@ -1,7 +1,8 @@
 """A service over five runs: 60 images in three registries with shared layers, a pattern, tags that move or
 go, an account, a registry that is down, one that answers 429 half the time, a wrong digest.
 
-After each run the mounted tree is exactly the expected one, and the registries' logs show what was asked.
+After each run the mounted tree is exactly the expected one, and the registries' logs show the expected
+requests.
 """
 
 from collections import Counter

@@ -52,6 +52,9 @@ class FakeRegistry:
         self.unknown_manifest = b"{}"
         """The body of the 404 for a manifest that is not there."""
         self.tag_list: bytes | None = None
+        self.page_faults: dict[int, tuple[int, bytes, int | None]] = {}
+        """Number of a page of tags, from 1 -> the status and body of its answer, and the bytes after which
+        that breaks off."""
         self.token_answer: bytes | None = None
         self.content_range = ""
         """A Content-Range of blob answers in place of the right one."""
@@ -114,7 +117,7 @@ class FakeRegistry:
             return left > 0
 
     def limits_this(self) -> bool:
-        """Counts a request; returns True if it is the one of `limit_every` that is refused."""
+        """Counts a request; returns True for every `limit_every`-th one, which is to be refused."""
         with self._lock:
             self._counted += 1
             return bool(self.limit_every) and self._counted % self.limit_every == 0
@@ -209,6 +212,9 @@ class _Handler(BaseHTTPRequestHandler):
             return self._answer(200, self.registry.tag_list, link if number < self.registry.pages else {})
         tags = sorted(self.registry.tags)
         start = tags.index(query["last"][0]) + 1 if "last" in query else 0
+        if fault := self.registry.page_faults.get(start // self.registry.page + 1):
+            status, body, cut = fault
+            return self._answer(status, body, cut=cut)
         page = tags[start : start + self.registry.page]
         more = start + len(page) < len(tags)
         link = {"Link": f'</v2/team/app/tags/list?n=9&last={page[-1]}>; rel="next"'} if more else {}

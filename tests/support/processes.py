@@ -1,4 +1,4 @@
-"""Processes of a test: commands run to their end, and processes that others have started."""
+"""Processes of a test: commands that it runs to their end, and processes that other programs have started."""
 
 import os
 import signal
@@ -23,6 +23,11 @@ def gone(pid: int) -> bool:
             return " Z " in line.read()
     except (FileNotFoundError, ProcessLookupError):
         return True
+
+
+def has_open(pid: int, path: Path) -> bool:
+    """Returns True if a process has a file open."""
+    return any(one.exists() and one.resolve() == path for one in Path(f"/proc/{pid}/fd").iterdir())
 
 
 def daemons(mountpoint: Path) -> list[int]:

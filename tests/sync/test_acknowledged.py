@@ -1,14 +1,17 @@
 """Failures that are acknowledged until a date: exit code and report tell what is new from what is known."""
 
+import re
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 
 import pytest
 
+from lazyfs.core.errors import UsageError
 from lazyfs.core.wishlist.patterns import stars
 from lazyfs.sync.acknowledged import Acknowledged, Acknowledgement
 from lazyfs.sync.report import Report
+from lazyfs.sync.settings import read_settings
 from tests.support.cli import lazyfs, new_repository
 from tests.support.fake_registry import FakeRegistry, fake_registry
 from tests.support.service import ServiceSite, built
@@ -48,7 +51,7 @@ def test_a_failure_that_is_acknowledged_is_told_and_does_not_make_a_run_red(
     site.wish("r.example/team/app:1", "r.example/team/app:bad", "r.example/team/app:worse")
     report = site.run(acknowledged=known("r.example/team/app:bad"))
     assert report.exit_code == 1
-    assert trouble(report)[-1] == ("r.example/team/app:worse", True, "")
+    assert ("r.example/team/app:worse", True, "") in trouble(report)
 
 
 def test_a_run_in_which_only_acknowledged_things_fail_is_green(site: ServiceSite) -> None:
@@ -116,6 +119,5 @@ def test_the_command_reads_acknowledgements_and_says_what_is_known(
         ("failure = 'a'", "until"),
     ):
         config.write_text(f"{place}[[acknowledged]]\n{text}\n")
-        refused = lazyfs(*arguments, check=False)
-        assert refused.returncode == 2
-        assert said in refused.stderr
+        with pytest.raises(UsageError, match=re.escape(said)):
+            read_settings(str(config))

@@ -1,5 +1,6 @@
 """`lazyfs listen`: pushes that registries tell of are published if they are wished; nothing else happens."""
 
+import fcntl
 import http.client
 import json
 import re
@@ -26,6 +27,7 @@ from lazyfs.sync.listening.push_server import MOST_CONNECTIONS, PushServer, Push
 from tests.core.test_webhooks import DOCKER, GITHUB, HARBOR, PIPELINE
 from tests.support.cli import LAZYFS, lazyfs, new_repository
 from tests.support.fake_registry import FakeRegistry, fake_registry
+from tests.support.processes import has_open
 from tests.support.registry import real_registry
 from tests.support.service import ServiceSite, built, config_of, events_of
 from tests.support.until import until
@@ -334,8 +336,6 @@ def read_to(stream: IO[str], word: str) -> str:
 
 
 def test_a_push_waits_for_another_run_to_end(tmp_path: Path) -> None:
-    import fcntl
-
     new_repository(tmp_path)
     port = free_port()
     with real_registry(tmp_path / "registry", accounts_needed=False) as registry:
@@ -351,14 +351,9 @@ def test_a_push_waits_for_another_run_to_end(tmp_path: Path) -> None:
                 post(f"http://127.0.0.1:{port}/hooks/local", json.dumps(event).encode(), Authorization=SECRET)
                 == 202
             )
-            until(lambda: waits_for(process.pid, tmp_path / "status/.lock"), 60)
+            until(lambda: has_open(process.pid, tmp_path / "status/.lock"), 60)
             fcntl.flock(lock, fcntl.LOCK_UN)
             assert "published r.example/team/app:1" in read_to(process.stdout, "revision")
-
-
-def waits_for(pid: int, path: Path) -> bool:
-    """Returns True if a process has a file open."""
-    return any(one.exists() and one.resolve() == path for one in Path(f"/proc/{pid}/fd").iterdir())
 
 
 @pytest.mark.parametrize(

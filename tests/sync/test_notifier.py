@@ -9,17 +9,20 @@ from pathlib import Path
 import pytest
 
 from benchmarks.ports import free_port
+from lazyfs.core.errors import UsageError
 from lazyfs.core.webhooks.proofs import signature
 from lazyfs.images.registry.certificates import Certificates
 from lazyfs.images.registry.wire import Wire
 from lazyfs.sync.ledger import News
 from lazyfs.sync.notifier import MOST_EVENTS, MOST_WAITING, SIGNATURE, Address, Notifier, messages
 from lazyfs.sync.report import FAILED, MOVED, PUBLISHED, REMOVED, Event
+from lazyfs.sync.settings import read_settings
 from tests.support.cli import lazyfs, new_repository
 from tests.support.fake_registry import FakeRegistry, fake_registry
 from tests.support.hook_receiver import HookReceiver, hook_receiver
 from tests.support.service import ServiceSite, built
 from tests.support.tls import Authority
+from tests.support.until import until
 
 SECRET = "a-secret-of-the-site"
 ALL = frozenset((PUBLISHED, MOVED, REMOVED, FAILED))
@@ -151,6 +154,24 @@ def test_a_dead_address_holds_up_neither_the_run_nor_another(receiver: HookRecei
         assert len(receiver.received) > 1
 
 
+def test_a_run_that_is_given_up_waits_for_no_address() -> None:
+    with hook_receiver() as stuck:
+        stuck.go_on.clear()
+        said: list[str] = []
+        addresses = [Address("stuck", stuck.url, events=ALL)]
+        notifier = Notifier("t", addresses, lambda _: wire(), said.append, patience=1000)
+
+        def given_up() -> None:
+            with notifier:
+                notifier.announce(news("a"))
+                until(lambda: bool(stuck.received), 60)
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            given_up()
+    assert said == ["notify stuck: given up: it has not answered in time"]
+
+
 @pytest.fixture
 def registry() -> Iterator[FakeRegistry]:
     with fake_registry() as registry:
@@ -237,7 +258,6 @@ def test_the_command_tells_the_addresses_of_the_configuration(
 def test_an_address_that_is_not_described_right(tmp_path: Path, text: str, said: str) -> None:
     config = tmp_path / "service.toml"
     config.write_text(f"[notify.chat]\n{text}\n")
-    done = lazyfs("sync", tmp_path / "list", tmp_path / "store", "--config", config, check=False)
-    assert done.returncode == 2
-    assert re.search(f"notify.chat: .*{re.escape(said)}", done.stderr), done.stderr
-    assert "secret-path" not in done.stderr
+    with pytest.raises(UsageError, match=f"notify.chat: .*{re.escape(said)}") as raised:
+        read_settings(str(config))
+    assert "secret-path" not in str(raised.value)

@@ -1,5 +1,6 @@
 """The quotas of owners: whose images are over them are not published, or leave; what stands first stays."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lazyfs.core.errors import UsageError
 from lazyfs.core.webhooks.pushes import Push
 from lazyfs.sync.quotas import Quota, over_quota
-from tests.support.cli import lazyfs
+from lazyfs.sync.settings import read_settings
 from tests.support.fake_registry import FakeRegistry, fake_registry
 from tests.support.service import ServiceSite, built, events_of
 
@@ -106,6 +108,23 @@ def test_a_size_that_is_found_when_an_image_is_read_counts(site: ServiceSite, re
     assert tags(site) == [1, 2, 3]
 
 
+def test_an_image_that_is_too_large_is_read_once_and_never_in_the_tree(
+    site: ServiceSite, registry: FakeRegistry
+) -> None:
+    wish(site, 1)
+    quotas = {"atlas": Quota(size=10)}
+    report = site.run(quotas=quotas)
+    (failed,) = report.events
+    assert failed.reason.startswith(
+        "over the quota of atlas: 10 B, of which the wishes before it take 0 B; it has"
+    )
+    assert site.images() == {}
+    registry.requests.clear()
+    assert site.run(quotas=quotas).count("failed") == 1
+    assert registry.requests == []
+    assert site.run().count("published") == 1
+
+
 def test_who_has_room_has_the_image_for_all(site: ServiceSite) -> None:
     site.list.write_text(
         "lazyfs: 1\nimages:\n"
@@ -141,6 +160,5 @@ def test_a_push_gets_no_more_room_than_there_is(site: ServiceSite, registry: Fak
 def test_a_quota_that_is_none(tmp_path: Path, text: str, said: str) -> None:
     config = tmp_path / "service.toml"
     config.write_text(f"[owners.atlas]\n{text}\n")
-    done = lazyfs("sync", tmp_path / "list", tmp_path / "store", "--config", config, check=False)
-    assert done.returncode == 2
-    assert said in done.stderr
+    with pytest.raises(UsageError, match=re.escape(said)):
+        read_settings(str(config))

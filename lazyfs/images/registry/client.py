@@ -12,7 +12,7 @@ from urllib.parse import urljoin, urlsplit
 import msgspec
 
 from lazyfs.core.digest import sha256
-from lazyfs.core.errors import DigestMismatch, FormatError, NotFound, TransportError, UsageError
+from lazyfs.core.errors import DigestMismatch, FormatError, NotFound, TransportError, Unknown, UsageError
 from lazyfs.core.oci.manifest import (
     DOCKER_LIST,
     DOCKER_MANIFEST,
@@ -196,9 +196,8 @@ class RegistryClient:
         end = self._now() + TAGS_TIME
         while url not in seen and len(seen) < MAX_TAG_PAGES:
             seen.add(url)
-            with self._conversation.request(url, Kind.TAGS) as reply:
-                tags.extend(self._tags_of(self._small(reply, MAX_TAG_PAGE)))
-                following = _NEXT.search(reply.headers.get("Link", ""))
+            page, following = self._tag_page(url, begun=len(seen) > 1)
+            tags.extend(page)
             if len(tags) > MAX_TAGS:
                 raise FormatError(f"{self._reference}: it has more than {MAX_TAGS} tags")
             if not following:
@@ -214,6 +213,18 @@ class RegistryClient:
                     f"{self._reference}: the next page of tags is on another server: {shown(url)}"
                 )
         raise FormatError(f"{self._reference}: the list of tags does not end ({len(seen)} pages)")
+
+    def _tag_page(self, url: str, *, begun: bool) -> tuple[list[str], re.Match[str] | None]:
+        """Returns the tags of one page, and the place of the next one. Raises as `tags`; of a repository that
+        is unknown after its list has begun, TransportError: that proves nothing."""
+        try:
+            with self._conversation.request(url, Kind.TAGS) as reply:
+                page = self._tags_of(self._small(reply, MAX_TAG_PAGE))
+                return page, _NEXT.search(reply.headers.get("Link", ""))
+        except Unknown as error:
+            if not begun:
+                raise
+            raise TransportError(f"{self._reference}: the list of tags broke off: {error}") from None
 
     def check_public(self, blob: Descriptor) -> None:
         """Raises UsageError unless the repository is known to be public: an account was needed because of a
