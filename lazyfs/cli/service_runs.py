@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from lazyfs.cli.say import say
 from lazyfs.cli.start_recorder import StartRecorder
 from lazyfs.cli.store_options import open_repository
+from lazyfs.core.errors import UsageError
 from lazyfs.core.oci.platform import parse_platform
 from lazyfs.core.webhooks.pushes import Push
 from lazyfs.images.registry.certificates import Certificates, folders
@@ -28,6 +29,7 @@ from lazyfs.sync.starts import StartSettings
 from lazyfs.sync.state import State, held, read_state, write_state
 from lazyfs.sync.status_directory import default_status_directory
 
+SITE_IN_STORE = "status"
 SHOWN_EVENTS = 500
 """Latest events on the status site."""
 
@@ -45,6 +47,7 @@ class ServiceRuns:
         self._settings = settings
         self._quiet = quiet
         self._status = status or default_status_directory(self._repository.name)
+        self._public_site = _site_in(store) if settings.service.site_in_store else ""
         self._addresses = [one.address(name) for name, one in settings.notify.items()]
 
     @property
@@ -172,14 +175,25 @@ class ServiceRuns:
 
     def _publish_status(self, report: Report, state: State) -> None:
         """Appends the events and makes the site anew."""
-        from lazyfs.sync.site.document import document
+        from lazyfs.sync.site.document import document, public_document
         from lazyfs.sync.site.pages import pages  # jinja2 takes 50 ms to import
         from lazyfs.sync.site.write import write_site
 
         append_events(self._status, report.events)
         events = latest_events(self._status, SHOWN_EVENTS)
-        directory = self._settings.service.site or os.path.join(self._status, "site")
-        write_site(directory, pages(document(state, events, int(datetime.now(UTC).timestamp()))))
+        whole = document(state, events, int(datetime.now(UTC).timestamp()))
+        write_site(self._settings.service.site or os.path.join(self._status, "site"), pages(whole))
+        if self._public_site:
+            write_site(self._public_site, pages(public_document(whole, state), public=True))
+
+
+def _site_in(store: str) -> str:
+    """Returns the directory of the public status site in a store. Raises UsageError."""
+    if "://" in store:
+        raise UsageError(
+            f"site-in-store: {store} is no directory: name a directory with site, and bring it to the store"
+        )
+    return os.path.join(store, SITE_IN_STORE)
 
 
 def _wire(address: Address) -> Wire:

@@ -69,6 +69,8 @@ class ServiceSettings(msgspec.Struct, frozen=True, rename="kebab", forbid_unknow
     """Time for which an image stays after it is no longer wished, or no longer there."""
     site: str = ""
     """Directory of the status site; empty: `site` in the status directory."""
+    site_in_store: bool = False
+    """Write a site of the public images into the store too, without owners and lists."""
     last_update: bool = True
     """Write logDir/lastUpdate with each revision, which ATLAS's pilot looks for."""
 

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from lazyfs.store import open_store, reader
 from tests.core.test_wishlist_formats import CERN, OSG
 from tests.support.cli import LAZYFS, lazyfs, new_repository
 from tests.support.fake_registry import fake_registry
+from tests.support.nginx import NginxOrigin
 from tests.support.oci_images import entry, layer
 from tests.support.processes import has_open
 from tests.support.registry import RealRegistry, real_registry
@@ -86,6 +88,26 @@ def test_the_lists_of_the_field_become_the_trees_that_people_know(site: Path) ->
     status = json.loads((site / "status/site/status.json").read_text())
     assert status["counts"]["published"] == 9
     assert "docker.io/library/centos:centos7" in (site / "status/site/index.html").read_text()
+
+
+def test_the_public_part_of_the_status_lies_in_the_store_and_is_served(site: Path) -> None:
+    with (site / "service.toml").open("a") as file:
+        file.write("[service]\nsite-in-store = true\n")
+    sync(site, site / "osg.txt")
+    published = json.loads((site / "store/status/status.json").read_text())
+    assert published["counts"]["published"] == 4
+    assert "osg.txt" not in (site / "store/status/index.html").read_text()
+    assert "osg.txt" in (site / "status/site/index.html").read_text()
+    assert "all right" in lazyfs("check", site / "store").stdout
+    with NginxOrigin(site / "store") as origin:
+        for name, kind in (
+            ("index.html", "text/html"),
+            ("site.js", "text/javascript"),
+            ("feed.atom", "atom"),
+        ):
+            with urllib.request.urlopen(f"{origin.url}/status/{name}", timeout=20) as answer:
+                assert kind in answer.headers["Content-Type"]
+                assert answer.read() == (site / "store/status" / name).read_bytes()
 
 
 def test_exit_codes(site: Path) -> None:

@@ -13,7 +13,7 @@ import msgspec
 from lazyfs.sync.conditions import FAILED, LEAVING, PUBLISHED, STALE, WAITING, conditions
 from lazyfs.sync.event_file import append_events, latest_events
 from lazyfs.sync.report import Event
-from lazyfs.sync.site.document import StatusDocument, document
+from lazyfs.sync.site.document import StatusDocument, document, public_document
 from lazyfs.sync.site.pages import pages
 from lazyfs.sync.site.write import write_site
 from lazyfs.sync.state import ImageState, ListState, RunState, State, WisherState
@@ -143,6 +143,28 @@ def test_the_json_is_what_its_schema_says() -> None:
     assert set(json.loads(files["status.json"])) == set(properties)
     for image in json.loads(files["status.json"])["images"]:
         assert set(image) <= set(definitions["ImageCondition"]["properties"])
+
+
+def test_the_public_part_has_no_wishes_owners_and_private_images() -> None:
+    known = state()
+    known.images["r.example/secret:1"] = ImageState(digest="sha256:" + "b" * 64, private=True, wishes=[])
+    happened = [*events(), Event(6, "published", "r.example/secret:1", owners=("atlas",))]
+    whole = document(known, happened, NOW)
+    files = pages(public_document(whole, known), public=True)
+    assert {one.image for one in public_document(whole, known).images} == {
+        "r.example/a:1", "r.example/d:1", "r.example/e:1",
+    }  # fmt: skip
+    assert "lists.html" not in files
+    assert not [path for path in files if path.startswith("owners/")]
+    for path, data in files.items():
+        for word in ("atlas", "cms", "list.yaml", "r.example/secret", "lists.html", "Wished", "script&gt;"):
+            assert path in ("site.css", "site.js") or word not in data.decode(), f"{word} in {path}"
+    markup = Markup()
+    markup.feed(files["index.html"].decode())
+    markup.close()
+    assert markup.open == []
+    read = msgspec.json.decode(files["status.json"], type=StatusDocument, strict=True)
+    assert read.counts[PUBLISHED] == 1
 
 
 def test_the_style_leaves_no_color_to_chance() -> None:

@@ -44,6 +44,19 @@ def document(state: State, events: list[Event], now: int) -> StatusDocument:
     return StatusDocument(FORMAT, state.repository, now, state.run, counts(images), images, lists, events)
 
 
+def public_document(whole: StatusDocument, state: State) -> StatusDocument:
+    """Returns the part of the status that everybody may read who reaches the store: images of the tree that
+    need no account, without wishes, owners and lists."""
+    images = [
+        msgspec.structs.replace(one, wishes=())
+        for one in whole.images
+        if one.digest and not state.images[one.image].private
+    ]
+    names = {one.image for one in images}
+    events = [msgspec.structs.replace(one, owners=()) for one in whole.events if one.image in names]
+    return msgspec.structs.replace(whole, counts=counts(images), images=images, lists=[], events=events)
+
+
 def _list_status(name: str, one: ListState) -> ListStatus:
     return ListStatus(name, one.format, one.wishes, one.read, one.good, one.problems)
 

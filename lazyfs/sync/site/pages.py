@@ -22,8 +22,9 @@ SHORT = 12
 """Hex digits of a digest that a page shows."""
 
 
-def pages(status: StatusDocument) -> dict[str, bytes]:
-    """Returns the files of the site: path -> content."""
+def pages(status: StatusDocument, *, public: bool = False) -> dict[str, bytes]:
+    """Returns the files of the site: path -> content. `public`: without the pages and columns that a public
+    status has nothing for."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("lazyfs.sync.site"),
         autoescape=True,
@@ -40,7 +41,7 @@ def pages(status: StatusDocument) -> dict[str, bytes]:
         "feed": lambda place: quote(feed_of(place), safe="/:@"),
         "anchor": lambda place: quote(place, safe="/:@"),
     }
-    values: dict[str, Any] = {"status": status, "meanings": MEANINGS}
+    values: dict[str, Any] = {"status": status, "meanings": MEANINGS, "public": public}
     places = {image.image for image in status.images}
     owners = sorted({owner for image in status.images for owner in image.owners})
     files = {
@@ -49,6 +50,8 @@ def pages(status: StatusDocument) -> dict[str, bytes]:
         "events.html": environment.get_template("events.html").render(**values, places=places),
         **_feeds(environment, status, owners),
     }
+    if public:
+        del files["lists.html"]
     made = {path: text.encode("utf-8", "backslashreplace") for path, text in files.items()}
     for name in ("site.css", "site.js"):
         made[name] = resources.files("lazyfs.sync.site").joinpath("templates", name).read_bytes()
