@@ -16,7 +16,7 @@ import msgspec
 import pytest
 
 from lazyfs.sync.event_file import append_events, latest_events
-from lazyfs.sync.site.document import document
+from lazyfs.sync.site.document import document, public_document
 from lazyfs.sync.site.pages import pages
 from lazyfs.sync.site.write import write_site
 from lazyfs.sync.state import ImageState, State, WisherState
@@ -27,7 +27,7 @@ from tests.support.service_world import DEAD, HUB, SITE, service_world, site_of
 ROOT = Path(__file__).parents[2]
 TOOLS = ROOT / "tools/npm"
 LAYOUT = Path(__file__).parents[1] / "support/page_layout.js"
-PAGES = ("index.html", "events.html", "lists.html")
+PAGES = ("index.html", "events.html", "lists.html", "public/index.html")
 WIDTHS = (390, 1400)
 LONG = f"{HUB}/" + "x" * 100 + "/" + "y" * 100 + ":" + "z" * 100
 pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
@@ -53,6 +53,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert len(made.images) >= 60
     assert all(made.counts.values()), "an image in each condition"
     write_site(str(directory / "pages"), pages(made))
+    write_site(str(directory / "pages/public"), pages(public_document(made, state), public=True))
     return directory / "pages"
 
 
