@@ -81,7 +81,7 @@ def feed_of(place: str) -> str:
     folder, _, name = place.rpartition("/")
     if len(name) > LONGEST_NAME:
         name = sha256(name.encode()).hex()
-    return f"images/{folder}/{name}.atom"
+    return f"feeds/{folder}/{name}.atom"
 
 
 def _finalized(value: object) -> object:
