@@ -27,6 +27,7 @@ def command(places: tuple[str, ...], foreground: bool, config: str | None, **opt
       lazyfs mount --config /etc/lazyfs/site.toml /cvmfs
     """
     from lazyfs.daemon import detach, process
+    from lazyfs.daemon.survival.keeper_line import KeeperLine
     from lazyfs.daemon.wanted_settings import wanted_settings
 
     context = click.get_current_context()
@@ -35,9 +36,15 @@ def command(places: tuple[str, ...], foreground: bool, config: str | None, **opt
     ]
     wanted, origins = wanted_settings(places, config, options, by_variable)
     if foreground:
-        process.run(wanted, origins, lambda notes: _say_mounted(wanted.mountpoint, notes), None)
+        process.run(
+            wanted, origins, lambda notes: _say_mounted(wanted.mountpoint, notes), None, KeeperLine(None)
+        )
     else:
-        notes = detach.run(lambda ready: process.run(wanted, origins, ready, wanted.log), wanted.log)
+        notes = detach.run(
+            lambda ready, line: process.run(wanted, origins, ready, wanted.log, line),
+            wanted.log,
+            keeper=not wanted.no_keeper,
+        )
         _say_notes(notes)
         sys.stdout.flush()
         sys.stderr.flush()

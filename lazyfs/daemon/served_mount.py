@@ -94,6 +94,9 @@ class ServedMount:
         self._invalidator = Invalidator(self._filesystem, session)
         if self._known is not None:
             await self._repositories.open(self._settings.single_source(), known=self._known)
+        if self._mount.handover.taken is not None:
+            for name in self._repositories.opened:  # the kernel may know an earlier revision
+                await self._invalidator.catch_up(name)
         assert self._mount.listening is not None
         end_metrics: Callable[[], None] | None = None
         try:

@@ -129,6 +129,8 @@ class SlotTable:
         self._idle: dict[str, dict[int, None]] = {}
         """By repository: slots kept although they could be freed, in the order in which they became free."""
         self._era = 0
+        self._moved: dict[int, Slot] = {}
+        """Live folders that show another catalog than `record` was told."""
         self.root: Slot | None = None
         """The folder that the kernel knows as inode 1."""
 
@@ -212,9 +214,17 @@ class SlotTable:
         return slot
 
     def show(self, folder: Slot, ref: ObjectRef) -> None:
-        """Lets a live folder show another catalog from now on."""
+        """Lets a live folder show another catalog from now on. Its record follows with `record_moves`."""
         folder.ref = ref
-        self._record(folder.to_record())
+        self._moved[folder.number] = folder
+
+    def record_moves(self) -> None:
+        """Records the catalogs that live folders show now. Call it once the kernel has dropped the old names:
+        a successor that comes before makes the kernel drop them again."""
+        moved, self._moved = self._moved, {}
+        for folder in moved.values():
+            if folder.number in self._slots:
+                self._record(folder.to_record())
 
     def forget(self, number: int, lookups: int) -> None:
         """Takes `lookups` lookups of a number back from the kernel. A number of an unknown slot is no error:
