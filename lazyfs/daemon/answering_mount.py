@@ -95,7 +95,7 @@ class AnsweringMount:
             cache_space=self.watch.space,
             trace=self.trace,
         )
-        self.filesystem.tree.restore(held.slots, held.shared_files)
+        self.filesystem.tree.restore(held)
         if numbers is not None:
             numbers.restore(held.blocks)
         self.answers_alone = False
@@ -156,7 +156,8 @@ class AnsweringMount:
         self.privileges.drop()
         log.info(
             "%s %s on %s (%s) after %.3f s of processor time",
-            "mounted" if self.handover.taken is None else "took over", self.source(), self.settings.mountpoint, self.session.kind, time.process_time(),
+            "mounted" if self.handover.taken is None else "took over",
+            self.source(), self.settings.mountpoint, self.session.kind, time.process_time(),
         )  # fmt: skip
         ready()
 

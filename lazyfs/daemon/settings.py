@@ -175,7 +175,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         _option(
             "Let the mount die with its daemon.",
             default="off: a keeper holds it and starts another daemon",
-            also="For the direct session in the background; under systemd the unit's descriptor store is used.",
+            also="For the direct session in the background; systemd has a store of descriptors instead.",
             page="node.md#a-daemon-that-is-killed",
         ),
     ] = False

@@ -1,9 +1,10 @@
 """The inode numbers given out, on disk: after a process dies, a new one can answer for its numbers.
 
-An append-only file of records, each a kind (u8), a length (u32) and msgpack. There are five kinds: a slot
-allotted or changed, a slot freed, a shared file, a shared file forgotten, a block of shown numbers. Each record is written before the
-answer that needs it, so the numbers of a record that is cut off were never given to the kernel. Nothing is
-fsynced: the numbers have to survive the process, not the machine, whose kernel forgets them too.
+An append-only file of records, each a kind (u8), a length (u32) and msgpack. There are six kinds: a slot
+allotted or changed, a slot freed, a shared file, a shared file forgotten, a block of shown numbers, and the
+kernel's lookups of each number, at the end of a process that hands its mount over. Each record is written
+before the answer that needs it, so the numbers of a record that is cut off were never given to the kernel.
+Nothing is fsynced: the numbers have to survive the process, not the machine, whose kernel forgets them too.
 """
 
 import os
@@ -25,8 +26,15 @@ COMPACT_AT = 1 << 20
 """Bytes after which the file is written anew without the freed numbers, if that halves it."""
 
 _HEAD = struct.Struct("<BI")
-_SLOT, _FREED, _SHARED, _SHARED_FREED, _BLOCK = range(5)
+_SLOT, _FREED, _SHARED, _SHARED_FREED, _BLOCK, _LOOKUPS = range(6)
 _encoder = msgspec.msgpack.Encoder()
+
+
+class Lookups(NamedTuple):
+    """How often the kernel was told of each number and has not given it back."""
+
+    slots: dict[int, int]
+    shared_files: dict[int, int]
 
 
 class HeldNumbers(NamedTuple):
@@ -36,6 +44,8 @@ class HeldNumbers(NamedTuple):
     """Upper slots before lower ones."""
     shared_files: list[SharedFile]
     blocks: list[ShownBlock]
+    lookups: Lookups | None = None
+    """None after a process that was killed: it is not known how often the kernel looked the numbers up."""
 
 
 NO_NUMBERS = HeldNumbers([], [], [])
@@ -85,6 +95,10 @@ class Journal:
         """Writes a block of shown numbers, which goes with its slot. A ShortNumbers' observer."""
         self._blocks.setdefault(record.slot, {})[record.run] = record
         self._write(_BLOCK, _encoder.encode(record))
+
+    def hand_over(self, lookups: Lookups) -> None:
+        """Writes the lookups, for a successor. They count only if no other record follows."""
+        self._write(_LOOKUPS, _encoder.encode(lookups))
 
     def _write(self, kind: int, payload: bytes) -> None:
         if self.broken:
@@ -147,6 +161,7 @@ def load(path: str) -> HeldNumbers:
     slots: dict[int, SlotRecord] = {}
     shared_files: dict[int, SharedFile] = {}
     blocks: dict[int, ShownBlock] = {}
+    lookups = None
     at = 0
     while at + _HEAD.size <= len(data):
         kind, length = _HEAD.unpack_from(data, at)
@@ -154,6 +169,7 @@ def load(path: str) -> HeldNumbers:
         at += _HEAD.size + length
         if len(payload) < length:
             break
+        lookups = None
         try:
             if kind == _SLOT:
                 slot = msgspec.msgpack.decode(payload, type=SlotRecord)
@@ -164,6 +180,8 @@ def load(path: str) -> HeldNumbers:
             elif kind == _BLOCK:
                 block = msgspec.msgpack.decode(payload, type=ShownBlock)
                 blocks[block.run] = block
+            elif kind == _LOOKUPS:
+                lookups = msgspec.msgpack.decode(payload, type=Lookups)
             else:
                 gone = msgspec.msgpack.decode(payload, type=int)
                 (slots if kind == _FREED else shared_files).pop(gone, None)
@@ -172,5 +190,5 @@ def load(path: str) -> HeldNumbers:
     # A shared file that the kernel has forgotten may outlive its slot, whose number is allotted anew.
     held = [shared for shared in shared_files.values() if unpack(shared.number)[0] in slots]
     return HeldNumbers(
-        list(slots.values()), held, [block for block in blocks.values() if block.slot in slots]
+        list(slots.values()), held, [block for block in blocks.values() if block.slot in slots], lookups
     )

@@ -10,7 +10,7 @@ come in rising order, and are used again after 2**24 of them.
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from lazyfs.vfs.inode_numbers import ROOT, unpack
+from lazyfs.vfs.inode_numbers import ROOT
 
 _BITS = 8
 _BLOCKS = 1 << 32 - _BITS

@@ -11,7 +11,7 @@ instead of 19). Slot numbers are given out in rising order and not reused before
 number is never another file's.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import msgspec
 
@@ -147,16 +147,23 @@ class SlotTable:
         """Returns the slot with this number; None if it is not allotted."""
         return self._slots.get(slot)
 
-    def restore(self, slots: Iterable[SlotRecord]) -> None:
-        """Takes over the slots that an earlier process had allotted. They stay until the mount ends, because
-        it is not known how often the kernel looked them up."""
+    def restore(self, slots: Iterable[SlotRecord], lookups: Mapping[int, int] | None = None) -> None:
+        """Takes over the slots that an earlier process had allotted.
+
+        `lookups`: the kernel's, by slot. Without them the slots stay until the mount ends, because it is not
+        known how often the kernel looked them up.
+        """
         for record in slots:
             slot = self._add(record)
-            slot.count = 1 << 62
+            slot.count = 1 << 62 if lookups is None else lookups.get(record.slot, 0)
             if not slot.parent:
                 self.root = self.root or slot
         if self.root:
             self.root.own = ROOT
+
+    def lookups(self) -> dict[int, int]:
+        """Returns the kernel's lookups by slot, without the slots that have none."""
+        return {number: slot.count for number, slot in self._slots.items() if slot.count}
 
     def find_live(self, repository: str, path: bytes) -> Slot | None:
         """Returns the slot of a live folder; None if the kernel cannot know it."""

@@ -42,7 +42,7 @@ class Life:
         self.tree.show_repository(Repository("test", self.objects, self.root.ref, 1))
 
     def reborn(self, root: Nested | None = None) -> Tree:
-        slots, shared_files, _ = journal.load(self.path)
+        slots, shared_files, *_ = journal.load(self.path)
         tree = Tree(SlotTable())
         tree.slots.restore(slots)
         tree.shared_files.restore(shared_files)
@@ -91,7 +91,7 @@ def test_what_was_forgotten_is_not_restored(tmp_path: Path) -> None:
     life.tree.slots.sweep()
     life.tree.shared_files.sweep()
     assert len(life.tree.slots) == 1
-    slots, shared_files, _ = journal.load(life.path)
+    slots, shared_files, *_ = journal.load(life.path)
     assert [slot.path for slot in slots] == [b""]
     assert shared_files == []
 

@@ -80,4 +80,6 @@ def decode(data: bytes) -> HandedState:
             return msgspec.json.decode(data, type=HandedState)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise UsageError(f"the state of the mount cannot be read: {error}") from None
-    raise UsageError(f"the state of the mount has format {version}, and this version of lazyfs takes {FORMAT}")
+    raise UsageError(
+        f"the state of the mount has format {version}, and this version of lazyfs takes {FORMAT}"
+    )

@@ -108,10 +108,21 @@ class Handover:
                 if fd >= 0:
                     os.set_inheritable(fd, True)
             module = "lazyfs.daemon.survival.successor"
-            os.execv(state.program[0], [*state.program, "-m", module, *map(str, needed)])
+            os.execv(state.program[0], [*state.program, "-m", module, *map(str, needed)])  # noqa: S606
         except OSError:
             self._keep(self._state)
             raise
+
+    def renew_keeper(self) -> None:
+        """Starts another keeper in place of one that was killed. Blocks. A failure is logged."""
+        assert self._held is not None
+        assert self._state is not None
+        try:
+            self.keeper.begin_anew(self._state.program)
+        except OSError as error:
+            log.warning("no keeper: %s", error)
+            return
+        self.keeper.hold(self._held.device, self._held.table)
 
     def end(self) -> None:
         """Ends the succession: the mount is over."""

@@ -29,8 +29,9 @@ from lazyfs.system import clean_start
 
 PAUSES = (0.0, 0.2, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 """Seconds before the first, second, ... successor in a row that dies soon. The last pause repeats."""
-SOON = 60.0
-"""A daemon that lived for so many seconds was well: the pauses begin anew after it."""
+SOON = 2.0
+"""A daemon that served for so many seconds was well: the pauses begin anew after it. A request that kills
+daemons, which each successor finds again, does so at once."""
 HOPELESS = 6
 """After so many deaths in a row every request gets EIO at once, until a successor serves."""
 LOOK = 0.25
@@ -138,6 +139,7 @@ class Keeper:
         self._table = RequestTable(table, keeper=True)
         self._state = decode_kept(read_state(table))
         self._serving = True
+        self._began = time.monotonic()
         self._restart_at = None
         self._tell_of_requests()
 
@@ -170,12 +172,13 @@ class Keeper:
                 return False
         if self._device < 0:
             return False
+        lived = time.monotonic() - self._began if self._serving else 0.0
         self._serving = self._stopped = False
-        lived = time.monotonic() - self._began
         self._deaths = 1 if lived >= SOON else self._deaths + 1
         pause = PAUSES[min(self._deaths, len(PAUSES)) - 1]
         self._restart_at = time.monotonic() + pause
-        self._say(f"the daemon {self._daemon} has died after {lived:.1f} s; a successor starts in {pause:g} s")
+        served = f"after serving for {lived:.1f} s"
+        self._say(f"the daemon {self._daemon} has died {served}; a successor starts in {pause:g} s")
         self._adopt_buffers()
         return True
 
@@ -288,7 +291,7 @@ def _become(command: list[str], needed: tuple[int, ...]) -> NoReturn:
         clean_start.default_signals()
         for fd in needed:
             os.set_inheritable(fd, True)
-        os.execv(command[0], command)
+        os.execv(command[0], command)  # noqa: S606
     finally:
         os._exit(127)
 
@@ -299,7 +302,9 @@ def run(line: socket.socket, daemon: int) -> NoReturn:
     try:
         os.setsid()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, signal.SIG_IGN)  # they are the daemon's: it ends the mount, and so this process
+            signal.signal(
+                number, signal.SIG_IGN
+            )  # they are the daemon's: it ends the mount, and so this process
         clean_start.close_descriptors([line.fileno()])
         _prefer_the_daemon()
         Keeper(line, daemon).run()
@@ -321,6 +326,14 @@ def _prefer_the_daemon() -> None:
         file.write("lazyfs-keeper")
 
 
+def main(arguments: list[str]) -> NoReturn:
+    """Becomes the keeper of a daemon whose keeper was killed. `arguments`: the descriptor of the line, the
+    daemon's process id."""
+    line, daemon = map(int, arguments)
+    os.chdir("/")
+    run(socket.socket(fileno=line), daemon)
+
+
 def fork() -> socket.socket:
     """Goes on in a child of this process, which becomes the child's keeper. Returns the child's line to it.
 
@@ -332,3 +345,7 @@ def fork() -> socket.socket:
         theirs.close()
         return ours
     run(theirs, daemon)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

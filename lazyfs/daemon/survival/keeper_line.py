@@ -1,7 +1,10 @@
 """A daemon's line to the keeper of its mount."""
 
 import array
+import os
 import socket
+import subprocess
+from collections.abc import Sequence
 from contextlib import suppress
 
 HOLD, END, SERVE = b"hold", b"end", b"serve"
@@ -14,6 +17,8 @@ class KeeperLine:
 
     def __init__(self, line: socket.socket | None) -> None:
         self._line = line
+        self._process: subprocess.Popen[bytes] | None = None
+        """The keeper, if this process has started it: kept so that it can be reaped."""
 
     @property
     def socket(self) -> socket.socket | None:
@@ -31,6 +36,23 @@ class KeeperLine:
         if self._line is not None:
             self._line.close()
             self._line = None
+
+    def begin_anew(self, program: Sequence[str]) -> None:
+        """Starts another keeper, since this one was killed. Blocks. `program`: the start of its command
+        line. Raises OSError."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            command = [
+                *program,
+                "-m",
+                "lazyfs.daemon.survival.keeper",
+                str(theirs.fileno()),
+                str(os.getpid()),
+            ]
+            self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
+        if self._line is not None:
+            self._line.close()
+        self._line = ours
 
     def _send(self, message: bytes, ancillary: list[tuple[int, int, bytes]]) -> None:
         if self._line is not None:

@@ -1,9 +1,9 @@
 """`python -m lazyfs.daemon.survival.successor`: takes a mount over from a daemon that is gone.
 
-    successor DEVICE TABLE LINE   serve the mount on; the arguments are inherited descriptors, LINE of the
-                                  keeper, or -1
-    successor --check             read a state from stdin, and tell by the exit code and a line if this
-                                  version can take its mount over
+successor DEVICE TABLE LINE   serve the mount on; the arguments are inherited descriptors, LINE of the
+                              keeper, or -1
+successor --check             read a state from stdin, and tell by the exit code and a line if this
+                              version can take its mount over
 """
 
 import gc
