@@ -20,10 +20,10 @@ LIVE = (
 
 
 @click.command("reload")
-@click.argument("mountpoint")
-@click.option("--config", metavar="FILE", help="Take another TOML file than the mount has.")
+@click.argument("mountpoint", required=False)
+@click.option("--config", metavar="FILE", help="TOML file to read, by default that of the mount.")
 @setting_options(*LIVE)
-def command(mountpoint: str, config: str | None, **options: Any) -> None:
+def command(mountpoint: str | None, config: str | None, **options: Any) -> None:
     """Replace the daemon of a live mount: by this version of lazyfs, with its settings read anew.
 
     Programs that use the mount go on. If this version or the settings cannot serve the mount on, the old
@@ -32,13 +32,18 @@ def command(mountpoint: str, config: str | None, **options: Any) -> None:
     \b
     Examples:
       lazyfs reload /mnt/unpacked
+      lazyfs reload --config /etc/lazyfs/unpacked.example.org.toml
       lazyfs reload /mnt/unpacked --proxy 'http://new-proxy.example:3128' --cache-limit 20G
     """
     from lazyfs.daemon import control_client
+    from lazyfs.daemon.settings_input import load
     from lazyfs.daemon.survival.handed_state import PYTHON
     from lazyfs.daemon.survival.renewed_settings import renewed
 
-    mount = control_client.mounted_at(mountpoint)
+    where = mountpoint or (load(config).get("mountpoint") if config else None)
+    if not where:
+        raise UsageError("no mount point: write lazyfs reload MOUNTPOINT")
+    mount = control_client.mounted_at(str(where))
     new = renewed(control_client.settings(mount), config, options)
     before = control_client.status(mount).successions
     control_client.reload(mount, PYTHON, new)

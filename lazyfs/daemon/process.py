@@ -19,7 +19,7 @@ from lazyfs.daemon.mount_lock import MountLock
 from lazyfs.daemon.settings import Settings
 from lazyfs.daemon.survival.handed_state import TakenMount
 from lazyfs.daemon.survival.handover import Handover
-from lazyfs.daemon.survival.keeper_line import KeeperLine
+from lazyfs.daemon.survival.keeper_line import Holder
 from lazyfs.fuse.device import is_connected
 from lazyfs.system import mountpoint
 
@@ -39,7 +39,7 @@ def run(
     origins: Mapping[str, "Origin"],
     ready: Callable[[Sequence[str]], None],
     log_file: str | None,
-    keeper: KeeperLine,
+    keeper: Holder,
 ) -> None:
     """Mounts and serves until unmounted.
 
@@ -65,8 +65,14 @@ def run(
         lock.release()
 
 
-def resume(taken: TakenMount, keeper: KeeperLine, daemon_log: DaemonLog) -> None:
-    """Serves a mount that another process has made until it is unmounted. Raises LazyfsError."""
+def resume(
+    taken: TakenMount,
+    keeper: Holder,
+    daemon_log: DaemonLog,
+    ready: Callable[[Sequence[str]], None] | None = None,
+) -> None:
+    """Serves a mount that another process has made until it is unmounted. `ready`: as for `run`; without it
+    the notes go to the log. Raises LazyfsError."""
     _begin(daemon_log)
     state = taken.state
     handover = Handover(state.settings, state.origins, state.log, keeper, taken)
@@ -74,7 +80,7 @@ def resume(taken: TakenMount, keeper: KeeperLine, daemon_log: DaemonLog) -> None
         handover.end()
         return
     runtime = runtime_directory.directory()
-    _serve(state.settings, state.origins, handover, runtime, _say_notes, daemon_log)
+    _serve(state.settings, state.origins, handover, runtime, ready or _say_notes, daemon_log)
 
 
 def check_settings(settings: Settings) -> None:
@@ -122,6 +128,11 @@ def _serve(
         mount = AnsweringMount(settings, cache, state, runtime, privileges, lock, daemon_log, handover)
         try:
             _answer(mount, certificates, origins, lambda: ready(notes))
+        except BaseException as error:
+            if handover.is_kept and not (mount.answers and isinstance(_cause(error), LazyfsError)):
+                log.exception("this daemon fails; the mount stays for its successor")
+                os._exit(1)
+            raise
         finally:
             mount.close()
     except BaseExceptionGroup as group:
@@ -150,10 +161,13 @@ def _answer(
     trio.run(ServedMount(mount, certificates, known, origins).serve, ready)
 
 
-def _cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """Returns the first error that a user can act on; the first of all if there is none such."""
+def _cause(error: BaseException) -> BaseException:
+    """Returns the first error of a group that a user can act on; the first of all if there is none such. An
+    error that is no group is returned as it is."""
     leaves: list[BaseException] = []
-    groups = [group]
+    if not isinstance(error, BaseExceptionGroup):
+        return error
+    groups = [error]
     for one in groups:
         for inner in one.exceptions:
             if isinstance(inner, BaseExceptionGroup):

@@ -133,13 +133,14 @@ SIGNALLED = """
 import os, signal, sys
 from lazyfs.daemon import process
 from lazyfs.daemon.settings import Settings
+from lazyfs.daemon.survival.keeper_line import KeeperLine
 
 def ready(notes):
     print("trio" in sys.modules)
     os.kill(os.getpid(), signal.SIGTERM)
 
 mountpoint, store, cache = sys.argv[1:]
-process.run(Settings(source=store, mountpoint=mountpoint, cache=cache), {}, ready, None)
+process.run(Settings(source=store, mountpoint=mountpoint, cache=cache), {}, ready, None, KeeperLine(None))
 """
 
 

@@ -195,3 +195,41 @@ def test_a_record_of_which_a_part_fits_ends_the_journal(tmp_path: Path) -> None:
 
     assert "File too large" in ask_one(write, 30).value
     assert journal.load(path)[0] == records[:1]
+
+
+def test_lookups_that_were_handed_over_free_slots_as_before(tmp_path: Path) -> None:
+    life = Life(tmp_path)
+    held = numbers(life.tree)
+    life.journal.hand_over(life.tree.lookups())
+    successor = Tree(SlotTable())
+    successor.restore(journal.load(life.path))
+    successor.show_repository(Repository("test", life.objects, life.root.ref, 1))
+    assert successor.lookups() == life.tree.lookups()
+    for tree in (life.tree, successor):
+        for number in held.values():
+            tree.forget(number, 1)
+        tree.slots.sweep()
+        tree.shared_files.sweep()
+    assert {slot.number for slot in successor.slots} == {slot.number for slot in life.tree.slots}
+    assert len(successor.shared_files) == len(life.tree.shared_files) == 0
+
+
+def test_lookups_do_not_count_once_the_process_has_gone_on(tmp_path: Path) -> None:
+    """Its program could not be replaced: lookups came and went after they were written down."""
+    life = Life(tmp_path)
+    life.journal.hand_over(life.tree.lookups())
+    assert journal.load(life.path).lookups is not None
+    numbers(life.tree)
+    assert journal.load(life.path).lookups is None
+
+
+def test_a_switch_is_written_down_when_the_kernel_has_dropped_the_old_names(tmp_path: Path) -> None:
+    """A successor that comes before finds the old revision, and has the kernel drop the names again."""
+    life = Life(tmp_path)
+    numbers(life.tree)
+    new = live(life.objects, {"one": {"img": image(life.objects, {"f": b"new"})}})
+    dropped = switch(life.tree, "test", new.ref, 2)
+    early = life.reborn(new)
+    assert set(switch(early, "test", new.ref, 2)) == set(dropped)
+    life.tree.slots.record_moves()
+    assert switch(life.reborn(new), "test", new.ref, 2) == []

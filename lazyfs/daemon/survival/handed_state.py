@@ -1,6 +1,7 @@
 """The state that a daemon leaves to its successor, beside the kernel's requests."""
 
 import sys
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -37,6 +38,14 @@ class HandedState(msgspec.Struct, frozen=True, kw_only=True):
     successions: int = 0
     """How often another process, or another program, has taken the mount over."""
 
+    def with_program(self, program: Sequence[str]) -> "HandedState":
+        """Returns the state for a successor that is started in this way."""
+        return msgspec.structs.replace(self, program=tuple(program))
+
+    def with_settings(self, settings: Settings, origins: dict[str, Origin]) -> "HandedState":
+        """Returns the state for a successor with other settings."""
+        return msgspec.structs.replace(self, settings=settings, origins=origins)
+
 
 class TakenMount(NamedTuple):
     """A mount that this process takes over."""
@@ -60,6 +69,12 @@ class KeptSettings(msgspec.Struct, frozen=True):
 
 class _Version(msgspec.Struct):
     format: int
+
+
+def successor_command(program: Sequence[str], descriptors: Sequence[int]) -> list[str]:
+    """Returns the command line of a successor. `descriptors`: of the device, the table of requests, and the
+    line to the keeper (-1: none)."""
+    return [*program, "-m", "lazyfs.daemon.survival.successor", *map(str, descriptors), *program]
 
 
 def encode(state: HandedState) -> bytes:

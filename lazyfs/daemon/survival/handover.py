@@ -9,8 +9,14 @@ import msgspec
 from lazyfs.core.errors import LazyfsError, UsageError
 from lazyfs.daemon.setting_origins import Origin
 from lazyfs.daemon.settings import Settings
-from lazyfs.daemon.survival.handed_state import PYTHON, HandedState, TakenMount, encode
-from lazyfs.daemon.survival.keeper_line import KeeperLine
+from lazyfs.daemon.survival.handed_state import (
+    PYTHON,
+    HandedState,
+    TakenMount,
+    encode,
+    successor_command,
+)
+from lazyfs.daemon.survival.keeper_line import Holder
 from lazyfs.fuse.direct.request_table import keep_state
 from lazyfs.fuse.session import HeldMount, Session
 from lazyfs.system.mountpoint import Mount
@@ -27,7 +33,7 @@ class Handover:
         settings: Settings,
         origins: Mapping[str, Origin],
         log_file: str | None,
-        keeper: KeeperLine,
+        keeper: Holder,
         taken: TakenMount | None = None,
     ) -> None:
         """`taken`: the mount that this process has taken over; None for one that it makes itself."""
@@ -43,6 +49,11 @@ class Handover:
     def taken(self) -> HeldMount | None:
         """The mount that this process has taken over."""
         return self._taken.held if self._taken else None
+
+    @property
+    def is_kept(self) -> bool:
+        """True if a successor will come should this process die."""
+        return self.keeper.holds and (self._taken is not None or self._held is not None)
 
     @property
     def successions(self) -> int:
@@ -107,8 +118,8 @@ class Handover:
             for fd in needed:
                 if fd >= 0:
                     os.set_inheritable(fd, True)
-            module = "lazyfs.daemon.survival.successor"
-            os.execv(state.program[0], [*state.program, "-m", module, *map(str, needed)])  # noqa: S606
+            command = successor_command(state.program, needed)
+            os.execv(command[0], command)  # noqa: S606
         except OSError:
             self._keep(self._state)
             raise

@@ -19,8 +19,9 @@ from contextlib import suppress
 from types import FrameType
 from typing import NoReturn
 
-from lazyfs.daemon.survival.handed_state import KeptState, decode_kept
+from lazyfs.daemon.survival.handed_state import KeptState, decode_kept, successor_command
 from lazyfs.daemon.survival.keeper_line import END, HOLD, SERVE
+from lazyfs.fuse.device import is_connected
 from lazyfs.fuse.direct.channel import OVER
 from lazyfs.fuse.direct.request_table import RequestTable, read_state
 from lazyfs.fuse.wire import protocol as p
@@ -39,7 +40,6 @@ LOOK = 0.25
 READ = 0.05
 """Seconds for one read of the device, which another process may have emptied meanwhile."""
 
-_SUCCESSOR = "lazyfs.daemon.survival.successor"
 _NOTES = (p.FORGET, p.BATCH_FORGET)
 _STATFS = replies.empty_statfs()
 
@@ -61,6 +61,7 @@ class Keeper:
         self._device = -1
         self._table: RequestTable | None = None
         self._state: KeptState | None = None
+        """The last serving daemon's: if the program of a reload dies at once, the one before comes back."""
         self._daemon = daemon
         self._watch = os.pidfd_open(daemon)
         self._began = time.monotonic()
@@ -170,8 +171,8 @@ class Keeper:
         while self._line.fileno() >= 0 and select.select([self._line], [], [], 0)[0]:
             if not self._hear():
                 return False
-        if self._device < 0:
-            return False
+        if not is_connected(self._device):
+            return False  # never mounted, or unmounted meanwhile
         lived = time.monotonic() - self._began if self._serving else 0.0
         self._serving = self._stopped = False
         self._deaths = 1 if lived >= SOON else self._deaths + 1
@@ -193,7 +194,7 @@ class Keeper:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._line = ours
         needed = (self._device, self._table.fd, theirs.fileno())
-        command = [*self._state.program, "-m", _SUCCESSOR, *map(str, needed)]
+        command = successor_command(self._state.program, needed)
         self._daemon = os.fork()
         if not self._daemon:
             _become(command, needed)
@@ -256,9 +257,7 @@ class Keeper:
         if self._table is None:
             return
         for kept in self._table.kept_in_buffers():
-            _, opcode, unique, number, *_ = p.IN_HEADER.unpack_from(kept.request)
-            if opcode not in (*_NOTES, p.INTERRUPT, p.INIT):
-                self._table.enter(opcode, unique, number, kept.request[p.IN_HEADER.size :])
+            self._answer(kept.request)
 
     def _refuse_late(self) -> None:
         """Answers EIO to the requests that have waited for longer than the mount's patience."""

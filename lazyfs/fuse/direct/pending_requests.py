@@ -78,6 +78,10 @@ class PendingRequests:
         waiting = self._waiting[unique] = _Waiting(unique, call, missing, slot)
         self.soon(lambda: self._spawn(waiting))
 
+    def waits(self, unique: int) -> bool:
+        """Returns True if the request waits here already."""
+        return unique in self._waiting
+
     def interrupt(self, unique: int) -> bool:
         """Cancels a request whose caller was killed. Returns False if the request does not wait here."""
         waiting = self._waiting.get(unique)

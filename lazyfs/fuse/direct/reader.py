@@ -100,7 +100,7 @@ class RequestReader:
     def serve_again(self, request: bytes) -> None:
         """Serves a request that another process, or another thread, has read."""
         _, opcode, unique, number, *_ = protocol.IN_HEADER.unpack_from(request)
-        if opcode != protocol.INIT:
+        if opcode != protocol.INIT and not self._pending.waits(unique):
             self._serve(opcode, unique, number, request[_HEADER:])
 
     def _serve(self, opcode: int, unique: int, number: int, payload: bytes) -> None:
