@@ -160,6 +160,9 @@ class SlotTable:
                 self.root = self.root or slot
         if self.root:
             self.root.own = ROOT
+        for slot in self:
+            if not slot.count and not slot.below:
+                self._let_wait(slot)
 
     def lookups(self) -> dict[int, int]:
         """Returns the kernel's lookups by slot, without the slots that have none."""

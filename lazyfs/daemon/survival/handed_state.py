@@ -1,5 +1,6 @@
 """The state that a daemon leaves to its successor, beside the kernel's requests."""
 
+import json
 import sys
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -71,6 +72,14 @@ class _Version(msgspec.Struct):
     format: int
 
 
+def _fields(data: bytes) -> object:
+    """Returns the JSON's value. Raises msgspec.ValidationError."""
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise msgspec.ValidationError(str(error)) from None
+
+
 def successor_command(program: Sequence[str], descriptors: Sequence[int]) -> list[str]:
     """Returns the command line of a successor. `descriptors`: of the device, the table of requests, and the
     line to the keeper (-1: none)."""
@@ -78,22 +87,23 @@ def successor_command(program: Sequence[str], descriptors: Sequence[int]) -> lis
 
 
 def encode(state: HandedState) -> bytes:
-    """Returns the state as JSON."""
-    return msgspec.json.encode(state)
+    """Returns the state as JSON. Names may hold any bytes: those that are no text are escaped."""
+    return json.dumps(msgspec.to_builtins(state)).encode()
 
 
 def decode_kept(data: bytes) -> KeptState:
-    """Returns the keeper's part of a state. Raises msgspec.MsgspecError."""
-    return msgspec.json.decode(data, type=KeptState)
+    """Returns the keeper's part of a state. Raises msgspec.ValidationError."""
+    return msgspec.convert(_fields(data), KeptState)
 
 
 def decode(data: bytes) -> HandedState:
     """Returns the state in JSON. Raises UsageError for one that this version does not understand."""
     try:
-        version = msgspec.json.decode(data, type=_Version).format
+        fields = _fields(data)
+        version = msgspec.convert(fields, _Version).format
         if version == FORMAT:
-            return msgspec.json.decode(data, type=HandedState)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            return msgspec.convert(fields, HandedState)
+    except msgspec.ValidationError as error:
         raise UsageError(f"the state of the mount cannot be read: {error}") from None
     raise UsageError(
         f"the state of the mount has format {version}, and this version of lazyfs takes {FORMAT}"
