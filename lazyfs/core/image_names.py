@@ -83,7 +83,8 @@ def _near(path: str, listing: Listing) -> list[str]:
 
 
 def _matches(part: str, names: list[str]) -> list[str]:
-    """Names whose part before the tag is that of `part`, or similar if there is none; the same tag first."""
+    """Returns the names of the repository that `part` names, or of similar ones if it is not there; those
+    with the tag of `part` first."""
     wanted, _, tag = part.partition(":")
     repositories: dict[str, list[str]] = {}
     for name in names:

@@ -24,7 +24,7 @@ def escaped(text: str) -> str:
 
 
 def escaped_json(text: str) -> str:
-    r"""Returns the same document with \uNNNN for each character of its strings that is not printable. Line
+    r"""Returns a JSON document with \uNNNN for each character of its strings that is not printable. Line
     feeds between values stay."""
     return "".join(
         character if character.isprintable() or character == "\n" else _json_escape(character)

@@ -64,14 +64,14 @@ class Reached(NamedTuple):
     """The catalog, chunk list or profile that names it; None for the start of the walk."""
     at: _Path | None = None
     file_size: int = 0
-    """Bytes of a chunk list's or packed file."""
+    """Bytes of the file, for a chunk list and for a packed file."""
     chunk_shift: int = 0
     """log2 of the chunk size of a chunk list's file."""
     content: Digest | None = None
     """SHA-256 of the file that lies in a pack, in `file_size` bytes at `start`."""
     start: int = 0
     block: head.BlockAt | None = None
-    """Of a block of a history: what the object above says of it."""
+    """For a block of a history: its place, as the object above states it."""
 
     @property
     def leads_on(self) -> bool:

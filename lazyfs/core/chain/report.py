@@ -11,7 +11,7 @@ class MemberReport(msgspec.Struct, frozen=True):
     kind: str
     """`proxy` or `origin`."""
     group: int
-    """Proxies: which group of the chain, from 0. Origins: rank in the present order."""
+    """Proxies: number of the group in the chain, from 0. Origins: rank in the present order."""
     state: str
     """`up`, `down` or `liar`."""
     why: str

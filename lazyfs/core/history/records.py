@@ -28,13 +28,13 @@ Emit = Callable[[ObjectRef, bytes], None]
 
 
 class Change(msgspec.Struct, frozen=True, array_like=True):
-    """One image or published tree that a revision has brought, taken or replaced."""
+    """One image or published tree that a revision has added, removed or replaced."""
 
     path: bytes
-    """The place of its link or tree; of a profile the image's own place in `.flat`."""
+    """The path of the image's link or of the tree; of a profile, the path of the image in `.flat`."""
     old: bytes
-    """The content before: the config's digest behind a link, a tree's catalog, a profile; empty for
-    nothing."""
+    """The earlier content: the digest of the config behind a link, of a tree's catalog, or of a profile;
+    empty if there was none."""
     new: bytes
 
     @property
@@ -70,7 +70,7 @@ class PastRevision(msgspec.Struct, frozen=True, array_like=True):
 
     @property
     def more(self) -> ObjectRef | None:
-        """The object of its changes, if they are not in `changes`."""
+        """The object that holds its changes, if they are not in `changes`."""
         return _optional(self.changes_digest, self.changes_size)
 
     @property
@@ -192,14 +192,15 @@ def _optional(digest: bytes, size: int) -> ObjectRef | None:
 
 
 def _check_below(last: int, below: int) -> None:
-    """Numbers that descend make every block count once: without this, blocks that share the blocks in them
-    would give 64 ** 6 revisions for a few hundred objects."""
+    """Raises FormatError unless the revision `last` is lower than `below`. Numbers that descend make every
+    block count once: otherwise blocks that share their blocks would give 64 ** 6 revisions for a few hundred
+    objects."""
     if last >= below:
         raise FormatError(f"the block of a history has revision {last}, and the next one begins with {below}")
 
 
 def check_version(version: int) -> None:
-    """Raises FormatError for a history that another version has written."""
+    """Raises FormatError for a history of another format version."""
     if version != VERSION:
         raise FormatError(f"a history of version {version}, not {VERSION}")
 

@@ -31,7 +31,8 @@ class Merge:
         self.root = Inode(stat.S_IFDIR | 0o755)
         self._warn = warn
         self._upper: dict[Inode, set[bytes]] = {}
-        """Names that the current layer has put somewhere, with the directories that lead to them."""
+        """Directory -> the names in it that the current layer has put there, or that lead to something it has
+        put."""
 
     def start_layer(self) -> None:
         """Begins a layer: the entries so far lie below the records that follow."""

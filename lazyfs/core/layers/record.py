@@ -111,7 +111,7 @@ def from_member(member: tar.Member, *, whiteouts: bool) -> Record:
 
 
 def clamped(member: tar.Member, record: Record) -> str | None:
-    """A short text of the values that the record cannot keep of its entry; None if it keeps all."""
+    """Returns a short text of the entry's values that the record cannot keep; None if it keeps all."""
     if record.kind != Kind.INODE:
         return None
     changed = []

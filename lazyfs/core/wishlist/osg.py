@@ -16,7 +16,7 @@ _TAG_PATTERN = re.compile(r"[A-Za-z0-9_.*?!\[\]-]{1,200}")
 
 
 def read(lines: Iterable[str], findings: Findings) -> list[Wish]:
-    """Returns the wishes of the list; what cannot be read becomes a finding."""
+    """Returns the wishes of the list. Lines that cannot be read become findings."""
     wishes = []
     for number, line in enumerate(lines, 1):
         stripped = line.strip()

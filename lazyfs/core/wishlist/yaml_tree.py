@@ -1,7 +1,7 @@
 """YAML as a tree of texts with line numbers: a scalar is the text that stands there, so 3.10 is not 3.1.
 
-Nothing is made of a tag, and nothing is expanded but an alias, whose copies count towards MOST_NODES. Keys
-that stand twice in a mapping count for nothing, and both lines are named. A line that breaks the syntax is
+YAML tags have no effect. Only aliases are expanded, and their copies count towards MOST_NODES. A key that
+stands twice in a mapping does not count at all, and both lines are named. A line that breaks the syntax is
 left out if it is one item of a list; else the list cannot be read.
 """
 
@@ -217,7 +217,8 @@ class _Builder:
 
 
 def _tree(text: str, findings: Findings) -> Node:
-    mine = Findings()  # those of a text that is then mended would be found twice
+    # kept apart: a text that is mended is parsed again, and its findings would be there twice
+    mine = Findings()
     builder = _Builder(mine)
     events: Iterator[_Event] = yaml.parse(text, Loader=_Loader)
     for event in events:
