@@ -23,8 +23,8 @@ from lazyfs.node.surroundings import Surroundings
 from lazyfs.system.bounded_look import Answer, ask_each
 
 SECONDS = 12.0
-"""Seconds that all gatherers together may take: they run at the same time, and the network's gives up after
-eight."""
+"""Seconds that all gatherers together may take: they run at the same time, and the one that asks the network
+gives up after 8 s."""
 
 
 class Check(NamedTuple):

@@ -9,11 +9,11 @@ class Level(StrEnum):
     """The weight of a finding."""
 
     ERROR = "error"
-    """Mounts or programs fail by it, or will."""
+    """Mounts or programs fail because of it, or soon will."""
     WARNING = "warning"
     """Mounts work, with less than was asked for, or not for long."""
     NOTE = "note"
-    """As it may be, but a cause of surprise. The exit code ignores it."""
+    """Nothing is wrong, but it may surprise a user. The exit code ignores it."""
 
 
 class Finding(msgspec.Struct, frozen=True):

@@ -29,7 +29,8 @@ class ProcessLimits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def gather(found: Surroundings) -> list[ProcessLimits]:
-    """Returns the limits of the daemons, of this process if there is none in this PID namespace."""
+    """Returns the limits of the daemons in this PID namespace; those of this process if there are no daemons.
+    """
     daemons = {
         one.looked.status.pid: f"the daemon of {one.mount.mountpoint}"
         for one in found.mounts
@@ -91,5 +92,5 @@ def _number(path: str) -> int | None:
     try:
         with open(path, encoding="ascii") as file:
             return int(file.read())
-    except (OSError, ValueError):  # "max"
+    except (OSError, ValueError):  # the file says "max"
         return None
