@@ -1,7 +1,7 @@
 """Tells a file that a store directory does not have from one that cannot be reached now.
 
 Both fail with ENOENT: a link that leads nowhere for the moment, a directory that was moved away, a filesystem
-that is not mounted. Who takes them for "not there" gives up what is still needed.
+that is not mounted. A caller that takes these for "not there" gives up files that are still needed.
 """
 
 import errno
@@ -34,7 +34,8 @@ def check_no_metadata(path: str) -> None:
 
 
 def _check_no_link(path: str) -> None:
-    """A file that is there has come since it was looked for, and is no error."""
+    """Raises OSError if `path` is a link. Any other file at the path has come since it was looked for, and is
+    no error."""
     try:
         found = os.lstat(path)
     except FileNotFoundError:
