@@ -48,7 +48,8 @@ class CurlLoop:
         self._multi.setopt(pycurl.M_TIMERFUNCTION, self._set_timer)
         self._epoll = select.epoll()
         self._guard = threading.Lock()
-        """Held while the bell is rung or closed: its number may be another file's afterwards."""
+        """Held while the bell's descriptor is written to or closed: once closed, its number may be another
+        file's."""
         self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._epoll.register(self._bell, select.EPOLLIN)
         self._timer: float | None = None
@@ -59,8 +60,8 @@ class CurlLoop:
         self._idle: deque[EasyHandle] = deque()
 
     def begin(self, attempt: Attempt, check_cancelled: Callable[[], None]) -> Transfer | None:
-        """Begins an attempt, of which `advance` tells the end. None if the name service has to be waited for:
-        make it elsewhere."""
+        """Begins an attempt; `advance` tells its end. Returns None if the attempt would wait for the name
+        service: it must then be made in a thread that may wait."""
         addresses = self._resolver.known(*place(attempt.proxy or attempt.url))
         if addresses is None:
             return None

@@ -67,8 +67,8 @@ class Passage:
         return step
 
     def finish(self, under_way: Callable[[], bytes | None]) -> bytes:
-        """Goes on until there are bytes, or raises what Fetcher.fetch does. `under_way`: ends the step that
-        was begun; returns its bytes, or None if it had none."""
+        """Goes on until there are bytes; raises as Fetcher.fetch. `under_way`: ends the step that was begun,
+        and returns its bytes, or None if it had none."""
         try:
             accepted = under_way()
             self._shared.tell()
