@@ -17,7 +17,7 @@ Sealed value
 Entry
     A value's row in the index: size, charge, when it was last used, how often it is pinned.
 Index
-    The database of entries: their charges, and the order in which values go. Reading needs no index.
+    The database of entries: their charges, and the order of eviction. Reading needs no index.
     It can be lost: a *rebuild* makes it anew from the files.
 Generation
     Number of an index. A damaged one is set aside, and the next generation begun; other processes follow.
@@ -53,8 +53,8 @@ Spare file
 Arrival
     A value whose file is in place, and whose entry waits for the next transaction.
 Suspect
-    A key whose value was found damaged, or failed half-way in: the next transaction puts file and entry
-    right.
+    A key whose value was found damaged, or whose admission failed half-way: the next transaction puts file
+    and entry right.
 Journal
     A process's list of the keys whose files it is adding or removing, for the process that cleans up after
     it.

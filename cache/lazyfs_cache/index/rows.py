@@ -47,9 +47,10 @@ SWEPT = 8
 """Number of rows of `entries` looked at for each value that goes, to delete the ghosts among them.
 
 While the sweep goes around once, an eighth as many values go as there are rows. So ghosts are a fifteenth of
-the rows on average and an eighth at most, and where values only go, c = 0.18 for each one that is here:
-c = (1 + c) / (8 - 1 - c). Measured for one eviction at a million entries: 4 rows take 0.30 pages and 4.7 us,
-but ghosts might become as many as entries; 8 take 0.42 pages and 5.9 us, 16 take 0.68 pages and 7.9 us.
+the rows on average and an eighth at most. If values only go and none come, there are c = 0.18 ghosts for each
+value that is here: c = (1 + c) / (8 - 1 - c). Measured for one eviction at a million entries: 4 rows take
+0.30 pages and 4.7 us, but ghosts might become as many as entries; 8 take 0.42 pages and 5.9 us, 16 take 0.68
+pages and 7.9 us.
 """
 
 KEPT = 0
@@ -96,14 +97,14 @@ def entry_row(entry: Entry, tenants: Sequence[Tenant]) -> bytes:
 
 
 def first_above(number: int, floor: int) -> bytes:
-    """Rows of `entries` of this tenant that compare less than this are ghosts: neither set apart nor above
-    the floor."""
+    """Returns the lowest row of `entries` above this tenant's floor. The tenant's rows that compare less are
+    ghosts: neither set apart nor above the floor."""
     return _FLOOR.pack(number, False, floor + 1)
 
 
 def entry_of(row: bytes | None, tenants: Sequence[Tenant]) -> Entry | None:
     """The value that a row of `entries` stands for; None if there is no row, or if it is a ghost. Raises
-    struct.error or IndexError for a row that is none."""
+    struct.error or IndexError for an invalid row."""
     if row is None:
         return None
     tenant, apart, tick, size, charge, pins, visited = _ENTRY.unpack(row)
@@ -160,8 +161,8 @@ _decode_sums = msgspec.msgpack.Decoder(Sums).decode
 
 
 def read_sums(row: bytes | None) -> Sums:
-    """Returns the sums; those of an empty index where there is no row. Raises msgspec.MsgspecError for a row
-    that is none."""
+    """Returns the sums; those of an empty index if there is no row. Raises msgspec.MsgspecError for an
+    invalid row."""
     return _decode_sums(row) if row else Sums()
 
 

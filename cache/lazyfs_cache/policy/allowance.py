@@ -53,7 +53,7 @@ class SpaceAllowance:
                 self._free += amount
 
     def draw(self, amount: int, *, write_over: bool = True) -> Drawn | None:
-        """Promise `amount` of the free space; None if there is less.
+        """Promise `amount` of the free space. Returns None if there is less.
 
         Spare files may occupy the space: then some of them go with the promise, one of them to be written
         over if `write_over`.

@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol
 from lazyfs_cache.policy.sizes import slack
 
 _KEEP_INODES = 100
-"""The part of the filesystem's inodes that is left free: one in so many."""
+"""One in so many of the filesystem's inodes is left free."""
 
 
 class Shortfall(NamedTuple):

@@ -1,5 +1,5 @@
-"""The generation of the index in use, and its replacement: it was found damaged, another process has begun a
-new one, or it was too large for the limit."""
+"""The generation of the index in use. It is replaced if it is damaged or too large for the limit, or if
+another process has begun a new one."""
 
 import logging
 import threading
@@ -32,8 +32,8 @@ log = logging.getLogger("lazyfs_cache")
 
 
 class CurrentIndex:
-    """The index in use by this process. Hold the index lock for every call. Methods raise OSError,
-    CacheError, and lmdb.Error."""
+    """The index in use by this process. The caller holds the index lock for every call. Methods raise
+    OSError, CacheError, and lmdb.Error."""
 
     def __init__(
         self,
@@ -118,8 +118,9 @@ class CurrentIndex:
         not name."""
         sums = transaction.sums
         if unknown:
-            # Until the files are known, everything up to the limit counts as used: at least one byte, even if
-            # directories alone exceed the limit, because it is the sign of a rebuild to do.
+            # Until the files are known, everything up to the limit counts as used. At least one byte does,
+            # even if directories alone exceed the limit: an `unscanned` above 0 is the sign of a rebuild to
+            # do.
             others = sums.stored + sums.directories + sums.pin_sets
             sums.unscanned = max(limits.capacity(sums) - others, 1)
         if sums.unscanned and (unknown or first):

@@ -43,7 +43,7 @@ class Health:
         self.off = why
 
     def guard(self, act: Callable[[], None]) -> None:
-        """Call `act`, which the cache depends on: any error of it turns the cache off."""
+        """Call `act`; any error that it raises turns the cache off."""
         try:
             act()
         except (OSError, CacheError, *DAMAGED, IndexFailure) as error:
