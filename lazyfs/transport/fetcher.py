@@ -71,8 +71,8 @@ class FetchLoop(Protocol):
     """Fetches of one store that one thread makes side by side. That thread calls everything but `wake`."""
 
     def begin(self, key: object, request: Request, check_cancelled: Callable[[], None]) -> None:
-        """Begins a fetch; `advance` tells its end under this key. `check_cancelled` is called in any thread.
-        """
+        """Begins a fetch; `advance` tells its end under this key. `check_cancelled` is called in any
+        thread."""
         ...
 
     def advance(self, timeout: float) -> list[tuple[object, bytes | BaseException | Rest]]:

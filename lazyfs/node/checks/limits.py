@@ -29,8 +29,8 @@ class ProcessLimits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def gather(found: Surroundings) -> list[ProcessLimits]:
-    """Returns the limits of the daemons in this PID namespace; those of this process if there are no daemons.
-    """
+    """Returns the limits of the daemons in this PID namespace; those of this process if there are no
+    daemons."""
     daemons = {
         one.looked.status.pid: f"the daemon of {one.mount.mountpoint}"
         for one in found.mounts
