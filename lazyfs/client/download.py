@@ -1,4 +1,4 @@
-"""One object on its way, and the thread that brings it alone."""
+"""One object on its way, and the blocking way to bring one object."""
 
 import time
 from collections.abc import Callable
@@ -26,7 +26,7 @@ def request_of(ref: ObjectRef, deadline: float, check_cancelled: Callable[[], No
 
 
 class Download:
-    """One object on its way; its end is `plain` or `error`."""
+    """One object on its way. Its end sets `plain` or `error`."""
 
     def __init__(self, ref: ObjectRef, deadline: float) -> None:
         """`deadline`: on time.monotonic()'s clock."""
@@ -43,7 +43,7 @@ class Download:
             raise GivenUp
 
     def take(self, call: Callable[[], bytes]) -> None:
-        """Ends with what the call returns or raises."""
+        """Ends the download with the result or the exception of this call."""
         try:
             self.plain = call()
         except BaseException as error:  # noqa: BLE001 (told to whoever waits)
@@ -89,6 +89,6 @@ class Downloader:
 
     def admit(self, ref: ObjectRef, plain: bytes) -> None:
         """Lets the cache keep a verified object, if it has room."""
-        # Space is taken only now, because the catalog's signer states the size: 61 objects that never came
-        # would each have pushed out as many bytes as they stated.
+        # Space is taken only when the bytes are here, because the catalog's signer states the size: 61
+        # objects that never came would each have pushed out as many bytes as were stated.
         self.admitted = self._cache.put(ref.digest, plain)

@@ -16,8 +16,8 @@ _LAST_WORDS: Final = 5.0
 
 
 class Downloads:
-    """Threads that bring objects: one for all where the fetcher can, else one for each. Belongs to one
-    thread."""
+    """Threads that bring objects: one thread for all objects if the fetcher can do that, else one for each.
+    Belongs to one thread."""
 
     def __init__(
         self, fetcher: Fetcher, cache: LocalCache, arrived: Callable[[list[Download]], None]

@@ -72,7 +72,7 @@ class _Flight(Download):
         return self.patience < patience - 1
 
     def over(self) -> bool:
-        """Returns True if the flight failed too long ago for its failure to hold still."""
+        """Returns True if the flight failed so long ago that its failure is no answer any more."""
         return self.ended.is_set() and time.monotonic() - self.ended_at > _ECHO
 
 
@@ -209,7 +209,8 @@ class Objects(ObjectsAtHand):
             self._end(flight)
 
     def _arrive(self, downloads: list[Download]) -> None:
-        """Called in any thread."""
+        """Takes ended downloads to the trio run, which is called once for all that arrive together. Any
+        thread."""
         self._arrived.extend(downloads)
         if not self._called:
             self._called = True
@@ -218,7 +219,7 @@ class Objects(ObjectsAtHand):
                 self._token.run_sync_soon(self._take_arrived)
 
     def _take_arrived(self) -> None:
-        self._called = False  # before the look: what comes after it calls again
+        self._called = False  # reset first: a download that arrives after the loop calls again
         while self._arrived:
             flight = self._arrived.popleft()
             assert isinstance(flight, _Flight)

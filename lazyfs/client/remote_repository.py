@@ -35,7 +35,7 @@ class RemoteRepository:
         trusted = Revisions(fetcher, state_dir, anchor)
         trusted.offline(now())
         self.revision: Revision = trusted.refresh(now(), time.monotonic() + patience)
-        """The newest one."""
+        """The newest revision."""
 
     def read(self, ref: ObjectRef) -> bytes:
         """Returns an object's verified plaintext. Raises as Fetcher.fetch."""

@@ -1,4 +1,5 @@
-"""A bound on what is under way at one time: requests, and bytes, which are held in memory until verified."""
+"""A bound on the requests under way at one time, and on their bytes, which are held in memory until
+verified."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
