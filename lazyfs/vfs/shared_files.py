@@ -32,7 +32,7 @@ class SharedFile(msgspec.Struct, array_like=True, frozen=True):
     path: bytes
     """Inside the image."""
     entry: Entry
-    """Of a packed file with the number 0 for its pack, whatever the number in its catalog."""
+    """The entry. A packed file's has the number 0 for its pack, whatever the number in its catalog."""
     packs: bytes = b""
     """The table of the file's pack alone."""
 
