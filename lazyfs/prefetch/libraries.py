@@ -31,8 +31,9 @@ class Libraries:
         """The directories whose libraries were suggested."""
 
     def missed(self, file: Siblings) -> list[Entry]:
-        """Returns the files to fetch after a miss of `file`, nearest names first. Empty for a file that is no
-        library, for the later ones of a directory, and for directories of more than FILES."""
+        """Returns the files to fetch after a miss of `file`, nearest names first. Returns none for a file
+        that is no library, for later misses in the same directory, and for a directory of more than FILES
+        libraries."""
         if not is_library(file.entries[file.position].name) or file.directory in self._suggested:
             return []
         self._suggested[file.directory] = None
@@ -45,6 +46,6 @@ class Libraries:
 
 
 def _comes_along(entry: Entry) -> bool:
-    if entry.pack_number >= 0 or entry.size > LARGEST:  # a pack comes with what is read beside it
+    if entry.pack_number >= 0 or entry.size > LARGEST:  # a pack comes with the files that are read beside it
         return False
     return entry.is_file and entry.size > SMALL and is_library(entry.name)

@@ -1,7 +1,7 @@
 """The libraries that an ELF file needs, found in its image as ld.so would find them.
 
-They are known once the file's dynamic section is at hand: long before the program has mapped the file, let
-alone opened the libraries, one after the other and each a wait.
+They are known once the file's dynamic section is at hand. That is long before the program opens the libraries
+one after the other, with a wait for each.
 """
 
 import re

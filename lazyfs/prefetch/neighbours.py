@@ -23,14 +23,14 @@ BATCH_BYTES = 1 << 20
 """Plaintext bytes fetched ahead for one miss: 0.1 s of a 100 Mbit/s line at most."""
 BATCH_FILES = 128
 PACKS = 8
-"""Packs that a directory's files lie in, at most, for a miss in one to bring the others: in a larger
-directory, of calibrations or events, one file says little of the others."""
+"""Most packs of a directory's files for which a miss in one brings the others. In a larger directory
+(calibrations, events) one file says little about the others."""
 DIRECTORIES = 1024
 """Directories remembered. The one whose last miss is longest ago is forgotten, and may be suggested again."""
 _PACKS = -1
 NEAR = 4
-"""Misses in packs that are remembered: the next one is near if its directory is that of one of them, or the
-one above or below."""
+"""Misses in packs that are remembered. A new miss is near if its directory is that of one of them, or
+directly above or below it."""
 
 
 class Neighbours:
