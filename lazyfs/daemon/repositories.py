@@ -99,8 +99,8 @@ class Repositories:
 
     async def settle(self, name: str) -> None:
         """Waits until a newer revision has been looked for, FIRST_LOOK seconds at most, and half a call's
-        patience. After that a missing name is not there. Raises LazyfsError for a repository that is not
-        open."""
+        patience. From then on a missing name counts as absent. Raises LazyfsError for a repository that is
+        not open."""
         opened = self.opened.get(name)
         if opened is None:
             raise LazyfsError(f"repository {name}: not connected yet")

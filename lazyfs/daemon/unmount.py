@@ -24,7 +24,7 @@ SECONDS = 20.0
 SOON = 2.0
 """Seconds of waiting after which other mount points of the same filesystem are searched for."""
 GLANCE = 1.0
-"""Seconds in which a program that only looks at the mount (df, a monitor, `lazyfs status`) has gone."""
+"""Seconds in which a program that only looks at the mount (df, a monitor, `lazyfs status`) is done."""
 STARTING = 3.0
 """Seconds in which a container that is being started drops its copies of this machine's mounts."""
 
