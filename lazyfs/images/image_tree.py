@@ -1,4 +1,4 @@
-"""An image becomes snapshots of its layers, of the merged tree, and of manifest and config, and a link."""
+"""Turns an image into a link and snapshots: of its layers, of the merged tree, of manifest and config."""
 
 from collections.abc import Callable, Iterable
 from contextlib import closing

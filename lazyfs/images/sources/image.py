@@ -13,7 +13,7 @@ again."""
 
 
 def none_known(_: str, __: Digest) -> bytes | None:
-    """Nothing is published yet."""
+    """The KnownConfig of a tree in which nothing is published."""
     return None
 
 

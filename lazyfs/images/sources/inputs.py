@@ -69,7 +69,7 @@ class Input:
 
 
 def open_file(path: str, name: str) -> BinaryIO:
-    """Opens a file of a directory that others may have made: waiting for a pipe in it would never end.
+    """Opens a file in a directory that others may have made, without waiting for a pipe there.
 
     Errors call it `name`. Raises UsageError if it cannot be opened or is not a regular file.
     """
