@@ -17,11 +17,11 @@ from lazyfs.store import Store, StoreConflict
 FILE = "collection.json"
 MOST_LEASES = 4096
 RETRIES = 30
-"""Attempts at a conditional write that others were faster with: each of them has got its change in."""
+"""Attempts at a conditional write. An attempt fails only if another process has got its own change in."""
 
 
 class Lease(msgspec.Struct, frozen=True):
-    """The word of a process that it is under way. All times are the store's."""
+    """The statement of a process that it is under way. All times are the store's."""
 
     token: str
     since: float
@@ -91,9 +91,9 @@ def change_state(
     change: Callable[[CollectionState], CollectionState],
     pause: Callable[[float], object] = time.sleep,
 ) -> CollectionState:
-    """Replaces the state by `change` of it, which is asked again where another process was faster; returns
-    the new state. Raises StoreConflict if that happens too often, FormatError, StoreError, and what `change`
-    raises."""
+    """Replaces the state by the result of `change`, which is called again if another process was faster;
+    returns the new state. Raises StoreConflict if that happens too often, FormatError, StoreError, and the
+    exceptions of `change`."""
     for attempt in range(RETRIES):
         with store.exclusive():
             encoded = store.read_metadata(FILE)

@@ -31,7 +31,7 @@ def find_revision(store: Store, text: str) -> Revision:
 
 
 def find_past(store: Store, newest: Revision, text: str) -> PastRevision:
-    """As `find_revision`, in the form in which the history of the newest revision has it."""
+    """As `find_revision`, but returns the entry in the history of the newest revision."""
     return choose(read_history(store, newest), parse_choice(text), reader(store))
 
 
@@ -98,7 +98,7 @@ def _amend(
 
 def check_whole(store: Store, lease: PublisherLease, past: PastRevision, newest: Revision) -> None:
     """Returns if everything that an older revision leads to is in the store, and stays there as long as the
-    lease. What the newest revision leads to as well is passed over. Raises UsageError."""
+    lease. Objects that the newest revision leads to as well are passed over. Raises UsageError."""
     objects, read, seen = LeasedObjects(store, lease), reader(store), Seen()
     waiting = [catalog_at(newest.root)]
     seen.first(waiting[0])
