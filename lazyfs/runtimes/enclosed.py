@@ -205,7 +205,8 @@ def plan_of(
 
 
 def _reachable(launch: Launch) -> tuple[str, ...]:
-    """Returns, in words for people, what of the machine a program in an enclosure can reach unbound."""
+    """Returns, in words for people, the parts of the machine that a program in an enclosure can reach
+    unbound."""
     found = ["the network"] if launch.network else []
     if launch.network and not can_scope_sockets():
         found.append(

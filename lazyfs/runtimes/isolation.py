@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 LEVELS: Final = ("none", "best", "wlcg", "full")
-"""`none`: whatever the runtime does. `best`: the most that is to be had here; the result says what is
-missing. `wlcg`: a runtime that passes every MUST. `full`: one that passes every check, without network."""
+"""`none`: any isolation. `best`: the most that is to be had here; the result names the missing checks.
+`wlcg`: a runtime that passes every MUST. `full`: one that passes every check, without network."""
 PROBED: Final = ("wlcg", "full")
 """The levels for which a runtime is tried out from inside first."""
 
@@ -49,7 +49,7 @@ def judge(outside: Mapping[str, Any], inside: Mapping[str, Any]) -> tuple[Check,
 
 
 def failures(checks: tuple[Check, ...], level: str) -> list[str]:
-    """Returns, in words for people, what keeps a runtime from a level."""
+    """Returns, in words for people, the reasons why a runtime does not have a level."""
     return [
         f"{check.name}: {check.seen}"
         for check in checks

@@ -92,7 +92,8 @@ def complete(image: CompletedImage) -> None:
             opened.callback(os.close, number)
             return number
 
-        # All before the first mount: the kernel lays overlays over overlays only twice.
+        # All directories are opened before the first mount: the kernel lays overlays over overlays only
+        # twice.
         below = [keep(_open(image.root, directory.path)) for directory in image.directories]
         for directory, lower in zip(image.directories, below, strict=True):
             mount_temporary(keep(_open(image.root, directory.path)), 0o755)

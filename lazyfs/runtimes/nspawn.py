@@ -36,7 +36,8 @@ class SystemdNspawn:
         return try_out(self, (_PROGRAM,), self._program)
 
     def plan(self, launch: Launch) -> RuntimePlan:
-        """Raises Unfit for what nspawn cannot do: another user, a path with a colon, an image in /run."""
+        """Returns the plan. Raises Unfit for a launch that nspawn cannot make: for another user, with a path
+        with a colon, or of an image in /run."""
         if not launch.as_root:
             raise Unfit(f"{_PROGRAM} starts programs of root only")
         if f"{launch.root}/".startswith(f"{_STATE}/"):
