@@ -1,1 +1,1 @@
-"""The service: what wishlists ask for, in the registries, and in the tree; each image fails alone."""
+"""The service: publishes the images that wishlists ask for from their registries; each image fails alone."""

@@ -34,14 +34,14 @@ class Service:
     save: Callable[[State], None]
     """Keeps the state; called after each revision and at the end."""
     tell: Callable[[str], None]
-    """Is told of progress, one line each."""
+    """Called with each line of progress."""
     platform_asked: bool = False
     max_age: float = 0.0
     """Seconds for which an image that was asked for is not asked for again."""
     max_delete: int = 20
     dry_run: bool = False
     forgotten: tuple[str, ...] = ()
-    """Lists that are given up."""
+    """Names of lists that the operator gives up."""
     monotonic: Callable[[], float] = time.monotonic
 
     def run(self, lists: Sequence[GivenList], state: State) -> Report:
@@ -130,9 +130,9 @@ def _reasons(
     state: State,
     meanwhile: Callable[[], None],
 ) -> dict[str, str]:
-    """Returns place -> why it may leave, after asking the registries of those that are only missing in a list
-    of tags. A private image is only gone if its account was told so. `meanwhile` is called while they are
-    asked."""
+    """Returns place -> the reason why it may leave, after asking the registries of those that are only
+    missing in a list of tags. A private image is only gone if its account was told so. `meanwhile` is called
+    while they are asked."""
     ask = [one for one in candidates if one.ask]
     answers = resolver.digests((place_reference(one.place) for one in ask), meanwhile)
     reasons = {one.place: one.reason for one in candidates if not one.ask}

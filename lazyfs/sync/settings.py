@@ -1,4 +1,4 @@
-"""The service's configuration: a TOML file of the operator's, which alone can loosen what protects.
+"""The service's configuration: a TOML file of the operator's. Nothing else can switch a protection off.
 
 [service]
 layout = "cern"
@@ -30,10 +30,11 @@ class RegistrySettings(msgspec.Struct, frozen=True, rename="kebab", forbid_unkno
     """The operator's settings for one registry."""
 
     address: str = ""
-    """host[:port] of its API, if that is another than its name says."""
+    """host[:port] of its API, if it is another than its name says."""
     plain_http: bool = False
     publish_private: bool = False
-    """Publish what only an account may read: everybody who reaches the store can then."""
+    """True to publish images that only an account may read: everybody who reaches the store can then read
+    them."""
     username: str | None = None
     password_file: str | None = None
     authfile: str | None = None
