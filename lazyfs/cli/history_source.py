@@ -47,7 +47,7 @@ class HistorySource:
         return replaced is None or replaced + self.newest.params.keep_days * DAY > now
 
     def changes(self, past: PastRevision) -> list[Change]:
-        """Returns what a revision has changed. Raises the errors of reading."""
+        """Returns the changes that a revision made. Raises the errors of reading."""
         return decode_changes(self._read(past.more)) if past.more else past.changes
 
     def place(self, image: str) -> str | None:

@@ -45,7 +45,7 @@ def is_profile(change: Change) -> bool:
 
 
 def shown_digest(part: bytes) -> str:
-    """Returns a digest in hex; what is no digest, a link's own target, as text."""
+    """Returns a digest in hex; a link's own target, which is no digest, as text."""
     return part.hex() if len(part) == SIZE else os.fsdecode(part)
 
 

@@ -1,4 +1,4 @@
-"""Makes one archive to send to a helper: facts about this machine's mounts, without secrets."""
+"""Makes one archive for the person who is asked for help: facts about this machine's mounts, without secrets."""
 
 import gzip
 import io

@@ -93,7 +93,8 @@ class Service:
         return Committer(self.store, self.keys, self.now, last_update=self.settings.last_update)
 
     def _remove(self, reasons: dict[str, str], committer: Committer, ledger: Ledger) -> str:
-        """Takes out of the tree what is due; returns why nothing was, if something should have been."""
+        """Takes the images that are due out of the tree. Returns the reason if some are due and none is
+        taken; otherwise an empty text."""
         images = ledger.state.images
         grace = self.settings.grace_hours * 3600
         found = due(images, reasons, ledger.time, grace, self.max_delete)
