@@ -1,4 +1,4 @@
-"""Makes one archive for the person who is asked for help: facts about this machine's mounts, without secrets."""
+"""Makes one archive about this machine's mounts, without secrets, for the person who is asked for help."""
 
 import gzip
 import io
