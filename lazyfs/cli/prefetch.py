@@ -1,4 +1,4 @@
-"""`lazyfs prefetch`: bring the rest of an image into the cache of a mount."""
+"""`lazyfs prefetch`: brings the rest of an image into the cache of a mount."""
 
 import time
 from typing import TYPE_CHECKING, Any
