@@ -63,7 +63,7 @@ class Downloader:
         """Returns the object's plaintext; from the cache if another process or flight has just put it there.
 
         The bytes are returned even if the cache does not admit them. A process that is stopped or slow while
-        it downloads the object delays this by two seconds at most. Raises as Fetcher.fetch does.
+        it downloads the object delays this call by two seconds at most. Raises as Fetcher.fetch does.
         """
         started = time.monotonic()
         while True:

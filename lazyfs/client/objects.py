@@ -97,7 +97,7 @@ class Objects(ObjectsAtHand):
         self._under_way: UnderWay[_Flight] = UnderWay(threads, UNDER_WAY, self._begin)
         self._arrived: deque[Download] = deque()
         self._called = False
-        """True if trio has been called to take what has arrived."""
+        """True if trio has been called to take the downloads that have arrived."""
         self._token: trio.lowlevel.TrioToken | None = None
         """The run that this belongs to, from the first fetch on."""
         self._closed = False

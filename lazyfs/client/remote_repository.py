@@ -27,9 +27,9 @@ class RemoteRepository:
         *,
         patience: float = PATIENCE,
     ) -> None:
-        """Looks for the newest revision. `state_dir`: where mounts of this URL keep what they trust.
-        `anchor`: what the operator trusts; None for what a mount has trusted before. Raises TransportError,
-        TrustError, UnsupportedFormat, and UsageError if nothing is trusted."""
+        """Looks for the newest revision. `state_dir`: the directory in which mounts of this URL keep their
+        trusted state. `anchor`: the operator's; None for the state that a mount has trusted before. Raises
+        TransportError, TrustError, UnsupportedFormat, and UsageError if nothing is trusted."""
         self._fetcher = fetcher
         self._patience = patience
         trusted = Revisions(fetcher, state_dir, anchor)

@@ -9,8 +9,8 @@ T = TypeVar("T", bound=Hashable)
 
 
 class UnderWay(Generic[T]):
-    """Begins items in the order in which they come, as long as they fit the bounds. One larger than the bound
-    of bytes is begun alone. Not thread-safe."""
+    """Begins items in the order in which they come, as long as they fit the bounds. An item larger than the
+    bound of bytes is begun alone. Not thread-safe."""
 
     def __init__(self, count: int, most: int, begin: Callable[[T, int], None]) -> None:
         """`count`: items under way at most; `most`: their bytes. `begin` is called with an item and its

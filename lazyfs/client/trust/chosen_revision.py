@@ -15,8 +15,8 @@ from lazyfs.transport.fetcher import never_cancelled
 
 
 class ChosenRevision:
-    """Revisions whose answer is always the chosen one. The newest revision is refreshed as ever, because the
-    chosen one is trusted by its keys and until its expiry. Blocking; thread-safe."""
+    """Answers like Revisions, but always with the chosen revision. The newest revision is refreshed as ever,
+    because the chosen one is trusted by its keys and until its expiry. Blocking; thread-safe."""
 
     def __init__(self, revisions: Revisions, choice: RevisionChoice, read: Read) -> None:
         """`read` returns the verified plaintext of an object of the repository."""
