@@ -31,13 +31,14 @@ CATALOG_HEADER = 4 << 20
 SHARED = 1 << 16
 """Hardlink groups of one snapshot that have names in several catalogs."""
 SHARED_ID = (1 << 31) - 1
-"""Largest id of such a group: the bit above marks it in an inode number."""
+"""Largest id of a hardlink group with names in several catalogs: the bit above marks such a group in an inode
+number."""
 
 NAME = 255
 """Bytes of a name."""
 PATH = 4095
 """Bytes of a link's target, and of the path of a nested catalog below its repository: Linux takes no longer
-ones."""
+paths."""
 NESTED_PATH = 3800
 """Bytes of the path of a nested catalog below its image, which leaves room for the path of the image."""
 XATTR = 1 << 16

@@ -35,7 +35,7 @@ class NotAtHand(Exception):
     def __init__(self, offset: int) -> None:
         super().__init__(offset)
         self.offset = offset
-        """Of the first byte that is missing."""
+        """Offset of the first missing byte."""
 
 
 class Dynamic(NamedTuple):
@@ -86,7 +86,7 @@ class _Segment(NamedTuple):
 
 
 def dynamic(read: Read) -> Dynamic:
-    """Returns what the dynamic section says; NOTHING for any other file. Raises NotAtHand."""
+    """Returns the demands that the dynamic section states; NOTHING for any other file. Raises NotAtHand."""
     try:
         return _dynamic(read)
     except (struct.error, IndexError):  # cut off

@@ -3,7 +3,8 @@
 The first of these paths that exists is taken:
 
 1. The name as a path of the tree, with `:latest` where it has neither tag nor digest; then as it is written.
-2. Docker Hub's: `debian` is docker.io/library/debian:latest, and the registry's four names are one.
+2. The name of an image of Docker Hub: `debian` is docker.io/library/debian:latest, and this registry's four
+   names are one.
 3. The name below every other registry of the tree, with and without `library/`. Only here can a name mean two
    images.
 """

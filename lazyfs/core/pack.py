@@ -69,7 +69,7 @@ class PackTable:
 
     @staticmethod
     def of(packs: Iterable[ObjectRef]) -> "PackTable":
-        """The table of these packs, in this order. Raises FormatError for what no reader takes."""
+        """The table of these packs, in this order. Raises FormatError for a table that no reader takes."""
         packs = list(packs)
         for pack in packs:
             if not 0 < pack.size <= bounds.PACK:

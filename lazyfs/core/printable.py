@@ -1,4 +1,4 @@
-"""Text of strangers for people: no character of it acts on a terminal or hides what is beside it.
+"""Makes strangers' text safe to show: no character acts on a terminal or hides its neighbours.
 
 `str.isprintable` is the rule: controls (C0, C1, DEL), line and paragraph separators, directions of writing
 (bidi), invisible characters and halves of surrogate pairs are not printable; letters of every script are.

@@ -48,7 +48,7 @@ _LEAVES = frozenset(map(ObjectKind, ("chunk", "file content", "pack", "bundle", 
 
 
 class _Path(NamedTuple):
-    """A path as its last name and the path above: a deep tree costs one of these a directory."""
+    """A path as its last name and the path above: a deep tree takes one of these for each directory."""
 
     above: "_Path | None"
     name: bytes

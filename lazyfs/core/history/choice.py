@@ -27,8 +27,8 @@ class RevisionChoice(NamedTuple):
 
 
 def parse_choice(text: str) -> RevisionChoice:
-    """Returns what the text asks for. A date alone means the end of that day, UTC; a time without a zone is
-    UTC. Raises UsageError for a text that is no number, date or name."""
+    """Returns the choice that the text states. A date alone means the end of that day, UTC; a time without a
+    zone is UTC. Raises UsageError for a text that is no number, date or name."""
     number = natural(text)
     if number is not None:
         return RevisionChoice(text, number=number)

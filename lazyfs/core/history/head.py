@@ -59,7 +59,7 @@ def _placed(blocks: Sequence[Block], level: int, below: int) -> list[BlockAt]:
 
 
 class History:
-    """A head, decoded. Immutable: `append`, `named` and `released` return another one."""
+    """A head, decoded. Immutable: `append`, `named` and `released` return a new History."""
 
     def __init__(
         self,

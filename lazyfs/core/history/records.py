@@ -17,7 +17,7 @@ INLINE = 1024
 """Bytes of a revision's changes that stand in its entry; more are an object of their own, so that a head
 stays small."""
 MAX_CHANGES = 1 << 16
-"""Changes that a revision states; of more the first ones are kept."""
+"""Most changes that a revision states: if there are more, the first ones are kept."""
 MAX_NAMES = 1024
 """Named revisions at a time."""
 
@@ -144,7 +144,7 @@ def encode_changes(changes: list[Change]) -> bytes:
 
 
 def decode_changes(plain: bytes) -> list[Change]:
-    """Returns the changes of an object of them. Raises FormatError."""
+    """Returns the changes in an object of changes. Raises FormatError."""
     try:
         version, changes = _changes.decode(plain)
     except msgspec.MsgspecError as error:

@@ -53,7 +53,7 @@ class Access:
     """Kinds for which the anonymous rate limit is used up for now."""
     headers: dict[Identity, str] = field(default_factory=dict)
     account_answered: bool = False
-    """True once a request made with the account was served, or told that there is no such thing."""
+    """True once a request made with the account was served, or was answered that the thing does not exist."""
     served_privately: bool = False
     served_beyond_limit: bool = False
     served_publicly: bool = False
@@ -102,7 +102,7 @@ class Exchange:
         self._after_pause: Step | None = None
 
     def start(self) -> Step:
-        """The first step, and the one after a pause."""
+        """Returns the first step; called again, the step after a pause."""
         if self._after_pause is not None:
             step, self._after_pause = self._after_pause, None
             return step

@@ -61,7 +61,7 @@ class Pause(NamedTuple):
 
 
 class Serve(NamedTuple):
-    """The answer is the one to use."""
+    """Use this answer."""
 
 
 class Outcome(Enum):

@@ -35,7 +35,7 @@ class ProvenTarget(NamedTuple):
 
 
 class _Refused(Exception):
-    """The state is not what this check knows."""
+    """The state is wrong, or of a form that this check does not know."""
 
 
 def proven(data: bytes, anchor: bytes | None) -> ProvenTarget | None:

@@ -1,7 +1,8 @@
 """The Open Science Grid's list: text, one image a line, comments on lines that begin with `#`.
 
-One part is an image of Docker Hub's `library`, two parts are one of a namespace of Docker Hub's, and of
-three or more the first is the registry. The tag is `latest` by default; one with `*` is a shell's pattern.
+One part is an image of Docker Hub's `library`, two parts are one of a namespace of Docker Hub's, and if there
+are three or more, the first is the registry. The tag is `latest` by default; a tag with `*` is a shell's
+pattern.
 """
 
 import re

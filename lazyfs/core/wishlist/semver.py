@@ -1,7 +1,7 @@
 """Semantic versions and their ranges, as skopeo and regsync read them (Masterminds/semver, version 3).
 
 A range is alternatives divided by `||`, each of comparisons divided by commas or spaces, which all have to
-hold: `>=1.2, <2`, `~1.4`, `^2`, `1.2 - 1.4`, `1.x`. A pre-release is in no range whose comparison names none.
+hold: `>=1.2, <2`, `~1.4`, `^2`, `1.2 - 1.4`, `1.x`. A comparison that names no pre-release holds for none.
 """
 
 import re

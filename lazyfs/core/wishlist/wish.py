@@ -34,7 +34,7 @@ class Extras(NamedTuple):
     """The options of a wish for its images, beyond their names."""
 
     platforms: tuple[Platform, ...] = ()
-    """The first one hangs at the image's name. Empty: the service's own."""
+    """The platforms to publish; the first one hangs at the image's name. Empty: the service's own."""
     layout: str = ""
     """CERN or OSG; empty: the service's own."""
     owner: str = ""

@@ -56,8 +56,7 @@ _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 def parse_yaml(text: str, findings: Findings) -> Node:
     """Returns the tree of one document; single lines that break it are left out and found faulty.
 
-    Raises Refused for a text that is no YAML, or has what no wishlist needs: several documents, too many
-    nodes.
+    Raises Refused for a text that is no YAML, or for one that has several documents or too many nodes.
     """
     lines = text.split("\n")
     for _ in range(MOST_REPAIRS):
