@@ -19,7 +19,7 @@ class ShownSetting(msgspec.Struct, frozen=True):
     """One setting, as people may see it."""
 
     name: str
-    """In TOML's notation."""
+    """The name in TOML's notation."""
     value: str | int | float | bool | None
     """None if nothing was given and there is no default value."""
     meaning: str
