@@ -39,7 +39,7 @@ class Operations:
         self._slot_of = filesystem.tree.slots.get
 
     def call(self, opcode: int, number: int, payload: bytes) -> Call:
-        """Returns the call that answers a request. Raises Malformed, or OSError for one that is refused."""
+        """Returns the call that answers a request. Raises Malformed, or OSError for a refused request."""
         found = _LOCKED.get(opcode)
         if found is not None:
             return self._fs.locked(found(self, number, payload))
