@@ -40,7 +40,8 @@ MAX_TAG_PAGES = 2000
 TAGS_TIME = 1800.0
 """Seconds for all pages together."""
 MAX_BLOB = 256 << 30
-"""Bytes that a layer may be said to have: the largest layers known, with models in them, have half of it."""
+"""Most bytes that a layer may state as its size: the largest layers known, with models in them, have half of
+it."""
 BLOB_TIME, BLOB_RATE = 600.0, LEAST
 """A blob may take BLOB_TIME seconds, and one more for each BLOB_RATE bytes."""
 PROGRESS = 64 << 10
@@ -96,7 +97,7 @@ class RegistryClient:
         """The digest of a manifest or index by tag, asked for with HEAD; then with GET, if the answer to HEAD
         states no digest or is 404: only a body has the reason.
 
-        Raises as `manifest`; Unknown if the registry says in so many words that there is none.
+        Raises as `manifest`; Unknown if the registry itself says that there is none.
         """
         try:
             with self._conversation.request(
@@ -117,8 +118,8 @@ class RegistryClient:
 
     @property
     def account_answered(self) -> bool:
-        """True if the registry served a request made with the account, or told it that there is no such
-        thing."""
+        """True if the registry served a request made with the account, or answered it that the thing does not
+        exist."""
         return self._conversation.account_answered
 
     def small_blob(self, descriptor: Descriptor, limit: int) -> bytes:
@@ -211,8 +212,8 @@ class RegistryClient:
         raise FormatError(f"{self._reference}: the list of tags does not end ({len(seen)} pages)")
 
     def check_public(self, blob: Descriptor) -> None:
-        """Raises UsageError unless the repository is known to be public: an account was needed because of a
-        rate limit, and no blob was served anonymously. Asks for `blob` to find out."""
+        """Raises UsageError if the repository may be private: a rate limit made an account necessary, and no
+        blob was served anonymously. Asks for `blob` to find out."""
         if self._conversation.privacy is not Privacy.UNPROVEN:
             return
         for _ in self.blob(blob):
@@ -237,8 +238,8 @@ class RegistryClient:
         return 0
 
     def _small(self, reply: Reply, limit: int) -> bytes:
-        """The whole of a small body. A connection that breaks here is an error; the caller's request is
-        small."""
+        """Returns the whole of a small body. If the connection breaks, the request is not resumed but
+        fails."""
         try:
             return reply.small(limit)
         except Failed as error:

@@ -72,8 +72,8 @@ class Conversation:
 
     @property
     def account_answered(self) -> bool:
-        """True if the registry served a request made with the account, or told it that there is no such
-        thing."""
+        """True if the registry served a request made with the account, or answered it that the thing does not
+        exist."""
         return self._access.account_answered
 
     def request(
@@ -119,7 +119,7 @@ class Conversation:
                     raise self._failure(step, path)
 
     def _now(self, transition: Callable[[], steps.Step]) -> steps.Step:
-        """The next step; changes of the shared state are made one at a time."""
+        """Returns the next step. The shared state is changed by one thread at a time."""
         with self._lock:
             return transition()
 

@@ -169,9 +169,9 @@ class Wire:
         pace: Pace = NO_PACE,
         connections: int = 4,
     ) -> None:
-        """`plain_http`: http is allowed. `proxies`: a function from an address to its proxy's; by default
-        that of the environment (https_proxy, http_proxy, all_proxy, no_proxy). `connections`: those kept open
-        to one server."""
+        """`plain_http`: http is allowed. `proxies`: a function from an address to its proxy's address; by
+        default from the environment (https_proxy, http_proxy, all_proxy, no_proxy). `connections`: those kept
+        open to one server."""
         self._pace = pace
         self._connections = connections
         self._certificates = certificates
