@@ -24,7 +24,8 @@ from lazyfs.node.surroundings import Surroundings, look_around, mounts_at
 from lazyfs.system.bounded_look import ask_each, ask_one
 
 PART_SECONDS = 3.0
-"""Seconds that each round of parts may take: the file, parts, logs, accounts, the file again."""
+"""Seconds that each round of the report may take: making the file, parts, logs, accounts, writing the
+file."""
 DOCTOR_SECONDS = 8.0
 """Seconds for the doctor. With 6 s for the mounts and five rounds of parts, a report takes 29 s at most."""
 _MOST_LOGS = 20

@@ -36,7 +36,7 @@ class Check(NamedTuple):
     gather: Callable[[Surroundings], Any]
     """Finds the facts. Runs in a child process that is left behind if it hangs; changes nothing."""
     judge: Callable[[Any], Iterable[Finding]]
-    """Returns what is wrong with the facts. Pure, so that each fault can be tested without making it."""
+    """Returns the faults that the facts show. Pure, so that each fault can be tested without making it."""
 
 
 CHECKS = (
@@ -56,7 +56,7 @@ CHECKS = (
 
 
 def examine(found: Surroundings, checks: Sequence[Check] = CHECKS, seconds: float = SECONDS) -> list[Finding]:
-    """Returns what is wrong, the worst first. A check that fails or hangs is a finding too."""
+    """Returns the findings, the worst first. A check that fails or hangs is a finding too."""
     gatherers = list(dict.fromkeys(check.gather for check in checks))
     questions = [_question(gather, found) for gather in gatherers]
     answers = ask_each(questions, seconds, patience=seconds, enough=lambda _: False)

@@ -21,8 +21,8 @@ class Finding(msgspec.Struct, frozen=True):
 
     level: Level
     wrong: str
-    """One line: the thing, and what is wrong with it. Without passwords."""
+    """One line: the thing, and its fault. Without passwords."""
     do: str
-    """One line: what mends it."""
+    """One line: the remedy."""
     check: str = ""
     """The name of the check, in the table of checks."""

@@ -1,4 +1,4 @@
-"""Removes from texts what strangers must not read: passwords, tokens, keys, homes, people's names."""
+"""Removes secrets from texts that strangers may read: passwords, tokens, keys, homes, people's names."""
 
 import base64
 import re

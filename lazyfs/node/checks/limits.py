@@ -13,7 +13,7 @@ from lazyfs.node.surroundings import Surroundings
 LEAST_FILES = 1024
 """Descriptors: 32 connections for each of twenty repositories, and the cache's files."""
 LEAST_MEMORY = 300 << 20
-"""Bytes: what a daemon may need after a walk over many images."""
+"""Bytes that a daemon may need after a walk over many images."""
 _UNLIMITED = 1 << 60
 """Control groups of version 1 say 2^63, rounded to pages, for no limit."""
 

@@ -89,9 +89,9 @@ def gather(found: Surroundings) -> list[Way]:
 
 
 def judge(facts: list[Way]) -> Iterator[Finding]:
-    """Yields the findings. A proxy to blame brings nothing, and either the fault is its own or other ways
-    reach the same origins. An origin is to blame if nothing comes from it over the other proxies. All other
-    failures are blamed on the way from this proxy to this origin."""
+    """Yields the findings. A proxy is to blame if nothing comes over it, and if the fault is its own or other
+    ways reach the same origins. An origin is to blame if nothing comes from it over the other proxies. For
+    all other failures the way from one proxy to one origin is to blame."""
     blamed = set()
     for proxy in dict.fromkeys(way.proxy for way in facts if way.proxy != DIRECT):
         over = [way for way in facts if way.proxy == proxy]
