@@ -17,7 +17,7 @@ files did, and a quarter is the most that it may cost."""
 REMEMBERED: Final = 1 << 16
 """Guessed objects that are watched for their first use."""
 FILES: Final = 4096
-"""Files remembered of which a part was used."""
+"""Files of which a part was used that are remembered."""
 
 
 class GuessCounts(NamedTuple):
@@ -41,7 +41,7 @@ class Guessed(NamedTuple):
 
 
 class GuessBudget:
-    """The budget of one repository. Not thread-safe, but every thread may ask what `unused` holds."""
+    """The budget of one repository. Not thread-safe, but every thread may look into `unused`."""
 
     def __init__(self) -> None:
         self._asked = 0

@@ -2,9 +2,10 @@
 
 Of the directories of large libraries that a start of Python's scientific packages touches, most are used
 wholly or nearly so (pandas/_libs 10 of 10, scipy/linalg 8 of 8, pyarrow 9 of 21): the loader opens one after
-the other, and each first page is a round trip. The first miss brings those of up to LARGEST along: replayed
-on such a start, 55 files of 89 were waited for, 11 requests and 6 MB were in vain. To wait for a second miss
-leaves 64 waits and saves 2 requests; to bring larger ones saves 7 more waits for another 10 MB in vain.
+the other, and each first page is a round trip. The first miss brings libraries of up to LARGEST bytes along:
+replayed on such a start, 55 files of 89 were waited for, 11 requests and 6 MB were in vain. Waiting for a
+second miss would leave 64 waits and save 2 requests; bringing larger libraries would save 7 more waits for
+another 10 MB in vain.
 """
 
 from collections import OrderedDict
@@ -16,7 +17,7 @@ from lazyfs.prefetch.programs import is_library
 from lazyfs.vfs.siblings import Siblings
 
 LARGEST: Final = 2 << 20
-"""Bytes of a library that comes along. Larger ones are few, and one in vain would cost a start's bytes."""
+"""Bytes of a library that comes along. Larger ones are few, and one fetched in vain would cost much."""
 FILES: Final = 32
 """Libraries that come along in one directory: of a directory of hundreds (/usr/lib) a program uses few."""
 DIRECTORIES: Final = 1024

@@ -7,9 +7,9 @@ bytes, replayed on its log of requests.
 
 Files in packs bring their neighbours in the archive with them. A package's directory often lies in several
 packs, and a program on its way through the package wants all of them: fetching the others too cuts the waits
-for packs of the same start from 131 to 103, for 6 packs more. A miss near one of the misses before tells such
-a program from a reader of files here and there, for whom the bytes would be wasted: 200 files read at random
-fetch 1% more.
+for packs of the same start from 131 to 103, for 6 packs more. A miss near an earlier one tells such a program
+from a reader of files here and there, for whom the bytes would be wasted: 200 files read at random fetch 1%
+more.
 """
 
 from collections import OrderedDict, deque

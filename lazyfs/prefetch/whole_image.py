@@ -101,7 +101,7 @@ class WholeImage:
         return self.state not in ("listing", "fetching")
 
     def stop(self) -> None:
-        """Ends the job; what has come stays."""
+        """Ends the job; the objects that have come stay."""
         self._scope.cancel()
 
     async def run(self) -> None:
