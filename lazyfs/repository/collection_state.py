@@ -28,7 +28,8 @@ class Lease(msgspec.Struct, frozen=True):
     until: float
     """The moment from which it counts as dead, unless it is renewed before."""
     revision: int = 0
-    """Of a publisher: the newest revision when it began. It may start from this one or a newer one."""
+    """For a publisher: the newest revision when it began. The publisher may start from this one or a newer
+    one."""
 
 
 class ObjectList(msgspec.Struct, frozen=True):

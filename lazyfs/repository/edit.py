@@ -52,9 +52,9 @@ class Edit:
         workers: int | None = None,
         lease: PublisherLease | None = None,
     ) -> None:
-        """`now`: this machine's clock. `level`: zstd's. `workers`: threads that hash and compress. `lease`:
-        one that the caller has taken and ends, in place of the edit's own. Raises as `read_revision`, and as
-        PublisherLease, and UsageError for a repository of an older format version."""
+        """`now`: this machine's clock. `level`: of zstd's compression. `workers`: threads that hash and
+        compress. `lease`: a lease that the caller has taken and ends, in place of the edit's own. Raises as
+        `read_revision`, and as PublisherLease, and UsageError for a repository of an older format version."""
         self._store = store
         self._keys = keys
         self._now = now

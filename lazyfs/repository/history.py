@@ -1,4 +1,4 @@
-"""The revisions of a repository as its store has them: found by number, date or name, listed, named."""
+"""Finds, lists and names the revisions of a repository in its store."""
 
 from collections.abc import Callable, Iterator
 from datetime import datetime
@@ -38,8 +38,8 @@ def find_past(store: Store, newest: Revision, text: str) -> PastRevision:
 def keep(
     store: Store, keys: Keys, name: str, wanted: str | None, now: Callable[[], datetime]
 ) -> PastRevision:
-    """Gives a revision a name, which keeps it until it is released; None: the newest revision. A name that
-    is there already moves. The tree and the revision's number stay as they are.
+    """Gives a revision a name, which keeps it until it is released. `wanted`: its number, date or name; None
+    for the newest. A name that is there already moves. The tree and the revision's number stay as they are.
 
     Raises UsageError if the revision is not whole in the store any more, or there are too many names.
     """
@@ -64,7 +64,7 @@ def keep(
 
 
 def release(store: Store, keys: Keys, name: str, now: Callable[[], datetime]) -> None:
-    """Takes a name away: its revision is kept only as long as every other. Raises UsageError if there is no
+    """Takes a name away: its revision is kept only as long as any other. Raises UsageError if there is no
     such name."""
     lease = PublisherLease(store, now)
 
