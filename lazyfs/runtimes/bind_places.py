@@ -100,7 +100,8 @@ def _tmp(root: str) -> BindPlace:
 
 
 def _place(root: str, bind: Bind, mounted: dict[str, Bind | None]) -> BindPlace:
-    """Places a bind of the caller's. `mounted`: the earlier mounts by path; a bind, or None for our own."""
+    """Places a bind of the caller's. `mounted`: path -> the earlier mount there: a bind, or None for our
+    own."""
     where = path_in_image.locate(root, bind.target, mounted)
     if not where.stopped:
         return _in_image(bind, where)

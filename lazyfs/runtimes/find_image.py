@@ -17,7 +17,7 @@ from lazyfs.system.paths_in_mounts import resolve_among_mounts
 LOOK_SECONDS = 30
 """Seconds that a mount has to answer if it has a name: over a slow line the catalogs have to be fetched."""
 PATIENCE_SECONDS = 2
-"""Seconds that the other mounts have once one has the name: they can only make the name ambiguous."""
+"""Seconds that the other mounts have once one mount has the name: they can only make the name ambiguous."""
 
 
 SITE = "lazyfs"
@@ -215,7 +215,7 @@ def _look(mount: str, name: str, tops: Sequence[str], *, site: bool) -> dict[str
 
 
 def _images(mount: str, tree: str, name: str, tops: Sequence[str], refused: list[str]) -> list[_Candidate]:
-    """In a child: the images of one repository that the name may mean, of the best rank only."""
+    """Returns the images of one repository that the name may mean, of the best rank only. Runs in a child."""
     top = os.path.join(mount, tree) if tree else mount
     for rank, places in enumerate(candidates(name, _names(mount, tops, tree))):
         images = []

@@ -83,9 +83,9 @@ class Virtualization:
     ) -> None:
         """`image`: a name in a mounted repository, `docker://NAME`, a directory, or a SIF file as File.
 
-        `mounts`: path on this machine -> path inside; one that does not exist is left out with a warning in
-        the job's stderr. `options`: as for singularity, see `container_options`. `before`, `after`: called on
-        this machine, outside the container. Raises UsageError.
+        `mounts`: path on this machine -> path inside; a path of this machine that does not exist is left out
+        with a warning in the job's stderr. `options`: as for singularity, see `container_options`. `before`,
+        `after`: called on this machine, outside the container. Raises UsageError.
         """
         self.image = image
         self.mounts = dict(mounts)

@@ -107,7 +107,7 @@ def complete(image: CompletedImage) -> None:
 
 
 def _open(root: str, path: str) -> int:
-    """Opens a directory of the image as it is now, with what has been mounted so far."""
+    """Opens a directory of the image as it is now, with the mounts that were made so far."""
     image = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         return open_without_links(image, path, os.O_PATH | os.O_DIRECTORY)

@@ -12,8 +12,8 @@ from lazyfs.runtimes.trial import try_out
 _OWN_NAMES = ("runc", "crun", "runc:[0:PARENT]", "runc:[1:CHILD]", "runc:[2:INIT]", "libcrun")
 
 _CGROUPS = "/sys/fs/cgroup"
-"""The directory of control groups. It is read-only for the runtime, which so makes none: the program stays in
-the batch system's, and none is left behind."""
+"""The directory of control groups. It is read-only for the runtime, so that the runtime makes no group: the
+program stays in the batch system's, and no group is left behind."""
 
 
 class OciRuntime:
