@@ -26,11 +26,11 @@ class CheckFindings:
 
     objects: int = 0
     bytes: int = 0
-    """Plaintext bytes of these objects."""
+    """Plaintext bytes of the objects."""
     stored_bytes: int = 0
     catalogs: int = 0
     entries: int = 0
-    """Names in these catalogs."""
+    """Names in the catalogs."""
     bad: int = 0
     """Objects that are missing or wrong, and files that are wrong in their packs."""
     problems: list[str] = field(default_factory=list)
