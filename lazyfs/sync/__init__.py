@@ -1,1 +1,2 @@
-"""The service: publishes the images that wishlists ask for from their registries; each image fails alone."""
+"""The service: publishes the images of wishlists, which it reads from their registries; each image fails
+alone."""

@@ -1,5 +1,4 @@
-"""Tells when an image appears: the knowledge of the store, the lists and the service's state about one
-name."""
+"""Tells when an image appears, by the store, the lists and the service's state."""
 
 from collections.abc import Iterable, Sequence
 from itertools import islice
@@ -26,7 +25,7 @@ class Publication(NamedTuple):
     target: str
     """The target of its link; empty for a published tree."""
     digests: list[str]
-    """Digests named by tags of its repository: those whose link leads to the same image."""
+    """The digests whose links in its repository lead to the same image."""
     revision: int
     """The first revision that has the image, among those that were looked at."""
     time: int

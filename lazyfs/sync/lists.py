@@ -60,7 +60,7 @@ class GivenList(NamedTuple):
     fresh: bytes | None = None
     """The content read now, if it is good: to be kept."""
     doubted: bytes | None = None
-    """The content read now, if it lacks most of the wishes before: to be confirmed by a later run."""
+    """The content read now, if it lacks most of the earlier wishes: to be confirmed by a later run."""
 
 
 class ListKeeper:

@@ -1,6 +1,6 @@
 """The middle of a run: asks for tags, reads images whose tag has moved side by side, and commits them.
 
-One thread decides and commits; others ask registries and read images, and put what they found into one queue.
+One thread decides and commits; others ask registries and read images, and put their findings into one queue.
 """
 
 import queue
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from lazyfs.sync.service import Service
 
 TRIES = 3
-"""Tries of a question or an image in one run, where another one may help: inside each, the client makes
+"""Tries of a question or an image in one run, if another try may help. In each of them the client makes
 six."""
 
 

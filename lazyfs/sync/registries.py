@@ -33,7 +33,7 @@ class Registries:
         pause: Callable[[float], None] | None = None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`settings`: by the registry's name, as references have it. `pause`: waits for so many
+        """`settings`: registry's name, as references have it -> its settings. `pause`: waits for so many
         seconds; by default so that `stop` ends it."""
         self._now = now
         self._stopped = threading.Event()

@@ -1,7 +1,7 @@
 """The pace at which one registry is asked, by all images of a run together.
 
-At most so many requests at a time wait for an answer's head. A 429 holds up every request to that server
-until its Retry-After is over, not only the one that met it. A server that failed so many requests in a row,
+At most `parallel` requests at a time wait for an answer's head. A 429 holds up every request to that server
+until its Retry-After is over, not only the one that met it. A server that failed FAILURES requests in a row,
 with none answered between them, is left alone for the rest of the run, and so is a registry whose time in the
 run is over: its images fail at once and keep what they have.
 """

@@ -1,5 +1,5 @@
-"""Decides which images leave the tree. None leaves because it is absent somewhere: a reason must be known.
-Pure."""
+"""Decides which images leave the tree. No image leaves only because it is absent somewhere: a reason must be
+known. Pure."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
@@ -89,7 +89,7 @@ class Due(NamedTuple):
 
     now: list[str]
     too_many: int
-    """Their number, if that is over the limit and none goes."""
+    """The number of images that are due, if it is over the limit, so that none leaves; otherwise 0."""
 
 
 def due(images: Mapping[str, ImageState], gone: Iterable[str], now: int, grace: float, most: int) -> Due:

@@ -23,19 +23,20 @@ from lazyfs.sync.targets import Resolved
 LOOK = 5.0
 """Seconds without an answer after which the other work that has to go on is done."""
 MOST_CHOSEN = 10_000
-"""Images that one wish may mean: a run looks at so many in seconds, and its registry can make up more."""
+"""Most images that one wish may mean. A run can look at so many in seconds, and a registry may invent
+more."""
 THREADS = 32
 """Questions on their way in all; each registry takes as many of them as its settings say."""
 
 
 class Gone(NamedTuple):
-    """The registry said in so many words that it has no such tag."""
+    """The registry itself said that it has no such tag."""
 
     reason: str
 
 
 class Failure(NamedTuple):
-    """A question without an answer: what is there stays."""
+    """A question without an answer: the published image stays."""
 
     reason: str
     transient: bool

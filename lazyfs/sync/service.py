@@ -45,7 +45,8 @@ class Service:
     monotonic: Callable[[], float] = time.monotonic
 
     def run(self, lists: Sequence[GivenList], state: State) -> Report:
-        """Makes the tree what the lists wish. Raises LazyfsError if the store or its keys fail."""
+        """Brings the tree to the state that the lists wish. Raises LazyfsError if the store or its keys
+        fail."""
         began = int(self.now().timestamp())
         ledger = Ledger(state, self.now)
         resolver = Resolver(self.registries, self.platform, state.dates, lambda: self.now().timestamp())
@@ -131,9 +132,9 @@ def _reasons(
     state: State,
     meanwhile: Callable[[], None],
 ) -> dict[str, str]:
-    """Returns place -> the reason why it may leave, after asking the registries of those that are only
-    missing in a list of tags. A private image is only gone if its account was told so. `meanwhile` is called
-    while they are asked."""
+    """Returns place -> the reason why it may leave. Asks the registries about images that are only missing in
+    a list of tags. A private image counts as gone only if its account was told so. `meanwhile` is called
+    during the questions."""
     ask = [one for one in candidates if one.ask]
     answers = resolver.digests((place_reference(one.place) for one in ask), meanwhile)
     reasons = {one.place: one.reason for one in candidates if not one.ask}

@@ -7,7 +7,7 @@ platforms = ["linux/amd64"]
 [registries."registry.example"]
 address = "127.0.0.1:5000"        # where its API really is
 plain-http = true
-publish-private = true            # what needs an account may be read by all who reach the store
+publish-private = true            # images that need an account may be read by all who reach the store
 username = "reader"
 password-file = "/etc/lazyfs/password"
 """
@@ -41,8 +41,8 @@ class RegistrySettings(msgspec.Struct, frozen=True, rename="kebab", forbid_unkno
     parallel: int = 4
     """Requests at a time that wait for an answer."""
     minutes_per_run: float = 720.0
-    """Time for which one run asks it, from the first request on; then its images fail and keep what they
-    have."""
+    """Minutes for which one run asks it, from the first request on. After that its other images fail and keep
+    their last version."""
 
 
 class ServiceSettings(msgspec.Struct, frozen=True, rename="kebab", forbid_unknown_fields=True):
@@ -50,7 +50,8 @@ class ServiceSettings(msgspec.Struct, frozen=True, rename="kebab", forbid_unknow
 
     layout: str = CERN
     platforms: list[str] = []
-    """The first is that of the images' own names; others hang below .multiarch. Empty: this machine's."""
+    """The images' own names lead to the first one; the others hang below .multiarch. Empty: this
+    machine's."""
     images_at_once: int = 2
     """Images that are read side by side: each holds the records of its layers in memory."""
     images_per_revision: int = 20
