@@ -59,9 +59,9 @@ class AttemptLoop(Protocol):
         ...
 
     def advance(self, timeout: float) -> Sequence[tuple[object, Answer | BaseException]]:
-        """Waits until an attempt has ended, the loop is woken, or `timeout` seconds are over; less if a limit
-        has to be looked at. Returns the attempts that have ended, each with what `Client.get` returns or
-        raises."""
+        """Waits until an attempt has ended, the loop is woken, or `timeout` seconds are over; or earlier, if
+        a limit has to be checked. Returns the attempts that have ended, each with what `Client.get` returns
+        or raises."""
         ...
 
     def wake(self) -> None:

@@ -75,8 +75,8 @@ class CurlLoop:
         return transfer
 
     def advance(self, timeout: float) -> list[tuple[Transfer, Answer | BaseException]]:
-        """Waits until an attempt has ended, the loop is woken, or `timeout` seconds are over; less if a limit
-        has to be looked at. Returns the attempts that have ended, with what CurlClient.get returns or
+        """Waits until an attempt has ended, the loop is woken, or `timeout` seconds are over; or earlier, if
+        a limit has to be checked. Returns the attempts that have ended, with what CurlClient.get returns or
         raises."""
         now = time.monotonic()
         until = now + timeout

@@ -1,4 +1,4 @@
-"""One request on its way along the chain: carries out what its plan decides, one attempt after the other."""
+"""One request on its way along the chain: carries out the steps of its plan, one attempt after the other."""
 
 import logging
 import threading
