@@ -19,9 +19,9 @@ class HeldKey(NamedTuple):
     namespace: bytes
     ref: ObjectRef
     file_size: int = 0
-    """Of a chunk list: bytes of its file."""
+    """For a chunk list: bytes of its file."""
     shift: int = 0
-    """Of a chunk list: log2 of its file's chunk size."""
+    """For a chunk list: log2 of its file's chunk size."""
 
 
 Parsed = TypeVar("Parsed", Catalog, ChunkList)
@@ -76,7 +76,7 @@ class HeldObjects(Generic[Parsed]):
         return parsed
 
     def recharge(self, key: HeldKey, parsed: Parsed, size: int) -> None:
-        """Charges an object with what it takes now, if it is held still."""
+        """Charges an object with the bytes that it takes now, if it is still held."""
         part = self._places.get(key)
         if part is not None and part.held[key][0] is parsed:
             self.keep(key, parsed, size, part.repository)

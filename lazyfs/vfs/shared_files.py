@@ -21,7 +21,8 @@ from lazyfs.vfs.slots import SlotTable
 MIN_SIZE = 64 << 10
 IDLE = 4096
 PATH = b"\0copies"
-"""Stands for the path of a repository's slot for such files: no name holds a zero byte."""
+"""The path of the slot that a repository has for shared files. No real path equals it: no name holds a zero
+byte."""
 _NO_CATALOG = ObjectRef(Digest(bytes(32)), 0)
 
 
@@ -56,7 +57,7 @@ class SharedFiles:
         self._numbers: dict[tuple[int, bytes, Entry], int] = {}
         self._lookups: dict[int, int] = {}
         self._idle: dict[int, dict[int, None]] = {}
-        """By slot, and so by repository: rows without lookups, in the order in which they lost the last."""
+        """Slot, and so repository -> rows without lookups, in the order in which they lost the last."""
         self._next = 0
 
     def __len__(self) -> int:

@@ -33,7 +33,7 @@ class SlotRecord(msgspec.Struct, array_like=True, frozen=True):
     """Below the repository's root, no slash at either end."""
     live: bool
     digest: bytes
-    """The catalog; of a live folder the one it shows now."""
+    """The catalog's digest; for a live folder, of the catalog that it shows now."""
     size: int
     parent: int
     """The slot above, 0 for a repository's root."""
@@ -127,7 +127,7 @@ class SlotTable:
         self._by_key: dict[_Key, Slot] = {}
         self._next = 1
         self._idle: dict[str, dict[int, None]] = {}
-        """By repository: slots kept although they could be freed, in the order in which they became free."""
+        """Repository -> slots kept although they could be freed, in the order in which they became free."""
         self._era = 0
         self.root: Slot | None = None
         """The folder that the kernel knows as inode 1."""
