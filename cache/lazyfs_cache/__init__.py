@@ -62,8 +62,8 @@ Queue
     The entries that may be evicted, by their *ticks* (times of last use). *LRU* takes the first; *SIEVE*
     takes the first that was not used since its *hand* last passed.
 Tenant, share
-    The one for whom a value was put, such as a repository. No tenant pushes out more than its share of what
-    was used within a day (`policy.shares`).
+    The user for whom a value was put, such as a repository. No tenant pushes out more than its share of the
+    values used within a day (`policy.shares`).
 Ghost, floor
     LRU notes the tick up to which a tenant's values are gone, the floor. The row of a value that is gone is a
     ghost until a sweep deletes it.
@@ -100,8 +100,8 @@ _MODULES = {
     "Verified": "report",
     "open_cache": "open_caches",
 }
-"""Where each name is. A module is imported at the first use of a name of it: a program that only reads the
-figures of a cache (`Stats`) is spared the 50 others."""
+"""Name -> the module that has it. A module is imported at the first use of one of its names: a program that
+only reads the figures of a cache (`Stats`) is spared the 50 others."""
 
 
 def __getattr__(name: str) -> Any:

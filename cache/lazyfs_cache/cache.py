@@ -291,8 +291,7 @@ class Cache:
             self._downloads.close()
 
     def abandon(self) -> None:
-        """Leave everything to the parent process: this is a forked child, in which no value is here any
-        more."""
+        """Leave everything to the parent process: in this forked child no value is here any more."""
         self._shared.abandon()
         self._downloads.abandon()
 

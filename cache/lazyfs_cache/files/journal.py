@@ -77,7 +77,7 @@ class Journal:
 
     def removing(self, keys: Iterable[bytes]) -> int:
         """Note that the first of `keys`, as many as fit, are about to lose their files; returns how many fit.
-        Within a transaction."""
+        Called within a transaction."""
         room = SIZE - self._end - 1
         rows = bytearray()
         count = 0

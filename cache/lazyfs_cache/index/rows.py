@@ -14,7 +14,7 @@ Numbers are big-endian, so that LMDB sorts them by size. A tick is a time in mic
 moved on where needed so that ticks only ever grow: it gives the order and the time of uses.
 
 **Tenants.** Values belong to the tenant that brought them first, and stay its own. Each tenant has a number,
-the place of its row in `Sums.tenants`; number 0 is everybody without one.
+the place of its row in `Sums.tenants`; number 0 stands for values without a tenant.
 
 **Ghosts.** LRU evicts a tenant's values in the order of ticks, so one number, `Tenant.floor`, tells the
 values that are gone: its own with this tick and earlier ones. The row of a value that is gone may stay in

@@ -37,8 +37,8 @@ class SpaceAllowance:
         self._spare_bytes = 0
 
     def end(self) -> list[int]:
-        """End the allowance because its index is no longer in use: all held space becomes nothing, even space
-        that is put in or given back later. Returns the slots of the spare files, which are to be unlinked."""
+        """End the allowance because its index is no longer in use: all held space is void, even space that is
+        put in or given back later. Returns the slots of the spare files, which are to be unlinked."""
         with self._guard:
             self._ended = True
             self._free = self._promised = self._spare_bytes = 0
@@ -55,8 +55,8 @@ class SpaceAllowance:
     def draw(self, amount: int, *, write_over: bool = True) -> Drawn | None:
         """Promise `amount` of the free space. Returns None if there is less.
 
-        Spare files may occupy the space: then some of them go with the promise, one of them to be written
-        over if `write_over`.
+        If spare files occupy the space, some of them go with the promise; with `write_over`, one of these is
+        to be written over.
         """
         with self._guard:
             if self._ended or self._free < amount:

@@ -110,7 +110,7 @@ class Limits:
         return limit - slack(limit) - self._measures.fixed() - self._measures.index_file()
 
     def shortfall(self, charges: Charges, charge: int) -> Shortfall:
-        """The shortfall before `charge` more bytes, and the entries of all values on their way, may come."""
+        """The shortfall for `charge` more bytes, and for the entries of all values on their way."""
         free = self._measures.free()
         over = charges.charged + charge - self.capacity(charges)
         # Reserved values are not on the disk yet, or only in part: they will use space that is free now.

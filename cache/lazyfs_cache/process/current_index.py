@@ -66,8 +66,9 @@ class CurrentIndex:
     # -- joining an index ------------------------------------------------------------------------------
 
     def _join(self, index: Index, *, first: bool, limit: int | None) -> IndexGeneration:
-        """Join an index just opened. It is closed if that fails, because LMDB opens no environment twice in
-        one process. `first`: no other process uses it; `limit`: the limit that this process has just set."""
+        """Join an index just opened. The index is closed if joining it fails, because LMDB opens no
+        environment twice in one process. `first`: no other process uses it; `limit`: the limit that this
+        process has just set."""
         try:
             try:
                 return self._register(index, first=first, limit=limit)

@@ -50,7 +50,7 @@ class DownloadLocks:
     def __init__(self, path: str) -> None:
         self._locks = ByteLocks(path)
         self._mine: dict[int, threading.Event | None] = {}
-        """The event of each lock's end, once a thread waits for it."""
+        """Lock that this process holds -> the event of its end, once a thread waits for it."""
         self._guard = threading.Lock()
 
     def take(self, key: bytes, waited: float) -> DownloadLock | None:
