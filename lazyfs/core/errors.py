@@ -46,7 +46,7 @@ class NotFound(TransportError):
 
 
 class Unknown(NotFound):
-    """The registry itself answered that it has none of this name. The answer is no proxy's page, and no
+    """The registry itself answered that it has nothing of this name. The answer is no proxy's page, and no
     account would change it."""
 
 

@@ -49,7 +49,7 @@ def candidates(name: str, top: Iterable[str]) -> list[list[str]]:
 
 def full_name(name: str) -> str:
     """Returns the path where an image of this name would be published: registry, repository and tag; the name
-    itself where no image is called so."""
+    itself if it cannot be an image's."""
     try:
         return parse(name).path
     except UsageError:

@@ -54,8 +54,8 @@ def parse_conf(text: bytes) -> Conf:
 def places(name: bytes, file: Dynamic, directory: bytes, conf: tuple[bytes, ...]) -> Iterator[bytes]:
     """Yields the paths at which ld.so looks for the library `name`, in order.
 
-    `directory`: of the file that needs it ($ORIGIN). `conf`: the directories of ld.so.conf. A path may hold
-    `..`, which is resolved as the kernel does, after links.
+    `directory`: the directory of the file that needs it ($ORIGIN). `conf`: the directories of ld.so.conf. A
+    path may hold `..`, which is resolved as the kernel does, after links.
     """
     if b"/" in name:
         if name.startswith(b"/"):

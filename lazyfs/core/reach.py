@@ -32,7 +32,7 @@ class ObjectKind(enum.StrEnum):
     CHUNK_LIST = "chunk list"
     CHUNK = "chunk"
     FILE = "file content"
-    """The whole content of a file of one object."""
+    """The content of a file that is one object."""
     PACK = "pack"
     """The contents of several small files. It is given once for each file in it, with the file's slice."""
     PROFILE = "profile"

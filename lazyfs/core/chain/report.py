@@ -22,7 +22,7 @@ class MemberReport(msgspec.Struct, frozen=True):
     """Seconds until it is tried again; 0 when up or due."""
     answers: int
     bytes: int
-    """Stored bytes of the right bodies that came over it."""
+    """Stored bytes of accepted bodies that came over it."""
     latency_ms: float | None
     """Origins: smoothed time to the first byte."""
     faults: dict[str, int]

@@ -67,7 +67,7 @@ class History:
         blocks: tuple[tuple[Block, ...], ...] = (),
         names: tuple[KeptName, ...] = (),
     ) -> None:
-        """`blocks`: level 0 first, each level's in order."""
+        """`blocks`: the blocks of each level, level 0 first, in order."""
         self.entries = entries
         self.blocks = blocks
         self.names = names

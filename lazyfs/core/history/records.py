@@ -14,8 +14,8 @@ FANOUT = 64
 LEVELS = 6
 """Levels of blocks: 64 ** 7 revisions."""
 INLINE = 1024
-"""Bytes of a revision's changes that stand in its entry; more are an object of their own, so that a head
-stays small."""
+"""Most bytes of changes that stand in a revision's entry. Larger changes are an object of their own, so that
+a head stays small."""
 MAX_CHANGES = 1 << 16
 """Most changes that a revision states: if there are more, the first ones are kept."""
 MAX_NAMES = 1024
@@ -58,10 +58,12 @@ class PastRevision(msgspec.Struct, frozen=True, array_like=True):
     changes: list[Change]
     changes_digest: bytes
     changes_size: int
-    """The object of the changes, if they are too many to stand in `changes`; otherwise empty and 0."""
+    """Digest and size of the object of the changes, if they are too many to stand in `changes`; otherwise
+    empty and 0."""
     before_digest: bytes
     before_size: int
-    """The head of the history that the revision before was last signed with; empty and 0 for the first."""
+    """Digest and size of the history's head that the revision before was last signed with; empty and 0 for
+    the first."""
 
     @property
     def root(self) -> ObjectRef:

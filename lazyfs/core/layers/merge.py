@@ -72,7 +72,8 @@ class Merge:
 
     def _resolve(self, names: list[bytes], record: Record) -> tuple[list[bytes], list[Inode | None]]:
         """Returns the path with every link followed, and the inodes on it from the root on: one more than
-        names, None for each that does not exist. `..` in a link that leads above the root is refused."""
+        there are names, None for each that does not exist. `..` in a link that leads above the root is
+        refused."""
         path: list[bytes] = []
         trail: list[Inode | None] = [self.root]
         rest = names[::-1]

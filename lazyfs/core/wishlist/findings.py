@@ -33,7 +33,7 @@ class Findings:
     """Collects findings while a list is read, up to MOST."""
 
     MOST = 1000
-    """More are counted and not kept: a file of another kind would give one a line."""
+    """Most findings kept. Others are only counted: a file of another kind would give one for each line."""
 
     def __init__(self) -> None:
         self._found: list[Finding] = []

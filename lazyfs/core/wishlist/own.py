@@ -25,7 +25,8 @@ from lazyfs.core.wishlist.yaml_tree import Mapping, Node, Scalar
 KEYS = ("lazyfs", "defaults", "images")
 EXTRAS = ("bind-points", "layout", "owner", "platforms")
 IDLE = ("profile",)
-"""A start is recorded with `lazyfs mount --trace` and published with `lazyfs profile`."""
+"""Keys without effect: a start is recorded with `lazyfs mount --trace` and published with `lazyfs
+profile`."""
 RETENTION = ("keep-last", "keep-by", "newer-than")
 ENTRY_KEYS = ("image", "exclude", "regex", "semver", *RETENTION, *EXTRAS)
 MOST_KEPT = 100_000

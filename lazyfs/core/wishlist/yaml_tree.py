@@ -80,8 +80,8 @@ def _line_of(error: yaml.MarkedYAMLError) -> int:
 
 
 def _faulty_item(lines: list[str], error: yaml.MarkedYAMLError) -> int | None:
-    """Returns the line, from 0, of a list's item whose absence lets the parser come further; None if none is
-    to blame."""
+    """Returns the number, from 0, of the line that is to blame for an error: an item of a list, without which
+    the parser gets further. None if there is none."""
     stopped = _line_of(error) - 1
     marks = [mark.line for mark in (error.context_mark, error.problem_mark) if mark]
     for at in dict.fromkeys(line for mark in marks for line in (mark, mark - 1)):
