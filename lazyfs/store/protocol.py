@@ -46,7 +46,7 @@ class StoredObject(NamedTuple):
     size: int
     """Stored bytes."""
     modified: float
-    """When its bytes were written, on the store's clock; never after it got its name."""
+    """The time at which its bytes were written, on the store's clock; never after it got its name."""
 
 
 class ReadableStore(Protocol):

@@ -137,8 +137,8 @@ def _topmost(mountpoint: str) -> "tuple[Mount | None, Health]":
 
 
 def _checked(mountpoint: str, *, list_names: bool) -> bool:
-    """Returns True if a directory has names in it; not without `list_names`, because listing would trigger an
-    automounter. Raises UsageError unless it is a directory."""
+    """Returns True if a directory has names in it. Without `list_names` the names are not looked at, because
+    listing would trigger an automounter. Raises UsageError unless it is a directory."""
     answer = ask_one(lambda: _look(mountpoint, list_names=list_names), LOOK_SECONDS, own_session=False)
     if not answer.came:
         raise UsageError(f"mount point {mountpoint}: its filesystem does not answer in {LOOK_SECONDS:g} s")

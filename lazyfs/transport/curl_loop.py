@@ -53,7 +53,8 @@ class CurlLoop:
         self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._epoll.register(self._bell, select.EPOLLIN)
         self._timer: float | None = None
-        """When libcurl wants to be called though no socket is ready, on time.monotonic()'s clock."""
+        """The time at which libcurl wants to be called even if no socket is ready, on time.monotonic()'s
+        clock."""
         self._look_at = 0.0
         """Moment of the next look at the transfers' limits."""
         self._running: dict[Any, Transfer] = {}

@@ -103,7 +103,8 @@ class Passage:
     # attempts
 
     def race(self, route: Route) -> Race[bytes]:
-        """The race of an attempt over the route and its rival, should it be slow."""
+        """Returns the race between an attempt over the route and its rival, which starts if the attempt is
+        slow."""
 
         def enter() -> Callable[[Callable[[], None]], bytes | None] | None:
             with self._lock:

@@ -22,9 +22,10 @@ _ALERT = re.compile(
 _WANTS_TLS = re.compile(
     rb"plain HTTP request was sent to HTTPS|plain HTTP to an SSL-enabled|HTTP request to an HTTPS"
 )
-"""nginx, Apache and Go's servers, in the body of a 400."""
+"""Texts of nginx, Apache and Go's servers in the body of a 400."""
 _WANTS_CERTIFICATE = re.compile(rb"SSL certificate")
-"""nginx, in the body of a 400: `No required SSL certificate was sent`, `The SSL certificate error`."""
+"""Texts of nginx in the body of a 400: `No required SSL certificate was sent`, `The SSL certificate
+error`."""
 
 
 class Peer:

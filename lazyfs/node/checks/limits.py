@@ -11,7 +11,8 @@ from lazyfs.node.findings import Finding, Level
 from lazyfs.node.surroundings import Surroundings
 
 LEAST_FILES = 1024
-"""Descriptors: 32 connections for each of twenty repositories, and the cache's files."""
+"""Descriptors that a daemon may need: 32 connections for each of twenty repositories, and the cache's
+files."""
 LEAST_MEMORY = 300 << 20
 """Bytes that a daemon may need after a walk over many images."""
 _UNLIMITED = 1 << 60

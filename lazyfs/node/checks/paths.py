@@ -61,7 +61,7 @@ class Way(msgspec.Struct, frozen=True, kw_only=True):
 
     proxy: str = DIRECT
     origin: str
-    """Without account."""
+    """The origin, without an account."""
     fault: Fault | None = None
     detail: str = ""
     by_origin: bool = False
