@@ -13,7 +13,7 @@ from lazyfs_cache import Cache
 
 
 class CachedObject(NamedTuple):
-    """One object."""
+    """One object in the cache."""
 
     digest: str
     """In hexadecimal."""

@@ -12,7 +12,7 @@ from lazyfs.core.errors import TransportError
 from lazyfs.transport.fetcher import Fetcher, SideBySide
 
 _LAST_WORDS: Final = 5.0
-"""Seconds that threads get for their end: each notices within a slice, unless its disk hangs."""
+"""Seconds that threads get to end: each notices within a slice that it has to, unless its disk hangs."""
 
 
 class Downloads:

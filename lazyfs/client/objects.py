@@ -48,7 +48,7 @@ its size in memory."""
 _AGAIN: Final = 0.5
 """Seconds, and up to as many more by chance, before a held read tries again."""
 _LAST_WORDS: Final = 0.5
-"""Seconds after its deadline within which every flight has noticed it."""
+"""Seconds after its deadline within which each flight notices that it has passed."""
 _ECHO: Final = 1.0
 """Seconds for which a failed flight still answers: the kernel asks for a page again when its read-ahead has
 failed, and a reader would otherwise wait for two deadlines."""
@@ -99,7 +99,7 @@ class Objects(ObjectsAtHand):
         self._called = False
         """True if trio has been called to take the downloads that have arrived."""
         self._token: trio.lowlevel.TrioToken | None = None
-        """The run that this belongs to, from the first fetch on."""
+        """The trio run that this object belongs to, known from the first fetch on."""
         self._closed = False
         self._open = trio.CancelScope()
         self._patience = patience

@@ -56,7 +56,7 @@ class Guesses:
         self._add([_Guess(ref, None, None) for ref in refs])
 
     def add_files(self, files: list[FileInImage], ended: Callable[[FileInImage], None]) -> None:
-        """Guesses that these files will be read whole. `ended` is called with each that is here then."""
+        """Guesses that these files will be read whole. `ended` is called with each file once it is here."""
         self._add([_Guess(None, file, ended) for file in files])
 
     def _add(self, guesses: list[_Guess]) -> None:

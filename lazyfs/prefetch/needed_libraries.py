@@ -21,7 +21,8 @@ from lazyfs.vfs.paths_in_images import FileInImage, find_file, list_directory
 from lazyfs.vfs.slots import Slot
 
 FILES: Final = 4096
-"""Files whose needs were looked up, remembered by content; after that a file may be looked at again."""
+"""Files whose needs were looked up, remembered by content. A file that is forgotten may be looked at
+again."""
 IMAGES: Final = 64
 """Images whose ld.so.conf is remembered."""
 CONF_FILES: Final = 32

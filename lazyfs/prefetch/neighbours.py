@@ -38,7 +38,7 @@ class Neighbours:
 
     def __init__(self) -> None:
         self._suggested: OrderedDict[tuple[int, int], set[int]] = OrderedDict()
-        """Positions of the files suggested or missed, by directory; _PACKS once its packs were suggested."""
+        """Directory -> positions of the files suggested or missed; _PACKS once its packs were suggested."""
         self._missed: deque[tuple[tuple[int, int], tuple[int, int] | None]] = deque(maxlen=NEAR)
         """The directories of the last misses in packs, and the ones above them."""
 

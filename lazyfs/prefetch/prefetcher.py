@@ -69,7 +69,7 @@ class Prefetcher:
         self._around = around
         self._cache_limit = cache_limit
         self._images: dict[Digest, WholeImage] = {}
-        """Jobs by the image's top catalog."""
+        """Digest of an image's top catalog -> its job."""
         self._budget = GuessBudget()
         self._guesses = Guesses(objects, around.demand, lambda: room_in(around.cache_space()), self._budget)
         self._programs = NeededByPrograms(objects, around.entries, around.lock, self._guesses)

@@ -77,14 +77,14 @@ class Slot:
         self.below = 0
         """Slots whose parent this is."""
         self.era = 0
-        """The count of revisions at its allotment."""
+        """The number of revisions so far when it was allotted."""
         self.own: int = parent.own if record.leaves and parent is not None else pack(record.slot, 0)
         """The inode number of the directory the catalog hangs at."""
         starts_here = record.live or record.leaves or parent is None or parent.live
         self.top: Slot = self if starts_here else parent.top  # type: ignore[union-attr]
         """The slot of the snapshot's top catalog."""
         self.in_folder = parent is not None and parent.live and not record.live and not record.leaves
-        """A snapshot that hangs in a live folder: an image or a published tree."""
+        """True for a snapshot that hangs in a live folder: an image or a published tree."""
 
     def to_record(self) -> SlotRecord:
         """Returns the record to persist."""
