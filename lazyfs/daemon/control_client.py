@@ -23,7 +23,7 @@ SECONDS = 5.0
 SECONDS_EACH = 2.0
 """Seconds that each of several daemons, asked side by side, may take."""
 REFRESH_SECONDS = 60.0
-"""Seconds that a refresh may take beside the search: it fetches new catalogs and tells the kernel."""
+"""Seconds that a refresh may take in addition to the search: it fetches new catalogs and tells the kernel."""
 LARGEST_ANSWER = 64 << 20
 """Bytes. A thousand repositories take 2 MB."""
 _STATUS = {"do": "status"}

@@ -34,7 +34,7 @@ BEFORE_ROOT_IS_GIVEN_UP = (
     "lazyfs.transport.tls",
     "prometheus_client",
 )
-"""All that a mount as another user may need."""
+"""The modules that a mount as another user may need."""
 
 
 def load(modules: Iterable[str]) -> None:

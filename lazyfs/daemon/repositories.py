@@ -155,7 +155,8 @@ class Repositories:
         return isinstance(self.opened[name].fetcher, HttpFetcher)
 
     def status(self) -> dict[str, RepositoryStatus]:
-        """Returns the status of each repository: its revision, the reason for that choice, its paths."""
+        """Returns the status of each repository: its revision, a warning if it is not the newest, its proxies
+        and origins."""
         return {
             name: RepositoryStatus(
                 url=without_secrets(opened.source.url),

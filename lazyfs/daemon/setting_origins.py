@@ -15,7 +15,7 @@ class Origin(msgspec.Struct, frozen=True):
     """The place that a setting's value comes from."""
 
     kind: Literal["default", "file", "command line", "environment", "mount"]
-    """`mount`: a repository of a site has the mount's own setting."""
+    """The kind of place. `mount` means that a repository of a site has the mount's own setting."""
     place: str = ""
     """The file with its line, as in `/etc/lazyfs/site.toml:3`, or the variable; otherwise empty."""
     through: str = ""
