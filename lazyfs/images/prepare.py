@@ -38,7 +38,7 @@ class SourcePreparer:
     SourcePreparer and an Ingest of their own."""
 
     tree: StoredTree
-    """The tree of the repository: its layers and configs are not read again."""
+    """The repository's tree: layers and configs that are in it are not read again."""
     params: Params
     ingest: Ingest
     images: ImageOptions

@@ -50,7 +50,8 @@ FEW_LISTED = 1 << 14
 MARGIN = 2.0
 """Seconds by which the times of a listing may be inexact."""
 LEFT = 600.0
-"""Seconds after which a file without a name belongs to nobody: a publisher's live lease spares it anyway."""
+"""Seconds by which a file without a name must be older than every publisher under way to count as left
+behind."""
 POLL = 2.0
 
 
@@ -216,8 +217,8 @@ class Collector:
         return change_state(self._store, condemn, self._pause).listed
 
     def _wait_for(self, condemned: ObjectList) -> bool:
-        """Returns True once all publishers are over that may rely on condemned objects, False if they are
-        not in time."""
+        """Waits until every publisher that may rely on condemned objects has ended. Returns False if one has
+        not ended in time."""
         end = self._monotonic() + self._wait
         while True:
             state = read_state(self._store)

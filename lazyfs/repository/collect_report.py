@@ -13,7 +13,7 @@ class CollectReport(msgspec.Struct):
     kept: list[int] = []
     """Numbers of the kept revisions."""
     reachable: int = 0
-    """Objects that they lead to."""
+    """Objects that the kept revisions lead to."""
     garbage: int = 0
     """Objects that are condemned, or with a dry run would be."""
     garbage_bytes: int = 0

@@ -36,7 +36,7 @@ class ObjectList(msgspec.Struct, frozen=True):
     """The objects that a collection is about to delete."""
 
     collection: str
-    """A random name of the collection: it stays when deletion begins, with another file."""
+    """A random name of the collection. It stays the same when deletion begins with another file."""
     name: str
     """The file under metadata/ that lists them."""
     digest: str

@@ -105,7 +105,7 @@ class _Level(NamedTuple):
     pair: _Pair
     path: bytes
     found: int
-    """Differences found before it."""
+    """Number of differences found before this directory was entered."""
 
 
 class _Comparison:

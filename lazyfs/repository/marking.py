@@ -48,8 +48,8 @@ class Marked:
         """Catalogs, chunk lists, profiles and parts of histories that are not in the store."""
         self.problems: list[str] = []
         self._packs: dict[ObjectRef, int] = {}
-        """The used pieces of each pack, a bit for each: some 256 bytes a pack, where sets of members would
-        not fit the memory for a large site."""
+        """Pack -> its used pieces, one bit each. This takes some 256 bytes a pack; sets of members would not
+        fit the memory for a large site."""
 
     def mark(self, kept: Iterable[KeptRevision]) -> None:
         """Marks the objects that these revisions lead to. Raises StoreError, BadData."""

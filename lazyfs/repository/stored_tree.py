@@ -18,7 +18,7 @@ MOST = 16 << 20
 
 
 class TreeNode(NamedTuple):
-    """A file, link or directory of the tree, and where a directory's children are."""
+    """A file, link or directory of the tree, and the place of a directory's children."""
 
     entry: Entry
     catalog: Catalog
