@@ -149,8 +149,7 @@ def lines_of_environment(launch: Launch, runtime: str) -> bytes:
 
 
 def plain(path: str, runtime: str, of: str) -> str:
-    """Returns a path that holds none of the characters with which the runtime parts paths. Raises
-    Unfit."""
+    """Returns the path. Raises Unfit if it holds a character with which the runtime separates paths."""
     if any(character in path for character in ':,"\\\n'):
         raise Unfit(f"{of} {path!a}: {runtime} takes no path with a colon, comma, quote or backslash")
     return path

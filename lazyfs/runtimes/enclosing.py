@@ -25,7 +25,7 @@ _DEVICE_LINKS = (
     ("ptmx", "pts/ptmx"),
 )
 _HIDDEN = ("/sys/fs/cgroup/unified",)
-"""crun refuses to start where both versions of cgroups are mounted."""
+"""Paths that are hidden from runtimes: crun refuses to start where both versions of cgroups are mounted."""
 
 
 class EnclosedEnd(NamedTuple):

@@ -60,7 +60,7 @@ class Enclosure:
     program."""
     network: bool = True
     covered: tuple[str, ...] = ()
-    """Directories of the machine that are empty filesystems in memory for the runtime."""
+    """Directories of the machine in place of which the runtime sees empty filesystems in memory."""
     frozen: str | None = None
     """A directory of the machine whose filesystems are read-only for a runtime that root starts; a user's
     cannot write there anyhow."""

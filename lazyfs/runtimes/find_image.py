@@ -15,7 +15,7 @@ from lazyfs.system.mountpoint import FSTYPE, Mount, mounts
 from lazyfs.system.paths_in_mounts import resolve_among_mounts
 
 LOOK_SECONDS = 30
-"""Seconds that a mount has to answer if it has a name: over a slow line the catalogs have to be fetched."""
+"""Seconds that a mount has to say if it has a name: its catalogs may have to be fetched over a slow line."""
 PATIENCE_SECONDS = 2
 """Seconds that the other mounts have once one mount has the name: they can only make the name ambiguous."""
 
@@ -29,7 +29,8 @@ class FoundImage:
     """An image's place on the node."""
 
     root: str
-    """The image's root filesystem with every link resolved, so that a started job stays when a tag moves."""
+    """The image's root filesystem with every link resolved, so that a running job keeps its image when a tag
+    moves."""
     metadata: str | None
     """The directory with the image's manifest.json and config.json, if it is in a mounted repository."""
     path: str = field(default="", compare=False)

@@ -42,7 +42,7 @@ class Job:
     outputs: Sequence[str] = ()
     """Names or patterns (`*.root`), below the working directory."""
     output_directory: str | None = None
-    """Where outputs, `stdout` and `stderr` are put; None for a new temporary directory."""
+    """The directory for outputs, `stdout` and `stderr`; None for a new temporary directory."""
     environment: Mapping[str, str] = field(default_factory=dict)
 
 

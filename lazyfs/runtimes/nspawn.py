@@ -11,7 +11,7 @@ from lazyfs.runtimes.trial import try_out
 
 _PROGRAM = "systemd-nspawn"
 _STATE = "/run"
-"""nspawn leaves files there, and finds a machine's settings."""
+"""The directory in which nspawn leaves files, and finds a machine's settings."""
 _OWN_NAMES = (_PROGRAM, "(sd-stubinit)")
 _NEEDED = (
     AddedPath("/usr", True),

@@ -21,7 +21,7 @@ _LIMIT = 1 << 12
 
 
 def remembered(runtime: str, executable: str, ask: Callable[[], RuntimeProbe]) -> RuntimeProbe:
-    """Returns the probe of an earlier process in the same circumstances, or asks."""
+    """Returns the probe of an earlier process in the same circumstances, or the result of `ask`."""
     try:
         path = os.path.join(directory(), f"runtime-{runtime}-{_circumstances(executable)}")
     except (OSError, UsageError):

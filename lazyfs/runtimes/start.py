@@ -43,7 +43,7 @@ class RunOptions:
     """Variables that override the image's own. Their values never appear in an argv."""
     workdir: str | None = None
     entrypoint: bool = False
-    """Put the image's entry point before the command given."""
+    """True to put the image's entry point before the command given."""
     runtime: str | None = None
     """A runtime's name; None for the first runtime that works."""
     network: bool = True

@@ -24,7 +24,7 @@ class Committer:
     """One run's changes of a repository. Use as a context manager, from one thread."""
 
     def __init__(self, store: Store, keys: Keys, now: Callable[[], datetime], *, last_update: bool) -> None:
-        """`last_update`: write logDir/lastUpdate with each revision. Raises as Edit."""
+        """`last_update`: True to write logDir/lastUpdate with each revision. Raises as Edit."""
         self._lease = PublisherLease(store, now)
         self._edit = Edit(store, keys, now, lease=self._lease)
         self._store = store

@@ -26,7 +26,7 @@ class ImageCondition(msgspec.Struct, frozen=True, omit_defaults=True):
     digest: str = ""
     """The digest that its tag named when it was published."""
     published: int = 0
-    """Seconds since 1970, as all times."""
+    """The time at which it was published: seconds since 1970, as all times."""
     revision: int = 0
     """The first revision that has this digest."""
     checked: int = 0

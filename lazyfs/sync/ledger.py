@@ -34,7 +34,7 @@ class Ledger:
 
     @property
     def time(self) -> int:
-        """Seconds since 1970."""
+        """The present time in seconds since 1970."""
         return int(self._now().timestamp())
 
     def image(self, place: str) -> ImageState | None:

@@ -30,7 +30,7 @@ six."""
 
 
 class _Key(NamedTuple):
-    """Images that are one: read once, whatever their tags."""
+    """The identity of an image: targets with equal keys share one image, which is read once."""
 
     registry: str
     repository: str
@@ -73,7 +73,7 @@ class Publishing:
 
     @cached_property
     def _preparer(self) -> ImagePreparer:
-        """Reads images; not made in a dry run."""
+        """The preparer that reads images; a dry run makes none."""
         service, committer = self._service, self._committer
         return ImagePreparer(
             service.store,

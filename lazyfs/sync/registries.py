@@ -20,7 +20,7 @@ from lazyfs.sync.settings import RegistrySettings
 log = logging.getLogger(__name__)
 
 ACCOUNT = "the service's account"
-"""The name of any account in messages, which stand on the status site."""
+"""The name that stands for any account in messages, which appear on the public status site."""
 
 
 class Registries:
@@ -64,7 +64,7 @@ class Registries:
         self._stopped.set()
 
     def _pause(self, seconds: float) -> None:
-        """Waits so long, unless the run is given up. Raises TransportError once it is."""
+        """Waits for so many seconds, unless the run is given up. Raises TransportError once it is."""
         if self._sleep is None:
             self._stopped.wait(seconds)
         else:

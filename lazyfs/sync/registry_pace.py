@@ -19,8 +19,8 @@ from lazyfs.images.registry.replies import retry_after
 from lazyfs.images.registry.wire import Origin
 
 FAILURES = 12
-"""Requests without an answer, or answered with 429 or 5xx, one after the other, after which a server counts
-as down: two images' tries. Those that met a 429 together count as one."""
+"""Requests in a row without an answer, or answered with 429 or 5xx, after which a server counts as down: the
+tries of two images. Requests that met a 429 together count as one."""
 
 
 @dataclass

@@ -24,13 +24,14 @@ class Lists(NamedTuple):
     """The statements of a run's lists."""
 
     complete: frozenset[str]
-    """Names of lists that were read whole and without an error, each list of that name."""
+    """Names of lists that were read whole and without an error; if several lists have a name, all of them
+    were."""
     forgotten: frozenset[str]
     """Names of lists that the operator gives up: images that only they wished leave."""
     wishes: frozenset[tuple[str, str]]
     """(list, wish) in force."""
     failed: frozenset[tuple[str, str]]
-    """Those whose tags could not be found out."""
+    """(list, wish) of wishes whose tags could not be found out."""
 
     @classmethod
     def of(

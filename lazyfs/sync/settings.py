@@ -63,7 +63,7 @@ class ServiceSettings(msgspec.Struct, frozen=True, rename="kebab", forbid_unknow
     site: str = ""
     """Directory of the status site; empty: `site` in the status directory."""
     last_update: bool = True
-    """Write logDir/lastUpdate with each revision, which ATLAS's pilot looks for."""
+    """True to write logDir/lastUpdate with each revision, which ATLAS's pilot looks for."""
 
     @property
     def chosen_platforms(self) -> tuple[Platform, ...]:

@@ -40,7 +40,7 @@ class ImageState(msgspec.Struct, omit_defaults=True):
     options: str = ""
     """Target.options when it was published."""
     published: int = 0
-    """Seconds since 1970, as are all times here."""
+    """The time at which it was published: seconds since 1970, as are all times here."""
     revision: int = 0
     """The first revision that has this digest."""
     checked: int = 0
@@ -70,7 +70,7 @@ class ListState(msgspec.Struct, omit_defaults=True):
     wishes: int = 0
     read: int = 0
     good: int = 0
-    """Moment at which it was last a list."""
+    """The time at which it was last a valid list."""
     problems: list[str] = []
 
 
