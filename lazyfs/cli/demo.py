@@ -1,4 +1,4 @@
-"""`lazyfs demo`: the main job on this machine, with figures."""
+"""`lazyfs demo`: publishes, serves, mounts and runs an image on this machine, with figures."""
 
 import click
 

@@ -1,4 +1,4 @@
-"""`lazyfs umount`: take a mount away."""
+"""`lazyfs umount`: takes a mount away."""
 
 import os
 
