@@ -266,7 +266,8 @@ class Cache:
         )
 
     def processes(self) -> int:
-        """Number of processes that have the cache open; 1 if it cannot be read within a tenth of a second."""
+        """Number of processes that have the cache open; 1 if the number cannot be read within a tenth of a
+        second."""
         return self._shared.processes()
 
     def entries(self) -> Iterator[tuple[bytes, Entry]]:

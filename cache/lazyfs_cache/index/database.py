@@ -119,7 +119,7 @@ class Index:
         return size
 
     def enlarge(self, map_size: int) -> None:
-        """Let the index grow to `map_size` bytes. Outside of a transaction."""
+        """Let the index grow to `map_size` bytes. Called outside of a transaction."""
         self._env.set_mapsize(map_size)
 
     def used(self) -> int:

@@ -77,7 +77,7 @@ class Tenant(msgspec.Struct, array_like=True):
     """One tenant's part of the cache."""
 
     name: bytes = b""
-    """The name that the caller of `put` gave it; empty for everybody without one."""
+    """The name that the caller of `put` gave it; empty for values without a tenant."""
     entries: _Number = 0
     stored: _Number = 0
     """Bytes charged for its values."""

@@ -47,7 +47,7 @@ class SpaceAllowance:
             return slots
 
     def put_in(self, amount: int) -> None:
-        """Note that the index holds `amount` more."""
+        """Note that the index holds `amount` more bytes."""
         with self._guard:
             if not self._ended:
                 self._free += amount

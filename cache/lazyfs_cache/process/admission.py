@@ -132,7 +132,7 @@ class Admission:
         return bool(self._store([held], {key: value}, tenant))
 
     def put_many(self, values: Sequence[tuple[bytes, bytes | memoryview]], tenant: bytes) -> list[bool]:
-        """Admit several verified values; for each, True if it is here afterwards."""
+        """Admit several verified values. Returns, for each, True if it is here afterwards."""
         here: set[bytes] = set()
         wanted: dict[bytes, bytes | memoryview] = {}
         for key, value in values:

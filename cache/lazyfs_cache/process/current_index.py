@@ -186,7 +186,7 @@ class CurrentIndex:
         )
 
     def fit_map(self, limit: int) -> None:
-        """Enlarge the map if it was made for a smaller limit. Outside of a transaction."""
+        """Enlarge the map if it was made for a smaller limit. Called outside of a transaction."""
         if limit != self._sized_for:
             wanted = database.map_size(limit)
             if wanted > self.generation.index.map_size:

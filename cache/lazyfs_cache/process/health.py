@@ -10,7 +10,7 @@ from lazyfs_cache.index.faults import DAMAGED, DiskFull, IndexFailure, MapFull
 log = logging.getLogger("lazyfs_cache")
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
-"""The disk, or the user's part of it, is full."""
+"""Errors that mean that the disk, or the user's part of it, is full."""
 
 _HARMLESS = FULL | {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR, errno.EAGAIN}
 """Errors of one call that are no sign of a broken disk."""
