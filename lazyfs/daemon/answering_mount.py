@@ -127,9 +127,8 @@ class AnsweringMount:
         self.watch.look()
 
     def answer(self, ready: Callable[[], None]) -> None:
-        """Answers requests whose objects are at hand from now on, and calls `ready`. Does nothing if the
-        session needs the event loop for that. Raises LazyfsError if a signal has ended the mount meanwhile.
-        """
+        """From now on, answers requests whose objects are at hand. Calls `ready`. Does nothing if the session
+        needs the event loop for that. Raises LazyfsError if a signal has ended the mount meanwhile."""
         assert self.session is not None
         if not self.session.begin():
             return

@@ -16,7 +16,7 @@ PROBED: Final = ("wlcg", "full")
 
 
 class Check(NamedTuple):
-    """One promise, tried from inside."""
+    """The check of one promise, made from inside a start of the runtime."""
 
     name: str
     must: bool

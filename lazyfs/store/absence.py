@@ -10,8 +10,8 @@ import stat
 
 
 def check_absent(path: str) -> None:
-    """Returns if there is certainly no object at `path`, `data/ab/cd...` of a store: its directory is there
-    and is no link, or data/ can be listed and has no such directory. Raises OSError otherwise."""
+    """Returns only if there is certainly no object at `path` (`data/ab/cd...` of a store): its directory is
+    there and is no link, or data/ can be listed and has no such directory. Raises OSError otherwise."""
     _check_no_link(path)
     directory = os.path.dirname(path)
     try:
@@ -24,8 +24,8 @@ def check_absent(path: str) -> None:
 
 
 def check_no_metadata(path: str) -> None:
-    """Returns if there is certainly no file at `path`, `metadata/NAME` of a store, or no store has been made
-    in the directory. Raises OSError otherwise."""
+    """Returns only if there is certainly no file at `path` (`metadata/NAME` of a store), or if no store has
+    been made in the directory. Raises OSError otherwise."""
     directory = os.path.dirname(path)
     data = os.path.join(os.path.dirname(directory), "data")
     _check_no_link(path)

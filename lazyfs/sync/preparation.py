@@ -46,7 +46,7 @@ class PreparedImage(NamedTuple):
     own: dict[str, Inode]
     """Links and metadata at the places of the target that it was read for."""
     place: str
-    """That target's place."""
+    """The place of the target that it was read for."""
     config: str
     """Digest of the config, in hex."""
     size: int

@@ -57,7 +57,8 @@ class SharedFiles:
         self._numbers: dict[tuple[int, bytes, Entry], int] = {}
         self._lookups: dict[int, int] = {}
         self._idle: dict[int, dict[int, None]] = {}
-        """Slot, and so repository -> rows without lookups, in the order in which they lost the last."""
+        """Slot (and with it the repository) -> rows without lookups, in the order in which they lost their
+        last lookup."""
         self._next = 0
 
     def __len__(self) -> int:

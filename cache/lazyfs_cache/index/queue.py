@@ -21,7 +21,7 @@ class Queue:
         """(tenant, tick) -> the tick from which to look for a free one. Kept where many values ask for the
         same tick: files of one age are not rare."""
         self._last_tenant: int | None = None
-        """The tenant of the table's last row, or a later one; None before it was looked for."""
+        """The tenant of the table's last row, or a later one; None while it has not been looked for."""
 
     def add(self, tenant: int, tick: int, charge: int, key: bytes, *, newest: bool = False) -> int:
         """Put a value into the queue. Returns its tick: `tick`, or a later one if another value of the tenant

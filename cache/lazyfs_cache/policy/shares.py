@@ -28,8 +28,9 @@ class Stake:
 
     def __init__(self, held: int, order: Iterator[Queued], last_use: int | None = None) -> None:
         """`held`: bytes of its values. `order`: its values in the order in which they should go. `last_use`:
-        the tick of its last use, for an order that does not go by uses; otherwise the next value's tick
-        counts. Such an order (SIEVE) may end before it has given all values, after one at least."""
+        the tick of its last use, for an order that does not go by uses; None for an order by uses, in which
+        the tick of the next value says it. An order that does not go by uses (SIEVE) may end before it has
+        given all values, but not before it has given one."""
         self.held = held
         self._order = order
         self._last_use = last_use

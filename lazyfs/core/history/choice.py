@@ -20,7 +20,7 @@ class RevisionChoice(NamedTuple):
     """A revision that somebody asks for."""
 
     text: str
-    """As it was written."""
+    """The choice as it was written."""
     number: int | None = None
     time: int | None = None
     """The last second of the moment that was asked for: the newest revision at this second is meant."""

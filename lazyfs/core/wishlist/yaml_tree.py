@@ -54,7 +54,8 @@ _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def parse_yaml(text: str, findings: Findings) -> Node:
-    """Returns the tree of one document; single lines that break it are left out and found faulty.
+    """Returns the tree of one document; single lines that make it unreadable are left out, and become
+    findings.
 
     Raises Refused for a text that is no YAML, or for one that has several documents or too many nodes.
     """
