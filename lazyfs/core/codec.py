@@ -18,8 +18,8 @@ AT_ONCE = 3 << 19
 longer than its plaintext needs, is decoded block by block."""
 
 MAX_WINDOW = 1 << 27
-"""Bytes of history a frame may ask the reader to hold: the format asks readers for 8 MiB
-at least, and publishers at level 19 with long files reach 128 MiB."""
+"""Bytes of history that a frame may ask the reader to hold. zstd's format wants at least 8 MiB of every
+reader; publishers at level 19 with long files reach 128 MiB."""
 
 _idle: deque[zstandard.ZstdDecompressor] = deque(maxlen=4)
 """Decompressors to use again."""

@@ -53,8 +53,8 @@ class Cutter:
 
 
 class PackTable:
-    """The packs that the entries of a catalog lie in, by number, over the encoded rows of 36 bytes: digest
-    and plaintext size of each."""
+    """The packs of a catalog's entries, by number. It reads encoded rows of 36 bytes: a pack's digest and its
+    plaintext size."""
 
     __slots__ = ("encoded",)
 

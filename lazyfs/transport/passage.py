@@ -86,7 +86,7 @@ class Passage:
             self._plan.left(time.monotonic())
 
     def take(self, step: Step) -> bytes | None:
-        """Carries out a step; None if it brought no bytes."""
+        """Carries out a step. Returns the accepted bytes; None if it brought none."""
         if isinstance(step, GiveUp):
             raise step.error
         if isinstance(step, Pause):

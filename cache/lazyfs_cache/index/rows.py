@@ -1,8 +1,8 @@
 """The tables of the index and their rows. Pure: no I/O.
 
     entries   key -> tenant (1), set apart (1), tick (8), size (8), charge (8), pins (4), visited (1)
-    queue     tenant (1), tick (8) -> charge (8), key; only entries that may be evicted, of each tenant the
-              next first (LRU), or the oldest first (SIEVE)
+    queue     tenant (1), tick (8) -> charge (8), key; only entries that may be evicted, within a tenant the
+              least recently used first (LRU), or the oldest first (SIEVE)
     pins      holder (8), length of label (2), label, key -> nothing; holder 0: kept by a pin set
     kept      key -> how many pin sets name it (4); its value may or may not be here
     owners    owner -> bytes held (8): processes that have the cache open; each is alive as long as it holds

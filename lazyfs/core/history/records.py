@@ -77,7 +77,8 @@ class PastRevision(msgspec.Struct, frozen=True, array_like=True):
 
     @property
     def before(self) -> ObjectRef | None:
-        """The head of the history before it."""
+        """The head of the history that the revision before was last signed with; None for the first
+        revision."""
         return _optional(self.before_digest, self.before_size)
 
 

@@ -43,7 +43,8 @@ _ARM = {
 
 
 def parse_platform(text: str) -> Platform:
-    """`amd64`, `x86_64`, `linux/arm64`, `linux/arm/v7`; the system defaults to linux. Raises UsageError."""
+    """Returns the platform that a text means: `amd64`, `x86_64`, `linux/arm64`, `linux/arm/v7`. The system
+    defaults to linux. Raises UsageError."""
     parts = text.lower().split("/")
     if len(parts) == 1 or (len(parts) == 2 and parts[0] in (*_ALIASES, "amd64", "arm", "arm64")):
         parts.insert(0, "linux")

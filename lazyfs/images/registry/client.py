@@ -231,8 +231,8 @@ class RegistryClient:
             raise FormatError(f"{self._reference}: the list of tags is not one") from None
 
     def _resumed(self, reply: Reply, got: int) -> int:
-        """Returns 0, the bytes of the answer to pass over. Raises TransportError if it starts at another byte
-        than `got`."""
+        """Checks that an answer goes on at byte `got`. Returns 0: no bytes of it have to be passed over.
+        Raises TransportError if it starts at another byte."""
         if reply.status != 206 or resumed_at(reply.headers) != got:
             raise TransportError(f"{self._reference}: the registry resumes a blob at the wrong byte")
         return 0
