@@ -1,8 +1,8 @@
 """The state that publishers and collectors of one store share: one small file, changed conditionally.
 
 It names the leases of the publishers under way, the collector under way, and the list of objects that are
-condemned or being deleted. It is no signed file and clients do not read it: whoever can write to the store
-could delete its objects anyway. It names no host, user or image, because a web server may hand it out.
+condemned or being deleted. It is no signed file and clients do not read it: anybody who can write to the
+store could delete its objects anyway. It names no host, user or image, because a web server may hand it out.
 """
 
 import secrets

@@ -97,8 +97,9 @@ def _amend(
 
 
 def check_whole(store: Store, lease: PublisherLease, past: PastRevision, newest: Revision) -> None:
-    """Returns if everything that an older revision leads to is in the store, and stays there as long as the
-    lease. Objects that the newest revision leads to as well are passed over. Raises UsageError."""
+    """Makes sure that everything that an older revision leads to is in the store, and stays there as long as
+    the lease. Objects that the newest revision leads to as well are passed over. Raises UsageError if
+    something is missing."""
     objects, read, seen = LeasedObjects(store, lease), reader(store), Seen()
     waiting = [catalog_at(newest.root)]
     seen.first(waiting[0])

@@ -34,7 +34,7 @@ class InnerMount(NamedTuple):
     """The path in the image, free of links; it exists."""
     options: tuple[str, ...]
     """The options that the mount has already, `ro` or `rw` first. In a user namespace they are locked, and a
-    runtime that mounts again without one of them fails; as root it would take them off."""
+    runtime that mounts again without one of them fails; started by root it would take them off."""
 
 
 class Surroundings(NamedTuple):

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 LEVELS: Final = ("none", "best", "wlcg", "full")
-"""`none`: any isolation. `best`: the most that is to be had here; the result names the missing checks.
-`wlcg`: a runtime that passes every MUST. `full`: one that passes every check, without network."""
+"""`none`: any isolation is enough. `best`: the most that is to be had here; the result names the missing
+checks. `wlcg`: a runtime that passes every MUST. `full`: one that passes every check, without network."""
 PROBED: Final = ("wlcg", "full")
 """The levels for which a runtime is tried out from inside first."""
 

@@ -45,8 +45,8 @@ class Ledger:
         """Notes the wishes that each image has now; a new image is known from here on.
 
         `silent`: returns True for an earlier wish that this run cannot ask about. Such a wish stays noted
-        even if others wish the image now: otherwise it would be forgotten by the time that the others no
-        longer do.
+        even if others wish the image now: otherwise it would be forgotten once the others no longer wish the
+        image.
         """
         for target in targets:
             image = self.state.images.setdefault(target.place, ImageState())

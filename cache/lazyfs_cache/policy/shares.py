@@ -6,7 +6,8 @@ least recently used before the others, as if there were one tenant. If all value
 holds most gives. So a tenant that reads without end pushes out its own values once it holds as much as
 another one, and a tenant that holds less than an equal part loses nothing that it uses.
 
-Choosing takes time by the number of tenants, which is MOST at most, and none by that of values.
+The time for choosing grows with the number of tenants, which is MOST at most, and not with the number of
+values.
 """
 
 from collections.abc import Iterator, Sequence

@@ -18,7 +18,8 @@ class Policy(msgspec.Struct, frozen=True):
     no other path is left."""
     outage_grace: float = 5.0
     """The time for which requests go on trying after the last path died (a squid restarts in 1 to 3 s). After
-    that they fail at once, except one that sweeps all paths, after `probe_first` to `probe_max`."""
+    that they fail at once; only one request sweeps all paths, at intervals of `probe_first` to `probe_max`.
+    """
     silence: float = 4.0
     """The time for which an attempt may go without a byte while another path has not been tried."""
     silence_last: float = 10.0

@@ -1,8 +1,8 @@
 """The Open Science Grid's list: text, one image a line, comments on lines that begin with `#`.
 
-One part is an image of Docker Hub's `library`, two parts are one of a namespace of Docker Hub's, and if there
-are three or more, the first is the registry. The tag is `latest` by default; a tag with `*` is a shell's
-pattern.
+A name of one part is an image of Docker Hub's `library`; a name of two parts, an image of a namespace of
+Docker Hub's. If there are three or more parts, the first is the registry. The tag is `latest` by default; a
+tag with `*` is a shell's pattern.
 """
 
 import re

@@ -1,7 +1,7 @@
 """The list of regsync: `sync`, each entry with `source`, `target`, `type`, `tags` and `platforms`.
 
-`tags.allow` and `tags.deny` are regular expressions bound to both ends of the tag; no `allow` is all tags.
-The target and the settings of regsync's own work have no effect.
+`tags.allow` and `tags.deny` are regular expressions bound to both ends of the tag; without `allow`, all tags
+are meant. The target and the settings of regsync's own work have no effect.
 """
 
 from lazyfs.core.errors import UsageError

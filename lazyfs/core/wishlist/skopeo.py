@@ -1,8 +1,8 @@
 """The list of `skopeo sync --src yaml`: registries with `images`, `images-by-tag-regex` and
 `images-by-semver`.
 
-An empty list of tags is all tags; a regular expression may match anywhere in a tag. The settings of skopeo's
-own connection (credentials, tls-verify, cert-dir) have no effect: a list switches no protection off.
+An empty list of tags means all tags; a regular expression may match anywhere in a tag. The settings of
+skopeo's own connection (credentials, tls-verify, cert-dir) have no effect: a list switches no protection off.
 """
 
 from collections.abc import Callable, Iterator
