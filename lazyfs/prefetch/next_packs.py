@@ -15,7 +15,7 @@ from lazyfs.core.pack import PackTable
 TABLES: Final = 256
 """Catalogs remembered."""
 PROOF: Final = 3
-"""Steps, each from one pack to one of the next, that tell such a reader from others."""
+"""Steps, each from one pack to one of the next packs, that show a reader on its way through a layer."""
 AHEAD: Final = 2
 """Packs fetched ahead of such a reader."""
 

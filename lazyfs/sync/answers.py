@@ -15,7 +15,7 @@ from lazyfs.sync.conditions import ImageCondition, conditions
 from lazyfs.sync.state import State, WisherState
 
 MOST_REVISIONS = 200
-"""Revisions that are looked at for the first one with an image."""
+"""Most revisions that are searched for the first one that has an image."""
 
 
 class Publication(NamedTuple):

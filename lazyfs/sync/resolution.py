@@ -210,9 +210,9 @@ class Resolver:
         return _Chosen([wish.reference._replace(tag=tag) for tag in left], undated)
 
     def _created(self, reference: Reference) -> int | Failure | Gone | None:
-        """Returns the time at which an image was made; None if its registry says that the tag is gone, Gone
-        if it says so of the image that the tag names. A 404 of another form is a failure, because a proxy's
-        page knows no dates."""
+        """Returns the time at which an image was made; None if its registry says that the tag is gone; Gone
+        if it says that the image is gone that the tag names. A 404 of another form is a failure, because a
+        proxy's page knows no dates."""
         digest = self.digest(reference)
         if isinstance(digest, Gone):
             return None

@@ -39,8 +39,8 @@ class SharedFile(msgspec.Struct, array_like=True, frozen=True):
 
     @property
     def identity(self) -> tuple[int, bytes, Entry]:
-        """Slot, path and entry: those of files that no program can tell apart, in whichever packs they
-        lie."""
+        """Slot, path and entry. No program can tell files apart in which these are equal, in whichever packs
+        the files lie."""
         return unpack(self.number)[0], self.path, _without_place(self.entry)
 
 

@@ -21,7 +21,7 @@ class MountFacts(msgspec.Struct, frozen=True, kw_only=True):
     """The reason why the daemon tells no status; empty if it does."""
     owner: int | None = 0
     user: int = 0
-    """The user who looks."""
+    """The user who makes the check."""
     covered_by: str = ""
     journal: str = ""
     """The reason why inode numbers are no longer written down; empty if they are."""
