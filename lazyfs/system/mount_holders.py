@@ -14,7 +14,7 @@ SECONDS = 3.0
 _LONGEST = 80
 """Characters of a command that are shown."""
 _MOST = 500
-"""Holders that are looked for."""
+"""Most holders that are looked for."""
 _USES = {"cwd": "works in", "root": "has as its root"}
 
 

@@ -87,7 +87,7 @@ class Stop(NamedTuple):
     at_token_server: bool = False
     attempts: int = 1
     unknown: bool = False
-    """True if the registry itself answered that it has none of this name."""
+    """True if the registry itself answered that it has nothing of this name."""
 
 
 Step = Send | Ask | Ping | FindAccount | Pause | Serve | Stop
