@@ -224,7 +224,7 @@ def unmount(mountpoint: str, *, lazy: bool = True) -> None:
         if number == errno.EBUSY:
             raise InUse(f"{mountpoint} is in use")
         raise UsageError(f"cannot unmount {mountpoint}: {os.strerror(number)}")
-    import shutil  # imported only here: root needs neither, and the import takes 3 ms
+    import shutil  # imported only here: root needs neither module, and the import takes 3 ms
     import subprocess
 
     tool = shutil.which("fusermount3") or shutil.which("fusermount3", path=os.defpath)
