@@ -115,8 +115,8 @@ def urls(mount: Mount) -> dict[str, str]:
 
 
 def settings(mount: Mount, seconds: float = SECONDS) -> WantedSettings:
-    """Returns the settings of a mount with the passwords in them, and where they come from. A daemon of
-    root's tells them to root only.
+    """Returns the settings of a mount with the passwords in them, and their origins. A daemon of root's tells
+    them to root only.
 
     Raises as `ask` does.
     """

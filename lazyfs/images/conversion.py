@@ -61,7 +61,7 @@ class Conversion:
         self._layers: dict[Digest, Inode] = {}
         """The snapshots of the layers that were converted."""
         self._flat: dict[str, bool] = {}
-        """Path of each image's tree that was met, and True if it has been converted."""
+        """Path of an image's tree that was met -> True if it has been converted."""
 
     def convert(self, place: str) -> bool:
         """Converts the image published at a place. Returns False if it has no records or would differ."""

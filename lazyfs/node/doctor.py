@@ -28,7 +28,7 @@ gives up after 8 s."""
 
 
 class Check(NamedTuple):
-    """One subject that is looked at."""
+    """The check of one subject."""
 
     name: str
     facts: Any

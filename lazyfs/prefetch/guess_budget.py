@@ -26,7 +26,7 @@ class GuessCounts(NamedTuple):
     objects: int
     bytes: int
     used_objects: int
-    """Of these, the ones that were read later."""
+    """Those of the guessed objects that were read later."""
     used_bytes: int
     dropped: int
     """Guesses that were not fetched: over budget, or no room in the cache."""

@@ -40,7 +40,7 @@ class ImageProgress(msgspec.Struct, frozen=True, kw_only=True):
     """Objects of the image, as far as they are known."""
     bytes: int
     here_objects: int
-    """Of these, the ones that are in the cache."""
+    """Those of the image's objects that are in the cache."""
     here_bytes: int
     fetched_bytes: int
     """Bytes that this job has brought."""

@@ -19,7 +19,8 @@ from lazyfs.transport.passage import Passage, SharedChain, Step
 from lazyfs.transport.race import Overtaken, Race
 
 LARGE: Final = 128 << 10
-"""Bytes of an answer from which on another thread is worth its 100 us: verification takes 1 ms and more."""
+"""Least bytes of an answer that is verified in another thread: verification takes 1 ms and more, the thread
+100 us."""
 
 _Ended = tuple[object, bytes | BaseException | Rest]
 

@@ -34,7 +34,7 @@ class StatusDocument(msgspec.Struct, frozen=True):
     images: list[ImageCondition]
     lists: list[ListStatus]
     events: list[Event]
-    """The latest, newest first."""
+    """The latest events, newest first."""
 
 
 def document(state: State, events: list[Event], now: int) -> StatusDocument:
