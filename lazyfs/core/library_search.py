@@ -39,7 +39,8 @@ class Conf(NamedTuple):
 
 
 def parse_conf(text: bytes) -> Conf:
-    """Returns what ld.so.conf says; lines that are no absolute path are passed over."""
+    """Returns the directories and the included patterns of ld.so.conf. Directories that are no absolute path
+    are passed over."""
     directories: list[bytes] = []
     included: list[bytes] = []
     for line in text.split(b"\n", LINES)[:LINES]:

@@ -47,7 +47,7 @@ def unmount(mount: Mount, *, lazy: bool, kill: bool = False) -> str:
     if state is Health.SILENT:
         return _abort(mount, daemon)
     with _Process(daemon) as process:
-        # Nobody can use what a dead daemon has left open.
+        # Nobody can use the files that a dead daemon has left open.
         _take_away(mount, lazy=lazy or state is Health.DEAD, kill=kill)
         if not process.ends_within(0 if lazy else SOON):
             places = _elsewhere(mount, daemon)

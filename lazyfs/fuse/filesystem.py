@@ -28,7 +28,7 @@ from lazyfs.vfs.missing_objects import Fetched, Need, NeedDecoding, NeedReposito
 from lazyfs.vfs.siblings import siblings
 from lazyfs.vfs.tree import Tree
 
-if TYPE_CHECKING:  # the direct session answers what is at hand before the event loop is loaded (0.1 s)
+if TYPE_CHECKING:  # the direct session answers before the event loop is loaded (0.1 s)
     import trio
 
     from lazyfs.fuse.trace import Trace

@@ -17,7 +17,7 @@ files did, and a quarter is the most that it may cost."""
 REMEMBERED: Final = 1 << 16
 """Guessed objects that are watched for their first use."""
 FILES: Final = 4096
-"""Files of which a part was used that are remembered."""
+"""Files remembered because a part of them was used."""
 
 
 class GuessCounts(NamedTuple):

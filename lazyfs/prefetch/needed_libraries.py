@@ -40,8 +40,8 @@ class NeededLibraries:
         self._confs: OrderedDict[Digest, tuple[bytes, ...]] = OrderedDict()
 
     def asked(self, file: FileInImage) -> Dynamic | None:
-        """Returns what a file asks of the dynamic linker; None if that is not at hand yet, or was returned
-        before. Reads from the local disk."""
+        """Returns the demands of a file on the dynamic linker; None if they are not at hand yet, or were
+        returned before. Reads from the local disk."""
         if file.entry.content in self._seen:
             return None
         try:

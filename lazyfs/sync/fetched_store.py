@@ -1,4 +1,4 @@
-"""The reading half of a store behind a URL, for questions about what is published."""
+"""The reading half of a store behind a URL, for questions about the published images."""
 
 import time
 from collections.abc import Callable

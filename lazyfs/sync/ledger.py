@@ -38,7 +38,7 @@ class Ledger:
         return int(self._now().timestamp())
 
     def image(self, place: str) -> ImageState | None:
-        """Returns what is known of an image."""
+        """Returns the state of an image; None if it is not known."""
         return self.state.images.get(place)
 
     def wished(self, targets: Iterable[Target], silent: Callable[[WisherState], bool]) -> None:

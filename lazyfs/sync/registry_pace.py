@@ -3,7 +3,7 @@
 At most `parallel` requests at a time wait for an answer's head. A 429 holds up every request to that server
 until its Retry-After is over, not only the one that met it. A server that failed FAILURES requests in a row,
 with none answered between them, is left alone for the rest of the run, and so is a registry whose time in the
-run is over: its images fail at once and keep what they have.
+run is over: its images fail at once and keep their last version.
 """
 
 import math

@@ -60,8 +60,8 @@ class AttemptLoop(Protocol):
 
     def advance(self, timeout: float) -> Sequence[tuple[object, Answer | BaseException]]:
         """Waits until an attempt has ended, the loop is woken, or `timeout` seconds are over; or earlier, if
-        a limit has to be checked. Returns the attempts that have ended, each with what `Client.get` returns
-        or raises."""
+        a limit has to be checked. Returns the attempts that have ended, each with the result or the exception
+        of `Client.get`."""
         ...
 
     def wake(self) -> None:

@@ -77,8 +77,8 @@ class CurlLoop:
 
     def advance(self, timeout: float) -> list[tuple[Transfer, Answer | BaseException]]:
         """Waits until an attempt has ended, the loop is woken, or `timeout` seconds are over; or earlier, if
-        a limit has to be checked. Returns the attempts that have ended, with what CurlClient.get returns or
-        raises."""
+        a limit has to be checked. Returns the attempts that have ended, each with the result or the exception
+        of CurlClient.get."""
         now = time.monotonic()
         until = now + timeout
         if self._running:

@@ -4,7 +4,7 @@
     queue     tenant (1), tick (8) -> charge (8), key; only entries that may be evicted, within a tenant the
               least recently used first (LRU), or the oldest first (SIEVE)
     pins      holder (8), length of label (2), label, key -> nothing; holder 0: kept by a pin set
-    kept      key -> how many pin sets name it (4); its value may or may not be here
+    kept      key -> number of pin sets that name it (4); its value may or may not be here
     owners    owner -> bytes held (8): processes that have the cache open; each is alive as long as it holds
               the lock on its number, in any PID namespace
     folders   number of a fan-out directory -> bytes of disk it occupies itself

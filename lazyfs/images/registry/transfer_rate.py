@@ -11,8 +11,8 @@ slower than any line on which publishing makes sense."""
 
 
 class TransferRate:
-    """Measures one transfer, over all requests that it takes. What the reader does between the parts does not
-    count."""
+    """Measures one transfer, over all requests that it takes. The reader's own time between the parts does
+    not count."""
 
     def __init__(self, name: str, now: Callable[[], float]) -> None:
         """`name`: the name of the transferred file in messages."""
