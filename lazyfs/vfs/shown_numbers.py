@@ -47,8 +47,8 @@ class ShortNumbers:
     def __init__(
         self, blocks: int = _BLOCKS, *, record: Callable[[ShownBlock], None] = _keep_nothing
     ) -> None:
-        """`blocks`: the number of blocks; the first one is for the mount's root alone. `record` is called with each
-        block that is allotted."""
+        """`blocks`: the number of blocks; the first one is for the mount's root alone. `record` is called
+        with each block that is allotted."""
         self._record = record
         self._blocks = blocks
         self._next = 1

@@ -166,7 +166,7 @@ def test_a_program_that_cannot_serve_the_mount_leaves_it_to_the_old_one(
         mount = control_client.mounted_at(str(mnt))
         wanted = control_client.settings(mount)
         older = tmp_path / "older"
-        older.write_text('sed "s/.format.:1/\\"format\\":0/" | ' + " ".join(PYTHON) + ' "$@"')
+        older.write_text('sed "s/.format.: 1/\\"format\\":0/" | ' + " ".join(PYTHON) + ' "$@"')
         for program, reason in (
             (["/nowhere/python"], "No such file"),
             (["/bin/false"], "the new one fails"),
