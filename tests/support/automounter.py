@@ -149,7 +149,7 @@ class Automounter:
 
     def daemons(self) -> list[int]:
         """Returns the process ids (inside) of lazyfs's daemons and of mounts under way."""
-        found = self.begin("ps", "-eo", "pid=,comm=,args=").communicate()[0]
+        found = self.begin("ps", "-ewwo", "pid=", "-o", "comm=", "-o", "args=").communicate()[0]
         lines = [line.split(maxsplit=2) for line in found.splitlines()]
         return [
             int(pid)
