@@ -85,8 +85,7 @@ def feed_of(place: str) -> str:
 
 
 def _finalized(value: object) -> object:
-    """Returns a value as a page shows it: what strangers have named with escapes for what is not
-    printable."""
+    """Returns a value as a page shows it: in names from strangers, unprintable characters are escaped."""
     return escaped(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
 
 
