@@ -25,11 +25,11 @@ from lazyfs.sync.status_directory import default_status_directory
 @json_option
 @setting_options("trust", "proxy", "ca", "client_cert", "client_key", "cache")
 def command(image: str, store: str, status_dir: str | None, as_json: bool, **settings: Any) -> int:
-    """Say since when IMAGE is in the repository, who wishes it, whether it waits, and why it failed.
+    """Say since when IMAGE is in the repository, who wishes it, if it waits, and why it failed.
 
-    STORE is the store's directory; by its URL any machine can ask that mounts the repository or is given
-    what to trust. Who wishes an image and what failed is known
-    only where the service's status directory is. Exits 0 if the image is there, 1 if not.
+    STORE is the store's directory, or its URL from any machine, with --trust where the repository was never
+    mounted. Wishes and failures are known only on the machine that has the service's status directory. Exits
+    0 if the image is there, 1 if not.
 
     \b
     Examples:

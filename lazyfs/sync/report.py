@@ -1,4 +1,4 @@
-"""The deeds of a run, image by image: for the command line, the status site and the event file."""
+"""The events of a run, image by image: for the command line, the status site and the event file."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -46,7 +46,7 @@ class Report(NamedTuple):
     bad_lists: int
     """Lists that could not be read, or have lines that could not, and are not acknowledged."""
     refused: str = ""
-    """Why nothing was removed though something was due."""
+    """The reason why nothing was removed though something was due."""
 
     def count(self, *kinds: str) -> int:
         """Returns the number of events of these kinds."""

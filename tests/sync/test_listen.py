@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import IO
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from benchmarks.ports import free_port
 from lazyfs.core.webhooks.proofs import signature
@@ -155,6 +157,24 @@ def test_no_more_connections_than_allowed_are_answered() -> None:
             assert extra.recv(1) == b"", "one too many is closed"
         for connection in idle:
             connection.close()
+
+
+@given(st.lists(st.none() | st.lists(st.integers(0, 9), max_size=6), max_size=20), st.integers(0, 8))
+def test_no_push_waits_twice_gets_lost_or_comes_in_beyond_the_bound(
+    steps: list[list[int] | None], most: int
+) -> None:
+    """None: what waits is taken."""
+    queue, model = PushQueue(most), list[int]()
+    for step in steps:
+        if step is None:
+            assert [int(push.tag) for push in taken(queue)] == model
+            model.clear()
+            continue
+        fresh = [one for one in dict.fromkeys(step) if one not in model]
+        fits = len(model) + len(fresh) <= most
+        assert queue.offer([Push("r", "a", str(number)) for number in step]) is fits
+        model += fresh if fits else []
+    assert [int(push.tag) for push in taken(queue)] == model
 
 
 def test_pushes_are_taken_by_one_and_offered_by_many() -> None:

@@ -37,7 +37,7 @@ _OWNER = re.compile(r"[A-Za-z0-9_.@+-]{1,100}")
 
 
 class _Exclusion(NamedTuple):
-    """A text that begins with `!`: what of a repository is not wished."""
+    """A text that begins with `!`: images of a repository that are not wished."""
 
     name: str
     """registry/repository"""
@@ -46,7 +46,7 @@ class _Exclusion(NamedTuple):
 
 
 def read(document: Mapping, findings: Findings) -> list[Wish]:
-    """Returns the wishes of the list; what cannot be read becomes a finding."""
+    """Returns the wishes of the list. Parts that cannot be read become findings."""
     know(document, KEYS, (), findings)
     wishes: list[Wish] = []
     exclusions: list[_Exclusion] = []
@@ -187,7 +187,7 @@ def _exclusion(node: Scalar, findings: Findings) -> _Exclusion:
 
 
 def _without(wish: Wish, exclusions: list[_Exclusion], findings: Findings) -> Wish | None:
-    """Returns the wish without what is excluded; None if that is all of it."""
+    """Returns the wish without the excluded images; None if nothing is left of it."""
     name = f"{wish.reference.registry}/{wish.reference.repository}"
     ours = [one for one in exclusions if one.name == name]
     if not ours:

@@ -20,7 +20,7 @@ class PushQueue:
     def offer(self, pushes: Iterable[Push]) -> bool:
         """Takes these pushes; returns False, and takes none, if there is no room for all of them."""
         with self._changed:
-            fresh = [one for one in pushes if one not in self._waiting]
+            fresh = [one for one in dict.fromkeys(pushes) if one not in self._waiting]
             if len(self._waiting) + len(fresh) > self._most:
                 return False
             self._waiting.update(dict.fromkeys(fresh))

@@ -84,12 +84,11 @@ def feed_of(place: str) -> str:
     folder, _, name = place.rpartition("/")
     if len(name) > LONGEST_NAME:
         name = sha256(name.encode()).hex()
-    return f"images/{folder}/{name}.atom"
+    return f"feeds/{folder}/{name}.atom"
 
 
 def _finalized(value: object) -> object:
-    """Returns a value as a page shows it: what strangers have named with escapes for what is not
-    printable."""
+    """Returns a value as a page shows it: in names from strangers, unprintable characters are escaped."""
     return escaped(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
 
 
