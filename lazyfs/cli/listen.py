@@ -1,4 +1,4 @@
-"""`lazyfs listen`: takes webhooks of registries, and publishes what was pushed and is wished."""
+"""`lazyfs listen`: takes webhooks of registries, and publishes the pushed images that are wished."""
 
 import signal
 import threading
@@ -46,7 +46,7 @@ them."""
 def command(
     words: tuple[str, ...], configuration: str, listen: str, keys: str | None, status_dir: str | None
 ) -> None:
-    """Take webhooks of registries, and publish what was pushed and a WISHLIST wishes, until ctrl-C.
+    """Take webhooks of registries, and publish the pushed images that a WISHLIST wishes, until ctrl-C.
 
     The configuration names each sender in a section [listen.NAME] with kind (docker, harbor, gitlab, github),
     registry and secret-file; it sends to /hooks/NAME. What a pushed tag names is asked at its registry.

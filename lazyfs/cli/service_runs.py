@@ -93,7 +93,7 @@ class ServiceRuns:
         return report
 
     def take(self, names: list[str], pushes: Sequence[Push], wait: float) -> Report:
-        """Publishes what was pushed and is wished. Waits `wait` seconds for another run to end. Raises
+        """Publishes the pushed images that are wished. Waits `wait` seconds for another run to end. Raises
         LazyfsError; Busy if it has not ended by then."""
         with (
             held(self._status, wait),
@@ -155,7 +155,7 @@ class ServiceRuns:
 
     @contextmanager
     def _recorder(self) -> Iterator[StartRecorder | None]:
-        """Makes what records starts, if the configuration allows it; its traces are deleted at the end."""
+        """Makes the recorder of starts, if the configuration allows it; its traces are deleted at the end."""
         chosen = self._settings.profiles
         if not chosen.allowed:
             yield None
@@ -165,7 +165,7 @@ class ServiceRuns:
 
     @contextmanager
     def _notifier(self) -> Iterator[Notifier]:
-        """Makes what tells the addresses of the configuration; it gets the last messages out at the end."""
+        """Makes the notifier of the configured addresses; it gets the last messages out at the end."""
         with Notifier(self.name, self._addresses, _wire, self._tell) as notifier:
             yield notifier
 

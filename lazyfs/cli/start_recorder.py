@@ -44,7 +44,7 @@ class StartRecorder:
     """Records starts from one store."""
 
     def __init__(self, store: str, seconds: float, memory: int) -> None:
-        """`seconds`: after so long a command is ended, and what it has read by then is its start. `memory`:
+        """`seconds`: after so long a command is ended; its reads up to then are its start. `memory`:
         bytes that its processes and its /tmp may take together."""
         self._store = store
         self._seconds = seconds
@@ -70,7 +70,7 @@ class StartRecorder:
         return [trace]
 
     def _clear(self) -> None:
-        """Unmounts and deletes what runs that were killed have left."""
+        """Unmounts and deletes the folders of runs that were killed."""
         above = tempfile.gettempdir()
         for name in os.listdir(above):
             pid = natural(name.removeprefix(PREFIX).partition("-")[0]) if name.startswith(PREFIX) else None
@@ -145,7 +145,7 @@ def _home(work: str) -> str:
 
 
 def _environment(work: str) -> dict[str, str]:
-    """Returns an environment with nothing of the service's but where programs and sockets are."""
+    """Returns an environment with nothing of the service's but the folders of programs and sockets."""
     home = _home(work)
     sockets = os.environ.get("LAZYFS_RUNTIME_DIR")  # not below `work`: a socket's path has 107 bytes at most
     return ({"LAZYFS_RUNTIME_DIR": sockets} if sockets else {}) | {

@@ -1,4 +1,4 @@
-"""Webhooks out: what a run has published, and what has failed, told to the addresses of the configuration.
+"""Webhooks out: the events of a run, told to the addresses of the configuration.
 
 A run never waits for one: each address has a thread and a bounded queue of its own. At the end the last
 messages have PATIENCE seconds. A message has no owners, lists or accounts in it, and names no image that is
@@ -162,11 +162,11 @@ class _Sender:
             self._thread.start()
 
     def end(self) -> None:
-        """Has the thread end after what waits."""
+        """Has the thread end after the messages that wait."""
         self._waiting.put(None)
 
     def wait(self, seconds: float) -> None:
-        """Waits for that; gives up what is left then."""
+        """Waits for that; gives up the messages that are left then."""
         if self._thread is not None:
             self._thread.join(seconds)
             if self._thread.is_alive():
@@ -181,8 +181,8 @@ class _Sender:
         self._wire.close()
 
     def _told(self, body: bytes) -> str:
-        """Sends a message, again after pauses where that may help; returns why it was given up, or an empty
-        text."""
+        """Sends a message, again after pauses if that may help. Returns the reason for giving it up, or an
+        empty text."""
         problem, lasting = "", False
         for pause in (0.0, *self._pauses):
             if lasting or self._ended.wait(pause):

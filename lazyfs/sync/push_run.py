@@ -1,4 +1,4 @@
-"""A run for what was pushed: only the wished images among it are asked for. Nothing leaves the tree in it."""
+"""A run for pushes: only the wished images among them are asked for. Nothing leaves the tree in it."""
 
 from collections.abc import Iterable, Sequence
 
@@ -17,7 +17,7 @@ from lazyfs.sync.targets import Resolved, Target, Targets, targets
 
 
 def run_pushes(service: Service, lists: Sequence[GivenList], state: State, pushes: Sequence[Push]) -> Report:
-    """Publishes what of the pushes is wished, if its tag has moved. Raises as Service.run.
+    """Publishes the pushed images that are wished, if their tags have moved. Raises as Service.run.
 
     The bodies of webhooks prove nothing: a registry is asked what each tag names, as in every run, so that a
     push that is told twice, late or falsely changes nothing. Nothing is asked for pushes that no list wishes.
@@ -89,7 +89,7 @@ def _pushed(target: Target, pushed: PushedImages) -> bool:
 
 
 def _room(service: Service, state: State, wished: Targets) -> OwnersRoom:
-    """Returns the room of owners: what is there has it, before what was pushed for the first time."""
+    """Returns the room of owners: images of the tree have it before those that are new."""
     there = [
         (place, [one.owner for one in image.wishes]) for place, image in state.images.items() if image.digest
     ]

@@ -68,7 +68,7 @@ class ListenSettings(msgspec.Struct, frozen=True, rename="kebab", forbid_unknown
 
 
 class NotifySettings(msgspec.Struct, frozen=True, rename="kebab", forbid_unknown_fields=True):
-    """One address that is told of what runs do."""
+    """One address that is told of the events of runs."""
 
     url: str
     secret_file: str = ""
@@ -146,7 +146,7 @@ class OwnerSettings(msgspec.Struct, frozen=True, rename="kebab", forbid_unknown_
 
 
 class ProfileSettings(msgspec.Struct, frozen=True, rename="kebab", forbid_unknown_fields=True):
-    """Whether and how commands of wishes are started, to record what they read."""
+    """The permission and the bounds for starting the commands of wishes."""
 
     allowed: bool = False
     seconds: float = 120.0

@@ -1,5 +1,5 @@
-"""Starts of programs that wishes ask for: recorded when an image is new, so that workers fetch what a start
-reads in a few requests. An image is published before, and stays if its start cannot be recorded."""
+"""Starts of programs that wishes ask for: recorded when an image is new, so that workers fetch the objects of
+a start in a few requests. An image is published before, and stays if its start cannot be recorded."""
 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Protocol
@@ -19,7 +19,7 @@ class NoRecorder(LazyfsError):
 
 
 class Recorder(Protocol):
-    """Starts programs from images, and records what they read."""
+    """Starts programs from images, and records the objects that they read."""
 
     def record(self, place: str, commands: Sequence[Sequence[str]]) -> list[str]:
         """Returns the paths of the traces of these commands, each started in the image at a place of the
@@ -42,7 +42,7 @@ NOT_ALLOWED = StartSettings(None, 0)
 def record_starts(
     targets: Iterable[Target], settings: StartSettings, store: Store, keys: Keys, ledger: Ledger
 ) -> list[str]:
-    """Records the starts that are due and publishes them as profiles; returns what is to be said of it.
+    """Records the starts that are due and publishes them as profiles; returns notices for the operator.
 
     A start is due once for each digest of an image and set of commands, also if it fails. Raises StoreError
     or StoreConflict.

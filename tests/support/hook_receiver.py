@@ -25,7 +25,7 @@ class Received(NamedTuple):
 
 
 class HookReceiver:
-    """What came, and what is answered."""
+    """The webhooks that came, and the answers to come."""
 
     def __init__(self) -> None:
         self.url = ""

@@ -1,4 +1,4 @@
-"""Failures that are acknowledged until a date: exit code and report tell what is new from what is known."""
+"""Failures that are acknowledged until a date: exit code and report tell new ones from known ones."""
 
 import re
 from collections.abc import Iterator

@@ -163,7 +163,7 @@ def test_no_more_connections_than_allowed_are_answered() -> None:
 def test_no_push_waits_twice_gets_lost_or_comes_in_beyond_the_bound(
     steps: list[list[int] | None], most: int
 ) -> None:
-    """None: what waits is taken."""
+    """In `steps`, None is a look of the one who takes the pushes."""
     queue, model = PushQueue(most), list[int]()
     for step in steps:
         if step is None:
@@ -248,7 +248,7 @@ def test_pushes_that_nobody_wishes_ask_and_change_nothing(site: ServiceSite, reg
 
 
 def test_a_push_removes_nothing(site: ServiceSite, registry: FakeRegistry) -> None:
-    """Neither what its registry knows no more, nor what no list wishes, nor what no retention keeps."""
+    """Neither an image that its registry knows no more, nor one that no list wishes or no retention keeps."""
     registry.unknown_manifest = b'{"errors":[{"code":"MANIFEST_UNKNOWN"}]}'
     for tag in ("1", "2", "3"):
         registry.add(built(tag), tag)
@@ -346,7 +346,7 @@ def test_a_real_registry_tells_of_a_push_and_it_is_published(tmp_path: Path) -> 
 
 
 def read_to(stream: IO[str], word: str) -> str:
-    """Returns what a process says up to a line with this word."""
+    """Returns the output of a process up to a line with this word."""
     found = ""
     for line in stream:
         found += line
@@ -416,7 +416,7 @@ def test_a_secret_that_is_none(tmp_path: Path, secret: str, mode: int, said: str
 
 
 def refused(site: Path, text: str, said: str) -> str:
-    """Returns what `lazyfs listen` says of a configuration that it refuses."""
+    """Returns the message of `lazyfs listen` about a configuration that it refuses."""
     (site / "service.toml").write_text(text)
     done = lazyfs(
         "listen", site / "list.yaml", site / "store", "--keys", site / "keys",

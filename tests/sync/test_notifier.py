@@ -1,4 +1,4 @@
-"""Webhooks out: what they tell and to whom, what they keep to themselves, and that no run waits for them."""
+"""Webhooks out: their content, the names that they withhold, and runs that never wait for them."""
 
 import json
 import re
@@ -45,7 +45,7 @@ def news(*images: str, event: str = PUBLISHED, public: bool = True) -> list[News
 
 
 def told(address: Address, found: list[News], ca: Path | None = None) -> list[str]:
-    """Tells an address; returns what was said of messages that were given up."""
+    """Tells an address; returns the lines about messages that were given up."""
     said: list[str] = []
     with Notifier(
         "test.example.org", [address], lambda _: wire(ca), said.append, pauses=(0.0, 0.0)

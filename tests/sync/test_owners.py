@@ -1,4 +1,4 @@
-"""The quotas of owners: whose images are over them are not published, or leave; what stands first stays."""
+"""The quotas of owners: images over them are not published, or leave; those that stand first stay."""
 
 import re
 from collections.abc import Iterator

@@ -146,7 +146,8 @@ def test_a_start_has_no_keys_no_credentials_and_no_network(
 def test_no_process_of_a_recording_has_the_services_environment(
     site: ServiceSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither the mount's nor the one that starts the command: what breaks out would find nothing there."""
+    """Neither the mount's nor the one that starts the command: a program that breaks out would find nothing
+    there."""
     monkeypatch.setenv("REGISTRY_PASSWORD", "hunter-number-two")
     site.wish("r.example/team/app:1")
     site.run()

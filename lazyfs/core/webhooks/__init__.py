@@ -1,1 +1,1 @@
-"""Webhooks: what registries tell of pushes, and the proof that it was they who told it."""
+"""Webhooks of registries: the pushes that they tell of, and the proof of their sender."""

@@ -1,4 +1,4 @@
-"""The proof that a webhook comes from who knows the secret. Every comparison takes constant time.
+"""The proof that the sender of a webhook knows the secret. Every comparison takes constant time.
 
 | kind | proof |
 |---|---|

@@ -1,1 +1,1 @@
-"""Webhooks in: registries tell of pushes, and what was pushed and is wished is published at once."""
+"""Webhooks in: registries tell of pushes, and pushed images that are wished are published at once."""

@@ -25,7 +25,7 @@ MOST_CONNECTIONS = 32
 SECONDS = 20.0
 """Seconds for one connection, from its start to the end of the answer."""
 RETRY = "60"
-"""Seconds after which a sender is to try again when too much waits."""
+"""Seconds after which a sender is to try again if the queue is full."""
 
 
 class PushSource(NamedTuple):
@@ -168,7 +168,7 @@ class _Handler(BaseHTTPRequestHandler):
     do_GET = do_HEAD = do_PUT = do_DELETE = do_PATCH = do_OPTIONS = _refuse  # noqa: N815
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-        """Does nothing: `told` is called with what may be known."""
+        """Does nothing: `told` is called with the sender and the status."""
 
     def _answer(self, name: str, status: HTTPStatus) -> None:
         self.close_connection = True
