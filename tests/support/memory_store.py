@@ -28,6 +28,8 @@ class MemoryStore:
     """One publisher's view of a bucket. `before` is called with the name of each operation before it, and
     before each object of a deletion."""
 
+    writers = 2
+
     def __init__(self, bucket: Bucket, before: Callable[[str], None] = unwatched) -> None:
         self.bucket = bucket
         self._before = before
