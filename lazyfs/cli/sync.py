@@ -14,6 +14,7 @@ from lazyfs.core.oci.platform import parse_platform
 from lazyfs.sync import lists as wishlists
 from lazyfs.sync.annotations import STYLES, annotated
 from lazyfs.sync.changed_lines import changed_lines
+from lazyfs.sync.dask_workers import dask_workers
 from lazyfs.sync.event_file import append_events, latest_events
 from lazyfs.sync.lists import GivenList, ListKeeper
 from lazyfs.sync.registries import Registries
@@ -53,6 +54,11 @@ SHOWN_EVENTS = 500
     metavar="WISHLIST",
     help="A list that is meant to have lost most wishes.",
 )
+@click.option(
+    "--dask",
+    metavar="ADDRESS",
+    help="Have images read by the workers of this Dask scheduler (tcp://HOST:PORT).",
+)
 @json_option
 def command(words: tuple[str, ...], keys: str | None, since: str | None, check: bool, **options: Any) -> int:
     """Bring the images that the wishlists ask for into STORE, and take out what none asks for any more.
@@ -79,7 +85,11 @@ def command(words: tuple[str, ...], keys: str | None, since: str | None, check: 
     repository = open_repository(store, keys)
     status = options["status_dir"] or default_status_directory(repository.name)
     dry_run = options["dry_run"]
-    with held(status), Registries(settings.registries) as registries:
+    with (
+        held(status),
+        Registries(settings.registries) as registries,
+        dask_workers(options["dask"], store) as workers,
+    ):
         state = read_state(status, repository.name)
         forgotten = tuple(map(wishlists.shown_name, options["forget"]))
         meant = frozenset(map(wishlists.shown_name, options["accept_shorter"]))
@@ -99,6 +109,7 @@ def command(words: tuple[str, ...], keys: str | None, since: str | None, check: 
             max_delete=service.max_delete if options["max_delete"] is None else options["max_delete"],
             dry_run=dry_run,
             forgotten=forgotten,
+            workers=workers,
         ).run(given, state)
         if not dry_run:
             append_events(status, report.events)

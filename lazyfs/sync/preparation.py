@@ -1,7 +1,7 @@
 """One image is read from its registry: the unit that fails alone."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from lazyfs.core.catalog.inode import Inode
@@ -103,10 +103,9 @@ class ImagePreparer:
         shared: dict[str, Inode] = {}
         own: dict[str, Inode] = {}
         config, size = "", 0
-        for number, platform in enumerate(first.platforms or (self.platform,)):
+        platforms = first.platforms or (self.platform,)
+        for number, (platform, image) in enumerate(zip(platforms, self.images(job), strict=True)):
             place = multiarch_place(platform, first.place) if number else first.place
-            asked = bool(first.platforms) or self.platform_asked
-            image = self._image(client, job, platform, asked=asked)
             changes = self._changes(image, place, first)
             shared.update({path: inode for path, inode in changes.items() if path.startswith(SHARED)})
             own.update({path: inode for path, inode in changes.items() if not path.startswith(SHARED)})
@@ -118,21 +117,37 @@ class ImagePreparer:
             size += sum(layer.blob.size for layer in distinct(image))
         return PreparedImage(shared, own, first.place, config, size, client.privacy is Privacy.PRIVATE)
 
+    def telling(self, tell: Callable[[str], None]) -> "ImagePreparer":
+        """Returns a preparer that tells somebody else of its warnings."""
+        return replace(self, tell=tell)
+
+    def layers(self, job: Job) -> set[Digest]:
+        """Returns the diff_ids of the image of a job, of all its platforms. Raises as `prepare`."""
+        return {diff_id for image in self.images(job) for diff_id in image.config.diff_ids}
+
+    def images(self, job: Job) -> Iterator[RegistryImage]:
+        """Yields the image of a job for each of its platforms; reads no layer. Raises as `prepare`."""
+        target = job.target
+        client = self.registries.client(target.reference)
+        asked = bool(target.platforms) or self.platform_asked
+        for platform in target.platforms or (self.platform,):
+            yield self._image(client, job, platform, asked=asked)
+
     def _image(self, client: RegistryClient, job: Job, platform: Platform, *, asked: bool) -> RegistryImage:
         first = job.target
 
         def known(_: str, digest: Digest) -> bytes | None:
-            return published_config(self._tree(), first.place, digest)
+            return published_config(self.tree(), first.place, digest)
 
         by_digest = first.reference._replace(digest=job.digest)
         return RegistryImage(client, by_digest, platform, known, asked=asked)
 
     def _changes(self, image: RegistryImage, place: str, target: Target) -> dict[str, Inode]:
         notes = Notes()
-        tree = self._tree()
+        tree = self.tree()
         with self.pending.claim(tree, image.config.diff_ids), Ingest(self.objects, self.params) as ingest:
             preparer = SourcePreparer(
-                self._tree(),
+                self.tree(),
                 self.params,
                 ingest,
                 ImageOptions(self.platform),
@@ -147,5 +162,6 @@ class ImagePreparer:
             self.tell(line)
         return prepared.changes
 
-    def _tree(self) -> TreeWithPending:
+    def tree(self) -> TreeWithPending:
+        """Returns the tree of the base, with the layers prepared since."""
         return TreeWithPending(self.store, self.root(), self.pending)

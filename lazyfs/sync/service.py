@@ -2,8 +2,10 @@
 
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from lazyfs.core.oci.manifest import Platform
 from lazyfs.repository.keys import Keys
@@ -19,6 +21,14 @@ from lazyfs.sync.resolution import Gone, Resolution, Resolver
 from lazyfs.sync.settings import ServiceSettings
 from lazyfs.sync.state import ListState, RunState, State
 from lazyfs.sync.targets import Targets, place_reference, targets
+
+
+class Workers(NamedTuple):
+    """Other processes that read images."""
+
+    executor: Executor
+    store: str
+    """The store's location as they open it."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +53,8 @@ class Service:
     forgotten: tuple[str, ...] = ()
     """Lists that are given up."""
     monotonic: Callable[[], float] = time.monotonic
+    workers: Workers | None = None
+    """Who reads images; None: threads of this process."""
 
     def run(self, lists: Sequence[GivenList], state: State) -> Report:
         """Makes the tree what the lists wish. Raises LazyfsError if the store or its keys fail."""
