@@ -1,6 +1,6 @@
 """One image is read from its registry: the unit that fails alone."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -9,8 +9,8 @@ from lazyfs.core.digest import Digest, ObjectRef
 from lazyfs.core.oci.manifest import Platform
 from lazyfs.core.params import FLAT, Params
 from lazyfs.core.registry.steps import Privacy
-from lazyfs.core.tree_paths import flat_path
-from lazyfs.images.image_tree import published_config
+from lazyfs.core.tree_paths import flat_path, layer_path
+from lazyfs.images.image_tree import layer_changes, published_config
 from lazyfs.images.observer import PublishObserver
 from lazyfs.images.prepare import SourcePreparer
 from lazyfs.images.registry.client import RegistryClient
@@ -121,6 +121,27 @@ class ImagePreparer:
         """Returns a preparer that tells somebody else of its warnings."""
         return replace(self, tell=tell)
 
+    def prepare_layers(self, job: Job, wanted: Collection[Digest]) -> dict[str, Inode]:
+        """Reads some layers of the image of a job, as far as the tree lacks them, and writes their contents;
+        returns their snapshots by path. Raises as `prepare`."""
+        changes: dict[str, Inode] = {}
+        for image in self.images(job):
+            notes = Notes()
+            with (
+                self.pending.claim(self.tree(), wanted),
+                Ingest(self.objects, self.params) as ingest,
+            ):
+                tree = self.tree()
+                left = {diff_id for diff_id in wanted if tree.find(layer_path(diff_id)) is None}
+                changes.update(layer_changes(image, left, self.params, ingest, notes))
+                self._check_public(image, job.target)
+                self.pending.add(changes)
+        return changes
+
+    def _check_public(self, image: RegistryImage, target: Target) -> None:
+        if not self.registries.settings(target.reference.registry).publish_private:
+            image.check_public()
+
     def layers(self, job: Job) -> set[Digest]:
         """Returns the diff_ids of the image of a job, of all its platforms. Raises as `prepare`."""
         return {diff_id for image in self.images(job) for diff_id in image.config.diff_ids}
@@ -155,8 +176,7 @@ class ImagePreparer:
                 bind_points=target.bind_points,
             )
             prepared = preparer.prepare_image(image, place)
-            if not self.registries.settings(target.reference.registry).publish_private:
-                image.check_public()
+            self._check_public(image, target)
             self.pending.add(prepared.changes)
         for line in notes.lines:
             self.tell(line)

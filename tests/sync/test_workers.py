@@ -1,7 +1,6 @@
 """Images read by other processes: what is published does not depend on who reads, no layer is read twice, and
 a worker that is lost takes its image with it alone."""
 
-import shutil
 import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
@@ -11,36 +10,28 @@ from typing import Any
 
 import pytest
 
-from lazyfs.repository.commit import read_revision
-from lazyfs.store import open_store
 from lazyfs.sync.dask_workers import dask_workers
-from lazyfs.sync.report import Report
-from lazyfs.sync.run import sync
-from lazyfs.sync.settings import RegistrySettings, ServiceSettings, Settings
 from tests.support.cli import lazyfs, new_repository
 from tests.support.counts import count
 from tests.support.dask_cluster import DaskCluster, dask_cluster, kill_at
-from tests.support.oci_images import entry, layer
+from tests.support.many_images import IMAGES, Site, assert_each_layer_read_once, put_images
 from tests.support.registry import RealRegistry, real_registry
-from tests.support.service import built
-
-IMAGES = count(8, 100)
-BASES = [layer(*[entry(f"base{n}", data=b"%d" % (n * b) * 500) for n in range(20)]) for b in range(1, 4)]
-
-LAYERS: dict[str, int] = {}
-"""Digest of each layer in the registry -> its bytes."""
 
 
 @pytest.fixture(scope="module")
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealRegistry]:
-    """Yields a registry with images that share three layers."""
     with real_registry(tmp_path_factory.mktemp("registry"), accounts_needed=False) as registry:
-        for number in range(IMAGES):
-            image = built(f"own{number}", base=BASES[number % 3])
-            registry.put(image, f"team/app{number}", "1")
-            others = image.manifest["digest"], image.config["digest"]
-            LAYERS.update((name, len(data)) for name, data in image.blobs.items() if name not in others)
+        put_images(registry)
         yield registry
+
+
+@pytest.fixture(scope="module")
+def new(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Returns a directory with an empty repository, which tests copy: its root catalog has the time of
+    `init`."""
+    directory = tmp_path_factory.mktemp("new")
+    new_repository(directory)
+    return directory
 
 
 @pytest.fixture(scope="module")
@@ -49,57 +40,11 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaskCluster]:
         yield cluster
 
 
-@pytest.fixture(scope="module")
-def new(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Returns a directory with an empty repository, which tests copy: its root catalog has
-    the time of `init`."""
-    directory = tmp_path_factory.mktemp("new")
-    new_repository(directory)
-    return directory
-
-
-class Site:
-    """A copy of the empty repository, and a wishlist of all images."""
-
-    def __init__(self, new: Path, directory: Path, registry: RealRegistry) -> None:
-        shutil.copytree(new, directory)
-        self.directory = directory
-        self.registry = registry
-        self.store = str(directory / "store")
-        self.list = directory / "wishes.yaml"
-        lines = "".join(f"  - 'https://registry.example/team/app{n}:1'\n" for n in range(IMAGES))
-        self.list.write_text(f"version: 1\ninput:\n{lines}")
-        self.settings = Settings(
-            ServiceSettings(last_update=False, minutes_per_revision=1000, images_per_revision=1000),
-            {"registry.example": RegistrySettings(address=registry.host, plain_http=True)},
-        )
-
-    def sync(self, executor: Executor | None) -> Report:
-        return sync(
-            [str(self.list)],
-            self.store,
-            executor=executor,
-            keys=str(self.directory / "keys"),
-            settings=self.settings,
-            status_directory=str(self.directory / "status"),
-        )
-
-    @property
-    def root(self) -> str:
-        return read_revision(open_store(self.store)).root.digest.hex()
-
-
 @contextmanager
 def dask(cluster: DaskCluster, store: str) -> Iterator[Executor]:
     with dask_workers(cluster.address, store) as workers:
         assert workers is not None
         yield workers.executor
-
-
-def assert_each_layer_read_once(registry: RealRegistry) -> None:
-    """Asserts that every layer was read since the last look, and none twice."""
-    read = {name: size for name, size in registry.blobs_read().items() if name in LAYERS}
-    assert read == LAYERS
 
 
 def test_the_root_is_the_same_whoever_reads_and_no_layer_is_read_twice(
@@ -142,18 +87,15 @@ def test_the_command_has_images_read_by_dask(
     new: Path, registry: RealRegistry, cluster: DaskCluster, tmp_path: Path
 ) -> None:
     site = Site(new, tmp_path / "site", registry)
-    (tmp_path / "service.toml").write_text(
-        f'[registries."registry.example"]\naddress = "{registry.host}"\nplain-http = true\n'
-    )
     done = lazyfs(
         "sync", site.list, site.store, "--keys", site.directory / "keys", "--dask", cluster.address,
-        "--config", tmp_path / "service.toml", "--status-dir", tmp_path / "status",
+        "--config", site.configuration, "--status-dir", tmp_path / "status",
     )  # fmt: skip
     assert f"{IMAGES} published" in done.stdout
     lazyfs("check", site.store)
     none = lazyfs(
         "sync", site.list, site.store, "--keys", site.directory / "keys", "--dask", "tcp://127.0.0.1:1",
-        "--config", tmp_path / "service.toml", "--status-dir", tmp_path / "other", check=False,
+        "--config", site.configuration, "--status-dir", tmp_path / "other", check=False,
     )  # fmt: skip
     assert (none.returncode, none.stderr.count("\n")) == (2, 1)
     assert "--dask tcp://127.0.0.1:1: no scheduler answers there" in none.stderr
