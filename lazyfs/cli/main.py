@@ -30,6 +30,7 @@ COMMANDS: dict[str, str] = {
     "rollback": "Show the content of an older revision again.",
     "gc": "Delete the objects that no kept revision needs.",
     "check": "Verify that everything in a store is there and right.",
+    "mirror": "Copy a repository into another store.",
     "serve": "Serve a store over HTTP from this machine.",
     "mount": "Mount a repository.",
     "umount": "Unmount.",

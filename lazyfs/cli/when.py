@@ -1,19 +1,16 @@
 """`lazyfs when`: says when an image appears, or since when it is there."""
 
-import logging
 import os
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
 import click
 
+from lazyfs.cli.readable_store import open_readable
 from lazyfs.cli.say import say, say_json
 from lazyfs.cli.store_options import json_option
 from lazyfs.core.wishlist.read import Wishlist, read_wishlist
 from lazyfs.repository.commit import read_revision
-from lazyfs.store import ReadableStore, open_store
 from lazyfs.sync.answers import Answer, Publication, answer
 from lazyfs.sync.conditions import ImageCondition
 from lazyfs.sync.lists import ListKeeper
@@ -37,7 +34,7 @@ def command(image: str, store: str, status_dir: str | None, as_json: bool) -> in
       lazyfs when library/alpine:3.10.2 /srv/unpacked
       lazyfs when registry.example/physics/analysis:1.2 http://origin.example/unpacked
     """
-    with _opened(store) as opened:
+    with open_readable(store) as opened:
         name = read_revision(opened).name
         directory = status_dir or default_status_directory(name)
         state = read_state(directory, name) if os.path.isdir(directory) else None
@@ -47,19 +44,6 @@ def command(image: str, store: str, status_dir: str | None, as_json: bool) -> in
     else:
         say(*_lines(found, None if state else directory))
     return 0 if found.publication else 1
-
-
-@contextmanager
-def _opened(location: str) -> Iterator[ReadableStore]:
-    if "://" not in location:
-        yield open_store(location)
-        return
-    from lazyfs.sync.fetched_store import FetchedStore  # HTTP clients take 60 ms to import
-    from lazyfs.transport.open import open_fetcher
-
-    logging.disable(logging.WARNING)  # a path that is down is in the error, once
-    with closing(open_fetcher(location)) as fetcher:
-        yield FetchedStore(fetcher)
 
 
 def _lists(directory: str, state: State | None) -> list[Wishlist]:

@@ -1,0 +1,276 @@
+"""Copies a repository into another store, and keeps the copy at the newest revision.
+
+Order. An object is put after everything that it leads to, and the signed files after all objects, the
+timestamp last. So a catalog that the copy has is whole below, which is why a run that was killed goes on
+where it was, and why a run reads only catalogs that changed: what the old catalog at the same path names is
+there already. Objects are deleted the other way round, catalogs first.
+
+Nothing is believed that is not verified: signed files against the copy's own first root, objects against
+their digests. The copy is signed by the same keys as the repository; nobody publishes into it.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from lazyfs.core.digest import Digest, ObjectRef
+from lazyfs.core.errors import LazyfsError, NotFound, TrustError, UsageError
+from lazyfs.core.params import Revision
+from lazyfs.core.reach import ObjectKind, Reached, catalog_at, history_at, leads_to, walk
+from lazyfs.core.trust.roles import ROOT, SNAPSHOT, TARGETS, TIMESTAMP, file_name
+from lazyfs.repository.committed import CommittedRevision, read_committed
+from lazyfs.repository.kept_revisions import kept_revisions
+from lazyfs.repository.stored_history import read_history
+from lazyfs.store import ReadableStore, Store, StoreError, reader
+from lazyfs.store.check import verify_stored
+
+WORKERS = 16
+"""Objects that are copied side by side."""
+LEFT = 86_400.0
+"""Seconds for which an object stays that nothing leads to: a run that was killed goes on from it."""
+_DELETED = 500
+
+
+@dataclass
+class MirrorReport:
+    """The outcome of a run."""
+
+    revision: int = 0
+    changed: bool = False
+    objects: int = 0
+    bytes: int = 0
+    """Stored bytes of the objects copied."""
+    deleted: int = 0
+    problems: list[str] = field(default_factory=list)
+    """What could not be deleted or marked; the copy is whole nevertheless."""
+
+
+@dataclass
+class _Open:
+    """An object on the way down: it is put when everything below it is there."""
+
+    found: Reached
+    stored: bytes
+    below: Iterator[Reached]
+    old: dict[bytes, Reached]
+    """Path -> the catalog that the copy's last revision has there."""
+    before: set[ObjectRef]
+    """What the copy's last revision names here: it is there."""
+
+
+class Mirror:
+    """One run."""
+
+    def __init__(
+        self,
+        source: ReadableStore,
+        target: Store,
+        *,
+        bytes_per_second: float | None = None,
+        workers: int = WORKERS,
+        monotonic: Callable[[], float] = time.monotonic,
+        pause: Callable[[float], object] = time.sleep,
+        advance: Callable[[MirrorReport], None] = lambda _report: None,
+    ) -> None:
+        """`bytes_per_second`: most bytes of objects on average; None: no limit."""
+        self._source = source
+        self._target = target
+        self._limit = bytes_per_second
+        self._monotonic = monotonic
+        self._pause = pause
+        self._began = monotonic()
+        self._advance = advance
+        self._workers = workers
+        self._mutex = threading.Lock()
+        self._copied: set[Digest] = set()
+        self.report = MirrorReport()
+
+    def run(self) -> MirrorReport:
+        """Brings the copy to the newest revision and deletes what left it. Raises TrustError for another
+        repository or an older revision, BadData, NotFound, TransportError, StoreError; the copy then has the
+        revision that it had."""
+        newest = read_committed(self._source)
+        last = self._last(newest)
+        revision = newest.revision
+        self.report.revision = revision.number
+        if last is None or last.proven.timestamp_bytes != newest.proven.timestamp_bytes:
+            try:
+                self._objects(revision, last.revision if last else None)
+                self._target.sync()
+                self._signed(newest, last)
+            except LazyfsError:
+                if last:  # an object that cannot be had keeps nothing from leaving
+                    self._delete(last.revision)
+                raise
+            self.report.changed = True
+        self._delete(revision)
+        return self.report
+
+    def _last(self, newest: CommittedRevision) -> CommittedRevision | None:
+        """Returns the copy's revision. Raises TrustError if `newest` cannot follow it."""
+        if self._target.read_metadata(file_name(ROOT, 1)) is None:
+            return None
+        if self._target.read_metadata(file_name(TIMESTAMP, 0)) is None:
+            self._check_root(newest)
+            return None
+        last = read_committed(self._target)
+        self._check_root(newest)
+        if newest.state.root.version < last.state.root.version:
+            raise TrustError("the copy knows newer keys than the repository: somebody shows an old state")
+        ours, theirs = last.proven, newest.proven
+        if theirs.timestamp.version < ours.timestamp.version or newest.revision.number < last.revision.number:
+            raise TrustError(
+                f"the copy has revision {last.revision.number} and a newer timestamp than the repository, "
+                f"which shows revision {newest.revision.number}: somebody shows an old state"
+            )
+        return last
+
+    def _check_root(self, newest: CommittedRevision) -> None:
+        mine = self._target.read_metadata(file_name(ROOT, 1))
+        if mine != newest.state.root_bytes[0]:
+            raise TrustError("the copy is one of another repository: its first root differs")
+
+    def _objects(self, revision: Revision, last: Revision | None) -> None:
+        with ThreadPoolExecutor(self._workers, "mirror") as pool:
+            old = catalog_at(last.root) if last else None
+            self._copy(catalog_at(revision.root), old, pool)
+            if revision.history:
+                past = history_at(last.history) if last and last.history else None
+                self._copy(history_at(revision.history), past, pool)
+
+    def _copy(self, start: Reached, old: Reached | None, pool: ThreadPoolExecutor) -> None:
+        """Copies an object and all below it. `old`: what the copy's last revision has in its place."""
+        if old is not None and start.ref == old.ref:
+            return
+        waiting: list[Future[None]] = []
+        stack = [self._opened(start, old)]
+        while stack:
+            top = stack[-1]
+            found = next(top.below, None)
+            if found is None:
+                _settle(waiting)
+                self._target.sync()
+                self._put(top.found, top.stored)
+                stack.pop()
+            elif found.ref not in top.before and found.ref.digest not in self._copied:
+                if found.leads_on:
+                    if not self._target.has(found.ref.digest):
+                        stack.append(self._opened(found, top.old.get(found.path)))
+                else:
+                    self._copied.add(found.ref.digest)
+                    waiting.append(pool.submit(self._leaf, found))
+                    if len(waiting) > 4 * self._workers:
+                        _settle(waiting)
+
+    def _opened(self, found: Reached, old: Reached | None) -> _Open:
+        stored = self._source.get(found.ref.digest)
+        plain = verify_stored(stored, found)
+        before: list[Reached] = []
+        if old is not None and old.kind == found.kind:
+            before = list(leads_to(old, reader(self._target)(old.ref), profiles=True))
+        catalogs = {one.path: one for one in before if one.kind == ObjectKind.CATALOG}
+        below = leads_to(found, plain, profiles=True)
+        return _Open(found, stored, below, catalogs, {one.ref for one in before})
+
+    def _leaf(self, found: Reached) -> None:
+        if self._target.has(found.ref.digest):
+            return
+        stored = self._source.get(found.ref.digest)
+        verify_stored(stored, found)
+        self._put(found, stored)
+
+    def _put(self, found: Reached, stored: bytes) -> None:
+        self._target.put(found.ref.digest, stored)
+        with self._mutex:
+            self._copied.add(found.ref.digest)
+            self.report.objects += 1
+            self.report.bytes += len(stored)
+            self._advance(self.report)
+        if self._limit:
+            ahead = self.report.bytes / self._limit - (self._monotonic() - self._began)
+            if ahead > 0:
+                self._pause(ahead)
+
+    def _signed(self, newest: CommittedRevision, last: CommittedRevision | None) -> None:
+        """Writes the signed files, the timestamp last."""
+        for version, data in enumerate(newest.state.root_bytes, 1):
+            self._once(file_name(ROOT, version), data)
+        proven = newest.proven
+        self._once(file_name(TARGETS, proven.targets.version), proven.targets_bytes)
+        self._once(file_name(SNAPSHOT, proven.snapshot.version), proven.snapshot_bytes)
+        self._target.sync()
+        before = last.proven.timestamp_bytes if last else None
+        with self._target.exclusive():
+            self._target.write_metadata(file_name(TIMESTAMP, 0), proven.timestamp_bytes, expected=before)
+
+    def _once(self, name: str, data: bytes) -> None:
+        there = self._target.read_metadata(name)
+        if there is None:
+            self._target.write_metadata(name, data, expected=None)
+        elif there != data:
+            raise UsageError(
+                f"the copy has another metadata/{name} than the repository: somebody has published into it; "
+                "mirror into an empty store"
+            )
+
+    def _delete(self, revision: Revision) -> None:
+        """Deletes what no kept revision of the copy leads to. What fails is said and tried again by the next
+        run: it does not stop the rest."""
+        now = self._target.now()
+        read = reader(self._target)
+        kept = {one.past.number: one for one in kept_revisions(self._target, revision, now)}
+        gone = [
+            past.root
+            for past in read_history(self._target, revision).newest_first(read)
+            if past.number not in kept and self._target.has(past.root.digest)
+        ]
+        if not gone:  # a run without anything to delete lists nothing
+            return
+        reached = self._marked(
+            [one.past.root for one in kept.values()], [one.history for one in kept.values()]
+        )
+        if reached is None:
+            return
+        first = [digest for root in gone for digest in self._led_to(root) if digest not in reached]
+        # Catalogs come before what they lead to; what was left by a run that was killed has none above it.
+        listed = self._target.objects()
+        rest = [one.digest for one in listed if one.modified < now - LEFT and one.digest not in reached]
+        order = list(dict.fromkeys([*first, *rest]))
+        for at in range(0, len(order), _DELETED):
+            try:
+                self._target.delete(order[at : at + _DELETED])
+                self.report.deleted += len(order[at : at + _DELETED])
+            except StoreError as error:
+                self.report.problems.append(str(error))
+
+    def _marked(self, roots: list[ObjectRef], heads: list[ObjectRef | None]) -> set[Digest] | None:
+        """Returns what these revisions lead to, as far as the copy has them; None if that is unknown."""
+        read = reader(self._target)
+        starts = [catalog_at(root) for root in roots if self._target.has(root.digest)]
+        starts += [history_at(head) for head in heads if head and self._target.has(head.digest)]
+        try:
+            return {found.ref.digest for found in walk(starts, read, profiles=True)}
+        except LazyfsError as error:
+            self.report.problems.append(f"nothing was deleted: {error}")
+            return None
+
+    def _led_to(self, root: ObjectRef) -> Iterator[Digest]:
+        """Yields what a revision that is no longer kept leads to, as far as it is there: catalogs first."""
+
+        def read(ref: ObjectRef) -> bytes | None:
+            try:
+                return reader(self._target)(ref)
+            except NotFound:
+                return None
+
+        for found in walk([catalog_at(root)], read, profiles=True):
+            yield found.ref.digest
+
+
+def _settle(waiting: "list[Future[None]]") -> None:
+    """Returns when all of them are done, and empties the list. Raises what they raised."""
+    for future in waiting:
+        future.result()
+    waiting.clear()
