@@ -16,7 +16,8 @@ from tests.support.memory_store import Bucket, MemoryStore
 from tests.support.radosgw import Radosgw
 
 Opener = Callable[[pytest.FixtureRequest], Callable[[], Store]]
-"""Makes an empty store for one test; each call of the result opens it as one more publisher."""
+"""Makes an empty store for one test. Returns a function; each call of it opens the store as one more
+publisher."""
 
 
 def directory(request: pytest.FixtureRequest) -> Callable[[], Store]:
@@ -216,7 +217,7 @@ def test_metadata_lies_in_its_folder(store: Store, name: str) -> None:
 def test_of_publishers_that_change_one_name_side_by_side_no_change_is_lost(
     store: Store, another: Callable[[], Store]
 ) -> None:
-    """Each publisher adds one as often as it can; every success must be in the sum."""
+    """Each publisher adds 1 to a number, as often as it can. The sum must count every success."""
     store.write_metadata("sum.json", b"0", expected=None)
     added: list[int] = []
 

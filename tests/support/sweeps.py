@@ -24,7 +24,7 @@ BASE = [layer(entry("base", data=b"%d" % number * 3000)) for number in range(2)]
 
 
 class Images:
-    """Four images; each two share a layer."""
+    """Four images. The first and third share a layer, and so do the second and fourth."""
 
     def __init__(self, directory: Path) -> None:
         made = [Built([BASE[number % 2], layer(entry("own", data=b"%d" % number))]) for number in range(4)]
@@ -54,7 +54,8 @@ class Sweeps:
         self.step = step
         self.leave = leave
         self.commits: dict[int, tuple[str, bytes]] = {}
-        """Revision -> the place that it changed, and the config that it leads to since; empty: none."""
+        """Revision -> the place that it changed, and the config that the place leads to since then; empty if
+        the place was removed."""
         self.failures: list[BaseException] = []
 
     def pass_time(self, actor: str, seconds: float) -> None:
@@ -63,7 +64,7 @@ class Sweeps:
 
     def store(self, actor: str) -> Store:
         def before(operation: str) -> None:
-            if operation == "delete one":  # one request deletes many
+            if operation == "delete one":  # one request deletes many objects
                 return
             self.step(actor)
             self.repository.pass_time(self.draw.uniform(0, 2))
@@ -81,7 +82,8 @@ class Sweeps:
         )
 
     def publish(self, actor: str) -> None:
-        """Publishes or removes images at a place of the actor's own until there were enough sweeps."""
+        """Publishes and removes images at a place of the actor's own, until enough collections have deleted
+        something."""
         own = PLACES[actor == "two"]
         while self.swept < self.sweeps:
             image = self.draw.choice([*range(4), None])
@@ -92,7 +94,7 @@ class Sweeps:
                 continue
             try:
                 number = self.change(store, lease, own, image)
-            except StoreConflict:  # it slept past its lease, or was overtaken too often: it starts over
+            except StoreConflict:  # it slept past its lease or was overtaken too often, and starts over
                 self.lost_leases += 1
             else:
                 if number is not None:
