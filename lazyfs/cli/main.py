@@ -31,6 +31,7 @@ COMMANDS: dict[str, str] = {
     "gc": "Delete the objects that no kept revision needs.",
     "check": "Verify that everything in a store is there and right.",
     "mirror": "Copy a repository into another store.",
+    "preload": "Copy a repository or images for nodes without a network.",
     "serve": "Serve a store over HTTP from this machine.",
     "mount": "Mount a repository.",
     "umount": "Unmount.",

@@ -13,38 +13,20 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from lazyfs.core.digest import Digest, ObjectRef
-from lazyfs.core.errors import LazyfsError, NotFound, TrustError, UsageError
+from lazyfs.core.errors import LazyfsError, TrustError, UsageError
 from lazyfs.core.params import Revision
-from lazyfs.core.reach import ObjectKind, Reached, catalog_at, history_at, leads_to, walk
+from lazyfs.core.reach import ObjectKind, Reached, catalog_at, history_at, leads_to
 from lazyfs.core.trust.roles import ROOT, SNAPSHOT, TARGETS, TIMESTAMP, file_name
 from lazyfs.repository.committed import CommittedRevision, read_committed
-from lazyfs.repository.kept_revisions import kept_revisions
-from lazyfs.repository.stored_history import read_history
-from lazyfs.store import ReadableStore, Store, StoreError, reader
+from lazyfs.repository.mirror_removal import MirrorReport, delete_unkept
+from lazyfs.store import ReadableStore, Store, reader
 from lazyfs.store.check import verify_stored
 
 WORKERS = 16
 """Objects that are copied side by side."""
-LEFT = 86_400.0
-"""Seconds for which an object stays that nothing leads to: a run that was killed goes on from it."""
-_DELETED = 500
-
-
-@dataclass
-class MirrorReport:
-    """The outcome of a run."""
-
-    revision: int = 0
-    changed: bool = False
-    objects: int = 0
-    bytes: int = 0
-    """Stored bytes of the objects copied."""
-    deleted: int = 0
-    problems: list[str] = field(default_factory=list)
-    """What could not be deleted or marked; the copy is whole nevertheless."""
 
 
 @dataclass
@@ -102,10 +84,10 @@ class Mirror:
                 self._signed(newest, last)
             except LazyfsError:
                 if last:  # an object that cannot be had keeps nothing from leaving
-                    self._delete(last.revision)
+                    delete_unkept(self._target, last.revision, self.report)
                 raise
             self.report.changed = True
-        self._delete(revision)
+        delete_unkept(self._target, revision, self.report)
         return self.report
 
     def _last(self, newest: CommittedRevision) -> CommittedRevision | None:
@@ -150,7 +132,7 @@ class Mirror:
             top = stack[-1]
             found = next(top.below, None)
             if found is None:
-                _settle(waiting)
+                settle(waiting)
                 self._target.sync()
                 self._put(top.found, top.stored)
                 stack.pop()
@@ -162,7 +144,7 @@ class Mirror:
                     self._copied.add(found.ref.digest)
                     waiting.append(pool.submit(self._leaf, found))
                     if len(waiting) > 4 * self._workers:
-                        _settle(waiting)
+                        settle(waiting)
 
     def _opened(self, found: Reached, old: Reached | None) -> _Open:
         stored = self._source.get(found.ref.digest)
@@ -215,61 +197,8 @@ class Mirror:
                 "mirror into an empty store"
             )
 
-    def _delete(self, revision: Revision) -> None:
-        """Deletes what no kept revision of the copy leads to. What fails is said and tried again by the next
-        run: it does not stop the rest."""
-        now = self._target.now()
-        read = reader(self._target)
-        kept = {one.past.number: one for one in kept_revisions(self._target, revision, now)}
-        gone = [
-            past.root
-            for past in read_history(self._target, revision).newest_first(read)
-            if past.number not in kept and self._target.has(past.root.digest)
-        ]
-        if not gone:  # a run without anything to delete lists nothing
-            return
-        reached = self._marked(
-            [one.past.root for one in kept.values()], [one.history for one in kept.values()]
-        )
-        if reached is None:
-            return
-        first = [digest for root in gone for digest in self._led_to(root) if digest not in reached]
-        # Catalogs come before what they lead to; what was left by a run that was killed has none above it.
-        listed = self._target.objects()
-        rest = [one.digest for one in listed if one.modified < now - LEFT and one.digest not in reached]
-        order = list(dict.fromkeys([*first, *rest]))
-        for at in range(0, len(order), _DELETED):
-            try:
-                self._target.delete(order[at : at + _DELETED])
-                self.report.deleted += len(order[at : at + _DELETED])
-            except StoreError as error:
-                self.report.problems.append(str(error))
 
-    def _marked(self, roots: list[ObjectRef], heads: list[ObjectRef | None]) -> set[Digest] | None:
-        """Returns what these revisions lead to, as far as the copy has them; None if that is unknown."""
-        read = reader(self._target)
-        starts = [catalog_at(root) for root in roots if self._target.has(root.digest)]
-        starts += [history_at(head) for head in heads if head and self._target.has(head.digest)]
-        try:
-            return {found.ref.digest for found in walk(starts, read, profiles=True)}
-        except LazyfsError as error:
-            self.report.problems.append(f"nothing was deleted: {error}")
-            return None
-
-    def _led_to(self, root: ObjectRef) -> Iterator[Digest]:
-        """Yields what a revision that is no longer kept leads to, as far as it is there: catalogs first."""
-
-        def read(ref: ObjectRef) -> bytes | None:
-            try:
-                return reader(self._target)(ref)
-            except NotFound:
-                return None
-
-        for found in walk([catalog_at(root)], read, profiles=True):
-            yield found.ref.digest
-
-
-def _settle(waiting: "list[Future[None]]") -> None:
+def settle(waiting: "list[Future[None]]") -> None:
     """Returns when all of them are done, and empties the list. Raises what they raised."""
     for future in waiting:
         future.result()

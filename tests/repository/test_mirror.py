@@ -1,7 +1,9 @@
 """A copy of a repository: killed anywhere and resumed it equals its source, it costs what changed, it shows
 nothing that it has not whole, and it forgets what its source forgets."""
 
+import os
 import random
+import shutil
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -17,7 +19,9 @@ from lazyfs.core.reach import catalog_at, walk
 from lazyfs.images.publisher import publish
 from lazyfs.repository.commit import read_committed, read_revision
 from lazyfs.repository.edit import Edit
-from lazyfs.repository.mirror import Mirror, MirrorReport
+from lazyfs.repository.mirror import Mirror
+from lazyfs.repository.mirror_removal import MirrorReport
+from lazyfs.repository.preload import Preload
 from lazyfs.repository.removal import remove_images, remove_untagged
 from lazyfs.store import StoreError
 from lazyfs.store.check import check
@@ -290,3 +294,58 @@ def test_a_mirror_of_a_served_store_is_mounted_as_its_source_is(tmp_path: Path) 
         assert (mnt / "r.example/app:1/own").read_bytes() == b"1" * 100
     refused = lazyfs("mirror", store, copy, "--limit", "0", check=False)
     assert refused.returncode == UsageError.exit_code
+
+
+def test_a_preload_that_was_killed_anywhere_goes_on(repository: MemoryRepository) -> None:
+    steps = [0]
+
+    def step(_operation: str) -> None:
+        steps[0] += 1
+
+    names = ["r.example/app1:1", "r.example/app2:1"]
+    whole = Copy(repository)
+    Preload(repository.store(), whole.store(step)).take(names)
+    draw = random.Random("preload")
+    for _ in range(20):
+        copy = Copy(repository)
+        while True:
+            try:
+                Preload(repository.store(), copy.store(Life(draw.randrange(1, steps[0])))).take(names)
+                break
+            except Killed:
+                continue
+        assert copy.bucket.objects.keys() == whole.bucket.objects.keys()
+        assert copy.bucket.metadata.keys() == whole.bucket.metadata.keys()
+    assert len(whole.bucket.objects) < len(repository.bucket.objects) - 9
+    asked: Counter[str] = Counter()
+    again = Preload(repository.store(lambda operation: asked.update([operation])), whole.store())
+    assert again.take(names).objects == 0
+    assert asked["get"] == 0
+
+
+def test_a_preloaded_directory_serves_mounts_without_a_network(tmp_path: Path) -> None:
+    store, keys = new_repository(tmp_path)
+    for number in (1, 2):
+        source = f"oci:{layout(tmp_path, number)}"
+        lazyfs("publish", source, store, "--as", f"r.example/app{number}:1", "--keys", keys)
+    some, every = tmp_path / "some", tmp_path / "every"
+    lazyfs("preload", "--from", store, "--to", some, "r.example/app1:1")
+    lazyfs("preload", "--from", store, "--to", every)
+    shutil.rmtree(store)
+    lazyfs("check", every)
+    for number, copy in enumerate((every, some)):
+        root = copy / "metadata/1.root.json"
+        with mounted(
+            copy, tmp_path / f"mnt{number}", "--trust", root, "--cache", tmp_path / f"c{number}"
+        ) as mnt:
+            assert (mnt / "r.example/app1:1/own").read_bytes() == b"1" * 100
+            assert sorted(os.listdir(mnt / "r.example")) == ["app1:1", "app2:1"]
+    refusals: list[tuple[list[str | Path], str]] = [
+        (["--to", some], "holds some images only"),
+        (["--to", every, "r.example/app1:1"], "holds the whole repository"),
+        (["--to", tmp_path / "new", "r.example/nobody:1"], "nobody:1"),
+        (["--to", "s3://bucket/x"], "give a directory"),
+    ]
+    for words, said in refusals:
+        done = lazyfs("preload", "--from", every, *words, check=False)
+        assert (done.returncode, said in done.stderr) == (2, True)

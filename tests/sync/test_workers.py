@@ -63,6 +63,18 @@ def test_the_root_is_the_same_whoever_reads_and_no_layer_is_read_twice(
         assert_each_layer_read_once(registry)
         roots.add(site.root)
 
+    for workers in (1, 2)[: count(0, 2)]:
+        registry.blobs_read()
+        site = Site(new, tmp_path / f"workers{workers}", registry)
+        (tmp_path / f"dask{workers}").mkdir()
+        with (
+            dask_cluster(tmp_path / f"dask{workers}", workers) as few,
+            dask(few, site.store) as executor,
+        ):
+            assert site.sync(executor).count("published") == IMAGES
+        assert_each_layer_read_once(registry)
+        roots.add(site.root)
+
     registry.blobs_read()
     site = Site(new, tmp_path / "dask", registry)
     with dask(cluster, site.store) as executor:
