@@ -13,10 +13,12 @@ import pytest
 from lazyfs.store import StoreError, open_store
 from tests.support.buckets import environment, new_place
 from tests.support.cli import lazyfs, mounted
+from tests.support.fake_registry import fake_registry
 from tests.support.oci_images import Built, entry, layer
 from tests.support.radosgw import Radosgw
 from tests.support.s3_admin import let_everybody_read
 from tests.support.s3_faults import S3Faults
+from tests.support.service import built
 
 
 class Operator:
@@ -65,10 +67,16 @@ def test_every_command_takes_a_bucket_where_a_store_is(operator: Operator, tmp_p
     assert "objects deleted" in operator.run("gc", place, "--keys", keys).stdout
     operator.run("repo", "resign", place, "--keys", keys)
     operator.run("rollback", place, "--to", "3", "--keys", keys)
-    wishes = tmp_path / "wishes.yaml"
-    wishes.write_text("version: 1\nuser: x\ncvmfs_repo: x\noutput_format: x\ninput: []\n")
-    done = operator.run("sync", str(wishes), place, "--keys", keys, "--status-dir", str(tmp_path / "status"))
-    assert "0 failed" in done.stdout
+    wishes, service = tmp_path / "wishes.yaml", tmp_path / "service.toml"
+    wishes.write_text("version: 1\ninput:\n  - 'https://registry.example/team/app:1'\n")
+    with fake_registry() as registry:
+        registry.add(built("c"), "1")
+        service.write_text(
+            f'[registries."registry.example"]\naddress = "{registry.host}"\nplain-http = true\n'
+        )
+        status = str(tmp_path / "status")
+        words = ["--keys", keys, "--status-dir", status, "--config", str(service)]
+        assert "1 published" in operator.run("sync", str(wishes), place, *words).stdout
     assert "r.example/b:1" in operator.run("when", "r.example/b:1", place).stdout
     assert ": all right" in operator.run("check", place).stdout
 
