@@ -18,7 +18,7 @@ from lazyfs.repository import lifecycle
 from lazyfs.repository.commit import read_revision
 from lazyfs.repository.history import revisions
 from lazyfs.repository.keys import Keys
-from lazyfs.store import StoreError
+from lazyfs.store import StoreConflict, StoreError
 from lazyfs.store.check import check
 from lazyfs.store.s3.pace import MOST, Pace
 from lazyfs.store.s3.store import BucketStore
@@ -132,6 +132,22 @@ def test_a_commit_whose_answer_was_lost_is_known_to_have_happened(site: Site, fa
     assert site.publish("a") == 2
     assert sum(request.is_write_of == STAMP for request in site.proxy.seen) == len(faults) + 1
     site.assert_whole("a")
+
+
+@pytest.mark.parametrize("name", ["x.json", "collection.json", STAMP])
+def test_a_write_whose_answer_was_lost_is_no_conflict_and_an_equal_one_of_another_publisher_is(
+    site: Site, name: str
+) -> None:
+    store, other = site.store(), open_place(site.server, site.place)
+    before = store.read_metadata(name)
+    site.proxy.rule = at_writes_of(name, LOST, INTERNAL)
+    store.write_metadata(name, b"1", expected=before)
+    site.proxy.rule = at_writes_of(
+        name, CUT, Fault(first=lambda: other.write_metadata(name, b"2", expected=b"1"))
+    )
+    with pytest.raises(StoreConflict, match="another publisher was first"):
+        store.write_metadata(name, b"2", expected=b"1")
+    assert store.read_metadata(name) == b"2"
 
 
 def test_a_commit_is_not_lost_whose_answer_was_lost_and_that_was_replaced_meanwhile(site: Site) -> None:
