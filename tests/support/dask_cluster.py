@@ -34,6 +34,7 @@ class DaskCluster:
         self._environment = {
             **os.environ,
             "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "1",
+            "DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "false",
             "PYTHONPATH": f"{ROOT}:{ROOT / 'cache'}",
         }
         port = self.address.rpartition(":")[2]
