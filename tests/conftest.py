@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.radosgw import Radosgw, radosgw
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skips the tests that need root when a user runs them; pytest's summary names each."""
@@ -28,6 +30,14 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     if skipped_by_itself and os.environ.get("LAZYFS_NO_SKIP") == "1" and not item.get_closest_marker("root"):
         report.outcome = "failed"
     return report
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Radosgw]:
+    """Yields the S3 server that the processes of this test run share."""
+    base = tmp_path_factory.getbasetemp()
+    with radosgw(base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) as server:
+        yield server
 
 
 @pytest.fixture(scope="module")

@@ -64,6 +64,8 @@ class Spool(LayerFiles):
 class Stored:
     """Takes objects and keeps the sizes of their frames."""
 
+    writers = 2
+
     def __init__(self) -> None:
         self.sizes: dict[Digest, int] = {}
 

@@ -17,13 +17,14 @@ from lazyfs.images.registry.certificates import Certificates, folders
 from lazyfs.images.registry.wire import Wire
 from lazyfs.sync import lists as wishlists
 from lazyfs.sync.acknowledged import Acknowledged
+from lazyfs.sync.dask_workers import dask_workers
 from lazyfs.sync.event_file import append_events, latest_events
 from lazyfs.sync.lists import GivenList, ListKeeper
 from lazyfs.sync.notifier import Address, Notifier
 from lazyfs.sync.push_run import run_pushes
 from lazyfs.sync.registries import Registries
 from lazyfs.sync.report import Report
-from lazyfs.sync.service import Service
+from lazyfs.sync.service import Service, Workers
 from lazyfs.sync.settings import Settings
 from lazyfs.sync.starts import StartSettings
 from lazyfs.sync.state import State, held, read_state, write_state
@@ -65,8 +66,10 @@ class ServiceRuns:
         max_delete: int | None = None,
         dry_run: bool = False,
         wait: float = 0.0,
+        dask: str | None = None,
     ) -> Report:
-        """Makes the tree what the lists wish. Raises LazyfsError; Busy if another run is still at work after
+        """Makes the tree what the lists wish. `dask`: the address of a scheduler whose workers read the
+        images. Raises LazyfsError; Busy if another run is still at work after
         `wait` seconds."""
         forgotten = tuple(map(wishlists.shown_name, forget))
         meant = frozenset(map(wishlists.shown_name, accept_shorter))
@@ -75,6 +78,7 @@ class ServiceRuns:
             Registries(self._settings.registries) as registries,
             self._notifier() as notifier,
             self._recorder() as recorder,
+            dask_workers(dask, self._location) as workers,
         ):
             state = read_state(self._status, self.name)
             given = self._load(names, meant, forgotten, dry_run=dry_run)
@@ -86,6 +90,7 @@ class ServiceRuns:
                 max_delete=max_delete,
                 dry_run=dry_run,
                 forgotten=forgotten,
+                workers=workers,
             )
             report = service.run(given, state)
             if not dry_run:
@@ -131,6 +136,7 @@ class ServiceRuns:
         max_delete: int | None = None,
         dry_run: bool = False,
         forgotten: tuple[str, ...] = (),
+        workers: Workers | None = None,
     ) -> Service:
         chosen = self._settings.service
         return Service(
@@ -147,6 +153,7 @@ class ServiceRuns:
             max_delete=chosen.max_delete if max_delete is None else max_delete,
             dry_run=dry_run,
             forgotten=forgotten,
+            workers=workers,
             acknowledged=Acknowledged(self._settings.acknowledgements, lambda: datetime.now(UTC).date()),
             quotas=self._settings.quotas,
             announce=notifier.announce,

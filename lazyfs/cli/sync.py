@@ -43,6 +43,11 @@ from lazyfs.sync.settings import read_settings
     metavar="WISHLIST",
     help="A list that is meant to have lost most wishes.",
 )
+@click.option(
+    "--dask",
+    metavar="ADDRESS",
+    help="Have images read by the workers of this Dask scheduler (tcp://HOST:PORT).",
+)
 @json_option
 def command(words: tuple[str, ...], keys: str | None, since: str | None, check: bool, **options: Any) -> int:
     """Bring the images that the wishlists ask for into STORE, and take out those that none asks for any more.
@@ -75,6 +80,7 @@ def command(words: tuple[str, ...], keys: str | None, since: str | None, check: 
         max_delete=options["max_delete"],
         dry_run=options["dry_run"],
         wait=parse_duration(options["wait"], "--wait"),
+        dask=options["dask"],
     )
     show_report(runs.name, report, as_json=options["as_json"], dry_run=options["dry_run"])
     return report.exit_code

@@ -1,6 +1,6 @@
 """Turns an image into a link and snapshots: of its layers, of the merged tree, of manifest and config."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import closing
 
 from lazyfs.core.catalog.inode import Inode
@@ -106,6 +106,14 @@ def _layers(
         else:
             wanted.append(number)
             fresh.append(layer.diff_id)
+    return found | _read(image, wanted, ingest, observer), fresh
+
+
+def _read(
+    image: Image, wanted: Sequence[int], ingest: Ingest, observer: PublishObserver
+) -> dict[Digest, list[Record]]:
+    """Returns the records of the layers with these numbers, by diff_id."""
+    found: dict[Digest, list[Record]] = {}
     with closing(image.read(wanted)) as reading:  # an error also ends the downloads of later layers
         for number, parts in reading:
             layer = image.layers[number]
@@ -114,4 +122,14 @@ def _layers(
                 layer.blob, parts, ingest.layer(), advance=advance, note=observer.warn
             )
     ingest.finish()
-    return found, fresh
+    return found
+
+
+def layer_changes(
+    image: Image, wanted: Collection[Digest], params: Params, ingest: Ingest, observer: PublishObserver
+) -> dict[str, Inode]:
+    """Writes the contents of some layers of an image; returns the snapshots to put at their paths. Raises as
+    `image_changes`."""
+    numbers = {layer.diff_id: number for number, layer in enumerate(image.layers) if layer.diff_id in wanted}
+    read = _read(image, list(numbers.values()), ingest, observer)
+    return {layer_path(diff_id): keep(records, params, ingest) for diff_id, records in read.items()}

@@ -208,6 +208,11 @@ class LeasedObjects:
         self._store = store
         self._lease = lease
 
+    @property
+    def writers(self) -> int:
+        """As ObjectSink.writers."""
+        return self._store.writers
+
     def has(self, digest: Digest) -> bool:
         """As ObjectSink.has. Raises as PublisherLease.rely_on."""
         self._lease.rely_on(digest)

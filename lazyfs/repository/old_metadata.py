@@ -1,4 +1,4 @@
-"""Deletes the signed files of revisions that are no longer kept, and lists that collections have left."""
+"""Deletes the signed files of revisions that are no longer kept, and what collections and plans have left."""
 
 import re
 from collections.abc import Collection
@@ -11,6 +11,7 @@ from lazyfs.core.trust.revision_target import from_targets
 from lazyfs.core.trust.roles import SNAPSHOT, TARGETS, file_name
 from lazyfs.repository.collection_state import CollectionState
 from lazyfs.repository.commit import read_committed
+from lazyfs.repository.conversion_files import lease_of
 from lazyfs.repository.object_lists import PREFIX
 from lazyfs.store import Store
 
@@ -28,7 +29,7 @@ def delete_old_metadata(store: Store, kept: Collection[int], state: CollectionSt
         found = _NAME.fullmatch(name)
         if found:
             versions.add(int(found[1]))
-        elif name.startswith(PREFIX) and (state.listed is None or name != state.listed.name):
+        elif _is_left(name, state):
             store.delete_metadata(name)
     deleted = 0
     for version in sorted(versions):
@@ -41,6 +42,14 @@ def delete_old_metadata(store: Store, kept: Collection[int], state: CollectionSt
             store.delete_metadata(file_name(role, version))
             deleted += 1
     return deleted
+
+
+def _is_left(name: str, state: CollectionState) -> bool:
+    """Returns True for a list of a collection that is over, and for a shard's file of a plan that is."""
+    if name.startswith(PREFIX):
+        return state.listed is None or name != state.listed.name
+    lease = lease_of(name)
+    return lease is not None and state.lease(lease) is None
 
 
 def _revision(store: Store, version: int) -> int:

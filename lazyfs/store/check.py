@@ -125,10 +125,7 @@ class _Check:
 def _read(store: Store, found: Reached, slices: _Slices) -> _ReadObject:
     """Reads and verifies an object, and in a pack the files at these slices."""
     stored = store.get(found.ref.digest)
-    if found.kind == ObjectKind.BUNDLE:
-        _verify_bundle(stored, found.ref)
-        return _ReadObject(stored, len(stored), [])
-    plain = codec.open_object(stored, found.ref)
+    plain = verify_stored(stored, found)
     view = memoryview(plain)
     wrong = []
     for (start, size, digest), file in slices.items():
@@ -139,6 +136,15 @@ def _read(store: Store, found: Reached, slices: _Slices) -> _ReadObject:
             )
             wrong.append((file, problem))
     return _ReadObject(plain, len(stored), wrong)
+
+
+def verify_stored(stored: bytes, found: Reached) -> bytes:
+    """Verifies an object as it is stored; returns its plaintext, of a bundle the stored bytes. Raises
+    BadData."""
+    if found.kind == ObjectKind.BUNDLE:
+        _verify_bundle(stored, found.ref)
+        return stored
+    return codec.open_object(stored, found.ref)
 
 
 def _verify_bundle(stored: bytes, ref: ObjectRef) -> None:

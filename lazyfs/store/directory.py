@@ -41,6 +41,8 @@ _libc = ctypes.CDLL(None, use_errno=True)
 class DirectoryStore:
     """A store in a directory. Safe to use from several threads, and from several processes at once."""
 
+    writers = min(os.cpu_count() or 1, 4)
+
     def __init__(self, path: str, *, lock_wait: float = LOCK_WAIT) -> None:
         """Raises UsageError if `path` is not a directory."""
         if not os.path.isdir(path):

@@ -4,7 +4,6 @@ SHA-256, zstd and file writes release the GIL, so two threads keep two cores bus
 archive. The bytes that wait for the pool are bounded, so memory does not grow with the size of an image.
 """
 
-import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -43,7 +42,7 @@ class Ingest:
         self._params = params
         self._shift = params.chunk_shift
         self._level = level
-        self._pool = ThreadPoolExecutor(workers or min(os.cpu_count() or 1, 4), "ingest")
+        self._pool = ThreadPoolExecutor(workers or store.writers, "ingest")
         self._room = threading.Condition()
         self._waiting = 0
         self._error: BaseException | None = None

@@ -21,10 +21,23 @@ class StoreKind(NamedTuple):
     """Makes the missing parts of a store at the location, and opens it."""
 
 
+def _bucket(location: str) -> Store:
+    try:
+        from lazyfs.store.s3 import open_bucket  # takes 40 ms, which other stores need not wait for
+    except ModuleNotFoundError as error:
+        if error.name != "obstore":
+            raise
+        raise UsageError(
+            f"store {location}: the Python package obstore is not installed: pip install 'lazyfs[s3]'"
+        ) from None
+    return open_bucket(location)
+
+
 _KINDS = {
     "": StoreKind(
         "a directory, which a web server serves", os.path.isdir, DirectoryStore, DirectoryStore.create
     ),
+    "s3": StoreKind("s3://BUCKET/PREFIX", lambda _location: True, _bucket, _bucket),
 }
 """Scheme -> the kind of store whose locations begin with `scheme://`; the empty one for a plain path."""
 

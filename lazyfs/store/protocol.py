@@ -64,6 +64,12 @@ class ReadableStore(Protocol):
 class ObjectSink(Protocol):
     """The part of a store that takes objects."""
 
+    @property
+    def writers(self) -> int:
+        """Threads that ask and put side by side at best: as many as hash and compress, or more where each
+        waits for an answer."""
+        ...
+
     def has(self, digest: Digest) -> bool:
         """Returns True if the object is stored."""
         ...
@@ -79,7 +85,7 @@ class Store(ObjectSink, ReadableStore, Protocol):
     def objects(self) -> Iterator[StoredObject]:
         """Lists every object that was there from the call to the end of the listing, each once, in any order.
 
-        Objects that are put or deleted meanwhile may be listed or not; those not synced yet are not listed.
+        Objects that are put or deleted meanwhile may be listed or not, and those not synced yet too.
         Garbage collection needs the listing to find the objects that no revision leads to. A listing does not
         prove that an object is missing: ask `has`.
         """

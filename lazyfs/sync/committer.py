@@ -11,7 +11,7 @@ from lazyfs.images.snapshots import directory_of_files, link, snapshot
 from lazyfs.repository.commit import read_revision
 from lazyfs.repository.edit import Edit
 from lazyfs.repository.keys import Keys
-from lazyfs.repository.leases import PublisherLease
+from lazyfs.repository.leases import LENGTH, PublisherLease
 from lazyfs.repository.live_tree import LiveTree
 from lazyfs.repository.removal import remove_images, remove_untagged
 from lazyfs.repository.stored_tree import StoredTree
@@ -50,6 +50,12 @@ class Committer:
     def objects(self) -> ObjectSink:
         """The sink for the contents of images."""
         return self._edit.objects
+
+    @property
+    def lease(self) -> tuple[str, float]:
+        """The token and the length, in seconds, of the run's lease: other processes that work for the run
+        rely on it too."""
+        return self._lease.token, LENGTH
 
     def keep_alive(self) -> None:
         """Renews the lease that keeps the run's objects from collections, if it is time."""

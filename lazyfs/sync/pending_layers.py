@@ -82,3 +82,6 @@ class TreeWithPending(StoredTree):
             return super().find(path)
         catalog = self.catalog(top.nested.ref)
         return self.find_below(TreeNode(catalog.root, catalog, 0), "/".join(parts[3:]))
+
+    def inode_at(self, path: str) -> Inode | None:
+        return self._pending.find(path) or super().inode_at(path)

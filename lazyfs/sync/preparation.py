@@ -1,7 +1,7 @@
 """Reads one image from its registry: the unit that fails alone."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from lazyfs.core.catalog.inode import Inode
@@ -9,8 +9,8 @@ from lazyfs.core.digest import Digest, ObjectRef
 from lazyfs.core.oci.manifest import Platform
 from lazyfs.core.params import FLAT, Params
 from lazyfs.core.registry.steps import Privacy
-from lazyfs.core.tree_paths import flat_path
-from lazyfs.images.image_tree import published_config
+from lazyfs.core.tree_paths import flat_path, layer_path
+from lazyfs.images.image_tree import layer_changes, published_config
 from lazyfs.images.observer import PublishObserver
 from lazyfs.images.prepare import SourcePreparer
 from lazyfs.images.registry.client import RegistryClient
@@ -103,10 +103,9 @@ class ImagePreparer:
         shared: dict[str, Inode] = {}
         own: dict[str, Inode] = {}
         config, size = "", 0
-        for number, platform in enumerate(first.platforms or (self.platform,)):
+        platforms = first.platforms or (self.platform,)
+        for number, (platform, image) in enumerate(zip(platforms, self.images(job), strict=True)):
             place = multiarch_place(platform, first.place) if number else first.place
-            asked = bool(first.platforms) or self.platform_asked
-            image = self._image(client, job, platform, asked=asked)
             changes = self._changes(image, place, first)
             shared.update({path: inode for path, inode in changes.items() if path.startswith(SHARED)})
             own.update({path: inode for path, inode in changes.items() if not path.startswith(SHARED)})
@@ -118,23 +117,62 @@ class ImagePreparer:
             size += sum(layer.blob.size for layer in distinct(image))
         return PreparedImage(shared, own, first.place, config, size, client.privacy is Privacy.PRIVATE)
 
+    def telling(self, tell: Callable[[str], None]) -> "ImagePreparer":
+        """Returns a preparer that tells somebody else of its warnings."""
+        return replace(self, tell=tell)
+
+    def prepare_layers(self, job: Job, wanted: Collection[Digest]) -> dict[str, Inode]:
+        """Reads some layers of the image of a job, as far as the tree lacks them, and writes their contents;
+        returns their snapshots by path. Raises as `prepare`."""
+        changes: dict[str, Inode] = {}
+        for image in self.images(job):
+            notes = Notes()
+            with (
+                self.pending.claim(self.tree(), wanted, self.patience(job.target)),
+                Ingest(self.objects, self.params) as ingest,
+            ):
+                tree = self.tree()
+                left = {diff_id for diff_id in wanted if tree.find(layer_path(diff_id)) is None}
+                changes.update(layer_changes(image, left, self.params, ingest, notes))
+                self._check_public(image, job.target)
+                self.pending.add(changes)
+        return changes
+
+    def patience(self, target: Target) -> float:
+        """Returns the seconds that an image may wait for the layers that others read."""
+        return self.registries.settings(target.reference.registry).minutes_per_run * 60
+
+    def _check_public(self, image: RegistryImage, target: Target) -> None:
+        if not self.registries.settings(target.reference.registry).publish_private:
+            image.check_public()
+
+    def layers(self, job: Job) -> set[Digest]:
+        """Returns the diff_ids of the image of a job, of all its platforms. Raises as `prepare`."""
+        return {diff_id for image in self.images(job) for diff_id in image.config.diff_ids}
+
+    def images(self, job: Job) -> Iterator[RegistryImage]:
+        """Yields the image of a job for each of its platforms; reads no layer. Raises as `prepare`."""
+        target = job.target
+        client = self.registries.client(target.reference)
+        asked = bool(target.platforms) or self.platform_asked
+        for platform in target.platforms or (self.platform,):
+            yield self._image(client, job, platform, asked=asked)
+
     def _image(self, client: RegistryClient, job: Job, platform: Platform, *, asked: bool) -> RegistryImage:
         first = job.target
 
         def known(_: str, digest: Digest) -> bytes | None:
-            return published_config(self._tree(), first.place, digest)
+            return published_config(self.tree(), first.place, digest)
 
         by_digest = first.reference._replace(digest=job.digest)
         return RegistryImage(client, by_digest, platform, known, asked=asked)
 
     def _changes(self, image: RegistryImage, place: str, target: Target) -> dict[str, Inode]:
         notes = Notes()
-        tree = self._tree()
-        chosen = self.registries.settings(target.reference.registry)
-        claim = self.pending.claim(tree, image.config.diff_ids, chosen.minutes_per_run * 60)
+        claim = self.pending.claim(self.tree(), image.config.diff_ids, self.patience(target))
         with claim, Ingest(self.objects, self.params) as ingest:
             preparer = SourcePreparer(
-                self._tree(),
+                self.tree(),
                 self.params,
                 ingest,
                 ImageOptions(self.platform),
@@ -142,12 +180,12 @@ class ImagePreparer:
                 bind_points=target.bind_points,
             )
             prepared = preparer.prepare_image(image, place)
-            if not chosen.publish_private:
-                image.check_public()
+            self._check_public(image, target)
             self.pending.add(prepared.changes)
         for line in notes.lines:
             self.tell(line)
         return prepared.changes
 
-    def _tree(self) -> TreeWithPending:
+    def tree(self) -> TreeWithPending:
+        """Returns the tree of the base, with the layers prepared since."""
         return TreeWithPending(self.store, self.root(), self.pending)

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from lazyfs.core.errors import LazyfsError
 from lazyfs.store.protocol import StoreConflict, StoreError
 from lazyfs.sync.committer import Committer
+from lazyfs.sync.conversion import Surroundings
+from lazyfs.sync.executor_preparer import AT_ONCE, ExecutorPreparer
 from lazyfs.sync.layout import multiarch_place
 from lazyfs.sync.ledger import Arrival, Ledger
 from lazyfs.sync.pending_layers import PendingLayers
@@ -77,13 +79,13 @@ class Publishing:
         self._since = service.monotonic()
         self._askers: dict[str, ThreadPoolExecutor] = {}
         self._stack = ExitStack()
-        self._readers = self._pool(service.settings.images_at_once, "image")
+        self._readers = self._pool(AT_ONCE if service.workers else service.settings.images_at_once, "image")
 
     @cached_property
-    def _preparer(self) -> ImagePreparer:
+    def _preparer(self) -> ImagePreparer | ExecutorPreparer:
         """The preparer that reads images; a dry run makes none."""
         service, committer = self._service, self._committer
-        return ImagePreparer(
+        local = ImagePreparer(
             service.store,
             committer.objects,
             committer.base.params,
@@ -94,6 +96,16 @@ class Publishing:
             service.platform_asked,
             service.tell,
         )
+        if service.workers is None:
+            return local
+        surroundings = Surroundings(
+            service.workers.store,
+            *committer.lease,
+            service.platform,
+            service.platform_asked,
+            dict(service.registries.all_settings),
+        )
+        return ExecutorPreparer(local, service.workers.executor, surroundings)
 
     def run(self) -> dict[str, str]:
         """Returns place -> reason of the images that their registries do not know any more. Raises

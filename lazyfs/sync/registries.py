@@ -63,6 +63,11 @@ class Registries:
         """Ends every pause, now and later, with an error: the run is given up."""
         self._stopped.set()
 
+    @property
+    def stopped(self) -> bool:
+        """True once the run is given up."""
+        return self._stopped.is_set()
+
     def _pause(self, seconds: float) -> None:
         """Waits for so many seconds, unless the run is given up. Raises TransportError once it is."""
         if self._sleep is None:
@@ -71,6 +76,11 @@ class Registries:
             self._sleep(seconds)
         if self._stopped.is_set():
             raise TransportError("given up: the run ends")
+
+    @property
+    def all_settings(self) -> Mapping[str, RegistrySettings]:
+        """The settings of all registries that have some."""
+        return self._settings
 
     def settings(self, registry: str) -> RegistrySettings:
         """Returns the settings of a registry; the defaults if there are none."""

@@ -2,8 +2,10 @@
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import NamedTuple
 
 from lazyfs.core.oci.manifest import Platform
 from lazyfs.repository.keys import Keys
@@ -22,6 +24,14 @@ from lazyfs.sync.settings import ServiceSettings
 from lazyfs.sync.starts import NOT_ALLOWED, StartSettings, record_starts
 from lazyfs.sync.state import ListState, RunState, State, WisherState
 from lazyfs.sync.targets import Targets, place_reference, targets
+
+
+class Workers(NamedTuple):
+    """Other processes that read images."""
+
+    executor: Executor
+    store: str
+    """The store's location as they open it."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +62,8 @@ class Service:
     announce: Callable[[Sequence[News]], None] = lambda _news: None
     """Is told of the events, after each time that the state is kept."""
     monotonic: Callable[[], float] = time.monotonic
+    workers: Workers | None = None
+    """Who reads images; None: threads of this process."""
 
     def run(self, lists: Sequence[GivenList], state: State) -> Report:
         """Brings the tree to the state that the lists wish. Raises LazyfsError if the store or its keys

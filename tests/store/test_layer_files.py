@@ -28,6 +28,8 @@ SMALL = Params(chunk_shift=12, pack_files=1000, pack_least=500, pack_target=2000
 class Memory:
     """A store of objects in memory."""
 
+    writers = 2
+
     def __init__(self) -> None:
         self.frames: dict[Digest, bytes] = {}
 

@@ -28,6 +28,8 @@ class MemoryStore:
     """One publisher's view of a bucket. Calls `before` with the name of each operation before the operation,
     and before each object of a deletion."""
 
+    writers = 2
+
     def __init__(self, bucket: Bucket, before: Callable[[str], None] = unwatched) -> None:
         self.bucket = bucket
         self._before = before

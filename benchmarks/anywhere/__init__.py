@@ -1,0 +1,1 @@
+"""Publishing to a bucket and by other processes, measured."""

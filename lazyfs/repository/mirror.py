@@ -1,0 +1,205 @@
+"""Copies a repository into another store, and keeps the copy at the newest revision.
+
+Order. An object is put after everything that it leads to, and the signed files after all objects, the
+timestamp last. So a catalog that the copy has is whole below, which is why a run that was killed goes on
+where it was, and why a run reads only catalogs that changed: what the old catalog at the same path names is
+there already. Objects are deleted the other way round, catalogs first.
+
+Nothing is believed that is not verified: signed files against the copy's own first root, objects against
+their digests. The copy is signed by the same keys as the repository; nobody publishes into it.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+from lazyfs.core.digest import Digest, ObjectRef
+from lazyfs.core.errors import LazyfsError, TrustError, UsageError
+from lazyfs.core.params import Revision
+from lazyfs.core.reach import ObjectKind, Reached, catalog_at, history_at, leads_to
+from lazyfs.core.trust.roles import ROOT, SNAPSHOT, TARGETS, TIMESTAMP, file_name
+from lazyfs.repository.committed import CommittedRevision, read_committed
+from lazyfs.repository.mirror_removal import MirrorReport, delete_unkept
+from lazyfs.store import ReadableStore, Store, reader
+from lazyfs.store.check import verify_stored
+
+WORKERS = 16
+"""Objects that are copied side by side."""
+
+
+@dataclass
+class _Open:
+    """An object on the way down: it is put when everything below it is there."""
+
+    found: Reached
+    stored: bytes
+    below: Iterator[Reached]
+    old: dict[bytes, Reached]
+    """Path -> the catalog that the copy's last revision has there."""
+    before: set[ObjectRef]
+    """What the copy's last revision names here: it is there."""
+
+
+class Mirror:
+    """One run."""
+
+    def __init__(
+        self,
+        source: ReadableStore,
+        target: Store,
+        *,
+        bytes_per_second: float | None = None,
+        workers: int = WORKERS,
+        monotonic: Callable[[], float] = time.monotonic,
+        pause: Callable[[float], object] = time.sleep,
+        advance: Callable[[MirrorReport], None] = lambda _report: None,
+    ) -> None:
+        """`bytes_per_second`: most bytes of objects on average; None: no limit."""
+        self._source = source
+        self._target = target
+        self._limit = bytes_per_second
+        self._monotonic = monotonic
+        self._pause = pause
+        self._began = monotonic()
+        self._advance = advance
+        self._workers = workers
+        self._mutex = threading.Lock()
+        self._copied: set[Digest] = set()
+        self.report = MirrorReport()
+
+    def run(self) -> MirrorReport:
+        """Brings the copy to the newest revision and deletes what left it. Raises TrustError for another
+        repository or an older revision, BadData, NotFound, TransportError, StoreError; the copy then has the
+        revision that it had."""
+        newest = read_committed(self._source)
+        last = self._last(newest)
+        revision = newest.revision
+        self.report.revision = revision.number
+        if last is None or last.proven.timestamp_bytes != newest.proven.timestamp_bytes:
+            try:
+                self._objects(revision, last.revision if last else None)
+                self._target.sync()
+                self._signed(newest, last)
+            except LazyfsError:
+                if last:  # an object that cannot be had keeps nothing from leaving
+                    delete_unkept(self._target, last.revision, self.report)
+                raise
+            self.report.changed = True
+        delete_unkept(self._target, revision, self.report)
+        return self.report
+
+    def _last(self, newest: CommittedRevision) -> CommittedRevision | None:
+        """Returns the copy's revision. Raises TrustError if `newest` cannot follow it."""
+        if self._target.read_metadata(file_name(ROOT, 1)) is None:
+            return None
+        if self._target.read_metadata(file_name(TIMESTAMP, 0)) is None:
+            self._check_root(newest)
+            return None
+        last = read_committed(self._target)
+        self._check_root(newest)
+        if newest.state.root.version < last.state.root.version:
+            raise TrustError("the copy knows newer keys than the repository: somebody shows an old state")
+        ours, theirs = last.proven, newest.proven
+        if theirs.timestamp.version < ours.timestamp.version or newest.revision.number < last.revision.number:
+            raise TrustError(
+                f"the copy has revision {last.revision.number} and a newer timestamp than the repository, "
+                f"which shows revision {newest.revision.number}: somebody shows an old state"
+            )
+        return last
+
+    def _check_root(self, newest: CommittedRevision) -> None:
+        mine = self._target.read_metadata(file_name(ROOT, 1))
+        if mine != newest.state.root_bytes[0]:
+            raise TrustError("the copy is one of another repository: its first root differs")
+
+    def _objects(self, revision: Revision, last: Revision | None) -> None:
+        with ThreadPoolExecutor(self._workers, "mirror") as pool:
+            old = catalog_at(last.root) if last else None
+            self._copy(catalog_at(revision.root), old, pool)
+            if revision.history:
+                past = history_at(last.history) if last and last.history else None
+                self._copy(history_at(revision.history), past, pool)
+
+    def _copy(self, start: Reached, old: Reached | None, pool: ThreadPoolExecutor) -> None:
+        """Copies an object and all below it. `old`: what the copy's last revision has in its place."""
+        if old is not None and start.ref == old.ref:
+            return
+        waiting: list[Future[None]] = []
+        stack = [self._opened(start, old)]
+        while stack:
+            top = stack[-1]
+            found = next(top.below, None)
+            if found is None:
+                settle(waiting)
+                self._target.sync()
+                self._put(top.found, top.stored)
+                stack.pop()
+            elif found.ref not in top.before and found.ref.digest not in self._copied:
+                if found.leads_on:
+                    if not self._target.has(found.ref.digest):
+                        stack.append(self._opened(found, top.old.get(found.path)))
+                else:
+                    self._copied.add(found.ref.digest)
+                    waiting.append(pool.submit(self._leaf, found))
+                    if len(waiting) > 4 * self._workers:
+                        settle(waiting)
+
+    def _opened(self, found: Reached, old: Reached | None) -> _Open:
+        stored = self._source.get(found.ref.digest)
+        plain = verify_stored(stored, found)
+        before: list[Reached] = []
+        if old is not None and old.kind == found.kind:
+            before = list(leads_to(old, reader(self._target)(old.ref), profiles=True))
+        catalogs = {one.path: one for one in before if one.kind == ObjectKind.CATALOG}
+        below = leads_to(found, plain, profiles=True)
+        return _Open(found, stored, below, catalogs, {one.ref for one in before})
+
+    def _leaf(self, found: Reached) -> None:
+        if self._target.has(found.ref.digest):
+            return
+        stored = self._source.get(found.ref.digest)
+        verify_stored(stored, found)
+        self._put(found, stored)
+
+    def _put(self, found: Reached, stored: bytes) -> None:
+        self._target.put(found.ref.digest, stored)
+        with self._mutex:
+            self._copied.add(found.ref.digest)
+            self.report.objects += 1
+            self.report.bytes += len(stored)
+            self._advance(self.report)
+        if self._limit:
+            ahead = self.report.bytes / self._limit - (self._monotonic() - self._began)
+            if ahead > 0:
+                self._pause(ahead)
+
+    def _signed(self, newest: CommittedRevision, last: CommittedRevision | None) -> None:
+        """Writes the signed files, the timestamp last."""
+        for version, data in enumerate(newest.state.root_bytes, 1):
+            self._once(file_name(ROOT, version), data)
+        proven = newest.proven
+        self._once(file_name(TARGETS, proven.targets.version), proven.targets_bytes)
+        self._once(file_name(SNAPSHOT, proven.snapshot.version), proven.snapshot_bytes)
+        self._target.sync()
+        before = last.proven.timestamp_bytes if last else None
+        with self._target.exclusive():
+            self._target.write_metadata(file_name(TIMESTAMP, 0), proven.timestamp_bytes, expected=before)
+
+    def _once(self, name: str, data: bytes) -> None:
+        there = self._target.read_metadata(name)
+        if there is None:
+            self._target.write_metadata(name, data, expected=None)
+        elif there != data:
+            raise UsageError(
+                f"the copy has another metadata/{name} than the repository: somebody has published into it; "
+                "mirror into an empty store"
+            )
+
+
+def settle(waiting: "list[Future[None]]") -> None:
+    """Returns when all of them are done, and empties the list. Raises what they raised."""
+    for future in waiting:
+        future.result()
+    waiting.clear()

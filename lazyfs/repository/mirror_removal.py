@@ -1,0 +1,89 @@
+"""What leaves a copy of a repository: the objects that only revisions need which are no longer kept."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from lazyfs.core.digest import Digest, ObjectRef
+from lazyfs.core.errors import LazyfsError, NotFound
+from lazyfs.core.params import Revision
+from lazyfs.core.reach import catalog_at, history_at, walk
+from lazyfs.repository.kept_revisions import kept_revisions
+from lazyfs.repository.stored_history import read_history
+from lazyfs.store import Store, StoreError, reader
+
+LEFT = 86_400.0
+"""Seconds for which an object stays that nothing leads to: a run that was killed goes on from it."""
+_DELETED = 500
+"""Objects that are deleted together."""
+
+
+@dataclass
+class MirrorReport:
+    """The outcome of a run."""
+
+    revision: int = 0
+    changed: bool = False
+    objects: int = 0
+    bytes: int = 0
+    """Stored bytes of the objects copied."""
+    deleted: int = 0
+    problems: list[str] = field(default_factory=list)
+    """What could not be deleted or marked; the copy is whole nevertheless."""
+
+
+def delete_unkept(target: Store, revision: Revision, report: MirrorReport) -> None:
+    """Deletes what no kept revision of the copy leads to. What fails is said and tried again by the next
+    run: it does not stop the rest."""
+    now = target.now()
+    read = reader(target)
+    kept = {one.past.number: one for one in kept_revisions(target, revision, now)}
+    gone = [
+        past.root
+        for past in read_history(target, revision).newest_first(read)
+        if past.number not in kept and target.has(past.root.digest)
+    ]
+    if not gone:  # a run without anything to delete lists nothing
+        return
+    reached = _marked(
+        target, report, [one.past.root for one in kept.values()], [one.history for one in kept.values()]
+    )
+    if reached is None:
+        return
+    first = [digest for root in gone for digest in _led_to(target, root) if digest not in reached]
+    # Catalogs come before what they lead to; what was left by a run that was killed has none above it.
+    listed = target.objects()
+    rest = [one.digest for one in listed if one.modified < now - LEFT and one.digest not in reached]
+    order = list(dict.fromkeys([*first, *rest]))
+    for at in range(0, len(order), _DELETED):
+        try:
+            target.delete(order[at : at + _DELETED])
+            report.deleted += len(order[at : at + _DELETED])
+        except StoreError as error:
+            report.problems.append(str(error))
+
+
+def _marked(
+    target: Store, report: MirrorReport, roots: list[ObjectRef], heads: list[ObjectRef | None]
+) -> set[Digest] | None:
+    """Returns what these revisions lead to, as far as the copy has them; None if that is unknown."""
+    read = reader(target)
+    starts = [catalog_at(root) for root in roots if target.has(root.digest)]
+    starts += [history_at(head) for head in heads if head and target.has(head.digest)]
+    try:
+        return {found.ref.digest for found in walk(starts, read, profiles=True)}
+    except LazyfsError as error:
+        report.problems.append(f"nothing was deleted: {error}")
+        return None
+
+
+def _led_to(target: Store, root: ObjectRef) -> Iterator[Digest]:
+    """Yields what a revision that is no longer kept leads to, as far as it is there: catalogs first."""
+
+    def read(ref: ObjectRef) -> bytes | None:
+        try:
+            return reader(target)(ref)
+        except NotFound:
+            return None
+
+    for found in walk([catalog_at(root)], read, profiles=True):
+        yield found.ref.digest

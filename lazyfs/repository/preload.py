@@ -1,0 +1,62 @@
+"""Brings some images of a repository into a store, for mounts that find the rest elsewhere or do without."""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from lazyfs.core.digest import ObjectRef
+from lazyfs.core.errors import UsageError
+from lazyfs.core.reach import ObjectKind, Reached, objects_at
+from lazyfs.core.tree_paths import metadata_path
+from lazyfs.repository.committed import read_committed
+from lazyfs.repository.diff import resolve
+from lazyfs.repository.image_place import find_place
+from lazyfs.repository.mirror import Mirror, settle
+from lazyfs.repository.mirror_removal import MirrorReport
+from lazyfs.repository.stored_tree import StoredTree
+from lazyfs.store.check import verify_stored
+
+
+class Preload(Mirror):
+    """One run. A catalog in the target says nothing of what is below it: no mirror may go on from there."""
+
+    def take(self, images: Sequence[str]) -> MirrorReport:
+        """Brings these images of the newest revision into the target, and what leads to them, for mounts that
+        find the rest elsewhere or do without. Deletes nothing. Raises as `run`, and UsageError for a name
+        that the repository has not."""
+        newest = read_committed(self._source)
+        last = self._last(newest)
+        root = newest.revision.root
+        read = self._kept_reader()
+        tree = StoredTree(read, root)
+        with ThreadPoolExecutor(self._workers, "preload") as pool:
+            waiting: list[Future[None]] = []
+            for image in images:
+                place = find_place(tree, image)
+                if not place:
+                    raise UsageError(f"{image}: the repository has no such image")
+                for path in (place, resolve(tree, place).path, metadata_path(place)):
+                    if tree.find(path) is None:
+                        continue
+                    for found in objects_at(root, path.encode(), read):
+                        if not found.leads_on and found.ref.digest not in self._copied:
+                            self._copied.add(found.ref.digest)
+                            waiting.append(pool.submit(self._leaf, found))
+            settle(waiting)
+        self._target.sync()
+        self._signed(newest, last)
+        self.report.revision, self.report.changed = newest.revision.number, bool(self.report.objects)
+        return self.report
+
+    def _kept_reader(self) -> Callable[[ObjectRef], bytes]:
+        """Returns a function that reads objects from the target, and brings those there that it lacks."""
+
+        def read(ref: ObjectRef) -> bytes:
+            found = Reached(ref, ObjectKind.CATALOG)
+            if self._target.has(ref.digest):
+                return verify_stored(self._target.get(ref.digest), found)
+            stored = self._source.get(ref.digest)
+            plain = verify_stored(stored, found)
+            self._put(found, stored)
+            return plain
+
+        return read

@@ -1,0 +1,293 @@
+"""Requests to one bucket: each with a deadline, repeated where that helps, as many side by side as the bucket
+takes.
+
+Objects go up in one PUT each, never in parts: none is over 16 MiB, and the end of a multipart upload may say
+200 and carry an error. Requests are signed over the SHA-256 of their body, so the bucket refuses bytes that
+were changed on the way.
+"""
+
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from datetime import timedelta
+from typing import Any, Literal, NamedTuple, TypeVar
+
+import obstore
+from obstore.exceptions import BaseError
+from obstore.store import S3Store
+
+from lazyfs.store.protocol import StoreError
+from lazyfs.store.s3.credentials import Profile
+from lazyfs.store.s3.failures import Failure, Meaning, read_failure
+from lazyfs.store.s3.location import BucketLocation
+from lazyfs.store.s3.pace import Pace
+
+PATIENCE = 300.0
+"""Seconds for which a request is repeated while the bucket fails: gateways are restarted in less."""
+WRITE, REPLACED = "lazyfs-write", "lazyfs-replaced"
+"""Fields of an object (x-amz-meta-...): a random text for each write of a changing name."""
+RENEWALS = 3
+"""Most times that one request is made again with other credentials."""
+_CONNECT = timedelta(seconds=10)
+_SILENCE = timedelta(seconds=30)
+_WHOLE = timedelta(seconds=120)
+"""Limits of one attempt; 16 MiB in 120 s are 1.1 Mbit/s."""
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 10.0
+
+T = TypeVar("T")
+
+
+class Refused(Exception):
+    """Raises out of an attempt what is the caller's to judge."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.text)
+        self.failure = failure
+
+
+class Unsupported(StoreError):
+    """The bucket's server does not know this kind of request."""
+
+
+class Content(NamedTuple):
+    """The bytes of a name, the tag of this content, and what its writer calls the write."""
+
+    data: bytes
+    tag: str | None
+    write: str | None
+    replaced: str | None
+    """The write that this one replaced."""
+
+
+class Listed(NamedTuple):
+    """One line of a listing."""
+
+    key: str
+    size: int
+    modified: float
+
+
+Condition = Literal["create"] | str | None
+"""Of a write: None, "create" for a name that must not exist, or `tag:` and the tag that it must replace."""
+
+
+class Client:
+    """Asks one bucket, below the prefix of one store. Thread-safe."""
+
+    def __init__(
+        self,
+        location: BucketLocation,
+        profile: Profile,
+        *,
+        patience: float = PATIENCE,
+        pace: Pace | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+        pause: Callable[[float], object] = time.sleep,
+    ) -> None:
+        """Raises UsageError for a profile that cannot be used."""
+        self.location = location
+        self.pace = pace or Pace()
+        self._profile = profile
+        self._patience = patience
+        self._monotonic = monotonic
+        self._pause = pause
+        self._mutex = threading.Lock()
+        self._credentials = None if profile.unsigned() else profile.credentials()
+        self._store = self._open()
+
+    def get(self, key: str) -> Content | None:
+        """Returns the content of a name, None if there is certainly none. Raises StoreError."""
+
+        def ask(store: S3Store) -> Content:
+            answer = obstore.get(store, key)
+            write, replaced = answer.attributes.get(WRITE), answer.attributes.get(REPLACED)
+            return Content(bytes(answer.bytes()), answer.meta.get("e_tag"), write, replaced)
+
+        try:
+            return self._asked(f"GET {key}", ask)
+        except Refused as refused:
+            if refused.failure.meaning == Meaning.ABSENT:
+                return None
+            raise self._failed(f"GET {key}", refused.failure) from None
+
+    def has(self, key: str) -> bool:
+        """Returns True if the name exists. Raises StoreError."""
+        try:
+            self._asked(f"HEAD {key}", lambda store: obstore.head(store, key))
+        except Refused as refused:
+            if refused.failure.meaning == Meaning.ABSENT:
+                return False
+            raise self._failed(f"HEAD {key}", refused.failure) from None
+        return True
+
+    def put(self, key: str, data: bytes, condition: Condition, headers: dict[str, str]) -> bool | None:
+        """Writes a name. Returns True if it was written, False if the condition did not hold, None if that is
+        unknown: an answer was lost, and the same request was then refused, perhaps for its own success.
+
+        Raises StoreError; then it is unknown too.
+        """
+        unsure = False
+
+        def ask(store: S3Store) -> None:
+            nonlocal unsure
+            mode: Any = "overwrite" if condition is None else condition
+            if mode.startswith("tag:"):
+                mode = {"e_tag": mode.removeprefix("tag:")}
+            try:
+                obstore.put(store, key, data, mode=mode, attributes=dict(headers), use_multipart=False)
+            except (BaseError, OSError) as error:
+                unsure |= read_failure(error).may_have_happened
+                raise
+
+        try:
+            self._asked(f"PUT {key}", ask)
+        except Refused as refused:
+            if refused.failure.meaning == Meaning.PRECONDITION or (
+                refused.failure.meaning == Meaning.ABSENT and condition and condition.startswith("tag:")
+            ):
+                return None if unsure else False
+            raise self._failed(f"PUT {key}", refused.failure) from None
+        return True
+
+    def delete(self, keys: Sequence[str]) -> None:
+        """Deletes names in one request; those that are not there are passed over. Raises StoreError."""
+        try:
+            self._asked(f"DELETE of {len(keys)} objects", lambda store: obstore.delete(store, list(keys)))
+        except Refused as refused:
+            if refused.failure.meaning != Meaning.ABSENT:
+                raise self._failed(f"DELETE of {len(keys)} objects", refused.failure) from None
+
+    def listing(self, prefix: str) -> Iterator[Listed]:
+        """Yields the names below a prefix, in their order. Raises StoreError.
+
+        A listing that breaks off is taken up after its last name.
+        """
+        last: str | None = None
+        while True:
+            chunk = self._page(prefix, last)
+            yield from chunk
+            if not chunk:
+                return
+            last = chunk[-1].key
+
+    def _page(self, prefix: str, after: str | None) -> list[Listed]:
+        def ask(store: S3Store) -> list[Listed]:
+            stream = obstore.list(store, prefix, offset=after, chunk_size=1000)
+            for chunk in stream:
+                return [Listed(one["path"], one["size"], one["last_modified"].timestamp()) for one in chunk]
+            return []
+
+        try:
+            return self._asked(f"LIST {prefix}", ask)
+        except Refused as refused:
+            raise self._failed(f"LIST {prefix}", refused.failure) from None
+
+    def _asked(self, what: str, ask: Callable[[S3Store], T]) -> T:
+        """Repeats a request while that may help. Raises Refused for what the caller judges, StoreError."""
+        end = self._monotonic() + self._patience
+        attempt = renewals = 0
+        while True:
+            store = self._store
+            with self.pace.turn() as ticket:
+                try:
+                    answer = ask(store)
+                except (BaseError, OSError, ValueError) as error:
+                    failure = read_failure(error)
+                else:
+                    self.pace.went_well()
+                    return answer
+            if failure.meaning == Meaning.TOO_FAST:
+                self.pace.slow_down(ticket)
+            elif failure.meaning == Meaning.CREDENTIALS:
+                renewals += 1
+                if renewals > RENEWALS or not self._renewed(store):
+                    raise self._failed(what, failure)
+                continue
+            elif failure.meaning != Meaning.PASSING:
+                raise Refused(failure)
+            attempt += 1
+            pause = min(_FIRST_PAUSE * 2**attempt, _LONGEST_PAUSE) * random.uniform(0.5, 1)  # noqa: S311
+            if self._monotonic() + pause > end:
+                raise self._failed(what, failure, attempt)
+            self._pause(pause)
+
+    def _renewed(self, used: S3Store) -> bool:
+        """Returns True if there are other credentials than those of the refused request by now."""
+        with self._mutex:
+            if self._store is not used:
+                return True
+            if self._profile.unsigned():
+                return False
+            found = self._profile.credentials()
+            if found == self._credentials:
+                return False
+            self._credentials = found
+            self._store = self._open()
+            return True
+
+    def _open(self) -> S3Store:
+        around = self._profile.surroundings()
+        config: dict[str, Any] = {"region": around.region, "conditional_put": "etag"}
+        client: dict[str, Any] = {
+            "connect_timeout": _CONNECT,
+            "read_timeout": _SILENCE,
+            "timeout": _WHOLE,
+            "pool_max_idle_per_host": "64",
+        }
+        if around.endpoint:
+            config["endpoint"] = around.endpoint.rstrip("/")
+            client["allow_http"] = around.endpoint.startswith("http://")
+        if around.ca_bundle:
+            client["root_certificate"] = _read_bundle(around.ca_bundle)
+        if self._profile.unsigned():
+            config["skip_signature"] = True
+        options: dict[str, Any] = {}
+        if self._credentials is not None:
+            options["credential_provider"] = self._provide
+        return S3Store(
+            self.location.bucket,
+            prefix=self.location.prefix or None,
+            config=config,  # type: ignore[arg-type]
+            client_options=client,  # type: ignore[arg-type]
+            retry_config={"max_retries": 0, "retry_timeout": timedelta(0)},
+            **options,
+        )
+
+    def _provide(self) -> dict[str, Any]:
+        """Gives obstore the credentials in use; asked again when they are about to expire."""
+        with self._mutex:
+            if self._credentials is not None and self._credentials.expires is not None:
+                self._credentials = self._profile.credentials() or self._credentials
+            found = self._credentials
+        assert found is not None
+        return {
+            "access_key_id": found.access_key,
+            "secret_access_key": found.secret,
+            "token": found.token,
+            "expires_at": found.expires,
+        }
+
+    def _failed(self, what: str, failure: Failure, attempts: int = 1) -> StoreError:
+        kind = Unsupported if failure.text.startswith("status 501") else StoreError
+        often = f", {attempts} times in {self._patience:.0f} s" if attempts > 1 else ""
+        return kind(f"store {self.location}: {what}: {failure.text}{often}{_advice(failure)}")
+
+
+def _advice(failure: Failure) -> str:
+    if "NoSuchBucket" in failure.text:
+        return ": make the bucket first, lazyfs makes none"
+    if failure.meaning == Meaning.CREDENTIALS:
+        return (
+            ": the account may not do this, or its credentials are over; it needs s3:GetObject, "
+            "s3:PutObject, s3:DeleteObject and s3:ListBucket"
+        )
+    return ""
+
+
+def _read_bundle(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError as error:
+        raise StoreError(f"CA bundle {path}: {error.strerror}") from None

@@ -1,0 +1,61 @@
+"""The number of requests that are under way to one bucket at the same time.
+
+A bucket that says SlowDown (503) is asked for less at once: the number is halved, once for all requests that
+were under way together, and grows again by one with each round of requests that went well.
+"""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+MOST = 32
+"""At 50 ms a round trip 32 requests side by side are 640 a second, as much as two cores can hash and sign."""
+
+
+class Pace:
+    """Lets a number of threads pass at once. Thread-safe."""
+
+    def __init__(self, most: int = MOST) -> None:
+        self._most = most
+        self._changed = threading.Condition()
+        self._limit = most
+        self._under_way = 0
+        self._well = 0
+        self._slowed = 0
+        """Times that the limit was halved: those who began before the last time do not halve it again."""
+
+    @property
+    def limit(self) -> int:
+        """Requests that may be under way now."""
+        return self._limit
+
+    @contextmanager
+    def turn(self) -> Iterator[int]:
+        """Waits for a turn and holds it; yields the ticket that `slow_down` asks for."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._under_way < self._limit)
+            self._under_way += 1
+            ticket = self._slowed
+        try:
+            yield ticket
+        finally:
+            with self._changed:
+                self._under_way -= 1
+                self._changed.notify()
+
+    def slow_down(self, ticket: int) -> None:
+        """Halves the number, unless that was done since the request of this ticket began."""
+        with self._changed:
+            if ticket == self._slowed:
+                self._slowed += 1
+                self._limit = max(1, self._limit // 2)
+                self._well = 0
+
+    def went_well(self) -> None:
+        """Counts a request that was answered."""
+        with self._changed:
+            self._well += 1
+            if self._limit < self._most and self._well >= self._limit:
+                self._limit += 1
+                self._well = 0
+                self._changed.notify()

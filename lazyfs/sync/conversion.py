@@ -1,0 +1,161 @@
+"""Images that are read in another process than the one that commits: what it is told, and what it answers.
+
+The other process has the store, the registries' settings and the run's lease, and no key: it writes objects
+and commits nothing.
+"""
+
+import threading
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+import msgspec
+
+from lazyfs.core.errors import LazyfsError
+from lazyfs.core.oci.manifest import Platform
+from lazyfs.core.oci.reference import Reference
+from lazyfs.images.snapshot_form import SnapshotForm, form_of, inode_of
+from lazyfs.repository.commit import read_revision
+from lazyfs.repository.leases import LeasedObjects, PublisherLease
+from lazyfs.store import open_store
+from lazyfs.store.protocol import StoreConflict, StoreError
+from lazyfs.sync.pending_layers import PendingLayers
+from lazyfs.sync.preparation import ImagePreparer, Job, PreparedImage
+from lazyfs.sync.registries import Registries
+from lazyfs.sync.resolution import failure_of
+from lazyfs.sync.settings import RegistrySettings
+from lazyfs.sync.targets import Target
+
+
+class Surroundings(msgspec.Struct, frozen=True):
+    """What all conversions of one run have in common. It holds no secret: settings name files."""
+
+    store: str
+    lease: str
+    """Token of the run's lease."""
+    lease_seconds: float
+    platform: Platform
+    platform_asked: bool
+    registries: dict[str, RegistrySettings]
+
+
+class ImageJob(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An image to read."""
+
+    reference: Reference
+    digest: str
+    """The digest that its tag names."""
+    platforms: tuple[Platform, ...] = ()
+    bind_points: tuple[str, ...] = ()
+    osg: bool = False
+
+    def target(self) -> Target:
+        """Returns the target as the tree's layout asks for it."""
+        return Target(self.reference, platforms=self.platforms, bind_points=self.bind_points, osg=self.osg)
+
+
+def job_of(target: Target, digest: str) -> ImageJob:
+    """Returns the job that reads a target's image."""
+    return ImageJob(target.reference, digest, target.platforms, target.bind_points, target.osg)
+
+
+class Converted(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An image that was read, or why it was not."""
+
+    shared: dict[str, SnapshotForm] = {}
+    own: dict[str, SnapshotForm] = {}
+    place: str = ""
+    config: str = ""
+    size: int = 0
+    private: bool = False
+    notes: list[str] = []
+    failed: str = ""
+    transient: bool = False
+    store_failed: bool = False
+    """Not the image: the next one would fail too."""
+
+    def prepared(self) -> PreparedImage:
+        """Returns the image as it is put into the tree."""
+        return PreparedImage(
+            {path: inode_of(form) for path, form in self.shared.items()},
+            {path: inode_of(form) for path, form in self.own.items()},
+            self.place,
+            self.config,
+            self.size,
+            self.private,
+        )
+
+
+def converted_of(prepared: PreparedImage, notes: list[str]) -> Converted:
+    """Returns the answer for an image that was read."""
+    return Converted(
+        {path: form_of(inode) for path, inode in prepared.shared.items()},
+        {path: form_of(inode) for path, inode in prepared.own.items()},
+        prepared.place,
+        prepared.config,
+        prepared.size,
+        prepared.private,
+        notes,
+    )
+
+
+class _Tools(NamedTuple):
+    """What a process keeps open from one image to the next."""
+
+    surroundings: Surroundings
+    objects: LeasedObjects
+    registries: Registries
+    preparer: ImagePreparer
+    pending: PendingLayers
+
+
+_mutex = threading.Lock()
+_tools: list[_Tools] = []
+"""Those of the run that this process works for: one at most."""
+
+
+def open_tools(surroundings: Surroundings) -> _Tools:
+    """Returns what conversions need, made once in a process for each run."""
+    with _mutex:
+        if _tools and _tools[0].surroundings == surroundings:
+            return _tools[0]
+        for other in _tools:
+            other.registries.close()
+        _tools.clear()
+        store = open_store(surroundings.store)
+        lease = PublisherLease(
+            store, lambda: datetime.now(UTC), length=surroundings.lease_seconds, token=surroundings.lease
+        )
+        objects = LeasedObjects(store, lease)
+        registries = Registries(surroundings.registries)
+        pending = PendingLayers()
+        base = read_revision(store)
+        preparer = ImagePreparer(
+            store,
+            objects,
+            base.params,
+            registries,
+            pending,
+            lambda: base.root,
+            surroundings.platform,
+            surroundings.platform_asked,
+            lambda _line: None,
+        )
+        _tools.append(_Tools(surroundings, objects, registries, preparer, pending))
+        return _tools[0]
+
+
+def convert(surroundings: Surroundings, job: ImageJob, layers: dict[str, SnapshotForm]) -> Converted:
+    """Reads an image and writes its contents. `layers`: path -> layers of the run that are in the store and
+    not in the tree yet; those are not read again. Never raises LazyfsError."""
+    notes: list[str] = []
+    try:
+        tools = open_tools(surroundings)
+        tools.pending.add({path: inode_of(form) for path, form in layers.items()})
+        prepared = tools.preparer.telling(notes.append).prepare(Job(job.target(), job.digest))
+        tools.preparer.store.sync()
+        return converted_of(prepared, notes)
+    except (StoreError, StoreConflict) as error:
+        return Converted(failed=str(error), store_failed=True)
+    except LazyfsError as error:
+        failure = failure_of(error)
+        return Converted(failed=failure.reason, transient=failure.transient)

@@ -1,0 +1,34 @@
+"""The workers of a Dask cluster, as HEP sites run them over HTCondor, Slurm or Kubernetes."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from lazyfs.core.errors import UsageError
+from lazyfs.sync.service import Workers
+
+CONNECT_SECONDS = 10
+"""Time for the scheduler to answer."""
+
+
+@contextmanager
+def dask_workers(address: str | None, store: str) -> Iterator[Workers | None]:
+    """Yields the workers of the scheduler at an address; None without an address. `store`: its location,
+    the same for all of them.
+
+    Raises UsageError if Dask is not installed or the scheduler does not answer.
+    """
+    if address is None:
+        yield None
+        return
+    try:
+        from distributed import Client  # takes 0.7 s
+    except ModuleNotFoundError:
+        raise UsageError(
+            "--dask: the Python package distributed is missing: pip install 'lazyfs[dask]'"
+        ) from None
+    try:
+        client = Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"--dask {address}: no scheduler answers there ({type(error).__name__})") from None
+    with client:
+        yield Workers(client.get_executor(), store)

@@ -1,0 +1,76 @@
+"""Has images read by the workers of a concurrent.futures.Executor: processes here, or Dask's anywhere."""
+
+import concurrent.futures
+import time
+from dataclasses import dataclass
+
+from lazyfs.core.errors import LazyfsError, TransportError
+from lazyfs.core.printable import printable
+from lazyfs.core.tree_paths import layer_path
+from lazyfs.images.snapshot_form import SnapshotForm, form_of
+from lazyfs.store.protocol import StoreError
+from lazyfs.sync.conversion import Converted, Surroundings, convert, job_of
+from lazyfs.sync.preparation import ImagePreparer, Job, PreparedImage
+
+AT_ONCE = 64
+"""Images that are handed out at a time; more workers than that wait for the registry anyway."""
+LOOK = 1.0
+"""Seconds between two looks if the run has been given up meanwhile."""
+HOURS = 12.0
+"""Time for one image: as long as one registry is asked in a run by default."""
+
+
+class LostWorker(LazyfsError):
+    """The worker that read the image was lost, or its executor is broken."""
+
+
+@dataclass(frozen=True)
+class ExecutorPreparer:
+    """Takes ImagePreparer's place. `local` finds out which layers an image has; what reads a layer first
+    holds it, so that no two workers read one layer."""
+
+    local: ImagePreparer
+    executor: concurrent.futures.Executor
+    surroundings: Surroundings
+
+    def prepare(self, job: Job) -> PreparedImage:
+        """As ImagePreparer.prepare. Raises LostWorker, which says nothing of other images."""
+        pending, tree = self.local.pending, self.local.tree()
+        diff_ids = self.local.layers(job)
+        with pending.claim(tree, diff_ids, self.local.patience(job.target)):
+            known: dict[str, SnapshotForm] = {}
+            for diff_id in diff_ids:
+                found = pending.find(layer_path(diff_id))
+                if found is not None:
+                    known[layer_path(diff_id)] = form_of(found)
+            answer = self._answer(job, known)
+            if answer.store_failed:
+                raise StoreError(answer.failed)
+            if answer.failed:
+                raise TransportError(answer.failed) if answer.transient else LazyfsError(answer.failed)
+            prepared = answer.prepared()
+            pending.add(prepared.shared)
+        for line in answer.notes:
+            self.local.tell(line)
+        return prepared
+
+    def _answer(self, job: Job, known: dict[str, SnapshotForm]) -> Converted:
+        place = job.target.place
+        try:
+            future = self.executor.submit(convert, self.surroundings, job_of(job.target, job.digest), known)
+            return self._wait(future, place)
+        except LazyfsError:
+            raise
+        except concurrent.futures.CancelledError:
+            raise LostWorker(f"{place}: its conversion was cancelled") from None
+        except Exception as error:
+            said = printable(f"{type(error).__name__}: {error}", 200)
+            raise LostWorker(f"{place}: its worker was lost: {said}") from error
+
+    def _wait(self, future: "concurrent.futures.Future[Converted]", place: str) -> Converted:
+        end = time.monotonic() + HOURS * 3600
+        while not concurrent.futures.wait([future], LOOK).done:
+            if self.local.registries.stopped or time.monotonic() > end:
+                future.cancel()
+                raise LostWorker(f"{place}: the run ends, or its worker took over {HOURS:.0f} h")
+        return future.result()

@@ -1,0 +1,35 @@
+"""The reading half of a store behind a URL, for questions about the published images."""
+
+import time
+from collections.abc import Callable
+
+from lazyfs.core import bounds
+from lazyfs.core.digest import Digest, object_path
+from lazyfs.core.errors import NotFound
+from lazyfs.core.trust.roles import MAX_ROOT
+from lazyfs.transport.fetcher import Fetcher, Request
+
+SECONDS = 60.0
+"""Seconds that one file may take."""
+MOST = bounds.OBJECT + (1 << 16)
+"""Bytes of a frame: bytes that zstd cannot compress take a few more in it."""
+
+
+class FetchedStore:
+    """A ReadableStore. Its readers verify every object, as they do with any store."""
+
+    def __init__(self, fetcher: Fetcher, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._fetcher = fetcher
+        self._monotonic = monotonic
+
+    def get(self, digest: Digest) -> bytes:
+        return self._fetcher.fetch(Request(object_path(digest), MOST, self._monotonic() + SECONDS))
+
+    def read_metadata(self, name: str) -> bytes | None:
+        request = Request(
+            f"metadata/{name}", MAX_ROOT, self._monotonic() + SECONDS, no_cache=True, may_be_missing=True
+        )
+        try:
+            return self._fetcher.fetch(request)
+        except NotFound:
+            return None

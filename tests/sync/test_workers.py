@@ -1,0 +1,129 @@
+"""Images read by other processes: what is published does not depend on who reads, no layer is read twice, and
+a worker that is lost takes its image with it alone."""
+
+import signal
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lazyfs.sync.dask_workers import dask_workers
+from tests.support.cli import lazyfs, new_repository
+from tests.support.counts import count
+from tests.support.dask_cluster import DaskCluster, dask_cluster, kill_at
+from tests.support.many_images import IMAGES, Site, assert_each_layer_read_once, put_images
+from tests.support.registry import RealRegistry, real_registry
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealRegistry]:
+    with real_registry(tmp_path_factory.mktemp("registry"), accounts_needed=False) as registry:
+        put_images(registry)
+        yield registry
+
+
+@pytest.fixture(scope="module")
+def new(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Returns a directory with an empty repository, which tests copy: its root catalog has the time of
+    `init`."""
+    directory = tmp_path_factory.mktemp("new")
+    new_repository(directory)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaskCluster]:
+    with dask_cluster(tmp_path_factory.mktemp("dask"), count(3, 8)) as cluster:
+        yield cluster
+
+
+@contextmanager
+def dask(cluster: DaskCluster, store: str) -> Iterator[Executor]:
+    with dask_workers(cluster.address, store) as workers:
+        assert workers is not None
+        yield workers.executor
+
+
+def test_the_root_is_the_same_whoever_reads_and_no_layer_is_read_twice(
+    new: Path, registry: RealRegistry, cluster: DaskCluster, tmp_path: Path
+) -> None:
+    roots = set()
+    alone = Site(new, tmp_path / "alone", registry)
+    assert alone.sync(None).count("published") == IMAGES
+    roots.add(alone.root)
+
+    for processes in (1, 2, 8)[1 - count(0, 1) : count(2, 3)]:
+        registry.blobs_read()
+        site = Site(new, tmp_path / f"processes{processes}", registry)
+        with ProcessPoolExecutor(processes) as executor:
+            assert site.sync(executor).count("published") == IMAGES
+        assert_each_layer_read_once(registry)
+        roots.add(site.root)
+
+    for workers in (1, 2)[: count(0, 2)]:
+        registry.blobs_read()
+        site = Site(new, tmp_path / f"workers{workers}", registry)
+        (tmp_path / f"dask{workers}").mkdir()
+        with (
+            dask_cluster(tmp_path / f"dask{workers}", workers) as few,
+            dask(few, site.store) as executor,
+        ):
+            assert site.sync(executor).count("published") == IMAGES
+        assert_each_layer_read_once(registry)
+        roots.add(site.root)
+
+    registry.blobs_read()
+    site = Site(new, tmp_path / "dask", registry)
+    with dask(cluster, site.store) as executor:
+        assert site.sync(executor).count("published") == IMAGES
+    assert_each_layer_read_once(registry)
+    roots.add(site.root)
+    assert len(roots) == 1
+
+
+class Deadly(Executor):
+    """An executor whose process ends at one image."""
+
+    def __init__(self, executor: Executor, number: int) -> None:
+        self._executor = executor
+        self._number = number
+
+    def submit(self, work: Callable[..., Any], /, *arguments: Any, **_: Any) -> "Future[Any]":
+        return self._executor.submit(kill_at, self._number, work, *arguments)
+
+
+def test_the_command_has_images_read_by_dask(
+    new: Path, registry: RealRegistry, cluster: DaskCluster, tmp_path: Path
+) -> None:
+    site = Site(new, tmp_path / "site", registry)
+    done = lazyfs(
+        "sync", site.list, site.store, "--keys", site.directory / "keys", "--dask", cluster.address,
+        "--config", site.configuration, "--status-dir", tmp_path / "status",
+    )  # fmt: skip
+    assert f"{IMAGES} published" in done.stdout
+    lazyfs("check", site.store)
+    none = lazyfs(
+        "sync", site.list, site.store, "--keys", site.directory / "keys", "--dask", "tcp://127.0.0.1:1",
+        "--config", site.configuration, "--status-dir", tmp_path / "other", check=False,
+    )  # fmt: skip
+    assert (none.returncode, none.stderr.count("\n")) == (2, 1)
+    assert "--dask tcp://127.0.0.1:1: no scheduler answers there" in none.stderr
+
+
+def test_an_image_that_kills_its_workers_fails_alone(
+    new: Path, registry: RealRegistry, cluster: DaskCluster, tmp_path: Path
+) -> None:
+    """Comes last: the cluster loses two workers."""
+    site = Site(new, tmp_path / "site", registry)
+    with dask(cluster, site.store) as executor:
+        report = site.sync(Deadly(executor, 5))
+        dead = [worker.poll() for worker in cluster.workers]
+    assert dead.count(-signal.SIGKILL) == 2  # the first, and the one that was to try again
+    assert report.count("published") == IMAGES - 1
+    failed = [event for event in report.events if event.event == "failed"]
+    assert [event.image for event in failed] == ["registry.example/team/app5:1"]
+    assert "its worker was lost: KilledWorker" in failed[0].reason
+    lazyfs("check", site.store)
