@@ -110,6 +110,7 @@ class ServedMount:
                 nursery.start_soon(self._tell_repeats)
                 nursery.start_soon(self._repositories.keep_fresh)
                 nursery.start_soon(self._mount.watch.run, self._filesystem.catalogs_in_use)
+                nursery.start_soon(self._mount.memory.run, session)
                 nursery.start_soon(self._say_ready, ready)
                 await session.serve()
                 log.info("%s was unmounted", self._settings.mountpoint)
@@ -174,7 +175,10 @@ class ServedMount:
         """Returns the complete status; called from the metrics' threads too."""
         tree = self._filesystem.tree
         with self._filesystem.lock:
-            memory = MemoryStatus(len(tree.slots), len(tree.parsed), tree.parsed.bytes)
+            memory = MemoryStatus(
+                len(tree.slots), len(tree.parsed), tree.parsed.bytes,
+                self._mount.memory.limit, self._mount.memory.given_back,
+            )  # fmt: skip
         return MountStatus(
             mountpoint=self._settings.mountpoint,
             source=self._mount.source(),

@@ -3,10 +3,12 @@ alive."""
 
 import base64
 import functools
+import gc
 import socket
 import ssl
 import threading
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -282,3 +284,17 @@ def test_the_least_rate_cuts_a_trickle_long_before_the_deadline(client: Client, 
     server.misbehave(Misbehave.TRICKLE)
     with pytest.raises(AttemptFailed, match="B/s, under 1024"):
         client.get(_attempt(server, patience=60.0), never_cancelled)
+
+
+def test_a_connection_that_idles_holds_no_body(client: Client, server: FaultServer) -> None:
+    """Kept with its last body, each idle connection of each repository would hold up to 16 MiB."""
+    large = bytes(5 << 20)
+    server.content = lambda _: large
+    attempt = Attempt(f"{server.url}/x", None, len(large), time.monotonic() + 20)
+    tracemalloc.start()
+    try:
+        assert client.get(attempt, never_cancelled).body == large
+        gc.collect()
+        assert tracemalloc.get_traced_memory()[0] < 2 << 20
+    finally:
+        tracemalloc.stop()
