@@ -13,14 +13,12 @@ from collections.abc import Callable
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from lazyfs.core.byte_size import parse_size
 from lazyfs.core.chain.notation import without_secrets
 from lazyfs.core.errors import LazyfsError, UsageError
 from lazyfs.daemon import control_socket, runtime_directory
 from lazyfs.daemon.cache_watch import CacheWatch
 from lazyfs.daemon.known_revision import KnownRepository, show_known
 from lazyfs.daemon.log import DaemonLog
-from lazyfs.daemon.memory_watch import MemoryWatch
 from lazyfs.daemon.metrics_address import check_free
 from lazyfs.daemon.mount_lock import MountLock
 from lazyfs.daemon.privileges import Privileges
@@ -93,7 +91,6 @@ class AnsweringMount:
             cache_space=self.watch.space,
             trace=self.trace,
         )
-        self.memory = MemoryWatch(parse_size(settings.memory_limit, "memory_limit"), self.filesystem)
         self.answers_alone = False
         """True if no server has to be asked before the mount answers."""
         self.session: Session | None = None

@@ -13,8 +13,8 @@ from lazyfs.system.memory_use import tightest_group
 
 LEAST_FILES = 1024
 """Descriptors: 32 connections for each of twenty repositories, and the cache's files."""
-LEAST_MEMORY = 300 << 20
-"""Bytes: what a daemon may need after a walk over many images."""
+LEAST_MEMORY = 128 << 20
+"""Bytes: below that a daemon that gives back what it keeps may still be killed."""
 
 
 class ProcessLimits(msgspec.Struct, frozen=True, kw_only=True):
