@@ -12,9 +12,10 @@ from lazyfs.node.surroundings import Surroundings
 from lazyfs.system.memory_use import tightest_group
 
 LEAST_FILES = 1024
-"""Descriptors: 32 connections for each of twenty repositories, and the cache's files."""
+"""Descriptors that a daemon may need: 32 connections for each of twenty repositories, and the cache's
+files."""
 LEAST_MEMORY = 128 << 20
-"""Bytes: below that a daemon that gives back what it keeps may still be killed."""
+"""Bytes below which a daemon may be killed although it gives back what it keeps."""
 
 
 class ProcessLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,7 +29,8 @@ class ProcessLimits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def gather(found: Surroundings) -> list[ProcessLimits]:
-    """Returns the limits of the daemons, of this process if there is none in this PID namespace."""
+    """Returns the limits of the daemons in this PID namespace; those of this process if there are no
+    daemons."""
     daemons = {
         one.looked.status.pid: f"the daemon of {one.mount.mountpoint}"
         for one in found.mounts
