@@ -23,8 +23,11 @@ OWN = 5
 REGISTRY = b"registry.example.org"
 
 
-def make(store: str, keys_directory: str, images: int) -> Nested:
-    """Makes a repository of `images` images with about `images` * FILES files; returns its root."""
+def make(store: str, keys_directory: str, images: int, family: int = FAMILY, large: int = 0) -> Nested:
+    """Makes a repository of `images` images with about `images` * FILES files; returns its root.
+
+    `family`: images that share a /usr. `large`: every such file of a /usr has 100 KB, by its entry; 0 for
+    none."""
     lifecycle.init(store, "scale.example.org", datetime.now(UTC), keys=keys_directory)
     directory = open_store(store)
 
@@ -35,8 +38,8 @@ def make(store: str, keys_directory: str, images: int) -> Nested:
     tags = _folder()
     usr: Nested | None = None
     for number in range(images):
-        if number % FAMILY == 0:
-            usr = build(_usr(number // FAMILY), 1 << 30, emit)
+        if number % family == 0:
+            usr = build(_usr(number // family, large), 1 << 30, emit)
         assert usr is not None
         image = build(_image(number, usr), 1 << 30, emit)
         name = sha256(b"%d" % number).hex().encode()
@@ -70,17 +73,18 @@ def _hang(nested: Nested) -> Inode:
     return Inode(stat.S_IFDIR | 0o755, nested=nested)
 
 
-def _file(text: bytes) -> Inode:
-    return Inode(stat.S_IFREG | 0o644, size=len(text), content=sha256(text))
+def _file(text: bytes, size: int = 0) -> Inode:
+    return Inode(stat.S_IFREG | 0o644, size=size or len(text), content=sha256(text))
 
 
-def _usr(family: int) -> Inode:
+def _usr(family: int, large: int) -> Inode:
     usr = _folder()
     count = FILES - OWN
     for start in range(0, count, 50):
         package = _folder()
         for number in range(start, min(start + 50, count)):
-            _put(package, b"module_%03d.py" % number, _file(b"%d/%d" % (family, number)))
+            size = 100_000 if large and number % large == 0 else 0
+            _put(package, b"module_%03d.py" % number, _file(b"%d/%d" % (family, number), size))
         _put(usr, b"package_%02d" % (start // 50), package)
     return usr
 

@@ -30,6 +30,7 @@ def command(places: tuple[str, ...], foreground: bool, config: str | None, **opt
       lazyfs mount --config /etc/lazyfs/site.toml /cvmfs
     """
     from lazyfs.daemon import detach, process
+    from lazyfs.daemon.own_files import check_own_files
     from lazyfs.daemon.wanted_settings import wanted_settings
 
     context = click.get_current_context()
@@ -37,6 +38,7 @@ def command(places: tuple[str, ...], foreground: bool, config: str | None, **opt
         name for name in options if context.get_parameter_source(name) is ParameterSource.ENVIRONMENT
     ]
     wanted, origins = wanted_settings(places, config, options, by_variable)
+    check_own_files(wanted, origins, keeps_directory=foreground)
     if foreground:
         _stay(wanted, origins)
     else:

@@ -23,6 +23,7 @@ from typing import Final, Literal
 
 import trio
 
+from lazyfs.client.allowance import Allowance
 from lazyfs.client.download import Download
 from lazyfs.client.downloads import Downloads
 from lazyfs.client.local_cache import LocalCache
@@ -88,13 +89,15 @@ class Objects(ObjectsAtHand):
         threads: int = THREADS,
         on_outage: Literal["fail", "wait"] = "fail",
         namespace: bytes = b"",
+        allowance: Allowance | None = None,
     ) -> None:
         """`namespace`: sets its objects in the cache apart, for a repository that needs a credential.
+        `allowance`: the bytes under way of all repositories of a mount; None for a repository alone.
         `on_outage`: with `wait`, reads are held beyond their deadline until they can be answered, like those
         of a hard NFS mount: a failed read of a mapped file kills the program with SIGBUS."""
         super().__init__(cache, namespace)
         self._downloads = Downloads(fetcher, self.cache, self._arrive)
-        self._under_way: UnderWay[_Flight] = UnderWay(threads, UNDER_WAY, self._begin)
+        self._under_way: UnderWay[_Flight] = UnderWay(threads, UNDER_WAY, self._begin, allowance)
         self._arrived: deque[Download] = deque()
         self._called = False
         """True if trio has been called to take the downloads that have arrived."""

@@ -5,6 +5,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
+from lazyfs.client.allowance import Allowance
+
 T = TypeVar("T", bound=Hashable)
 
 
@@ -12,12 +14,15 @@ class UnderWay(Generic[T]):
     """Begins items in the order in which they come, as long as they fit the bounds. An item larger than the
     bound of bytes is begun alone. Not thread-safe."""
 
-    def __init__(self, count: int, most: int, begin: Callable[[T, int], None]) -> None:
-        """`count`: items under way at most; `most`: their bytes. `begin` is called with an item and its
-        bytes; it may call every method."""
+    def __init__(
+        self, count: int, most: int, begin: Callable[[T, int], None], allowance: Allowance | None = None
+    ) -> None:
+        """`count`: items under way at most; `most`: their bytes; `allowance`: what others have a share of.
+        `begin` is called with an item and its bytes; it may call every method."""
         self._count = count
         self._most = most
         self._begin = begin
+        self._allowance = Allowance(most) if allowance is None else allowance
         self._begun = 0
         self._bytes = 0
         self._waiting: OrderedDict[T, int] = OrderedDict()
@@ -38,6 +43,7 @@ class UnderWay(Generic[T]):
         """Notes the end of an item that was begun, of so many bytes, and begins those that fit now."""
         self._begun -= 1
         self._bytes -= min(size, self._most)
+        self._allowance.give_back(min(size, self._most))
         self._go_on()
 
     def drain(self) -> list[T]:
@@ -54,6 +60,8 @@ class UnderWay(Generic[T]):
             while self._waiting and self._begun < self._count:
                 item, size = next(iter(self._waiting.items()))
                 if self._bytes + size > self._most:
+                    break
+                if not self._allowance.take(size, self._go_on, alone=not self._begun):
                     break
                 del self._waiting[item]
                 self._begun += 1

@@ -43,7 +43,7 @@ class Repositories:
         self._settings = settings
         self._filesystem = filesystem
         around = Surroundings(filesystem.tree, filesystem.lock, filesystem.demand, filesystem.cache_space)
-        self._connector = Connector(settings, cache, state_dir, certificates, around)
+        self._connector = Connector(settings, cache, state_dir, certificates, around, filesystem.allowance)
         self._on_advance = on_advance
         self._on_withdraw = on_withdraw
         self.opened: dict[str, ConnectedRepository] = {}

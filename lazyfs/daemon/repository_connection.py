@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import trio
 
+from lazyfs.client.allowance import Allowance
 from lazyfs.client.objects import Objects
 from lazyfs.client.tenant_cache import TenantCache
 from lazyfs.client.trust.anchor import Anchor, anchor_of
@@ -76,9 +77,11 @@ class Connector:
         state_dir: str,
         certificates: Certificates,
         surroundings: Surroundings,
+        allowance: Allowance,
     ) -> None:
         """`state_dir`: the directory of the trusted revisions of all repositories. `surroundings`: the mount,
-        as their prefetchers see it."""
+        as their prefetchers see it. `allowance`: the bytes that they all have under way."""
+        self._allowance = allowance
         self._settings = settings
         self._surroundings = surroundings
         self._cache = cache
@@ -136,6 +139,7 @@ class Connector:
             patience=settings.patience,
             on_outage=settings.on_outage,
             namespace=namespace(source.url, repository, certificate=source.client_cert is not None),
+            allowance=self._allowance,
         )
         revisions = _chosen(source, newest, objects)
         if known is None:

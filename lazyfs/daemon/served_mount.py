@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 import msgspec
 import trio
 
+from lazyfs.core.byte_size import parse_size
 from lazyfs.core.params import Revision
 from lazyfs.daemon import control
 from lazyfs.daemon.answering_mount import SIGNALS, AnsweringMount
@@ -19,6 +20,7 @@ from lazyfs.daemon.image_jobs import ImageJobs
 from lazyfs.daemon.known_revision import KnownRepository
 from lazyfs.daemon.late_imports import SOON, load
 from lazyfs.daemon.log import INTERVAL
+from lazyfs.daemon.memory_watch import MemoryWatch
 from lazyfs.daemon.repositories import Repositories
 from lazyfs.daemon.session_choice import prepare
 from lazyfs.daemon.setting_origins import Origin
@@ -49,6 +51,7 @@ class ServedMount:
         self._known = known
         self._settings = mount.settings
         self._filesystem = mount.filesystem
+        self._memory = MemoryWatch(parse_size(mount.settings.memory_limit, "memory_limit"), mount.filesystem)
         self._started = time.time()
         self._repositories = Repositories(
             mount.settings,
@@ -117,6 +120,7 @@ class ServedMount:
                 nursery.start_soon(succession.follow_keeper)
                 nursery.start_soon(self._repositories.keep_fresh)
                 nursery.start_soon(self._mount.watch.run, self._filesystem.catalogs_in_use)
+                nursery.start_soon(self._memory.run, session)
                 nursery.start_soon(self._say_ready, ready)
                 await session.serve()
                 log.info("%s was unmounted", self._settings.mountpoint)
@@ -180,7 +184,10 @@ class ServedMount:
         """Returns the complete status; called from the metrics' threads too."""
         tree = self._filesystem.tree
         with self._filesystem.lock:
-            memory = MemoryStatus(len(tree.slots), len(tree.parsed), tree.parsed.bytes)
+            memory = MemoryStatus(
+                len(tree.slots), len(tree.parsed), tree.parsed.bytes,
+                self._memory.limit, self._memory.given_back,
+            )  # fmt: skip
         return MountStatus(
             mountpoint=self._settings.mountpoint,
             source=self._mount.source(),

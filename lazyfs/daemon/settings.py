@@ -147,6 +147,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         str,
         _option("Bytes of the cache's disk to leave free under any limit.", metavar="SIZE"),
     ] = "0"
+    memory_limit: Annotated[
+        str,
+        _option(
+            "Memory of the daemon; below it and its control group's, it gives catalogs back.",
+            metavar="SIZE",
+            also="At least 100M.",
+            page="node.md#memory",
+        ),
+    ] = "300M"
     fuse: Annotated[
         Literal["auto", "direct", "pyfuse3"],
         _option(

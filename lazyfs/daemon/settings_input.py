@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from lazyfs.core.byte_size import parse_size
+from lazyfs.core.byte_size import parse_size, shown_size
 from lazyfs.core.errors import UsageError
 from lazyfs.daemon.mount_options import MOUNT_OPTIONS
 from lazyfs.daemon.settings import Settings
@@ -15,6 +15,8 @@ LARGEST_FILE = 1 << 20
 """Bytes of a file of settings."""
 CENTURY = 3.2e9
 """Seconds. Longer times would exceed the range of clocks and calendars, and no wait needs them."""
+LEAST_MEMORY = 100 << 20
+"""Bytes that a daemon needs at least: 45 MiB for itself, and as much for objects on their way."""
 NOBODY = (1 << 32) - 1
 """The id that stands for no user or group: the kernel's (uid_t)-1."""
 _TLS = ("ca", "client_cert", "client_key")
@@ -79,6 +81,11 @@ def check(fields: dict[str, Any], origin: str) -> Settings:
             parse_choice(revision)
     parse_size(made.cache_limit, "cache_limit")
     parse_size(made.cache_keep_free, "cache_keep_free")
+    if parse_size(made.memory_limit, "memory_limit") < LEAST_MEMORY:
+        raise UsageError(
+            f"{origin}: memory_limit is {made.memory_limit}, but a daemon needs at least "
+            f"{shown_size(LEAST_MEMORY)}"
+        )
     return made
 
 

@@ -82,6 +82,10 @@ class MemoryStatus(msgspec.Struct, frozen=True):
     slots: int
     catalogs: int
     catalog_bytes: int
+    limit: int = 0
+    """Bytes that the daemon may take: its setting, or its control group's limit."""
+    given_back: int = 0
+    """Times that kept answers and catalogs were given back because memory was short."""
 
 
 class MountStatus(msgspec.Struct, frozen=True, kw_only=True):

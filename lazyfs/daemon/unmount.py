@@ -126,9 +126,13 @@ def _abort(mount: Mount, daemon: int) -> str:
     """Aborts a mount whose daemon does not answer: no program in the mount could go on anyway. Returns a note
     for the caller."""
     points.abort(mount)
+    places = _elsewhere(mount, 0) or _shown(elsewhere(mount.device))
+    also = f"; the dead mount is also {places}" if places else ""
     who = f"the daemon (pid {daemon})" if daemon else "the daemon"
     left = f"; it is still there: kill -KILL {daemon}" if daemon else ""
-    return f"{who} does not answer, so that its mount was taken away under the programs that used it{left}"
+    return (
+        f"{who} does not answer, so that its mount was taken away under the programs that used it{left}{also}"
+    )
 
 
 class _Process:

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
 
+from lazyfs.client.allowance import Allowance
 from lazyfs.client.demand import Demand
 from lazyfs.core.chain.faults import Outage
 from lazyfs.core.digest import Digest, ObjectRef
@@ -75,6 +76,8 @@ class Filesystem:
         self.lock = threading.Lock()
         self.counters = Counters()
         self.demand = Demand()
+        self.allowance = Allowance()
+        """The bytes that all repositories together have under way."""
         self.waiting: dict[object, tuple[str, int, float]] = {}
         """The waits of calls now: (repository, number of objects, start on time.monotonic()'s clock)."""
         self.cache_space = cache_space

@@ -96,6 +96,9 @@ class Pyfuse3Session:
     def close(self) -> None:
         self.unmount()
 
+    def bound_answers(self, limit: int) -> None:
+        """Does nothing: no answer is kept outside the kernel."""
+
     def forget_answers(self, folders: set[int]) -> None:
         """Does nothing: no answer is kept outside the kernel."""
 

@@ -74,6 +74,10 @@ class Session(Notified, Protocol):
         thread."""
         ...
 
+    def bound_answers(self, limit: int) -> None:
+        """Keeps at most so many bytes of answers from now on. Called under the filesystem's lock."""
+        ...
+
     async def serve(self) -> None:
         """Answers the kernel; returns after the unmount. Cancelling it ends the answering."""
         ...

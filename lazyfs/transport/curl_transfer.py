@@ -212,7 +212,10 @@ class _Body:
         return len(part)
 
     def bytes(self) -> bytes:
-        return self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+        """Takes the bytes out: a handle that idles refers to this body until its next attempt."""
+        whole = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+        self._parts.clear()
+        return whole
 
 
 def _failure(code: int, text: str, easy: Any, guard: Guard, body: _Body) -> AttemptFailed:

@@ -95,6 +95,11 @@ class ParsedObjects:
         """Returns each catalog held, with the repository for which it was read; the latest used last."""
         return self._catalogs.in_use()
 
+    def resize(self, limit: int, list_limit: int) -> None:
+        """Sets other limits, and drops what exceeds them."""
+        self._catalogs.resize(limit)
+        self._lists.resize(list_limit)
+
     def clear(self) -> None:
         """Drops everything; each object is read again when it is needed."""
         self._catalogs.clear()

@@ -71,9 +71,14 @@ class HeldObjects(Generic[Parsed]):
         part.bytes += size
         self._places[key] = part
         self.bytes += size
-        while self.bytes > self._limit and len(self._places) > 1:
-            self._drop(self._next_out(key))
+        self._make_room(key)
         return parsed
+
+    def resize(self, limit: int) -> None:
+        """Sets another limit; drops what exceeds it, but for the object used last."""
+        self._limit = limit
+        if self._places:
+            self._make_room(next(reversed(self._places)))
 
     def recharge(self, key: HeldKey, parsed: Parsed, size: int) -> None:
         """Charges an object with the bytes that it takes now, if it is still held."""
@@ -91,6 +96,10 @@ class HeldObjects(Generic[Parsed]):
         self._places.clear()
         self._parts.clear()
         self.bytes = 0
+
+    def _make_room(self, kept: HeldKey) -> None:
+        while self.bytes > self._limit and len(self._places) > 1:
+            self._drop(self._next_out(kept))
 
     def _next_out(self, kept: HeldKey) -> HeldKey:
         """Returns the object that goes first, other than the one just kept."""

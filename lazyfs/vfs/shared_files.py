@@ -23,6 +23,8 @@ IDLE = 4096
 PATH = b"\0copies"
 """The path of the slot that a repository has for shared files. No real path equals it: no name holds a zero
 byte."""
+MOST = 40_000
+"""Rows, of 1 KB each with their place in the journal, unless the mount's memory is another."""
 _NO_CATALOG = ObjectRef(Digest(bytes(32)), 0)
 
 
@@ -60,6 +62,8 @@ class SharedFiles:
         """Slot (and with it the repository) -> rows without lookups, in the order in which they lost their
         last lookup."""
         self._next = 0
+        self.most = MOST
+        """Rows at most: a file that is met when there are so many has a number of its own in its image."""
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -90,12 +94,17 @@ class SharedFiles:
         """Returns the kernel's lookups by number."""
         return dict(self._lookups)
 
-    def number(self, slots: SlotTable, repository: str, path: bytes, entry: Entry, packs: PackTable) -> int:
+    def number(
+        self, slots: SlotTable, repository: str, path: bytes, entry: Entry, packs: PackTable
+    ) -> int | None:
         """Returns the number of a file at `path` inside an image: equal files at equal paths share one.
-        `packs`: the table of the entry's catalog."""
+        Returns None if the file has none and there are `most` rows. `packs`: the table of the entry's
+        catalog."""
         slot = slots.snapshot(slots.root, repository, PATH, _NO_CATALOG, 0)
         found = self._numbers.get((slot.number, path, _without_place(entry)))
         if found is None:
+            if len(self._entries) >= self.most:
+                return None
             self._next = self._next % 0x7FFF_FFFF + 1
             while pack(slot.number, self._next) in self._entries:
                 self._next = self._next % 0x7FFF_FFFF + 1

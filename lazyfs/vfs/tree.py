@@ -95,7 +95,9 @@ class Tree(Entries):
             path = self.path(slot, directory, entry.name)[len(slot.top.path) :]
             if len(path) <= bounds.PATH:
                 packs = self.catalog(slot).packs
-                return self.shared_files.number(self.slots, slot.repository, path, entry, packs)
+                shared = self.shared_files.number(self.slots, slot.repository, path, entry, packs)
+                if shared is not None:
+                    return shared
         return pack(slot.number, index)
 
     def _hang(self, slot: Slot, directory: Directory, index: int, entry: Entry) -> Slot:

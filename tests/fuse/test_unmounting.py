@@ -16,7 +16,7 @@ from lazyfs.system import mountpoint as points
 from lazyfs.system.mount_holders import Holder, Holders, holders
 from tests.daemon.conftest import published, runtime
 from tests.support.cli import lazyfs, mounted, status
-from tests.support.processes import gone
+from tests.support.processes import frozen, gone
 from tests.support.repository import Published
 from tests.support.until import until
 
@@ -112,6 +112,23 @@ def test_a_program_in_another_namespace_is_named_by_its_own_path(mnt: Path) -> N
         assert there is not None
         found = holders(there)
         assert [(one.pid, one.use) for one in found.found] == [(process.pid, f"has {mnt}/lib/a:1/f open")]
+
+
+def test_a_frozen_daemons_mount_goes_and_its_containers_are_named(
+    published: Published, tmp_path: Path
+) -> None:
+    """Nothing of the way out asks the filesystem: its device is taken from mountinfo."""
+    mnt = tmp_path / "mnt"
+    mnt.mkdir()
+    lazyfs("mount", published.store, mnt, "--cache", tmp_path / "cache")
+    pid = status(mnt)["pid"]
+    with user(WORKING, tmp_path, "unshare", "--mount") as process:
+        with frozen(pid):
+            said = lazyfs("umount", mnt, timeout=LIMIT).stderr
+            assert points.find(str(mnt)) is None
+        assert f"the dead mount is also in containers, with pid {process.pid} ({sys.executable}" in said
+        assert f"kill -KILL {pid}" in said
+    until(lambda: gone(pid))
 
 
 @pytest.mark.parametrize("dead", [False, True])

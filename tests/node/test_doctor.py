@@ -21,6 +21,7 @@ from lazyfs.node.surroundings import Surroundings, look_around, mounts_at
 from lazyfs.system.bounded_look import ask_one
 from lazyfs.system.fuse_conf import user_allow_other
 from tests.support.cli import LAZYFS, lazyfs, mounted, serving, status
+from tests.support.control_group import control_group
 from tests.support.doctor import Config, checks, found, only
 from tests.support.processes import frozen, gone
 from tests.support.repository import Published
@@ -172,6 +173,16 @@ def test_a_user_who_is_not_root_may_mount_too() -> None:
 def test_few_open_files() -> None:
     limit = lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (512, 512))  # noqa: E731
     assert "this shell may open 512 files at most" in shown(preexec_fn=limit)
+
+
+def test_little_memory() -> None:
+    with control_group() as group:
+        group.limit(100 << 20)
+        said = shown(preexec_fn=group.enter)
+        assert "this shell is in a control group of 100.0 MiB" in said
+        assert "MemoryMax=" in said
+        group.limit(1 << 30)
+        assert "control group of" not in shown(preexec_fn=group.enter)
 
 
 def test_a_privilege_that_cannot_be_gained() -> None:

@@ -1,8 +1,11 @@
 """Repetitions of a test: few in the ordinary tier, the acceptance's number in the long one."""
 
 import os
+from typing import TypeVar
+
+T = TypeVar("T", int, str)
 
 
-def count(short: int, long: int) -> int:
+def count(short: T, long: T) -> T:
     """Returns `long` if tools/test --long runs the suite, else `short`."""
     return long if os.environ.get("LAZYFS_LONG") == "1" else short

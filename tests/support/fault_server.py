@@ -8,6 +8,7 @@ import email.utils
 import enum
 import socket
 import ssl
+import struct
 import threading
 import urllib.parse
 from collections import Counter
@@ -30,6 +31,7 @@ class Misbehave(enum.StrEnum):
     TRICKLE = "trickle"
     TRICKLE_HEADERS = "trickle headers"
     TRUNCATE = "truncate"
+    RESET = "reset in mid-body"
     FLIP = "flip bits"
     STALE = "stale"
     PORTAL = "captive portal"
@@ -248,6 +250,10 @@ class FaultServer:
                 self._trickle(sock, head + body, stop)
             case Misbehave.TRUNCATE:
                 sock.sendall(head + body[: len(body) // 2])
+            case Misbehave.RESET:
+                sock.sendall(head + body[: len(body) // 2])
+                # closed without lingering: the kernel sends RST, not FIN
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             case Misbehave.FLIP:
                 middle = len(body) // 2
                 wrong = body[:middle] + bytes([body[middle] ^ 1]) + body[middle + 1 :]

@@ -341,6 +341,20 @@ def test_shared_files_that_wait_are_bounded(monkeypatch: pytest.MonkeyPatch) -> 
     assert number(tree, "one/large3") not in seen
 
 
+def test_files_beyond_the_bound_of_shared_ones_have_numbers_of_their_own() -> None:
+    objects = Objects()
+    files = {f"large{index}": b"%d" % index * 100_000 for index in range(4)}
+    same = {name: image(objects, files | {"own": name.encode()}) for name in ("one", "two")}
+    tree = shown(objects, live(objects, same))
+    tree.shared_files.most = 2
+    one = [number(tree, f"one/large{index}") for index in range(4)]
+    two = [number(tree, f"two/large{index}") for index in range(4)]
+    assert [mine == other for mine, other in zip(one, two, strict=True)] == [True, True, False, False]
+    assert len(tree.shared_files) == 2
+    assert [read(tree, found) for found in two] == list(files.values())
+    assert [number(tree, f"one/large{index}") for index in range(4)] == one
+
+
 def test_nothing_lies_below_a_shared_file() -> None:
     objects = Objects()
     tree = shown(objects, live(objects, {"one": image(objects, {"large": b"L" * (64 << 10)})}))

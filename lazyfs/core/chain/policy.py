@@ -8,7 +8,7 @@ class Policy(msgspec.Struct, frozen=True):
 
     probe_first: float = 1.0
     """A member that failed is left alone for this long, then twice as long each time it fails again."""
-    probe_max: float = 15.0
+    probe_max: float = 6.0
     """The most that `probe_first` is doubled to: a path that works again is found within this time."""
     jitter: float = 0.25
     """Each of these times is multiplied by a random number in [1 - jitter, 1], so that a site's nodes do not

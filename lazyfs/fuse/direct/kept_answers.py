@@ -81,8 +81,13 @@ class KeptAnswers:
                 del self.names[kept_as]
             self._pages.pop(number, None)
 
+    def resize(self, limit: int) -> None:
+        """Sets another limit; forgets everything if there is more."""
+        self._limit = limit
+        self._charge(0)
+
     def _charge(self, size: int) -> None:
-        if self._size + size > self._limit:
+        if self._size and self._size + size > self._limit:
             self.names.clear()
             self._keys.clear()
             self._pages.clear()

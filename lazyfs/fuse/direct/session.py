@@ -180,6 +180,9 @@ class DirectSession:
         if self._mount:
             device.abort(self._mount, self._channel.fd)
 
+    def bound_answers(self, limit: int) -> None:
+        self._kept.resize(limit)
+
     def forget_answers(self, folders: set[int]) -> None:
         self._kept.drop(folders)
 

@@ -9,14 +9,13 @@ import msgspec
 from lazyfs.core.byte_size import shown_size
 from lazyfs.node.findings import Finding, Level
 from lazyfs.node.surroundings import Surroundings
+from lazyfs.system.memory_use import tightest_group
 
 LEAST_FILES = 1024
 """Descriptors that a daemon may need: 32 connections for each of twenty repositories, and the cache's
 files."""
-LEAST_MEMORY = 300 << 20
-"""Bytes that a daemon may need after a walk over many images."""
-_UNLIMITED = 1 << 60
-"""Control groups of version 1 say 2^63, rounded to pages, for no limit."""
+LEAST_MEMORY = 128 << 20
+"""Bytes below which a daemon may be killed although it gives back what it keeps."""
 
 
 class ProcessLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,28 +69,5 @@ def _files(pid: int) -> int | None:
 
 
 def _memory(pid: int) -> int | None:
-    """Returns the smallest limit on the way from the process's control groups to their roots."""
-    limits = []
-    with open(f"/proc/{pid}/cgroup", encoding="utf-8", errors="surrogateescape") as file:
-        lines = file.read().splitlines()
-    for line in lines:
-        number, _, rest = line.partition(":")
-        controllers, _, path = rest.partition(":")
-        if number == "0":
-            place, name = "/sys/fs/cgroup", "memory.max"
-        elif "memory" in controllers.split(","):
-            place, name = "/sys/fs/cgroup/memory", "memory.limit_in_bytes"
-        else:
-            continue
-        parts = [part for part in path.split("/") if part]
-        steps = range(len(parts) + 1)
-        limits += [_number(os.path.join(place, *parts[:depth], name)) for depth in steps]
-    return min((limit for limit in limits if limit is not None and limit < _UNLIMITED), default=None)
-
-
-def _number(path: str) -> int | None:
-    try:
-        with open(path, encoding="ascii") as file:
-            return int(file.read())
-    except (OSError, ValueError):  # the file says "max"
-        return None
+    group = tightest_group(pid)
+    return group.limit if group is not None else None

@@ -1,0 +1,105 @@
+"""Keeps the daemon's memory within its limit, and within its control group's: gives kept answers and catalogs
+before the kernel kills it."""
+
+import ctypes
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+
+from lazyfs.daemon.memory_budget import Budget, budget, kept_part
+from lazyfs.fuse.filesystem import Filesystem
+from lazyfs.fuse.session import Session
+from lazyfs.system.memory_use import Group, bytes_in, own_bytes, tightest_group
+
+INTERVAL = 0.5
+"""Seconds between two looks, each of 0.1 ms."""
+GROUP_INTERVAL = 20
+"""Looks after which the control group's limit is read again: an operator may change it."""
+_ARENA_MAX, _MMAP_THRESHOLD = -8, -3
+
+log = logging.getLogger(__name__)
+
+
+class MemoryWatch:
+    """Watches the memory of one daemon."""
+
+    def __init__(self, limit: int, filesystem: Filesystem) -> None:
+        """`limit`: bytes that the daemon may take. Its own: a control group may allow less."""
+        self._filesystem = filesystem
+        self._setting = limit
+        self._kept = 1.0
+        self.limit = limit
+        """Bytes that the daemon may take now."""
+        self.given_back = 0
+        """Times that kept answers and catalogs were given back."""
+        self._group: Group | None = None
+        self._looks = 0
+        self._session: Session | None = None
+        self._trim = _allocator()
+        self._find_group()
+        self._apply()
+
+    async def run(self, session: Session) -> None:
+        """Looks again and again, until cancelled."""
+        import trio  # not above: a mount answers before the event loop is loaded
+
+        self._session = session
+        self._apply()
+        while True:
+            await trio.sleep(INTERVAL)
+            try:
+                self.look()
+            except Exception:  # only this look fails, not the mount
+                log.exception("looking at the memory")
+
+    def look(self) -> None:
+        """Gives kept things back if memory is short, and keeps more again if it is not."""
+        self._looks += 1
+        if self._looks % GROUP_INTERVAL == 0:
+            self._find_group()
+        kept = kept_part(self._kept, self._used())
+        if kept < self._kept:
+            self.given_back += 1
+            if self._kept == 1.0:
+                log.info("memory is short (%d MiB): keeping fewer catalogs and answers", self.limit >> 20)
+        elif kept == self._kept and kept:
+            return
+        self._kept = kept
+        self._apply()
+        if kept < 1.0:
+            self._trim()
+
+    def _used(self) -> float:
+        """Returns the part of its memory that the daemon takes, or its control group of its own."""
+        used = own_bytes() / self._setting
+        if self._group is not None:
+            used = max(used, bytes_in(self._group) / self._group.limit)
+        return used
+
+    def _find_group(self) -> None:
+        with suppress(OSError):  # without /proc
+            self._group = tightest_group()
+        self.limit = min(self._setting, self._group.limit) if self._group is not None else self._setting
+
+    def _apply(self) -> None:
+        shares: Budget = budget(self.limit, self._kept)
+        tree = self._filesystem.tree
+        with self._filesystem.lock:
+            tree.parsed.resize(shares.catalogs, shares.chunk_lists)
+            tree.shared_files.most = shares.shared_files
+            if self._session is not None:
+                self._session.bound_answers(shares.answers)
+        self._filesystem.allowance.most = shares.under_way
+
+
+def _allocator() -> Callable[[], object]:
+    """Makes the C library return freed memory: what is large goes back at once, and threads share two arenas.
+    Returns a function that gives back the rest."""
+    libc = ctypes.CDLL(None)
+    try:
+        libc.mallopt(_ARENA_MAX, 2)
+        libc.mallopt(_MMAP_THRESHOLD, 256 << 10)
+        trim = libc.malloc_trim
+    except AttributeError:  # not glibc
+        return lambda: None
+    return lambda: trim(0)

@@ -1,0 +1,66 @@
+"""A control group of a test's own that bounds the memory of the processes in it."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.support.until import until
+
+
+class ControlGroup:
+    """A group below this process's own, in either version of control groups."""
+
+    def __init__(self, directory: Path, version: int) -> None:
+        self.directory = directory
+        self._version = version
+
+    def enter(self) -> None:
+        """Moves the calling process into the group: for `preexec_fn`."""
+        (self.directory / "cgroup.procs").write_text(str(os.getpid()))
+
+    def limit(self, size: int) -> None:
+        """Sets the bytes that the group may take; swap would only delay the end."""
+        if self._version == 1:
+            (self.directory / "memory.limit_in_bytes").write_text(str(size))
+        else:
+            (self.directory / "memory.max").write_text(str(size))
+            (self.directory / "memory.swap.max").write_text("0")
+
+    def killed(self) -> int:
+        """Returns how many processes the kernel has killed for lack of memory."""
+        file = self.directory / ("memory.oom_control" if self._version == 1 else "memory.events")
+        facts = dict(line.split() for line in file.read_text().splitlines())
+        return int(facts["oom_kill"])
+
+
+@contextmanager
+def control_group() -> Iterator[ControlGroup]:
+    """Makes a group for the block. Skips the test where this machine lets nobody make one."""
+    version, own = _own_group()
+    directory = own / f"lazyfs-test-{os.getpid()}"
+    try:
+        directory.mkdir()
+    except OSError as error:
+        pytest.skip(f"no control group can be made here: {error}")
+    try:
+        name = "memory.limit_in_bytes" if version == 1 else "memory.max"
+        if not (directory / name).exists():
+            pytest.skip("no memory controller for control groups here")
+        yield ControlGroup(directory, version)
+        until(lambda: not (directory / "cgroup.procs").read_text())
+    finally:
+        directory.rmdir()
+
+
+def _own_group() -> tuple[int, Path]:
+    found = (2, Path("/sys/fs/cgroup"))
+    for line in Path("/proc/self/cgroup").read_text().splitlines():
+        _, controllers, path = line.split(":", 2)
+        if "memory" in controllers.split(","):
+            return 1, Path("/sys/fs/cgroup/memory") / path.lstrip("/")
+        if not controllers:
+            found = (2, Path("/sys/fs/cgroup") / path.lstrip("/"))
+    return found
