@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
-from lazyfs.core.errors import UsageError
+from lazyfs.core.errors import LazyfsError, UsageError
 from lazyfs.runtimes.enclosure import Enclosure
 from lazyfs.runtimes.joined_directories import CompletedImage
 from lazyfs.runtimes.launch import Launch, check_argument
@@ -20,6 +20,12 @@ RUNTIME_FAILED = 125
 """The exit code if the program was never started, as in docker and podman."""
 
 
+class RuntimeFailed(LazyfsError):
+    """The runtime's daemon refuses, or does not answer any more."""
+
+    exit_code = RUNTIME_FAILED
+
+
 @dataclass(frozen=True, slots=True)
 class RuntimeProbe:
     """The result of trying the runtime on this machine."""
@@ -28,6 +34,28 @@ class RuntimeProbe:
     usable: bool
     says: str
     """The runtime's version, or the reason why it cannot be used, with a remedy."""
+
+
+class Attendant(Protocol):
+    """The caller of a daemon that owns the container: nothing of it ends with a process of ours."""
+
+    def make(self) -> None:
+        """Makes the container, before the runtime's command is started. Raises RuntimeFailed."""
+        ...
+
+    def report(self) -> bytes:
+        """Returns the content of RuntimeExit.status, after the command's end. Raises RuntimeFailed."""
+        ...
+
+    def programs(self) -> list[int]:
+        """Returns the ids of the processes that get the caller's signals; none before the program's
+        start."""
+        ...
+
+    def remove(self) -> None:
+        """Ends the program and removes all that `make` has made, whatever has failed before. Raises
+        RuntimeFailed."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +83,13 @@ class RuntimePlan:
     """Parts of the machine that the program can reach without a bind, in words for people."""
     enclosure: Enclosure | None = None
     """The surroundings that are made for the runtime; None if it makes all that is needed itself."""
+
+    paths: Mapping[str, bytes] = field(default_factory=dict)
+    """An option that ends with `=` -> content of an unnamed file, whose path is put behind it."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """The runtime's own environment, if it has no enclosure."""
+    attendant: Attendant | None = None
+    """The one who deals with the runtime's daemon; None if the runtime is no daemon."""
 
     STATUS = "{status}"
     """Placeholder of the descriptor that the runtime writes its status to."""

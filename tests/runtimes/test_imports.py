@@ -13,6 +13,10 @@ ONLY_IF_TRIED = [
     for name in (
         "apptainer",
         "podman",
+        "docker",
+        "docker_api",
+        "udocker",
+        "shifter",
         "nspawn",
         "charliecloud",
         "oci",
