@@ -11,9 +11,20 @@ from typing import Any
 
 import click
 
+from lazyfs.cli.pull_options import pull_function, pull_options
 from lazyfs.cli.say import say, say_json
 from lazyfs.core.errors import LazyfsError, UsageError
-from lazyfs.runtimes import LEVELS, PreparedRun, RunOptions, of_end, of_refusal, parse_bind, prepare, start
+from lazyfs.runtimes import (
+    LEVELS,
+    FoundImage,
+    PreparedRun,
+    RunOptions,
+    of_end,
+    of_refusal,
+    parse_bind,
+    prepare,
+    start,
+)
 from lazyfs.system.clean_start import callers_environment
 
 
@@ -126,6 +137,7 @@ def _run_options(
 @click.argument("image", required=False)
 @click.argument("arguments", nargs=-1, metavar="[-- COMMAND...]")
 @_start_options
+@pull_options
 @click.option(
     "--check-isolation", is_flag=True, help="Try the isolation of --runtime, or of all; run nothing else."
 )
@@ -143,7 +155,9 @@ def command(
 ) -> int:
     """Run COMMAND (or the image's own) in IMAGE, isolated from this machine.
 
-    IMAGE is a directory (with a slash or dot in front), or a name in a repository mounted on this node.
+    IMAGE is a directory or SIF file (with a slash or dot in front), or a name in a repository mounted on this
+    node. docker://NAME is looked up there first, and pulled if it is not there; so are https://...sif,
+    oci:DIR[:TAG] and docker-archive:FILE. What was pulled is kept for the next jobs.
 
     \b
     The program sees the image read-only, an empty /tmp, /proc, /dev, and the binds of -B. A bind whose
@@ -154,6 +168,7 @@ def command(
     Example:
       lazyfs run library/python:3.11 --work "$PWD":/srv -- python3 analysis.py
     """
+    pull = pull_function(wishes)
     options = _run_options(**wishes)
     if check_isolation:
         from lazyfs.cli.isolation_text import say_isolation
@@ -165,16 +180,21 @@ def command(
         prepared = prepare(image, arguments, options, thorough=True)
         _explain(prepared, hidden=set(options.environment), as_json=as_json)
         return 0
-    return _start(image, arguments, options, as_json, result)
+    return _start(image, arguments, options, pull, as_json, result)
 
 
 def _start(
-    image: str, arguments: tuple[str, ...], options: RunOptions, as_json: bool, result: str | None
+    image: str,
+    arguments: tuple[str, ...],
+    options: RunOptions,
+    pull: Callable[[str], FoundImage] | None,
+    as_json: bool,
+    result: str | None,
 ) -> int:
     """Starts the program, and says or writes how it ended. Returns the exit code."""
     begun = time.monotonic()
     try:
-        prepared = prepare(image, arguments, options)
+        prepared = prepare(image, arguments, options, pull=pull)
         started = time.monotonic()
         ended = start(prepared)
     except LazyfsError as error:

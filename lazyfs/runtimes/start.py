@@ -3,18 +3,19 @@
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import partial
 
-from lazyfs.core.errors import UsageError
+from lazyfs.core.errors import AccountProblem, LazyfsError, UsageError
 from lazyfs.core.oci.run_config import DEFAULT_PATH
 from lazyfs.core.printable import escaped
 from lazyfs.runtimes.choose import Check, Choice, choose
 from lazyfs.runtimes.choose import NoRuntime as NoRuntime
 from lazyfs.runtimes.command_checks import obstacle
-from lazyfs.runtimes.find_image import FoundImage, find, node_mounts
+from lazyfs.runtimes.find_image import FoundImage, NotMounted, find, node_mounts
 from lazyfs.runtimes.image_defaults import ImageDefaults, command_line, describe
-from lazyfs.runtimes.image_reference import looked_up, with_remedy
+from lazyfs.runtimes.image_reference import can_be_pulled, looked_up, with_remedy
 from lazyfs.runtimes.launch import Bind, Launch
 from lazyfs.runtimes.pinned_root import PinnedRoot
 from lazyfs.runtimes.protocol import ProgramEnd, Runtime, RuntimePlan, RuntimeProbe
@@ -87,20 +88,18 @@ def prepare(
     *,
     warn: Callable[[str], None] = _warn,
     thorough: bool = False,
+    pull: Callable[[str], FoundImage] | None = None,
 ) -> PreparedRun:
     """Finds the image, reads its defaults, tries the runtimes and makes the command line.
 
     A bind whose source does not exist is left out with a warning, because the sites of one grid differ.
-    `thorough`: every runtime is tried, for `--explain`. Raises UsageError (no such image, no runtime, no
+    `thorough`: every runtime is tried, for `--explain`. `pull`: brings an image that no mount has to this
+    machine; None if nothing may be pulled. Raises UsageError (no such image, no runtime, no
     command, a bind that cannot be made) and FormatError (a configuration that cannot be read).
     """
     if options.user is not None and os.geteuid() != 0:
         raise UsageError("only root can start a program as another user; leave --user out")
-    name = looked_up(image)
-    try:
-        found = find(name, node_mounts())
-    except UsageError as error:
-        raise NoImage(str(with_remedy(image, error))) from None
+    found = _found(image, pull)
     described = _described(found)
     command = command_line(described, tuple(arguments), entrypoint=options.entrypoint)
     if not command:
@@ -122,6 +121,24 @@ def prepare(
     names = settings.runtimes if options.runtime is None else (options.runtime,)
     choice = choose(load(names, settings.programs), launch, isolation, _check, thorough=thorough)
     return PreparedRun(described, launch, choice, isolation)
+
+
+def _found(image: str, pull: Callable[[str], FoundImage] | None) -> FoundImage:
+    """Finds the image in a mount, or pulls it. Raises NoImage; AccountProblem."""
+    try:
+        name = looked_up(image)
+        if name is not None:
+            with suppress(NotMounted) if pull is not None and can_be_pulled(image) else nullcontext():
+                return find(name, node_mounts())
+        if pull is None:
+            raise NotMounted(f"image {image} can be in no mount")
+        return pull(image)
+    except AccountProblem:
+        raise
+    except UsageError as error:
+        raise NoImage(str(with_remedy(image, error) if pull is None else error)) from None
+    except LazyfsError as error:
+        raise NoImage(str(error)) from None
 
 
 def _described(found: FoundImage) -> ImageDefaults:
