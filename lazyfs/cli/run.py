@@ -13,6 +13,7 @@ import click
 
 from lazyfs.cli.pull_options import pull_function, pull_options
 from lazyfs.cli.say import say, say_json
+from lazyfs.core.byte_size import parse_size
 from lazyfs.core.errors import LazyfsError, UsageError
 from lazyfs.runtimes import (
     LEVELS,
@@ -25,6 +26,7 @@ from lazyfs.runtimes import (
     prepare,
     start,
 )
+from lazyfs.runtimes.limits import Limits, parse_seconds
 from lazyfs.system.clean_start import callers_environment
 
 
@@ -78,9 +80,9 @@ _START_OPTIONS = (
     click.option("--entrypoint", is_flag=True, help="Put the image's entry point before COMMAND."),
     click.option(
         "--network",
-        type=click.Choice(["host", "none"]),
+        type=click.Choice(["host", "none", "on", "off"]),
         default="host",
-        help="The machine's network (the default), or none.",
+        help="The machine's network (host or on, the default), or none (off).",
     ),
     click.option("--user", metavar="USER[:GROUP]", help="As root: start the program as this user instead."),
     click.option("--runtime", metavar="NAME", help="Which runtime to use: bubblewrap, apptainer, podman..."),
@@ -90,6 +92,9 @@ _START_OPTIONS = (
         help="none; best (the default): what is to be had here; wlcg: every MUST of WLCG's policy is tried "
         "first; full: every SHOULD too, and no network.",
     ),
+    click.option("--memory", metavar="SIZE", help="End the program if it takes more memory, such as 2G."),
+    click.option("--pids", type=click.IntRange(1), metavar="N", help="Processes and threads at most."),
+    click.option("--time", "duration", metavar="TIME", help="End the program after 90s, 15m, 2h or 1:30:00."),
     click.option(
         "--work", metavar="DIR[:DST]", help="Bind a working directory and begin there; DST: its path inside."
     ),
@@ -112,6 +117,9 @@ def _run_options(
     user: str | None,
     runtime: str | None,
     isolation: str | None,
+    memory: str | None,
+    pids: int | None,
+    duration: str | None,
     work: str | None,
 ) -> RunOptions:
     """Returns the values of the options of a start. Raises UsageError."""
@@ -127,9 +135,14 @@ def _run_options(
         workdir,
         entrypoint,
         runtime,
-        network == "host",
+        network in ("host", "on"),
         None if user is None else _user(user),
         isolation,
+        Limits(
+            None if memory is None else parse_size(memory, "--memory"),
+            pids,
+            None if duration is None else parse_seconds(duration),
+        ),
     )
 
 
@@ -237,6 +250,7 @@ def _explain(prepared: PreparedRun, *, hidden: set[str], as_json: bool) -> None:
             "argv": plan.shown,
             "completed": completed,
             "reachable": plan.reachable,
+            "limits": dict(prepared.plan.limits.by),
         }
         say_json(described)
         return
@@ -252,5 +266,7 @@ def _explain(prepared: PreparedRun, *, hidden: set[str], as_json: bool) -> None:
     say(f"isolation: {prepared.isolation}")
     if completed:
         say(f"completed: {', '.join(completed)} (by an overlay filesystem)")
+    for limit, means in prepared.plan.limits.by:
+        say(f"limit:     {limit}: by {means}")
     say(f"reachable: {'; '.join(plan.reachable) or 'nothing but what is bound'}")
     say(f"command:   {shlex.join(plan.shown)}")

@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from lazyfs.core.errors import AccountProblem, LazyfsError, UsageError
@@ -17,6 +17,7 @@ from lazyfs.runtimes.find_image import FoundImage, NotMounted, find, node_mounts
 from lazyfs.runtimes.image_defaults import ImageDefaults, command_line, describe
 from lazyfs.runtimes.image_reference import can_be_pulled, looked_up, with_remedy
 from lazyfs.runtimes.launch import Bind, Launch
+from lazyfs.runtimes.limits import Limits, keep
 from lazyfs.runtimes.pinned_root import PinnedRoot
 from lazyfs.runtimes.protocol import ProgramEnd, Runtime, RuntimePlan, RuntimeProbe
 from lazyfs.runtimes.registry import load
@@ -53,6 +54,7 @@ class RunOptions:
     """Ids of the user and group to start as; for root only."""
     isolation: str | None = None
     """A level of `isolation.LEVELS`; None for the site's."""
+    limits: Limits = field(default_factory=Limits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,10 +118,19 @@ def prepare(
         options.user,
         scratch_name(),
         PinnedRoot(found.root),
+        options.limits,
         as_root=(os.geteuid() if options.user is None else options.user[0]) == 0,
     )
     names = settings.runtimes if options.runtime is None else (options.runtime,)
     choice = choose(load(names, settings.programs), launch, isolation, _check, thorough=thorough)
+    if launch.limits:
+        kept = keep(
+            launch.limits,
+            os.path.basename(launch.scratch),
+            root=launch.as_root,
+            by_daemon=choice.plan.attendant is not None,
+        )
+        choice = choice._replace(plan=replace(choice.plan, limits=kept))
     return PreparedRun(described, launch, choice, isolation)
 
 
@@ -203,4 +214,10 @@ def start(prepared: PreparedRun) -> ProgramEnd:
         return ProgramEnd(found.exit_code, started=False, failed=found.failed)
     if prepared.launch.pinned is not None:
         prepared.launch.pinned.check()
-    return prepared.runtime.read_end(prepared.runtime.start(prepared.plan))
+    exited = prepared.runtime.start(prepared.plan)
+    ended = prepared.runtime.read_end(exited)
+    limit = ended.limit or exited.limit
+    if limit is not None:
+        _warn(f"the program was ended: its {limit} was used up")
+        ended = replace(ended, limit=limit, failed="program")
+    return ended
