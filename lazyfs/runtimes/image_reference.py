@@ -1,4 +1,4 @@
-"""The ways to say which image: a name, a path, a reference in a registry, a SIF file."""
+"""The notations for an image: a name, a path, a reference in a registry, a SIF file."""
 
 from lazyfs.core.errors import UsageError
 
@@ -31,8 +31,8 @@ def can_be_pulled(image: str) -> bool:
 
 
 def with_remedy(image: str, error: UsageError) -> UsageError:
-    """Returns the error about an image that was not found, for one that may not be pulled with the ways to
-    get it."""
+    """Returns the error about an image that was not found; for one that may not be pulled, it says how to get
+    the image."""
     if not can_be_pulled(image):
         return error
     publish = f"`lazyfs publish {image} STORE` puts it into a repository"
