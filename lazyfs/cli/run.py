@@ -92,6 +92,8 @@ _START_OPTIONS = (
         help="none; best (the default): what is to be had here; wlcg: every MUST of WLCG's policy is tried "
         "first; full: every SHOULD too, and no network.",
     ),
+    click.option("--nv", is_flag=True, help="Hand on the GPUs of NVIDIA, with the driver's libraries."),
+    click.option("--rocm", is_flag=True, help="Hand on the GPUs of AMD."),
     click.option("--memory", metavar="SIZE", help="End the program if it takes more memory, such as 2G."),
     click.option("--pids", type=click.IntRange(1), metavar="N", help="Processes and threads at most."),
     click.option("--time", "duration", metavar="TIME", help="End the program after 90s, 15m, 2h or 1:30:00."),
@@ -117,6 +119,8 @@ def _run_options(
     user: str | None,
     runtime: str | None,
     isolation: str | None,
+    nv: bool,
+    rocm: bool,
     memory: str | None,
     pids: int | None,
     duration: str | None,
@@ -143,6 +147,7 @@ def _run_options(
             pids,
             None if duration is None else parse_seconds(duration),
         ),
+        (*(("nv",) if nv else ()), *(("rocm",) if rocm else ())),
     )
 
 

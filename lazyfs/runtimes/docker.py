@@ -25,6 +25,7 @@ class Docker:
     """`dockerd` 19.03 or newer, and the command `docker` for the program's streams."""
 
     name = "docker"
+    knows_gpus = True
 
     def __init__(self, program: str | None = None) -> None:
         """`program`: the path of the daemon's socket, if it is not /run/docker.sock, or of the command."""
@@ -55,6 +56,8 @@ class Docker:
             )
         if launch.is_file:
             raise Unfit("docker starts directories only")
+        if "rocm" in launch.gpus:
+            raise Unfit("docker knows no GPUs of AMD")
         check_utf8(launch, self.name)
         name = os.path.basename(launch.scratch)
         root = docker_root(launch)
@@ -122,6 +125,7 @@ def container_configuration(launch: Launch, root: DockerRoot, image: str, init: 
     from a program that is."""
     inner = f"/.{image}-init"
     user, group = launch.identity
+    gpus = [{"Driver": "nvidia", "Count": -1, "Capabilities": [["gpu"]]}] if launch.gpus else []
     limits = {"Memory": launch.limits.memory, "PidsLimit": launch.limits.processes}
     bind = {"Type": "bind", "Source": os.path.realpath(init), "Target": inner, "ReadOnly": True}
     return {
@@ -138,6 +142,7 @@ def container_configuration(launch: Launch, root: DockerRoot, image: str, init: 
         "AttachStderr": True,
         "HostConfig": {
             **{name: limit for name, limit in limits.items() if limit is not None},
+            "DeviceRequests": gpus,
             "ReadonlyRootfs": True,
             "NetworkMode": "host" if launch.network else "none",
             "IpcMode": "private",

@@ -86,6 +86,8 @@ class Launch:
     pinned: PinnedRoot | None = None
     """The root, held open since it was found; None if nobody else can change it."""
     limits: Limits = field(default_factory=Limits)
+    gpus: tuple[str, ...] = ()
+    """The kinds of GPU that the program uses: `nv`, `rocm`."""
     as_root: bool = False
     """True if the program is root outside its namespaces too, where the kernel checks for root in places that
     no namespace divides."""

@@ -42,6 +42,8 @@ class RunSettings:
     """The directory of pulled images; None for the user's default."""
     image_limit: str = "20G"
     """The bytes that it may hold."""
+    gpus: tuple[str, ...] = ()
+    """Kinds of GPU that every start gets where the machine has them."""
 
 
 def read_settings() -> RunSettings:
@@ -81,7 +83,8 @@ def parse_settings(raw: bytes, path: str) -> RunSettings:
     if isolation not in LEVELS:
         raise UsageError(f"{path}: isolation is {isolation!a}; it takes {', '.join(LEVELS)}")
     try:
-        binds = (*(parse_bind(bind) for bind in _texts(found, "binds")), *_binds_of_queue(found))
+        queue, gpus = _options_of_queue(found)
+        binds = (*(parse_bind(bind) for bind in _texts(found, "binds")), *queue)
         runtimes = _texts(found, "runtimes") or _runtimes_of_queue(found) or tuple(BUILT_IN)
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from None
@@ -90,7 +93,7 @@ def parse_settings(raw: bytes, path: str) -> RunSettings:
         raise UsageError(f'{path}: image_store = "/path/of/a/directory"')
     if not isinstance(limit, str):
         raise UsageError(f'{path}: image_limit = "20G"')
-    return RunSettings(runtimes, binds, isolation, programs, store, limit)
+    return RunSettings(runtimes, binds, isolation, programs, store, limit, gpus)
 
 
 def _runtimes_of_queue(found: Mapping[str, Any]) -> tuple[str, ...]:
@@ -102,16 +105,18 @@ def _runtimes_of_queue(found: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(part.runtime for part in parts if part.user == "pilot")
 
 
-def _binds_of_queue(found: Mapping[str, Any]) -> list[Bind]:
-    """Returns the binds of ATLAS's container_options. Raises UsageError."""
-    from lazyfs.runtimes.container_options import parse_options
+def _options_of_queue(found: Mapping[str, Any]) -> tuple[list[Bind], tuple[str, ...]]:
+    """Returns the binds and the kinds of GPU of ATLAS's container_options. Raises UsageError."""
+    from lazyfs.runtimes.container_options import FLAGS, parse_options
 
     words = parse_options(str(found.get("container_options", "")))
+    gpus = tuple(word.removeprefix("--") for word in words if word in FLAGS)
+    words = [word for word in words if word not in FLAGS]
     pairs = list(zip(words[::2], words[1::2], strict=True))
     others = [name for name, _ in pairs if name != "--bind"]
     if others:
         raise UsageError(f"container_options: {others[0]} is no matter of a site; only binds are")
-    return [parse_bind(value) for _, value in pairs]
+    return [parse_bind(value) for _, value in pairs], gpus
 
 
 def _texts(found: Mapping[str, Any], key: str) -> tuple[str, ...]:

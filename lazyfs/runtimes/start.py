@@ -55,6 +55,8 @@ class RunOptions:
     isolation: str | None = None
     """A level of `isolation.LEVELS`; None for the site's."""
     limits: Limits = field(default_factory=Limits)
+    gpus: tuple[str, ...] = ()
+    """Kinds of GPU to hand on: `nv`, `rocm`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,10 +110,11 @@ def prepare(
         raise UsageError(f"image {image} names no command to run; write one: lazyfs run {image} -- COMMAND")
     settings = read_settings()
     isolation = options.isolation or settings.isolation
+    gpus = options.gpus or _gpus_of_the_site(settings)
     launch = Launch(
         found.root,
         command,
-        {**_DEFAULTS, **described.environment, **options.environment},
+        {**_DEFAULTS, **described.environment, **_chosen_gpus(gpus), **options.environment},
         os.path.join("/", options.workdir or described.workdir),
         (*_present(options.binds, warn), *_present(_of_the_site(options, settings), lambda _: None)),
         options.network and isolation != "full",
@@ -119,6 +122,7 @@ def prepare(
         scratch_name(),
         PinnedRoot(found.root),
         options.limits,
+        gpus,
         as_root=(os.geteuid() if options.user is None else options.user[0]) == 0,
     )
     names = settings.runtimes if options.runtime is None else (options.runtime,)
@@ -150,6 +154,23 @@ def _found(image: str, pull: Callable[[str], FoundImage] | None) -> FoundImage:
         raise NoImage(str(with_remedy(image, error) if pull is None else error)) from None
     except LazyfsError as error:
         raise NoImage(str(error)) from None
+
+
+def _gpus_of_the_site(settings: RunSettings) -> tuple[str, ...]:
+    if not settings.gpus:
+        return ()
+    from lazyfs.runtimes.gpus import kinds_here
+
+    return tuple(kind for kind in settings.gpus if kind in kinds_here())
+
+
+def _chosen_gpus(kinds: tuple[str, ...]) -> dict[str, str]:
+    if not kinds:
+        return {}
+    from lazyfs.runtimes.gpus import chosen_gpus
+    from lazyfs.system.clean_start import callers_environment
+
+    return chosen_gpus(kinds, callers_environment())
 
 
 def _described(found: FoundImage) -> ImageDefaults:

@@ -52,7 +52,7 @@ def test_the_notation_of_atlas_is_understood() -> None:
         (b"runtimes = [1]", "run.toml: runtimes takes a list of texts"),
         (b"binds = ['a:b:c']", "run.toml: bind 'a:b:c': write SRC"),
         (b"container_type = 'singularity'", "run.toml: container_type 'singularity': 'singularity' is not"),
-        (b"container_options = '--nv'", "run.toml: container_options: graphics cards"),
+        (b"container_options = '-w'", "run.toml: container_options: an image is read-only"),
         (b"container_options = '--pwd /srv'", "run.toml: container_options: --pwd is no matter of a site"),
         (b"isolation = 'much'", "run.toml: isolation is 'much'; it takes none, best, wlcg, full"),
         (b"[programs]\nrunc = 'runc'", "run.toml: \\[programs\\] takes NAME"),
