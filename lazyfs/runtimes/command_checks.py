@@ -4,7 +4,6 @@ Runtimes differ in how they report these, and some report them as the program's 
 """
 
 import os
-import platform
 import stat
 import struct
 from typing import NamedTuple
@@ -55,11 +54,11 @@ def obstacle(launch: Launch) -> Obstacle | None:
             RUNTIME_FAILED, f"the working directory {launch.workdir} is not in the image", "request"
         )
     machine = None if found is None else _machine(launch.root, found) or _machine(launch.root, _SHELL)
-    if machine is not None and machine not in _RUNS.get(platform.machine(), {machine}) and not _emulates():
+    if machine is not None and machine not in _RUNS.get(os.uname().machine, {machine}) and not _emulates():
         name = _NAMES.get(machine, f"machine {machine}")
         return Obstacle(
             RUNTIME_FAILED,
-            f"the image is for {name}, and this machine is {platform.machine()}: take another image",
+            f"the image is for {name}, and this machine is {os.uname().machine}: take another image",
             "image",
         )
     return None

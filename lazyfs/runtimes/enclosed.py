@@ -1,7 +1,6 @@
 """The parts of a start that all runtimes in an enclosure share: binds, start, signals, end."""
 
 import os
-import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -16,6 +15,7 @@ from lazyfs.runtimes.supervise import supervise
 from lazyfs.runtimes.watcher import children
 from lazyfs.system import namespaces
 from lazyfs.system.detachment import can_scope_sockets, leave_abstract_sockets, leave_session_keyring
+from lazyfs.system.executables import find_executable
 from lazyfs.system.syscalls import interfaces, isolation_filter
 
 OF_THE_MACHINE = (
@@ -277,7 +277,7 @@ def executable_of(names: Iterable[str], given: str | None = None) -> str | None:
     if given is not None:
         return given if os.access(given, os.X_OK) else None
     path = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"
-    return next((found for name in names if (found := shutil.which(name, path=path))), None)
+    return next((found for name in names if (found := find_executable(name, path))), None)
 
 
 def start_with(plan: RuntimePlan, names: Sequence[str], given: str | None) -> RuntimeExit:

@@ -8,8 +8,9 @@ Mount points that the image lacks are made in an overlay over the image, which o
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import NamedTuple
+
+from lazyfs.runtimes.records import NOTHING
 
 NOTIFY = "notify"
 """The name of the socket for NOTIFY_SOCKET in the scratch directory."""
@@ -36,8 +37,7 @@ class BoundSource(NamedTuple):
     """True for a device, or a directory of devices, that can be opened inside."""
 
 
-@dataclass(frozen=True, slots=True)
-class Enclosure:
+class Enclosure(NamedTuple):
     """The surroundings of one start."""
 
     scratch: str
@@ -46,10 +46,10 @@ class Enclosure:
     """The image's root filesystem."""
     added: tuple[AddedPath, ...] = ()
     sources: tuple[BoundSource, ...] = ()
-    files: Mapping[str, bytes] = field(default_factory=dict)
+    files: Mapping[str, bytes] = NOTHING
     """Path below the scratch directory -> content. Directories above it are made; an empty directory is
     written with a slash at the end."""
-    environment: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = NOTHING
     """The runtime's own environment, not the program's."""
     evidence: str | None = None
     """The name of a file in the scratch directory that has content only if the program was started."""

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from lazyfs.core.errors import UsageError
@@ -10,6 +9,7 @@ from lazyfs.runtimes.enclosure import Enclosure
 from lazyfs.runtimes.joined_directories import CompletedImage
 from lazyfs.runtimes.launch import Launch, check_argument
 from lazyfs.runtimes.pinned_root import PinnedRoot
+from lazyfs.runtimes.records import NOTHING, checked
 
 
 class Unfit(UsageError):
@@ -20,19 +20,19 @@ RUNTIME_FAILED = 125
 """The exit code if the program was never started, as in docker and podman."""
 
 
-@dataclass(frozen=True, slots=True)
-class RuntimeProbe:
+class RuntimeProbe(NamedTuple):
     """The result of trying the runtime on this machine."""
 
     runtime: str
     usable: bool
     says: str
     """The runtime's version, or the reason why it cannot be used, with a remedy."""
+    abilities: frozenset[str] = frozenset()
+    """The runtime's own words for what not every version of it can do."""
 
 
-@dataclass(frozen=True, slots=True)
-class RuntimePlan:
-    """A command line ready to be started."""
+class _Plan(NamedTuple):
+    """The fields of RuntimePlan."""
 
     options: tuple[str, ...]
     """The runtime's name and options. Every user of the machine can see them, so they hold neither
@@ -41,7 +41,7 @@ class RuntimePlan:
     """The program and its arguments, last in the command line."""
     shown: tuple[str, ...]
     """The whole command line for people, including the arguments that are passed through a descriptor."""
-    files: Mapping[str, bytes] = field(default_factory=dict)
+    files: Mapping[str, bytes] = NOTHING
     """Placeholder in the options -> content of an unnamed file that the runtime inherits."""
 
     user: tuple[int, int] | None = None
@@ -56,10 +56,17 @@ class RuntimePlan:
     enclosure: Enclosure | None = None
     """The surroundings that are made for the runtime; None if it makes all that is needed itself."""
 
+
+@checked
+class RuntimePlan(_Plan):
+    """A command line ready to be started."""
+
+    __slots__ = ()
+
     STATUS = "{status}"
     """Placeholder of the descriptor that the runtime writes its status to."""
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         """Raises UsageError for an argument that the kernel or the runtime would take for two."""
         nul_separated((*self.options, *self.command, *self.shown))
 
@@ -82,8 +89,7 @@ class RuntimeExit(NamedTuple):
     """The content that the runtime wrote to the descriptor of RuntimePlan.STATUS."""
 
 
-@dataclass(frozen=True, slots=True)
-class ProgramEnd:
+class ProgramEnd(NamedTuple):
     """The end of a start."""
 
     exit_code: int

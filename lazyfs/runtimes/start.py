@@ -3,8 +3,8 @@
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
+from typing import NamedTuple
 
 from lazyfs.core.errors import UsageError
 from lazyfs.core.oci.run_config import DEFAULT_PATH
@@ -18,6 +18,7 @@ from lazyfs.runtimes.image_reference import looked_up, with_remedy
 from lazyfs.runtimes.launch import Bind, Launch
 from lazyfs.runtimes.pinned_root import PinnedRoot
 from lazyfs.runtimes.protocol import ProgramEnd, Runtime, RuntimePlan, RuntimeProbe
+from lazyfs.runtimes.records import NOTHING
 from lazyfs.runtimes.registry import load
 from lazyfs.runtimes.scratch import scratch_name
 from lazyfs.runtimes.settings import RunSettings, read_settings
@@ -34,12 +35,11 @@ class NoImage(UsageError):
     """The image is not to be found."""
 
 
-@dataclass(frozen=True, slots=True)
-class RunOptions:
+class RunOptions(NamedTuple):
     """The caller's options for a start; each may be left out."""
 
     binds: tuple[Bind, ...] = ()
-    environment: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = NOTHING
     """Variables that override the image's own. Their values never appear in an argv."""
     workdir: str | None = None
     entrypoint: bool = False
@@ -54,8 +54,10 @@ class RunOptions:
     """A level of `isolation.LEVELS`; None for the site's."""
 
 
-@dataclass(frozen=True, slots=True)
-class PreparedRun:
+_PLAIN = RunOptions()
+
+
+class PreparedRun(NamedTuple):
     """A start with every decision made, before any process is started."""
 
     image: ImageDefaults
@@ -83,7 +85,7 @@ def _warn(message: str) -> None:
 def prepare(
     image: str,
     arguments: Sequence[str] = (),
-    options: RunOptions = RunOptions(),
+    options: RunOptions = _PLAIN,
     *,
     warn: Callable[[str], None] = _warn,
     thorough: bool = False,
@@ -173,7 +175,7 @@ def _of_the_site(options: RunOptions, settings: RunSettings) -> list[Bind]:
     return [bind for bind in settings.binds if bind.target not in taken]
 
 
-def run(image: str, arguments: Sequence[str] = (), options: RunOptions = RunOptions()) -> ProgramEnd:
+def run(image: str, arguments: Sequence[str] = (), options: RunOptions = _PLAIN) -> ProgramEnd:
     """Runs a command in an image and waits for its end: `prepare` and `start`."""
     return start(prepare(image, arguments, options))
 

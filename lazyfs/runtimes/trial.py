@@ -1,9 +1,7 @@
 """Tries a runtime on this machine by a real start: a probe that does less says yes where the start fails."""
 
 import os
-import shutil
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -89,6 +87,9 @@ def _start(runtime: Runtime, launch: Launch) -> tuple[int, str, str]:
 def trial_image() -> Iterator[tuple[str, tuple[Bind, ...]]]:
     """Makes a root filesystem that has nothing but this machine's system directories; yields its path and the
     binds that belong to it."""
+    import shutil  # with tempfile 8 ms, and a trial is remembered
+    import tempfile
+
     root = tempfile.mkdtemp(prefix="lazyfs-trial-")
     try:
         os.chmod(root, 0o755)  # noqa: S103 - nothing in it is secret

@@ -13,9 +13,10 @@ import signal
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from lazyfs.runtimes.joined_directories import CompletedImage, complete
+from lazyfs.runtimes.records import NOTHING
 
 _TO_ALL = frozenset({signal.SIGINT, signal.SIGQUIT})
 """Signals that a terminal sends to all processes of a job."""
@@ -25,8 +26,7 @@ _OUR_END = signal.SIGRTMIN + 5
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 
 
-@dataclass(frozen=True, slots=True)
-class WatchedCommand:
+class WatchedCommand(NamedTuple):
     """A command that the watcher runs."""
 
     argv: list[str]
@@ -40,7 +40,7 @@ class WatchedCommand:
     """Called in the new process before it becomes the command."""
     programs: Callable[[int], list[int]]
     """A function from the command's process id to the processes that get the signals."""
-    environment: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = NOTHING
     scratch: str | None = None
     """A directory that is made for the command's user, and removed when every process has ended."""
 
