@@ -1,6 +1,6 @@
 """What `lazyfs run` adds to a runtime's own start: an image on a mount, `true` in it, bare and by lazyfs.
 
-    python -m benchmarks.run [--quick] [--json FILE]
+    [chrt --fifo 1] python -m benchmarks.run [--quick] [--json FILE]
 
 Needs root and the runtimes. The sides take turns, each round beginning with another one; round 0 is not
 counted, since it fills the cache and tries the runtimes. Bare is what a person would type: for bubblewrap the
@@ -33,8 +33,8 @@ from tests.support.runtimes import search_path
 CHECKOUT: Final = Path(__file__).resolve().parents[2]
 NAME: Final = "registry.example/tools/busybox:1"
 BOUND_MS: Final = 80.0
-BOUND: Final = "bubblewrap"
-"""The runtime that is the first choice, and that the bound holds for; the others are made an enclosure."""
+FIRST: Final = "bubblewrap"
+"""The runtime whose bare start has the arguments of lazyfs's."""
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -114,20 +114,19 @@ def main() -> int:
         store = publish(work)
         trust = ("--trust", store / "metadata/1.root.json", "--cache", work / "cache")
         mount = stack.enter_context(mounted(store, work / "mount", *trust))
-        start = [str(Path(sys.executable).with_name("lazyfs")), "run", NAME]
+        start = [str(Path(sys.executable).with_name("lazyfs")), "run", str(mount / NAME)]
         shown = subprocess.run(
-            [*start, "--runtime", BOUND, "--explain", "--json", "--", "true"],
+            [*start, "--runtime", FIRST, "--explain", "--json", "--", "true"],
             check=True,
             stdout=subprocess.PIPE,
         )
         described = json.loads(shown.stdout)
-        bare = {BOUND: described["argv"], **bare_commands(described["image"], work)}
+        bare = {FIRST: described["argv"], **bare_commands(described["image"])}
         sides = {"python": [sys.executable, "-E", "-P", "-c", "pass"]}
         for runtime, command in bare.items():
             sides[f"bare {runtime}"] = command
             sides[f"lazyfs {runtime}"] = [*start, "--runtime", runtime, "--", "true"]
         medians = measure(sides, rounds)
-        del mount
     rows = [row(runtime, medians) for runtime in bare]
     asked = " --quick" if options.quick else ""
     result = Result(
@@ -136,7 +135,7 @@ def main() -> int:
     print(table(result))
     if options.json:
         options.json.write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=1))
-    return BOUND_MISSED if rows[0].added_ms > BOUND_MS else 0
+    return BOUND_MISSED if max(row.added_ms for row in rows) > BOUND_MS else 0
 
 
 def row(runtime: str, medians: dict[str, tuple[float, float]]) -> Row:
