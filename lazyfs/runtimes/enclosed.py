@@ -188,12 +188,8 @@ def plan_of(
     """Returns the plan of a start. `in_options`: the runtime finds the command in a file, not at the end of
     its arguments. `passes_bytes`: it hands texts on that are not UTF-8; others put U+FFFD in their place,
     or leave a variable out. Raises Unfit for such a text."""
-    texts = (*launch.command, *launch.environment, *launch.environment.values(), launch.workdir, launch.root)
-    for text in () if passes_bytes else (*texts, *(bind.target for bind in launch.binds)):
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            raise Unfit(f"{text!a} is not UTF-8, and {options[0]} takes no other text") from None
+    if not passes_bytes:
+        check_utf8(launch, options[0])
     return RuntimePlan(
         options,
         () if in_options else launch.command,
@@ -202,6 +198,16 @@ def plan_of(
         reachable=_reachable(launch),
         enclosure=enclosure,
     )
+
+
+def check_utf8(launch: Launch, runtime: str) -> None:
+    """Raises Unfit for a text that is not UTF-8, for a runtime that changes such a text."""
+    texts = (*launch.command, *launch.environment, *launch.environment.values(), launch.workdir, launch.root)
+    for text in (*texts, *(bind.target for bind in launch.binds)):
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise Unfit(f"{text!a} is not UTF-8, and {runtime} takes no other text") from None
 
 
 def _reachable(launch: Launch) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple, Protocol
 
-from lazyfs.core.errors import UsageError
+from lazyfs.core.errors import LazyfsError, UsageError
 from lazyfs.runtimes.enclosure import Enclosure
 from lazyfs.runtimes.joined_directories import CompletedImage
 from lazyfs.runtimes.launch import Launch, check_argument
@@ -20,6 +20,12 @@ RUNTIME_FAILED = 125
 """The exit code if the program was never started, as in docker and podman."""
 
 
+class RuntimeFailed(LazyfsError):
+    """The runtime's daemon refuses, or does not answer any more."""
+
+    exit_code = RUNTIME_FAILED
+
+
 class RuntimeProbe(NamedTuple):
     """The result of trying the runtime on this machine."""
 
@@ -29,6 +35,28 @@ class RuntimeProbe(NamedTuple):
     """The runtime's version, or the reason why it cannot be used, with a remedy."""
     abilities: frozenset[str] = frozenset()
     """The runtime's own words for what not every version of it can do."""
+
+
+class Attendant(Protocol):
+    """The caller of a daemon that owns the container: nothing of it ends with a process of ours."""
+
+    def make(self) -> None:
+        """Makes the container, before the runtime's command is started. Raises RuntimeFailed."""
+        ...
+
+    def report(self) -> bytes:
+        """Returns the content of RuntimeExit.status, after the command's end. Raises RuntimeFailed."""
+        ...
+
+    def programs(self) -> list[int]:
+        """Returns the ids of the processes that get the caller's signals; none before the program's
+        start."""
+        ...
+
+    def remove(self) -> None:
+        """Ends the program and removes all that `make` has made, whatever has failed before. Raises
+        RuntimeFailed."""
+        ...
 
 
 class _Plan(NamedTuple):
@@ -55,6 +83,13 @@ class _Plan(NamedTuple):
     """Parts of the machine that the program can reach without a bind, in words for people."""
     enclosure: Enclosure | None = None
     """The surroundings that are made for the runtime; None if it makes all that is needed itself."""
+
+    paths: Mapping[str, bytes] = NOTHING
+    """An option that ends with `=` -> content of an unnamed file, whose path is put behind it."""
+    environment: Mapping[str, str] = NOTHING
+    """The runtime's own environment, if it has no enclosure."""
+    attendant: Attendant | None = None
+    """The one who deals with the runtime's daemon; None if the runtime is no daemon."""
 
 
 @checked

@@ -4,7 +4,7 @@ import os
 from typing import Any, Final
 
 from lazyfs.core.errors import LazyfsError, UsageError
-from lazyfs.runtimes.protocol import ProgramEnd
+from lazyfs.runtimes.protocol import ProgramEnd, RuntimeFailed
 from lazyfs.runtimes.start import NoImage, NoRuntime, PreparedRun
 from lazyfs.system.bounded_look import ask_one
 
@@ -31,7 +31,7 @@ def of_end(prepared: PreparedRun, ended: ProgramEnd, seconds: tuple[float, float
 
 def of_refusal(error: LazyfsError) -> dict[str, Any]:
     """Returns the document of a start that was not made."""
-    kinds = ((NoImage, "image"), (NoRuntime, "runtime"), (UsageError, "request"))
+    kinds = ((NoImage, "image"), (NoRuntime, "runtime"), (RuntimeFailed, "runtime"), (UsageError, "request"))
     failed = next((name for kind, name in kinds if isinstance(error, kind)), "lazyfs")
     return {"started": False, "exit_code": error.exit_code, "failed": failed, "error": str(error)}
 

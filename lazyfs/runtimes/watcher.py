@@ -16,6 +16,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from lazyfs.runtimes.joined_directories import CompletedImage, complete
+from lazyfs.runtimes.protocol import Attendant, RuntimeFailed
 from lazyfs.runtimes.records import NOTHING
 
 _TO_ALL = frozenset({signal.SIGINT, signal.SIGQUIT})
@@ -43,12 +44,16 @@ class WatchedCommand(NamedTuple):
     environment: Mapping[str, str] = NOTHING
     scratch: str | None = None
     """A directory that is made for the command's user, and removed when every process has ended."""
+    attendant: Attendant | None = None
+    status: int = -1
+    """The descriptor that gets the attendant's report."""
 
 
 def watch(command: WatchedCommand, ours: int, answer: int, mask: set[signal.Signals]) -> None:
     """Runs the command to its end and exits; to be called in a fork of the process `ours`.
 
-    Writes JSON to the descriptor `answer`: {"code": N} as in Popen.returncode, or {"error": text}. Signals to
+    Writes JSON to the descriptor `answer`: {"code": N} as in Popen.returncode, {"error": text}, or
+    {"failed": text} for a failure of the runtime's daemon. Signals to
     this process are passed on to the programs; the caller has blocked all of these signals already. `mask`:
     the signal mask of the command.
     """
@@ -63,12 +68,22 @@ def watch(command: WatchedCommand, ours: int, answer: int, mask: set[signal.Sign
             if command.image is not None:
                 complete(command.image)
             _make_scratch(command)
-            result = {"code": _run(command, mask)}
+            if command.attendant is not None:
+                command.attendant.make()
+            code = _run(command, mask)
+            if command.attendant is not None:
+                os.write(command.status, command.attendant.report())
+            result = {"code": code}
     except (OSError, subprocess.SubprocessError) as error:
         result = {"error": str(error)}
+    except RuntimeFailed as error:
+        result = {"failed": str(error)}
     finally:
         _end_all()
         _remove_scratch(command)
+        if command.attendant is not None:
+            with suppress(RuntimeFailed):  # a daemon that does not answer any more
+                command.attendant.remove()
         with suppress(BrokenPipeError):
             os.write(answer, json.dumps(result).encode())
         os._exit(0)
