@@ -28,7 +28,10 @@ START_OPTIONS = (
     ),
     Option(("--user",), "user", "As root: start the program as this user instead.", metavar="USER[:GROUP]"),
     Option(
-        ("--runtime",), "runtime", "Which runtime to use: bubblewrap, apptainer, podman...", metavar="NAME"
+        ("--runtime",),
+        "runtime",
+        "Which runtime to use: bubblewrap, podman...; of several with commas the first that works.",
+        metavar="NAME",
     ),
     Option(
         ("--isolation",),

@@ -45,7 +45,8 @@ class RunOptions(NamedTuple):
     entrypoint: bool = False
     """Put the image's entry point before the command given."""
     runtime: str | None = None
-    """A runtime's name; None for the first runtime that works."""
+    """A runtime's name, or several with commas, of which the first that works is taken; None for the site's
+    order."""
     network: bool = True
     """True for the machine's network; False for only a loopback of its own."""
     user: tuple[int, int] | None = None
@@ -121,7 +122,7 @@ def prepare(
         PinnedRoot(found.root),
         as_root=(os.geteuid() if options.user is None else options.user[0]) == 0,
     )
-    names = settings.runtimes if options.runtime is None else (options.runtime,)
+    names = settings.runtimes if options.runtime is None else options.runtime.split(",")
     choice = choose(load(names, settings.programs), launch, isolation, _check, thorough=thorough)
     return PreparedRun(described, launch, choice, isolation)
 
