@@ -37,6 +37,7 @@ COMMANDS: dict[str, str] = {
     "prefetch": "Fetch the rest of an image now.",
     "run": "Start a program from an image.",
     "prun": "Run a job in PanDA's notation, here or by a batch system.",
+    "podman-store": "Give podman images of a mount, without pulling.",
     "exec": "Run a command beside mounts that only it sees.",
     "top": "Show the activity of a mount, live.",
     "demo": "Publish, mount and run on this machine, with figures.",
