@@ -60,6 +60,8 @@ class Surroundings(NamedTuple):
         frozen: str | None = None,
         own_devices: bool = False,
         notified: bool = False,
+        own_group: bool = False,
+        in_shell: bool = False,
     ) -> Enclosure:
         """Returns the enclosure of a launch with the runtime's own parts."""
         return Enclosure(
@@ -77,6 +79,8 @@ class Surroundings(NamedTuple):
             frozen,
             own_devices,
             notified,
+            own_group,
+            in_shell,
             shows_root,
         )
 
@@ -174,7 +178,7 @@ def start(plan: RuntimePlan, executable: str) -> RuntimeExit:
             leave_abstract_sockets()
         namespaces.filter_calls(isolation_filter(interfaces()))
 
-    return supervise(plan, executable, detach, _programs_below(enclosure.own_names))
+    return supervise(plan, executable, detach, _programs_below(enclosure))
 
 
 def plan_of(
@@ -222,7 +226,7 @@ def _reachable(launch: Launch) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _programs_below(own_names: frozenset[str]) -> Callable[[int], list[int]]:
+def _programs_below(enclosure: Enclosure) -> Callable[[int], list[int]]:
     """Returns a function that finds the program below the runtime's processes, for its signals.
 
     The program is in a mount namespace of the runtime's making; helpers of the runtime, such as a squashfuse
@@ -232,13 +236,15 @@ def _programs_below(own_names: frozenset[str]) -> Callable[[int], list[int]]:
     def search(pids: Iterable[int], outside: str) -> list[int]:
         found = []
         for pid in pids:
-            is_own = _read(f"/proc/{pid}/comm") in own_names or _namespace(pid) == outside
+            is_own = _read(f"/proc/{pid}/comm") in enclosure.own_names or _namespace(pid) == outside
             found += search(children(pid), outside) if is_own else [pid]
         return found
 
-    return lambda outer: [
-        program for init in children(outer) for program in search(children(init), _namespace(init))
-    ]
+    def below(outer: int) -> list[int]:
+        found = [program for init in children(outer) for program in search(children(init), _namespace(init))]
+        return [child for shell in found for child in children(shell)] if enclosure.in_shell else found
+
+    return below
 
 
 def _read(path: str) -> str:

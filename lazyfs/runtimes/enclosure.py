@@ -14,6 +14,9 @@ from lazyfs.runtimes.records import NOTHING
 
 NOTIFY = "notify"
 """The name of the socket for NOTIFY_SOCKET in the scratch directory."""
+CGROUPS = "/sys/fs/cgroup"
+"""Read-only for a runtime that would make control groups: the program stays in the batch system's, and none
+is left behind."""
 
 
 class AddedPath(NamedTuple):
@@ -69,5 +72,10 @@ class Enclosure(NamedTuple):
     notified: bool = False
     """True if the runtime reports the program's start to NOTIFY_SOCKET (sd_notify), which is `NOTIFY` in the
     scratch directory."""
+    own_group: bool = False
+    """True for a control group below the caller's, which goes with the start: for a runtime that makes groups
+    below its own."""
+    in_shell: bool = False
+    """True if the program is started by a shell of the image, which gets no signals."""
     shows_root: bool = False
     """True to let a user be root inside, with all capabilities there, as podman needs to set up a program."""

@@ -5,15 +5,12 @@ import os
 from typing import Any
 
 from lazyfs.runtimes import enclosed
+from lazyfs.runtimes.enclosure import CGROUPS
 from lazyfs.runtimes.launch import Launch
 from lazyfs.runtimes.protocol import ProgramEnd, RuntimeExit, RuntimePlan, RuntimeProbe
 from lazyfs.runtimes.trial import try_out
 
 _OWN_NAMES = ("runc", "crun", "runc:[0:PARENT]", "runc:[1:CHILD]", "runc:[2:INIT]", "libcrun")
-
-_CGROUPS = "/sys/fs/cgroup"
-"""Read-only for the runtime, so that it makes no control group: the program stays in the batch system's, and
-none is left behind."""
 
 
 class OciRuntime:
@@ -56,7 +53,7 @@ class OciRuntime:
             environment={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "XDG_RUNTIME_DIR": f"{inside}/temporary"},
             evidence="pid",
             own_names=_OWN_NAMES,
-            frozen=_CGROUPS,
+            frozen=CGROUPS,
         )
         return enclosed.plan_of(launch, options, enclosure, in_options=True)
 

@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from lazyfs.core.errors import LazyfsError
+from lazyfs.runtimes.enclosure import Enclosure
 from lazyfs.runtimes.protocol import RuntimeExit, RuntimeFailed, RuntimePlan
 from lazyfs.runtimes.watcher import FORWARDED, WatchedCommand, watch
+from lazyfs.system.control_groups import group_below_own
 from lazyfs.system.durable_file import write_all
 
 _STATUS_LIMIT = 1 << 16
@@ -55,10 +57,17 @@ def supervise(
             None if enclosure is None else enclosure.scratch,
             plan.attendant,
             status,
+            _own_group(enclosure),
         )
         code = _run(command)
         os.lseek(status, 0, os.SEEK_SET)
         return RuntimeExit(code, os.read(status, _STATUS_LIMIT))
+
+
+def _own_group(enclosure: Enclosure | None) -> str | None:
+    if enclosure is None or not enclosure.own_group:
+        return None
+    return group_below_own(os.path.basename(enclosure.scratch))
 
 
 def _run(command: WatchedCommand) -> int:

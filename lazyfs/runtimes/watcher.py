@@ -18,6 +18,7 @@ from typing import NamedTuple
 from lazyfs.runtimes.joined_directories import CompletedImage, complete
 from lazyfs.runtimes.protocol import Attendant, RuntimeFailed
 from lazyfs.runtimes.records import NOTHING
+from lazyfs.system.control_groups import enter_group, remove_group
 
 _TO_ALL = frozenset({signal.SIGINT, signal.SIGQUIT})
 """Signals that a terminal sends to all processes of a job."""
@@ -47,6 +48,8 @@ class WatchedCommand(NamedTuple):
     attendant: Attendant | None = None
     status: int = -1
     """The descriptor that gets the attendant's report."""
+    group: str | None = None
+    """A control group that is made for the command, and removed with those below it."""
 
 
 def watch(command: WatchedCommand, ours: int, answer: int, mask: set[signal.Signals]) -> None:
@@ -94,6 +97,8 @@ def _make_scratch(command: WatchedCommand) -> None:
         os.mkdir(command.scratch, 0o700)
         if command.user is not None:
             os.chown(command.scratch, *command.user)
+    if command.group is not None:
+        os.mkdir(command.group)
 
 
 def _remove_scratch(command: WatchedCommand) -> None:
@@ -101,10 +106,14 @@ def _remove_scratch(command: WatchedCommand) -> None:
     if command.scratch is not None:
         with suppress(OSError):
             os.rmdir(command.scratch)
+    if command.group is not None:
+        remove_group(command.group)
 
 
 def _run(command: WatchedCommand, mask: set[signal.Signals]) -> int:
     def enter() -> None:
+        if command.group is not None:
+            enter_group(command.group)
         command.detach()
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 

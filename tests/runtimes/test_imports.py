@@ -32,7 +32,8 @@ lazyfs.runtimes.pinned_root lazyfs.runtimes.probe_memory lazyfs.runtimes.proc_co
 lazyfs.runtimes.protocol lazyfs.runtimes.records lazyfs.runtimes.registry lazyfs.runtimes.result
 lazyfs.runtimes.scratch lazyfs.runtimes.settings lazyfs.runtimes.start lazyfs.runtimes.supervise
 lazyfs.runtimes.underlay lazyfs.runtimes.watcher lazyfs.system lazyfs.system.bounded_look
-lazyfs.system.clean_start lazyfs.system.command_line lazyfs.system.detachment lazyfs.system.durable_file
+lazyfs.system.clean_start lazyfs.system.command_line lazyfs.system.control_groups
+lazyfs.system.detachment lazyfs.system.durable_file
 lazyfs.system.executables lazyfs.system.mountpoint lazyfs.system.namespaces
 lazyfs.system.paths_in_mounts lazyfs.system.private_mounts lazyfs.system.rooted_paths
 lazyfs.system.syscalls lazyfs.system.trusted_files lazyfs.system.user_namespace
