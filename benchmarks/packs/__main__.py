@@ -1,4 +1,4 @@
-"""The limits of packs, chosen by what a cold start of the analysis image costs.
+"""The limits of packs, chosen by the cost of a cold start of the analysis image.
 
     python -m benchmarks.packs [--quick] [--json FILE]
 
@@ -38,14 +38,14 @@ from lazyfs.repository import lifecycle
 _CHECKOUT: Final = Path(__file__).parents[2]
 KIB: Final = 1 << 10
 CACHES: Final = (5, 10, 25)
-"""Sizes of caches in percent of the image."""
+"""Sizes of caches, in percent of the image."""
 RANDOM: Final = 200
-"""Small files read at random."""
+"""The number of small files that are read at random."""
 
 
 def limits(files: int, target: int) -> Params:
-    """Returns parameters that put files of up to `files` KiB into packs of about `target` KiB; `files` 0
-    packs none."""
+    """Returns parameters by which files of up to `files` KiB go into packs of about `target` KiB. With
+    `files` 0 no file goes into a pack."""
     return Params(
         pack_files=files * KIB,
         pack_least=target * KIB // 4,
@@ -91,7 +91,8 @@ def main() -> None:
 
 
 def _start(image: BenchmarkImage, params: Params, work: Path) -> Start:
-    """Publishes the image at these limits and starts the analysis; leaves a trace of another start."""
+    """Publishes the image at these limits, and starts the analysis. Starts it a second time to leave a
+    trace."""
     store, keys, worker = work / "files/store", work / "keys", work / "worker"
     store.parent.mkdir()
     lifecycle.init(str(store), origin.NAME, datetime.now(UTC), keys=str(keys), params=params)

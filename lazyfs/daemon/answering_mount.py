@@ -1,4 +1,5 @@
-"""One mount without its event loop: tree, cache, session, control socket. Answers what is at hand.
+"""One mount without its event loop: tree, cache, session, control socket. Answers requests whose objects are
+at hand.
 
 A mount whose last trusted revision lies on this machine answers before trio, the network's libraries and
 everything else that only misses and refreshes need are imported: those take three quarters of a start.
@@ -100,9 +101,9 @@ class AnsweringMount:
         self._signals: list[int] = []
 
     def show_known(self) -> KnownRepository | None:
-        """Shows what needs no server: a site's folder, or the only repository at its last trusted revision,
-        which is returned. Raises UsageError for a source that cannot be connected, or metrics that
-        cannot be served."""
+        """Shows the root that needs no server: a site's folder, or the only repository at its last trusted
+        revision. Returns that repository; None for a site, or if a server has to be asked. Raises UsageError
+        for a source that cannot be connected, or metrics that cannot be served."""
         if self.settings.metrics:
             check_free(self.settings.metrics)
         if self.settings.is_site():
@@ -126,8 +127,8 @@ class AnsweringMount:
         self.watch.look()
 
     def answer(self, ready: Callable[[], None]) -> None:
-        """Answers what is at hand from now on, and calls `ready`. Does nothing if the session needs the event
-        loop for that. Raises LazyfsError if a signal has ended the mount meanwhile."""
+        """From now on, answers requests whose objects are at hand. Calls `ready`. Does nothing if the session
+        needs the event loop for that. Raises LazyfsError if a signal has ended the mount meanwhile."""
         assert self.session is not None
         if not self.session.begin():
             return

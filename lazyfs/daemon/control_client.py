@@ -23,7 +23,7 @@ SECONDS = 5.0
 SECONDS_EACH = 2.0
 """Seconds that each of several daemons, asked side by side, may take."""
 REFRESH_SECONDS = 60.0
-"""Seconds that a refresh may take beside the search: it fetches new catalogs and tells the kernel."""
+"""Seconds that a refresh may take in addition to the search: it fetches new catalogs and tells the kernel."""
 LARGEST_ANSWER = 64 << 20
 """Bytes. A thousand repositories take 2 MB."""
 _STATUS = {"do": "status"}
@@ -98,7 +98,8 @@ def status_each(mounts: Sequence[Mount], seconds: float = SECONDS_EACH) -> list[
         except UsageError as error:
             return error
 
-    from concurrent.futures import ThreadPoolExecutor  # 3 ms, which questions to one daemon are spared
+    # imported only here: it takes 3 ms, and questions to one daemon do without
+    from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(max(1, len(mounts))) as threads:
         return list(threads.map(look, mounts))
@@ -114,8 +115,8 @@ def urls(mount: Mount) -> dict[str, str]:
 
 
 def settings(mount: Mount, seconds: float = SECONDS) -> WantedSettings:
-    """Returns the settings of a mount with the passwords in them, and where they come from. A daemon of
-    root's tells them to root only.
+    """Returns the settings of a mount with the passwords in them, and their origins. A daemon of root's tells
+    them to root only.
 
     Raises as `ask` does.
     """

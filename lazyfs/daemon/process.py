@@ -1,7 +1,8 @@
 """The process behind a mount: opens its resources before the event loop runs, and closes them after it.
 
-The order keeps a start cheap: first the checks that fork (a small process forks cheaply), then the modules
-that answer what is at hand, then the answer; only then trio and all the rest.
+The order keeps a start cheap. First come the checks that fork, because a small process forks cheaply. Then
+the modules that answer from local objects are loaded, and the mount answers. Only then are trio and all the
+rest loaded.
 """
 
 import gc
@@ -38,9 +39,9 @@ def run(
 ) -> None:
     """Mounts and serves until unmounted.
 
-    `origins`: where the settings come from, for those who ask. Once programs can use the mount, calls `ready`
-    with notes for the operator, a line each. `log_file`: the file that is open as standard error, or None.
-    Raises LazyfsError, before `ready`, if the mount fails; the mount point is then unchanged.
+    `origins`: the origin of each setting, for callers of the control socket. Once programs can use the mount,
+    calls `ready` with notes for the operator, a line each. `log_file`: the file that is open as standard
+    error, or None. Raises LazyfsError, before `ready`, if the mount fails; the mount point is then unchanged.
     """
     daemon_log = DaemonLog(log_file)
     daemon_log.begin()

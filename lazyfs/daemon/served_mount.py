@@ -41,8 +41,8 @@ class ServedMount:
         known: KnownRepository | None,
         origins: Mapping[str, Origin],
     ) -> None:
-        """`known`: the only repository of the mount, if it is shown already. `origins`: where the settings
-        come from."""
+        """`known`: the only repository of the mount, if it is shown already. `origins`: the origin of each
+        setting."""
         self._origins = origins
         self._mount = mount
         self._known = known
@@ -80,7 +80,8 @@ class ServedMount:
             self._repositories.close()
 
     async def _open(self) -> None:
-        """Opens what the mount cannot begin without."""
+        """Begins to open the repository without which the mount cannot answer, and loads the session
+        meanwhile."""
         settings = self._settings
         async with trio.open_nursery() as nursery:
             if not settings.is_site() and self._known is None:
@@ -151,8 +152,7 @@ class ServedMount:
             self._mount.log.tell_repeats()
 
     async def _open_repository(self, name: str) -> None:
-        """Opens a repository of a site. Of one that is open, waits for the first look for a newer
-        revision."""
+        """Opens a repository of a site. If it is open, waits for the first look for a newer revision."""
         if name in self._repositories.opened:
             await self._repositories.settle(name)
             return

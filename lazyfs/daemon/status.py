@@ -20,10 +20,10 @@ class GuessStatus(msgspec.Struct, frozen=True, kw_only=True):
     guessed: int
     guessed_bytes: int
     used: int
-    """Of these, the ones that were read later."""
+    """Those of the guessed objects that were read later."""
     used_bytes: int
     wasted: int
-    """Of these, the ones that were not read so far."""
+    """Those of the guessed objects that were not read so far."""
     wasted_bytes: int
     dropped: int
     """Guesses that were not fetched: over the budget, or without room in the cache."""

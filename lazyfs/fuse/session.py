@@ -48,8 +48,8 @@ class Session(Notified, Protocol):
     """The session's name in `--fuse`."""
 
     def begin(self) -> bool:
-        """Begins to answer what is at hand, before `serve` and its event loop. Returns False if the session
-        cannot."""
+        """Begins to answer requests whose objects are at hand, before `serve` and its event loop. Returns
+        False if the session cannot."""
         ...
 
     async def serve(self) -> None:
@@ -77,9 +77,9 @@ class StatvfsFields(NamedTuple):
 
 
 def statfs(tree: Tree, cache: tuple[int, int] | None) -> StatvfsFields:
-    """Returns the fields that `df` shows. As with CVMFS, the blocks are the cache's, (limit, occupied) in
-    bytes, and the files the repositories'. Without a cache it is a full filesystem of the size of the open
-    repositories."""
+    """Returns the fields that `df` shows. As with CVMFS, the blocks describe the cache, `cache` being (limit,
+    occupied) in bytes, and the files describe the repositories. Without a cache it is a full filesystem of
+    the size of the open repositories."""
     size = entries = 0
     for totals in tree.totals():
         size += totals.bytes

@@ -23,7 +23,7 @@ ASK_SECONDS = 1.0
 """Seconds that the daemon may take to tell its status. Both together leave one of the five seconds in which
 monitoring expects an answer to Python's start."""
 LONG_WAIT = 60.0
-"""Seconds of one call's waiting for an object from which it is worth a warning; reads have 30 by default."""
+"""A warning is given if one call has waited for an object for so many seconds; reads wait 30 by default."""
 
 
 class Verdict(IntEnum):
@@ -122,7 +122,8 @@ def _troubles(status: MountStatus) -> list[str]:
             found.append(f"{name}: expired on {expired:%Y-%m-%d %H:%M} UTC, no newer revision is shown")
         if trust.problem:
             found.append(f"{name}: {trust.problem}")
-    if status.cache.directory and status.cache.state.startswith("off:"):  # no directory: none is wanted
+    # without a directory no cache is wanted
+    if status.cache.directory and status.cache.state.startswith("off:"):
         found.append(f"cache {status.cache.state}")
     if status.journal:
         found.append(f"inode numbers are no longer written down: {status.journal}")

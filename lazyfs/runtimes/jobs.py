@@ -30,7 +30,7 @@ GRACE_SECONDS: Final = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A program with what goes in and comes out."""
+    """A program with its inputs and outputs."""
 
     executable: File | os.PathLike[str] | str
     """A file that is carried in, or, as text, the name or path of a program in the image."""
@@ -39,7 +39,7 @@ class Job:
     outputs: Sequence[str] = ()
     """Names or patterns (`*.root`), below the working directory."""
     output_directory: str | None = None
-    """Where outputs, `stdout` and `stderr` are put; None for a new temporary directory."""
+    """The directory for outputs, `stdout` and `stderr`; None for a new temporary directory."""
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -49,17 +49,18 @@ class JobResult:
 
     exit_code: int
     failure: str | None
-    """Whose failure it was: one of `result.FAILURES`; None for exit code 0."""
+    """The part that failed: one of `result.FAILURES`; None for exit code 0."""
     error: str | None
-    """Why the program was not started; None if it was."""
+    """The reason why the program was not started; None if it was."""
     runtime: str | None
     outputs: Mapping[str, str]
     """Name below the working directory -> path of the copy."""
     stdout: str
-    """Path of the file with what the program wrote."""
+    """Path of the file with the program's output."""
     stderr: str
     seconds: Mapping[str, float]
-    """`prepare` and `run`: of the start's preparation and of the program; `total`: with the copies."""
+    """Seconds of each part. `prepare`: the start's preparation; `run`: the program; `total`: both and the
+    copies."""
 
 
 class _Start(NamedTuple):

@@ -61,7 +61,8 @@ class OciRuntime:
         return enclosed.start_with(plan, (self.name,), self._program)
 
     def read_end(self, ended: RuntimeExit) -> ProgramEnd:
-        """Both write the pid file only when the program has been executed."""
+        """Returns the program's end. runc and crun write the pid file only once the program has been
+        executed."""
         return enclosed.program_end(ended, self.name, enclosed.is_evident)
 
 

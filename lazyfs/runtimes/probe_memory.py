@@ -1,6 +1,7 @@
 """Remembers which runtimes work, for this user on this machine since it was started.
 
-Only a yes is remembered: a no may be of this moment, and asking again costs less than a job that is not run.
+Only success is remembered: a failure may be temporary, and asking again costs less than a job that is not
+run.
 """
 
 import json
@@ -30,7 +31,7 @@ MOST = 64
 
 
 def remembered(runtime: str, executable: str, ask: Callable[[], RuntimeProbe]) -> RuntimeProbe:
-    """Returns the probe of an earlier process in the same circumstances, or asks."""
+    """Returns the probe of an earlier process in the same circumstances, or the result of `ask`."""
     try:
         facts = _circumstances(executable)
         top = directory()
@@ -63,7 +64,7 @@ def _forget(top: str) -> None:
 
 
 def _circumstances(executable: str) -> list[str]:
-    """Returns what a trial's answer depends on. Raises OSError."""
+    """Returns everything that a trial's result depends on. Raises OSError."""
     found = os.stat(executable)
     facts = [ascii(executable), str(found.st_ino), str(found.st_mtime_ns)]
     facts.append(_content("/proc/sys/kernel/random/boot_id"))

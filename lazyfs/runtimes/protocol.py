@@ -82,7 +82,7 @@ class _Plan(NamedTuple):
     reachable: tuple[str, ...] = ()
     """Parts of the machine that the program can reach without a bind, in words for people."""
     enclosure: Enclosure | None = None
-    """The surroundings that are made for the runtime; None if it makes all that is needed itself."""
+    """The surroundings that are made for the runtime; None if the runtime makes all that it needs itself."""
 
     paths: Mapping[str, bytes] = NOTHING
     """An option that ends with `=` -> content of an unnamed file, whose path is put behind it."""

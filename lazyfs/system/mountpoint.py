@@ -137,8 +137,8 @@ def _topmost(mountpoint: str) -> "tuple[Mount | None, Health]":
 
 
 def _checked(mountpoint: str, *, list_names: bool) -> bool:
-    """Returns True if a directory has names in it; not without `list_names`, because listing would trigger an
-    automounter. Raises UsageError unless it is a directory."""
+    """Returns True if a directory has names in it. Without `list_names` the names are not looked at, because
+    listing would trigger an automounter. Raises UsageError unless it is a directory."""
     answer = ask_one(lambda: _look(mountpoint, list_names=list_names), LOOK_SECONDS, own_session=False)
     if not answer.came:
         raise UsageError(f"mount point {mountpoint}: its filesystem does not answer in {LOOK_SECONDS:g} s")
@@ -224,7 +224,7 @@ def unmount(mountpoint: str, *, lazy: bool = True) -> None:
         if number == errno.EBUSY:
             raise InUse(f"{mountpoint} is in use")
         raise UsageError(f"cannot unmount {mountpoint}: {os.strerror(number)}")
-    import shutil  # not above: root's mounts and those of a healthy machine are spared 3 ms
+    import shutil  # imported only here: root needs neither module, and the import takes 3 ms
     import subprocess
 
     tool = shutil.which("fusermount3") or shutil.which("fusermount3", path=os.defpath)

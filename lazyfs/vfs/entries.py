@@ -129,8 +129,9 @@ class Entries:
         return catalog.entry(index), catalog.packs
 
     def top_entry(self, slot: Slot, fetched: Fetched) -> Entry:
-        """Returns the directory at which a slot's catalog hangs, as the catalog above describes it: its entry
-        for a folder has the revision's times, but a live catalog's own may be older."""
+        """Returns the entry of the directory at which a slot's catalog hangs, as the catalog above has it if
+        it can be found there. For a folder that entry has the revision's times, and the folder's own catalog
+        may have older ones."""
         parent = slot.parent
         if self.site is not None and slot is self.slots.root:
             return _SITE

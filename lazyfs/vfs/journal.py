@@ -97,8 +97,8 @@ class Journal:
         self._compact_at = max(COMPACT_AT, 2 * self._size)
 
     def close(self) -> None:
-        """Removes the file: with its mount the kernel has forgotten the numbers. A file that stays is one of
-        a killed process."""
+        """Removes the file: with its mount the kernel has forgotten the numbers. A file that stays was left
+        by a killed process."""
         with suppress(OSError):
             if self._is_ours():
                 os.unlink(self._path)

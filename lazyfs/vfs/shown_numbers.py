@@ -27,7 +27,7 @@ class ShortNumbers:
     """The blocks that are allotted. Not thread-safe: used under the filesystem's lock."""
 
     def __init__(self, blocks: int = _BLOCKS) -> None:
-        """`blocks`: how many there are; the first is the mount's root alone."""
+        """`blocks`: the number of blocks; the first one is for the mount's root alone."""
         self._blocks = blocks
         self._next = 1
         self._of: dict[int, int] = {}

@@ -33,7 +33,7 @@ class SlotRecord(msgspec.Struct, array_like=True, frozen=True):
     """Below the repository's root, no slash at either end."""
     live: bool
     digest: bytes
-    """The catalog; of a live folder the one it shows now."""
+    """The catalog's digest; for a live folder, of the catalog that it shows now."""
     size: int
     parent: int
     """The slot above, 0 for a repository's root."""
@@ -77,14 +77,14 @@ class Slot:
         self.below = 0
         """Slots whose parent this is."""
         self.era = 0
-        """The count of revisions at its allotment."""
+        """The number of revisions so far when it was allotted."""
         self.own: int = parent.own if record.leaves and parent is not None else pack(record.slot, 0)
         """The inode number of the directory the catalog hangs at."""
         starts_here = record.live or record.leaves or parent is None or parent.live
         self.top: Slot = self if starts_here else parent.top  # type: ignore[union-attr]
         """The slot of the snapshot's top catalog."""
         self.in_folder = parent is not None and parent.live and not record.live and not record.leaves
-        """A snapshot that hangs in a live folder: an image or a published tree."""
+        """True for a snapshot that hangs in a live folder: an image or a published tree."""
 
     def to_record(self) -> SlotRecord:
         """Returns the record to persist."""
@@ -127,7 +127,7 @@ class SlotTable:
         self._by_key: dict[_Key, Slot] = {}
         self._next = 1
         self._idle: dict[str, dict[int, None]] = {}
-        """By repository: slots kept although they could be freed, in the order in which they became free."""
+        """Repository -> slots kept although they could be freed, in the order in which they became free."""
         self._era = 0
         self.root: Slot | None = None
         """The folder that the kernel knows as inode 1."""

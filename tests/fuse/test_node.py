@@ -38,7 +38,8 @@ def test_what_mount_passes_becomes_our_options() -> None:
 def test_a_file_called_as_the_placeholder_is_not_taken_for_a_store(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """mount(8) replaces the placeholder by an absolute path if a file of that name exists."""
+    """mount(8) replaces the placeholder by an absolute path if a file of that name exists in the working
+    directory."""
     monkeypatch.chdir(tmp_path)
     for name in ("lazyfs", "none"):
         (tmp_path / name).mkdir()

@@ -260,8 +260,8 @@ def test_a_bug_in_one_answer_is_eio_and_ends_nothing(kernel: Kernel, monkeypatch
 
 
 def test_stale_packed_answers_are_not_given() -> None:
-    """A freed slot comes back under another inode number: the packed answers for the old number must be
-    dropped."""
+    """A freed slot gets another inode number when it is used again. The packed answers for the old number
+    must be dropped."""
     filesystem, _ = example()
     answers = Operations(filesystem, KeptAnswers())
     first = struct.unpack_from("=Q", answers.lookup(1, b"image"))[0]

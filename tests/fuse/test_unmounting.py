@@ -1,4 +1,4 @@
-"""`lazyfs umount` names the programs that use a mount, ends them when told to, and no others."""
+"""`lazyfs umount` names the programs that use a mount. If told to, it ends these programs and no others."""
 
 import os
 import signal
@@ -35,7 +35,7 @@ MAPPING = (
     "ctypes.CDLL(None).mmap(None, ctypes.c_size_t(4096), 1, 2, file, ctypes.c_long(0));"
     f"os.close(file); {_READY}"
 )
-"""Maps a file without keeping it open, which Python's own mmap does."""
+"""Maps a file without keeping it open. Python's own mmap would keep it open."""
 
 
 @contextmanager
@@ -132,7 +132,8 @@ def test_containers_that_keep_the_filesystem_are_named(
 
 
 def test_a_container_that_is_being_started_is_not_waited_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It has copies of all mounts for a moment; the next one has them then."""
+    """A container that starts has copies of all mounts for a moment. A second look may find the copies in
+    another such container. Only a program that both looks find is named."""
     mount = points.Mount("0:1", "/m", points.FSTYPE, "x", "ro")
     one, two = Holder(7, "bwrap", "x"), Holder(8, "sh", "x")
     monkeypatch.setattr(unmount, "STARTING", 0)

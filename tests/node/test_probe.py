@@ -1,4 +1,4 @@
-"""The probe's verdict and line, for mounts that are well, troubled, hanging, dead and missing."""
+"""The probe's verdict and its one line, for mounts that are well, troubled, hanging, dead and missing."""
 
 import errno
 import os
@@ -18,8 +18,8 @@ from tests.support.repository import Published
 from tests.support.until import until
 
 LIMIT = 60
-"""Seconds after which a command counts as hanging: the probe's own limits are shorter, Python's start on a
-loaded machine may be long."""
+"""Seconds after which a command counts as hanging. The probe's own limits are shorter, but Python may start
+slowly on a loaded machine."""
 
 
 def probed(*arguments: str | Path, user: int | None = None) -> tuple[int, str]:

@@ -147,7 +147,7 @@ def test_a_daemon_that_root_started_and_that_became_a_user_serves_roots_mount(
         daemon = status(mnt)["pid"]
         os.kill(daemon, signal.SIGKILL)
         until(lambda: gone(daemon))
-        until(lambda: str(mnt) in node_mounts().foreign)  # the socket is left, and answers nobody
+        until(lambda: str(mnt) in node_mounts().foreign)  # the socket is left over, and nobody answers there
     finally:
         lazyfs("umount", mnt)
 

@@ -1,4 +1,4 @@
-"""Processes of a test: commands run to their end, and processes that others have started."""
+"""Processes of a test: commands that it runs to their end, and processes that other programs have started."""
 
 import os
 import signal

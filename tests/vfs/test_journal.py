@@ -1,4 +1,4 @@
-"""Inode numbers outlive the process that assigned them."""
+"""Inode numbers stay the same when a new process takes over from the one that assigned them."""
 
 import os
 import resource
@@ -97,7 +97,8 @@ def test_what_was_forgotten_is_not_restored(tmp_path: Path) -> None:
 
 
 def test_a_shared_file_that_waits_is_no_other_file_afterwards(tmp_path: Path) -> None:
-    """The file's slot was freed before the file, and the next process assigns the slot's number again."""
+    """The slot of a shared file was freed before the file. The next process may assign the slot's number to
+    another file."""
     life = Life(tmp_path)
     numbers_before = numbers(life.tree)
     shared = numbers_before[b"one/img/large"]
@@ -149,7 +150,7 @@ def test_a_failing_disk_breaks_the_journal_and_nothing_else(tmp_path: Path) -> N
 
 
 def test_a_second_mount_at_the_path_has_a_file_of_its_own(tmp_path: Path) -> None:
-    """After a lazy unmount the first daemon serves the open files, while the second daemon begins."""
+    """After a lazy unmount the first daemon still serves the open files, while the second daemon begins."""
     first = Life(tmp_path)
     given_out = numbers(first.tree)
     second = Life(tmp_path)
@@ -166,7 +167,7 @@ def test_a_second_mount_at_the_path_has_a_file_of_its_own(tmp_path: Path) -> Non
 def test_a_first_mount_that_compacts_late_leaves_the_file_of_the_second(
     tmp_path: Path,
 ) -> None:
-    first = Life(tmp_path)  # has assigned no numbers, so its compacted file would differ
+    first = Life(tmp_path)  # has assigned no numbers, so a compacted file of its own would differ
     second = Life(tmp_path)
     numbers(second.tree)
     slots = journal.load(second.path)
@@ -177,8 +178,8 @@ def test_a_first_mount_that_compacts_late_leaves_the_file_of_the_second(
 
 
 def test_a_record_of_which_a_part_fits_ends_the_journal(tmp_path: Path) -> None:
-    """The file may grow by 20 bytes: a write of a record writes so many, and tells it by its result only.
-    What came after a record that is cut off could not be read."""
+    """The file may grow by 20 bytes only. So write(2) writes 20 bytes of a record, and reports this by its
+    result alone. Records behind a cut one could not be read."""
     path = str(tmp_path / "journal")
     records = [SlotRecord(slot, "r", b"p" * 99, False, bytes(32), 1, 0, 0) for slot in (1, 2, 3)]
 

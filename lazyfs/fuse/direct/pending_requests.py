@@ -2,7 +2,8 @@
 
 A reader thread enters a request here before it asks trio for the task, and trio runs the calls it is given in
 order, so an interrupt that finds the request always finds its task too. Until the event loop is there
-(`attach`), the calls wait in the same order: reader threads answer what is at hand before trio is loaded.
+(`attach`), the calls wait in the same order: reader threads answer requests whose objects are at hand before
+trio is loaded.
 """
 
 import errno

@@ -39,13 +39,13 @@ class RequestReader:
         self._counters = filesystem.counters.part()
 
     def run(self) -> None:
-        """Serves until the connection is gone. Names are looked up once, before the loop: each costs 2 us in
-        it."""
+        """Serves until the connection is gone. Everything is looked up by name once, before the loop: in the
+        loop, each look-up would cost 2 us."""
         upcalls, names = self._counters.upcalls, protocol.OPCODE_NAMES
         unpack, lookup_opcode, entry_head = protocol.IN_HEADER_HEAD.unpack_from, protocol.LOOKUP, _ENTRY_HEAD
         lock, kept_under, slot_of = self._fs.lock, self._operations.kept_names.get, self._fs.tree.slots.get
         device = io.FileIO(self._channel.fd, "r+", closefd=False)
-        # 0.3 us less for a request than os.readv and os.write.
+        # A request takes 0.3 us less with these than with os.readv and os.write.
         readinto, write = device.readinto, device.write
         buffer = bytearray(BUFFER)
         view = memoryview(buffer)

@@ -23,8 +23,9 @@ WANTED = (
     | p.INIT_EXT
     | p.NO_EXPORT_SUPPORT
 )
-"""READDIRPLUS always, not READDIRPLUS_AUTO: with AUTO, every second page of a large folder comes without
-attributes, and the kernel then asks for each of its names alone."""
+"""The features that are used if the kernel offers them. READDIRPLUS always, not READDIRPLUS_AUTO: with AUTO,
+every second page of a large folder comes without attributes, and the kernel then asks for each of its names
+alone."""
 
 
 def init_reply(payload: bytes) -> bytes:
