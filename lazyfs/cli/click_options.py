@@ -27,7 +27,13 @@ def _decorator(option: Option) -> Callable[[Callable[..., Any]], Callable[..., A
         option.name,
         metavar=option.metavar,
         multiple=option.multiple,
-        type=click.Choice(option.choices) if option.choices else None,
+        type=_type(option),
         default=option.default,
         help=option.help,
     )
+
+
+def _type(option: Option) -> Any:
+    if option.least is not None:
+        return click.IntRange(option.least)
+    return click.Choice(option.choices) if option.choices else None

@@ -25,6 +25,8 @@ class Option(NamedTuple):
     choices: tuple[str, ...] = ()
     """The values that are allowed; empty if all are."""
     default: str | None = None
+    least: int | None = None
+    """The least value, if it is a whole number; the value is an int then."""
 
 
 def read_quickly(options: Sequence[Option], words: Sequence[str]) -> tuple[list[str], dict[str, Any]] | None:
@@ -46,9 +48,11 @@ def read_quickly(options: Sequence[Option], words: Sequence[str]) -> tuple[list[
             option = by_flag.get(flag)
             if option is None or (option.is_flag and separator):
                 return None
-            given = True if option.is_flag else value if separator else next(rest, None)
+            given: Any = True if option.is_flag else value if separator else next(rest, None)
             if given is None or not _is_allowed(option, given, with_sign=bool(separator)):
                 return None
+            if option.least is not None:
+                given = int(given)
             values[option.name] = (*values[option.name], given) if option.multiple else given
     return arguments, values
 
@@ -64,4 +68,6 @@ def _is_allowed(option: Option, value: str | bool, *, with_sign: bool) -> bool:
     begin with a dash."""
     if isinstance(value, bool):
         return True
+    if option.least is not None:
+        return value.isascii() and value.isdecimal() and len(value) < 19 and int(value) >= option.least
     return (with_sign or not value.startswith("-")) and (not option.choices or value in option.choices)

@@ -6,6 +6,7 @@ import shlex
 import click
 
 from lazyfs.cli.say import say
+from lazyfs.core.errors import UsageError
 from lazyfs.runtimes.find_image import find, node_mounts
 from lazyfs.runtimes.image_reference import looked_up
 from lazyfs.runtimes.podman_store import add_image
@@ -28,7 +29,12 @@ def command(directory: str, images: tuple[str, ...]) -> int:
     store = os.path.abspath(directory)
     mounts = node_mounts()
     for image in images:
-        stored = add_image(store, find(looked_up(image), mounts))
+        name = looked_up(image)
+        if name is None:
+            raise UsageError(
+                f"image {image}: only images of mounts are put into a store; give the name of one"
+            )
+        stored = add_image(store, find(name, mounts))
         option = shlex.quote(f"additionalimagestore={store}")
         say(f"podman --storage-opt {option} run --pull=never {stored.name}")
     return 0

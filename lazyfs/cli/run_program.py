@@ -2,15 +2,18 @@
 
 import json
 import time
+from collections.abc import Callable
 from typing import Any
 
 from lazyfs.cli.options import Option
+from lazyfs.cli.pull_options import PULL_OPTIONS, pull_function
 from lazyfs.cli.start_options import START_OPTIONS, run_options
 from lazyfs.core.errors import LazyfsError, UsageError
-from lazyfs.runtimes import PreparedRun, RunOptions, of_end, of_refusal, prepare, start
+from lazyfs.runtimes import FoundImage, PreparedRun, RunOptions, of_end, of_refusal, prepare, start
 
 OPTIONS = (
     *START_OPTIONS,
+    *PULL_OPTIONS,
     Option(
         ("--check-isolation",),
         "check_isolation",
@@ -37,6 +40,7 @@ def run_program(
     **wishes: Any,
 ) -> int:
     """Carries out `lazyfs run` with the values of OPTIONS. Returns the exit code. Raises LazyfsError."""
+    pull = pull_function(wishes)
     options = run_options(**wishes)
     if check_isolation:
         from lazyfs.cli.isolation_text import say_isolation
@@ -48,16 +52,21 @@ def run_program(
         prepared = prepare(image, arguments, options, thorough=True)
         _explain(prepared, hidden=set(options.environment), as_json=as_json)
         return 0
-    return _start(image, arguments, options, as_json, result)
+    return _start(image, arguments, options, pull, as_json, result)
 
 
 def _start(
-    image: str, arguments: tuple[str, ...], options: RunOptions, as_json: bool, result: str | None
+    image: str,
+    arguments: tuple[str, ...],
+    options: RunOptions,
+    pull: Callable[[str], FoundImage] | None,
+    as_json: bool,
+    result: str | None,
 ) -> int:
     """Starts the program, and says or writes how it ended. Returns the exit code."""
     begun = time.monotonic()
     try:
-        prepared = prepare(image, arguments, options)
+        prepared = prepare(image, arguments, options, pull=pull)
         started = time.monotonic()
         ended = start(prepared)
     except LazyfsError as error:
@@ -106,6 +115,7 @@ def _explain(prepared: PreparedRun, *, hidden: set[str], as_json: bool) -> None:
             "argv": plan.shown,
             "completed": completed,
             "reachable": plan.reachable,
+            "limits": dict(prepared.plan.limits.by),
         }
         say_json(described)
         return
@@ -121,5 +131,7 @@ def _explain(prepared: PreparedRun, *, hidden: set[str], as_json: bool) -> None:
     say(f"isolation: {prepared.isolation}")
     if completed:
         say(f"completed: {', '.join(completed)} (by an overlay filesystem)")
+    for limit, means in prepared.plan.limits.by:
+        say(f"limit:     {limit}: by {means}")
     say(f"reachable: {'; '.join(plan.reachable) or 'nothing but what is bound'}")
     say(f"command:   {shlex.join(plan.shown)}")

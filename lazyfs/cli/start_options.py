@@ -4,8 +4,10 @@ import grp
 import pwd
 
 from lazyfs.cli.options import Option
+from lazyfs.core.byte_size import parse_size
 from lazyfs.core.errors import UsageError
 from lazyfs.runtimes import LEVELS, RunOptions, parse_bind
+from lazyfs.runtimes.limits import Limits, parse_seconds
 from lazyfs.system.clean_start import callers_environment
 
 START_OPTIONS = (
@@ -22,8 +24,8 @@ START_OPTIONS = (
     Option(
         ("--network",),
         "network",
-        "The machine's network (the default), or none.",
-        choices=("host", "none"),
+        "The machine's network (host or on, the default), or none (off).",
+        choices=("host", "none", "on", "off"),
         default="host",
     ),
     Option(("--user",), "user", "As root: start the program as this user instead.", metavar="USER[:GROUP]"),
@@ -40,6 +42,9 @@ START_OPTIONS = (
         "full: every SHOULD too, and no network.",
         choices=LEVELS,
     ),
+    Option(("--memory",), "memory", "End the program if it takes more memory, such as 2G.", metavar="SIZE"),
+    Option(("--pids",), "pids", "Processes and threads at most.", metavar="N", least=1),
+    Option(("--time",), "duration", "End the program after 90s, 15m, 2h or 1:30:00.", metavar="TIME"),
     Option(
         ("--work",),
         "work",
@@ -93,6 +98,9 @@ def run_options(
     user: str | None,
     runtime: str | None,
     isolation: str | None,
+    memory: str | None,
+    pids: int | None,
+    duration: str | None,
     work: str | None,
 ) -> RunOptions:
     """Returns the values of the options of a start. Raises UsageError."""
@@ -108,7 +116,12 @@ def run_options(
         workdir,
         entrypoint,
         runtime,
-        network == "host",
+        network in ("host", "on"),
         None if user is None else _user(user),
         isolation,
+        Limits(
+            None if memory is None else parse_size(memory, "--memory"),
+            pids,
+            None if duration is None else parse_seconds(duration),
+        ),
     )

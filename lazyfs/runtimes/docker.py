@@ -85,7 +85,8 @@ class Docker:
             return ProgramEnd(RUNTIME_FAILED, started=False)
         if ended.code < 0:  # the command that passes the streams on was ended
             return ProgramEnd(128 - ended.code, started=True)
-        return ProgramEnd(int(state["ExitCode"]), started=True)
+        limit = "memory" if state.get("OOMKilled") else None
+        return ProgramEnd(int(state["ExitCode"]), started=True, limit=limit)
 
 
 class _Container:
@@ -121,6 +122,7 @@ def container_configuration(launch: Launch, root: DockerRoot, image: str, init: 
     from a program that is."""
     inner = f"/.{image}-init"
     user, group = launch.identity
+    limits = {"Memory": launch.limits.memory, "PidsLimit": launch.limits.processes}
     bind = {"Type": "bind", "Source": os.path.realpath(init), "Target": inner, "ReadOnly": True}
     return {
         "Image": image,
@@ -135,6 +137,7 @@ def container_configuration(launch: Launch, root: DockerRoot, image: str, init: 
         "AttachStdout": True,
         "AttachStderr": True,
         "HostConfig": {
+            **{name: limit for name, limit in limits.items() if limit is not None},
             "ReadonlyRootfs": True,
             "NetworkMode": "host" if launch.network else "none",
             "IpcMode": "private",

@@ -24,6 +24,10 @@ SITE = "lazyfs"
 """The source of a mount that shows many repositories."""
 
 
+class NotMounted(UsageError):
+    """No mount that was asked has an image of this name; another name, or a pull, may help."""
+
+
 class FoundImage(NamedTuple):
     """An image's place on the node."""
 
@@ -96,7 +100,7 @@ def find(name: str, node: NodeMounts) -> FoundImage:
     if is_path(name):
         return _find_path(name, [*node.searched, *node.foreign])
     if not node.searched:
-        raise UsageError(
+        raise NotMounted(
             f"image {name}: nothing is mounted on this node{_left_out(node.foreign)}; "
             "run `lazyfs mount` first, or give a path"
         )
@@ -118,7 +122,7 @@ def find(name: str, node: NodeMounts) -> FoundImage:
     silence = f"; no answer in {LOOK_SECONDS} s from {', '.join(silent)}" if silent else ""
     near = [path for answer in answers if answer.came for path in answer.value["near"]][:MOST_SIMILAR]
     hint = f"; there are {', '.join(near)}" if near else ""
-    raise UsageError(
+    raise NotMounted(
         f"{shown}: not found in {', '.join(node.searched)}{_left_out(node.foreign)}{silence}{hint}"
     )
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from lazyfs.core.errors import UsageError
+from lazyfs.runtimes.limits import Limits
 from lazyfs.runtimes.pinned_root import PinnedRoot
 from lazyfs.runtimes.records import NOTHING, checked
 
@@ -85,6 +86,7 @@ class Launch(NamedTuple):
     """A directory that does not exist, for the runtime's own files; made and removed with the start."""
     pinned: PinnedRoot | None = None
     """The root, held open since it was found; None if nobody else can change it."""
+    limits: Limits = Limits()
     as_root: bool = False
     """True if the program is root outside its namespaces too, where the kernel checks for root in places that
     no namespace divides."""

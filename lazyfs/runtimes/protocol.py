@@ -8,6 +8,7 @@ from lazyfs.core.errors import LazyfsError, UsageError
 from lazyfs.runtimes.enclosure import Enclosure
 from lazyfs.runtimes.joined_directories import CompletedImage
 from lazyfs.runtimes.launch import Launch, check_argument
+from lazyfs.runtimes.limits import KeptLimits
 from lazyfs.runtimes.pinned_root import PinnedRoot
 from lazyfs.runtimes.records import NOTHING, checked
 
@@ -88,6 +89,8 @@ class _Plan(NamedTuple):
     """An option that ends with `=` -> content of an unnamed file, whose path is put behind it."""
     environment: Mapping[str, str] = NOTHING
     """The runtime's own environment, if it has no enclosure."""
+    limits: KeptLimits = KeptLimits()
+    """The limits of the start, which its watcher keeps."""
     attendant: Attendant | None = None
     """The one who deals with the runtime's daemon; None if the runtime is no daemon."""
 
@@ -122,6 +125,8 @@ class RuntimeExit(NamedTuple):
     """The process's exit code; -N if signal N ended it."""
     status: bytes
     """The content that the runtime wrote to the descriptor of RuntimePlan.STATUS."""
+    limit: str | None = None
+    """`memory` or `time` if the program was ended because that was used up."""
 
 
 class ProgramEnd(NamedTuple):
@@ -133,6 +138,8 @@ class ProgramEnd(NamedTuple):
     """False if the runtime failed before the program ran; its message is on stderr."""
     failed: str | None = None
     """One of `result.FAILURES`, if it does not follow from the other fields."""
+    limit: str | None = None
+    """As in RuntimeExit."""
 
 
 class Runtime(Protocol):

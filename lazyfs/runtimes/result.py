@@ -26,6 +26,8 @@ def of_end(prepared: PreparedRun, ended: ProgramEnd, seconds: tuple[float, float
         "started": ended.started,
         "exit_code": ended.exit_code,
         "failed": _failure(prepared, ended),
+        "limits": dict(prepared.plan.limits.by),
+        "limit": ended.limit,
         "seconds": {"prepare": round(seconds[0], 3), "run": round(seconds[1], 3)},
     }
 

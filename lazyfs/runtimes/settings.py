@@ -14,7 +14,16 @@ PATH = "/etc/lazyfs/run.toml"
 VARIABLE = "LAZYFS_RUN_SETTINGS"
 _LIMIT = 1 << 20
 _KEYS: Final = frozenset(
-    {"runtimes", "binds", "isolation", "programs", "container_type", "container_options"}
+    {
+        "runtimes",
+        "binds",
+        "isolation",
+        "programs",
+        "container_type",
+        "container_options",
+        "image_store",
+        "image_limit",
+    }
 )
 
 
@@ -27,7 +36,11 @@ class RunSettings(NamedTuple):
     """Binds of every start; one whose source does not exist is left out without a warning."""
     isolation: str = "best"
     programs: Mapping[str, str] = NOTHING
-    """Runtime's name -> path of its executable, for example on a mount."""
+    """Runtime's name -> path of its executable, for example on a mount; of docker, path of the socket."""
+    image_store: str | None = None
+    """The directory of pulled images; None for the user's default."""
+    image_limit: str = "20G"
+    """The bytes that it may hold."""
 
 
 def read_settings() -> RunSettings:
@@ -71,7 +84,12 @@ def parse_settings(raw: bytes, path: str) -> RunSettings:
         runtimes = _texts(found, "runtimes") or _runtimes_of_queue(found) or tuple(BUILT_IN)
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from None
-    return RunSettings(runtimes, binds, isolation, programs)
+    store, limit = found.get("image_store"), found.get("image_limit", "20G")
+    if store is not None and not (isinstance(store, str) and store.startswith("/")):
+        raise UsageError(f'{path}: image_store = "/path/of/a/directory"')
+    if not isinstance(limit, str):
+        raise UsageError(f'{path}: image_limit = "20G"')
+    return RunSettings(runtimes, binds, isolation, programs, store, limit)
 
 
 def _runtimes_of_queue(found: Mapping[str, Any]) -> tuple[str, ...]:

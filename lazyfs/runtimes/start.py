@@ -3,19 +3,21 @@
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from functools import partial
 from typing import NamedTuple
 
-from lazyfs.core.errors import UsageError
+from lazyfs.core.errors import AccountProblem, LazyfsError, UsageError
 from lazyfs.core.oci.run_config import DEFAULT_PATH
 from lazyfs.core.printable import escaped
 from lazyfs.runtimes.choose import Check, Choice, choose
 from lazyfs.runtimes.choose import NoRuntime as NoRuntime
 from lazyfs.runtimes.command_checks import obstacle
-from lazyfs.runtimes.find_image import FoundImage, find, node_mounts
+from lazyfs.runtimes.find_image import FoundImage, NotMounted, find, node_mounts
 from lazyfs.runtimes.image_defaults import ImageDefaults, command_line, describe
-from lazyfs.runtimes.image_reference import looked_up, with_remedy
+from lazyfs.runtimes.image_reference import can_be_pulled, looked_up, with_remedy
 from lazyfs.runtimes.launch import Bind, Launch
+from lazyfs.runtimes.limits import Limits, keep
 from lazyfs.runtimes.pinned_root import PinnedRoot
 from lazyfs.runtimes.protocol import ProgramEnd, Runtime, RuntimePlan, RuntimeProbe
 from lazyfs.runtimes.records import NOTHING
@@ -53,6 +55,7 @@ class RunOptions(NamedTuple):
     """Ids of the user and group to start as; for root only."""
     isolation: str | None = None
     """A level of `isolation.LEVELS`; None for the site's."""
+    limits: Limits = Limits()
 
 
 _PLAIN = RunOptions()
@@ -90,20 +93,18 @@ def prepare(
     *,
     warn: Callable[[str], None] = _warn,
     thorough: bool = False,
+    pull: Callable[[str], FoundImage] | None = None,
 ) -> PreparedRun:
     """Finds the image, reads its defaults, tries the runtimes and makes the command line.
 
     A bind whose source does not exist is left out with a warning, because the sites of one grid differ.
-    `thorough`: every runtime is tried, for `--explain`. Raises UsageError (no such image, no runtime, no
+    `thorough`: every runtime is tried, for `--explain`. `pull`: brings an image that no mount has to this
+    machine; None if nothing may be pulled. Raises UsageError (no such image, no runtime, no
     command, a bind that cannot be made) and FormatError (a configuration that cannot be read).
     """
     if options.user is not None and os.geteuid() != 0:
         raise UsageError("only root can start a program as another user; leave --user out")
-    name = looked_up(image)
-    try:
-        found = find(name, node_mounts())
-    except UsageError as error:
-        raise NoImage(str(with_remedy(image, error))) from None
+    found = _found(image, pull)
     described = _described(found)
     command = command_line(described, tuple(arguments), entrypoint=options.entrypoint)
     if not command:
@@ -120,11 +121,38 @@ def prepare(
         options.user,
         scratch_name(),
         PinnedRoot(found.root),
+        options.limits,
         as_root=(os.geteuid() if options.user is None else options.user[0]) == 0,
     )
     names = settings.runtimes if options.runtime is None else options.runtime.split(",")
     choice = choose(load(names, settings.programs), launch, isolation, _check, thorough=thorough)
+    if launch.limits:
+        kept = keep(
+            launch.limits,
+            os.path.basename(launch.scratch),
+            root=launch.as_root,
+            by_daemon=choice.plan.attendant is not None,
+        )
+        choice = choice._replace(plan=choice.plan._replace(limits=kept))
     return PreparedRun(described, launch, choice, isolation)
+
+
+def _found(image: str, pull: Callable[[str], FoundImage] | None) -> FoundImage:
+    """Finds the image in a mount, or pulls it. Raises NoImage; AccountProblem."""
+    try:
+        name = looked_up(image)
+        if name is not None:
+            with suppress(NotMounted) if pull is not None and can_be_pulled(image) else nullcontext():
+                return find(name, node_mounts())
+        if pull is None:
+            raise NotMounted(f"image {image} can be in no mount")
+        return pull(image)
+    except AccountProblem:
+        raise
+    except UsageError as error:
+        raise NoImage(str(with_remedy(image, error) if pull is None else error)) from None
+    except LazyfsError as error:
+        raise NoImage(str(error)) from None
 
 
 def _described(found: FoundImage) -> ImageDefaults:
@@ -190,4 +218,10 @@ def start(prepared: PreparedRun) -> ProgramEnd:
         return ProgramEnd(found.exit_code, started=False, failed=found.failed)
     if prepared.launch.pinned is not None:
         prepared.launch.pinned.check()
-    return prepared.runtime.read_end(prepared.runtime.start(prepared.plan))
+    exited = prepared.runtime.start(prepared.plan)
+    ended = prepared.runtime.read_end(exited)
+    limit = ended.limit or exited.limit
+    if limit is not None:
+        _warn(f"the program was ended: its {limit} was used up")
+        ended = ended._replace(limit=limit, failed="program")
+    return ended

@@ -57,8 +57,11 @@ def _with_found_image(job: GridJob) -> tuple[GridJob, tuple[str, ...]]:
     """Returns the job with the image's place in a mounted tree, links resolved, so that a tag that moves does
     not move a job that waits. A reference that no tree has stays as it is, and so does a path that only the
     nodes have."""
+    name = looked_up(job.image)
+    if name is None:  # https://..., which no tree has
+        return job, ()
     try:
-        return job._replace(image=find(looked_up(job.image), node_mounts()).root), ()
+        return job._replace(image=find(name, node_mounts()).root), ()
     except UsageError as error:
         if not job.image.startswith(("docker://", "/")):
             raise

@@ -58,11 +58,12 @@ def supervise(
             None if enclosure is None else enclosure.scratch,
             plan.attendant,
             status,
+            plan.limits,
             _own_group(enclosure),
         )
-        code = _run(command)
+        code, limit = _run(command)
         os.lseek(status, 0, os.SEEK_SET)
-        return RuntimeExit(code, os.read(status, _STATUS_LIMIT))
+        return RuntimeExit(code, os.read(status, _STATUS_LIMIT), limit)
 
 
 def _own_group(enclosure: Enclosure | None) -> str | None:
@@ -71,7 +72,7 @@ def _own_group(enclosure: Enclosure | None) -> str | None:
     return group_below_own(os.path.basename(enclosure.scratch))
 
 
-def _run(command: WatchedCommand) -> int:
+def _run(command: WatchedCommand) -> tuple[int, str | None]:
     """Starts the watcher and hands signals on to it until it ends."""
     waited = {signal.SIGCHLD, *FORWARDED}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, waited)
@@ -95,7 +96,7 @@ def _run(command: WatchedCommand) -> int:
         raise LazyfsError(f"{command.argv[0]} cannot be started: {result['error']}")
     if "failed" in result:
         raise RuntimeFailed(result["failed"])
-    return int(result["code"])
+    return int(result["code"]), result["limit"]
 
 
 @contextlib.contextmanager

@@ -237,7 +237,7 @@ def test_an_open_file_without_a_name_is_refused(tmp_path: Path) -> None:
 def test_what_singularity_hub_had_is_refused_with_a_reason() -> None:
     """j.virtualization = Singularity("shub://image:tag")"""
     result = Singularity("shub://image:tag").run(Job("cat"))
-    assert (result.exit_code, result.failure) == (2, "request")
+    assert (result.exit_code, result.failure) == (2, "image")
     assert result.error is not None
     assert "shub://image:tag: nothing is run from shub://" in result.error
 
