@@ -8,7 +8,7 @@ the controllers enabled for groups below it, or is the root group.
 import os
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from typing import NamedTuple
 
 _MEMORY, _PROCESSES = "memory", "pids"
 _FILES = {
@@ -19,16 +19,14 @@ _SWAP = {1: "memory.memsw.limit_in_bytes", 2: "memory.swap.max"}
 _KILLS = {1: "memory.oom_control", 2: "memory.events"}
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """The group of this process for one controller."""
 
     directory: str
     version: int
 
 
-@dataclass(frozen=True, slots=True)
-class ControlGroup:
+class ControlGroup(NamedTuple):
     """The group of one start, not made yet."""
 
     name: str

@@ -3,13 +3,13 @@
 import errno
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
 
 from lazyfs.core.errors import UsageError
 from lazyfs.core.image_names import MOST_SIMILAR, candidates, full_name, similar
 from lazyfs.runtimes.image_reference import is_sif
+from lazyfs.runtimes.records import NOTHING
 from lazyfs.system.bounded_look import ask_each
 from lazyfs.system.mountpoint import FSTYPE, Mount, mounts
 from lazyfs.system.paths_in_mounts import resolve_among_mounts
@@ -28,8 +28,7 @@ class NotMounted(UsageError):
     """No mount that was asked has an image of this name; another name, or a pull, may help."""
 
 
-@dataclass(frozen=True, slots=True)
-class FoundImage:
+class FoundImage(NamedTuple):
     """An image's place on the node."""
 
     root: str
@@ -37,12 +36,11 @@ class FoundImage:
     moves."""
     metadata: str | None
     """The directory with the image's manifest.json and config.json, if it is in a mounted repository."""
-    path: str = field(default="", compare=False)
+    path: str = ""
     """The path at which the image was found, links not followed."""
 
 
-@dataclass(frozen=True, slots=True)
-class NodeMounts:
+class NodeMounts(NamedTuple):
     """The repositories mounted on this node, the latest first."""
 
     searched: Sequence[str]
@@ -50,9 +48,9 @@ class NodeMounts:
     foreign: Sequence[str] = ()
     """Mount points of other users. They are not searched, because a name there could mean any image; the
     caller can give a path into one."""
-    sources: Mapping[str, str] = field(default_factory=dict, compare=False)
+    sources: Mapping[str, str] = NOTHING
     """Mount point -> source: a repository may be mounted at several places."""
-    sites: frozenset[str] = field(default=frozenset(), compare=False)
+    sites: frozenset[str] = frozenset()
     """Mount points with a repository in each folder."""
 
 

@@ -9,7 +9,6 @@ import os
 import stat
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 
 from lazyfs.core.errors import UsageError
 from lazyfs.runtimes.launch import Bind, Launch
@@ -63,7 +62,7 @@ def with_gpus(launch: Launch, executable: str | None) -> Launch:
         binds += [Bind(path, path) for path in devices]
     taken = {bind.target for bind in launch.binds}
     added = tuple(bind for bind in binds if bind.target not in taken)
-    return replace(launch, binds=(*launch.binds, *added), environment=environment, gpus=())
+    return launch._replace(binds=(*launch.binds, *added), environment=environment, gpus=())
 
 
 def _listed(executable: str | None) -> list[str]:

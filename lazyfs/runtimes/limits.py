@@ -2,7 +2,7 @@
 
 import os
 import resource
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from lazyfs.core.errors import UsageError
 from lazyfs.runtimes.control_group import ControlGroup, places
@@ -11,8 +11,7 @@ GRACE_SECONDS = 10.0
 """Seconds between SIGTERM and SIGKILL for a program whose time is over."""
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(NamedTuple):
     """The limits that the caller wants; None for no limit."""
 
     memory: int | None = None
@@ -25,8 +24,7 @@ class Limits:
         return (self.memory, self.processes, self.seconds) != (None, None, None)
 
 
-@dataclass(frozen=True, slots=True)
-class KeptLimits:
+class KeptLimits(NamedTuple):
     """Limits with the means that keep them. Made before the start; used by its watcher."""
 
     wanted: Limits = Limits()

@@ -5,6 +5,7 @@ import os
 from typing import Any
 
 from lazyfs.runtimes import enclosed
+from lazyfs.runtimes.enclosure import CGROUPS
 from lazyfs.runtimes.launch import Launch
 from lazyfs.runtimes.protocol import ProgramEnd, RuntimeExit, RuntimePlan, RuntimeProbe
 from lazyfs.runtimes.trial import try_out
@@ -14,9 +15,6 @@ _OWN_NAMES = ("runc", "crun", "runc:[0:PARENT]", "runc:[1:CHILD]", "runc:[2:INIT
 _NO_HELPERS = "/var/empty"
 """A PATH without newuidmap, which crun would try although one user needs no help, and which complains of
 users without a name."""
-_CGROUPS = "/sys/fs/cgroup"
-"""The directory of control groups. It is read-only for the runtime, so that the runtime makes no group: the
-program stays in the batch system's, and no group is left behind."""
 
 
 class OciRuntime:
@@ -60,7 +58,7 @@ class OciRuntime:
             environment={"PATH": self._path, "XDG_RUNTIME_DIR": f"{inside}/temporary"},
             evidence="pid",
             own_names=_OWN_NAMES,
-            frozen=_CGROUPS,
+            frozen=CGROUPS,
         )
         return enclosed.plan_of(launch, options, enclosure, in_options=True)
 

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from lazyfs.core.errors import LazyfsError, UsageError
@@ -11,6 +10,7 @@ from lazyfs.runtimes.joined_directories import CompletedImage
 from lazyfs.runtimes.launch import Launch, check_argument
 from lazyfs.runtimes.limits import KeptLimits
 from lazyfs.runtimes.pinned_root import PinnedRoot
+from lazyfs.runtimes.records import NOTHING, checked
 
 
 class Unfit(UsageError):
@@ -27,14 +27,15 @@ class RuntimeFailed(LazyfsError):
     exit_code = RUNTIME_FAILED
 
 
-@dataclass(frozen=True, slots=True)
-class RuntimeProbe:
+class RuntimeProbe(NamedTuple):
     """The result of trying the runtime on this machine."""
 
     runtime: str
     usable: bool
     says: str
     """The runtime's version, or the reason why it cannot be used, with a remedy."""
+    abilities: frozenset[str] = frozenset()
+    """The runtime's own words for what not every version of it can do."""
 
 
 class Attendant(Protocol):
@@ -59,9 +60,8 @@ class Attendant(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class RuntimePlan:
-    """A command line ready to be started."""
+class _Plan(NamedTuple):
+    """The fields of RuntimePlan."""
 
     options: tuple[str, ...]
     """The runtime's name and options. Every user of the machine can see them, so they hold neither
@@ -70,7 +70,7 @@ class RuntimePlan:
     """The program and its arguments, last in the command line."""
     shown: tuple[str, ...]
     """The whole command line for people, including the arguments that are passed through a descriptor."""
-    files: Mapping[str, bytes] = field(default_factory=dict)
+    files: Mapping[str, bytes] = NOTHING
     """Placeholder in the options -> content of an unnamed file that the runtime inherits."""
 
     user: tuple[int, int] | None = None
@@ -85,19 +85,26 @@ class RuntimePlan:
     enclosure: Enclosure | None = None
     """The surroundings that are made for the runtime; None if the runtime makes all that it needs itself."""
 
-    paths: Mapping[str, bytes] = field(default_factory=dict)
+    paths: Mapping[str, bytes] = NOTHING
     """An option that ends with `=` -> content of an unnamed file, whose path is put behind it."""
-    environment: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = NOTHING
     """The runtime's own environment, if it has no enclosure."""
-    limits: KeptLimits = field(default_factory=KeptLimits)
+    limits: KeptLimits = KeptLimits()
     """The limits of the start, which its watcher keeps."""
     attendant: Attendant | None = None
     """The one who deals with the runtime's daemon; None if the runtime is no daemon."""
 
+
+@checked
+class RuntimePlan(_Plan):
+    """A command line ready to be started."""
+
+    __slots__ = ()
+
     STATUS = "{status}"
     """Placeholder of the descriptor that the runtime writes its status to."""
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         """Raises UsageError for an argument that the kernel or the runtime would take for two."""
         nul_separated((*self.options, *self.command, *self.shown))
 
@@ -122,8 +129,7 @@ class RuntimeExit(NamedTuple):
     """`memory` or `time` if the program was ended because that was used up."""
 
 
-@dataclass(frozen=True, slots=True)
-class ProgramEnd:
+class ProgramEnd(NamedTuple):
     """The end of a start."""
 
     exit_code: int

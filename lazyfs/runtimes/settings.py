@@ -2,12 +2,12 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from lazyfs.core.errors import UsageError
 from lazyfs.runtimes.isolation import LEVELS
 from lazyfs.runtimes.launch import Bind, parse_bind
+from lazyfs.runtimes.records import NOTHING
 from lazyfs.runtimes.registry import BUILT_IN
 
 PATH = "/etc/lazyfs/run.toml"
@@ -27,8 +27,7 @@ _KEYS: Final = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class RunSettings:
+class RunSettings(NamedTuple):
     """The settings, with their defaults."""
 
     runtimes: tuple[str, ...] = tuple(BUILT_IN)
@@ -36,7 +35,7 @@ class RunSettings:
     binds: tuple[Bind, ...] = ()
     """Binds of every start; one whose source does not exist is left out without a warning."""
     isolation: str = "best"
-    programs: Mapping[str, str] = field(default_factory=dict)
+    programs: Mapping[str, str] = NOTHING
     """Runtime's name -> path of its executable, for example on a mount; of docker, path of the socket."""
     image_store: str | None = None
     """The directory of pulled images; None for the user's default."""

@@ -4,8 +4,8 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import NamedTuple
 
 from lazyfs.core.errors import AccountProblem, LazyfsError, UsageError
 from lazyfs.core.oci.run_config import DEFAULT_PATH
@@ -20,6 +20,7 @@ from lazyfs.runtimes.launch import Bind, Launch
 from lazyfs.runtimes.limits import Limits, keep
 from lazyfs.runtimes.pinned_root import PinnedRoot
 from lazyfs.runtimes.protocol import ProgramEnd, Runtime, RuntimePlan, RuntimeProbe
+from lazyfs.runtimes.records import NOTHING
 from lazyfs.runtimes.registry import load
 from lazyfs.runtimes.scratch import scratch_name
 from lazyfs.runtimes.settings import RunSettings, read_settings
@@ -36,31 +37,33 @@ class NoImage(UsageError):
     """The image was not found."""
 
 
-@dataclass(frozen=True, slots=True)
-class RunOptions:
+class RunOptions(NamedTuple):
     """The caller's options for a start; each may be left out."""
 
     binds: tuple[Bind, ...] = ()
-    environment: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = NOTHING
     """Variables that override the image's own. Their values never appear in an argv."""
     workdir: str | None = None
     entrypoint: bool = False
     """True to put the image's entry point before the command given."""
     runtime: str | None = None
-    """A runtime's name; None for the first runtime that works."""
+    """A runtime's name, or several with commas, of which the first that works is taken; None for the site's
+    order."""
     network: bool = True
     """True for the machine's network; False for only a loopback of its own."""
     user: tuple[int, int] | None = None
     """Ids of the user and group to start as; for root only."""
     isolation: str | None = None
     """A level of `isolation.LEVELS`; None for the site's."""
-    limits: Limits = field(default_factory=Limits)
+    limits: Limits = Limits()
     gpus: tuple[str, ...] = ()
     """Kinds of GPU to hand on: `nv`, `rocm`."""
 
 
-@dataclass(frozen=True, slots=True)
-class PreparedRun:
+_PLAIN = RunOptions()
+
+
+class PreparedRun(NamedTuple):
     """A start with every decision made, before any process is started."""
 
     image: ImageDefaults
@@ -88,7 +91,7 @@ def _warn(message: str) -> None:
 def prepare(
     image: str,
     arguments: Sequence[str] = (),
-    options: RunOptions = RunOptions(),
+    options: RunOptions = _PLAIN,
     *,
     warn: Callable[[str], None] = _warn,
     thorough: bool = False,
@@ -125,7 +128,7 @@ def prepare(
         gpus,
         as_root=(os.geteuid() if options.user is None else options.user[0]) == 0,
     )
-    names = settings.runtimes if options.runtime is None else (options.runtime,)
+    names = settings.runtimes if options.runtime is None else options.runtime.split(",")
     choice = choose(load(names, settings.programs), launch, isolation, _check, thorough=thorough)
     if launch.limits:
         kept = keep(
@@ -134,7 +137,7 @@ def prepare(
             root=launch.as_root,
             by_daemon=choice.plan.attendant is not None,
         )
-        choice = choice._replace(plan=replace(choice.plan, limits=kept))
+        choice = choice._replace(plan=choice.plan._replace(limits=kept))
     return PreparedRun(described, launch, choice, isolation)
 
 
@@ -222,7 +225,7 @@ def _of_the_site(options: RunOptions, settings: RunSettings) -> list[Bind]:
     return [bind for bind in settings.binds if bind.target not in taken]
 
 
-def run(image: str, arguments: Sequence[str] = (), options: RunOptions = RunOptions()) -> ProgramEnd:
+def run(image: str, arguments: Sequence[str] = (), options: RunOptions = _PLAIN) -> ProgramEnd:
     """Runs a command in an image and waits for its end: `prepare` and `start`."""
     return start(prepare(image, arguments, options))
 
@@ -241,5 +244,5 @@ def start(prepared: PreparedRun) -> ProgramEnd:
     limit = ended.limit or exited.limit
     if limit is not None:
         _warn(f"the program was ended: its {limit} was used up")
-        ended = replace(ended, limit=limit, failed="program")
+        ended = ended._replace(limit=limit, failed="program")
     return ended

@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from lazyfs.core.errors import LazyfsError
+from lazyfs.runtimes.enclosure import Enclosure
 from lazyfs.runtimes.protocol import RuntimeExit, RuntimeFailed, RuntimePlan
 from lazyfs.runtimes.watcher import FORWARDED, WatchedCommand, watch
+from lazyfs.system.control_groups import group_below_own
 from lazyfs.system.durable_file import write_all
 
 _STATUS_LIMIT = 1 << 16
@@ -57,10 +59,17 @@ def supervise(
             plan.attendant,
             status,
             plan.limits,
+            _own_group(enclosure),
         )
         code, limit = _run(command)
         os.lseek(status, 0, os.SEEK_SET)
         return RuntimeExit(code, os.read(status, _STATUS_LIMIT), limit)
+
+
+def _own_group(enclosure: Enclosure | None) -> str | None:
+    if enclosure is None or not enclosure.own_group:
+        return None
+    return group_below_own(os.path.basename(enclosure.scratch))
 
 
 def _run(command: WatchedCommand) -> tuple[int, str | None]:

@@ -14,11 +14,13 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from lazyfs.runtimes.joined_directories import CompletedImage, complete
 from lazyfs.runtimes.limits import GRACE_SECONDS, KeptLimits, set_rlimits
 from lazyfs.runtimes.protocol import Attendant, RuntimeFailed
+from lazyfs.runtimes.records import NOTHING
+from lazyfs.system.control_groups import enter_group, remove_group
 
 _TO_ALL = frozenset({signal.SIGINT, signal.SIGQUIT})
 """Signals that a terminal sends to all processes of a job."""
@@ -28,8 +30,7 @@ _OUR_END = signal.SIGRTMIN + 5
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 
 
-@dataclass(frozen=True, slots=True)
-class WatchedCommand:
+class WatchedCommand(NamedTuple):
     """A command that the watcher runs."""
 
     argv: list[str]
@@ -43,13 +44,15 @@ class WatchedCommand:
     """Called in the new process before it becomes the command."""
     programs: Callable[[int], list[int]]
     """A function from the command's process id to the processes that get the signals."""
-    environment: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = NOTHING
     scratch: str | None = None
     """A directory that is made for the command's user, and removed when every process has ended."""
     attendant: Attendant | None = None
     status: int = -1
     """The descriptor that gets the attendant's report."""
-    limits: KeptLimits = field(default_factory=KeptLimits)
+    limits: KeptLimits = KeptLimits()
+    group: str | None = None
+    """A control group that is made for the command, and removed with those below it."""
 
 
 def watch(command: WatchedCommand, ours: int, answer: int, mask: set[signal.Signals]) -> None:
@@ -103,6 +106,8 @@ def _make_scratch(command: WatchedCommand) -> None:
         os.mkdir(command.scratch, 0o700)
         if command.user is not None:
             os.chown(command.scratch, *command.user)
+    if command.group is not None:
+        os.mkdir(command.group)
 
 
 def _remove_scratch(command: WatchedCommand) -> None:
@@ -110,12 +115,16 @@ def _remove_scratch(command: WatchedCommand) -> None:
     if command.scratch is not None:
         with suppress(OSError):
             os.rmdir(command.scratch)
+    if command.group is not None:
+        remove_group(command.group)
 
 
 def _run(command: WatchedCommand, mask: set[signal.Signals]) -> tuple[int, str | None]:
     """Runs the command; returns its code, and `time` if its time was over."""
 
     def enter() -> None:
+        if command.group is not None:
+            enter_group(command.group)
         set_rlimits(command.limits)
         command.detach()
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)

@@ -67,7 +67,8 @@ def docker() -> Iterator[None]:
     params=WAYS, ids=[f"{runtime}-{'root' if user is None else 'user'}" for runtime, user in WAYS]
 )
 def start(request: pytest.FixtureRequest, image: Path) -> Start:
-    return Start(*request.param, image)
+    runtime, user = request.param
+    return Start(runtime, user, image)
 
 
 def test_a_long_path_and_links_of_the_image(start: Start, open_path: Path) -> None:
