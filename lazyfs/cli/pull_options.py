@@ -1,5 +1,6 @@
 """The options of `lazyfs run` about images that no mount has."""
 
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -54,7 +55,8 @@ def pull_function(wishes: dict[str, Any]) -> "Callable[[str], FoundImage] | None
         from lazyfs.runtimes.settings import read_settings
 
         settings = read_settings()
-        directory = settings.image_store or f"{default_cache()}/images"
+        of_the_site = settings.image_store and f"{settings.image_store}/{os.geteuid()}"
+        directory = of_the_site or f"{default_cache()}/images"
         pulling = Pull(
             ImageStore(directory, parse_size(settings.image_limit, "image_limit")),
             image_options(registry, allow_public=True),

@@ -38,7 +38,7 @@ class RunSettings(NamedTuple):
     programs: Mapping[str, str] = NOTHING
     """Runtime's name -> path of its executable, for example on a mount; of docker, path of the socket."""
     image_store: str | None = None
-    """The directory of pulled images; None for the user's default."""
+    """The directory with one of pulled images for each user, by number; None for the user's default."""
     image_limit: str = "20G"
     """The bytes that it may hold."""
     gpus: tuple[str, ...] = ()

@@ -47,10 +47,10 @@ class Home:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.images = path / "cache/lazyfs/images"
-        self.images.parent.mkdir(parents=True)
+        self.images = path / f"images/{os.geteuid()}"
+        self.images.parent.mkdir()
         self.settings = path / "run.toml"
-        self.settings.write_text(f'image_store = "{self.images}"\n')
+        self.settings.write_text(f'image_store = "{self.images.parent}"\n')
         self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("DOCKER")},
             "PATH": search_path(),
@@ -254,7 +254,7 @@ def test_links_are_resolved_once(registry: RealRegistry, home: Home) -> None:
     """A job that runs keeps its image, whatever is pulled meanwhile, and however small the store is."""
     registry.put(image("first"), "team/moving", "1")
     source = f"docker://{registry.host}/team/moving:1"
-    home.settings.write_text(f'image_store = "{home.images}"\nimage_limit = "17M"\n')
+    home.settings.write_text(f'image_store = "{home.images.parent}"\nimage_limit = "17M"\n')
     command = [*LAZYFS, "run", source, "--plain-http", "--", "sh", "-c", "echo ready; cat; cat /word"]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=home.environment, text=True
