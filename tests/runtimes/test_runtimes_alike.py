@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -274,7 +275,8 @@ def test_a_start_ended_at_any_moment_leaves_nothing(start: Start) -> None:
                 process.kill()
         assert process.returncode != 0
         until(lambda: not _processes_with(marker), END_SECONDS)
-        until(lambda: _remains() <= before, END_SECONDS)
+        left = _remains() - before  # of this start, or of tests beside this one
+        until(partial(_are_gone, left), END_SECONDS)
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
@@ -305,6 +307,10 @@ def _remains() -> set[str]:
         if name in ("lazyfs", "payload", "supervisor") or name.startswith(_OF_RUNTIMES):
             found.add(path)
     return found
+
+
+def _are_gone(left: set[str]) -> bool:
+    return not left & _remains()
 
 
 def _processes_with(word: str) -> list[str]:
