@@ -36,10 +36,10 @@ def command(arguments: tuple[str, ...], mounts: tuple[str, ...], config: str | N
 
     \b
     Example:
-      lazyfs exec --mount http://origin.example/unpacked=/cvmfs/unpacked.example.org --trust root.json \\
-        -- lazyfs run library/python:3.11 -- python3 analysis.py
+      lazyfs exec --mount http://origin.example/unpacked=/cvmfs/unpacked.example.org -- ./analysis.sh
     """
     from lazyfs.daemon import process
+    from lazyfs.daemon.survival.keeper_line import KeeperLine
     from lazyfs.daemon.wanted_settings import wanted_settings
     from lazyfs.runtimes import beside_mounts
     from lazyfs.runtimes.mount_points import missing_points
@@ -52,7 +52,9 @@ def command(arguments: tuple[str, ...], mounts: tuple[str, ...], config: str | N
     wanted = [wanted_settings(_places(text), config, options, by_variable) for text in mounts]
     private = [
         beside_mounts.PrivateMount(
-            settings.mountpoint, partial(process.run, settings, origins, log_file=settings.log), settings.log
+            settings.mountpoint,
+            partial(process.run, settings, origins, log_file=settings.log, keeper=KeeperLine(None)),
+            settings.log,
         )
         for settings, origins in wanted
     ]
