@@ -124,7 +124,8 @@ def _enabled(directory: str, controller: str) -> bool:
 def _mounts() -> list[tuple[str, int, list[str]]]:
     """Returns (mount point, version, options) of each hierarchy that is mounted whole."""
     found = []
-    with open("/proc/self/mountinfo") as file:
+    # a path may have a carriage return in it, or bytes that are not UTF-8
+    with open("/proc/self/mountinfo", newline="\n", errors="surrogateescape") as file:
         for line in file:
             before, _, after = line.partition(" - ")
             kind = after.split(" ", 1)[0]

@@ -194,7 +194,8 @@ def _furnish(enclosure: Enclosure) -> None:
 
 def _freeze(top: str) -> None:
     """Makes every filesystem that is mounted at or below a directory read-only."""
-    with open("/proc/self/mounts") as file:
+    # a path may have a carriage return in it, or bytes that are not UTF-8
+    with open("/proc/self/mounts", newline="\n", errors="surrogateescape") as file:
         found = [line.split(" ")[1] for line in file]
     for target in found:
         if f"{target}/".startswith(f"{top}/"):

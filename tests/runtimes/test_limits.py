@@ -16,7 +16,7 @@ from lazyfs.runtimes.control_group import ControlGroup, Place, places
 from lazyfs.runtimes.limits import Limits, keep, parse_seconds
 from tests.support.docker import docker_daemon
 from tests.support.open_paths import open_to_all
-from tests.support.runtimes import NOBODY, run
+from tests.support.runtimes import NOBODY, lazyfs_of, run
 
 EAT = "x=$(dd if=/dev/zero bs=1M count=300 2>/dev/null | tr '\\0' x); echo survived"
 FORK = "for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16; do sleep 5 & done; echo all"
@@ -110,6 +110,36 @@ def test_limits_are_explained(image: Path) -> None:
     done = run([image, "--memory", "1G", "--time", "2h", "--explain", "--", "true"])
     assert "limit:     memory: by a control group below /sys/fs/cgroup/memory" in done.stdout
     assert "limit:     time: by lazyfs, from the start" in done.stdout
+
+
+@pytest.mark.root
+def test_a_mount_point_with_a_carriage_return_and_strange_bytes(image: Path, open_path: Path) -> None:
+    """Of another program's on the machine: it hides no control group, and stops no start."""
+    odd = os.fsencode(open_path) + b"/a\rb\xff\xc2\x85"
+    os.mkdir(odd)
+    script = 'mount -t tmpfs odd "$1"; shift; exec "$@"'
+    start = [
+        *lazyfs_of(None),
+        "run",
+        str(image),
+        "--memory",
+        "1G",
+        "--json",
+        "--runtime",
+        "crun",
+        "--",
+        "true",
+    ]
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", script, "sh", odd, *start],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stderr)["limits"]["memory"].startswith(
+        "a control group below /sys/fs/cgroup/memory"
+    )
 
 
 def test_what_nothing_can_keep_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,8 +39,10 @@ def docker_daemon() -> Iterator[str]:
                 os.environ["LAZYFS_RUN_SETTINGS"] = before
             daemon.terminate()
             daemon.wait(60)
-    for line in Path("/proc/mounts").read_text().splitlines():
-        if (target := line.split()[1]).startswith(f"{work}/"):  # dockerd leaves a network namespace
+    for line in Path("/proc/mounts").read_bytes().split(b"\n")[:-1]:
+        if (target := os.fsdecode(line.split(b" ")[1])).startswith(
+            f"{work}/"
+        ):  # dockerd leaves a network namespace
             subprocess.run(["umount", target], check=True)
     shutil.rmtree(work)
 
