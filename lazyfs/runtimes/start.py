@@ -28,6 +28,8 @@ from lazyfs.system.bounded_look import ask_each, ask_one
 
 _RUNSCRIPT = "/.singularity.d/runscript"
 """The program of every SIF file."""
+_LOOK_SECONDS = 5.0
+"""Seconds that the image's filesystem has to answer once a program has failed."""
 SOURCE_SECONDS = 10.0
 """Seconds that the filesystem of a bind's source has to answer."""
 _DEFAULTS = {"PATH": DEFAULT_PATH, "HOME": "/tmp"}  # noqa: S108 - the only writable directory inside
@@ -244,5 +246,23 @@ def start(prepared: PreparedRun) -> ProgramEnd:
     limit = ended.limit or exited.limit
     if limit is not None:
         _warn(f"the program was ended: its {limit} was used up")
-        ended = ended._replace(limit=limit, failed="program")
+        return ended._replace(limit=limit, failed="program")
+    if ended.exit_code and not _answers(prepared.launch.root):
+        _warn(f"image {prepared.launch.root}: its filesystem does not answer any more; is it mounted?")
+        return ended._replace(failed="mount")
     return ended
+
+
+def _answers(root: str) -> bool:
+    """Returns False if the image's filesystem is gone or silent. It is asked for its size: the kernel answers
+    everything else that it has been told once."""
+    answer = ask_one(lambda: _has_size(root), _LOOK_SECONDS)
+    return bool(answer.came and answer.value)
+
+
+def _has_size(path: str) -> bool:
+    try:
+        os.statvfs(path)
+    except OSError:
+        return False
+    return True
