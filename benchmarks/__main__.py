@@ -21,16 +21,7 @@ from benchmarks.pages import refresh
 _CHECKOUT: Final = Path(__file__).parents[1]
 _RESULTS: Final = _CHECKOUT / "benchmarks/results"
 ORDER: Final = (
-    "startup",
-    "filesystem",
-    "cache",
-    "publish",
-    "sync",
-    "http",
-    "miss",
-    "scale",
-    "chunks",
-    "packs",
+    *("startup", "run", "filesystem", "cache", "publish", "sync", "http", "miss", "scale", "chunks", "packs"),
 )
 FULL_ONLY: Final = ("chunks", "packs")
 """Benchmarks that were run for one decision; --quick leaves them out."""

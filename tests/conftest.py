@@ -11,6 +11,22 @@ import pytest
 
 from tests.support.radosgw import Radosgw, radosgw
 
+_TEMPORARY = pytest.StashKey[str]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Gives each run of pytest a top directory of its own. pytest closes the shared one, /tmp/pytest-of-USER,
+    to other users whenever a run begins: a second run on the machine would fail the tests of this one that
+    start something as another user."""
+    if not hasattr(config, "workerinput") and config.option.basetemp is None:
+        config.stash[_TEMPORARY] = os.environ["PYTEST_DEBUG_TEMPROOT"] = tempfile.mkdtemp(prefix="t-")
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Removes that directory, unless a test has failed."""
+    if exitstatus == 0 and _TEMPORARY in session.config.stash:
+        shutil.rmtree(session.config.stash[_TEMPORARY], ignore_errors=True)
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skips the tests that need root when a user runs them; pytest's summary names each."""

@@ -13,7 +13,7 @@ def say_isolation(wanted: str | None, level: str, *, as_json: bool) -> int:
     """Prints the checks of the wanted runtime, or of all. Returns 1 if the wanted one fails the level, or if
     no runtime passes it."""
     settings = read_settings()
-    names = settings.runtimes if wanted is None else (wanted,)
+    names = settings.runtimes if wanted is None else wanted.split(",")
     passing = 0
     described = []
     for runtime in load(names, settings.programs):

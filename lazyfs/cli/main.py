@@ -2,17 +2,14 @@
 
 import gc
 import importlib
-import io
 import sys
 from collections.abc import Callable
 from typing import Any
 
 import click
 
-from lazyfs.cli.say import say, say_refusal
-from lazyfs.core.errors import LazyfsError
-from lazyfs.system import clean_start
-from lazyfs.system.command_line import hide_accounts
+from lazyfs.cli.ends import begin, exit_code_of
+from lazyfs.cli.say import say_refusal
 
 COMMANDS: dict[str, str] = {
     "repo": "Make a repository, renew its expiry, replace its keys.",
@@ -46,6 +43,9 @@ COMMANDS: dict[str, str] = {
     "cache": "Look into this machine's cache, pin, evict, verify, resize.",
     "prefetch": "Fetch the rest of an image now.",
     "run": "Start a program from an image.",
+    "prun": "Run a job in PanDA's notation, here or by a batch system.",
+    "podman-store": "Give podman images of a mount, without pulling.",
+    "exec": "Run a command beside mounts that only it sees.",
     "top": "Show the activity of a mount, live.",
     "demo": "Publish, mount and run on this machine, with figures.",
 }
@@ -92,41 +92,22 @@ def main(argv: list[str] | None = None, also_tell: Callable[[str], None] | None 
 
     `also_tell` gets the message of such an error too.
     """
-    _begin()
+    begin()
     arguments: dict[str, Any] = {} if argv is None else {"args": argv}
     debug = "--debug" in (sys.argv[1:] if argv is None else argv)
-    try:
-        result = lazyfs.main(standalone_mode=False, prog_name="lazyfs", **arguments)
-    except click.exceptions.Abort:
-        say("lazyfs: interrupted", err=True)
-        return 130
-    except click.ClickException as error:
-        say_refusal(error)
-        if also_tell:
-            also_tell(error.format_message())
-        return error.exit_code
-    except LazyfsError as error:
-        if debug:
-            raise
-        say(f"lazyfs: {error}", err=True)
-        if also_tell:
-            also_tell(str(error))
-        return error.exit_code
-    except BrokenPipeError:
-        return 141
-    return result if isinstance(result, int) else 0
 
+    def command() -> object:
+        try:
+            return lazyfs.main(standalone_mode=False, prog_name="lazyfs", **arguments)
+        except click.exceptions.Abort:
+            raise KeyboardInterrupt from None
+        except click.ClickException as error:
+            say_refusal(error)
+            if also_tell:
+                also_tell(error.format_message())
+            return error.exit_code
 
-def _begin() -> None:
-    clean_start.open_standard_streams()
-    hide_accounts()
-    clean_start.expect_children()
-    for name, number, mode in (("stdin", 0, "r"), ("stdout", 1, "w"), ("stderr", 2, "w")):
-        if getattr(sys, name) is None:  # the stream was closed
-            setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # names are bytes that the locale may be unable to encode
-            stream.reconfigure(errors="surrogateescape" if stream.encoding == "utf-8" else "backslashreplace")
+    return exit_code_of(command, debug=debug, also_tell=also_tell)
 
 
 if __name__ == "__main__":

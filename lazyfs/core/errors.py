@@ -17,6 +17,10 @@ class UsageError(LazyfsError):
     exit_code = 2
 
 
+class AccountProblem(UsageError):
+    """A registry's account cannot be read where the caller, or a file of accounts, says it is."""
+
+
 class BadData(LazyfsError):
     """Bytes with wrong content."""
 

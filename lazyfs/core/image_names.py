@@ -9,7 +9,6 @@ The first of these paths that exists is taken:
    images.
 """
 
-import difflib
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 
@@ -90,6 +89,8 @@ def _matches(part: str, names: list[str]) -> list[str]:
     repositories: dict[str, list[str]] = {}
     for name in names:
         repositories.setdefault(name.partition(":")[0], []).append(name)
+    import difflib  # only a name that is not there needs it
+
     near = [wanted] if wanted in repositories else difflib.get_close_matches(wanted, repositories)
     found = [name for repository in near for name in repositories[repository]]
     return sorted(found, key=lambda name: name.partition(":")[2] != tag)[:MOST_SIMILAR]

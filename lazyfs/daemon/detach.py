@@ -24,7 +24,7 @@ from lazyfs.core.printable import escaped
 from lazyfs.daemon.log import open_log
 from lazyfs.daemon.survival import keeper as keep
 from lazyfs.daemon.survival.keeper_line import KeeperLine
-from lazyfs.system import clean_start
+from lazyfs.system import clean_start, namespaces
 from lazyfs.system.detachment import leave_session_keyring
 
 Ready = Callable[[Sequence[str]], None]
@@ -61,6 +61,30 @@ def run(work: Callable[[Ready, KeeperLine], None], log: str | None, *, keeper: b
         said = pipe.read()
     os.waitpid(child, 0)
     os.close(ours)
+    return _notes(said)
+
+
+def start_child(work: Callable[[Ready], None], log: str | None) -> tuple[int, list[str]]:
+    """Runs `work` as `run` does, but in a child without a keeper that the kernel ends with this process.
+    Returns the child's id and its notes. Raises StartFailed."""
+    target = open_log(log)
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        _become_child(work, target, writing)
+    os.close(writing)
+    os.close(target)
+    with os.fdopen(reading, "rb") as pipe:
+        said = pipe.read()
+    try:
+        return child, _notes(said)
+    except StartFailed:
+        os.waitpid(child, 0)
+        raise
+
+
+def _notes(said: bytes) -> list[str]:
+    """Returns the notes of a daemon's answer. Raises StartFailed."""
     answer: dict[str, Any] = json.loads(said) if said else {}
     if not answer.get("ready"):
         raise StartFailed(
@@ -68,6 +92,25 @@ def run(work: Callable[[Ready, KeeperLine], None], log: str | None, *, keeper: b
             answer.get("exit_code", 1),
         )
     return [str(note) for note in answer["notes"]]
+
+
+def _become_child(work: Callable[[Ready], None], target: int, writing: int) -> NoReturn:
+    status = 1
+    try:
+        namespaces.end_with_parent(signal.SIGKILL)
+        os.setsid()
+        _clean(target, writing)
+        with os.fdopen(writing, "wb", buffering=0) as pipe:
+
+            def ready(notes: Sequence[str]) -> None:
+                pipe.write(json.dumps({"ready": True, "notes": list(notes)}).encode())
+                pipe.close()
+
+            status = _report_failure(lambda: work(ready), pipe)
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
 
 
 def _become_daemon(
@@ -95,14 +138,14 @@ def _become_daemon(
         os._exit(status)
 
 
-def _clean(target: int, writing: int, starter: int) -> None:
+def _clean(target: int, *kept: int) -> None:
     os.chdir("/")
     os.umask(0o022)
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.dup2(target, 1)
     os.dup2(target, 2)
-    clean_start.close_descriptors((writing, starter))
+    clean_start.close_descriptors(kept)
     leave_session_keyring()
     clean_start.default_signals()
     clean_start.raise_limits()

@@ -7,7 +7,6 @@ the directory of a session is deleted at logout.
 """
 
 import os
-import socket
 from collections.abc import Iterator
 
 from lazyfs.core.errors import UsageError
@@ -57,6 +56,8 @@ def is_served_for_root(mount: Mount) -> bool:
     Only root can make sockets in ROOTS, and the socket of a dead daemon answers nobody, so a user cannot pass
     a mount off as root's.
     """
+    import socket  # 2 ms, which a start by path saves
+
     if not is_private_directory(ROOTS):
         return False
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as asking:

@@ -5,8 +5,8 @@ import msgspec
 from lazyfs.core.catalog.layout import Totals
 from lazyfs.core.digest import parse_hex
 from lazyfs.core.errors import FormatError, NotFound, UsageError
+from lazyfs.core.oci.container_config import RunConfig
 from lazyfs.core.oci.manifest import parse_config
-from lazyfs.core.oci.run_config import RunConfig
 from lazyfs.core.tree_paths import layer_path, metadata_path
 from lazyfs.images.sources.image import Image
 from lazyfs.images.sources.registry_image import RegistryImage

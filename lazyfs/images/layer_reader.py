@@ -1,14 +1,14 @@
 """Reads an archive in one pass: its entries become records, the contents of its files become objects."""
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from lazyfs.core.digest import Digest
 from lazyfs.core.errors import BadData, DigestMismatch, FormatError
 from lazyfs.core.layers.record import Kind, Record, clamped, from_member
 from lazyfs.core.layers.tar import FILE, Member, TarReader
 from lazyfs.images.streams import ExactReader, Hashed, decompressed
-from lazyfs.store.layer_files import LayerFiles
+from lazyfs.store.layer_files import Read
 
 
 class LayerLimits(NamedTuple):
@@ -36,10 +36,22 @@ class Blob(NamedTuple):
     """True if `size` is not known because the bytes come through a pipe."""
 
 
+class Files(Protocol):
+    """Takes the contents of one archive's files, in its order: `store.LayerFiles`, or a directory."""
+
+    def add(self, record: Record, read: Read) -> None:
+        """Takes `record.size` bytes from `read`, and sees to the record's content."""
+        ...
+
+    def end(self) -> None:
+        """Is told that the archive has ended."""
+        ...
+
+
 def read_layer(
     blob: Blob,
     parts: Iterable[bytes],
-    files: LayerFiles,
+    files: Files,
     *,
     whiteouts: bool = True,
     limits: LayerLimits = LayerLimits(),  # noqa: B008 - immutable

@@ -37,7 +37,7 @@ def versions() -> dict[str, Any]:
 
 def mount_lines() -> list[str]:
     """Returns the lines of mountinfo about mounts of lazyfs, and about autofs, which may have made them."""
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape", newline="\n") as file:
         kinds = (f" - {points.FSTYPE} ", " - autofs ")
         return [line.rstrip("\n") for line in file if any(kind in line for kind in kinds)]
 

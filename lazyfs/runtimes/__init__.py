@@ -1,5 +1,6 @@
 """Starts programs from images, with a runtime that is installed on the node."""
 
+from lazyfs.runtimes.find_image import FoundImage as FoundImage
 from lazyfs.runtimes.isolation import LEVELS as LEVELS
 from lazyfs.runtimes.launch import Bind as Bind
 from lazyfs.runtimes.launch import parse_bind as parse_bind

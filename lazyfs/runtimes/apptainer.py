@@ -26,6 +26,7 @@ class Apptainer:
     """`apptainer` 1.0 or newer, or `singularity` 3.9 or newer."""
 
     name = "apptainer"
+    knows_gpus = True
 
     def __init__(self, program: str | None = None) -> None:
         """`program`: the executable, if it is not on PATH."""
@@ -59,6 +60,7 @@ class Apptainer:
             "--no-privs",
             "--no-eval",
             "--no-mount=sys,cwd,hostfs,bind-paths",
+            *(f"--{kind}" for kind in launch.gpus),
             *binds,
             "--pwd",
             launch.workdir,

@@ -8,8 +8,6 @@ to look up names. Root's programs get no capability.
 
 import json
 import os
-import re
-import shutil
 import stat
 import subprocess
 from functools import cache
@@ -17,6 +15,7 @@ from functools import cache
 from lazyfs.core.errors import UsageError
 from lazyfs.runtimes.bubblewrap_arguments import describe
 from lazyfs.runtimes.launch import Launch
+from lazyfs.runtimes.probe_memory import remembered
 from lazyfs.runtimes.protocol import (
     RUNTIME_FAILED,
     ProgramEnd,
@@ -29,6 +28,7 @@ from lazyfs.runtimes.protocol import (
 from lazyfs.runtimes.supervise import supervise
 from lazyfs.runtimes.watcher import children
 from lazyfs.system.detachment import can_scope_sockets, leave_abstract_sockets, leave_session_keyring
+from lazyfs.system.executables import find_executable
 from lazyfs.system.syscalls import interfaces, isolation_filter
 
 _ARGUMENTS = "{arguments}"
@@ -38,6 +38,8 @@ _FILTER = "{filter}"
 _ISOLATION = ("--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--die-with-parent")
 _TRIAL = ("--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev", "--", "true")
 _TRIAL_SECONDS = 20
+_DISABLE_USERNS, _BIND_DESCRIPTOR = "--disable-userns", "--ro-bind-fd"
+"""Options that not every bwrap has: from 0.8 and 0.10."""
 _MISSING = "bwrap is not on PATH; install the package bubblewrap"
 _SECCOMP = "/proc/sys/kernel/seccomp/actions_avail"
 
@@ -50,33 +52,39 @@ class Bubblewrap:
     def __init__(self, program: str | None = None) -> None:
         """`program`: the executable, if it is not on PATH."""
         self._program = program
+        self._abilities: frozenset[str] | None = None
 
     def probe(self) -> RuntimeProbe:
         """Starts `true` in the namespaces of a program, because many systems forbid some of them."""
-        executable = self._program or shutil.which("bwrap")
+        executable = self._executable()
         if executable is None:
             return RuntimeProbe(self.name, False, _MISSING)
-        trial = [executable, *_isolation(os.geteuid() == 0), *_TRIAL]
-        try:
-            done = subprocess.run(
-                trial, capture_output=True, text=True, errors="replace", timeout=_TRIAL_SECONDS, check=False
-            )
-        except subprocess.TimeoutExpired:
-            return RuntimeProbe(self.name, False, f"a trial of bwrap did not end in {_TRIAL_SECONDS} s")
-        if done.returncode != 0:
-            said = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
-            return RuntimeProbe(self.name, False, f"a trial failed ({said[0]}); are user namespaces allowed?")
-        return RuntimeProbe(self.name, True, _version())
+        found = remembered(self.name, executable, lambda: _try_out(self.name, executable))
+        if found.usable:
+            self._abilities = found.abilities
+        return found
+
+    def _executable(self) -> str | None:
+        return self._program or find_executable("bwrap")
+
+    def _able(self) -> frozenset[str]:
+        """Returns the abilities that the probe found, or asks."""
+        if self._abilities is None:
+            self._abilities = _abilities(self._executable() or "bwrap")
+        return self._abilities
 
     def plan(self, launch: Launch) -> RuntimePlan:
         """Returns the plan of a start. All arguments but the command itself are passed through a
         descriptor."""
         if launch.is_file:
             raise Unfit("bubblewrap starts directories only")
-        isolation = _isolation(launch.as_root)
+        able = self._able()
+        isolation = _isolation(launch.as_root, able)
         if not launch.network:
             isolation = (*isolation, "--unshare-net")
-        made = describe(launch, isolation, by_descriptor=launch.pinned is not None and _takes_descriptors())
+        made = describe(
+            launch, isolation, by_descriptor=launch.pinned is not None and _BIND_DESCRIPTOR in able
+        )
         files = {_ARGUMENTS: nul_separated(made.arguments)}
         options = ["bwrap", "--json-status-fd", RuntimePlan.STATUS]
         if _can_filter():
@@ -90,13 +98,13 @@ class Bubblewrap:
             launch.user,
             held=made.held,
             completed=made.image,
-            reachable=tuple(_reachable(launch)),
+            reachable=tuple(_reachable(launch, able)),
         )
 
     def start(self, plan: RuntimePlan) -> RuntimeExit:
         """Runs the plan to its end. Sends signals to bwrap's grandchild, the program below the namespace's
         init."""
-        executable = self._program or shutil.which("bwrap")
+        executable = self._executable()
         if executable is None:
             raise UsageError(_MISSING)
         scoped = _can_scope(executable)
@@ -116,26 +124,37 @@ class Bubblewrap:
         return ProgramEnd(ended.code if ended.code >= 0 else 128 - ended.code, started=True)
 
 
-def _isolation(as_root: bool) -> tuple[str, ...]:
+def _try_out(name: str, executable: str) -> RuntimeProbe:
+    able = _abilities(executable)
+    version = subprocess.run([executable, "--version"], capture_output=True, text=True, check=False)
+    trial = [executable, *_isolation(os.geteuid() == 0, able), *_TRIAL]
+    try:
+        done = subprocess.run(
+            trial, capture_output=True, text=True, errors="replace", timeout=_TRIAL_SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return RuntimeProbe(name, False, f"a trial of bwrap did not end in {_TRIAL_SECONDS} s")
+    if done.returncode != 0:
+        said = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
+        return RuntimeProbe(name, False, f"a trial failed ({said[0]}); are user namespaces allowed?")
+    return RuntimeProbe(name, True, version.stdout.strip(), able)
+
+
+def _isolation(as_root: bool, able: frozenset[str]) -> tuple[str, ...]:
     """Returns the arguments that isolate a program. A program of root's would keep every capability, and
     could regain them in a user namespace of its own; so both are forbidden to it."""
     if not as_root:
         return _ISOLATION
-    numbers = [int(number) for number in re.findall(r"\d+", _version())]
-    nested = ("--disable-userns",) if numbers >= [0, 8] else ()
+    nested = (_DISABLE_USERNS,) if _DISABLE_USERNS in able else ()
     return (*_ISOLATION, "--cap-drop", "ALL", *nested)
 
 
 @cache
-def _version() -> str:
-    return subprocess.run(["bwrap", "--version"], capture_output=True, text=True, check=True).stdout.strip()
-
-
-@cache
-def _takes_descriptors() -> bool:
-    """Returns True if bwrap can bind an open descriptor (0.10, and earlier versions that have the option)."""
-    said = subprocess.run(["bwrap", "--help"], capture_output=True, text=True, check=False)
-    return "--ro-bind-fd" in said.stdout + said.stderr
+def _abilities(executable: str) -> frozenset[str]:
+    """Returns the options of this bwrap that not every one has."""
+    said = subprocess.run([executable, "--help"], capture_output=True, text=True, check=False)
+    known = said.stdout + said.stderr
+    return frozenset(option for option in (_DISABLE_USERNS, _BIND_DESCRIPTOR) if option in known)
 
 
 def _can_filter() -> bool:
@@ -148,18 +167,18 @@ def _can_scope(executable: str) -> bool:
     return can_scope_sockets() and not os.stat(executable).st_mode & stat.S_ISUID
 
 
-def _reachable(launch: Launch) -> list[str]:
+def _reachable(launch: Launch, able: frozenset[str]) -> list[str]:
     """Returns the names of the parts of the machine that the program can reach without a bind."""
     found = []
     if launch.network:
         found.append("the network")
-        if not _can_scope(shutil.which("bwrap") or os.devnull):
+        if not _can_scope(find_executable("bwrap") or os.devnull):
             found.append(
                 "abstract sockets (Linux 6.12 with Landlock would keep them out; so does --network none)"
             )
     if not _can_filter():
         found.append("keys of the same user whose numbers it guesses (no seccomp here)")
-    if launch.as_root and "--disable-userns" not in _isolation(True):
+    if launch.as_root and _DISABLE_USERNS not in able:
         found.append("user namespaces, with all capabilities in them (bwrap 0.8 would forbid them)")
     return found
 

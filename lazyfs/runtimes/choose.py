@@ -56,7 +56,7 @@ def choose(
         if chosen is not None:
             continue
         try:
-            plan = runtime.plan(launch)
+            plan = runtime.plan(_with_gpus(runtime, launch))
             lacking = _lacking(runtime, isolation, check)
         except Unfit as error:
             rejected.append(Rejection(runtime.name, str(error)))
@@ -71,6 +71,16 @@ def choose(
         return Choice(*chosen, tuple(probes), tuple(rejected))
     reasons = "; ".join(f"{found.runtime}: {found.reason}" for found in rejected)
     raise NoRuntime(f"no usable runtime on this machine: {reasons}")
+
+
+def _with_gpus(runtime: Runtime, launch: Launch) -> Launch:
+    """Returns the launch as it is for a runtime that knows GPUs, else with their devices and libraries."""
+    if not launch.gpus or getattr(runtime, "knows_gpus", False):
+        return launch
+    from lazyfs.runtimes.enclosed import executable_of
+    from lazyfs.runtimes.gpus import with_gpus
+
+    return with_gpus(launch, executable_of(("nvidia-container-cli",)))
 
 
 def _lacking(runtime: Runtime, isolation: str, check: Callable[[Runtime], Sequence[Check]]) -> list[str]:

@@ -5,7 +5,6 @@ Runtimes report these obstacles in different ways, some as the program's own fai
 """
 
 import os
-import platform
 import stat
 import struct
 from typing import NamedTuple
@@ -56,11 +55,11 @@ def obstacle(launch: Launch) -> Obstacle | None:
             RUNTIME_FAILED, f"the working directory {launch.workdir} is not in the image", "request"
         )
     machine = None if found is None else _machine(launch.root, found) or _machine(launch.root, _SHELL)
-    if machine is not None and machine not in _RUNS.get(platform.machine(), {machine}) and not _emulates():
+    if machine is not None and machine not in _RUNS.get(os.uname().machine, {machine}) and not _emulates():
         name = _NAMES.get(machine, f"machine {machine}")
         return Obstacle(
             RUNTIME_FAILED,
-            f"the image is for {name}, and this machine is {platform.machine()}: take another image",
+            f"the image is for {name}, and this machine is {os.uname().machine}: take another image",
             "image",
         )
     return None

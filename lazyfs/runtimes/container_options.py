@@ -13,12 +13,12 @@ _ALWAYS_SO = frozenset(
 )
 """Options for things that every start has anyhow."""
 _REFUSED = {
-    "--nv": "graphics cards: bind the devices (-B /dev/nvidia0) and the driver's libraries",
-    "--rocm": "graphics cards: bind the devices (-B /dev/kfd -B /dev/dri) and the libraries",
     "--writable": "an image is read-only: bind a directory (-B) to write to",
     "-w": "an image is read-only: bind a directory (-B) to write to",
     "--fakeroot": "a program of a user's is never root",
 }
+FLAGS = frozenset({"--nv", "--rocm"})
+"""Options without a value that `lazyfs run` has too."""
 _USERS = frozenset({"pilot", "wrapper"})
 
 
@@ -64,6 +64,8 @@ def _translated(words: list[str]) -> Iterator[str]:
                 raise UsageError(f"container_options: {name} takes a value")
             for each in _binds(value) if _WITH_VALUE[name] == "--bind" else [value]:
                 yield from (_WITH_VALUE[name], each)
+        elif word in FLAGS:
+            yield word
         elif word in ("--net", "--network=none") or (name == "--network" and next(rest, "") == "none"):
             yield from ("--network", "none")
         elif name not in _ALWAYS_SO and word not in _ALWAYS_SO:

@@ -1,7 +1,6 @@
 """The parts of a start that all runtimes in an enclosure share: binds, start, signals, end."""
 
 import os
-import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -16,6 +15,7 @@ from lazyfs.runtimes.supervise import supervise
 from lazyfs.runtimes.watcher import children
 from lazyfs.system import namespaces
 from lazyfs.system.detachment import can_scope_sockets, leave_abstract_sockets, leave_session_keyring
+from lazyfs.system.executables import find_executable
 from lazyfs.system.syscalls import interfaces, isolation_filter
 
 OF_THE_MACHINE = (
@@ -60,6 +60,8 @@ class Surroundings(NamedTuple):
         frozen: str | None = None,
         own_devices: bool = False,
         notified: bool = False,
+        own_group: bool = False,
+        in_shell: bool = False,
     ) -> Enclosure:
         """Returns the enclosure of a launch with the runtime's own parts."""
         return Enclosure(
@@ -77,6 +79,8 @@ class Surroundings(NamedTuple):
             frozen,
             own_devices,
             notified,
+            own_group,
+            in_shell,
             shows_root,
         )
 
@@ -173,7 +177,7 @@ def start(plan: RuntimePlan, executable: str) -> RuntimeExit:
             leave_abstract_sockets()
         namespaces.filter_calls(isolation_filter(interfaces()))
 
-    return supervise(plan, executable, detach, _programs_below(enclosure.own_names))
+    return supervise(plan, executable, detach, _programs_below(enclosure))
 
 
 def plan_of(
@@ -187,12 +191,8 @@ def plan_of(
     """Returns the plan of a start. `in_options`: the runtime finds the command in a file, not at the end of
     its arguments. `passes_bytes`: it hands texts on that are not UTF-8; others put U+FFFD in their place,
     or leave a variable out. Raises Unfit for such a text."""
-    texts = (*launch.command, *launch.environment, *launch.environment.values(), launch.workdir, launch.root)
-    for text in () if passes_bytes else (*texts, *(bind.target for bind in launch.binds)):
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            raise Unfit(f"{text!a} is not UTF-8, and {options[0]} takes no other text") from None
+    if not passes_bytes:
+        check_utf8(launch, options[0])
     return RuntimePlan(
         options,
         () if in_options else launch.command,
@@ -201,6 +201,16 @@ def plan_of(
         reachable=_reachable(launch),
         enclosure=enclosure,
     )
+
+
+def check_utf8(launch: Launch, runtime: str) -> None:
+    """Raises Unfit for a text that is not UTF-8, for a runtime that changes such a text."""
+    texts = (*launch.command, *launch.environment, *launch.environment.values(), launch.workdir, launch.root)
+    for text in (*texts, *(bind.target for bind in launch.binds)):
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise Unfit(f"{text!a} is not UTF-8, and {runtime} takes no other text") from None
 
 
 def _reachable(launch: Launch) -> tuple[str, ...]:
@@ -216,7 +226,7 @@ def _reachable(launch: Launch) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _programs_below(own_names: frozenset[str]) -> Callable[[int], list[int]]:
+def _programs_below(enclosure: Enclosure) -> Callable[[int], list[int]]:
     """Returns a function that finds the program below the runtime's processes, for its signals.
 
     The program is in a mount namespace of the runtime's making; helpers of the runtime, such as a squashfuse
@@ -226,13 +236,15 @@ def _programs_below(own_names: frozenset[str]) -> Callable[[int], list[int]]:
     def search(pids: Iterable[int], outside: str) -> list[int]:
         found = []
         for pid in pids:
-            is_own = _read(f"/proc/{pid}/comm") in own_names or _namespace(pid) == outside
+            is_own = _read(f"/proc/{pid}/comm") in enclosure.own_names or _namespace(pid) == outside
             found += search(children(pid), outside) if is_own else [pid]
         return found
 
-    return lambda outer: [
-        program for init in children(outer) for program in search(children(init), _namespace(init))
-    ]
+    def below(outer: int) -> list[int]:
+        found = [program for init in children(outer) for program in search(children(init), _namespace(init))]
+        return [child for shell in found for child in children(shell)] if enclosure.in_shell else found
+
+    return below
 
 
 def _read(path: str) -> str:
@@ -277,7 +289,7 @@ def executable_of(names: Iterable[str], given: str | None = None) -> str | None:
     if given is not None:
         return given if os.access(given, os.X_OK) else None
     path = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"
-    return next((found for name in names if (found := shutil.which(name, path=path))), None)
+    return next((found for name in names if (found := find_executable(name, path))), None)
 
 
 def start_with(plan: RuntimePlan, names: Sequence[str], given: str | None) -> RuntimeExit:

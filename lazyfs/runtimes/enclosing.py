@@ -3,9 +3,8 @@
 import json
 import os
 import signal
-import socket
 from contextlib import suppress
-from typing import NamedTuple, NoReturn
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from lazyfs.runtimes.enclosure import NOTIFY, Enclosure
 from lazyfs.runtimes.proc_covers import list_proc, proc_covers
@@ -13,6 +12,9 @@ from lazyfs.system import namespaces
 from lazyfs.system.clean_start import close_descriptors
 from lazyfs.system.private_mounts import mount_joined
 from lazyfs.system.rooted_paths import open_without_links
+
+if TYPE_CHECKING:
+    import socket
 
 _NOT_STARTED = 125
 _ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
@@ -109,16 +111,18 @@ def _close_others(*kept: int) -> None:
     close_descriptors(kept)
 
 
-def _listen(enclosure: Enclosure) -> socket.socket | None:
+def _listen(enclosure: Enclosure) -> "socket.socket | None":
     if not enclosure.notified:
         return None
+    import socket  # 2 ms, for the one runtime that notifies
+
     notices = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     notices.bind(os.path.join(enclosure.scratch, NOTIFY))
     notices.setblocking(False)
     return notices
 
 
-def _wait(runtime: int, enclosure: Enclosure, status: int, notices: socket.socket | None) -> NoReturn:
+def _wait(runtime: int, enclosure: Enclosure, status: int, notices: "socket.socket | None") -> NoReturn:
     """Waits as the init of the namespace until the runtime ends, and reports it."""
     while True:
         found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
@@ -135,7 +139,7 @@ def _wait(runtime: int, enclosure: Enclosure, status: int, notices: socket.socke
     os._exit(code if code >= 0 else 128 - code)
 
 
-def _ready(notices: socket.socket | None) -> bool:
+def _ready(notices: "socket.socket | None") -> bool:
     """Returns True if one of the notices says that the program was started."""
     with suppress(BlockingIOError):
         while notices is not None:
@@ -190,7 +194,8 @@ def _furnish(enclosure: Enclosure) -> None:
 
 def _freeze(top: str) -> None:
     """Makes every filesystem that is mounted at or below a directory read-only."""
-    with open("/proc/self/mounts") as file:
+    # a path may have a carriage return in it, or bytes that are not UTF-8
+    with open("/proc/self/mounts", newline="\n", errors="surrogateescape") as file:
         found = [line.split(" ")[1] for line in file]
     for target in found:
         if f"{target}/".startswith(f"{top}/"):

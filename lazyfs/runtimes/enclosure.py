@@ -8,11 +8,15 @@ Mount points that the image lacks are made in an overlay over the image, which o
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import NamedTuple
+
+from lazyfs.runtimes.records import NOTHING
 
 NOTIFY = "notify"
 """The name of the socket for NOTIFY_SOCKET in the scratch directory."""
+CGROUPS = "/sys/fs/cgroup"
+"""The directory of control groups. It is read-only for a runtime that would make groups there, so that the
+program stays in the batch system's, and no group is left behind."""
 
 
 class AddedPath(NamedTuple):
@@ -36,8 +40,7 @@ class BoundSource(NamedTuple):
     """True for a device, or a directory of devices, that can be opened inside."""
 
 
-@dataclass(frozen=True, slots=True)
-class Enclosure:
+class Enclosure(NamedTuple):
     """The surroundings of one start."""
 
     scratch: str
@@ -46,10 +49,10 @@ class Enclosure:
     """The image's root filesystem."""
     added: tuple[AddedPath, ...] = ()
     sources: tuple[BoundSource, ...] = ()
-    files: Mapping[str, bytes] = field(default_factory=dict)
+    files: Mapping[str, bytes] = NOTHING
     """Path below the scratch directory -> content. Directories above it are made; an empty directory is
     written with a slash at the end."""
-    environment: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = NOTHING
     """The runtime's own environment, not the program's."""
     evidence: str | None = None
     """The name of a file in the scratch directory that has content only if the program was started."""
@@ -69,5 +72,10 @@ class Enclosure:
     notified: bool = False
     """True if the runtime reports the program's start to NOTIFY_SOCKET (sd_notify), which is `NOTIFY` in the
     scratch directory."""
+    own_group: bool = False
+    """True for a control group below the caller's, which goes with the start: for a runtime that makes groups
+    below its own."""
+    in_shell: bool = False
+    """True if the program is started by a shell of the image, which gets no signals."""
     shows_root: bool = False
     """True to let a user be root inside, with all capabilities there, as podman needs to set up a program."""

@@ -3,13 +3,13 @@
 import errno
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
 
 from lazyfs.core.errors import UsageError
 from lazyfs.core.image_names import MOST_SIMILAR, candidates, full_name, similar
 from lazyfs.runtimes.image_reference import is_sif
+from lazyfs.runtimes.records import NOTHING
 from lazyfs.system.bounded_look import ask_each
 from lazyfs.system.mountpoint import FSTYPE, Mount, mounts
 from lazyfs.system.paths_in_mounts import resolve_among_mounts
@@ -24,8 +24,11 @@ SITE = "lazyfs"
 """The source of a mount that shows many repositories."""
 
 
-@dataclass(frozen=True, slots=True)
-class FoundImage:
+class NotMounted(UsageError):
+    """No mount that was asked has an image of this name; another name, or a pull, may help."""
+
+
+class FoundImage(NamedTuple):
     """An image's place on the node."""
 
     root: str
@@ -33,12 +36,11 @@ class FoundImage:
     moves."""
     metadata: str | None
     """The directory with the image's manifest.json and config.json, if it is in a mounted repository."""
-    path: str = field(default="", compare=False)
+    path: str = ""
     """The path at which the image was found, links not followed."""
 
 
-@dataclass(frozen=True, slots=True)
-class NodeMounts:
+class NodeMounts(NamedTuple):
     """The repositories mounted on this node, the latest first."""
 
     searched: Sequence[str]
@@ -46,9 +48,9 @@ class NodeMounts:
     foreign: Sequence[str] = ()
     """Mount points of other users. They are not searched, because a name there could mean any image; the
     caller can give a path into one."""
-    sources: Mapping[str, str] = field(default_factory=dict, compare=False)
+    sources: Mapping[str, str] = NOTHING
     """Mount point -> source: a repository may be mounted at several places."""
-    sites: frozenset[str] = field(default=frozenset(), compare=False)
+    sites: frozenset[str] = frozenset()
     """Mount points with a repository in each folder."""
 
 
@@ -98,7 +100,7 @@ def find(name: str, node: NodeMounts) -> FoundImage:
     if is_path(name):
         return _find_path(name, [*node.searched, *node.foreign])
     if not node.searched:
-        raise UsageError(
+        raise NotMounted(
             f"image {name}: nothing is mounted on this node{_left_out(node.foreign)}; "
             "run `lazyfs mount` first, or give a path"
         )
@@ -120,7 +122,7 @@ def find(name: str, node: NodeMounts) -> FoundImage:
     silence = f"; no answer in {LOOK_SECONDS} s from {', '.join(silent)}" if silent else ""
     near = [path for answer in answers if answer.came for path in answer.value["near"]][:MOST_SIMILAR]
     hint = f"; there are {', '.join(near)}" if near else ""
-    raise UsageError(
+    raise NotMounted(
         f"{shown}: not found in {', '.join(node.searched)}{_left_out(node.foreign)}{silence}{hint}"
     )
 

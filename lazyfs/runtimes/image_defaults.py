@@ -2,12 +2,13 @@
 
 import os
 import re
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from typing import NamedTuple
 
 from lazyfs.core.foreign_text import check_text
-from lazyfs.core.oci.manifest import MAX_CONFIG
-from lazyfs.core.oci.run_config import parse_run_config
+from lazyfs.core.oci.run_config import MAX_CONFIG, parse_run_config
 from lazyfs.runtimes import path_in_image
+from lazyfs.runtimes.records import NOTHING
 
 _SINGULARITY_ENVIRONMENT = "/.singularity.d/env/10-docker2singularity.sh"
 _SINGULARITY_RUNSCRIPT = "/.singularity.d/runscript"
@@ -15,12 +16,11 @@ _MAX_SCRIPT = 1 << 20
 """Bytes of the environment script: eight times the size that Linux allows for one variable."""
 
 
-@dataclass(frozen=True, slots=True)
-class ImageDefaults:
+class ImageDefaults(NamedTuple):
     """A root filesystem and its defaults. Defaults that the image does not have are empty."""
 
     root: str
-    environment: dict[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = NOTHING
     workdir: str = "/"
     entrypoint: tuple[str, ...] = ()
     default_arguments: tuple[str, ...] = ()
@@ -35,8 +35,8 @@ def from_config(root: str, raw: bytes, origin: str) -> ImageDefaults:
         root,
         run.environment,
         run.working_dir or "/",
-        tuple(run.entrypoint or ()),
-        tuple(run.cmd or ()),
+        tuple(run.entrypoint),
+        tuple(run.cmd),
         origin,
     )
 

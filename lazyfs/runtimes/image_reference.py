@@ -8,30 +8,36 @@ _OTHERS = {
     "shub://": "Singularity Hub was closed in 2021; publish the image, or build a SIF file of it",
     "library://": _TAKE_FILE,
     "oras://": _TAKE_FILE,
-    "http://": _TAKE_FILE,
-    "https://": _TAKE_FILE,
-    "oci:": "`lazyfs demo oci:DIR -- COMMAND` runs from a layout, `lazyfs publish oci:DIR STORE` keeps it",
+    "http://": "anybody on the way could change it: give an https:// address, or the path of a SIF file",
 }
+_PULLED = ("https://", "oci:", "docker-archive:")
+"""Sources that are in no mount, and are unpacked into the store of pulled images."""
 _MAGIC, _MAGIC_AT = b"SIF_MAGIC", 32
 
 
-def looked_up(image: str) -> str:
+def looked_up(image: str) -> str | None:
     """Returns the name or path to look up for an image as people write it: `docker://NAME` is NAME in the
-    mounted repositories, because nothing is pulled here. Raises UsageError for other sources."""
+    mounted repositories. Returns None for an image that no mount can have. Raises UsageError for a source
+    that nothing is run from."""
     for prefix, remedy in _OTHERS.items():
         if image.startswith(prefix):
             raise UsageError(f"image {image}: nothing is run from {prefix}; {remedy}")
-    return image.removeprefix(_REGISTRY)
+    return None if image.startswith(_PULLED) else image.removeprefix(_REGISTRY)
+
+
+def can_be_pulled(image: str) -> bool:
+    """Returns True for an image that says where it can be had."""
+    return image.startswith((_REGISTRY, *_PULLED))
 
 
 def with_remedy(image: str, error: UsageError) -> UsageError:
-    """Returns the error about an image that was not found; for a reference, it says how to publish the
-    image."""
-    if not image.startswith(_REGISTRY):
+    """Returns the error about an image that was not found; for one that may not be pulled, it says how to get
+    the image."""
+    if not can_be_pulled(image):
         return error
-    return UsageError(
-        f"{error}; nothing is pulled here: `lazyfs publish {image} STORE` puts it into a repository"
-    )
+    publish = f"`lazyfs publish {image} STORE` puts it into a repository"
+    remedy = _TAKE_FILE if image.startswith("https://") else publish
+    return UsageError(f"{error}; it is not pulled now (--no-pull, --explain): {remedy}")
 
 
 def is_sif(path: str) -> bool:

@@ -1,44 +1,41 @@
 """Jobs in containers, from Python, after Ganga: `Apptainer("app:1").run(Job(File("run.sh")))`.
 
-A job has a working directory of its own. Its executable and input files, if given as File, are copied there,
-and its outputs are copied out. `run` may be called from any thread, so an asynchronous program calls it by
-`asyncio.to_thread` or `trio.to_thread.run_sync`; each start is a process of its own.
+A job has a working directory of its own. Its executable and input files, if given as File or path, are
+copied there, and its outputs are copied out. `run` may be called from any thread; `run_async` is for trio.
+Each start is a process of its own.
 """
 
-import glob
-import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import IO, Final, NamedTuple
 
 from lazyfs.core.errors import UsageError
 from lazyfs.runtimes.container_options import parse_options
+from lazyfs.runtimes.job_files import File as File
+from lazyfs.runtimes.job_files import Link as Link
+from lazyfs.runtimes.job_files import carry_in, carry_out, image_path, read_result, write_account
 
-INSIDE = "/work_dir"
+INSIDE: Final = "/work_dir"
 """The working directory as the job sees it, as in Ganga."""
-_MOUNTS: Mapping[str, str] = {"/cvmfs": "/cvmfs"}
-
-
-class File(NamedTuple):
-    """A file of this machine, given by its path."""
-
-    path: str
+_MOUNTS: Final[Mapping[str, str]] = {"/cvmfs": "/cvmfs"}
+GRACE_SECONDS: Final = 10.0
+"""Seconds that a cancelled job has between SIGTERM and SIGKILL."""
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
     """A program with its inputs and outputs."""
 
-    executable: File | str
-    """A file that is carried in, or the name or path of a program in the image."""
+    executable: File | os.PathLike[str] | str
+    """A file that is carried in, or, as text, the name or path of a program in the image."""
     arguments: Sequence[str] = ()
-    inputs: Sequence[File] = ()
+    inputs: Sequence[File | Link | os.PathLike[str]] = ()
     outputs: Sequence[str] = ()
     """Names or patterns (`*.root`), below the working directory."""
     output_directory: str | None = None
@@ -66,88 +63,161 @@ class JobResult:
     copies."""
 
 
-class Virtualization:
-    """A container for jobs. `Auto` takes the first runtime that works on this machine."""
+class _Start(NamedTuple):
+    """A job whose files are in place."""
 
-    runtime: str | None = None
+    command: list[str]
+    environment: dict[str, str]
+    private: str
+    results: str
+    begun: float
+    stdout: IO[bytes]
+    stderr: IO[bytes]
 
-    def __init__(
-        self,
-        image: str | File,
-        *,
-        mounts: Mapping[str, str] = _MOUNTS,
-        options: str | Sequence[str] = (),
-        isolation: str | None = None,
-        before: Callable[[Job], None] | None = None,
-        after: Callable[[Job, JobResult], None] | None = None,
-    ) -> None:
-        """`image`: a name in a mounted repository, `docker://NAME`, a directory, or a SIF file as File.
-
-        `mounts`: path on this machine -> path inside; a path of this machine that does not exist is left out
-        with a warning in the job's stderr. `options`: as for singularity, see `container_options`. `before`,
-        `after`: called on this machine, outside the container. Raises UsageError.
-        """
-        self.image = image
-        self.mounts = dict(mounts)
-        self.options = tuple(parse_options(options))
-        self.isolation = isolation
-        self._before = before
-        self._after = after
-
-    def run(self, job: Job) -> JobResult:
-        """Runs the job to its end. Raises UsageError for a file of the job's that cannot be read."""
-        begun = time.monotonic()
-        if self._before is not None:
-            self._before(job)
-        results = job.output_directory or tempfile.mkdtemp(prefix="lazyfs-job-")
-        os.makedirs(results, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix="lazyfs-work-") as private:
-            work = os.path.join(private, "work")
-            os.mkdir(work)
-            command = self.command(job, work, os.path.join(private, "result"))
-            result = self._start(command, job, private, results, begun)
-        if self._after is not None:
-            self._after(job, result)
-        return result
-
-    def command(self, job: Job, work: str, result: str) -> list[str]:
-        """Returns the command line of a job, and copies its files into the directory `work`. `result`: the
-        file for the result. Values of variables are not in it."""
-        for file in job.inputs:
-            _copy(file, work)
-        program = job.executable
-        if isinstance(program, File):
-            os.chmod(_copy(program, work), 0o755)  # noqa: S103 - the job's own, and a program
-            program = f"{INSIDE}/{os.path.basename(program.path)}"
-        image = os.path.abspath(self.image.path) if isinstance(self.image, File) else self.image
-        options = ["--work", f"{work}:{INSIDE}", "--result", result]
-        options += [word for pair in self.mounts.items() for word in ("--bind", ":".join(pair))]
-        options += [word for name in job.environment for word in ("--env", name)]
-        options += ["--runtime", self.runtime] if self.runtime else []
-        options += ["--isolation", self.isolation] if self.isolation else []
-        start = [sys.executable, "-m", "lazyfs", "run", image, *options, *self.options]
-        return [*start, "--", program, *job.arguments]
-
-    def _start(self, command: list[str], job: Job, private: str, results: str, begun: float) -> JobResult:
-        streams = {name: os.path.join(results, name) for name in ("stdout", "stderr")}
-        with open(streams["stdout"], "wb") as out, open(streams["stderr"], "wb") as err:
-            environment = {**os.environ, **job.environment}
-            done = subprocess.run(
-                command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=environment, check=False
-            )
-        document = _read(os.path.join(private, "result"), done.returncode)
-        outputs = _collect(os.path.join(private, "work"), job.outputs, results)
-        seconds = {**document.get("seconds", {}), "total": round(time.monotonic() - begun, 3)}
+    def result(self, job: Job, code: int) -> JobResult:
+        """Returns the job's end. `code`: as Popen.returncode."""
+        document = read_result(os.path.join(self.private, "result"), code)
+        outputs = carry_out(os.path.join(self.private, "work"), job.outputs, self.results)
+        seconds = {**document.get("seconds", {}), "total": round(time.monotonic() - self.begun, 3)}
         return JobResult(
             int(document["exit_code"]),
             document["failed"],
             document.get("error"),
             document.get("runtime"),
             outputs,
-            streams["stdout"],
-            streams["stderr"],
+            self.stdout.name,
+            self.stderr.name,
             seconds,
         )
+
+
+class Virtualization:
+    """A container for jobs. `Auto` takes the first runtime that works on this machine."""
+
+    runtimes: Sequence[str] = ()
+    """The runtimes to take, the first that works; empty for all, in the site's order."""
+
+    def __init__(
+        self,
+        image: str | File | os.PathLike[str] | IO[bytes],
+        *,
+        mounts: Mapping[str, str] = _MOUNTS,
+        options: str | Sequence[str] = (),
+        isolation: str | None = None,
+        tokenuser: str | None = None,
+        tokenpassword: str | None = None,
+        before: Callable[[Job], None] | None = None,
+        after: Callable[[Job, JobResult], None] | None = None,
+    ) -> None:
+        """`image`: a name in a mounted repository, `docker://NAME`, a directory; a SIF file as File, path or
+        open file.
+
+        `mounts`: path on this machine -> path inside; one that does not exist is left out with a warning in
+        the job's stderr. `options`: as for singularity, see `container_options`. `tokenuser`,
+        `tokenpassword`: of a private image; they are handed on in a file that only this user can read.
+        `before`, `after`: called on this machine, outside the container; `after` whatever the end was. Raises
+        UsageError.
+        """
+        self.image = image
+        self.mounts = dict(mounts)
+        self.options = tuple(parse_options(options))
+        self.isolation = isolation
+        self.tokenuser = tokenuser
+        self.tokenpassword = tokenpassword
+        self._before = before
+        self._after = after
+
+    def run(self, job: Job) -> JobResult:
+        """Runs the job to its end. Raises UsageError for a file of the job's that cannot be read."""
+        with self._start(job) as start:
+            done = subprocess.run(
+                start.command,
+                stdin=subprocess.DEVNULL,
+                stdout=start.stdout,
+                stderr=start.stderr,
+                env=start.environment,
+                check=False,
+            )
+            result = start.result(job, done.returncode)
+        return self._ended(job, result)
+
+    async def run_async(self, job: Job) -> JobResult:
+        """Runs the job to its end, below trio. If the task is cancelled, the program gets SIGTERM, and is
+        killed after GRACE_SECONDS. Raises UsageError."""
+        import trio
+
+        with self._start(job) as start:
+            process = await trio.lowlevel.open_process(
+                start.command,
+                stdin=subprocess.DEVNULL,
+                stdout=start.stdout,
+                stderr=start.stderr,
+                env=start.environment,
+            )
+            try:
+                await process.wait()
+            except trio.Cancelled:
+                process.terminate()
+                with trio.move_on_after(GRACE_SECONDS, shield=True):
+                    await process.wait()
+                if process.returncode is None:
+                    process.kill()
+                    with trio.CancelScope(shield=True):
+                        await process.wait()
+                raise
+            assert process.returncode is not None
+            result = start.result(job, process.returncode)
+        return self._ended(job, result)
+
+    def command(self, job: Job, work: str, result: str) -> list[str]:
+        """Returns the command line of a job, and copies its files into the directory `work`. `result`: the
+        file for the result. Neither values of variables nor tokens are in it."""
+        for file in job.inputs:
+            carry_in(file, work)
+        program = job.executable
+        if not isinstance(program, str):
+            carried = carry_in(program, work)
+            os.chmod(carried, 0o755)  # noqa: S103 - the job's own, and a program
+            program = f"{INSIDE}/{os.path.basename(carried)}"
+        options = ["--work", f"{work}:{INSIDE}", "--result", result]
+        options += [word for pair in self.mounts.items() for word in ("--bind", ":".join(pair))]
+        options += [word for name in job.environment for word in ("--env", name)]
+        options += ["--runtime", ",".join(self.runtimes)] if self.runtimes else []
+        options += ["--isolation", self.isolation] if self.isolation else []
+        start = [sys.executable, "-m", "lazyfs", "run", image_path(self.image), *options, *self.options]
+        return [*start, "--", program, *job.arguments]
+
+    def settings(self) -> dict[str, str]:
+        """Returns variables for the runtime, which the program does not get."""
+        return {}
+
+    @contextmanager
+    def _start(self, job: Job) -> Iterator[_Start]:
+        """Puts the job's files in place for the block."""
+        if (self.tokenuser is None) != (self.tokenpassword is None):
+            raise UsageError("a token has a user and a password: give tokenuser and tokenpassword")
+        begun = time.monotonic()
+        if self._before is not None:
+            self._before(job)
+        results = os.path.abspath(job.output_directory or tempfile.mkdtemp(prefix="lazyfs-job-"))
+        os.makedirs(results, exist_ok=True)
+        environment = {**os.environ, **job.environment, **self.settings()}
+        with tempfile.TemporaryDirectory(prefix="lazyfs-work-") as private:
+            work = os.path.join(private, "work")
+            os.mkdir(work)
+            command = self.command(job, work, os.path.join(private, "result"))
+            if self.tokenuser is not None and self.tokenpassword is not None:
+                account = os.path.join(private, "account")
+                write_account(account, image_path(self.image), self.tokenuser, self.tokenpassword)
+                environment["REGISTRY_AUTH_FILE"] = account
+            paths = [os.path.join(results, name) for name in ("stdout", "stderr")]
+            with open(paths[0], "wb") as out, open(paths[1], "wb") as err:
+                yield _Start(command, environment, private, results, begun, out, err)
+
+    def _ended(self, job: Job, result: JobResult) -> JobResult:
+        if self._after is not None:
+            self._after(job, result)
+        return result
 
 
 class Auto(Virtualization):
@@ -157,7 +227,7 @@ class Auto(Virtualization):
 class Apptainer(Virtualization):
     """Apptainer, or Singularity under its old name."""
 
-    runtime = "apptainer"
+    runtimes = ("apptainer",)
 
 
 Singularity = Apptainer
@@ -166,64 +236,21 @@ Singularity = Apptainer
 class Podman(Virtualization):
     """podman."""
 
-    runtime = "podman"
+    runtimes = ("podman",)
 
 
 class Bubblewrap(Virtualization):
     """bubblewrap."""
 
-    runtime = "bubblewrap"
+    runtimes = ("bubblewrap",)
 
 
-def _copy(file: File, directory: str) -> str:
-    """Copies a file into a directory; returns the copy's path. Raises UsageError."""
-    try:
-        return shutil.copy(file.path, directory)
-    except OSError as error:
-        raise UsageError(f"file of the job {file.path}: {error.strerror}") from None
+class Docker(Virtualization):
+    """docker where it is there and the user may use it, udocker otherwise."""
 
+    runtimes = ("docker", "udocker")
+    mode: str | None = None
+    """udocker's execution mode: P1, F1, R1, ...; None for its own choice."""
 
-def _read(path: str, code: int) -> dict[str, Any]:
-    """Returns the result's document. If the start was killed before it wrote one, the failure is lazyfs's."""
-    try:
-        with open(path) as file:
-            document: dict[str, Any] = json.load(file)
-    except (OSError, ValueError):
-        return {
-            "exit_code": code if code >= 0 else 128 - code,
-            "failed": "lazyfs",
-            "error": "it wrote no result",
-        }
-    return document
-
-
-def _collect(work: str, patterns: Sequence[str], results: str) -> dict[str, str]:
-    """Copies the files and directories that match; returns name -> path of the copy. Links are copied as
-    links, and none is followed: the program could have pointed one at any file of this machine."""
-    found = {}
-    top = os.path.realpath(work)
-    for pattern in patterns:
-        for name in sorted(glob.glob(pattern, root_dir=work, recursive=True)):
-            source, target = os.path.join(work, name), os.path.join(results, name)
-            parent = os.path.realpath(os.path.dirname(source))
-            if parent != top and not parent.startswith(f"{top}/"):
-                raise UsageError(f"output {name!a} leads out of the job's directory")
-            os.makedirs(os.path.dirname(target), exist_ok=True)
-            if os.path.islink(source) or os.path.isfile(source):
-                shutil.copy2(source, target, follow_symlinks=False)
-            elif os.path.isdir(source):
-                shutil.copytree(source, target, symlinks=True, dirs_exist_ok=True, ignore=_special)
-            else:
-                continue
-            found[name] = target
-    return found
-
-
-def _special(directory: str, names: list[str]) -> list[str]:
-    """Returns the names that are neither file, directory nor link: reading a pipe would wait for ever."""
-    paths = {name: os.path.join(directory, name) for name in names}
-    return [
-        name
-        for name, path in paths.items()
-        if not (os.path.islink(path) or os.path.isfile(path) or os.path.isdir(path))
-    ]
+    def settings(self) -> dict[str, str]:
+        return {} if self.mode is None else {"UDOCKER_DEFAULT_EXECUTION_MODE": self.mode}

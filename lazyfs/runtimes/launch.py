@@ -3,10 +3,12 @@
 import os
 import resource
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from lazyfs.core.errors import UsageError
+from lazyfs.runtimes.limits import Limits
 from lazyfs.runtimes.pinned_root import PinnedRoot
+from lazyfs.runtimes.records import NOTHING, checked
 
 LONGEST = (1 << 17) - 1
 """Bytes of one argument, or of a variable with its name: MAX_ARG_STRLEN with pages of 4 KiB, less the NUL."""
@@ -42,8 +44,8 @@ def most_bytes() -> int:
     return most - _OF_A_RUNTIME
 
 
-@dataclass(frozen=True, slots=True)
-class Bind:
+@checked
+class Bind(NamedTuple):
     """A file or directory of the host that is shown in the image."""
 
     source: str
@@ -53,7 +55,7 @@ class Bind:
     required: bool = False
     """True if the start is refused without the source; otherwise it is left out with a warning."""
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         check_argument(self.source, "bind source")
         check_argument(self.target, "bind target")
         normal = "/" + os.path.normpath(self.target).lstrip("/")
@@ -61,8 +63,8 @@ class Bind:
             raise UsageError(f"bind target {self.target!r} must be an absolute path below /, such as /data")
 
 
-@dataclass(frozen=True, slots=True)
-class Launch:
+@checked
+class Launch(NamedTuple):
     """One start. Paths are str; names that are not UTF-8 are decoded by os.fsdecode.
 
     A runtime gets all input from the image and the caller in a Launch, so the constructor checks every field.
@@ -72,7 +74,7 @@ class Launch:
     root: str
     """The image's root filesystem on the host, links in its path resolved."""
     command: tuple[str, ...]
-    environment: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = NOTHING
     """The program's whole environment: the caller's own is not added."""
     workdir: str = "/"
     binds: tuple[Bind, ...] = ()
@@ -84,6 +86,9 @@ class Launch:
     """A directory that does not exist, for the runtime's own files; made and removed with the start."""
     pinned: PinnedRoot | None = None
     """The root, held open since it was found; None if nobody else can change it."""
+    limits: Limits = Limits()
+    gpus: tuple[str, ...] = ()
+    """The kinds of GPU that the program uses: `nv`, `rocm`."""
     as_root: bool = False
     """True if the program is root outside its namespaces too, where the kernel checks for root in places that
     no namespace divides."""
@@ -98,7 +103,7 @@ class Launch:
         """The ids of the user and group that the program is started as."""
         return (os.geteuid(), os.getegid()) if self.user is None else self.user
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         check_argument(self.root, "image")
         check_argument(self.workdir, "working directory")
         if not self.workdir.startswith("/"):

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator
 
-from lazyfs.runtimes import enclosed
+from lazyfs.runtimes import enclosed, path_in_image
 from lazyfs.runtimes.enclosure import NOTIFY, AddedPath
 from lazyfs.runtimes.launch import Launch
 from lazyfs.runtimes.protocol import ProgramEnd, RuntimeExit, RuntimePlan, RuntimeProbe, Unfit
@@ -13,6 +13,10 @@ _PROGRAM = "systemd-nspawn"
 _STATE = "/run"
 """The directory in which nspawn leaves files, and finds a machine's settings."""
 _OWN_NAMES = (_PROGRAM, "(sd-stubinit)")
+_SHELL = "/bin/sh"
+_WRAPPER = 'exec 3>&2 2>/dev/null; (exec 2>&3 3>&-; exec "$@"); exit $?'
+"""Turns the signal that has ended the program into 128+N, since nspawn's init says 255 for every one. The
+shell's own words about it go nowhere."""
 _NEEDED = (
     AddedPath("/usr", True),
     AddedPath("/sys", True),
@@ -43,6 +47,7 @@ class SystemdNspawn:
         if f"{launch.root}/".startswith(f"{_STATE}/"):
             raise Unfit(f"image {launch.root}: {_PROGRAM} has its own files in {_STATE}")
         surroundings = enclosed.surround(launch, _NEEDED)
+        with_shell = path_in_image.resolve(launch.root, _SHELL)[1] == ""
         options = (
             _PROGRAM,
             "--quiet",
@@ -63,6 +68,7 @@ class SystemdNspawn:
             f"--tmpfs={surroundings.tmp}:mode=1777",
             *self._binds(surroundings),
             "--",
+            *((_SHELL, "-c", _WRAPPER, "sh") if with_shell else ()),
         )
         enclosed.check_lines(launch, _PROGRAM)
         lines = "".join(f"Environment={_quoted(name, value)}\n" for name, value in launch.environment.items())
@@ -76,6 +82,8 @@ class SystemdNspawn:
             },
             own_names=_OWN_NAMES,
             covered=(_STATE,),
+            own_group=True,
+            in_shell=with_shell,
             notified=True,
         )
         return enclosed.plan_of(launch, options, enclosure)

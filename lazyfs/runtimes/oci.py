@@ -5,15 +5,16 @@ import os
 from typing import Any
 
 from lazyfs.runtimes import enclosed
+from lazyfs.runtimes.enclosure import CGROUPS
 from lazyfs.runtimes.launch import Launch
 from lazyfs.runtimes.protocol import ProgramEnd, RuntimeExit, RuntimePlan, RuntimeProbe
 from lazyfs.runtimes.trial import try_out
 
 _OWN_NAMES = ("runc", "crun", "runc:[0:PARENT]", "runc:[1:CHILD]", "runc:[2:INIT]", "libcrun")
 
-_CGROUPS = "/sys/fs/cgroup"
-"""The directory of control groups. It is read-only for the runtime, so that the runtime makes no group: the
-program stays in the batch system's, and no group is left behind."""
+_NO_HELPERS = "/var/empty"
+"""A PATH without newuidmap, which crun would try although one user needs no help, and which complains of
+users without a name."""
 
 
 class OciRuntime:
@@ -26,6 +27,7 @@ class OciRuntime:
         self._options = options
         self._program = program
         self._shows_root = shows_root
+        self._path = "/usr/sbin:/usr/bin:/sbin:/bin" if shows_root else _NO_HELPERS
 
     def probe(self) -> RuntimeProbe:
         return try_out(self, (self.name,), self._program)
@@ -53,10 +55,10 @@ class OciRuntime:
         enclosure = surroundings.enclosure(
             launch,
             files,
-            environment={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "XDG_RUNTIME_DIR": f"{inside}/temporary"},
+            environment={"PATH": self._path, "XDG_RUNTIME_DIR": f"{inside}/temporary"},
             evidence="pid",
             own_names=_OWN_NAMES,
-            frozen=_CGROUPS,
+            frozen=CGROUPS,
         )
         return enclosed.plan_of(launch, options, enclosure, in_options=True)
 

@@ -4,9 +4,9 @@ Only success is remembered: a failure may be temporary, and asking again costs l
 run.
 """
 
-import hashlib
 import json
 import os
+import zlib
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -17,34 +17,66 @@ from lazyfs.system.trusted_files import open_file
 
 _STATE = ("Uid", "Gid", "CapBnd", "NoNewPrivs", "Seccomp")
 """Fields of /proc/self/status that decide what a process may do."""
-_LIMIT = 1 << 12
+_SWITCHES = (
+    "/proc/sys/user/max_user_namespaces",
+    "/proc/sys/kernel/unprivileged_userns_clone",
+    "/proc/sys/kernel/apparmor_restrict_unprivileged_userns",
+    "/proc/self/attr/current",
+)
+"""Files that say what an administrator allows: user namespaces, and the security label of this process."""
+_LIMIT = 1 << 16
+_PREFIX = "runtime-"
+MOST = 64
+"""Memories that a user keeps."""
 
 
 def remembered(runtime: str, executable: str, ask: Callable[[], RuntimeProbe]) -> RuntimeProbe:
     """Returns the probe of an earlier process in the same circumstances, or the result of `ask`."""
     try:
-        path = os.path.join(directory(), f"runtime-{runtime}-{_circumstances(executable)}")
+        facts = _circumstances(executable)
+        top = directory()
     except (OSError, UsageError):
         return ask()
+    # the facts are compared whole: the sum only keeps those of several namespaces apart
+    path = os.path.join(top, f"{_PREFIX}{runtime}-{zlib.crc32(repr(facts).encode()):08x}")
     with suppress(OSError, UsageError, ValueError, KeyError, TypeError):
         number = open_file(path, os.O_RDONLY)
         with open(number, "rb") as file:
-            return RuntimeProbe(runtime, True, str(json.loads(file.read(_LIMIT))["says"]))
+            known = json.loads(file.read(_LIMIT))
+        if known["facts"] == facts:
+            return RuntimeProbe(runtime, True, str(known["says"]), frozenset(map(str, known["abilities"])))
     probe = ask()
     if probe.usable:
         with suppress(OSError, UsageError):
             number = open_file(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             with open(number, "w") as file:
-                json.dump({"says": probe.says}, file)
+                json.dump({"says": probe.says, "abilities": sorted(probe.abilities), "facts": facts}, file)
+            _forget(top)
     return probe
 
 
-def _circumstances(executable: str) -> str:
-    """Returns a digest of everything that a trial's result depends on. Raises OSError."""
+def _forget(top: str) -> None:
+    """Removes the oldest memories: each job of a batch system may have namespaces of its own."""
+    found = [os.path.join(top, name) for name in os.listdir(top) if name.startswith(_PREFIX)]
+    if len(found) > MOST:
+        for path in sorted(found, key=lambda path: os.lstat(path).st_mtime_ns)[:-MOST]:
+            os.unlink(path)
+
+
+def _circumstances(executable: str) -> list[str]:
+    """Returns everything that a trial's result depends on. Raises OSError."""
     found = os.stat(executable)
-    with open("/proc/sys/kernel/random/boot_id") as file:
-        facts = [executable, str(found.st_ino), str(found.st_mtime_ns), file.read()]
-    with open("/proc/self/status") as file:
-        facts += [line for line in file if line.partition(":")[0] in _STATE]
-    facts += [os.readlink(f"/proc/self/ns/{kind}") for kind in ("user", "mnt", "pid", "cgroup")]
-    return hashlib.sha256("\0".join(facts).encode(errors="surrogateescape")).hexdigest()[:16]
+    facts = [ascii(executable), str(found.st_ino), str(found.st_mtime_ns)]
+    facts.append(_content("/proc/sys/kernel/random/boot_id"))
+    facts += [line for line in _content("/proc/self/status").split("\n") if line.partition(":")[0] in _STATE]
+    facts += [_content(path) for path in _SWITCHES]
+    return facts + [os.readlink(f"/proc/self/ns/{kind}") for kind in ("user", "mnt", "pid", "cgroup")]
+
+
+def _content(path: str) -> str:
+    """Returns a file's content; nothing where this kernel has no such file."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(_LIMIT).decode("latin-1")
+    except OSError:
+        return ""

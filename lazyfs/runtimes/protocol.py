@@ -2,14 +2,15 @@
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
-from lazyfs.core.errors import UsageError
+from lazyfs.core.errors import LazyfsError, UsageError
 from lazyfs.runtimes.enclosure import Enclosure
 from lazyfs.runtimes.joined_directories import CompletedImage
 from lazyfs.runtimes.launch import Launch, check_argument
+from lazyfs.runtimes.limits import KeptLimits
 from lazyfs.runtimes.pinned_root import PinnedRoot
+from lazyfs.runtimes.records import NOTHING, checked
 
 
 class Unfit(UsageError):
@@ -20,19 +21,47 @@ RUNTIME_FAILED = 125
 """The exit code if the program was never started, as in docker and podman."""
 
 
-@dataclass(frozen=True, slots=True)
-class RuntimeProbe:
+class RuntimeFailed(LazyfsError):
+    """The runtime's daemon refuses, or does not answer any more."""
+
+    exit_code = RUNTIME_FAILED
+
+
+class RuntimeProbe(NamedTuple):
     """The result of trying the runtime on this machine."""
 
     runtime: str
     usable: bool
     says: str
     """The runtime's version, or the reason why it cannot be used, with a remedy."""
+    abilities: frozenset[str] = frozenset()
+    """The runtime's own words for what not every version of it can do."""
 
 
-@dataclass(frozen=True, slots=True)
-class RuntimePlan:
-    """A command line ready to be started."""
+class Attendant(Protocol):
+    """The caller of a daemon that owns the container: nothing of it ends with a process of ours."""
+
+    def make(self) -> None:
+        """Makes the container, before the runtime's command is started. Raises RuntimeFailed."""
+        ...
+
+    def report(self) -> bytes:
+        """Returns the content of RuntimeExit.status, after the command's end. Raises RuntimeFailed."""
+        ...
+
+    def programs(self) -> list[int]:
+        """Returns the ids of the processes that get the caller's signals; none before the program's
+        start."""
+        ...
+
+    def remove(self) -> None:
+        """Ends the program and removes all that `make` has made, whatever has failed before. Raises
+        RuntimeFailed."""
+        ...
+
+
+class _Plan(NamedTuple):
+    """The fields of RuntimePlan."""
 
     options: tuple[str, ...]
     """The runtime's name and options. Every user of the machine can see them, so they hold neither
@@ -41,7 +70,7 @@ class RuntimePlan:
     """The program and its arguments, last in the command line."""
     shown: tuple[str, ...]
     """The whole command line for people, including the arguments that are passed through a descriptor."""
-    files: Mapping[str, bytes] = field(default_factory=dict)
+    files: Mapping[str, bytes] = NOTHING
     """Placeholder in the options -> content of an unnamed file that the runtime inherits."""
 
     user: tuple[int, int] | None = None
@@ -56,10 +85,26 @@ class RuntimePlan:
     enclosure: Enclosure | None = None
     """The surroundings that are made for the runtime; None if the runtime makes all that it needs itself."""
 
+    paths: Mapping[str, bytes] = NOTHING
+    """An option that ends with `=` -> content of an unnamed file, whose path is put behind it."""
+    environment: Mapping[str, str] = NOTHING
+    """The runtime's own environment, if it has no enclosure."""
+    limits: KeptLimits = KeptLimits()
+    """The limits of the start, which its watcher keeps."""
+    attendant: Attendant | None = None
+    """The one who deals with the runtime's daemon; None if the runtime is no daemon."""
+
+
+@checked
+class RuntimePlan(_Plan):
+    """A command line ready to be started."""
+
+    __slots__ = ()
+
     STATUS = "{status}"
     """Placeholder of the descriptor that the runtime writes its status to."""
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         """Raises UsageError for an argument that the kernel or the runtime would take for two."""
         nul_separated((*self.options, *self.command, *self.shown))
 
@@ -80,10 +125,11 @@ class RuntimeExit(NamedTuple):
     """The process's exit code; -N if signal N ended it."""
     status: bytes
     """The content that the runtime wrote to the descriptor of RuntimePlan.STATUS."""
+    limit: str | None = None
+    """`memory` or `time` if the program was ended because that was used up."""
 
 
-@dataclass(frozen=True, slots=True)
-class ProgramEnd:
+class ProgramEnd(NamedTuple):
     """The end of a start."""
 
     exit_code: int
@@ -92,6 +138,8 @@ class ProgramEnd:
     """False if the runtime failed before the program ran; its message is on stderr."""
     failed: str | None = None
     """One of `result.FAILURES`, if it does not follow from the other fields."""
+    limit: str | None = None
+    """As in RuntimeExit."""
 
 
 class Runtime(Protocol):

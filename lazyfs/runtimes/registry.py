@@ -18,6 +18,9 @@ BUILT_IN: Mapping[str, str] = {
     "runc": "lazyfs.runtimes.oci:runc",
     "podman": "lazyfs.runtimes.podman:Podman",
     "systemd-nspawn": "lazyfs.runtimes.nspawn:SystemdNspawn",
+    "docker": "lazyfs.runtimes.docker:Docker",
+    "udocker": "lazyfs.runtimes.udocker:Udocker",
+    "shifter": "lazyfs.runtimes.shifter:Shifter",
 }
 """Name -> place of the runtime, in the order of preference. The same as in pyproject.toml, where other
 programs find them; this table is here because reading the entry points of an installation takes 30 ms."""

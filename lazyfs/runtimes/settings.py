@@ -2,24 +2,32 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from lazyfs.core.errors import UsageError
 from lazyfs.runtimes.isolation import LEVELS
 from lazyfs.runtimes.launch import Bind, parse_bind
+from lazyfs.runtimes.records import NOTHING
 from lazyfs.runtimes.registry import BUILT_IN
 
 PATH = "/etc/lazyfs/run.toml"
 VARIABLE = "LAZYFS_RUN_SETTINGS"
 _LIMIT = 1 << 20
 _KEYS: Final = frozenset(
-    {"runtimes", "binds", "isolation", "programs", "container_type", "container_options"}
+    {
+        "runtimes",
+        "binds",
+        "isolation",
+        "programs",
+        "container_type",
+        "container_options",
+        "image_store",
+        "image_limit",
+    }
 )
 
 
-@dataclass(frozen=True, slots=True)
-class RunSettings:
+class RunSettings(NamedTuple):
     """The settings, with their defaults."""
 
     runtimes: tuple[str, ...] = tuple(BUILT_IN)
@@ -27,8 +35,14 @@ class RunSettings:
     binds: tuple[Bind, ...] = ()
     """Binds of every start; one whose source does not exist is left out without a warning."""
     isolation: str = "best"
-    programs: Mapping[str, str] = field(default_factory=dict)
-    """Runtime's name -> path of its executable, for example on a mount."""
+    programs: Mapping[str, str] = NOTHING
+    """Runtime's name -> path of its executable, for example on a mount; of docker, path of the socket."""
+    image_store: str | None = None
+    """The directory with one of pulled images for each user, by number; None for the user's default."""
+    image_limit: str = "20G"
+    """The bytes that it may hold."""
+    gpus: tuple[str, ...] = ()
+    """Kinds of GPU that every start gets where the machine has them."""
 
 
 def read_settings() -> RunSettings:
@@ -68,11 +82,17 @@ def parse_settings(raw: bytes, path: str) -> RunSettings:
     if isolation not in LEVELS:
         raise UsageError(f"{path}: isolation is {isolation!a}; it takes {', '.join(LEVELS)}")
     try:
-        binds = (*(parse_bind(bind) for bind in _texts(found, "binds")), *_binds_of_queue(found))
+        queue, gpus = _options_of_queue(found)
+        binds = (*(parse_bind(bind) for bind in _texts(found, "binds")), *queue)
         runtimes = _texts(found, "runtimes") or _runtimes_of_queue(found) or tuple(BUILT_IN)
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from None
-    return RunSettings(runtimes, binds, isolation, programs)
+    store, limit = found.get("image_store"), found.get("image_limit", "20G")
+    if store is not None and not (isinstance(store, str) and store.startswith("/")):
+        raise UsageError(f'{path}: image_store = "/path/of/a/directory"')
+    if not isinstance(limit, str):
+        raise UsageError(f'{path}: image_limit = "20G"')
+    return RunSettings(runtimes, binds, isolation, programs, store, limit, gpus)
 
 
 def _runtimes_of_queue(found: Mapping[str, Any]) -> tuple[str, ...]:
@@ -84,16 +104,18 @@ def _runtimes_of_queue(found: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(part.runtime for part in parts if part.user == "pilot")
 
 
-def _binds_of_queue(found: Mapping[str, Any]) -> list[Bind]:
-    """Returns the binds of ATLAS's container_options. Raises UsageError."""
-    from lazyfs.runtimes.container_options import parse_options
+def _options_of_queue(found: Mapping[str, Any]) -> tuple[list[Bind], tuple[str, ...]]:
+    """Returns the binds and the kinds of GPU of ATLAS's container_options. Raises UsageError."""
+    from lazyfs.runtimes.container_options import FLAGS, parse_options
 
     words = parse_options(str(found.get("container_options", "")))
+    gpus = tuple(word.removeprefix("--") for word in words if word in FLAGS)
+    words = [word for word in words if word not in FLAGS]
     pairs = list(zip(words[::2], words[1::2], strict=True))
     others = [name for name, _ in pairs if name != "--bind"]
     if others:
         raise UsageError(f"container_options: {others[0]} is no matter of a site; only binds are")
-    return [parse_bind(value) for _, value in pairs]
+    return [parse_bind(value) for _, value in pairs], gpus
 
 
 def _texts(found: Mapping[str, Any], key: str) -> tuple[str, ...]:

@@ -3,21 +3,24 @@
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import nullcontext, suppress
 from functools import partial
+from typing import NamedTuple
 
-from lazyfs.core.errors import UsageError
+from lazyfs.core.errors import AccountProblem, LazyfsError, UsageError
 from lazyfs.core.oci.run_config import DEFAULT_PATH
 from lazyfs.core.printable import escaped
 from lazyfs.runtimes.choose import Check, Choice, choose
 from lazyfs.runtimes.choose import NoRuntime as NoRuntime
 from lazyfs.runtimes.command_checks import obstacle
-from lazyfs.runtimes.find_image import FoundImage, find, node_mounts
+from lazyfs.runtimes.find_image import FoundImage, NotMounted, find, node_mounts
 from lazyfs.runtimes.image_defaults import ImageDefaults, command_line, describe
-from lazyfs.runtimes.image_reference import looked_up, with_remedy
+from lazyfs.runtimes.image_reference import can_be_pulled, looked_up, with_remedy
 from lazyfs.runtimes.launch import Bind, Launch
+from lazyfs.runtimes.limits import Limits, keep
 from lazyfs.runtimes.pinned_root import PinnedRoot
 from lazyfs.runtimes.protocol import ProgramEnd, Runtime, RuntimePlan, RuntimeProbe
+from lazyfs.runtimes.records import NOTHING
 from lazyfs.runtimes.registry import load
 from lazyfs.runtimes.scratch import scratch_name
 from lazyfs.runtimes.settings import RunSettings, read_settings
@@ -25,6 +28,8 @@ from lazyfs.system.bounded_look import ask_each, ask_one
 
 _RUNSCRIPT = "/.singularity.d/runscript"
 """The program of every SIF file."""
+_LOOK_SECONDS = 5.0
+"""Seconds that the image's filesystem has to answer once a program has failed."""
 SOURCE_SECONDS = 10.0
 """Seconds that the filesystem of a bind's source has to answer."""
 _DEFAULTS = {"PATH": DEFAULT_PATH, "HOME": "/tmp"}  # noqa: S108 - the only writable directory inside
@@ -34,28 +39,33 @@ class NoImage(UsageError):
     """The image was not found."""
 
 
-@dataclass(frozen=True, slots=True)
-class RunOptions:
+class RunOptions(NamedTuple):
     """The caller's options for a start; each may be left out."""
 
     binds: tuple[Bind, ...] = ()
-    environment: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = NOTHING
     """Variables that override the image's own. Their values never appear in an argv."""
     workdir: str | None = None
     entrypoint: bool = False
     """True to put the image's entry point before the command given."""
     runtime: str | None = None
-    """A runtime's name; None for the first runtime that works."""
+    """A runtime's name, or several with commas, of which the first that works is taken; None for the site's
+    order."""
     network: bool = True
     """True for the machine's network; False for only a loopback of its own."""
     user: tuple[int, int] | None = None
     """Ids of the user and group to start as; for root only."""
     isolation: str | None = None
     """A level of `isolation.LEVELS`; None for the site's."""
+    limits: Limits = Limits()
+    gpus: tuple[str, ...] = ()
+    """Kinds of GPU to hand on: `nv`, `rocm`."""
 
 
-@dataclass(frozen=True, slots=True)
-class PreparedRun:
+_PLAIN = RunOptions()
+
+
+class PreparedRun(NamedTuple):
     """A start with every decision made, before any process is started."""
 
     image: ImageDefaults
@@ -83,45 +93,89 @@ def _warn(message: str) -> None:
 def prepare(
     image: str,
     arguments: Sequence[str] = (),
-    options: RunOptions = RunOptions(),
+    options: RunOptions = _PLAIN,
     *,
     warn: Callable[[str], None] = _warn,
     thorough: bool = False,
+    pull: Callable[[str], FoundImage] | None = None,
 ) -> PreparedRun:
     """Finds the image, reads its defaults, tries the runtimes and makes the command line.
 
     A bind whose source does not exist is left out with a warning, because the sites of one grid differ.
-    `thorough`: every runtime is tried, for `--explain`. Raises UsageError (no such image, no runtime, no
+    `thorough`: every runtime is tried, for `--explain`. `pull`: brings an image that no mount has to this
+    machine; None if nothing may be pulled. Raises UsageError (no such image, no runtime, no
     command, a bind that cannot be made) and FormatError (a configuration that cannot be read).
     """
     if options.user is not None and os.geteuid() != 0:
         raise UsageError("only root can start a program as another user; leave --user out")
-    name = looked_up(image)
-    try:
-        found = find(name, node_mounts())
-    except UsageError as error:
-        raise NoImage(str(with_remedy(image, error))) from None
+    found = _found(image, pull)
     described = _described(found)
     command = command_line(described, tuple(arguments), entrypoint=options.entrypoint)
     if not command:
         raise UsageError(f"image {image} names no command to run; write one: lazyfs run {image} -- COMMAND")
     settings = read_settings()
     isolation = options.isolation or settings.isolation
+    gpus = options.gpus or _gpus_of_the_site(settings)
     launch = Launch(
         found.root,
         command,
-        {**_DEFAULTS, **described.environment, **options.environment},
+        {**_DEFAULTS, **described.environment, **_chosen_gpus(gpus), **options.environment},
         os.path.join("/", options.workdir or described.workdir),
         (*_present(options.binds, warn), *_present(_of_the_site(options, settings), lambda _: None)),
         options.network and isolation != "full",
         options.user,
         scratch_name(),
         PinnedRoot(found.root),
+        options.limits,
+        gpus,
         as_root=(os.geteuid() if options.user is None else options.user[0]) == 0,
     )
-    names = settings.runtimes if options.runtime is None else (options.runtime,)
+    names = settings.runtimes if options.runtime is None else options.runtime.split(",")
     choice = choose(load(names, settings.programs), launch, isolation, _check, thorough=thorough)
+    if launch.limits:
+        kept = keep(
+            launch.limits,
+            os.path.basename(launch.scratch),
+            root=launch.as_root,
+            by_daemon=choice.plan.attendant is not None,
+        )
+        choice = choice._replace(plan=choice.plan._replace(limits=kept))
     return PreparedRun(described, launch, choice, isolation)
+
+
+def _found(image: str, pull: Callable[[str], FoundImage] | None) -> FoundImage:
+    """Finds the image in a mount, or pulls it. Raises NoImage; AccountProblem."""
+    try:
+        name = looked_up(image)
+        if name is not None:
+            with suppress(NotMounted) if pull is not None and can_be_pulled(image) else nullcontext():
+                return find(name, node_mounts())
+        if pull is None:
+            raise NotMounted(f"image {image} can be in no mount")
+        return pull(image)
+    except AccountProblem:
+        raise
+    except UsageError as error:
+        raise NoImage(str(with_remedy(image, error) if pull is None else error)) from None
+    except LazyfsError as error:
+        raise NoImage(str(error)) from None
+
+
+def _gpus_of_the_site(settings: RunSettings) -> tuple[str, ...]:
+    if not settings.gpus:
+        return ()
+    from lazyfs.runtimes.gpus import kinds_here
+
+    return tuple(kind for kind in settings.gpus if kind in kinds_here())
+
+
+def _chosen_gpus(kinds: tuple[str, ...]) -> dict[str, str]:
+    if not kinds:
+        return {}
+    from lazyfs.runtimes.gpus import chosen_gpus
+    from lazyfs.system.clean_start import callers_environment
+
+    return chosen_gpus(kinds, callers_environment())
 
 
 def _described(found: FoundImage) -> ImageDefaults:
@@ -173,7 +227,7 @@ def _of_the_site(options: RunOptions, settings: RunSettings) -> list[Bind]:
     return [bind for bind in settings.binds if bind.target not in taken]
 
 
-def run(image: str, arguments: Sequence[str] = (), options: RunOptions = RunOptions()) -> ProgramEnd:
+def run(image: str, arguments: Sequence[str] = (), options: RunOptions = _PLAIN) -> ProgramEnd:
     """Runs a command in an image and waits for its end: `prepare` and `start`."""
     return start(prepare(image, arguments, options))
 
@@ -187,4 +241,28 @@ def start(prepared: PreparedRun) -> ProgramEnd:
         return ProgramEnd(found.exit_code, started=False, failed=found.failed)
     if prepared.launch.pinned is not None:
         prepared.launch.pinned.check()
-    return prepared.runtime.read_end(prepared.runtime.start(prepared.plan))
+    exited = prepared.runtime.start(prepared.plan)
+    ended = prepared.runtime.read_end(exited)
+    limit = ended.limit or exited.limit
+    if limit is not None:
+        _warn(f"the program was ended: its {limit} was used up")
+        return ended._replace(limit=limit, failed="program")
+    if ended.exit_code and not _answers(prepared.launch.root):
+        _warn(f"image {prepared.launch.root}: its filesystem does not answer any more; is it mounted?")
+        return ended._replace(failed="mount")
+    return ended
+
+
+def _answers(root: str) -> bool:
+    """Returns False if the image's filesystem is gone or silent. It is asked for its size: the kernel answers
+    everything else that it has been told once."""
+    answer = ask_one(lambda: _has_size(root), _LOOK_SECONDS)
+    return bool(answer.came and answer.value)
+
+
+def _has_size(path: str) -> bool:
+    try:
+        os.statvfs(path)
+    except OSError:
+        return False
+    return True

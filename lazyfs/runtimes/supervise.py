@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from lazyfs.core.errors import LazyfsError
-from lazyfs.runtimes.protocol import RuntimeExit, RuntimePlan
+from lazyfs.runtimes.enclosure import Enclosure
+from lazyfs.runtimes.protocol import RuntimeExit, RuntimeFailed, RuntimePlan
 from lazyfs.runtimes.watcher import FORWARDED, WatchedCommand, watch
+from lazyfs.system.control_groups import group_below_own
 from lazyfs.system.durable_file import write_all
 
 _STATUS_LIMIT = 1 << 16
@@ -30,14 +32,18 @@ def supervise(
     `executable`: the runtime's file. `detach`: called in the new process before it becomes the runtime, to
     give up resources that the program must not have, with the descriptor of the status. `programs`: a
     function from the runtime's process id to the processes that get the signals. Raises LazyfsError if the
-    process cannot be made.
+    process cannot be made, RuntimeFailed as an Attendant.
     """
     with contextlib.ExitStack() as stack:
         status = stack.enter_context(_unnamed_file())
         numbers = {RuntimePlan.STATUS: status}
         for placeholder, content in plan.files.items():
             numbers[placeholder] = stack.enter_context(_unnamed_file(content))
-        argv = [*(str(numbers.get(option, option)) for option in plan.options), *plan.command]
+        values = {placeholder: str(number) for placeholder, number in numbers.items()}
+        for option, content in plan.paths.items():
+            number = numbers[option] = stack.enter_context(_unnamed_file(content))
+            values[option] = f"{option}/proc/self/fd/{number}"
+        argv = [*(values.get(option, option) for option in plan.options), *plan.command]
         descriptors = (*numbers.values(), *(part.number for part in plan.held))
         enclosure = plan.enclosure
         command = WatchedCommand(
@@ -48,15 +54,25 @@ def supervise(
             plan.completed,
             partial(detach, status),
             programs,
-            {} if enclosure is None else enclosure.environment,
+            plan.environment if enclosure is None else enclosure.environment,
             None if enclosure is None else enclosure.scratch,
+            plan.attendant,
+            status,
+            plan.limits,
+            _own_group(enclosure),
         )
-        code = _run(command)
+        code, limit = _run(command)
         os.lseek(status, 0, os.SEEK_SET)
-        return RuntimeExit(code, os.read(status, _STATUS_LIMIT))
+        return RuntimeExit(code, os.read(status, _STATUS_LIMIT), limit)
 
 
-def _run(command: WatchedCommand) -> int:
+def _own_group(enclosure: Enclosure | None) -> str | None:
+    if enclosure is None or not enclosure.own_group:
+        return None
+    return group_below_own(os.path.basename(enclosure.scratch))
+
+
+def _run(command: WatchedCommand) -> tuple[int, str | None]:
     """Starts the watcher and hands signals on to it until it ends."""
     waited = {signal.SIGCHLD, *FORWARDED}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, waited)
@@ -78,7 +94,9 @@ def _run(command: WatchedCommand) -> int:
     result = json.loads(said or b'{"error": "the process that watches it was killed"}')
     if "error" in result:
         raise LazyfsError(f"{command.argv[0]} cannot be started: {result['error']}")
-    return int(result["code"])
+    if "failed" in result:
+        raise RuntimeFailed(result["failed"])
+    return int(result["code"]), result["limit"]
 
 
 @contextlib.contextmanager

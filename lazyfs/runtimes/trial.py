@@ -1,9 +1,7 @@
 """Tries a runtime on this machine by a real start: a smaller test would pass where the start fails."""
 
 import os
-import shutil
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -15,6 +13,7 @@ from lazyfs.runtimes.probe_memory import remembered
 from lazyfs.runtimes.protocol import Runtime, RuntimeProbe
 from lazyfs.runtimes.scratch import scratch_name
 from lazyfs.system.bounded_look import ask_one
+from lazyfs.system.clean_start import close_descriptors
 
 _SECONDS = 20
 _CODE = 7
@@ -89,8 +88,10 @@ def _start(runtime: Runtime, launch: Launch) -> tuple[int, str, str]:
 def trial_image() -> Iterator[tuple[str, tuple[Bind, ...]]]:
     """Makes a root filesystem that has nothing but this machine's system directories; yields its path and the
     binds that belong to it."""
+    import tempfile  # with shutil 8 ms, and a trial is remembered
+
     root = tempfile.mkdtemp(prefix="lazyfs-trial-")
-    try:
+    with _removed_after(root):
         os.chmod(root, 0o755)  # noqa: S103 - nothing in it is secret
         paths = {"/usr", os.path.realpath(sys.base_prefix)}
         for path in _SYSTEM:
@@ -101,5 +102,26 @@ def trial_image() -> Iterator[tuple[str, tuple[Bind, ...]]]:
         for path in paths:
             os.makedirs(root + path, exist_ok=True)
         yield root, tuple(Bind(path, path, True) for path in sorted(paths))
+
+
+@contextmanager
+def _removed_after(path: str) -> Iterator[None]:
+    """Removes a directory after the block, also if this process is killed in it: a child waits for that."""
+    import shutil
+
+    waiting, held = os.pipe()
+    guard = os.fork()
+    if guard == 0:
+        try:
+            os.setsid()
+            close_descriptors((waiting,))
+            os.read(waiting, 1)
+            shutil.rmtree(path, ignore_errors=True)
+        finally:
+            os._exit(0)
+    os.close(waiting)
+    try:
+        yield
     finally:
-        shutil.rmtree(root)
+        os.close(held)
+        os.waitpid(guard, 0)

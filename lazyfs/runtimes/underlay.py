@@ -8,13 +8,12 @@ link is followed. (Apptainer calls this an underlay; it needs no privilege and n
 import os
 import stat
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from lazyfs.runtimes.bind_places import BindPlace
 
 
-@dataclass(frozen=True, slots=True)
-class CoveredDirectory:
+class CoveredDirectory(NamedTuple):
     """One directory to be covered, and the names that are shown in it again."""
 
     path: str

@@ -11,11 +11,16 @@ import json
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from lazyfs.runtimes.joined_directories import CompletedImage, complete
+from lazyfs.runtimes.limits import GRACE_SECONDS, KeptLimits, set_rlimits
+from lazyfs.runtimes.protocol import Attendant, RuntimeFailed
+from lazyfs.runtimes.records import NOTHING
+from lazyfs.system.control_groups import enter_group, remove_group
 
 _TO_ALL = frozenset({signal.SIGINT, signal.SIGQUIT})
 """Signals that a terminal sends to all processes of a job."""
@@ -25,8 +30,7 @@ _OUR_END = signal.SIGRTMIN + 5
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 
 
-@dataclass(frozen=True, slots=True)
-class WatchedCommand:
+class WatchedCommand(NamedTuple):
     """A command that the watcher runs."""
 
     argv: list[str]
@@ -40,19 +44,26 @@ class WatchedCommand:
     """Called in the new process before it becomes the command."""
     programs: Callable[[int], list[int]]
     """A function from the command's process id to the processes that get the signals."""
-    environment: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = NOTHING
     scratch: str | None = None
     """A directory that is made for the command's user, and removed when every process has ended."""
+    attendant: Attendant | None = None
+    status: int = -1
+    """The descriptor that gets the attendant's report."""
+    limits: KeptLimits = KeptLimits()
+    group: str | None = None
+    """A control group that is made for the command, and removed with those below it."""
 
 
 def watch(command: WatchedCommand, ours: int, answer: int, mask: set[signal.Signals]) -> None:
     """Runs the command to its end and exits; to be called in a fork of the process `ours`.
 
-    Writes JSON to the descriptor `answer`: {"code": N} as in Popen.returncode, or {"error": text}. Signals to
+    Writes JSON to the descriptor `answer`: {"code": N as in Popen.returncode, "limit": the limit that ended
+    it, or null}, {"error": text}, or {"failed": text} for a failure of the runtime's daemon. Signals to
     this process are passed on to the programs; the caller has blocked all of these signals already. `mask`:
     the signal mask of the command.
     """
-    result: dict[str, int | str] = {"error": "the watcher ended early"}
+    result: dict[str, int | str | None] = {"error": "the watcher ended early"}
     try:
         os.setsid()
         signal.pthread_sigmask(signal.SIG_BLOCK, {_OUR_END})
@@ -63,12 +74,28 @@ def watch(command: WatchedCommand, ours: int, answer: int, mask: set[signal.Sign
             if command.image is not None:
                 complete(command.image)
             _make_scratch(command)
-            result = {"code": _run(command, mask)}
+            if command.attendant is not None:
+                command.attendant.make()
+            if command.limits.group is not None:
+                command.limits.group.make()
+            code, limit = _run(command, mask)
+            if command.attendant is not None:
+                os.write(command.status, command.attendant.report())
+            if command.limits.group is not None and command.limits.group.ran_out_of_memory():
+                limit = "memory"
+            result = {"code": code, "limit": limit}
     except (OSError, subprocess.SubprocessError) as error:
         result = {"error": str(error)}
+    except RuntimeFailed as error:
+        result = {"failed": str(error)}
     finally:
         _end_all()
         _remove_scratch(command)
+        if command.limits.group is not None:
+            command.limits.group.remove()
+        if command.attendant is not None:
+            with suppress(RuntimeFailed):  # a daemon that does not answer any more
+                command.attendant.remove()
         with suppress(BrokenPipeError):
             os.write(answer, json.dumps(result).encode())
         os._exit(0)
@@ -79,6 +106,8 @@ def _make_scratch(command: WatchedCommand) -> None:
         os.mkdir(command.scratch, 0o700)
         if command.user is not None:
             os.chown(command.scratch, *command.user)
+    if command.group is not None:
+        os.mkdir(command.group)
 
 
 def _remove_scratch(command: WatchedCommand) -> None:
@@ -86,33 +115,84 @@ def _remove_scratch(command: WatchedCommand) -> None:
     if command.scratch is not None:
         with suppress(OSError):
             os.rmdir(command.scratch)
+    if command.group is not None:
+        remove_group(command.group)
 
 
-def _run(command: WatchedCommand, mask: set[signal.Signals]) -> int:
+def _run(command: WatchedCommand, mask: set[signal.Signals]) -> tuple[int, str | None]:
+    """Runs the command; returns its code, and `time` if its time was over."""
+
     def enter() -> None:
+        if command.group is not None:
+            enter_group(command.group)
+        set_rlimits(command.limits)
         command.detach()
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
-    user, group = (None, None) if command.user is None else command.user
-    process = subprocess.Popen(
-        command.argv,
-        executable=command.executable,
-        env=command.environment,
-        pass_fds=command.descriptors,
-        start_new_session=True,
-        preexec_fn=enter,  # noqa: PLW1509 - no threads here
-        user=user,
-        group=group,
-        extra_groups=None if user is None else (),
-    )
+    process = _started(command, enter)
+    last = _Deadline(command.limits.wanted.seconds)
     while process.poll() is None:
-        received = signal.sigwaitinfo({signal.SIGCHLD, _OUR_END, *FORWARDED}).si_signo
+        found = signal.sigtimedwait({signal.SIGCHLD, _OUR_END, *FORWARDED}, last.left())
+        received = None if found is None else found.si_signo
         if received == _OUR_END:
             process.kill()
-            return process.wait()
-        if received != signal.SIGCHLD:
+            return process.wait(), None
+        if received is None and last.reached():
+            _end_late(command, process, last.stage)
+            last.stage += 1
+        elif received not in (None, signal.SIGCHLD):
             _forward(signal.Signals(received), command.programs(process.pid) or [process.pid])
-    return process.returncode
+    return process.returncode, "time" if last.stage else None
+
+
+class _Deadline:
+    """The end of a program's time, and of what it is given after that."""
+
+    def __init__(self, seconds: float | None) -> None:
+        self._at = None if seconds is None else time.monotonic() + seconds
+        self.stage = 0
+        """How often the program has been told to end."""
+
+    def left(self) -> float:
+        """Returns the seconds to wait for a signal; a day where there is no limit."""
+        if self._at is None:
+            return 86400.0
+        return max(self._at + self.stage * GRACE_SECONDS - time.monotonic(), 0.0)
+
+    def reached(self) -> bool:
+        return self.left() == 0
+
+
+def _end_late(command: WatchedCommand, process: "subprocess.Popen[bytes]", stage: int) -> None:
+    """Tells a program whose time is over to end; then ends it; then the runtime."""
+    programs = (command.programs(process.pid) or [process.pid]) if stage < 2 else [process.pid]
+    for pid in programs:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL if stage else signal.SIGTERM)
+
+
+def _started(command: WatchedCommand, enter: Callable[[], None]) -> "subprocess.Popen[bytes]":
+    """Starts the command in its control group: this process enters the group and leaves it again, since
+    another user's process may not enter it by itself."""
+    user, group = (None, None) if command.user is None else command.user
+    limited = command.limits.group
+    if limited is not None:
+        limited.enter()
+    try:
+        return subprocess.Popen(
+            command.argv,
+            executable=command.executable,
+            env=command.environment,
+            pass_fds=command.descriptors,
+            start_new_session=True,
+            preexec_fn=enter,  # noqa: PLW1509 - no threads here
+            user=user,
+            group=group,
+            extra_groups=None if user is None else (),
+        )
+    finally:
+        if limited is not None:
+            limited.leave()
 
 
 def _end_all() -> None:

@@ -1,7 +1,7 @@
 """System calls that Python does not have: their numbers, and a filter that refuses some of them."""
 
 import errno
-import platform
+import os
 import struct
 import sys
 from typing import NamedTuple
@@ -46,7 +46,7 @@ _INTERFACES = {
 def interfaces() -> tuple[Interface, ...]:
     """Returns the interfaces that programs of this machine can use, this interpreter's first; an empty tuple
     on an unknown machine."""
-    found = _INTERFACES.get(platform.machine(), ())
+    found = _INTERFACES.get(os.uname().machine, ())
     return found[::-1] if struct.calcsize("P") == 4 else found
 
 

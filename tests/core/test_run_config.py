@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from lazyfs.core.errors import FormatError
 from lazyfs.core.foreign_text import check_text
-from lazyfs.core.oci.run_config import RunConfig, parse_run_config
+from lazyfs.core.oci.run_config import StartConfig, parse_run_config
 
 
-def parsed(**fields: Any) -> RunConfig:
+def parsed(**fields: Any) -> StartConfig:
     return parse_run_config(json.dumps({"config": fields}).encode(), "image/config.json")
 
 

@@ -36,7 +36,7 @@ def test_options_of_singularity_are_those_of_run(options: str, expected: list[st
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ("-B /mnt/lustre_2 --nv", "graphics cards: bind the devices"),
+        ("-B /mnt/lustre_2 --writable", "an image is read-only"),
         ("--writable", "an image is read-only"),
         ("--overlay /x", "'--overlay' has no counterpart"),
         ("-B", "-B takes a value"),

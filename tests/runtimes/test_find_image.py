@@ -43,15 +43,14 @@ def outside(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_name_is_found_with_and_without_registry_and_tag(mount: Path) -> None:
     root = str(mount / ".flat/ab/abcd")
-    metadata = str(mount / ".metadata/one.example/library/alpine:3")
-    assert find("one.example/library/alpine:3", NodeMounts([str(mount)])) == FoundImage(root, metadata)
-    assert find("library/alpine:3", NodeMounts([str(mount)])) == FoundImage(root, metadata)
+    path = str(mount / "one.example/library/alpine:3")
+    expected = FoundImage(root, str(mount / ".metadata/one.example/library/alpine:3"), path)
+    assert find("one.example/library/alpine:3", NodeMounts([str(mount)])) == expected
+    assert find("library/alpine:3", NodeMounts([str(mount)])) == expected
+    assert find(path, NodeMounts([str(mount)])) == expected
     assert find("library/alpine", NodeMounts([str(mount)])).root == root
     assert find("alpine", NodeMounts([str(mount)])).root == root
     assert find("alpine", NodeMounts(["/a/mount/that/does/not/answer", str(mount)])).root == root
-    assert find(str(mount / "one.example/library/alpine:3"), NodeMounts([str(mount)])) == FoundImage(
-        root, metadata
-    )
 
 
 def test_the_same_name_for_two_images_is_refused(mount: Path) -> None:
@@ -121,7 +120,7 @@ def test_mounts_of_other_users_are_not_searched(mount: Path) -> None:
         made_by(",user_id=0", "/other", "fuse.sshfs"),
     ]
     node = sort_mounts(made, lambda mount: mount.owner in (0, 1000))
-    assert node == NodeMounts(("/mine", "/roots"), ("/nobodys", "/theirs"))
+    assert (node.searched, node.foreign) == (("/mine", "/roots"), ("/nobodys", "/theirs"))
     with pytest.raises(UsageError, match=f"not looked for in mounts of other users: {mount}; give a path"):
         find("library/alpine", NodeMounts([str(mount / ".flat/cd")], [str(mount)]))
     with pytest.raises(UsageError, match=f"nothing is mounted on this node .*other users: {mount}"):

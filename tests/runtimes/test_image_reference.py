@@ -56,18 +56,19 @@ def test_a_sif_file_needs_apptainer(sif: Path) -> None:
         ("shub://vsoch/hello-world", "Singularity Hub was closed in 2021"),
         ("https://example.org/image.sif", "take the SIF file"),
         ("library://sylabsed/examples/lolcow", "take the SIF file"),
-        ("oci:./layout:latest", "`lazyfs demo oci:DIR -- COMMAND` runs from a layout"),
+        ("oci:./layout:latest", "`lazyfs publish oci:./layout:latest STORE` puts it into a repository"),
+        ("http://example.org/image.sif", "anybody on the way could change it"),
         ("/bin/busybox", "/bin/busybox: no such directory, and no SIF file"),
     ],
 )
-def test_other_sources_are_refused_with_a_remedy(image: str, says: str) -> None:
+def test_what_is_not_pulled_is_refused_with_a_remedy(image: str, says: str) -> None:
     with pytest.raises(UsageError, match=says):
         prepare(image, ("sh",))
 
 
-def test_a_reference_is_looked_up_by_its_name_and_never_pulled() -> None:
+def test_a_reference_is_looked_up_by_its_name() -> None:
     assert looked_up("docker://gitlab.example/a/b:1") == "gitlab.example/a/b:1"
     with pytest.raises(
-        UsageError, match=r"nothing is pulled here: `lazyfs publish docker://none\.example/a:1 STORE`"
+        UsageError, match=r"it is not pulled now .*: `lazyfs publish docker://none\.example/a:1 STORE`"
     ):
         prepare("docker://none.example/a:1", ("sh",))

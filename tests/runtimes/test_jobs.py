@@ -1,18 +1,24 @@
 """Jobs from Python: the examples of Ganga's manual, with images from mounts, directories and files."""
 
 import asyncio
+import base64
 import json
 import os
 import shutil
 import stat
+import subprocess
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 import pytest
+import trio
 
 from lazyfs.core.errors import UsageError
-from lazyfs.runtimes.jobs import Apptainer, Auto, Bubblewrap, File, Job, JobResult, Singularity
+from lazyfs.runtimes.jobs import Apptainer, Auto, Bubblewrap, Docker, File, Job, JobResult, Link, Singularity
 from tests.support.runtimes import search_path
+from tests.support.until import until
 
 
 @pytest.fixture(autouse=True)
@@ -177,3 +183,163 @@ def test_an_executable_needs_no_execute_bit(image: str, tmp_path: Path) -> None:
     assert not os.stat(program.path).st_mode & stat.S_IXUSR
     assert Auto(image).run(Job(program)).exit_code == 3
     assert json.loads(json.dumps(program)) == [program.path]
+
+
+def test_paths_directories_and_links_are_carried_in(image: str, tmp_path: Path) -> None:
+    (tmp_path / "run.sh").write_text("#!/bin/sh\ncat config/a linked\n")
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config/a").write_text("in a directory\n")
+    (tmp_path / "config/a").chmod(0o600)
+    os.mkfifo(tmp_path / "config/pipe")
+    job = Job(tmp_path / "run.sh", inputs=[tmp_path / "config", Link("linked", "config/a")])
+    result = Auto(image).run(job)
+    assert text(result.stdout) == "in a directory\n" * 2, text(result.stderr)
+
+
+GIVEN: list[Callable[[Path], File | Path | IO[bytes]]] = [
+    lambda path: File(str(path)),
+    lambda path: path,
+    lambda path: path.open("rb"),
+]
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("given", GIVEN)
+def test_an_image_file_is_given_as_a_file_object(
+    tmp_path: Path,
+    image: str,
+    monkeypatch: pytest.MonkeyPatch,
+    given: Callable[[Path], File | Path | IO[bytes]],
+) -> None:
+    """imagefile = SharedFile('myimage.sif', ...); j.virtualization = Singularity(image=imagefile)"""
+    monkeypatch.setenv("PATH", search_path())
+    built = Path("/tmp/lazyfs-test-jobs.sif")
+    if not built.exists():
+        fresh = tmp_path / "fresh.sif"
+        command = ["apptainer", "--silent", "build", str(fresh), image]
+        subprocess.run(command, check=True, env={**os.environ, "APPTAINER_TMPDIR": str(tmp_path)})
+        fresh.rename(built)
+    file = given(built)
+    result = Singularity(image=file).run(Job("cat", ["/etc/redhat-release"]))
+    if not isinstance(file, File | Path):
+        file.close()
+    assert (text(result.stdout), result.runtime) == ("Fedora release 40\n", "apptainer"), text(result.stderr)
+
+
+def test_an_open_file_without_a_name_is_refused(tmp_path: Path) -> None:
+    with (
+        tempfile.TemporaryFile(dir=tmp_path) as file,
+        pytest.raises(UsageError, match="has no name any more"),
+    ):
+        Singularity(image=file).run(Job("cat"))
+
+
+def test_what_singularity_hub_had_is_refused_with_a_reason() -> None:
+    """j.virtualization = Singularity("shub://image:tag")"""
+    result = Singularity("shub://image:tag").run(Job("cat"))
+    assert (result.exit_code, result.failure) == (2, "image")
+    assert result.error is not None
+    assert "shub://image:tag: nothing is run from shub://" in result.error
+
+
+SECRET = "gftrh84dgel-245^ghHH"
+
+
+def test_a_token_is_handed_on_in_a_file_of_the_users_own(
+    image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """j.virtualization.tokenuser = 'gitlab+deploy-token-123'; what lazyfs is started with is looked at."""
+    spy = tmp_path / "python"
+    spy.write_text(
+        '#!/bin/sh\nstat -c "%a %u" "$REGISTRY_AUTH_FILE"; cat "$REGISTRY_AUTH_FILE"; echo; echo "$*"; env\n'
+    )
+    spy.chmod(0o755)
+    monkeypatch.setattr("lazyfs.runtimes.jobs.sys.executable", str(spy))
+    container = Singularity("docker://gitlab-registry.cern.ch/lhcb-core/lbdocker/centos7-build:v3")
+    container.tokenuser, container.tokenpassword = "gitlab+deploy-token-123", SECRET
+    result = container.run(Job("cat"))
+    mode, document, *seen = text(result.stdout).splitlines()
+    assert mode == f"600 {os.getuid()}"
+    auth = base64.b64encode(f"gitlab+deploy-token-123:{SECRET}".encode()).decode()
+    assert json.loads(document) == {"auths": {"gitlab-registry.cern.ch": {"auth": auth}}}
+    assert not [line for line in seen if SECRET in line or auth in line]
+    (kept,) = [line for line in seen if line.startswith("REGISTRY_AUTH_FILE=")]
+    assert not os.path.exists(kept.partition("=")[2])
+    container.tokenpassword = None
+    with pytest.raises(UsageError, match="give tokenuser and tokenpassword"):
+        container.run(Job("cat"))
+
+
+def test_the_program_gets_no_token(image: str) -> None:
+    container = Auto(image, tokenuser="gitlab+deploy-token-123", tokenpassword=SECRET)
+    result = container.run(Job("sh", ["-c", "set; cat /proc/*/environ /proc/*/cmdline; ls -a"]))
+    written = text(result.stdout) + text(result.stderr)
+    assert "PATH=" in written
+    assert SECRET not in written
+    assert "REGISTRY_AUTH_FILE" not in written
+
+
+def test_docker_is_taken_if_it_may_be_and_udocker_otherwise(
+    image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ganga's order; without both the reasons of both are said. The mode reaches udocker, not the program."""
+    container = Docker(image)
+    container.mode = "F3"
+    monkeypatch.setenv("LAZYFS_RUN_SETTINGS", str(tmp_path / "run.toml"))
+    (tmp_path / "run.toml").write_text(
+        f'[programs]\ndocker = "{tmp_path}/docker"\nudocker = "{tmp_path}/udocker"\n'
+    )
+    result = container.run(Job("cat"))
+    assert (result.failure, result.runtime) == ("runtime", None)
+    assert result.error is not None
+    assert result.error.index("docker: ") < result.error.index("udocker: ")
+    assert container.settings() == {"UDOCKER_DEFAULT_EXECUTION_MODE": "F3"}
+    command = container.command(Job("cat"), str(tmp_path), "result")
+    assert command[command.index("--runtime") + 1] == "docker,udocker"
+    assert Docker(image).settings() == {}
+
+
+def test_the_first_of_several_runtimes_that_works_is_taken(image: str) -> None:
+    class Either(Auto):
+        runtimes = ("udocker", "bubblewrap")
+
+    assert Either(image).run(Job("sh", ["-c", "exit 4"])).runtime == "bubblewrap"
+
+
+async def test_jobs_run_below_trio(image: str) -> None:
+    results: dict[int, JobResult] = {}
+
+    async def one(number: int) -> None:
+        results[number] = await Auto(image).run_async(Job("sh", ["-c", f"echo {number}; exit {number}"]))
+
+    async with trio.open_nursery() as nursery:
+        for number in range(3):
+            nursery.start_soon(one, number)
+    assert [(text(results[n].stdout), results[n].exit_code) for n in range(3)] == [
+        ("0\n", 0),
+        ("1\n", 1),
+        ("2\n", 2),
+    ]
+    assert results[2].failure == "program"
+
+
+async def test_a_cancelled_job_is_asked_to_end(image: str, tmp_path: Path) -> None:
+    """The program gets SIGTERM, and can put away what it has."""
+    (tmp_path / "out").mkdir()
+    script = "trap 'echo got >/out/end; exit 0' TERM; echo x >/out/ready; while :; do sleep 0.05; done"
+    container = Auto(image, mounts={str(tmp_path / "out"): "/out"})
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(container.run_async, Job("sh", ["-c", script]))
+        await trio.to_thread.run_sync(until, (tmp_path / "out/ready").exists)
+        nursery.cancel_scope.cancel()
+    assert (tmp_path / "out/end").read_text() == "got\n"
+
+
+def test_a_hook_that_fails_keeps_the_job_from_starting(image: str, tmp_path: Path) -> None:
+    def before(job: Job) -> None:
+        raise RuntimeError("no mail daemon")
+
+    out = tmp_path / "results"
+    with pytest.raises(RuntimeError, match="no mail daemon"):
+        Auto(image, before=before).run(Job("sh", output_directory=str(out)))
+    assert not out.exists()

@@ -15,7 +15,7 @@ from lazyfs.runtimes.launch import Bind, Launch
 from lazyfs.runtimes.protocol import Runtime, RuntimePlan, Unfit
 from lazyfs.runtimes.registry import BUILT_IN, load
 
-ENCLOSED = [name for name in BUILT_IN if name != "bubblewrap"]
+ENCLOSED = [name for name in BUILT_IN if name not in ("bubblewrap", "docker", "udocker", "shifter")]
 SCRATCH = "/tmp/lazyfs-run-0"
 HOSTILE = [
     "--help",

@@ -52,7 +52,7 @@ def test_the_notation_of_atlas_is_understood() -> None:
         (b"runtimes = [1]", "run.toml: runtimes takes a list of texts"),
         (b"binds = ['a:b:c']", "run.toml: bind 'a:b:c': write SRC"),
         (b"container_type = 'singularity'", "run.toml: container_type 'singularity': 'singularity' is not"),
-        (b"container_options = '--nv'", "run.toml: container_options: graphics cards"),
+        (b"container_options = '-w'", "run.toml: container_options: an image is read-only"),
         (b"container_options = '--pwd /srv'", "run.toml: container_options: --pwd is no matter of a site"),
         (b"isolation = 'much'", "run.toml: isolation is 'much'; it takes none, best, wlcg, full"),
         (b"[programs]\nrunc = 'runc'", "run.toml: \\[programs\\] takes NAME"),
@@ -136,4 +136,34 @@ def test_a_spoilt_memory_is_asked_again(tmp_path: Path, monkeypatch: pytest.Monk
     for content in ("", "[]", '"x"', json.dumps({"other": 1})):
         kept.write_text(content)
         assert probe_memory.remembered("x", "/bin/sh", lambda: yes) == yes
-        assert json.loads(kept.read_text()) == {"says": "says"}
+        assert json.loads(kept.read_text())["says"] == "says"
+
+
+def test_other_circumstances_are_asked_about_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file with the name of other circumstances' sum does not answer for these."""
+    monkeypatch.setenv("LAZYFS_RUNTIME_DIR", str(tmp_path))
+    tmp_path.chmod(0o700)
+    yes = RuntimeProbe("x", True, "says", frozenset({"--able"}))
+    no = RuntimeProbe("x", False, "asked")
+    probe_memory.remembered("x", "/bin/sh", lambda: yes)
+    assert probe_memory.remembered("x", "/bin/sh", lambda: no) == yes
+    (kept,) = tmp_path.glob("runtime-x-*")
+    document = json.loads(kept.read_text())
+    for number in range(len(document["facts"])):
+        other = [*document["facts"]]
+        other[number] += "x"
+        kept.write_text(json.dumps({**document, "facts": other}))
+        assert probe_memory.remembered("x", "/bin/sh", lambda: no) == no
+
+
+def test_memories_of_many_namespaces_do_not_pile_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAZYFS_RUNTIME_DIR", str(tmp_path))
+    tmp_path.chmod(0o700)
+    for number in range(probe_memory.MOST + 5):
+        (tmp_path / f"runtime-y-{number}").touch()
+        os.utime(tmp_path / f"runtime-y-{number}", ns=(number, number))
+    probe_memory.remembered("x", "/bin/sh", lambda: RuntimeProbe("x", True, "says"))
+    names = {path.name for path in tmp_path.iterdir()}
+    assert len(names) == probe_memory.MOST
+    assert "runtime-y-5" not in names
+    assert len([name for name in names if name.startswith("runtime-x-")]) == 1

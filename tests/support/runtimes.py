@@ -9,9 +9,24 @@ from typing import Final
 
 _TOP: Final = Path(__file__).parents[2]
 NOBODY: Final = 65534
-RUNTIMES: Final = ("bubblewrap", "apptainer", "charliecloud", "crun", "runc", "podman", "systemd-nspawn")
+RUNTIMES: Final = (
+    "bubblewrap",
+    "apptainer",
+    "charliecloud",
+    "crun",
+    "runc",
+    "podman",
+    "systemd-nspawn",
+    "docker",
+)
 """The runtimes that start programs here."""
-ROOTS_ONLY: Final = frozenset({"systemd-nspawn"})
+ROOTS_ONLY: Final = {
+    "systemd-nspawn": "only root can start it",
+    "docker": "only root and members of its group may",
+}
+"""Runtime -> the reason that a user is told."""
+NOT_HERE: Final = ("udocker", "shifter")
+"""Runtimes that are not on the test machine: their command lines are tested."""
 PODMAN_CONF: Final = """\
 [containers]
 default_ulimits = ["nofile=20000:20000", "nproc=4096:4096"]

@@ -10,12 +10,12 @@ import msgspec
 from lazyfs.core.digest import Digest, parse_hex
 from lazyfs.core.errors import FormatError
 from lazyfs.core.oci import json_text
-from lazyfs.core.oci.run_config import RunConfig
+from lazyfs.core.oci.container_config import RunConfig
+from lazyfs.core.oci.run_config import MAX_CONFIG as MAX_CONFIG
 from lazyfs.core.printable import printable
 
 MAX_MANIFEST = 4 << 20
 """Bytes of a manifest or index: the limit of registries themselves."""
-MAX_CONFIG = 8 << 20
 MAX_LAYERS = 1024
 _MAX_TIME = _MAX_SIZE = (1 << 63) - 1
 

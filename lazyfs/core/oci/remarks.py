@@ -5,9 +5,9 @@ from datetime import UTC, datetime
 
 from lazyfs.core.errors import FormatError, UsageError
 from lazyfs.core.foreign_text import check_text
+from lazyfs.core.oci.container_config import RunConfig
 from lazyfs.core.oci.manifest import Config, Platform
 from lazyfs.core.oci.platform import runs
-from lazyfs.core.oci.run_config import RunConfig
 
 MAX_ARGUMENT = (1 << 17) - 1
 """Bytes of one argument or variable that Linux hands to a program (MAX_ARG_STRLEN)."""

@@ -13,8 +13,9 @@ from typing import NamedTuple
 
 import msgspec
 
+from lazyfs.core.oci.container_config import RunConfig
 from lazyfs.core.oci.manifest import Config
-from lazyfs.core.oci.run_config import DEFAULT_PATH, RunConfig
+from lazyfs.core.oci.run_config import DEFAULT_PATH
 
 BIND_POINTS = {
     "dev": 0o755,

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from lazyfs.core.errors import UsageError
+from lazyfs.core.errors import AccountProblem
 from lazyfs.core.oci.reference import HUB, HUB_HOSTS, Reference
 from lazyfs.images.registry.credential_helpers import ask_helper
 from lazyfs.images.registry.credentials import Credentials
@@ -33,7 +33,7 @@ def from_files(
     chosen = authfile or environment.get("REGISTRY_AUTH_FILE")
     if chosen:
         if not os.path.exists(chosen):
-            raise UsageError(f"authfile {chosen} does not exist")
+            raise AccountProblem(f"authfile {chosen} does not exist")
         return _from_file(reference, chosen, environment)
     for path in _places(environment):
         if os.path.exists(path) and (found := _from_file(reference, path, environment)):
@@ -64,7 +64,9 @@ def _from_file(reference: Reference, path: str, environment: Mapping[str, str]) 
     helper = helpers.get(key) if key else document.get("credsStore")
     if helper:
         if not isinstance(helper, str):
-            raise UsageError(f"authfile {path}: the name of a credential helper is {helper!r}, not a string")
+            raise AccountProblem(
+                f"authfile {path}: the name of a credential helper is {helper!r}, not a string"
+            )
         for name in _helper_names(reference, key):
             if found := ask_helper(helper, name, path, environment):
                 return found
@@ -77,14 +79,14 @@ def _read(path: str) -> dict[str, Any]:
         with open(path, "rb") as file:  # may be a pipe: --authfile <(...)
             data = file.read(MAX_FILE + 1)
         if len(data) > MAX_FILE:
-            raise UsageError(f"authfile {path} has over {MAX_FILE} bytes")
+            raise AccountProblem(f"authfile {path} has over {MAX_FILE} bytes")
         if not data.strip():
             return {}
         document = msgspec.json.decode(data)
     except OSError as error:
-        raise UsageError(f"authfile {path} cannot be read: {error.strerror}") from None
+        raise AccountProblem(f"authfile {path} cannot be read: {error.strerror}") from None
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise UsageError(f"authfile {path} cannot be read: not JSON: {error}") from None
+        raise AccountProblem(f"authfile {path} cannot be read: not JSON: {error}") from None
     return _object(document, path, "it")
 
 
@@ -92,7 +94,7 @@ def _object(value: Any, path: str, what: str) -> dict[str, Any]:
     if value is None:
         return {}
     if not isinstance(value, dict):
-        raise UsageError(f"authfile {path}: {what} is not a JSON object")
+        raise AccountProblem(f"authfile {path}: {what} is not a JSON object")
     return value
 
 
@@ -133,17 +135,17 @@ def _account(entry: dict[str, Any], path: str, key: str) -> Credentials | None:
     for name in ("auth", "identitytoken", "registrytoken", "username", "password"):
         value = entry.get(name) or ""
         if not isinstance(value, str):
-            raise UsageError(f"authfile {path}: {name} of {key} is not a string")
+            raise AccountProblem(f"authfile {path}: {name} of {key} is not a string")
         fields[name] = value
     username, password = fields["username"], fields["password"]
     if fields["auth"]:
         try:
             pair = base64.b64decode("".join(fields["auth"].split()), validate=True)
         except (binascii.Error, ValueError):
-            raise UsageError(f"authfile {path}: auth of {key} is not base64 of name:password") from None
+            raise AccountProblem(f"authfile {path}: auth of {key} is not base64 of name:password") from None
         username, colon, password = pair.decode("utf-8", "surrogateescape").partition(":")
         if not colon:
-            raise UsageError(f"authfile {path}: auth of {key} is not base64 of name:password")
+            raise AccountProblem(f"authfile {path}: auth of {key} is not base64 of name:password")
         password = password.rstrip("\0")  # docker's oldest files are padded
     identity = fields["identitytoken"]
     if username == "<token>" and not identity:

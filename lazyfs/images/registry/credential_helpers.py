@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from lazyfs.core.errors import UsageError
+from lazyfs.core.errors import AccountProblem
 from lazyfs.core.printable import printable
 from lazyfs.images.registry.credentials import HELPER_DEADLINE, Credentials
 
@@ -32,14 +32,14 @@ def ask_helper(
     invalid output or takes longer than `deadline` seconds.
     """
     if not _NAME.fullmatch(name):
-        raise UsageError(f"authfile {named_by}: {name!r} is not the name of a credential helper")
+        raise AccountProblem(f"authfile {named_by}: {name!r} is not the name of a credential helper")
     program = f"docker-credential-{name}"
     code, output, complaint = _run(program, server, named_by, environment, deadline)
     if code != 0:
         said = output.decode("utf-8", "replace").strip() or complaint.decode("utf-8", "replace").strip()
         if any(text in said.lower() for text in _ABSENT):
             return None
-        raise UsageError(
+        raise AccountProblem(
             f"{program} (named by {named_by}) fails with {code}: {printable(said) or 'no reason'}"
         )
     return _read(output, f"{program} (named by {named_by})")
@@ -58,15 +58,17 @@ def _run(
             start_new_session=True,  # so that the programs it starts end with it
         )
     except FileNotFoundError:
-        raise UsageError(f"{program} (named by {named_by}) is not installed, or not in PATH") from None
+        raise AccountProblem(f"{program} (named by {named_by}) is not installed, or not in PATH") from None
     except OSError as error:
-        raise UsageError(f"{program} (named by {named_by}): {error.strerror}") from None
+        raise AccountProblem(f"{program} (named by {named_by}): {error.strerror}") from None
     with process:
         try:
             output, complaint = process.communicate(server.encode() + b"\n", timeout=deadline)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
-            raise UsageError(f"{program} (named by {named_by}) did not answer in {deadline:.0f} s") from None
+            raise AccountProblem(
+                f"{program} (named by {named_by}) did not answer in {deadline:.0f} s"
+            ) from None
         except BaseException:
             os.killpg(process.pid, signal.SIGKILL)
             raise
@@ -78,9 +80,11 @@ def _read(output: bytes, program: str) -> Credentials | None:
         document: Any = msgspec.json.decode(output[:_MAX_ANSWER])
         username, secret = document.get("Username") or "", document.get("Secret") or ""
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, AttributeError):
-        raise UsageError(f"{program} answered something else than JSON with Username and Secret") from None
+        raise AccountProblem(
+            f"{program} answered something else than JSON with Username and Secret"
+        ) from None
     if not isinstance(username, str) or not isinstance(secret, str):
-        raise UsageError(f"{program} answered with a Username or Secret that is not a string")
+        raise AccountProblem(f"{program} answered with a Username or Secret that is not a string")
     if not secret:
         return None
     if username == TOKEN_USER:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from lazyfs.core.errors import UsageError
+from lazyfs.core.errors import AccountProblem
 from lazyfs.core.oci.reference import Reference
 
 HELPER_DEADLINE = 60.0
@@ -59,9 +59,9 @@ def find(reference: Reference, asked: Asked, environment: Mapping[str, str]) -> 
     from lazyfs.images.registry.auth_files import from_files
 
     if asked.username is not None:
-        return Credentials(asked.username, _password(asked))
+        return given(asked)
     if asked.password_file is not None or asked.password_fd is not None:
-        raise UsageError("a password without a name: give --username too")
+        raise AccountProblem("a password without a name: give --username too")
     if asked.authfile is None and environment.get("CI_REGISTRY") == reference.registry:
         for user, password in (
             ("CI_DEPLOY_USER", "CI_DEPLOY_PASSWORD"),
@@ -70,6 +70,13 @@ def find(reference: Reference, asked: Asked, environment: Mapping[str, str]) -> 
             if environment.get(user) and environment.get(password):
                 return Credentials(environment[user], environment[password])
     return from_files(reference, asked.authfile, environment)
+
+
+def given(asked: Asked) -> Credentials:
+    """The account of the command line, which names a user. Raises UsageError for a password that cannot be
+    read."""
+    assert asked.username is not None
+    return Credentials(asked.username, _password(asked))
 
 
 class LazyAccount:
@@ -105,10 +112,10 @@ def _password(asked: Asked) -> str:
             with open(asked.password_fd, encoding="utf-8", closefd=False) as file:
                 text = file.read(1 << 16)
         else:
-            raise UsageError("--username needs --password-file FILE or --password-fd N")
+            raise AccountProblem("--username needs --password-file FILE or --password-fd N")
     except (OSError, UnicodeDecodeError, ValueError) as error:
         where = asked.password_file or f"descriptor {asked.password_fd}"
         reason = "not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
         reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else reason
-        raise UsageError(f"password {where}: {reason}") from None
+        raise AccountProblem(f"password {where}: {reason}") from None
     return text.rstrip("\r\n")

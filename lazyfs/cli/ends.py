@@ -1,0 +1,50 @@
+"""The begin and the end of every command: clean streams first, and one line for an error at the end."""
+
+import io
+import sys
+from collections.abc import Callable
+
+from lazyfs.core.errors import LazyfsError
+from lazyfs.system import clean_start
+from lazyfs.system.command_line import hide_accounts
+
+
+def begin() -> None:
+    """Prepares the process: its streams, its signals, the command line that others see."""
+    clean_start.open_standard_streams()
+    hide_accounts()
+    clean_start.expect_children()
+    for name, number, mode in (("stdin", 0, "r"), ("stdout", 1, "w"), ("stderr", 2, "w")):
+        if getattr(sys, name) is None:  # the stream was closed
+            setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names are bytes that the locale may be unable to encode
+            stream.reconfigure(errors="surrogateescape" if stream.encoding == "utf-8" else "backslashreplace")
+
+
+def exit_code_of(
+    command: Callable[[], object], *, debug: bool = False, also_tell: Callable[[str], None] | None = None
+) -> int:
+    """Runs a command and returns its exit code; a LazyfsError becomes one line on stderr, which `also_tell`
+    gets too. `debug`: the error is raised."""
+    try:
+        result = command()
+    except KeyboardInterrupt:
+        _say("lazyfs: interrupted")
+        return 130
+    except LazyfsError as error:
+        if debug:
+            raise
+        _say(f"lazyfs: {error}")
+        if also_tell:
+            also_tell(str(error))
+        return error.exit_code
+    except BrokenPipeError:
+        return 141
+    return result if isinstance(result, int) else 0
+
+
+def _say(line: str) -> None:
+    from lazyfs.cli.say import say  # click, which a start that goes well does without
+
+    say(line, err=True)

@@ -1,0 +1,119 @@
+"""The part of docker's HTTP interface that a start needs: an image from an archive, a container, its end.
+
+Requests, not arguments of `docker`: the kernel shows arguments to every user of the machine.
+"""
+
+import http.client
+import json
+import os
+import socket
+from typing import Any
+
+from lazyfs.runtimes.protocol import RuntimeFailed
+
+SOCKET = "/run/docker.sock"
+_SECONDS = 60.0
+_VERSION = "/v1.40"
+"""Docker 19.03 and newer."""
+_LONGEST = 8 << 20
+
+
+class DockerError(RuntimeFailed):
+    """The daemon cannot be reached, or refuses."""
+
+
+class _Connection(http.client.HTTPConnection):
+    """HTTP over the daemon's socket."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost", timeout=_SECONDS)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(_SECONDS)
+        self.sock.connect(self._path)
+
+
+class DockerApi:
+    """A daemon, by its socket. Each call is a connection of its own, and ends within a minute."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def version(self) -> str:
+        """Returns the daemon's version. Raises DockerError."""
+        return str(self._ask("GET", "/version").get("Version", "unknown"))
+
+    def load(self, name: str, archive: bytes) -> None:
+        """Makes an image of one layer from a tar archive. Raises DockerError."""
+        self._ask("POST", f"/images/create?fromSrc=-&repo={name}", archive, "application/x-tar")
+
+    def create(self, name: str, configuration: dict[str, Any]) -> None:
+        """Makes a container. Raises DockerError."""
+        self._ask("POST", f"/containers/create?name={name}", json.dumps(configuration).encode())
+
+    def state(self, name: str) -> dict[str, Any]:
+        """Returns the state of a container. Raises DockerError."""
+        found: dict[str, Any] = self._ask("GET", f"/containers/{name}/json")["State"]
+        return found
+
+    def remove(self, name: str) -> None:
+        """Ends and removes a container and the image of the same name, if they are there. Raises
+        DockerError."""
+        for place in (f"/containers/{name}?force=1&v=1", f"/images/{name}?force=1"):
+            self._ask("DELETE", place, absent_is_right=True)
+
+    def _ask(
+        self,
+        method: str,
+        place: str,
+        body: bytes | None = None,
+        kind: str = "application/json",
+        *,
+        absent_is_right: bool = False,
+    ) -> dict[str, Any]:
+        connection = _Connection(self.path)
+        try:
+            connection.request(method, _VERSION + place, body, {"Content-Type": kind})
+            answer = connection.getresponse()
+            raw = answer.read(_LONGEST)
+        except PermissionError:
+            raise DockerError(
+                f"user {os.geteuid()} may not use {self.path}: only root and members of its group may"
+            ) from None
+        except (FileNotFoundError, ConnectionRefusedError):
+            raise DockerError(f"no docker daemon listens at {self.path}; start dockerd") from None
+        except TimeoutError:
+            raise DockerError(f"the docker daemon at {self.path} did not answer in {_SECONDS:g} s") from None
+        except (OSError, http.client.HTTPException) as error:
+            raise DockerError(
+                f"the docker daemon at {self.path}: {str(error) or type(error).__name__}"
+            ) from None
+        finally:
+            connection.close()
+        if answer.status >= 400 and not (absent_is_right and answer.status == 404):
+            raise DockerError(f"docker: {_message(raw)}")
+        return _object(raw)
+
+
+def _object(raw: bytes) -> dict[str, Any]:
+    """Returns an answer's object; the last one of a stream. Raises DockerError for a stream's error."""
+    found: dict[str, Any] = {}
+    for line in raw.splitlines():
+        try:
+            one = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(one, dict):
+            found = one
+            if "error" in one:
+                raise DockerError(f"docker: {one['error']}")
+    return found
+
+
+def _message(raw: bytes) -> str:
+    try:
+        return str(json.loads(raw)["message"]).replace("\n", " ")
+    except (ValueError, KeyError, TypeError):
+        return raw[:200].decode(errors="replace").replace("\n", " ")

@@ -1,0 +1,121 @@
+"""An image as docker can show it: docker takes no directory as a root filesystem, and binds nothing at /.
+
+So the root is an image of docker's with nothing but directories and links in it, and the names of the real
+image's root are bound there one by one. A directory that lacks a mount point is made in the same way, since
+docker cannot make names in the read-only image.
+"""
+
+import io
+import os
+import stat
+import tarfile
+from typing import Any, NamedTuple
+
+from lazyfs.runtimes.bind_places import BindPlace, arrange, shows_devices
+from lazyfs.runtimes.launch import Launch
+from lazyfs.runtimes.protocol import Unfit
+from lazyfs.runtimes.underlay import CoveredDirectory, covers
+
+_OF_DOCKER = ("/etc/hosts", "/etc/hostname", "/etc/resolv.conf")
+"""Files that docker binds in every container."""
+_MADE = frozenset({"/proc", "/dev", "/sys"})
+"""Filesystems that docker mounts in every container."""
+_MOST = 1000
+"""Binds of one container at most: each takes the daemon a millisecond or two."""
+
+
+class DockerRoot(NamedTuple):
+    """The root filesystem of a container."""
+
+    archive: bytes
+    """The tar archive of docker's image."""
+    mounts: list[dict[str, Any]]
+    """`HostConfig.Mounts` of a container's configuration."""
+    device_rules: list[str]
+    """`HostConfig.DeviceCgroupRules`."""
+    tmp: str
+    """The image's /tmp, links followed."""
+
+
+def docker_root(launch: Launch) -> DockerRoot:
+    """Returns the root of a launch. Raises UsageError for a bind that cannot be made, Unfit for an image or
+    bind that docker cannot show."""
+    tree = arrange(launch.root, launch.binds, ())
+    own = _places_of_docker(launch)
+    points = [*tree.places, *own]
+    made = covers(launch.root, [BindPlace("/", "/"), *points])
+    mounted = {*_MADE, *(place.path for place in points), *(cover.path for cover in made)}
+    mounts = [
+        _mount(launch.root.rstrip("/") + path, path, read_only=True)
+        for cover in made
+        for name in cover.shown
+        if (path := os.path.join(cover.path, name)) not in mounted
+    ]
+    rules: list[str] = []
+    for bind, place in tree.binds:
+        mounts.append(_mount(os.path.realpath(bind.source), place.path, read_only=bind.read_only))
+        if shows_devices(bind):
+            rules += _rules(os.path.realpath(bind.source))
+    if len(mounts) > _MOST:
+        raise Unfit(f"docker would have to bind {len(mounts)} names one by one, and {_MOST} is the most")
+    return DockerRoot(_archive(made), mounts, rules, tree.tmp.path)
+
+
+def _places_of_docker(launch: Launch) -> list[BindPlace]:
+    """Returns the places of docker's own files; such a one must be a file, or be made. Raises Unfit where
+    docker would make one on the machine or behind a link."""
+    etc = next((bind for bind in launch.binds if bind.target == "/etc"), None)
+    if etc is not None:
+        missing = [path for path in _OF_DOCKER if not os.path.isfile(etc.source + path.removeprefix("/etc"))]
+        if missing:
+            raise Unfit(f"bind {etc.source}: docker would make {missing[0]} in it")
+        return []
+    if os.path.islink(f"{launch.root}/etc"):
+        raise Unfit(f"image {launch.root}: its /etc is a link, and docker binds files there")
+    if not os.path.isdir(f"{launch.root}/etc"):
+        return [BindPlace(path, "/") for path in _OF_DOCKER]
+    absent = [path for path in _OF_DOCKER if not _is_file(launch.root + path)]
+    return [BindPlace(path, "/etc") for path in absent]
+
+
+def _is_file(path: str) -> bool:
+    try:
+        return stat.S_ISREG(os.lstat(path).st_mode)
+    except OSError:
+        return False
+
+
+def _mount(source: str, target: str, *, read_only: bool) -> dict[str, Any]:
+    return {"Type": "bind", "Source": source, "Target": target, "ReadOnly": read_only}
+
+
+def _rules(source: str) -> list[str]:
+    """Returns the rules that let devices be opened: of a device, or of those in a directory."""
+    paths = [source]
+    if os.path.isdir(source):
+        paths = [os.path.join(top, name) for top, _, names in os.walk(source) for name in names]
+    found = []
+    for path in paths:
+        status = os.stat(path)
+        kind = "c" if stat.S_ISCHR(status.st_mode) else "b" if stat.S_ISBLK(status.st_mode) else ""
+        if kind:
+            found.append(f"{kind} {os.major(status.st_rdev)}:{os.minor(status.st_rdev)} rwm")
+    return found
+
+
+def _archive(made: list[CoveredDirectory]) -> bytes:
+    """Returns a tar archive of the covered directories and their links. docker makes the mount points."""
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        for cover in made:
+            entry = tarfile.TarInfo("." + cover.path.rstrip("/"))
+            entry.type, entry.mode = tarfile.DIRTYPE, cover.mode
+            archive.addfile(entry)
+            taken = {other.path for other in made}
+            for name, target in cover.links:
+                link = tarfile.TarInfo("." + os.path.join(cover.path, name))
+                if link.name[1:] in taken or link.name[1:] in _OF_DOCKER:
+                    continue
+                link.type, link.linkname = tarfile.SYMTYPE, target
+                archive.addfile(link)
+    return file.getvalue()

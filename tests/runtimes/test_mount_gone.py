@@ -1,0 +1,69 @@
+"""The mount goes while a program runs: one line says so, and the result has it as the mount's failure."""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.support.cli import LAZYFS, lazyfs, new_repository
+from tests.support.open_paths import open_to_all
+
+pytestmark = pytest.mark.root
+
+
+def _servers(mount: Path) -> list[int]:
+    """Returns the processes of a mount: its keeper, which would start another daemon, before the daemon."""
+    found = []
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            words = Path(f"/proc/{name}/cmdline").read_bytes().split(b"\0")
+            if os.fsencode(mount) in words and b"mount" in words:
+                found.append((Path(f"/proc/{name}/comm").read_text() != "lazyfs-keeper\n", int(name)))
+    return [pid for _, pid in sorted(found)]
+
+
+@pytest.mark.parametrize("runtime", ["bubblewrap", "crun"])
+def test_a_mount_gone_in_mid_run(open_path: Path, runtime: str) -> None:
+    root = open_path / "image"
+    (root / "bin").mkdir(parents=True)
+    shutil.copy("/bin/busybox", root / "bin/busybox")
+    (root / "bin/sh").symlink_to("busybox")
+    (root / "deep/er").mkdir(parents=True)
+    (root / "deep/er/file").write_bytes(os.urandom(1 << 20))
+    open_to_all(root)
+    store, keys = new_repository(open_path)
+    lazyfs("publish", f"dir:{root}", store, "--as", "image", "--keys", keys)
+    mount, result = open_path / "mnt", open_path / "result"
+    mount.mkdir()
+    trust = ("--trust", store / "metadata/1.root.json", "--cache", open_path / "cache")
+    lazyfs("mount", store, mount, *trust)
+    command = [*LAZYFS, "run", f"{mount}/image", "--runtime", runtime, "--result", str(result), "--"]
+    script = "echo ready; read word; busybox cat /deep/er/file >/dev/null || exit 4"
+    try:
+        with subprocess.Popen(
+            [*command, "/bin/busybox", "sh", "-c", script],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+            while servers := _servers(mount):  # each one left makes the others anew
+                for pid in servers:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+            _, said = process.communicate("go\n", timeout=60)
+    finally:
+        subprocess.run(["umount", "--lazy", mount], check=True)
+    assert process.returncode not in (0, 125)
+    assert said.splitlines()[-1] == (
+        f"lazyfs: image {mount}/image: its filesystem does not answer any more; is it mounted?"
+    )
+    found = json.loads(result.read_text())
+    assert (found["failed"], found["started"], found["exit_code"]) == ("mount", True, process.returncode)

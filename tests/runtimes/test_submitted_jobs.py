@@ -1,0 +1,113 @@
+"""Submit files of `lazyfs prun` in the hands of batch systems: HTCondor 23 reads one, Slurm runs one."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.cli import lazyfs
+from tests.support.open_paths import open_to_all
+from tests.support.slurm import Slurm, one_node_slurm
+
+pytestmark = [pytest.mark.root, pytest.mark.long, pytest.mark.timeout(600)]
+
+HTCONDOR = (
+    "htcondor==23.10.29 --hash=sha256:a9d571242066a284ce2ae38c3803bcdbc571868a989f28fcc6c236884e6fb53b\n"
+)
+"""HTCondor's own reader of submit files, for x86_64. Version 25 has none in Python any more; at 60 MB it is
+no part of the checkout's own packages."""
+READER = """
+import sys, warnings
+warnings.simplefilter("ignore")
+import htcondor
+with open(sys.argv[1]) as file:
+    submit = htcondor.Submit(file.read())
+(job,) = submit.jobs(count=1, clusterid=1)
+for name in sys.argv[2:]:
+    print(name, job.get(name), sep=": ")
+"""
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    root = tmp_path / "cvmfs/registry.example/alpine:3"
+    (root / "bin").mkdir(parents=True)
+    (root / "bin/busybox").write_bytes(Path("/bin/busybox").read_bytes())
+    (root / "bin/busybox").chmod(0o755)
+    for name in ("sh", "cat"):
+        (root / "bin" / name).symlink_to("busybox")
+    (tmp_path / "data").write_text("events\n")
+    open_to_all(tmp_path)
+    return root
+
+
+def test_htcondor_takes_a_directory_of_the_mount(
+    image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "requirements").write_text(HTCONDOR)
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--require-hashes"]
+    subprocess.run([*pip, "--target", tmp_path / "packages", "-r", tmp_path / "requirements"], check=True)
+    line = ["--containerImage", str(image), "--exec", "cat data", "--outDS", "out", "--extFile", "data"]
+    lazyfs("prun", *line, "--outputs", "hist.root", "--nCore", "2", "--memory", "500", "--submit", "htcondor")
+    expected = {
+        "ContainerImage": str(image),
+        "WantContainer": "True",
+        "WantSandboxImage": "True",
+        "ContainerImageSource": "local",
+        "Cmd": str(tmp_path / "out/exec.sh"),
+        "TransferInput": str(tmp_path / "data"),
+        "TransferOutput": "hist.root",
+        "RequestCpus": "2",
+        "RequestMemory": "500",
+        "x509userproxy": "None",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", READER, tmp_path / "out/job.sub", *expected, "Requirements"],
+        env={**os.environ, "PYTHONPATH": str(tmp_path / "packages"), "CONDOR_CONFIG": os.devnull},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    job = dict(line.split(": ", 1) for line in done.stdout.splitlines())
+    requirements = job.pop("Requirements")
+    assert "HasContainer" in requirements
+    assert "HasSandboxImage" in requirements
+    assert job == expected
+
+
+@pytest.fixture
+def slurm() -> Iterator[Slurm]:
+    with one_node_slurm() as system:
+        yield system
+
+
+def test_slurm_takes_the_script_and_runs_it(
+    slurm: Slurm, image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    line = ["--containerImage", str(image), "--exec", "cat data; echo x >hist.root; exit 3", "--outDS", "out"]
+    lazyfs("prun", *line, "--extFile", "data", "--memory", "200", "--maxWalltime", "1", "--submit", "slurm")
+    script = str(tmp_path / "out/job.sh")
+    environment = {**slurm.environment, "PATH": os.environ["PATH"]}
+    tested = subprocess.run(
+        ["sbatch", "--test-only", script], env=environment, capture_output=True, text=True, check=False
+    )
+    assert tested.returncode == 0, tested.stderr
+    assert "to start at" in tested.stderr
+    waited = subprocess.run(
+        ["sbatch", "--wait", "--parsable", script],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (waited.returncode, waited.stderr) == (3, "")  # the program's own code
+    assert (tmp_path / "out/stdout").read_text() == "events\n"
+    assert (tmp_path / "out/work/hist.root").read_text() == "x\n"
