@@ -13,6 +13,7 @@ from lazyfs.core.errors import UsageError
 from lazyfs.core.params import Revision
 from lazyfs.images.observer import PublishObserver
 from lazyfs.images.prepare import SourcePreparer
+from lazyfs.images.profiles.new_images import NewImageProfiles
 from lazyfs.images.sources.open import ImageOptions
 from lazyfs.repository.edit import Edit
 from lazyfs.repository.keys import Keys
@@ -32,6 +33,8 @@ class PublishOptions:
     """True to add no bind points or start-up files to images."""
     bind_points: tuple[str, ...] = ()
     """Directories to add to images beyond the fixed ones, relative to the image's root."""
+    inherit_profiles: bool = True
+    """True to give a new image the profile of its repository's last one, as far as it applies."""
     observer: PublishObserver = field(default_factory=PublishObserver)
 
 
@@ -72,6 +75,7 @@ def publish(
             options.observer,
             options.plain,
             options.bind_points,
+            NewImageProfiles(store, edit.objects) if options.inherit_profiles else None,
         )
         for source in sources:
             prepared = preparer.prepare(source, options.place)

@@ -60,23 +60,29 @@ class BundleWriter:
         worker that has the old image's objects fetches the new ones and nothing else.
         """
         found = list(self._write(members, kin))
-        if len(found) > bounds.BUNDLES:
+        if len(found) > bounds.BUNDLES or sum(len(one.members) for one in found) > bounds.MEMBERS:
             found = list(self._write(members, ()))
         return found
 
     def _write(self, members: Sequence[ObjectRef], kin: Sequence[profile.Bundle]) -> Iterator[profile.Bundle]:
-        known = {ref for one in kin for ref in one.members}
+        numbers = {ref: number for number, one in enumerate(kin) for ref in one.members}
         kept = self._kept(members, kin)
-        in_bundle = {ref: number for number, one in kept.items() for ref in one.members}
+        named: set[int] = set()
         unchanged, new = _Pile(), _Pile()
-        target = FIRST
+        target, last = FIRST, -1
         for ref in members:
-            if ref in in_bundle:
-                again = kept.pop(in_bundle[ref], None)
-                if again is not None:
-                    yield again
+            number = numbers.get(ref, -1)
+            if number in kept:
+                if number not in named:
+                    named.add(number)
+                    yield kept[number]
                 continue
-            pile = unchanged if ref in known else new
+            if number >= 0:
+                if number != last and unchanged.size >= LEAST_KEPT:
+                    # Apart: whatever breaks one of them later leaves the other.
+                    yield self._put(unchanged.take())
+                last = number
+            pile = unchanged if number >= 0 else new
             frame = self._store.get(ref.digest)
             codec.open_object(frame, ref)  # a damaged object must not be spread
             pile.add(ref, frame)

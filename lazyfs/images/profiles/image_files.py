@@ -101,6 +101,10 @@ class ImageFiles:
                     inner.append((path, self._node(entry, node.catalog)))
             stack += reversed(inner)
 
+    def catalog_of(self, directory: ImageFile) -> ObjectRef:
+        """Returns the catalog that a directory of `walk` is."""
+        return directory.entry.nested or self._tree.root_ref
+
     def parts(self, file: ImageFile) -> list[ObjectPart]:
         """Returns the objects that hold a file's bytes, in order; none for an empty file or a directory."""
         place = file.entry.place(file.packs)

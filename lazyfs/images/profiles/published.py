@@ -8,6 +8,7 @@ from lazyfs.core.errors import UsageError
 from lazyfs.images.profiles.image_files import ImageFiles
 from lazyfs.images.profiles.path_lists import paths_of
 from lazyfs.images.profiles.publish import profiled_tree
+from lazyfs.repository.diff import ResolvedPath
 from lazyfs.repository.stored_tree import StoredTree
 
 
@@ -33,11 +34,19 @@ class PublishedProfile(NamedTuple):
 
 def published_profile(tree: StoredTree, image: str) -> PublishedProfile:
     """Returns an image's profile. Raises UsageError if there is no such image, or if it has none."""
-    found, top = profiled_tree(tree, image)
-    ref = profile.hinted(found.node.entry)
-    if ref is None:
+    resolved, _ = profiled_tree(tree, image)
+    found = profile_at(resolved)
+    if found is None:
         raise UsageError(f"{image} has no profile: make one with lazyfs profile record, make or import")
-    plain = tree.read(ref)
+    return found
+
+
+def profile_at(found: ResolvedPath) -> PublishedProfile | None:
+    """Returns the profile of the image's tree at a path; None if it has none."""
+    top, ref = found.node.entry.nested, profile.hinted(found.node.entry)
+    if top is None or ref is None:
+        return None
+    plain = found.tree.read(ref)
     return PublishedProfile(found.path, top, ref, profile.origin_of(plain), profile.decode(plain))
 
 
