@@ -1,30 +1,19 @@
 """`lazyfs sync`: brings the images that wishlists ask for into a repository."""
 
-import os
-import platform as host
-from datetime import UTC, datetime
 from typing import Any
 
 import click
 
 from lazyfs.cli.say import say, say_json
-from lazyfs.cli.store_options import json_option, keys_option, open_repository
+from lazyfs.cli.service_runs import ServiceRuns
+from lazyfs.cli.store_options import json_option, keys_option
 from lazyfs.core.durations import parse_duration
-from lazyfs.core.oci.platform import parse_platform
 from lazyfs.sync import lists as wishlists
 from lazyfs.sync.annotations import STYLES, annotated
 from lazyfs.sync.changed_lines import changed_lines
-from lazyfs.sync.event_file import append_events, latest_events
-from lazyfs.sync.lists import GivenList, ListKeeper
-from lazyfs.sync.registries import Registries
-from lazyfs.sync.report import WOULD, Report
-from lazyfs.sync.service import Service
+from lazyfs.sync.lists import ListKeeper
+from lazyfs.sync.report import WOULD, Event, Report
 from lazyfs.sync.settings import read_settings
-from lazyfs.sync.state import State, held, read_state, write_state
-from lazyfs.sync.status_directory import default_status_directory
-
-SHOWN_EVENTS = 500
-"""Latest events on the status site."""
 
 
 @click.command()
@@ -46,6 +35,7 @@ SHOWN_EVENTS = 500
 @click.option(
     "--max-delete", type=click.IntRange(0), help="Images that may leave the tree; over that none does."
 )
+@click.option("--wait", default="0s", help="Wait so long for another run to end, like 30m.")
 @click.option("--forget", multiple=True, metavar="WISHLIST", help="Give a list up: what only it wished goes.")
 @click.option(
     "--accept-shorter",
@@ -74,60 +64,20 @@ def command(words: tuple[str, ...], keys: str | None, since: str | None, check: 
     *names, store = words
     if not names and not options["forget"]:
         raise click.UsageError("give at least one WISHLIST, then the STORE")
-    settings = read_settings(options["configuration"])
-    service = settings.service
-    repository = open_repository(store, keys)
-    status = options["status_dir"] or default_status_directory(repository.name)
-    dry_run = options["dry_run"]
-    with held(status), Registries(settings.registries) as registries:
-        state = read_state(status, repository.name)
-        forgotten = tuple(map(wishlists.shown_name, options["forget"]))
-        meant = frozenset(map(wishlists.shown_name, options["accept_shorter"]))
-        keeper = ListKeeper(os.path.join(status, "lists"), meant=meant)
-        given = _load(names, keeper, forgotten, dry_run=dry_run)
-        report = Service(
-            repository.store,
-            repository.keys,
-            registries,
-            service,
-            service.chosen_platforms[0] if service.platforms else parse_platform(host.machine()),
-            lambda: datetime.now(UTC),
-            save=lambda now: write_state(status, now),
-            tell=lambda line: None if options["as_json"] else say(line, err=True),
-            platform_asked=bool(service.platforms),
-            max_age=parse_duration(options["max_age"], "--max-age"),
-            max_delete=service.max_delete if options["max_delete"] is None else options["max_delete"],
-            dry_run=dry_run,
-            forgotten=forgotten,
-        ).run(given, state)
-        if not dry_run:
-            append_events(status, report.events)
-            _write_site(service.site or os.path.join(status, "site"), status, state)
-    _show(repository.name, report, as_json=options["as_json"], dry_run=dry_run)
+    runs = ServiceRuns(
+        store, keys, read_settings(options["configuration"]), options["status_dir"], quiet=options["as_json"]
+    )
+    report = runs.sync(
+        names,
+        forget=options["forget"],
+        accept_shorter=options["accept_shorter"],
+        max_age=parse_duration(options["max_age"], "--max-age"),
+        max_delete=options["max_delete"],
+        dry_run=options["dry_run"],
+        wait=parse_duration(options["wait"], "--wait"),
+    )
+    show_report(runs.name, report, as_json=options["as_json"], dry_run=options["dry_run"])
     return report.exit_code
-
-
-def _load(
-    names: list[str], keeper: ListKeeper, forgotten: tuple[str, ...], *, dry_run: bool
-) -> list[GivenList]:
-    """Returns the lists in force, and keeps the content of those that are good."""
-    if not dry_run:
-        for name in forgotten:
-            keeper.forget(name)
-    given = [wishlists.load(name, keeper) for name in wishlists.expand(names)]
-    if not dry_run:
-        for one in given:
-            keeper.take(one)
-    return given
-
-
-def _write_site(directory: str, status: str, state: State) -> None:
-    from lazyfs.sync.site.document import document
-    from lazyfs.sync.site.pages import pages  # jinja2 takes 50 ms to import
-    from lazyfs.sync.site.write import write_site
-
-    events = latest_events(status, SHOWN_EVENTS)
-    write_site(directory, pages(document(state, events, int(datetime.now(UTC).timestamp()))))
 
 
 def _check(names: tuple[str, ...], since: str | None, style: str) -> int:
@@ -149,7 +99,8 @@ def _check(names: tuple[str, ...], since: str | None, style: str) -> int:
     return 1 if bad else 0
 
 
-def _show(name: str, report: Report, *, as_json: bool, dry_run: bool) -> None:
+def show_report(name: str, report: Report, *, as_json: bool, dry_run: bool = False) -> None:
+    """Prints the outcome of a run."""
     if as_json:
         say_json(
             {
@@ -168,11 +119,22 @@ def _show(name: str, report: Report, *, as_json: bool, dry_run: bool) -> None:
     for event in report.events:
         what = WOULD.get(event.event, event.event) if dry_run else event.event
         digest = f" {event.digest}" if event.digest and not event.reason else ""
-        say(f"{what} {event.image}{digest}" + (f": {event.reason}" if event.reason else ""))
+        say(f"{what} {event.image}{digest}{_known(event)}" + (f": {event.reason}" if event.reason else ""))
     if report.refused:
         say(f"lazyfs: {report.refused}", err=True)
     done = ", ".join(
         f"{report.count(kind)} {kind}" for kind in ("published", "moved", "removed", "failed", "waiting")
     )
+    if trouble := [event for event in report.events if event.is_trouble]:
+        new = sum(event.new and not event.acknowledged for event in trouble)
+        known = sum(bool(event.acknowledged) for event in trouble)
+        done += f" ({new} new, {known} acknowledged)"
     said = "a run would give: " if dry_run else ""
     say(f"{name} revision {report.revision}: {said}{report.unchanged} unchanged, {done}")
+
+
+def _known(event: Event) -> str:
+    """Returns what tells a failure that is known from a new one."""
+    if event.acknowledged:
+        return f" (acknowledged until {event.acknowledged})"
+    return "" if event.new or not event.is_trouble else " (as before)"

@@ -24,6 +24,8 @@ SECONDS_EACH = 2.0
 """Seconds that each of several daemons, asked side by side, may take."""
 REFRESH_SECONDS = 60.0
 """Seconds that a refresh may take in addition to the search: it fetches new catalogs and tells the kernel."""
+RELOAD_SECONDS = 90.0
+"""Seconds in which a successor is tried."""
 LARGEST_ANSWER = 64 << 20
 """Bytes. A thousand repositories take 2 MB."""
 _STATUS = {"do": "status"}
@@ -140,6 +142,18 @@ def refresh(mount: Mount) -> dict[str, str]:
     longest = ask(mount, {"do": "pid"}).fields.get("patience", REFRESH_SECONDS)
     news = ask(mount, {"do": "refresh"}, float(longest) + REFRESH_SECONDS).fields["repositories"]
     return {str(name): str(text) for name, text in news.items()}
+
+
+def reload(mount: Mount, program: Sequence[str], wanted: WantedSettings) -> None:
+    """Makes a daemon give its mount to a successor. Returns once the successor has been found able to take
+    it. `program`: the start of the successor's command line. Raises as `ask` does."""
+    request = {
+        "do": "reload",
+        "program": list(program),
+        "settings": msgspec.to_builtins(wanted.settings),
+        "origins": msgspec.to_builtins(wanted.origins),
+    }
+    ask(mount, request, RELOAD_SECONDS)
 
 
 def _status(reply: Reply, mount: Mount) -> MountStatus:

@@ -94,7 +94,9 @@ class MountStatus(msgspec.Struct, frozen=True, kw_only=True):
     pid: int
     """The daemon's id in the caller's PID namespace; 0 if it has none there."""
     uptime: float
-    """Seconds since the mount was made."""
+    """Seconds since the mount was made, or was taken over."""
+    successions: int
+    """How often another daemon has taken the mount over."""
     repositories: dict[str, RepositoryStatus]
     counters: CounterStatus
     waiting: dict[str, WaitStatus]

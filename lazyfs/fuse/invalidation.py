@@ -43,6 +43,8 @@ class Invalidator:
         with self._fs.lock:
             self._session.forget_answers({invalidation.number for invalidation in invalidations})
         await trio.to_thread.run_sync(self._notify, invalidations)
+        with self._fs.lock:
+            self._fs.tree.slots.record_moves()
 
     def _notify(self, invalidations: list[Invalidation]) -> None:
         # Outside the lock: the kernel makes a notification wait for requests on the same folder.

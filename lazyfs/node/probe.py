@@ -152,7 +152,7 @@ def _mount_at(path: str) -> Mount | None:
     """Returns the mount of lazyfs at a path; has an automounter make it, within LOOK_SECONDS."""
     there = points.find(path)
     if there is None or there.fstype == "autofs":
-        ask_one(lambda: points.statvfs_errno(os.path.join(path, ".")), LOOK_SECONDS)
+        ask_one(lambda: points.errno_of(os.path.join(path, ".")), LOOK_SECONDS)
         there = points.find(path)
     return there if there is not None and there.fstype == points.FSTYPE else None
 
@@ -160,7 +160,7 @@ def _mount_at(path: str) -> Mount | None:
 def look(mounts: Sequence[Mount]) -> list[LookedAt]:
     """Returns the facts about mounts, which are asked side by side."""
     answers = ask_each(
-        [lambda path=mount.mountpoint: points.statvfs_errno(path) for mount in mounts],  # type: ignore[misc]
+        [lambda path=mount.mountpoint: points.errno_of(path) for mount in mounts],  # type: ignore[misc]
         LOOK_SECONDS,
         patience=LOOK_SECONDS,
         enough=lambda _: False,

@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection, Iterable
 from datetime import datetime
 from typing import NamedTuple
 
+from lazyfs.sync.acknowledged import NOBODY, Acknowledged
 from lazyfs.sync.report import FAILED, MOVED, PUBLISHED, REMOVED, WAITING, Event
 from lazyfs.sync.state import ImageState, State, WisherState
 from lazyfs.sync.targets import Target, all_paths
@@ -22,20 +23,34 @@ class Arrival(NamedTuple):
     private: bool
 
 
+class News(NamedTuple):
+    """An event that has not been told yet."""
+
+    event: Event
+    public: bool
+    """True if the tree has, or had, the image for everybody: then its name is no secret."""
+
+
 class Ledger:
     """Notes the outcomes of a run: keeps the state, and collects events. Not safe for several threads."""
 
-    def __init__(self, state: State, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self, state: State, now: Callable[[], datetime], acknowledged: Acknowledged = NOBODY
+    ) -> None:
         self.state = state
-        self._now = now
+        self.now = now
+        self._acknowledged = acknowledged
         self._arrivals: list[Arrival] = []
+        self._public: set[str] = set()
+        self._told = 0
+        self._failing_wishes: dict[str, int] = {}
         self.events: list[Event] = []
         self.unchanged = 0
 
     @property
     def time(self) -> int:
         """The present time in seconds since 1970."""
-        return int(self._now().timestamp())
+        return int(self.now().timestamp())
 
     def image(self, place: str) -> ImageState | None:
         """Returns the state of an image; None if it is not known."""
@@ -86,6 +101,8 @@ class Ledger:
         """Notes that the revision with everything that arrived was committed."""
         for target, digest, config, size, private in self._arrivals:
             image = self._of(target)
+            if not private:
+                self._public.add(target.place)
             kind = MOVED if image.digest and image.digest != digest else PUBLISHED
             self._event(kind, target.place, digest=digest, before=image.digest, revision=revision)
             if image.digest != digest or not image.revision:
@@ -106,6 +123,13 @@ class Ledger:
         image.next_try = self.time + min(FIRST_WAIT << min(image.failures - 1, 10), LONGEST_WAIT)
         self._event(FAILED, target.place, digest=digest, reason=reason, new=new)
 
+    def has_no_room(self, target: Target, reason: str, digest: str, size: int) -> None:
+        """Notes that an image which was read is too large for its owners. Unless an earlier version of it is
+        there, the next run knows that before it reads."""
+        self.fails(target, reason, digest)
+        image = self._of(target)
+        image.size = image.size if image.digest else size
+
     def waits(self, target: Target) -> bool:
         """Returns True if the image failed lately and is not tried again yet."""
         image = self._of(target)
@@ -114,9 +138,26 @@ class Ledger:
         self._event(WAITING, target.place, digest=image.failed_digest, reason=image.error, new=False)
         return True
 
-    def wish_fails(self, name: str, reason: str, owners: tuple[str, ...]) -> None:
+    def wish_fails(self, wish: WisherState, reason: str) -> None:
         """Notes that the tags of a wish could not be found out."""
-        self.events.append(Event(self.time, FAILED, name, reason=reason, owners=owners))
+        key = f"{wish.list} {wish.wish}"
+        new = key not in self.state.failing_wishes
+        self._failing_wishes[key] = self.state.failing_wishes.setdefault(key, self.time)
+        name = f"{wish.list}:{wish.line} {wish.wish}"
+        owners = (wish.owner,) if wish.owner else ()
+        known = self._acknowledged.until(wish.wish) or self._acknowledged.until(wish.list)
+        event = Event(self.time, FAILED, name, reason=reason, new=new, owners=owners, acknowledged=known)
+        self.events.append(event)
+
+    def forget_mended_wishes(self) -> None:
+        """Drops the failures of wishes that have not failed in this run, which has looked at all."""
+        self.state.failing_wishes = dict(self._failing_wishes)
+
+    def news(self) -> list[News]:
+        """Returns the events since the last call."""
+        fresh = self.events[self._told :]
+        self._told = len(self.events)
+        return [News(event, event.image in self._public) for event in fresh]
 
     def leaves(self, place: str, reason: str, revision: int) -> None:
         """Notes that an image was taken out of the tree."""
@@ -154,8 +195,13 @@ class Ledger:
         new: bool = True,
     ) -> None:
         image = self.state.images.get(place, ImageState())
+        if image.digest and not image.private:
+            self._public.add(place)
+        known = self._acknowledged.until(place) if kind in (FAILED, WAITING) else ""
         owners = tuple(dict.fromkeys(one.owner for one in image.wishes if one.owner))
-        self.events.append(Event(self.time, kind, place, digest, before, revision, reason, new, owners))
+        self.events.append(
+            Event(self.time, kind, place, digest, before, revision, reason, new, owners, known)
+        )
 
 
 def _forgive(image: ImageState) -> None:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 from lazyfs.core.catalog.inode import Inode
 from lazyfs.core.digest import Digest, ObjectRef
+from lazyfs.core.errors import TransportError
 from lazyfs.core.tree_paths import layer_path
 from lazyfs.repository.stored_tree import StoredTree, TreeNode
 from lazyfs.store import Store, reader
@@ -36,9 +37,10 @@ class PendingLayers:
             return self._snapshots.get(path)
 
     @contextmanager
-    def claim(self, tree: StoredTree, diff_ids: Iterable[Digest]) -> Iterator[None]:
+    def claim(self, tree: StoredTree, diff_ids: Iterable[Digest], patience: float) -> Iterator[None]:
         """Holds the layers that the tree lacks, once nobody else holds any of them. They are taken all at
-        once, so that two images never wait for each other."""
+        once, so that two images never wait for each other. Raises TransportError if that takes over
+        `patience` seconds."""
         with self._changed:
             wanted: set[Digest] = set()
 
@@ -47,7 +49,12 @@ class PendingLayers:
                 wanted.update(one for one in set(diff_ids) if not self._has(tree, one))
                 return not wanted & self._claimed
 
-            self._changed.wait_for(free)
+            if not self._changed.wait_for(free, patience):
+                layer = min(wanted & self._claimed)
+                raise TransportError(
+                    f"its layer sha256:{layer.hex()} is still being read for another image after "
+                    f"{patience / 60:.0f} minutes: the next run goes on"
+                )
             self._claimed |= wanted
         try:
             yield

@@ -130,7 +130,9 @@ class ImagePreparer:
     def _changes(self, image: RegistryImage, place: str, target: Target) -> dict[str, Inode]:
         notes = Notes()
         tree = self._tree()
-        with self.pending.claim(tree, image.config.diff_ids), Ingest(self.objects, self.params) as ingest:
+        chosen = self.registries.settings(target.reference.registry)
+        claim = self.pending.claim(tree, image.config.diff_ids, chosen.minutes_per_run * 60)
+        with claim, Ingest(self.objects, self.params) as ingest:
             preparer = SourcePreparer(
                 self._tree(),
                 self.params,
@@ -140,7 +142,7 @@ class ImagePreparer:
                 bind_points=target.bind_points,
             )
             prepared = preparer.prepare_image(image, place)
-            if not self.registries.settings(target.reference.registry).publish_private:
+            if not chosen.publish_private:
                 image.check_public()
             self.pending.add(prepared.changes)
         for line in notes.lines:

@@ -17,6 +17,7 @@ from lazyfs.sync.layout import multiarch_place
 from lazyfs.sync.ledger import Arrival, Ledger
 from lazyfs.sync.pending_layers import PendingLayers
 from lazyfs.sync.preparation import ImagePreparer, Job, PreparedImage
+from lazyfs.sync.quotas import OwnersRoom
 from lazyfs.sync.report import MOVED, PUBLISHED
 from lazyfs.sync.resolution import LOOK, Failure, Gone, Resolver, failure_of
 from lazyfs.sync.targets import Target, Targets, alias_paths, all_paths
@@ -54,9 +55,16 @@ class Publishing:
     """Brings the targets of a run into the tree."""
 
     def __init__(
-        self, service: "Service", committer: Committer, ledger: Ledger, resolver: Resolver, wished: Targets
+        self,
+        service: "Service",
+        committer: Committer,
+        ledger: Ledger,
+        resolver: Resolver,
+        wished: Targets,
+        room: OwnersRoom,
     ) -> None:
         self._service = service
+        self._room = room
         self._committer = committer
         self._ledger = ledger
         self._resolver = resolver
@@ -215,6 +223,9 @@ class Publishing:
         """Puts an image that was read into the next revision, and takes out the paths that it had before and
         has no more."""
         prepared = self._done[key]
+        if no_room := self._room.refusal(target.place, prepared.size):
+            self._ledger.has_no_room(target, no_room, key.digest, prepared.size)
+            return
         own = prepared.of(target, key.digest)
         try:
             self._committer.put({**prepared.shared, **own})
@@ -264,4 +275,4 @@ class Publishing:
             return
         self._committer.commit(self._ledger.paths())
         self._ledger.committed(self._committer.base.number)
-        self._service.save(self._ledger.state)
+        self._service.keep(self._ledger)

@@ -26,6 +26,13 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True):
     new: bool = True
     """False for a failure that the last run had too."""
     owners: tuple[str, ...] = ()
+    acknowledged: str = ""
+    """The date until which the operator has acknowledged the failure; empty if that is not so."""
+
+    @property
+    def is_trouble(self) -> bool:
+        """True for a failure, acknowledged or not."""
+        return self.event in (FAILED, WAITING)
 
 
 class Report(NamedTuple):
@@ -37,7 +44,7 @@ class Report(NamedTuple):
     notices: list[str]
     """Findings of the lists, collisions, warnings of images; one line each."""
     bad_lists: int
-    """Lists that could not be read, or have lines that could not."""
+    """Lists that could not be read, or have lines that could not, and are not acknowledged."""
     refused: str = ""
     """The reason why nothing was removed though something was due."""
 
@@ -47,8 +54,9 @@ class Report(NamedTuple):
 
     @property
     def exit_code(self) -> int:
-        """0: all is as wished. 1: some of it failed. 2: nothing could be done."""
-        bad = self.count(FAILED, WAITING) + self.bad_lists + bool(self.refused)
+        """0: all is as wished, or acknowledged. 1: some of it failed. 2: nothing could be done."""
+        unknown = sum(event.is_trouble and not event.acknowledged for event in self.events)
+        bad = unknown + self.bad_lists + bool(self.refused)
         if not bad:
             return 0
         good = self.unchanged + self.count(PUBLISHED, MOVED, REMOVED)

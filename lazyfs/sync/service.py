@@ -1,23 +1,26 @@
 """One run of the service: lists, registries, tree. Each image fails alone and keeps its last good version."""
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from lazyfs.core.oci.manifest import Platform
 from lazyfs.repository.keys import Keys
 from lazyfs.store import Store
+from lazyfs.sync.acknowledged import NOBODY, Acknowledged
 from lazyfs.sync.committer import Committer, Onlooker
-from lazyfs.sync.ledger import Ledger
+from lazyfs.sync.ledger import Ledger, News
 from lazyfs.sync.lists import GivenList
 from lazyfs.sync.publishing import Publishing
+from lazyfs.sync.quotas import OwnersRoom, Quota
 from lazyfs.sync.registries import Registries
 from lazyfs.sync.removal import UNWISHED, Leaving, Lists, due, leaving
 from lazyfs.sync.report import MOVED, REMOVED, Report
-from lazyfs.sync.resolution import Gone, Resolution, Resolver
+from lazyfs.sync.resolution import FailedWish, Gone, Resolution, Resolver
 from lazyfs.sync.settings import ServiceSettings
-from lazyfs.sync.state import ListState, RunState, State
+from lazyfs.sync.starts import NOT_ALLOWED, StartSettings, record_starts
+from lazyfs.sync.state import ListState, RunState, State, WisherState
 from lazyfs.sync.targets import Targets, place_reference, targets
 
 
@@ -42,42 +45,38 @@ class Service:
     dry_run: bool = False
     forgotten: tuple[str, ...] = ()
     """Names of lists that the operator gives up."""
+    acknowledged: Acknowledged = NOBODY
+    quotas: Mapping[str, Quota] = field(default_factory=dict)
+    """The bounds of owners, by name."""
+    starts: StartSettings = NOT_ALLOWED
+    announce: Callable[[Sequence[News]], None] = lambda _news: None
+    """Is told of the events, after each time that the state is kept."""
     monotonic: Callable[[], float] = time.monotonic
 
     def run(self, lists: Sequence[GivenList], state: State) -> Report:
         """Brings the tree to the state that the lists wish. Raises LazyfsError if the store or its keys
         fail."""
         began = int(self.now().timestamp())
-        ledger = Ledger(state, self.now)
+        ledger = Ledger(state, self.now, self.acknowledged)
         resolver = Resolver(self.registries, self.platform, state.dates, lambda: self.now().timestamp())
         resolution = resolver.resolve(lists)
         wished = targets(resolution.resolved, self.settings.layout)
-        for failed in resolution.failed:
-            owners = (failed.wish.extras.owner,) if failed.wish.extras.owner else ()
-            ledger.wish_fails(
-                f"{failed.list}:{failed.wish.line} {failed.wish.shown}", failed.failure.reason, owners
-            )
+        tell_failed(ledger, resolution.failed)
         failing = {(one.list, one.wish.shown) for one in resolution.failed if one.holds}
         said = Lists.of(lists, failing, self.forgotten)
         ledger.wished(wished.by_place.values(), said.silent)
-        with self._committer() as committer:
-            gone = Publishing(self, committer, ledger, resolver, wished).run()
-            candidates = leaving(
-                state.images,
-                wished.by_place,
-                said,
-                lambda place: _listed(place, resolution),
-            )
-            reasons = _reasons(candidates, gone, resolver, state, committer.keep_alive)
+        with self.committer() as committer:
+            reasons = self._publish(wished, said, committer, ledger, resolver, resolution)
             refused = self._remove(reasons, committer, ledger)
             ledger.forget_unknown(wished.by_place)
             revision = committer.base.number
+        said_of_starts = self.record_starts(wished, ledger)
         report = Report(
             ledger.events,
             ledger.unchanged,
             revision,
-            _notices(lists, wished),
-            sum(not one.complete for one in lists),
+            [*_notices(lists, wished), *said_of_starts, *self.acknowledged.ended()],
+            sum(not one.complete and not self.acknowledged.until(one.name) for one in lists),
             refused,
         )
         if not self.dry_run:
@@ -85,10 +84,46 @@ class Service:
             for name in self.forgotten:
                 state.lists.pop(name, None)
             state.run = _run_state(began, ledger.time, report)
-            self.save(state)
+            ledger.forget_mended_wishes()
+            self.keep(ledger)
         return report
 
-    def _committer(self) -> Committer:
+    def _publish(
+        self,
+        wished: Targets,
+        said: Lists,
+        committer: Committer,
+        ledger: Ledger,
+        resolver: Resolver,
+        resolution: Resolution,
+    ) -> dict[str, str]:
+        """Brings what is wished into the tree; returns place -> reason of the images that may leave."""
+        images = ledger.state.images
+        owned = [(one.place, one.owners) for one in wished.by_place.values()]
+        room = OwnersRoom(owned, {place: image.size for place, image in images.items()}, self.quotas)
+        full = room.refused
+        for place, reason in full.items():
+            ledger.fails(wished.by_place[place], reason)
+        fitting = {place: one for place, one in wished.by_place.items() if place not in full}
+        gone = Publishing(self, committer, ledger, resolver, Targets(fitting, []), room).run()
+        candidates = leaving(images, wished.by_place, said, lambda place: _listed(place, resolution))
+        reasons = _reasons(candidates, gone, resolver, ledger.state, committer.keep_alive)
+        return reasons | {place: reason for place, reason in full.items() if images[place].digest}
+
+    def record_starts(self, wished: Targets, ledger: Ledger) -> list[str]:
+        """Records the starts that are due, once the images are in the tree; returns what is to be said."""
+        if self.dry_run:
+            return []
+        return record_starts(wished.by_place.values(), self.starts, self.store, self.keys, ledger)
+
+    def keep(self, ledger: Ledger) -> None:
+        """Keeps the state, and announces what has happened since it was kept."""
+        self.save(ledger.state)
+        if news := ledger.news():
+            self.announce(news)
+
+    def committer(self) -> Committer:
+        """Returns the one who changes the tree in this run; in a dry run, who only looks."""
         if self.dry_run:
             return Onlooker(self.store)
         return Committer(self.store, self.keys, self.now, last_update=self.settings.last_update)
@@ -117,6 +152,14 @@ class Service:
         for place in found.now:
             ledger.leaves(place, reasons[place], committer.base.number)
         return ""
+
+
+def tell_failed(ledger: Ledger, wishes: Iterable[FailedWish]) -> None:
+    """Enters the wishes whose tags could not be found out."""
+    for failed in wishes:
+        wish = failed.wish
+        who = WisherState(failed.list, wish.line, wish.shown, wish.extras.owner)
+        ledger.wish_fails(who, failed.failure.reason)
 
 
 def _listed(place: str, resolution: Resolution) -> bool | None:

@@ -22,6 +22,15 @@ from lazyfs.core.oci.manifest import Platform
 from lazyfs.core.oci.platform import parse_platform
 from lazyfs.core.oci.reference import HUB, HUB_HOSTS
 from lazyfs.core.wishlist.wish import CERN, LAYOUTS
+from lazyfs.sync.acknowledged import Acknowledgement
+from lazyfs.sync.quotas import Quota
+from lazyfs.sync.sections import (
+    AcknowledgedSettings,
+    ListenSettings,
+    NotifySettings,
+    OwnerSettings,
+    ProfileSettings,
+)
 
 MOST_PARALLEL = 64
 
@@ -75,6 +84,20 @@ class Settings(msgspec.Struct, frozen=True, rename="kebab", forbid_unknown_field
 
     service: ServiceSettings = ServiceSettings()
     registries: dict[str, RegistrySettings] = {}
+    listen: dict[str, ListenSettings] = {}
+    notify: dict[str, NotifySettings] = {}
+    acknowledged: tuple[AcknowledgedSettings, ...] = ()
+    owners: dict[str, OwnerSettings] = {}
+    """By name; `*` is for each owner that has no section."""
+    profiles: ProfileSettings = ProfileSettings()
+
+    @property
+    def acknowledgements(self) -> list[Acknowledgement]:
+        return [one.acknowledgement() for one in self.acknowledged]
+
+    @property
+    def quotas(self) -> dict[str, Quota]:
+        return {name: one.quota() for name, one in self.owners.items()}
 
 
 def read_settings(path: str | None) -> Settings:
@@ -120,6 +143,7 @@ def _checked(path: str, document: dict[str, Any]) -> Settings:
         _ = service.chosen_platforms
     except UsageError as error:
         raise UsageError(f"configuration {path}: {error}") from None
+    _check_sections(path, found)
     registries: dict[str, RegistrySettings] = {}
     for name, one in found.registries.items():
         known = HUB if name in HUB_HOSTS else name
@@ -130,3 +154,19 @@ def _checked(path: str, document: dict[str, Any]) -> Settings:
             )
         registries[known] = one
     return msgspec.structs.replace(found, registries=registries)
+
+
+def _check_sections(path: str, found: Settings) -> None:
+    """Raises UsageError that names the section and the field."""
+    sections = [
+        *((f"listen.{name}", one.check) for name, one in found.listen.items()),
+        *((f"notify.{name}", one.check) for name, one in found.notify.items()),
+        *((f"acknowledged[{number}]", one.check) for number, one in enumerate(found.acknowledged, 1)),
+        *((f"owners.{name}", one.check) for name, one in found.owners.items()),
+        ("profiles", found.profiles.check),
+    ]
+    for name, check in sections:
+        try:
+            check()
+        except UsageError as error:
+            raise UsageError(f"configuration {path}: {name}: {error}") from None

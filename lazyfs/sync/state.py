@@ -7,6 +7,7 @@ published already in the tree.
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -19,6 +20,8 @@ VERSION = 1
 FILE = "state.json"
 LOCK = ".lock"
 MOST_BYTES = 1 << 30
+LOOK = 0.2
+"""Seconds after which a lock that is held is tried again."""
 
 
 class WisherState(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -50,6 +53,8 @@ class ImageState(msgspec.Struct, omit_defaults=True):
     paths: list[str] = []
     """Its links and folders of metadata in the tree."""
     wishes: list[WisherState] = []
+    profiled: str = ""
+    """The digest and commands, as one hash, whose start was recorded last."""
     private: bool = False
     """True if only an account may read it: then only an answer to the account proves that it is gone."""
     error: str = ""
@@ -94,6 +99,8 @@ class State(msgspec.Struct, omit_defaults=True):
     images: dict[str, ImageState] = {}
     """Place -> image."""
     lists: dict[str, ListState] = {}
+    failing_wishes: dict[str, int] = {}
+    """Wish whose tags could not be found out in the last run -> when that began."""
     dates: dict[str, int] = {}
     """Digest of a manifest -> when its image was made; for wishes that go by dates."""
     run: RunState = RunState()
@@ -143,9 +150,14 @@ def write_state(directory: str | None, state: State) -> None:
         raise UsageError(f"status directory {directory}: {error.strerror}") from None
 
 
+class Busy(UsageError):
+    """Another run is at work with the status directory."""
+
+
 @contextmanager
-def held(directory: str | None) -> Iterator[None]:
-    """Makes the directory and keeps other runs out of it. Raises UsageError if one is at work."""
+def held(directory: str | None, wait: float = 0.0) -> Iterator[None]:
+    """Makes the directory and keeps other runs out of it. Raises UsageError; Busy if one is still at work
+    after `wait` seconds."""
     if directory is None:
         yield
         return
@@ -155,12 +167,23 @@ def held(directory: str | None) -> Iterator[None]:
     except OSError as error:
         raise UsageError(f"status directory {directory}: {error.strerror}") from None
     try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UsageError(
+        if not _locked(lock, wait):
+            raise Busy(
                 f"status directory {directory}: another lazyfs sync is at work with it: wait for it to end"
-            ) from None
+            )
         yield
     finally:
         os.close(lock)
+
+
+def _locked(lock: int, wait: float) -> bool:
+    end = time.monotonic() + wait
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= end:
+                return False
+            time.sleep(min(LOOK, wait))
+        else:
+            return True

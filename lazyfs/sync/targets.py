@@ -12,6 +12,9 @@ from lazyfs.core.tree_paths import metadata_path
 from lazyfs.core.wishlist.wish import CERN, OSG, Extras, Wish
 from lazyfs.sync.layout import digest_place, multiarch_place, osg_place
 
+MOST_PROFILES = 4
+"""Commands of one image whose starts are recorded; those of further wishes are not."""
+
 
 class WishedBy(NamedTuple):
     """The line of a list that wishes an image."""
@@ -32,12 +35,24 @@ class Target:
     platforms: tuple[Platform, ...] = ()
     """The platforms that the wishes name, in their order; empty if none names any."""
     bind_points: tuple[str, ...] = ()
+    profiles: tuple[tuple[str, ...], ...] = ()
+    """Commands whose starts are to be recorded."""
     osg: bool = False
     """True if it hangs at its path without registry too."""
 
     @property
     def place(self) -> str:
         return self.reference.path
+
+    @property
+    def owners(self) -> list[str]:
+        """The owners that its wishes name; an empty one for each wish without owner."""
+        return [one.owner for one in self.wished_by]
+
+    @property
+    def grid_place(self) -> str:
+        """Its path without the registry."""
+        return osg_place(self.reference)
 
     @property
     def options(self) -> str:
@@ -112,6 +127,8 @@ def _join(target: Target, source: str, wish: Wish, layout: str) -> None:
     target.wished_by.append(WishedBy(source, wish.line, wish.shown, extras.owner))
     target.platforms = tuple(dict.fromkeys([*target.platforms, *extras.platforms]))
     target.bind_points = tuple(sorted({*target.bind_points, *extras.bind_points}))
+    if extras.profile and len(target.profiles) < MOST_PROFILES:
+        target.profiles = tuple(dict.fromkeys([*target.profiles, extras.profile]))
     target.osg |= (extras.layout or layout or CERN) == OSG
 
 

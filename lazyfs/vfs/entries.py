@@ -17,6 +17,7 @@ from lazyfs.core.errors import FormatError
 from lazyfs.core.pack import NO_PACKS, PackTable
 from lazyfs.vfs.catalogs import ParsedObjects
 from lazyfs.vfs.inode_numbers import ROOT, SPREAD, unpack
+from lazyfs.vfs.journal import HeldNumbers, Lookups
 from lazyfs.vfs.missing_objects import NOTHING, Fetched, LocalObjects, NeedRepository
 from lazyfs.vfs.shared_files import SharedFiles
 from lazyfs.vfs.slots import Slot, SlotTable
@@ -76,6 +77,16 @@ class Entries:
         """Shows a folder of repositories as the root; each is opened when it is first looked up."""
         self.site = names
         self.slots.live("", b"", ObjectRef(Digest(bytes(32)), 0), None, 0)
+
+    def restore(self, held: HeldNumbers) -> None:
+        """Takes over the numbers that an earlier process has given out. Call it before anything is shown."""
+        lookups = held.lookups
+        self.slots.restore(held.slots, None if lookups is None else lookups.slots)
+        self.shared_files.restore(held.shared_files, None if lookups is None else lookups.shared_files)
+
+    def lookups(self) -> Lookups:
+        """Returns the lookups that the kernel has not given back."""
+        return Lookups(self.slots.lookups(), self.shared_files.lookups())
 
     def hold(self, number: int, lookups: int = 1) -> None:
         """Notes that the kernel was told of a number: it stays valid until `forget` has given all lookups

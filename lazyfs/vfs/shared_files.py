@@ -8,7 +8,7 @@ rows that the kernel has forgotten, `IDLE` are kept until the next revision in c
 slots.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import msgspec
 
@@ -77,11 +77,18 @@ class SharedFiles:
         """Returns the file's path inside each image that has it."""
         return self._entries[number].path
 
-    def restore(self, shared_files: list[SharedFile]) -> None:
-        """Takes over the shared files of an earlier process; they stay until the mount ends."""
+    def restore(self, shared_files: list[SharedFile], lookups: Mapping[int, int] | None = None) -> None:
+        """Takes over the shared files of an earlier process, with the kernel's lookups by number. Without
+        lookups they stay until the mount ends."""
         for shared in shared_files:
             self._keep(shared)
-            self._lookups[shared.number] = 1 << 62
+            known = 1 << 62 if lookups is None else lookups.get(shared.number, 0)
+            if known:
+                self._lookups[shared.number] = known
+
+    def lookups(self) -> dict[int, int]:
+        """Returns the kernel's lookups by number."""
+        return dict(self._lookups)
 
     def number(self, slots: SlotTable, repository: str, path: bytes, entry: Entry, packs: PackTable) -> int:
         """Returns the number of a file at `path` inside an image: equal files at equal paths share one.

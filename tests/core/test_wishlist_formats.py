@@ -196,10 +196,31 @@ def test_our_own_list() -> None:
     assert ranged.choice.of(["6.28", "v6.32.2", "7.0", "latest"]) == ["v6.32.2"]
 
 
-def test_a_command_to_profile_is_said_to_have_no_effect() -> None:
-    text = "lazyfs: 1\nimages: [{image: r.example/a:1, profile: python3 -V}, r.example/b:1]"
-    assert read(text).complete
-    assert said(text) == ["list:2: profile has no effect here"]
+def test_a_command_to_profile_is_a_shells_words_or_a_list_of_them() -> None:
+    text = """\
+    lazyfs: 1
+    defaults: {profile: 'root -b'}
+    images:
+      - {image: r.example/a:1, profile: python3 -c 'import this'}
+      - {image: r.example/b:1, profile: [python3, -c, "import  that"]}
+      - r.example/c:1
+    """
+    assert [wish.extras.profile for wish in read(text).wishes] == [
+        ("python3", "-c", "import this"),
+        ("python3", "-c", "import  that"),
+        ("root", "-b"),
+    ]
+    for value, reason in (
+        ('"\'open"', "No closing quotation"),
+        ("[]", "names no command"),
+        ("{a: b}", "profile is a mapping"),
+        (f"[{'a,' * 101}]", "over 100 words"),
+        ("", "profile is empty"),
+    ):
+        (said_of_it,) = said(
+            f"lazyfs: 1\nimages: [{{image: r.example/a:1, profile: {value}}}, r.example/b:1]"
+        )
+        assert reason in said_of_it
 
 
 def test_a_scalar_is_the_text_that_stands_there() -> None:

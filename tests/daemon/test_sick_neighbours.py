@@ -144,7 +144,7 @@ def test_a_path_through_a_frozen_mount_is_given_up(
 
 def test_the_health_of_a_mount(sick: Path, published: Published, tmp_path: Path) -> None:
     (tmp_path / "mnt").mkdir()
-    lazyfs("mount", published.store, tmp_path / "mnt", "--cache", tmp_path / "cache")
+    lazyfs("mount", published.store, tmp_path / "mnt", "--cache", tmp_path / "cache", "--no-keeper")
     assert points.health(str(tmp_path / "mnt")) is Health.ALIVE
     assert points.health(str(sick)) is Health.SILENT
     pid = status(tmp_path / "mnt")["pid"]
@@ -215,7 +215,7 @@ def test_a_program_of_one_mount_runs_beside_frozen_and_dead_ones_and_twins(
 ) -> None:
     """The image lacks the program. The error says so, which shows that the image was found. The image's name
     is unique to this test, because the command searches all mounts of the machine."""
-    options = ("--cache", tmp_path / "cache")
+    options = ("--cache", tmp_path / "cache", "--no-keeper")
     name = f"twins-{os.getpid()}/a:1"
     folder, _, tag = name.partition("/")
     tree = {folder: {tag: image(published.objects, {"f": b"1"})}}

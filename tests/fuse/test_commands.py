@@ -53,7 +53,7 @@ def killed(published: Published, tmp_path: Path) -> Path:
     """Returns a mount point whose daemon was killed."""
     mnt = tmp_path / "mnt"
     mnt.mkdir()
-    lazyfs("mount", published.store, mnt, "--cache", tmp_path / "cache")
+    lazyfs("mount", published.store, mnt, "--cache", tmp_path / "cache", "--no-keeper")
     pid = status(mnt)["pid"]
     os.kill(pid, signal.SIGKILL)
     until(lambda: gone(pid))

@@ -150,7 +150,8 @@ def test_mount_lazyfs_and_systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         environment = os.environ | {"NOTIFY_SOCKET": str(tmp_path / "notify")}
         command = [*LAZYFS, "mount", "--foreground", "--config", str(config)]
         with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as process:
-            assert told.recv(100) == b"READY=1"
+            while told.recv(4096) != b"READY=1":  # before it: descriptors for the unit's store
+                pass
             assert (mnt / "img/f").read_bytes() == b"1"
             lazyfs("umount", "--config", config)
             assert process.wait(timeout=30) == 0

@@ -45,7 +45,7 @@ def test_nothing_is_wrong_with_a_mount_that_is_well(published: Published, tmp_pa
 def test_dead_frozen_and_hidden_mounts(published: Published, tmp_path: Path) -> None:
     cache = ("--cache", tmp_path / "cache")
     with (
-        mounted(published.store, tmp_path / "dead", *cache) as dead,
+        mounted(published.store, tmp_path / "dead", *cache, "--no-keeper") as dead,
         mounted(published.store, tmp_path / "sick", *cache) as sick,
     ):
         with covered(sick):

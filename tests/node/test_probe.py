@@ -30,7 +30,7 @@ def probed(*arguments: str | Path, user: int | None = None) -> tuple[int, str]:
 
 @pytest.mark.root
 def test_well_then_frozen_then_dead_then_gone(published: Published, tmp_path: Path) -> None:
-    with mounted(published.store, tmp_path / "mnt", "--cache", tmp_path / "cache") as mnt:
+    with mounted(published.store, tmp_path / "mnt", "--cache", tmp_path / "cache", "--no-keeper") as mnt:
         code, line = probed(mnt)
         assert (code, line.partition(",")[0]) == (0, f"OK: {mnt}: test.example.org at revision 2")
         pid = status(mnt)["pid"]

@@ -149,8 +149,13 @@ class Automounter:
 
     def daemons(self) -> list[int]:
         """Returns the process ids (inside) of lazyfs's daemons and of mounts under way."""
-        found = self.begin("pgrep", "-f", "lazyfs.cli.mount_helper").communicate()[0]
-        return [int(pid) for pid in found.split()]
+        found = self.begin("ps", "-ewwo", "pid=", "-o", "comm=", "-o", "args=").communicate()[0]
+        lines = [line.split(maxsplit=2) for line in found.splitlines()]
+        return [
+            int(pid)
+            for pid, name, command in lines
+            if "lazyfs.cli.mount_helper" in command and name != "lazyfs-keeper"
+        ]
 
     def signal(self, name: str, pid: int | None = None) -> None:
         """Sends a signal to a process inside; without `pid` to the automounter."""

@@ -52,6 +52,9 @@ class FakeRegistry:
         self.unknown_manifest = b"{}"
         """The body of the 404 for a manifest that is not there."""
         self.tag_list: bytes | None = None
+        self.page_faults: dict[int, tuple[int, bytes, int | None]] = {}
+        """Number of a page of tags, from 1 -> the status and body of its answer, and the bytes after which
+        that breaks off."""
         self.token_answer: bytes | None = None
         self.content_range = ""
         """A Content-Range of blob answers in place of the right one."""
@@ -77,6 +80,8 @@ class FakeRegistry:
         """An address that the API's root is redirected to."""
         self.extra: dict[str, str] = {}
         """Further header fields of every answer."""
+        self.no_head = 0
+        """The status of every answer to HEAD, for a server that does not know it; 0: it does."""
         self.requests: list[str] = []
         self.ranges_asked: list[str] = []
         self.tokens_given = 0
@@ -146,6 +151,8 @@ class _Handler(BaseHTTPRequestHandler):
         sent = self.headers.get("Authorization", "")
         registry.authorizations.append((self.path, sent))
         registry.fields += self.headers.values()
+        if registry.no_head and self.command == "HEAD":
+            return self._answer(registry.no_head, b"")
         path, query = urlsplit(self.path).path, parse_qs(urlsplit(self.path).query)
         if path == "/token":
             return self._token()
@@ -205,6 +212,9 @@ class _Handler(BaseHTTPRequestHandler):
             return self._answer(200, self.registry.tag_list, link if number < self.registry.pages else {})
         tags = sorted(self.registry.tags)
         start = tags.index(query["last"][0]) + 1 if "last" in query else 0
+        if fault := self.registry.page_faults.get(start // self.registry.page + 1):
+            status, body, cut = fault
+            return self._answer(status, body, cut=cut)
         page = tags[start : start + self.registry.page]
         more = start + len(page) < len(tags)
         link = {"Link": f'</v2/team/app/tags/list?n=9&last={page[-1]}>; rel="next"'} if more else {}

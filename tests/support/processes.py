@@ -25,13 +25,20 @@ def gone(pid: int) -> bool:
         return True
 
 
+def has_open(pid: int, path: Path) -> bool:
+    """Returns True if a process has a file open."""
+    return any(one.exists() and one.resolve() == path for one in Path(f"/proc/{pid}/fd").iterdir())
+
+
 def daemons(mountpoint: Path) -> list[int]:
-    """Returns the processes with `lazyfs mount` and this mount point on their command line."""
+    """Returns the processes with `lazyfs mount` and this mount point on their command line, without their
+    keepers."""
     found = []
     for name in filter(str.isdigit, os.listdir("/proc")):
         with suppress(OSError):
             words = Path("/proc", name, "cmdline").read_bytes().split(b"\0")
-            if b"mount" in words and os.fsencode(mountpoint) in words:
+            keeper = Path("/proc", name, "comm").read_text() == "lazyfs-keeper\n"
+            if not keeper and b"mount" in words and os.fsencode(mountpoint) in words:
                 found.append(int(name))
     return found
 

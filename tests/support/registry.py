@@ -99,10 +99,14 @@ class RealRegistry:
 
 @contextmanager
 def real_registry(
-    directory: Path, *, schema1: bool = False, accounts_needed: bool = True
+    directory: Path,
+    *,
+    schema1: bool = False,
+    accounts_needed: bool = True,
+    notified: tuple[str, str] | None = None,
 ) -> Iterator[RealRegistry]:
     """Runs a registry that keeps its blobs under `directory`. With `schema1` it accepts manifests of schema
-    1."""
+    1. `notified`: the address that it tells of pushes, and the secret that it shows there."""
     directory.mkdir(parents=True, exist_ok=True)
     accounts = directory / "htpasswd"
     subprocess.run(["htpasswd", "-Bbc", accounts, USER, PASSWORD], check=True, capture_output=True)
@@ -113,6 +117,7 @@ log: {{accesslog: {{disabled: false}}, level: error}}
 storage: {{filesystem: {{rootdirectory: {directory}/blobs}}, delete: {{enabled: true}}}}
 http: {{addr: "127.0.0.1:{port}"}}
 {f"auth: {{htpasswd: {{realm: test, path: {accounts}}}}}" if accounts_needed else ""}
+{_notifications(*notified) if notified else ""}
 compatibility: {{schema1: {{enabled: {str(schema1).lower()}}}}}
 """
     )
@@ -129,6 +134,14 @@ compatibility: {{schema1: {{enabled: {str(schema1).lower()}}}}}
     finally:
         process.terminate()
         process.wait(timeout=20)
+
+
+def _notifications(url: str, secret: str) -> str:
+    return (
+        f'notifications: {{endpoints: [{{name: lazyfs, url: "{url}", '
+        f'headers: {{Authorization: ["Bearer {secret}"]}}, '
+        "timeout: 5s, threshold: 3, backoff: 100ms}]}"
+    )
 
 
 def _wait(url: str, process: "subprocess.Popen[bytes]") -> None:

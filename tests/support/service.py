@@ -3,7 +3,7 @@
 import dataclasses
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,13 @@ from typing import Any
 import msgspec
 
 from lazyfs.core.oci.manifest import Platform
+from lazyfs.core.webhooks.pushes import Push
 from lazyfs.repository.commit import read_revision
 from lazyfs.repository.stored_tree import StoredTree
 from lazyfs.store import reader
 from lazyfs.store.directory import DirectoryStore
 from lazyfs.sync.lists import ListKeeper, load
+from lazyfs.sync.push_run import run_pushes
 from lazyfs.sync.registries import Registries
 from lazyfs.sync.report import Report
 from lazyfs.sync.service import Service
@@ -81,9 +83,11 @@ class ServiceSite:
         lists: Iterable[Path | str] | None = None,
         *,
         accept_shorter: Iterable[Path | str] = (),
+        pushes: Sequence[Push] | None = None,
         **options: Any,
     ) -> Report:
-        """Does one run, an hour after the last, with these lists or else with the service's own."""
+        """Does one run, an hour after the last, with these lists or else with the service's own. With
+        `pushes`: a run for these only."""
         self.clock += timedelta(hours=1)
         names = [str(one) for one in ([self.list] if lists is None else lists)]
         meant = [str(one) for one in accept_shorter]
@@ -103,7 +107,8 @@ class ServiceSite:
                 save=lambda now: write_state(str(self.status), now),
                 tell=self.told.append,
             )
-            return dataclasses.replace(service, **options).run(given, state)
+            service = dataclasses.replace(service, **options)
+            return service.run(given, state) if pushes is None else run_pushes(service, given, state, pushes)
 
     def _pause(self, seconds: float) -> None:
         """Adds a pause to the service's monotonic clock, without waiting."""

@@ -20,8 +20,10 @@ from tests.core.test_wishlist_formats import CERN, OSG
 from tests.support.cli import LAZYFS, lazyfs, new_repository
 from tests.support.fake_registry import fake_registry
 from tests.support.oci_images import entry, layer
+from tests.support.processes import has_open
 from tests.support.registry import RealRegistry, real_registry
 from tests.support.service import built
+from tests.support.until import until
 
 BASE = layer(*[entry(f"base{number}", data=b"%d" % number * 5000) for number in range(50)])
 
@@ -149,13 +151,24 @@ def test_a_list_whose_name_is_not_utf8_is_a_list_like_any_other(site: Path) -> N
     assert "1 removed" in sync(site, site / "osg.txt", "--forget", listed).stdout
 
 
-def test_two_runs_at_once_are_refused(site: Path) -> None:
+def test_two_runs_at_once_are_refused_unless_the_second_is_to_wait(site: Path) -> None:
     sync(site, site / "osg.txt")
     with (site / "status/.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         done = sync(site, site / "osg.txt", check=False)
     assert done.returncode == 2
     assert "another lazyfs sync is at work" in done.stderr
+    command = [
+        *LAZYFS, "sync", str(site / "osg.txt"), str(site / "store"), "--keys", str(site / "keys"),
+        "--config", str(site / "service.toml"), "--status-dir", str(site / "status"), "--wait", "10m",
+    ]  # fmt: skip
+    path = site / "status/.lock"
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            until(lambda: has_open(process.pid, path), 60)
+            fcntl.flock(lock, fcntl.LOCK_UN)
+            assert "4 unchanged" in process.communicate(timeout=60)[0]
 
 
 @pytest.mark.parametrize("kills", [6, pytest.param(50, marks=[pytest.mark.long, pytest.mark.timeout(3600)])])

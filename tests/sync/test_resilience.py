@@ -9,11 +9,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from lazyfs.core.digest import sha256
+from lazyfs.core.errors import TransportError
 from lazyfs.images.registry.certificates import Certificates
 from lazyfs.images.registry.problems import Failed, Problem
 from lazyfs.images.registry.wire import Origin, Wire
 from lazyfs.sync import resolution
 from lazyfs.sync.committer import Committer
+from lazyfs.sync.pending_layers import PendingLayers
 from lazyfs.sync.registry_pace import FAILURES, RegistryPace
 from lazyfs.sync.settings import RegistrySettings
 from tests.support.fake_registry import FakeRegistry, fake_registry
@@ -176,6 +179,53 @@ def test_a_page_of_tags_on_another_server_proves_nothing(site: ServiceSite, regi
     registry.page, registry.link = 2, '<https://elsewhere.example/v2/tags/list>; rel="next"'
     assert site.run().exit_code == 2
     assert len(site.images()) == 4
+
+
+@pytest.mark.parametrize("status", [405, 501])
+def test_a_registry_that_knows_no_head_is_asked_with_get(
+    status: int, site: ServiceSite, registry: FakeRegistry
+) -> None:
+    """Twenty tags: a refusal of each HEAD would count as a server that is down after twelve."""
+    registry.no_head = status
+    for number in range(20):
+        registry.add(built("same"), str(number))
+    site.wish("r.example/team/app:*")
+    assert site.run().exit_code == 0
+    before = registry.count("manifests/")
+    again = site.run()
+    assert (again.exit_code, again.unchanged) == (0, 20)
+    asked = registry.count("manifests/") - before
+    assert asked <= 20 + site.registries["r.example"].parallel, "one GET each, once it is known"
+    registry.unknown_manifest = UNKNOWN
+    del registry.manifests["7"]
+    assert events_of(site.run(), "removed") == ["r.example/team/app:7"]
+
+
+def test_a_registry_without_head_that_answers_other_bytes_than_its_digest_moves_nothing(
+    site: ServiceSite, registry: FakeRegistry
+) -> None:
+    registry.no_head = 405
+    image = built("stays")
+    registry.add(image, "1")
+    site.wish("r.example/team/app:1")
+    site.run()
+    registry.manifests["1"] = (image.manifest["mediaType"], b"{}")
+    registry.extra = {"Docker-Content-Digest": image.manifest["digest"]}
+    report = site.run()
+    assert "does not match its digest" in report.events[-1].reason
+    assert site.images() == {"r.example/team/app:1": config_of(image)}
+
+
+def test_a_layer_that_another_image_reads_for_ever_is_not_waited_for(site: ServiceSite) -> None:
+    pending, tree = PendingLayers(), site.tree()
+    layer = sha256(b"layer")
+    with pending.claim(tree, [layer], 1):
+        with pytest.raises(TransportError, match="still being read"), pending.claim(tree, [layer], 0.01):
+            pass
+        with pending.claim(tree, [sha256(b"another")], 0.01):
+            pass
+    with pending.claim(tree, [layer], 0.01):
+        pass
 
 
 def test_a_registry_that_refuses_every_second_request_gives_all_images(

@@ -121,6 +121,16 @@ def test_feeds_are_xml_and_an_owners_has_the_owners_events() -> None:
     assert titles("feed.atom") == ["failed r.example/c:1", wish, "published r.example/a:1"]
     assert titles("owners/atlas.atom") == ["failed r.example/c:1"]
     assert titles("owners/cms@cern.ch.atom") == ["published r.example/a:1"]
+    assert titles("feeds/r.example/c:1.atom") == ["failed r.example/c:1"]
+    assert titles("feeds/r.example/b:1.atom") == [], "a feed can be taken before anything happens"
+
+
+def test_an_image_whose_name_no_file_can_have_has_a_feed(tmp_path: Path) -> None:
+    place = f"r.example/{'a' * 200}:{'t' * 128}"
+    files = pages(document(State(repository="t", images={place: ImageState()}), [], NOW))
+    write_site(str(tmp_path), files)
+    (feed,) = tmp_path.glob("feeds/**/*.atom")
+    assert f'href="feeds/r.example/{feed.name}"' in files["index.html"].decode()
 
 
 def test_the_json_is_what_its_schema_says() -> None:
@@ -141,19 +151,22 @@ def test_the_style_leaves_no_color_to_chance() -> None:
     assert used <= set(re.findall(r"(--\w+):", style))
 
 
-def test_files_are_written_only_when_they_change_and_feeds_go_with_their_owners(tmp_path: Path) -> None:
+def test_files_are_written_only_when_they_change_and_feeds_go_with_what_they_are_of(tmp_path: Path) -> None:
     site = tmp_path / "site"
     write_site(str(site), made())
     before = {path: path.stat().st_ino for path in site.rglob("*") if path.is_file()}
     assert {str(path.relative_to(site)) for path in before} == set(made())
     files = made()
-    del files["owners/atlas.atom"]
+    del files["owners/atlas.atom"], files["feeds/r.example/a:1.atom"]
     files["index.html"] += b"<!-- new -->"
+    (site / "feeds/r.example/tmp12345678").write_text("left by a run that was killed")
+    (site / "feeds/r.example/picture.png").write_text("somebody else's")
     write_site(str(site), files)
     after = {path: path.stat().st_ino for path in site.rglob("*") if path.is_file()}
+    del after[site / "feeds/r.example/picture.png"]
     changed = {path.name for path in after if before[path] != after[path]}
     assert changed == {"index.html"}
-    assert {path.name for path in set(before) - set(after)} == {"atlas.atom"}
+    assert {path.name for path in set(before) - set(after)} == {"atlas.atom", "a:1.atom"}
 
 
 def test_the_latest_events_are_read_from_the_end_of_their_file(tmp_path: Path) -> None:

@@ -4,6 +4,9 @@ from typing import NamedTuple
 
 from lazyfs.core.printable import printable
 
+LONGEST = 400
+"""Characters of a reason: a stranger's value in it may have 8 million."""
+
 
 class Finding(NamedTuple):
     """One remark on a wishlist."""
@@ -57,7 +60,7 @@ class Findings:
     def add(self, finding: Finding) -> None:
         """Adds a finding."""
         if len(self._found) < self.MOST:
-            self._found.append(finding)
+            self._found.append(finding._replace(reason=printable(finding.reason, LONGEST)))
         else:
             self._more += 1
 

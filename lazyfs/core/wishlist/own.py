@@ -11,6 +11,7 @@ images:
 """
 
 import re
+import shlex
 from typing import NamedTuple
 
 from lazyfs.core.oci.start_files import bind_point
@@ -23,13 +24,12 @@ from lazyfs.core.wishlist.wish import CREATED, LAYOUTS, VERSION, Extras, Retenti
 from lazyfs.core.wishlist.yaml_tree import Mapping, Node, Scalar
 
 KEYS = ("lazyfs", "defaults", "images")
-EXTRAS = ("bind-points", "layout", "owner", "platforms")
-IDLE = ("profile",)
-"""Keys without effect: a start is recorded with `lazyfs mount --trace` and published with `lazyfs
-profile`."""
+EXTRAS = ("bind-points", "layout", "owner", "platforms", "profile")
 RETENTION = ("keep-last", "keep-by", "newer-than")
 ENTRY_KEYS = ("image", "exclude", "regex", "semver", *RETENTION, *EXTRAS)
 MOST_KEPT = 100_000
+MOST_WORDS, MOST_COMMAND = 100, 4000
+"""Words of a command to record, and their characters together."""
 MOST_DAYS = 36_500
 _DAYS = {"d": 1, "w": 7, "y": 365}
 _AGE = re.compile(r"([0-9]{1,5})([dwy])")
@@ -54,7 +54,7 @@ def read(document: Mapping, findings: Findings) -> list[Wish]:
         defaults = mapping(document.values["defaults"], "defaults") if "defaults" in document.values else None
         base = Extras()
         if defaults is not None:
-            know(defaults, EXTRAS, IDLE, findings)
+            know(defaults, EXTRAS, (), findings)
             base = _extras(defaults, base)
         nodes = items(document.values["images"], "images") if "images" in document.values else []
     except Refused as refused:
@@ -75,7 +75,7 @@ def _wish(node: Node, base: Extras, findings: Findings) -> Wish:
     if isinstance(node, Scalar):
         return cern.wish_of(node.line, text(node, "an image"), findings, base)
     entry = mapping(node, "an image")
-    know(entry, ENTRY_KEYS, IDLE, findings)
+    know(entry, ENTRY_KEYS, (), findings)
     if "image" not in entry.values:
         raise Refused(entry.line, "an entry without image", "write image: REGISTRY/REPOSITORY:TAG")
     line, name = entry.values["image"].line, text(entry.values["image"], "image")
@@ -143,7 +143,27 @@ def _extras(node: Mapping, base: Extras) -> Extras:
         made = made._replace(owner=owner)
     if "bind-points" in values:
         made = made._replace(bind_points=_bind_points(values["bind-points"]))
+    if "profile" in values:
+        made = made._replace(profile=_command(values["profile"]))
     return made
+
+
+def _command(node: Node) -> tuple[str, ...]:
+    """Returns the words of a command: of a text as a shell splits it, or of a list as they stand there."""
+    if isinstance(node, Scalar):
+        stated = text(node, "profile")
+        try:
+            words = shlex.split(stated)
+        except ValueError as error:
+            mend = "close its quotes, or write a list of words"
+            raise Refused(node.line, f"profile {quoted(stated)}: {error}", mend) from None
+    else:
+        words = [word for _, word in texts(node, "profile")]
+    if not words or not words[0]:
+        raise Refused(node.line, "profile names no command", "write profile: COMMAND")
+    if len(words) > MOST_WORDS or sum(map(len, words)) > MOST_COMMAND:
+        raise Refused(node.line, f"profile: over {MOST_WORDS} words or {MOST_COMMAND} characters")
+    return tuple(words)
 
 
 def _bind_points(node: Node) -> tuple[str, ...]:

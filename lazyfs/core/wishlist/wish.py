@@ -40,6 +40,8 @@ class Extras(NamedTuple):
     owner: str = ""
     bind_points: tuple[str, ...] = ()
     """Directories to add to the images, as `start_files.bind_point` returns them."""
+    profile: tuple[str, ...] = ()
+    """A command whose start is to be recorded: its words."""
 
 
 PLAIN = Extras()

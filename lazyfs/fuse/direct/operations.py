@@ -205,6 +205,11 @@ def _that_fit(lines: Pieces, size: int) -> Pieces:
     return lines
 
 
+def answered() -> tuple[int, ...]:
+    """Returns the opcodes that are answered, in rising order."""
+    return tuple(sorted({*_LOCKED, p.READ}))
+
+
 _LOCKED: dict[int, Operation] = {
     p.LOOKUP: Operations._lookup,
     p.GETATTR: Operations._getattr,

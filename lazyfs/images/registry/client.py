@@ -12,7 +12,7 @@ from urllib.parse import urljoin, urlsplit
 import msgspec
 
 from lazyfs.core.digest import sha256
-from lazyfs.core.errors import DigestMismatch, FormatError, NotFound, TransportError, UsageError
+from lazyfs.core.errors import DigestMismatch, FormatError, NotFound, TransportError, Unknown, UsageError
 from lazyfs.core.oci.manifest import (
     DOCKER_LIST,
     DOCKER_MANIFEST,
@@ -86,16 +86,20 @@ class RegistryClient:
         with self._conversation.request(path, Kind.MANIFEST, accept, hashed=hashed) as reply:
             data = self._small(reply, MAX_MANIFEST)
             stated = reply.headers.get("Docker-Content-Digest", "")
-        expected = wanted if hashed else stated
+        self._check(data, wanted if hashed else stated)
+        return data
+
+    def _check(self, data: bytes, expected: str) -> None:
+        """Compares a manifest with a digest, if there is one. Raises DigestMismatch, or UsageError for the
+        oldest form of manifests."""
         if expected.startswith("sha256:") and f"sha256:{sha256(data).hex()}" != expected:
             # of schema 1, registries state the digest of a part only
             refuse_schema1(data, str(self._reference))
             raise DigestMismatch(f"{self._reference}: the manifest does not match its digest {expected}")
-        return data
 
     def digest(self, wanted: str) -> str:
-        """The digest of a manifest or index by tag, asked for with HEAD; then with GET, if the answer to HEAD
-        states no digest or is 404: only a body has the reason.
+        """The digest of a manifest or index by tag, asked for with HEAD; then with GET, if the registry knows
+        no HEAD, or the answer to HEAD states no digest or is 404: only a body has the reason.
 
         Raises as `manifest`; Unknown if the registry itself says that there is none.
         """
@@ -103,8 +107,11 @@ class RegistryClient:
             with self._conversation.request(
                 f"manifests/{wanted}", Kind.MANIFEST, {"Accept": _ACCEPT}, method="HEAD"
             ) as reply:
-                reply.small(0)  # read to the end, so that the connection is kept
+                data = self._small(reply, MAX_MANIFEST)  # so that the connection is kept; empty after HEAD
                 stated = reply.headers.get("Docker-Content-Digest", "")
+                if data:
+                    self._check(data, stated)
+                    return f"sha256:{sha256(data).hex()}"
                 if _DIGEST.fullmatch(stated):
                     return stated
         except NotFound:
@@ -192,9 +199,8 @@ class RegistryClient:
         end = self._now() + TAGS_TIME
         while url not in seen and len(seen) < MAX_TAG_PAGES:
             seen.add(url)
-            with self._conversation.request(url, Kind.TAGS) as reply:
-                tags.extend(self._tags_of(self._small(reply, MAX_TAG_PAGE)))
-                following = _NEXT.search(reply.headers.get("Link", ""))
+            page, following = self._tag_page(url, begun=len(seen) > 1)
+            tags.extend(page)
             if len(tags) > MAX_TAGS:
                 raise FormatError(f"{self._reference}: it has more than {MAX_TAGS} tags")
             if not following:
@@ -210,6 +216,18 @@ class RegistryClient:
                     f"{self._reference}: the next page of tags is on another server: {shown(url)}"
                 )
         raise FormatError(f"{self._reference}: the list of tags does not end ({len(seen)} pages)")
+
+    def _tag_page(self, url: str, *, begun: bool) -> tuple[list[str], re.Match[str] | None]:
+        """Returns the tags of one page, and the place of the next one. Raises as `tags`; of a repository that
+        is unknown after its list has begun, TransportError: that proves nothing."""
+        try:
+            with self._conversation.request(url, Kind.TAGS) as reply:
+                page = self._tags_of(self._small(reply, MAX_TAG_PAGE))
+                return page, _NEXT.search(reply.headers.get("Link", ""))
+        except Unknown as error:
+            if not begun:
+                raise
+            raise TransportError(f"{self._reference}: the list of tags broke off: {error}") from None
 
     def check_public(self, blob: Descriptor) -> None:
         """Raises UsageError if the repository may be private: a rate limit made an account necessary, and no

@@ -18,6 +18,9 @@ from lazyfs.images.registry.replies import retry_after
 from lazyfs.images.registry.tokens import Authorizer, Busy, Denied, wiped
 from lazyfs.images.registry.wire import Reply, Wire, origin_of, shown
 
+_NO_HEAD = (405, 501)
+"""Answers of servers and proxies that know no HEAD: method not allowed, not implemented."""
+
 
 def api_host(registry: str) -> str:
     """The host of a registry's API."""
@@ -62,6 +65,7 @@ class Conversation:
         scope = f"repository:{reference.repository}:pull"
         self._authorizer = Authorizer(wire, scope, plain_http=plain_http, wall=wall)
         self._access = Access()
+        self._no_head = False
         self._lock = threading.Lock()
         self._asking = threading.Lock()
 
@@ -86,7 +90,7 @@ class Conversation:
         method: str = "GET",
     ) -> Reply:
         """A successful answer, its body unread. `hashed`: the body will be compared with a digest. `method`:
-        GET or HEAD.
+        GET or HEAD; of a registry that answers 405 or 501 to HEAD it is the answer to a GET, with its body.
 
         Raises UsageError if every identity is refused, or if only an account may read and `allow_private` is
         not set; NotFound; TransportError.
@@ -135,7 +139,11 @@ class Conversation:
     ) -> tuple[Reply | None, steps.Step]:
         everything = {**headers, "Authorization": header} if header else headers
         try:
-            reply = self._wire.get(url, everything, hashed=hashed, method=method)
+            reply = self._wire.get(url, everything, hashed=hashed, method=self._spoken(method))
+            if method == "HEAD" and reply.status in _NO_HEAD:
+                reply.close()
+                self._no_head = True
+                reply = self._wire.get(url, everything, hashed=hashed)
         except Failed as error:
             return None, self._now(partial(exchange.broke, *error.problem))
         if 200 <= reply.status < 300:
@@ -150,6 +158,10 @@ class Conversation:
             lasting = 400 <= answer.status < 500 and answer.status not in (401, 403, 408, 429)
             return None, self._now(partial(exchange.broke, problem, lasting))
         return reply, self._now(lambda: exchange.answered(answer))
+
+    def _spoken(self, method: str) -> str:
+        """Returns the method to use: GET in place of HEAD once the registry has refused that."""
+        return "GET" if self._no_head else method
 
     def _ask(self, exchange: Exchange, step: steps.Ask) -> steps.Step:
         """Gets a token, in one thread at a time: threads that have waited use the same token."""

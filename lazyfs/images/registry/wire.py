@@ -217,13 +217,21 @@ class Wire:
         kind = {"Content-Type": "application/x-www-form-urlencoded"}
         return self._once("POST", url, origin_of(url), kind, urlencode(form))
 
+    def send(self, url: str, headers: Mapping[str, str], body: bytes) -> Reply:
+        """The answer to a body, which is sent to this address only: redirects are not followed. Raises
+        Failed, also for http where that is not allowed."""
+        origin = origin_of(url)
+        if origin.scheme == "http" and not self._plain_http:
+            raise refused(f"{origin}: without TLS: refused")
+        return self._once("POST", url, origin, headers, body)
+
     def _once(
         self,
         method: str,
         url: str,
         origin: Origin,
         headers: Mapping[str, str],
-        body: str | None,
+        body: str | bytes | None,
     ) -> Reply:
         pool = self._pool(origin, url)
         everyone = {"User-Agent": "lazyfs", "Accept-Encoding": "identity"}

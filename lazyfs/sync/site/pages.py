@@ -9,11 +9,15 @@ import jinja2
 import msgspec
 
 from lazyfs.core.byte_size import shown_size
+from lazyfs.core.digest import sha256
 from lazyfs.core.printable import escaped
 from lazyfs.sync.conditions import MEANINGS
+from lazyfs.sync.report import Event
 from lazyfs.sync.site.document import StatusDocument, schema
 
 FEED_EVENTS = 100
+LONGEST_NAME = 240
+"""Bytes of a file's name, before its ending: a repository and a tag together may have more than 255."""
 SHORT = 12
 """Hex digits of a digest that a page shows."""
 
@@ -33,6 +37,7 @@ def pages(status: StatusDocument) -> dict[str, bytes]:
         "rfc3339": _rfc3339,
         "size": shown_size,
         "short": _short,
+        "feed": lambda place: quote(feed_of(place), safe="/:@"),
         "anchor": lambda place: quote(place, safe="/:@"),
     }
     values: dict[str, Any] = {"status": status, "meanings": MEANINGS}
@@ -42,8 +47,7 @@ def pages(status: StatusDocument) -> dict[str, bytes]:
         "index.html": environment.get_template("index.html").render(**values, owners=owners),
         "lists.html": environment.get_template("lists.html").render(**values),
         "events.html": environment.get_template("events.html").render(**values, places=places),
-        "feed.atom": _feed(environment, status, ""),
-        **{f"owners/{owner}.atom": _feed(environment, status, owner) for owner in owners},
+        **_feeds(environment, status, owners),
     }
     made = {path: text.encode("utf-8", "backslashreplace") for path, text in files.items()}
     for name in ("site.css", "site.js"):
@@ -53,9 +57,31 @@ def pages(status: StatusDocument) -> dict[str, bytes]:
     return made
 
 
-def _feed(environment: jinja2.Environment, status: StatusDocument, owner: str) -> str:
-    events = [event for event in status.events if not owner or owner in event.owners][:FEED_EVENTS]
-    return environment.get_template("feed.atom").render(status=status, events=events, owner=owner)
+def _feeds(environment: jinja2.Environment, status: StatusDocument, owners: list[str]) -> dict[str, str]:
+    """Returns the feeds: of all events, of each owner's, of each image's."""
+    by_image: dict[str, list[Event]] = {image.image: [] for image in status.images}
+    for event in status.events:
+        by_image.get(event.image, []).append(event)
+    found = {"feed.atom": (status.events, "")}
+    for owner in owners:
+        found[f"owners/{owner}.atom"] = [one for one in status.events if owner in one.owners], owner
+    for place, events in by_image.items():
+        found[feed_of(place)] = events, place
+    template = environment.get_template("feed.atom")
+    return {
+        path: template.render(
+            status=status, events=events[:FEED_EVENTS], subject=subject, up="../" * path.count("/")
+        )
+        for path, (events, subject) in found.items()
+    }
+
+
+def feed_of(place: str) -> str:
+    """Returns the path of an image's feed: like its place, with a hash for a name that no file can have."""
+    folder, _, name = place.rpartition("/")
+    if len(name) > LONGEST_NAME:
+        name = sha256(name.encode()).hex()
+    return f"feeds/{folder}/{name}.atom"
 
 
 def _finalized(value: object) -> object:

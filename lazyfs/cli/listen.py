@@ -1,0 +1,102 @@
+"""`lazyfs listen`: takes webhooks of registries, and publishes the pushed images that are wished."""
+
+import signal
+import threading
+import time
+
+import click
+
+from lazyfs.cli.say import say
+from lazyfs.cli.service_runs import ServiceRuns
+from lazyfs.cli.store_options import keys_option
+from lazyfs.cli.sync import show_report
+from lazyfs.core.errors import LazyfsError, UsageError
+from lazyfs.core.webhooks.pushes import Push
+from lazyfs.store.origin_server import parse_address
+from lazyfs.sync.listening.push_queue import PushQueue
+from lazyfs.sync.listening.push_server import PATH, PushServer
+from lazyfs.sync.settings import read_settings
+from lazyfs.sync.state import Busy
+
+SETTLE = 2.0
+"""Seconds from the first push to its run, into which go other tags and images that are pushed with it."""
+LOOK = 3600.0
+"""Seconds without a push after which the queue is looked at again."""
+PAUSE, TRIES = 60.0, 5
+"""Seconds after a run that the store refused, and tries of the same pushes; then the next full run brings
+them."""
+
+
+@click.command()
+@click.argument("words", nargs=-1, required=True, metavar="WISHLIST... STORE")
+@click.option(
+    "--config", "configuration", metavar="FILE", required=True, help="The service's configuration (TOML)."
+)
+@click.option(
+    "--listen",
+    default="127.0.0.1:8099",
+    show_default=True,
+    metavar="HOST:PORT",
+    help="Address; port 0 takes any free one.",
+)
+@keys_option
+@click.option(
+    "--status-dir", metavar="DIR", help="What runs remember [default: below ~/.local/state/lazyfs]."
+)
+def command(
+    words: tuple[str, ...], configuration: str, listen: str, keys: str | None, status_dir: str | None
+) -> None:
+    """Take webhooks of registries, and publish the pushed images that a WISHLIST wishes, until ctrl-C.
+
+    The configuration names each sender in a section [listen.NAME] with kind (docker, harbor, gitlab, github),
+    registry and secret-file; it sends to /hooks/NAME. What a pushed tag names is asked at its registry.
+    Nothing leaves the tree: that is for `lazyfs sync`, which should still run every night.
+
+    \b
+    Example:
+      lazyfs listen wishlist.yaml /srv/unpacked --config /etc/lazyfs/service.toml --status-dir /var/lib/lazyfs
+    """
+    *names, store = words
+    if not names:
+        raise click.UsageError("give at least one WISHLIST, then the STORE")
+    settings = read_settings(configuration)
+    if not settings.listen:
+        raise UsageError(f"configuration {configuration}: it has no sender: write a section [listen.NAME]")
+    sources = {name: one.source() for name, one in settings.listen.items()}
+    runs = ServiceRuns(store, keys, settings, status_dir, quiet=False)
+    queue = PushQueue()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with PushServer(parse_address(listen), sources, queue, time.time, told=_tell).running() as server:
+        say(f"listening at {server.url}{PATH}NAME for {', '.join(sources)} (ctrl-C ends)")
+        try:
+            while True:
+                if pushes := queue.take(LOOK, lambda: time.sleep(SETTLE)):
+                    _run(runs, names, pushes)
+        except KeyboardInterrupt:
+            say("ended")
+
+
+_telling = threading.Lock()
+
+
+def _tell(name: str, status: int) -> None:
+    with _telling:
+        say(f"{name or 'a request'}: {int(status)}", err=True)
+
+
+def _run(runs: ServiceRuns, names: list[str], pushes: list[Push]) -> None:
+    """Makes a run for pushes, once another run has ended; tries again if the store is in the way."""
+    tries = 0
+    while tries < TRIES:
+        try:
+            report = runs.take(names, pushes, wait=PAUSE)
+        except Busy:
+            continue  # it may have passed by what was pushed
+        except LazyfsError as error:
+            tries += 1
+            say(f"lazyfs: {error} (try {tries} of {TRIES})", err=True)
+            if tries < TRIES:
+                time.sleep(PAUSE)
+        else:
+            show_report(runs.name, report, as_json=False)
+            return

@@ -1,0 +1,189 @@
+"""Runs of a service, made by `lazyfs sync` and `lazyfs listen`: with its lists, state, events and site."""
+
+import os
+import platform as host
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
+from urllib.parse import urlsplit
+
+from lazyfs.cli.say import say
+from lazyfs.cli.start_recorder import StartRecorder
+from lazyfs.cli.store_options import open_repository
+from lazyfs.core.oci.platform import parse_platform
+from lazyfs.core.webhooks.pushes import Push
+from lazyfs.images.registry.certificates import Certificates, folders
+from lazyfs.images.registry.wire import Wire
+from lazyfs.sync import lists as wishlists
+from lazyfs.sync.acknowledged import Acknowledged
+from lazyfs.sync.event_file import append_events, latest_events
+from lazyfs.sync.lists import GivenList, ListKeeper
+from lazyfs.sync.notifier import Address, Notifier
+from lazyfs.sync.push_run import run_pushes
+from lazyfs.sync.registries import Registries
+from lazyfs.sync.report import Report
+from lazyfs.sync.service import Service
+from lazyfs.sync.settings import Settings
+from lazyfs.sync.starts import StartSettings
+from lazyfs.sync.state import State, held, read_state, write_state
+from lazyfs.sync.status_directory import default_status_directory
+
+SHOWN_EVENTS = 500
+"""Latest events on the status site."""
+
+
+class ServiceRuns:
+    """The runs of one service."""
+
+    def __init__(
+        self, store: str, keys: str | None, settings: Settings, status: str | None, *, quiet: bool
+    ) -> None:
+        """`status`: the status directory, if it is not the default one. `quiet`: nothing is said of
+        progress. Raises as open_repository."""
+        self._repository = open_repository(store, keys)
+        self._location = store
+        self._settings = settings
+        self._quiet = quiet
+        self._status = status or default_status_directory(self._repository.name)
+        self._addresses = [one.address(name) for name, one in settings.notify.items()]
+
+    @property
+    def name(self) -> str:
+        """The repository's name."""
+        return self._repository.name
+
+    def sync(
+        self,
+        names: list[str],
+        *,
+        forget: Sequence[str] = (),
+        accept_shorter: Sequence[str] = (),
+        max_age: float = 0.0,
+        max_delete: int | None = None,
+        dry_run: bool = False,
+        wait: float = 0.0,
+    ) -> Report:
+        """Makes the tree what the lists wish. Raises LazyfsError; Busy if another run is still at work after
+        `wait` seconds."""
+        forgotten = tuple(map(wishlists.shown_name, forget))
+        meant = frozenset(map(wishlists.shown_name, accept_shorter))
+        with (
+            held(self._status, wait),
+            Registries(self._settings.registries) as registries,
+            self._notifier() as notifier,
+            self._recorder() as recorder,
+        ):
+            state = read_state(self._status, self.name)
+            given = self._load(names, meant, forgotten, dry_run=dry_run)
+            service = self._service(
+                registries,
+                notifier,
+                recorder,
+                max_age=max_age,
+                max_delete=max_delete,
+                dry_run=dry_run,
+                forgotten=forgotten,
+            )
+            report = service.run(given, state)
+            if not dry_run:
+                self._publish_status(report, state)
+        return report
+
+    def take(self, names: list[str], pushes: Sequence[Push], wait: float) -> Report:
+        """Publishes the pushed images that are wished. Waits `wait` seconds for another run to end. Raises
+        LazyfsError; Busy if it has not ended by then."""
+        with (
+            held(self._status, wait),
+            Registries(self._settings.registries) as registries,
+            self._notifier() as notifier,
+            self._recorder() as recorder,
+        ):
+            state = read_state(self._status, self.name)
+            given = self._load(names, frozenset(), (), dry_run=True)
+            report = run_pushes(self._service(registries, notifier, recorder), given, state, pushes)
+            self._publish_status(report, state)
+        return report
+
+    def _load(
+        self, names: list[str], meant: frozenset[str], forgotten: tuple[str, ...], *, dry_run: bool
+    ) -> list[GivenList]:
+        """Returns the lists in force; keeps the content of those that are good, but in a dry run."""
+        keeper = ListKeeper(os.path.join(self._status, "lists"), meant=meant)
+        if not dry_run:
+            for name in forgotten:
+                keeper.forget(name)
+        given = [wishlists.load(name, keeper) for name in wishlists.expand(names)]
+        if not dry_run:
+            for one in given:
+                keeper.take(one)
+        return given
+
+    def _service(
+        self,
+        registries: Registries,
+        notifier: Notifier,
+        recorder: StartRecorder | None,
+        *,
+        max_age: float = 0.0,
+        max_delete: int | None = None,
+        dry_run: bool = False,
+        forgotten: tuple[str, ...] = (),
+    ) -> Service:
+        chosen = self._settings.service
+        return Service(
+            self._repository.store,
+            self._repository.keys,
+            registries,
+            chosen,
+            chosen.chosen_platforms[0] if chosen.platforms else parse_platform(host.machine()),
+            lambda: datetime.now(UTC),
+            save=lambda now: write_state(self._status, now),
+            tell=self._tell,
+            platform_asked=bool(chosen.platforms),
+            max_age=max_age,
+            max_delete=chosen.max_delete if max_delete is None else max_delete,
+            dry_run=dry_run,
+            forgotten=forgotten,
+            acknowledged=Acknowledged(self._settings.acknowledgements, lambda: datetime.now(UTC).date()),
+            quotas=self._settings.quotas,
+            announce=notifier.announce,
+            starts=StartSettings(recorder, self._settings.profiles.images_per_run),
+        )
+
+    @contextmanager
+    def _recorder(self) -> Iterator[StartRecorder | None]:
+        """Makes the recorder of starts, if the configuration allows it; its traces are deleted at the end."""
+        chosen = self._settings.profiles
+        if not chosen.allowed:
+            yield None
+            return
+        with closing(StartRecorder(self._location, chosen.seconds, chosen.memory_bytes)) as recorder:
+            yield recorder
+
+    @contextmanager
+    def _notifier(self) -> Iterator[Notifier]:
+        """Makes the notifier of the configured addresses; it gets the last messages out at the end."""
+        with Notifier(self.name, self._addresses, _wire, self._tell) as notifier:
+            yield notifier
+
+    def _tell(self, line: str) -> None:
+        if not self._quiet:
+            say(line, err=True)
+
+    def _publish_status(self, report: Report, state: State) -> None:
+        """Appends the events and makes the site anew."""
+        from lazyfs.sync.site.document import document
+        from lazyfs.sync.site.pages import pages  # jinja2 takes 50 ms to import
+        from lazyfs.sync.site.write import write_site
+
+        append_events(self._status, report.events)
+        events = latest_events(self._status, SHOWN_EVENTS)
+        directory = self._settings.service.site or os.path.join(self._status, "site")
+        write_site(directory, pages(document(state, events, int(datetime.now(UTC).timestamp()))))
+
+
+def _wire(address: Address) -> Wire:
+    environment = dict(os.environ)
+    parts = urlsplit(address.url)
+    certificates = Certificates((parts.netloc,), folders(environment), environment)
+    return Wire(certificates, plain_http=parts.scheme == "http")

@@ -1,0 +1,199 @@
+"""The pushes that the bodies of webhooks tell of: repositories and tags only.
+
+The registry is the one that the operator has given to the sender, and what a tag names is asked there.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import msgspec
+
+from lazyfs.core.errors import FormatError, UsageError
+from lazyfs.core.oci.reference import parse
+from lazyfs.core.webhooks.proofs import DOCKER, GITHUB, GITLAB, HARBOR
+
+MOST_BODY = 1 << 20
+"""Bytes of a body: a registry sends an event of 1 kB for each manifest, a few at a time."""
+MOST_PUSHES = 1000
+"""Pushes that one body may tell of."""
+
+
+class Push(NamedTuple):
+    """One push: of an image, or of something in a project."""
+
+    registry: str
+    repository: str
+    tag: str = ""
+    """Empty: any tag of the repository."""
+    below: bool = False
+    """True if repositories below this one are meant too."""
+
+
+class PushedImages:
+    """Pushes by the repository that they were made into."""
+
+    def __init__(self, pushes: Iterable[Push]) -> None:
+        self._by_name: dict[tuple[str, str], list[Push]] = {}
+        for push in pushes:
+            self._by_name.setdefault((push.registry, push.repository), []).append(push)
+
+    def into(self, registry: str, repository: str) -> list[Push]:
+        """Returns the pushes into a repository, and those into projects that it lies below."""
+        found = list(self._by_name.get((registry, repository), ()))
+        above = repository
+        while "/" in above:
+            above = above.rpartition("/")[0]
+            found += [push for push in self._by_name.get((registry, above), ()) if push.below]
+        return found
+
+    def has(self, registry: str, repository: str, tag: str | None) -> bool:
+        """Returns True if this tag was pushed, or may have been."""
+        return any(push.tag in ("", tag) for push in self.into(registry, repository))
+
+
+class _Target(msgspec.Struct, frozen=True):
+    repository: str = ""
+    tag: str = ""
+
+
+class _Event(msgspec.Struct, frozen=True):
+    action: str = ""
+    target: _Target = _Target()
+
+
+class _DockerBody(msgspec.Struct, frozen=True):
+    events: list[_Event]
+
+
+class _Resource(msgspec.Struct, frozen=True):
+    tag: str = ""
+
+
+class _Repository(msgspec.Struct, frozen=True):
+    repo_full_name: str = ""
+    name: str = ""
+    namespace: str = ""
+
+
+class _HarborData(msgspec.Struct, frozen=True):
+    resources: list[_Resource] = []
+    repository: _Repository = _Repository()
+
+
+class _HarborBody(msgspec.Struct, frozen=True):
+    type: str
+    event_data: _HarborData | None = None
+    data: _HarborData | None = None
+    """In place of event_data, where Harbor is set to send CloudEvents."""
+
+
+class _Project(msgspec.Struct, frozen=True):
+    path_with_namespace: str = ""
+
+
+class _Status(msgspec.Struct, frozen=True):
+    status: str = ""
+
+
+class _GitLabBody(msgspec.Struct, frozen=True):
+    events: list[_Event] | None = None
+    object_kind: str = ""
+    object_attributes: _Status = _Status()
+    project: _Project = _Project()
+
+
+class _Tag(msgspec.Struct, frozen=True):
+    name: str = ""
+
+
+class _Container(msgspec.Struct, frozen=True):
+    tag: _Tag | None = None
+
+
+class _Version(msgspec.Struct, frozen=True):
+    container_metadata: _Container | None = None
+
+
+class _Package(msgspec.Struct, frozen=True):
+    name: str = ""
+    namespace: str = ""
+    package_type: str = ""
+    ecosystem: str = ""
+    package_version: _Version | None = None
+
+
+class _GitHubBody(msgspec.Struct, frozen=True):
+    action: str = ""
+    registry_package: _Package | None = None
+    package: _Package | None = None
+
+
+def pushes_of(kind: str, registry: str, body: bytes) -> list[Push]:
+    """Returns the pushes that a body tells of, each once; none for one of something else.
+
+    `registry`: that of the sender. Raises FormatError for a body that is not of this kind, or tells of over
+    MOST_PUSHES.
+    """
+    try:
+        named = list(_READERS[kind](body))
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise FormatError(f"no webhook of {kind}: {error}") from None
+    if len(named) > MOST_PUSHES:
+        raise FormatError(f"a webhook of {len(named)} pushes, over {MOST_PUSHES}")
+    return list(dict.fromkeys(_known(registry, named)))
+
+
+def _known(registry: str, named: Iterable[Push]) -> Iterator[Push]:
+    """Yields the pushes whose names a reference can have: no list can wish another."""
+    for push in named:
+        try:
+            found = parse(f"{registry}/{push.repository}:{push.tag or 'any'}")
+        except UsageError:
+            continue
+        yield push._replace(registry=found.registry, repository=found.repository)
+
+
+def _docker(body: bytes) -> Iterator[Push]:
+    return _tagged(msgspec.json.decode(body, type=_DockerBody).events)
+
+
+def _tagged(events: Iterable[_Event]) -> Iterator[Push]:
+    for event in events:
+        if event.action == "push" and event.target.repository and event.target.tag:
+            yield Push("", event.target.repository, event.target.tag)
+
+
+def _harbor(body: bytes) -> Iterator[Push]:
+    found = msgspec.json.decode(body, type=_HarborBody)
+    data = found.event_data or found.data
+    if found.type not in ("PUSH_ARTIFACT", "harbor.artifact.pushed") or data is None:
+        return
+    where = data.repository
+    name = where.repo_full_name or f"{where.namespace}/{where.name}"
+    for resource in data.resources:
+        if resource.tag:
+            yield Push("", name, resource.tag)
+
+
+def _gitlab(body: bytes) -> Iterator[Push]:
+    """GitLab's registry tells of pushes as Docker's does; a pipeline that has succeeded may have pushed
+    anything into the project's repositories."""
+    found = msgspec.json.decode(body, type=_GitLabBody)
+    yield from _tagged(found.events or ())
+    if found.object_kind == "pipeline" and found.object_attributes.status == "success":
+        yield Push("", found.project.path_with_namespace.lower(), below=True)
+
+
+def _github(body: bytes) -> Iterator[Push]:
+    found = msgspec.json.decode(body, type=_GitHubBody)
+    package = found.registry_package or found.package
+    if found.action not in ("published", "updated") or package is None:
+        return
+    if "CONTAINER" not in (package.package_type.upper(), package.ecosystem.upper()):
+        return
+    container = package.package_version.container_metadata if package.package_version else None
+    tag = container.tag.name if container and container.tag else ""
+    yield Push("", f"{package.namespace}/{package.name}".lower(), tag)
+
+
+_READERS = {DOCKER: _docker, HARBOR: _harbor, GITLAB: _gitlab, GITHUB: _github}

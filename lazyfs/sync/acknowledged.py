@@ -1,0 +1,44 @@
+"""Failures that the operator has acknowledged until a date: a red run means something new. Pure."""
+
+from collections.abc import Callable, Iterable, Iterator
+from datetime import date
+from typing import NamedTuple
+
+from lazyfs.core.wishlist.patterns import Pattern
+
+
+class Acknowledgement(NamedTuple):
+    """One of them."""
+
+    shown: str
+    """What fails: the place of an image, a wish, or the name of a list; `*` stands for any characters."""
+    pattern: Pattern
+    until: date
+    """The last day on which it holds, in UTC."""
+    reason: str = ""
+
+
+class Acknowledged:
+    """All acknowledgements of a configuration, on one day."""
+
+    def __init__(self, given: Iterable[Acknowledgement], today: Callable[[], date]) -> None:
+        self._given = tuple(given)
+        self._today = today
+
+    def until(self, subject: str) -> str:
+        """Returns the date until which failures of a subject are acknowledged, as YYYY-MM-DD; an empty text
+        if they are not."""
+        found = [one.until for one in self._given if one.until >= self._today() and one.pattern(subject)]
+        return max(found).isoformat() if found else ""
+
+    def ended(self) -> Iterator[str]:
+        """Yields one line for each acknowledgement whose date is over."""
+        for one in self._given:
+            if one.until < self._today():
+                yield (
+                    f"the acknowledgement of {one.shown} has ended on {one.until}: "
+                    "take it out of the configuration, or give it another date"
+                )
+
+
+NOBODY = Acknowledged((), lambda: date.min)

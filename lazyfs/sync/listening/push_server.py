@@ -1,0 +1,183 @@
+"""The HTTP server that webhooks are sent to: `POST /hooks/NAME`, and nothing else.
+
+A request is answered in one thread, at most MOST_CONNECTIONS at a time, each to its end within a deadline
+that counts from its connection. Nothing of a body is logged or answered: names of repositories may be
+private.
+"""
+
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, NamedTuple
+
+from lazyfs.core.digits import natural
+from lazyfs.core.errors import FormatError, UsageError
+from lazyfs.core.webhooks.proofs import proven
+from lazyfs.core.webhooks.pushes import MOST_BODY, pushes_of
+from lazyfs.sync.listening.push_queue import PushQueue
+
+PATH = "/hooks/"
+MOST_CONNECTIONS = 32
+SECONDS = 20.0
+"""Seconds for one connection, from its start to the end of the answer."""
+RETRY = "60"
+"""Seconds after which a sender is to try again if the queue is full."""
+
+
+class PushSource(NamedTuple):
+    """One sender of webhooks."""
+
+    kind: str
+    registry: str
+    """The registry whose pushes it tells of, as wishes name it."""
+    secret: str
+
+
+class PushServer(ThreadingHTTPServer):
+    """Listens for webhooks and puts the pushes into a queue."""
+
+    daemon_threads = True
+    request_queue_size = 64
+
+    def __init__(
+        self,
+        address: tuple[str, int],
+        sources: Mapping[str, PushSource],
+        queue: PushQueue,
+        wall: Callable[[], float],
+        *,
+        told: Callable[[str, int], None] = lambda _name, _status: None,
+        seconds: float = SECONDS,
+    ) -> None:
+        """Listens at once (port 0: any free port). `sources`: by the name in the path. `told`: is called with
+        a sender's name and the status of each answer, from many threads. Raises UsageError if the address is
+        not available."""
+        self.sources = sources
+        self.queue = queue
+        self.wall = wall
+        self.told = told
+        self.seconds = seconds
+        self._free = threading.BoundedSemaphore(MOST_CONNECTIONS)
+        host, port = address
+        self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        try:
+            super().__init__(address, _Handler)
+        except (OSError, OverflowError) as error:
+            raise UsageError(f"cannot listen on {host} port {port}: {error}") from None
+
+    def server_bind(self) -> None:
+        """Binds as TCPServer does: HTTPServer would look the host's name up, which may take seconds."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.socket.bind(self.server_address)
+        self.server_address = self.socket.getsockname()
+
+    @property
+    def url(self) -> str:
+        """The address below which senders have their paths."""
+        host, port = self.server_address[:2]
+        return f"http://[{host!s}]:{port}" if ":" in str(host) else f"http://{host!s}:{port}"
+
+    @contextmanager
+    def running(self) -> Iterator["PushServer"]:
+        """Answers from a thread until the block ends."""
+        thread = threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True)
+        thread.start()
+        try:
+            yield self
+        finally:
+            self.shutdown()
+            thread.join()
+            self.server_close()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Gives a connection a thread and a deadline; closes one that is too many."""
+        if not self._free.acquire(blocking=False):
+            self.shutdown_request(request)
+            return
+        super().process_request(request, client_address)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Answers within the deadline."""
+        end = threading.Timer(self.seconds, _shut, [request])
+        end.daemon = True
+        end.start()
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            end.cancel()
+            self._free.release()
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Ignores clients that go away: they are no error of the server."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]
+
+
+def _shut(connection: socket.socket) -> None:
+    with suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: PushServer
+    protocol_version = "HTTP/1.1"
+    server_version = "lazyfs"
+    sys_version = ""
+
+    def do_POST(self) -> None:
+        name = self.path.removeprefix(PATH) if self.path.startswith(PATH) else ""
+        source = self.server.sources.get(name)
+        if source is None:
+            self._answer("", HTTPStatus.NOT_FOUND)
+            return
+        length = natural(self.headers.get("Content-Length", ""))
+        if length is None or "Transfer-Encoding" in self.headers:
+            self._answer(name, HTTPStatus.LENGTH_REQUIRED)
+            return
+        if length > MOST_BODY:
+            self._answer(name, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+            return
+        body = self.rfile.read(length)
+        if len(body) < length:
+            self._answer(name, HTTPStatus.BAD_REQUEST)
+            return
+        self._answer(name, self._take(source, body))
+
+    def _take(self, source: PushSource, body: bytes) -> HTTPStatus:
+        """Puts the pushes of a body into the queue; returns the answer's status. It is the same if nothing of
+        them is wished: who may send need not learn what is."""
+        server = self.server
+        if not proven(source.kind, source.secret, self._field, body, server.wall()):
+            return HTTPStatus.UNAUTHORIZED
+        try:
+            pushes = pushes_of(source.kind, source.registry, body)
+        except FormatError:
+            return HTTPStatus.BAD_REQUEST
+        return HTTPStatus.ACCEPTED if server.queue.offer(pushes) else HTTPStatus.SERVICE_UNAVAILABLE
+
+    def _field(self, name: str) -> str:
+        return str(self.headers.get(name, ""))
+
+    def _refuse(self) -> None:
+        self._answer("", HTTPStatus.METHOD_NOT_ALLOWED)
+
+    do_GET = do_HEAD = do_PUT = do_DELETE = do_PATCH = do_OPTIONS = _refuse  # noqa: N815
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        """Does nothing: `told` is called with the sender and the status."""
+
+    def _answer(self, name: str, status: HTTPStatus) -> None:
+        self.close_connection = True
+        self.server.told(name, status)
+        self.send_response(status)
+        if status == HTTPStatus.METHOD_NOT_ALLOWED:
+            self.send_header("Allow", "POST")
+        if status == HTTPStatus.SERVICE_UNAVAILABLE:
+            self.send_header("Retry-After", RETRY)
+        self.send_header("Content-Length", "0")
+        self.send_header("Connection", "close")
+        self.end_headers()

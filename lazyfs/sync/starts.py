@@ -1,0 +1,85 @@
+"""Starts of programs that wishes ask for: recorded when an image is new, so that workers fetch the objects of
+a start in a few requests. An image is published before, and stays if its start cannot be recorded."""
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, Protocol
+
+from lazyfs.core.digest import sha256
+from lazyfs.core.errors import LazyfsError
+from lazyfs.images.profiles import publish_profile, read_traces
+from lazyfs.repository.keys import Keys
+from lazyfs.store import Store
+from lazyfs.store.protocol import StoreConflict, StoreError
+from lazyfs.sync.ledger import Ledger
+from lazyfs.sync.targets import Target
+
+
+class NoRecorder(LazyfsError):
+    """No start can be recorded on this machine: there is no FUSE, or no runtime."""
+
+
+class Recorder(Protocol):
+    """Starts programs from images, and records the objects that they read."""
+
+    def record(self, place: str, commands: Sequence[Sequence[str]]) -> list[str]:
+        """Returns the paths of the traces of these commands, each started in the image at a place of the
+        newest revision. Raises NoRecorder; LazyfsError if a command fails or takes more than it may."""
+        ...
+
+
+class StartSettings(NamedTuple):
+    """What a run does of starts."""
+
+    recorder: Recorder | None
+    """None: the configuration does not allow it."""
+    images: int
+    """Images whose starts one run records; the next run goes on."""
+
+
+NOT_ALLOWED = StartSettings(None, 0)
+
+
+def record_starts(
+    targets: Iterable[Target], settings: StartSettings, store: Store, keys: Keys, ledger: Ledger
+) -> list[str]:
+    """Records the starts that are due and publishes them as profiles; returns notices for the operator.
+
+    A start is due once for each digest of an image and set of commands, also if it fails. Raises StoreError
+    or StoreConflict.
+    """
+    due = [(one, key) for one in targets if (key := _due(one, ledger))]
+    if due and settings.recorder is None:
+        return [
+            "wishes ask for starts to be recorded (profile), which the configuration does not allow "
+            f"([profiles] in docs/service.md): published without one: {len(due)} images"
+        ]
+    said: list[str] = []
+    for target, key in due[: settings.images]:
+        assert settings.recorder is not None
+        try:
+            touched = read_traces(settings.recorder.record(target.place, target.profiles))
+            publish_profile(store, keys, target.place, touched, ledger.now)
+        except NoRecorder as error:
+            return [
+                *said,
+                f"no start can be recorded here: {error}: published without one: {len(due)} images",
+            ]
+        except (StoreError, StoreConflict):
+            raise
+        except LazyfsError as error:
+            said.append(f"{target.place}: its start was not recorded: {error}: it is published without")
+        image = ledger.image(target.place)
+        assert image is not None
+        image.profiled = key
+    return said
+
+
+def _due(target: Target, ledger: Ledger) -> str:
+    """Returns a text for the image's digest and commands, if their start is to be recorded; else an empty
+    one."""
+    image = ledger.image(target.place)
+    if not target.profiles or image is None or not image.digest:
+        return ""
+    text = "\0".join([image.digest, *("\1".join(command) for command in target.profiles)])
+    key = sha256(text.encode()).hex()[:16]
+    return "" if image.profiled == key else key
