@@ -1,22 +1,24 @@
 """`lazyfs profile`: makes, shows and drops the lists of objects that starts of images read."""
 
-import json
+import os
+import sys
+from contextlib import closing
 from datetime import UTC, datetime
-from typing import Any
 
 import click
 
+from lazyfs.cli.profile_text import fields, file_bundle, held_in_lines, lines, shown_profile
 from lazyfs.cli.say import say, say_json
 from lazyfs.cli.store_options import OpenedRepository, json_option, keys_option, open_repository
+from lazyfs.core.byte_size import parse_size
 from lazyfs.core.errors import UsageError
-from lazyfs.core.path_lists import NAME
-from lazyfs.core.printable import escaped
 from lazyfs.core.profile import Origin
 from lazyfs.images import profiles
 from lazyfs.images.profiles.path_lists import find_listed, lists_inside, read_list
-from lazyfs.images.profiles.published import PublishedProfile, profile_paths, published_profile
+from lazyfs.images.profiles.published import profile_paths, published_profile
 from lazyfs.images.profiles.traces import Touched
 from lazyfs.repository.commit import read_revision
+from lazyfs.repository.image_place import find_place
 from lazyfs.repository.stored_tree import StoredTree
 from lazyfs.store import Store, open_store, reader
 
@@ -56,6 +58,63 @@ def make(image: str, traces: tuple[str, ...], store: str, keys: str | None, as_j
     """
     repository = open_repository(store, keys)
     _publish(repository, image, profiles.read_traces(traces), Origin.RECORDED, as_json=as_json)
+
+
+@command.command("record")
+@click.argument("image")
+@click.argument("store")
+@click.argument("program", nargs=-1, type=click.UNPROCESSED, metavar="[-- COMMAND...]")
+@click.option("-B", "--bind", "binds", multiple=True, metavar="SRC[:DST[:ro]]", help="As for lazyfs run.")
+@click.option(
+    "--network",
+    type=click.Choice(["none", "host"]),
+    default="none",
+    show_default=True,
+    help="No network, or the machine's.",
+)
+@click.option(
+    "--seconds",
+    type=click.FloatRange(1, 86400),
+    default=600,
+    show_default=True,
+    help="End the program after so long; what it has read by then counts.",
+)
+@click.option(
+    "--memory", default="16G", show_default=True, metavar="SIZE", help="End it if it takes more than this."
+)
+@keys_option
+@json_option
+def record(
+    image: str,
+    store: str,
+    program: tuple[str, ...],
+    binds: tuple[str, ...],
+    network: str,
+    seconds: float,
+    memory: str,
+    keys: str | None,
+    as_json: bool,
+) -> None:
+    """Start COMMAND (or the image's own) in IMAGE on a mount of its own, and publish a profile of its reads.
+
+    The store is mounted below TMPDIR with an empty cache, and nothing of this user's environment and home is
+    there. The program's output goes to standard error. If it fails, nothing is published.
+
+    \b
+    Example:
+      lazyfs profile record registry.example/physics/analysis:1.2 /srv/unpacked -- python3 job.py
+    """
+    from lazyfs.cli.start_recorder import StartRecorder
+
+    repository = open_repository(store, keys)
+    place = find_place(_tree(repository.store), image)
+    bound = [f"--bind={os.path.join(os.getcwd(), one)}" for one in binds]
+    where = os.path.abspath(store) if os.path.isdir(store) else store  # the mount runs in another directory
+    options, output = [f"--network={network}", *bound], sys.stderr.fileno()
+    limit = parse_size(memory, "--memory")
+    with closing(StartRecorder(where, seconds, limit, options=options, output=output)) as recorder:
+        touched = profiles.read_traces(recorder.record(place, [program]))
+    _publish(repository, image, touched, Origin.RECORDED, as_json=as_json)
 
 
 @command.command("import")
@@ -110,7 +169,7 @@ def show(image: str, store: str, as_json: bool) -> None:
     found = published_profile(_tree(open_store(store)), image)
     size = sum(ref.size for ref in found.members)
     if as_json:
-        say_json(_shown(found, size))
+        say_json(shown_profile(found, size))
         return
     say(
         f"{found.place}: {found.origin}, {len(found.members)} objects of {size} bytes",
@@ -139,23 +198,17 @@ def export(image: str, store: str, kind: str, output: str | None) -> None:
       lazyfs profile export registry.example/app:1 /srv/unpacked -o start.paths
     """
     tree = _tree(open_store(store))
-    paths = [
-        "/" + path.decode(errors="replace") for path in profile_paths(tree, published_profile(tree, image))
-    ]
-    held = [path for path in paths if escaped(path) == path and "\N{REPLACEMENT CHARACTER}" not in path]
+    paths = profile_paths(tree, published_profile(tree, image))
+    held = held_in_lines(paths)
     if len(held) < len(paths):
         say(f"{image}: {len(paths) - len(held)} names left out, which a line cannot hold", err=True)
-    if kind == "cvmfs":
-        bundle = {"name": NAME, "version": "1.0.0", "encoding": "UTF-8", "dependencies": held}
-        lines = json.dumps(bundle, indent=2, ensure_ascii=False).split("\n")
-    else:
-        lines = held
+    listed = file_bundle(held) if kind == "cvmfs" else held
     if output is None:
-        say(*lines)
+        say(*listed)
         return
     try:
         with open(output, "w", encoding="utf-8") as file:
-            file.writelines(f"{line}\n" for line in lines)
+            file.writelines(f"{line}\n" for line in listed)
     except OSError as error:
         raise UsageError(f"{output}: {error.strerror}") from None
 
@@ -194,44 +247,6 @@ def _publish(
 ) -> None:
     report = profiles.publish_profile(repository.store, repository.keys, image, touched, _now, origin=origin)
     if as_json:
-        say_json(_fields(repository.name, report))
+        say_json(fields(repository.name, report))
     else:
-        say(*_lines(repository.name, report))
-
-
-def _fields(name: str, report: profiles.ProfileReport) -> dict[str, Any]:
-    return {
-        "repository": name,
-        "revision": report.revision.number,
-        "changed": report.changed,
-        "place": report.place,
-        "objects": report.objects,
-        "bundles": report.bundles,
-        "stored_bytes": report.stored_bytes,
-        "left_out": report.left_out,
-    }
-
-
-def _shown(found: PublishedProfile, size: int) -> dict[str, Any]:
-    return {
-        "place": found.place,
-        "digest": found.ref.digest.hex(),
-        "origin": found.origin.value,
-        "objects": len(found.members),
-        "bytes": size,
-        "stored_bytes": found.stored_bytes,
-        "bundles": [
-            {"digest": one.name.hex(), "stored_bytes": one.stored, "objects": len(one.members)}
-            for one in found.bundles
-        ],
-    }
-
-
-def _lines(name: str, report: profiles.ProfileReport) -> list[str]:
-    beyond = f"; {report.left_out} more left out: too large for a start" if report.left_out else ""
-    news = "" if report.changed else ": up to date"
-    return [
-        f"{report.place}: {report.objects} objects in {report.bundles} bundles of "
-        f"{report.stored_bytes} bytes{beyond}",
-        f"{name} revision {report.revision.number}{news}",
-    ]
+        say(*lines(repository.name, report))

@@ -58,6 +58,7 @@ NODE = [
     "lazyfs umount /mnt/unpacked",
 ]
 PROFILE = "lazyfs profile make registry.example/physics/analysis:1.2 start.trace /srv/unpacked"
+RECORD = "lazyfs profile record registry.example/physics/analysis:1.2 /srv/unpacked -- python3 job.py"
 PROFILES = [
     "lazyfs profile show registry.example/app:1 /srv/unpacked",
     "lazyfs profile export registry.example/app:1 /srv/unpacked -o start.paths",
@@ -122,5 +123,7 @@ def test_the_examples_work_in_the_order_of_a_first_day(site: Path) -> None:
         "/usr/bin/cat /etc/os-release\n",
     ]
     assert "registry.example/physics/analysis" not in lazyfs(*typed(PROFILE, site)).stderr
+    recorded = lazyfs(*typed(RECORD, site))
+    assert "/usr/bin/python3 job.py" in recorded.stderr
     for line in PROFILES:
         lazyfs(*typed(line, site))
