@@ -33,6 +33,11 @@ from lazyfs.images.publisher import PublishOptions, PublishReport, publish
     show_default=True,
     help="Give a new image the profile of its repository's last one, as far as it applies.",
 )
+@click.option(
+    "--guess-profile",
+    is_flag=True,
+    help="Guess one for a new image that inherits none, from its command.",
+)
 @json_option
 def command(
     sources: tuple[str, ...],
@@ -44,6 +49,7 @@ def command(
     plain: bool,
     bind_points: tuple[str, ...],
     inherit_profile: bool,
+    guess_profile: bool,
     as_json: bool,
     **registry: Any,
 ) -> None:
@@ -71,6 +77,7 @@ def command(
         plain=plain,
         bind_points=read_bind_points(bind_points),
         inherit_profiles=inherit_profile,
+        guess_profiles=guess_profile,
         observer=shown,
     )
     with shown:

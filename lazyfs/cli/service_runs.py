@@ -147,7 +147,7 @@ class ServiceRuns:
             acknowledged=Acknowledged(self._settings.acknowledgements, lambda: datetime.now(UTC).date()),
             quotas=self._settings.quotas,
             announce=notifier.announce,
-            starts=StartSettings(recorder, profiles.images_per_run, profiles.inherit),
+            starts=StartSettings(recorder, profiles.images_per_run, profiles.inherit, profiles.guess),
         )
 
     @contextmanager

@@ -35,6 +35,8 @@ class PublishOptions:
     """Directories to add to images beyond the fixed ones, relative to the image's root."""
     inherit_profiles: bool = True
     """True to give a new image the profile of its repository's last one, as far as it applies."""
+    guess_profiles: bool = False
+    """True to guess a profile for a new image that inherits none."""
     observer: PublishObserver = field(default_factory=PublishObserver)
 
 
@@ -75,7 +77,9 @@ def publish(
             options.observer,
             options.plain,
             options.bind_points,
-            NewImageProfiles(store, edit.objects) if options.inherit_profiles else None,
+            NewImageProfiles(
+                store, edit.objects, inherit=options.inherit_profiles, guess=options.guess_profiles
+            ),
         )
         for source in sources:
             prepared = preparer.prepare(source, options.place)

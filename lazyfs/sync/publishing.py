@@ -94,7 +94,9 @@ class Publishing:
             service.platform,
             service.platform_asked,
             service.tell,
-            NewImageProfiles(service.store, committer.objects) if service.starts.inherit else None,
+            NewImageProfiles(
+                service.store, committer.objects, inherit=service.starts.inherit, guess=service.starts.guess
+            ),
         )
 
     def run(self) -> dict[str, str]:

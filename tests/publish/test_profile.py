@@ -79,7 +79,9 @@ def test_nothing_is_written_that_readers_refuse(
     assert site.repository.check().bad == 0
 
 
-def test_an_image_published_again_keeps_its_profile_and_a_new_one_starts_without(site: ProfiledSite) -> None:
+def test_an_image_published_again_keeps_its_profile_and_one_that_inherits_none_has_none(
+    site: ProfiledSite,
+) -> None:
     site.make(SMALL["d/a"])
     kept = site.bundles()
     assert kept
@@ -87,7 +89,7 @@ def test_an_image_published_again_keeps_its_profile_and_a_new_one_starts_without
     assert site.bundles() == kept
     site.publish(SMALL | {"large": LARGE}, place="r.example/app:same")
     assert profile.hinted(site.entry("r.example/app:same")) is not None
-    site.publish(SMALL)
+    site.publish(SMALL, inherit_profiles=False)
     assert site.bundles() == []
 
 

@@ -1,6 +1,7 @@
 """The files of a published tree, found by path as a program inside it would find them."""
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
 from lazyfs.core.catalog.entry import Entry
@@ -10,6 +11,8 @@ from lazyfs.core.digest import Digest, ObjectRef
 from lazyfs.core.pack import PackTable
 from lazyfs.repository.stored_tree import StoredTree, TreeNode
 
+AT_HAND = 8
+"""Objects whose bytes are kept: a file is looked at in many small reads."""
 LINKS = 40
 """Links followed on the way to one file, as the kernel does."""
 
@@ -36,6 +39,7 @@ class ImageFiles:
     def __init__(self, tree: StoredTree, top: ObjectRef) -> None:
         """`tree`: any tree of the store that holds the catalog."""
         self._tree = tree.below(top)
+        self._read = lru_cache(AT_HAND)(tree.read)
         self._catalogs: dict[ObjectRef, Catalog] = {}
         self._root = TreeNode(self._catalog(top).root, self._catalog(top), 0)
 
@@ -123,15 +127,15 @@ class ImageFiles:
         if length <= 0:
             return b""
         if place is not None:
-            whole = self._tree.read(place.ref)
+            whole = self._read(place.ref)
             return whole[place.start + offset : place.start + offset + length]
         chunks = file.entry.chunks or self._listed(file.entry)
         slices = chunks.slices(offset, length) if chunks else []
-        return b"".join(self._tree.read(ref)[start : start + size] for ref, start, size in slices)
+        return b"".join(self._read(ref)[start : start + size] for ref, start, size in slices)
 
     def _listed(self, entry: Entry) -> ChunkList | None:
         listed = entry.chunk_list
-        return ChunkList(self._tree.read(listed), entry.size, entry.detail) if listed else None
+        return ChunkList(self._read(listed), entry.size, entry.detail) if listed else None
 
     def _node(self, entry: Entry, catalog: Catalog) -> TreeNode:
         if entry.nested:
