@@ -256,4 +256,4 @@ def test_a_damaged_older_image_costs_the_profile_only(site: ProfiledSite, lost: 
 
     assert site.publish(SMALL | {"new": b"1"}, observer=Observer())
     assert origin(site, PLACE) is None
-    assert [line for line in said if line.startswith(f"{PLACE}: inherits no profile: ")]
+    assert [line for line in said if line.startswith(f"{PLACE} is published without a profile: ")]

@@ -60,7 +60,7 @@ class NewImageProfiles:
                 touched = StartGuess(ImageFiles(tree, top), run).touched()
                 hint = self._written(tree, top, touched, ingest, profile.Origin.GUESSED, [])
         except (BadData, NotFound) as error:
-            warn(f"{place}: inherits no profile: {error}")
+            warn(f"{place} is published without a profile: {error}")
             return made
         if hint is None:
             return made
