@@ -75,7 +75,18 @@ def profile(
                 subprocess.run(step.argv, check=True, stdin=subprocess.DEVNULL, capture_output=True)
             finally:
                 _lazyfs("umount", mountpoint, python=python)
-        _lazyfs("profile", name, str(trace), str(profiled), "--keys", str(keys), python=python)
+        _lazyfs(
+            "profile", *_make(python), name, str(trace), str(profiled), "--keys", str(keys), python=python
+        )
+
+
+def _make(python: str) -> list[str]:
+    """Returns the words that make a profile of a trace, after `lazyfs profile`: releases up to af0a6fc have
+    no subcommands."""
+    shown = subprocess.run(
+        [python, "-P", "-m", "lazyfs", "profile", "--help"], check=True, capture_output=True, text=True
+    )
+    return ["make"] if "\n  make " in shown.stdout else []
 
 
 def _lazyfs(*arguments: str, python: str = sys.executable) -> None:

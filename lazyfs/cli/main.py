@@ -22,7 +22,7 @@ COMMANDS: dict[str, str] = {
     "when": "Say since when an image is there, or why it is not.",
     "inspect": "Show an image's configuration, layers, sizes and platforms.",
     "diff": "List the differences between two images or revisions.",
-    "profile": "Publish a profile of an image, for faster starts.",
+    "profile": "Make, show and drop profiles of images, for faster starts.",
     "rm": "Remove images from the tree.",
     "log": "List the revisions and the changes of each.",
     "rollback": "Show the content of an older revision again.",

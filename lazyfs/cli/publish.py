@@ -27,6 +27,17 @@ from lazyfs.images.publisher import PublishOptions, PublishReport, publish
 )
 @click.option("--plain", is_flag=True, help="Add no bind points or start-up files to images.")
 @bind_point_option
+@click.option(
+    "--inherit-profile/--no-inherit-profile",
+    default=True,
+    show_default=True,
+    help="Give a new image the profile of its repository's last one, as far as it applies.",
+)
+@click.option(
+    "--guess-profile",
+    is_flag=True,
+    help="Guess one for a new image that inherits none, from its command.",
+)
 @json_option
 def command(
     sources: tuple[str, ...],
@@ -37,6 +48,8 @@ def command(
     level: int,
     plain: bool,
     bind_points: tuple[str, ...],
+    inherit_profile: bool,
+    guess_profile: bool,
     as_json: bool,
     **registry: Any,
 ) -> None:
@@ -63,6 +76,8 @@ def command(
         level=level,
         plain=plain,
         bind_points=read_bind_points(bind_points),
+        inherit_profiles=inherit_profile,
+        guess_profiles=guess_profile,
         observer=shown,
     )
     with shown:

@@ -138,7 +138,7 @@ class ServiceRuns:
         forgotten: tuple[str, ...] = (),
         workers: Workers | None = None,
     ) -> Service:
-        chosen = self._settings.service
+        chosen, profiles = self._settings.service, self._settings.profiles
         return Service(
             self._repository.store,
             self._repository.keys,
@@ -157,7 +157,7 @@ class ServiceRuns:
             acknowledged=Acknowledged(self._settings.acknowledgements, lambda: datetime.now(UTC).date()),
             quotas=self._settings.quotas,
             announce=notifier.announce,
-            starts=StartSettings(recorder, self._settings.profiles.images_per_run),
+            starts=StartSettings(recorder, profiles.images_per_run, profiles.inherit, profiles.guess),
         )
 
     @contextmanager

@@ -1,4 +1,4 @@
-"""Records the starts that wishes ask for: mounts the store, runs the command in the image, unmounts.
+"""Records starts of programs: mounts the store, runs the command in the image, unmounts.
 
 Mount and command are processes of their own, in an environment and a home without keys and credentials; the
 command runs isolated, without network, within bounds of time and memory.
@@ -23,6 +23,8 @@ from lazyfs.core.printable import printable
 from lazyfs.sync.starts import NoRecorder
 
 LAZYFS = (sys.executable, "-m", "lazyfs")
+ALONE = ("--network", "none")
+"""Options of `lazyfs run` for a stranger's program."""
 MOUNT_SECONDS = 60.0
 """Seconds for mounting and for unmounting."""
 END_SECONDS = 5.0
@@ -43,10 +45,21 @@ class RecordingFailed(LazyfsError):
 class StartRecorder:
     """Records starts from one store."""
 
-    def __init__(self, store: str, seconds: float, memory: int) -> None:
+    def __init__(
+        self,
+        store: str,
+        seconds: float,
+        memory: int,
+        *,
+        options: Sequence[str] = ALONE,
+        output: int = subprocess.DEVNULL,
+    ) -> None:
         """`seconds`: after so long a command is ended; its reads up to then are its start. `memory`:
-        bytes that its processes and its /tmp may take together."""
+        bytes that its processes and its /tmp may take together. `options`: of `lazyfs run`. `output`: the
+        descriptor for the output and errors of commands."""
         self._store = store
+        self._options = options
+        self._output = output
         self._seconds = seconds
         self._memory = memory
         self._work: list[str] = []
@@ -110,9 +123,9 @@ class StartRecorder:
         """Starts a command and lets it run to its end, or to the end of its time. Raises RecordingFailed or
         NoRecorder."""
         result = os.path.join(work, f"result-{number}")
-        argv = [*LAZYFS, "run", image, "--network", "none", "--result", result, "--", *command]
+        argv = [*LAZYFS, "run", image, *self._options, "--result", result, "--", *command]
         with subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            argv, stdin=subprocess.DEVNULL, stdout=self._output, stderr=self._output,
             env=_environment(work), cwd=work, start_new_session=True,
         ) as process:  # fmt: skip
             _bound(process.pid, self._memory)

@@ -23,7 +23,8 @@ NAME: Final = 255
 PATHS: Final = 4096
 """Bytes of a list of directories."""
 
-_LOAD, _DYNAMIC = 1, 2
+_LOAD, _DYNAMIC, _INTERPRETER = 1, 2, 3
+_WRITABLE = 2
 _DT_NEEDED, _DT_STRTAB, _DT_RPATH, _DT_RUNPATH = 1, 5, 15, 29
 
 Read = Callable[[int, int], bytes | None]
@@ -84,6 +85,7 @@ class _Segment(NamedTuple):
     address: int
     size: int
     """Bytes in the file."""
+    flags: int
 
 
 def dynamic(read: Read) -> Dynamic:
@@ -94,12 +96,35 @@ def dynamic(read: Read) -> Dynamic:
         return NOTHING
 
 
+def interpreter(read: Read) -> bytes:
+    """Returns the path of the dynamic linker that a program names; empty for any other file. Raises
+    NotAtHand."""
+    place = next((one for one in _all_segments(read)[1] if one.kind == _INTERPRETER), None)
+    return _text(read, place.offset, NAME) if place else b""
+
+
+def linked_parts(read: Read) -> list[tuple[int, int]]:
+    """Returns the parts (offset, length) of a file that the dynamic linker itself reads: the first segment,
+    with header, symbols and relocations, and the writable ones. Empty for a file that is no ELF file. Raises
+    NotAtHand."""
+    loaded = [one for one in _all_segments(read)[1] if one.kind == _LOAD]
+    return [(one.offset, one.size) for one in loaded if one is loaded[0] or one.flags & _WRITABLE]
+
+
+def _all_segments(read: Read) -> tuple[_Layout | None, list[_Segment]]:
+    """Returns the layout and the segments of a file; (None, []) for a file that is no ELF file."""
+    try:
+        head = _bytes(read, 0, HEADER)
+        layout = _LAYOUTS.get((head[4], head[5])) if head.startswith(MAGIC) else None
+        return layout, _segments(read, head, layout) if layout else []
+    except (struct.error, IndexError):  # cut off
+        return None, []
+
+
 def _dynamic(read: Read) -> Dynamic:
-    head = _bytes(read, 0, HEADER)
-    layout = _LAYOUTS.get((head[4], head[5])) if head.startswith(MAGIC) else None
+    layout, segments = _all_segments(read)
     if layout is None:
         return NOTHING
-    segments = _segments(read, head, layout)
     place = next((one for one in segments if one.kind == _DYNAMIC), None)
     if place is None:
         return NOTHING
@@ -135,10 +160,10 @@ def _segments(read: Read, head: bytes, layout: _Layout) -> list[_Segment]:
     found = []
     for fields in layout.segment.iter_unpack(data[: len(data) // each * each]):
         if layout.is_64:
-            kind, _, offset, address, _, size, *_ = fields
+            kind, flags, offset, address, _, size, *_ = fields
         else:
-            kind, offset, address, _, size, *_ = fields
-        found.append(_Segment(kind, offset, address, size))
+            kind, offset, address, _, size, _, flags, *_ = fields
+        found.append(_Segment(kind, offset, address, size, flags))
     return found
 
 

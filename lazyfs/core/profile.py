@@ -1,11 +1,13 @@
 """Profiles: the objects that a real start touched, and the bundles that carry them.
 
-A profile is an object: a msgpack array of a version and of its bundles in the order in which a start wants
-them, each with its stored size and its members (digest, plaintext size) one after another. A bundle's name
-follows from its members. An attribute of the image's entry in its live folder leads to the profile, so a
-signature covers it, and finding it costs no request. Clients that do not know the attribute ignore it.
+A profile is an object: a msgpack array of a version, of its bundles in the order in which a start wants them,
+each with its stored size and its members (digest, plaintext size) one after another, and, unless a start was
+recorded, of its origin. A bundle's name follows from its members. An attribute of the image's entry in its
+live folder leads to the profile, so a signature covers it, and finding it costs no request. Clients that do
+not know the attribute ignore it.
 """
 
+import enum
 import struct
 from typing import Annotated, NamedTuple
 
@@ -19,14 +21,39 @@ from lazyfs.core.errors import FormatError
 HINT = b"user.lazyfs.profile"
 """The attribute that leads to a profile. Its value: the profile's digest and size (u64, little-endian)."""
 VERSION = 1
+"""Version of the profile of a recorded start, which has no origin in it."""
+VERSION_WITH_ORIGIN = 2
 MAX_SIZE = bounds.PROFILE
 """Plaintext bytes of a profile."""
 MAX_STORED = bounds.BUNDLE
 """Stored bytes of one bundle that a reader accepts."""
 
 _Packed = Annotated[list[tuple[int, bytes]], msgspec.Meta(max_length=bounds.BUNDLES)]
-_decoder = msgspec.msgpack.Decoder(tuple[int, _Packed])
 _HINT = _MEMBER = struct.Struct("<32sQ")
+
+
+class Origin(enum.StrEnum):
+    """The source of a profile's list of objects."""
+
+    RECORDED = "recorded"
+    """A start of the image was traced."""
+    IMPORTED = "imported"
+    """A list of paths was given."""
+    INHERITED = "inherited"
+    """The paths are those of an earlier image of the repository."""
+    GUESSED = "guessed"
+    """Nobody traced a start: the image's command and the libraries that it needs."""
+
+
+class _Stored(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True):
+    """A profile as stored."""
+
+    version: int
+    bundles: _Packed
+    origin: Origin = Origin.RECORDED
+
+
+_decoder = msgspec.msgpack.Decoder(_Stored)
 
 
 class Bundle(NamedTuple):
@@ -41,23 +68,36 @@ class Bundle(NamedTuple):
         return bundle.name(ref.digest for ref in self.members)
 
 
-def encode(bundles: list[Bundle]) -> bytes:
+def encode(bundles: list[Bundle], origin: Origin = Origin.RECORDED) -> bytes:
     """The plaintext of a profile."""
     packed = [[one.stored, b"".join(_MEMBER.pack(*ref) for ref in one.members)] for one in bundles]
-    return msgspec.msgpack.encode([VERSION, packed])
+    if origin is Origin.RECORDED:  # readers of version 1 only take these too
+        return msgspec.msgpack.encode([VERSION, packed])
+    return msgspec.msgpack.encode([VERSION_WITH_ORIGIN, packed, origin.value])
 
 
 def decode(plain: bytes) -> list[Bundle]:
     """The bundles of a profile. Raises FormatError."""
-    try:
-        version, packed = _decoder.decode(plain)
-    except msgspec.MsgspecError as error:
-        raise FormatError(f"bad profile: {error}") from None
-    if version != VERSION:
-        raise FormatError(f"profile of version {version}, not {VERSION}")
+    packed = _stored(plain).bundles
     if sum(len(members) for _, members in packed) > bounds.MEMBERS * _MEMBER.size:
         raise FormatError(f"a profile lists more than {bounds.MEMBERS} members")
     return [_bundle(stored, members) for stored, members in packed]
+
+
+def origin_of(plain: bytes) -> Origin:
+    """The source of a profile's list. Raises FormatError."""
+    return _stored(plain).origin
+
+
+def _stored(plain: bytes) -> _Stored:
+    try:
+        found = _decoder.decode(plain)
+    except msgspec.MsgspecError as error:
+        raise FormatError(f"bad profile: {error}") from None
+    expected = VERSION if found.origin is Origin.RECORDED else VERSION_WITH_ORIGIN
+    if found.version != expected:
+        raise FormatError(f"profile of version {found.version} with origin {found.origin}, not {expected}")
+    return found
 
 
 def _bundle(stored: int, packed: bytes) -> Bundle:

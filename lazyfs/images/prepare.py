@@ -11,10 +11,13 @@ from typing import NamedTuple
 from lazyfs.core.catalog.inode import Inode
 from lazyfs.core.digest import Digest
 from lazyfs.core.errors import UsageError
+from lazyfs.core.oci.container_config import RunConfig
 from lazyfs.core.oci.reference import parse
 from lazyfs.core.params import Params
+from lazyfs.core.tree_paths import flat_path
 from lazyfs.images.image_tree import image_changes, published_config
 from lazyfs.images.observer import PublishObserver
+from lazyfs.images.profiles.new_images import NewImage, NewImageProfiles
 from lazyfs.images.snapshots import snapshot, tree_of
 from lazyfs.images.sources.image import Image
 from lazyfs.images.sources.open import ImageOptions, open_image
@@ -47,6 +50,8 @@ class SourcePreparer:
     """True to add no bind points or start-up files to images."""
     bind_points: tuple[str, ...] = ()
     """Directories to add to images beyond the fixed ones, relative to the image's root."""
+    profiles: NewImageProfiles | None = None
+    """None: new images get no profile."""
 
     def prepare(self, source: str, place: str | None = None) -> PreparedSource:
         """Reads a source, given in the operator's notation, and writes its contents and catalogs.
@@ -87,12 +92,22 @@ class SourcePreparer:
             plain=self.plain,
             bind_points=self.bind_points,
         )
+        run = image.config.config or RunConfig()
+        self._profile(NewImage(place, flat_path(image.config_digest), run), changes)
         return PreparedSource(place, changes)
 
     def _tree_source(self, kind: str, path: str, place: str) -> PreparedSource:
         records = read_tar(path, self.ingest) if kind == "tar" else read_directory(path, self.ingest)
         self.ingest.finish()
-        return PreparedSource(place, {place: snapshot(tree_of(records), self.params, self.ingest)})
+        changes = {place: snapshot(tree_of(records), self.params, self.ingest)}
+        self._profile(NewImage(place, place, None), changes)
+        return PreparedSource(place, changes)
+
+    def _profile(self, new: NewImage, changes: dict[str, Inode]) -> None:
+        """Gives the snapshot of a new image a profile, if there is one for it."""
+        if self.profiles is not None:
+            warn, made = self.observer.warn, changes[new.at]
+            changes[new.at] = self.profiles.hinted(self.tree, new, made, self.ingest, warn)
 
 
 def _tree_path(text: str) -> str:

@@ -13,6 +13,7 @@ from lazyfs.core.errors import UsageError
 from lazyfs.core.params import Revision
 from lazyfs.images.observer import PublishObserver
 from lazyfs.images.prepare import SourcePreparer
+from lazyfs.images.profiles.new_images import NewImageProfiles
 from lazyfs.images.sources.open import ImageOptions
 from lazyfs.repository.edit import Edit
 from lazyfs.repository.keys import Keys
@@ -32,6 +33,10 @@ class PublishOptions:
     """True to add no bind points or start-up files to images."""
     bind_points: tuple[str, ...] = ()
     """Directories to add to images beyond the fixed ones, relative to the image's root."""
+    inherit_profiles: bool = True
+    """True to give a new image the profile of its repository's last one, as far as it applies."""
+    guess_profiles: bool = False
+    """True to guess a profile for a new image that inherits none."""
     observer: PublishObserver = field(default_factory=PublishObserver)
 
 
@@ -72,6 +77,9 @@ def publish(
             options.observer,
             options.plain,
             options.bind_points,
+            NewImageProfiles(
+                store, edit.objects, inherit=options.inherit_profiles, guess=options.guess_profiles
+            ),
         )
         for source in sources:
             prepared = preparer.prepare(source, options.place)

@@ -1,7 +1,7 @@
 """The tree of a revision while it is edited: live folders are read on demand, changed ones are written."""
 
 import stat
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 from lazyfs.core.catalog.builder import build
 from lazyfs.core.catalog.entry import check_name
@@ -41,6 +41,10 @@ class LiveTree:
         A snapshot that hangs there already keeps its profile unless the new one has another. Raises
         UsageError if the path leads through a link or snapshot, or is a folder.
         """
+        self._hang(path, inode, _with_profile)
+
+    def _hang(self, path: str, inode: Inode, merged: Callable[[Inode, Inode], Inode]) -> None:
+        """Hangs an inode at a path; `merged` makes it of what hangs there and the new one."""
         *parents, name = _parts(path)
         folder, above = self._root, [self._root]
         for position, part in enumerate(parents):
@@ -57,7 +61,7 @@ class LiveTree:
         if isinstance(old, _Folder):
             raise UsageError(f"{path} is a folder of images already: choose another path with --as")
         if old is not None:
-            inode = _with_profile(old, inode)
+            inode = merged(old, inode)
             if _same(old, inode):
                 return
         folder.inner[name] = inode
@@ -69,19 +73,24 @@ class LiveTree:
 
         Raises UsageError if no snapshot hangs there, or if the snapshot has another catalog.
         """
-        *parents, name = _parts(path)
-        folder: Inode | _Folder | None = self._root
-        for part in (*parents, name):
-            folder = self._child(folder, part) if isinstance(folder, _Folder) else None
-        if not isinstance(folder, Inode) or not folder.nested:
+        hanging = self.get(path)
+        if hanging is None or not hanging.nested:
             raise UsageError(f"{path} is no image or published tree that hangs in a folder of the repository")
-        if folder.nested.ref != catalog:
+        if hanging.nested.ref != catalog:
             raise UsageError(
                 f"{path} was published anew meanwhile: record a start of it and make its profile again"
             )
-        profiled = _copy(folder)
-        profiled.xattrs = tuple(sorted([*without_hint(folder.xattrs), profile]))
+        profiled = _copy(hanging)
+        profiled.xattrs = tuple(sorted([*without_hint(hanging.xattrs), profile]))
         self.put(path, profiled)
+
+    def drop_hint(self, path: str) -> None:
+        """Takes the profile of the snapshot at a path away, if one hangs there and has a profile."""
+        hanging = self.get(path)
+        if hanging is not None and hanging.nested:
+            bare = _copy(hanging)
+            bare.xattrs = without_hint(hanging.xattrs)
+            self._hang(path, bare, lambda _, new: new)
 
     def remove(self, path: str) -> bool:
         """Removes a link or snapshot, and the folders that become empty. Returns True if it existed."""

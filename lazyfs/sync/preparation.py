@@ -13,6 +13,7 @@ from lazyfs.core.tree_paths import flat_path, layer_path
 from lazyfs.images.image_tree import layer_changes, published_config
 from lazyfs.images.observer import PublishObserver
 from lazyfs.images.prepare import SourcePreparer
+from lazyfs.images.profiles.new_images import NewImageProfiles
 from lazyfs.images.registry.client import RegistryClient
 from lazyfs.images.snapshots import link
 from lazyfs.images.sources.image import distinct
@@ -95,6 +96,8 @@ class ImagePreparer:
     platform_asked: bool
     tell: Callable[[str], None]
     """Called with each warning."""
+    profiles: NewImageProfiles | None = None
+    """None: new images get no profile."""
 
     def prepare(self, job: Job) -> PreparedImage:
         """Reads the image of a job and writes its contents. Raises LazyfsError of one line."""
@@ -178,6 +181,7 @@ class ImagePreparer:
                 ImageOptions(self.platform),
                 notes,
                 bind_points=target.bind_points,
+                profiles=self.profiles,
             )
             prepared = preparer.prepare_image(image, place)
             self._check_public(image, target)

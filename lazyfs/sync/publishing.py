@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 from lazyfs.core.errors import LazyfsError
+from lazyfs.images.profiles.new_images import NewImageProfiles
 from lazyfs.store.protocol import StoreConflict, StoreError
 from lazyfs.sync.committer import Committer
 from lazyfs.sync.conversion import Surroundings
@@ -95,6 +96,9 @@ class Publishing:
             service.platform,
             service.platform_asked,
             service.tell,
+            NewImageProfiles(
+                service.store, committer.objects, inherit=service.starts.inherit, guess=service.starts.guess
+            ),
         )
         if service.workers is None:
             return local

@@ -152,6 +152,10 @@ class ProfileSettings(msgspec.Struct, frozen=True, rename="kebab", forbid_unknow
     seconds: float = 120.0
     memory: str = "4G"
     images_per_run: int = 20
+    inherit: bool = True
+    """True to give a new image the profile of its repository's last one. No command is started for it."""
+    guess: bool = False
+    """True to guess a profile for a new image that inherits none. No command is started for it."""
 
     def check(self) -> None:
         """Raises UsageError that names the field."""

@@ -34,6 +34,10 @@ class StartSettings(NamedTuple):
     """None: the configuration does not allow it."""
     images: int
     """Images whose starts one run records; the next run goes on."""
+    inherit: bool = True
+    """True to give a new image the profile of its repository's last one, as far as it applies."""
+    guess: bool = False
+    """True to guess a profile for a new image that inherits none."""
 
 
 NOT_ALLOWED = StartSettings(None, 0)

@@ -57,7 +57,14 @@ NODE = [
     "lazyfs bugreport -o report.tar.gz",
     "lazyfs umount /mnt/unpacked",
 ]
-PROFILE = "lazyfs profile registry.example/physics/analysis:1.2 start.trace /srv/unpacked"
+PROFILE = "lazyfs profile make registry.example/physics/analysis:1.2 start.trace /srv/unpacked"
+RECORD = "lazyfs profile record registry.example/physics/analysis:1.2 /srv/unpacked -- python3 job.py"
+PROFILES = [
+    "lazyfs profile show registry.example/app:1 /srv/unpacked",
+    "lazyfs profile export registry.example/app:1 /srv/unpacked -o start.paths",
+    "lazyfs profile drop registry.example/app:1 /srv/unpacked",
+    "lazyfs profile import registry.example/app:1 start.paths /srv/unpacked",
+]
 
 
 @pytest.fixture
@@ -116,3 +123,7 @@ def test_the_examples_work_in_the_order_of_a_first_day(site: Path) -> None:
         "/usr/bin/cat /etc/os-release\n",
     ]
     assert "registry.example/physics/analysis" not in lazyfs(*typed(PROFILE, site)).stderr
+    recorded = lazyfs(*typed(RECORD, site))
+    assert "/usr/bin/python3 job.py" in recorded.stderr
+    for line in PROFILES:
+        lazyfs(*typed(line, site))

@@ -105,7 +105,7 @@ def test_commands_of_publishers(store: Path, tmp_path: Path, spoken: Spoken) -> 
     changes = [json.loads(line) for line in spoken("diff", "@3", "@4", store, "--json").splitlines()]
     assert any(EVIL in change["path"] for change in changes)
     spoken("check", store, "--against", f"oci:{layout}", "--as", "evil.example/x:1")
-    spoken("profile", EVIL, tmp_path / f"trace{EVIL}", store, "--keys", keys)
+    spoken("profile", "make", EVIL, tmp_path / f"trace{EVIL}", store, "--keys", keys)
     spoken("repo", "show", store)
     spoken("repo", "init", tmp_path / EVIL, "--name", EVIL, "--keys", tmp_path / "other-keys")
     for path in sorted((store / "data").rglob("*"))[::2]:

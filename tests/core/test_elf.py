@@ -9,7 +9,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lazyfs.core.elf import HEADER, NOTHING, Dynamic, NotAtHand, dynamic
+from lazyfs.core.elf import (
+    HEADER,
+    NAME,
+    NOTHING,
+    SEGMENTS,
+    Dynamic,
+    NotAtHand,
+    Read,
+    dynamic,
+    interpreter,
+    linked_parts,
+)
 from lazyfs.core.library_search import DIRECTORIES, parse_conf, places
 from tests.support.elf_files import library
 
@@ -17,7 +28,11 @@ REAL = [*sorted(Path("/usr/lib/x86_64-linux-gnu").glob("lib[a-d]*.so.*"))[:20], 
 
 
 def of(data: bytes) -> Dynamic:
-    return dynamic(lambda offset, length: data[offset : offset + length])
+    return dynamic(reading(data))
+
+
+def reading(data: bytes) -> Read:
+    return lambda offset, length: data[offset : offset + length]
 
 
 @pytest.mark.parametrize("path", REAL, ids=lambda path: path.name)
@@ -47,10 +62,29 @@ def test_bytes_that_are_not_at_hand_are_named() -> None:
     assert missing.value.offset == HEADER
 
 
+@pytest.mark.parametrize("path", REAL, ids=lambda path: path.name)
+def test_real_files_have_the_interpreter_and_the_writable_parts_that_readelf_says(path: Path) -> None:
+    told = subprocess.run(["readelf", "-lW", path], check=True, capture_output=True, text=True).stdout
+    data = path.read_bytes()
+    named = re.search(r"interpreter: (.*)\]", told)
+    assert interpreter(reading(data)).decode() == (named[1] if named else "")
+    loaded = [line.split() for line in told.splitlines() if line.strip().startswith("LOAD")]
+    expected = [
+        (int(fields[1], 16), int(fields[4], 16))
+        for number, fields in enumerate(loaded)
+        if number == 0 or "W" in "".join(fields[6:-1])
+    ]
+    assert linked_parts(reading(data)) == expected
+
+
 @given(st.binary(max_size=300))
 def test_any_bytes_need_nothing_or_little(data: bytes) -> None:
     assert of(data) == NOTHING
+    assert interpreter(reading(data)) == b""
+    assert linked_parts(reading(data)) == []
     assert len(of(b"\x7fELF" + data).needed) <= 128
+    assert len(interpreter(reading(b"\x7fELF" + data))) <= NAME
+    assert len(linked_parts(reading(b"\x7fELF" + data))) <= SEGMENTS
 
 
 @given(

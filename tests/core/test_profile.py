@@ -25,9 +25,11 @@ BUNDLES = st.builds(
 )
 
 
-@given(st.lists(BUNDLES, max_size=10))
-def test_what_is_encoded_comes_back(bundles: list[profile.Bundle]) -> None:
-    assert profile.decode(profile.encode(bundles)) == bundles
+@given(st.lists(BUNDLES, max_size=10), st.sampled_from(profile.Origin))
+def test_what_is_encoded_comes_back(bundles: list[profile.Bundle], origin: profile.Origin) -> None:
+    encoded = profile.encode(bundles, origin)
+    assert profile.decode(encoded) == bundles
+    assert profile.origin_of(encoded) is origin
 
 
 @given(st.lists(BUNDLES, min_size=1, max_size=3), st.data())
@@ -45,6 +47,10 @@ def test_other_bytes_are_another_profile_or_none(bundles: list[profile.Bundle], 
     [
         None,
         [2, []],
+        [2, [], "recorded"],
+        [1, [], "guessed"],
+        [2, [], "dreamt"],
+        [2, [], "guessed", 0],
         [1, [[0, bytes(40)]]],
         [1, [[profile.MAX_STORED + 1, bytes(40)]]],
         [1, [[100, b""]]],

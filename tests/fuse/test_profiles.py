@@ -65,7 +65,7 @@ class Site:
 
     def publish_profile(self) -> None:
         trace = self.directory / "trace"
-        lazyfs("profile", "lib/a:1", trace, self.published.store, "--keys", self.published.keys)
+        lazyfs("profile", "make", "lib/a:1", trace, self.published.store, "--keys", self.published.keys)
 
     def requests(self) -> int:
         return sum(self.server.counts().values())
@@ -131,6 +131,7 @@ def test_a_running_program_does_not_notice_that_its_image_gets_a_profile(site: S
         before = os.readlink(f"/proc/self/fd/{place}")
         lazyfs(
             "profile",
+            "make",
             "lib/a:1",
             site.directory / "trace",
             site.published.store,

@@ -1,73 +1,31 @@
 """`lazyfs profile`: the contents of a profile, the publishes that keep it, and the report of check on it."""
 
-import json
 import os
 from pathlib import Path
 
 import pytest
 
 from lazyfs.core import bounds, bundle, profile
-from lazyfs.core.catalog.entry import Entry
-from lazyfs.core.digest import Digest, object_path, sha256
+from lazyfs.core.digest import object_path, sha256
 from lazyfs.core.errors import UsageError
 from lazyfs.core.params import Params
 from lazyfs.images import profiles
+from lazyfs.images.profiles import bundles
 from lazyfs.repository.diff import diff, resolve
 from tests.support.catalog_listing import open_tree
 from tests.support.oci_images import Built, entry, layer
 from tests.support.overtaking import overtake
-from tests.support.repositories import NOW, Repository
-
-PLACE = "r.example/app:1"
-SMALL = {f"d/{name}": name.encode() * 100 for name in ("a", "b", "c", "unread")}
-LARGE = os.urandom(3 << 20)
-
-
-class Site:
-    """A repository with one image. Each of its small files is a pack of its own, and so has a digest of its
-    own among the objects."""
-
-    def __init__(self, directory: Path, params: Params | None = None) -> None:
-        self.directory = directory
-        self.repository = Repository(directory, params or Params(pack_least=1, pack_target=1))
-        self.publish(SMALL | {"large": LARGE})
-
-    def publish(self, files: dict[str, bytes], place: str = PLACE) -> bool:
-        built = Built([layer(*(entry(name, data=data) for name, data in files.items()))])
-        layout = built.write_layout(self.directory / f"layout-{len(list(self.directory.iterdir()))}")
-        return self.repository.publish(f"oci:{layout}", place=place).changed
-
-    def trace(self, *contents: bytes) -> str:
-        path = self.directory / "trace"
-        events = [[1.0, "read", "path", sha256(content).hex(), 10, "cache", 5] for content in contents]
-        path.write_text("".join(json.dumps(event) + "\n" for event in events))
-        return str(path)
-
-    def make(self, *contents: bytes, image: str = PLACE) -> profiles.ProfileReport:
-        touched = profiles.read_traces([self.trace(*contents)])
-        return profiles.publish_profile(
-            self.repository.store, self.repository.keys, image, touched, lambda: NOW
-        )
-
-    def entry(self, place: str = PLACE) -> Entry:
-        return resolve(open_tree(self.repository.path), place).node.entry
-
-    def bundles(self) -> list[profile.Bundle]:
-        ref = profile.hinted(self.entry())
-        return [] if ref is None else profile.decode(open_tree(self.repository.path).read(ref))
-
-    def members(self) -> list[Digest]:
-        return [ref.digest for one in self.bundles() for ref in one.members]
+from tests.support.profiled_site import LARGE, PLACE, SMALL, ProfiledSite
 
 
 @pytest.fixture
-def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ProfiledSite:
     """Makes a site whose large file has a chunk list, as files of many chunks have."""
     monkeypatch.setattr(bounds, "INLINE_CHUNKS", 1)
-    return Site(tmp_path)
+    return ProfiledSite(tmp_path)
 
 
-def test_catalogs_and_lists_come_first_then_contents_as_they_were_touched(site: Site) -> None:
+def test_catalogs_and_lists_come_first_then_contents_as_they_were_touched(site: ProfiledSite) -> None:
     chunk = LARGE[1 << 20 : 2 << 20]
     report = site.make(SMALL["d/c"], b"of another image", chunk, SMALL["d/a"], SMALL["d/c"])
     top = site.entry().nested
@@ -86,7 +44,7 @@ def test_catalogs_and_lists_come_first_then_contents_as_they_were_touched(site: 
 
 
 def test_packs_are_members_like_any_object(tmp_path: Path) -> None:
-    site = Site(tmp_path, Params())
+    site = ProfiledSite(tmp_path, Params())
     pack = b"".join(SMALL.values())
     report = site.make(pack, LARGE[: 1 << 20], pack)
     assert site.members()[-2:] == [sha256(pack), sha256(LARGE[: 1 << 20])]
@@ -94,9 +52,9 @@ def test_packs_are_members_like_any_object(tmp_path: Path) -> None:
     assert site.repository.check().bad == 0
 
 
-def test_bundles_grow_to_their_largest(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(profiles, "FIRST", 1000)
-    monkeypatch.setattr(profiles, "LARGEST", 4000)
+def test_bundles_grow_to_their_largest(site: ProfiledSite, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bundles, "FIRST", 1000)
+    monkeypatch.setattr(bundles, "LARGEST", 4000)
     files = {f"f{number:02}": os.urandom(500) for number in range(40)}
     site.publish(files)
     site.make(*files.values())
@@ -112,7 +70,7 @@ def test_bundles_grow_to_their_largest(site: Site, monkeypatch: pytest.MonkeyPat
     [("profile.MAX_STORED", 1 << 20, 3), ("profile.MAX_SIZE", 48 * 6, 3), ("bundle.MAX_MEMBERS", 4, 0)],
 )
 def test_nothing_is_written_that_readers_refuse(
-    site: Site, monkeypatch: pytest.MonkeyPatch, limit: str, value: int, left_out: int
+    site: ProfiledSite, monkeypatch: pytest.MonkeyPatch, limit: str, value: int, left_out: int
 ) -> None:
     monkeypatch.setattr(f"lazyfs.core.{limit}", value)
     chunks = [LARGE[at : at + (1 << 20)] for at in range(0, len(LARGE), 1 << 20)]
@@ -121,7 +79,9 @@ def test_nothing_is_written_that_readers_refuse(
     assert site.repository.check().bad == 0
 
 
-def test_an_image_published_again_keeps_its_profile_and_a_new_one_starts_without(site: Site) -> None:
+def test_an_image_published_again_keeps_its_profile_and_one_that_inherits_none_has_none(
+    site: ProfiledSite,
+) -> None:
     site.make(SMALL["d/a"])
     kept = site.bundles()
     assert kept
@@ -129,11 +89,11 @@ def test_an_image_published_again_keeps_its_profile_and_a_new_one_starts_without
     assert site.bundles() == kept
     site.publish(SMALL | {"large": LARGE}, place="r.example/app:same")
     assert profile.hinted(site.entry("r.example/app:same")) is not None
-    site.publish(SMALL)
+    site.publish(SMALL, inherit_profiles=False)
     assert site.bundles() == []
 
 
-def test_the_same_profile_again_is_no_new_revision_and_another_replaces_it(site: Site) -> None:
+def test_the_same_profile_again_is_no_new_revision_and_another_replaces_it(site: ProfiledSite) -> None:
     first = site.make(SMALL["d/a"])
     again = site.make(SMALL["d/a"])
     assert (first.changed, again.changed) == (True, False)
@@ -143,7 +103,7 @@ def test_the_same_profile_again_is_no_new_revision_and_another_replaces_it(site:
 
 
 def test_a_profile_that_is_overtaken_keeps_the_other_revision_too(
-    site: Site, monkeypatch: pytest.MonkeyPatch
+    site: ProfiledSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     overtake(monkeypatch, lambda: site.publish({"f": b"other"}, place="r.example/other:1"))
     report = site.make(SMALL["d/a"])
@@ -154,7 +114,7 @@ def test_a_profile_that_is_overtaken_keeps_the_other_revision_too(
 
 
 def test_a_profile_of_a_tree_that_was_replaced_meanwhile_is_refused(
-    site: Site, monkeypatch: pytest.MonkeyPatch
+    site: ProfiledSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for content in (b"old", b"new"):
         (site.directory / content.decode()).mkdir()
@@ -168,7 +128,7 @@ def test_a_profile_of_a_tree_that_was_replaced_meanwhile_is_refused(
     assert open_tree(site.repository.path).file("software/1/f") == b"new"
 
 
-def test_a_profile_is_no_difference(site: Site) -> None:
+def test_a_profile_is_no_difference(site: ProfiledSite) -> None:
     before = open_tree(site.repository.path)
     site.make(SMALL["d/a"])
     old, new = resolve(before, PLACE), resolve(open_tree(site.repository.path), PLACE)
@@ -176,7 +136,7 @@ def test_a_profile_is_no_difference(site: Site) -> None:
     assert list(diff(old, new)) == []
 
 
-def test_a_files_own_attribute_of_that_name_is_a_difference(site: Site) -> None:
+def test_a_files_own_attribute_of_that_name_is_a_difference(site: ProfiledSite) -> None:
     sides = []
     for value in ("one", "other"):
         pax = {f"SCHILY.xattr.{profile.HINT.decode()}": value}
@@ -186,7 +146,7 @@ def test_a_files_own_attribute_of_that_name_is_a_difference(site: Site) -> None:
     assert [(change.path, change.fields) for change in diff(*sides)] == [(b"f", ("xattrs",))]
 
 
-def test_check_reads_profiles_and_bundles(site: Site) -> None:
+def test_check_reads_profiles_and_bundles(site: ProfiledSite) -> None:
     before = site.repository.check().objects
     site.make(SMALL["d/a"])
     findings = site.repository.check()
@@ -201,7 +161,7 @@ def test_check_reads_profiles_and_bundles(site: Site) -> None:
     assert site.repository.check().bad == 1
 
 
-def test_a_damaged_object_is_not_spread(site: Site) -> None:
+def test_a_damaged_object_is_not_spread(site: ProfiledSite) -> None:
     file = site.repository.path / object_path(sha256(SMALL["d/a"]))
     file.write_bytes(b"damaged")
     before = site.repository.files()
@@ -210,7 +170,7 @@ def test_a_damaged_object_is_not_spread(site: Site) -> None:
     assert site.repository.files() == before
 
 
-def test_what_cannot_be_profiled_is_said(site: Site, tmp_path: Path) -> None:
+def test_what_cannot_be_profiled_is_said(site: ProfiledSite, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is not in this revision"):
         site.make(SMALL["d/a"], image="r.example/other:1")
     with pytest.raises(UsageError, match="is no image or published tree"):
@@ -224,7 +184,7 @@ def test_what_cannot_be_profiled_is_said(site: Site, tmp_path: Path) -> None:
         profiles.read_traces([str(tmp_path / "none")])
 
 
-def test_an_image_cannot_bring_its_own(site: Site) -> None:
+def test_an_image_cannot_bring_its_own(site: ProfiledSite) -> None:
     """A layer may hold an attribute with the name of a profile's hint. It is not published, because a hint
     would be signed."""
     pax = {f"SCHILY.xattr.{profile.HINT.decode()}": "a" * 40}

@@ -1,0 +1,137 @@
+"""The objects of a new image that correspond to those which starts of an older one touched. Pure.
+
+An object stands for the parts of files that lie in it. Each such file is found again in the new image: at its
+path; else where its content is now; else at the one path that differs from its own in version numbers only
+(`libfoo.so.1.2`, `foo-1.2.dist-info`). What is not found is left out.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import Final, NamedTuple
+
+from lazyfs.core.digest import Digest, ObjectRef
+
+LEAST_SHARE: Final = 0.25
+"""Share of a pack's files, by bytes, that must stand for touched ones. Packs are cut anew where a file has
+changed: without a bound, each one with a file of a touched pack would come, and bring its other files."""
+
+_NUMBERS = re.compile(rb"[0-9a-f]{8,}|[0-9]+(?:\.[0-9]+)*")
+"""Versions, and digests in names, as in `libopenblas-0cf96a72.so`."""
+
+
+class Part(NamedTuple):
+    """Bytes of a file that lie in one object."""
+
+    ref: ObjectRef
+    length: int
+
+
+class FileInImage(NamedTuple):
+    """A file of an image."""
+
+    path: bytes
+    content: bytes
+    """The identity of its bytes."""
+    parts: tuple[Part, ...]
+    """Its bytes, in order; an empty file has none."""
+
+    @property
+    def size(self) -> int:
+        return sum(part.length for part in self.parts)
+
+
+class ImageContent(NamedTuple):
+    """The files of an image, and the directories that are catalogs of their own."""
+
+    files: list[FileInImage]
+    catalogs: dict[bytes, ObjectRef]
+    """Path -> catalog."""
+
+
+class _Use(NamedTuple):
+    """A part of a file that an object holds."""
+
+    file: FileInImage
+    start: int
+    end: int
+
+
+def inherited(touched: Iterable[Digest], old: ImageContent, new: ImageContent) -> list[Digest]:
+    """Returns the objects of the new image that stand for touched ones of the old image, in the order of
+    these."""
+    order = list(dict.fromkeys(touched))
+    uses = _uses(set(order), old.files)
+    places = {ref.digest: path for path, ref in old.catalogs.items()}
+    successors = _Successors(old, new)
+    found: dict[Digest, int] = {}
+    for digest in order:
+        catalog = new.catalogs.get(places[digest]) if digest in places else None
+        if catalog is not None:
+            found.setdefault(catalog.digest, catalog.size)
+        for use in uses.get(digest, ()):
+            successor = successors.of(use.file)
+            for part, length in _parts_at(successor, use) if successor else ():
+                found[part.ref.digest] = found.get(part.ref.digest, 0) + length
+    held = _held(new.files)
+    return [digest for digest, common in found.items() if common >= held.get(digest, 0) * LEAST_SHARE]
+
+
+class _Successors:
+    """Finds files of the old image in the new one."""
+
+    def __init__(self, old: ImageContent, new: ImageContent) -> None:
+        self._paths = {file.path: file for file in new.files}
+        self._contents: dict[bytes, FileInImage] = {}
+        for file in new.files:
+            self._contents.setdefault(file.content, file)
+        before = {file.path for file in old.files}
+        self._numberless: dict[bytes, FileInImage | None] = {}
+        for file in new.files:
+            if file.path not in before:
+                key = _without_numbers(file.path)
+                self._numberless[key] = None if key in self._numberless else file
+
+    def of(self, file: FileInImage) -> FileInImage | None:
+        return (
+            self._paths.get(file.path)
+            or self._contents.get(file.content)
+            or self._numberless.get(_without_numbers(file.path))
+        )
+
+
+def _without_numbers(path: bytes) -> bytes:
+    return _NUMBERS.sub(b"#", path)
+
+
+def _uses(wanted: set[Digest], files: Iterable[FileInImage]) -> dict[Digest, list[_Use]]:
+    found: dict[Digest, list[_Use]] = {}
+    for file in files:
+        start = 0
+        for part in file.parts:
+            if part.ref.digest in wanted:
+                found.setdefault(part.ref.digest, []).append(_Use(file, start, start + part.length))
+            start += part.length
+    return found
+
+
+def _parts_at(file: FileInImage, use: _Use) -> Iterator[tuple[Part, int]]:
+    """Yields the parts of a file at a place of its predecessor, with the bytes of them that lie there. The
+    end of the one stands for the end of the other."""
+    start = min(use.start, max(file.size - 1, 0))
+    end = file.size if use.end == use.file.size else use.end
+    at = 0
+    for part in file.parts:
+        common = min(end, at + part.length) - max(start, at)
+        if common > 0:
+            yield part, common
+        at += part.length
+
+
+def _held(files: Iterable[FileInImage]) -> dict[Digest, int]:
+    """Returns the bytes of files that each pack holds, those of equal files as often as there are files."""
+    held: dict[Digest, int] = {}
+    for file in files:
+        for part in file.parts:
+            if part.length < part.ref.size:
+                held[part.ref.digest] = held.get(part.ref.digest, 0) + part.length
+    return held

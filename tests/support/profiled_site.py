@@ -1,0 +1,64 @@
+"""A repository with an image whose profiles tests make and read."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from lazyfs.core import profile
+from lazyfs.core.catalog.entry import Entry
+from lazyfs.core.digest import Digest, sha256
+from lazyfs.core.params import Params
+from lazyfs.images import profiles
+from lazyfs.repository.diff import resolve
+from tests.support.catalog_listing import open_tree
+from tests.support.oci_images import Built, entry, layer
+from tests.support.repositories import NOW, Repository
+
+PLACE = "r.example/app:1"
+SMALL = {f"d/{name}": name.encode() * 100 for name in ("a", "b", "c", "unread")}
+LARGE = os.urandom(3 << 20)
+
+
+class ProfiledSite:
+    """A repository with one image. Each of its small files is a pack of its own, and so has a digest of its
+    own among the objects."""
+
+    def __init__(self, directory: Path, params: Params | None = None) -> None:
+        self.directory = directory
+        self.repository = Repository(directory, params or Params(pack_least=1, pack_target=1))
+        self.publish(SMALL | {"large": LARGE})
+
+    def publish(self, *layers: dict[str, bytes], place: str = PLACE, **options: Any) -> bool:
+        """Publishes an image of these layers, each of files by path. Returns True if that changed the
+        tree."""
+        built = Built([layer(*(entry(name, data=data) for name, data in files.items())) for files in layers])
+        layout = built.write_layout(self.directory / f"layout-{len(list(self.directory.iterdir()))}")
+        return self.repository.publish(f"oci:{layout}", place=place, **options).changed
+
+    def trace(self, *contents: bytes) -> str:
+        path = self.directory / "trace"
+        events = [[1.0, "read", "path", sha256(content).hex(), 10, "cache", 5] for content in contents]
+        path.write_text("".join(json.dumps(event) + "\n" for event in events))
+        return str(path)
+
+    def make(self, *contents: bytes, image: str = PLACE) -> profiles.ProfileReport:
+        touched = profiles.read_traces([self.trace(*contents)])
+        return profiles.publish_profile(
+            self.repository.store, self.repository.keys, image, touched, lambda: NOW
+        )
+
+    def entry(self, place: str = PLACE) -> Entry:
+        return resolve(open_tree(self.repository.path), place).node.entry
+
+    def plain(self, place: str = PLACE) -> bytes | None:
+        """Returns the plaintext of an image's profile; None if it has none."""
+        ref = profile.hinted(self.entry(place))
+        return None if ref is None else open_tree(self.repository.path).read(ref)
+
+    def bundles(self, place: str = PLACE) -> list[profile.Bundle]:
+        plain = self.plain(place)
+        return [] if plain is None else profile.decode(plain)
+
+    def members(self, place: str = PLACE) -> list[Digest]:
+        return [ref.digest for one in self.bundles(place) for ref in one.members]
