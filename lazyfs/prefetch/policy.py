@@ -8,6 +8,7 @@ from lazyfs.prefetch.neighbours import Neighbours
 from lazyfs.prefetch.next_packs import NextPacks
 from lazyfs.prefetch.programs import Head, Programs
 from lazyfs.prefetch.readahead import ReadAhead
+from lazyfs.prefetch.same_names import SameNames
 from lazyfs.vfs.content import ReadPlan
 from lazyfs.vfs.siblings import Siblings
 
@@ -24,6 +25,12 @@ class PrefetchPolicy:
         self._programs = Programs()
         self._libraries = Libraries()
         self._next_packs = NextPacks()
+        self._same_names = SameNames()
+
+    def on_packed(self, file: Siblings) -> list[ObjectRef]:
+        """Takes a read of a file in a pack, before its miss if it has to wait."""
+        self._neighbours.read(file)
+        return self._same_names.read(file)
 
     def on_read(self, read: ReadPlan) -> list[ObjectRef]:
         """Takes a read that is asked for: a sequential reader will read on."""
