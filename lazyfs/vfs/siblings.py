@@ -1,5 +1,6 @@
 """The directory around a file, in which prefetching looks for the files that a reader wants next."""
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from lazyfs.core.catalog.entry import Entry
@@ -61,3 +62,14 @@ def later_namesakes(file: Siblings, directories: int, packs: int) -> list[Object
             if len(found) == packs:
                 break
     return list(found)
+
+
+def packs_of(catalog: Catalog, directories: Iterable[int]) -> list[ObjectRef]:
+    """Returns the packs in which files of these directories of a catalog lie, each once."""
+    found = {
+        entry.pack_number: None
+        for number in directories
+        for entry in catalog.directory(number).entries
+        if entry.pack_number >= 0
+    }
+    return [catalog.packs[number] for number in found]
