@@ -1,4 +1,4 @@
-"""Benchmarks: they compare counts first, then ratios to a peer measured in the same run. They are never
+"""Benchmarks. They compare counts first, then ratios to a peer measured in the same run. They are never
 tests."""
 
 BOUND_MISSED = 3

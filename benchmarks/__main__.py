@@ -2,9 +2,9 @@
 
     python -m benchmarks [--quick] [--results DIR] [NAME...]
 
-For each: NAME[-quick].json with machine facts, NAME[-quick].md with its tables, and the plots it draws. Ends
-with 1 if a benchmark failed or a count has grown by more than 5% over the committed result; times are never
-compared.
+Each benchmark gives NAME[-quick].json with facts about the machine, NAME[-quick].md with its tables, and the
+plots that it draws. The exit code is 1 if a benchmark failed or a count has grown by more than 5% over the
+committed result. Times are never compared.
 """
 
 import argparse
@@ -22,7 +22,7 @@ _CHECKOUT: Final = Path(__file__).parents[1]
 _RESULTS: Final = _CHECKOUT / "benchmarks/results"
 ORDER: Final = ("startup", "filesystem", "cache", "publish", "http", "miss", "scale", "chunks", "packs")
 FULL_ONLY: Final = ("chunks", "packs")
-"""Benchmarks for decisions that are made once; --quick leaves them out."""
+"""Benchmarks that were run for one decision; --quick leaves them out."""
 
 
 def present() -> list[str]:

@@ -8,11 +8,12 @@ from typing import Any, Final
 
 TOLERANCE: Final = 0.05
 BY_RACE: Final = "with profile"
-"""Rows whose bytes are compared and whose requests are not: the number of objects that a program wants before
+"""Rows that are compared by bytes and not by requests. The number of objects that a program wants before
 their bundle has come depends on microseconds (53 to 119 requests in starts of one program)."""
 BY_AGE: Final = "warm site proxy"
-"""Rows that are not compared: a proxy asks for metadata again once it is a minute old, so their one to four
-requests depend on when they start. `startup.bench` fails where such a start asks for more than metadata."""
+"""Rows that are not compared. A proxy asks for metadata again once it is a minute old, so their one to four
+requests depend on the time of their start. `startup.bench` fails if such a start asks for more than
+metadata."""
 _COUNT: Final = re.compile(r"(requests|upcalls|objects|bytes_from_origin|bytes_stored|bytes_fetched)$")
 
 
@@ -39,7 +40,7 @@ def _walk(value: Any, place: str) -> Iterator[tuple[str, float]]:
 
 
 def _label(item: Mapping[str, Any]) -> str:
-    """Returns the text that tells a row from its neighbours: its strings, and the values of a nested key such
+    """Returns a text that tells a row from its neighbours: its strings, and the values of a nested key such
     as a line."""
     parts = [str(value) for value in item.values() if isinstance(value, str)]
     for value in item.values():

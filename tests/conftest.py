@@ -1,4 +1,5 @@
-"""Rules for every test: tests that need root, no silent skips, and a directory that all users can enter."""
+"""Rules for every test: tests that need root are skipped for other users, and tools/test lets no test be
+skipped. Directories that all users can enter."""
 
 import os
 import shutil

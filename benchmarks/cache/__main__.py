@@ -2,8 +2,8 @@
 
     python -m benchmarks.cache [--quick] [--entries N] [--directory DIR] [--json FILE]
 
-Prints tables, and writes one JSON file if asked. Every step runs in a process of its own. Rates of two caches
-are to be compared within one run: the machine may be shared.
+Prints tables, and writes one JSON file if asked. Every step runs in a process of its own. Compare the rates
+of two caches within one run only, because the machine may be shared.
 """
 
 import argparse

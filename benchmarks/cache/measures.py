@@ -109,8 +109,8 @@ CACHES: dict[str, Callable[[Path, int], Tested]] = {"lazyfs_cache": Ours, "diskc
 
 
 def rates(name: str, action: Callable[[int], object], numbers: list[int]) -> Iterator[tuple[str, float]]:
-    """Yields the calls per second, and the calls per second of processor time (user and system, all threads),
-    which varies less on a shared machine."""
+    """Yields the calls per second, and the calls per second of processor time (user and system, all threads).
+    The rate by processor time varies less on a shared machine."""
     start, cpu = time.perf_counter(), time.process_time()
     for number in numbers:
         action(number)
@@ -124,8 +124,8 @@ def fill(tested: Tested, first: int, entries: int) -> Iterator[tuple[str, float]
 
 
 def hits(tested: Tested, entries: int, count: int) -> Iterator[tuple[str, float]]:
-    """Measures hits spread evenly over all entries, then hits on 10,000 of them, like those of a
-    job that reads its files again and again."""
+    """Measures hits spread evenly over all entries. Then measures hits on 10,000 entries, like those of a job
+    that reads its files again and again."""
     source = random.Random(1)
     everywhere = [source.randrange(entries) for _ in range(count)]
     before = anonymous_memory()
@@ -189,8 +189,8 @@ def evict(tested: Ours, count: int) -> Iterator[tuple[str, float]]:
 
 
 def filesystem(root: Path, count: int) -> dict[str, float]:
-    """Measures the filesystem operations of an insert with eviction alone: create, write, rename, and unlink
-    another file, over 5,000 files. No cache that keeps files can be faster."""
+    """Measures only the filesystem operations of an insert with eviction, over 5,000 files: create, write,
+    rename, and unlink another file. No cache that keeps files can be faster."""
     root.mkdir()
     value = value_of(1)
 
@@ -209,9 +209,9 @@ def filesystem(root: Path, count: int) -> dict[str, float]:
 
 
 def filesystem_kind(directory: Path) -> str:
-    """Returns the type of the filesystem that holds `directory`; for ext4, also if it has a journal. Without
-    a journal ext4 skips all inodes deleted within the last minute (recently_deleted) when it looks for a new
-    one, and inserts are slow."""
+    """Returns the type of the filesystem that holds `directory`, and for ext4 adds the presence of a journal.
+    Without a journal ext4 skips all inodes deleted within the last minute (recently_deleted) when it looks
+    for a new one, and inserts are slow."""
     mounts = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
     place = str(directory.resolve()) + "/"
     device, _, kind = max(
@@ -226,8 +226,8 @@ def filesystem_kind(directory: Path) -> str:
 
 
 def anonymous_memory() -> int:
-    """Returns the private memory of this process in bytes, with the interpreter's and without file pages and
-    the map."""
+    """Returns the private memory of this process in bytes. It includes the interpreter's, but no file pages
+    and not the map."""
     return _status("RssAnon")
 
 

@@ -1,7 +1,7 @@
 """Requests as a worker node makes them, and the hit ratios of each policy by requests and by bytes.
 
-`jobs`: starts of containers from 40 images, chosen by Zipf's law, that share base layers in families of 8. A
-start reads the same 300 to 900 objects each time, and then some more that differ from job to job.
+`jobs`: starts of containers from 40 images, chosen by Zipf's law. The images share base layers in families of
+8. Each start of an image reads the same 300 to 900 objects, and then some more that differ from job to job.
 
 `jobs+scan`: the same, but once in 100 starts a program (tar, updatedb) reads a whole image from end to end.
 
@@ -24,7 +24,7 @@ SHARES = (0.05, 0.1, 0.25, 0.5)
 
 
 class Result(NamedTuple):
-    """The result of one policy on one trace with a cache of `share` of all bytes."""
+    """The result of one policy on one trace. The cache holds `share` of the bytes of all objects."""
 
     trace: str
     share: float

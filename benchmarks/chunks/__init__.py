@@ -1,2 +1,2 @@
-"""Counts of a real start at several chunk sizes and catalog sizes, from which a repository's settings are
-chosen."""
+"""Counts of a real start at several chunk sizes and catalog sizes. A repository's settings are chosen from
+them."""

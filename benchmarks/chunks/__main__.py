@@ -4,7 +4,8 @@
 
 Publishes the image once for each setting into a repository of its own, starts the analysis from an empty
 cache, and counts requests and bytes at the origin. Counts do not depend on the machine's speed. Their
-greatest cost on a line is computed: the bytes at line rate, and a round trip for each request.
+greatest cost on a line is computed from them: the time of the bytes at line rate, and a round trip for each
+request.
 """
 
 import argparse
@@ -46,7 +47,7 @@ class Row(msgspec.Struct, frozen=True):
     bytes_from_origin: int
     disk_bytes: int
     seconds: float
-    """Seconds on the machine's loopback, for completeness; the choice is made by counts."""
+    """Seconds over the machine's loopback. They are for information only; the choice is made by counts."""
     store_objects: int
     store_bytes: int
 

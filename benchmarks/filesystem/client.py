@@ -1,9 +1,9 @@
 """The program that uses the mount: one process, one round, every operation once.
 
-`python -m benchmarks.filesystem.client ROOT PATHS.json PID [names]` prints two figures for each row, or for
-the rows about names only: the wall time of one operation, and the CPU time of this program, its children and
-process PID together (PID 0: no such process). Units are microseconds, but seconds for `find`, `tar` and the
-large file. CPU time does not grow while other processes have the CPU.
+`python -m benchmarks.filesystem.client ROOT PATHS.json PID [names]` prints two figures for each row: the wall
+time of one operation, and the CPU time of this program, its children and process PID together (PID 0: no such
+process). With `names` it prints only the rows about names. Units are microseconds, but seconds for `find`,
+`tar` and the large file. CPU time does not grow while other processes have the CPU.
 """
 
 import json
@@ -121,7 +121,8 @@ def measure_contents(done: Round, small: list[str]) -> None:
 
 
 def main() -> None:
-    """Runs the round. Looks up names from the tree's top, so that the depth of its mount does not count."""
+    """Runs the round. Looks up names from the tree's top, so that the depth of the mount point does not
+    count."""
     _, root, listed, pid, *only = sys.argv
     with open(listed) as file:
         paths = json.load(file)

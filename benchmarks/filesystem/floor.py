@@ -1,4 +1,4 @@
-"""The least possible cost here: C programs that answer LOOKUP from a table, on the same names.
+"""The least possible cost on this machine: C programs that answer LOOKUP from a table, for the same names.
 
 `device` reads requests from /dev/fuse and writes answers to it: the cost of the kernel alone. `libfuse` puts
 the same table behind libfuse, in the loop that CVMFS's client runs: the least cost of that client on this
@@ -22,8 +22,8 @@ _SWITCH = Path("/sys/module/fuse/parameters/enable_uring")
 
 
 def measure(directory: Path, listed: Path, rounds: int) -> report.Medians:
-    """Returns the medians of the rows about names, pinned: program -> row -> {"value", "cpu", "daemon_cpu"},
-    without `uring` if the kernel lacks it. Needs root, cc and libfuse3's headers."""
+    """Returns the medians of the rows about names, measured on one CPU: program -> row -> {"value", "cpu",
+    "daemon_cpu"}. `uring` is left out if the kernel lacks it. Needs root, cc and libfuse3's headers."""
     names = directory / "names"
     names.write_text("".join(path + "\n" for path in json.loads(listed.read_text())["every"]))
     programs = ["device", "libfuse", *(["uring"] if _SWITCH.exists() else [])]
@@ -63,8 +63,7 @@ def _mounted(program: Path, names: Path) -> Iterator[tuple[Path, str]]:
 
 @contextmanager
 def _uring_allowed() -> Iterator[None]:
-    """Enables io_uring for FUSE in the kernel while the block runs. Only mounts that ask for io_uring use
-    it."""
+    """Lets FUSE mounts use io_uring while the block runs. Only mounts that ask for io_uring use it."""
     before = _SWITCH.read_text() if _SWITCH.exists() else None
     if before is not None:
         _SWITCH.write_text("Y")

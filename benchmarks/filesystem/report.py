@@ -21,8 +21,8 @@ BEATS = {
     "tar, repeated": ("ext4", 1.5),
     "large file, repeated": ("ext4", 1.5),
 }
-"""Upper bounds of the direct session, as ratios to this server. The bounds to squashfuse_ll are
-the ratios that CVMFS's C++ client reached on such a tree."""
+"""Row -> (server, upper bound of the ratio of the direct session to that server). The bounds to squashfuse_ll
+are the ratios that CVMFS's C++ client reached on such a tree."""
 
 
 def medians(rounds: Rounds) -> Medians:

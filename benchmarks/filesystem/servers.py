@@ -55,7 +55,7 @@ class Prepared:
 
     @contextmanager
     def serve(self, kind: str, pinned: bool) -> Iterator[Served]:
-        """Serves the tree by `kind`: ext4, squashfuse_ll, direct or pyfuse3."""
+        """Serves the tree by `kind`, which is ext4, squashfuse_ll, direct or pyfuse3."""
         mnt = self._directory / f"mnt-{kind}"
         if kind == "ext4":
             yield Served(self._tree, 0)
@@ -87,7 +87,7 @@ class Prepared:
         )
         found = json.loads(status.stdout)
         pid = found["pid"] if "pid" in found else found[0]["pid"]
-        # From here on every byte is in the local cache: another benchmark measures the cost of the network.
+        # Every byte is in the local cache from here on. Another benchmark measures the cost of the network.
         _run(["sh", "-c", f"tar -cf - -C '{mnt}' . | cat > /dev/null"])
         assert isinstance(pid, int)
         return pid
@@ -100,6 +100,6 @@ def _run(command: list[str]) -> None:
 
 
 def missing_tools() -> list[str]:
-    """Programs that this benchmark needs and that are not installed."""
+    """Returns the programs that this benchmark needs and that are not installed."""
     needed = ("cc", "squashfuse_ll", "mksquashfs", "taskset", "chrt", "find", "tar", "pgrep", "umount")
     return [tool for tool in needed if not shutil.which(tool)]

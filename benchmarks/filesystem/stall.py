@@ -1,9 +1,9 @@
 """`python -m benchmarks.filesystem.stall [--json FILE] [--kinds direct,pyfuse3]`: does a miss hold up a stat?
 
-Eight programs read files that are not cached, over a line of 50 ms. Meanwhile another program asks for names
+Eight programs read files that are not cached, over a line of 50 ms. Meanwhile another program stats names
 that the kernel has not seen, in a directory whose catalog is loaded. The output has the times of these stats,
-and of stats while nobody reads. The asking program and the daemon have real-time priority (`chrt`), because
-readers, relay and origin share this machine, unlike on a real node.
+and of stats while nobody reads. The program that stats and the daemon have real-time priority (`chrt`),
+because readers, relay and origin share this machine, unlike on a real node.
 """
 
 import argparse
@@ -152,7 +152,8 @@ def main() -> int:
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--kinds", default="direct,pyfuse3")
     asked = parser.parse_args()
-    # This process asks. Its children begin with the usual priority; the daemon is started with `chrt`.
+    # This process makes the stats. Its children begin with the usual priority; the daemon is started with
+    # `chrt`.
     os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(1))
     result: dict[str, Any] = {
         "facts": msgspec.to_builtins(gather(Path(__file__).resolve().parents[2])),

@@ -16,13 +16,13 @@ PARTS = (
     "/usr/share/locale",
     "/usr/share/zoneinfo",
 )
-"""Copied in this order until there are enough files."""
+"""Directories, copied in this order until there are enough files."""
 FILES = 13_000
 BYTES = 200 << 20
 LARGE = "large"
 LARGE_SIZE = 256 << 20
 SMALL_SIZE = 64 << 10
-"""Files up to this are the small ones."""
+"""Files of at most this many bytes are the small ones."""
 
 
 def copy(target: Path, files: int = FILES, size: int = BYTES) -> None:

@@ -1,9 +1,9 @@
-"""CPU and time for one request, straight from nginx and through squid, in one run.
+"""CPU and wall time of one request, straight from nginx and through squid, in one run.
 
     python -m benchmarks.http [--quick] [--json FILE]
 
-Needs nginx and squid. The sides take turns in short batches, so that a disturbance hits all of them;
-figures are medians over the batches. CPU time is of this process alone, without the servers.
+Needs nginx and squid. The sides take turns in short batches, so that a disturbance hits all of them; figures
+are medians over the batches. CPU time is of this process alone, without the servers.
 """
 
 import argparse

@@ -33,8 +33,8 @@ class Ours:
 
 
 class Session:
-    """requests as its manual shows it: a Session and `.content`, with no timeout but the one between two
-    reads."""
+    """The library requests, used as its manual shows: a Session and `.content`. The only timeout is the one
+    between two reads."""
 
     def __init__(self) -> None:
         self._session = requests.Session()
@@ -46,7 +46,8 @@ class Session:
 
 
 class Curl:
-    """pycurl: one easy handle with libcurl's own total timeout and least rate, without cancellation."""
+    """The library pycurl: one easy handle with libcurl's own total timeout and least rate, without
+    cancellation."""
 
     def __init__(self) -> None:
         self._handle = pycurl.Curl()

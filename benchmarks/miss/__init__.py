@@ -1,1 +1,2 @@
-"""Processor time that a missed object costs, stage by stage, beside what the stages cost without lazyfs."""
+"""Processor time of a missed object, stage by stage, beside the processor time of the same stages without
+lazyfs."""

@@ -2,9 +2,9 @@
 
     python -m benchmarks.miss [--quick] [--json FILE] [--against CHECKOUT]
 
-Needs nginx. Each figure is that of a process of its own, client only: user and system time of all its
-threads, median of several runs in which the sides take turns. `--against`: another checkout, whose whole ways
-with readers are sides too, run by this checkout's interpreter.
+Needs nginx. Each figure is the user and system time of all threads of a client process, without the server.
+It is the median of several runs, in which the sides take turns. `--against CHECKOUT` adds sides: the whole
+ways with readers of another checkout, run by this checkout's interpreter.
 """
 
 import argparse
@@ -28,8 +28,8 @@ from tests.support.store_files import store_object
 
 CHECKOUT: Final = Path(__file__).resolve().parents[2]
 COUNTS: Final = {"small": 3000, "large": 300}
-"""Objects of each kind: `small` ones as files are (log-normal around 40 KB, 250 KB at most), `large` ones of
-1 MiB."""
+"""Objects of each kind. `small` ones are like files (log-normal around 40 KB, 250 KB at most), `large` ones
+have 1 MiB."""
 
 
 class Side(NamedTuple):
@@ -63,9 +63,9 @@ class Row(msgspec.Struct, frozen=True):
     cpu_us: float
     """Microseconds of processor time for one object: median over the runs."""
     cpu_us_per_mb: float
-    """The same for a million bytes of plaintext."""
+    """`cpu_us` for a million bytes of plaintext."""
     of_floor: float
-    """`cpu_us` as a part of the whole floor's."""
+    """`cpu_us` divided by that of the whole floor."""
     wall_us: float
     runs: int
 
@@ -82,7 +82,7 @@ class Result(msgspec.Struct, frozen=True):
 
 
 def make(store: Path, kind: str, count: int) -> tuple[Path, float, float]:
-    """Writes the objects. Returns their list, and their mean bytes: plain and stored."""
+    """Writes the objects. Returns a list of them, and their mean bytes as (plain, stored)."""
     library = next(Path(zstandard.__file__).parent.glob("backend_c*.so"))
     source = library.read_bytes() * 3
     dice = random.Random(kind)
@@ -118,7 +118,7 @@ def run(url: str, listed: Path, side: Side, checkout: Path | None) -> tuple[floa
 def measure(
     kind: str, count: int, runs: int, sides: dict[Side, Path | None]
 ) -> tuple[list[Row], float, float]:
-    """Returns the rows of one kind of object, and its mean bytes: plain and stored."""
+    """Returns the rows of one kind of object, and the mean bytes of its objects as (plain, stored)."""
     with tempfile.TemporaryDirectory(prefix="lazyfs-miss-", dir="/dev/shm") as work:
         store = Path(work)
         store.chmod(0o755)
@@ -141,7 +141,7 @@ def measure(
 
 
 def table(result: Result) -> Iterator[str]:
-    """The lines of a Markdown table for each kind of object."""
+    """Returns the lines of a Markdown table for each kind of object."""
     facts = result.facts
     yield f"Command: `{result.command}`, at commit {facts.commit}. {facts.cpu}, {facts.cores} cores."
     for kind, plain in result.plain.items():

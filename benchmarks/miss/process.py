@@ -1,10 +1,11 @@
-"""The measured process: brings every object of a list from an origin, and prints the processor time that it
-used, and the time that passed, in microseconds for each object.
+"""The measured process. It fetches every object of a list from an origin, and prints the processor time and
+the real time that this took, in microseconds for each object.
 
 `python process.py URL LIST DIRECTORY WAY HTTP`. LIST has a line with digest and size for each object. WAY is
-a stage (`STAGES`), the whole way with so many readers, each of which waits for one object after the other, or
-the whole way with `ahead`: nobody waits for the objects, which are asked for in batches, as a directory's
-small files are. The ways with readers use interfaces that other revisions have too.
+one of three: the name of a stage (`STAGES`); a number, for the whole way with so many readers, each of which
+waits for one object after the other; or `ahead`, for the whole way without readers, in which objects are
+fetched in batches, as a directory's small files are. Ways with readers use only interfaces that other
+revisions have too.
 """
 
 import functools
@@ -31,10 +32,10 @@ from lazyfs.transport.open import open_fetcher
 from lazyfs_cache import open_cache
 
 BATCH: Final = 128
-"""Objects asked for at one time by `ahead`, 32 MiB of them at most."""
+"""Objects that `ahead` fetches at one time; fewer if they are larger than 32 MiB together."""
 IN_FLIGHT: Final = 24
 TOGETHER: Final = 8
-"""Objects that the stages admit together."""
+"""Objects that the stages admit to the cache together."""
 LIMIT: Final = 4 << 30
 
 Refs = list[ObjectRef]
@@ -76,7 +77,7 @@ def floor_fetch(url: str, refs: Refs, done: Done) -> None:
 
 
 class FloorStore:
-    """Files with a CRC-32 of each 64 KiB, and rows in LMDB, 16 in a transaction."""
+    """A store of files with a CRC-32 of each 64 KiB, and of rows in LMDB, 16 in a transaction."""
 
     def __init__(self, directory: str) -> None:
         self._directory = directory
@@ -127,8 +128,9 @@ def floor(url: str, refs: Refs, directory: str, *, stages: int) -> None:
 
 
 def loop(url: str, refs: Refs, directory: str, *, stages: int) -> None:
-    """The chain and the loop of attempts; with two stages the objects are verified, with three admitted."""
-    from lazyfs.transport.fetcher import Rest  # other revisions have none
+    """Fetches over the chain and the loop of attempts. With two stages also verifies the objects, with three
+    also admits them to a cache."""
+    from lazyfs.transport.fetcher import Rest  # this revision may lack it
 
     fetcher = open_fetcher(url, http="pycurl")
     fetches = fetcher.loop()  # type: ignore[attr-defined]
@@ -154,7 +156,7 @@ def loop(url: str, refs: Refs, directory: str, *, stages: int) -> None:
             under_way += len(new)
             for ref, body in fetches.advance(1.0):
                 under_way -= 1
-                if isinstance(body, Rest):  # a verification that might have gone on beside
+                if isinstance(body, Rest):  # a verification, which lazyfs might run on another thread
                     body = body.run()
                 if stages > 2:
                     arrived.append((ref.digest, body))
@@ -177,7 +179,7 @@ STAGES: Final[dict[str, Callable[[str, Refs, str], None]]] = {
 
 
 async def ahead(objects: Objects, refs: Refs) -> None:
-    from lazyfs.prefetch.queue import PrefetchQueue  # is elsewhere in other revisions
+    from lazyfs.prefetch.queue import PrefetchQueue  # this revision may have it elsewhere
 
     queue = PrefetchQueue(objects)
     step = min(BATCH, max((32 << 20) // max(ref.size for ref in refs), 1))
@@ -203,7 +205,7 @@ async def whole(url: str, refs: Refs, directory: str, way: str, http: str) -> tu
     fetcher = open_fetcher(url, http=http)  # type: ignore[arg-type]
     with open_cache(directory, LIMIT) as cache:
         objects = Objects(fetcher, cache)
-        await objects.fetch(refs.pop())  # imports and connects
+        await objects.fetch(refs.pop())  # imports modules and connects
         before, began = spent(), time.perf_counter()
         if way == "ahead":
             await ahead(objects, refs)

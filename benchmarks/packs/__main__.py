@@ -1,4 +1,4 @@
-"""The limits of packs, chosen by what a cold start of the analysis image costs.
+"""The limits of packs, chosen by the cost of a cold start of the analysis image.
 
     python -m benchmarks.packs [--quick] [--json FILE]
 
@@ -45,7 +45,7 @@ BEFORE_PACKS: Final = 3
 CHUNKS: Final = {BEFORE_PACKS: 420_000, codec.LEVEL: 399_000}
 """Stored bytes of a chunk of 1 MiB, on average, by compression level."""
 RANDOM: Final = 200
-"""Small files read at random."""
+"""The number of small files that are read at random."""
 
 
 def limits(files: int, target: int, least: int = 0, most: int = 0) -> Params:
@@ -97,7 +97,8 @@ def main() -> None:
 
 
 def _start(image: BenchmarkImage, params: Params, work: Path) -> Start:
-    """Publishes the image at these limits and starts the analysis; leaves a trace of another start."""
+    """Publishes the image at these limits, and starts the analysis. Starts it a second time to leave a
+    trace."""
     store, keys, worker = work / "files/store", work / "keys", work / "worker"
     store.parent.mkdir()
     lifecycle.init(str(store), origin.NAME, datetime.now(UTC), keys=str(keys), params=params)

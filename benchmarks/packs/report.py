@@ -6,13 +6,14 @@ from benchmarks.packs.result import Replay, Result, Start
 from lazyfs.core.params import Params
 
 LINES: Final = ((0.0, 1000.0), (10.0, 1000.0), (50.0, 100.0), (150.0, 100.0))
-"""Round-trip times in ms, and Mbit/s."""
+"""(round-trip time in ms, Mbit/s)."""
 _CPU: Final = 0.0015
-"""Seconds of processor time for an object, for the computed cost."""
+"""Seconds of processor time for each object, in the computed cost."""
 
 
 def cost(waits: int, requests: int, size: int) -> str:
-    """Returns the computed seconds on each line, from waits, bytes at the line's rate, and objects."""
+    """Returns the computed seconds on each line: round trips of the waits, bytes at the line's rate, and
+    processor time of the objects."""
     return " | ".join(
         f"{waits * rtt / 1e3 + size * 8 / (mbit * 1e6) + requests * _CPU:.1f}" for rtt, mbit in LINES
     )

@@ -21,22 +21,24 @@ class Start(msgspec.Struct, frozen=True):
 
 
 class Replay(msgspec.Struct, frozen=True):
-    """The counts of a replayed start, of small files and the chunks of large ones, without catalogs."""
+    """The counts of a replayed start. Counted are small files and the chunks of large ones, but no
+    catalogs."""
 
     params: Params
     packs: int
     """Objects that hold the image's small files."""
     small_bytes: int
-    """Stored bytes of these."""
+    """Stored bytes of the objects that hold the image's small files."""
     requests: int
     waits: int
-    """Packs and small objects touched, and large files: the chunks of one are fetched together."""
+    """One for each pack or small object touched, and one for each large file, whose chunks are fetched
+    together."""
     bytes: int
     cached: list[int]
     """Bytes fetched with a cache of 5, 10 and 25% of the image."""
     random_requests: int
     random_bytes: int
-    """Of 200 small files read at random."""
+    """Counts for 200 small files read at random."""
 
 
 class Result(msgspec.Struct):

@@ -1,4 +1,5 @@
-"""An image's packs at other limits, made by the publisher's own code, and the reads of a real start replayed.
+"""An image's packs at other limits, made by the publisher's own code, and the reads of a real start replayed
+on them.
 
 Files that are too large for any of the limits are left out of the store, but count where they are read.
 """
@@ -27,7 +28,7 @@ _SNAPSHOT: Final = re.compile(r"^\.flat/../[0-9a-f]{64}/|^/")
 
 
 class Touch(NamedTuple):
-    """An object that a start read a part of."""
+    """One read of a part of an object in a start."""
 
     name: object
     size: int
@@ -148,7 +149,8 @@ def find(root: Inode, path: str) -> Inode | None:
 
 
 def waits(reads: Iterable[TracedRead], root: Inode, once: list[Touch]) -> int:
-    """Returns the waits of a start that has nothing: one for an object, but one for all chunks of a file."""
+    """Returns the number of waits of a start with an empty cache: one for each object, but one for all chunks
+    of a file."""
     large = [read for read in reads if (inode := find(root, read.path)) and inode.size > LARGEST]
     return len(once) - len({read.digest for read in large}) + len({read.path for read in large})
 
@@ -159,8 +161,8 @@ def first(touches: Iterable[Touch]) -> list[Touch]:
 
 
 def refetched(touches: Iterable[Touch], limit: int) -> int:
-    """Returns the stored bytes that a cache of `limit` plaintext bytes fetches. The least recently used
-    object leaves it first."""
+    """Returns the stored bytes that are fetched with a cache of `limit` plaintext bytes, which drops the
+    least recently used object first."""
     held: OrderedDict[object, int] = OrderedDict()
     used = fetched = 0
     for touch in touches:
@@ -200,5 +202,5 @@ def random_reads(root: Inode, stored: Stored, count: int) -> list[Touch]:
 
 
 def names_of(root: Inode) -> bytes:
-    """Returns a digest of the merged tree's contents, which no limit may change."""
+    """Returns a digest of the contents of the merged tree, which must be the same at all limits."""
     return sha256(b"".join(inode.content for inode in small_files(root)))

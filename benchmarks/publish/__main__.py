@@ -2,9 +2,10 @@
 
 Needs skopeo, umoci and debootstrap.
 
-Publishes an image of at least 2 GB (--quick: 0.5 GB) into a fresh repository, and copies and unpacks the same
-image with skopeo and umoci, in turn. Every run starts with the input in the page cache and no dirty pages and
-ends when its output is on the disk. Exits 3 if a bound is missed: 400 MB of memory, the time of the peers.
+Publishes an image of at least 2 GB (--quick: 0.5 GB) into a fresh repository. Copies the same image with
+skopeo, and unpacks it with umoci, in turn. Every run starts with the input in the page cache and no dirty
+pages, and ends when its output is on the disk. The exit code is 3 if a bound is missed: 400 MB of memory, or
+the time of the peers.
 """
 
 import argparse

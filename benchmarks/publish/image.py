@@ -20,7 +20,7 @@ WHEELS = (
     ("opencv-python-headless", "vtk"),
     ("xgboost", "catboost"),
 )
-"""One layer each, added until the image is large enough."""
+"""Groups of wheels. Each group becomes a layer, until the image is large enough."""
 SITE = "usr/local/lib/python3.11/dist-packages"
 
 

@@ -1,1 +1,2 @@
-"""The cost of a large repository for a mount: 10,000 images and 10 million files; one image is entered."""
+"""The cost that a large repository has for a mount: 10,000 images and 10 million files, of which one image is
+entered."""

@@ -1,7 +1,7 @@
 """Makes a repository of many images with the publisher's own catalogs, store and signed pointer.
 
-Images come in families. Those of one family share the directory /usr, as tags of one image do, and each has a
-few files of its own. Files have no content, because the benchmark measures metadata only.
+Images come in families. Images of one family share the directory /usr, as tags of one image do. Each image
+has a few files of its own. Files have no content, because the benchmark measures metadata only.
 """
 
 import stat

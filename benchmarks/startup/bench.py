@@ -42,17 +42,17 @@ class Revision(NamedTuple):
     """A revision of lazyfs that publishes and mounts."""
 
     label: str
-    """Its name in the table; empty for this checkout's."""
+    """The revision's name in the table; empty for this checkout's."""
     python: str
-    """The interpreter that has it installed."""
+    """The interpreter that has the revision installed."""
 
     @property
     def store(self) -> str:
-        """The name of its store."""
+        """Returns the name of the revision's store."""
         return f"store-{self.label}" if self.label else "store"
 
     def side(self, name: str) -> str:
-        """Returns the name of its side of this kind."""
+        """Returns the name that the side `name` has if this revision makes it."""
         return plan.other(name, self.label) if self.label else name
 
 
@@ -69,12 +69,13 @@ def checkout(directory: Path) -> Checkout:
 
 
 class Bench:
-    """The servers. They run until the stack is closed."""
+    """Runs the servers until the stack is closed, and the starts of the plan."""
 
     def __init__(
         self, stack: ExitStack, work: Path, cases: list[Case], beside: "Checkout | None" = None
     ) -> None:
-        """`beside`: an older revision, whose sides `cases` have under `plan.other`."""
+        """Prepares the servers. `beside` is an older revision, whose sides have names by `plan.other` in
+        `cases`."""
         self._stack = stack
         self._work = work
         self._cases = cases
@@ -148,8 +149,8 @@ class Bench:
         ]
 
     def round(self, repeat: int, result: Result) -> None:
-        """Runs once every side of every case that has so many repeats, each repeat beginning with another
-        side."""
+        """Runs each case that has so many repeats: every side once, with another side first in each
+        repeat."""
         for case in self._cases:
             if repeat >= case.repeats:
                 continue
@@ -175,7 +176,7 @@ class Bench:
 
         def once(directory: Path) -> Start:
             directory.mkdir(exist_ok=True)
-            os.sync()  # this side must not wait for the writes of the one before
+            os.sync()  # this side must not wait for the writes of the side before
             return run_start(side, workload, Place(str(directory), workload.image, address), relayed)
 
         if side.name.startswith(plan.WARM_NODE):
@@ -199,12 +200,13 @@ class Bench:
         try:
             return once(directory)
         finally:
-            # rm, because rmtree stops at contents of images: mode 000, other users, a million names
+            # rm, because rmtree stops at some contents of images: mode 000, other users, a million names
             subprocess.run(["rm", "-rf", "--one-file-system", str(directory)], check=True)
 
 
 def _drop_pages(directory: Path) -> None:
-    """Makes the kernel drop its cached pages of these files: the disk is warm, the memory is not."""
+    """Makes the kernel drop its cached pages of these files: a start then finds the disk warm and the memory
+    cold."""
     for folder, _, files in os.walk(directory):
         for name in files:
             descriptor = os.open(os.path.join(folder, name), os.O_RDONLY)

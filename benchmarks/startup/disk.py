@@ -1,9 +1,8 @@
 """The worker's disk: a filesystem made for the run, because the machine's own may be in an untypical state.
 
 An ext4 without a journal, as a virtual machine may have, does not reuse an inode for up to five minutes after
-its deletion, and looks for another one by one (`recently_deleted` in fs/ext4/ialloc.c). Once some images of
-38,000 files had been unpacked and removed, unpacking the shell image took 0.22 s in the kernel instead of
-0.03.
+its deletion, and looks for another one by one (`recently_deleted` in fs/ext4/ialloc.c). Some images of 38,000
+files had been unpacked and removed: unpacking the shell image then took 0.22 s in the kernel instead of 0.03.
 """
 
 import subprocess
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 SIZE: Final = 16 << 30
-"""Size in bytes. The file below is sparse and takes only the bytes written."""
+"""Size in bytes. The file that holds the filesystem is sparse and takes only the bytes written."""
 
 
 @contextmanager

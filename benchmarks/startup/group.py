@@ -43,7 +43,7 @@ class Group:
             try:
                 found.update(map(int, members.read_text().split()))
             except OSError:
-                continue  # the group below has just gone
+                continue  # the group below has vanished meanwhile
         return found
 
     def memory(self) -> int:

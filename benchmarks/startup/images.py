@@ -25,7 +25,7 @@ class BenchmarkImage(msgspec.Struct, frozen=True):
 
     name: str
     layout: str
-    """Directory of the OCI layout; the image's tag in it is TAG."""
+    """Directory of the OCI layout. The image has the tag TAG there."""
     entries: int
     unpacked_bytes: int
     """File content after unpacking, each hardlink group counted once."""
@@ -34,8 +34,8 @@ class BenchmarkImage(msgspec.Struct, frozen=True):
     layers: int
 
     def without_place(self) -> "BenchmarkImage":
-        """Returns the image without the path of its layout: a committed result must not name places of a
-        machine."""
+        """Returns the image without the path of its layout, because a committed result must not name places
+        of a machine."""
         return msgspec.structs.replace(self, layout="")
 
 

@@ -1,4 +1,4 @@
-"""The contents of the images, one function for each layer: Debian packages and pinned wheels."""
+"""The contents of the images, one function for each layer. They are Debian packages and pinned wheels."""
 
 import os
 import shutil
@@ -13,7 +13,8 @@ _HERE: Final = Path(__file__).parent
 WHEELS: Final = _HERE / "analysis.txt"
 PROGRAM: Final = _HERE / "analysis.py"
 _BASE_WHEELS: Final = ("numpy", "scipy", "pandas")
-"""Wheels of the third layer. The fourth has the others, as a group builds its own image on a common one."""
+"""Wheels of the third layer. The fourth layer has the other wheels, as a group builds its own image on a
+common one."""
 
 
 def shell(root: Path) -> None:

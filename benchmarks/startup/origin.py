@@ -14,7 +14,8 @@ from benchmarks.startup.workloads import Workload
 
 NAME: Final = "bench.example.org"
 OTHERS: Final = 30
-"""Further names in the lazyfs store, as in a site's: with so many a mount prefetches no image's catalog."""
+"""Further names in the lazyfs store, as many as in a site's. With so many, a mount prefetches no image's
+catalog."""
 
 
 def push(image: BenchmarkImage, registry_port: int) -> None:
@@ -59,8 +60,8 @@ def profile(
     store_name: str = "store",
     python: str = sys.executable,
 ) -> None:
-    """Copies root/`store_name` to `profiled-` and its name, and adds there to each workload's image a profile
-    of one start."""
+    """Copies root/`store_name` to root/`profiled-STORE_NAME`. Adds a profile of one start to each workload's
+    image in the copy."""
     store, profiled = root / store_name, root / f"profiled-{store_name}"
     subprocess.run(["cp", "-al", str(store), str(profiled)], check=True)
     for workload in workloads:

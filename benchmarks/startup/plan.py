@@ -9,7 +9,7 @@ from benchmarks.startup.services import Line
 
 COLD: Final = "lazyfs cold"
 PROFILED: Final = f"lazyfs cold, {BY_RACE}"
-"""As COLD, but with a profile of the image, made from a start of the same program."""
+"""A cold start with a profile of the image, which was made from a start of the same program."""
 WARM_PROXY: Final = f"lazyfs, {BY_AGE}"
 WARM_NODE: Final = "lazyfs, warm node cache"
 UNSEEN: Final = (COLD, WARM_PROXY, WARM_NODE)
@@ -21,7 +21,7 @@ SIF: Final = "apptainer pull, SIF built before"
 PULLS: Final = (PODMAN, UNPACK, APPTAINER, SIF)
 CASYNC: Final = "casync mount"
 LOCAL: Final = "unpacked before"
-"""The program alone: no fetching, everything on the local disk."""
+"""The program alone, with everything on the local disk and nothing to fetch."""
 
 
 class Case(msgspec.Struct, frozen=True):
@@ -60,8 +60,8 @@ def quick() -> list[Case]:
 
 
 def full() -> list[Case]:
-    """Returns both images on two lines with every side. On the other lines lazyfs starts once, beside the
-    pulls that may be faster.
+    """Returns the cases of both images: every side on two lines. On the other lines each lazyfs side starts
+    once, beside the pulls that may be faster.
 
     casync fetches 64 KiB chunks one after the other, so its analysis runs on the short line only.
     """
@@ -69,7 +69,7 @@ def full() -> list[Case]:
     cases = [
         Case(short, "shell", (*LAZYFS, *PULLS, CASYNC, LOCAL), 5),
         Case(long, "shell", (*LAZYFS, *PULLS, CASYNC, LOCAL), 5),
-        Case(short, "hello", UNSEEN, 5),  # an image has one profile, here that of the analysis
+        Case(short, "hello", UNSEEN, 5),  # an image has one profile, and this image's is that of the analysis
         Case(long, "hello", UNSEEN, 5),
         Case(short, "analysis", (*LAZYFS, *PULLS, CASYNC, LOCAL), 5),
         Case(long, "analysis", (*LAZYFS, *PULLS, LOCAL), 5),

@@ -68,7 +68,7 @@ def _row(result: Result, row: CaseResult, cold: CaseResult | None) -> str:
     ratio = f"{seconds / _median(cold, 'seconds'):.2f}" if cold else ""
     unpacked = next(i.unpacked_bytes for i in result.images if i.name == WORKLOADS[row.workload].image)
     disk = _median(row, "disk_bytes")
-    # casync keeps nothing, and the tree unpacked before is elsewhere
+    # casync keeps no data, and the tree that was unpacked before is not in the worker's directory
     share = "-" if row.side in (CASYNC, LOCAL) else f"{disk / unpacked:.0%}"
     cells = [
         row.side,
@@ -89,8 +89,8 @@ def _row(result: Result, row: CaseResult, cold: CaseResult | None) -> str:
 
 
 def limit(line: Line, bytes_needed: float) -> float:
-    """Returns the least seconds of any lazy filesystem on this line: the bytes at line rate, and the round
-    trips."""
+    """Returns the least seconds that any lazy filesystem takes on this line: the bytes at line rate, and the
+    round trips."""
     return bytes_needed * 8 / (line.mbit * 1e6) + ROUND_TRIPS * line.rtt_ms / 1000
 
 

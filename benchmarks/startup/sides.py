@@ -1,4 +1,4 @@
-"""The compared ways to start a program from an image, each used as its documentation says."""
+"""The compared ways to start a program from an image. Each is used as its documentation says."""
 
 import os
 import subprocess
@@ -32,7 +32,7 @@ class Place(msgspec.Struct, frozen=True):
     image: str
     """Name of the image."""
     origin: str
-    """HOST:PORT of the server the side fetches from, by way of the relay."""
+    """HOST:PORT of the relay in front of the server that the side fetches from."""
     group: str = ""
     """Control group of the start."""
 
@@ -61,8 +61,8 @@ class Side(Protocol):
 
 
 def bubblewrap(root: str, command: Sequence[str]) -> Step:
-    """Returns a start with the lightest runtime, so that the sides do not differ by the start of the
-    runtime."""
+    """Returns a start with bubblewrap, the lightest runtime, so that the sides do not differ in the start of
+    the runtime."""
     sandbox = ["bwrap", "--ro-bind", root, "/", "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"]
     return Step([*sandbox, "--unshare-all", "--die-with-parent", *command])
 
@@ -103,7 +103,7 @@ class Podman:
 
 
 SIF_OPTIONS: Final = ("--mksquashfs-args", "-comp zstd -Xcompression-level 3")
-"""gzip, the default, takes longer both to make and to read; `apptainer build` offers the choice."""
+"""gzip, the default, takes longer than zstd both to make and to read. `apptainer build` offers the choice."""
 
 
 class _Sif:
@@ -142,7 +142,8 @@ class ApptainerBuild(_Sif):
 
 
 class ApptainerPull(_Sif):
-    """A web server has the SIF file, built once for all workers: a site's usual way."""
+    """A web server has the SIF file, which was built once for all workers. This is the usual way of a
+    site."""
 
     name = SIF
     origin = "files"
@@ -185,7 +186,7 @@ class Lazyfs:
         store: str = "store",
         python: str = sys.executable,
     ) -> None:
-        """`python`: the interpreter of the checkout whose lazyfs mounts."""
+        """Prepares the side. `python` is the interpreter of the checkout whose lazyfs mounts."""
         self.name = name
         self._store = store
         self._python = python
@@ -201,7 +202,7 @@ class Lazyfs:
         options += ["--log", place.path("log")]
         mount = [
             self._python,
-            "-P",  # the interpreter's own lazyfs, not the one in the working directory
+            "-P",  # imports the interpreter's own lazyfs, not the one in the working directory
             "-m",
             "lazyfs",
             "mount",
@@ -224,8 +225,8 @@ class Lazyfs:
 
 
 class Casync:
-    """casync mount of an index over HTTP: content-addressed too, with chunks of 64 KiB on average. It does
-    not keep the data it has read: its option --cache is for making archives."""
+    """casync mount of an index over HTTP. It is content-addressed too, with chunks of 64 KiB on average. It
+    does not keep the data that it has read: its option --cache is for making archives."""
 
     name = CASYNC
     origin = "files"
@@ -252,7 +253,7 @@ class Casync:
 
 
 class Local:
-    """The tree was unpacked before the measured time began."""
+    """A tree that was unpacked before the measured time began."""
 
     name = LOCAL
     origin = "files"

@@ -1,4 +1,4 @@
-"""One start: fetch by the side's way, run the program, and measure both."""
+"""One start: the fetch in the way of its side, the run of the program, and the measurements of both."""
 
 import itertools
 import os
@@ -24,21 +24,21 @@ class Start(msgspec.Struct, frozen=True):
     """The measured times and counts of one start."""
 
     seconds_to_fetch: float
-    """Time until the program was started: the pull, or the mount."""
+    """Seconds until the program was started: the pull, or the mount."""
     seconds_to_output: float
-    """Time until the program's first byte of output."""
+    """Seconds until the program's first byte of output."""
     seconds: float
-    """Time until the program had ended."""
+    """Seconds until the program had ended."""
     connections: int
     requests: int
     """HTTP requests that reached the origin."""
     waits: int
-    """Requests of the longest chain in which each was sent after the answer before had ended."""
+    """Requests of the longest chain, each of which was sent after the answer to the one before had ended."""
     bytes_from_origin: int
     disk_bytes: int
-    """Blocks that the worker's directories held at the end."""
+    """Bytes of the blocks that the worker's directories took at the end."""
     peak_memory: int
-    """Anonymous and shared memory of all processes of the side together, at its largest."""
+    """The most anonymous and shared memory that all processes of the side held together."""
     cpu_seconds: float
     cpu_to_fetch: float = 0.0
     """Processor seconds by the time that the pull or mount had returned."""

@@ -17,7 +17,7 @@ Sealed value
 Entry
     A value's row in the index: size, charge, when it was last used, how often it is pinned.
 Index
-    The database of entries: their charges, and the order in which values go. Reading needs no index.
+    The database of entries: their charges, and the order of eviction. Reading needs no index.
     It can be lost: a *rebuild* makes it anew from the files.
 Generation
     Number of an index. A damaged one is set aside, and the next generation begun; other processes follow.
@@ -53,8 +53,8 @@ Spare file
 Arrival
     A value whose file is in place, and whose entry waits for the next transaction.
 Suspect
-    A key whose value was found damaged, or failed half-way in: the next transaction puts file and entry
-    right.
+    A key whose value was found damaged, or whose admission failed half-way: the next transaction puts file
+    and entry right.
 Journal
     A process's list of the keys whose files it is adding or removing, for the process that cleans up after
     it.
@@ -62,8 +62,8 @@ Queue
     The entries that may be evicted, by their *ticks* (times of last use). *LRU* takes the first; *SIEVE*
     takes the first that was not used since its *hand* last passed.
 Tenant, share
-    The one for whom a value was put, such as a repository. No tenant pushes out more than its share of what
-    was used within a day (`policy.shares`).
+    The user for whom a value was put, such as a repository. No tenant pushes out more than its share of the
+    values used within a day (`policy.shares`).
 Ghost, floor
     LRU notes the tick up to which a tenant's values are gone, the floor. The row of a value that is gone is a
     ghost until a sweep deletes it.
@@ -100,8 +100,8 @@ _MODULES = {
     "Verified": "report",
     "open_cache": "open_caches",
 }
-"""Where each name is. A module is imported at the first use of a name of it: a program that only reads the
-figures of a cache (`Stats`) is spared the 50 others."""
+"""Name -> the module that has it. A module is imported at the first use of one of its names: a program that
+only reads the figures of a cache (`Stats`) is spared the 50 others."""
 
 
 def __getattr__(name: str) -> Any:

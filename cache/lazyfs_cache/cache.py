@@ -71,7 +71,7 @@ class Cache:
 
     def read(self, key: bytes, offset: int, length: int, size: int | None = None) -> bytes | None:
         """Bytes [offset, offset + length) of a value, cut at its end; only the 64 KiB blocks touched are read
-        and checked. None if the value is not here, or is not `size` bytes long."""
+        and checked. Returns None if the value is not here, or is not `size` bytes long."""
         if self._health.off is not None:
             return None
         try:
@@ -110,8 +110,8 @@ class Cache:
 
     def reserve(self, key: bytes, size: int) -> Reservation | None:
         """Hold space for a value of `size` bytes before its download starts, evicting least recently used
-        values. None if no space may be freed, or the lock is not got in time: the caller goes on without the
-        cache."""
+        values. Returns None if no space may be freed, or if the lock is not got in time: the caller goes on
+        without the cache."""
         return self._admission.reserve(key, size)
 
     def put(
@@ -122,11 +122,12 @@ class Cache:
         *,
         tenant: bytes = b"",
     ) -> bool:
-        """Admit a value the caller has verified; True if it is here afterwards. A value that is already here
-        under the key stays, and stays the tenant's that brought it.
+        """Admit a value that the caller has verified. Returns True if it is here afterwards. A value that is
+        already here under the key stays, and still belongs to the tenant that brought it.
 
-        `tenant`: a name, 32 bytes at most, of the one for whom it is kept. No tenant pushes out what others
-        used within a day, unless they hold more than it does. Raises ValueError for a longer name.
+        `tenant`: the name of the tenant for whom the value is kept, 32 bytes at most. A tenant pushes out
+        values that others used within a day only if they hold more than it does. Raises ValueError for a
+        longer name.
         """
         layout.check_tenant(tenant)
         return self._admission.put(key, value, reservation, tenant)
@@ -134,16 +135,17 @@ class Cache:
     def put_many(
         self, values: Sequence[tuple[bytes, bytes | memoryview]], *, tenant: bytes = b""
     ) -> list[bool]:
-        """Admit several verified values, as `put` does; for each, True if it is here afterwards. One that has
-        no room, or fails, does so alone."""
+        """Admit several verified values, as `put` does. Returns, for each, True if it is here afterwards. A
+        value that has no room, or fails, does not affect the others."""
         layout.check_tenant(tenant)
         return self._admission.put_many(values, tenant)
 
     # -- one download per value --------------------------------------------------------------------------
 
     def claim(self, key: bytes, waited: float = 0.0) -> DownloadLock | None:
-        """The right to bring `key` here, for one thread of one process. None if another has it: then `wait`,
-        and claim again. Look for the value after getting the right: it may have come in between.
+        """Returns the right to bring `key` here, for one thread of one process; None if another has it: then
+        `wait`, and claim again. The caller looks for the value after getting the right: it may have come in
+        between.
 
         `waited`: seconds since the caller first asked. After two seconds a caller no longer waits for a
         holder that is stopped or slow: it gets a lock that holds nothing, and downloads beside that holder.
@@ -166,7 +168,8 @@ class Cache:
 
     def wait(self, key: bytes, timeout: float, waited: float = 0.0) -> bool:
         """Wait until a new claim of `key` may succeed: the download lock has ended, by release or by death,
-        or has been waited for long enough. False after `timeout` seconds. `waited`: as for `claim`."""
+        or the caller has waited long enough. Returns False after `timeout` seconds. `waited`: as for `claim`.
+        """
         if self._health.off is None:
             try:
                 return self._downloads.wait(key, timeout, waited)
@@ -177,15 +180,16 @@ class Cache:
     # -- keeping -----------------------------------------------------------------------------------------
 
     def pin(self, key: bytes, owner: bytes) -> bool:
-        """Keep a value from being evicted until `unpin` or this process's end; False if it is not here.
+        """Keep a value from being evicted until `unpin` or this process's end. Returns False if it is not
+        here.
 
         Raises PinSetTooLarge if the pinned values together would leave too little room for anything else.
         """
         return self._pinning.pin(key, owner)
 
     def unpin(self, key: bytes, owner: bytes) -> bool:
-        """Undo `pin`: the value returns to its place in the order of use. False if the lock was not got: the
-        pin may still be there."""
+        """Undo `pin`: the value returns to its place in the order of use. Returns False if the lock was not
+        got: the pin may still be there."""
         return self._pinning.unpin(key, owner)
 
     @property
@@ -195,15 +199,16 @@ class Cache:
         return self._shared.generation.number
 
     def keep(self, label: bytes, sizes: Mapping[bytes, int]) -> int:
-        """Pin a set of keys, each with its value's size, beyond this process's end, in place of the set of
-        that label. Returns how many of them are here; the others are pinned when they come.
+        """Pin a set of keys, each with its value's size, in place of the earlier set of that label. The pins
+        outlive this process. Returns the number of keys that are here; the others are pinned when they come.
 
         Raises PinSetTooLarge, and CacheError if the set could not be written.
         """
         return self._pinning.keep(label, sizes)
 
     def drop(self, label: bytes) -> int:
-        """Give up a pin set; returns how many keys it had. Raises CacheError if that could not be written."""
+        """Give up a pin set. Returns the number of its keys. Raises CacheError if the change could not be
+        written."""
         return self._pinning.drop(label)
 
     def kept(self) -> dict[bytes, list[bytes]]:
@@ -236,8 +241,8 @@ class Cache:
     # -- looking -----------------------------------------------------------------------------------------
 
     def stats(self) -> Stats:
-        """One look at the account. Waits for the lock at most a tenth of a second, then gives the figures
-        that this process saw last. Zeros if the cache is off."""
+        """Returns the cache's figures. Waits for the lock at most a tenth of a second; if it is not got, the
+        figures are those that this process saw last. All are zero if the cache is off."""
         counters = {
             "hits": self._hits, "misses": self._misses, "admitted": self._admission.admitted,
             "refused": self._admission.refused, "damaged": self._damaged, "read_bytes": self._read_bytes,
@@ -261,7 +266,8 @@ class Cache:
         )
 
     def processes(self) -> int:
-        """Number of processes that have the cache open; 1 if it cannot be read within a tenth of a second."""
+        """Number of processes that have the cache open; 1 if the number cannot be read within a tenth of a
+        second."""
         return self._shared.processes()
 
     def entries(self) -> Iterator[tuple[bytes, Entry]]:
@@ -286,8 +292,7 @@ class Cache:
             self._downloads.close()
 
     def abandon(self) -> None:
-        """Leave everything to the parent process, because this is a forked child, in which no value is here
-        any more."""
+        """Leave everything to the parent process: in this forked child no value is here any more."""
         self._shared.abandon()
         self._downloads.abandon()
 

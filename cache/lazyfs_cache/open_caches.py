@@ -97,7 +97,7 @@ def _say_what_is_in_force(cache: Cache, limit: int | None, policy: Policy | None
 
 
 def _close_one(root: str) -> bool:
-    """One holder closes the cache; True if it was the last."""
+    """Closes the cache for one holder. Returns True if it was the last."""
     with _guard:
         if root not in _open:
             return False

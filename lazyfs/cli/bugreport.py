@@ -1,4 +1,4 @@
-"""`lazyfs bugreport`: one archive for whoever is asked for help, without passwords and names."""
+"""`lazyfs bugreport`: one archive for the person who is asked for help, without passwords and names."""
 
 import time
 
@@ -11,10 +11,10 @@ from lazyfs.cli.say import say
 @click.option("-o", "--output", metavar="FILE", help="The archive; lazyfs-bugreport-TIME.tar.gz by default.")
 @click.option("--config", metavar="FILE", help="Settings of a mount that does not answer or cannot be made.")
 def command(output: str | None, config: str | None) -> None:
-    """Write what is known of this machine's mounts to one archive, for whoever is asked for help.
+    """Write the facts about this machine's mounts to one archive, for the person who is asked for help.
 
     Takes 30 s at most, also if mounts, disks and name service hang. Holds versions, settings, status, the
-    doctor's findings, the ends of logs, mountinfo, and what daemons wait for. Passwords, tokens, home
+    doctor's findings, the ends of logs, mountinfo, and the waits of daemons. Passwords, tokens, home
     directories and user names are taken out; host names and paths of images stay: look through it before you
     publish it.
 

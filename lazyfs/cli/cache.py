@@ -50,7 +50,7 @@ def _opened(directory: str | None) -> "Iterator[Cache]":
 @click.option("--json", "as_json", is_flag=True, help="All figures, as JSON.")
 @click.pass_obj
 def status(directory: str | None, as_json: bool) -> None:
-    """Show limit, use and pins. (Hits and misses are each mount's: lazyfs status.)"""
+    """Show limit, use and pins. (`lazyfs status` shows the hits and misses of each mount.)"""
     import msgspec
 
     with _opened(directory) as cache:
@@ -143,7 +143,7 @@ def _located(text: str) -> "MountedPath":
 @click.argument("label")
 @click.pass_obj
 def unpin(directory: str | None, label: str) -> None:
-    """Undo a pin, by its LABEL in `cache status`; its objects stay until their space is needed."""
+    """Undo the pin that `cache status` shows as LABEL; its objects stay until their space is needed."""
     with _opened(directory) as cache:
         if os.fsencode(label) not in cache.kept():
             raise UsageError(f"{label} is not pinned; lazyfs cache status lists the pins")

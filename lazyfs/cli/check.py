@@ -41,7 +41,7 @@ def command(
     """Read every object that the committed revision of STORE leads to, and compare sizes and digests.
 
     With --against, fetch an image from its registry (or another source), verify it, and compare the tree that
-    its layers make with the published one; --bind-point names what it was published with.
+    its layers make with the published one; --bind-point names the bind points that it was published with.
 
     Exits 0 if all is right, 1 if something is missing or wrong.
 

@@ -1,4 +1,4 @@
-"""`lazyfs demo`: the main job on this machine, with figures."""
+"""`lazyfs demo`: publishes, serves, mounts and runs an image on this machine, with figures."""
 
 import click
 
@@ -14,9 +14,9 @@ from lazyfs.demo.story import tell
 def command(source: str | None, arguments: tuple[str, ...], as_json: bool) -> None:
     """Publish an image, serve it, mount it, and run a program from it; print how little was fetched.
 
-    Without SOURCE the image is this machine's own Python, and unpacking all of it is timed beside. SOURCE is
-    an image as for `lazyfs publish`; COMMAND is run in it (by default the image's own). Everything is made in
-    a temporary directory and removed at the end.
+    Without SOURCE the image is this machine's own Python, and the time to unpack all of it is measured too.
+    SOURCE is an image as for `lazyfs publish`; COMMAND is run in it (by default the image's own). Everything
+    is made in a temporary directory and removed at the end.
 
     \b
     Examples:

@@ -24,9 +24,8 @@ _SIGNS = {"added": "+", "removed": "-", "changed": "~"}
 def command(old: str, new: str, store: str, as_json: bool) -> int:
     """List the paths that differ between OLD and NEW, two images or revisions of STORE.
 
-    OLD and NEW are images' names or paths of the tree, revisions as @N (or @DATE, @NAME), or paths in one
-    as @N/PATH.
-    Exits 0 if nothing differs, 1 otherwise.
+    OLD and NEW are images' names or paths of the tree, revisions as @N (or @DATE, @NAME), or paths in a
+    revision as @N/PATH. Exits 0 if nothing differs, 1 otherwise.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""`lazyfs gc`: deletes what no kept revision leads to."""
+"""`lazyfs gc`: deletes the objects that no kept revision leads to."""
 
 from datetime import UTC, datetime
 
@@ -56,9 +56,9 @@ def command(
 ) -> int:
     """Delete the objects in STORE that no kept revision leads to.
 
-    Kept are the newest revision, those replaced within the repository's keep days, and those with a name
-    (`lazyfs repo keep`). It may run beside publishers, readers, and other runs, and be killed at any time:
-    the next run goes on. Needs the timestamp's key, but for --dry-run.
+    The newest revision is kept, and so are those replaced within the repository's keep days and those with a
+    name (`lazyfs repo keep`). It may run beside publishers, readers, and other runs, and be killed at any
+    time: the next run goes on. Needs the timestamp's key, except for --dry-run.
 
     Exits 0, or 1 if something that a kept revision leads to is missing. Then nothing is deleted, unless
     --despite-missing says that it will not come back.

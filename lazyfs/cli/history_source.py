@@ -42,12 +42,12 @@ class HistorySource:
         return found
 
     def is_kept(self, replaced: int | None, now: float) -> bool:
-        """Returns True if a revision without a name that was replaced at this time is kept; None: it was
-        not."""
+        """Returns True if a revision that was `replaced` at this time is kept without a name; None: it was
+        not replaced."""
         return replaced is None or replaced + self.newest.params.keep_days * DAY > now
 
     def changes(self, past: PastRevision) -> list[Change]:
-        """Returns what a revision has changed. Raises the errors of reading."""
+        """Returns the changes that a revision made. Raises the errors of reading."""
         return decode_changes(self._read(past.more)) if past.more else past.changes
 
     def place(self, image: str) -> str | None:

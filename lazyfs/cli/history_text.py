@@ -40,12 +40,12 @@ def changes_shown(changes: Iterable[Change]) -> list[dict[str, Any]]:
 
 
 def is_profile(change: Change) -> bool:
-    """Returns True if the change is one of an image's profile."""
+    """Returns True if the change concerns an image's profile."""
     return change.path.startswith(FLAT + b"/")
 
 
 def shown_digest(part: bytes) -> str:
-    """Returns a digest in hex; what is no digest, a link's own target, as text."""
+    """Returns a digest in hex; a link's own target, which is no digest, as text."""
     return part.hex() if len(part) == SIZE else os.fsdecode(part)
 
 
@@ -55,7 +55,7 @@ def moment(seconds: int) -> str:
 
 
 def revision_line(past: PastRevision, names: Iterable[str], note: str = "") -> str:
-    """Returns the line of one revision: number, time, names, how it came about."""
+    """Returns the line of one revision: number, time, names, and the way it was made."""
     kept = "".join(f" ({name})" for name in names)
     restored = f"  rolled back to {past.restored}" if past.restored else ""
     return f"revision {past.number}  {moment(past.time)}{kept}{restored}{note}"

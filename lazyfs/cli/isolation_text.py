@@ -1,4 +1,4 @@
-"""`lazyfs run --check-isolation`: what a probe inside each runtime has seen."""
+"""`lazyfs run --check-isolation`: the observations of a probe inside each runtime."""
 
 from lazyfs.cli.say import say, say_json
 from lazyfs.core.errors import LazyfsError

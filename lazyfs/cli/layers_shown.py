@@ -31,7 +31,7 @@ class ShownLayers(PublishObserver):
 
     def __enter__(self) -> "ShownLayers":
         if self._enabled and (self._terminal or sys.stderr.isatty()):
-            # The import takes 57 ms, which a job that writes a log is spared.
+            # Imported only here: it takes 57 ms, and a job that writes a log does without.
             from rich.console import Console
             from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 

@@ -1,4 +1,4 @@
-"""`lazyfs log`: the revisions of a repository, and what each has changed."""
+"""`lazyfs log`: the revisions of a repository, and the changes of each."""
 
 import os
 import time
@@ -25,8 +25,9 @@ FEW = 20
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
 @setting_options("trust", "proxy", "ca", "client_cert", "client_key", "cache")
 def command(places: tuple[str, ...], number: int | None, as_json: bool, **settings: Any) -> None:
-    """List the revisions of the repository at STORE or URL, newest first: what came (+), went (-), moved (~).
-    One that is no longer kept can be mounted or brought back only until the next `lazyfs gc`.
+    """List the revisions of the repository at STORE or URL, newest first: each with the images that came (+),
+    went (-) or moved (~). A revision that is no longer kept can be mounted or brought back only until the
+    next `lazyfs gc`.
 
     With IMAGE, list which digest that name led to, and since when.
 
@@ -95,8 +96,8 @@ def _show_image(source: HistorySource, image: str, number: int | None, as_json: 
 
 
 def _changes_of(source: HistorySource, image: str) -> Iterator[tuple[PastRevision, Change]]:
-    """Yields the changes of the place that a name means: the best of those that it may mean, as everywhere,
-    among all places there ever were."""
+    """Yields the changes of the place that a name means. Among all places that there ever were, the best
+    match counts, as everywhere."""
     place = source.place(image)
     wanted = {place.encode(errors="surrogateescape")} if place else None
     registries: set[str] = set()

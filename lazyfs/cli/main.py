@@ -35,6 +35,7 @@ COMMANDS: dict[str, str] = {
     "probe": "Tell in one line and an exit code if mounts are well.",
     "doctor": "Find what is wrong with this machine and its mounts.",
     "bugreport": "Write one archive for whoever is asked for help.",
+    "reload": "Replace the daemon of a live mount.",
     "refresh": "Look for a new revision now.",
     "cache": "Look into this machine's cache, pin, evict, verify, resize.",
     "prefetch": "Fetch the rest of an image now.",

@@ -1,16 +1,19 @@
 """`lazyfs mount`: a repository, or a folder of them, as a directory."""
 
 import os
-import socket
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
 from lazyfs.cli.say import say
 from lazyfs.cli.setting_options import setting_options
+
+if TYPE_CHECKING:
+    from lazyfs.daemon.setting_origins import Origin
+    from lazyfs.daemon.settings import Settings
 
 
 @click.command("mount")
@@ -35,13 +38,38 @@ def command(places: tuple[str, ...], foreground: bool, config: str | None, **opt
     ]
     wanted, origins = wanted_settings(places, config, options, by_variable)
     if foreground:
-        process.run(wanted, origins, lambda notes: _say_mounted(wanted.mountpoint, notes), None)
+        _stay(wanted, origins)
     else:
-        notes = detach.run(lambda ready: process.run(wanted, origins, ready, wanted.log), wanted.log)
+        notes = detach.run(
+            lambda ready, line: process.run(wanted, origins, ready, wanted.log, line),
+            wanted.log,
+            keeper=not wanted.no_keeper,
+        )
         _say_notes(notes)
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(0)  # taking the modules down one by one would add to every mount
+
+
+def _stay(settings: "Settings", origins: "dict[str, Origin]") -> None:
+    """Serves the mount in this process; under systemd, the one of the unit's last process."""
+    from lazyfs.daemon import process
+    from lazyfs.daemon.log import DaemonLog
+    from lazyfs.daemon.survival import descriptor_store
+    from lazyfs.daemon.survival.keeper_line import KeeperLine
+
+    def ready(notes: Sequence[str]) -> None:
+        _say_mounted(settings.mountpoint, notes)
+        if store is not None:  # systemd, Type=notify
+            store.tell("READY=1")
+
+    address = os.environ.get("NOTIFY_SOCKET")
+    store = descriptor_store.DescriptorStore(address) if address else None
+    taken = descriptor_store.taken_mount(settings, origins)
+    if taken is not None and store is not None:
+        process.resume(taken, store, DaemonLog(None), ready)
+    else:
+        process.run(settings, origins, ready, None, store or KeeperLine(None))
 
 
 def _say_notes(notes: Sequence[str]) -> None:
@@ -52,7 +80,3 @@ def _say_notes(notes: Sequence[str]) -> None:
 def _say_mounted(mountpoint: str, notes: Sequence[str]) -> None:
     _say_notes(notes)
     say(f"lazyfs: {mountpoint} is mounted", err=True)
-    notify = os.environ.get("NOTIFY_SOCKET")
-    if notify:  # systemd, Type=notify; sd_notify(3)
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as line:
-            line.sendto(b"READY=1", "\0" + notify[1:] if notify.startswith("@") else notify)

@@ -1,4 +1,4 @@
-"""`lazyfs prefetch`: bring the rest of an image into the cache of a mount."""
+"""`lazyfs prefetch`: brings the rest of an image into the cache of a mount."""
 
 import time
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from lazyfs.system.mountpoint import Mount
 
 LOOK = 0.25
-"""Seconds between two questions how far the daemon is."""
+"""Seconds between two questions about the daemon's progress."""
 BEGIN_SECONDS = 60.0
 """Seconds in which the daemon finds the image: it may have to fetch catalogs."""
 
@@ -28,8 +28,8 @@ BEGIN_SECONDS = 60.0
 def command(image: str, mountpoint: str | None, as_json: bool) -> int:
     """Fetch all of IMAGE that the mount's cache does not have yet.
 
-    IMAGE is a name or path as for `lazyfs run`. Reads of programs go first. What has come stays: a prefetch
-    that was stopped goes on where it was. Exits 1 if not everything is here in the end.
+    IMAGE is a name or path as for `lazyfs run`. Reads of programs go first. Objects that have come stay: a
+    prefetch that was stopped goes on where it was. Exits 1 if something is missing in the end.
 
     \b
     Example:

@@ -6,7 +6,8 @@ from lazyfs.cli.say import say
 
 
 class _Misuse(click.UsageError):
-    """A wrong command line. Its exit code says UNKNOWN: click's own, 2, would say that the mount is dead."""
+    """A wrong command line. Its exit code says UNKNOWN; click's own exit code, 2, would say that the mount is
+    dead."""
 
     exit_code = 3
 

@@ -42,7 +42,7 @@ class ProgressBar:
             self._bar.stop()
 
     def show(self, done: int, total: int, text: str) -> None:
-        """Shows how far the work is. `total`: 0 if it is not known yet."""
+        """Shows the progress of the work. `total`: 0 if it is not known yet."""
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=done, total=total or None, text=text)
         else:

@@ -1,4 +1,4 @@
-"""`lazyfs publish`: images and trees into a store, as its next revision."""
+"""`lazyfs publish`: puts images and trees into a store, as its next revision."""
 
 from datetime import UTC, datetime
 from typing import Any

@@ -1,4 +1,4 @@
-"""`lazyfs refresh`: look for a new revision now."""
+"""`lazyfs refresh`: looks for a new revision now."""
 
 import click
 

@@ -130,9 +130,9 @@ def resign(store: str, keys: str | None, expiry: float) -> None:
 def upgrade(store: str, keys: str | None) -> None:
     """Give the repository the newest format version; name, keys and fingerprint stay.
 
-    Workers whose lazyfs does not know that version keep the revision before it: update them first. Images
-    are converted from what the store holds. What cannot be, such as a tree of tar: or dir:, stays readable
-    and is listed, to be published again.
+    Workers whose lazyfs does not know that version keep the revision before it: update them first. Images are
+    converted from the objects in the store. Images and trees that cannot be converted, such as those of tar:
+    and dir:, stay readable and are listed, to be published again.
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""`lazyfs run`: start a program from an image."""
+"""`lazyfs run`: starts a program from an image."""
 
 import grp
 import json

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def command(mountpoint: str | None, config: str | None, as_json: bool) -> None:
     """Show every setting of a mount and where it comes from: default, file and line, command line, variable.
 
-    A mount is asked for what it was mounted with; only its user and root may ask. Passwords are left out.
+    A mount tells the settings that it was mounted with to its user and root only. Passwords are left out.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""`lazyfs sync`: makes a repository what wishlists ask for."""
+"""`lazyfs sync`: brings the images that wishlists ask for into a repository."""
 
 import os
 import platform as host
@@ -55,7 +55,7 @@ SHOWN_EVENTS = 500
 )
 @json_option
 def command(words: tuple[str, ...], keys: str | None, since: str | None, check: bool, **options: Any) -> int:
-    """Bring the images that the wishlists ask for into STORE, and take out what none asks for any more.
+    """Bring the images that the wishlists ask for into STORE, and take out those that none asks for any more.
 
     WISHLIST is a file, a directory of them, or an https:// address, in the format of CERN (YAML), OSG (text),
     skopeo sync, regsync, or lazyfs. An unchanged tag costs one request; an image that fails keeps its last

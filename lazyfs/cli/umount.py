@@ -1,4 +1,4 @@
-"""`lazyfs umount`: take a mount away."""
+"""`lazyfs umount`: takes a mount away."""
 
 import os
 
@@ -17,7 +17,7 @@ def command(mountpoint: str | None, config: str | None, lazy: bool, kill: bool) 
     """Unmount. Returns when the mount is gone and its daemon has ended; with --lazy, at once.
 
     If programs use the mount it stays, and the message names them. The mount of a daemon that is dead or does
-    not answer is taken away under the programs that use it.
+    not answer is taken away from the programs that use it.
 
     \b
     Examples:

@@ -27,10 +27,10 @@ from lazyfs.sync.status_directory import default_status_directory
 @click.option("--status-dir", metavar="DIR", help="What the service remembers [default: as of lazyfs sync].")
 @json_option
 def command(image: str, store: str, status_dir: str | None, as_json: bool) -> int:
-    """Say since when IMAGE is in the repository, who wishes it, whether it waits, and why it failed.
+    """Say since when IMAGE is in the repository, who wishes it, if it waits, and why it failed.
 
-    STORE is the store's directory, or its URL from any machine. Who wishes an image and what failed is known
-    only where the service's status directory is. Exits 0 if the image is there, 1 if not.
+    STORE is the store's directory, or its URL from any machine. Wishes and failures are known only on the
+    machine that has the service's status directory. Exits 0 if the image is there, 1 if not.
 
     \b
     Examples:

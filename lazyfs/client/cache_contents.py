@@ -13,7 +13,7 @@ from lazyfs_cache import Cache
 
 
 class CachedObject(NamedTuple):
-    """One object."""
+    """One object in the cache."""
 
     digest: str
     """In hexadecimal."""
@@ -41,9 +41,10 @@ def objects_by_age(cache: Cache, now: float) -> Iterator[CachedObject]:
 
 
 def images(cache: Cache, state_dir: str) -> Iterator[CachedImage]:
-    """Yields the images of which something is here, of all repositories ever mounted with this cache.
+    """Yields the images of which at least one object is here, of all repositories ever mounted with this
+    cache.
 
-    `state_dir`: where the trusted revisions are kept. Raises FormatError.
+    `state_dir`: the directory of the trusted revisions. Raises FormatError.
     """
     here = {key for key, _ in cache.entries()}
     for name, root, own in persisted_revisions.revisions(state_dir):

@@ -1,4 +1,4 @@
-"""The calls that wait for objects now: while there is one, nothing is fetched on a guess."""
+"""The calls that wait for objects now. While any call waits, nothing is fetched on a guess."""
 
 from typing import TYPE_CHECKING
 
@@ -7,7 +7,7 @@ if TYPE_CHECKING:  # a mount answers before the event loop is loaded
 
 
 class Demand:
-    """The demand of one mount, of all its repositories: they share a line. Belongs to one trio run."""
+    """The demand of all repositories of one mount, which share a line. Belongs to one trio run."""
 
     def __init__(self) -> None:
         self.calls = 0

@@ -1,4 +1,4 @@
-"""One object on its way, and the thread that brings it alone."""
+"""One object on its way, and the blocking way to bring one object."""
 
 import time
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from lazyfs.core.errors import DeadlineExceeded
 from lazyfs.transport.fetcher import Fetcher, GivenUp, Request, still_wanted
 
 _SLICE = 0.2
-"""Seconds to wait for another process between two looks for a reader that has left."""
+"""Seconds of waiting for another process between two checks that a reader is still waiting."""
 
 
 def request_of(ref: ObjectRef, deadline: float, check_cancelled: Callable[[], None]) -> Request:
@@ -26,14 +26,14 @@ def request_of(ref: ObjectRef, deadline: float, check_cancelled: Callable[[], No
 
 
 class Download:
-    """One object on its way; its end is `plain` or `error`."""
+    """One object on its way. Its end sets `plain` or `error`."""
 
     def __init__(self, ref: ObjectRef, deadline: float) -> None:
         """`deadline`: on time.monotonic()'s clock."""
         self.ref = ref
         self.deadline = deadline
         self.given_up = False
-        """Set when nobody waits any more: its thread stops within a slice."""
+        """True once nobody waits any more: its thread stops within a slice."""
         self.plain: bytes | None = None
         self.error: BaseException | None = None
 
@@ -43,7 +43,7 @@ class Download:
             raise GivenUp
 
     def take(self, call: Callable[[], bytes]) -> None:
-        """Ends with what the call returns or raises."""
+        """Ends the download with the result or the exception of this call."""
         try:
             self.plain = call()
         except BaseException as error:  # noqa: BLE001 (told to whoever waits)
@@ -63,7 +63,7 @@ class Downloader:
         """Returns the object's plaintext; from the cache if another process or flight has just put it there.
 
         The bytes are returned even if the cache does not admit them. A process that is stopped or slow while
-        it downloads the object delays this by two seconds at most. Raises as Fetcher.fetch does.
+        it downloads the object delays this call by two seconds at most. Raises as Fetcher.fetch does.
         """
         started = time.monotonic()
         while True:
@@ -89,6 +89,6 @@ class Downloader:
 
     def admit(self, ref: ObjectRef, plain: bytes) -> None:
         """Lets the cache keep a verified object, if it has room."""
-        # Space is taken only now, because the catalog's signer states the size: 61 objects that never came
-        # would each have pushed out as many bytes as they stated.
+        # Space is taken only when the bytes are here, because the catalog's signer states the size: 61
+        # objects that never came would each have pushed out as many bytes as were stated.
         self.admitted = self._cache.put(ref.digest, plain)

@@ -1,8 +1,9 @@
 """The thread that brings the objects of one repository, where one thread can make many fetches.
 
-In each turn it claims what was asked for since the last one, begins its fetches, and admits what has arrived,
-verified by then, each in one go. What would make it wait is left to a thread of its own: an object that
-another process or mount is fetching, and the rest of a fetch (`transport.http_loop`).
+In each turn it claims the objects that were asked for since the last turn, begins their fetches, and admits
+the verified objects that have arrived. Each of these steps takes all objects in one go. Work that would make
+it wait has a thread of its own: an object that another process or mount is fetching, and the rest of a fetch
+(`transport.http_loop`).
 """
 
 import functools
@@ -37,7 +38,8 @@ class DownloadLoop:
         threads: ThreadGroup,
         arrived: Callable[[list[Download]], None],
     ) -> None:
-        """`downloader` brings objects alone; `arrived` is told of ended downloads, and returns at once."""
+        """`downloader` brings single objects. `arrived` is called with ended downloads, and returns at
+        once."""
         self._fetches = fetches
         self._downloader = downloader
         self._cache = cache
@@ -57,7 +59,7 @@ class DownloadLoop:
             try:
                 self._asked.remove(download)
             except ValueError:
-                return True  # `run` has told of its end
+                return True  # `run` has reported its end
             return False
         return True
 
@@ -67,13 +69,13 @@ class DownloadLoop:
         self._wake()
 
     def _wake(self) -> None:
-        # What is asked for before `_waits` is set is seen after it: a wake is never lost, and seldom needed.
+        # `run` looks for new work after it has set `_waits`: a wake is never lost, and seldom needed.
         if self._waits:
             self._waits = False
             self._fetches.wake()
 
     def run(self) -> None:
-        """Serves until `stop`, or a bug; what is under way then is given up."""
+        """Serves until `stop` or a bug; downloads under way are then given up."""
         error = "reading was given up"
         try:
             while not self._stopping:
@@ -135,7 +137,7 @@ class DownloadLoop:
         self._tell(here)
 
     def _end(self, fetched: list[Download]) -> None:
-        # Not before: see Downloader.admit.
+        # Space is taken only now: see Downloader.admit.
         values = [(one.ref.digest, one.plain) for one in fetched if one.plain is not None]
         if values:
             self._downloader.admitted = self._cache.put_many(values)[-1]
@@ -168,7 +170,7 @@ class DownloadLoop:
             self._arrived([download])
 
     def _download_elsewhere(self, download: Download) -> None:
-        """Waits for another's claim, then downloads if that is needed still."""
+        """Waits for the claim of another holder, then downloads the object if it is still missing."""
         del self._under_way[download]
         call = functools.partial(self._downloader.download, download.ref, download.deadline, download.check)
         if not self._start(download, functools.partial(download.take, call)):

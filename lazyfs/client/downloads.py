@@ -12,12 +12,12 @@ from lazyfs.core.errors import TransportError
 from lazyfs.transport.fetcher import Fetcher, SideBySide
 
 _LAST_WORDS: Final = 5.0
-"""Seconds that threads get for their end: each notices within a slice, unless its disk hangs."""
+"""Seconds that threads get to end: each notices within a slice that it has to, unless its disk hangs."""
 
 
 class Downloads:
-    """Threads that bring objects: one for all where the fetcher can, else one for each. Belongs to one
-    thread."""
+    """Threads that bring objects: one thread for all objects if the fetcher can do that, else one for each.
+    Belongs to one thread."""
 
     def __init__(
         self, fetcher: Fetcher, cache: LocalCache, arrived: Callable[[list[Download]], None]

@@ -30,13 +30,13 @@ class LocalCache(Protocol):
         ...
 
     def put(self, key: Digest, data: bytes, /) -> bool:
-        """Admits a verified value; returns True if it is here then. Other values may be evicted for it, but
-        none before it has come."""
+        """Admits a verified value. Returns True if it is here afterwards. Other values are evicted for it
+        only once its bytes have come."""
         ...
 
     def claim(self, key: Digest, waited: float = 0.0, /) -> CacheLease | None:
         """Returns the right to fetch this key; None while another process has it. `waited`: seconds since the
-        caller first asked; after two, the right is shared with a holder that is stopped or slow."""
+        caller first asked; after two seconds, the right is shared with a holder that is stopped or slow."""
         ...
 
     def claim_many(self, keys: Sequence[Digest], /) -> Sequence[CacheLease | None]:
@@ -44,7 +44,7 @@ class LocalCache(Protocol):
         ...
 
     def put_many(self, values: Sequence[tuple[Digest, bytes]], /) -> Sequence[bool]:
-        """Admits several verified values: one that fails does so alone."""
+        """Admits several verified values. A value that fails does not affect the others."""
         ...
 
     def wait(self, key: Digest, timeout: float, waited: float = 0.0, /) -> bool:

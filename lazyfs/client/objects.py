@@ -48,7 +48,7 @@ its size in memory."""
 _AGAIN: Final = 0.5
 """Seconds, and up to as many more by chance, before a held read tries again."""
 _LAST_WORDS: Final = 0.5
-"""Seconds after its deadline within which every flight has noticed it."""
+"""Seconds after its deadline within which each flight notices that it has passed."""
 _ECHO: Final = 1.0
 """Seconds for which a failed flight still answers: the kernel asks for a page again when its read-ahead has
 failed, and a reader would otherwise wait for two deadlines."""
@@ -72,7 +72,7 @@ class _Flight(Download):
         return self.patience < patience - 1
 
     def over(self) -> bool:
-        """Returns True if the flight failed too long ago for its failure to hold still."""
+        """Returns True if the flight failed so long ago that its failure is no answer any more."""
         return self.ended.is_set() and time.monotonic() - self.ended_at > _ECHO
 
 
@@ -97,9 +97,9 @@ class Objects(ObjectsAtHand):
         self._under_way: UnderWay[_Flight] = UnderWay(threads, UNDER_WAY, self._begin)
         self._arrived: deque[Download] = deque()
         self._called = False
-        """True if trio has been called to take what has arrived."""
+        """True if trio has been called to take the downloads that have arrived."""
         self._token: trio.lowlevel.TrioToken | None = None
-        """The run that this belongs to, from the first fetch on."""
+        """The trio run that this object belongs to, known from the first fetch on."""
         self._closed = False
         self._open = trio.CancelScope()
         self._patience = patience
@@ -209,7 +209,8 @@ class Objects(ObjectsAtHand):
             self._end(flight)
 
     def _arrive(self, downloads: list[Download]) -> None:
-        """Called in any thread."""
+        """Takes ended downloads to the trio run, which is called once for all that arrive together. Any
+        thread."""
         self._arrived.extend(downloads)
         if not self._called:
             self._called = True
@@ -218,7 +219,7 @@ class Objects(ObjectsAtHand):
                 self._token.run_sync_soon(self._take_arrived)
 
     def _take_arrived(self) -> None:
-        self._called = False  # before the look: what comes after it calls again
+        self._called = False  # reset first: a download that arrives after the loop calls again
         while self._arrived:
             flight = self._arrived.popleft()
             assert isinstance(flight, _Flight)

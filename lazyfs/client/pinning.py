@@ -30,7 +30,7 @@ def pin(
     cache: Cache, fetcher: Fetcher, root: ObjectRef, path: bytes, label: bytes, namespace: bytes = b""
 ) -> PinnedPath:
     """Fetches every object of the file or directory at `path` of a revision, and keeps them under a label
-    until `cache.drop(label)`. `namespace`: of a private repository's objects in the cache.
+    until `cache.drop(label)`. `namespace`: the namespace of a private repository's objects in the cache.
 
     Blocking. Raises UsageError if there is no such path, CacheError if the cache has too little room, and the
     errors of a download.

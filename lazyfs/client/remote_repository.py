@@ -27,15 +27,15 @@ class RemoteRepository:
         *,
         patience: float = PATIENCE,
     ) -> None:
-        """Looks for the newest revision. `state_dir`: where mounts of this URL keep what they trust.
-        `anchor`: what the operator trusts; None for what a mount has trusted before. Raises TransportError,
-        TrustError, UnsupportedFormat, and UsageError if nothing is trusted."""
+        """Looks for the newest revision. `state_dir`: the directory in which mounts of this URL keep their
+        trusted state. `anchor`: the operator's; None for the state that a mount has trusted before. Raises
+        TransportError, TrustError, UnsupportedFormat, and UsageError if nothing is trusted."""
         self._fetcher = fetcher
         self._patience = patience
         trusted = Revisions(fetcher, state_dir, anchor)
         trusted.offline(now())
         self.revision: Revision = trusted.refresh(now(), time.monotonic() + patience)
-        """The newest one."""
+        """The newest revision."""
 
     def read(self, ref: ObjectRef) -> bytes:
         """Returns an object's verified plaintext. Raises as Fetcher.fetch."""

@@ -1,4 +1,4 @@
-"""The cache as one repository writes it: what it brings counts towards its share."""
+"""The cache as one repository writes it: the values that it brings count towards its share."""
 
 from collections.abc import Sequence
 from typing import Protocol

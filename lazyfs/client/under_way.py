@@ -1,4 +1,5 @@
-"""A bound on what is under way at one time: requests, and bytes, which are held in memory until verified."""
+"""A bound on the requests under way at one time, and on their bytes, which are held in memory until
+verified."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
@@ -8,8 +9,8 @@ T = TypeVar("T", bound=Hashable)
 
 
 class UnderWay(Generic[T]):
-    """Begins items in the order in which they come, as long as they fit the bounds. One larger than the bound
-    of bytes is begun alone. Not thread-safe."""
+    """Begins items in the order in which they come, as long as they fit the bounds. An item larger than the
+    bound of bytes is begun alone. Not thread-safe."""
 
     def __init__(self, count: int, most: int, begin: Callable[[T, int], None]) -> None:
         """`count`: items under way at most; `most`: their bytes. `begin` is called with an item and its

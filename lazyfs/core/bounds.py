@@ -1,4 +1,4 @@
-"""The bounds of the format: no publisher writes numbers beyond them, and no reader accepts any.
+"""The bounds of the format: no publisher writes numbers beyond them, and no reader accepts such numbers.
 
 A signed catalog may come from a stranger. So a reader compares each number in it with its bound before using
 the number. Together the bounds limit the memory that one object takes to some 100 MiB. docs/format.md lists
@@ -6,7 +6,7 @@ them.
 """
 
 MAX_SHIFT = 24
-"""log2 of the largest chunk, 16 MiB: measured, larger ones than 1 MiB save hardly any requests."""
+"""log2 of the largest chunk, 16 MiB. By measurement, chunks larger than 1 MiB save hardly any requests."""
 OBJECT = 1 << MAX_SHIFT
 """Plaintext bytes of any object: a file in one piece, a chunk, a chunk list, a catalog."""
 PACK = 4 << 20
@@ -16,10 +16,11 @@ PACKS = 1 << 16
 CHUNKS = 1 << 18
 """Chunks of a file: 256 GiB at the usual 1 MiB, 4 TiB at 16 MiB. Their list takes 8 MiB."""
 INLINE_CHUNKS = 32
-"""Chunks of a file whose digests its entry holds itself: 32 MiB at the usual 1 MiB, nearly every library. A
-list of its own costs a request, and a wait before the first chunk."""
+"""Most chunks of a file whose entry holds their digests itself: 32 MiB at the usual 1 MiB, nearly every
+library. A chunk list costs a request, and a wait before the first chunk."""
 INLINE_BYTES = 1 << 18
-"""Bytes of such digests in one catalog; in one that would hold more, every file has a list."""
+"""Bytes of chunk digests in the entries of one catalog. Where there would be more, every chunked file of the
+catalog has a chunk list."""
 
 ENTRIES = 1 << 17
 """Names of one catalog, and so of one directory: 50 to 80 MiB decoded."""
@@ -30,13 +31,14 @@ CATALOG_HEADER = 4 << 20
 SHARED = 1 << 16
 """Hardlink groups of one snapshot that have names in several catalogs."""
 SHARED_ID = (1 << 31) - 1
-"""Largest id of such a group: the bit above marks it in an inode number."""
+"""Largest id of a hardlink group with names in several catalogs: the bit above marks such a group in an inode
+number."""
 
 NAME = 255
 """Bytes of a name."""
 PATH = 4095
 """Bytes of a link's target, and of the path of a nested catalog below its repository: Linux takes no longer
-ones."""
+paths."""
 NESTED_PATH = 3800
 """Bytes of the path of a nested catalog below its image, which leaves room for the path of the image."""
 XATTR = 1 << 16
@@ -58,4 +60,4 @@ BUNDLE = 8 << 20
 MEMBERS = 1 << 16
 """Members of a bundle, and of all bundles of a profile together."""
 PROFILE = 4 << 20
-"""Plaintext bytes of a profile: 40 for each member, and some."""
+"""Plaintext bytes of a profile: 40 for each member, and a margin."""

@@ -16,12 +16,12 @@ who fetches waits for these bytes, and the publisher only once, in threads that 
 their time."""
 
 AT_ONCE = 3 << 19
-"""Bytes of plaintext that are decoded in one call, at most: 2 ms. More, or a frame that is longer than it
-need be, is decoded block by block."""
+"""Most bytes of plaintext that are decoded in one call, which takes 2 ms. A larger object, or a frame that is
+longer than its plaintext needs, is decoded block by block."""
 
 MAX_WINDOW = 1 << 27
-"""Bytes of history a frame may ask the reader to hold: the format asks readers for 8 MiB
-at least, and publishers at level 19 with long files reach 128 MiB."""
+"""Bytes of history that a frame may ask the reader to hold. zstd's format wants at least 8 MiB of every
+reader; publishers at level 19 with long files reach 128 MiB."""
 
 _idle: deque[zstandard.ZstdDecompressor] = deque(maxlen=4)
 """Decompressors to use again."""
@@ -74,7 +74,8 @@ def decode(frame: bytes, size: int, check_left: Check = unhurried) -> bytes:
 
 
 def _decode_at_once(frame: bytes, size: int) -> bytes | None:
-    """None for a bad frame: its fault is found block by block."""
+    """Returns the plaintext of a small frame; None for a bad one, whose fault is found by decoding block by
+    block."""
     # A decompressor belongs to one thread at a time; making one takes a fifth of a small object's time.
     decompressor = _idle.pop() if _idle else zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW)
     try:

@@ -9,7 +9,8 @@ _DURATION = re.compile(r"([0-9]{1,9})([smhdw])")
 
 
 def parse_duration(text: str, name: str) -> float:
-    """Returns the seconds of a length of time like `15m` or `1h`. Raises UsageError, which says `name`."""
+    """Returns the seconds of a length of time like `15m` or `1h`. Raises UsageError, whose message calls the
+    value `name`."""
     found = _DURATION.fullmatch(text)
     if not found:
         raise UsageError(f"{name} {text[:100]!r} is no length of time: write it like 90s, 15m, 1h or 7d")

@@ -1,4 +1,5 @@
-"""The dynamic section of an ELF file: the libraries that it needs, and where it has them looked for. Pure.
+"""The dynamic section of an ELF file: the libraries that it needs, and the directories to look for them in.
+Pure.
 
 The bytes are a stranger's and may be at hand in part. All that is read is bounded, and nothing in the bytes
 raises an exception other than NotAtHand: a file that is no ELF file, or a broken one, needs nothing.
@@ -35,7 +36,7 @@ class NotAtHand(Exception):
     def __init__(self, offset: int) -> None:
         super().__init__(offset)
         self.offset = offset
-        """Of the first byte that is missing."""
+        """Offset of the first missing byte."""
 
 
 class Dynamic(NamedTuple):
@@ -86,7 +87,7 @@ class _Segment(NamedTuple):
 
 
 def dynamic(read: Read) -> Dynamic:
-    """Returns what the dynamic section says; NOTHING for any other file. Raises NotAtHand."""
+    """Returns the demands that the dynamic section states; NOTHING for any other file. Raises NotAtHand."""
     try:
         return _dynamic(read)
     except (struct.error, IndexError):  # cut off

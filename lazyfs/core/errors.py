@@ -46,8 +46,8 @@ class NotFound(TransportError):
 
 
 class Unknown(NotFound):
-    """The server that keeps such things said in so many words that it has none of this name: no proxy's page,
-    and nothing that an account could change."""
+    """The registry itself answered that it has nothing of this name. The answer is no proxy's page, and no
+    account would change it."""
 
 
 class DeadlineExceeded(TransportError):

@@ -3,7 +3,8 @@
 The first of these paths that exists is taken:
 
 1. The name as a path of the tree, with `:latest` where it has neither tag nor digest; then as it is written.
-2. Docker Hub's: `debian` is docker.io/library/debian:latest, and the registry's four names are one.
+2. The name of an image of Docker Hub: `debian` is docker.io/library/debian:latest, and this registry's four
+   names are one.
 3. The name below every other registry of the tree, with and without `library/`. Only here can a name mean two
    images.
 """
@@ -48,7 +49,7 @@ def candidates(name: str, top: Iterable[str]) -> list[list[str]]:
 
 def full_name(name: str) -> str:
     """Returns the path where an image of this name would be published: registry, repository and tag; the name
-    itself where no image is called so."""
+    itself if it cannot be an image's."""
     try:
         return parse(name).path
     except UsageError:
@@ -83,7 +84,8 @@ def _near(path: str, listing: Listing) -> list[str]:
 
 
 def _matches(part: str, names: list[str]) -> list[str]:
-    """Names whose part before the tag is that of `part`, or similar if there is none; the same tag first."""
+    """Returns the names of the repository that `part` names, or of similar ones if it is not there; those
+    with the tag of `part` first."""
     wanted, _, tag = part.partition(":")
     repositories: dict[str, list[str]] = {}
     for name in names:

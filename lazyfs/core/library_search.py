@@ -1,7 +1,8 @@
 """The places in which ld.so looks for a library inside an image. Pure; paths are bytes without a leading /.
 
-ld.so(8): DT_RPATH unless there is DT_RUNPATH, then DT_RUNPATH, then /etc/ld.so.cache, which ldconfig makes of
-the directories in /etc/ld.so.conf and of the default ones, then these. LD_LIBRARY_PATH is not known here.
+ld.so(8): DT_RUNPATH, or DT_RPATH if there is no DT_RUNPATH; then /etc/ld.so.cache, which ldconfig makes of
+the directories in /etc/ld.so.conf and of the default directories; then the default directories.
+LD_LIBRARY_PATH is not known here.
 """
 
 from collections.abc import Iterator
@@ -38,7 +39,8 @@ class Conf(NamedTuple):
 
 
 def parse_conf(text: bytes) -> Conf:
-    """Returns what ld.so.conf says; lines that are no absolute path are passed over."""
+    """Returns the directories and the included patterns of ld.so.conf. Directories that are no absolute path
+    are passed over."""
     directories: list[bytes] = []
     included: list[bytes] = []
     for line in text.split(b"\n", LINES)[:LINES]:
@@ -53,8 +55,8 @@ def parse_conf(text: bytes) -> Conf:
 def places(name: bytes, file: Dynamic, directory: bytes, conf: tuple[bytes, ...]) -> Iterator[bytes]:
     """Yields the paths at which ld.so looks for the library `name`, in order.
 
-    `directory`: of the file that needs it ($ORIGIN). `conf`: the directories of ld.so.conf. A path may hold
-    `..`, which is resolved as the kernel does, after links.
+    `directory`: the directory of the file that needs it ($ORIGIN). `conf`: the directories of ld.so.conf. A
+    path may hold `..`, which is resolved as the kernel does, after links.
     """
     if b"/" in name:
         if name.startswith(b"/"):

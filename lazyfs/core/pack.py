@@ -27,7 +27,8 @@ class Cutter:
     """
 
     def __init__(self, least: int, target: int, most: int) -> None:
-        """Sizes of packs in plaintext bytes: no cut is chosen below `least`, none has more than `most`."""
+        """Sizes of packs in plaintext bytes: no cut is chosen below `least`, and no pack has more than
+        `most`."""
         self._least = least
         self._most = most
         self._range = max(target - least, 1)
@@ -52,8 +53,8 @@ class Cutter:
 
 
 class PackTable:
-    """The packs that the entries of a catalog lie in, by number, over the encoded rows of 36 bytes: digest
-    and plaintext size of each."""
+    """The packs of a catalog's entries, by number. It reads encoded rows of 36 bytes: a pack's digest and its
+    plaintext size."""
 
     __slots__ = ("encoded",)
 
@@ -68,7 +69,7 @@ class PackTable:
 
     @staticmethod
     def of(packs: Iterable[ObjectRef]) -> "PackTable":
-        """The table of these packs, in this order. Raises FormatError for what no reader takes."""
+        """The table of these packs, in this order. Raises FormatError for a table that no reader takes."""
         packs = list(packs)
         for pack in packs:
             if not 0 < pack.size <= bounds.PACK:

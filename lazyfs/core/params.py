@@ -9,7 +9,8 @@ from lazyfs.core.errors import FormatError, UnsupportedFormat
 
 VERSION = 2
 READABLE = (1, 2)
-"""Versions that clients read. Publishers write the newest; `lazyfs repo upgrade` makes it of an older one."""
+"""Versions that clients read. Publishers write the newest; `lazyfs repo upgrade` turns an older repository
+into it."""
 FLAT = b".flat"
 """The folder of images' trees, `.flat/xx/<config digest>`, which the links of tags lead into."""
 FEATURES: frozenset[str] = frozenset()
@@ -29,10 +30,10 @@ class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     catalog counts as one entry of its parent. 2048 by measurement (benchmarks/chunks): it fetches less than
     8192 in as many requests; smaller ones add requests."""
     pack_files: int = 1 << 20
-    """Bytes of the largest file that is packed, unless it has several chunks; 0: none is. 1 MiB by
+    """Bytes of the largest file that is packed, unless it has several chunks; 0: no file is packed. 1 MiB by
     measurement, as the limits below (benchmarks/packs): every file of one object then saves its request."""
     pack_least: int = 512 << 10
-    """Plaintext bytes below which no pack ends, but the last of a layer."""
+    """Least plaintext bytes of a pack; the last pack of a layer may have fewer."""
     pack_target: int = 1 << 20
     """Mean plaintext bytes of a pack, roughly."""
     pack_most: int = 1280 << 10

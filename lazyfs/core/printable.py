@@ -1,4 +1,4 @@
-"""Text of strangers for people: no character of it acts on a terminal or hides what is beside it.
+"""Makes strangers' text safe to show: no character acts on a terminal or hides its neighbours.
 
 `str.isprintable` is the rule: controls (C0, C1, DEL), line and paragraph separators, directions of writing
 (bidi), invisible characters and halves of surrogate pairs are not printable; letters of every script are.
@@ -24,7 +24,7 @@ def escaped(text: str) -> str:
 
 
 def escaped_json(text: str) -> str:
-    r"""Returns the same document with \uNNNN for each character of its strings that is not printable. Line
+    r"""Returns a JSON document with \uNNNN for each character of its strings that is not printable. Line
     feeds between values stay."""
     return "".join(
         character if character.isprintable() or character == "\n" else _json_escape(character)

@@ -17,7 +17,7 @@ from lazyfs.core.digest import Digest, ObjectRef
 from lazyfs.core.errors import FormatError
 
 HINT = b"user.lazyfs.profile"
-"""The attribute: the profile's digest, and its size (u64, little-endian)."""
+"""The attribute that leads to a profile. Its value: the profile's digest and size (u64, little-endian)."""
 VERSION = 1
 MAX_SIZE = bounds.PROFILE
 """Plaintext bytes of a profile."""

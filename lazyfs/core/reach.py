@@ -32,7 +32,7 @@ class ObjectKind(enum.StrEnum):
     CHUNK_LIST = "chunk list"
     CHUNK = "chunk"
     FILE = "file content"
-    """The whole content of a file of one object."""
+    """The content of a file that is one object."""
     PACK = "pack"
     """The contents of several small files. It is given once for each file in it, with the file's slice."""
     PROFILE = "profile"
@@ -48,7 +48,7 @@ _LEAVES = frozenset(map(ObjectKind, ("chunk", "file content", "pack", "bundle", 
 
 
 class _Path(NamedTuple):
-    """A path as its last name and the path above: a deep tree costs one of these a directory."""
+    """A path as its last name and the path above: a deep tree takes one of these for each directory."""
 
     above: "_Path | None"
     name: bytes
@@ -64,14 +64,14 @@ class Reached(NamedTuple):
     """The catalog, chunk list or profile that names it; None for the start of the walk."""
     at: _Path | None = None
     file_size: int = 0
-    """Bytes of a chunk list's or packed file."""
+    """Bytes of the file, for a chunk list and for a packed file."""
     chunk_shift: int = 0
     """log2 of the chunk size of a chunk list's file."""
     content: Digest | None = None
     """SHA-256 of the file that lies in a pack, in `file_size` bytes at `start`."""
     start: int = 0
     block: head.BlockAt | None = None
-    """Of a block of a history: what the object above says of it."""
+    """For a block of a history: its place, as the object above states it."""
 
     @property
     def leads_on(self) -> bool:

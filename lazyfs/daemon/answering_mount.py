@@ -1,4 +1,5 @@
-"""One mount without its event loop: tree, cache, session, control socket. Answers what is at hand.
+"""One mount without its event loop: tree, cache, session, control socket. Answers requests whose objects are
+at hand.
 
 A mount whose last trusted revision lies on this machine answers before trio, the network's libraries and
 everything else that only misses and refreshes need are imported: those take three quarters of a start.
@@ -24,12 +25,13 @@ from lazyfs.daemon.mount_lock import MountLock
 from lazyfs.daemon.privileges import Privileges
 from lazyfs.daemon.session_choice import make_session
 from lazyfs.daemon.settings import Settings
+from lazyfs.daemon.survival.handover import Handover
 from lazyfs.fuse.filesystem import Filesystem
 from lazyfs.fuse.session import MountOptions, Session
 from lazyfs.system import mountpoint
 from lazyfs.system.fuse_conf import user_allow_other
 from lazyfs.system.trusted_files import Untrusted, make_private_directory
-from lazyfs.vfs.journal import Journal
+from lazyfs.vfs.journal import HeldNumbers, Journal
 from lazyfs.vfs.shared_files import SharedFiles
 from lazyfs.vfs.shown_numbers import ShortNumbers, as_it_is
 from lazyfs.vfs.slots import SlotRecord, SlotTable
@@ -59,11 +61,14 @@ class AnsweringMount:
         state_dir: str,
         runtime_dir: str,
         privileges: Privileges,
-        lock: MountLock,
+        lock: MountLock | None,
         daemon_log: DaemonLog,
+        handover: Handover,
     ) -> None:
         """`state_dir`: the directory of trusted revisions, below the cache directory. `runtime_dir`: the
-        directory of the control socket. `lock`: released once the mount answers."""
+        directory of the control socket. `lock`: released once the mount answers.
+        `handover`: tells whether another process has made the mount. Raises UsageError."""
+        self.handover = handover
         self.settings = settings
         self.cache = cache
         self.state_dir = state_dir
@@ -72,11 +77,11 @@ class AnsweringMount:
         self._lock = lock
         self._runtime_dir = runtime_dir
         self.watch = CacheWatch(cache)
-        self.journal = _open_journal(state_dir, settings.mountpoint)
+        self.journal, held = _open_journal(state_dir, settings.mountpoint, handover)
         self.trace = _open_trace(settings.trace) if settings.trace else None
         self.open_repository = _nothing_to_open
         """Opens a repository that a call needs; set when the event loop is there."""
-        numbers = ShortNumbers() if settings.inode32 else None
+        numbers = ShortNumbers(record=self.journal.block) if settings.inode32 else None
         self.filesystem = Filesystem(
             Tree(
                 SlotTable(
@@ -91,6 +96,9 @@ class AnsweringMount:
             cache_space=self.watch.space,
             trace=self.trace,
         )
+        self.filesystem.tree.restore(held)
+        if numbers is not None:
+            numbers.restore(held.blocks)
         self.answers_alone = False
         """True if no server has to be asked before the mount answers."""
         self.session: Session | None = None
@@ -100,10 +108,10 @@ class AnsweringMount:
         self._signals: list[int] = []
 
     def show_known(self) -> KnownRepository | None:
-        """Shows what needs no server: a site's folder, or the only repository at its last trusted revision,
-        which is returned. Raises UsageError for a source that cannot be connected, or metrics that
-        cannot be served."""
-        if self.settings.metrics:
+        """Shows the root that needs no server: a site's folder, or the only repository at its last trusted
+        revision. Returns that repository; None for a site, or if a server has to be asked. Raises UsageError
+        for a source that cannot be connected, or metrics that cannot be served."""
+        if self.settings.metrics and self.handover.taken is None:
             check_free(self.settings.metrics)
         if self.settings.is_site():
             self.filesystem.tree.show_site(tuple(self.settings.repositories))
@@ -121,13 +129,16 @@ class AnsweringMount:
     def mount(self) -> None:
         """Mounts, and listens for callers of the control socket. Raises LazyfsError."""
         with self.privileges.raised():
-            self.session = _mount(self.filesystem, self.settings)
-            self.listening = control_socket.listen(self._socket_path(), everybody=os.geteuid() == 0)
+            self.session = _mount(self.filesystem, self.settings, self.handover)
+            there = self._own_mount()
+            path = os.path.join(self._runtime_dir, runtime_directory.socket_name(there))
+            self.listening = control_socket.listen(path, everybody=os.geteuid() == 0)
+        self.handover.serve(self.session, there, self.journal.path)
         self.watch.look()
 
     def answer(self, ready: Callable[[], None]) -> None:
-        """Answers what is at hand from now on, and calls `ready`. Does nothing if the session needs the event
-        loop for that. Raises LazyfsError if a signal has ended the mount meanwhile."""
+        """From now on, answers requests whose objects are at hand. Calls `ready`. Does nothing if the session
+        needs the event loop for that. Raises LazyfsError if a signal has ended the mount meanwhile."""
         assert self.session is not None
         if not self.session.begin():
             return
@@ -141,10 +152,12 @@ class AnsweringMount:
         assert self.session is not None
         self.answers = True
         with self.privileges.raised():
-            self._lock.release()
+            if self._lock is not None:
+                self._lock.release()
         self.privileges.drop()
         log.info(
-            "mounted %s on %s (%s) after %.3f s of processor time",
+            "%s %s on %s (%s) after %.3f s of processor time",
+            "mounted" if self.handover.taken is None else "took over",
             self.source(), self.settings.mountpoint, self.session.kind, time.process_time(),
         )  # fmt: skip
         ready()
@@ -169,6 +182,7 @@ class AnsweringMount:
             if self.trace:
                 self.trace.close()
             self.journal.close()
+            self.handover.end()
 
     async def _open(self, name: str) -> None:
         await self.open_repository(name)
@@ -176,9 +190,9 @@ class AnsweringMount:
     def _note_signal(self, number: int, _: FrameType | None) -> None:
         self._signals.append(number)
 
-    def _socket_path(self) -> str:
-        """Returns the socket's path, named by the mount's device. Raises UsageError if the mount is gone, or
-        if another one is at the same mount point."""
+    def _own_mount(self) -> mountpoint.Mount:
+        """Returns this process's mount. Raises UsageError if it is gone, or if another one is at the same
+        mount point."""
         path = self.settings.mountpoint
         there = [mount for mount in mountpoint.mounts() if mount.mountpoint == path]
         ours = [mount for mount in there if mount.fstype != "autofs"]
@@ -186,7 +200,7 @@ class AnsweringMount:
             raise UsageError(f"mount point {path}: taken away while it was being mounted")
         if len(ours) > 1:  # the lock holds off this user's mounts only, not another user's
             raise UsageError(f"mount point {path} is busy: {ours[0].source} was mounted there meanwhile")
-        return os.path.join(self._runtime_dir, runtime_directory.socket_name(ours[0]))
+        return ours[0]
 
 
 def _open_trace(path: str) -> "Trace":
@@ -195,21 +209,22 @@ def _open_trace(path: str) -> "Trace":
     return Trace(path)
 
 
-def _open_journal(state_dir: str, mount: str) -> Journal:
+def _open_journal(state_dir: str, mount: str, handover: Handover) -> tuple[Journal, HeldNumbers]:
     directory = os.path.join(state_dir, "mounts")
     # Mounts on one path in several mount namespaces may share a cache directory.
     key = f"{os.readlink('/proc/self/ns/mnt')} {mount}"
     path = os.path.join(directory, hashlib.sha256(os.fsencode(key)).hexdigest()[:20])
     try:
         make_private_directory(directory)
-        return Journal(path)
+        path, held = handover.journal(path)
+        return Journal(path, held), held
     except Untrusted as error:
         raise UsageError(f"state {error}") from None
     except OSError as error:
         raise UsageError(f"state {path}: {error.strerror}; give another directory with --cache") from None
 
 
-def _mount(filesystem: Filesystem, settings: Settings) -> Session:
+def _mount(filesystem: Filesystem, settings: Settings, handover: Handover) -> Session:
     root = os.geteuid() == 0
     options = MountOptions(
         source=without_secrets(settings.source) or "lazyfs",
@@ -219,7 +234,7 @@ def _mount(filesystem: Filesystem, settings: Settings) -> Session:
         allow_other=root or user_allow_other(),
     )
     kind = "direct" if settings.inode32 else settings.fuse
-    return make_session(kind, filesystem, settings.mountpoint, options)
+    return make_session(kind, filesystem, settings.mountpoint, options, handover.taken)
 
 
 def _forgetting(

@@ -32,7 +32,7 @@ class CacheWatch:
 
     async def run(self, catalogs_in_use: Callable[[], list[tuple[str, HeldKey]]]) -> None:
         """Measures the cache and pins the catalogs in use, again and again until cancelled."""
-        import trio  # not above: a mount measures once before its event loop is loaded
+        import trio  # imported only here: a mount measures once before its event loop is loaded
 
         while True:
             await trio.sleep(INTERVAL)

@@ -22,7 +22,7 @@ _SHARE = 4
 
 PATIENCE = 2.0
 """Seconds after which the other pins are left to the next call. While another process holds the cache's lock,
-each pin would wait for the lock, and the end of the mount for all pins."""
+each pin would wait for it, and the end of the mount would wait for all pins."""
 
 
 class CatalogPins:

@@ -23,7 +23,9 @@ SECONDS = 5.0
 SECONDS_EACH = 2.0
 """Seconds that each of several daemons, asked side by side, may take."""
 REFRESH_SECONDS = 60.0
-"""Seconds that a refresh may take beside the search: it fetches new catalogs and tells the kernel."""
+"""Seconds that a refresh may take in addition to the search: it fetches new catalogs and tells the kernel."""
+RELOAD_SECONDS = 90.0
+"""Seconds in which a successor is tried."""
 LARGEST_ANSWER = 64 << 20
 """Bytes. A thousand repositories take 2 MB."""
 _STATUS = {"do": "status"}
@@ -98,7 +100,8 @@ def status_each(mounts: Sequence[Mount], seconds: float = SECONDS_EACH) -> list[
         except UsageError as error:
             return error
 
-    from concurrent.futures import ThreadPoolExecutor  # 3 ms, which questions to one daemon are spared
+    # imported only here: it takes 3 ms, and questions to one daemon do without
+    from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(max(1, len(mounts))) as threads:
         return list(threads.map(look, mounts))
@@ -114,8 +117,8 @@ def urls(mount: Mount) -> dict[str, str]:
 
 
 def settings(mount: Mount, seconds: float = SECONDS) -> WantedSettings:
-    """Returns the settings of a mount with the passwords in them, and where they come from. A daemon of
-    root's tells them to root only.
+    """Returns the settings of a mount with the passwords in them, and their origins. A daemon of root's tells
+    them to root only.
 
     Raises as `ask` does.
     """
@@ -139,6 +142,18 @@ def refresh(mount: Mount) -> dict[str, str]:
     longest = ask(mount, {"do": "pid"}).fields.get("patience", REFRESH_SECONDS)
     news = ask(mount, {"do": "refresh"}, float(longest) + REFRESH_SECONDS).fields["repositories"]
     return {str(name): str(text) for name, text in news.items()}
+
+
+def reload(mount: Mount, program: Sequence[str], wanted: WantedSettings) -> None:
+    """Makes a daemon give its mount to a successor. Returns once the successor has been found able to take
+    it. `program`: the start of the successor's command line. Raises as `ask` does."""
+    request = {
+        "do": "reload",
+        "program": list(program),
+        "settings": msgspec.to_builtins(wanted.settings),
+        "origins": msgspec.to_builtins(wanted.origins),
+    }
+    ask(mount, request, RELOAD_SECONDS)
 
 
 def _status(reply: Reply, mount: Mount) -> MountStatus:

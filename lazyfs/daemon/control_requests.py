@@ -32,7 +32,7 @@ class ControlRequests:
         repositories: Repositories,
         cache: Cache | NullCache,
     ) -> None:
-        """`origins`: where the settings come from."""
+        """`origins`: the origin of each setting."""
         self._status = status
         self._settings = settings
         self._origins = origins

@@ -22,6 +22,8 @@ from typing import Any, BinaryIO, NoReturn
 from lazyfs.core.errors import LazyfsError
 from lazyfs.core.printable import escaped
 from lazyfs.daemon.log import open_log
+from lazyfs.daemon.survival import keeper as keep
+from lazyfs.daemon.survival.keeper_line import KeeperLine
 from lazyfs.system import clean_start
 from lazyfs.system.detachment import leave_session_keyring
 
@@ -41,10 +43,11 @@ class StartFailed(LazyfsError):
         self.exit_code = exit_code
 
 
-def run(work: Callable[[Ready], None], log: str | None) -> list[str]:
+def run(work: Callable[[Ready, KeeperLine], None], log: str | None, *, keeper: bool = True) -> list[str]:
     """Runs `work` in a forked child, and returns the child's notes once it is ready.
 
-    The child calls the argument of `work` to say that it is ready. Its stdout and stderr are appended to the
+    The child calls the first argument of `work` to say that it is ready; the second one is its line to a
+    keeper, which is made unless `keeper` is false. Its stdout and stderr are appended to the
     file `log`, or discarded without one. Raises StartFailed, with the child's message and exit code, if the
     child ends before it is ready.
     """
@@ -55,7 +58,7 @@ def run(work: Callable[[Ready], None], log: str | None) -> list[str]:
     sys.stderr.flush()
     child = os.fork()
     if not child:
-        _become_daemon(work, target, writing, starter)
+        _become_daemon(work, target, writing, starter, keeper)
     for descriptor in (writing, starter, target):
         os.close(descriptor)
     with os.fdopen(reading, "rb") as pipe:
@@ -71,12 +74,15 @@ def run(work: Callable[[Ready], None], log: str | None) -> list[str]:
     return [str(note) for note in answer["notes"]]
 
 
-def _become_daemon(work: Callable[[Ready], None], target: int, writing: int, starter: int) -> NoReturn:
+def _become_daemon(
+    work: Callable[[Ready, KeeperLine], None], target: int, writing: int, starter: int, keeper: bool
+) -> NoReturn:
     status = 1
     try:
         if os.fork():
             os._exit(0)
         _clean(target, writing, starter)
+        line = KeeperLine(keep.fork() if keeper else None)
         guard = _StarterGuard(starter)
         with os.fdopen(writing, "wb", buffering=0) as pipe:
 
@@ -87,7 +93,7 @@ def _become_daemon(work: Callable[[Ready], None], target: int, writing: int, sta
                 pipe.close()
                 guard.let_go()
 
-            status = _report_failure(lambda: work(ready), pipe)
+            status = _report_failure(lambda: work(ready, line), pipe)
     finally:
         sys.stdout.flush()
         sys.stderr.flush()

@@ -1,4 +1,4 @@
-"""The control requests that fetch whole images: begin, ask how far, stop."""
+"""The control requests that fetch whole images: begin, tell the progress, stop."""
 
 import os
 from typing import Any

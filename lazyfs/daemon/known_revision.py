@@ -1,4 +1,4 @@
-"""Shows what a mount can show without any server: a site's folder, or the last trusted revision.
+"""Shows the root of a mount that needs no server: a site's folder, or the last trusted revision.
 
 The revision's signatures, versions and hashes are checked anew. Everything else, which only misses and
 refreshes need, is imported and connected once the mount answers.
@@ -73,7 +73,7 @@ def show_known(
     if source.revision is not None:
         return None  # its history has to be read
     if settings.http == "pycurl" and find_spec("pycurl") is None:
-        return None  # connecting says so
+        return None  # connecting reports the fault
     revision = trusted_revision(
         os.path.join(state_dir, state_key(source.url, name)), source.url, source.trust, settings.max_stale
     )

@@ -1,4 +1,4 @@
-"""Imports what would otherwise be imported at its first use, days later perhaps.
+"""Imports modules that would otherwise be imported at their first use, days later perhaps.
 
 A package that was replaced by a newer one meanwhile would be mixed with the old one; and a daemon that has
 given up root may no longer be able to read its interpreter's files.
@@ -35,7 +35,7 @@ BEFORE_ROOT_IS_GIVEN_UP = (
     "lazyfs.transport.tls",
     "prometheus_client",
 )
-"""All that a mount as another user may need."""
+"""The modules that a mount as another user may need."""
 
 
 def load(modules: Iterable[str]) -> None:

@@ -110,7 +110,7 @@ class DaemonLog:
         logging.basicConfig(level=logging.INFO, handlers=[self._handler], force=True)
 
     def tell_repeats(self) -> None:
-        """Writes how many records were held back in an interval that is over."""
+        """Writes the number of records held back in an interval that is over."""
         self._filter.tell_repeats()
 
     def reopen(self) -> None:

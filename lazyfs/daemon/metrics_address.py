@@ -1,4 +1,4 @@
-"""The address of a mount's metrics, checked before the mount answers: an operator's error is told to them."""
+"""The address of a mount's metrics, checked before the mount answers, so that the operator sees an error."""
 
 import socket
 from typing import NamedTuple

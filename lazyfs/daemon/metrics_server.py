@@ -1,4 +1,4 @@
-"""A small HTTP server for numbers: so many connections at a time, and so long for each."""
+"""A small HTTP server for numbers, with a limit of connections at a time, and of seconds for each."""
 
 import socket
 import socketserver

@@ -71,7 +71,8 @@ def locate(path: str) -> MountedPath:
 
 
 def _url(mount: points.Mount, name: str, shown: str) -> str:
-    """Returns where a repository is fetched from; to users of root's mounts its daemon tells no account."""
+    """Returns the URL of a repository, with its account unless the daemon keeps that from this user; else
+    `shown`."""
     try:
         return control_client.urls(mount)[name]
     except UsageError:

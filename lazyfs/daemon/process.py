@@ -1,7 +1,8 @@
 """The process behind a mount: opens its resources before the event loop runs, and closes them after it.
 
-The order keeps a start cheap: first the checks that fork (a small process forks cheaply), then the modules
-that answer what is at hand, then the answer; only then trio and all the rest.
+The order keeps a start cheap. First come the checks that fork, because a small process forks cheaply. Then
+the modules that answer from local objects are loaded, and the mount answers. Only then are trio and all the
+rest loaded.
 """
 
 import gc
@@ -17,6 +18,10 @@ from lazyfs.daemon.control_socket import sweep
 from lazyfs.daemon.log import DaemonLog
 from lazyfs.daemon.mount_lock import MountLock
 from lazyfs.daemon.settings import Settings
+from lazyfs.daemon.survival.handed_state import TakenMount
+from lazyfs.daemon.survival.handover import Handover
+from lazyfs.daemon.survival.keeper_line import Holder
+from lazyfs.fuse.device import is_connected
 from lazyfs.system import mountpoint
 
 if TYPE_CHECKING:
@@ -35,40 +40,77 @@ def run(
     origins: Mapping[str, "Origin"],
     ready: Callable[[Sequence[str]], None],
     log_file: str | None,
+    keeper: Holder,
 ) -> None:
     """Mounts and serves until unmounted.
 
-    `origins`: where the settings come from, for those who ask. Once programs can use the mount, calls `ready`
-    with notes for the operator, a line each. `log_file`: the file that is open as standard error, or None.
-    Raises LazyfsError, before `ready`, if the mount fails; the mount point is then unchanged.
+    `origins`: the origin of each setting, for callers of the control socket. Once programs can use the mount,
+    calls `ready` with notes for the operator, a line each. `log_file`: the file that is open as standard
+    error, or None. Raises LazyfsError, before `ready`, if the mount fails; the mount point is then unchanged.
     """
-    daemon_log = DaemonLog(log_file)
-    daemon_log.begin()
-    sys.setswitchinterval(50e-6)  # a busy fetching thread would otherwise delay an answer by 5 ms
+    daemon_log = _begin(DaemonLog(log_file))
     mountpoint.check_device()
     runtime = runtime_directory.directory()
     sweep(runtime)
     lock = MountLock(runtime, settings.mountpoint, min(settings.patience, LONGEST_WAIT))
+    notes = []
     try:
-        _run_locked(settings, origins, runtime, lock, ready, daemon_log)
+        prepared = mountpoint.prepare(settings.mountpoint)
+        if prepared.was_dead:
+            log.info("%s: took away a mount whose daemon had died", settings.mountpoint)
+        if prepared.holds_files:
+            notes.append(f"{settings.mountpoint} is not empty: its files are hidden until the unmount")
+        handover = Handover(settings, origins, log_file, keeper)
+        _serve(settings, origins, handover, runtime, lambda more: ready([*notes, *more]), daemon_log, lock)
     finally:
         lock.release()
 
 
-def _run_locked(
+def resume(
+    taken: TakenMount,
+    keeper: Holder,
+    daemon_log: DaemonLog,
+    ready: Callable[[Sequence[str]], None] | None = None,
+) -> None:
+    """Serves a mount that another process has made until it is unmounted. `ready`: as for `run`; without it
+    the notes go to the log. Raises LazyfsError."""
+    _begin(daemon_log)
+    state = taken.state
+    handover = Handover(state.settings, state.origins, state.log, keeper, taken)
+    if not is_connected(taken.held.device):
+        handover.end()
+        return
+    runtime = runtime_directory.directory()
+    _serve(state.settings, state.origins, handover, runtime, ready or _say_notes, daemon_log)
+
+
+def check_settings(settings: Settings) -> None:
+    """Raises UsageError for settings whose files cannot be read."""
+    from lazyfs.daemon.certificates import Certificates
+
+    Certificates(settings)
+
+
+def _say_notes(notes: Sequence[str]) -> None:
+    for note in notes:
+        log.warning("%s", note)
+
+
+def _begin(daemon_log: DaemonLog) -> DaemonLog:
+    daemon_log.begin()
+    sys.setswitchinterval(50e-6)  # a busy fetching thread would otherwise delay an answer by 5 ms
+    return daemon_log
+
+
+def _serve(
     settings: Settings,
     origins: Mapping[str, "Origin"],
+    handover: Handover,
     runtime: str,
-    lock: MountLock,
     ready: Callable[[Sequence[str]], None],
     daemon_log: DaemonLog,
+    lock: MountLock | None = None,
 ) -> None:
-    notes = []
-    prepared = mountpoint.prepare(settings.mountpoint)
-    if prepared.was_dead:
-        log.info("%s: took away a mount whose daemon had died", settings.mountpoint)
-    if prepared.holds_files:
-        notes.append(f"{settings.mountpoint} is not empty: its files are hidden until the unmount")
     gc.disable()  # modules make 46,000 objects and no garbage: collections would take 18 ms
     from lazyfs.daemon.answering_mount import AnsweringMount
     from lazyfs.daemon.cache_directory import default_cache, open_in, settings_not_taken
@@ -81,12 +123,17 @@ def _run_locked(
     privileges.make_own(directory)
     privileges.become_user()
     cache = open_in(directory, settings)
-    notes += settings_not_taken(cache, settings)
+    notes = settings_not_taken(cache, settings)
     try:
         state = os.path.join(directory, "state")
-        mount = AnsweringMount(settings, cache, state, runtime, privileges, lock, daemon_log)
+        mount = AnsweringMount(settings, cache, state, runtime, privileges, lock, daemon_log, handover)
         try:
-            _serve(mount, certificates, origins, lambda: ready(notes))
+            _answer(mount, certificates, origins, lambda: ready(notes))
+        except BaseException as error:
+            if handover.is_kept and not (mount.answers and isinstance(_cause(error), LazyfsError)):
+                log.exception("this daemon fails; the mount stays for its successor")
+                os._exit(1)
+            raise
         finally:
             mount.close()
     except BaseExceptionGroup as group:
@@ -96,7 +143,7 @@ def _run_locked(
         cache.close()
 
 
-def _serve(
+def _answer(
     mount: "AnsweringMount",
     certificates: "Certificates",
     origins: Mapping[str, "Origin"],
@@ -115,10 +162,13 @@ def _serve(
     trio.run(ServedMount(mount, certificates, known, origins).serve, ready)
 
 
-def _cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """Returns the first error that a user can act on; the first of all if there is none such."""
+def _cause(error: BaseException) -> BaseException:
+    """Returns the first error of a group that a user can act on; the first of all if there is none such. An
+    error that is no group is returned as it is."""
     leaves: list[BaseException] = []
-    groups = [group]
+    if not isinstance(error, BaseExceptionGroup):
+        return error
+    groups = [error]
     for one in groups:
         for inner in one.exceptions:
             if isinstance(inner, BaseExceptionGroup):

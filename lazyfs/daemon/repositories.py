@@ -99,8 +99,8 @@ class Repositories:
 
     async def settle(self, name: str) -> None:
         """Waits until a newer revision has been looked for, FIRST_LOOK seconds at most, and half a call's
-        patience. After that a missing name is not there. Raises LazyfsError for a repository that is not
-        open."""
+        patience. From then on a missing name counts as absent. Raises LazyfsError for a repository that is
+        not open."""
         opened = self.opened.get(name)
         if opened is None:
             raise LazyfsError(f"repository {name}: not connected yet")
@@ -155,7 +155,8 @@ class Repositories:
         return isinstance(self.opened[name].fetcher, HttpFetcher)
 
     def status(self) -> dict[str, RepositoryStatus]:
-        """Returns the status of each repository: its revision, the reason for that choice, its paths."""
+        """Returns the status of each repository: its revision, a warning if it is not the newest, its proxies
+        and origins."""
         return {
             name: RepositoryStatus(
                 url=without_secrets(opened.source.url),

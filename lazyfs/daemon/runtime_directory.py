@@ -54,8 +54,8 @@ def socket_paths(mount: Mount) -> Iterator[str]:
 def is_served_for_root(mount: Mount) -> bool:
     """Returns True if a daemon that root started serves the mount, also one that has become another user.
 
-    Only root can make sockets in ROOTS, and what a dead daemon has left there answers nobody, so a user
-    cannot pass a mount off as root's.
+    Only root can make sockets in ROOTS, and the socket of a dead daemon answers nobody, so a user cannot pass
+    a mount off as root's.
     """
     if not is_private_directory(ROOTS):
         return False
@@ -63,7 +63,7 @@ def is_served_for_root(mount: Mount) -> bool:
         try:
             asking.connect(os.path.join(ROOTS, socket_name(mount)))
         except BlockingIOError:
-            return True  # many ask at once
+            return True  # a daemon listens, but its queue of callers is full
         except OSError:
             return False
     return True

@@ -23,6 +23,7 @@ from lazyfs.daemon.repositories import Repositories
 from lazyfs.daemon.session_choice import prepare
 from lazyfs.daemon.setting_origins import Origin
 from lazyfs.daemon.status import CounterStatus, MemoryStatus, MountStatus, WaitStatus
+from lazyfs.daemon.survival.succession import Succession
 from lazyfs.fuse.invalidation import Invalidator
 from lazyfs.fuse.session import Session
 from lazyfs.vfs.inode_numbers import ROOT
@@ -41,8 +42,8 @@ class ServedMount:
         known: KnownRepository | None,
         origins: Mapping[str, Origin],
     ) -> None:
-        """`known`: the only repository of the mount, if it is shown already. `origins`: where the settings
-        come from."""
+        """`known`: the only repository of the mount, if it is shown already. `origins`: the origin of each
+        setting."""
         self._origins = origins
         self._mount = mount
         self._known = known
@@ -80,7 +81,8 @@ class ServedMount:
             self._repositories.close()
 
     async def _open(self) -> None:
-        """Opens what the mount cannot begin without."""
+        """Begins to open the repository without which the mount cannot answer, and loads the session
+        meanwhile."""
         settings = self._settings
         async with trio.open_nursery() as nursery:
             if not settings.is_site() and self._known is None:
@@ -94,6 +96,9 @@ class ServedMount:
         self._invalidator = Invalidator(self._filesystem, session)
         if self._known is not None:
             await self._repositories.open(self._settings.single_source(), known=self._known)
+        if self._mount.handover.taken is not None:
+            for name in self._repositories.opened:  # the kernel may know an earlier revision
+                await self._invalidator.catch_up(name)
         assert self._mount.listening is not None
         end_metrics: Callable[[], None] | None = None
         try:
@@ -104,10 +109,12 @@ class ServedMount:
             async with trio.open_nursery() as nursery:
                 requests = self._requests()
                 jobs = ImageJobs(self._filesystem, self._repositories, site=self._settings.is_site())
-                handlers = requests.handlers() | jobs.handlers()
+                succession = Succession(self._mount, nursery)
+                handlers = requests.handlers() | jobs.handlers() | succession.handlers()
                 await nursery.start(control.serve, self._mount.listening, handlers, requests.public())
                 nursery.start_soon(self._follow_signals, signals, nursery.cancel_scope)
                 nursery.start_soon(self._tell_repeats)
+                nursery.start_soon(succession.follow_keeper)
                 nursery.start_soon(self._repositories.keep_fresh)
                 nursery.start_soon(self._mount.watch.run, self._filesystem.catalogs_in_use)
                 nursery.start_soon(self._say_ready, ready)
@@ -151,8 +158,7 @@ class ServedMount:
             self._mount.log.tell_repeats()
 
     async def _open_repository(self, name: str) -> None:
-        """Opens a repository of a site. Of one that is open, waits for the first look for a newer
-        revision."""
+        """Opens a repository of a site. If it is open, waits for the first look for a newer revision."""
         if name in self._repositories.opened:
             await self._repositories.settle(name)
             return
@@ -180,6 +186,7 @@ class ServedMount:
             source=self._mount.source(),
             session=self._mount.session.kind if self._mount.session else "",
             pid=os.getpid(),
+            successions=self._mount.handover.successions,
             uptime=round(time.time() - self._started, 1),
             repositories=self._repositories.status(),
             counters=msgspec.convert(self._filesystem.counters.snapshot(), CounterStatus),

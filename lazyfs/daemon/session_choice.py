@@ -5,7 +5,7 @@ import logging
 
 from lazyfs.core.errors import UsageError
 from lazyfs.fuse.filesystem import Filesystem
-from lazyfs.fuse.session import MountOptions, Session
+from lazyfs.fuse.session import HeldMount, MountOptions, Session
 
 KINDS = ("direct", "pyfuse3")
 """The kinds of session, in the order in which `auto` tries them."""
@@ -13,11 +13,22 @@ KINDS = ("direct", "pyfuse3")
 log = logging.getLogger(__name__)
 
 
-def make_session(kind: str, filesystem: Filesystem, mountpoint: str, options: MountOptions) -> Session:
-    """Mounts and returns a session of this kind; with `auto` the first that works.
+def make_session(
+    kind: str,
+    filesystem: Filesystem,
+    mountpoint: str,
+    options: MountOptions,
+    taken: HeldMount | None = None,
+) -> Session:
+    """Mounts and returns a session of this kind; with `auto` the first that works. Serves `taken` on, if
+    given.
 
     Raises UsageError if the mount is refused; with `auto` the error of the first session.
     """
+    if taken is not None:
+        from lazyfs.fuse.direct.session import DirectSession
+
+        return DirectSession(filesystem, mountpoint, options, taken=taken)
     if kind != "auto":
         return _make(kind, filesystem, mountpoint, options)
     first: UsageError | None = None

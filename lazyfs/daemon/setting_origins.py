@@ -15,7 +15,7 @@ class Origin(msgspec.Struct, frozen=True):
     """The place that a setting's value comes from."""
 
     kind: Literal["default", "file", "command line", "environment", "mount"]
-    """`mount`: a repository of a site has the mount's own setting."""
+    """The kind of place. `mount` means that a repository of a site has the mount's own setting."""
     place: str = ""
     """The file with its line, as in `/etc/lazyfs/site.toml:3`, or the variable; otherwise empty."""
     through: str = ""
@@ -37,7 +37,7 @@ def dotted(path: _Path) -> str:
 def file_origins(data: bytes, path: str) -> dict[str, Origin]:
     """Returns the origin of each setting in a TOML file that can be parsed, by its dotted name. `path`: the
     file's name in the answer."""
-    import tomllib  # 2 ms, which mounts without a file of settings are spared
+    import tomllib  # imported only here: it takes 2 ms, and mounts without a file of settings do without
 
     found: dict[str, Origin] = {}
     section: _Path = ()

@@ -170,6 +170,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             page="mounting.md#32-bit-programs",
         ),
     ] = False
+    no_keeper: Annotated[
+        bool,
+        _option(
+            "Let the mount die with its daemon.",
+            default="off: a keeper holds it and starts another daemon",
+            also="For the direct session in the background; systemd has a store of descriptors instead.",
+            page="node.md#a-daemon-that-is-killed",
+        ),
+    ] = False
     permissions: Annotated[
         Literal["image", "open"] | None,
         _option(

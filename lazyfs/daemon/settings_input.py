@@ -36,7 +36,7 @@ def read_file(path: str) -> bytes:
 
 def parse(data: bytes, origin: str) -> dict[str, Any]:
     """Returns the fields of a TOML text. Raises UsageError, which names `origin` and the fault."""
-    import tomllib  # 2 ms, which mounts without a file of settings are spared
+    import tomllib  # imported only here: it takes 2 ms, and mounts without a file of settings do without
 
     if len(data) > LARGEST_FILE:
         raise UsageError(f"{origin}: more than {LARGEST_FILE} bytes: that is no file of settings")

@@ -19,9 +19,9 @@ class ShownSetting(msgspec.Struct, frozen=True):
     """One setting, as people may see it."""
 
     name: str
-    """In TOML's notation."""
+    """The name in TOML's notation."""
     value: str | int | float | bool | None
-    """None if nothing was given, and the default is no value."""
+    """None if nothing was given and there is no default value."""
     meaning: str
     """The value in words if nothing was given, such as `auto: direct where it works`; otherwise empty."""
     origin: Origin

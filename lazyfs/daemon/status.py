@@ -20,10 +20,10 @@ class GuessStatus(msgspec.Struct, frozen=True, kw_only=True):
     guessed: int
     guessed_bytes: int
     used: int
-    """Of these, the ones that were read later."""
+    """Those of the guessed objects that were read later."""
     used_bytes: int
     wasted: int
-    """Of these, the ones that were not read so far."""
+    """Those of the guessed objects that were not read so far."""
     wasted_bytes: int
     dropped: int
     """Guesses that were not fetched: over the budget, or without room in the cache."""
@@ -94,7 +94,9 @@ class MountStatus(msgspec.Struct, frozen=True, kw_only=True):
     pid: int
     """The daemon's id in the caller's PID namespace; 0 if it has none there."""
     uptime: float
-    """Seconds since the mount was made."""
+    """Seconds since the mount was made, or was taken over."""
+    successions: int
+    """How often another daemon has taken the mount over."""
     repositories: dict[str, RepositoryStatus]
     counters: CounterStatus
     waiting: dict[str, WaitStatus]

@@ -24,7 +24,7 @@ SECONDS = 20.0
 SOON = 2.0
 """Seconds of waiting after which other mount points of the same filesystem are searched for."""
 GLANCE = 1.0
-"""Seconds in which a program that only looks at the mount (df, a monitor, `lazyfs status`) has gone."""
+"""Seconds in which a program that only looks at the mount (df, a monitor, `lazyfs status`) is done."""
 STARTING = 3.0
 """Seconds in which a container that is being started drops its copies of this machine's mounts."""
 
@@ -47,7 +47,7 @@ def unmount(mount: Mount, *, lazy: bool, kill: bool = False) -> str:
     if state is Health.SILENT:
         return _abort(mount, daemon)
     with _Process(daemon) as process:
-        # Nobody can use what a dead daemon has left open.
+        # Nobody can use the files that a dead daemon has left open.
         _take_away(mount, lazy=lazy or state is Health.DEAD, kill=kill)
         if not process.ends_within(0 if lazy else SOON):
             places = _elsewhere(mount, daemon)

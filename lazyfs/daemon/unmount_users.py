@@ -42,7 +42,7 @@ def end_users(mount: Mount) -> None:
         for one in found:
             with suppress(ProcessLookupError):
                 processes[os.pidfd_open(one.pid)] = one
-        # Only now: from here on the descriptor is the process's, whoever gets its number.
+        # Checked again after the descriptor was opened: the number may have passed to another process before.
         using = [process for process, one in processes.items() if still_holds(mount, one.pid)]
         for process in using:
             _send(process, signal.SIGTERM, processes[process])

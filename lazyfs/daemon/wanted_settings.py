@@ -13,7 +13,7 @@ from lazyfs.system.mountpoint import absolute
 
 
 class WantedSettings(NamedTuple):
-    """Checked settings, and where they come from."""
+    """Checked settings, and their origins."""
 
     settings: Settings
     origins: dict[str, Origin]
@@ -28,8 +28,8 @@ def wanted_settings(
 ) -> WantedSettings:
     """Returns the settings of `lazyfs mount [SOURCE] MOUNTPOINT --config FILE`.
 
-    `options`: the value of each option, None for one that was not given. `by_variable`: the names of
-    those options that a variable gave. The command line replaces what the file says. Raises UsageError.
+    `options`: the value of each option, None for one that was not given. `by_variable`: the names of those
+    options that a variable gave. The command line wins over the file. Raises UsageError.
     """
     if len(places) > 2:
         raise UsageError(f"{len(places)} places given: write lazyfs mount URL MOUNTPOINT")

@@ -1,1 +1,1 @@
-"""The main job on one machine, told step by step: image, publish, serve, mount, run."""
+"""The main use of lazyfs on one machine, told step by step: image, publish, serve, mount, run."""

@@ -30,7 +30,8 @@ class Traffic:
 
 @dataclass(frozen=True, slots=True)
 class Timed:
-    """A program's run. Seconds since the start of the first command it needed (mounting, or unpacking)."""
+    """A program's run. Its times are seconds since the start of the first command that it needed: the mount,
+    or the unpacking."""
 
     first_output: float
     result: float
@@ -38,7 +39,8 @@ class Timed:
 
 
 def lazyfs(*arguments: str) -> str:
-    """One command's standard output. Raises StepFailed with its last line on stderr."""
+    """Runs one command, and returns its standard output. Raises StepFailed with the command's last line on
+    stderr."""
     done = subprocess.run(
         [*LAZYFS, *arguments], capture_output=True, text=True, errors="replace", check=False
     )

@@ -38,7 +38,7 @@ def with_links(path: str) -> Iterator[str]:
 
 
 def tree(top: str, left_out: re.Pattern[str] | None = None) -> Iterator[str]:
-    """All readable files below `top`, but for directories whose name matches `left_out`."""
+    """All readable files below `top`, except those in directories whose name matches `left_out`."""
     top = list(with_links(top))[-1]
     for directory, names, files in os.walk(top):
         names[:] = [name for name in names if left_out is None or not left_out.match(name)]

@@ -78,8 +78,8 @@ class Layout:
     ) -> None:
         """Adds one layer of this machine's files, and of files that exist only in the image.
 
-        `path_in_image` returns the path there of a file of this machine. Every file belongs to root, so that
-        every user makes the same image. Files that vanish meanwhile raise OSError.
+        `path_in_image` returns a file's path in the image for its path on this machine. Every file belongs to
+        root, so that every user makes the same image. Files that vanish meanwhile raise OSError.
         """
         temporary = os.path.join(self.directory, "layer")
         with open(temporary, "wb") as file:

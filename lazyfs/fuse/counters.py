@@ -8,8 +8,8 @@ BOUNDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 
 
 class Counters:
-    """Plain integers written by one thread each: an increment costs 30 ns and needs no lock. A thread other
-    than the event loop's counts in a `part` of its own."""
+    """The counts of a mount. Each is a plain integer that one thread writes: an increment costs 30 ns and
+    needs no lock. A thread other than the event loop's counts in a `part` of its own."""
 
     def __init__(self) -> None:
         self.upcalls: dict[str, int] = {}

@@ -38,7 +38,7 @@ def _mount_as_root(mountpoint: str, options: MountOptions) -> int:
         fd = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
     except OSError as error:
         raise UsageError(f"/dev/fuse: {error.strerror}; load the module: modprobe fuse") from None
-    # The real ids: a daemon that gives up root for a user of its own mounts in that user's name
+    # The real ids: a daemon that starts as root and becomes another user mounts in that user's name
     # (`privileges`).
     owner = [f"user_id={os.getuid()}", f"group_id={os.getgid()}"]
     data = ",".join([f"fd={fd}", "rootmode=40000", *owner, *_checks(options)])
@@ -53,7 +53,7 @@ def _mount_as_root(mountpoint: str, options: MountOptions) -> int:
 
 
 def _mount_by_helper(mountpoint: str, options: MountOptions) -> int:
-    import shutil  # not above: root's mounts are spared 3 ms
+    import shutil  # imported only here: root needs no shutil, and the import takes 3 ms
     import subprocess
 
     tool = shutil.which("fusermount3")

@@ -28,7 +28,7 @@ from lazyfs.vfs.missing_objects import Fetched, Need, NeedDecoding, NeedReposito
 from lazyfs.vfs.siblings import siblings
 from lazyfs.vfs.tree import Tree
 
-if TYPE_CHECKING:  # the direct session answers what is at hand before the event loop is loaded (0.1 s)
+if TYPE_CHECKING:  # the direct session answers before the event loop is loaded (0.1 s)
     import trio
 
     from lazyfs.fuse.trace import Trace
@@ -64,9 +64,9 @@ class Filesystem:
         cache_space: Callable[[], tuple[int, int] | None] = _no_cache,
         trace: "Trace | None" = None,
     ) -> None:
-        """`open_repository` opens a repository of a site and calls `show` for it; of one that is shown, but
-        perhaps not at its newest revision, it calls `settle`. Once at a time for each; it ends by itself and
-        raises LazyfsError or OSError.
+        """`open_repository` opens a repository of a site and calls `show` for it; for one that is shown, but
+        perhaps not at its newest revision, it calls `settle`. It is called once at a time for each
+        repository, ends by itself, and raises LazyfsError or OSError.
 
         `patience`: seconds after which a call that waits for objects fails with EIO. `cache_space` returns
         (limit, occupied) of the local cache in bytes, for statfs; None if there is none.

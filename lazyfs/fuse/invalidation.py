@@ -29,8 +29,8 @@ class Invalidator:
         await self.drop(await self._fs.complete(self._fs.locked(apply)))
 
     async def catch_up(self, repository: str) -> None:
-        """Switches a repository that was withdrawn and is shown again to its present revision: the kernel's
-        remaining folders of it still show the revision before the withdrawal. Raises OSError."""
+        """Switches a repository to its present revision after it was withdrawn and is shown again: the
+        kernel's remaining folders of it still show the revision before the withdrawal. Raises OSError."""
 
         def apply(fetched: Fetched) -> list[Invalidation]:
             shown = self._fs.tree.repositories[repository]  # a refresh may have come first
@@ -43,6 +43,8 @@ class Invalidator:
         with self._fs.lock:
             self._session.forget_answers({invalidation.number for invalidation in invalidations})
         await trio.to_thread.run_sync(self._notify, invalidations)
+        with self._fs.lock:
+            self._fs.tree.slots.record_moves()
 
     def _notify(self, invalidations: list[Invalidation]) -> None:
         # Outside the lock: the kernel makes a notification wait for requests on the same folder.

@@ -24,19 +24,20 @@ class Prefetching(Protocol):
     """
 
     def on_enter(self, profile: ObjectRef, /) -> None:
-        """An image with a profile is looked up."""
+        """Takes the profile of an image that is looked up."""
         ...
 
     def on_read(self, read: ReadPlan, /) -> None:
-        """A read is asked for."""
+        """Takes a read that is asked for."""
         ...
 
     def on_miss(self, read: ReadPlan, siblings: Siblings | None, fetched: Fetched, /) -> None:
-        """A read has to wait for objects. `siblings`: the directory around its file, if there is one."""
+        """Takes a read that has to wait for objects. `siblings`: the directory around its file, if there is
+        one."""
         ...
 
     def on_arrival(self, read: ReadPlan, fetched: Fetched, /) -> None:
-        """A read that had to wait has the objects it needs."""
+        """Takes a read that had to wait, and now has the objects it needs."""
         ...
 
 

@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 class _Opening:
     def __init__(self) -> None:
-        import trio  # not above: the direct session answers before the event loop is loaded
+        import trio  # imported only here: the direct session answers before the event loop is loaded
 
         self.ended = trio.Event()
         self.error: LazyfsError | OSError | None = None

@@ -65,6 +65,12 @@ class Pyfuse3Session:
     def begin(self) -> bool:
         return False
 
+    def held(self) -> None:
+        """Returns None: libfuse cannot serve a mount that another process has made."""
+
+    def serve_kept(self) -> None:
+        """Does nothing: nobody else reads from this session's device."""
+
     async def serve(self) -> None:
         try:
             async with trio.open_nursery() as nursery:

@@ -23,6 +23,19 @@ class MountOptions(NamedTuple):
     allow_other: bool = True
 
 
+class HeldMount(NamedTuple):
+    """What a successor of this process needs in order to serve a mount on."""
+
+    device: int
+    """The descriptor of /dev/fuse."""
+    table: int
+    """The descriptor of the table of unanswered requests."""
+    init: bytes
+    """The reply to INIT. The kernel counts on its flags for as long as the mount lives."""
+    answered: tuple[int, ...]
+    """The opcodes that are answered. The kernel never asks again for one that was refused with ENOSYS."""
+
+
 class Notified(Protocol):
     """The part of a session that drops the answers that a new revision has changed."""
 
@@ -48,8 +61,17 @@ class Session(Notified, Protocol):
     """The session's name in `--fuse`."""
 
     def begin(self) -> bool:
-        """Begins to answer what is at hand, before `serve` and its event loop. Returns False if the session
-        cannot."""
+        """Begins to answer requests whose objects are at hand, before `serve` and its event loop. Returns
+        False if the session cannot."""
+        ...
+
+    def held(self) -> HeldMount | None:
+        """Returns what a successor needs; None if a mount of this session cannot be taken over."""
+        ...
+
+    def serve_kept(self) -> None:
+        """Serves the requests that the keeper read while this process was stopped. Blocks: call it in a
+        thread."""
         ...
 
     async def serve(self) -> None:
@@ -77,9 +99,9 @@ class StatvfsFields(NamedTuple):
 
 
 def statfs(tree: Tree, cache: tuple[int, int] | None) -> StatvfsFields:
-    """Returns the fields that `df` shows. As with CVMFS, the blocks are the cache's, (limit, occupied) in
-    bytes, and the files the repositories'. Without a cache it is a full filesystem of the size of the open
-    repositories."""
+    """Returns the fields that `df` shows. As with CVMFS, the blocks describe the cache, `cache` being (limit,
+    occupied) in bytes, and the files describe the repositories. Without a cache it is a full filesystem of
+    the size of the open repositories."""
     size = entries = 0
     for totals in tree.totals():
         size += totals.bytes

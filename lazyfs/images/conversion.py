@@ -1,8 +1,8 @@
-"""Images of format version 1 are given packs, from what the store holds: no source is read.
+"""Gives packs to images of format version 1, from the objects in the store: no source is read.
 
 The kept records of a layer name its files in the order of its archive, and the store has their contents. So a
 layer gets the very packs that it would get if it were published again, and an image is merged from its layers
-as when it was published. What comes out is compared with what was there; an image that would differ stays as
+as when it was published. The result is compared with the published image; an image that would differ stays as
 it is. A published tree (`tar:`, `dir:`) has no records and is published again.
 """
 
@@ -61,7 +61,7 @@ class Conversion:
         self._layers: dict[Digest, Inode] = {}
         """The snapshots of the layers that were converted."""
         self._flat: dict[str, bool] = {}
-        """Path of each image's tree that was met, and True if it has been converted."""
+        """Path of an image's tree that was met -> True if it has been converted."""
 
     def convert(self, place: str) -> bool:
         """Converts the image published at a place. Returns False if it has no records or would differ."""
@@ -106,7 +106,7 @@ class Conversion:
         self._edit.put(where, made)
 
     def _records(self, diff_id: Digest) -> list[Record] | None:
-        """The records of a layer with places in packs; None if the repository has none of it."""
+        """The records of a layer with places in packs; None if the repository has no records of it."""
         if diff_id in self._layers:
             kept = self._resolved(self._layers[diff_id]).node
             entry = kept.catalog.directory(0).find(b"records")
@@ -135,7 +135,7 @@ class Conversion:
         return records
 
     def _resolved(self, made: Inode) -> ResolvedPath:
-        """A snapshot that is in the store, but not in the tree yet."""
+        """A snapshot as a resolved path: it is in the store, but not in the tree yet."""
         assert made.nested is not None
         catalog = self._tree.catalog(made.nested.ref)
         entry = msgspec.structs.replace(

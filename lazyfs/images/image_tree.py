@@ -1,4 +1,4 @@
-"""An image becomes snapshots of its layers, of the merged tree, and of manifest and config, and a link."""
+"""Turns an image into a link and snapshots: of its layers, of the merged tree, of manifest and config."""
 
 from collections.abc import Callable, Iterable
 from contextlib import closing
@@ -42,8 +42,8 @@ def image_changes(
 ) -> dict[str, Inode]:
     """Writes an image's contents and catalogs; returns the links and snapshots to put at paths of the tree.
 
-    `plain`: adds no start-up files to the image's own files; else `bind_points` are added too. Raises
-    BadData for a layer that is damaged or cannot be merged, and the errors of the source.
+    With `plain` only the image's own files are in the tree; otherwise start-up files and `bind_points` are
+    added. Raises BadData for a layer that is damaged or cannot be merged, and the errors of the source.
     """
     for note in image.notes:
         observer.warn(f"{image.name}: {note}")

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 
 class PublishObserver:
-    """Is told of warnings and layers while sources are read, and ignores them; the command line shows
+    """Takes the warnings and layers of a publish, and ignores them. The command line's subclass shows
     them."""
 
     def warn(self, message: str) -> None:
@@ -14,6 +14,6 @@ class PublishObserver:
         """Takes note of an image of so many layers, of `size` stored bytes together, which are read next."""
 
     def layer(self, name: str, size: int, *, kept: bool) -> Callable[[int], None]:  # noqa: ARG002
-        """Is told of a layer of `size` stored bytes, which is in the store already (`kept`) or about to be
-        read. Returns the function to call with the byte count of each part read."""
+        """Takes a layer of `size` stored bytes, which is in the store already (`kept`) or about to be read.
+        Returns the function to call with the byte count of each part read."""
         return lambda _count: None

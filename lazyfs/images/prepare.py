@@ -1,4 +1,4 @@
-"""One source becomes changes of the tree: the unit of publishing, which can fail alone.
+"""Turns one source into changes of the tree: the unit of publishing, which can fail alone.
 
 Preparing writes the contents and catalogs of a source, but no folder that leads to it. So a source that fails
 leaves only unnamed objects, and the next one can be prepared with the same Ingest. A StoreError differs: the
@@ -38,13 +38,13 @@ class SourcePreparer:
     SourcePreparer and an Ingest of their own."""
 
     tree: StoredTree
-    """The tree of the repository: its layers and configs are not read again."""
+    """The repository's tree: layers and configs that are in it are not read again."""
     params: Params
     ingest: Ingest
     images: ImageOptions
     observer: PublishObserver
     plain: bool = False
-    """Add no bind points or start-up files to images."""
+    """True to add no bind points or start-up files to images."""
     bind_points: tuple[str, ...] = ()
     """Directories to add to images beyond the fixed ones, relative to the image's root."""
 

@@ -1,4 +1,5 @@
-"""A profile for an image: the objects that starts of it have touched, in bundles, hung beside the image.
+"""Makes profiles. The profile of an image leads to bundles of the objects that starts of the image have
+touched.
 
 The bundles hold copies of stored objects. They are written before the signed metadata that leads to them, so
 a run that is killed leaves the revision unchanged.
@@ -40,7 +41,7 @@ _Touched = dict[Digest, None]
 
 @dataclass(frozen=True)
 class ProfileReport:
-    """The outcome of a profile's making."""
+    """The outcome of making a profile."""
 
     revision: Revision
     changed: bool
@@ -115,7 +116,7 @@ def publish_profile(
 
 def _within(members: list[ObjectRef]) -> Iterator[ObjectRef]:
     """Yields the objects that a profile has room for."""
-    # Readers refuse more: an object may take half a bundle, a member takes 40 bytes of a profile and some.
+    # Readers refuse more: an object may take half a bundle, and a member takes some 40 bytes of a profile.
     size, left = 0, min(profile.MAX_SIZE // 48, bounds.MEMBERS)
     for ref in members:
         if size + ref.size <= MOST and codec.frame_bound(ref.size) <= profile.MAX_STORED // 2 and left:

@@ -29,7 +29,7 @@ class PublishOptions:
     level: int = codec.LEVEL
     workers: int | None = None
     plain: bool = False
-    """Add no bind points or start-up files to images."""
+    """True to add no bind points or start-up files to images."""
     bind_points: tuple[str, ...] = ()
     """Directories to add to images beyond the fixed ones, relative to the image's root."""
     observer: PublishObserver = field(default_factory=PublishObserver)

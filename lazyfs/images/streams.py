@@ -77,8 +77,8 @@ def decompressed(parts: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _cut(parts: Iterable[bytes]) -> Iterator[bytes]:
-    """Yields the bytes in pieces of _PIECE at most: at the end of each member and frame, the rest of a piece
-    is copied, and 1 MiB holds 50,000 empty ones."""
+    """Yields the bytes in pieces of _PIECE at most. At the end of each member or frame the rest of its piece
+    is copied, and a part of 1 MiB may hold 50,000 empty members."""
     for part in parts:
         for start in range(0, len(part), _PIECE):
             yield part[start : start + _PIECE]

@@ -1,4 +1,4 @@
-"""Makes one archive for whoever is asked for help: facts about this machine's mounts, without secrets."""
+"""Makes one archive about this machine's mounts, without secrets, for the person who is asked for help."""
 
 import gzip
 import io
@@ -24,9 +24,10 @@ from lazyfs.node.surroundings import Surroundings, look_around, mounts_at
 from lazyfs.system.bounded_look import ask_each, ask_one
 
 PART_SECONDS = 3.0
-"""Seconds that each round of parts may take: the file, parts, logs, accounts, the file again."""
+"""Seconds that each round of the report may take: making the file, parts, logs, accounts, writing the
+file."""
 DOCTOR_SECONDS = 8.0
-"""Seconds for the doctor. With six for the mounts and five rounds, a report takes 29 s at most."""
+"""Seconds for the doctor. With 6 s for the mounts and five rounds of parts, a report takes 29 s at most."""
 _MOST_LOGS = 20
 _PEOPLE = range(1000, 60_000)
 """The user ids that useradd gives to people."""
@@ -46,7 +47,8 @@ def make(path: str, name: str, wanted: WantedSettings | None) -> None:
 
 
 def collect(found: Surroundings) -> Parts:
-    """Returns the parts of a report, with secrets. Those that do not come in time are in `missing.json`."""
+    """Returns the parts of a report, secrets included. The names of parts that do not come in time are in
+    `missing.json`."""
     parts: Parts = {"missing.json": {}}
     for number, one in enumerate(found.mounts, 1):
         parts[f"mount-{number}.json"] = {
@@ -130,7 +132,7 @@ def _on_disk(path: str, work: Callable[[], None]) -> None:
 
 
 def _ask(asked: dict[str, Callable[[], Any]], parts: Parts) -> None:
-    """Adds the answers to the parts, and the names of those that did not come to `missing.json`."""
+    """Adds the answers to the parts; the names of those that did not come are added to `missing.json`."""
     answers = ask_each(list(asked.values()), PART_SECONDS, patience=PART_SECONDS, enough=lambda _: False)
     for name, answer in zip(asked, answers, strict=True):
         if answer.came:

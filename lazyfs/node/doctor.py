@@ -23,12 +23,12 @@ from lazyfs.node.surroundings import Surroundings
 from lazyfs.system.bounded_look import Answer, ask_each
 
 SECONDS = 12.0
-"""Seconds that all gatherers together may take: they run at the same time, and the network's gives up after
-eight."""
+"""Seconds that all gatherers together may take: they run at the same time, and the one that asks the network
+gives up after 8 s."""
 
 
 class Check(NamedTuple):
-    """One subject that is looked at."""
+    """The check of one subject."""
 
     name: str
     facts: Any
@@ -36,7 +36,7 @@ class Check(NamedTuple):
     gather: Callable[[Surroundings], Any]
     """Finds the facts. Runs in a child process that is left behind if it hangs; changes nothing."""
     judge: Callable[[Any], Iterable[Finding]]
-    """Returns what is wrong with the facts. Pure, so that each fault can be tested without making it."""
+    """Returns the faults that the facts show. Pure, so that each fault can be tested without making it."""
 
 
 CHECKS = (
@@ -56,7 +56,7 @@ CHECKS = (
 
 
 def examine(found: Surroundings, checks: Sequence[Check] = CHECKS, seconds: float = SECONDS) -> list[Finding]:
-    """Returns what is wrong, the worst first. A check that fails or hangs is a finding too."""
+    """Returns the findings, the worst first. A check that fails or hangs is a finding too."""
     gatherers = list(dict.fromkeys(check.gather for check in checks))
     questions = [_question(gather, found) for gather in gatherers]
     answers = ask_each(questions, seconds, patience=seconds, enough=lambda _: False)

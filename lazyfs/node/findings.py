@@ -9,11 +9,11 @@ class Level(StrEnum):
     """The weight of a finding."""
 
     ERROR = "error"
-    """Mounts or programs fail by it, or will."""
+    """Mounts or programs fail because of it, or soon will."""
     WARNING = "warning"
     """Mounts work, with less than was asked for, or not for long."""
     NOTE = "note"
-    """As it may be, but a cause of surprise. The exit code ignores it."""
+    """Nothing is wrong, but it may surprise a user. The exit code ignores it."""
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -21,8 +21,8 @@ class Finding(msgspec.Struct, frozen=True):
 
     level: Level
     wrong: str
-    """One line: the thing, and what is wrong with it. Without passwords."""
+    """One line: the thing, and its fault. Without passwords."""
     do: str
-    """One line: what mends it."""
+    """One line: the remedy."""
     check: str = ""
     """The name of the check, in the table of checks."""

@@ -23,7 +23,7 @@ ASK_SECONDS = 1.0
 """Seconds that the daemon may take to tell its status. Both together leave one of the five seconds in which
 monitoring expects an answer to Python's start."""
 LONG_WAIT = 60.0
-"""Seconds of one call's waiting for an object from which it is worth a warning; reads have 30 by default."""
+"""A warning is given if one call has waited for an object for so many seconds; reads wait 30 by default."""
 
 
 class Verdict(IntEnum):
@@ -122,7 +122,8 @@ def _troubles(status: MountStatus) -> list[str]:
             found.append(f"{name}: expired on {expired:%Y-%m-%d %H:%M} UTC, no newer revision is shown")
         if trust.problem:
             found.append(f"{name}: {trust.problem}")
-    if status.cache.directory and status.cache.state.startswith("off:"):  # no directory: none is wanted
+    # without a directory no cache is wanted
+    if status.cache.directory and status.cache.state.startswith("off:"):
         found.append(f"cache {status.cache.state}")
     if status.journal:
         found.append(f"inode numbers are no longer written down: {status.journal}")
@@ -151,7 +152,7 @@ def _mount_at(path: str) -> Mount | None:
     """Returns the mount of lazyfs at a path; has an automounter make it, within LOOK_SECONDS."""
     there = points.find(path)
     if there is None or there.fstype == "autofs":
-        ask_one(lambda: points.statvfs_errno(os.path.join(path, ".")), LOOK_SECONDS)
+        ask_one(lambda: points.errno_of(os.path.join(path, ".")), LOOK_SECONDS)
         there = points.find(path)
     return there if there is not None and there.fstype == points.FSTYPE else None
 
@@ -159,7 +160,7 @@ def _mount_at(path: str) -> Mount | None:
 def look(mounts: Sequence[Mount]) -> list[LookedAt]:
     """Returns the facts about mounts, which are asked side by side."""
     answers = ask_each(
-        [lambda path=mount.mountpoint: points.statvfs_errno(path) for mount in mounts],  # type: ignore[misc]
+        [lambda path=mount.mountpoint: points.errno_of(path) for mount in mounts],  # type: ignore[misc]
         LOOK_SECONDS,
         patience=LOOK_SECONDS,
         enough=lambda _: False,

@@ -36,7 +36,7 @@ def versions() -> dict[str, Any]:
 
 
 def mount_lines() -> list[str]:
-    """Returns the lines of mountinfo of lazyfs, and of autofs, which may have it mounted."""
+    """Returns the lines of mountinfo about mounts of lazyfs, and about autofs, which may have made them."""
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
         kinds = (f" - {points.FSTYPE} ", " - autofs ")
         return [line.rstrip("\n") for line in file if any(kind in line for kind in kinds)]
@@ -69,7 +69,7 @@ def daemons() -> list[dict[str, Any]]:
 
 
 def last_lines(path: str) -> str:
-    """Returns the end of a log, from a line's beginning; empty for what is no file. Raises OSError."""
+    """Returns the end of a log, from a line's beginning; empty if the path is no file. Raises OSError."""
     number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     with open(number, "rb") as file:
         found = os.fstat(number)

@@ -1,4 +1,4 @@
-"""Removes from texts what strangers must not read: passwords, tokens, keys, homes, people's names."""
+"""Removes secrets from texts that strangers may read: passwords, tokens, keys, homes, people's names."""
 
 import base64
 import re
@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 GONE = "***"
 _SHORTEST = 3
 """Characters of a secret or a name that is looked for everywhere. Shorter ones occur by chance; in URLs and
-after `password=` they go all the same."""
+after `password=` they are removed all the same."""
 _PATTERNS = (
     (
         re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*-----|\Z)", re.DOTALL),
@@ -34,7 +34,7 @@ _CHAIN_QUERY = re.compile(r"\?([^|;\s]+)")
 
 
 class Scrubber:
-    """Knows what has to go, beside what is known by its form."""
+    """Removes given secrets and names from texts, and everything whose form shows that it is a secret."""
 
     def __init__(self, homes: Iterable[str], users: Iterable[str], secrets: Iterable[str]) -> None:
         """`homes`: home directories. `users`: names of people's accounts. `secrets`: passwords and tokens."""

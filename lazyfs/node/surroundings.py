@@ -32,7 +32,7 @@ class Surroundings(NamedTuple):
 
     mounts: list[LookedAtMount]
     wanted: list[WantedSettings]
-    """The settings of the mounts, and those of a file that is to be mounted."""
+    """The settings of the mounts, and those of a mount that is to be made."""
 
 
 def look_around(mounts: Sequence[Mount], wanted: WantedSettings | None) -> Surroundings:
@@ -47,7 +47,7 @@ def look_around(mounts: Sequence[Mount], wanted: WantedSettings | None) -> Surro
             try:
                 left = min(ASK_SECONDS, max(0.0, end - time.monotonic()))
                 settings = control_client.settings(mount, left)
-            except UsageError:  # root's, and we are not; or of another version
+            except UsageError:  # the daemon is root's and we are not root, or it is of another version
                 settings = None
         top = [other for other in table if other.mountpoint == mount.mountpoint][-1:]
         covered = top[0] if top and top[0].device != mount.device else None
@@ -59,7 +59,8 @@ def look_around(mounts: Sequence[Mount], wanted: WantedSettings | None) -> Surro
 
 
 def mounts_at(mountpoint: str | None) -> list[Mount]:
-    """Returns the mounts of lazyfs at a path, those that others cover too; of the node if no path is given.
+    """Returns the mounts of lazyfs at a path, covered ones included; all those of the node if no path is
+    given.
 
     Raises UsageError if there is none at the path.
     """

@@ -1,7 +1,7 @@
 """The bytes that may be fetched on a guess, and the outcome of the guesses. Pure.
 
-A guess that is used pays itself back. So guessing goes on where it is right, and ends where it is wrong: the
-bytes that nobody has used stay below a share of what was asked for.
+A guess that is used gives its bytes back to the budget. So guessing goes on while it is right, and ends when
+it is wrong: the unused bytes stay below a share of the bytes that were asked for.
 """
 
 from collections import OrderedDict
@@ -17,7 +17,7 @@ files did, and a quarter is the most that it may cost."""
 REMEMBERED: Final = 1 << 16
 """Guessed objects that are watched for their first use."""
 FILES: Final = 4096
-"""Files remembered of which a part was used."""
+"""Files remembered because a part of them was used."""
 
 
 class GuessCounts(NamedTuple):
@@ -26,7 +26,7 @@ class GuessCounts(NamedTuple):
     objects: int
     bytes: int
     used_objects: int
-    """Of these, the ones that were read later."""
+    """Those of the guessed objects that were read later."""
     used_bytes: int
     dropped: int
     """Guesses that were not fetched: over budget, or no room in the cache."""
@@ -41,7 +41,7 @@ class Guessed(NamedTuple):
 
 
 class GuessBudget:
-    """The budget of one repository. Not thread-safe, but every thread may ask what `unused` holds."""
+    """The budget of one repository. Not thread-safe, but every thread may look into `unused`."""
 
     def __init__(self) -> None:
         self._asked = 0
@@ -50,7 +50,7 @@ class GuessBudget:
         self.unused: OrderedDict[Digest, Guessed] = OrderedDict()
         """The guessed objects that nobody has read."""
         self._of_file: dict[bytes, list[Digest]] = {}
-        """Those of them that belong to a file, by its content id."""
+        """Content id of a file -> the objects of it that are in `unused`."""
         self._used_files: OrderedDict[bytes, None] = OrderedDict()
 
     @property
@@ -68,8 +68,8 @@ class GuessBudget:
 
     def take(self, ref: ObjectRef, file: bytes = b"") -> None:
         """Charges an object that is about to be fetched. `file`: the content id of the file that is guessed
-        whole. All of its objects count as used with the first: its first miss would have brought them
-        (`programs`)."""
+        whole. All of its objects count as used once the first is used: a miss of the first would have brought
+        the others (`programs`)."""
         self._objects += 1
         self._bytes += ref.size
         self.unused[ref.digest] = Guessed(ref.size, file)
@@ -116,9 +116,9 @@ class GuessBudget:
 
 
 def room_in(space: tuple[int, int] | None) -> int:
-    """Returns the bytes that guesses may occupy unused: what is free in the cache, less a margin, so that
-    nothing goes for them; in a full cache a small share, for which the coldest goes. `space`: (limit,
-    occupied) in bytes; None without a cache."""
+    """Returns the bytes that unused guesses may occupy: the cache's free space less a margin, so that nothing
+    is evicted for them; in a full cache a small share, for which least recently used values are evicted.
+    `space`: (limit, occupied) in bytes; None without a cache."""
     if space is None:
         return 0
     limit, occupied = space

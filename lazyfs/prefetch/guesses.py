@@ -1,7 +1,9 @@
-"""Fetches what nobody has asked for, on a guess: one object after the other, while no call waits for any.
+"""Fetches objects that nobody has asked for, on a guess, one after the other, while no call waits for an
+object.
 
-`queue` fetches along with a miss what is nearly certain to be wanted; here are the weaker guesses. None is
-begun while a reader waits, so a reader who comes meanwhile shares the line with AT_ONCE objects at most.
+`queue` fetches along with a miss the objects that are nearly certain to be wanted; here are the weaker
+guesses. None is begun while a reader waits, so a reader who comes meanwhile shares the line with AT_ONCE
+objects at most.
 """
 
 import logging
@@ -54,7 +56,7 @@ class Guesses:
         self._add([_Guess(ref, None, None) for ref in refs])
 
     def add_files(self, files: list[FileInImage], ended: Callable[[FileInImage], None]) -> None:
-        """Guesses that these files will be read whole. `ended` is called with each that is here then."""
+        """Guesses that these files will be read whole. `ended` is called with each file once it is here."""
         self._add([_Guess(None, file, ended) for file in files])
 
     def _add(self, guesses: list[_Guess]) -> None:
@@ -108,12 +110,12 @@ class Guesses:
         return True
 
     async def fetch(self, ref: ObjectRef, file: bytes = b"") -> bool:
-        """Fetches an object, within the budget. `file`: as for `GuessBudget.take`. Returns True if it is here
-        in the end."""
+        """Fetches an object, within the budget. `file`: as for `GuessBudget.take`. Returns True if the object
+        is here afterwards."""
         if self._objects.read_at_hand(ref, 0, 1) is not None:
             return True
         if ref.digest in self._budget.unused or not self._objects.keeps:
-            return False  # under way
+            return False  # it is under way already
         await self._demand.idle()
         if not self._budget.has_room(ref, self._cache_room()):
             self._budget.dropped += 1

@@ -19,7 +19,7 @@ from lazyfs.prefetch.neighbours import SMALL
 from lazyfs.vfs.siblings import Siblings
 
 LARGEST: Final = 2 << 20
-"""Bytes of a library that comes along. Larger ones are few, and one in vain would cost a start's bytes."""
+"""Bytes of a library that comes along. Larger ones are few, and one fetched in vain would cost much."""
 FILES: Final = 32
 """Libraries that come along in one directory: of a directory of hundreds (/usr/lib) a program uses few."""
 DIRECTORIES: Final = 1024
@@ -48,7 +48,7 @@ class Libraries:
 
 
 def _comes_along(entry: Entry) -> bool:
-    if entry.pack_number >= 0 or entry.size > LARGEST:  # a pack comes with what is read beside it
+    if entry.pack_number >= 0 or entry.size > LARGEST:  # a pack comes with the files that are read beside it
         return False
     return entry.is_file and entry.size > SMALL and _is_module(entry.name)
 

@@ -31,7 +31,8 @@ class NeededByPrograms:
         self._guesses = guesses
 
     def arrived(self, file: FileInImage, top: Slot | None) -> None:
-        """A program's bytes are here, perhaps not all of them. `top`: the slot of its image."""
+        """Fetches the libraries of a program whose bytes are here, perhaps not all. `top`: the slot of its
+        image."""
         if top is not None:
             begin(self._find, file, top, name="needed libraries")
 

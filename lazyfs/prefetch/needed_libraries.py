@@ -1,7 +1,7 @@
 """The libraries that an ELF file needs, found in its image as ld.so would find them.
 
-They are known once the file's dynamic section is at hand: long before the program has mapped the file, let
-alone opened the libraries, one after the other and each a wait.
+They are known once the file's dynamic section is at hand. That is long before the program opens the libraries
+one after the other, with a wait for each.
 """
 
 import re
@@ -21,7 +21,8 @@ from lazyfs.vfs.paths_in_images import FileInImage, find_file, list_directory
 from lazyfs.vfs.slots import Slot
 
 FILES: Final = 4096
-"""Files whose needs were looked up, remembered by content; after that a file may be looked at again."""
+"""Files whose needs were looked up, remembered by content. A file that is forgotten may be looked at
+again."""
 IMAGES: Final = 64
 """Images whose ld.so.conf is remembered."""
 CONF_FILES: Final = 32
@@ -39,8 +40,8 @@ class NeededLibraries:
         self._confs: OrderedDict[Digest, tuple[bytes, ...]] = OrderedDict()
 
     def asked(self, file: FileInImage) -> Dynamic | None:
-        """Returns what a file asks of the dynamic linker; None if that is not at hand yet, or was returned
-        before. Reads from the local disk."""
+        """Returns the demands of a file on the dynamic linker; None if they are not at hand yet, or were
+        returned before. Reads from the local disk."""
         if file.entry.content in self._seen:
             return None
         try:

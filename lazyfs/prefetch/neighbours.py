@@ -7,9 +7,9 @@ bytes, replayed on its log of requests.
 
 Files in packs bring their neighbours in the archive with them. A package's directory often lies in several
 packs, and a program on its way through the package wants all of them: fetching the others too cuts the waits
-for packs of the same start from 131 to 103, for 6 packs more. A miss near one of the misses before tells such
-a program from a reader of files here and there, for whom the bytes would be wasted: 200 files read at random
-fetch 1% more.
+for packs of the same start from 131 to 103, for 6 packs more. A miss near an earlier one tells such a program
+from a reader of files here and there, for whom the bytes would be wasted: 200 files read at random fetch 1%
+more.
 """
 
 from collections import OrderedDict, deque
@@ -23,8 +23,8 @@ BATCH_BYTES = 1 << 20
 """Plaintext bytes fetched ahead for one miss: 0.1 s of a 100 Mbit/s line at most."""
 BATCH_FILES = 128
 PACKS = 8
-"""Packs that a directory's files lie in, at most, for a miss in one to bring the others: in a larger
-directory, of calibrations or events, one file says little of the others."""
+"""Most packs of a directory's files for which a miss in one brings the others. In a larger directory
+(calibrations, events) one file says little about the others."""
 DIRECTORIES = 1024
 """Directories remembered. The one whose last miss is longest ago is forgotten, and may be suggested again."""
 _PACKS = -1
@@ -38,7 +38,7 @@ class Neighbours:
 
     def __init__(self) -> None:
         self._suggested: OrderedDict[tuple[int, int], set[int]] = OrderedDict()
-        """Positions of the files suggested or missed, by directory; _PACKS once its packs were suggested."""
+        """Directory -> positions of the files suggested or missed; _PACKS once its packs were suggested."""
         self._read: deque[Siblings] = deque(maxlen=NEAR)
         """The last files read in packs."""
 

@@ -1,8 +1,8 @@
 """The next pack of a layer for a reader who takes one after the other. Pure.
 
 A layer's files lie in its packs in the order of its archive, and a catalog's table of packs keeps that order
-by and large. Packs with neighbouring numbers, missed one after the other, are a reader on its way through the
-layer: an archiver, a search. PROOF of them are asked for: after the first such pair, a start of an analysis
+by and large. Packs with neighbouring numbers, missed one after the other, show a reader on its way through
+the layer: an archiver, a search. PROOF such steps are needed: when one was enough, a start of an analysis
 fetched 15 packs more to wait for 3 less.
 """
 
@@ -15,7 +15,7 @@ from lazyfs.core.pack import PackTable
 TABLES: Final = 256
 """Catalogs remembered."""
 PROOF: Final = 3
-"""Steps from one pack to one of the next that tell such a reader from others."""
+"""Steps, each from one pack to one of the next packs, that show a reader on its way through a layer."""
 AHEAD: Final = 2
 """Packs fetched ahead of such a reader."""
 
@@ -25,8 +25,7 @@ class NextPacks:
 
     def __init__(self) -> None:
         self._last: OrderedDict[bytes, tuple[int, int]] = OrderedDict()
-        """The pack missed last, and the misses that each were near the one before, by a catalog's table of
-        packs."""
+        """Start of a catalog's table of packs -> the pack missed last, and the number of steps in a row."""
 
     def missed(self, packs: PackTable, number: int) -> list[ObjectRef]:
         """Returns the packs to fetch after a miss in pack `number` of a table: the next AHEAD ones, if this

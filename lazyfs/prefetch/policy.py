@@ -35,7 +35,7 @@ class PrefetchPolicy:
         return self._packages.read(file) + self._same_names.read(file)
 
     def on_read(self, read: ReadPlan) -> list[ObjectRef]:
-        """Takes a read that is asked for: a sequential reader will read on."""
+        """Takes a read that is asked for. A sequential reader is expected to read on."""
         if read.chunks is None:
             return []
         start, end = self._readahead.read(read.number, read.offset, read.length, read.entry.size)
@@ -61,5 +61,6 @@ class PrefetchPolicy:
         return self._next_packs.missed(siblings.packs, number) if number >= 0 else []
 
     def libraries(self, siblings: Siblings) -> list[Entry]:
-        """Takes a miss in a library, and the directory around it. Returns files that come along."""
+        """Takes a miss in a library, and the directory around it. Returns the files to fetch along with
+        it."""
         return self._libraries.missed(siblings)

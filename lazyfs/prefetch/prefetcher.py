@@ -75,7 +75,7 @@ class Prefetcher:
         self._around = around
         self._cache_limit = cache_limit
         self._images: dict[Digest, WholeImage] = {}
-        """Jobs by the image's top catalog."""
+        """Digest of an image's top catalog -> its job."""
         self._budget = GuessBudget()
         self._guesses = Guesses(objects, around.demand, lambda: room_in(around.cache_space()), self._budget)
         self._programs = NeededByPrograms(objects, around.entries, around.lock, self._guesses)
@@ -86,11 +86,11 @@ class Prefetcher:
         begin(UpperCatalogs(self._objects).run, root, name=f"catalogs below {root.digest.hex()[:12]}")
 
     def on_enter(self, profile: ObjectRef) -> None:
-        """An image with a profile is looked up."""
+        """Takes the profile of an image that is looked up."""
         self._soon(lambda: self._profiles.start(profile))
 
     def on_read(self, read: ReadPlan) -> None:
-        """A read is asked for."""
+        """Takes a read that is asked for."""
         for part in read.slices if self._budget.unused else ():
             if part.ref.digest in self._budget.unused:
                 self._soon(partial(self._budget.used, part.ref.digest))
@@ -107,7 +107,8 @@ class Prefetcher:
             return None  # the directory was dropped
 
     def on_miss(self, read: ReadPlan, siblings: Siblings | None, fetched: Fetched) -> None:
-        """A read has to wait for objects. `siblings`: the directory around its file, if there is one."""
+        """Takes a read that has to wait for objects. `siblings`: the directory around its file, if there is
+        one."""
         size = sum(part.ref.size for part in read.slices)
         self._soon(lambda: self._budget.asked(size))
         self._fetch(self._policy.on_miss(read, siblings, head_of(read, self._objects, fetched)))
@@ -118,7 +119,7 @@ class Prefetcher:
             self._fetch(self._other_libraries(read))
 
     def _other_libraries(self, read: ReadPlan) -> list[ObjectRef]:
-        """The objects of other libraries of a missed one's directory."""
+        """Returns the objects of the other libraries in the directory of a missed library."""
         entries = self._around.entries
         place = place_of(entries, read.number)
         try:
@@ -135,7 +136,7 @@ class Prefetcher:
         return found
 
     def on_arrival(self, read: ReadPlan, fetched: Fetched) -> None:
-        """A read that had to wait has the objects it needs."""
+        """Takes a read that had to wait, and now has the objects it needs."""
         head = head_of(read, self._objects, fetched)
         self._fetch(self._policy.on_arrival(read, head))
         place = place_of(self._around.entries, read.number) if is_program(read.entry, head) else None
@@ -144,8 +145,8 @@ class Prefetcher:
             self._soon(lambda: self._programs.arrived(file, place.top))
 
     def on_whole_image(self, top: ObjectRef) -> WholeImage:
-        """All of an image is asked for, whose top catalog this is. Returns the job that fetches the rest; one
-        under way goes on. Called in the event loop."""
+        """Returns the job that fetches the rest of an image: one under way, or a new one. `top`: the image's
+        top catalog. Called in the event loop."""
         job = self._images.get(top.digest)
         if job is None or job.over:
             job = self._images[top.digest] = WholeImage(
@@ -166,7 +167,7 @@ class Prefetcher:
         return {"fetched": self._profiles.fetched, "failed": self._profiles.failed}
 
     def guesses(self) -> GuessCounts:
-        """Returns what was fetched on a guess, and what became of it."""
+        """Returns the counts of the fetches on a guess, and of their outcomes."""
         return self._budget.counts()
 
     def _fetch(self, refs: Iterable[ObjectRef]) -> None:

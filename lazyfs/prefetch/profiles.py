@@ -76,7 +76,7 @@ class ProfilePrefetch:
     async def _all(self, ref: ObjectRef) -> bool:
         """Fetches the objects that the profile lists. Returns True if no object is left to fetch."""
         if await trio.to_thread.run_sync(self._objects.at_hand, ref) is not None:
-            return True  # kept below after every object in it
+            return True  # a profile is kept, below, only after every object in it
         plain = await trio.to_thread.run_sync(
             self._fetch, object_path(ref.digest), codec.frame_bound(ref.size),
             lambda frame, check_left: codec.open_object(frame, ref, check_left), limiter=self._limiter,
@@ -135,7 +135,8 @@ class ProfilePrefetch:
             log.exception("%s", what)
 
     def _fetch_bundle(self, one: Bundle) -> bool:
-        """Runs in a worker thread. Returns True if the bundle had to be fetched."""
+        """Fetches a bundle and keeps its members. Runs in a worker thread. Returns True if the bundle had to
+        be fetched."""
         here = sum(
             ref.size for ref in one.members if self._cache.read(ref.digest, 0, 1, ref.size) is not None
         )

@@ -32,7 +32,7 @@ class Programs:
 
     def __init__(self) -> None:
         self._suggested: OrderedDict[bytes, set[int]] = OrderedDict()
-        """Indexes of the chunks suggested or missed, by content id."""
+        """Content id -> indexes of the chunks suggested or missed."""
 
     def touched(self, entry: Entry, chunks: ChunkList, offset: int, head: Head) -> list[ObjectRef]:
         """Returns the chunks to fetch when bytes at `offset` were missing or have just been fetched: first

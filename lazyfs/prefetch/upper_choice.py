@@ -9,7 +9,7 @@ from lazyfs.core.digest import ObjectRef
 FOLDERS = 8
 """Folders above images' names that are fetched, at most."""
 IMAGES = 2
-"""Images that are followed, at most; a folder of more names has none followed."""
+"""Images that are followed, at most. In a folder of more names, none is followed."""
 BYTES = 1 << 20
 """Plaintext bytes of one catalog, at most."""
 

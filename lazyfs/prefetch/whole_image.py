@@ -1,8 +1,8 @@
 """Fetches the rest of an image because somebody asked for all of it: a job, with progress.
 
 The catalogs and chunk lists come first, so that the sum is known; then packs and chunks in the order of the
-catalogs, as many at a time as fill a line, none begun while a reader waits. What is here already is passed
-over, so a job that was stopped goes on where it was.
+catalogs, as many at a time as fill a line, none begun while a reader waits. Objects that are here already are
+passed over, so a job that was stopped goes on where it was.
 """
 
 import logging
@@ -24,7 +24,7 @@ from lazyfs.core.reach import Reached, Seen, catalog_at, leads_to
 AT_ONCE: Final = 8
 """Objects under way: at 50 ms, packs of half a mebibyte fill a line of 500 Mbit/s."""
 LEASE: Final = 30.0
-"""Seconds after which a job ends that nobody asks about: the command was killed."""
+"""Seconds after which a job ends if nobody asks about it: the command was killed."""
 SHARE: Final = 0.9
 """Most of the cache's limit that an image may take; a larger one would push itself out."""
 
@@ -40,7 +40,7 @@ class ImageProgress(msgspec.Struct, frozen=True, kw_only=True):
     """Objects of the image, as far as they are known."""
     bytes: int
     here_objects: int
-    """Of these, the ones that are in the cache."""
+    """Those of the image's objects that are in the cache."""
     here_bytes: int
     fetched_bytes: int
     """Bytes that this job has brought."""
@@ -76,13 +76,13 @@ class WholeImage:
         self._listing = 0
         """Tasks that may find more objects."""
         self._listed = trio.Event()
-        """Set when one of them has."""
+        """Set when such a task has found more objects."""
         self.state = "listing"
         self.problem = ""
         self._enter(catalog_at(top))
 
     def progress(self) -> ImageProgress:
-        """Returns how far the job is, which keeps it alive."""
+        """Returns the job's progress. Asking keeps the job alive."""
         self._asked = self._clock()
         objects, size, here, here_bytes, fetched = self._counts
         return ImageProgress(
@@ -101,7 +101,7 @@ class WholeImage:
         return self.state not in ("listing", "fetching")
 
     def stop(self) -> None:
-        """Ends the job; what has come stays."""
+        """Ends the job; the objects that have come stay."""
         self._scope.cancel()
 
     async def run(self) -> None:
@@ -141,8 +141,8 @@ class WholeImage:
             raise failures[0]
 
     async def _list(self) -> bool:
-        """Fetches a catalog or chunk list and enters what it leads to. Returns False if there is nothing to
-        do: all are here, and no other task is about to find more."""
+        """Fetches a catalog or chunk list and enters the objects that it leads to. Returns False if there is
+        nothing to do: all are here, and no other task is about to find more."""
         while not self._leading:
             if not self._listing:
                 return False

@@ -2,15 +2,15 @@
 
 Steps, each of which a killed collector can leave to the next one:
 
-1. Mark what the kept revisions lead to. An object that cannot be read ends the collection here, one that is
-   not there too: what it led to is unknown, and a folder that was moved away comes back. Only who is told
-   that nothing can bring it back goes on.
+1. Mark the objects that the kept revisions lead to. An object that is missing or cannot be read ends the
+   collection here: the objects that it led to are unknown, and a folder that was moved away may come back.
+   Only an operator who knows that it is lost may let the collection go on.
 2. Condemn: list the other objects, as far as they are older than every publisher under way, and commit the
    list by a conditional write. Publishers that start from now on know it.
 3. Wait for the publishers under way at that moment, whose commits may lead to condemned objects.
-4. Mark the revisions that came meanwhile, and commit what is left of the list as the list of deletions. Until
+4. Mark the revisions that came meanwhile, and commit the rest of the list as the list of deletions. Until
    then a publisher that needs a condemned object takes the list back; from then on it waits for step 5.
-5. Delete what is listed.
+5. Delete the listed objects.
 """
 
 import time
@@ -42,24 +42,25 @@ from lazyfs.repository.old_metadata import delete_old_metadata
 from lazyfs.store import Store, StoreError
 
 ROUNDS = 5
-"""Lists of one collection: a publisher that needs a condemned object takes the list back, and a store that is
-full has room for a short list only."""
+"""Most lists of one collection: a publisher that needs a condemned object takes the list back, and a store
+that is full has room for a short list only."""
 MOST_LISTED = 1 << 20
 FEW_LISTED = 1 << 14
-"""Objects of a list, and of one that is written when the other finds no room: 32 and 0.5 MiB."""
+"""Most objects of a list (32 MiB), and of the list that is written if that one finds no room (0.5 MiB)."""
 MARGIN = 2.0
-"""Seconds by which a listing's times may be coarse."""
+"""Seconds by which the times of a listing may be inexact."""
 LEFT = 600.0
-"""Seconds after which a file without a name belongs to nobody: a publisher's live lease spares it anyway."""
+"""Seconds by which a file without a name must be older than every publisher under way to count as left
+behind."""
 POLL = 2.0
 
 
 class _Incomplete(Exception):
-    """Raises out of a collection: something that a kept revision leads to is missing."""
+    """Ends a collection, because an object that a kept revision leads to is missing."""
 
 
 class _TakenBack(Exception):
-    """Raises out of a change of the state: the list is no longer what it was."""
+    """Ends a change of the state, because the list was changed by another process."""
 
 
 class Collector:
@@ -77,9 +78,9 @@ class Collector:
         monotonic: Callable[[], float] = time.monotonic,
         pause: Callable[[float], object] = time.sleep,
     ) -> None:
-        """`keys`: must have the timestamp's, with which a publisher that is not heard of any more is kept
-        from a late commit. `now`: this machine's clock. `wait`: seconds to wait for publishers under way.
-        `despite_missing`: give up what missing objects led to, and go on."""
+        """`keys`: must have the timestamp's key, which keeps a publisher that is no longer heard of from a
+        late commit. `now`: this machine's clock. `wait`: seconds to wait for publishers under way.
+        `despite_missing`: go on although objects are missing, and give up the objects that they led to."""
         self._store = store
         self._keys = keys
         self._now = now
@@ -95,7 +96,7 @@ class Collector:
         """Numbers of the revisions that were marked, by any of the marks."""
 
     def dry_run(self) -> CollectReport:
-        """Returns what a collection would delete now; writes nothing. Raises as `run`."""
+        """Returns the report of a collection that would run now; writes nothing. Raises as `run`."""
         check_clock(self._store, self._now().timestamp(), APART)
         try:
             self._mark()
@@ -189,8 +190,7 @@ class Collector:
         return found
 
     def _horizon(self, state: CollectionState) -> float:
-        """Returns the time before which every object of a publisher under way was written by somebody
-        else."""
+        """Returns the time on the store's clock before which no publisher under way has written an object."""
         now = self._store.now()
         return min([now, *(lease.since for lease in self._living(state))]) - MARGIN
 
@@ -217,8 +217,8 @@ class Collector:
         return change_state(self._store, condemn, self._pause).listed
 
     def _wait_for(self, condemned: ObjectList) -> bool:
-        """Returns True once all publishers are over that may rely on condemned objects, False if they are
-        not in time."""
+        """Waits until every publisher that may rely on condemned objects has ended. Returns False if one has
+        not ended in time."""
         end = self._monotonic() + self._wait
         while True:
             state = read_state(self._store)
@@ -237,9 +237,9 @@ class Collector:
         return True
 
     def _keep_out(self, dead: list[str]) -> None:
-        """Makes sure that publishers that were not heard of for too long commit nothing when they wake up: a
-        commit replaces the timestamp that it has read before, and that is now another one. Their leases go
-        last, so that a collector that is killed here leaves them to the next one."""
+        """Makes sure that publishers that were not heard of for too long commit nothing when they wake up. A
+        commit replaces only the timestamp that it has read before, so another timestamp is signed. The
+        publishers' leases go last, so that a collector that is killed here leaves them to the next one."""
         now = self._now()
         left = (read_committed(self._store).proven.timestamp.expires - now) / timedelta(days=1)
         resign(self._store, self._keys, now, left)

@@ -13,7 +13,7 @@ class CollectReport(msgspec.Struct):
     kept: list[int] = []
     """Numbers of the kept revisions."""
     reachable: int = 0
-    """Objects that they lead to."""
+    """Objects that the kept revisions lead to."""
     garbage: int = 0
     """Objects that are condemned, or with a dry run would be."""
     garbage_bytes: int = 0
@@ -27,18 +27,18 @@ class CollectReport(msgspec.Struct):
     mostly_dead: MostlyDead = msgspec.field(default_factory=MostlyDead)
     missing: int = 0
     stopped: bool = False
-    """True if nothing was deleted, or decided, because something is missing."""
+    """True if something is missing, so that nothing was deleted or decided."""
     problems: list[str] = []
 
 
 class CollectObserver:
-    """Is told what a collection does. Does nothing."""
+    """Takes the events of a collection, and ignores them. The command line's subclass shows them."""
 
     def marked(self, objects: int) -> None:
-        """Objects found reachable so far."""
+        """Takes the number of objects found reachable so far."""
 
     def waiting(self, publishers: int) -> None:
-        """Publishers that are waited for."""
+        """Takes the number of publishers that are waited for."""
 
     def deleted(self, objects: int) -> None:
-        """Objects deleted since the last call."""
+        """Takes the number of objects deleted since the last call."""

@@ -1,8 +1,8 @@
 """The state that publishers and collectors of one store share: one small file, changed conditionally.
 
 It names the leases of the publishers under way, the collector under way, and the list of objects that are
-condemned or being deleted. It is no signed file and clients do not read it: whoever can write to the store
-could delete its objects anyway. It names no host, user or image, because a web server may hand it out.
+condemned or being deleted. It is no signed file and clients do not read it: anybody who can write to the
+store could delete its objects anyway. It names no host, user or image, because a web server may hand it out.
 """
 
 import secrets
@@ -17,25 +17,26 @@ from lazyfs.store import Store, StoreConflict
 FILE = "collection.json"
 MOST_LEASES = 4096
 RETRIES = 30
-"""Attempts at a conditional write that others were faster with: each of them has got its change in."""
+"""Attempts at a conditional write. An attempt fails only if another process has got its own change in."""
 
 
 class Lease(msgspec.Struct, frozen=True):
-    """The word of a process that it is under way. All times are the store's."""
+    """The statement of a process that it is under way. All times are the store's."""
 
     token: str
     since: float
     until: float
     """The moment from which it counts as dead, unless it is renewed before."""
     revision: int = 0
-    """Of a publisher: the newest revision when it began. It may start from this one or a newer one."""
+    """For a publisher: the newest revision when it began. The publisher may start from this one or a newer
+    one."""
 
 
 class ObjectList(msgspec.Struct, frozen=True):
     """The objects that a collection is about to delete."""
 
     collection: str
-    """A random name of the collection: it stays when deletion begins, with another file."""
+    """A random name of the collection. It stays the same when deletion begins with another file."""
     name: str
     """The file under metadata/ that lists them."""
     digest: str
@@ -91,9 +92,9 @@ def change_state(
     change: Callable[[CollectionState], CollectionState],
     pause: Callable[[float], object] = time.sleep,
 ) -> CollectionState:
-    """Replaces the state by `change` of it, which is asked again where another process was faster; returns
-    the new state. Raises StoreConflict if that happens too often, FormatError, StoreError, and what `change`
-    raises."""
+    """Replaces the state by the result of `change`, which is called again if another process was faster;
+    returns the new state. Raises StoreConflict if that happens too often, FormatError, StoreError, and the
+    exceptions of `change`."""
     for attempt in range(RETRIES):
         with store.exclusive():
             encoded = store.read_metadata(FILE)

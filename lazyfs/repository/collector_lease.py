@@ -14,7 +14,7 @@ from lazyfs.store import Store, StoreConflict
 log = logging.getLogger(__name__)
 
 LENGTH = 600.0
-"""Seconds that it lives without being renewed: no request to a store takes nearly as long."""
+"""Seconds that the lease lives without being renewed: no request to a store takes nearly as long."""
 
 
 class CollectorLost(StoreConflict):
@@ -74,7 +74,7 @@ class CollectorLease:
         )
 
     def end_if_possible(self) -> None:
-        """As `end`, but leaves a right that cannot be given back to its own expiry."""
+        """As `end`, but only warns if the right cannot be given back: the lease then expires by itself."""
         try:
             self.end()
         except LazyfsError as error:

@@ -56,8 +56,8 @@ def commit_revision(
 ) -> Revision:
     """Makes `root` the next revision, after everything put into the store is on stable storage.
 
-    `changes` and `restored` are for its history. `lease`: of the publisher who put the objects. `params`: new
-    format parameters; by default those of the revision before.
+    `changes`, `restored`: fields of its entry in the history. `lease`: the lease of the publisher who put the
+    objects. `params`: new format parameters; by default those of the revision before.
 
     Raises StoreConflict if the committed revision is no longer `expected_revision` or another publisher holds
     the store (nothing was changed), LeaseLost, UsageError if a key is missing or the root catalog is not in
@@ -90,8 +90,8 @@ def replace_revision(
     timestamp_days: float = TIMESTAMP_DAYS,
     lease: PublisherLease | None = None,
 ) -> Revision:
-    """Signs and commits what `change` makes of the committed revision, which is asked again if another
-    publisher was faster. Raises what `change` raises, and as `commit_revision`."""
+    """Signs and commits the revision that `change` makes of the committed one; `change` is called again if
+    another publisher was faster. Raises the exceptions of `change`, and as `commit_revision`."""
     for _ in range(RETRIES):
         committed = read_committed(store)
         revision = change(committed.revision)

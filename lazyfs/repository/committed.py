@@ -44,7 +44,8 @@ def read_committed(store: ReadableStore) -> CommittedRevision:
     try:
         return CommittedRevision(state, _proven(store, stamp, state.root))
     except TrustError:
-        # A rotation killed after its root was written: the revision is still signed by the keys before.
+        # If a rotation was killed after its root was written, the revision is still signed by the earlier
+        # keys.
         if len(roots) == 1:
             raise
         return CommittedRevision(state, _proven(store, stamp, roots[-2]))

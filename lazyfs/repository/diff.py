@@ -84,7 +84,7 @@ class _Pair(NamedTuple):
 
     @property
     def key(self) -> tuple[object, ...]:
-        """The same for the same two directories of the same catalogs."""
+        """A key that is equal for the same two directories of the same catalogs."""
         return tuple(side and (side.catalog, side.node.number) for side in self)
 
     @property
@@ -105,7 +105,7 @@ class _Level(NamedTuple):
     pair: _Pair
     path: bytes
     found: int
-    """Differences found before it."""
+    """Number of differences found before this directory was entered."""
 
 
 class _Comparison:
@@ -114,7 +114,7 @@ class _Comparison:
     def __init__(self) -> None:
         self._found = 0
         self._compared: dict[tuple[object, ...], tuple[bytes, bool]] = {}
-        """Path at which two directories were compared first, and whether they differed."""
+        """Two directories -> the path at which they were compared first, and True if they differed."""
 
     def walk(self, pair: _Pair, path: bytes) -> Iterator[Difference]:
         if pair.same:

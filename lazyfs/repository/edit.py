@@ -35,11 +35,11 @@ class Edit:
     """Collects changes of the tree and commits them together. Use as a context manager.
 
     The objects that a change leads to are written through `ingest`, or into `objects`, before the commit. A
-    lease keeps what is found there from collections until the edit ends. Changes are kept as
+    lease protects the objects that are found there from collections until the edit ends. Changes are kept as
     operations on paths: when another publisher commits first, they are applied to its revision. After a
     commit the edit goes on from the new revision. An exception that leaves the block drops the objects that
     have no name in the store yet; the committed revision is unchanged. LeaseLost takes the place of NotFound
-    where the edit was not heard of for longer than its lease.
+    if the edit has outlived its lease.
     """
 
     def __init__(
@@ -52,9 +52,9 @@ class Edit:
         workers: int | None = None,
         lease: PublisherLease | None = None,
     ) -> None:
-        """`now`: this machine's clock. `level`: zstd's. `workers`: threads that hash and compress. `lease`:
-        one that the caller has taken and ends, in place of the edit's own. Raises as `read_revision`, and as
-        PublisherLease, and UsageError for a repository of an older format version."""
+        """`now`: this machine's clock. `level`: of zstd's compression. `workers`: threads that hash and
+        compress. `lease`: a lease that the caller has taken and ends, in place of the edit's own. Raises as
+        `read_revision`, and as PublisherLease, and UsageError for a repository of an older format version."""
         self._store = store
         self._keys = keys
         self._now = now
@@ -103,8 +103,8 @@ class Edit:
         self._changes.append(lambda live: live.remove(path))
 
     def apply(self, change: Callable[[LiveTree], object]) -> None:
-        """Makes a change of the caller's own, such as `removal.remove_images`, when it is committed; once
-        more for each other publisher who was faster."""
+        """Takes a change of the caller's own, such as `removal.remove_images`. `commit` makes it, and makes
+        it again after each other publisher who was faster."""
         self._changes.append(change)
 
     def commit(self) -> EditResult:

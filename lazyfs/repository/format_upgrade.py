@@ -1,4 +1,4 @@
-"""A repository of an older format version becomes one of the newest, with its name, keys and fingerprint.
+"""Upgrades a repository of an older format version to the newest; name, keys and fingerprint stay.
 
 The upgrade signs new parameters over the same tree. Images and trees in it stay readable as they are; each
 gets the new format when it is published again.
@@ -53,7 +53,7 @@ def older_images(tree: StoredTree) -> Iterator[str]:
 
 
 def _shown(tree: StoredTree, path: str, node: TreeNode) -> Iterator[tuple[str, TreeNode]]:
-    """Yields the names in a folder that people publish at: those without a dot in front."""
+    """Yields the names in a folder at which people publish: those without a dot in front."""
     for entry in tree.entries(node):
         if not entry.name.startswith(b"."):
             name = entry.name.decode(errors="surrogateescape")

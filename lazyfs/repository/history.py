@@ -1,4 +1,4 @@
-"""The revisions of a repository as its store has them: found by number, date or name, listed, named."""
+"""Finds, lists and names the revisions of a repository in its store."""
 
 from collections.abc import Callable, Iterator
 from datetime import datetime
@@ -31,15 +31,15 @@ def find_revision(store: Store, text: str) -> Revision:
 
 
 def find_past(store: Store, newest: Revision, text: str) -> PastRevision:
-    """As `find_revision`, in the form in which the history of the newest revision has it."""
+    """As `find_revision`, but returns the entry in the history of the newest revision."""
     return choose(read_history(store, newest), parse_choice(text), reader(store))
 
 
 def keep(
     store: Store, keys: Keys, name: str, wanted: str | None, now: Callable[[], datetime]
 ) -> PastRevision:
-    """Gives a revision a name, which keeps it until it is released; None: the newest revision. A name that
-    is there already moves. The tree and the revision's number stay as they are.
+    """Gives a revision a name, which keeps it until it is released. `wanted`: its number, date or name; None
+    for the newest. A name that is there already moves. The tree and the revision's number stay as they are.
 
     Raises UsageError if the revision is not whole in the store any more, or there are too many names.
     """
@@ -64,7 +64,7 @@ def keep(
 
 
 def release(store: Store, keys: Keys, name: str, now: Callable[[], datetime]) -> None:
-    """Takes a name away: its revision is kept only as long as every other. Raises UsageError if there is no
+    """Takes a name away: its revision is kept only as long as any other. Raises UsageError if there is no
     such name."""
     lease = PublisherLease(store, now)
 
@@ -97,8 +97,9 @@ def _amend(
 
 
 def check_whole(store: Store, lease: PublisherLease, past: PastRevision, newest: Revision) -> None:
-    """Returns if everything that an older revision leads to is in the store, and stays there as long as the
-    lease. What the newest revision leads to as well is passed over. Raises UsageError."""
+    """Makes sure that everything that an older revision leads to is in the store, and stays there as long as
+    the lease. Objects that the newest revision leads to as well are passed over. Raises UsageError if
+    something is missing."""
     objects, read, seen = LeasedObjects(store, lease), reader(store), Seen()
     waiting = [catalog_at(newest.root)]
     seen.first(waiting[0])

@@ -1,9 +1,10 @@
-"""The lease of a publisher: no collection deletes what it has found in the store while the lease lives.
+"""The lease of a publisher: while it lives, no collection deletes the objects that the publisher has found in
+the store.
 
 A publisher passes over objects that are there already, and so relies on them before a revision leads to them.
-A collection therefore waits for every lease that was taken before its list was known. Who takes a lease later
-knows the list: it takes the list back if it needs one of the objects, or, once deletion has begun, waits for
-its end and stores the object again.
+A collection therefore waits for every lease that was taken before its list was known. A publisher that takes
+its lease later knows the list. If it needs one of the objects, it takes the list back; once deletion has
+begun, it waits for its end and stores the object again.
 """
 
 import logging
@@ -44,7 +45,7 @@ PATIENCE = 600.0
 
 
 class LeaseLost(StoreConflict):
-    """The publisher was not heard of for too long: what it relied on may be gone."""
+    """The publisher was not heard of for too long: objects that it relied on may be gone."""
 
 
 class PublisherLease:
@@ -135,19 +136,20 @@ class PublisherLease:
         return lease
 
     def end(self) -> None:
-        """Gives the lease back. What it protected must be committed, or no longer be needed."""
+        """Gives the lease back. The objects that it protected must be committed, or no longer be needed."""
         change_state(self._store, lambda state: state.without_lease(self.token), self._pause)
 
     def end_if_possible(self) -> None:
-        """As `end`, but leaves a lease that cannot be given back to its own expiry: what was committed is
-        committed."""
+        """As `end`, but only warns if the lease cannot be given back: it then expires by itself, and the
+        commit stands."""
         try:
             self.end()
         except LazyfsError as error:
             log.warning("the store keeps the lease of this publisher for %.0f s: %s", self._length, error)
 
     def rely_on(self, digest: Digest) -> None:
-        """Returns when this object may be relied on: if the store has it now, it stays as long as the lease.
+        """Makes sure that the publisher may rely on this object: if the store has it now, it stays as long as
+        the lease.
 
         Raises StoreConflict if a collection that is deleting it does not end in time, and as `renew`.
         """
@@ -180,7 +182,7 @@ class PublisherLease:
             self._pause(0.5)
 
     def _finish(self, listed: ObjectList) -> None:
-        """Deletes what a collection that was killed has left of its list."""
+        """Deletes the rest of the list of a collection that was killed."""
         try:
             collector = CollectorLease(self._store, monotonic=self._monotonic, pause=self._pause)
         except StoreConflict:
@@ -199,7 +201,8 @@ def _without(state: CollectionState, listed: ObjectList) -> CollectionState:
 
 
 class LeasedObjects:
-    """A store's objects for the publisher of a lease: what `has` finds stays until the lease ends."""
+    """A store's objects for the publisher of a lease: an object that `has` finds stays until the lease
+    ends."""
 
     def __init__(self, store: ObjectSink, lease: PublisherLease) -> None:
         self._store = store

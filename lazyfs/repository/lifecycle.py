@@ -104,8 +104,8 @@ def begin(
     now: datetime,
     timestamp_days: float = TIMESTAMP_DAYS,
 ) -> tuple[bytes, Revision]:
-    """Writes the first root and an empty first revision into an empty store; returns both. Of `new` name,
-    number, time and parameters count."""
+    """Writes the first root and an empty first revision into an empty store; returns both. Only the name,
+    number, time and parameters of `new` count."""
     root = Root(
         1,
         expires=(now + timedelta(days=ROOT_DAYS)).replace(microsecond=0),

@@ -54,7 +54,8 @@ def _live(entry: Entry | None) -> ObjectRef | None:
 
 
 def _identity(entry: Entry | None) -> bytes:
-    """Returns what an image or tree is: the last part of a link, as bytes if it is a digest; a catalog."""
+    """Returns the identity of an image or tree: the last part of a link's target, as raw bytes if it is a
+    digest; the digest of a tree's catalog."""
     if entry is None or entry.flags & LIVE:
         return b""
     if entry.nested:

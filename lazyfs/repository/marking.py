@@ -21,7 +21,7 @@ _PIECE = 1024
 
 
 class MostlyDead(msgspec.Struct):
-    """The packs that are kept for a small part of what is in them. They are never packed again: a pack goes
+    """The packs that are kept for a small part of their content. They are never packed again: a pack goes
     with the last image that needs one of its files."""
 
     packs: int = 0
@@ -34,8 +34,8 @@ class MostlyDead(msgspec.Struct):
 class Marked:
     """The objects reached so far. A second call of `mark` adds those of newer revisions.
 
-    An object that is certainly not there leads nowhere, and is a problem to be reported: what it led to is
-    not marked. Any other failure of a read is raised.
+    An object that is certainly not there leads nowhere, and is a problem to be reported: the objects that it
+    led to are not marked. Any other failure of a read is raised.
     """
 
     def __init__(self, store: Store, advance: Callable[[int], object] = lambda _objects: None) -> None:
@@ -48,11 +48,11 @@ class Marked:
         """Catalogs, chunk lists, profiles and parts of histories that are not in the store."""
         self.problems: list[str] = []
         self._packs: dict[ObjectRef, int] = {}
-        """The used pieces of each pack, a bit for each: some 256 bytes a pack, where sets of members would
-        not fit the memory for a large site."""
+        """Pack -> its used pieces, one bit each. This takes some 256 bytes a pack; sets of members would not
+        fit the memory for a large site."""
 
     def mark(self, kept: Iterable[KeptRevision]) -> None:
-        """Marks what these revisions lead to. Raises StoreError, BadData."""
+        """Marks the objects that these revisions lead to. Raises StoreError, BadData."""
         waiting: list[Reached] = []
         for revision in kept:
             starts = [catalog_at(revision.past.root)]

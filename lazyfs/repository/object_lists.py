@@ -1,4 +1,4 @@
-"""The files that list the objects of a collection, and the deletion of what they list."""
+"""The files that list the objects of a collection, and the deletion of the listed objects."""
 
 import secrets
 from collections.abc import Callable, Collection, Sequence
@@ -17,13 +17,13 @@ BATCH = 500
 
 
 def write_list(store: Store, digests: Collection[Digest]) -> ObjectList:
-    """Writes the list of a new collection under a name of its own, and returns what the state has to say of
-    it."""
+    """Writes the list of a new collection under a name of its own, and returns its description for the
+    state."""
     return _write(store, ObjectList(secrets.token_hex(8), "", "", 0, ()), digests)
 
 
 def write_final(store: Store, condemned: ObjectList, digests: Collection[Digest]) -> ObjectList:
-    """Writes the list of those condemned objects that are to be deleted indeed."""
+    """Writes the list of the condemned objects that are now to be deleted."""
     return _write(store, msgspec.structs.replace(condemned, waits_for=(), deleting=True), digests)
 
 

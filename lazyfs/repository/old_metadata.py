@@ -20,9 +20,8 @@ _NAME = re.compile(rf"(\d{{1,19}})\.({TARGETS}|{SNAPSHOT})\.json")
 
 
 def delete_old_metadata(store: Store, kept: Collection[int], state: CollectionState) -> int:
-    """Deletes them and returns how many signed files there were. `kept`: numbers of the kept revisions, the
-    newest one at that time among them; what came later is kept too. To be called by the one collector under
-    way."""
+    """Deletes these files and returns the number of signed ones. `kept`: numbers of the kept revisions, the
+    newest at that time among them; later revisions are kept too. Called only by the collector under way."""
     newest = read_committed(store).proven.snapshot.version
     versions = set()
     for name in list(store.metadata_names()):

@@ -1,8 +1,8 @@
-"""Removal of images from the tree: their names, and what no other name needs any more.
+"""Removes images from the tree: their names, and the trees and layers that no other name needs any more.
 
 An image's own tree in `.flat` goes with its last name, a layer's records with the last image that names the
-layer. What is gone from the tree is hidden at once; its objects stay for as long as a kept revision leads to
-them, and then a collection deletes them.
+layer. A removed image is hidden at once. Its objects stay as long as a kept revision leads to them, and then
+a collection deletes them.
 """
 
 import posixpath
@@ -22,9 +22,9 @@ CONFIG = "config.json"
 
 
 def remove_images(tree: LiveTree, places: Iterable[str]) -> list[str]:
-    """Removes the links or trees at these places, and what only they led to; returns the paths that are gone.
-    A place that is not there is passed over. All places of one change belong into one call: each reads the
-    configs of all images that stay.
+    """Removes the links or trees at these places, and the trees and layers that only they led to; returns the
+    paths that are gone. A place that is not there is passed over. All places of one change belong into one
+    call: each reads the configs of all images that stay.
 
     Raises UsageError for an image's own tree and for a layer, and the errors of the tree.
     """

@@ -21,7 +21,7 @@ def emitter(store: Store, lease: PublisherLease | None) -> Emit:
 
 
 def read_history(store: ReadableStore, revision: Revision) -> History:
-    """Returns the history that a revision leads to; of one from before there were histories, a history that
+    """Returns the history that a revision leads to. A revision from before there were histories gets one that
     begins with it. Raises as `reader`."""
     if revision.history is None:
         return History((first_entry(revision),))

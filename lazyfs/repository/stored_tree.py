@@ -18,7 +18,7 @@ MOST = 16 << 20
 
 
 class TreeNode(NamedTuple):
-    """A file, link or directory of the tree, and where a directory's children are."""
+    """A file, link or directory of the tree, and the place of a directory's children."""
 
     entry: Entry
     catalog: Catalog
@@ -105,8 +105,8 @@ class StoredTree:
                 yield self.read(chunks.chunk(index))
 
     def file(self, path: str) -> bytes:
-        """Returns a whole file of metadata. Raises NotFound if there is none, FormatError for one that is too
-        large to be that."""
+        """Returns a whole file of metadata. Raises NotFound if there is none, FormatError for a file that is
+        too large for metadata."""
         node = self.find(path)
         if node is None or not node.entry.is_file:
             raise NotFound(f"{path} is not a file of the repository")

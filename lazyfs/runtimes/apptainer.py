@@ -18,8 +18,8 @@ _OWN_NAMES = (
 _FAILED = 255
 _SHELL = "/bin/sh"
 _STARTER = 'case $1 in [0-9]) echo started >&$1; eval "exec $1>&-" ;; esac; shift; exec "$@"'
-"""Leaves evidence of the start: apptainer's own failure gives 255, as a program may. Shells take
-descriptors of one digit."""
+"""A script that leaves evidence of the start, because exit code 255 may be apptainer's own or the program's.
+Shells take descriptors of one digit."""
 
 
 class Apptainer:
@@ -35,7 +35,8 @@ class Apptainer:
         return try_out(self, _PROGRAMS, self._program)
 
     def plan(self, launch: Launch) -> RuntimePlan:
-        """Raises Unfit for a device, which apptainer binds so that it cannot be opened."""
+        """Returns the plan. Raises Unfit for a device: apptainer binds it in such a way that it cannot be
+        opened."""
         surroundings = enclosed.surround_file(launch) if launch.is_file else enclosed.surround(launch)
         if any(source.device for source in surroundings.sources):
             raise Unfit("apptainer binds no device that can be opened")

@@ -22,8 +22,8 @@ _DEV_LINKS = frozenset({"fd", "stdin", "stdout", "stderr", "core", "ptmx"})
 
 
 def shows_devices(bind: Bind) -> bool:
-    """Returns True if devices can be opened in what is bound: for a device and for folders of devices. All
-    else is bound nodev. Raises UsageError for a device that is to be read-only."""
+    """Returns True for a bind in which devices can be opened: of a device, or of a folder of devices. Every
+    other bind is nodev. Raises UsageError for a device that is to be read-only."""
     source = os.path.realpath(bind.source)
     mode = os.stat(source).st_mode
     device = stat.S_ISCHR(mode) or stat.S_ISBLK(mode)
@@ -100,7 +100,8 @@ def _tmp(root: str) -> BindPlace:
 
 
 def _place(root: str, bind: Bind, mounted: dict[str, Bind | None]) -> BindPlace:
-    """Places a bind of the caller's. `mounted`: the earlier mounts by path; a bind, or None for our own."""
+    """Places a bind of the caller's. `mounted`: path -> the earlier mount there: a bind, or None for our
+    own."""
     where = path_in_image.locate(root, bind.target, mounted)
     if not where.stopped:
         return _in_image(bind, where)

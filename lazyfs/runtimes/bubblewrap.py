@@ -133,7 +133,7 @@ def _version() -> str:
 
 @cache
 def _takes_descriptors() -> bool:
-    """Returns True if bwrap binds what it is given by descriptor (0.10, and earlier ones that have it)."""
+    """Returns True if bwrap can bind an open descriptor (0.10, and earlier versions that have the option)."""
     said = subprocess.run(["bwrap", "--help"], capture_output=True, text=True, check=False)
     return "--ro-bind-fd" in said.stdout + said.stderr
 

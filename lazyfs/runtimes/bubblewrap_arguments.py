@@ -20,7 +20,7 @@ _MOST_DESCRIPTORS = 256
 
 
 class Described(NamedTuple):
-    """The arguments of a start, and the image that they suppose."""
+    """The arguments of a start, and the image that they expect."""
 
     arguments: tuple[str, ...]
     """All arguments but the command."""

@@ -1,6 +1,6 @@
 """Charliecloud: `ch-run`, for high-performance computing; it has a user and a mount namespace only.
 
-The rest (processes, message queues, shared memory, devices, read-only binds) comes from the enclosure.
+The enclosure does the rest: processes, message queues, shared memory, devices, read-only binds.
 """
 
 import os
@@ -28,8 +28,8 @@ class Charliecloud:
         return try_out(self, (_PROGRAM,), self._program)
 
     def plan(self, launch: Launch) -> RuntimePlan:
-        """Raises Unfit for what ch-run cannot do: values of several lines, and files of the machine that
-        would be bound through a link of the image."""
+        """Returns the plan. Raises Unfit for a launch that ch-run cannot make: with values of several lines,
+        or with files of the machine that would be bound through a link of the image."""
         for path in ("/etc/hosts", "/etc/resolv.conf"):
             if os.path.islink(launch.root + path):
                 raise Unfit(f"image {launch.root}: its {path} is a link, which {_PROGRAM} follows outside")
@@ -63,5 +63,6 @@ class Charliecloud:
         return enclosed.start_with(plan, (_PROGRAM,), self._program)
 
     def read_end(self, ended: RuntimeExit) -> ProgramEnd:
-        """ch-run becomes the program, in the same process: the process has another name then."""
+        """Returns the program's end. ch-run becomes the program in its own process, which then has another
+        name: the name shows that the program was started."""
         return enclosed.program_end(ended, self.name, lambda report: report.name != _PROGRAM)

@@ -1,4 +1,5 @@
-"""Tries the isolation of a runtime: starts a probe in it, which looks for things of the caller's."""
+"""Tries the isolation of a runtime: starts a probe in it, which looks for things that belong to the
+caller."""
 
 import json
 import os

@@ -41,8 +41,8 @@ def choose(
     """Returns the first of the runtimes that works here, can make the launch, and has the isolation.
 
     `check`: tries a runtime's isolation; called only for the levels that need it. `thorough`: the runtimes
-    after the chosen one are tried too. Raises UsageError with the
-    reason of every runtime if there is none, and for a launch that no runtime could make.
+    after the chosen one are tried too. Raises UsageError with the reason of every runtime if there is none,
+    and for a launch that no runtime could make.
     """
     probes: list[RuntimeProbe] = []
     rejected: list[Rejection] = []
@@ -74,7 +74,7 @@ def choose(
 
 
 def _lacking(runtime: Runtime, isolation: str, check: Callable[[Runtime], Sequence[Check]]) -> list[str]:
-    """Returns what keeps the runtime from the level of isolation."""
+    """Returns the reasons why the runtime does not have the level of isolation; none if it has."""
     if isolation not in PROBED:
         return []
     try:

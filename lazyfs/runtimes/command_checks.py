@@ -1,6 +1,7 @@
-"""Looks, before a start, for what would stop every runtime: no command, no directory, another machine.
+"""Looks, before a start, for obstacles that stop every runtime: a missing command or directory, another
+machine.
 
-Runtimes differ in how they report these, and some report them as the program's own failure.
+Runtimes report these obstacles in different ways, some as the program's own failure.
 """
 
 import os
@@ -39,11 +40,11 @@ class Obstacle(NamedTuple):
     exit_code: int
     reason: str
     failed: str
-    """Whose failure it is: `program`, `request` or `image`."""
+    """The part that failed: `program`, `request` or `image`."""
 
 
 def obstacle(launch: Launch) -> Obstacle | None:
-    """Returns what is in the way of a launch; None if nothing is, or if a bind may have what is missing.
+    """Returns the obstacle of a launch; None if there is none, or if a bind may hold the missing file.
     Nothing is known of a SIF file before its start."""
     if launch.is_file:
         return None

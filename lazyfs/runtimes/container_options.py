@@ -11,7 +11,7 @@ _ALWAYS_SO = frozenset(
     {"-c", "--contain", "-C", "--containall", "-e", "--cleanenv", "-i", "--ipc", "-p", "--pid", "-u"}
     | {"--userns", "--no-home", "--nohome", "--no-privs", "-q", "--quiet", "-s", "--silent"}
 )
-"""Options for what every start has anyhow."""
+"""Options for things that every start has anyhow."""
 _REFUSED = {
     "--nv": "graphics cards: bind the devices (-B /dev/nvidia0) and the driver's libraries",
     "--rocm": "graphics cards: bind the devices (-B /dev/kfd -B /dev/dri) and the libraries",
@@ -23,7 +23,7 @@ _USERS = frozenset({"pilot", "wrapper"})
 
 
 class ContainerType(NamedTuple):
-    """One part of `container_type`: a runtime, and who starts it."""
+    """One part of `container_type`: a runtime, and the one who starts it (`pilot` or `wrapper`)."""
 
     runtime: str
     user: str
@@ -72,7 +72,7 @@ def _translated(words: list[str]) -> Iterator[str]:
 
 
 def _binds(value: str) -> list[str]:
-    """Returns the binds of a list with commas, in which a comma also parts the modes of one."""
+    """Returns the binds of a list with commas between them; a comma also separates the modes of one bind."""
     found: list[str] = []
     for part in value.split(","):
         if part in ("ro", "rw", "required") and found:

@@ -34,7 +34,7 @@ class InnerMount(NamedTuple):
     """The path in the image, free of links; it exists."""
     options: tuple[str, ...]
     """The options that the mount has already, `ro` or `rw` first. In a user namespace they are locked, and a
-    runtime that mounts again without one of them fails; as root it would take them off."""
+    runtime that mounts again without one of them fails; started by root it would take them off."""
 
 
 class Surroundings(NamedTuple):
@@ -149,8 +149,7 @@ def lines_of_environment(launch: Launch, runtime: str) -> bytes:
 
 
 def plain(path: str, runtime: str, of: str) -> str:
-    """Returns a path that holds none of the characters with which the runtime parts paths. Raises
-    Unfit."""
+    """Returns the path. Raises Unfit if it holds a character with which the runtime separates paths."""
     if any(character in path for character in ':,"\\\n'):
         raise Unfit(f"{of} {path!a}: {runtime} takes no path with a colon, comma, quote or backslash")
     return path
@@ -205,7 +204,8 @@ def plan_of(
 
 
 def _reachable(launch: Launch) -> tuple[str, ...]:
-    """Returns, in words for people, what of the machine a program in an enclosure can reach unbound."""
+    """Returns, in words for people, the parts of the machine that a program in an enclosure can reach
+    unbound."""
     found = ["the network"] if launch.network else []
     if launch.network and not can_scope_sockets():
         found.append(

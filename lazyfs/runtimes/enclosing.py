@@ -25,7 +25,7 @@ _DEVICE_LINKS = (
     ("ptmx", "pts/ptmx"),
 )
 _HIDDEN = ("/sys/fs/cgroup/unified",)
-"""crun refuses to start where both versions of cgroups are mounted."""
+"""Paths that are hidden from runtimes: crun refuses to start where both versions of cgroups are mounted."""
 
 
 class EnclosedEnd(NamedTuple):
@@ -154,7 +154,7 @@ def _evident(enclosure: Enclosure) -> bool:
 
 
 def _furnish(enclosure: Enclosure) -> None:
-    """Mounts and writes everything that the runtime finds. Raises OSError."""
+    """Mounts and writes everything that the runtime finds inside. Raises OSError."""
     namespaces.mount("", "/", flags=namespaces.RECURSIVE | namespaces.SLAVE)
     _mount_proc()
     plain = namespaces.NOSUID | namespaces.NODEV
@@ -208,7 +208,8 @@ def _mount_proc() -> None:
 
 
 def _cover_proc() -> None:
-    """Makes read-only, or hides, what no namespace divides and what the kernel lets the machine's root do."""
+    """Hides, or makes read-only, the parts of /proc that no namespace divides or that let the machine's root
+    act."""
     found = proc_covers(list_proc())
     for name in found.read_only:
         namespaces.bind(f"/proc/{name}", f"/proc/{name}", read_only=True, devices=False)

@@ -60,12 +60,12 @@ class Enclosure:
     program."""
     network: bool = True
     covered: tuple[str, ...] = ()
-    """Directories of the machine that are empty filesystems in memory for the runtime."""
+    """Directories of the machine in place of which the runtime sees empty filesystems in memory."""
     frozen: str | None = None
     """A directory of the machine whose filesystems are read-only for a runtime that root starts; a user's
     cannot write there anyhow."""
     own_devices: bool = False
-    """True for a new /dev, if the runtime shows the machine's."""
+    """True to make a new /dev, because the runtime would show the machine's."""
     notified: bool = False
     """True if the runtime reports the program's start to NOTIFY_SOCKET (sd_notify), which is `NOTIFY` in the
     scratch directory."""

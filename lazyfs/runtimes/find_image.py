@@ -15,9 +15,9 @@ from lazyfs.system.mountpoint import FSTYPE, Mount, mounts
 from lazyfs.system.paths_in_mounts import resolve_among_mounts
 
 LOOK_SECONDS = 30
-"""Seconds that a mount has to answer if it has a name: over a slow line the catalogs have to be fetched."""
+"""Seconds that a mount has to say if it has a name: its catalogs may have to be fetched over a slow line."""
 PATIENCE_SECONDS = 2
-"""Seconds that the other mounts have once one has the name: they can only make the name ambiguous."""
+"""Seconds that the other mounts have once one mount has the name: they can only make the name ambiguous."""
 
 
 SITE = "lazyfs"
@@ -29,7 +29,8 @@ class FoundImage:
     """An image's place on the node."""
 
     root: str
-    """The image's root filesystem with every link resolved, so that a started job stays when a tag moves."""
+    """The image's root filesystem with every link resolved, so that a running job keeps its image when a tag
+    moves."""
     metadata: str | None
     """The directory with the image's manifest.json and config.json, if it is in a mounted repository."""
     path: str = field(default="", compare=False)
@@ -215,7 +216,7 @@ def _look(mount: str, name: str, tops: Sequence[str], *, site: bool) -> dict[str
 
 
 def _images(mount: str, tree: str, name: str, tops: Sequence[str], refused: list[str]) -> list[_Candidate]:
-    """In a child: the images of one repository that the name may mean, of the best rank only."""
+    """Returns the images of one repository that the name may mean, of the best rank only. Runs in a child."""
     top = os.path.join(mount, tree) if tree else mount
     for rank, places in enumerate(candidates(name, _names(mount, tops, tree))):
         images = []

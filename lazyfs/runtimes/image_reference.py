@@ -1,4 +1,4 @@
-"""The ways to say which image: a name, a path, a reference in a registry, a SIF file."""
+"""The notations for an image: a name, a path, a reference in a registry, a SIF file."""
 
 from lazyfs.core.errors import UsageError
 
@@ -25,7 +25,8 @@ def looked_up(image: str) -> str:
 
 
 def with_remedy(image: str, error: UsageError) -> UsageError:
-    """Returns the error about an image that was not found, for a reference with the way to publish it."""
+    """Returns the error about an image that was not found; for a reference, it says how to publish the
+    image."""
     if not image.startswith(_REGISTRY):
         return error
     return UsageError(

@@ -1,4 +1,4 @@
-"""Looks from inside a sandbox for what must be hidden; run by another Python there, without lazyfs.
+"""Looks from inside a sandbox for things that must be hidden; run by another Python there, without lazyfs.
 
 Argument: JSON {"files", "marker", "socket", "variable"}; prints the answers as JSON.
 """

@@ -9,14 +9,14 @@ from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 LEVELS: Final = ("none", "best", "wlcg", "full")
-"""`none`: whatever the runtime does. `best`: the most that is to be had here; the result says what is
-missing. `wlcg`: a runtime that passes every MUST. `full`: one that passes every check, without network."""
+"""`none`: any isolation is enough. `best`: the most that is to be had here; the result names the missing
+checks. `wlcg`: a runtime that passes every MUST. `full`: one that passes every check, without network."""
 PROBED: Final = ("wlcg", "full")
 """The levels for which a runtime is tried out from inside first."""
 
 
 class Check(NamedTuple):
-    """One promise, tried from inside."""
+    """The check of one promise, made from inside a start of the runtime."""
 
     name: str
     must: bool
@@ -49,7 +49,7 @@ def judge(outside: Mapping[str, Any], inside: Mapping[str, Any]) -> tuple[Check,
 
 
 def failures(checks: tuple[Check, ...], level: str) -> list[str]:
-    """Returns, in words for people, what keeps a runtime from a level."""
+    """Returns, in words for people, the reasons why a runtime does not have a level."""
     return [
         f"{check.name}: {check.seen}"
         for check in checks

@@ -33,7 +33,7 @@ class File(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A program with what goes in and comes out."""
+    """A program with its inputs and outputs."""
 
     executable: File | str
     """A file that is carried in, or the name or path of a program in the image."""
@@ -42,7 +42,7 @@ class Job:
     outputs: Sequence[str] = ()
     """Names or patterns (`*.root`), below the working directory."""
     output_directory: str | None = None
-    """Where outputs, `stdout` and `stderr` are put; None for a new temporary directory."""
+    """The directory for outputs, `stdout` and `stderr`; None for a new temporary directory."""
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -52,17 +52,18 @@ class JobResult:
 
     exit_code: int
     failure: str | None
-    """Whose failure it was: one of `result.FAILURES`; None for exit code 0."""
+    """The part that failed: one of `result.FAILURES`; None for exit code 0."""
     error: str | None
-    """Why the program was not started; None if it was."""
+    """The reason why the program was not started; None if it was."""
     runtime: str | None
     outputs: Mapping[str, str]
     """Name below the working directory -> path of the copy."""
     stdout: str
-    """Path of the file with what the program wrote."""
+    """Path of the file with the program's output."""
     stderr: str
     seconds: Mapping[str, float]
-    """`prepare` and `run`: of the start's preparation and of the program; `total`: with the copies."""
+    """Seconds of each part. `prepare`: the start's preparation; `run`: the program; `total`: both and the
+    copies."""
 
 
 class Virtualization:
@@ -82,9 +83,9 @@ class Virtualization:
     ) -> None:
         """`image`: a name in a mounted repository, `docker://NAME`, a directory, or a SIF file as File.
 
-        `mounts`: path on this machine -> path inside; one that does not exist is left out with a warning in
-        the job's stderr. `options`: as for singularity, see `container_options`. `before`, `after`: called on
-        this machine, outside the container. Raises UsageError.
+        `mounts`: path on this machine -> path inside; a path of this machine that does not exist is left out
+        with a warning in the job's stderr. `options`: as for singularity, see `container_options`. `before`,
+        `after`: called on this machine, outside the container. Raises UsageError.
         """
         self.image = image
         self.mounts = dict(mounts)
@@ -198,7 +199,7 @@ def _read(path: str, code: int) -> dict[str, Any]:
 
 def _collect(work: str, patterns: Sequence[str], results: str) -> dict[str, str]:
     """Copies the files and directories that match; returns name -> path of the copy. Links are copied as
-    links, and none is followed: the program could have pointed it at any file of this machine."""
+    links, and none is followed: the program could have pointed one at any file of this machine."""
     found = {}
     top = os.path.realpath(work)
     for pattern in patterns:

@@ -92,7 +92,8 @@ def complete(image: CompletedImage) -> None:
             opened.callback(os.close, number)
             return number
 
-        # All before the first mount: the kernel lays overlays over overlays only twice.
+        # All directories are opened before the first mount: the kernel lays overlays over overlays only
+        # twice.
         below = [keep(_open(image.root, directory.path)) for directory in image.directories]
         for directory, lower in zip(image.directories, below, strict=True):
             mount_temporary(keep(_open(image.root, directory.path)), 0o755)
@@ -106,7 +107,7 @@ def complete(image: CompletedImage) -> None:
 
 
 def _open(root: str, path: str) -> int:
-    """Opens a directory of the image as it is now, with what has been mounted so far."""
+    """Opens a directory of the image as it is now, with the mounts that were made so far."""
     image = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         return open_without_links(image, path, os.O_PATH | os.O_DIRECTORY)

@@ -35,8 +35,8 @@ def check_argument(text: str, where: str) -> str:
 
 
 def most_bytes() -> int:
-    """Returns how many bytes a program's arguments and variables may take together: a quarter of its stack,
-    6 MiB at most (execve(2)), less what a runtime adds."""
+    """Returns the bytes that a program's arguments and variables may take together: a quarter of its stack, 6
+    MiB at most (execve(2)), less the bytes that a runtime adds."""
     stack = resource.getrlimit(resource.RLIMIT_STACK)[0]
     most = _MOST if stack == resource.RLIM_INFINITY else min(max(stack // 4, LONGEST + 1), _MOST)
     return most - _OF_A_RUNTIME

@@ -11,7 +11,7 @@ from lazyfs.runtimes.trial import try_out
 
 _PROGRAM = "systemd-nspawn"
 _STATE = "/run"
-"""nspawn leaves files there, and finds a machine's settings."""
+"""The directory in which nspawn leaves files, and finds a machine's settings."""
 _OWN_NAMES = (_PROGRAM, "(sd-stubinit)")
 _NEEDED = (
     AddedPath("/usr", True),
@@ -36,7 +36,8 @@ class SystemdNspawn:
         return try_out(self, (_PROGRAM,), self._program)
 
     def plan(self, launch: Launch) -> RuntimePlan:
-        """Raises Unfit for what nspawn cannot do: another user, a path with a colon, an image in /run."""
+        """Returns the plan. Raises Unfit for a launch that nspawn cannot make: for another user, with a path
+        with a colon, or of an image in /run."""
         if not launch.as_root:
             raise Unfit(f"{_PROGRAM} starts programs of root only")
         if f"{launch.root}/".startswith(f"{_STATE}/"):

@@ -12,8 +12,8 @@ from lazyfs.runtimes.trial import try_out
 _OWN_NAMES = ("runc", "crun", "runc:[0:PARENT]", "runc:[1:CHILD]", "runc:[2:INIT]", "libcrun")
 
 _CGROUPS = "/sys/fs/cgroup"
-"""Read-only for the runtime, so that it makes no control group: the program stays in the batch system's, and
-none is left behind."""
+"""The directory of control groups. It is read-only for the runtime, so that the runtime makes no group: the
+program stays in the batch system's, and no group is left behind."""
 
 
 class OciRuntime:
@@ -64,7 +64,8 @@ class OciRuntime:
         return enclosed.start_with(plan, (self.name,), self._program)
 
     def read_end(self, ended: RuntimeExit) -> ProgramEnd:
-        """Both write the pid file only when the program has been executed."""
+        """Returns the program's end. runc and crun write the pid file only once the program has been
+        executed."""
         return enclosed.program_end(ended, self.name, enclosed.is_evident)
 
 

@@ -1,8 +1,8 @@
 """The image's root filesystem, held open from the moment it was found.
 
-A name in a published tree can become a link at any time, to the machine's own root for example. The kernel
-opens the path that was found without following a link, so that it is what was found; what is opened by the
-path later on is compared with it.
+A name in a published tree can become a link at any time, to the machine's own root for example. So the kernel
+opens the found path without following a link. A file that is opened by this path later is compared with the
+one held open.
 """
 
 import os

@@ -48,8 +48,8 @@ case " $* " in
 *) exec crun --cgroup-manager disabled --root SCRATCH/state "$@" ;;
 esac
 """
-"""crun without control groups, so that the program stays in the batch system's; leaves evidence of a
-start."""
+"""A script in place of crun. It makes no control group, so that the program stays in the batch system's, and
+leaves evidence of a start."""
 
 
 class Podman:
@@ -131,7 +131,8 @@ class Podman:
         return enclosed.start_with(plan, (_PROGRAM,), self._program)
 
     def read_end(self, ended: RuntimeExit) -> ProgramEnd:
-        """The wrapper of crun has made a file when the program was started."""
+        """Returns the program's end. The script in place of crun has made a file if the program was
+        started."""
         return enclosed.program_end(ended, self.name, enclosed.is_evident)
 
 

@@ -1,6 +1,7 @@
 """Remembers which runtimes work, for this user on this machine since it was started.
 
-Only a yes is remembered: a no may be of this moment, and asking again costs less than a job that is not run.
+Only success is remembered: a failure may be temporary, and asking again costs less than a job that is not
+run.
 """
 
 import hashlib
@@ -20,7 +21,7 @@ _LIMIT = 1 << 12
 
 
 def remembered(runtime: str, executable: str, ask: Callable[[], RuntimeProbe]) -> RuntimeProbe:
-    """Returns the probe of an earlier process in the same circumstances, or asks."""
+    """Returns the probe of an earlier process in the same circumstances, or the result of `ask`."""
     try:
         path = os.path.join(directory(), f"runtime-{runtime}-{_circumstances(executable)}")
     except (OSError, UsageError):
@@ -39,7 +40,7 @@ def remembered(runtime: str, executable: str, ask: Callable[[], RuntimeProbe]) -
 
 
 def _circumstances(executable: str) -> str:
-    """Returns a digest of what a trial's answer depends on. Raises OSError."""
+    """Returns a digest of everything that a trial's result depends on. Raises OSError."""
     found = os.stat(executable)
     with open("/proc/sys/kernel/random/boot_id") as file:
         facts = [executable, str(found.st_ino), str(found.st_mtime_ns), file.read()]

@@ -54,7 +54,7 @@ class RuntimePlan:
     reachable: tuple[str, ...] = ()
     """Parts of the machine that the program can reach without a bind, in words for people."""
     enclosure: Enclosure | None = None
-    """The surroundings that are made for the runtime; None if it makes all that is needed itself."""
+    """The surroundings that are made for the runtime; None if the runtime makes all that it needs itself."""
 
     STATUS = "{status}"
     """Placeholder of the descriptor that the runtime writes its status to."""

@@ -1,4 +1,4 @@
-"""The result of a start as a document: how it ended, and whose failure it was."""
+"""The result of a start as a document: its end, and the part that failed."""
 
 import os
 from typing import Any, Final
@@ -9,9 +9,10 @@ from lazyfs.runtimes.start import NoImage, NoRuntime, PreparedRun
 from lazyfs.system.bounded_look import ask_one
 
 FAILURES: Final = ("program", "request", "image", "mount", "runtime", "lazyfs")
-"""`program`: it ended with another code than 0, or is not in the image. `request`: a bind, variable or option
-that cannot be. `image`: not found, or for another machine. `mount`: it does not answer any more.
-`runtime`: none works here, or it failed before the program. `lazyfs`: everything else."""
+"""The parts that can fail. `program`: it ended with another code than 0, or is not in the image. `request`: a
+bind, variable or option is impossible. `image`: it was not found, or is for another machine. `mount`: it does
+not answer any more. `runtime`: none works here, or it failed before the program. `lazyfs`: everything else.
+"""
 _LOOK_SECONDS = 5
 
 

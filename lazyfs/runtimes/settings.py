@@ -25,7 +25,7 @@ class RunSettings:
     runtimes: tuple[str, ...] = tuple(BUILT_IN)
     """Names in the order of preference; others are not chosen."""
     binds: tuple[Bind, ...] = ()
-    """Binds of every start; left out without a word where the source does not exist."""
+    """Binds of every start; one whose source does not exist is left out without a warning."""
     isolation: str = "best"
     programs: Mapping[str, str] = field(default_factory=dict)
     """Runtime's name -> path of its executable, for example on a mount."""

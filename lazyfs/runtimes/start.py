@@ -31,7 +31,7 @@ _DEFAULTS = {"PATH": DEFAULT_PATH, "HOME": "/tmp"}  # noqa: S108 - the only writ
 
 
 class NoImage(UsageError):
-    """The image is not to be found."""
+    """The image was not found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class RunOptions:
     """Variables that override the image's own. Their values never appear in an argv."""
     workdir: str | None = None
     entrypoint: bool = False
-    """Put the image's entry point before the command given."""
+    """True to put the image's entry point before the command given."""
     runtime: str | None = None
     """A runtime's name; None for the first runtime that works."""
     network: bool = True
@@ -168,7 +168,7 @@ def _existing(paths: Sequence[str]) -> list[bool | None]:
 
 
 def _of_the_site(options: RunOptions, settings: RunSettings) -> list[Bind]:
-    """Returns the site's binds but those at whose target the caller has bound something."""
+    """Returns the site's binds, without those at whose target the caller has bound something."""
     taken = {bind.target for bind in options.binds}
     return [bind for bind in settings.binds if bind.target not in taken]
 
@@ -179,7 +179,8 @@ def run(image: str, arguments: Sequence[str] = (), options: RunOptions = RunOpti
 
 
 def start(prepared: PreparedRun) -> ProgramEnd:
-    """Runs a prepared start to its end. What is seen to be impossible gives its exit code without a start."""
+    """Runs a prepared start to its end. A start that is seen to be impossible is not made, and only gives its
+    exit code."""
     found = obstacle(prepared.launch)
     if found is not None:
         _warn(found.reason)

@@ -24,7 +24,8 @@ def supervise(
     """Runs the plan to its end with this process's stdin, stdout and stderr.
 
     The runtime has a session of its own, so that the program cannot push characters into the caller's
-    terminal. Its environment is the plan's, empty where the program could read it in /proc/1/environ.
+    terminal. Its environment is that of the plan's enclosure. Without an enclosure it is empty, because the
+    program could read it in /proc/1/environ.
 
     `executable`: the runtime's file. `detach`: called in the new process before it becomes the runtime, to
     give up resources that the program must not have, with the descriptor of the status. `programs`: a

@@ -1,4 +1,4 @@
-"""Tries a runtime on this machine by a real start: a probe that does less says yes where the start fails."""
+"""Tries a runtime on this machine by a real start: a smaller test would pass where the start fails."""
 
 import os
 import shutil

@@ -82,7 +82,7 @@ def _make_scratch(command: WatchedCommand) -> None:
 
 
 def _remove_scratch(command: WatchedCommand) -> None:
-    """Removes the directory. What was in it is in memory that has gone with the processes."""
+    """Removes the scratch directory. Its files were in memory, which has gone with the processes."""
     if command.scratch is not None:
         with suppress(OSError):
             os.rmdir(command.scratch)

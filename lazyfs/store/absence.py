@@ -1,7 +1,7 @@
 """Tells a file that a store directory does not have from one that cannot be reached now.
 
 Both fail with ENOENT: a link that leads nowhere for the moment, a directory that was moved away, a filesystem
-that is not mounted. Who takes them for "not there" gives up what is still needed.
+that is not mounted. A caller that takes these for "not there" gives up files that are still needed.
 """
 
 import errno
@@ -10,8 +10,8 @@ import stat
 
 
 def check_absent(path: str) -> None:
-    """Returns if there is certainly no object at `path`, `data/ab/cd...` of a store: its directory is there
-    and is no link, or data/ can be listed and has no such directory. Raises OSError otherwise."""
+    """Returns only if there is certainly no object at `path` (`data/ab/cd...` of a store): its directory is
+    there and is no link, or data/ can be listed and has no such directory. Raises OSError otherwise."""
     _check_no_link(path)
     directory = os.path.dirname(path)
     try:
@@ -24,8 +24,8 @@ def check_absent(path: str) -> None:
 
 
 def check_no_metadata(path: str) -> None:
-    """Returns if there is certainly no file at `path`, `metadata/NAME` of a store, or no store has been made
-    in the directory. Raises OSError otherwise."""
+    """Returns only if there is certainly no file at `path` (`metadata/NAME` of a store), or if no store has
+    been made in the directory. Raises OSError otherwise."""
     directory = os.path.dirname(path)
     data = os.path.join(os.path.dirname(directory), "data")
     _check_no_link(path)
@@ -34,7 +34,8 @@ def check_no_metadata(path: str) -> None:
 
 
 def _check_no_link(path: str) -> None:
-    """A file that is there has come since it was looked for, and is no error."""
+    """Raises OSError if `path` is a link. Any other file at the path has come since it was looked for, and is
+    no error."""
     try:
         found = os.lstat(path)
     except FileNotFoundError:

@@ -26,11 +26,11 @@ class CheckFindings:
 
     objects: int = 0
     bytes: int = 0
-    """Plaintext bytes of these objects."""
+    """Plaintext bytes of the objects."""
     stored_bytes: int = 0
     catalogs: int = 0
     entries: int = 0
-    """Names in these catalogs."""
+    """Names in the catalogs."""
     bad: int = 0
     """Objects that are missing or wrong, and files that are wrong in their packs."""
     problems: list[str] = field(default_factory=list)
@@ -38,7 +38,7 @@ class CheckFindings:
 
 
 _Slices = dict[tuple[int, int, Digest], Reached]
-"""The files of a pack: where each begins, its size and its digest; and the first path that led to it."""
+"""The files of a pack: (offset, size, digest) of each -> the first path that led to it."""
 
 
 class _ReadObject(NamedTuple):
@@ -59,12 +59,12 @@ def check(
     workers: int = 2,
     advance: Callable[[CheckFindings], None] = lambda _findings: None,
 ) -> CheckFindings:
-    """Reads every object that the root catalog leads to, and the head of a `history` if it is given, once,
-    and compares sizes and digests; of packs also the digest of each file in them.
+    """Reads each object that the root catalog leads to, and that `history` (the head of one) leads to, once.
+    Compares sizes and digests, and in packs also the digest of each file.
 
     A missing or wrong object is a finding, not an exception, and the objects that only it leads to are not
-    looked at. Packs are read last, when all that lies in them is known. `advance` is called with the findings
-    so far after every object.
+    looked at. Packs are read last, when all files in them are known. `advance` is called with the findings so
+    far after every object.
     """
     run = _Check(store, advance)
     starts = [catalog_at(root), *([history_at(history)] if history else [])]

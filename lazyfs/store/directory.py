@@ -176,8 +176,8 @@ class DirectoryStore:
                 return None
 
     def write_metadata(self, name: str, data: bytes, *, expected: bytes | None) -> None:
-        """As Store.write_metadata. Creation is atomic; replacement needs `exclusive`, which publishers
-        hold."""
+        """As Store.write_metadata. Creation is atomic by itself; replacement relies on `exclusive`, which
+        publishers hold."""
         final = self._metadata(name)
         if expected is not None and self.read_metadata(name) != expected:
             raise self._overtaken(name)

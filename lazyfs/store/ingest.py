@@ -22,7 +22,8 @@ MAX_WAITING = 64 << 20
 
 
 class _Chunked:
-    """A file of several chunks that are being stored: with the last one, the file's content is known."""
+    """A file of several chunks that are being stored; the file's content is known once the last one is
+    stored."""
 
     def __init__(self, record: Record, shift: int) -> None:
         self.record = record

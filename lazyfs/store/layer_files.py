@@ -19,7 +19,7 @@ class Pack:
         """The contents; dropped once they are stored."""
         self.size = 0
         self.ref: ObjectRef | None = None
-        """Known once it is stored."""
+        """The pack's name, once it is stored."""
         self.files: list[tuple[Record, int]] = []
         """Each record of a file in it, with the file's offset."""
 

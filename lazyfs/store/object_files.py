@@ -25,8 +25,8 @@ def list_objects(store: str) -> Iterator[StoredObject]:
 
 
 def delete_objects(store: str, digests: Sequence[Digest]) -> None:
-    """Deletes objects. Nothing is flushed: an object that a power failure brings back is as right as ever,
-    and the next collection deletes it again."""
+    """Deletes objects. Nothing is flushed: an object that a power failure brings back is still right, and the
+    next collection deletes it again."""
     for digest in digests:
         try:
             os.unlink(os.path.join(store, object_path(digest)))

@@ -24,11 +24,12 @@ from lazyfs.store.served_files import check_store, open_file
 
 FOREVER = "public, max-age=31536000, immutable"
 TIMESTAMP_CACHE = f"public, max-age={TIMESTAMP_KEPT}"
-"""Seconds that proxies may keep the timestamp: a new revision is seen that much later, and a site's workers
-together ask for it at most twice a minute."""
+"""Cache-Control of the timestamp: a new revision is seen that much later, and a site's workers together ask
+for the timestamp at most twice a minute."""
 
 MISSING_METADATA_CACHE = "public, max-age=60"
-"""A client looks for the next root before each new revision; proxies may answer that it does not exist."""
+"""Cache-Control of a missing file of metadata: a client looks for the next root before each new revision, and
+proxies may answer that it does not exist."""
 
 IDLE_SECONDS = 75
 _INLINE = 1 << 16
@@ -186,8 +187,8 @@ class _Handler(BaseHTTPRequestHandler):
         return False
 
     def _range(self, etag: str, modified: str, size: int) -> tuple[int, int] | None:
-        """The one range asked for as [start, end); empty if the file does not have it; None for the whole
-        file."""
+        """Returns the one range asked for as [start, end); an empty one if the file does not have it; None
+        for the whole file."""
         match = _RANGE.fullmatch(self.headers.get("Range", "").strip())
         if not match or match[0] == "bytes=-" or self.headers.get("If-Range", etag) not in (etag, modified):
             return None

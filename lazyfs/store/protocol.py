@@ -18,7 +18,7 @@ only inside it.
 Collection. A collector lists objects and deletes those that no revision leads to; repository/collect.py keeps
 it apart from publishers by conditional writes of one metadata file. So a store promises only this: `now` and
 the times of a listing are of one clock, which all who use the store share; a deletion is done when `delete`
-returns; whoever puts an object again afterwards stores it again.
+returns; an object that is put afterwards is stored again.
 
 Errors. Each method raises StoreError when the disk or bucket fails; then nothing was committed.
 """
@@ -46,11 +46,11 @@ class StoredObject(NamedTuple):
     size: int
     """Stored bytes."""
     modified: float
-    """When its bytes were written, on the store's clock; never after it got its name."""
+    """The time at which its bytes were written, on the store's clock; never after it got its name."""
 
 
 class ReadableStore(Protocol):
-    """The part of a store that is read, and all that there is of one behind a URL."""
+    """The part of a store that is read. A store behind a URL has only this part."""
 
     def get(self, digest: Digest) -> bytes:
         """Returns the stored frame. Raises NotFound."""
@@ -90,8 +90,8 @@ class Store(ObjectSink, ReadableStore, Protocol):
         ...
 
     def delete_unnamed(self, before: float) -> int:
-        """Deletes what publishers that were killed have left without a name, written before this time on the
-        store's clock; returns its bytes."""
+        """Deletes the files that killed publishers have left without a name, if they were written before this
+        time on the store's clock; returns their bytes."""
         ...
 
     def now(self) -> float:
@@ -99,8 +99,8 @@ class Store(ObjectSink, ReadableStore, Protocol):
         ...
 
     def spare(self) -> AbstractContextManager[None]:
-        """Gives up, for the time of a collection, the space that the store has set aside for it: lists must
-        be written before the first deletion, also where no byte is free. A store without such a limit does
+        """Gives up the space that the store has set aside, for the time of a collection: lists must be
+        written before the first deletion, even if the disk is full. A store without such a limit does
         nothing."""
         ...
 
@@ -114,11 +114,13 @@ class Store(ObjectSink, ReadableStore, Protocol):
 
     def write_metadata(self, name: str, data: bytes, *, expected: bytes | None) -> None:
         """Writes a file under metadata/ atomically and durably, if it now holds `expected` (None: if it does
-        not exist). Raises StoreConflict if it does not, ValueError for a name outside metadata/."""
+        not exist). Raises StoreConflict if it holds something else, ValueError for a name outside metadata/.
+        """
         ...
 
     def metadata_names(self) -> Iterator[str]:
-        """Lists the files under metadata/ that were there from the call to the end, in any order."""
+        """Lists the files under metadata/ that were there from the call to the end of the listing, in any
+        order."""
         ...
 
     def delete_metadata(self, name: str) -> None:

@@ -34,7 +34,8 @@ class Counters:
             kind = _kind(served.path)
             self._requests[kind, served.status] += 1
             self._bytes[kind] += served.sent
-            if served.status < HTTPStatus.BAD_REQUEST:  # there is no bound on the number of missing names
+            # missing names are not counted: their number has no bound
+            if served.status < HTTPStatus.BAD_REQUEST:
                 self._paths[served.path] += 1
 
     def lost(self, path: str, count: int) -> None:

@@ -11,7 +11,7 @@ SIZE = 4 << 20
 
 
 def give_up(store: str) -> None:
-    """Gives the space to whoever writes next."""
+    """Frees the space for the collection's lists."""
     try:
         os.unlink(os.path.join(store, NAME))
     except FileNotFoundError:
@@ -20,7 +20,7 @@ def give_up(store: str) -> None:
 
 
 def set_aside(store: str) -> None:
-    """Takes the space, if it is not taken already; a disk that has not got it keeps what it has."""
+    """Takes the space, unless it is taken already or the disk has too little."""
     path = os.path.join(store, NAME)
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)

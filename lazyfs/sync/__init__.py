@@ -1,1 +1,2 @@
-"""The service: what wishlists ask for, in the registries, and in the tree; each image fails alone."""
+"""The service: publishes the images of wishlists, which it reads from their registries; each image fails
+alone."""

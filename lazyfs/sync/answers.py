@@ -1,4 +1,4 @@
-"""When does my image appear? What the store, the lists and the memory of the service say of one name."""
+"""Tells when an image appears, by the store, the lists and the service's state."""
 
 from collections.abc import Iterable, Sequence
 from itertools import islice
@@ -15,7 +15,7 @@ from lazyfs.sync.conditions import ImageCondition, conditions
 from lazyfs.sync.state import State, WisherState
 
 MOST_REVISIONS = 200
-"""Revisions that are looked at for the first one with an image."""
+"""Most revisions that are searched for the first one that has an image."""
 
 
 class Publication(NamedTuple):
@@ -25,13 +25,13 @@ class Publication(NamedTuple):
     target: str
     """The target of its link; empty for a published tree."""
     digests: list[str]
-    """The digests that were named by the tags of its repository which lead to the same image."""
+    """The digests whose links in its repository lead to the same image."""
     revision: int
-    """The first revision with it, as far as they were looked at."""
+    """The first revision that has the image, among those that were looked at."""
     time: int
-    """Moment at which that was made: seconds since 1970."""
+    """Moment at which that revision was made: seconds since 1970."""
     certain: bool
-    """False if it may have been there before that revision too."""
+    """False if the image may have been there before that revision too."""
 
 
 class Answer(NamedTuple):
@@ -70,8 +70,8 @@ def publication(store: ReadableStore, name: str) -> Publication | None:
 
 
 def answer(name: str, store: ReadableStore, state: State | None, lists: Sequence[Wishlist]) -> Answer:
-    """Returns what is known of a name. `state`: the service's memory, None where it is not at hand. `lists`:
-    those in force. Raises as `publication`."""
+    """Returns everything known of a name. `state`: the service's state, None if it is not at hand. `lists`:
+    the lists in force. Raises as `publication`."""
     found = publication(store, name)
     images = state.images if state else {}
     ranks = candidates(name, {place.partition("/")[0] for place in images})

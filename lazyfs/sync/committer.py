@@ -24,7 +24,7 @@ class Committer:
     """One run's changes of a repository. Use as a context manager, from one thread."""
 
     def __init__(self, store: Store, keys: Keys, now: Callable[[], datetime], *, last_update: bool) -> None:
-        """`last_update`: write logDir/lastUpdate with each revision. Raises as Edit."""
+        """`last_update`: True to write logDir/lastUpdate with each revision. Raises as Edit."""
         self._lease = PublisherLease(store, now)
         self._edit = Edit(store, keys, now, lease=self._lease)
         self._store = store
@@ -52,7 +52,7 @@ class Committer:
         return self._edit.objects
 
     def keep_alive(self) -> None:
-        """Renews what keeps the run's objects from collections, if it is time."""
+        """Renews the lease that keeps the run's objects from collections, if it is time."""
         self._lease.keep_alive()
 
     @property
@@ -73,7 +73,8 @@ class Committer:
         return self._published
 
     def put(self, changes: Mapping[str, Inode]) -> None:
-        """Takes the changes of one image. Raises UsageError, and takes none of them, if the tree cannot."""
+        """Takes the changes of one image. Raises UsageError, and takes no change, if the tree cannot have
+        them."""
         if self._trial is None:
             self._trial = LiveTree(self._edit.tree, self._edit.base.params)
         for path, inode in changes.items():
@@ -84,14 +85,14 @@ class Committer:
         self._news = True
 
     def remove(self, paths: Iterable[str]) -> None:
-        """Takes links out of the tree, and what only they led to: metadata, images' trees, layers."""
+        """Takes links out of the tree, and the metadata, images' trees and layers that only they led to."""
         gone = [path for path in paths if path.split("/", 1)[0].encode() not in INTERNAL]
         self._edit.apply(lambda live: remove_images(live, gone))
         self.waiting += 1
         self._news = True
 
     def tidy(self) -> None:
-        """Takes out what no name leads to any more: trees and layers of images whose tags have moved."""
+        """Takes out the trees and layers that no name leads to any more, because tags have moved."""
         self._edit.apply(remove_untagged)
         self.waiting += 1
 

@@ -26,7 +26,7 @@ class ImageCondition(msgspec.Struct, frozen=True, omit_defaults=True):
     digest: str = ""
     """The digest that its tag named when it was published."""
     published: int = 0
-    """Seconds since 1970, as all times."""
+    """The time at which it was published: seconds since 1970, as all times."""
     revision: int = 0
     """The first revision that has this digest."""
     checked: int = 0
@@ -47,7 +47,7 @@ class ImageCondition(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def condition_of(place: str, image: ImageState, queued: int = 0) -> ImageCondition:
-    """Returns how an image fares."""
+    """Returns the condition of an image."""
     if image.gone and image.digest:
         condition = LEAVING
     elif image.error:
@@ -72,7 +72,8 @@ def condition_of(place: str, image: ImageState, queued: int = 0) -> ImageConditi
 
 
 def conditions(images: Mapping[str, ImageState]) -> list[ImageCondition]:
-    """Returns how all images fare, by place; those that wait have their position in the order of wishes."""
+    """Returns the conditions of all images, by place; images that wait have their position in the order of
+    wishes."""
     found = []
     queued = 0
     for place, image in images.items():
@@ -82,7 +83,7 @@ def conditions(images: Mapping[str, ImageState]) -> list[ImageCondition]:
 
 
 def counts(found: Iterable[ImageCondition]) -> dict[str, int]:
-    """Returns how many images are in each condition."""
+    """Returns the number of images in each condition."""
     numbers = dict.fromkeys(MEANINGS, 0)
     for one in found:
         numbers[one.condition] += 1

@@ -1,4 +1,4 @@
-"""The event file: one JSON object a line, appended at each run, for whoever watches the service."""
+"""The event file: one JSON object a line, appended at each run, for programs that watch the service."""
 
 import os
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""The reading half of a store behind a URL, for questions about what is published."""
+"""The reading half of a store behind a URL, for questions about the published images."""
 
 import time
 from collections.abc import Callable
@@ -12,11 +12,11 @@ from lazyfs.transport.fetcher import Fetcher, Request
 SECONDS = 60.0
 """Seconds that one file may take."""
 MOST = bounds.OBJECT + (1 << 16)
-"""Bytes of a frame: zstd stores what it cannot compress with a few bytes more."""
+"""Bytes of a frame: bytes that zstd cannot compress take a few more in it."""
 
 
 class FetchedStore:
-    """A ReadableStore; every object is verified by who asks for it, as in any store."""
+    """A ReadableStore. Its readers verify every object, as they do with any store."""
 
     def __init__(self, fetcher: Fetcher, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._fetcher = fetcher

@@ -1,9 +1,9 @@
-"""Where an image hangs in the tree: every name under which people of the field look for it.
+"""The places of an image in the tree: every name under which people of the field look for it.
 
 | layout | path |
 |---|---|
 | always | `<registry>/<repository>:<tag>`, the image's place |
-| always | `<registry>/<repository>:sha256:<digest of what the tag names>` |
+| always | `<registry>/<repository>:sha256:<digest that the tag names>` |
 | osg | `<namespace>/<repository>:<tag>` too |
 | several platforms | `.multiarch/<architecture>[:<variant>]/<registry>/<repository>:<tag>` for each |
 
@@ -42,7 +42,7 @@ def multiarch_place(platform: Platform, place: str) -> str:
 
 
 def digest_place(reference: Reference, digest: str) -> str:
-    """Returns the path of an image by the digest of what its tag names."""
+    """Returns the path of an image by the digest that its tag names."""
     return f"{reference.registry}/{reference.repository}:{digest}"
 
 
@@ -52,7 +52,8 @@ def osg_place(reference: Reference) -> str:
 
 
 def link_target(path: str, target: str) -> str:
-    """Returns what a link at `path` holds to lead to `target`, both from the root of the tree."""
+    """Returns the text of a link at `path` that leads to `target`; both are paths from the root of the
+    tree."""
     return posixpath.relpath(target, posixpath.dirname(path) or ".")
 
 

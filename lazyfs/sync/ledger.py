@@ -1,4 +1,4 @@
-"""The books of one run: what became of each image, in the state that the next run reads, and as events."""
+"""The ledger of one run: the fate of each image, in the state that the next run reads, and as events."""
 
 from collections.abc import Callable, Collection, Iterable
 from datetime import datetime
@@ -23,7 +23,7 @@ class Arrival(NamedTuple):
 
 
 class Ledger:
-    """Takes what happens, keeps the state, and collects events. Not safe for several threads."""
+    """Notes the outcomes of a run: keeps the state, and collects events. Not safe for several threads."""
 
     def __init__(self, state: State, now: Callable[[], datetime]) -> None:
         self.state = state
@@ -34,18 +34,19 @@ class Ledger:
 
     @property
     def time(self) -> int:
-        """Seconds since 1970."""
+        """The present time in seconds since 1970."""
         return int(self._now().timestamp())
 
     def image(self, place: str) -> ImageState | None:
-        """Returns what is known of an image."""
+        """Returns the state of an image; None if it is not known."""
         return self.state.images.get(place)
 
     def wished(self, targets: Iterable[Target], silent: Callable[[WisherState], bool]) -> None:
-        """Takes who wishes which image now; an image that is new is known from here on.
+        """Notes the wishes that each image has now; a new image is known from here on.
 
-        `silent`: returns True for a wish of before that cannot be asked in this run: it stays in the books
-        though others wish the image, or it would be forgotten by the time that only they wish it no more.
+        `silent`: returns True for an earlier wish that this run cannot ask about. Such a wish stays noted
+        even if others wish the image now: otherwise it would be forgotten once the others no longer wish the
+        image.
         """
         for target in targets:
             image = self.state.images.setdefault(target.place, ImageState())
@@ -57,8 +58,8 @@ class Ledger:
     def found_unchanged(
         self, target: Target, digest: str, config: str, *, asked: bool, private: bool
     ) -> None:
-        """The tree has what the tag names. `private`: asking for it needed an account; a run that was killed
-        before it saved its state may have published it."""
+        """Notes that the tree has the image that the tag names. `private`: asking for it needed an account.
+        The image may have been published by a run that was killed before it saved its state."""
         image = self._of(target)
         self.unchanged += 1
         image.digest, image.config = digest, config or image.config
@@ -69,7 +70,7 @@ class Ledger:
         _forgive(image)
 
     def paths(self, *, without: Collection[str] = ()) -> set[str]:
-        """Returns every path that the images of the next revision have, but for those of the places
+        """Returns every path that the images of the next revision have, except those of the places
         `without`."""
         coming = {one.target.place: all_paths(one.target, one.digest) for one in self._arrivals}
         there = {place: image.paths for place, image in self.state.images.items() if image.digest}
@@ -78,11 +79,11 @@ class Ledger:
         }
 
     def arrives(self, arrival: Arrival) -> None:
-        """An image was put into the next revision."""
+        """Notes that an image was put into the next revision."""
         self._arrivals.append(arrival)
 
     def committed(self, revision: int) -> None:
-        """The revision with everything that arrived is there."""
+        """Notes that the revision with everything that arrived was committed."""
         for target, digest, config, size, private in self._arrivals:
             image = self._of(target)
             kind = MOVED if image.digest and image.digest != digest else PUBLISHED
@@ -96,7 +97,7 @@ class Ledger:
         self._arrivals.clear()
 
     def fails(self, target: Target, reason: str, digest: str = "") -> None:
-        """An image could not be had; what the tree has of it stays."""
+        """Notes that an image could not be had; the version that the tree has of it stays."""
         image = self._of(target)
         new = not image.error
         image.failed = image.failed or self.time
@@ -114,11 +115,11 @@ class Ledger:
         return True
 
     def wish_fails(self, name: str, reason: str, owners: tuple[str, ...]) -> None:
-        """The tags of a wish could not be found out."""
+        """Notes that the tags of a wish could not be found out."""
         self.events.append(Event(self.time, FAILED, name, reason=reason, owners=owners))
 
     def leaves(self, place: str, reason: str, revision: int) -> None:
-        """An image was taken out of the tree."""
+        """Notes that an image was taken out of the tree."""
         image = self.state.images[place]
         self._event(REMOVED, place, before=image.digest, reason=reason, revision=revision)
         if image.wishes and image.error:
@@ -134,7 +135,7 @@ class Ledger:
                 del self.state.images[place]
 
     def would(self, kind: str, place: str, reason: str = "", digest: str = "") -> None:
-        """A dry run found what a run would do."""
+        """Notes a change that a run would make, in a dry run."""
         before = self.state.images[place].digest if place in self.state.images else ""
         self._event(kind, place, digest=digest, before=before, reason=reason)
 

@@ -1,8 +1,8 @@
-"""Where wishlists come from: files, web addresses, and working trees, with the last good content of each.
+"""Reads wishlists from files, web addresses and working trees, and keeps the last good content of each.
 
-A list that cannot be had, is empty, or is no list at all says nothing of what is not wished: its last good
-content, kept in the status directory, stays in force. So do the wishes of a list that has lost most of them,
-until a later run reads the same bytes again.
+A list that cannot be read, is empty, or is no list at all withdraws no wish: its last good content, kept in
+the status directory, stays in force. The wishes of a list that has lost most of them stay too, until a later
+run reads the same bytes again.
 """
 
 import os
@@ -37,8 +37,8 @@ _NO_LISTS = (
 )
 MOST_FILES = 10_000
 CONFIRMED_AFTER = 3600
-"""Seconds after which the same bytes confirm that a list is meant to be so short: servers that are being
-repaired or filled are seldom so for an hour."""
+"""Seconds after which the same bytes confirm that a list is meant to be so short: a server that is being
+repaired or filled is seldom in that state for an hour."""
 _SHOWN_QUERY = re.compile(r"#query-[0-9a-f]{8}")
 _ACCOUNT = re.compile(r"://[^/?#]*@")
 
@@ -53,17 +53,19 @@ class GivenList(NamedTuple):
     problems: tuple[Finding, ...]
     """The faults of the content read now."""
     complete: bool
-    """True if what was read now was understood in every line: then what it does not name is not wished."""
+    """True if every line of the content read now was understood: only then are images that it does not name
+    unwished."""
     kept: bool = False
     """True if the last good content is in force."""
     fresh: bytes | None = None
     """The content read now, if it is good: to be kept."""
     doubted: bytes | None = None
-    """The content read now, if it lacks most of the wishes before: to be confirmed by a later run."""
+    """The content read now, if it lacks most of the earlier wishes: to be confirmed by a later run."""
 
 
 class ListKeeper:
-    """Keeps the last good content of each list in a directory, and what is to be confirmed."""
+    """Keeps in a directory, for each list, the last good content and the content that is still to be
+    confirmed."""
 
     def __init__(
         self, directory: str | None, now: Callable[[], float] = time.time, meant: Container[str] = ()
@@ -74,7 +76,7 @@ class ListKeeper:
         self._meant = meant
 
     def take(self, given: GivenList) -> None:
-        """Keeps what a run is to remember of a list. Raises OSError."""
+        """Keeps the content of a list for later runs. Raises OSError."""
         if given.fresh is not None:
             self.keep(given.name, given.fresh)
         elif given.doubted is not None:
@@ -96,8 +98,8 @@ class ListKeeper:
         return name in self._meant or (since is not None and self._now() - since >= CONFIRMED_AFTER)
 
     def _doubted_since(self, name: str, data: bytes) -> float | None:
-        """Returns when these bytes were first doubted, if they were the last time and the clock was not put
-        back since."""
+        """Returns the time at which these bytes were first doubted; None if the content doubted last was
+        another one, or if the clock was put back since."""
         if self._directory is None:
             return None
         try:
@@ -123,7 +125,7 @@ class ListKeeper:
                 write_durably(self._path(name), data)
 
     def forget(self, name: str) -> None:
-        """Drops the last good content, and what was to be confirmed."""
+        """Drops the last good content, and the content that was to be confirmed."""
         if self._directory is not None:
             self._drop(name, "doubted")
             self._drop(name, "list")
@@ -169,7 +171,7 @@ def _lists_below(directory: str) -> Iterator[str]:
 
 
 def fetch(name: str) -> bytes:
-    """Returns the bytes of a file or of what a web address answers. Raises LazyfsError of one line."""
+    """Returns the bytes of a file, or of the answer from a web address. Raises LazyfsError of one line."""
     if "://" in name:
         return _download(name)
     try:
@@ -252,7 +254,8 @@ def load(name: str, keeper: ListKeeper, get: Callable[[str], bytes] = fetch) -> 
 
 
 def _lost(read: Wishlist, last_good: bytes | None, data: bytes) -> list[Wish]:
-    """Returns what a list wishes no more, if that is over half of its last good wishes and at least two."""
+    """Returns the wishes that a list has lost, if they are over half of its last good ones and at least
+    two."""
     if last_good is None or last_good == data:
         return []
     before = read_wishlist(last_good, read.name).wishes
@@ -262,7 +265,8 @@ def _lost(read: Wishlist, last_good: bytes | None, data: bytes) -> list[Wish]:
 
 
 def _doubted(read: Wishlist, lost: list[Wish], data: bytes) -> GivenList:
-    """Returns a list that has lost most of its wishes: those of before stay in force beside those of now."""
+    """Returns a list that has lost most of its wishes: the earlier ones stay in force beside the present
+    ones."""
     doubt = Finding(
         0,
         f"{len(lost)} wishes of before are gone, over half of them: they stay until a run reads the same "

@@ -1,8 +1,7 @@
 """Layers of images that are not committed yet, so that a run reads no layer twice.
 
-A StoredTree that finds them beside the layers of its revision; and claims, so that of two images that are
-read side by side and share a layer which the tree lacks, one reads it and the other waits and takes it from
-there.
+`TreeWithPending` finds them beside the layers of its revision. If two images that are read side by side share
+a layer which the tree lacks, a claim lets one read the layer; the other waits and takes it from there.
 """
 
 import threading
@@ -38,8 +37,8 @@ class PendingLayers:
 
     @contextmanager
     def claim(self, tree: StoredTree, diff_ids: Iterable[Digest]) -> Iterator[None]:
-        """Holds those of the layers that the tree lacks, once nobody else holds one of them: all at once, so
-        that two images never wait for each other."""
+        """Holds the layers that the tree lacks, once nobody else holds any of them. They are taken all at
+        once, so that two images never wait for each other."""
         with self._changed:
             wanted: set[Digest] = set()
 

@@ -1,4 +1,4 @@
-"""One image is read from its registry: the unit that fails alone."""
+"""Reads one image from its registry: the unit that fails alone."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ SHARED = (f"{FLAT_FOLDER}/", ".layers/")
 
 
 class Job(NamedTuple):
-    """An image to read: that of a target, which other targets of the repository may share."""
+    """The image of a target, to be read. Other targets of the repository may share it."""
 
     target: Target
     digest: str
@@ -46,7 +46,7 @@ class PreparedImage(NamedTuple):
     own: dict[str, Inode]
     """Links and metadata at the places of the target that it was read for."""
     place: str
-    """That target's place."""
+    """The place of the target that it was read for."""
     config: str
     """Digest of the config, in hex."""
     size: int
@@ -91,10 +91,10 @@ class ImagePreparer:
     root: Callable[[], ObjectRef]
     """The root catalog of the revision that is the base now."""
     platform: Platform
-    """That of wishes that name none."""
+    """The platform of wishes that name none."""
     platform_asked: bool
     tell: Callable[[str], None]
-    """Is told of each warning."""
+    """Called with each warning."""
 
     def prepare(self, job: Job) -> PreparedImage:
         """Reads the image of a job and writes its contents. Raises LazyfsError of one line."""

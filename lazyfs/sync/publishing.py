@@ -1,6 +1,6 @@
-"""The middle of a run: tags are asked for, images whose tag has moved are read side by side, and committed.
+"""The middle of a run: asks for tags, reads images whose tag has moved side by side, and commits them.
 
-One thread decides and commits; others ask registries and read images, and put what they found into one queue.
+One thread decides and commits; others ask registries and read images, and put their findings into one queue.
 """
 
 import queue
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from lazyfs.sync.service import Service
 
 TRIES = 3
-"""Tries of a question or an image in one run, where another one may help: inside each, the client makes
+"""Tries of a question or an image in one run, if another try may help. In each of them the client makes
 six."""
 
 
 class _Key(NamedTuple):
-    """Images that are one: read once, whatever their tags."""
+    """The identity of an image: targets with equal keys share one image, which is read once."""
 
     registry: str
     repository: str
@@ -73,7 +73,7 @@ class Publishing:
 
     @cached_property
     def _preparer(self) -> ImagePreparer:
-        """Reads images; not made in a dry run."""
+        """The preparer that reads images; a dry run makes none."""
         service, committer = self._service, self._committer
         return ImagePreparer(
             service.store,
@@ -89,7 +89,7 @@ class Publishing:
 
     def run(self) -> dict[str, str]:
         """Returns place -> reason of the images that their registries do not know any more. Raises
-        StoreError, or what nobody foresaw in a thread."""
+        StoreError, and an unforeseen error of a thread."""
         try:
             self._work()
         except BaseException:
@@ -142,7 +142,7 @@ class Publishing:
         asker.submit(self._hand_over, lambda: _Asked(target, self._resolver.digest(target.reference), tries))
 
     def _hand_over(self, work: Callable[[], "_Asked | _Read"]) -> None:
-        """Does a thread's work; whatever comes of it goes into the queue."""
+        """Does a thread's work, and puts its result or its error into the queue."""
         try:
             self._results.put(work())
         except BaseException as error:  # noqa: BLE001 - raised again in the thread that decides
@@ -234,14 +234,14 @@ class Publishing:
             self._committer.remove(sorted(stale))
 
     def _unchanged(self, target: Target, digest: str, *, asked: bool) -> None:
-        """Enters that the tree has what the tag names."""
+        """Notes that the tree has the image that the tag names."""
         self._drop_stale(target, digest)
         config = self._committer.published.target(target.place) or ""
         private = self._resolver.needed_account(target.reference)
         self._ledger.found_unchanged(target, digest, config, asked=asked, private=private)
 
     def _standing(self, target: Target, digest: str) -> bool:
-        """Returns True if the tree has at all paths of the target what the digest names."""
+        """Returns True if the tree has the image of this digest at all paths of the target."""
         published = self._committer.published
         config = published.target(target.place)
         image = self._ledger.image(target.place)

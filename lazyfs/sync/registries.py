@@ -20,7 +20,7 @@ from lazyfs.sync.settings import RegistrySettings
 log = logging.getLogger(__name__)
 
 ACCOUNT = "the service's account"
-"""The name of any account in messages, which stand on the status site."""
+"""The name that stands for any account in messages, which appear on the public status site."""
 
 
 class Registries:
@@ -33,7 +33,7 @@ class Registries:
         pause: Callable[[float], None] | None = None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`settings`: by the registry's name, as references have it. `pause`: waits for so many
+        """`settings`: registry's name, as references have it -> its settings. `pause`: waits for so many
         seconds; by default so that `stop` ends it."""
         self._now = now
         self._stopped = threading.Event()
@@ -64,7 +64,7 @@ class Registries:
         self._stopped.set()
 
     def _pause(self, seconds: float) -> None:
-        """Waits, until the run is given up at the longest."""
+        """Waits for so many seconds, unless the run is given up. Raises TransportError once it is."""
         if self._sleep is None:
             self._stopped.wait(seconds)
         else:
@@ -77,8 +77,8 @@ class Registries:
         return self._settings.get(registry, RegistrySettings())
 
     def client(self, reference: Reference) -> RegistryClient:
-        """Returns the client for the repository of a reference, the same one each time: what it has learned
-        of tokens and privacy holds for all images of the repository."""
+        """Returns the client for the repository of a reference, the same one each time: its tokens, and its
+        findings about privacy, hold for all images of the repository."""
         key = reference.registry, reference.repository
         with self._lock:
             found = self._clients.get(key)
@@ -104,7 +104,8 @@ class Registries:
         return RegistryClient(reference._replace(tag=None, digest=None), conversation, pause=self._pause)
 
     def _account(self, reference: Reference, asked: Asked) -> Callable[[], Credentials | None]:
-        """Returns the search for an account. What the operator chose is looked at here. Raises UsageError."""
+        """Returns a function that searches for an account. The operator's own choice is looked at here.
+        Raises UsageError."""
         with self._without_details(reference.registry):
             account = LazyAccount(reference, asked, self._environment)
 
@@ -116,8 +117,8 @@ class Registries:
 
     @contextmanager
     def _without_details(self, registry: str) -> Iterator[None]:
-        """Keeps the names of the operator's files and programs out of what is raised, which everybody may
-        read; they are logged."""
+        """Keeps the names of the operator's files and programs out of errors, which everybody may read; logs
+        them."""
         try:
             yield
         except UsageError as error:

@@ -1,9 +1,9 @@
 """The pace at which one registry is asked, by all images of a run together.
 
-At most so many requests at a time wait for an answer's head. A 429 holds up every request to that server
-until its Retry-After is over, not only the one that met it. A server that failed so many requests in a row,
+At most `parallel` requests at a time wait for an answer's head. A 429 holds up every request to that server
+until its Retry-After is over, not only the one that met it. A server that failed FAILURES requests in a row,
 with none answered between them, is left alone for the rest of the run, and so is a registry whose time in the
-run is over: its images fail at once and keep what they have.
+run is over: its images fail at once and keep their last version.
 """
 
 import math
@@ -19,8 +19,8 @@ from lazyfs.images.registry.replies import retry_after
 from lazyfs.images.registry.wire import Origin
 
 FAILURES = 12
-"""Requests without an answer, or answered with 429 or 5xx, one after the other, after which a server counts
-as down: two images' tries. Those that met a 429 together count as one."""
+"""Requests in a row without an answer, or answered with 429 or 5xx, after which a server counts as down: the
+tries of two images. Requests that met a 429 together count as one."""
 
 
 @dataclass

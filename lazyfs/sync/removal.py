@@ -1,4 +1,5 @@
-"""Which images leave the tree. Absence is not a wish: nothing goes but for a reason that is known. Pure."""
+"""Decides which images leave the tree. No image leaves only because it is absent somewhere: a reason must be
+known. Pure."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
@@ -23,19 +24,20 @@ class Lists(NamedTuple):
     """The statements of a run's lists."""
 
     complete: frozenset[str]
-    """Names of lists that were read whole and without an error, each list of that name."""
+    """Names of lists that were read whole and without an error; if several lists have a name, all of them
+    were."""
     forgotten: frozenset[str]
-    """Names that the operator gives up: what only they wished goes."""
+    """Names of lists that the operator gives up: images that only they wished leave."""
     wishes: frozenset[tuple[str, str]]
     """(list, wish) in force."""
     failed: frozenset[tuple[str, str]]
-    """Those whose tags could not be found out."""
+    """(list, wish) of wishes whose tags could not be found out."""
 
     @classmethod
     def of(
         cls, given: Sequence[GivenList], failed: Iterable[tuple[str, str]], forgotten: Iterable[str]
     ) -> "Lists":
-        """Returns what these lists say."""
+        """Returns the statements of these lists."""
         return cls(
             frozenset(one.name for one in given) - {one.name for one in given if not one.complete},
             frozenset(forgotten),
@@ -44,11 +46,11 @@ class Lists(NamedTuple):
         )
 
     def says(self, name: str) -> bool:
-        """Returns True if a list's silence is a statement."""
+        """Returns True if a list certainly does not wish the images that it does not name."""
         return name in self.forgotten or name in self.complete
 
     def silent(self, wish: WisherState) -> bool:
-        """Returns True if this run cannot tell what a wish of before means now."""
+        """Returns True if this run cannot tell which images an earlier wish means now."""
         return not self.says(wish.list) or (wish.list, wish.wish) in self.failed
 
 
@@ -58,8 +60,8 @@ def leaving(
     lists: Lists,
     listed: Callable[[str], bool | None],
 ) -> list[Leaving]:
-    """Returns the images that are published and that no wish means now, if every list that wished them says
-    so.
+    """Returns the images that are published and that no wish means now, if every list that wished them
+    confirms this.
 
     `wished`: the places of the targets. `listed`: place -> True if its tag is in its registry's list of tags
     of this run, False if it is not, None if the tags were not asked for or did not come whole.
@@ -88,14 +90,14 @@ class Due(NamedTuple):
 
     now: list[str]
     too_many: int
-    """Their number, if that is over the limit and none goes."""
+    """The number of images that are due, if it is over the limit, so that none leaves; otherwise 0."""
 
 
 def due(images: Mapping[str, ImageState], gone: Iterable[str], now: int, grace: float, most: int) -> Due:
-    """Returns the images whose time of grace is over, marking those that are new among the gone; none if they
-    are more than `most`.
+    """Returns the images whose time of grace is over; none if they are more than `most`.
 
-    `gone`: places that may leave. Those that were gone before and are not now are marked as there again.
+    `gone`: places that may leave. Images that are newly gone are marked with the time; marked ones that are
+    no longer gone lose their mark.
     """
     gone = set(gone)
     over = []

@@ -1,4 +1,4 @@
-"""The deeds of a run, image by image: for the command line, the status site and the event file."""
+"""The events of a run, image by image: for the command line, the status site and the event file."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -39,7 +39,7 @@ class Report(NamedTuple):
     bad_lists: int
     """Lists that could not be read, or have lines that could not."""
     refused: str = ""
-    """Why nothing was removed though something was due."""
+    """The reason why nothing was removed though something was due."""
 
     def count(self, *kinds: str) -> int:
         """Returns the number of events of these kinds."""

@@ -1,5 +1,5 @@
-"""The present meaning of wishes: the tags of patterns, and the digests that tags name. Registries are only
-asked."""
+"""Finds the present meaning of wishes: the tags of patterns, and the digests that tags name. Only asks
+registries."""
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,28 +21,29 @@ from lazyfs.sync.registries import Registries
 from lazyfs.sync.targets import Resolved
 
 LOOK = 5.0
-"""Seconds without an answer after which what else has to go on is looked at."""
+"""Seconds without an answer after which the other work that has to go on is done."""
 MOST_CHOSEN = 10_000
-"""Images that one wish may mean: a run looks at so many in seconds, and its registry can make up more."""
+"""Most images that one wish may mean. A run can look at so many in seconds, and a registry may invent
+more."""
 THREADS = 32
 """Questions on their way in all; each registry takes as many of them as its settings say."""
 
 
 class Gone(NamedTuple):
-    """The registry said in so many words that it has no such tag."""
+    """The registry itself said that it has no such tag."""
 
     reason: str
 
 
 class Failure(NamedTuple):
-    """A question without an answer: what is there stays."""
+    """A question without an answer: the published image stays."""
 
     reason: str
     transient: bool
 
 
 def failure_of(error: LazyfsError) -> Failure:
-    """Returns the failure behind an error; one of the way may pass, one of the image stays."""
+    """Returns the failure behind an error. A failure on the way may pass; one of the image itself stays."""
     lasting = isinstance(error, BadData | UsageError) or not isinstance(error, TransportError)
     return Failure(str(error), transient=not lasting)
 
@@ -62,8 +63,8 @@ class _Chosen(NamedTuple):
 
     references: list[Reference]
     undated: Failure | None = None
-    """Why the date of a tag could not be learned, if the wish goes by dates: what is not among `references`
-    may be so for want of that date."""
+    """The reason why the date of a tag could not be learned, if the wish goes by dates. Without that date,
+    `references` may lack images that the wish means."""
 
 
 class Resolution(NamedTuple):
@@ -71,8 +72,8 @@ class Resolution(NamedTuple):
 
     resolved: list[Resolved]
     failed: list[FailedWish]
-    """A wish that lacks the date of a tag is here and in `resolved`: what it chooses comes, and nothing
-    leaves because of it."""
+    """A wish that lacks the date of a tag is here and in `resolved`: the images that it chooses come, and
+    none leaves because of it."""
     listed: dict[tuple[str, str], frozenset[str]]
     """(registry, repository) -> its tags, where they were asked for and came whole."""
     dates: dict[str, int]
@@ -81,7 +82,7 @@ class Resolution(NamedTuple):
 
 @dataclass
 class Resolver:
-    """Asks registries what wishes mean. Use once for a run."""
+    """Asks registries for the images that wishes mean. Use once for a run."""
 
     registries: Registries
     platform: Platform
@@ -95,8 +96,8 @@ class Resolver:
         self._lock = threading.Lock()
 
     def resolve(self, lists: Sequence[GivenList]) -> Resolution:
-        """Returns what every wish means. Never raises LazyfsError: a wish that fails is in the answer. Dates
-        that no wish needed are dropped."""
+        """Returns the images that every wish means. Never raises LazyfsError: a wish that fails is in the
+        answer. Dates that no wish needed are dropped."""
         wishes = [(given.name, wish) for given in lists for wish in given.lists.wishes]
         repositories = list(dict.fromkeys(_repository(wish) for _, wish in wishes if wish.choice))
         listed: dict[Reference, list[str] | Failure | Gone] = {}
@@ -123,7 +124,7 @@ class Resolver:
         return Resolution(resolved, failed, whole, self.dates)
 
     def digest(self, reference: Reference) -> str | Gone | Failure:
-        """Returns what a tag names now; asks once in a run."""
+        """Returns the digest that a tag names now; asks once in a run."""
         if reference.digest:
             return reference.digest
         with self._lock:
@@ -151,8 +152,8 @@ class Resolver:
     def digests(
         self, references: Iterable[Reference], meanwhile: Callable[[], None]
     ) -> list[str | Gone | Failure]:
-        """Returns what each tag names now, in the order given, asked side by side. `meanwhile` is called
-        after each answer, and every few seconds without one."""
+        """Returns the digest that each tag names now, in the order given, asked side by side. `meanwhile` is
+        called after each answer, and every few seconds without one."""
         with self._threads("head") as pool:
             answers = [pool.submit(self.digest, reference) for reference in references]
             left = set(answers)
@@ -209,9 +210,9 @@ class Resolver:
         return _Chosen([wish.reference._replace(tag=tag) for tag in left], undated)
 
     def _created(self, reference: Reference) -> int | Failure | Gone | None:
-        """Returns when an image was made; None if its registry says that the tag is gone, Gone if it says so
-        of the image that the tag names. A 404 of another form is a failure: a proxy's page knows no dates.
-        """
+        """Returns the time at which an image was made; None if its registry says that the tag is gone; Gone
+        if it says that the image is gone that the tag names. A 404 of another form is a failure, because a
+        proxy's page knows no dates."""
         digest = self.digest(reference)
         if isinstance(digest, Gone):
             return None

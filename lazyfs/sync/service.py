@@ -34,18 +34,19 @@ class Service:
     save: Callable[[State], None]
     """Keeps the state; called after each revision and at the end."""
     tell: Callable[[str], None]
-    """Is told of progress, one line each."""
+    """Called with each line of progress."""
     platform_asked: bool = False
     max_age: float = 0.0
     """Seconds for which an image that was asked for is not asked for again."""
     max_delete: int = 20
     dry_run: bool = False
     forgotten: tuple[str, ...] = ()
-    """Lists that are given up."""
+    """Names of lists that the operator gives up."""
     monotonic: Callable[[], float] = time.monotonic
 
     def run(self, lists: Sequence[GivenList], state: State) -> Report:
-        """Makes the tree what the lists wish. Raises LazyfsError if the store or its keys fail."""
+        """Brings the tree to the state that the lists wish. Raises LazyfsError if the store or its keys
+        fail."""
         began = int(self.now().timestamp())
         ledger = Ledger(state, self.now)
         resolver = Resolver(self.registries, self.platform, state.dates, lambda: self.now().timestamp())
@@ -93,7 +94,8 @@ class Service:
         return Committer(self.store, self.keys, self.now, last_update=self.settings.last_update)
 
     def _remove(self, reasons: dict[str, str], committer: Committer, ledger: Ledger) -> str:
-        """Takes out of the tree what is due; returns why nothing was, if something should have been."""
+        """Takes the images that are due out of the tree. Returns the reason if some are due and none is
+        taken; otherwise an empty text."""
         images = ledger.state.images
         grace = self.settings.grace_hours * 3600
         found = due(images, reasons, ledger.time, grace, self.max_delete)
@@ -130,9 +132,9 @@ def _reasons(
     state: State,
     meanwhile: Callable[[], None],
 ) -> dict[str, str]:
-    """Returns place -> why it may leave, after asking the registries of those that are only missing in a list
-    of tags. A private image is only gone if its account was told so. `meanwhile` is called while they are
-    asked."""
+    """Returns place -> the reason why it may leave. Asks the registries about images that are only missing in
+    a list of tags. A private image counts as gone only if its account was told so. `meanwhile` is called
+    during the questions."""
     ask = [one for one in candidates if one.ask]
     answers = resolver.digests((place_reference(one.place) for one in ask), meanwhile)
     reasons = {one.place: one.reason for one in candidates if not one.ask}

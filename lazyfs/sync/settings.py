@@ -1,4 +1,4 @@
-"""The service's configuration: a TOML file of the operator's, which alone can loosen what protects.
+"""The service's configuration: a TOML file of the operator's. Nothing else can switch a protection off.
 
 [service]
 layout = "cern"
@@ -7,7 +7,7 @@ platforms = ["linux/amd64"]
 [registries."registry.example"]
 address = "127.0.0.1:5000"        # where its API really is
 plain-http = true
-publish-private = true            # what needs an account may be read by all who reach the store
+publish-private = true            # images that need an account may be read by all who reach the store
 username = "reader"
 password-file = "/etc/lazyfs/password"
 """
@@ -30,18 +30,19 @@ class RegistrySettings(msgspec.Struct, frozen=True, rename="kebab", forbid_unkno
     """The operator's settings for one registry."""
 
     address: str = ""
-    """host[:port] of its API, if that is another than its name says."""
+    """host[:port] of its API, if it is another than its name says."""
     plain_http: bool = False
     publish_private: bool = False
-    """Publish what only an account may read: everybody who reaches the store can then."""
+    """True to publish images that only an account may read: everybody who reaches the store can then read
+    them."""
     username: str | None = None
     password_file: str | None = None
     authfile: str | None = None
     parallel: int = 4
     """Requests at a time that wait for an answer."""
     minutes_per_run: float = 720.0
-    """Time for which one run asks it, from the first request on; then its images fail and keep what they
-    have."""
+    """Minutes for which one run asks it, from the first request on. After that its other images fail and keep
+    their last version."""
 
 
 class ServiceSettings(msgspec.Struct, frozen=True, rename="kebab", forbid_unknown_fields=True):
@@ -49,7 +50,8 @@ class ServiceSettings(msgspec.Struct, frozen=True, rename="kebab", forbid_unknow
 
     layout: str = CERN
     platforms: list[str] = []
-    """The first is that of the images' own names; others hang below .multiarch. Empty: this machine's."""
+    """The images' own names lead to the first one; the others hang below .multiarch. Empty: this
+    machine's."""
     images_at_once: int = 2
     """Images that are read side by side: each holds the records of its layers in memory."""
     images_per_revision: int = 20
@@ -61,7 +63,7 @@ class ServiceSettings(msgspec.Struct, frozen=True, rename="kebab", forbid_unknow
     site: str = ""
     """Directory of the status site; empty: `site` in the status directory."""
     last_update: bool = True
-    """Write logDir/lastUpdate with each revision, which ATLAS's pilot looks for."""
+    """True to write logDir/lastUpdate with each revision, which ATLAS's pilot looks for."""
 
     @property
     def chosen_platforms(self) -> tuple[Platform, ...]:

@@ -1,7 +1,8 @@
 """The memory of a service between its runs: one JSON file in the status directory, and a lock beside it.
 
-It holds what the store does not say: who wishes what, what failed and when it is tried again, when a tag was
-last asked for. Without it a run asks each tag once and finds in the tree what is published already.
+It holds facts that the store does not have: the wishes for each image, the failures and the times of the next
+tries, the last question for each tag. Without it a run asks for each tag once, and finds the images that are
+published already in the tree.
 """
 
 import fcntl
@@ -39,7 +40,7 @@ class ImageState(msgspec.Struct, omit_defaults=True):
     options: str = ""
     """Target.options when it was published."""
     published: int = 0
-    """Seconds since 1970, as are all times here."""
+    """The time at which it was published: seconds since 1970, as are all times here."""
     revision: int = 0
     """The first revision that has this digest."""
     checked: int = 0
@@ -50,17 +51,16 @@ class ImageState(msgspec.Struct, omit_defaults=True):
     """Its links and folders of metadata in the tree."""
     wishes: list[WisherState] = []
     private: bool = False
-    """True if only an account may read it: then only what is said to the account can prove that it is
-    gone."""
+    """True if only an account may read it: then only an answer to the account proves that it is gone."""
     error: str = ""
-    """Why the last try failed; empty after a success."""
+    """The reason why the last try failed; empty after a success."""
     failed: int = 0
     """Moment at which the present failures began."""
     failures: int = 0
     failed_digest: str = ""
     next_try: int = 0
     gone: int = 0
-    """When it was first found to be wished no longer, or unknown to its registry."""
+    """The time at which it was first found to be wished no longer, or unknown to its registry."""
 
 
 class ListState(msgspec.Struct, omit_defaults=True):
@@ -70,7 +70,7 @@ class ListState(msgspec.Struct, omit_defaults=True):
     wishes: int = 0
     read: int = 0
     good: int = 0
-    """Moment at which it was last a list."""
+    """The time at which it was last a valid list."""
     problems: list[str] = []
 
 
@@ -87,15 +87,15 @@ class RunState(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class State(msgspec.Struct, omit_defaults=True):
-    """All of it."""
+    """The whole state of a service."""
 
     version: int = VERSION
     repository: str = ""
     images: dict[str, ImageState] = {}
-    """By place."""
+    """Place -> image."""
     lists: dict[str, ListState] = {}
     dates: dict[str, int] = {}
-    """Digest of a manifest -> when its image was made; of wishes that ask for dates."""
+    """Digest of a manifest -> when its image was made; for wishes that go by dates."""
     run: RunState = RunState()
 
 

@@ -1,4 +1,4 @@
-"""Where a service keeps what it remembers, if nothing else is said."""
+"""The default directory of a service's state."""
 
 import os
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Wishes become targets: one for each image of the tree, with all the wishes that want it. Pure."""
+"""Turns wishes into targets: one for each image of the tree, with all the wishes that want it. Pure."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -30,10 +30,10 @@ class Target:
     reference: Reference
     wished_by: list[WishedBy] = field(default_factory=list)
     platforms: tuple[Platform, ...] = ()
-    """Those that the wishes name, in their order; empty if none names any."""
+    """The platforms that the wishes name, in their order; empty if none names any."""
     bind_points: tuple[str, ...] = ()
     osg: bool = False
-    """It hangs at its path without registry too."""
+    """True if it hangs at its path without registry too."""
 
     @property
     def place(self) -> str:
@@ -41,7 +41,7 @@ class Target:
 
     @property
     def options(self) -> str:
-        """A text that differs where the image has to be made anew though its tag has not moved."""
+        """A text that changes if the image has to be made anew although its tag has not moved."""
         parts = [*map(str, self.platforms), "", *self.bind_points]
         return sha256("\0".join(parts).encode()).hex()[:16] if len(parts) > 1 else ""
 
@@ -63,9 +63,10 @@ class Targets(NamedTuple):
 
 
 def targets(resolved: Iterable[Resolved], layout: str) -> Targets:
-    """Returns one target for each image: what several wishes say of it is joined, in the order of the lists.
+    """Returns one target for each image. If several wishes want it, their options are joined, in the order of
+    the lists.
 
-    `layout`: of wishes that name none.
+    `layout`: the layout of wishes that name none.
     """
     found: dict[str, Target] = {}
     collisions = []
@@ -83,7 +84,8 @@ def targets(resolved: Iterable[Resolved], layout: str) -> Targets:
 
 
 def _without_registry(found: dict[str, Target]) -> list[str]:
-    """Decides which images hang at their path without registry too; returns who does not get it, and why.
+    """Decides which images hang at their path without registry too; returns a line with the reason for each
+    that may not.
 
     Docker Hub's come first, as in every tool that leaves the registry out; then the order of the lists.
     """

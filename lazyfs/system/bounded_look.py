@@ -107,7 +107,7 @@ def _answer(question: Callable[[], Any], pipe: int, own_session: bool) -> None:
     try:
         if own_session:
             os.setsid()
-        # Not one of 0 to 2, which are free if the caller has closed its streams.
+        # The descriptor must not be one of 0 to 2, which are free if the caller has closed its streams.
         pipe = fcntl.fcntl(pipe, fcntl.F_DUPFD_CLOEXEC, 10)
         nothing = os.open(os.devnull, os.O_RDWR)
         for number in (0, 1, 2):

@@ -28,8 +28,8 @@ def open_standard_streams() -> None:
 
 def default_signals() -> None:
     """Unblocks all signals and gives each its default action: `nohup` and `trap ''` pass ignored signals on
-    to their children. SIGPIPE and SIGXFSZ stay ignored, as Python sets them, so that the call fails
-    instead."""
+    to their children. SIGPIPE and SIGXFSZ stay ignored, as Python sets them, so that a write fails and does
+    not end the process."""
     for number in set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP, signal.SIGPIPE, signal.SIGXFSZ}:
         if signal.getsignal(number) not in (signal.SIG_DFL, None):
             signal.signal(number, signal.SIG_DFL)

@@ -11,7 +11,7 @@ _ARG_START, _ARG_END = 48, 49
 def hide_accounts() -> None:
     """Writes `***` over user names and passwords in URLs, for this process and those that it forks.
 
-    Until this call they can be seen. Those on the command line of the parent process stay visible. Does
+    Until this call everybody can see them. Those on the command line of the parent process stay visible. Does
     nothing if the kernel does not give the address of the command line.
     """
     with open("/proc/self/stat", "rb") as file:

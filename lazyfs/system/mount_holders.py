@@ -14,7 +14,7 @@ SECONDS = 3.0
 _LONGEST = 80
 """Characters of a command that are shown."""
 _MOST = 500
-"""Holders that are looked for."""
+"""Most holders that are looked for."""
 _USES = {"cwd": "works in", "root": "has as its root"}
 
 
@@ -36,8 +36,8 @@ class Holders(NamedTuple):
 
 
 def holders(mount: Mount, seconds: float = SECONDS) -> Holders:
-    """Returns the processes that have a file, a directory or a program of a mount in use, and the mounts
-    below it in their namespace as uses of pid 0."""
+    """Returns the processes that have a file, a directory or a program of a mount in use. Mounts below it are
+    in the list too, as uses of pid 0."""
     below = [
         Holder(0, other.fstype, f"is mounted at {other.mountpoint}")
         for other in mounts()
@@ -128,7 +128,8 @@ def _maps(pid: int, _: list[str], device: str) -> Iterator[str]:
 
 
 def _in_other_namespaces(device: str) -> list[tuple[int, str]]:
-    """Returns (pid, command) of the first process of each. Runs in a child."""
+    """Returns (pid, command) of the first process of each other namespace that has the device mounted. Runs
+    in a child."""
     found: list[tuple[int, str]] = []
     known = {os.readlink("/proc/self/ns/mnt")}
     for pid in sorted(map(int, filter(str.isdigit, os.listdir("/proc")))):

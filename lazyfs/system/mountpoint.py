@@ -17,6 +17,8 @@ _MNT_FORCE, _MNT_DETACH = 1, 2
 LOOK_SECONDS = 2.0
 """Seconds that a filesystem may take to answer; a healthy one takes a millisecond."""
 UNMOUNT_SECONDS = 20.0
+_ANSWERS = (errno.ENODATA, errno.EOPNOTSUPP, errno.EACCES, errno.EPERM)
+"""Errors of getxattr that a filesystem gives that is alive; EACCES: another user's mount."""
 _ESCAPED = re.compile(rb"\\([0-3][0-7]{2})")
 
 
@@ -137,8 +139,8 @@ def _topmost(mountpoint: str) -> "tuple[Mount | None, Health]":
 
 
 def _checked(mountpoint: str, *, list_names: bool) -> bool:
-    """Returns True if a directory has names in it; not without `list_names`, because listing would trigger an
-    automounter. Raises UsageError unless it is a directory."""
+    """Returns True if a directory has names in it. Without `list_names` the names are not looked at, because
+    listing would trigger an automounter. Raises UsageError unless it is a directory."""
     answer = ask_one(lambda: _look(mountpoint, list_names=list_names), LOOK_SECONDS, own_session=False)
     if not answer.came:
         raise UsageError(f"mount point {mountpoint}: its filesystem does not answer in {LOOK_SECONDS:g} s")
@@ -178,21 +180,24 @@ class Health(Enum):
 
 
 def health(mountpoint: str, seconds: float = LOOK_SECONDS) -> Health:
-    """Returns the state of a mount; its daemon has `seconds` to answer. Asks with statfs, the only call that
-    the kernel never answers from memory."""
-    answer = ask_one(lambda: statvfs_errno(mountpoint), seconds)
+    """Returns the state of a mount; its daemon has `seconds` to answer."""
+    answer = ask_one(lambda: errno_of(mountpoint), seconds)
     if not answer.came:
         return Health.SILENT
     return Health.DEAD if answer.value in (errno.ENOTCONN, errno.ECONNABORTED) else Health.ALIVE
 
 
-def statvfs_errno(path: str) -> int:
-    """Returns the errno of statvfs, 0 for none. It may hang for ever: call it in a child process of
-    `bounded_look` only."""
+def errno_of(path: str) -> int:
+    """Returns the errno of a question to the daemon behind a path, 0 if it has answered. It may hang for
+    ever: call it in a child process of `bounded_look` only.
+
+    Asks for an extended attribute: the kernel never answers that from memory, and the keeper of a mount does
+    not answer in the daemon's place, as it does with statfs.
+    """
     try:
-        os.statvfs(path)
+        os.getxattr(path, "user.pid")
     except OSError as error:
-        return error.errno or errno.EIO
+        return 0 if error.errno in _ANSWERS else error.errno or errno.EIO
     return 0
 
 
@@ -224,7 +229,7 @@ def unmount(mountpoint: str, *, lazy: bool = True) -> None:
         if number == errno.EBUSY:
             raise InUse(f"{mountpoint} is in use")
         raise UsageError(f"cannot unmount {mountpoint}: {os.strerror(number)}")
-    import shutil  # not above: root's mounts and those of a healthy machine are spared 3 ms
+    import shutil  # imported only here: root needs neither module, and the import takes 3 ms
     import subprocess
 
     tool = shutil.which("fusermount3") or shutil.which("fusermount3", path=os.defpath)

@@ -16,7 +16,7 @@ class PathInMount(NamedTuple):
     real: str
     """Absolute and free of links."""
     mount: str | None
-    """The mount point that `real` is in, of those given; None if it is in none."""
+    """The one of the given mount points that `real` lies in; None if it lies in none."""
 
 
 def resolve_among_mounts(path: str, mounts: Iterable[str]) -> PathInMount:

@@ -44,5 +44,5 @@ def mount_joined(directory: int, upper: int, lower: int) -> None:
 def _mount(directory: int, kind: str, flags: int, options: str) -> None:
     try:
         namespaces.mount(kind, f"/proc/self/fd/{directory}", kind, flags, options)
-    except OSError as error:  # the number of a descriptor tells nobody anything
+    except OSError as error:  # the error would name a descriptor's number only
         raise OSError(error.errno, error.strerror, kind) from None

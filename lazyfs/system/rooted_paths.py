@@ -12,7 +12,7 @@ from collections.abc import Collection
 from contextlib import closing
 from typing import NamedTuple
 
-_SYS_OPENAT2 = 437  # the same on every architecture that Python runs on but alpha
+_SYS_OPENAT2 = 437  # the same on every architecture that Python runs on, except alpha
 _RESOLVE_NO_MAGICLINKS = 0x02
 _RESOLVE_NO_SYMLINKS = 0x04
 _RESOLVE_BENEATH = 0x08

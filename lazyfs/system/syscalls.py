@@ -15,7 +15,7 @@ _ALLOW = 0x7FFF0000
 _ERRNO = 0x00050000
 _NUMBER, _ARCHITECTURE = 0, 4
 _SECOND_ARGUMENT = 24 if sys.byteorder == "little" else 28
-"""Offsets in seccomp_data; the argument's lower half."""
+"""Offsets in seccomp_data; for the argument, of its lower half."""
 
 
 class Interface(NamedTuple):

@@ -32,7 +32,8 @@ def trusted_users() -> frozenset[int]:
     for all users outside it, the machine's root among them: their directories cannot be told apart."""
     users = {0, os.geteuid()}
     if not has_all_users():
-        with open(_OVERFLOW, "rb") as file:  # no codec, which could not be imported from below /root by now
+        # read as bytes: by now no codec could be imported from below /root
+        with open(_OVERFLOW, "rb") as file:
             users.add(int(file.read()))
     return frozenset(users)
 

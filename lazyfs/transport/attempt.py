@@ -15,8 +15,8 @@ class Attempt(NamedTuple):
     """The deadline on time.monotonic()'s clock."""
     no_cache: bool = False
     patience: float | None = None
-    """Seconds without a byte, and length of the window for the least rate, if less than the client's own:
-    another path is waiting to be tried."""
+    """Limit of the seconds without a byte and of the window for the least rate, where it is lower than the
+    client's own limits: another path is waiting to be tried."""
 
 
 class Answer(NamedTuple):
@@ -54,14 +54,14 @@ class AttemptLoop(Protocol):
     """Attempts that one thread makes side by side. That thread calls everything but `wake`."""
 
     def begin(self, attempt: Attempt, check_cancelled: Callable[[], None]) -> object | None:
-        """Begins an attempt; returns the key under which `advance` tells its end. None if the name service
-        has to be waited for: make it elsewhere."""
+        """Begins an attempt; returns the key under which `advance` tells its end. Returns None if the attempt
+        would wait for the name service: it must then be made in a thread that may wait."""
         ...
 
     def advance(self, timeout: float) -> Sequence[tuple[object, Answer | BaseException]]:
-        """Waits until an attempt has ended, the loop is woken, or `timeout` seconds are over; less if a limit
-        has to be looked at. Returns the attempts that have ended, each with what `Client.get` returns or
-        raises."""
+        """Waits until an attempt has ended, the loop is woken, or `timeout` seconds are over; or earlier, if
+        a limit has to be checked. Returns the attempts that have ended, each with the result or the exception
+        of `Client.get`."""
         ...
 
     def wake(self) -> None:

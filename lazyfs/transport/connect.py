@@ -88,12 +88,12 @@ class Resolver:
         raise AttemptFailed(Fault.DNS, f"{host}: {lookup.error or 'no answer from the name service'}")
 
     def _begin(self, key: tuple[str, int]) -> _Lookup:
-        """Under the lock."""
+        """Starts a look-up; the caller holds the lock."""
         lookup = _Lookup()
         thread = threading.Thread(target=self._ask, args=(key, lookup), name=f"resolve {key[0]}", daemon=True)
         try:
             thread.start()
-        except RuntimeError as error:  # no threads left; entered, it would be waited for for ever
+        except RuntimeError as error:  # no threads left: a look-up in the table would be waited for for ever
             raise AttemptFailed(Fault.DNS, f"{key[0]}: {error}") from None
         self._asking[key] = lookup
         return lookup

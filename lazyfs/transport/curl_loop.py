@@ -48,19 +48,21 @@ class CurlLoop:
         self._multi.setopt(pycurl.M_TIMERFUNCTION, self._set_timer)
         self._epoll = select.epoll()
         self._guard = threading.Lock()
-        """Held while the bell is rung or closed: its number may be another file's afterwards."""
+        """Held while the bell's descriptor is written to or closed: once closed, its number may be another
+        file's."""
         self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._epoll.register(self._bell, select.EPOLLIN)
         self._timer: float | None = None
-        """When libcurl wants to be called though no socket is ready, on time.monotonic()'s clock."""
+        """The time at which libcurl wants to be called even if no socket is ready, on time.monotonic()'s
+        clock."""
         self._look_at = 0.0
         """Moment of the next look at the transfers' limits."""
         self._running: dict[Any, Transfer] = {}
         self._idle: deque[EasyHandle] = deque()
 
     def begin(self, attempt: Attempt, check_cancelled: Callable[[], None]) -> Transfer | None:
-        """Begins an attempt, of which `advance` tells the end. None if the name service has to be waited for:
-        make it elsewhere."""
+        """Begins an attempt; `advance` tells its end. Returns None if the attempt would wait for the name
+        service: it must then be made in a thread that may wait."""
         addresses = self._resolver.known(*place(attempt.proxy or attempt.url))
         if addresses is None:
             return None
@@ -74,9 +76,9 @@ class CurlLoop:
         return transfer
 
     def advance(self, timeout: float) -> list[tuple[Transfer, Answer | BaseException]]:
-        """Waits until an attempt has ended, the loop is woken, or `timeout` seconds are over; less if a limit
-        has to be looked at. Returns the attempts that have ended, with what CurlClient.get returns or
-        raises."""
+        """Waits until an attempt has ended, the loop is woken, or `timeout` seconds are over; or earlier, if
+        a limit has to be checked. Returns the attempts that have ended, each with the result or the exception
+        of CurlClient.get."""
         now = time.monotonic()
         until = now + timeout
         if self._running:

@@ -1,5 +1,5 @@
-"""One attempt on a libcurl easy handle: its options, the data that comes, and its outcome. Whatever drives
-the handle (`curl_client`, `curl_loop`) asks the guard in every slice of waiting."""
+"""One attempt on a libcurl easy handle: its options, its data, and its outcome. The driver of the handle
+(`curl_client` or `curl_loop`) asks the guard in every slice of waiting."""
 
 import errno
 import os
@@ -105,8 +105,8 @@ class Transfer:
         setopt(pycurl.WRITEFUNCTION, self._body.write)
 
     def check(self) -> None:
-        """Raises the guard's exceptions, and AttemptFailed if the proxy of a tunnel is not connected to in
-        time: libcurl has one limit for it and the origin behind it."""
+        """Raises the guard's exceptions, and AttemptFailed if a tunnel's proxy is not connected in time:
+        libcurl has only one limit for the proxy and the origin behind it."""
         if self._body.failure is None:
             self.guard.check()
         if self._tunnel and time.monotonic() >= self.guard.connect_deadline():
@@ -164,7 +164,7 @@ class _Body:
         self.head = Head()
         self.failure: BaseException | None = None
         self.refusal: AttemptFailed | None = None
-        """The failure that a 404 is: its page is read to the end and dropped."""
+        """The failure of a 404 or a similar refusal; its page is read to the end and dropped."""
         self._lines: list[bytes] = []
         self.complete = False
         """True once the head of the answer has come and been checked: fields after the body are trailers,
@@ -175,7 +175,7 @@ class _Body:
         self._guard = guard
 
     def header(self, line: bytes) -> int:
-        # Called for each line, of which an answer has ten: nothing is parsed before the last.
+        # libcurl calls this for each of some ten header lines: none is parsed before the last has come.
         try:
             self._guard.count(len(line))
             if self.complete:

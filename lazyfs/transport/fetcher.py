@@ -59,10 +59,10 @@ class Request(NamedTuple):
 
 
 class Rest(NamedTuple):
-    """The rest of a fetch, which may wait. One of the two is called, once."""
+    """The rest of a fetch, which may wait. Either `run` or `drop` is called, once."""
 
     run: Callable[[], bytes]
-    """Returns and raises what Fetcher.fetch does."""
+    """Returns and raises as Fetcher.fetch."""
     drop: Callable[[], None]
     """Ends the fetch without a result; returns at once."""
 
@@ -71,14 +71,14 @@ class FetchLoop(Protocol):
     """Fetches of one store that one thread makes side by side. That thread calls everything but `wake`."""
 
     def begin(self, key: object, request: Request, check_cancelled: Callable[[], None]) -> None:
-        """Begins a fetch, of which `advance` tells the end under this key. `check_cancelled` is called in any
+        """Begins a fetch; `advance` tells its end under this key. `check_cancelled` is called in any
         thread."""
         ...
 
     def advance(self, timeout: float) -> list[tuple[object, bytes | BaseException | Rest]]:
         """Waits until a fetch has ended, the loop is woken, or `timeout` seconds are over. Returns the ended
-        fetches, each with its result, with the exception that Fetcher.fetch would raise, or with the rest of
-        it, to be called in another thread."""
+        fetches, each with its result, with the exception that Fetcher.fetch would raise, or with a Rest,
+        which another thread runs."""
         ...
 
     def wake(self) -> None:

@@ -55,7 +55,7 @@ class Guard:
         """True if this attempt opened its connection itself (not one kept alive)."""
         self.first_byte: float | None = None
         self.head_bytes: int | None = 0
-        """Bytes before or behind the body; None once they are no longer told from the body's."""
+        """Bytes before or after the body; None once the caller cannot tell them from the body's."""
         self._silent_until = self.started + limits.silence
         self._window_start = 0.0
         self._window_bytes = 0

@@ -15,7 +15,8 @@ from lazyfs.transport.tls_faults import Peer
 def secure(
     sock: Any, host: str, port: int, tls: Tls, guard: Guard, *, until: float | None, tunnelled: bool
 ) -> Any:
-    """The socket, speaking TLS, its certificate verified for `host`; it takes over `sock`.
+    """Returns a socket that speaks TLS over `sock`, which it takes over. The peer's certificate is verified
+    for `host`.
 
     `sock` is a socket or, through a proxy that speaks TLS itself, an SSLSocket. `until`: the handshake's
     deadline on time.monotonic()'s clock, beside the guard's own limits. Raises AttemptFailed, or the guard's

@@ -13,7 +13,7 @@ from lazyfs.transport.passage import Passage, SharedChain
 
 
 class HttpFetcher:
-    """A Fetcher over a chain of proxies and origins; SideBySide where its client is."""
+    """A Fetcher over a chain of proxies and origins; SideBySide if its client has a loop."""
 
     def __init__(self, chain: Chain, client: Client) -> None:
         self._shared = SharedChain(chain, client)

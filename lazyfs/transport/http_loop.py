@@ -1,9 +1,9 @@
 """Fetches over the chain that one thread makes side by side.
 
-The loop makes the first attempt of each request, and nearly all end with it. What may have to wait in another
-way (another path, a pause, a rival, the name service) is left to a thread that may: the rest of the request
-goes on there, with its plan. So does the verification of a large answer while other answers are to come, on
-a machine that has a processor for it.
+The loop makes the first attempt of each request, and nearly all requests end with it. A request that has to
+wait for something else (another path, a pause, a rival, the name service) goes on, with its plan, in a thread
+that may wait. A large answer is verified in such a thread too, if other answers are still to come and the
+machine has a processor to spare.
 """
 
 import threading
@@ -19,7 +19,8 @@ from lazyfs.transport.passage import Passage, SharedChain, Step
 from lazyfs.transport.race import Overtaken, Race
 
 LARGE: Final = 128 << 10
-"""Bytes of an answer from which on another thread is worth its 100 us: verification takes 1 ms and more."""
+"""Least bytes of an answer that is verified in another thread: verification takes 1 ms and more, the thread
+100 us."""
 
 _Ended = tuple[object, bytes | BaseException | Rest]
 

@@ -16,7 +16,7 @@ from lazyfs.transport.fetcher import Fetcher, Request, never_cancelled
 log = logging.getLogger(__name__)
 
 PAUSE: Final = 30.0
-"""Seconds that the lower directory is left alone after it failed (not: lacked a file)."""
+"""Seconds for which the lower directory is left alone after a failure; a missing file is no failure."""
 
 
 class LowerFirst:

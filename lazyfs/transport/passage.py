@@ -1,4 +1,4 @@
-"""One request on its way along the chain: carries out what its plan decides, one attempt after the other."""
+"""One request on its way along the chain: carries out the steps of its plan, one attempt after the other."""
 
 import logging
 import threading
@@ -67,8 +67,8 @@ class Passage:
         return step
 
     def finish(self, under_way: Callable[[], bytes | None]) -> bytes:
-        """Goes on until there are bytes, or raises what Fetcher.fetch does. `under_way`: ends the step that
-        was begun; returns its bytes, or None if it had none."""
+        """Goes on until there are bytes; raises as Fetcher.fetch. `under_way`: ends the step that was begun,
+        and returns its bytes, or None if it had none."""
         try:
             accepted = under_way()
             self._shared.tell()
@@ -86,7 +86,7 @@ class Passage:
             self._plan.left(time.monotonic())
 
     def take(self, step: Step) -> bytes | None:
-        """Carries out a step; None if it brought no bytes."""
+        """Carries out a step. Returns the accepted bytes; None if it brought none."""
         if isinstance(step, GiveUp):
             raise step.error
         if isinstance(step, Pause):
@@ -103,7 +103,8 @@ class Passage:
     # attempts
 
     def race(self, route: Route) -> Race[bytes]:
-        """The race of an attempt over the route and its rival, should it be slow."""
+        """Returns the race between an attempt over the route and its rival, which starts if the attempt is
+        slow."""
 
         def enter() -> Callable[[Callable[[], None]], bytes | None] | None:
             with self._lock:

@@ -85,11 +85,11 @@ class Race(Generic[T]):
             raise Beaten
 
     def finish(self) -> None:
-        """The first attempt has brought the bytes, or no reader waits any more: ends the rival."""
+        """Ends the rival, because the first attempt has brought the bytes or no reader waits any more."""
         self._over = True
 
     def wait(self, check: Callable[[], None]) -> T | None:
-        """The first attempt failed: returns the result of the rival, if one is running."""
+        """Returns the result of the rival, if one is running, after the first attempt has failed."""
         self._enter = None
         while self._ended is not None and self._running and not self._ended.wait(0.05):
             check()

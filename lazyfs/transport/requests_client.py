@@ -46,7 +46,8 @@ _FAULTS: tuple[tuple[type[Exception], Fault], ...] = (
     (urllib3.exceptions.HTTPError, Fault.GARBLED),
     (ValueError, Fault.GARBLED),
 )
-"""The innermost exception that is in this table decides the fault. In order: the first match counts."""
+"""Exception -> fault. The innermost exception in a chain that is in this table decides; of the rows that it
+matches, the first one counts."""
 
 
 def _fault_of(error: BaseException, peer: Peer) -> AttemptFailed:

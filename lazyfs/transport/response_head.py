@@ -71,7 +71,7 @@ class Head:
         it leaves the connection usable. A 400 is included, because its body tells the fault of TLS."""
         length = natural(self.field("content-length"))
         ends = length is not None and length <= ERROR_PAGE
-        # chunks have no length that holds
+        # the length stated beside chunks counts for nothing
         return ends and not self.chunked and self.status in (400, 403, 404)
 
     def _length(self) -> int | None:

@@ -30,8 +30,8 @@ class Tls:
     """Trusted CAs and a client certificate. Thread-safe."""
 
     def __init__(self, files: TlsFiles | None = None) -> None:
-        """Reads the files. Without `ca`: those that SSL_CERT_FILE and SSL_CERT_DIR name; the system's for an
-        unset one. Raises UsageError that names the file and the remedy."""
+        """Reads the files. Without `ca`, the CAs are those that SSL_CERT_FILE and SSL_CERT_DIR name; the
+        system's for a variable that is not set. Raises UsageError that names the file and the remedy."""
         files = files or TlsFiles()
         self.notes: list[str] = []
         """The reason why the system's CAs may be incomplete."""

@@ -22,9 +22,10 @@ _ALERT = re.compile(
 _WANTS_TLS = re.compile(
     rb"plain HTTP request was sent to HTTPS|plain HTTP to an SSL-enabled|HTTP request to an HTTPS"
 )
-"""nginx, Apache and Go's servers, in the body of a 400."""
+"""Texts of nginx, Apache and Go's servers in the body of a 400."""
 _WANTS_CERTIFICATE = re.compile(rb"SSL certificate")
-"""nginx, in the body of a 400: `No required SSL certificate was sent`, `The SSL certificate error`."""
+"""Texts of nginx in the body of a 400: `No required SSL certificate was sent`, `The SSL certificate
+error`."""
 
 
 class Peer:
@@ -41,7 +42,7 @@ class Peer:
         return AttemptFailed(fault, f"{self.where}: {detail}", by_origin=self.tunnelled)
 
     def unverified(self, code: int, reason: str) -> AttemptFailed:
-        """The peer's certificate is not valid. `code`, `reason`: OpenSSL's."""
+        """Returns the failure of a peer whose certificate is not valid. `code`, `reason`: OpenSSL's."""
         if code in _TIME:
             return self._failed(
                 Fault.EXPIRED, f"it {_TIME[code]}; have it renewed, or set this node's clock right"
@@ -57,7 +58,7 @@ class Peer:
         return self._failed(Fault.UNTRUSTED, f"{reason.lower()}{notes}")
 
     def failed(self, text: str) -> AttemptFailed:
-        """TLS failed with this error text of OpenSSL."""
+        """Returns the failure of TLS for this error text of OpenSSL."""
         plain = text.lower().replace("_", " ")
         alert = _ALERT.search(plain)
         if alert:
@@ -69,7 +70,7 @@ class Peer:
         return self._failed(Fault.TLS, text[:200])
 
     def identity(self, reason: str) -> AttemptFailed:
-        """The peer refuses our client certificate, or wants one."""
+        """Returns the failure of a peer that refuses our client certificate, or wants one."""
         mend = (
             "it did not accept ours (--client-cert)"
             if self._tls and self._tls.identified
@@ -90,7 +91,7 @@ class Peer:
 
 
 def untunnelled(proxy: str, status: int, origin: str) -> AttemptFailed:
-    """The proxy made no tunnel."""
+    """Returns the failure of a proxy that made no tunnel."""
     said = f"HTTP {status} to CONNECT {origin}"
     fault = of_status(status)
     if fault in (Fault.UNAVAILABLE, Fault.SERVER_ERROR, Fault.THROTTLED) and status != 501:

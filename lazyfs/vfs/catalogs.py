@@ -1,4 +1,4 @@
-"""Parsed catalogs and chunk lists in memory, bounded as decoded.
+"""Parsed catalogs and chunk lists in memory, bounded by their decoded size.
 
 Small ones are read and decoded where they are needed, under the filesystem's lock; for large ones
 NeedDecoding is raised, so that nobody else waits for them.
@@ -14,8 +14,8 @@ from lazyfs.vfs.held_objects import HeldKey, HeldObjects, Parsed
 from lazyfs.vfs.missing_objects import Fetched, LocalObjects, Need, NeedDecoding
 
 LIMIT: Final = 96 << 20
-"""Bytes of catalogs held, as decoded: one whose every directory has been touched takes six times its encoded
-size. The largest that there can be fits, with those on the way to it."""
+"""Bytes of decoded catalogs held: a catalog whose every directory has been touched takes six times its
+encoded size. The largest possible catalog fits, together with those on the way to it."""
 LIST_LIMIT: Final = 8 << 20
 """Bytes of chunk lists held."""
 ENTRIES_AT_ONCE: Final = 1024

@@ -17,6 +17,7 @@ from lazyfs.core.errors import FormatError
 from lazyfs.core.pack import NO_PACKS, PackTable
 from lazyfs.vfs.catalogs import ParsedObjects
 from lazyfs.vfs.inode_numbers import ROOT, SPREAD, unpack
+from lazyfs.vfs.journal import HeldNumbers, Lookups
 from lazyfs.vfs.missing_objects import NOTHING, Fetched, LocalObjects, NeedRepository
 from lazyfs.vfs.shared_files import SharedFiles
 from lazyfs.vfs.slots import Slot, SlotTable
@@ -77,6 +78,16 @@ class Entries:
         self.site = names
         self.slots.live("", b"", ObjectRef(Digest(bytes(32)), 0), None, 0)
 
+    def restore(self, held: HeldNumbers) -> None:
+        """Takes over the numbers that an earlier process has given out. Call it before anything is shown."""
+        lookups = held.lookups
+        self.slots.restore(held.slots, None if lookups is None else lookups.slots)
+        self.shared_files.restore(held.shared_files, None if lookups is None else lookups.shared_files)
+
+    def lookups(self) -> Lookups:
+        """Returns the lookups that the kernel has not given back."""
+        return Lookups(self.slots.lookups(), self.shared_files.lookups())
+
     def hold(self, number: int, lookups: int = 1) -> None:
         """Notes that the kernel was told of a number: it stays valid until `forget` has given all lookups
         back."""
@@ -129,8 +140,9 @@ class Entries:
         return catalog.entry(index), catalog.packs
 
     def top_entry(self, slot: Slot, fetched: Fetched) -> Entry:
-        """Returns the directory at which a slot's catalog hangs, as the catalog above describes it: its entry
-        for a folder has the revision's times, but a live catalog's own may be older."""
+        """Returns the entry of the directory at which a slot's catalog hangs, as the catalog above has it if
+        it can be found there. For a folder that entry has the revision's times, and the folder's own catalog
+        may have older ones."""
         parent = slot.parent
         if self.site is not None and slot is self.slots.root:
             return _SITE

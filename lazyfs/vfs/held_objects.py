@@ -1,7 +1,7 @@
 """Decoded objects in memory, within a limit that the repositories of a mount share.
 
-The repository that holds most gives up what it used least recently: one whose every catalog is large does not
-drop those of the others, which would have to be read and decoded again.
+The repository that holds most gives up the objects that it used least recently. So a repository of large
+catalogs does not push out those of the others, which would have to be read and decoded again.
 """
 
 from collections import OrderedDict
@@ -19,9 +19,9 @@ class HeldKey(NamedTuple):
     namespace: bytes
     ref: ObjectRef
     file_size: int = 0
-    """Of a chunk list: bytes of its file."""
+    """For a chunk list: bytes of its file."""
     shift: int = 0
-    """Of a chunk list: log2 of its file's chunk size."""
+    """For a chunk list: log2 of its file's chunk size."""
 
 
 Parsed = TypeVar("Parsed", Catalog, ChunkList)
@@ -76,13 +76,14 @@ class HeldObjects(Generic[Parsed]):
         return parsed
 
     def recharge(self, key: HeldKey, parsed: Parsed, size: int) -> None:
-        """Charges an object with what it takes now, if it is held still."""
+        """Charges an object with the bytes that it takes now, if it is still held."""
         part = self._places.get(key)
         if part is not None and part.held[key][0] is parsed:
             self.keep(key, parsed, size, part.repository)
 
     def in_use(self) -> list[tuple[str, HeldKey]]:
-        """Returns what is held, and by which repository it was read; of each the latest used last."""
+        """Returns each held object with the repository that read it; a repository's objects are in the order
+        of use, the latest last."""
         return [(part.repository, key) for part in self._parts.values() for key in part.held]
 
     def clear(self) -> None:

@@ -8,8 +8,8 @@ from lazyfs.core.errors import FormatError
 
 ROOT = 1
 SPREAD = 0x8000_0000
-"""The bit set in the index of a hardlink group with names in several catalogs: the rest is the group's id,
-and the slot is that of its snapshot's top catalog. Catalogs hold fewer than 2**31 entries."""
+"""The bit set in the index of a hardlink group with names in several catalogs. The other bits are the group's
+id, and the slot is that of its snapshot's top catalog. Catalogs hold fewer than 2**31 entries."""
 _INDEX = 0xFFFF_FFFF
 
 

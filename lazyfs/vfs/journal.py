@@ -1,14 +1,17 @@
 """The inode numbers given out, on disk: after a process dies, a new one can answer for its numbers.
 
-An append-only file of records, each a kind (u8), a length (u32) and msgpack. There are four kinds: a slot
-allotted or changed, a slot freed, a shared file, a shared file forgotten. Each record is written before the
-answer that needs it, so the numbers of a record that is cut off were never given to the kernel. Nothing is
-fsynced: the numbers have to survive the process, not the machine, whose kernel forgets them too.
+An append-only file of records, each a kind (u8), a length (u32) and msgpack. There are six kinds: a slot
+allotted or changed, a slot freed, a shared file, a shared file forgotten, a block of shown numbers, and the
+kernel's lookups of each number, at the end of a process that hands its mount over. Each record is written
+before the answer that needs it, so the numbers of a record that is cut off were never given to the kernel.
+Nothing is fsynced: the numbers have to survive the process, not the machine, whose kernel forgets them too.
 """
 
 import os
 import struct
+from collections.abc import Iterable
 from contextlib import suppress
+from typing import NamedTuple
 
 import msgspec
 
@@ -16,34 +19,58 @@ from lazyfs.system.durable_file import write_all
 from lazyfs.system.trusted_files import Untrusted, open_file
 from lazyfs.vfs.inode_numbers import unpack
 from lazyfs.vfs.shared_files import SharedFile
+from lazyfs.vfs.shown_numbers import ShownBlock
 from lazyfs.vfs.slots import SlotRecord
 
 COMPACT_AT = 1 << 20
 """Bytes after which the file is written anew without the freed numbers, if that halves it."""
 
 _HEAD = struct.Struct("<BI")
-_SLOT, _FREED, _SHARED, _SHARED_FREED = range(4)
+_SLOT, _FREED, _SHARED, _SHARED_FREED, _BLOCK, _LOOKUPS = range(6)
 _encoder = msgspec.msgpack.Encoder()
+
+
+class Lookups(NamedTuple):
+    """How often the kernel was told of each number and has not given it back."""
+
+    slots: dict[int, int]
+    shared_files: dict[int, int]
+
+
+class HeldNumbers(NamedTuple):
+    """The numbers that a kernel knows."""
+
+    slots: list[SlotRecord]
+    """Upper slots before lower ones."""
+    shared_files: list[SharedFile]
+    blocks: list[ShownBlock]
+    lookups: Lookups | None = None
+    """None after a process that was killed: it is not known how often the kernel looked the numbers up."""
+
+
+NO_NUMBERS = HeldNumbers([], [], [])
 
 
 class Journal:
     """Writes the file of one mount. A failing disk never raises: the mount goes on, and `broken` has the
     error."""
 
-    def __init__(self, path: str) -> None:
-        """Begins an empty file, since a fresh mount's kernel knows no numbers. Raises OSError, Untrusted.
+    def __init__(self, path: str, held: HeldNumbers = NO_NUMBERS) -> None:
+        """Begins a file with the numbers that the kernel of a mount knows: none, if it is a fresh one. Raises
+        OSError, Untrusted.
 
         A daemon that is still ending keeps its own file of this path, which loses its name.
         """
-        self._path = path
-        self._slots: dict[int, SlotRecord] = {}
-        self._shared_files: dict[int, SharedFile] = {}
-        self._size = 0
+        self.path = path
+        self._slots = {record.slot: record for record in held.slots}
+        self._shared_files = {record.number: record for record in held.shared_files}
+        self._blocks: dict[int, dict[int, ShownBlock]] = {}
+        """By slot, then by run."""
+        for block in held.blocks:
+            self._blocks.setdefault(block.slot, {})[block.run] = block
         self._compact_at = COMPACT_AT
         self.broken = ""
-        with suppress(FileNotFoundError):
-            os.unlink(path)
-        self._file = open_file(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+        self._file, self._size = self._written_anew()
 
     def slot(self, record: SlotRecord | int) -> None:
         """Writes a slot's record, or the number of a freed slot. A SlotTable's observer."""
@@ -52,6 +79,7 @@ class Journal:
             self._write(_SLOT, _encoder.encode(record))
         else:
             self._slots.pop(record, None)
+            self._blocks.pop(record, None)
             self._write(_FREED, _encoder.encode(record))
 
     def shared_file(self, record: SharedFile | int) -> None:
@@ -63,6 +91,15 @@ class Journal:
             self._shared_files.pop(record, None)
             self._write(_SHARED_FREED, _encoder.encode(record))
 
+    def block(self, record: ShownBlock) -> None:
+        """Writes a block of shown numbers, which goes with its slot. A ShortNumbers' observer."""
+        self._blocks.setdefault(record.slot, {})[record.run] = record
+        self._write(_BLOCK, _encoder.encode(record))
+
+    def hand_over(self, lookups: Lookups) -> None:
+        """Writes the lookups, for a successor. They count only if no other record follows."""
+        self._write(_LOOKUPS, _encoder.encode(lookups))
+
     def _write(self, kind: int, payload: bytes) -> None:
         if self.broken:
             return
@@ -72,49 +109,59 @@ class Journal:
             if self._size >= self._compact_at:
                 self._compact()
         except OSError as error:
-            self.broken = f"{self._path}: {error.strerror}"
+            self.broken = f"{self.path}: {error.strerror}"
         except Untrusted as error:
             self.broken = str(error)
 
     def _is_ours(self) -> bool:
-        return os.path.samestat(os.stat(self._path), os.fstat(self._file))
+        return os.path.samestat(os.stat(self.path), os.fstat(self._file))
 
     def _compact(self) -> None:
         if not self._is_ours():
             return
-        whole = b"".join(
-            _HEAD.pack(kind, len(payload)) + payload
-            for kind, records in ((_SLOT, self._slots), (_SHARED, self._shared_files))
-            for payload in map(_encoder.encode, records.values())
-        )
-        with suppress(FileNotFoundError):
-            os.unlink(self._path + ".new")
-        file = open_file(self._path + ".new", os.O_WRONLY | os.O_CREAT | os.O_EXCL)
-        write_all(file, whole)
-        os.rename(self._path + ".new", self._path)
+        file, size = self._written_anew()
         os.close(self._file)
-        self._file, self._size = file, len(whole)
+        self._file, self._size = file, size
         self._compact_at = max(COMPACT_AT, 2 * self._size)
 
+    def _written_anew(self) -> tuple[int, int]:
+        """Replaces the file by one with the numbers in use. Returns its descriptor and its size."""
+        blocks = (block for of_slot in self._blocks.values() for block in of_slot.values())
+        records: tuple[tuple[int, Iterable[object]], ...] = (
+            (_SLOT, self._slots.values()),
+            (_SHARED, self._shared_files.values()),
+            (_BLOCK, blocks),
+        )
+        whole = b"".join(
+            _HEAD.pack(kind, len(payload)) + payload
+            for kind, of_kind in records
+            for payload in map(_encoder.encode, of_kind)
+        )
+        with suppress(FileNotFoundError):
+            os.unlink(self.path + ".new")
+        file = open_file(self.path + ".new", os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+        write_all(file, whole)
+        os.rename(self.path + ".new", self.path)
+        return file, len(whole)
+
     def close(self) -> None:
-        """Removes the file: with its mount the kernel has forgotten the numbers. A file that stays is one of
-        a killed process."""
+        """Removes the file: with its mount the kernel has forgotten the numbers. A file that stays was left
+        by a killed process."""
         with suppress(OSError):
             if self._is_ours():
-                os.unlink(self._path)
+                os.unlink(self.path)
         os.close(self._file)
         self.broken = "closed"
 
 
-def load(path: str) -> tuple[list[SlotRecord], list[SharedFile]]:
-    """Returns the slots and the shared files in use at the end of the file, upper slots before lower ones.
-
-    Raises OSError, Untrusted.
-    """
+def load(path: str) -> HeldNumbers:
+    """Returns the numbers in use at the end of the file. Raises OSError, Untrusted."""
     with open(open_file(path, os.O_RDONLY), "rb") as file:
         data = file.read()
     slots: dict[int, SlotRecord] = {}
     shared_files: dict[int, SharedFile] = {}
+    blocks: dict[int, ShownBlock] = {}
+    lookups = None
     at = 0
     while at + _HEAD.size <= len(data):
         kind, length = _HEAD.unpack_from(data, at)
@@ -122,6 +169,7 @@ def load(path: str) -> tuple[list[SlotRecord], list[SharedFile]]:
         at += _HEAD.size + length
         if len(payload) < length:
             break
+        lookups = None
         try:
             if kind == _SLOT:
                 slot = msgspec.msgpack.decode(payload, type=SlotRecord)
@@ -129,6 +177,11 @@ def load(path: str) -> tuple[list[SlotRecord], list[SharedFile]]:
             elif kind == _SHARED:
                 shared = msgspec.msgpack.decode(payload, type=SharedFile)
                 shared_files[shared.number] = shared
+            elif kind == _BLOCK:
+                block = msgspec.msgpack.decode(payload, type=ShownBlock)
+                blocks[block.run] = block
+            elif kind == _LOOKUPS:
+                lookups = msgspec.msgpack.decode(payload, type=Lookups)
             else:
                 gone = msgspec.msgpack.decode(payload, type=int)
                 (slots if kind == _FREED else shared_files).pop(gone, None)
@@ -136,4 +189,6 @@ def load(path: str) -> tuple[list[SlotRecord], list[SharedFile]]:
             break
     # A shared file that the kernel has forgotten may outlive its slot, whose number is allotted anew.
     held = [shared for shared in shared_files.values() if unpack(shared.number)[0] in slots]
-    return list(slots.values()), held
+    return HeldNumbers(
+        list(slots.values()), held, [block for block in blocks.values() if block.slot in slots], lookups
+    )

@@ -31,7 +31,7 @@ class LocalObjects(Protocol):
 
 
 class Need(Exception):
-    """The call needs these objects of this repository: fetch them and ask again with them."""
+    """The call needs these objects of this repository. The caller fetches them and asks again with them."""
 
     def __init__(self, repository: str, refs: tuple[ObjectRef, ...]) -> None:
         super().__init__(repository, refs)
@@ -50,8 +50,8 @@ class NeedDecoding(Need):
 
 
 class NeedRepository(Exception):
-    """The call needs a repository that is not open yet, or a look for a newer revision of one that is: have
-    that done and ask again."""
+    """The call needs a repository that is not open yet, or a look for a newer revision of an open one. The
+    caller sees to that and asks again."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name)

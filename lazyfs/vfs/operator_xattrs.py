@@ -3,6 +3,8 @@
 They can be asked for by name but are not listed, because tools that copy files would copy them too.
 """
 
+import os
+
 from lazyfs.core.chunks import MAX_SHIFT, chunk_count
 from lazyfs.vfs.missing_objects import NOTHING, Fetched
 from lazyfs.vfs.tree import Tree
@@ -10,6 +12,8 @@ from lazyfs.vfs.tree import Tree
 
 def get_xattr(tree: Tree, number: int, name: bytes, fetched: Fetched = NOTHING) -> bytes | None:
     """Returns an attribute that the image gives a file, or else one for operators; None if neither exists."""
+    if name == b"user.pid":  # before anything that may have to be fetched: it tells whether the daemon lives
+        return str(os.getpid()).encode()
     found = tree.xattrs(number, fetched).get(name)
     if found is not None or not name.startswith(b"user."):
         return found

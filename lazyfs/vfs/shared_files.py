@@ -8,7 +8,7 @@ rows that the kernel has forgotten, `IDLE` are kept until the next revision in c
 slots.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import msgspec
 
@@ -21,7 +21,8 @@ from lazyfs.vfs.slots import SlotTable
 MIN_SIZE = 64 << 10
 IDLE = 4096
 PATH = b"\0copies"
-"""Stands for the path of a repository's slot for such files: no name holds a zero byte."""
+"""The path of the slot that a repository has for shared files. No real path equals it: no name holds a zero
+byte."""
 _NO_CATALOG = ObjectRef(Digest(bytes(32)), 0)
 
 
@@ -32,14 +33,14 @@ class SharedFile(msgspec.Struct, array_like=True, frozen=True):
     path: bytes
     """Inside the image."""
     entry: Entry
-    """Of a packed file with the number 0 for its pack, whatever the number in its catalog."""
+    """The entry. A packed file's has the number 0 for its pack, whatever the number in its catalog."""
     packs: bytes = b""
     """The table of the file's pack alone."""
 
     @property
     def identity(self) -> tuple[int, bytes, Entry]:
-        """Slot, path and entry: those of files that no program can tell apart, in whichever packs they
-        lie."""
+        """Slot, path and entry. No program can tell files apart in which these are equal, in whichever packs
+        the files lie."""
         return unpack(self.number)[0], self.path, _without_place(self.entry)
 
 
@@ -56,7 +57,8 @@ class SharedFiles:
         self._numbers: dict[tuple[int, bytes, Entry], int] = {}
         self._lookups: dict[int, int] = {}
         self._idle: dict[int, dict[int, None]] = {}
-        """By slot, and so by repository: rows without lookups, in the order in which they lost the last."""
+        """Slot (and with it the repository) -> rows without lookups, in the order in which they lost their
+        last lookup."""
         self._next = 0
 
     def __len__(self) -> int:
@@ -75,11 +77,18 @@ class SharedFiles:
         """Returns the file's path inside each image that has it."""
         return self._entries[number].path
 
-    def restore(self, shared_files: list[SharedFile]) -> None:
-        """Takes over the shared files of an earlier process; they stay until the mount ends."""
+    def restore(self, shared_files: list[SharedFile], lookups: Mapping[int, int] | None = None) -> None:
+        """Takes over the shared files of an earlier process, with the kernel's lookups by number. Without
+        lookups they stay until the mount ends."""
         for shared in shared_files:
             self._keep(shared)
-            self._lookups[shared.number] = 1 << 62
+            known = 1 << 62 if lookups is None else lookups.get(shared.number, 0)
+            if known:
+                self._lookups[shared.number] = known
+
+    def lookups(self) -> dict[int, int]:
+        """Returns the kernel's lookups by number."""
+        return dict(self._lookups)
 
     def number(self, slots: SlotTable, repository: str, path: bytes, entry: Entry, packs: PackTable) -> int:
         """Returns the number of a file at `path` inside an image: equal files at equal paths share one.

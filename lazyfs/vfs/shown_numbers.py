@@ -7,9 +7,10 @@ slot. So two files never share a number, and a file keeps its own for as long as
 come in rising order, and are used again after 2**24 of them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
-from lazyfs.vfs.inode_numbers import ROOT, unpack
+from lazyfs.vfs.inode_numbers import ROOT
 
 _BITS = 8
 _BLOCKS = 1 << 32 - _BITS
@@ -23,11 +24,32 @@ def as_it_is(number: int) -> int:
     return number
 
 
+class ShownBlock(NamedTuple):
+    """A block as the journal persists it."""
+
+    run: int
+    """A slot's number and the upper bits of an index: 256 inode numbers."""
+    block: int
+
+    @property
+    def slot(self) -> int:
+        """The slot that the block goes with."""
+        return self.run >> 32 - _BITS
+
+
+def _keep_nothing(_: ShownBlock) -> None:
+    """An observer that ignores its events."""
+
+
 class ShortNumbers:
     """The blocks that are allotted. Not thread-safe: used under the filesystem's lock."""
 
-    def __init__(self, blocks: int = _BLOCKS) -> None:
-        """`blocks`: how many there are; the first is the mount's root alone."""
+    def __init__(
+        self, blocks: int = _BLOCKS, *, record: Callable[[ShownBlock], None] = _keep_nothing
+    ) -> None:
+        """`blocks`: the number of blocks; the first one is for the mount's root alone. `record` is called
+        with each block that is allotted."""
+        self._record = record
         self._blocks = blocks
         self._next = 1
         self._of: dict[int, int] = {}
@@ -46,20 +68,30 @@ class ShortNumbers:
         run = number >> _BITS
         block = self._of.get(run)
         if block is None:
-            block = self._allot(run, unpack(number)[0])
+            block = self._allot(run)
         return block << _BITS | number & (1 << _BITS) - 1
 
-    def _allot(self, run: int, slot: int) -> int:
+    def _allot(self, run: int) -> int:
         if len(self._used) >= self._blocks - 1:
             raise OverflowError("all inode numbers below 2**32 are in use; mount without --inode32")
         while self._next in self._used:
             self._next = self._next % (self._blocks - 1) + 1
         block = self._next
         self._next = block % (self._blocks - 1) + 1
-        self._of[run] = block
-        self._used.add(block)
-        self._runs.setdefault(slot, []).append(run)
+        self._keep(ShownBlock(run, block))
+        self._record(ShownBlock(run, block))
         return block
+
+    def restore(self, blocks: Iterable[ShownBlock]) -> None:
+        """Takes over the blocks that an earlier process had allotted."""
+        for one in blocks:
+            self._keep(one)
+            self._next = max(self._next, one.block % (self._blocks - 1) + 1)
+
+    def _keep(self, one: ShownBlock) -> None:
+        self._of[one.run] = one.block
+        self._used.add(one.block)
+        self._runs.setdefault(one.slot, []).append(one.run)
 
     def forget_slot(self, slot: int) -> None:
         """Gives back the blocks of a freed slot."""

@@ -11,7 +11,7 @@ instead of 19). Slot numbers are given out in rising order and not reused before
 number is never another file's.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import msgspec
 
@@ -33,7 +33,7 @@ class SlotRecord(msgspec.Struct, array_like=True, frozen=True):
     """Below the repository's root, no slash at either end."""
     live: bool
     digest: bytes
-    """The catalog; of a live folder the one it shows now."""
+    """The catalog's digest; for a live folder, of the catalog that it shows now."""
     size: int
     parent: int
     """The slot above, 0 for a repository's root."""
@@ -77,14 +77,14 @@ class Slot:
         self.below = 0
         """Slots whose parent this is."""
         self.era = 0
-        """The count of revisions at its allotment."""
+        """The number of revisions so far when it was allotted."""
         self.own: int = parent.own if record.leaves and parent is not None else pack(record.slot, 0)
         """The inode number of the directory the catalog hangs at."""
         starts_here = record.live or record.leaves or parent is None or parent.live
         self.top: Slot = self if starts_here else parent.top  # type: ignore[union-attr]
         """The slot of the snapshot's top catalog."""
         self.in_folder = parent is not None and parent.live and not record.live and not record.leaves
-        """A snapshot that hangs in a live folder: an image or a published tree."""
+        """True for a snapshot that hangs in a live folder: an image or a published tree."""
 
     def to_record(self) -> SlotRecord:
         """Returns the record to persist."""
@@ -127,8 +127,10 @@ class SlotTable:
         self._by_key: dict[_Key, Slot] = {}
         self._next = 1
         self._idle: dict[str, dict[int, None]] = {}
-        """By repository: slots kept although they could be freed, in the order in which they became free."""
+        """Repository -> slots kept although they could be freed, in the order in which they became free."""
         self._era = 0
+        self._moved: dict[int, Slot] = {}
+        """Live folders that show another catalog than `record` was told."""
         self.root: Slot | None = None
         """The folder that the kernel knows as inode 1."""
 
@@ -145,16 +147,26 @@ class SlotTable:
         """Returns the slot with this number; None if it is not allotted."""
         return self._slots.get(slot)
 
-    def restore(self, slots: Iterable[SlotRecord]) -> None:
-        """Takes over the slots that an earlier process had allotted. They stay until the mount ends, because
-        it is not known how often the kernel looked them up."""
+    def restore(self, slots: Iterable[SlotRecord], lookups: Mapping[int, int] | None = None) -> None:
+        """Takes over the slots that an earlier process had allotted.
+
+        `lookups`: the kernel's, by slot. Without them the slots stay until the mount ends, because it is not
+        known how often the kernel looked them up.
+        """
         for record in slots:
             slot = self._add(record)
-            slot.count = 1 << 62
+            slot.count = 1 << 62 if lookups is None else lookups.get(record.slot, 0)
             if not slot.parent:
                 self.root = self.root or slot
         if self.root:
             self.root.own = ROOT
+        for slot in self:
+            if not slot.count and not slot.below:
+                self._let_wait(slot)
+
+    def lookups(self) -> dict[int, int]:
+        """Returns the kernel's lookups by slot, without the slots that have none."""
+        return {number: slot.count for number, slot in self._slots.items() if slot.count}
 
     def find_live(self, repository: str, path: bytes) -> Slot | None:
         """Returns the slot of a live folder; None if the kernel cannot know it."""
@@ -212,9 +224,17 @@ class SlotTable:
         return slot
 
     def show(self, folder: Slot, ref: ObjectRef) -> None:
-        """Lets a live folder show another catalog from now on."""
+        """Lets a live folder show another catalog from now on. Its record follows with `record_moves`."""
         folder.ref = ref
-        self._record(folder.to_record())
+        self._moved[folder.number] = folder
+
+    def record_moves(self) -> None:
+        """Records the catalogs that live folders show now. Call it once the kernel has dropped the old names:
+        a successor that comes before makes the kernel drop them again."""
+        moved, self._moved = self._moved, {}
+        for folder in moved.values():
+            if folder.number in self._slots:
+                self._record(folder.to_record())
 
     def forget(self, number: int, lookups: int) -> None:
         """Takes `lookups` lookups of a number back from the kernel. A number of an unknown slot is no error:

@@ -160,7 +160,7 @@ class Tree(Entries):
             entry = directory.entries[position]
             if entry.flags & NESTED or entry.link or entry.size >= SHARED_MIN:
                 number = self.number(slot, directory, first + position, entry)
-            else:  # nearly every line: the call costs a twentieth of what the whole line does
+            else:  # nearly every line: the call would take a twentieth of the line's time
                 number = high | first + position
             yield Child(entry.name, self._shown(number, entry))
 

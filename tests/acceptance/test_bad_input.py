@@ -1,4 +1,5 @@
-"""Bad input: one line that says how to correct it, a non-zero exit code, no half-done work."""
+"""Bad input gives one line that says how to correct it and a non-zero exit code, and leaves no half-done
+work."""
 
 import json
 import os
@@ -21,8 +22,8 @@ exec "$@"
 
 
 def refused(done: "subprocess.CompletedProcess[str]", *words: str) -> str:
-    """Returns the one error line of a command (below its progress, if it began); the line must hold all the
-    words."""
+    """Returns the one error line of a failed command, which progress lines may precede. Asserts that the
+    error holds all the words."""
     assert done.returncode not in (0, None)
     *progress, line = done.stderr.strip().splitlines()
     assert line.startswith("lazyfs: "), done.stderr
@@ -33,7 +34,7 @@ def refused(done: "subprocess.CompletedProcess[str]", *words: str) -> str:
 
 
 def snapshot(store: Path) -> dict[str, bytes]:
-    """Returns everything that is published; the lock and the leases tell of publishers only."""
+    """Returns all published files of a store: everything but the lock and the leases of publishers."""
     files = (path for path in store.rglob("*") if path.is_file())
     return {str(path): path.read_bytes() for path in files if path.name not in (".lock", "collection.json")}
 

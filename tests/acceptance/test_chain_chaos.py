@@ -20,7 +20,7 @@ from tests.support.store_files import store_objects
 SECONDS = count(6, 120)
 READERS = 8
 LEAST = 600
-"""Reads at least, on any machine: the tree has 300 objects, the cache holds 120."""
+"""The least number of reads, on any machine: the tree has 300 objects, the cache holds 120."""
 
 
 def _spread(node: Node) -> str:
@@ -76,8 +76,8 @@ async def test_no_read_fails_while_a_path_lives(tmp_path: Path, capsys: pytest.C
 
 
 async def test_all_paths_down_and_back(tmp_path: Path) -> None:
-    """Cached objects can be read throughout. Others fail by the deadline, later at once, until one path comes
-    back."""
+    """While all paths are down, cached objects can be read. Other reads fail: at first by the deadline, later
+    at once. They succeed when one path is back."""
     store = tmp_path / "store"
     held = store_objects(store, 40, 20_000)
     refs = list(held)
@@ -97,7 +97,7 @@ async def test_all_paths_down_and_back(tmp_path: Path) -> None:
             for cached in refs[:10]:
                 assert node.objects.at_hand(cached) == held[cached]
         assert max(lasted) < patience + 1
-        assert min(lasted) < 0.5  # at once, when the outage has lasted for a while
+        assert min(lasted) < 0.5  # later reads fail at once
         site.nginx.start()
         site.one.start()
         site.parent.start()

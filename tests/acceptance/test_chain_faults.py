@@ -1,4 +1,5 @@
-"""Every fault at every place of a real site: right bytes, or an error by the deadline; the fault is named."""
+"""Every fault at every place of a real site: reads give right bytes, or an error by the deadline that names
+the fault."""
 
 import contextlib
 import itertools
@@ -132,7 +133,7 @@ async def test_a_real_squid_dies_or_hangs(stand: Stand, tmp_path: Path, victim: 
     else:
         squid.pause()
     try:
-        for _ in range(20):  # half of them are at home on the victim
+        for _ in range(20):  # the victim is the first proxy of half of the objects, or the parent of all
             for ref, plain in stand.fresh().items():
                 assert await node.objects.fetch(ref) == plain
         report = node.fetcher.report()

@@ -1,4 +1,4 @@
-"""The chain under a real mount: the view of a program that reads files while servers die."""
+"""A real mount behind the chain, as seen by a program that reads files while servers die."""
 
 import errno
 import hashlib
@@ -65,14 +65,14 @@ class Stand:
         return self.mnt / "t" / name
 
     def reading(self, names: list[str], threads: int, seconds: float = 0) -> "subprocess.Popen[str]":
-        """Starts a process that reads these files."""
+        """Starts a process that reads the files of these names."""
         wanted = self._work / f"wanted{next(self._serial)}.json"
         wanted.write_text(json.dumps({str(self.path(name)): self.digests[name] for name in names}))
         command = [sys.executable, "-m", "tests.support.tree_reader", str(wanted), str(threads), str(seconds)]
         return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
     def read(self, names: list[str], threads: int = 1, seconds: float = 0) -> Any:
-        """Reads these files in a process of its own; returns its report."""
+        """Reads the files of these names in a process of its own; returns its report."""
         with self.reading(names, threads, seconds) as process:
             out, _ = process.communicate(timeout=300)
         return json.loads(out)
@@ -147,7 +147,7 @@ def test_all_paths_down_and_back(published: tuple[Path, dict[str, str]], tmp_pat
     with mounting(published, tmp_path, "--fuse", kind, "--patience", str(patience)) as stand:
         site = stand.site
         first = [name for name in small(0, SMALL) if name.startswith("d0/")]
-        assert stand.read(first)["failed"] == []  # with their packs, which hold nothing of d5
+        assert stand.read(first)["failed"] == []  # fetches their packs too, which hold no file of d5
         for daemon in (site.one, site.two, site.parent, site.nginx):
             daemon.kill()
         began = time.monotonic()
@@ -155,7 +155,7 @@ def test_all_paths_down_and_back(published: tuple[Path, dict[str, str]], tmp_pat
             stand.path("d5/f55").read_bytes()
         assert failure.value.errno == errno.EIO
         assert time.monotonic() - began < patience + 1
-        assert stand.read(first)["failed"] == []  # from lazyfs's cache: the kernel's was dropped
+        assert stand.read(first)["failed"] == []  # from the cache of lazyfs: the kernel's was dropped
         site.nginx.start()
         back = time.monotonic()
         while stand.read(["d5/f55"])["failed"]:
@@ -179,7 +179,7 @@ def test_with_wait_a_read_outlives_the_outage_and_can_be_killed(
         with stand.reading(["d5/f55"], 1) as patient, stand.reading(["d6/f66"], 1) as victim:
             while status(stand.mnt)["counters"]["misses"] < misses + 2:
                 time.sleep(0.05)
-            time.sleep(3)  # three times the deadline of a read that would fail
+            time.sleep(3)  # three times the deadline by which a read would fail without `--on-outage wait`
             assert patient.poll() is None
             victim.send_signal(signal.SIGKILL)
             victim.wait(timeout=5)

@@ -69,7 +69,7 @@ def test_a_second_publish_writes_no_object_and_keeps_the_root(
 ) -> None:
     def files() -> dict[str, int]:
         found = (path for path in store[0].rglob("*") if path.is_file())
-        publishers = (".lock", "collection.json")  # the holder of the lock, and the leases
+        publishers = (".lock", "collection.json")  # the lock and the leases
         return {str(path): path.stat().st_mtime_ns for path in found if path.name not in publishers}
 
     before = files()

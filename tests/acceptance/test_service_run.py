@@ -1,7 +1,7 @@
 """A service over five runs: registries with shared layers, patterns, moved and deleted tags, an account, a
 registry that is down, one that answers 429 half the time, a wrong digest.
 
-After each run the tree is exactly the expected one, and the registries' logs show what was asked.
+After each run the tree is exactly the expected one, and the registries' logs show the expected requests.
 """
 
 from collections.abc import Iterator
@@ -21,7 +21,8 @@ SPREAD = 7
 
 
 class World:
-    """Three real registries, a rude one, and a dead one, with what the tree should have."""
+    """Three real registries, one that misbehaves, and a dead one; and the images that the tree should
+    have."""
 
     def __init__(
         self, hub: RealRegistry, site: RealRegistry, private: RealRegistry, rude: FakeRegistry

@@ -91,14 +91,14 @@ def test_an_expired_repository_goes_on_serving_and_forbids_a_first_mount(site: S
     with serving(site.store) as url:
         with mounted(url, tmp_path / "mnt", "--cache", tmp_path / "cache", *root) as mnt:
             before = shown(mnt)
-            site.repo("resign", "--expiry", "0.0001")  # nine seconds: a refresh must come before the expiry
+            site.repo("resign", "--expiry", "0.0001")  # it expires in nine seconds, after the refresh
             lazyfs("refresh", mnt)
             until(lambda: status(mnt)["repositories"][NAME]["trust"]["expired"], 30)
             assert "which expired on" in lazyfs("refresh", mnt, check=False).stdout
             assert shown(mnt) == before
         with mounted(url, tmp_path / "mnt", "--cache", tmp_path / "cache") as mnt:
             assert shown(mnt) == before
-            # the mount answers from what is trusted already, and looks for news at once afterwards
+            # the mount answers with the saved revision at once, and then looks for a newer one
             until(lambda: "expired" in status(mnt)["repositories"][NAME]["warning"], 30)
         first = lazyfs("mount", url, tmp_path / "mnt", "--cache", tmp_path / "cache2", *root, check=False)
         assert first.returncode == 1
@@ -114,7 +114,7 @@ def test_a_mount_that_may_not_serve_what_is_stale_ends(site: Site, tmp_path: Pat
     mnt = tmp_path / "mnt"
     mnt.mkdir()
     lazyfs("mount", site.store, mnt, *options, "--log", tmp_path / "log")
-    site.repo("resign", "--expiry", "0.00005")  # four seconds
+    site.repo("resign", "--expiry", "0.00005")  # it expires in four seconds
     until(lambda: points.find(str(mnt)) is None, 30)
     until(lambda: "longer ago than --max-stale 1 s" in (tmp_path / "log").read_text())
     refused = lazyfs("mount", site.store, mnt, *options, check=False)
@@ -127,8 +127,8 @@ def test_a_mount_that_may_not_serve_what_is_stale_ends(site: Site, tmp_path: Pat
 def test_a_repository_of_several_that_is_stale_is_withdrawn_alone(
     session: str, comes_back_with: int, tmp_path: Path
 ) -> None:
-    """A publisher can let its own repository expire, but not those of others. The repository comes back at
-    its newest revision, also for programs that are still inside."""
+    """A publisher can let its own repository expire, but no other one. The repository comes back at its
+    newest revision, also for programs whose working directory lies in it."""
     fresh, stale = Site(tmp_path / "fresh"), Site(tmp_path / "stale")
     mnt = tmp_path / "mnt"
     mnt.mkdir()
@@ -140,9 +140,9 @@ def test_a_repository_of_several_that_is_stale_is_withdrawn_alone(
     lazyfs("mount", mnt, *options, "--log", tmp_path / "log")
     assert (shown(mnt / "fresh.example"), shown(mnt / "stale.example")) == (2, 2)
     inside = os.open(mnt / "stale.example/lib", os.O_RDONLY)
-    stale.repo("resign", "--expiry", "0.00005")  # four seconds
+    stale.repo("resign", "--expiry", "0.00005")  # it expires in four seconds
     until(lambda: "stale.example is shown no longer" in (tmp_path / "log").read_text(), 30)
-    until(lambda: refuses(mnt / "stale.example"))  # the kernel is told a moment later
+    until(lambda: refuses(mnt / "stale.example"))  # the kernel learns of the withdrawal a moment later
     assert fresh.publish() == 3
     until(lambda: shown(mnt / "fresh.example") == 3)
     assert list(status(mnt)["repositories"]) == ["fresh.example"]
@@ -174,6 +174,6 @@ def test_a_worker_boots_with_every_server_dead_and_recovers_by_itself(site: Site
         number = site.publish()
         with serving(site.store, port=int(port)):
             until(lambda: shown(mnt) == number, 30)
-            time.sleep(max(failed + 1.1 - time.monotonic(), 0))  # a failed read answers for a second more
+            time.sleep(max(failed + 1.1 - time.monotonic(), 0))  # other readers share a failure for 1 s
             assert (mnt / "lib/a:1/big").read_bytes() == b"x" * 300_000
             assert status(mnt)["repositories"][NAME]["warning"] == ""

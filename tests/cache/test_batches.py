@@ -1,4 +1,5 @@
-"""Puts and claims in batches: each value for itself, the account right at every moment."""
+"""Puts and claims in batches: each value succeeds or fails alone, and the charges are right at every
+moment."""
 
 import errno
 import os
@@ -25,7 +26,7 @@ def entry_of(cache: Cache, key: bytes) -> int:
 
 
 def stored(cache: Cache) -> int:
-    """The charges of all values, those that wait included."""
+    """Returns the charges of all values, also of those that are not yet in the index."""
     return cache._shared.account().sums.stored
 
 
@@ -76,7 +77,7 @@ def test_a_batch_is_one_transaction(root: Path) -> None:
         batch = [(key_of(number), bytes([number]) * 40_000) for number in range(24)]
         before = transactions(cache)
         assert all(cache.put_many(batch))
-        # one to hold the space of all, one for values that wait for their entries
+        # one to reserve the space of the batch, one to enter values in the index
         assert transactions(cache) - before <= 2
 
 
@@ -125,7 +126,7 @@ def test_claims_come_together_and_go_one_by_one(root: Path) -> None:
 def test_of_two_processes_that_put_one_value_the_larger_file_is_charged(
     root: Path, monkeypatch: pytest.MonkeyPatch, pinned: bool
 ) -> None:
-    """The other process's file has an extent more, and takes the place of ours after our entry was made."""
+    """Another process's file, larger by an extent, replaces ours after our entry was made."""
     with open_cache(str(root), LIMIT, upkeep=False) as cache:
         value, status = bytes(100_000), ValueFiles.status
         cache.put_many([(b"key", value), (b"other", value)])

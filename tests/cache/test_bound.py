@@ -17,7 +17,8 @@ from tests.support.usage import disk_usage
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("limit", [2 << 20, 5 << 20, 12 << 20, 40 << 20])
 def test_the_index_and_the_directories_are_within_the_limit(tmp_path: Path, limit: int) -> None:
-    """The cache is filled, then changed all over: every value in reach is used between admissions."""
+    """Fills the cache, then keeps changing all of it: three of the last 2000 values are used after each
+    put."""
     source = random.Random(limit)
     root = tmp_path / "cache"
     number = 0
@@ -40,7 +41,7 @@ def test_the_index_and_the_directories_are_within_the_limit(tmp_path: Path, limi
 
 
 def test_a_map_that_is_full_grows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pins take more of the index than its map was sized for: the cache goes on, now and after it is opened
+    """Pins need more of the index than its map was sized for. The cache goes on, also after it is opened
     again."""
     root = str(tmp_path / "cache")
     monkeypatch.setattr(database, "map_size", lambda _: 1 << 20)

@@ -1,4 +1,4 @@
-"""Deaths and arrivals while a process closes the cache."""
+"""A process that is killed, or joined by another one, while it closes the cache."""
 
 import os
 import signal
@@ -21,8 +21,8 @@ LIMIT = 32 << 20
 
 
 def killed(root: Path, monkeypatch: pytest.MonkeyPatch, *, before: str) -> None:
-    """Runs a process that fills the cache and is killed while it closes the cache, at its call of
-    `before`."""
+    """Runs a process that fills a cache and closes it. The process is killed when closing calls the method
+    `before` of Transaction."""
 
     def die(*_: object) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -120,7 +120,8 @@ def test_a_failed_opening_leaves_nothing_open(tmp_path: Path, monkeypatch: pytes
 
 
 def test_a_journal_that_is_closed_is_not_written_to(tmp_path: Path) -> None:
-    """A thread may put a value while another one changes to a new index, and the descriptor may be reused."""
+    """A thread may put a value while another one changes to a new index. The descriptor of the closed journal
+    may belong to another file by then."""
     (tmp_path / layout.TMP).mkdir()
     old = Journal(str(tmp_path), 1)
     assert old.arriving([0], [b"key"])

@@ -104,8 +104,8 @@ def test_an_operator_looks_and_acts_while_it_is_mounted(world: World) -> None:
     left: list[Any] = []
 
     def only_pinned_ones_left() -> bool:
-        """Evicts all; returns True if only pinned values are left. The mount enters a new value in the index
-        within two seconds, and only then can it be evicted."""
+        """Evicts all; returns True if only pinned values are left. A new value can be evicted only once the
+        mount has entered it in the index, within two seconds."""
         world.cache("evict", "all")
         left[:] = [json.loads(line) for line in world.cache("list", "--json").stdout.splitlines()]
         return all(row["pins"] for row in left)
@@ -135,7 +135,7 @@ def test_verify_finds_evicts_and_the_mount_fetches_again(world: World) -> None:
     content = path.read_bytes()
     assert world.cache("verify").returncode == 0
     values = (value for value in (world.objects / layout.DATA).rglob("*") if value.is_file())
-    (place,) = [value for value in values if content[50_000:50_100] in value.read_bytes()]  # its pack
+    (place,) = [value for value in values if content[50_000:50_100] in value.read_bytes()]  # the file's pack
     damaged = bytearray(place.read_bytes())
     damaged[damaged.index(content[50_000:50_100])] ^= 1
     place.write_bytes(damaged)
@@ -168,8 +168,8 @@ def test_wrong_arguments_are_one_line(world: World, arguments: list[str], said: 
 
 @pytest.mark.root
 def test_a_sites_prefilled_directory_below_the_cache(tmp_path: Path) -> None:
-    """The directory is a read-only copy of a store's objects: the mount reads when the origin's objects are
-    gone."""
+    """The directory is a read-only copy of a store's objects. The mount reads from it when the objects are
+    gone from the origin."""
     store, keys = new_repository(tmp_path)
     lazyfs("publish", f"dir:{tree(tmp_path, 'first', FILES)}", store, "--as", "lab/first:1", "--keys", keys)
     shutil.copytree(store / "data", tmp_path / "site" / "data")
@@ -183,8 +183,8 @@ def test_a_sites_prefilled_directory_below_the_cache(tmp_path: Path) -> None:
 
 @pytest.mark.root
 def test_catalogs_in_use_stay(tmp_path: Path) -> None:
-    """With all else evicted, the origin gone and the mount's process ended, the next mount still shows the
-    tree."""
+    """All other values are evicted, the origin is gone, and the mount's process has ended. The next mount
+    still shows the tree."""
     store, keys = new_repository(tmp_path)
     lazyfs("publish", f"dir:{tree(tmp_path, 'first', FILES)}", store, "--as", "lab/first:1", "--keys", keys)
     directory = tmp_path / "cache"

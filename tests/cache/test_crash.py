@@ -54,7 +54,7 @@ def fill(root: Path, seed: int, ready: Callable[[], None]) -> None:
 
 
 def check(root: Path) -> None:
-    """Opens the cache; asserts that it agrees with its files and serves no wrong value."""
+    """Opens the cache. Asserts that the cache agrees with its files and serves no wrong value."""
     with open_cache(str(root), LIMIT, upkeep=False) as cache:
         assert disk_usage(root) <= cache.stats().charged <= LIMIT
         cache.upkeep()

@@ -15,7 +15,7 @@ from tests.support.cachefill import Child
 
 LIMIT = 16 << 20
 FIRST, SECOND, AFTER = (LANE_PATIENCE * (number + 0.5) for number in range(LANES + 1))
-"""Seconds waited before a claim of the first lane, of the second, and of none."""
+"""Seconds that a client has waited when it claims the first lane, the second, and no lane any more."""
 
 
 def hold(root: Path, ready: Callable[[], None]) -> None:
@@ -80,7 +80,7 @@ def test_other_keys_are_not_delayed(cache: Cache) -> None:
 
 
 def bring(root: Path, downloads: Path, ready: Callable[[], None]) -> None:
-    """Claims, waits and downloads as a client does; each new claim states the time waited so far."""
+    """Claims, waits and downloads as a client does. Each claim states the time that the client has waited."""
     with open_cache(str(root), LIMIT) as cache:
         ready()
         started = time.monotonic()

@@ -91,7 +91,7 @@ SIZES = st.lists(st.integers(1, 9), min_size=16, max_size=16)
 @given(
     requests=REQUESTS, sizes_of=st.lists(st.integers(1, 9), min_size=16, max_size=16), room=st.integers(9, 60)
 )
-@example(requests=[0, 0, 3, 3, 1, 2, 1, 0], sizes_of=[3] * 16, room=9)  # the newest goes: the hand wraps
+@example(requests=[0, 0, 3, 3, 1, 2, 1, 0], sizes_of=[3] * 16, room=9)  # evicts the newest: the hand wraps
 @settings(max_examples=count(200, 5000), deadline=None)
 def test_the_orders_are_those_of_the_plain_policies(
     order: Callable[[MemoryQueue], Iterator[Queued]],
@@ -100,8 +100,8 @@ def test_the_orders_are_those_of_the_plain_policies(
     sizes_of: list[int],
     room: int,
 ) -> None:
-    """The plain policies evict one value at a time; ours choose all values that a new one displaces at
-    once."""
+    """The plain policies evict one value at a time. Ours choose at once all values that a new value
+    displaces."""
     expected, tested = plain(room), MemoryCache(room, order)
     for number in requests:
         assert tested.request(number, sizes_of[number]) == expected.request(number, sizes_of[number])

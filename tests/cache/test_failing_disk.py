@@ -154,7 +154,7 @@ def use_a_dying_disk(base: Path, ready: Callable[[], None]) -> None:
 
 @pytest.mark.root
 def test_a_disk_that_cannot_be_read(tmp_path: Path) -> None:
-    """LMDB maps its file, and a page that cannot be read is a SIGBUS: hence the process of its own."""
+    """Reading a bad page of LMDB's mapped file raises SIGBUS, so the reads run in a process of their own."""
     with loop_ext4(tmp_path, 64 << 20):
         child = Child(functools.partial(use_a_dying_disk, tmp_path))
         child.wait_until_ready()
@@ -165,7 +165,7 @@ def test_a_disk_that_cannot_be_read(tmp_path: Path) -> None:
 
 
 class FaultyOs:
-    """Stands for the os module: the named calls fail after the first `after` ones."""
+    """Stands for the os module: the named calls fail, except for the first `after` of them."""
 
     def __init__(self, names: set[str], number: int, after: int) -> None:
         self.names = names
@@ -240,7 +240,8 @@ def test_no_failing_call_is_raised(
 def test_a_rebuild_that_fails_is_borne(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, number: int
 ) -> None:
-    """After EIO, which lasts, the cache goes off; after EMFILE the rebuild is taken up again."""
+    """EIO is permanent, so the cache goes off. EMFILE is temporary, so the next upkeep repeats the
+    rebuild."""
     root = tmp_path / "cache"
     with open_cache(str(root), LIMIT, upkeep=False) as cache:
         read_all(cache, range(40))
@@ -273,8 +274,8 @@ def test_a_rebuild_that_fails_is_borne(
 def test_a_failing_index(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, state: str
 ) -> None:
-    """The cache goes on with a full index, sets a corrupt one aside and rebuilds it, and goes off on other
-    errors."""
+    """The cache goes on with a full index. It sets a corrupt index aside and rebuilds it. It goes off on
+    other errors."""
     with open_cache(str(tmp_path / "cache"), LIMIT, upkeep=False) as cache:
         read_all(cache, range(40))
         here = cache.stats().entries
@@ -297,7 +298,8 @@ def test_a_failing_index(
 
 
 def test_an_index_is_replaced_while_a_value_with_a_file_to_write_over_is_downloaded(tmp_path: Path) -> None:
-    """The file to write over went with the old index: the value is not admitted, and the cache goes on."""
+    """The spare file that the value would write over went with the old index. The value is not admitted, and
+    the cache goes on."""
     with open_cache(str(tmp_path / "cache"), 4 << 20, upkeep=False) as cache:
         for number in range(1000):
             assert cache.put(b"%d" % number, bytes(10_000))
@@ -340,7 +342,7 @@ with open_cache(sys.argv[1], 1 << 40, upkeep=False) as cache:
 
 
 def test_a_large_limit_under_a_small_rlimit_as(tmp_path: Path) -> None:
-    """Batch systems set RLIMIT_AS, below which the 85 GiB map for a cache of 1 TiB could not be made.
+    """Batch systems set RLIMIT_AS. A cache of 1 TiB would map 85 GiB, which the kernel then refuses.
 
     Runs in a process of its own: a fork would inherit the test runner's mappings.
     """

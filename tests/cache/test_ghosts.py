@@ -35,7 +35,7 @@ def fill(index: Index, keys: list[bytes]) -> None:
 
 
 def evict(transaction: Transaction, number: int) -> list[bytes]:
-    """Evicts the first values of the queue, `number` at most; returns their keys."""
+    """Evicts the first values of the queue, at most `number` of them; returns their keys."""
     values = list(islice(transaction.next_out(), number))
     transaction.evict(values)
     return [value.key for value in values]
@@ -193,8 +193,8 @@ ORDERS: dict[str, Callable[[int], bytes]] = {
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("together", [1, 7, 64])
 def test_ghosts_are_few_whatever_comes_and_goes(index: Index, order: str, together: int) -> None:
-    """Values are replaced one for one, in waves, and evicted to the last one: at no time are there too many
-    rows."""
+    """Values are replaced one for one and in waves, and at last all are evicted. The rows are never too
+    many."""
     source = random.Random(together)
     made = 0
     most = 0
@@ -245,8 +245,8 @@ STEPS = st.lists(
 @given(STEPS)
 @settings(max_examples=count(200, 5000), deadline=None)
 def test_the_tables_say_what_a_model_says(steps: list[tuple[str, int]]) -> None:
-    """Each step is a transaction of its own. The model knows the values and their order without reading the
-    tables."""
+    """Each step is a transaction of its own. The model keeps the values and their order itself, without
+    reading the tables."""
     with TemporaryDirectory() as directory:
         index = Index(directory, 1 << 24)
         try:

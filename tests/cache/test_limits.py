@@ -1,4 +1,5 @@
-"""The bound and the waiting without disk, database or clock, as a simulation runs them."""
+"""The limits of a cache and the waits for room, without disk, database or clock, as a simulation uses
+them."""
 
 from dataclasses import dataclass, field
 
@@ -115,8 +116,9 @@ def test_entries_go_where_the_index_or_the_inodes_run_out(
 
 @given(ACCOUNTS, DISKS)
 def test_what_may_come_and_be_pinned_to_the_last_byte(account: Account, disk: Disk) -> None:
-    """A charge is possible up to the last byte that eviction can free. Pins may take all but an eighth of the
-    limit, and reserved space too, because it becomes values that may be evicted."""
+    """A charge is possible up to the last byte that eviction can free. Pins may take all of these bytes and
+    the reserved space, but must leave an eighth of the limit. Reserved space counts because it becomes
+    values, which can be evicted."""
     limits = Limits(disk, keep_free=0, arriving=32)
     evictable = account.values
     account.values = 0

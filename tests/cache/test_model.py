@@ -77,7 +77,7 @@ class Model(RuleBasedStateMachine):
             self.order.remove(key)
 
     def see_evictions(self) -> list[bytes]:
-        """Asserts that the evicted values are the least recently used ones; removes them from the model,
+        """Asserts that the evicted values are the least recently used ones. Removes them from the model, and
         returns their keys."""
         pinned = self.pinned()
         gone = [key for key in self.order if self.cache.size(key) is None]
@@ -94,7 +94,7 @@ class Model(RuleBasedStateMachine):
         value = self.values.get(key, value_for(key, size))
         before = self.cache.stats()
         held = self.cache.reserve(key, len(value)) if reserve else None
-        gone = self.see_evictions()  # a value that was here may have made room for itself
+        gone = self.see_evictions()  # the reservation may have evicted the key's own value
         new = key not in self.values
         assert self.cache.put(key, value, held) or not self.fits(key, len(value))
         if self.cache.size(key) is not None and new:
@@ -163,7 +163,7 @@ class Model(RuleBasedStateMachine):
         try:
             pinned = self.cache.keep(label, {key: len(self.values.get(key, b"")) for key in keys})
         except PinSetTooLarge:
-            self.see_evictions()  # room for the set's rows was made first
+            self.see_evictions()  # values may have been evicted to make room for the rows of the set
             return
         self.see_evictions()
         assert pinned == len({key for key in keys if key in self.values})
@@ -204,7 +204,7 @@ class Model(RuleBasedStateMachine):
     @precondition(lambda self: self.order)
     @rule()
     def outlive(self) -> None:
-        """Pins the next value to go while values used after it go, and then unpins it."""
+        """Pins the least recently used value, evicts the one behind it, and unpins the first."""
         key = self.order[0]
         self.pin(key, b"a")
         self.evict(1)
@@ -239,7 +239,7 @@ class Model(RuleBasedStateMachine):
         key=st.sampled_from(KEYS), label=st.sampled_from([b"x", b"y"]), wanted=st.sampled_from([0, 300_000])
     )
     def sieve_for_a_while(self, key: bytes, label: bytes, wanted: int) -> None:
-        """Evicts by the other policy, from the middle of the queue; the values left keep their order."""
+        """Evicts by SIEVE, from the middle of the queue. The values left keep their order."""
         self.cache.close()
         self.cache = self.open("sieve")
         self.pins.clear()
@@ -278,7 +278,7 @@ class Model(RuleBasedStateMachine):
         assert found is not None
         found.boot = "another"
         state.save(root, found)
-        self.tear_index()  # an index that is opened all the same would be set aside
+        self.tear_index()  # if the index were opened all the same, it would be set aside
         self.reopened_without_index()
         assert not (self.root / "c" / layout.ASIDE).exists()
 
@@ -305,7 +305,7 @@ class Model(RuleBasedStateMachine):
         self.establish_order()
 
     def establish_order(self) -> None:
-        """Uses every value in the model's order: uses that were not written before the crash are lost."""
+        """Uses every value in the model's order. The crash lost the uses that were not written before."""
         for key in self.order:
             assert self.cache.get(key) == self.values[key]
 
@@ -342,8 +342,8 @@ class Model(RuleBasedStateMachine):
 
     @invariant()
     def all_uses_can_be_written(self) -> None:
-        """Writes the uses before they exceed one transaction: a use left over would keep its old place in the
-        order."""
+        """Writes the uses before they exceed one transaction. A use that is not written would leave its value
+        at its old place in the order."""
         uses = self.cache._uses
         if uses.left or self.cache._suspects or len(uses._used) > sizes.uses_per_transaction(self.limit):
             self.cache.upkeep()

@@ -78,7 +78,7 @@ def test_a_directory_below_another_users_is_refused(tmp_path: Path) -> None:
 def test_what_another_user_has_planted_is_refused(
     tmp_path: Path, name: str, planted: Callable[[Path], None]
 ) -> None:
-    """Other users could write to the directory once; its mode may be right by now."""
+    """Other users could once write to the directory. Its mode may have been set right since."""
     root = tmp_path / "cache"
     root.mkdir()
     planted(root / name)
@@ -273,7 +273,8 @@ def test_orphans_do_not_delay_opening_and_count_as_full_until_they_are_gone(tmp_
     """Orphans are files in data/ and tmp/ without an entry in the index, as after a lost index or a power
     cut."""
     root = tmp_path / "cache"
-    limit = count(LIMIT, 16 * LIMIT)  # the names of a million files take 40 MB of directory, which stays
+    # the names of a million files make a directory of 40 MB, which does not shrink again
+    limit = count(LIMIT, 16 * LIMIT)
     with open_cache(str(root), limit) as cache:
         value = b"x" * 100
         for number in range(1000):
@@ -356,7 +357,7 @@ def test_no_cache_answers_not_here() -> None:
 
 @pytest.mark.parametrize("filler", [b"\0", b"\xff"])
 def test_an_index_damaged_in_any_page_is_rebuilt(tmp_path: Path, filler: bytes) -> None:
-    """The cache opens and serves right bytes, if opening or if a later use finds the damaged page."""
+    """The cache opens and serves right bytes. Opening or a later use finds the damage."""
     root = tmp_path / "cache"
     with open_cache(str(root), LIMIT, upkeep=False) as cache:
         for number in range(300):
@@ -394,7 +395,7 @@ def open_and_wait(root: Path, ready: Callable[[], None]) -> None:
 
 
 def test_an_index_found_damaged_when_it_is_joined_is_rebuilt_with_all_that_lies_there(tmp_path: Path) -> None:
-    """The index opens, but its sums cannot be read. A process died with it, whose journal is to be charged
+    """The index opens, but its sums cannot be read. The journal of a process that was killed is charged
     too."""
     root = tmp_path / "cache"
     child = Child(functools.partial(open_and_wait, root))

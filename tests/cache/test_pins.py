@@ -101,7 +101,7 @@ def test_values_last_used_at_one_time_all_go_when_they_are_let_go(tmp_path: Path
 
 
 def full(root: Path, limit: int) -> Cache:
-    """Returns an open cache that is full: it had to evict."""
+    """Returns an open cache that is so full that it had to evict."""
     cache = open_cache(str(root), limit, upkeep=False)
     number = 0
     while not cache.stats().evictions:
@@ -144,7 +144,8 @@ def test_the_files_of_pin_sets_are_in_everyones_account(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("step", ["save", "remove"])
 def test_killed_between_a_set_and_its_commit(tmp_path: Path, step: str) -> None:
-    """The file of the set decides, once the next process has opened the cache."""
+    """After the next process has opened the cache, the pinned values are those in the saved files of pin
+    sets."""
     root = str(tmp_path / "cache")
     with open_cache(root, LIMIT) as cache:
         for key in (b"old", b"new"):

@@ -1,4 +1,5 @@
-"""Tenants of one cache: the one that gives when room is needed, and what the others keep."""
+"""Tenants of one cache: the tenant that gives values up when room is needed, and the values that the others
+keep."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -24,11 +25,11 @@ NOW = 10 * IDLE
 _QUEUES = st.lists(
     st.lists(st.tuples(st.integers(0, 2 * IDLE), st.integers(1, 9)), max_size=12), min_size=1, max_size=5
 )
-"""Of each tenant: (age in ticks, charge) of its values."""
+"""For each tenant, (age in ticks, charge) of each of its values."""
 
 
 def _stakes(queues: list[list[tuple[int, int]]]) -> list[tuple[int, list[Queued]]]:
-    """Returns (bytes held, values in their order) of each tenant."""
+    """Returns for each tenant (bytes held, its values in their order of eviction)."""
     found = []
     for tenant, queue in enumerate(queues):
         values = [
@@ -78,7 +79,8 @@ def test_no_tenant_loses_what_it_uses_below_an_equal_part(
 def test_nobody_gives_in_the_place_of_one_whose_order_pauses(
     queues: list[list[tuple[int, int]]], pause: int
 ) -> None:
-    """SIEVE's orders end when the hand has passed over enough values."""
+    """A SIEVE order pauses when the hand has passed over enough values. No other tenant's values then take
+    the place of the pausing tenant's."""
     stakes = [(held, values) for held, values in _stakes(queues) if values]
     order = [Stake(held, islice(values, pause), NOW) for held, values in stakes]
     whole = [Stake(held, iter(values), NOW) for held, values in stakes]
@@ -93,7 +95,8 @@ _STEP = st.tuples(
     st.sampled_from([b"", b"a", b"b", b"c"]),
 )
 _TRANSACTIONS = st.lists(st.lists(_STEP, max_size=5), max_size=20)
-"""The steps of each transaction: one keeps in mind where the queue ends."""
+"""The steps of each transaction. Several steps share one, because a transaction remembers the end of the
+queue between them."""
 
 
 @pytest.mark.parametrize("sieve", [False, True])
@@ -102,7 +105,7 @@ _TRANSACTIONS = st.lists(st.lists(_STEP, max_size=5), max_size=20)
 def test_each_tenants_count_is_that_of_its_values(
     sieve: bool, transactions: list[list[tuple[str, int, bytes]]]
 ) -> None:
-    """The model knows who brought each value; the tables know it by its number."""
+    """The model knows the tenant of each value by name, the tables know it by number."""
     with new_index(sieve=sieve) as index:
         owners: dict[bytes, bytes] = {}
         for steps in transactions:
@@ -169,7 +172,7 @@ def test_a_use_of_the_last_tenants_only_value_is_followed_by_one_of_another_tena
             transaction.insert(b"first", 1, 1, tenant=b"a")
             transaction.insert(b"last", 1, 1, tenant=b"b")
         with index.transaction() as transaction:
-            transaction.touch(b"last")  # for a moment the queue ends with the other tenant
+            transaction.touch(b"last")  # for a moment the newest value of the queue is the other tenant's
             transaction.touch(b"first")
         _agree(index, {b"first": b"a", b"last": b"b"})
 
@@ -195,7 +198,8 @@ def _here(cache: Cache, numbers: range) -> int:
 
 
 def test_a_tenant_that_streams_pushes_out_its_own(cache: Cache) -> None:
-    """40 values of 60 kB are well below half of 8 MiB; 600 are four times the whole."""
+    """The 40 values of 60 kB are well below the honest tenant's half of 8 MiB. The hostile tenant streams
+    600, four times the whole."""
     for number in range(40):
         assert cache.put(key_of(number), VALUE, tenant=b"honest")
     for number in range(1000, 1600):

@@ -24,7 +24,7 @@ from tests.support.usage import Sampler, disk_usage
 LIMIT = 200 << 20
 PROCESSES = 8
 KEYS = 1500
-"""About 190 MB of values: with the slack, more than fits."""
+"""The values of all keys take about 190 MB, too much for the limit once the slack is added."""
 
 
 class Downloads:
@@ -128,7 +128,8 @@ def test_a_death_frees_claim_and_space(tmp_path: Path) -> None:
 
 
 def shrink_and_pin(root: Path, ready: Callable[[], None]) -> None:
-    until((root.parent / "open").exists)  # else the process that opens it later sets the limit
+    # waits until the parent has opened the cache, which sets the limit too
+    until((root.parent / "open").exists)
     with open_cache(str(root), None) as cache:
         cache.resize(LIMIT // 4)
         assert cache.keep(b"from the other", {b"pinned": 5}) == 1
@@ -136,7 +137,7 @@ def shrink_and_pin(root: Path, ready: Callable[[], None]) -> None:
 
 
 def test_limit_and_pin_sets_are_everyones(tmp_path: Path) -> None:
-    """The child is forked before the cache is open here, and acts once it is open."""
+    """The child process is forked before this process opens the cache, and acts afterwards."""
     root = tmp_path / "cache"
     with open_cache(str(root), LIMIT) as cache:
         cache.put(b"pinned", b"value")

@@ -1,4 +1,4 @@
-"""The index's SIEVE against the benchmark's plain one, and its bound."""
+"""The index's SIEVE, compared with the benchmark's plain one, and the bound on the work of one change."""
 
 import random
 from collections.abc import Iterator
@@ -99,7 +99,7 @@ def test_each_value_goes_once() -> None:
             tested.insert(bytes((number,)), 1, 1)
             if number % 3:
                 tested.touch(bytes((number,)))
-        next(tested.next_out())  # the hand is not at an end
+        next(tested.next_out())  # leaves the hand in the middle of the queue
         assert sorted(value.key for value in tested.next_out()) == [bytes((number,)) for number in range(10)]
 
 

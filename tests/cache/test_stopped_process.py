@@ -28,8 +28,8 @@ class Clock:
 def test_a_process_stopped_inside_a_transaction_does_not_delay_everything(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first two waits for the lock are full, the later ones brief; once the process goes on, waits are
-    full again."""
+    """The first two waits for the lock last as long as they may, and the later ones are brief. Once the
+    stopped process goes on, waits may be long again."""
     root = tmp_path / "cache"
     clock = Clock()
     with open_cache(str(root), LIMIT, lock_timeout=2, upkeep=False) as cache:

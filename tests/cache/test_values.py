@@ -1,4 +1,4 @@
-"""Values go in and come out; a value that is wrong on the disk does not come out."""
+"""Values can be stored and read back; a value that is wrong on the disk is not returned."""
 
 import hashlib
 import os

@@ -1,4 +1,4 @@
-"""Random sites in simulated time: requests end, in time, and with bytes while a path lives."""
+"""Random sites in simulated time: every request ends in time, and with bytes if a path works."""
 
 import random
 
@@ -92,6 +92,6 @@ def test_after_an_outage_reads_succeed_within_the_probe_interval(sick: dict[str,
     for index in range(400):
         world.request(index / 4, path=f"data/{index}")
     for result in world.run():
-        # an attempt that began before the return may still have to end
+        # an attempt that began before the path came back may have to end first
         if result.began >= back + policy.silence_last + policy.probe_max:
             assert result.error is None, result

@@ -1,4 +1,4 @@
-"""The choice of the next path, and the blame for faults."""
+"""The choice of the next path, and the member that is blamed for a fault."""
 
 import pytest
 
@@ -23,7 +23,7 @@ def make_chain(proxies: str, *origins: str, policy: Policy | None = None) -> Cha
 def run(
     chain: Chain, failing: dict[tuple[str, str], Fault], *, may_be_missing: bool = False
 ) -> tuple[object, list[tuple[str, str, bool]]]:
-    """Runs one request while these (proxy, origin) pairs fail, with `*` for any; returns the error and the
+    """Runs one request while these (proxy, origin) pairs fail; `*` stands for any. Returns the error and the
     attempts."""
 
     def behaviour(_: float, route: Route) -> Fault | None:
@@ -165,7 +165,7 @@ def test_an_object_that_is_bad_everywhere_is_bad_data_and_nobodys_fault() -> Non
 
 
 def test_a_firewalled_direct_way_does_not_speak_against_the_origin() -> None:
-    """P1 fails once, DIRECT never works: the origin must not be put aside for long."""
+    """P1 fails once, and DIRECT never works. The origin must not be put aside for long."""
     chain = make_chain(f"{P1};DIRECT")
     hiccups = iter([Fault.UNAVAILABLE])
     world = World(chain, lambda _, route: Fault.CONNECT if route.proxy.direct else next(hiccups, None))
@@ -214,7 +214,7 @@ def test_a_sweep_that_nobody_waits_for_any_more_is_made_by_the_next_request() ->
     steps = [plans[0].next(now), plans[1].next(now)]
     assert isinstance(steps[0], Route)
     assert isinstance(steps[1], GiveUp)
-    plans[1].left(now)  # this plan ends, and the sweep belongs to another one
+    plans[1].left(now)  # this plan leaves; the sweep belongs to plans[0]
     assert isinstance(plans[2].next(now), GiveUp)
     plans[0].failed(steps[0], AttemptFailed(Fault.REFUSED, ""), now, now)
     plans[0].left(now)  # the sweeping plan ends between two paths

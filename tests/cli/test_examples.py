@@ -39,8 +39,8 @@ def examples_in_documents() -> Iterator[str]:
 
 
 def lines_of(text: str) -> Iterator[str]:
-    """Yields the command lines of a text without comments, also those behind a pipe and several in one
-    line."""
+    """Yields the command lines of a text, without comments. A text line may hold several, some behind a
+    pipe."""
     for line in text.splitlines():
         found = re.match(r"(?: {4,}|  )(?:\$ |# )?(?:[\w ./:-]+ \| )?(?:sudo )?(lazyfs .*)", line)
         if found:

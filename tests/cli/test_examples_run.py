@@ -62,7 +62,7 @@ PROFILE = "lazyfs profile registry.example/physics/analysis:1.2 start.trace /srv
 
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Makes a home, a layout whose python3 and cat print their arguments, and a folder of software."""
+    """Makes a home, an image layout whose python3 and cat print their arguments, and a folder of software."""
     for name in ("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "LAZYFS_RUNTIME_DIR"):
         (tmp_path / name).mkdir(mode=0o700)
         monkeypatch.setenv(name, str(tmp_path / name))

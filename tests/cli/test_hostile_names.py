@@ -22,7 +22,7 @@ EVIL = "e\x1b]0;PWN\x07\x1b[2J\r\b\x7f\x85\x9b31m\u202e\u2028\nlazyfs: forged"
 
 
 def bad_characters(text: str) -> set[str]:
-    """Returns the characters that must not reach a terminal. A line feed is bad only if a forged line follows
+    """Returns the characters that must not reach a terminal. A line feed counts only if a forged line follows
     it."""
     forged = {"forged line"} if any(line.startswith("lazyfs: forged") for line in text.split("\n")) else set()
     return {character for character in text if not character.isprintable() and character != "\n"} | forged

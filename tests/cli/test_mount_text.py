@@ -49,7 +49,7 @@ def mount(name: str = "repo.example", *, read: int = 0, lookups: int = 0, waits:
     waiting = {name: {"calls": 2, "objects": 3, "longest": 12.0}} if waits else {}
     fields = {
         "mountpoint": f"/mnt/{name}", "source": "http://s1/r", "session": "direct", "pid": 12,
-        "uptime": 4000.0, "repositories": {name: repository}, "counters": counters,
+        "uptime": 4000.0, "successions": 0, "repositories": {name: repository}, "counters": counters,
         "memory": {"slots": 1, "catalogs": 1, "catalog_bytes": 1}, "journal": "", "waiting": waiting,
         "cache": {"state": "on", "limit": 4 << 30, "charged": 1 << 30},
     }  # fmt: skip

@@ -1,4 +1,5 @@
-"""Several files of metadata/ at once, and the outage in which only one request may look for a path."""
+"""Fetches of several files of metadata/ at once. In an outage only one request may look for a path that works
+again."""
 
 import time
 from collections.abc import Iterator
@@ -24,7 +25,7 @@ A, B, OPTIONAL, MISSING = (
 
 
 class Site:
-    """A server, and its metadata files over a chain with no other member."""
+    """A server, and a fetcher of its metadata files over a chain of that server alone."""
 
     def __init__(self, stack: ExitStack) -> None:
         self.server = stack.enter_context(FaultServer(HELD.get))
@@ -57,7 +58,7 @@ def test_the_end_of_an_outage_is_found_by_requests_made_together(site: Site, ask
         with pytest.raises(Outage):
             site.get(*asks)
     site.server.misbehave(None)
-    site.server.latency = 0.2  # the sweeping request gets its answer long after the others have failed
+    site.server.latency = 0.2  # the request that sweeps is answered long after the others have failed
     until = time.monotonic() + 10
     while True:
         try:

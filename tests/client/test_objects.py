@@ -137,8 +137,8 @@ async def test_every_reader_has_its_own_deadline(tmp_path: Path, fetcher: GateFe
 async def test_a_failure_answers_for_a_moment_but_not_for_the_more_patient(
     tmp_path: Path, fetcher: GateFetcher
 ) -> None:
-    """The kernel asks again at once when its read-ahead has failed: the second wait must not double the
-    deadline."""
+    """The kernel repeats a request at once when its read-ahead has failed. The second wait must not double
+    the deadline."""
     ref, other = store_objects(tmp_path, 2, 100)
     objects = Objects(fetcher, MemoryCache(), patience=0.2)
     for _ in range(3):
@@ -306,8 +306,8 @@ async def test_over_the_real_cache(tmp_path: Path, fetcher: GateFetcher) -> None
 
 
 async def test_a_reader_whose_deadline_has_passed_is_told_so(tmp_path: Path, fetcher: GateFetcher) -> None:
-    """A call for several objects can use all its time up on the first. The next fetch must raise a
-    LazyfsError: any other exception ends a pyfuse3 session and its mount."""
+    """A call for several objects can use up all its time on the first. The next fetch must raise a
+    LazyfsError, because any other exception ends a pyfuse3 session and its mount."""
     joined, bundled = store_object(tmp_path, b"joined"), store_object(tmp_path, b"bundled")
     objects = Objects(fetcher, MemoryCache())
     objects.coming[bundled.digest] = trio.Event()
@@ -328,15 +328,15 @@ async def test_a_reader_whose_deadline_has_passed_is_told_so(tmp_path: Path, fet
 async def test_what_never_comes_pushes_nothing_out(
     tmp_path: Path, fetcher: GateFetcher, failure: LazyfsError
 ) -> None:
-    """Regression: 53 of 61 objects were evicted to make room for missing files, by the sizes that a catalog
-    stated."""
+    """Regression: a catalog named missing files of large sizes, and 53 of 61 objects were evicted to make
+    room for them."""
     fetcher.gate.set()
     refs = [store_object(tmp_path, b"%d" % number * 100_000) for number in range(100, 130)]
     with open_cache(str(tmp_path / "cache"), 16 << 20, upkeep=False) as cache:
         objects = Objects(fetcher, cache)
         for ref in refs:
             await objects.fetch(ref)
-        cache.upkeep()  # enters them
+        cache.upkeep()  # enters them in the index
         here = {key for key, _ in cache.entries()}
         assert len(here) == len(refs)
         fetcher.failure = failure
@@ -377,7 +377,7 @@ async def test_one_that_is_given_up_while_it_waits_makes_way(tmp_path: Path, fet
 
 
 async def test_an_object_of_another_size_is_not_at_hand(tmp_path: Path, fetcher: GateFetcher) -> None:
-    """A catalog names an object of the cache with a wrong size."""
+    """A catalog states a wrong size for an object that is in the cache."""
     fetcher.gate.set()
     ref = store_object(tmp_path, b"hello" * 100)
     with open_cache(str(tmp_path / "cache"), 16 << 20, upkeep=False) as cache:
@@ -392,7 +392,8 @@ async def test_an_object_of_another_size_is_not_at_hand(tmp_path: Path, fetcher:
 async def test_a_digest_alone_opens_nothing_that_needed_a_credential(
     tmp_path: Path, fetcher: GateFetcher
 ) -> None:
-    """Two public repositories share an object; a private one shares its objects with no other repository."""
+    """Public repositories share the objects of a cache. A private repository shares its objects with no
+    other."""
     fetcher.gate.set()
     ref = store_object(tmp_path, b"secret")
     with open_cache(str(tmp_path / "cache"), 16 << 20, upkeep=False) as cache:

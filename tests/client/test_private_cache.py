@@ -31,7 +31,7 @@ def test_what_takes_a_credential_is_private(url: str, *, certificate: bool, priv
 
 
 def test_repositories_of_one_server_and_credential_are_apart() -> None:
-    """A stranger may publish beside us on a server for which we both need a password."""
+    """On one server a stranger may publish a repository beside ours, behind the same password."""
     url = "https://user:password@server/@repo@"
     assert namespace(url, "ours", certificate=False) != namespace(url, "theirs", certificate=False)
     assert state_key(url, "ours") != state_key(url, "theirs")

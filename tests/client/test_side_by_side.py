@@ -1,4 +1,4 @@
-"""Downloads that one thread makes side by side: what happens to one object of a batch happens to it alone."""
+"""Downloads that one thread makes side by side: the faults of one object of a batch affect no other."""
 
 import functools
 import os
@@ -106,7 +106,8 @@ async def test_a_slow_object_holds_up_no_other_and_its_reader_may_leave(origin: 
         assert len(found) == COUNT - 1
         assert origin.cache.claim(slow.digest) is None, "it is under way"
         nursery.cancel_scope.cancel()
-    while (claim := origin.cache.claim(slow.digest)) is None:  # given up within a slice
+    # the claim is given up when the loop next looks for cancellations
+    while (claim := origin.cache.claim(slow.digest)) is None:
         await trio.sleep(0.001)
     claim.release()
     origin.fault(slow, None)
@@ -124,7 +125,7 @@ async def test_a_request_whose_first_path_fails_goes_on_over_the_next(tmp_path: 
             for ref in origin.refs:
                 nursery.start_soon(objects.fetch, ref)
         assert all(origin.cache.get(ref.digest) == plain for ref, plain in origin.held.items())
-        assert origin.asked(bad) == 1  # others too, while the proxy is put aside for its answer
+        assert origin.asked(bad) == 1  # other objects too, while the proxy is put aside for its 503
         chain.close()
 
 
@@ -165,7 +166,7 @@ async def test_objects_that_a_stopped_process_has_claimed_hold_up_no_others(tmp_
 
 
 async def test_large_objects_are_verified_each_for_itself(tmp_path: Path, origin: Origin) -> None:
-    """Large answers are verified on other threads while others are to come."""
+    """Large answers are verified on other threads while the next ones arrive."""
     held = store_objects(tmp_path / "store", 12, 600_000, seed=2)
     bad = list(held)[4]
     origin.fault(bad, Misbehave.FLIP)

@@ -1,5 +1,5 @@
-"""Another process, or another mount of this one, that is stopped or slow while it downloads an object: a
-reader waits for it for a moment, then downloads the object itself."""
+"""A process, or another mount of this process, that is stopped or slow while it downloads an object. A reader
+waits for that download for a moment, and then downloads the object itself."""
 
 import functools
 import os
@@ -20,7 +20,7 @@ from tests.support.store_files import store_object
 
 LIMIT = 16 << 20
 PATIENCE = 20.0
-"""Seconds until a reader fails if it only waits for the holder."""
+"""Seconds until a reader fails if it does nothing but wait for the holder."""
 
 
 def hold(root: Path, key: Digest, size: int, ready: Callable[[], None]) -> None:

@@ -1,4 +1,5 @@
-"""The bound on requests and bytes under way: in order, never exceeded, and nothing waits for ever."""
+"""The bound on requests and bytes under way: it is never exceeded, requests begin in order, and none waits
+for ever."""
 
 from collections import deque
 

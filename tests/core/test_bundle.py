@@ -1,4 +1,5 @@
-"""Bundles: members come out verified as they arrive, cut at any points; a wrong bundle is refused."""
+"""Bundles: members come out verified as their bytes arrive, wherever the bytes are cut. A wrong bundle is
+refused."""
 
 import pytest
 from hypothesis import given
@@ -88,7 +89,7 @@ def test_a_member_that_makes_more_than_it_claims_fills_no_memory() -> None:
 
 
 def test_nothing_is_decoded_that_is_not_listed() -> None:
-    """Every member would be right, but a member that is not listed would be decoded to 64 MiB unasked."""
+    """A bundle's second member is right but not listed. Decoding it would take 64 MiB of memory."""
     plains = [b"listed", bytes(64 << 20)]
     expected, encoded = bundle_of(plains)
 

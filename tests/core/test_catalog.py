@@ -55,7 +55,7 @@ def walk(ref: ObjectRef, objects: dict[Digest, bytes], prefix: bytes = b"") -> I
 def walk_places(
     ref: ObjectRef, objects: dict[Digest, bytes], prefix: bytes = b""
 ) -> Iterator[tuple[bytes, ObjectSlice | None]]:
-    """Yields every path below a catalog, with where its content lies."""
+    """Yields (path, place of its content) for every path below a catalog."""
     catalog = Catalog(objects[ref.digest])
     for index in range(1, catalog.entries):
         entry, path = catalog.entry(index), prefix + catalog.path(index)
@@ -240,8 +240,8 @@ def test_names_that_lead_elsewhere_are_refused(name: bytes) -> None:
 
 @pytest.mark.parametrize("kind", [stat.S_IFCHR, stat.S_IFIFO, stat.S_IFLNK, stat.S_IFREG])
 def test_only_a_directory_can_be_nested(kind: int) -> None:
-    """A link's target of 4000 bytes, taken for a digest, was a file name too long for the cache, which then
-    turned itself off."""
+    """Regression: the target of a link, 4000 bytes, was taken for a digest. The cache could make no file of
+    so long a name, and turned itself off."""
     content = {stat.S_IFLNK: b"x" * 4000, stat.S_IFREG: bytes(32)}.get(kind, b"")
     entry = Entry(b"odd", kind | 0o600, 0, 0, 0, len(content), content, detail=12, flags=NESTED | LIVE)
     with pytest.raises(FormatError, match="contradicts itself"):

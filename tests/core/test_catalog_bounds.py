@@ -40,7 +40,7 @@ def catalog(*directories: list[Entry], owns: list[int], parents: list[int], **he
 
 
 def alone(one: Entry, **header: Any) -> Entry:
-    """Returns the entry as a reader decodes it from a catalog of its own."""
+    """Returns the entry as a reader decodes it, from a catalog that holds no other."""
     return catalog([one], owns=[0], parents=[0], **header).entry(1)
 
 
@@ -50,7 +50,7 @@ def packed(size: int, offset: int, number: int = 0, **fields: Any) -> Entry:
 
 
 def table(*sizes: int) -> bytes:
-    """Returns the encoded table of packs of these sizes, possible or not."""
+    """Returns the encoded table of packs of these sizes, which need not be allowed."""
     return b"".join(struct.pack("<32sI", DIGEST, size) for size in sizes)
 
 
@@ -200,7 +200,7 @@ def test_catalogs_of_version_1_are_read_and_name_no_packs() -> None:
 
 @pytest.mark.parametrize("link", [2, 3, 1 << 31, 1 << 32, (1 << 32) + 1, (1 << 63) - 1])
 def test_a_hardlink_leads_to_no_later_name_and_into_no_other_slot(link: int) -> None:
-    """With a link of more than 32 bits, `slot << 32 | link` was a number of the next slot."""
+    """With a link of more than 32 bits, `slot << 32 | link` would be a number of the next slot."""
     with pytest.raises(FormatError):
         alone(entry(link=link))
 
@@ -234,8 +234,8 @@ def test_directories_form_a_tree(owns: list[int], parents: list[int]) -> None:
 
 @pytest.mark.parametrize("inner", [0, 2, 3, 1 << 17, (1 << 32) + 1])
 def test_a_directory_s_entry_is_its_own(inner: int) -> None:
-    """An entry that refers to another entry's directory would give the directory a second number and a second
-    parent."""
+    """An entry that names another entry's directory as its own would give that directory a second number and
+    a second parent."""
     blobs = [[directory(b"a", inner), directory(b"b", 2)], [], []]
     found = catalog(*blobs, owns=[0, 1, 2], parents=[0, 0, 0])
     with pytest.raises(FormatError):
@@ -266,7 +266,7 @@ def raw(
 
 
 def test_directories_do_not_overlap() -> None:
-    """Directories that share one blob are stored in 11 KiB and decoded to a gigabyte."""
+    """Directories that share one blob would be stored in 11 KiB and decoded to a gigabyte."""
     blob = msgspec.msgpack.encode([entry(b"%08d" % number) for number in range(1000)])
     with pytest.raises(FormatError, match="overlap"):
         Catalog(raw([(0, len(blob), 1 + 1000 * n, n, 0) for n in range(100)], blob, 100_001))
@@ -295,7 +295,7 @@ def test_the_count_of_entries_is_bounded(entries: int) -> None:
 @pytest.mark.parametrize(
     "header",
     [
-        [ROOT, False, [0, 0, 0], [[0, [0, 0, 0]]], []],  # the root is no nested catalog
+        [ROOT, False, [0, 0, 0], [[0, [0, 0, 0]]], []],  # the root cannot be a nested catalog
         [ROOT, False, [0, 0, 0], [[5, [0, 0, 0]]], []],
         [ROOT, False, [0, 0, 0], [[1, [0, 0, 0]], [1, [0, 0, 0]]], []],
         [ROOT, False, [bounds.COUNT + 1, 0, 0], [], []],
@@ -353,7 +353,7 @@ def test_a_chunk_list_is_of_a_bounded_file(size: int, shift: int) -> None:
         assert len(chunks) == -(-size >> shift)
 
 
-# catalogs that publishers write
+# catalogs as publishers write them
 
 
 def tree(children: dict[bytes, Inode]) -> Inode:
@@ -371,7 +371,7 @@ def built(root: Inode, limit: int = 1 << 30) -> tuple[Nested, dict[ObjectRef, Ca
 def test_a_catalog_that_would_hold_too_much_is_split_at_its_subdirectories(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The root has many directories that are each too small for a catalog of their own."""
+    """Each of the root's many directories is too small for a catalog of its own."""
     monkeypatch.setattr(bounds, "ENTRIES", 100)
     root = tree(
         {b"%d" % one: tree({b"%d" % two: Inode(FILE, mtime=one) for two in range(19)}) for one in range(50)}
@@ -437,7 +437,7 @@ def test_a_catalog_at_a_path_too_long_for_readers_is_not_published() -> None:
 
 @pytest.mark.parametrize("count", [1024, 1025])
 def test_no_call_decodes_more_than_so_many_entries(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
-    """No other thread of the interpreter runs during a call: all answers of the mount would wait."""
+    """A call that decodes holds up every other thread of the interpreter, and so all answers of the mount."""
     decoded: list[int] = []
 
     class Counting:

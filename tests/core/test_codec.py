@@ -30,7 +30,7 @@ def test_no_damaged_frame_opens(plain: bytes, data: st.DataObject) -> None:
         opened = codec.open_object(bytes(frame), ref_of(plain))
     except BadData:
         return
-    assert opened == plain  # the changed bit has no meaning in zstd (a reserved or redundant header bit)
+    assert opened == plain  # a bit without meaning in zstd (reserved, or redundant in the header) was changed
 
 
 @given(st.binary(min_size=1, max_size=2000), st.data())

@@ -1,4 +1,5 @@
-"""The libraries that ELF files need: as readelf says of real ones, and nothing for hostile ones."""
+"""The libraries that ELF files need: for real files as readelf lists them; hostile files raise no
+exception."""
 
 import re
 import subprocess
@@ -60,7 +61,7 @@ def test_any_bytes_need_nothing_or_little(data: bytes) -> None:
 def test_any_change_to_a_library_raises_nothing(
     bits: int, order: str, changes: list[tuple[int, bytes]], end: int
 ) -> None:
-    """Reads stay inside what a reader could want: no offset beyond a file's, no megabytes."""
+    """The reads stay within bounds: offsets that a file can have, at most 16 KiB at once, few of them."""
     data = bytearray(library([b"libc.so.6", b"liba.so"], runpath=b"$ORIGIN:/usr/lib", bits=bits, order=order))
     for at, new in changes:
         data[at : at + len(new)] = new

@@ -1,4 +1,4 @@
-"""The history's format: blocks that never change, a search that reads few of them, bounds on every field."""
+"""The history's format: blocks never change, a search reads few of them, and every field has a bound."""
 
 from contextlib import suppress
 from itertools import islice
@@ -206,7 +206,7 @@ def test_a_revision_of_another_format_version_is_refused() -> None:
 
 
 def with_field(place: list[int], value: object) -> bytes:
-    """Returns a head of two revisions in which the field at this place of the arrays has another value."""
+    """Returns a head of two revisions with another value for the field at this place of the nested arrays."""
     raw = msgspec.msgpack.decode(history_of(2, Objects()).encode())
     above = raw
     for index in place[:-1]:
@@ -288,7 +288,8 @@ def block_of(content: list[PastRevision] | list[Block], objects: Objects) -> Blo
 
 
 def head_over(top: list[Block], level: int, objects: Objects) -> bytes:
-    """Returns a head with these blocks of this level, and one block of one revision of each lower one."""
+    """Returns a head with the blocks `top` of this level, and on each lower level one block of one
+    revision."""
     levels = [top]
     for lower in reversed(range(level)):
         block = block_of([past(999 - lower, objects)], objects)
@@ -300,7 +301,8 @@ def head_over(top: list[Block], level: int, objects: Objects) -> bytes:
 
 @st.composite
 def foreign_histories(draw: st.DrawFn) -> tuple[bytes, Objects]:
-    """A head, and blocks that lead to any of the blocks below, to those of other blocks too."""
+    """Draws a head and its blocks. Each block leads to some blocks of the level below, also to blocks that
+    another one leads to."""
     objects = Objects()
     firsts = draw(st.lists(st.integers(1, 12), min_size=1, max_size=4))
     lengths = [draw(st.integers(1, 3)) for _ in firsts]
@@ -336,7 +338,8 @@ def test_numbers_descend_in_whatever_a_history_gives(made: tuple[bytes, Objects]
 
 
 def test_blocks_that_share_the_blocks_in_them_are_refused_at_once() -> None:
-    """Each block leads to all blocks below that begin no earlier: millions of revisions in 150 objects."""
+    """Each block leads to all blocks below that begin no earlier. So 150 objects would give millions of
+    revisions."""
     objects = Objects()
     blocks = [block_of([past(number, objects)], objects) for number in range(1, 33)]
     for _ in range(4):

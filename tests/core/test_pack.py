@@ -1,4 +1,4 @@
-"""Packs: where a layer's packs are cut, and the table by which catalogs name them."""
+"""Packs: the places at which a layer is cut into packs, and the table by which catalogs name the packs."""
 
 from collections.abc import Iterable
 from itertools import pairwise
@@ -14,11 +14,11 @@ from lazyfs.core.pack import NO_PACKS, Cutter, PackTable
 from lazyfs.core.params import Params
 
 File = tuple[int, Digest]
-"""Size and digest: all that a Cutter sees of a file."""
+"""Size and digest, all that a Cutter uses of a file."""
 
 
 def packs_of(files: Iterable[File], least: int, target: int, most: int) -> list[list[File]]:
-    """Returns the files of each pack, as a publisher would gather them."""
+    """Returns the packs as lists of their files."""
     cutter = Cutter(least, target, most)
     packs: list[list[File]] = [[]]
     for size, digest in files:

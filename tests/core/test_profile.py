@@ -1,4 +1,5 @@
-"""Profiles: an encoded profile is read back, a wrong one is refused, and a hint applies only in its place."""
+"""Profiles: an encoded profile is read back, a wrong one is refused, and a hint counts only on an image in a
+folder."""
 
 import stat
 

@@ -70,7 +70,7 @@ def file(content: bytes) -> Inode:
 
 
 def packed(objects: Objects | None, content: bytes, *before: bytes) -> Inode:
-    """Makes a file that lies in a pack, behind the contents `before`."""
+    """Makes a file that lies in a pack, behind files with the contents `before`."""
     plain = b"".join((*before, content))
     if objects is not None:
         objects.put(plain)
@@ -194,8 +194,8 @@ def test_folders_named_twice_at_each_of_40_levels_are_read_once(objects: Objects
 
 
 def test_directories_of_a_catalog_named_twice_are_refused(objects: Objects) -> None:
-    """A directory has one entry. If two names shared a directory, it would have two inode numbers above
-    it."""
+    """Each directory has exactly one entry. If two names shared a directory, two inode numbers would stand
+    above it."""
 
     def directory(name: bytes, number: int) -> Entry:
         return Entry(name, DIR, 0, 0, 0, DIRECTORY_SIZE, detail=number)

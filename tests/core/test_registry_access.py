@@ -1,5 +1,5 @@
-"""The state machine of registry access, without a network: the account for each request, and the privacy that
-the answers prove."""
+"""The state machine of registry access, without a network: the account used for each request, and the privacy
+that the answers prove."""
 
 from dataclasses import dataclass, field
 
@@ -191,7 +191,8 @@ def test_a_busy_token_server_is_waited_for_and_the_image_stays_public(
     assert world.run(access) == steps.Serve()
     assert world.pauses == [2.0**number for number in range(times)]
     assert privacy(access) is Privacy.PUBLIC
-    assert world.log.count("Send None") == 1  # the question to the token server is repeated
+    # the question is repeated at the token server, not at the registry
+    assert world.log.count("Send None") == 1
 
 
 def test_a_token_server_that_asks_for_time_gets_it_up_to_a_limit() -> None:
@@ -210,7 +211,8 @@ def test_the_anonymous_quota_is_out_and_the_account_goes_on() -> None:
     assert privacy(access) is Privacy.UNPROVEN
     world.log.clear()
     world.run(access)
-    assert world.log == ["Send Bearer ACCOUNT", "Serve"]  # the limit on manifests is known
+    # the registry's anonymous limit on manifests is remembered
+    assert world.log == ["Send Bearer ACCOUNT", "Serve"]
     world.log.clear()
     world.run(access, Kind.BLOB)
     assert world.log == ["Send Bearer NOBODY", "Serve"]  # the anonymous quota of blobs is not used up
@@ -362,7 +364,7 @@ def test_whatever_is_answered_each_request_ends_and_the_account_is_not_shown_una
 
 @pytest.mark.parametrize("status", [401, 403, 404])
 def test_privacy_is_the_sum_of_all_requests(status: int) -> None:
-    """A manifest that everybody may read proves nothing about the blobs."""
+    """The public may read the manifest. That proves nothing about the blobs."""
     access = Access()
     assert World(has_account=True).run(access) == steps.Serve()
     assert privacy(access) is Privacy.PUBLIC

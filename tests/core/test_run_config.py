@@ -1,5 +1,5 @@
-"""The start options in an image's configuration: those that are read, and those that no program can be
-given."""
+"""The start options in an image's configuration: the parser reads them, and refuses text that no program can
+be given."""
 
 import json
 from typing import Any

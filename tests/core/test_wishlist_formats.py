@@ -1,4 +1,5 @@
-"""Each format of wishlist: what it wishes, and what is said of its bad lines, which harm no other line."""
+"""Each format of wishlist: the wishes read from it, and the findings about its bad lines, which harm no other
+line."""
 
 from textwrap import dedent
 

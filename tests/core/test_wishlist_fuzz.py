@@ -1,4 +1,4 @@
-"""No bytes of a stranger's list raise, and a line more harms no other line."""
+"""A stranger's list raises no exception, whatever its bytes are. An added line harms no other line."""
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st

@@ -1,4 +1,4 @@
-"""Patterns for tags, ranges of versions, and which tags are kept."""
+"""Patterns for tags, ranges of versions, and the rules by which tags are kept."""
 
 import random
 import resource

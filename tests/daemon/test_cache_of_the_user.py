@@ -1,4 +1,4 @@
-"""The cache directory that root makes for the user of a mount: no link of the user's leads it elsewhere."""
+"""The cache directory that root makes for the user of a mount: no link of the user's leads root elsewhere."""
 
 import os
 import stat

@@ -56,7 +56,7 @@ def test_the_daemon_keeps_nothing_open_of_the_caller(published: Published, tmp_p
 def test_ignored_and_blocked_signals_limits_and_umask_stay_with_the_caller(
     published: Published, tmp_path: Path
 ) -> None:
-    """The caller is a batch job: its limits on time and file size would end a daemon that serves other jobs
+    """The caller is a batch job. Its limits on time and file size would end a daemon that serves other jobs
     too."""
     mnt = tmp_path / "mnt"
     mnt.mkdir()

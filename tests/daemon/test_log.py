@@ -1,4 +1,4 @@
-"""Repeated records are counted; the tests set the clock."""
+"""Repeated log records are written once a minute, with their count. The tests set the clock."""
 
 import logging
 

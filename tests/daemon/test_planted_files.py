@@ -137,7 +137,7 @@ def test_a_link_of_another_user_is_no_log(
 def test_a_lock_of_another_user_is_not_taken(
     published: Published, open_path: Path, victim: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The runtime directory was writable for others, so it is refused as a whole."""
+    """Other users could write to the runtime directory, so it is refused as a whole."""
     run = open_path / "run"
     run.mkdir()
     run.chmod(0o777)

@@ -1,4 +1,4 @@
-"""`lazyfs prefetch` on a mount: afterwards the image is read with every server dead."""
+"""`lazyfs prefetch` on a mount: the image can be read afterwards with every server dead."""
 
 import json
 import random

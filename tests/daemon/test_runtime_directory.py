@@ -91,7 +91,7 @@ def test_a_user_without_a_home_is_asked_for_a_cache(monkeypatch: pytest.MonkeyPa
 
 
 def test_the_socket_of_a_users_daemon_is_the_users_alone(tmp_path: Path) -> None:
-    """tests/daemon/test_said.py tests the socket of root's daemon, which answers some requests of others."""
+    """Root's daemon answers some requests of other users; tests/daemon/test_said.py tests its socket."""
     listening = control_socket.listen(str(tmp_path / "user.sock"), everybody=False)
     assert os.stat(listening.path).st_mode & 0o777 == 0o600
     listening.close()

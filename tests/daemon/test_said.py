@@ -1,4 +1,4 @@
-"""The messages and answers of a mount's commands to their callers."""
+"""The messages that a mount's commands print, and the answers that its daemon gives, to each user."""
 
 import hashlib
 import json

@@ -25,7 +25,7 @@ from tests.support.until import until
 pytestmark = pytest.mark.root
 
 LIMIT = 60
-"""Seconds after which a command counts as hanging; without limits of its own it would hang for ever."""
+"""Seconds after which a command counts as hanging. Without limits of its own it would never end."""
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ def test_all_the_sick_are_asked_at_the_same_time(
 
 
 def test_a_frozen_mount_is_unmounted_from_under_its_users(sick: Path) -> None:
-    """Not a lazy unmount: the hanging calls in it would keep the mount busy for ever."""
+    """A lazy unmount would not do: the hanging calls in the mount would keep it busy for ever."""
     (pid,) = daemons(sick)
     with subprocess.Popen(["cat", sick / "lib/a:1/big"], stderr=subprocess.PIPE, text=True) as reader:
         until(lambda: Path(f"/proc/{reader.pid}/wchan").read_text() == "request_wait_answer")
@@ -108,8 +108,8 @@ def test_a_frozen_mount_is_unmounted_from_under_its_users(sick: Path) -> None:
 def test_a_frozen_mount_whose_socket_is_out_of_reach_is_unmounted_too(
     sick: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Root unmounts a user's mount in this way: root's command looks for the socket in another runtime
-    directory."""
+    """Root's command looks in another runtime directory for the socket of a user's mount, and does not find
+    it."""
     monkeypatch.setenv("LAZYFS_RUNTIME_DIR", str(tmp_path / "another"))
     with subprocess.Popen(["cat", sick / "lib/a:1/big"], stderr=subprocess.DEVNULL) as reader:
         until(lambda: Path(f"/proc/{reader.pid}/wchan").read_text() == "request_wait_answer")
@@ -144,7 +144,7 @@ def test_a_path_through_a_frozen_mount_is_given_up(
 
 def test_the_health_of_a_mount(sick: Path, published: Published, tmp_path: Path) -> None:
     (tmp_path / "mnt").mkdir()
-    lazyfs("mount", published.store, tmp_path / "mnt", "--cache", tmp_path / "cache")
+    lazyfs("mount", published.store, tmp_path / "mnt", "--cache", tmp_path / "cache", "--no-keeper")
     assert points.health(str(tmp_path / "mnt")) is Health.ALIVE
     assert points.health(str(sick)) is Health.SILENT
     pid = status(tmp_path / "mnt")["pid"]
@@ -213,9 +213,9 @@ def test_a_caller_waits_while_the_queue_of_callers_is_full(
 def test_a_program_of_one_mount_runs_beside_frozen_and_dead_ones_and_twins(
     published: Published, tmp_path: Path
 ) -> None:
-    """The image lacks the program, and the error that reports it missing shows that the image was found. The
-    image's name is unique to this test, because the command searches all mounts of the machine."""
-    options = ("--cache", tmp_path / "cache")
+    """The image lacks the program. The error says so, which shows that the image was found. The image's name
+    is unique to this test, because the command searches all mounts of the machine."""
+    options = ("--cache", tmp_path / "cache", "--no-keeper")
     name = f"twins-{os.getpid()}/a:1"
     folder, _, tag = name.partition("/")
     tree = {folder: {tag: image(published.objects, {"f": b"1"})}}

@@ -36,7 +36,7 @@ def test_a_given_image_is_run_and_little_of_it_fetched(layout: str) -> None:
     assert [start["timed"]["output"] for start in told["starts"]] == ["hello from the image\n"] * 3
     assert 0 < cold["traffic"]["sent"] < 2_500_000
     assert again["traffic"] == {"requests": 0, "sent": 0}
-    assert remounted["traffic"]["requests"] <= 2  # of the timestamp; the node's cache has the rest
+    assert remounted["traffic"]["requests"] <= 2  # for the timestamp; all other data are in the node's cache
     assert mounts() == []
 
 

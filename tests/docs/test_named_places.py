@@ -15,9 +15,9 @@ OF_CODE = [ROOT / "docs" / name for name in ("architecture.md", "cache.md", "whe
 PLACEHOLDER = "NAME"
 TOPS = ("lazyfs/", "cache/", "tests/", "benchmarks/", "tools/", "docs/")
 NOT_IN_A_CHECKOUT = ("data/", "metadata/", "tmp/", "pins/", "index-aside/")
-"""Folders of a store and of a cache, which the pages name too."""
+"""Folders inside a store and a cache; the pages name these too."""
 OF_OTHERS = {"MDB_NOLOCK", "recently_deleted", "lazyfs_cache_on"}
-"""A flag of LMDB, a function of Linux, and a metric."""
+"""Names from outside the code: a flag of LMDB, a function of Linux, and a metric."""
 
 
 @functools.cache
@@ -63,11 +63,12 @@ class Code:
 
     @functools.cached_property
     def names(self) -> set[str]:
-        """Every name: of a module, in a module, of a member, of an argument."""
+        """Returns every name that the code has: of modules, of their contents, of members, of arguments."""
         return self.arguments.union(*self.modules.values(), *self.members.values())
 
     def has(self, dotted: str) -> bool:
-        """Returns True if a part of the code has this name: `room.module.Class.member`, or an end of such."""
+        """Returns True if a part of the code has this name. The name is `room.module.Class.member`, or the
+        end of such a name."""
         first, *rest = dotted.split(".")
         if not rest:
             return first in self.names

@@ -149,7 +149,7 @@ def test_a_daemon_that_gives_up_root(node: Automounter, published: Published, ki
 
 
 def test_a_killed_daemon_is_replaced_after_expiry(node: Automounter, published: Published, kind: str) -> None:
-    node.configure("one", f'source = "{published.store}"\nfuse = "{kind}"\n')
+    node.configure("one", f'source = "{published.store}"\nfuse = "{kind}"\nno_keeper = true\n')
     node.start()
     assert node.read(node.top / "one/img/f") == "1"
     node.signal("KILL", status(node, node.top / "one")["pid"])

@@ -53,7 +53,7 @@ def killed(published: Published, tmp_path: Path) -> Path:
     """Returns a mount point whose daemon was killed."""
     mnt = tmp_path / "mnt"
     mnt.mkdir()
-    lazyfs("mount", published.store, mnt, "--cache", tmp_path / "cache")
+    lazyfs("mount", published.store, mnt, "--cache", tmp_path / "cache", "--no-keeper")
     pid = status(mnt)["pid"]
     os.kill(pid, signal.SIGKILL)
     until(lambda: gone(pid))
@@ -69,7 +69,7 @@ def test_mount_returns_when_the_mount_answers_and_umount_when_it_is_gone(
     assert (mnt / "lib/a:1/f").read_bytes() == b"1"
     found = status(mnt)
     (socket_file,) = runtime.iterdir()
-    assert stat.S_IMODE(socket_file.stat().st_mode) == 0o666  # root's: every user may ask for its status
+    assert stat.S_IMODE(socket_file.stat().st_mode) == 0o666  # of root's mount, which every user may ask for
     there = points.find(str(mnt))
     assert there is not None
     assert (there.fstype, there.source) == ("fuse.lazyfs", str(published.store))

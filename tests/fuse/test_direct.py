@@ -30,7 +30,8 @@ pytestmark = pytest.mark.root
 
 @pytest.fixture
 def mount(tmp_path: Path) -> Iterator[Mounted]:
-    """Mounts two images: after one read of the second, an object is at hand only once it is fetched."""
+    """Mounts two images, of which only the second has been read. From then on each object must be fetched
+    before it is at hand."""
     objects = Objects()
     one = image(objects, {"f": b"one", "d": {"g": b"g"}})
     two = image(objects, {"f": b"two"})

@@ -1,4 +1,5 @@
-"""One READ from its plan to its bytes: planned once, each object looked up once, and never under the lock."""
+"""One READ from its plan to its bytes: it is planned once, and looks each object up once and never under the
+lock."""
 
 from collections import Counter
 
@@ -43,7 +44,7 @@ class CountedObjects(Objects):
 
 
 class Told(NoPrefetching):
-    """A prefetcher that records its events, each with the objects that had been fetched for it."""
+    """A prefetcher that records each event with the objects that the read had fetched by then."""
 
     def __init__(self) -> None:
         self.of: list[tuple[str, set[Digest]]] = []
@@ -159,7 +160,7 @@ class WithdrawnSite(Mount):
 
 
 async def test_a_file_that_is_open_is_read_on_when_its_repository_is_open_again() -> None:
-    """The kernel sends the inode number, which the filesystem finds without any catalog."""
+    """A read carries only the inode number, by which the filesystem finds the file without any catalog."""
     site = WithdrawnSite()
     for one in await site.numbers():
         assert site.filesystem.tree.shared_files.get(one) is not None

@@ -95,7 +95,8 @@ def test_a_mount_over_https(
 def test_the_environments_cas_are_believed_from_where_they_were_named(
     site: Site, http: list[str], variable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The daemon changes its working directory to /: a relative name must still be found."""
+    """The daemon changes its working directory to /. It must still find files that a relative name stands
+    for."""
     cas = tmp_path / "cas"
     cas.mkdir()
     shutil.copy(site.authority.ca, cas / "site.pem")
@@ -109,7 +110,7 @@ def test_the_environments_cas_are_believed_from_where_they_were_named(
 
 
 def test_certificates_outlast_root(site: Site, kind: str, http: list[str], open_path: Path) -> None:
-    """`--user` gives root up: files that only root may read must be read before."""
+    """`--user` gives root up, so files that only root may read must be read before."""
     secret = open_path / "secret"
     secret.mkdir(mode=0o700)
     for file in (site.authority.ca, site.client.cert, site.client.key):
@@ -159,7 +160,7 @@ def test_what_cannot_succeed_is_said_at_once(site: Site, http: list[str], tmp_pa
                 "localhost port PORT: it speaks TLS there; write https",
             ),
         ):
-            # longer than the test may take: only a fault that is not tried again ends in time
+            # longer than the test may take: the mount ends in time only if it does not try the fault again
             said = refused("mount", url, mnt, *site.trust, *http, *options, "--patience", "1000", status=1)
             assert words.replace("PORT", url.rpartition(":")[2]) in said
             assert "no path can work until this is mended" in said

@@ -136,7 +136,8 @@ def test_a_full_disk_ends_the_trace_and_neither_a_read_nor_the_unmount(
 def test_a_frozen_disk_holds_up_no_unmount(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int
 ) -> None:
-    """A write to a frozen filesystem does not end before it is thawed; `most` is the room for lines."""
+    """A write to a frozen filesystem ends only when the filesystem is thawed. `most` is the number of lines
+    that the trace holds until then."""
     monkeypatch.setattr("lazyfs.fuse.trace.MOST", most)
     with loop_ext4(tmp_path, 16 << 20) as disk:
         trace = Trace(str(disk / "trace"))

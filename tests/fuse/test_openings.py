@@ -1,4 +1,5 @@
-"""Repositories of a site, opened on first use: once for all callers, and also if the first caller leaves."""
+"""Repositories of a site, opened on first use. Callers share one opening, which goes on if the first caller
+leaves."""
 
 import pytest
 import trio

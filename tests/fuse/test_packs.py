@@ -1,4 +1,4 @@
-"""Packs on a mount: a miss of one is one request, and no wrong byte of it reaches a reader."""
+"""Packs on a mount: a missed pack is one request, and no wrong byte of a pack reaches a reader."""
 
 import errno
 import mmap

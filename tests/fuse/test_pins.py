@@ -1,4 +1,4 @@
-"""Pins of the catalogs in use: they follow the use, and never hold the mount up."""
+"""Pins of the catalogs in use: they follow the use, and never delay the mount."""
 
 import fcntl
 import time
@@ -35,8 +35,8 @@ def catalogs(cache: Cache, count: int, repository: str = "one", length: int = 0)
 def test_a_lock_that_is_not_had_is_tried_again_the_next_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A process was stopped inside a change of the index and holds the lock, which must not delay the mount's
-    end."""
+    """A process was stopped inside a change of the index, and holds the lock. The pins give up soon, so that
+    the mount's end is not delayed."""
     monkeypatch.setattr(catalog_pins, "PATIENCE", 0.1)
     root = tmp_path / "cache"
     with open_cache(str(root), LIMIT, lock_timeout=0.2, upkeep=False) as cache:
@@ -76,7 +76,7 @@ def test_they_come_back_after_the_index_was_lost(tmp_path: Path) -> None:
 
 
 def test_one_repository_pins_no_more_than_its_share(tmp_path: Path) -> None:
-    """A repository with 20 catalogs of 1 MiB in use leaves room for the pins of one with 2."""
+    """A repository has 20 catalogs of 1 MiB in use. That leaves room for the pins of a repository with 2."""
     with open_cache(str(tmp_path / "cache"), LIMIT, upkeep=False) as cache:
         modest = catalogs(cache, 2, "modest", 1 << 20)
         greedy = catalogs(cache, 20, "greedy", 1 << 20)

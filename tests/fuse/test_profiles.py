@@ -91,7 +91,8 @@ def test_a_cold_start_with_a_profile_makes_few_requests(site: Site) -> None:
         os.lstat(mnt / "lib/a:1")
         until(lambda: all(map(site.asked, bundles)))
         site.start(mnt)
-        # timestamp, snapshot, targets, a next root that is not there; the root's and a folder's catalog
+        # timestamp, snapshot, targets, a next root that does not exist, and two catalogs: the root's and a
+        # folder's
         assert site.requests() == 4 + 2 + 1 + len(bundles)
         assert os.listxattr(mnt / "lib/a:1") == []
         with pytest.raises(OSError, match="No data"):
@@ -99,7 +100,7 @@ def test_a_cold_start_with_a_profile_makes_few_requests(site: Site) -> None:
     with mounted(
         site.server.url, site.directory / "mnt", "--cache", site.directory / "cache3", "--fuse", site.kind
     ) as mnt:
-        lazyfs("refresh", mnt)  # the look for a newer revision that follows the mount is over
+        lazyfs("refresh", mnt)  # waits until the mount has looked for a newer revision
         site.server.forget()
         os.lstat(mnt / "lib/a:1")
         site.start(mnt)

@@ -18,6 +18,7 @@ from lazyfs.fuse.direct.kept_answers import MISSING, KeptAnswers, key
 from lazyfs.fuse.direct.operations import Operations
 from lazyfs.fuse.direct.pending_requests import PendingRequests
 from lazyfs.fuse.direct.reader import RequestReader
+from lazyfs.fuse.direct.request_table import RequestTable
 from lazyfs.fuse.filesystem import Filesystem
 from lazyfs.fuse.wire import protocol as p
 from lazyfs.vfs.missing_objects import Need
@@ -87,10 +88,11 @@ def serving() -> Iterator[Kernel]:
     async def main() -> None:
         channel = Channel(theirs.fileno())
         async with trio.open_nursery() as nursery:
-            pending = PendingRequests(filesystem, channel)
+            table = RequestTable(RequestTable.make())
+            pending = PendingRequests(filesystem, channel, table)
             pending.attach(nursery)
             operations = Operations(filesystem, KeptAnswers())
-            reader = RequestReader(filesystem, channel, operations, pending)
+            reader = RequestReader(filesystem, channel, operations, pending, table, table.buffer(0))
             await trio.to_thread.run_sync(reader.run)
 
     def run() -> None:
@@ -260,8 +262,8 @@ def test_a_bug_in_one_answer_is_eio_and_ends_nothing(kernel: Kernel, monkeypatch
 
 
 def test_stale_packed_answers_are_not_given() -> None:
-    """A freed slot comes back under another inode number: the packed answers for the old number must be
-    dropped."""
+    """A freed slot gets another inode number when it is used again. The packed answers for the old number
+    must be dropped."""
     filesystem, _ = example()
     answers = Operations(filesystem, KeptAnswers())
     first = struct.unpack_from("=Q", answers.lookup(1, b"image"))[0]

@@ -19,7 +19,7 @@ from tests.support.until import until
 
 CONTENT = os.urandom(3 << 20)
 PATIENCE = 30
-"""Seconds after which a read fails that goes on waiting for the other job."""
+"""Seconds after which a read fails if it does nothing but wait for the other job."""
 
 
 def any_download(cache: Path) -> bool:

@@ -1,4 +1,4 @@
-"""`lazyfs umount` names the programs that use a mount, ends them when told to, and no others."""
+"""`lazyfs umount` names the programs that use a mount. If told to, it ends these programs and no others."""
 
 import os
 import signal
@@ -35,7 +35,7 @@ MAPPING = (
     "ctypes.CDLL(None).mmap(None, ctypes.c_size_t(4096), 1, 2, file, ctypes.c_long(0));"
     f"os.close(file); {_READY}"
 )
-"""Maps a file without keeping it open, which Python's own mmap does."""
+"""Maps a file without keeping it open. Python's own mmap would keep it open."""
 
 
 @contextmanager
@@ -53,7 +53,7 @@ def user(script: str, path: Path, *prefix: str) -> Iterator["subprocess.Popen[st
 
 @pytest.fixture
 def mnt(published: Published, tmp_path: Path) -> Iterator[Path]:
-    with mounted(published.store, tmp_path / "mnt", "--cache", tmp_path / "cache") as there:
+    with mounted(published.store, tmp_path / "mnt", "--cache", tmp_path / "cache", "--no-keeper") as there:
         yield there
 
 
@@ -89,7 +89,7 @@ def test_a_program_that_only_looks_is_waited_for(
 ) -> None:
     mnt = tmp_path / "mnt"
     mnt.mkdir()
-    lazyfs("mount", published.store, mnt, "--cache", tmp_path / "cache")
+    lazyfs("mount", published.store, mnt, "--cache", tmp_path / "cache", "--no-keeper")
     (mount,) = [one for one in points.mounts() if one.mountpoint == str(mnt)]
     with user(WORKING, mnt) as looking:
         unmounting = points.unmount
@@ -120,7 +120,7 @@ def test_containers_that_keep_the_filesystem_are_named(
 ) -> None:
     mnt = tmp_path / "mnt"
     mnt.mkdir()
-    lazyfs("mount", published.store, mnt, "--cache", tmp_path / "cache")
+    lazyfs("mount", published.store, mnt, "--cache", tmp_path / "cache", "--no-keeper")
     pid = status(mnt)["pid"]
     with user(WORKING, tmp_path, "unshare", "--mount") as process:
         if dead:
@@ -132,7 +132,8 @@ def test_containers_that_keep_the_filesystem_are_named(
 
 
 def test_a_container_that_is_being_started_is_not_waited_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It has copies of all mounts for a moment; the next one has them then."""
+    """A container that starts has copies of all mounts for a moment. A second look may find the copies in
+    another such container. Only a program that both looks find is named."""
     mount = points.Mount("0:1", "/m", points.FSTYPE, "x", "ro")
     one, two = Holder(7, "bwrap", "x"), Holder(8, "sh", "x")
     monkeypatch.setattr(unmount, "STARTING", 0)
@@ -153,7 +154,7 @@ def test_a_container_that_is_being_started_is_not_waited_for_again(monkeypatch: 
 def test_kill_ends_them_and_nobody_else(published: Published, tmp_path: Path) -> None:
     mnt = tmp_path / "mnt"
     mnt.mkdir()
-    lazyfs("mount", published.store, mnt, "--cache", tmp_path / "cache")
+    lazyfs("mount", published.store, mnt, "--cache", tmp_path / "cache", "--no-keeper")
     pid = status(mnt)["pid"]
     file = mnt / "lib/a:1/f"
     with user(OPENING, file) as willing, user(IGNORING, file) as unwilling, user(WORKING, tmp_path) as other:
@@ -175,14 +176,14 @@ def test_kill_spares_the_shell_that_it_was_typed_in(mnt: Path) -> None:
 
 def test_the_command_itself_is_no_user(published: Published, tmp_path: Path) -> None:
     (tmp_path / "mnt").mkdir()
-    lazyfs("mount", published.store, tmp_path / "mnt", "--cache", tmp_path / "cache")
+    lazyfs("mount", published.store, tmp_path / "mnt", "--cache", tmp_path / "cache", "--no-keeper")
     lazyfs("umount", tmp_path / "mnt", cwd=tmp_path / "mnt/lib", timeout=LIMIT)
 
 
 def test_a_dead_mount_goes_although_programs_have_it_open(published: Published, tmp_path: Path) -> None:
     mnt = tmp_path / "mnt"
     mnt.mkdir()
-    mount = ("mount", published.store, mnt, "--cache", tmp_path / "cache")
+    mount = ("mount", published.store, mnt, "--cache", tmp_path / "cache", "--no-keeper")
     lazyfs(*mount)
     with user(OPENING, mnt / "lib/a:1/f"):
         kill_daemon(mnt)
@@ -199,15 +200,15 @@ def test_a_dead_mount_goes_although_programs_have_it_open(published: Published, 
 def test_dead_mounts_one_over_the_other_are_replaced(published: Published, tmp_path: Path) -> None:
     mnt = tmp_path / "mnt"
     mnt.mkdir()
-    cache = ("--cache", tmp_path / "cache")
+    cache = ("--cache", tmp_path / "cache", "--no-keeper")
     both = [tmp_path / "one", tmp_path / "two"]
     for place in both:
         place.mkdir()
-        lazyfs("mount", published.store, place, *cache)
+        lazyfs("mount", published.store, place, *cache, "--no-keeper")
         subprocess.run(["mount", "--bind", place, mnt], check=True)
     for place in both:
         kill_daemon(place)
-    lazyfs("mount", published.store, mnt, *cache)
+    lazyfs("mount", published.store, mnt, *cache, "--no-keeper")
     assert len([one for one in points.mounts() if one.mountpoint == str(mnt)]) == 1
     assert (mnt / "lib/a:1/f").read_bytes() == b"1"
     for place in (mnt, *both):

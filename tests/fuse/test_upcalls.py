@@ -1,4 +1,4 @@
-"""The kernel does not repeat its requests, by the daemon's own count."""
+"""The kernel does not repeat its requests, as the daemon counts them."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""An image's description of its start: whatever stands in it, no text becomes an option of a runtime."""
+"""No text in an image's configuration becomes an option of a runtime, whatever the text is."""
 
 import json
 from pathlib import Path

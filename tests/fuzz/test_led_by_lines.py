@@ -249,7 +249,8 @@ good_names = st.lists(st.sampled_from([b"a", b"b", b"c", b"d", b"e"]), unique=Tr
 
 @st.composite
 def catalogs(draw: st.DrawFn) -> tuple[Objects, ObjectRef]:
-    """A root catalog of some directories, each field drawn from extremes, mostly in the right order."""
+    """Draws a root catalog of some directories. Each field is drawn from its extremes; the names are mostly
+    in order."""
     encode = msgspec.msgpack.encode
     directories = []
     for _ in range(draw(st.integers(1, 3))):
@@ -345,6 +346,7 @@ def test_any_catalog_is_told_to_the_kernel_or_refused(catalog: tuple[Objects, Ob
 
 
 def test_what_pyfuse3_takes_for_a_device_is_asked_of_it() -> None:
-    """pyfuse3's own translation accepts the numbers too: it raises for one that is too large."""
+    """The test above also runs pyfuse3's own translation of attributes. That translation raises for a device
+    number that is too large."""
     with pytest.raises(OverflowError):
         pyfuse3.EntryAttributes().st_rdev = 1 << 70

@@ -50,7 +50,7 @@ def test_nothing_ends_and_nothing_changes(site: Site, part: str) -> None:
         answered += attack(image, most=count(400, 20_000))
     assert answered > 20
     assert site.honest() == before
-    if part != "large":  # the bytes of `large` do arrive, 16 MiB at a time
+    if part != "large":  # reads of `large` succeed, 16 MiB at a time, and may push values out
         assert cached <= site.cached(), "reads that fail have pushed something out"
     told = site.status()
     assert told["pid"] == site.pid

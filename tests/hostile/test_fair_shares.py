@@ -1,5 +1,5 @@
-"""A repository that is read through, many times the cache, beside one whose working set is smaller than its
-share."""
+"""A hostile repository of many times the cache's size is read through once, beside an honest one whose
+working set is smaller than its share."""
 
 import os
 from pathlib import Path

@@ -107,7 +107,8 @@ def test_any_metadata_but_roots(session: str, tmp_path: Path) -> None:
 
 
 def test_any_next_root(session: str, tmp_path: Path) -> None:
-    """A root that is accepted may lock its own repository out, so each mount sees a few."""
+    """An accepted root may lock its own repository out for good. So each mount is offered only a few
+    roots."""
     drawn: list[int] = []
 
     @settings(FUZZ, max_examples=count(1, 40))

@@ -1,8 +1,8 @@
 """Reads of an honest repository while a program makes every request to a hostile one in the same mount.
 
-A busy neighbour takes processor time from everybody, whatever it reads: on two cores an endless loop alone
-doubles these times. So each round is compared with one in which the same program makes every request to an
-honest image.
+A busy neighbour takes processor time from everybody: on two cores an endless loop alone doubles the times of
+these reads. So each round is compared with one in which the same program makes every request to an honest
+image.
 """
 
 import statistics
@@ -36,7 +36,7 @@ while True:
 
 @contextmanager
 def beside(site: Site, repository: str) -> Iterator[None]:
-    """Runs a program meanwhile that makes every request to a repository, again and again."""
+    """Lets a program make every request to a repository, again and again, while the block runs."""
     command = [sys.executable, "-c", _ATTACK, str(site.mnt / repository)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=Path(__file__).parents[2]) as process:
         assert process.stdout is not None
@@ -48,7 +48,7 @@ def beside(site: Site, repository: str) -> Iterator[None]:
 
 
 def seconds(site: Site) -> float:
-    """Returns the seconds of three walks with all reads, for which the kernel has no pages cached."""
+    """Returns the seconds that three walks with all reads take, when the kernel has no pages cached."""
     Path("/proc/sys/vm/drop_caches").write_text("1")
     started = time.perf_counter()
     for _ in range(3):

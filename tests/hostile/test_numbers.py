@@ -60,7 +60,7 @@ class Site:
         self.tree.show_site(("honest", "hostile"))
         self.tree.show_repository(Repository("honest", honest, top.ref, 1))
         self.tree.show_repository(Repository("hostile", hostile, root, 1))
-        # The hostile slots come first: a number that leaves its slot leads into a higher one.
+        # The hostile slots come first, so that a number beyond its slot would lead into an honest one.
         self._child(self._child(ROOT, b"hostile"), b"image")
         self.before = self.shown()
 
@@ -76,7 +76,7 @@ class Site:
 
     def _walk(self, at: int) -> Iterator[tuple[bytes, object]]:
         for name, found in self.tree.listing(at):
-            self.tree.hold(found.number)  # as the kernel does: a number that nobody holds may change
+            self.tree.hold(found.number)  # as the kernel does: a number may change while nobody holds it
             yield name, self.tree.getattr(found.number)
             if stat.S_ISDIR(found.mode):
                 yield from self._walk(found.number)
@@ -190,7 +190,7 @@ def test_hostile_chunk_lists() -> None:
 
 @given(st.integers(1, (1 << 32) - 1), st.integers(-(1 << 64), 1 << 64))
 def test_a_number_stays_in_its_slot_by_construction(slot: int, index: int) -> None:
-    """A number stays in its slot even if the catalog reader accepts a wrong number."""
+    """A number stays in its slot even if the catalog reader lets a wrong number through."""
     try:
         number = pack(slot, index)
     except LazyfsError:
@@ -212,8 +212,8 @@ ROOT_CHANGES: list[Change] = list(changes(ROOTS))
 @settings(max_examples=count(300, 20_000), deadline=None)
 @given(st.lists(st.sampled_from(ROOT_CHANGES), min_size=1, max_size=3))
 def test_a_hostile_revision_on_a_live_mount(some: list[Change]) -> None:
-    """The mount shows the hostile revision or keeps the old one; in either case it then shows the old one
-    again."""
+    """The mount shows the hostile revision, or keeps the old one. In either case it can show the old one
+    afterwards."""
     root = with_changes(ROOTS, some)
     if root is None:
         return

@@ -41,8 +41,8 @@ def repository(directory: Path, name: str, content: bytes) -> tuple[Published, N
 
 
 def stranger(directory: Path, named: dict[str, tuple[ObjectRef, Nested]]) -> Published:
-    """Makes a repository with a file and an image of each of the others. Its store does not have their
-    objects."""
+    """Makes a repository whose catalogs name a file and an image of each of these repositories. Its store
+    does not have their objects."""
     made = Published(directory, "stranger.example.org")
     files: dict[str, object] = {}
     for name, (ref, _) in named.items():

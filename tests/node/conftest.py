@@ -1,5 +1,5 @@
-"""A published repository, a runtime directory of the test's own, whose mounts are taken away at the end, and
-settings."""
+"""Fixtures: a published repository, settings, and a runtime directory of the test's own, whose mounts are
+taken away at the end."""
 
 from pathlib import Path
 
@@ -14,7 +14,8 @@ __all__ = ["published", "runtime"]
 
 @pytest.fixture
 def config(tmp_path: Path) -> Config:
-    """Returns a function from lines of TOML to the settings of a file that has them and a small cache."""
+    """Returns a function that makes the settings of a file: these lines of TOML and fields, and a small
+    cache."""
 
     def of(*lines: str, **fields: str) -> WantedSettings:
         given = {

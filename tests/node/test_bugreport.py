@@ -1,4 +1,5 @@
-"""A bug report has what helps, comes also when mounts hang, and holds no secret, wherever one was planted."""
+"""A bug report has the facts that help, comes also when mounts hang, and holds no secret, wherever one was
+planted."""
 
 import json
 import os
@@ -71,7 +72,8 @@ def test_planted_secrets_are_in_no_part(
     ]
     assert json.loads(mounts[0])["status"]["repositories"]["test.example.org"]["revision"] == 2
     settings = "".join(text for name, text in found.items() if name.startswith("settings-"))
-    assert f'"value": "http://***@127.0.0.1:{port}"' in settings  # other tests' mounts have theirs
+    # other tests' mounts have settings of their own
+    assert f'"value": "http://***@127.0.0.1:{port}"' in settings
     assert "fuse.lazyfs" in found["mountinfo.txt"]
     assert json.loads(found["versions.json"])["libraries"]["msgspec"]
     assert "doctor.json" in found

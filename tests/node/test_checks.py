@@ -1,4 +1,4 @@
-"""Faults that no test can put into this machine, as facts: each is judged as it should be."""
+"""Faults that no test can put into this machine: the facts are made up, and the checks judge them right."""
 
 import errno
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""Faults put into a machine on purpose: the doctor finds each, names its mend, and finds nothing else."""
+"""Faults put into a machine on purpose: the doctor finds each, names the remedy, and finds nothing else."""
 
 import json
 import os
@@ -45,7 +45,7 @@ def test_nothing_is_wrong_with_a_mount_that_is_well(published: Published, tmp_pa
 def test_dead_frozen_and_hidden_mounts(published: Published, tmp_path: Path) -> None:
     cache = ("--cache", tmp_path / "cache")
     with (
-        mounted(published.store, tmp_path / "dead", *cache) as dead,
+        mounted(published.store, tmp_path / "dead", *cache, "--no-keeper") as dead,
         mounted(published.store, tmp_path / "sick", *cache) as sick,
     ):
         with covered(sick):
@@ -141,7 +141,7 @@ def test_the_fuse_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def shown(*prefix: str, **options: object) -> str:
-    """Returns the findings of a machine without mounts, in a process with other rights."""
+    """Returns the findings of a machine without mounts, from a process with other rights."""
     script = "from lazyfs.node.doctor import *; print(*examine(Surroundings([], [])), sep='\\n')"
     command = [*prefix, sys.executable, "-c", script]
     return subprocess.run(command, check=True, capture_output=True, text=True, **options).stdout  # type: ignore[call-overload,no-any-return]
@@ -153,7 +153,7 @@ def test_a_root_that_may_not_mount() -> None:
 
 
 def test_a_user_who_is_not_root_may_mount_too() -> None:
-    """All that is said is that others would not see the mount: /etc/fuse.conf as Debian ships it."""
+    """The only finding is that other users would not see the mount, for Debian's own /etc/fuse.conf."""
 
     def as_nobody() -> list[str]:
         os.setgroups([])

@@ -1,4 +1,4 @@
-"""The probe's verdict and line, for mounts that are well, troubled, hanging, dead and missing."""
+"""The probe's verdict and its one line, for mounts that are well, troubled, hanging, dead and missing."""
 
 import errno
 import os
@@ -18,8 +18,8 @@ from tests.support.repository import Published
 from tests.support.until import until
 
 LIMIT = 60
-"""Seconds after which a command counts as hanging: the probe's own limits are shorter, Python's start on a
-loaded machine may be long."""
+"""Seconds after which a command counts as hanging. The probe's own limits are shorter, but Python may start
+slowly on a loaded machine."""
 
 
 def probed(*arguments: str | Path, user: int | None = None) -> tuple[int, str]:
@@ -30,7 +30,7 @@ def probed(*arguments: str | Path, user: int | None = None) -> tuple[int, str]:
 
 @pytest.mark.root
 def test_well_then_frozen_then_dead_then_gone(published: Published, tmp_path: Path) -> None:
-    with mounted(published.store, tmp_path / "mnt", "--cache", tmp_path / "cache") as mnt:
+    with mounted(published.store, tmp_path / "mnt", "--cache", tmp_path / "cache", "--no-keeper") as mnt:
         code, line = probed(mnt)
         assert (code, line.partition(",")[0]) == (0, f"OK: {mnt}: test.example.org at revision 2")
         pid = status(mnt)["pid"]

@@ -1,4 +1,4 @@
-"""Secrets go from texts of every form, and what helps to find a fault stays."""
+"""Secrets are removed from texts of every form, and the facts that help to find a fault stay."""
 
 import json
 

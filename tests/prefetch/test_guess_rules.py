@@ -1,4 +1,5 @@
-"""The weaker guesses: libraries of a directory, libraries that programs need, packs that follow."""
+"""The weaker guesses: other libraries of a directory, libraries that a program needs, the packs behind a
+missed one."""
 
 from lazyfs.core.digest import ref_of
 from lazyfs.core.pack import PackTable
@@ -59,7 +60,7 @@ def test_a_directory_of_very_many_libraries_is_no_package() -> None:
 
 
 def needed(objects: Objects, tree: Tree, path: str) -> list[bytes]:
-    """Returns the paths' directories and names of the libraries that a file of the image needs."""
+    """Returns the paths in the image of the libraries that a file needs."""
     place = place_of(tree, number(tree, f"image/{path}"))
     assert place is not None
     entry, packs = tree.entry_and_packs(number(tree, f"image/{path}"))
@@ -129,7 +130,7 @@ def test_a_reader_on_its_way_through_a_layer_has_the_next_packs_fetched() -> Non
     for at in range(PROOF):
         assert rule.missed(table, at) == []
     assert rule.missed(table, PROOF) == packs[PROOF + 1 : PROOF + 1 + AHEAD]
-    after = 2 * PROOF  # what was fetched ahead is not missed
+    after = 2 * PROOF  # packs that were fetched ahead are not missed
     assert rule.missed(table, after) == packs[after + 1 : after + 1 + AHEAD]
     assert rule.missed(PackTable.of(packs[1:]), after + 1) == []  # another catalog
     assert rule.missed(table, after - 1) == []  # backwards

@@ -1,4 +1,4 @@
-"""Fetching on a guess: only while nobody waits, within the budget, and not for other values' room."""
+"""Fetching on a guess: only while no reader waits, within the budget, and without evicting other values."""
 
 from pathlib import Path
 
@@ -146,7 +146,8 @@ sizes = st.integers(1, 4 << 20)
     st.integers(0, 64 << 20),
 )
 def test_unused_bytes_stay_within_the_budget(steps: list[tuple[str, int]], most: int) -> None:
-    """Whatever readers ask for and guesses turn out to be, nobody's bytes stay below both bounds."""
+    """Readers' requests, guesses, uses and failures come in any order. The bytes that guesses fetched and
+    nobody has used stay below both bounds."""
     budget, asked, guessed = GuessBudget(), 0, list[ObjectRef]()
     for what, value in steps:
         if what == "asked":
@@ -171,8 +172,8 @@ def test_unused_bytes_stay_within_the_budget(steps: list[tuple[str, int]], most:
 @settings(deadline=None, max_examples=50)
 @given(st.lists(st.sampled_from(["began", "ended", "guess"]), max_size=40))
 def test_guesses_begin_only_between_the_waits(steps: list[str]) -> None:
-    """A schedule of any waits: each object that is asked for on a guess is asked for while nobody waits, and
-    all are asked for in the end."""
+    """For any sequence of waits, each guessed object is asked for while no reader waits. In the end all have
+    been asked for."""
 
     class Recorded:
         keeps = True

@@ -1,4 +1,5 @@
-"""Guesses of a whole mount: from the first miss in a program to its libraries' libraries, in any image."""
+"""Guesses on a whole mount: a first miss in a program also fetches the program's libraries, and their
+libraries too, in any image."""
 
 from pathlib import Path
 
@@ -49,7 +50,7 @@ class Mount:
         return b"".join(await self.filesystem.complete(FileRead(self.filesystem, at, offset, 100)))
 
     async def here(self, *contents: bytes) -> None:
-        """Returns once these contents, of files of several chunks, are in the cache."""
+        """Returns once all chunks of these files' contents are in the cache."""
         while not all(self._has(content) for content in contents):
             await trio.sleep(0.001)
 

@@ -40,7 +40,7 @@ def test_the_small_files_of_the_directory_come_along_once() -> None:
 
 
 def spread(objects: Objects, mark: str, count: int = 3) -> dict[str, object]:
-    """Returns files that lie in a pack each."""
+    """Returns files that each lie in a pack of their own."""
     files = [packed(objects, {f"f{at:02}": f"{mark} {at}".encode()}) for at in range(count)]
     return {name: inode for one in files for name, inode in one.items()}
 
@@ -59,9 +59,9 @@ def test_a_program_on_its_way_through_a_package_gets_the_packs_of_its_directorie
     neighbours = Neighbours()
     assert missed(neighbours, tree, "image/d/f01") == set()
     assert missed(neighbours, tree, "image/far/f00") == set()
-    assert missed(neighbours, tree, "image/d/inner/f01") == packs_of("inner", 2, 0)  # below d
-    assert missed(neighbours, tree, "image/d/f00") == packs_of("d", 1, 2)  # the directory again
-    assert missed(neighbours, tree, "image/d/f02") == set()  # only once
+    assert missed(neighbours, tree, "image/d/inner/f01") == packs_of("inner", 2, 0)  # its parent d was read
+    assert missed(neighbours, tree, "image/d/f00") == packs_of("d", 1, 2)  # d was read a second time
+    assert missed(neighbours, tree, "image/d/f02") == set()  # the packs of a directory are fetched once
     assert missed(neighbours, tree, "image/d/inner/below/f02") == packs_of("below", 0, 1)
 
 

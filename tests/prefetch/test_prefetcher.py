@@ -1,5 +1,5 @@
-"""The prefetch facade over real objects and a store: it puts readers first, takes calls from any thread, and
-does nothing after its end."""
+"""The prefetch facade over real objects and a store: readers come first, any thread may call it, and it does
+nothing after its end."""
 
 from pathlib import Path
 
@@ -58,7 +58,7 @@ def paths(*digests: Digest) -> list[str]:
 
 
 async def test_a_readers_own_object_is_asked_for_before_those_nobody_waits_for(tmp_path: Path) -> None:
-    """Requests are made one at a time, so their order is the order in which they were started."""
+    """Requests are made one at a time, in the order in which they were started."""
     mount = Mount(tmp_path)
     mount.fetcher.gate.set()
     assert await mount.read("one/b") == b"b"
@@ -98,7 +98,7 @@ def test_a_reader_thread_that_outlives_the_event_loop_is_not_disturbed(tmp_path:
 def test_what_a_reader_thread_tells_as_the_event_loop_ends_does_not_disturb_the_end(
     rule: str, tmp_path: Path
 ) -> None:
-    """The event loop takes its last calls when no task can begin any more; an error there ends the
+    """The event loop takes its last calls when no task can begin any more. An error in one of them ends the
     process."""
     ref = ObjectRef(sha256(b"profile"), 7)
 

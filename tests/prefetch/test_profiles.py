@@ -1,4 +1,5 @@
-"""Bundles into the cache: in few requests, joined by readers, and harmless when they are wrong."""
+"""The bundles of a profile are fetched into the cache in few requests. Readers join the requests. Wrong
+bundles do no harm."""
 
 import time
 from collections.abc import Callable
@@ -283,7 +284,8 @@ async def test_nothing_is_fetched_for_a_cache_that_keeps_nothing(world: World) -
 async def test_a_profile_of_which_bundles_were_passed_over_is_not_done(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One object that the cache refuses stops the bundles behind it; the next mount fetches them."""
+    """The cache refuses one object, and the bundles behind it are passed over. The next mount fetches
+    them."""
     monkeypatch.setattr("lazyfs.prefetch.profiles.AT_ONCE", 1)
     other = store_object(world.directory, b"another object")
     world.fetcher.free |= {object_path(world.profile.digest), object_path(other.digest)}
@@ -325,7 +327,7 @@ async def test_a_profile_whose_bundles_fail_is_given_up(world: World) -> None:
 
 
 async def test_of_many_profiles_a_few_are_under_way(world: World) -> None:
-    """`ls -l` of a folder of images looks up every image in it."""
+    """`ls -l` of a folder of images looks up every image, and so starts every profile."""
     many = [
         store_object(
             world.directory, profile.encode([profile.Bundle(number, (ref,)) for ref in world.plains])

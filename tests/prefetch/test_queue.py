@@ -66,7 +66,8 @@ async def test_bytes_and_requests_are_bounded(tmp_path: Path, fetcher: GateFetch
 
 
 async def test_large_chunks_leave_room_for_a_reader(fetcher: GateFetcher, nursery: trio.Nursery) -> None:
-    """Before, a reader's chunk waited for all chunks ahead of it, and failed on a slow line."""
+    """Regression: a reader's chunk waited for all chunks that were fetched ahead, and failed on a slow
+    line."""
     size = 4 << 20
     chunks = [ObjectRef(sha256(b"%d" % number), size) for number in range(BYTES // size + 1)]
     objects = Objects(fetcher, MemoryCache())

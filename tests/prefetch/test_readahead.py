@@ -1,5 +1,5 @@
-"""The window of a sequential reader: none before the reads prove sequential, then growth with use, and
-shrinking at jumps."""
+"""The window of a sequential reader: there is none before the reads prove sequential; then it grows with use,
+and shrinks at jumps."""
 
 import itertools
 

@@ -1,4 +1,4 @@
-"""Prefetching from a root catalog down to its images, ahead of any lookup: in few round trips, and
+"""Prefetching from a root catalog down to its images, before any lookup. It takes few round trips, and is
 bounded."""
 
 import time
@@ -43,7 +43,7 @@ class Turnstile:
 
 
 class Repository:
-    """A tree in a store, and a check of the requests of a walk from its root, one round trip at a time."""
+    """A tree in a store. Checks the requests of a walk from the tree's root, one round trip at a time."""
 
     def __init__(self, directory: Path) -> None:
         self.made = Made()
@@ -59,13 +59,13 @@ class Repository:
         return live(self.made, spec)
 
     def store(self, *which: Nested) -> None:
-        """Stores these objects where the fetcher finds them; all objects if none is named."""
+        """Stores these objects where the fetcher finds them, or all objects if none is named."""
         for ref in [one.ref for one in which] or list(map(ref_of, self.made.values())):
             store_object(self.directory, self.made[ref.digest])
 
     async def asks(self, root: Nested, *rounds: set[str]) -> None:
-        """Checks that a walk makes exactly these requests, each set before any answer to the set has
-        arrived."""
+        """Checks that a walk makes exactly these requests. All requests of a round come before any of its
+        answers."""
         self.store()
         with trio.fail_after(20):
             async with trio.open_nursery() as nursery:

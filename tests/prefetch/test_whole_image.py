@@ -1,4 +1,5 @@
-"""The job that fetches a whole image: readers first, everything once, an end that says what happened."""
+"""The job that fetches a whole image: readers come first, each object is fetched once, and the end is
+reported."""
 
 from pathlib import Path
 
@@ -86,7 +87,7 @@ async def test_readers_go_first(tmp_path: Path, nursery: trio.Nursery) -> None:
     assert under_way < len(scene.made)
     scene.fetcher.gate.set()
     await trio.testing.wait_all_tasks_blocked(0.05)
-    assert len(scene.fetcher.requests) == under_way  # those came, and no other was begun
+    assert len(scene.fetcher.requests) == under_way  # the objects under way came, and no other was begun
     scene.demand.ended()
     while not job.over:
         await trio.sleep(0.001)

@@ -2,9 +2,9 @@
 
 umoci 0.4.7 and lazyfs differ on purpose in these cases:
 
-- A directory without an entry in any layer: umoci takes the clock for its time, and for the time of the
-  directory that holds it. lazyfs takes the epoch for the first and leaves the second alone. A time not before
-  the start of the test shows this case, and only that time is then not compared.
+- A directory without an entry in any layer: umoci gives it and the directory around it the time of the clock.
+  lazyfs gives it the epoch, and does not change the directory around it. The test knows this case by a time
+  of umoci's that is not before the test's start, and then does not compare that time.
 - A name that leads out of the image: umoci cleans it, lazyfs refuses it. Not generated.
 - A link that leads out of the image: umoci follows it as if `..` above the image's root were the root. lazyfs
   refuses an entry below such a link, in the words of LEADS_OUT. The stack is then not compared.
@@ -40,7 +40,7 @@ NAMES = st.sampled_from(["a", "b", "c", "d", os.fsdecode(b"\xff")])
 PATHS = st.builds(
     lambda parents, name: "/".join([*parents, name]), st.lists(st.sampled_from("ab"), max_size=2), NAMES
 )
-"""Few names, so that layers collide; fewer for parents, so that fewer stacks are refused."""
+"""Few names, so that layers collide. Parents have even fewer, so that fewer stacks are refused."""
 MODES = st.sampled_from([0o644, 0o755, 0, 0o4755, 0o2711, 0o1777, 0o7777])
 TIMES = st.sampled_from(["0", "1.5", "1234567890.123456789", "1700000000", "-1.25"])
 OWNERS = st.sampled_from([0, 1, 1000, 65534, 100_000, (1 << 31) + 9])
@@ -124,8 +124,8 @@ class Bench:
         return bundle / "rootfs" if done.returncode == 0 else None
 
     def publish(self, layout: Path, image: Built) -> Listed | None:
-        """Publishes the image; returns None if it is refused. Raises LeadsOut for an image that only we
-        refuse."""
+        """Publishes the image; returns None if lazyfs refuses it. Raises LeadsOut if lazyfs refuses a link
+        that umoci accepts."""
         try:
             self.repository.publish(f"oci:{layout}", place="r.example/x:1")
         except FormatError as error:
@@ -141,7 +141,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
 
 
 def without_clock(expected: dict[bytes, bytes], found: dict[bytes, bytes], began: float) -> None:
-    """Replaces our time by umoci's for each directory to which umoci gave the clock's time."""
+    """In each directory to which umoci gave the clock's time, replaces our time by umoci's."""
     for path, line in expected.items():
         kind, *_, mtime = line.split(b" ")
         ours = found.get(path, b"").rsplit(b" ", 1)

@@ -113,8 +113,8 @@ def test_a_full_batch_is_named_without_being_asked(
 def test_an_object_that_is_written_while_a_batch_ends_is_named_by_the_next(
     store: DirectoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two threads write. Before, the first closed its batch while the second wrote to it, whose sync then
-    failed with EBADF."""
+    """Two threads write. Regression: the first closed its batch while the second wrote to it. The second's
+    sync then failed with EBADF."""
     write = durable_file.write_unnamed
 
     def written_late(*arguments: Any, **named: Any) -> str:
@@ -268,7 +268,7 @@ def test_metadata_that_cannot_be_reached_is_not_taken_for_none(
 def test_a_look_that_fails_says_nothing_about_an_object(
     store: DirectoryStore, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    """A server of NFS that starts anew gives ESTALE; os.path.exists took it for "no"."""
+    """An NFS server that starts anew answers ESTALE. Regression: os.path.exists took this for "no"."""
     digest = put(store, b"hello")
     store.sync()
 

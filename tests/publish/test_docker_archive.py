@@ -1,4 +1,5 @@
-"""docker-archives: as skopeo writes them, compressed, with links between layers, with several images."""
+"""The forms of docker-archives: as skopeo writes them, compressed, with links between layers, with several
+images."""
 
 import gzip
 import json

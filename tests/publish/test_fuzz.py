@@ -1,7 +1,7 @@
-"""Bytes made to break the readers: of tar archives and layers, of manifests, of catalogs.
+"""Bytes made to break the readers of tar archives and layers, of manifests, and of catalogs.
 
-For any bytes a reader answers or raises BadData. It never raises another error, hangs, or allocates more
-memory than the bytes justify. Inputs found by fuzzing become examples here.
+For any bytes a reader gives a result or raises BadData. It never raises another error, hangs, or allocates
+more memory than the bytes justify. Inputs found by fuzzing become examples here.
 """
 
 import gzip
@@ -133,7 +133,7 @@ def read_tar(data: bytes) -> None:
 
 def read_whole_layer(data: bytes) -> None:
     limits = LayerLimits(entries=10_000, bytes=1 << 24, free=1 << 22)
-    with Ingest(Everything(), Params(), workers=1) as ingest:  # type: ignore[arg-type] # it asks for has only
+    with Ingest(Everything(), Params(), workers=1) as ingest:  # type: ignore[arg-type] # it calls `has` only
         records = read_layer(Blob("fuzz", len(data)), [data], ingest.layer(), limits=limits)
         ingest.finish()
     merge = Merge()
@@ -192,7 +192,7 @@ FINDS: list[tuple[Callable[[bytes], None], bytes]] = [
     (read_config, CONFIG.replace(b"rootfs", b"r\x80otfs")),
     (read_manifest, MANIFEST.replace(b"config", b"c\xffnfig")),
 ]
-"""Inputs found by fuzzing: text in JSON that is not UTF-8 raises an error that is no MsgspecError."""
+"""Inputs found by fuzzing. JSON text that is not UTF-8 raises an error that is not a MsgspecError."""
 
 RECORDS = b"".join(record.encode([record.Record(0, b"a", mode=0o100644), record.Record(2, b"b")]))
 TARGETS: list[tuple[Callable[[bytes], None], bytes, float]] = [

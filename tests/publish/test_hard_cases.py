@@ -326,7 +326,7 @@ def test_compression_is_told_apart_by_magic(how: str) -> None:
 
 
 def test_a_layer_of_tiny_blocks_comes_block_by_block() -> None:
-    """A layer of 4 KB would be 128 MiB in one piece."""
+    """A layer of 4 KB expands to 128 MiB, which must not be held in one piece."""
     bomb = rle_bomb(2_000, 3 << 20)
 
     def taken() -> None:
@@ -418,7 +418,7 @@ MINUS = (-512).to_bytes(12, "big", signed=True)
     "size", [MINUS, b"-1000", b"+1000", b"1_000", b"0o17", b"\xff" * 12, b"\x80" + b"\xff" * 11]
 )
 def test_sizes_that_are_none_are_refused(kind: bytes, size: bytes) -> None:
-    """A negative size leads back to its own header, again and again."""
+    """A reader that believed a negative size would come back to the same header for ever."""
     info = tarfile.TarInfo("x")
     info.type = kind
     header = _rewritten(info, (124, size.ljust(12, b"\0")))
@@ -473,7 +473,7 @@ def test_a_layer_whose_bytes_do_not_match_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_layer_compressed_otherwise_than_its_manifest_says_is_refused(tmp_path: Path) -> None:
-    """The blob has the size and the contents of the requested one, but other bytes."""
+    """The stored blob differs from the manifest's in the time of its gzip header, not in size or content."""
     image = Built([layer(entry("f", data=b"x"))])
     layout = image.write_layout(tmp_path / "i")
     stored = layout / "blobs/sha256" / image.layer_descriptors[0]["digest"].removeprefix("sha256:")
@@ -496,7 +496,7 @@ def test_records_keep_every_field_of_an_entry() -> None:
 
 @pytest.mark.parametrize("kind", ["gzip", "zstd"])
 def test_many_empty_members_are_not_copied_over_and_over(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
-    """1 MiB holds 50,000 of them. At the end of each, the rest of the piece is copied."""
+    """1 MiB holds 50,000 empty members. At the end of each, the rest of the piece is copied."""
     handed = 0
 
     class Counting:

@@ -1,4 +1,4 @@
-"""The choice of an image: names and numbers in layouts and archives, and platforms, as skopeo reads them."""
+"""The choice of an image in layouts and archives, by name, by number and by platform, as skopeo chooses."""
 
 import json
 import os
@@ -30,7 +30,7 @@ def image(name: str, platform: str = "linux/amd64") -> Built:
 
 
 def listed(built: Built, *, platform: str | None = None, **annotations: str) -> dict[str, Any]:
-    """Returns an entry of index.json. Annotations: `ref`, `containerd`."""
+    """Returns an entry of index.json. Annotations are given by the short names `ref` and `containerd`."""
     names = {"ref": REF, "containerd": CONTAINERD}
     found: dict[str, Any] = {**built.manifest}
     if annotations:
@@ -58,7 +58,7 @@ def chosen(source: str, platform: str = "linux/amd64", *, asked: bool = True) ->
 
 
 def by_skopeo(source: str, platform: str, directory: Path) -> str | None:
-    """Returns the digest of the config of the image that skopeo chooses; None if it finds none."""
+    """Returns the digest of the config of the image that skopeo chooses; None if skopeo finds none."""
     system, architecture, *variant = platform.split("/")
     override = [f"--override-os={system}", f"--override-arch={architecture}"]
     override += [f"--override-variant={variant[0]}"] if variant else []
@@ -244,7 +244,8 @@ def test_names_that_mean_no_image_of_an_archive(which: str, message: str, archiv
 @pytest.mark.parametrize("named", [True, False])
 @pytest.mark.parametrize("stated", [True, False])
 def test_a_layout_with_one_image_for_each_platform(named: bool, stated: bool, tmp_path: Path) -> None:
-    """The specification, oras and ko write such layouts. If the index states no platform, the configs do."""
+    """The specification, oras and ko write such layouts. If the index states no platform, the configs state
+    one."""
     platforms = ("linux/arm64", "linux/amd64", "linux/arm/v7")
     images = [image("same", platform) for platform in platforms]
     names = {"ref": "1"} if named else {}
@@ -323,8 +324,8 @@ class Warned(PublishObserver):
 
 @pytest.mark.parametrize("kind", ["oci", "docker-archive", "docker"])
 def test_an_image_for_another_machine(kind: str, tmp_path: Path) -> None:
-    """The image is refused if a platform was asked for, and only warned of if the platform is this
-    machine's."""
+    """If a platform was asked for, an image for another one is refused. If the platform is only this
+    machine's, there is a warning."""
     built = image("file", "linux/arm64")
     repository = Repository(tmp_path)
     with fake_registry() as registry:

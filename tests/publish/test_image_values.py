@@ -315,7 +315,8 @@ ARCHIVE = [{"Config": "c.json", "RepoTags": ["a:1"], "Layers": ["l"]}]
 
 
 def read(function: Callable[[], Any]) -> Any:
-    """Returns the result; None if the bytes are refused with an error that names the image."""
+    """Calls the function; returns its result. Returns None if it refuses the bytes with an error that names
+    the image."""
     try:
         return function()
     except BadData as error:

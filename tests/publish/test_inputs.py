@@ -20,7 +20,8 @@ IMAGE = Built([LAYER], how="none")
 def publish(
     repository: Repository, source: str, *options: str, shell: str = "", stdin: bytes | None = None
 ) -> "subprocess.CompletedProcess[bytes]":
-    """Runs lazyfs publish. Its input is `stdin` through a pipe, or set up by `shell` before the command."""
+    """Runs `lazyfs publish` with `stdin` piped into it. Or runs the shell script `shell`, in which LAZYFS
+    stands for that command."""
     command = [*LAZYFS, "publish", source, str(repository.path), "--keys", str(repository.keys_path)]
     command += ["--platform", "amd64", *options]
     if shell:

@@ -1,4 +1,4 @@
-"""A layer that the store has is not read again, and single layers are in the tree."""
+"""A layer that the store has is not read again. The tree also holds each layer by itself."""
 
 import stat
 import tarfile

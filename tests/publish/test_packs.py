@@ -1,5 +1,5 @@
-"""Packs in a store: what layers and images share, what a rebuilt layer costs, and what check says of wrong
-ones."""
+"""Packs in a store: the packs that layers and images share, the cost of a rebuilt layer, and the findings of
+check on wrong packs."""
 
 import random
 from itertools import pairwise
@@ -82,7 +82,7 @@ def test_what_is_published_is_read_and_checked(site: Site) -> None:
 
 
 def test_a_store_holds_a_tenth_of_the_files_that_it_serves(site: Site) -> None:
-    """The measure is one object for each distinct file, as version 1 stored them."""
+    """Version 1 stored each distinct file as an object. The number of these files is the measure."""
     before = len(site.repository.files())
     site.publish("app:1", made(3000, size=600))
     assert len(site.repository.files()) - before < 3000 / 10
@@ -173,7 +173,7 @@ def test_a_wrong_byte_in_a_pack_is_found_with_a_path(site: Site) -> None:
 
 
 def test_a_file_that_is_not_what_its_entry_says_is_found_in_a_right_pack(site: Site) -> None:
-    """The pack has its digest, but a file's own digest, or its offset, is another's."""
+    """The pack is intact, but the entry of a file in it states a wrong digest or a wrong offset."""
     contents = [b"one", b"other", b"third"]
     plain = b"".join(contents)
     with Edit(site.repository.store, site.repository.keys, lambda: NOW) as edit:

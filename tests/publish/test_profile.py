@@ -225,7 +225,8 @@ def test_what_cannot_be_profiled_is_said(site: Site, tmp_path: Path) -> None:
 
 
 def test_an_image_cannot_bring_its_own(site: Site) -> None:
-    """A layer's own attribute with the name of a profile's hint is not published as a signed profile."""
+    """A layer may hold an attribute with the name of a profile's hint. It is not published, because a hint
+    would be signed."""
     pax = {f"SCHILY.xattr.{profile.HINT.decode()}": "a" * 40}
     root = entry("./", kind=b"5", pax=pax)
     layout = Built([layer(root, entry("f", data=b"x"))]).write_layout(site.directory / "sly")

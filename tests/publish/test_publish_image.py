@@ -11,7 +11,7 @@ from tests.support.cli import lazyfs, new_repository
 from tests.support.debian import TAG, make_image
 
 PLACE = f"localhost/layout:{TAG}"
-# tests/acceptance compares the same image on a mount; this test compares its catalogs, without FUSE.
+# Compares the catalogs, without FUSE. tests/acceptance compares the same image on a mount.
 pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
 
 

@@ -25,7 +25,7 @@ from tests.support.repositories import NOW, OPTIONS, Repository, StillStore
 
 
 class Recording(StillStore):
-    """A directory store that records its calls, but for those of leases."""
+    """A directory store that records its calls, except those for leases."""
 
     def __init__(self, path: str) -> None:
         super().__init__(path)

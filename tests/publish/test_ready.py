@@ -1,4 +1,4 @@
-"""The additions to images, and the files of images that are left alone."""
+"""The files that a publish adds to images, and the images' own files, which it leaves alone."""
 
 import json
 import os

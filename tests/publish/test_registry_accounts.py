@@ -1,4 +1,4 @@
-"""Accounts at a registry: the requests that use them, and the servers that see them."""
+"""Accounts at a registry: the requests that carry them, and the servers that see them."""
 
 import base64
 import json
@@ -226,8 +226,8 @@ def test_no_credential_follows_a_redirect(
 def test_an_api_that_is_redirected_names_no_place_for_the_account(
     registry: FakeRegistry, storage: FakeRegistry, repository: Repository, account: ImageOptions
 ) -> None:
-    """The registry answers 404 for a private image and gives no challenge, so the root of its API is asked
-    for one."""
+    """The registry answers 404 for a private image and gives no challenge. So lazyfs asks the root of the
+    registry's API for one."""
     registry.nobody, registry.api_moved = {"manifests": 404}, f"http://{storage.host}/v2/"
     storage.tokens, storage.accounts = True, registry.accounts
     with pytest.raises(NotFound, match="has no manifests/v1"):
@@ -315,7 +315,7 @@ def test_a_redirect_within_the_registry_keeps_the_account(
     data = IMAGE.blobs[IMAGE.config["digest"]]
     registry.serve("moved", "text/plain", data)
     registry.storage = "/v2/team/app/manifests/moved?"
-    with pytest.raises(Exception, match="layer 0"):  # the layer's URL answers with the config
+    with pytest.raises(Exception, match="layer 0"):  # the answer is the config, not the layer
         publish(repository, registry, replace(account, allow_public=True))
 
 

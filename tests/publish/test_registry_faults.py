@@ -1,4 +1,4 @@
-"""Faults that registries show to clients, from a server of the tests' own."""
+"""The faults of registries, each shown to the client by a server of the tests' own."""
 
 import base64
 import json
@@ -342,7 +342,7 @@ def test_a_blob_that_is_said_to_be_too_large_is_not_asked_for(
 
 
 def test_a_part_of_a_body_is_what_has_come(registry: FakeRegistry, client: RegistryClient) -> None:
-    """A server that sends a byte now and then would never fill a part."""
+    """A server that sends a byte now and then would never fill a part of full size."""
     document = parse_manifest(client.manifest("v1"), "v1")
     assert isinstance(document, Manifest)
     registry.stop_after = 1000
@@ -393,7 +393,7 @@ def test_expired_tokens_are_renewed(
 ) -> None:
     registry.tokens, registry.token_uses = True, 2
     publish(repository, registry, options)
-    assert registry.tokens_given >= 2  # for manifest, config and two layers
+    assert registry.tokens_given >= 2  # one each for manifest, config and two layers
     check_published(repository)
 
 

@@ -1,4 +1,4 @@
-"""TLS to registries: the trusted CAs, the client's certificate, and the immediate errors of settings that
+"""TLS to registries: the trusted CAs, the client's certificate, and the immediate errors for settings that
 cannot work."""
 
 import datetime
@@ -115,7 +115,8 @@ def test_the_environment_names_cas(
 def test_all_that_the_environment_names_counts(
     registry: FakeRegistry, pull: Pull, authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A site may name the system's bundle for every library, and a user the site's CA for one of them."""
+    """A site may set one variable to the system's bundle, and a user another one to the site's CA. Both
+    count."""
     for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
         monkeypatch.setenv(name, "/etc/ssl/certs/ca-certificates.crt")
     monkeypatch.setenv("SSL_CERT_DIR", "/etc/ssl/certs")
@@ -247,7 +248,7 @@ def test_http_where_tls_was_meant_and_the_other_way_round(registry: FakeRegistry
 
 
 def test_a_tls_registry_that_is_asked_in_plain_http_by_go(pull: Pull) -> None:
-    """Go's servers answer 400 with a sentence."""
+    """The TLS servers of Go answer a request in plain HTTP with 400 and this sentence."""
     with fake_registry() as registry:
         registry.nobody = {"manifests": 400}
         registry.reason = b"Client sent an HTTP request to an HTTPS server.\n"

@@ -38,7 +38,7 @@ def test_each_answer_ends_with_its_last_byte_however_the_stream_is_cut(
             connection.feed(piece)
         other = Waits.sent(waits)
         connection.feed(last)
-        assert other == before  # the answer had not ended: another request is no link of its chain
+        assert other == before  # the answer had not ended, so the other request lengthens no chain
         assert waits.sent() == before + 1
 
 

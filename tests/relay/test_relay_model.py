@@ -69,7 +69,7 @@ def test_directions_do_not_share_the_bottleneck() -> None:
 
 @pytest.mark.parametrize("windows", [1, 3, 7, 15])
 def test_slow_start_doubles_each_round_trip(windows: int) -> None:
-    # 1+2+4+8 initial windows take four flights; a line far wider than the window adds nothing.
+    # 1+2+4+8 initial windows take four flights. A line far wider than the window adds no time.
     _, down = Path(0.1, 1e12).connect(now=-0.05)
     flights = int(math.log2(windows + 1))
     arrived = _download(down, 0.0, windows * INITIAL_WINDOW)

@@ -1,5 +1,5 @@
-"""Two publishers and a collection side by side, their operations mixed by lot, on a clock that sometimes
-jumps past a lease: no commit is lost, and every image of every newest revision is whole."""
+"""Two publishers and a collection side by side. Their operations are mixed at random, on a clock that
+sometimes jumps past a lease. No commit is lost, and every image of every newest revision is whole."""
 
 import os
 import random
@@ -31,7 +31,7 @@ BASE = [layer(entry("base", data=b"%d" % number * 3000)) for number in range(2)]
 
 
 class Images:
-    """Four images; each two share a layer."""
+    """Four images. The first and third share a layer, and so do the second and fourth."""
 
     def __init__(self, directory: Path) -> None:
         made = [Built([BASE[number % 2], layer(entry("own", data=b"%d" % number))]) for number in range(4)]
@@ -51,7 +51,8 @@ class World:
         self.draw = random.Random(seed)
         self.turns = Turns(["one", "two", "collector"], random.Random(seed + "turns"))
         self.commits: dict[int, tuple[str, bytes]] = {}
-        """Revision -> the place that it changed, and the config that it leads to since; empty: none."""
+        """Revision -> the place that it changed, and the config that the place leads to since then; empty if
+        the place was removed."""
         self.failures: list[BaseException] = []
 
     def pass_time(self, actor: str, seconds: float) -> None:
@@ -60,7 +61,7 @@ class World:
 
     def store(self, actor: str) -> MemoryStore:
         def before(operation: str) -> None:
-            if operation == "delete one":  # one request deletes many
+            if operation == "delete one":  # one request deletes many objects
                 return
             self.turns.step(actor)
             self.repository.pass_time(self.draw.uniform(0, 2))
@@ -78,7 +79,8 @@ class World:
         )
 
     def publish(self, actor: str) -> None:
-        """Publishes or removes images at a place of the actor's own until there were enough sweeps."""
+        """Publishes and removes images at a place of the actor's own, until enough collections have deleted
+        something."""
         own = PLACES[actor == "two"]
         while self.swept < self.sweeps:
             image = self.draw.choice([*range(4), None])
@@ -89,7 +91,7 @@ class World:
                 continue
             try:
                 number = self.change(store, lease, own, image)
-            except StoreConflict:  # it slept past its lease, or was overtaken too often: it starts over
+            except StoreConflict:  # it slept past its lease or was overtaken too often, and starts over
                 self.lost_leases += 1
             else:
                 if number is not None:
@@ -131,7 +133,7 @@ class World:
             self.check()
 
     def check(self) -> None:
-        """Asserts that the newest revision is whole; nobody else has the turn."""
+        """Asserts that the newest revision is whole. No other actor runs meanwhile."""
         assert self.repository.problems(self.repository.newest().root) == []
 
     def run(self) -> None:

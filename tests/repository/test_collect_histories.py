@@ -1,5 +1,5 @@
-"""Histories made by Hypothesis: images are published, removed, profiled, rolled back, named and collected, on
-a clock that passes, by processes that are killed between any two operations of the store."""
+"""Histories made by Hypothesis: images are published, removed, profiled, rolled back, named and collected.
+The clock passes, and processes are killed between any two operations of the store."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -32,11 +32,11 @@ BASE = [layer(entry("etc/base", data=b"base")), layer(entry("usr/lib", data=b"x"
 START_FILE = ".singularity.d/actions/exec"
 
 lives = st.one_of(st.none(), st.none(), st.integers(0, 40), st.integers(0, 400))
-"""Operations of a process before it is killed; None: it lives."""
+"""The number of operations after which a process is killed; None if it is not killed."""
 
 
 class Known(NamedTuple):
-    """A revision as the test knows it."""
+    """A revision, and the images that it must show."""
 
     revision: Revision
     images: dict[str, int]
@@ -45,7 +45,7 @@ class Known(NamedTuple):
 
 @pytest.fixture(scope="module")
 def layouts(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Writes four images that share layers, two and two."""
+    """Writes four images. The first and third share a layer, and so do the second and fourth."""
     found = []
     for number in range(4):
         own = layer(entry("own", data=b"%d" % number))
@@ -56,7 +56,7 @@ def layouts(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 class Histories(RuleBasedStateMachine):
-    """One repository, and what its revisions must show."""
+    """One repository, and the expected images of its revisions."""
 
     layouts: list[Path]
     killed, deleted = [0], [0]
@@ -71,7 +71,7 @@ class Histories(RuleBasedStateMachine):
         self.collected = False
 
     def note(self, images: dict[str, int]) -> None:
-        """Takes note of the committed revision, if it is a new one; `images`: what it must show then."""
+        """Records the committed revision if it is a new one, which must show `images`."""
         newest = self.repository.newest()
         if newest.number == self.known[-1].revision.number:
             return
@@ -84,7 +84,7 @@ class Histories(RuleBasedStateMachine):
         return dict(self.known[-1].images)
 
     def kept(self) -> list[Known]:
-        """The revisions that must be whole now."""
+        """Returns the revisions that must be whole now."""
         return [
             known
             for known in self.known
@@ -183,8 +183,8 @@ class Histories(RuleBasedStateMachine):
         self.read_names()
 
     def read_names(self) -> None:
-        """Takes note of the names that the committed history has, since a killed process may have got
-        through."""
+        """Records the names that the committed history has. A process may have committed one before it was
+        killed."""
         kept = read_history(self.repository.store(), self.repository.newest()).names
         self.names = {one.name: one.number for one in kept}
 
@@ -217,7 +217,7 @@ class Histories(RuleBasedStateMachine):
             for place in known.images:
                 start_file = tree.find(f"{resolve(tree, place).path}/{START_FILE}")
                 assert start_file is not None
-                assert start_file.entry.flags & 1  # ADDED
+                assert start_file.entry.flags & 1  # the flag ADDED
 
     def teardown(self) -> None:
         if not hasattr(self, "repository"):
@@ -240,7 +240,7 @@ class Histories(RuleBasedStateMachine):
 
 
 def read_all(repository: MemoryRepository) -> list[tuple[int, ObjectRef]]:
-    """Returns each revision's number with the head of the history it was last signed with."""
+    """Returns (number, head of the history that it was last signed with) for each revision."""
     newest = repository.newest()
     assert newest.history is not None
     found = [(newest.number, newest.history)]

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.timeout(1800)
 
 
 class Site:
-    """A repository that keeps nothing, and commands that run on it side by side."""
+    """A repository that keeps no old revisions, and commands that run on it side by side."""
 
     def __init__(self, directory: Path) -> None:
         self.repository = Repository(directory, Params(keep_days=0))

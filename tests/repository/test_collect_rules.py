@@ -62,7 +62,8 @@ def make_garbage(repository: MemoryRepository) -> Digest:
 
 
 def at_operation(operation: str, then: Callable[[], object], after: int = 0) -> Callable[[str], None]:
-    """Returns a watcher that calls `then` once, before the operation of this name, `after` others skipped."""
+    """Returns a watcher that calls `then` once, before an operation of this name. The first `after` such
+    operations are passed over."""
     left = [after + 1]
 
     def before(name: str) -> None:
@@ -161,7 +162,8 @@ def test_a_revision_that_was_collected_gets_no_name_any_more(repository: MemoryR
 
 
 def test_a_publisher_under_way_keeps_what_it_has_found_in_the_store(repository: MemoryRepository) -> None:
-    """The publisher passes over an object that nothing leads to, and commits after the list was made."""
+    """The publisher finds an object in the store that no revision leads to. It commits after the list of
+    deletions was made."""
     gone = make_garbage(repository)
     store = repository.store()
     with repository.leased(store) as lease, Edit(store, repository.keys, repository.now, lease=lease) as edit:
@@ -199,7 +201,7 @@ def test_a_list_that_waited_is_gone_on_with_by_the_next_collection(repository: M
     lease = repository.lease(repository.store())
     repository.collect(wait=0)
     first = listed(repository)
-    repository.lease(repository.store())  # one that began later is not waited for
+    repository.lease(repository.store())  # a lease that began later is not waited for
     lease.end()
     report = repository.collect(wait=0)
     assert report.deleted == first.objects
@@ -307,7 +309,7 @@ def test_a_publisher_that_slept_after_its_last_object_starts_over(repository: Me
 
 
 def test_what_a_publisher_under_way_started_from_is_kept(repository: MemoryRepository) -> None:
-    """A publisher that a collection waits for brings a condemned object back; another one starts from its
+    """The first publisher brings a condemned object back in its commit. The second one starts from that
     revision, which is replaced before the collection decides."""
     gone = make_garbage(repository)
     store = repository.store()
@@ -338,7 +340,7 @@ def test_a_publisher_that_goes_on_renews_its_lease(repository: MemoryRepository)
 
 
 def collected_meanwhile(repository: MemoryRepository) -> None:
-    """Lets a publisher sleep past its lease, and collects."""
+    """Lets the publisher's lease run out, and collects."""
     repository.pass_time(leases.LENGTH + 1)
     assert repository.collect().deleted > 0
 
@@ -347,7 +349,7 @@ def collected_meanwhile(repository: MemoryRepository) -> None:
 def test_a_publisher_that_slept_within_its_commit_commits_nothing(
     repository: MemoryRepository, moment: int
 ) -> None:
-    """It wakes up before one of its four writes, the last of which is the timestamp, or after all of them."""
+    """The publisher wakes up before it writes targets, snapshot or timestamp, or gives its lease back."""
     gone = make_garbage(repository)
     before = repository.newest().number
     watcher = at_operation("write_metadata", lambda: collected_meanwhile(repository), moment)
@@ -356,7 +358,7 @@ def test_a_publisher_that_slept_within_its_commit_commits_nothing(
     def publish() -> None:
         repository.edit(store, lambda edit: put_tree(edit, "again", b"old"))
 
-    if moment == 4:  # as it gives its lease back
+    if moment == 4:  # asleep when it gives its lease back
         publish()
         assert repository.newest().number == before + 1
     else:
@@ -369,7 +371,7 @@ def test_a_publisher_that_slept_within_its_commit_commits_nothing(
 
 @pytest.mark.parametrize("killed_before", range(0, 150, count(11, 1)))
 def test_a_sleeper_stays_kept_out_when_the_collection_is_killed(killed_before: int) -> None:
-    """The next collection finishes it, whatever was done already."""
+    """The next collection finishes the deletion, whatever the killed one had done already."""
     repository = MemoryRepository(keep_days=0)
     gone = make_garbage(repository)
     before = repository.newest().number
@@ -388,12 +390,12 @@ def test_a_sleeper_stays_kept_out_when_the_collection_is_killed(killed_before: i
         repository.edit(store, lambda edit: put_tree(edit, "again", b"old"))
     committed = read_committed(repository.store())
     assert committed.revision.number == before
-    assert committed.proven.timestamp.expires == expires  # a collection renews nothing
+    assert committed.proven.timestamp.expires == expires  # the collection has renewed no timestamp
     assert repository.problems(committed.revision.root) == []
 
 
 def test_a_name_that_is_given_too_late_is_refused(repository: MemoryRepository) -> None:
-    """It was found whole, and collected before the name was committed."""
+    """The revision was whole when it was looked at, but was collected before its name was committed."""
     put(repository, "old", b"old")
     number = repository.newest().number
     remove(repository, "old")
@@ -440,7 +442,8 @@ def test_a_damaged_catalog_ends_the_collection_before_its_first_delete(repositor
 
 
 def lose(repository: MemoryRepository, path: str) -> tuple[Digest, tuple[bytes, float]]:
-    """Takes away the catalog of a tree of the newest revision; returns it with what the bucket held."""
+    """Deletes the catalog of a tree of the newest revision. Returns its digest, and the bucket's entry of
+    it."""
     node = StoredTree(reader(repository.store()), repository.newest().root).find(path)
     assert node is not None
     assert node.entry.nested is not None
@@ -453,10 +456,10 @@ def contents_and_metadata(repository: MemoryRepository) -> tuple[set[Digest], se
 
 
 def test_a_missing_object_ends_the_collection_before_its_first_delete() -> None:
-    """The objects below a catalog are unknown while it is away. Before, all of them were deleted, and the
-    catalog came back without them."""
+    """While a catalog is missing, the objects below it are unknown. Regression: all of them were deleted, and
+    the catalog came back without them."""
     repository = MemoryRepository(keep_days=1)
-    for number in range(20):  # signed files of old revisions stay too
+    for number in range(20):  # makes signed files of old revisions, which stay too
         put(repository, "other", b"%d" % number)
     put(repository, "lost", b"lost")
     digest, stored = lose(repository, "lost")
@@ -498,7 +501,7 @@ def test_an_object_that_goes_missing_meanwhile_ends_the_collection_before_its_de
         put(repository, "lost", b"lost")
         found.append(lose(repository, "lost"))
 
-    # The first object of the listing: marked is the revision before.
+    # Runs at the first object of the listing. Marking has seen only the revision before.
     store = repository.store(at_operation("objects", publish_and_lose))
     before = repository.objects()
     report = repository.collect(store)
@@ -558,7 +561,8 @@ def test_clocks_that_are_minutes_apart_are_refused(repository: MemoryRepository,
 
 
 def test_a_collection_that_slept_past_its_lease_deletes_nothing_more(repository: MemoryRepository) -> None:
-    """Another one has finished its list meanwhile, and a publisher has stored an object of it again."""
+    """Meanwhile another collection has finished the list, and a publisher has stored one of its objects
+    again."""
     gone = make_garbage(repository)
 
     def sleep() -> None:
@@ -570,7 +574,7 @@ def test_a_collection_that_slept_past_its_lease_deletes_nothing_more(repository:
     repository_store: list[Store] = []
 
     def before(name: str) -> None:
-        # The look at the state after the decision, which precedes the first deletion.
+        # The first read of the state after the decision, just before the first deletion.
         if name == "read_metadata" and repository_store and not reads[0]:
             state = msgspec.json.decode(repository.bucket.metadata[FILE])
             if state.get("listed") and state["listed"]["deleting"]:
@@ -653,8 +657,8 @@ def test_signed_files_of_old_revisions_go_and_their_numbers_are_not_used_again(
 
 
 def test_signed_files_of_what_was_published_meanwhile_stay(repository: MemoryRepository) -> None:
-    """A collection waits for a publisher, in vain, while others commit more revisions than stay in any
-    case."""
+    """A collection waits in vain for a publisher. Meanwhile others commit more revisions than any rule
+    keeps."""
     repository = MemoryRepository(keep_days=1)
     make_garbage(repository)
     repository.pass_time(2 * DAY)
@@ -692,6 +696,6 @@ def test_signed_files_of_what_came_and_was_replaced_meanwhile_go(repository: Mem
 
 
 def test_a_missing_object_is_told_from_a_failure() -> None:
-    """The rule above rests on this: only NotFound means that there is no object."""
+    """The rules above rely on this: NotFound is the only error which means that there is no object."""
     assert not issubclass(NotFound, StoreError)
     assert not issubclass(StoreError, NotFound)

@@ -24,7 +24,7 @@ SIZE = 24 << 20
 
 
 def fill(directory: Path) -> None:
-    """Takes every byte of the disk that is free, and the last names too."""
+    """Fills the disk to its last free byte."""
     with (directory / "filler").open("wb", buffering=0) as file:
         for size in (1 << 20, 1 << 12, 1):
             while True:
@@ -38,7 +38,8 @@ def fill(directory: Path) -> None:
 
 
 def new_store(disk: Path, keys: Path) -> DirectoryStore:
-    """Makes a repository that keeps nothing, with a tree of 4 MiB that was removed."""
+    """Makes a repository that keeps no old revisions. Publishes a tree of 4 MiB in it, and removes the
+    tree."""
     store = disk / "store"
     lifecycle.init(
         str(store), "test.example.org", datetime.now(UTC), keys=str(keys), params=Params(keep_days=0)

@@ -15,7 +15,7 @@ BASE = layer(entry("base", data=b"base"))
 
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Makes a repository of which r.example/x:1 moved in revision 3, and r.example/y:1 came in revision 4."""
+    """Makes a repository: revision 3 moved r.example/x:1, and revision 4 added r.example/y:1."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home-cache"))
     store, keys = new_repository(tmp_path)
     monkeypatch.setenv("KEYS", str(keys))
@@ -27,7 +27,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def run(*arguments: str | Path, check: bool = True) -> str:
-    """Runs a command that signs; returns what it says."""
+    """Runs a command that signs; returns its output."""
     done = lazyfs(*arguments, "--keys", os.environ["KEYS"], check=check)
     return done.stdout + done.stderr
 
@@ -59,7 +59,7 @@ def test_a_day_of_a_repository(store: Path, tmp_path: Path) -> None:
     make_older(store)
     assert "would be deleted" in run("gc", store, "--dry-run")
     report = json.loads(run("gc", store, "--json"))
-    # The head of the history that the name has replaced is all that no kept revision leads to.
+    # Only one object is garbage: the head of the history that was replaced when the name was given.
     assert (report["deleted"], report["kept"]) == (1, [5, 4, 3, 2, 1])
     assert "+ r.example/x:1" in run("rollback", store, "--to", "2", "--dry-run")
     assert "revision 6: shows revision 2 again" in run("rollback", store, "--to", "first")

@@ -1,4 +1,5 @@
-"""Removal: names go at once, an image's parts with the last name that needs them, and nothing else."""
+"""Removal: a name goes at once, the parts of an image go with the last name that needs them, and nothing else
+goes."""
 
 from pathlib import Path
 
@@ -47,7 +48,7 @@ class Site:
         )
 
     def parts(self, name: str, place: str) -> dict[str, bool]:
-        """Returns which parts of an image are in the tree."""
+        """Returns for each part of an image True if it is in the tree."""
         image = self.images[name]
         base, own = (layer_path(parse_hex(diff_id)) for diff_id in image.diff_ids)
         paths = {
@@ -97,7 +98,7 @@ def test_an_image_stays_as_long_as_one_of_its_names(site: Site) -> None:
 
 
 def test_a_link_of_another_layout_is_a_name_too(site: Site) -> None:
-    """Links below `.multiarch` have no config of their own beside them."""
+    """A link below `.multiarch` has no config of its own beside it."""
     site.publish("a", "r.example/x:1")
     target = f"../../../{site.images['a'].flat}"
     other = ".multiarch/amd64/r.example/x:1"
@@ -105,7 +106,7 @@ def test_a_link_of_another_layout_is_a_name_too(site: Site) -> None:
     site.publish("b", "r.example/x:2")
     site.remove("r.example/x:1")
     assert site.parts("a", other) == WHOLE | {"metadata": False}
-    site.remove("r.example/x:2")  # the layers of the other image cannot be known, so none goes
+    site.remove("r.example/x:2")  # nobody can know the layers of the other image, so no layer goes
     assert site.parts("b", "r.example/x:2") == GONE | {"base": True, "own": True}
     site.remove(other, untagged=True)
     assert site.parts("a", other) == GONE
@@ -179,7 +180,7 @@ def test_a_removal_that_is_overtaken_spares_what_the_other_publisher_needs(
 def test_a_publish_that_is_overtaken_by_a_removal_brings_its_layers_along(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It did not read the base layer again, because the tree it started from had it."""
+    """The publish did not read the base layer again, because it started from a tree that had the layer."""
     site.publish("a", "r.example/x:a")
 
     def removed() -> None:
@@ -193,7 +194,7 @@ def test_a_publish_that_is_overtaken_by_a_removal_brings_its_layers_along(
     site.repository.pass_time(60)
     site.repository.collect()
     site.check()
-    site.publish("a", "r.example/x:a")  # is merged from the records of the layer that was kept
+    site.publish("a", "r.example/x:a")  # merged from the records of the layer that was kept
     site.check()
 
 

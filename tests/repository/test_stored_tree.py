@@ -12,7 +12,8 @@ from tests.support.repositories import Repository
 
 
 class Unwalked(tuple[Any, ...]):
-    """A sequence that is looked into and never walked: with 10,000 images each walk is 10,000 steps."""
+    """A sequence that refuses to be iterated. With 10,000 images each pass over it would take 10,000
+    steps."""
 
     def __iter__(self) -> NoReturn:
         raise AssertionError("the totals of all nested catalogs are walked for one of them")

@@ -114,8 +114,8 @@ def test_what_name_lookups_need_is_left_out_where_the_image_leads_elsewhere(imag
 
 
 def test_a_target_below_tmp_goes_where_tmp_really_is(image: Path, host: Path) -> None:
-    """With `/tmp -> /oldroot/home` and an unresolved target, the runtime would make the mount point on the
-    host."""
+    """The image has a link `/tmp -> /oldroot/home`. A runtime that resolved the target itself would make the
+    mount point on the host."""
     link(image, "tmp", "/oldroot/home")
     assert places(image, Bind(str(host), "/tmp/new/place")) == ["/oldroot/home/new/place"]
     link(image, "srv/scratch", "/tmp")
@@ -139,7 +139,8 @@ def test_links_of_proc_in_a_bind_of_the_whole_host_are_not_followed(image: Path,
 
 
 def test_the_image_cannot_lead_into_a_folder_bound_before(image: Path, host: Path) -> None:
-    """The image's link ends in the bind, where the rest of the path would otherwise be made."""
+    """The image's link ends in the bound folder. The missing rest of the path would be made there, on the
+    host."""
     link(image, "data", "/srv/made/by/image")
     with pytest.raises(UsageError, match="does not exist on this machine"):
         places(image, Bind(str(host), "/srv"), Bind("/usr", "/data"))
@@ -179,7 +180,7 @@ def test_whatever_the_links_every_place_is_plain_and_in_the_image(
     targets: list[str],
 ) -> None:
     root = tmp_path_factory.mktemp("image")
-    for path in directories:  # before the links, through which they would be made outside
+    for path in directories:  # before the links, because through these they would be made outside the image
         (root / path).mkdir(parents=True, exist_ok=True)
     for name, target in links.items():
         if not (root / name).exists():

@@ -1,4 +1,4 @@
-"""The argument list for bwrap; test_run.py checks its effect."""
+"""The argument list for bwrap. test_run.py tests the effect of the arguments."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The choice among runtimes: order, probes, what one cannot do, isolation."""
+"""The choice of a runtime: by order, by probes, by the starts that a runtime cannot make, by isolation."""
 
 import pytest
 
@@ -12,7 +12,7 @@ LAUNCH = Launch("/image", ("sh",))
 
 
 class Fake:
-    """A runtime whose answers are given."""
+    """A runtime whose probe and refusal the test chooses."""
 
     def __init__(self, name: str, usable: bool = True, refusal: UsageError | None = None) -> None:
         self.name = name

@@ -1,5 +1,5 @@
-"""The faults that are seen before a start: a missing command or directory, a file that is no program,
-another machine."""
+"""The faults that are found before a start: a missing command or directory, a file that is no program, a
+program for another machine."""
 
 import struct
 from pathlib import Path

@@ -140,7 +140,7 @@ def test_a_daemon_that_root_started_and_that_became_a_user_serves_roots_mount(
     lazyfs("publish", f"dir:{open_path / 'tree'}", store, "--as", "example/tree:1", "--keys", keys)
     mnt = open_path / "mnt"
     mnt.mkdir()
-    lazyfs("mount", store, mnt, "--cache", open_path / "cache", "--user", "nobody")
+    lazyfs("mount", store, mnt, "--cache", open_path / "cache", "--user", "nobody", "--no-keeper")
     try:
         (made,) = [one for one in mounts() if one.mountpoint == str(mnt)]
         assert made.owner == pwd.getpwnam("nobody").pw_uid
@@ -148,7 +148,7 @@ def test_a_daemon_that_root_started_and_that_became_a_user_serves_roots_mount(
         daemon = status(mnt)["pid"]
         os.kill(daemon, signal.SIGKILL)
         until(lambda: gone(daemon))
-        until(lambda: str(mnt) in node_mounts().foreign)  # the socket is left, and answers nobody
+        until(lambda: str(mnt) in node_mounts().foreign)  # the socket is left over, and nobody answers there
     finally:
         lazyfs("umount", mnt)
 

@@ -1,4 +1,4 @@
-"""The ways to name an image that are no name or path of a mount: SIF files, references in registries."""
+"""Images that are given neither by a name nor by a path in a mount: SIF files, references in registries."""
 
 import shutil
 import subprocess

@@ -1,4 +1,4 @@
-"""The imports of a program's start: each millisecond is paid by every job."""
+"""The modules that the start of a program imports. Every job pays for each millisecond of them."""
 
 import subprocess
 import sys

@@ -1,4 +1,5 @@
-"""Every promise of docs/running.md about isolation, tried from inside: as the caller, and as another user.
+"""Every promise of docs/running.md about isolation, tried by a probe inside, as the caller and as another
+user.
 
 The caller of the probe has everything that the program must not see: secrets in the environment and in kernel
 keys, an abstract socket, open files, a process, a file.
@@ -263,7 +264,7 @@ def test_the_program_is_who_it_was_started_as(sandbox: Sandbox, seen: Any) -> No
 
 @pytest.mark.root
 def test_bound_devices_can_be_opened(sandbox: Sandbox) -> None:
-    """The devices open for reading and writing. Before, they were bound nodev."""
+    """The devices open for reading and writing. Regression: they were bound nodev."""
     script = "exec 5<>/dev/fuse && exec 6<>/elsewhere/zero && echo opened"
     binds = ("-B", "/dev/fuse", "-B", "/dev/zero:/elsewhere/zero")
     done = subprocess.run(

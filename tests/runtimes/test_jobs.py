@@ -147,7 +147,7 @@ def test_outputs_follow_no_link_and_wait_for_no_pipe(image: str, tmp_path: Path)
 
 
 def test_hooks_run_on_this_machine_before_and_after(image: str) -> None:
-    """Fermi's mail at the start and end of a job goes by the machine's own mail program."""
+    """Fermi sends mail at the start and end of a job, through the machine's own mail program."""
     told: list[str] = []
 
     def after(job: Job, result: JobResult) -> None:

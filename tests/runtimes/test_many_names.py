@@ -1,4 +1,4 @@
-"""Binds into directories of a mounted image with more names than bwrap takes arguments."""
+"""Binds into directories of a mounted image that hold more names than bwrap takes arguments."""
 
 import ctypes
 import io
@@ -22,7 +22,7 @@ from tests.support.open_paths import open_to_all
 from tests.support.runtimes import NOBODY
 
 NAMES = 3500
-"""Three arguments each: more than the 9,000 that bwrap takes."""
+"""Each name takes three arguments of bwrap, which takes 9,000."""
 USERS = [(), pytest.param(("--user", f"{NOBODY}:{NOBODY}"), marks=pytest.mark.root)]
 
 

@@ -1,4 +1,5 @@
-"""`lazyfs run` in a container of the batch system: it works where the kernel allows it, or says why not."""
+"""`lazyfs run` in a container of the batch system: it works where the kernel allows it, and else says why
+not."""
 
 import os
 import subprocess
@@ -13,12 +14,13 @@ pytestmark = pytest.mark.root
 
 OUTER = ["bwrap", "--unshare-user", "--unshare-pid", "--dev-bind", "/", "/", "--proc", "/proc"]
 COVERED = ["--ro-bind", "/proc/version", "/proc/cpuinfo"]
-"""podman and docker cover parts of a container's /proc too; the kernel allows no new /proc inside then."""
+"""podman and docker cover parts of a container's /proc in this way. The kernel then allows no new /proc
+inside."""
 
 
 def nested(image: Path, outer: list[str], *arguments: str) -> subprocess.CompletedProcess[str]:
     identity, start = lazyfs_of(NOBODY)[:4], lazyfs_of(NOBODY)[4:]
-    # nothing can be remembered there, so that each runtime is tried
+    # no result of a probe can be remembered there, so each runtime is tried
     environment = {**os.environ, "PATH": search_path(), "LAZYFS_RUNTIME_DIR": "/proc/none"}
     return subprocess.run(
         [*identity, *outer, *start, "run", str(image), *arguments, "--", "/bin/busybox", "id", "-u"],

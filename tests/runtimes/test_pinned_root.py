@@ -1,4 +1,4 @@
-"""An image that is exchanged between the look at it and the start: nothing of the machine becomes its
+"""An image is exchanged after it was checked and before the start: no directory of the machine becomes the
 root."""
 
 import os
@@ -27,7 +27,8 @@ if how == "whole":
 else:
     print(prepared.runtime.read_end(prepared.runtime.start(prepared.plan)))
 """
-"""Exchanges the image for a link to / after `prepare`; with `unchecked`, starts it without the last look."""
+"""Exchanges the image for a link to / after `prepare`. With `unchecked`, starts the plan without the last
+look at the image."""
 
 
 @pytest.fixture

@@ -132,7 +132,7 @@ def test_a_bind_is_one_bind(image: str, name: str, target: str) -> None:
 
 @pytest.mark.parametrize("name", ENCLOSED)
 def test_text_that_is_no_utf_8_is_passed_or_refused(image: str, name: str) -> None:
-    """Go and JSON put U+FFFD in its place, and systemd leaves the line out."""
+    """Go and JSON would replace a byte that is not UTF-8 by U+FFFD. systemd would drop the whole line."""
     (runtime,) = load([name], {})
     for launch in (
         Launch(image, ("sh", "\udcff"), scratch=SCRATCH, as_root=True),

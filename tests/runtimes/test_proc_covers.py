@@ -1,4 +1,4 @@
-"""The covered files of root's /proc, for kernels that this machine does not run."""
+"""The covered files of root's /proc, also for kernels that this machine does not run."""
 
 import stat
 

@@ -1,4 +1,4 @@
-"""From a published image to a running program, by the image's name."""
+"""A published image becomes a running program, by the image's name alone."""
 
 import json
 import tarfile

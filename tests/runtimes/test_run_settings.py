@@ -1,4 +1,4 @@
-"""The site's file of settings, the registry of runtimes, and what is remembered of probes."""
+"""The site's file of settings, the registry of runtimes, and the remembered results of probes."""
 
 import json
 import os

@@ -35,7 +35,7 @@ Cells = dict[tuple[str, str], str]
 
 
 class Program(NamedTuple):
-    """One of the four programs, and what it must do."""
+    """One of the four programs, and its expected output and exit code."""
 
     name: str
     command: tuple[str, ...]

@@ -1,4 +1,5 @@
-"""The behaviour that every runtime must share, as root and as a user: signals, ends, texts, no remains."""
+"""The behaviour that every runtime must share, as root and as a user: signals, ends, odd texts, no
+leftovers."""
 
 import contextlib
 import json
@@ -39,8 +40,8 @@ class Start(NamedTuple):
 
 @pytest.fixture(scope="module")
 def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Makes an image of busybox, without /etc, /proc, /dev, /sys and /tmp, at a path that runtimes would
-    part."""
+    """Makes an image of busybox, without /etc, /proc, /dev, /sys and /tmp. Its path has the characters at
+    which runtimes split options."""
     root = tmp_path_factory.mktemp("alike") / "image:1,2"
     (root / "bin").mkdir(parents=True)
     shutil.copy("/bin/busybox", root / "bin/busybox")
@@ -90,7 +91,7 @@ def test_signals_reach_the_program(start: Start, number: signal.Signals) -> None
 
 
 def test_a_program_without_a_handler_is_ended_by_a_signal(start: Start) -> None:
-    """Process 1 of a pid namespace would ignore the signal."""
+    """A program that is process 1 of its pid namespace would ignore the signal."""
     with _running(start, "echo ready; exec sleep 1000") as process:
         process.send_signal(signal.SIGTERM)
         assert process.stdout is not None
@@ -109,7 +110,7 @@ def test_a_killed_start_leaves_no_process_and_no_directory(start: Start) -> None
 
 
 def test_texts_reach_the_program_as_they_are(start: Start) -> None:
-    """None of them is an option, a variable, a second line or a library to load for the runtime."""
+    """No runtime takes one of them for an option, a variable, a second line or a library to load."""
     texts = [
         "--",
         "-x",
@@ -151,7 +152,7 @@ def test_a_value_of_several_lines_is_passed_or_refused(start: Start) -> None:
 
 
 def test_the_callers_settings_of_a_runtime_are_not_those_of_the_start(start: Start) -> None:
-    """A job that runs in a container has the settings of the container around it in its environment."""
+    """A job that runs in a container has that container's settings in its environment."""
     outer = {
         **dict.fromkeys(("APPTAINER_BIND", "APPTAINER_BINDPATH", "SINGULARITY_BIND"), "/etc:/outer"),
         **dict.fromkeys(("CONTAINERS_CONF", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "TMPDIR", "HOME"), "/none"),
@@ -170,7 +171,7 @@ def test_the_callers_settings_of_a_runtime_are_not_those_of_the_start(start: Sta
 
 @pytest.mark.timeout(600)
 def test_a_start_ended_at_any_moment_leaves_nothing(start: Start) -> None:
-    """Each signal at random moments of the start and of the program: no process, directory or mount stays."""
+    """A signal at a random moment of the start or of the program leaves no process, directory or mount."""
     before = _directories()
     moments = random.Random(start.runtime)
     for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP) * ROUNDS:
@@ -190,13 +191,13 @@ def test_a_start_ended_at_any_moment_leaves_nothing(start: Start) -> None:
     until(lambda: _directories() <= before)
     assert not [line for line in Path("/proc/mounts").read_text().splitlines() if "/tmp/lazyfs-run-" in line]
     groups = [path for path, _, _ in os.walk("/sys/fs/cgroup") if os.path.basename(path) == "lazyfs"]
-    assert groups == []  # runc makes one where it can
+    assert groups == []  # runc makes a group if it can
 
 
 def test_the_caller_is_hidden(start: Start) -> None:
-    """MUST and SHOULD of WLCG's policy, looked at from inside."""
+    """The MUST and SHOULD items of WLCG's policy, looked at from inside."""
     command = [*lazyfs_of(start.user), "run", "--check-isolation", "--runtime", start.runtime, "--json"]
-    # nothing can be remembered there, so that the runtime is tried
+    # no result of a probe can be remembered there, so the runtime is tried
     environment = {**os.environ, "PATH": search_path(), "LAZYFS_RUNTIME_DIR": "/proc/none"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=100, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -216,7 +217,7 @@ def test_without_network_there_is_a_loopback_only(start: Start) -> None:
 
 
 def test_a_device_can_be_bound(start: Start) -> None:
-    """The device opens, for writing too; the directory that lacks its name is added."""
+    """The device can be opened, also for writing. The missing directory for its new name is added."""
     done = start.run(
         "-B", "/dev/zero:/elsewhere/zero", "--", "sh", "-c", "echo x >/elsewhere/zero && echo opened"
     )

@@ -1,4 +1,4 @@
-"""The processes below a runtime are found, whichever of its threads has made them."""
+"""The processes below a runtime are found, also if a thread that is not the runtime's first has made them."""
 
 import os
 import subprocess
@@ -16,7 +16,7 @@ threading.Thread(target=make).start()
 
 
 def test_a_child_of_another_thread_is_a_child() -> None:
-    """runc is written in Go: a thread that is not its first makes the program's process."""
+    """runc is written in Go, and any of its threads may make the program's process."""
     with subprocess.Popen([sys.executable, "-c", THREADED], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         child = int(process.stdout.readline())

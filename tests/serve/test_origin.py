@@ -212,7 +212,7 @@ def test_counters(origin: Origin) -> None:
 
 
 def test_names_that_are_not_there_are_not_kept(origin: Origin) -> None:
-    """Otherwise a client that asks for a new name each time would fill memory."""
+    """Otherwise a client that asks for ever new names would fill the memory."""
     for number in range(50):
         ask(origin, f"/data/ab/{number}")
         ask(origin, f"/{number}/x")
@@ -233,13 +233,13 @@ def test_names_that_are_not_there_are_not_kept(origin: Origin) -> None:
 )
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "BREW"])
 def test_a_body_is_not_taken_for_a_request(origin: Origin, method: str, field: str) -> None:
-    """A proxy in front that passes bodies on would give the answer to the body to its next client."""
+    """A proxy in front may pass a body on. It would hand the answer to that body to the next client."""
     body = b"GET /metadata/timestamp.json HTTP/1.1\r\nHost: x\r\n\r\n"
     head = f"{method} /{OBJECT} HTTP/1.1\r\nHost: x\r\n{field.format(length=len(body))}\r\n\r\n"
     with socket.create_connection(origin.server_address[:2], 10) as raw:  # type: ignore[arg-type]
         raw.sendall(head.encode() + body)
         answer = b""
-        with suppress(ConnectionResetError):  # a reset: the server left the body unread
+        with suppress(ConnectionResetError):  # the server resets the connection if it left the body unread
             while part := raw.recv(4096):
                 answer += part
     assert answer.count(b"HTTP/1.1 ") == 1

@@ -1,4 +1,5 @@
-"""The files of a layer on their way into packs: what is stored, where each lies, and what it is read as."""
+"""The files of a layer on their way into packs: the objects that are stored, the place of each file, and the
+contents read back."""
 
 import stat
 from collections.abc import Iterator
@@ -25,7 +26,7 @@ SMALL = Params(chunk_shift=12, pack_files=1000, pack_least=500, pack_target=2000
 
 
 class Memory:
-    """A store in memory; counts what is put."""
+    """A store of objects in memory."""
 
     def __init__(self) -> None:
         self.frames: dict[Digest, bytes] = {}
@@ -71,7 +72,7 @@ def published(files: Files, params: Params, store: Memory) -> ObjectRef:
 
 
 def contents(store: Memory, root: ObjectRef) -> Files:
-    """Returns every file below a catalog, read through it."""
+    """Returns every file below a catalog, with its content read through the catalog."""
     tree = StoredTree(reader(store), root)  # type: ignore[arg-type]
 
     def walk(node: TreeNode, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -121,7 +122,7 @@ def test_any_tree_at_any_limits_is_read_as_it_was_written(files: Files, params: 
 
 
 def test_the_same_tree_gives_the_same_catalog_whatever_compresses_it() -> None:
-    """The number of threads and the level change frames; they move no boundary."""
+    """The number of threads and the level of compression change stored frames, but no pack and no offset."""
     files = {b"f%d" % number: bytes([number]) * (100 + number * 7) for number in range(200)}
     store = Memory()
     root = published(files, SMALL, store)
@@ -169,11 +170,12 @@ def test_the_entry_of_a_file_of_few_chunks_holds_their_digests() -> None:
     entries = StoredTree(reader(store), root).catalog(root).directory(0).entries  # type: ignore[arg-type]
     assert [entry.chunk_list is None for entry in entries] == [True, False]
     assert entries[0].content == sha256(few[:4096]) * bounds.INLINE_CHUNKS
-    assert checked(store, root).objects == 1 + 1 + 1 + 1 + 1  # catalog, chunk of x, list, two chunks of y
+    # the catalog, the one chunk of x, the chunk list of y, the two chunks of y
+    assert checked(store, root).objects == 1 + 1 + 1 + 1 + 1
 
 
 def test_each_layer_begins_afresh() -> None:
-    """A layer's packs do not depend on the layers before it, so images that share it share its packs."""
+    """A layer's packs do not depend on the layers below it. So images that share a layer share its packs."""
     files = {b"f%d" % number: bytes([number]) * 200 for number in range(50)}
     store = Memory()
     alone = {record.pack for record in ingested(files, SMALL, store)}

@@ -15,7 +15,8 @@ from lazyfs.store import Store, StoreConflict, create_store, open_store
 from tests.support.memory_store import Bucket, MemoryStore
 
 Opener = Callable[[Path], Callable[[], Store]]
-"""Makes an empty store for one test; each call of the result opens it as one more publisher."""
+"""Makes an empty store for one test. Returns a function; each call of it opens the store as one more
+publisher."""
 
 
 def directory(tmp_path: Path) -> Callable[[], Store]:
@@ -194,7 +195,7 @@ def test_metadata_lies_in_its_folder(store: Store, name: str) -> None:
 def test_of_publishers_that_change_one_name_side_by_side_no_change_is_lost(
     store: Store, another: Callable[[], Store]
 ) -> None:
-    """Each publisher adds one as often as it can; every success must be in the sum."""
+    """Each publisher adds 1 to a number, as often as it can. The sum must count every success."""
     store.write_metadata("sum.json", b"0", expected=None)
     added: list[int] = []
 

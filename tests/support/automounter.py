@@ -1,5 +1,5 @@
-"""A real automount in a small machine of its own: mount and process namespaces, the shipped files in /etc and
-/sbin.
+"""A real automount in a small machine of its own: with mount and process namespaces, and the shipped files in
+/etc and /sbin.
 
 A process that waits for a stuck automounter cannot be stopped by a signal. The end of the first process of
 the namespace ends all processes in it and takes the mounts away.
@@ -101,7 +101,8 @@ class Automounter:
 
     def __exit__(self, *_: object) -> None:
         if self._process is not None:
-            self._process.kill()  # --kill-child: the first process dies with it, and all others with that
+            # --kill-child: the first process inside dies with unshare, and all others with the first
+            self._process.kill()
             self._process.wait(timeout=30)
             until(lambda: not Path(f"/proc/{self._first}").exists())
         self._syslog.close()
@@ -142,14 +143,19 @@ class Automounter:
         return done.stdout
 
     def processes(self) -> str:
-        """Returns the list of all processes inside, with the kernel function that each one waits in."""
+        """Returns the list of all processes inside, each with the kernel function that it waits in."""
         process = self.begin("ps", "axo", "pid,ppid,pgid,sid,stat,wchan:20,args")
         return process.communicate()[0]
 
     def daemons(self) -> list[int]:
         """Returns the process ids (inside) of lazyfs's daemons and of mounts under way."""
-        found = self.begin("pgrep", "-f", "lazyfs.cli.mount_helper").communicate()[0]
-        return [int(pid) for pid in found.split()]
+        found = self.begin("ps", "-ewwo", "pid=", "-o", "comm=", "-o", "args=").communicate()[0]
+        lines = [line.split(maxsplit=2) for line in found.splitlines()]
+        return [
+            int(pid)
+            for pid, name, command in lines
+            if "lazyfs.cli.mount_helper" in command and name != "lazyfs-keeper"
+        ]
 
     def signal(self, name: str, pid: int | None = None) -> None:
         """Sends a signal to a process inside; without `pid` to the automounter."""

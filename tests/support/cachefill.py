@@ -52,8 +52,8 @@ class Child:
         assert os.read(self._pipe, 1), "the process ended before it was ready"
 
     def kill(self, after: float = 0) -> None:
-        """Sends SIGKILL after so many seconds and waits for the end. Raises AssertionError if the process had
-        ended by itself."""
+        """Sends SIGKILL after `after` seconds, and waits for the end. Raises AssertionError if the process
+        had ended by itself."""
         ended = select.select([self._pipe], [], [], after)[0]
         os.kill(self.pid, signal.SIGKILL)
         status = os.waitpid(self.pid, 0)[1]

@@ -11,10 +11,11 @@ from lazyfs.core.chain.faults import AttemptFailed, Fault
 from lazyfs.core.chain.plan import GiveUp, Pause, Plan
 
 Behaviour = Callable[[float, Route], Fault | None]
-"""Returns the fault of a path for an attempt that begins at a time; None for the right bytes."""
+"""Returns the fault that a path has for an attempt begun at this time; None if it delivers the right
+bytes."""
 
 COST = {None: 0.05, Fault.REFUSED: 0.001, Fault.DNS: 0.2, Fault.CONNECT: 3.0, Fault.UNREACHABLE: 0.001}
-"""Seconds an attempt takes; silence and slowness take the route's whole time-out, others 0.02."""
+"""Seconds that an attempt takes. Silence and slowness take the route's whole time-out, other faults 0.02."""
 
 
 class Result(NamedTuple):

@@ -1,4 +1,4 @@
-"""Faults at random places of a site, such that one path lives at any moment."""
+"""Faults at random places of a site. At any moment at least one path works."""
 
 import random
 import threading
@@ -12,7 +12,8 @@ from tests.support.squid import Squid
 
 
 class Chaos:
-    """Breaks members of a site outside the path that lives at the moment, in a thread of its own."""
+    """Breaks members of a site, but none of the path that is to work at the moment. Runs in a thread of its
+    own."""
 
     def __init__(self, site: RealSite, second: NginxOrigin, seed: int) -> None:
         self._site = site

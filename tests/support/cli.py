@@ -82,6 +82,12 @@ def status(mountpoint: Path) -> Any:
     return json.loads(lazyfs("status", mountpoint, "--json").stdout)
 
 
+def successions(mountpoint: Path) -> int:
+    """Returns how often another daemon has taken a mount over; -1 while no daemon answers."""
+    done = lazyfs("status", mountpoint, "--json", check=False)
+    return int(json.loads(done.stdout)["successions"]) if done.returncode == 0 else -1
+
+
 def socket_of(mountpoint: Path) -> str:
     """Returns the path of the control socket of the mount's daemon."""
     (found,) = filter(os.path.exists, socket_paths(mounted_at(str(mountpoint))))

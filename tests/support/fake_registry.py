@@ -112,7 +112,7 @@ class FakeRegistry:
             return left > 0
 
     def limits_this(self) -> bool:
-        """Counts a request; returns True if it is the one of `limit_every` that is refused."""
+        """Counts a request; returns True for every `limit_every`-th one, which is to be refused."""
         with self._lock:
             self._counted += 1
             return bool(self.limit_every) and self._counted % self.limit_every == 0

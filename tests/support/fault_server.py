@@ -125,7 +125,7 @@ class FaultServer:
             self._listen()
 
     def counts(self) -> Counter[str]:
-        """Returns the number of requests by path, with well answered and failed ones."""
+        """Returns the number of requests by path, both well answered and failed ones."""
         with self._lock:
             return Counter(seen.path for seen in self.seen)
 

@@ -69,5 +69,5 @@ def filesystem_of(objects: FetchedObjects, root: ObjectRef) -> Filesystem:
 
 
 def surroundings(filesystem: Filesystem) -> Surroundings:
-    """Returns a filesystem as a prefetcher sees it."""
+    """Returns the parts of a filesystem that a prefetcher uses."""
     return Surroundings(filesystem.tree, filesystem.lock, filesystem.demand, lambda: (1 << 30, 0))

@@ -40,8 +40,8 @@ class Mounted:
         return found
 
     def given_back(self, what: str, at_most: int, seconds: float = 20) -> dict[str, Any]:
-        """Drops the kernel's caches until the table's count `what` is `at_most`, or for `seconds`; returns
-        the table.
+        """Drops the kernel's caches, until the server's count `what` is at most `at_most` or `seconds` have
+        passed. Returns all counts of the server's table.
 
         One drop is not enough: the kernel keeps recently used inodes until the next drop, ends early if it
         freed little in all, and hands FORGET to the server after the drop has returned.

@@ -1,4 +1,4 @@
-"""Fuzzing for a time: LAZYFS_FUZZ_SECONDS=600 makes each target run for so long, with new inputs in each
+"""Fuzzing for a time: with LAZYFS_FUZZ_SECONDS=600 each target runs for 600 seconds, with new inputs in each
 round."""
 
 import functools
@@ -15,7 +15,7 @@ TIMEOUT: Final = count(120, 1800) + 3 * SECONDS
 
 
 def examples(short: int, long: int) -> int:
-    """Returns the number of inputs of a round: few where rounds are repeated for a time."""
+    """Returns the number of inputs of a round; few if rounds are repeated for a time."""
     return short if SECONDS else count(short, long)
 
 

@@ -31,9 +31,9 @@ class Attack(NamedTuple):
     name: str
     answer: Answer
     faults: tuple[Fault, ...]
-    """The faults it may be reported as: one, unless the two HTTP libraries notice it at different places."""
+    """One fault; several if the two HTTP libraries notice the attack at different places."""
     large: bool = False
-    """The attack needs an object of 3 MiB."""
+    """True if the attack needs an object of 3 MiB."""
 
 
 class HostileProxy(FaultServer):

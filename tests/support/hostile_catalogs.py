@@ -1,7 +1,7 @@
 """Signed nonsense: catalogs that are valid except for one or two fields with extreme values.
 
-A `Draft` is a catalog before it is encoded, as plain lists, so that a field can hold any value: it is encoded
-without any of the publisher's checks. `changes` yields each extreme value of each field in turn.
+A `Draft` is a catalog before encoding, as plain lists. Its fields can hold any value, because it is encoded
+without the publisher's checks. `changes` yields each extreme value of each field in turn.
 """
 
 import copy
@@ -57,7 +57,8 @@ PLACES = tuple(
     for number in (0, 1, 2, bounds.PACKS - 1, bounds.PACKS, (1 << 30) - 1)
     for offset in (0, 1, 4091, 4092, 4096, bounds.PACK - 5, bounds.PACK, (1 << 32) - 1)
 )
-"""Details of a file in a pack: packs that there are and others, offsets inside and outside."""
+"""Details of a file in a pack: numbers of packs that exist and that do not, offsets inside and outside the
+pack."""
 
 NAME, MODE, UID, GID, MTIME, SIZE, CONTENT, DETAIL, NLINK, LINK, FLAGS, XATTRS = range(12)
 _ATTRIBUTES: tuple[Any, ...] = (

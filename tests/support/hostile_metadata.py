@@ -33,7 +33,7 @@ class MetadataChange(NamedTuple):
 
     role: str
     place: int
-    """Number of the value in a walk through the file; counted round."""
+    """Number of the value in a walk through the file, counted modulo the number of values."""
     value: Any
     deleted: bool
 

@@ -175,8 +175,8 @@ def hung(objects: Objects, names: dict[bytes, ObjectRef]) -> ObjectRef:
 
 
 def attack(top: Path, most: int = 1 << 30) -> int:
-    """Stats, lists and reads the paths below `top`, with extended attributes; returns the number of answers,
-    and ends at `most`."""
+    """Stats, lists and reads the paths below `top`, with extended attributes. Stops after `most` answers;
+    returns their number."""
     answered = 0
     waiting = [os.fsencode(top)]
     while waiting and answered < most:

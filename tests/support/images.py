@@ -18,11 +18,12 @@ MTIME = 1_600_000_000_123_456_789
 NO_SPLIT = 1 << 30
 
 Spec = Mapping[str, Any]
-"""name -> bytes (a file), str (a symbolic link), dict (a directory), Nested (stored already), or an Inode."""
+"""Name -> bytes for a file, str for a symbolic link, dict for a directory, a Nested for a stored tree, or an
+Inode."""
 
 
 class Objects(dict[Digest, bytes]):
-    """Objects by digest: a LocalObjects with all of them at hand, or those in `here` only."""
+    """Objects by digest. As a LocalObjects it has all of them at hand, or only those in `here`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -49,8 +50,8 @@ class Objects(dict[Digest, bytes]):
 
 
 def file(objects: Objects, data: bytes, *, shift: int = 16, listed: bool = True, **fields: Any) -> Inode:
-    """Returns the inode of a regular file, cut into chunks of 2**shift bytes if it is larger than one. Their
-    list is an object; without `listed` the entry holds their digests."""
+    """Returns the inode of a regular file. Content larger than one chunk of 2**shift bytes is cut into
+    chunks. Their digests are in a chunk list, an object, or without `listed` in the entry itself."""
     fields = {"mode": 0o644, "mtime": MTIME} | fields
     mode = stat.S_IFREG | fields.pop("mode")
     if not data:

@@ -1,4 +1,4 @@
-"""Coverage as a goal for Hypothesis: it searches for inputs that run more lines of the package, as a
+"""Coverage as a goal for Hypothesis. It searches for inputs that run more lines of the package, as a
 coverage-guided fuzzer does."""
 
 import sys
@@ -12,7 +12,7 @@ from hypothesis import target
 
 @contextmanager
 def led_by_lines(*modules: str) -> Iterator[None]:
-    """Counts the distinct lines of these modules that the block runs, and gives Hypothesis their number as a
+    """Counts the distinct lines of these modules that the block runs. Gives Hypothesis the number as a
     target."""
     files = {sys.modules[module].__file__ for module in modules}
     reached: set[tuple[str, int]] = set()

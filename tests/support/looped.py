@@ -1,4 +1,4 @@
-"""The loops of the transport behind the interfaces that block, so that one suite tests both."""
+"""The transport's loops behind its blocking interfaces, so that one suite tests both."""
 
 import threading
 from collections.abc import Callable
@@ -39,7 +39,8 @@ class LoopedClient(CurlClient):
 
 
 class LoopedFetcher:
-    """Makes each fetch in an HttpLoop, and its rest in the caller's thread, as a thread of its own would."""
+    """Makes each fetch in an HttpLoop. If the loop leaves a Rest to another thread, runs the Rest in the
+    caller's thread."""
 
     def __init__(self, fetcher: HttpFetcher) -> None:
         self._fetcher = fetcher

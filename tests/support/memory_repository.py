@@ -44,7 +44,8 @@ class Killed(BaseException):
 
 
 class Life:
-    """Counts the operations of one process, and ends it before the n-th; a dead process does nothing more."""
+    """Counts the operations of one process, and ends the process before its n-th. A dead process does nothing
+    more."""
 
     def __init__(self, operations: int | None) -> None:
         self.left = operations
@@ -126,7 +127,7 @@ class MemoryRepository:
         return read_revision(self.store())
 
     def problems(self, root: ObjectRef) -> list[str]:
-        """Returns what `lazyfs check` says of a revision."""
+        """Returns the findings of `lazyfs check` on a revision."""
         return check(self.store(), root).problems
 
     def objects(self) -> set[Digest]:

@@ -1,5 +1,5 @@
-"""A store in memory with a clock of the test's own. Like a bucket it locks nobody out: conditional writes
-alone decide between publishers. A test may be told of every operation, and kill or interleave there."""
+"""A store in memory with a clock of the test's own. Like a bucket it has no locks: only conditional writes
+decide between publishers. A test may watch every operation, and kill or interleave publishers there."""
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -25,8 +25,8 @@ def unwatched(_operation: str) -> None:
 
 
 class MemoryStore:
-    """One publisher's view of a bucket. `before` is called with the name of each operation before it, and
-    before each object of a deletion."""
+    """One publisher's view of a bucket. Calls `before` with the name of each operation before the operation,
+    and before each object of a deletion."""
 
     def __init__(self, bucket: Bucket, before: Callable[[str], None] = unwatched) -> None:
         self.bucket = bucket

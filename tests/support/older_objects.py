@@ -1,4 +1,4 @@
-"""Objects made older than a collection spares: it leaves alone those of the last two seconds."""
+"""Objects made old enough for a collection, which spares those of the last two seconds."""
 
 import os
 import time

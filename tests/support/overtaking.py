@@ -1,4 +1,4 @@
-"""Another publisher that commits between a publisher's last look at the store and its commit."""
+"""Lets another publisher commit between a publisher's last look at the store and its commit."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +12,7 @@ _NAME = "lazyfs.repository.edit.commit_revision"
 
 
 def overtake(monkeypatch: pytest.MonkeyPatch, publish: Callable[[], object]) -> None:
-    """Makes the next commit of an Edit call `publish` first."""
+    """Makes the next commit of an Edit call `publish` before it begins."""
     real = commit.commit_revision
 
     def late(*arguments: Any, **named: Any) -> Revision:

@@ -1,4 +1,4 @@
-"""Processes of a test: commands run to their end, and processes that others have started."""
+"""Processes of a test: commands that it runs to their end, and processes that other programs have started."""
 
 import os
 import signal
@@ -26,12 +26,14 @@ def gone(pid: int) -> bool:
 
 
 def daemons(mountpoint: Path) -> list[int]:
-    """Returns the processes with `lazyfs mount` and this mount point on their command line."""
+    """Returns the processes with `lazyfs mount` and this mount point on their command line, without their
+    keepers."""
     found = []
     for name in filter(str.isdigit, os.listdir("/proc")):
         with suppress(OSError):
             words = Path("/proc", name, "cmdline").read_bytes().split(b"\0")
-            if b"mount" in words and os.fsencode(mountpoint) in words:
+            keeper = Path("/proc", name, "comm").read_text() == "lazyfs-keeper\n"
+            if not keeper and b"mount" in words and os.fsencode(mountpoint) in words:
                 found.append(int(name))
     return found
 

@@ -31,7 +31,8 @@ class RealRegistry:
 
     @staticmethod
     def asked(password: Path) -> Asked:
-        """Returns the registry's account, with the password read from this file."""
+        """Returns the registry's account as an operator gives it on the command line: its name, and a file
+        with the password."""
         return Asked(USER, str(password))
 
     def push(self, layout: Path, tag: str, target: str, *options: str) -> None:
@@ -100,8 +101,8 @@ class RealRegistry:
 def real_registry(
     directory: Path, *, schema1: bool = False, accounts_needed: bool = True
 ) -> Iterator[RealRegistry]:
-    """Runs a registry that keeps its blobs under `directory`; with `schema1` it accepts manifests of that
-    form."""
+    """Runs a registry that keeps its blobs under `directory`. With `schema1` it accepts manifests of schema
+    1."""
     directory.mkdir(parents=True, exist_ok=True)
     accounts = directory / "htpasswd"
     subprocess.run(["htpasswd", "-Bbc", accounts, USER, PASSWORD], check=True, capture_output=True)

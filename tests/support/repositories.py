@@ -44,8 +44,8 @@ class Repository:
     def publish(
         self, *sources: str, now: Callable[[], datetime] | None = None, **options: object
     ) -> PublishReport:
-        """Publishes the sources; adds nothing to them unless `plain=False`. `now`: a clock that goes, like
-        the filesystem's."""
+        """Publishes the sources, and adds nothing to them unless `plain=False`. `now` is a clock that goes,
+        like the filesystem's."""
         store = open_store(str(self.path)) if now else self.store
         chosen = replace(OPTIONS, **options)  # type: ignore[arg-type]
         return publish(store, self.keys, sources, chosen, now or (lambda: NOW))

@@ -15,8 +15,8 @@ from lazyfs.system import mountpoint as points
 
 @contextmanager
 def runtime_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Sets the directory of the control sockets and that of caches, and yields the first. At the end takes
-    away every mount below `tmp_path`."""
+    """Sets the directories of the control sockets and of the caches; yields the first of the two. Takes away
+    every mount below `tmp_path` at the end."""
     monkeypatch.setenv("LAZYFS_RUNTIME_DIR", str(tmp_path / "run"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
     yield tmp_path / "run"

@@ -19,14 +19,14 @@ default_ulimits = ["nofile=20000:20000", "nproc=4096:4096"]
 cgroup_manager = "cgroupfs"
 events_logger = "file"
 """
-"""Settings with which podman starts without systemd, and where its default ulimits exceed the machine's."""
+"""Settings for podman without systemd, on a machine whose limits are below podman's default ulimits."""
 _PYTHON: Final = "/usr/bin/python3.11"
-"""A Python that every user can execute: the one of the tests may lie in a home."""
+"""A Python that every user can execute. The tests' own may lie in a home."""
 
 
 def lazyfs_of(user: int | None) -> list[str]:
-    """Returns the command `lazyfs` as root (None) or as a user without login, home or name in an
-    environment."""
+    """Returns the command `lazyfs` for root (None), or for a user ID without login, home or
+    XDG_RUNTIME_DIR."""
     if user is None:
         return [sys.executable, "-m", "lazyfs"]
     packages = next(path for path in sys.path if path.endswith("site-packages"))

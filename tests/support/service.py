@@ -48,7 +48,7 @@ class ServiceSite:
     """Runs of one service, an hour apart on its own clock."""
 
     def __init__(self, directory: Path, names: dict[str, str]) -> None:
-        """`names`: registry -> the host[:port] that plays it."""
+        """Makes a service without lists. `names` maps each registry to the host[:port] that plays it."""
         directory.mkdir(exist_ok=True)
         self.repository = Repository(directory)
         self.directory = directory
@@ -65,11 +65,11 @@ class ServiceSite:
         self._lock = threading.Lock()
 
     def wish(self, *lines: str) -> None:
-        """Writes the list: images in CERN's form."""
+        """Writes the service's wishlist in CERN's form. Each of `lines` is an image."""
         self.list.write_text("version: 1\ninput:\n" + "".join(f"  - '{line}'\n" for line in lines))
 
     def log_in(self, registry: str, user: str, password: str) -> None:
-        """Gives the service an account for a registry, and leave to publish what needs it."""
+        """Gives the service an account for a registry, and the permission to publish private images of it."""
         file = self.directory / "password"
         file.write_text(password)
         self.registries[registry] = msgspec.structs.replace(
@@ -83,7 +83,7 @@ class ServiceSite:
         accept_shorter: Iterable[Path | str] = (),
         **options: Any,
     ) -> Report:
-        """Does one run with the list, or with these."""
+        """Does one run, an hour after the last, with these lists or else with the service's own."""
         self.clock += timedelta(hours=1)
         names = [str(one) for one in ([self.list] if lists is None else lists)]
         meant = [str(one) for one in accept_shorter]
@@ -106,7 +106,7 @@ class ServiceSite:
             return dataclasses.replace(service, **options).run(given, state)
 
     def _pause(self, seconds: float) -> None:
-        """Lets the time of pauses pass at once."""
+        """Adds a pause to the service's monotonic clock, without waiting."""
         with self._lock:
             self._paused += seconds
 
@@ -123,7 +123,7 @@ class ServiceSite:
         return StoredTree(reader(store), read_revision(store).root)
 
     def links(self) -> dict[str, str]:
-        """Returns every link of the tree outside .flat, .layers and .metadata: path -> where it leads."""
+        """Returns every link of the tree outside .flat, .layers and .metadata: path -> target."""
         tree = self.tree()
         found: dict[str, str] = {}
         folders = [("", tree.root())]

@@ -131,8 +131,8 @@ class SimulatedRepository:
         self.files["timestamp.json"] = self.sign(self.timestamp)
 
     def clone(self) -> "SimulatedRepository":
-        """Returns a copy with the same keys and files, for a different history, such as a thief of the keys
-        could make."""
+        """Returns a copy with the same keys and files. The copy can be given another history, as a thief of
+        the keys could do."""
         other = SimulatedRepository.__new__(SimulatedRepository)
         other.__dict__.update(self.__dict__)
         for name in ("files", "cached", "root", "targets", "snapshot", "timestamp"):
@@ -192,8 +192,8 @@ class SimulatedRepository:
         return self.now.timestamp()
 
     def refresh(self, client: Revisions) -> Revision:
-        """Runs one refresh at this repository's time. The client fetches from the repository whose
-        `client` method made it, even if that is another one."""
+        """Runs one refresh at this repository's time. The client fetches from the repository that made it
+        with `client`, even if that is another one."""
         return client.refresh(self.now, float("inf"))
 
 

@@ -72,7 +72,7 @@ class Squid(Daemon):
             segment.unlink(missing_ok=True)
 
     def results(self) -> list[tuple[str, str]]:
-        """Returns (squid's result code such as TCP_MISS/200, URL) of each request so far."""
+        """Returns (squid's result code such as TCP_MISS/200, URL) for each request so far."""
         log = self.directory / "access.log"
         lines = log.read_text().splitlines() if log.exists() else []
         return [(fields[3], fields[6]) for fields in map(str.split, lines) if fields[6].startswith("http")]

@@ -28,5 +28,6 @@ def store_objects(directory: Path, count: int, size: int, seed: int = 0) -> dict
 
 
 def object_request(ref: ObjectRef, patience: float = 10.0) -> Request:
-    """Returns the request for an object, whose answer is verified and decoded; it has `patience` seconds."""
+    """Returns a request for an object, with a deadline in `patience` seconds. The answer is verified and
+    decoded."""
     return request_of(ref, time.monotonic() + patience, never_cancelled)

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 LEAST = 400
-"""Reads of a timed run at least, on any machine."""
+"""The least number of reads of a timed run, on any machine."""
 
 
 class Reader:
@@ -47,8 +47,8 @@ class Reader:
                 self.wrong.append(path)
 
     def run(self, seed: int, seconds: float) -> None:
-        """Does the work of one thread: reads files for `seconds` in the random order of `seed`; every file
-        once if `seconds` is 0."""
+        """Does the work of one thread: reads files for `seconds`, in a random order drawn from `seed`. If
+        `seconds` is 0, reads every file once."""
         paths = list(self._digests)
         if not seconds:
             for path in paths:

@@ -1,4 +1,4 @@
-"""Threads that take turns at every operation of a store, in an order drawn from a seed."""
+"""Threads that take turns at every operation of a store. A seed determines the order."""
 
 import random
 import threading
@@ -8,7 +8,7 @@ STUCK = 100.0
 
 
 class Turns:
-    """Hands one turn around among the actors that are under way."""
+    """Passes one turn around among the actors that are under way."""
 
     def __init__(self, actors: list[str], draw: random.Random) -> None:
         self._changed = threading.Condition()
@@ -17,7 +17,7 @@ class Turns:
         self._holder = actors[0]
 
     def step(self, actor: str) -> None:
-        """Gives the turn to an actor by lot, and returns when the calling actor has it again."""
+        """Gives the turn to a random actor. Returns when the calling actor has the turn again."""
         with self._changed:
             if actor == self._holder:
                 self._pass_on()
@@ -25,7 +25,7 @@ class Turns:
                 raise AssertionError(f"{actor} got no turn for {STUCK} s")
 
     def leave(self, actor: str) -> None:
-        """Takes an actor out."""
+        """Takes an actor out of the round."""
         with self._changed:
             self._living.remove(actor)
             if self._living and actor == self._holder:

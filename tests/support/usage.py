@@ -7,11 +7,11 @@ from types import TracebackType
 
 
 def disk_usage(root: Path) -> int:
-    """Returns the bytes in blocks of `root` and everything below it, as du counts them; files that vanish
-    meanwhile are not counted.
+    """Returns the bytes that the blocks of `root` and of everything below it take, as du counts them. Files
+    that vanish meanwhile are not counted.
 
-    A file counts once, as its largest: the cache writes new values over the files of evicted ones and gives
-    them other names, so that a scan may meet a file of 1 MiB at three names, one after the other.
+    A file is counted once, with the largest size seen. The cache writes new values over the files of evicted
+    ones and gives them other names, so a scan may meet a file of 1 MiB at three names, one after the other.
     """
     directories = 0
     files: dict[int, int] = {}

@@ -1,4 +1,5 @@
-"""`lazyfs sync` as an operator runs it: the field's wishlists, and a registry that plays those they name."""
+"""`lazyfs sync` as an operator runs it: the field's own wishlists, and a local registry in the place of those
+that they name."""
 
 import fcntl
 import json

@@ -1,4 +1,5 @@
-"""Exact tags against real registries: what is read, what is published, and what an unchanged tag costs."""
+"""Exact tags against real registries: the blobs that are read, the images that are published, and the cost of
+an unchanged tag."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Where images hang: layouts, several platforms, aliases of folders, bind points, collisions."""
+"""The places where images hang: layouts, several platforms, aliases of folders, bind points, collisions."""
 
 import json
 import tarfile
@@ -247,7 +247,7 @@ def test_links_lead_where_they_should() -> None:
 
 
 def test_an_alias_that_is_a_folder_of_images_gets_no_link() -> None:
-    """Trees of before have such folders, where a wish named the platform linux/arm64:v8."""
+    """Trees of older versions have such folders, if a wish named the platform linux/arm64:v8."""
     paths = [".multiarch/arm64/r.example/a:1", ".multiarch/arm64:v8/r.example/a:1"]
     assert folder_links(paths) == {".multiarch/aarch64": ".multiarch/arm64"}
     assert ".multiarch/arm64:v8" in folder_links(paths[:1])

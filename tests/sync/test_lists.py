@@ -1,4 +1,5 @@
-"""Where lists come from: files, directories, addresses; and what stays in force."""
+"""The sources of lists (files, directories, addresses), and the lists that stay in force when a source
+fails."""
 
 import http.server
 import re
@@ -20,8 +21,8 @@ GOOD = b"version: 1\ninput: ['r.example/a:1']\n"
 def served(
     status: int, body: bytes, length: int | None = None, framing: dict[str, str] | None = None
 ) -> Iterator[str]:
-    """Serves one answer on a loopback port; `length`: the Content-Length that it states; `framing`: the
-    fields that it has instead."""
+    """Serves one answer on a loopback port. The answer states the Content-Length `length`, or has the fields
+    `framing` instead."""
     stated = {"Content-Length": str(len(body) if length is None else length)}
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -46,12 +47,12 @@ def served(
 
 
 def answers(data: bytes) -> Callable[[str], bytes]:
-    """Returns a way to lists that brings these bytes."""
+    """Returns a function that answers every address with these bytes, in place of a download."""
     return lambda _: data
 
 
 def keeper(directory: Path, name: str) -> ListKeeper:
-    """Returns a keeper that has a good content of the list."""
+    """Returns a keeper that already has good contents of this list."""
     found = ListKeeper(str(directory / "lists"))
     found.keep(shown_name(name), GOOD)
     return found

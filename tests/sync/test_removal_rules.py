@@ -1,4 +1,4 @@
-"""The rules of what leaves the tree, on states and lists made by Hypothesis."""
+"""The rules by which images leave the tree, on states and lists made by Hypothesis."""
 
 from hypothesis import given
 from hypothesis import strategies as st

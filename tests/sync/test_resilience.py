@@ -1,5 +1,5 @@
-"""The effects of a registry's errors: images keep their last good version, and only a plain "unknown"
-deletes."""
+"""The effects of a registry's errors: images keep their last good version, and only a plain "unknown" from
+the registry deletes one."""
 
 import re
 import threading
@@ -89,7 +89,7 @@ def test_a_plain_unknown_does(wish: str, site: ServiceSite, registry: FakeRegist
 
 
 def private(site: ServiceSite, registry: FakeRegistry) -> None:
-    """Makes the image one that only the account may read, which the service has."""
+    """Makes the image private. Only an account may read it, and the service has that account."""
     registry.accounts = {ACCOUNT: "ann"}
     registry.nobody, registry.reason = {"manifests": 404, "tags": 404}, UNKNOWN
     site.log_in("r.example", "ann", "right-horse")
@@ -220,7 +220,7 @@ def test_a_blob_that_breaks_off_is_read_on_and_the_image_is_whole(
 def test_the_lease_is_looked_at_after_each_answer(
     site: ServiceSite, registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Answers that come quickly for hours leave no pause in which to renew it."""
+    """If a registry answers quickly for hours, no pause comes in which the lease could be renewed."""
     for number in range(12):
         registry.add(built("same"), str(number))
     site.wish("r.example/team/app:*")
@@ -276,7 +276,7 @@ def test_dates_that_no_wish_needs_any_more_are_dropped(site: ServiceSite, regist
 
 
 class Clock:
-    """A clock that goes on only while somebody waits."""
+    """A clock that goes on only while a caller waits."""
 
     def __init__(self) -> None:
         self.time = 0.0
@@ -371,7 +371,7 @@ def test_requests_that_met_a_429_together_count_as_one() -> None:
 def test_a_registrys_time_in_a_run_ends() -> None:
     clock = Clock()
     shared = RegistryPace(2, pause=clock.pause, now=clock.now, longest=3600)
-    clock.time = 1_000_000  # the time begins with the first request
+    clock.time = 1_000_000  # the registry's time begins with the first request, not with the clock
     with shared.turn(ORIGIN):
         pass
     clock.time += 3600

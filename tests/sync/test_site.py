@@ -1,4 +1,5 @@
-"""The status site: escaped pages with whole markup, feeds, JSON by its schema, files written whole."""
+"""The status site: escaped pages with complete markup, feeds, JSON that follows its schema, files written
+whole."""
 
 import json
 import re
@@ -50,7 +51,7 @@ def events() -> list[Event]:
 
 
 class Markup(HTMLParser):
-    """Checks that what is opened is closed, and collects ids, links and scripts."""
+    """Checks that each opened element is closed. Collects ids, links and scripts."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,5 @@
-"""`lazyfs when`: of images that are there, wait, failed, or are not wished; from near and from far."""
+"""`lazyfs when` for images that are published, wait, have failed, or are not wished; on the service's machine
+and on others."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,5 @@
-"""Patterns against real registries, and what leaves the tree: only for a reason that is known."""
+"""Patterns against real registries, and images that leave the tree, which needs a reason that is known for
+certain."""
 
 from pathlib import Path
 

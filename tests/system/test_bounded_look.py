@@ -26,7 +26,7 @@ def test_answers_come_back_in_the_order_of_the_questions() -> None:
 
 
 def test_who_never_answers_holds_nobody_up() -> None:
-    """Without the time limit the test would not end."""
+    """Without the time limit the test would never end."""
     assert ask(never, lambda: "here", never) == [
         Answer(None, False),
         Answer("here", True),
@@ -52,11 +52,11 @@ def test_no_process_is_left_where_the_kernel_lets_go_of_it() -> None:
 
 
 def test_a_child_holds_none_of_the_callers_descriptors() -> None:
-    """A child that stays behind would keep the caller's pipe open, and the pipe's reader waiting."""
+    """A child that is left behind would keep the caller's pipe open, and let the pipe's reader wait."""
     reading, writing = os.pipe()
     os.set_inheritable(writing, True)
     (answer,) = ask(lambda: sorted(int(name) for name in os.listdir("/proc/self/fd")))
-    assert len(answer.value) == 5  # 0 to 2, the answer's pipe, and the one of listdir
+    assert len(answer.value) == 5  # 0 to 2, the answer's pipe, and the descriptor that listdir opens
     assert [os.readlink(f"/proc/self/fd/{n}") for n in (reading, writing)]
     os.close(reading)
     os.close(writing)

@@ -1,4 +1,4 @@
-"""A lock is waited for until a deadline, and no longer."""
+"""A caller waits for a lock until its deadline, and no longer."""
 
 import fcntl
 import threading

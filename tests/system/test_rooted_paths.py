@@ -14,8 +14,8 @@ from lazyfs.system.rooted_paths import locate, open_in_root, open_without_links
 
 @pytest.fixture(params=["openat2", "by steps"])
 def how(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Selects openat2 or the fallback. `by steps` calls a system call that no kernel has, and gets ENOSYS as
-    from an old kernel."""
+    """Selects openat2 or the fallback. For `by steps`, openat2 has the number of a system call that no kernel
+    has, and gives ENOSYS as on an old kernel."""
     if request.param == "by steps":
         monkeypatch.setattr(rooted_paths, "_SYS_OPENAT2", 100_000)
     return str(request.param)
@@ -75,7 +75,8 @@ def test_links_of_proc_that_lead_anywhere_are_not_followed(link: str) -> None:
     try:
         with pytest.raises(OSError, match="Errno"):
             os.close(open_without_links(proc, f"{link}/etc", os.O_PATH))
-        with pytest.raises(OSError, match="Errno"):  # ELOOP; or ENOENT, if the link's text is looked up below
+        # ELOOP, or ENOENT if the text of the link is looked up below the root
+        with pytest.raises(OSError, match="Errno"):
             os.close(open_in_root(proc, f"{link}/etc", os.O_PATH))
     finally:
         os.close(proc)

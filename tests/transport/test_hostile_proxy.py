@@ -1,4 +1,4 @@
-"""For any answer of a proxy the attempt fails with a named fault, and the next path delivers the bytes."""
+"""For any answer of a proxy the attempt fails with a named fault. The next path then delivers the bytes."""
 
 import logging
 import threading
@@ -72,7 +72,7 @@ def test_the_attempt_fails_by_its_name_and_the_next_path_brings_the_bytes(
 ) -> None:
     ref = world.large if attack.large else world.small
     with HostileProxy(of_directory(world.directory), attack) as proxy:
-        # no rival attempt: the attack must end by itself
+        # no rival attempt: the attack must end by the client's own limits
         fetcher = _fetcher(way, world, f"{proxy.url};{world.honest.url}", Policy(hedge_default=60.0))
         request = object_request(ref, 60)
         peak = peak_of(lambda: fetcher.fetch(request))
@@ -207,8 +207,8 @@ def no_threads(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 
 
 def test_a_rival_for_which_there_is_no_thread_is_not_waited_for(no_threads: pytest.MonkeyPatch) -> None:
-    """Before, the race waited for such a rival without a deadline: a look for a new revision never ended, and
-    each rival took one of the slots."""
+    """Regression: the race waited for such a rival without a deadline. A look for a new revision never ended,
+    and each rival took one of the slots."""
     for _ in range(RIVALS + 1):
         race = Race(0.0, lambda: lambda _: b"too late")
         race.poll()
@@ -221,7 +221,7 @@ def test_a_rival_for_which_there_is_no_thread_is_not_waited_for(no_threads: pyte
 
 
 def test_a_name_is_asked_for_again_when_there_are_threads_again(no_threads: pytest.MonkeyPatch) -> None:
-    """Before, a question that was never asked blocked every later question for the same name."""
+    """Regression: a question that was never asked blocked every later question for the same name."""
     resolver = Resolver()
     with pytest.raises(AttemptFailed, match="can't start new thread"):
         resolver.resolve("localhost", 80, _guard())

@@ -1,4 +1,4 @@
-"""One attempt against a server that misbehaves: it gives the right fault in time, and connections are kept
+"""One attempt against a server that misbehaves: it ends in time with the right fault. Connections are kept
 alive."""
 
 import base64
@@ -148,7 +148,7 @@ def test_connections_to_a_proxy_over_tls_are_kept_alive_by_default(secured: Secu
 
 
 def test_a_404_keeps_its_connection(server: FaultServer, client: Client) -> None:
-    """A first mount asks for a next root that seldom exists, and needs the connection again at once."""
+    """A first mount asks for a next root, which seldom exists, and needs the connection again at once."""
     for _ in range(3):
         with pytest.raises(AttemptFailed) as failure:
             client.get(_attempt(server)._replace(url=f"{server.url}/missing"), never_cancelled)
@@ -208,7 +208,8 @@ class Cancelled(BaseException):
 
 @pytest.mark.parametrize("misbehave", [Misbehave.HANG, Misbehave.TRICKLE, Misbehave.TRICKLE_HEADERS])
 def test_cancellation_is_heard_while_waiting(make: Make, misbehave: Misbehave) -> None:
-    """The limits are out of reach, so only the check can end the attempt."""
+    """The limits on time and rate are out of reach, so only the check for cancellation can end the
+    attempt."""
     patient = make(Limits(connect=60, silence=60, min_rate=0, rate_window=60))
     cancelled = threading.Event()
 

@@ -123,8 +123,7 @@ def test_a_rival_that_loses_ends_and_counts(site: Site) -> None:
 
 
 def test_a_rival_saves_a_failing_attempt(site: Site) -> None:
-    """The first attempt is cut after 0.5 s of silence. The rival, begun before that, is still at work
-    then."""
+    """The first attempt is cut after 0.5 s of silence. A rival that began before that is still at work."""
     fetcher = site.fetcher("{one};{two}", Policy(hedge_default=0.2))
     site.one.misbehave(Misbehave.HANG)
     site.two.latency = 0.4

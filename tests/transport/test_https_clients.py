@@ -159,7 +159,7 @@ def test_a_missing_client_certificate_is_named(
 
 
 def test_a_client_certificate_of_a_stranger_is_named(make: Make, world: World, tmp_path: Path) -> None:
-    """TLS 1.2 refuses in the handshake, by an alert."""
+    """TLS 1.2 refuses the certificate in the handshake, by an alert."""
     stranger = Authority(tmp_path / "stranger", "stranger").client()
     tls = Tls(TlsFiles(str(world.authority.ca), str(stranger.cert), str(stranger.key)))
     with TlsOrigin(world.store, world.server, clients=world.authority.ca) as strict:

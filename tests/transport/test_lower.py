@@ -17,7 +17,7 @@ from tests.support.zstd_bombs import peak_of, rle_bomb
 
 
 class Counting(LocalFetcher):
-    """A fetcher that counts requests, and fails on demand."""
+    """A fetcher that counts requests, and fails if the test says so."""
 
     def __init__(self, directory: Path) -> None:
         directory.mkdir()
@@ -77,14 +77,15 @@ def test_what_the_site_has_wrong_comes_from_the_network(world: World, frame: byt
 
 
 def test_what_fills_memory_at_the_site_comes_from_the_network(world: World) -> None:
-    plain = random.Random(0).randbytes(3 << 20)  # so large that a bomb's frame is within the size limit
+    # so large that the frame of a bomb stays within the size limit
+    plain = random.Random(0).randbytes(3 << 20)
     world.store("lower", plain, rle_bomb(20_000, len(plain)))
     ref = world.store("upper", plain)
 
     def fetched() -> None:
         assert world.fetch(ref) == plain
 
-    assert peak_of(fetched) < 24 << 20  # the frame and its plaintext, each in parts and joined
+    assert peak_of(fetched) < 24 << 20  # the frame and its plaintext, each once in parts and once joined
 
 
 def test_what_nobody_foresaw_at_the_site_comes_from_the_network(world: World) -> None:

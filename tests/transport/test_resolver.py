@@ -1,4 +1,4 @@
-"""Addresses that are known are had without waiting, and asked for again when they are old."""
+"""The resolver returns a known address without waiting, and asks for it again when it is old."""
 
 import threading
 import time
@@ -16,7 +16,7 @@ NEW: list[Address] = [(2, ("192.0.2.2", 80))]
 
 @pytest.fixture
 def resolver(monkeypatch: pytest.MonkeyPatch) -> Resolver:
-    """A resolver that knows an address of `host`, which is old at once."""
+    """Returns a resolver that knows an address of `host`, which counts as old at once."""
     made = Resolver()
     monkeypatch.setattr(connect, "_literal", lambda *_: [])
     monkeypatch.setattr(connect, "_addresses", lambda *_: OLD)

@@ -1,4 +1,5 @@
-"""A worker that dies at any step of saving its trust finds the old state or the new one, never a mixture."""
+"""A worker that dies at any step of saving its trust state: the next one reads the old state or the new one,
+never a mixture."""
 
 import os
 from collections.abc import Callable
@@ -11,7 +12,8 @@ from lazyfs.client.trust.revisions import Revisions
 from tests.support.simulated_repository import SimulatedRepository
 
 STEPS = 8
-"""System calls of one save at which the test can die; test_every_step_is_tried checks the number."""
+"""System calls of one save at which the test can let the process die; test_every_step_is_tried checks the
+number."""
 
 
 class Killed(BaseException):
@@ -19,7 +21,7 @@ class Killed(BaseException):
 
 
 class Killer:
-    """Counts the system calls of the os module that open or change files, and dies before or after one of
+    """Counts the system calls of the os module that open or change files. Dies before or after one of
     them."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, fatal: int, after: bool) -> None:
@@ -37,7 +39,7 @@ class Killer:
             if len(arguments) > 1 and isinstance(arguments[1], int) and arguments[1] & os.O_PATH:
                 return real(
                     *arguments, **options
-                )  # a step of the path: their number depends on the depth of `tmp_path`
+                )  # a step of the path: the number of these steps depends on the depth of `tmp_path`
             self.steps += 1
             fatal = self.steps == self._fatal
             self.dead = fatal

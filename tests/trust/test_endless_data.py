@@ -104,8 +104,8 @@ def test_an_endless_chain_of_roots_ends_each_look_and_is_written_once(
 def test_an_endless_chain_of_large_roots_stops_growing(
     repository: SimulatedRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each root has half a megabyte. Before, one look wrote the whole chain after each of 256 roots, 16 GB in
-    all."""
+    """Each root has half a megabyte. Regression: one look wrote the whole chain again after each of 256
+    roots, 16 GB in all."""
     endless, written = Endless(repository, 500_000), Written(monkeypatch)
     client = repository.client(tmp_path)
     problems = []

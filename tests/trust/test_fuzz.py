@@ -1,4 +1,4 @@
-"""For any bytes the rules answer with a TrustError, and never accept unsigned content."""
+"""For any bytes the rules either accept signed content or raise a TrustError."""
 
 import json
 from datetime import timedelta
@@ -46,7 +46,7 @@ def advance(state: TrustState, files: dict[str, bytes], number: int) -> TrustSta
 
 
 HUGE = [-1, 0, 2**53, 2**63 - 1, 2**63, 2**64, 10**308, 10**4299, -(10**4299)]
-"""Numbers that JSON can hold and other formats cannot. Python reads no number of more digits."""
+"""Numbers that are valid in JSON and not in other formats. Python reads no number of more digits."""
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.sampled_from(HUGE) | st.floats() | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),

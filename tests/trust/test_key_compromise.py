@@ -1,4 +1,4 @@
-"""Vulnerability to key compromises: the limits of a thief who has some keys, or old ones."""
+"""Vulnerability to key compromises: the limits of a thief who has some of the keys, or old ones."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -54,7 +54,7 @@ def test_the_threshold_with_one_key_lost_is_enough(
 def test_a_revoked_key_cannot_make_a_new_revision(
     repository: SimulatedRepository, client: Revisions, role: str
 ) -> None:
-    """The client has not yet seen the rotation, and looks for a newer root before it advances."""
+    """The client has not yet seen the rotation. It looks for a newer root before it advances."""
     thief = repository.clone()
     repository.rotate(role)
     before = client.serving(repository.now)

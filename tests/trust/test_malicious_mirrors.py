@@ -56,7 +56,7 @@ def test_a_mirror_that_withholds_a_file_delays_and_no_more(
 def test_a_mirror_that_fails_the_root_probe_cannot_pass_for_there_being_none(
     repository: SimulatedRepository, client: Revisions
 ) -> None:
-    """Only 'not found' proves that there is no newer root. After any other failure the newest root is
+    """Only "not found" proves that there is no newer root. After any other failure the newest root is
     unknown."""
     before = client.serving(repository.now)
     repository.publish()

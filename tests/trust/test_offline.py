@@ -88,7 +88,7 @@ def test_no_date_is_too_far_away_for_max_stale(
     client = repository.client(tmp_path, max_stale=max_stale)
     repository.timestamp.expires = expires
     repository.write_timestamp()
-    if over:  # an expired timestamp is refused, but may have been accepted by a wrong clock
+    if over:  # an expired timestamp is refused now, but may have been accepted while the clock was wrong
         repository.now = expires - timedelta(seconds=1)
         repository.refresh(client)
         repository.now = START
@@ -192,7 +192,7 @@ def test_a_state_directory_that_fails_stops_nothing(
 def test_a_process_that_was_stopped_while_it_saved_holds_nobody_up(
     repository: SimulatedRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Before, flock(2) had no deadline: mounts and looks for revisions never ended."""
+    """Regression: flock(2) had no deadline, so mounts and looks for revisions never ended."""
     monkeypatch.setattr(TrustFile.__init__, "__kwdefaults__", {"lock_wait": 0.0})
     client = repository.client(tmp_path)
     repository.refresh(client)

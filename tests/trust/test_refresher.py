@@ -77,7 +77,8 @@ async def pass_time(clock: trio.testing.MockClock, seconds: float, mount: Mount,
     """Lets time pass, and waits for the end of the refreshes that are due by then."""
     clock.jump(seconds)
     await trio.testing.wait_all_tasks_blocked()
-    end = time.monotonic() + 20  # by the real clock: a thread is at work, and trio's clock stands still
+    # a deadline by the real clock: a thread is at work, and trio's clock stands still
+    end = time.monotonic() + 20
     while (len(mount.asked) < asked or mount.refresher.refreshing) and time.monotonic() < end:
         await trio.lowlevel.checkpoint()
     assert len(mount.asked) == asked

@@ -30,7 +30,7 @@ class Run:
         return out
 
     def fails(self, *words: str) -> str:
-        """Returns the one line of a command that fails."""
+        """Returns the one error line of a command that fails."""
         code = main(["repo", *words])
         out, err = self._capsys.readouterr()
         assert code == 2

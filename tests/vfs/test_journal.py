@@ -1,4 +1,4 @@
-"""Inode numbers outlive the process that assigned them."""
+"""Inode numbers stay the same when a new process takes over from the one that assigned them."""
 
 import os
 import resource
@@ -42,7 +42,7 @@ class Life:
         self.tree.show_repository(Repository("test", self.objects, self.root.ref, 1))
 
     def reborn(self, root: Nested | None = None) -> Tree:
-        slots, shared_files = journal.load(self.path)
+        slots, shared_files, *_ = journal.load(self.path)
         tree = Tree(SlotTable())
         tree.slots.restore(slots)
         tree.shared_files.restore(shared_files)
@@ -91,13 +91,14 @@ def test_what_was_forgotten_is_not_restored(tmp_path: Path) -> None:
     life.tree.slots.sweep()
     life.tree.shared_files.sweep()
     assert len(life.tree.slots) == 1
-    slots, shared_files = journal.load(life.path)
+    slots, shared_files, *_ = journal.load(life.path)
     assert [slot.path for slot in slots] == [b""]
     assert shared_files == []
 
 
 def test_a_shared_file_that_waits_is_no_other_file_afterwards(tmp_path: Path) -> None:
-    """The file's slot was freed before the file, and the next process assigns the slot's number again."""
+    """The slot of a shared file was freed before the file. The next process may assign the slot's number to
+    another file."""
     life = Life(tmp_path)
     numbers_before = numbers(life.tree)
     shared = numbers_before[b"one/img/large"]
@@ -131,9 +132,9 @@ def test_a_torn_or_damaged_file_loads_what_it_can(
     life = Life(tmp_path_factory.mktemp("life"))
     numbers(life.tree)
     data = bytearray(Path(life.path).read_bytes())
-    whole, _ = journal.load(life.path)
+    whole, *_ = journal.load(life.path)
     Path(life.path).write_bytes(data[: len(data) - cut])
-    slots, _ = journal.load(life.path)
+    slots, *_ = journal.load(life.path)
     assert slots == whole[: len(slots)]
     data[flip % len(data)] = value
     Path(life.path).write_bytes(data)
@@ -149,7 +150,7 @@ def test_a_failing_disk_breaks_the_journal_and_nothing_else(tmp_path: Path) -> N
 
 
 def test_a_second_mount_at_the_path_has_a_file_of_its_own(tmp_path: Path) -> None:
-    """After a lazy unmount the first daemon serves the open files, while the second daemon begins."""
+    """After a lazy unmount the first daemon still serves the open files, while the second daemon begins."""
     first = Life(tmp_path)
     given_out = numbers(first.tree)
     second = Life(tmp_path)
@@ -166,7 +167,7 @@ def test_a_second_mount_at_the_path_has_a_file_of_its_own(tmp_path: Path) -> Non
 def test_a_first_mount_that_compacts_late_leaves_the_file_of_the_second(
     tmp_path: Path,
 ) -> None:
-    first = Life(tmp_path)  # has assigned no numbers, so its compacted file would differ
+    first = Life(tmp_path)  # has assigned no numbers, so a compacted file of its own would differ
     second = Life(tmp_path)
     numbers(second.tree)
     slots = journal.load(second.path)
@@ -177,8 +178,8 @@ def test_a_first_mount_that_compacts_late_leaves_the_file_of_the_second(
 
 
 def test_a_record_of_which_a_part_fits_ends_the_journal(tmp_path: Path) -> None:
-    """The file may grow by 20 bytes: a write of a record writes so many, and tells it by its result only.
-    What came after a record that is cut off could not be read."""
+    """The file may grow by 20 bytes only. So write(2) writes 20 bytes of a record, and reports this by its
+    result alone. Records behind a cut one could not be read."""
     path = str(tmp_path / "journal")
     records = [SlotRecord(slot, "r", b"p" * 99, False, bytes(32), 1, 0, 0) for slot in (1, 2, 3)]
 
@@ -195,3 +196,41 @@ def test_a_record_of_which_a_part_fits_ends_the_journal(tmp_path: Path) -> None:
 
     assert "File too large" in ask_one(write, 30).value
     assert journal.load(path)[0] == records[:1]
+
+
+def test_lookups_that_were_handed_over_free_slots_as_before(tmp_path: Path) -> None:
+    life = Life(tmp_path)
+    held = numbers(life.tree)
+    life.journal.hand_over(life.tree.lookups())
+    successor = Tree(SlotTable())
+    successor.restore(journal.load(life.path))
+    successor.show_repository(Repository("test", life.objects, life.root.ref, 1))
+    assert successor.lookups() == life.tree.lookups()
+    for tree in (life.tree, successor):
+        for number in held.values():
+            tree.forget(number, 1)
+        tree.slots.sweep()
+        tree.shared_files.sweep()
+    assert {slot.number for slot in successor.slots} == {slot.number for slot in life.tree.slots}
+    assert len(successor.shared_files) == len(life.tree.shared_files) == 0
+
+
+def test_lookups_do_not_count_once_the_process_has_gone_on(tmp_path: Path) -> None:
+    """Its program could not be replaced: lookups came and went after they were written down."""
+    life = Life(tmp_path)
+    life.journal.hand_over(life.tree.lookups())
+    assert journal.load(life.path).lookups is not None
+    numbers(life.tree)
+    assert journal.load(life.path).lookups is None
+
+
+def test_a_switch_is_written_down_when_the_kernel_has_dropped_the_old_names(tmp_path: Path) -> None:
+    """A successor that comes before finds the old revision, and has the kernel drop the names again."""
+    life = Life(tmp_path)
+    numbers(life.tree)
+    new = live(life.objects, {"one": {"img": image(life.objects, {"f": b"new"})}})
+    dropped = switch(life.tree, "test", new.ref, 2)
+    early = life.reborn(new)
+    assert set(switch(early, "test", new.ref, 2)) == set(dropped)
+    life.tree.slots.record_moves()
+    assert switch(life.reborn(new), "test", new.ref, 2) == []

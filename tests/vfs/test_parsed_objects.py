@@ -1,5 +1,5 @@
 """Catalogs in memory: they are charged by their decoded size, large ones are decoded without the lock, and
-each is kept under its own name."""
+each one is kept under its own name."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -26,7 +26,8 @@ def wide(count: int) -> dict[str, bytes]:
 
 
 def decoded(call: Callable[[], T]) -> tuple[T, int]:
-    """Returns the call's result, and the number of decodings that were done for it without the lock."""
+    """Repeats the call until it needs no decoding. Returns its result, and the number of decodings, all
+    without the lock."""
     rounds = 0
     while True:
         try:
@@ -121,7 +122,7 @@ async def test_catalogs_that_push_one_another_out_end_their_call_and_no_other() 
 
 
 def test_memory_is_charged_as_decoded_and_stays_within_its_limit() -> None:
-    """Before, the limit counted encoded bytes, and a catalog of 53 MiB took 1.2 GB."""
+    """Regression: the limit counted encoded bytes, and a catalog of 53 MiB took 1.2 GB."""
     objects = Objects()
     catalogs = [image(objects, {f"{one} {two}": b"" for two in range(500)}) for one in range(40)]
     limit = 10 * 500 * ENTRY_MEMORY
@@ -137,7 +138,7 @@ def test_memory_is_charged_as_decoded_and_stays_within_its_limit() -> None:
 
 
 def test_the_repository_that_holds_most_gives_up_its_own() -> None:
-    """A walk over large catalogs drops no small one of another repository."""
+    """A walk over one repository's large catalogs drops no small catalog of another repository."""
     objects = Objects()
     small = [image(objects, {f"s{one} {two}": b"" for two in range(50)}) for one in range(10)]
     large = [image(objects, {f"l{one} {two}": b"" for two in range(500)}) for one in range(40)]
@@ -192,7 +193,8 @@ def test_equal_catalogs_of_public_repositories_are_held_once() -> None:
 
 
 def test_a_path_longer_than_linux_takes_ends_the_way_down() -> None:
-    """Each slot's record holds its path: 3,000 nested catalogs with long names made a journal of 866 MB."""
+    """The record of each slot holds the slot's path. 3,000 nested catalogs with long names made a journal of
+    866 MB."""
     objects = Objects()
     here = image(objects, {"file": b"x"})
     for _ in range(30):
@@ -212,8 +214,7 @@ def test_a_path_longer_than_linux_takes_ends_the_way_down() -> None:
 
 
 def test_a_hardlink_whose_first_name_is_another_file_is_refused() -> None:
-    """The number shown under a name is that of the group's first name, so the first name must be the same
-    file."""
+    """A name shows the inode number of its group's first name. So the first name must be the same file."""
     for field, value in ((hostile.MODE, 0o100666), (hostile.SIZE, 4), (hostile.UID, 5), (hostile.LINK, 0)):
         objects = Objects()
         made = hostile.draft(objects)

@@ -1,4 +1,4 @@
-"""A new revision on a live mount: folders move on, snapshots stay, and only changed entries are
+"""A new revision on a live mount: folders show it, snapshots stay, and only changed entries are
 invalidated."""
 
 import pytest
@@ -17,7 +17,7 @@ from tests.support.images import Objects, folder_of, image, live
 
 
 class Site:
-    """A repository with two registries; `look` plays the part of the kernel."""
+    """A repository with two registries. `look` finds and holds the numbers of a path, as the kernel does."""
 
     def __init__(self) -> None:
         self.objects = Objects()

@@ -207,7 +207,7 @@ def test_slots_that_wait_are_bounded_and_the_oldest_goes_first(monkeypatch: pyte
 def test_slots_and_shared_files_of_one_repository_push_out_none_of_another(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Before, a walk through a large repository changed the inode numbers of files in its neighbours."""
+    """Regression: a walk through a large repository changed the inode numbers of files in its neighbours."""
     monkeypatch.setattr(slots, "IDLE", 5)
     monkeypatch.setattr(shared_files, "IDLE", 5)
     objects = Objects()
@@ -413,8 +413,8 @@ def test_looking_an_image_up_tells_of_its_profile_and_nothing_shows_it() -> None
 
 
 def test_an_images_own_attribute_of_a_profiles_name_is_shown() -> None:
-    """This holds for a directory with a catalog of its own too: only the attribute of a live folder is
-    hidden."""
+    """Only the attribute of a live folder is hidden. An image's own one is shown, also on a directory with a
+    catalog of its own."""
     objects = Objects()
     inner = directory_of(objects, {f"f{at}": b"x" for at in range(30)})
     inner.xattrs = own = ((profile.HINT, b"the image's"),)

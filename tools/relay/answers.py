@@ -1,4 +1,4 @@
-"""Requests and answers of one connection matched, and the waits of all connections counted; sans-io."""
+"""Matches the answers of a connection to its requests, and counts the waits of all connections. Sans-io."""
 
 import re
 from collections import deque
@@ -11,9 +11,10 @@ _NO_BODY: Final = (b"204", b"304")
 
 
 class Waits:
-    """The longest chain of requests of which each was sent after the answer before had ended.
+    """The longest chain of requests, each of which was sent after the answer to the one before had ended.
 
-    A chain is what a line's round-trip time multiplies: requests that are under way together wait together.
+    A start takes the line's round-trip time once for each request of its longest chain: requests that are
+    under way together wait together.
     """
 
     def __init__(self) -> None:
@@ -22,21 +23,21 @@ class Waits:
         self._answered = 0
 
     def sent(self) -> int:
-        """Notes a request; returns its place in the longest chain that ends with it."""
+        """Notes a request. Returns its place: the length of the longest chain that ends with it."""
         place = self._answered + 1
         self.longest = max(self.longest, place)
         return place
 
     def ended(self, place: int) -> None:
-        """Notes that the answer to the request with this place has come whole."""
+        """Notes that the whole answer to the request with this place has come."""
         self._answered = max(self._answered, place)
 
 
 class Answers:
-    """Takes the bytes of one connection's answers; tells `waits` when each has come whole.
+    """Takes the bytes of one connection's answers. Tells `waits` of each answer that has come whole.
 
-    The body of a HEAD's answer is left out, chunked bodies are followed. An answer that ends with the
-    connection ends no wait: nothing can follow it there.
+    An answer to HEAD has no body; chunked bodies are followed. An answer that ends only with the connection
+    ends no wait, because no request can follow it there.
     """
 
     def __init__(self, waits: Waits) -> None:
@@ -64,7 +65,8 @@ class Answers:
             pass
 
     def _step(self) -> bool:
-        """Goes on by a head, a part of a body or a chunk's head. Returns False when more bytes are needed."""
+        """Goes on by a head, a part of a body, or the head of a chunk. Returns False if more bytes are needed
+        first."""
         if self._left:
             taken = min(self._left, len(self._buffer))
             self._buffer = self._buffer[taken:]
@@ -99,7 +101,7 @@ class Answers:
         if size:
             self._buffer, self._left = rest, size + 2
             return True
-        if not rest.startswith(b"\r\n"):  # trailers are sent by none of the servers, and not understood
+        if not rest.startswith(b"\r\n"):  # no server here sends trailers, so they are not parsed
             return False
         self._buffer = rest[2:]
         return self._end()

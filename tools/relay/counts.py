@@ -14,9 +14,9 @@ class Counts:
     """Bytes from clients to origins."""
     bytes_down: int = 0
     waits: int = 0
-    """Requests of the longest chain in which each was sent after the answer before had ended."""
+    """Requests of the longest chain, each of which was sent after the answer to the one before had ended."""
 
     def minus(self, earlier: "Counts") -> "Counts":
-        """The difference from `earlier`: the traffic since then."""
+        """Returns the difference from `earlier`: the traffic since then."""
         mine, theirs = asdict(self), asdict(earlier)
         return Counts(**{name: mine[name] - theirs[name] for name in mine})

@@ -15,7 +15,8 @@ INITIAL_WINDOW = 10 * SEGMENT
 LARGEST_WINDOW = 6 << 20
 """Linux's default tcp_rmem limit: the largest window that a receiver advertises."""
 IDLE_RESTART = 0.2
-"""Linux: after a retransmission timeout of silence, at least this above the round trip, the window is new."""
+"""Seconds of silence, above a round trip, after which Linux begins with a new window: its least
+retransmission timeout."""
 
 
 @dataclass
@@ -26,7 +27,8 @@ class Bottleneck:
     busy_until: float = 0.0
 
     def transmit(self, now: float, size: int) -> float:
-        """The time at which the last of `size` bytes offered at `now` has left the bottleneck."""
+        """Returns the time at which the last of `size` bytes has left the bottleneck, if they are offered at
+        `now`."""
         self.busy_until = max(now, self.busy_until) + size / self.bytes_per_second
         return self.busy_until
 
@@ -48,7 +50,7 @@ class Flow:
     _last_sent: float = 0.0
 
     def room(self, now: float) -> int:
-        """The number of bytes that may be offered at `now`; 0 while the window is full."""
+        """Returns the number of bytes that may be offered at `now`; 0 while the window is full."""
         while self._unacknowledged and self._unacknowledged[0][0] <= now:
             _, size = self._unacknowledged.popleft()
             self._in_flight -= size
@@ -60,12 +62,13 @@ class Flow:
         return max(self.window - self._in_flight, 0)
 
     def room_again(self) -> float:
-        """The time at which the next acknowledgement makes room; only called while `room` is 0: bytes are in
-        flight."""
+        """Returns the time at which the next acknowledgement makes room. Called only while `room` is 0, so
+        bytes are in flight."""
         return self._unacknowledged[0][0]
 
     def send(self, now: float, size: int) -> float:
-        """Offers `size` bytes, at most `room`; returns when the last of them arrives at the other end."""
+        """Offers `size` bytes, at most `room`. Returns the time at which the last of them arrives at the
+        other end."""
         left = self.bottleneck.transmit(max(now, self.opened), size)
         self._unacknowledged.append((left + self.round_trip, size))
         self._in_flight += size
@@ -88,7 +91,8 @@ class Path:
         self.down = Bottleneck(self.bytes_per_second)
 
     def connect(self, now: float) -> tuple[Flow, Flow]:
-        """Makes a connection whose SYN leaves at `now`: (client to origin, origin to client).
+        """Makes a connection whose SYN leaves at `now`. Returns its flows: (client to origin, origin to
+        client).
 
         The client may send when the SYN's answer is back, one round trip later.
         """

@@ -14,9 +14,11 @@ from tools.relay.requests import RequestCounter
 READ_BYTES = 64 << 10
 """Most bytes moved in one go: 5 ms of a 100 Mbit/s line, so that connections share it fairly."""
 QUEUE = 512
-"""Deliveries waiting for a receiver that does not read; then the sender is held up, as by a full window."""
+"""The most deliveries that wait for a receiver that does not read. At this number the sender is held up, as
+by a full window."""
 EARLY = 0.0005
-"""Seconds by which a delivery may be early: epoll sleeps whole milliseconds, and late ones add up."""
+"""Seconds by which a delivery may be early. epoll sleeps whole milliseconds, and late deliveries would add
+up."""
 
 
 def _ignore(data: bytes) -> None:
@@ -30,8 +32,8 @@ async def pump(
     count: Callable[[bytes], None],
     delivered: Callable[[bytes], None] = _ignore,
 ) -> None:
-    """Moves one direction of a connection until the source ends, and then ends the sink's. `count` gets the
-    bytes as they leave the source, `delivered` gets them once the sink has taken them."""
+    """Moves one direction of a connection until the source ends, then ends the sink's. `count` gets the bytes
+    as they leave the source, `delivered` once the sink has taken them."""
     to_deliver, due = trio.open_memory_channel[tuple[float, bytes]](QUEUE)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_deliver, due, sink, delivered)

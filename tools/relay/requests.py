@@ -1,4 +1,4 @@
-"""HTTP/1.1 requests counted as they pass, sans-io."""
+"""Counts HTTP/1.1 requests as they pass. Sans-io."""
 
 import re
 from typing import Final
@@ -10,8 +10,8 @@ _LENGTH: Final = re.compile(rb"\r\ncontent-length:[ \t]*(\d+)", re.IGNORECASE)
 class RequestCounter:
     """Takes the bytes that a client sends on one connection; counts the requests whose head is complete.
 
-    Bodies are skipped by their Content-Length; a chunked request body, which no pulling client sends, is not
-    understood, and everything after a CONNECT counts as one request.
+    Bodies are skipped by their Content-Length. A chunked request body is not understood; no client that pulls
+    sends one. Everything after a CONNECT counts as one request.
     """
 
     def __init__(self) -> None:

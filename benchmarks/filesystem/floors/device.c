@@ -1,6 +1,7 @@
-/* Answers LOOKUP from a table over /dev/fuse and does nothing else: what the kernel alone costs.
+/* Answers LOOKUP from a table over /dev/fuse and does nothing else: the cost of the kernel alone.
 
-   device MOUNTPOINT LIST: LIST has one path a line. Returns when it is mounted; ends with the mount. Needs root. */
+   device MOUNTPOINT LIST: LIST has one path a line. Returns once it is mounted; serves in the background until the
+   mount ends. Needs root. */
 
 #include "wire.h"
 

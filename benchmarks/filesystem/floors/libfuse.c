@@ -1,4 +1,4 @@
-/* Answers LOOKUP from a table through libfuse: the least that a client on libfuse costs.
+/* Answers LOOKUP from a table through libfuse: the least cost of a client on libfuse.
 
    libfuse MOUNTPOINT LIST, as device.c. The loop is the one that CVMFS's client runs (cvmfs/loader.cc): the low-level
    interface, several threads, each with a descriptor of its own. */

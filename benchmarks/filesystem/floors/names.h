@@ -1,4 +1,4 @@
-/* A table of names: what the programs beside it answer from. */
+/* A table of names, from which the programs beside it answer. */
 
 #define _GNU_SOURCE
 

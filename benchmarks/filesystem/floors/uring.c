@@ -1,7 +1,7 @@
-/* Answers LOOKUP from a table over io_uring: the least that FUSE over io_uring costs (Linux 6.14, linux/fuse.h 7.42).
+/* Answers LOOKUP from a table over io_uring: the least cost of FUSE over io_uring (Linux 6.14, linux/fuse.h 7.42).
 
    uring MOUNTPOINT LIST, as device.c. /sys/module/fuse/parameters/enable_uring must be Y before the mount. The kernel
-   wants one queue for each possible CPU; a thread serves each, and what has no answer goes over the device. */
+   wants one queue for each possible CPU; a thread serves each. Requests without an answer go over the device. */
 
 #define _GNU_SOURCE
 
@@ -13,7 +13,7 @@
 
 #include "wire.h"
 
-/* What Debian 12's linux/fuse.h and linux/io_uring.h do not have yet. */
+/* Definitions that Debian 12's linux/fuse.h and linux/io_uring.h lack. */
 #define FUSE_OVER_IO_URING_UPPER (1u << 9)
 #define FUSE_IO_URING_CMD_REGISTER 1
 #define FUSE_IO_URING_CMD_COMMIT_AND_FETCH 2

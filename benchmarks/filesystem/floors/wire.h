@@ -52,8 +52,8 @@ static size_t answer(const struct fuse_in_header *in, const char *payload, char 
     return 0;
 }
 
-/* Answer what was read from the device, until the mount ends. `start_queues`, if given, is called after INIT, and no
-   LOOKUP may come over the device from then on. */
+/* Answers the requests read from the device, until the mount ends. Calls `start_queues`, if given, after INIT. From then
+   on no LOOKUP may come over the device. */
 static void serve_device(int device, void (*start_queues)(void))
 {
     static char request[1 << 17];
@@ -84,7 +84,7 @@ static void serve_device(int device, void (*start_queues)(void))
     }
 }
 
-/* Mount at `place` and go on in the background; returns the device there. */
+/* Mounts at `place` and goes on in the background; returns the device there. */
 static int mount_names(const char *place, const char *list)
 {
     char options[200];

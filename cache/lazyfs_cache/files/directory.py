@@ -60,7 +60,7 @@ def index_path(root: str, generation: int) -> str:
 
 def set_index_aside(root: str, generation: int, *, keep: bool) -> None:
     """Move an index to index-aside, replacing the one moved there before; without `keep`, delete both."""
-    import shutil  # 3 ms, which every opening but a damaged one's is spared
+    import shutil  # imported only here: it takes 3 ms, and only a damaged index needs it
 
     aside = os.path.join(root, layout.ASIDE)
     shutil.rmtree(aside, ignore_errors=True)

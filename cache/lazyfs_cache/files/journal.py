@@ -1,9 +1,9 @@
 """A process's journal: the keys whose files it is adding or removing, for the process that cleans up after
 it.
 
-A file in tmp/, named by its process's owner number. A key is in the journal from before its file is added or
-removed until the index agrees. So after a process's death, the journal has every key whose file and entry may
-disagree. It need not reach the disk: it matters only while the machine runs.
+The journal is a file in tmp/, named by its process's owner number. A key is in the journal from before its
+file is added or removed until the index agrees. So after a process's death, the journal has every key whose
+file and entry may disagree. It need not reach the disk: it matters only while the machine runs.
 
     arrivals   SLOTS slots of 128 bytes: length of the key (1), key; empty ones have length 0
     removals   of the transaction under way: length (1), key, one after the other; length 0 ends them
@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from lazyfs_cache.files import layout
 
 SLOTS = 32
-"""Number of values a process may have on their way at one time."""
+"""Number of values that one process may be storing at one time."""
 
 SPARES = range(SLOTS, SLOTS + 64)
 """Slots of spare files: those of evicted values, kept to be written over. They are in no journal."""
@@ -56,11 +56,11 @@ class Journal:
         self._end = _REMOVALS
 
     def arriving(self, slots: Sequence[int], keys: Sequence[bytes]) -> bool:
-        """Note that keys are about to get files, each in its slot. False if the journal is closed because its
-        generation is over."""
+        """Note that keys are about to get files, each in its slot. Returns False if the journal is closed
+        because its generation is over."""
         rows = [bytes((len(key),)) + key for key in keys]
-        # Without the lock, another thread might close the journal meanwhile, and the descriptor be another
-        # file's.
+        # Without the lock, another thread might close the journal meanwhile, and its descriptor become
+        # another file's.
         with self._guard:
             if self._fd < 0:
                 return False
@@ -72,12 +72,12 @@ class Journal:
         return True
 
     def begin(self) -> None:
-        """Begin a transaction: the removals of the last one are over. Hold the index lock."""
+        """Begin a transaction: the removals of the last one are over. The caller holds the index lock."""
         self._end = _REMOVALS
 
     def removing(self, keys: Iterable[bytes]) -> int:
         """Note that the first of `keys`, as many as fit, are about to lose their files; returns how many fit.
-        Within a transaction."""
+        Called within a transaction."""
         room = SIZE - self._end - 1
         rows = bytearray()
         count = 0

@@ -56,7 +56,7 @@ def save(root: str, state: CacheState) -> None:
     fd = os.open(path + ".new", flags, 0o600)
     try:
         view = memoryview(msgspec.json.encode(state))
-        while view:  # a disk that is almost full takes a part
+        while view:  # a disk that is almost full takes only a part
             view = view[os.write(fd, view) :]
         os.fsync(fd)
     finally:
@@ -65,7 +65,7 @@ def save(root: str, state: CacheState) -> None:
 
 
 def no_link(path: str, flags: int) -> int:
-    """Opens a file, for `open`, that is no link: the last user with write access may have left one."""
+    """Opens a file, for `open`, but refuses a link: a user who could once write here may have left one."""
     return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 
 

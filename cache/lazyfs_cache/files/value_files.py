@@ -14,8 +14,8 @@ from lazyfs_cache.files import layout, sealed
 from lazyfs_cache.files.filesystem import used
 
 _WHOLE = 1 << 15
-"""Files up to this many bytes are read by one call, trailer included; longer ones save the copy that
-cutting the trailer off takes."""
+"""Files up to this many bytes are read by one call, trailer included. For longer files, cutting the trailer
+off would cost a copy of the value."""
 
 _EXTENTS = 4
 """Number of extents that an inode of ext4 has room for. A file of more blocks may need another block for its
@@ -49,7 +49,7 @@ class ValueFiles:
         try:
             return self._whole(key)
         except sealed.Damaged:
-            return self._whole(key)  # evicted since it was opened, perhaps, and its file written over
+            return self._whole(key)  # perhaps it was evicted after it was opened, and its file written over
 
     def _whole(self, key: bytes) -> bytes | None:
         try:
@@ -78,7 +78,7 @@ class ValueFiles:
 
     def part(self, key: bytes, offset: int, length: int, wanted: int | None = None) -> bytes | None:
         """Bytes [offset, offset + length) of the value, cut at its end; only the blocks touched are read and
-        checked. None if it is not here, or is not `wanted` bytes long. Raises Damaged."""
+        checked. Returns None if it is not here, or is not `wanted` bytes long. Raises Damaged."""
         try:
             return self._part(key, offset, length, wanted)
         except sealed.Damaged:
@@ -174,7 +174,8 @@ class ValueFiles:
         os.rename(name, new, src_dir_fd=self._tmp, dst_dir_fd=self._tmp)
 
     def take_out(self, key: bytes, name: str) -> bool:
-        """Move the value's file to tmp/`name`, so that it can be written over; False if it is not here."""
+        """Move the value's file to tmp/`name`, so that it can be written over. Returns False if it is not
+        here."""
         try:
             os.rename(layout.name_of(key), name, src_dir_fd=self._data, dst_dir_fd=self._tmp)
         except FileNotFoundError:

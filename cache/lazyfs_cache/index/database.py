@@ -1,4 +1,4 @@
-"""The index as an LMDB database that processes take turns to open transactions in.
+"""The index as an LMDB database. Processes take turns to open transactions in it.
 
 Every call here is made under the index lock (`process.locks.IndexLock`), which one process has at a time, so
 LMDB runs without locks of its own (MDB_NOLOCK, whose documentation demands such a lock). So there is no table
@@ -29,8 +29,8 @@ def map_size(limit: int) -> int:
 
 
 class Index:
-    """One LMDB environment. Hold the index lock for every call but `close`. Methods raise lmdb.Error, or
-    IndexDamaged."""
+    """One LMDB environment. The caller holds the index lock for every call but `close`. Methods raise
+    lmdb.Error, or IndexDamaged."""
 
     def __init__(self, directory: str, map_size: int) -> None:
         self.file = os.path.join(directory, "data.mdb")
@@ -119,7 +119,7 @@ class Index:
         return size
 
     def enlarge(self, map_size: int) -> None:
-        """Let the index grow to `map_size` bytes. Outside of a transaction."""
+        """Let the index grow to `map_size` bytes. Called outside of a transaction."""
         self._env.set_mapsize(map_size)
 
     def used(self) -> int:

@@ -12,7 +12,7 @@ DAMAGED = (
     lmdb.VersionMismatchError, lmdb.IncompatibleError, lmdb.BadTxnError,
     lmdb.PageFullError, lmdb.CursorFullError, lmdb.BadValsizeError,
 )  # fmt: skip
-"""The index is damaged, though its disk may be healthy."""
+"""Errors that mean that the index is damaged, though its disk may be healthy."""
 
 IndexFailure = lmdb.Error
 """Any error of LMDB."""

@@ -18,7 +18,7 @@ class PinTables:
         self._txn = txn
 
     def add(self, key: bytes, holder: int, label: bytes) -> bool:
-        """Add a pin; False if the key was already pinned for (holder, label)."""
+        """Add a pin. Returns False if the key was already pinned for (holder, label)."""
         if not self._txn.put(pin_row(holder, label, key), b"", db=self._pins, overwrite=False):
             return False
         if holder == KEPT:
@@ -26,7 +26,7 @@ class PinTables:
         return True
 
     def remove(self, key: bytes, holder: int, label: bytes) -> bool:
-        """Remove a pin; False if the key was not pinned for (holder, label)."""
+        """Remove a pin. Returns False if the key was not pinned for (holder, label)."""
         if not self._txn.delete(pin_row(holder, label, key), db=self._pins):
             return False
         if holder == KEPT:

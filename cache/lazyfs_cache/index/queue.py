@@ -18,14 +18,14 @@ class Queue:
         self._txn = txn
         self._sums = sums
         self._free_after: dict[tuple[int, int], int] = {}
-        """By tenant and tick, where many values ask for one (files of one age are not rare): the tick from
-        which to look for a free one."""
+        """(tenant, tick) -> the tick from which to look for a free one. Kept where many values ask for the
+        same tick: files of one age are not rare."""
         self._last_tenant: int | None = None
-        """The tenant of the table's last row, or a later one; None before it was looked for."""
+        """The tenant of the table's last row, or a later one; None while it has not been looked for."""
 
     def add(self, tenant: int, tick: int, charge: int, key: bytes, *, newest: bool = False) -> int:
-        """Put a value into the queue. Returns its tick, which is moved on if another value of the tenant has
-        it. `newest`: no value in the queue has a later tick."""
+        """Put a value into the queue. Returns its tick: `tick`, or a later one if another value of the tenant
+        has it. `newest`: no value in the queue has a later tick."""
         row = U64.pack(charge) + key
         wanted, tick = tick, self._free_after.get((tenant, tick), tick)
         append = newest and tenant >= self._tenant_at_end()
@@ -60,8 +60,8 @@ class Queue:
         return self.add(tenant, tick, charge, key, newest=True)
 
     def _last(self, tenant: int) -> int:
-        """Returns the tenant's last tick in the queue. Raises IndexDamaged if it is behind all that there can
-        be, or if the table does not end with a row of its own."""
+        """Returns the tenant's last tick in the queue. Raises IndexDamaged if the tick is too large, or if
+        the tenant's last row is missing."""
         with self._txn.cursor(db=self._table) as cursor:
             found = cursor.prev() if cursor.set_range(PLACE.pack(tenant + 1, 0)) else cursor.last()
             last = bytes(cursor.key()) if found else b""
@@ -73,8 +73,8 @@ class Queue:
         self._txn.delete(PLACE.pack(tenant, tick), db=self._table)
 
     def queued_from(self, tenant: int, tick: int) -> Iterator[Queued]:
-        """The tenant's values with this tick and later ones, in their order. Take the wanted ones before
-        adding or removing any."""
+        """The tenant's values with this tick and later ones, in their order. The caller takes the wanted ones
+        before it adds or removes any."""
         with self._txn.cursor(db=self._table) as cursor:
             if not cursor.set_range(PLACE.pack(tenant, tick)):
                 return

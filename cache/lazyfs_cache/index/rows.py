@@ -1,10 +1,10 @@
 """The tables of the index and their rows. Pure: no I/O.
 
     entries   key -> tenant (1), set apart (1), tick (8), size (8), charge (8), pins (4), visited (1)
-    queue     tenant (1), tick (8) -> charge (8), key; only entries that may be evicted, of each tenant the
-              next first (LRU), or the oldest first (SIEVE)
+    queue     tenant (1), tick (8) -> charge (8), key; only entries that may be evicted, within a tenant the
+              least recently used first (LRU), or the oldest first (SIEVE)
     pins      holder (8), length of label (2), label, key -> nothing; holder 0: kept by a pin set
-    kept      key -> how many pin sets name it (4); its value may or may not be here
+    kept      key -> number of pin sets that name it (4); its value may or may not be here
     owners    owner -> bytes held (8): processes that have the cache open; each is alive as long as it holds
               the lock on its number, in any PID namespace
     folders   number of a fan-out directory -> bytes of disk it occupies itself
@@ -14,7 +14,7 @@ Numbers are big-endian, so that LMDB sorts them by size. A tick is a time in mic
 moved on where needed so that ticks only ever grow: it gives the order and the time of uses.
 
 **Tenants.** Values belong to the tenant that brought them first, and stay its own. Each tenant has a number,
-the place of its row in `Sums.tenants`; number 0 is everybody without one.
+the place of its row in `Sums.tenants`; number 0 stands for values without a tenant.
 
 **Ghosts.** LRU evicts a tenant's values in the order of ticks, so one number, `Tenant.floor`, tells the
 values that are gone: its own with this tick and earlier ones. The row of a value that is gone may stay in
@@ -47,9 +47,10 @@ SWEPT = 8
 """Number of rows of `entries` looked at for each value that goes, to delete the ghosts among them.
 
 While the sweep goes around once, an eighth as many values go as there are rows. So ghosts are a fifteenth of
-the rows on average and an eighth at most, and where values only go, c = 0.18 for each one that is here:
-c = (1 + c) / (8 - 1 - c). Measured for one eviction at a million entries: 4 rows take 0.30 pages and 4.7 us,
-but ghosts might become as many as entries; 8 take 0.42 pages and 5.9 us, 16 take 0.68 pages and 7.9 us.
+the rows on average and an eighth at most. If values only go and none come, there are c = 0.18 ghosts for each
+value that is here: c = (1 + c) / (8 - 1 - c). Measured for one eviction at a million entries: 4 rows take
+0.30 pages and 4.7 us, but ghosts might become as many as entries; 8 take 0.42 pages and 5.9 us, 16 take 0.68
+pages and 7.9 us.
 """
 
 KEPT = 0
@@ -76,7 +77,7 @@ class Tenant(msgspec.Struct, array_like=True):
     """One tenant's part of the cache."""
 
     name: bytes = b""
-    """The name that the caller of `put` gave it; empty for everybody without one."""
+    """The name that the caller of `put` gave it; empty for values without a tenant."""
     entries: _Number = 0
     stored: _Number = 0
     """Bytes charged for its values."""
@@ -96,14 +97,14 @@ def entry_row(entry: Entry, tenants: Sequence[Tenant]) -> bytes:
 
 
 def first_above(number: int, floor: int) -> bytes:
-    """Rows of `entries` of this tenant that compare less than this are ghosts: neither set apart nor above
-    the floor."""
+    """Returns the lowest row of `entries` above this tenant's floor. The tenant's rows that compare less are
+    ghosts: neither set apart nor above the floor."""
     return _FLOOR.pack(number, False, floor + 1)
 
 
 def entry_of(row: bytes | None, tenants: Sequence[Tenant]) -> Entry | None:
     """The value that a row of `entries` stands for; None if there is no row, or if it is a ghost. Raises
-    struct.error or IndexError for a row that is none."""
+    struct.error or IndexError for an invalid row."""
     if row is None:
         return None
     tenant, apart, tick, size, charge, pins, visited = _ENTRY.unpack(row)
@@ -160,8 +161,8 @@ _decode_sums = msgspec.msgpack.Decoder(Sums).decode
 
 
 def read_sums(row: bytes | None) -> Sums:
-    """Returns the sums; those of an empty index where there is no row. Raises msgspec.MsgspecError for a row
-    that is none."""
+    """Returns the sums; those of an empty index if there is no row. Raises msgspec.MsgspecError for an
+    invalid row."""
     return _decode_sums(row) if row else Sums()
 
 

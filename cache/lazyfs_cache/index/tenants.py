@@ -5,8 +5,8 @@ from lazyfs_cache.policy.shares import MOST
 
 
 def number_of(tenants: list[Tenant], name: bytes) -> int:
-    """The number of the tenant of that name, which gets one if it has none: the number of a tenant without
-    values, or another one; 0 if MOST have one already."""
+    """Returns the number of the tenant of that name. A new tenant gets the number of one without values, or
+    the next new number; 0 if MOST tenants have one already."""
     if not name:
         return 0
     unused = 0

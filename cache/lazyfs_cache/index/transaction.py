@@ -85,7 +85,7 @@ class Transaction:
         tenants.enter(sums.tenants, entry, tick)
 
     def charge_at_least(self, key: bytes, charge: int) -> None:
-        """Charge a value with so many bytes, unless it is charged with more."""
+        """Raise the charge of a value to so many bytes, unless it is charged with more."""
         entry = self.entry(key)
         more = 0 if entry is None else charge - entry.charge
         if entry is None or more <= 0:
@@ -133,8 +133,8 @@ class Transaction:
     # -- eviction ------------------------------------------------------------------------------------
 
     def next_out(self, passes: int = PASSES) -> Iterator[Queued]:
-        """The values that may be evicted, in the order in which they should go. Take the wanted ones before
-        any other change. `passes`: see `eviction.sieve`; all tenants together have so many."""
+        """The values that may be evicted, in the order in which they should go. The caller takes the wanted
+        ones before any other change. `passes`: see `eviction.sieve`; it counts for all tenants together."""
         sums = self.sums
         holding = [(number, tenant) for number, tenant in enumerate(sums.tenants) if tenant.entries]
         stakes = []
@@ -149,11 +149,12 @@ class Transaction:
         return self._queue.queued_from(tenant, 0)
 
     def evict(self, values: Sequence[Queued]) -> None:
-        """Remove the first values of `next_out` and free their charges; unlink their files first.
+        """Remove the first values of `next_out` and free their charges, after their files were unlinked.
 
         LRU leaves their rows in `entries` as ghosts. Keys are spread over the whole table, so deleting these
-        rows at once copies a leaf for each, and its branch where the table is large: of 64 values, 2.3 pages
-        each at a million entries, 1.2 at 10,000. The sweep deletes those that lie side by side: 0.4 pages.
+        rows at once copies a leaf for each, and its branch where the table is large: for each of 64 values,
+        2.3 pages at a million entries, 1.2 at 10,000. The sweep deletes those that lie side by side: 0.4
+        pages.
         """
         txn, table, sums = self._txn, self._tables.entries, self.sums
         for tick, charge, key, number in values:
@@ -189,15 +190,15 @@ class Transaction:
     # -- pins ----------------------------------------------------------------------------------------
 
     def pin(self, key: bytes, holder: int, label: bytes) -> bool:
-        """Pin a value for (holder, label); False if it already was. Pin sets may name values that are not
-        here."""
+        """Pin a value for (holder, label). Returns False if it was pinned already. Pin sets may name values
+        that are not here."""
         added = self._pins.add(key, holder, label)
         if added:
             self._count_pins(key, 1)
         return added
 
     def unpin(self, key: bytes, holder: int, label: bytes) -> bool:
-        """Undo `pin`; the value keeps its place in the order of use. False if it had no such pin."""
+        """Undo `pin`; the value keeps its place in the order of use. Returns False if it had no such pin."""
         removed = self._pins.remove(key, holder, label)
         if removed:
             self._count_pins(key, -1)

@@ -37,8 +37,8 @@ class SpaceAllowance:
         self._spare_bytes = 0
 
     def end(self) -> list[int]:
-        """End the allowance because its index is no longer in use: all held space becomes nothing, even space
-        that is put in or given back later. Returns the slots of the spare files, which are to be unlinked."""
+        """End the allowance because its index is no longer in use: all held space is void, even space that is
+        put in or given back later. Returns the slots of the spare files, which are to be unlinked."""
         with self._guard:
             self._ended = True
             self._free = self._promised = self._spare_bytes = 0
@@ -47,16 +47,16 @@ class SpaceAllowance:
             return slots
 
     def put_in(self, amount: int) -> None:
-        """Note that the index holds `amount` more."""
+        """Note that the index holds `amount` more bytes."""
         with self._guard:
             if not self._ended:
                 self._free += amount
 
     def draw(self, amount: int, *, write_over: bool = True) -> Drawn | None:
-        """Promise `amount` of the free space; None if there is less.
+        """Promise `amount` of the free space. Returns None if there is less.
 
-        Spare files may occupy the space: then some of them go with the promise, one of them to be written
-        over if `write_over`.
+        If spare files occupy the space, some of them go with the promise; with `write_over`, one of these is
+        to be written over.
         """
         with self._guard:
             if self._ended or self._free < amount:

@@ -51,7 +51,7 @@ class EvictionQueue(Protocol):
 
 
 def lru(queue: EvictionQueue) -> Iterator[Queued]:
-    """Least recently used first."""
+    """The values in the order of their last use, the least recently used first."""
     return queue.queued_from(0)
 
 
@@ -59,9 +59,9 @@ def sieve(queue: EvictionQueue, passes: int = PASSES) -> Iterator[Queued]:
     """SIEVE (Zhang et al., NSDI 2024): from the hand towards newer values, then from the oldest again. A
     value that was used since the hand last passed it is passed over, once.
 
-    Ends after `passes` values passed over, because each takes a mark from another leaf of the index and no
-    eviction may walk over a million entries. If no value was found until then, the next one is given all the
-    same.
+    Ends after `passes` values were passed over: clearing a mark changes another leaf of the index each time,
+    and no eviction may walk over a million entries. If no value was given until then, the next one is given
+    all the same.
     """
     taken: set[int] = set()
     begin, end = queue.hand, 1 << 63

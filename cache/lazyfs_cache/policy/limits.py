@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol
 from lazyfs_cache.policy.sizes import slack
 
 _KEEP_INODES = 100
-"""The part of the filesystem's inodes that is left free: one in so many."""
+"""One in so many of the filesystem's inodes is left free."""
 
 
 class Shortfall(NamedTuple):
@@ -110,7 +110,7 @@ class Limits:
         return limit - slack(limit) - self._measures.fixed() - self._measures.index_file()
 
     def shortfall(self, charges: Charges, charge: int) -> Shortfall:
-        """The shortfall before `charge` more bytes, and the entries of all values on their way, may come."""
+        """The shortfall for `charge` more bytes, and for the entries of all values on their way."""
         free = self._measures.free()
         over = charges.charged + charge - self.capacity(charges)
         # Reserved values are not on the disk yet, or only in part: they will use space that is free now.

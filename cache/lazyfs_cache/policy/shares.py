@@ -1,13 +1,13 @@
 """The tenant that gives up a value when room is needed: one cache serves many, and none may take it all.
 
-A *tenant* is whoever values belong to, such as a repository; its *share* of a full cache is an equal part of
-what was used during the last day. What was not used for a day is in nobody's share: it goes first, the least
-recently used of all tenants' values before the others, as if there were one tenant. Where the cache is full
-of younger values, the tenant that holds most gives. So a tenant that reads without end pushes out its own
-values once it holds as much as another one, and a tenant that holds less than an equal part loses nothing
-that it uses.
+A *tenant* is an owner of values, such as a repository. Its *share* of a full cache is an equal part of the
+values used during the last day. Values that were not used for a day are in nobody's share: they go first, the
+least recently used before the others, as if there were one tenant. If all values are younger, the tenant that
+holds most gives. So a tenant that reads without end pushes out its own values once it holds as much as
+another one, and a tenant that holds less than an equal part loses nothing that it uses.
 
-Choosing takes time by the number of tenants, of which there are MOST at most, and none by that of values.
+The time for choosing grows with the number of tenants, which is MOST at most, and not with the number of
+values.
 """
 
 from collections.abc import Iterator, Sequence
@@ -29,8 +29,9 @@ class Stake:
 
     def __init__(self, held: int, order: Iterator[Queued], last_use: int | None = None) -> None:
         """`held`: bytes of its values. `order`: its values in the order in which they should go. `last_use`:
-        the tick of its last use, for an order that does not go by uses; otherwise the next value's tick
-        counts. Such an order (SIEVE) may end before it has given all values, after one at least."""
+        the tick of its last use, for an order that does not go by uses; None for an order by uses, in which
+        the tick of the next value says it. An order that does not go by uses (SIEVE) may end before it has
+        given all values, but not before it has given one."""
         self.held = held
         self._order = order
         self._last_use = last_use
@@ -44,7 +45,7 @@ class Stake:
 
     @property
     def idle_since(self) -> int:
-        """The tick after which nothing used what would go next."""
+        """The last tick at which the value that would go next can have been used."""
         if self._last_use is not None:
             return self._last_use
         if self._next is None:
@@ -52,7 +53,7 @@ class Stake:
         return _NEVER if self._next is None else self._next.tick
 
     def give(self) -> Queued | None:
-        """The value that goes; None if there is no more."""
+        """Returns the value that goes next; None if there is no more."""
         value, self._next = self._next or next(self._order, None), None
         if value is not None:
             self._gave = True
@@ -61,8 +62,8 @@ class Stake:
 
 
 def by_share(stakes: Sequence[Stake], now: int) -> Iterator[Queued]:
-    """The values of all stakes in the order in which they should go. `now`: the present tick. Ends where a
-    stake has to give whose order has ended early: nobody else gives in its place."""
+    """The values of all stakes in the order in which they should go. `now`: the present tick. Ends when it is
+    the turn of a stake whose order has ended early: no other stake gives in its place."""
     left = list(stakes)
     chosen = None
     enough = 0
@@ -80,7 +81,7 @@ def by_share(stakes: Sequence[Stake], now: int) -> Iterator[Queued]:
 
 
 def _giver(stakes: list[Stake], now: int) -> tuple[Stake, int]:
-    """The stake that gives, and the bytes down to which it goes on to give: those that the next one holds."""
+    """The stake that gives, and the bytes at which it stops: those that the next stake holds."""
     if len(stakes) == 1:
         return stakes[0], 0
     longest = min(stakes, key=_idle_since)

@@ -48,7 +48,7 @@ def passes_per_transaction(limit: int) -> int:
 
 
 def allowance(limit: int) -> int:
-    """Bytes that a process holds beyond its promises while it admits values."""
+    """Bytes that a process holds in addition to the space promised to values, while it admits values."""
     return min(max(limit // 256, 64 << 10), 4 << 20)
 
 

@@ -13,7 +13,7 @@ LANE_PATIENCE = 1.0
 """Seconds to wait for one lane."""
 
 BRIEFLY = 0.1
-"""Seconds: ten of the longest transactions."""
+"""Seconds: as long as ten of the longest transactions."""
 
 _IN_VAIN = 2
 _FIRST_PAUSE = 0.001
@@ -34,9 +34,9 @@ def lane_left(waited: float) -> float:
 
 
 class Patience:
-    """Patience with a lock whose holder may be stopped. A caller waits its full time, until that was in vain
-    twice in a row; from then on callers wait BRIEFLY, until one gets the lock again. So a stopped holder
-    delays a few callers, and not each of them."""
+    """Patience with a lock whose holder may be stopped. Callers wait their full time until two waits in a row
+    were in vain. From then on they wait BRIEFLY, until one gets the lock again. So a stopped holder delays a
+    few callers, and not each of them."""
 
     def __init__(self) -> None:
         self._in_vain = 0

@@ -36,7 +36,8 @@ class Admission:
     # -- space -------------------------------------------------------------------------------------------
 
     def reserve(self, key: bytes, size: int) -> Reservation | None:
-        """Hold space for a value before its download starts; None: the caller goes on without the cache."""
+        """Hold space for a value before its download starts. Returns None if there is none: the caller goes
+        on without the cache."""
         charge = self._files.most_for_value(size)
         if self._health.off is None and 0 < len(key) <= layout.MAX_KEY:
             found = self._draw(charge, write_over=size < spare_files.LARGEST)
@@ -52,8 +53,8 @@ class Admission:
         return Reservation(key, size, charge, drawn, generation, self._wake)
 
     def _reserve_many(self, sizes: dict[bytes, int]) -> list[Reservation]:
-        """Hold space for several values, by one transaction at most unless they do not fit together. Those
-        that get none are left out."""
+        """Hold space for several values, by one transaction at most unless they do not fit together. Values
+        that get no space are left out."""
         charges = {key: self._files.most_for_value(size) for key, size in sizes.items()}
         generation = self._shared.generation
         held: list[Reservation] = []
@@ -108,7 +109,7 @@ class Admission:
     def put(
         self, key: bytes, value: bytes | memoryview, reservation: Reservation | None, tenant: bytes
     ) -> bool:
-        """Admit a verified value; True if it is here afterwards."""
+        """Admit a verified value. Returns True if it is here afterwards."""
         if reservation is not None and (reservation.key != key or reservation.size != len(value)):
             reservation.release()
         if reservation is not None and reservation.over:
@@ -131,7 +132,7 @@ class Admission:
         return bool(self._store([held], {key: value}, tenant))
 
     def put_many(self, values: Sequence[tuple[bytes, bytes | memoryview]], tenant: bytes) -> list[bool]:
-        """Admit several verified values; for each, True if it is here afterwards."""
+        """Admit several verified values. Returns, for each, True if it is here afterwards."""
         here: set[bytes] = set()
         wanted: dict[bytes, bytes | memoryview] = {}
         for key, value in values:
@@ -147,7 +148,7 @@ class Admission:
         if wanted:
             held = self._reserve_many({key: len(value) for key, value in wanted.items()})
             stored = self._store(held, wanted, tenant)
-            # what was here may have made room for the others
+            # values that were here may have been evicted for the others
             here = stored | {key for key in here if self._still(key)}
         return [key in here for key, _ in values]
 
@@ -159,7 +160,7 @@ class Admission:
             return False
 
     def remove_suspect(self, key: bytes) -> bool:
-        """Remove `key` if it is a suspect; False if the lock was not got."""
+        """Remove `key` if it is a suspect. Returns False if the lock was not got."""
         while key in self._suspects:
             if not self._shared.settle():
                 return False
@@ -168,8 +169,8 @@ class Admission:
     def _store(
         self, held: list[Reservation], values: Mapping[bytes, bytes | memoryview], tenant: bytes
     ) -> set[bytes]:
-        """Give values their files and let them wait for their entries; returns the keys of those that are
-        here then. The reservations end."""
+        """Give values their files and let them wait for their entries. Returns the keys of the values that
+        now have files. The reservations end."""
         stored: set[bytes] = set()
         try:
             for generation, slots, noted in self._noted(held):
@@ -190,11 +191,12 @@ class Admission:
     def _noted(
         self, held: list[Reservation]
     ) -> Iterator[tuple[IndexGeneration, list[int], list[Reservation]]]:
-        """Groups of values that the journal names, with their slots."""
+        """Notes the keys in the journal, in groups as its slots allow. Yields (generation, slots,
+        reservations) of each group."""
         left = held
         while left:
             generation = self._shared.generation
-            # the space of others was lost with their index during the download
+            # a reservation of an earlier generation lost its space with that index during the download
             left = [one for one in left if one.generation is generation]
             slots = self._slots(generation, len(left))
             group, left = left[: len(slots)], left[len(slots) :]
@@ -243,8 +245,8 @@ class Admission:
     def _publish(
         self, generation: IndexGeneration, slot: int, held: Reservation, value: bytes | memoryview
     ) -> int | None:
-        """Give the value its file under data/; returns the bytes of disk it occupies. None if it has no file:
-        the disk failed, too little space was reserved, or another generation of the index is in use."""
+        """Give the value its file under data/. Returns the bytes of disk it occupies, or None if it has no
+        file: the disk failed, too little space was reserved, or another generation of the index is in use."""
         tmp = journal.tmp_name(generation.owner, slot)
         try:
             occupied = self._write(tmp, held, value)

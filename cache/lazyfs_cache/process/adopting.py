@@ -7,7 +7,7 @@ from lazyfs_cache.process.locks import ByteLocks
 from lazyfs_cache.process.recovery import measure_directory
 
 SCANNED = 256
-"""`Sums.scan` when a rebuild has no fan-out directory left to look at."""
+"""The value of `Sums.scan` when a rebuild has no fan-out directory left to look at."""
 
 FILES_PER_TRANSACTION = 256
 """Number of files that a rebuild adopts in one transaction: about 3 ms."""

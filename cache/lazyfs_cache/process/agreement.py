@@ -21,8 +21,8 @@ def check_limit(root: str, limit: int) -> None:
 def agree(
     root: str, limit: int | None, policy: state_file.Policy | None, *, alone: bool
 ) -> state_file.CacheState:
-    """The state to work under. A process that is alone decides, and deletes an index that may be torn or has
-    a format before this one; otherwise the state is the one in force. Hold the index lock.
+    """Returns the state to work under. A process that is alone decides, and deletes an index that may be torn
+    or has an older format; otherwise the state is the one in force. The caller holds the index lock.
 
     Raises UnusableDirectory if others have the cache open but there is no state.
     """

@@ -17,7 +17,7 @@ class Arrived(NamedTuple):
     held: int
     """The upper bound with which its space was reserved."""
     occupied: int
-    """The bytes of disk it does occupy."""
+    """The bytes of disk that it occupies."""
     tenant: bytes = b""
     """The name of the tenant that it belongs to; empty for none."""
 
@@ -34,8 +34,8 @@ class Arrivals:
         self._waiting: deque[Arrived] = deque()
 
     def add(self, value: Arrived) -> bool:
-        """Let a value wait for the next transaction. False if its generation of the index has ended: the new
-        index has no space for it."""
+        """Let a value wait for the next transaction. Returns False if its generation of the index has ended:
+        the new index has no space for it."""
         with self._guard:
             if not self._ended:
                 self._waiting.append(value)

@@ -1,5 +1,5 @@
-"""The generation of the index in use, and its replacement: it was found damaged, another process has begun a
-new one, or it was too large for the limit."""
+"""The generation of the index in use. It is replaced if it is damaged or too large for the limit, or if
+another process has begun a new one."""
 
 import logging
 import threading
@@ -32,8 +32,8 @@ log = logging.getLogger("lazyfs_cache")
 
 
 class CurrentIndex:
-    """The index in use by this process. Hold the index lock for every call. Methods raise OSError,
-    CacheError, and lmdb.Error."""
+    """The index in use by this process. The caller holds the index lock for every call. Methods raise
+    OSError, CacheError, and lmdb.Error."""
 
     def __init__(
         self,
@@ -66,8 +66,9 @@ class CurrentIndex:
     # -- joining an index ------------------------------------------------------------------------------
 
     def _join(self, index: Index, *, first: bool, limit: int | None) -> IndexGeneration:
-        """Join an index just opened. It is closed if that fails, because LMDB opens no environment twice in
-        one process. `first`: no other process uses it; `limit`: the limit that this process has just set."""
+        """Join an index just opened. The index is closed if joining it fails, because LMDB opens no
+        environment twice in one process. `first`: no other process uses it; `limit`: the limit that this
+        process has just set."""
         try:
             try:
                 return self._register(index, first=first, limit=limit)
@@ -118,8 +119,9 @@ class CurrentIndex:
         not name."""
         sums = transaction.sums
         if unknown:
-            # Until the files are known, everything up to the limit counts as used: at least one byte, even if
-            # directories alone exceed the limit, because it is the sign of a rebuild to do.
+            # Until the files are known, everything up to the limit counts as used. At least one byte does,
+            # even if directories alone exceed the limit: an `unscanned` above 0 is the sign of a rebuild to
+            # do.
             others = sums.stored + sums.directories + sums.pin_sets
             sums.unscanned = max(limits.capacity(sums) - others, 1)
         if sums.unscanned and (unknown or first):
@@ -184,7 +186,7 @@ class CurrentIndex:
         )
 
     def fit_map(self, limit: int) -> None:
-        """Enlarge the map if it was made for a smaller limit. Outside of a transaction."""
+        """Enlarge the map if it was made for a smaller limit. Called outside of a transaction."""
         if limit != self._sized_for:
             wanted = database.map_size(limit)
             if wanted > self.generation.index.map_size:

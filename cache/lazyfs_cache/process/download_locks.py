@@ -16,10 +16,10 @@ from lazyfs_cache.process.locks import ByteLocks
 
 
 class DownloadLock:
-    """The right to bring one value here. With the right in hand look for the value again, then download."""
+    """The right to bring one value here. Its holder looks for the value again, and then downloads it."""
 
     def __init__(self, locks: "DownloadLocks | None" = None, number: int = 0) -> None:
-        """Without `locks` it holds nothing: there is no cache, or the caller has waited long enough."""
+        """Without `locks` it locks nothing: there is no cache, or the caller has waited long enough."""
         self._locks = locks
         self._number = number
 
@@ -39,8 +39,8 @@ class DownloadLock:
 
 
 def _number(key: bytes, lane: int) -> int:
-    """The byte that stands for a lane of a key. Two keys may share one (probability 2^-62): then they only
-    wait for each other needlessly."""
+    """The byte that stands for a lane of a key. Two keys may have the same byte (probability 2^-62): then
+    they only wait for each other needlessly."""
     return (int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "big") >> 2) + (lane << 62)
 
 
@@ -50,7 +50,7 @@ class DownloadLocks:
     def __init__(self, path: str) -> None:
         self._locks = ByteLocks(path)
         self._mine: dict[int, threading.Event | None] = {}
-        """The event of each lock's end, once a thread waits for it."""
+        """Lock that this process holds -> the event of its end, once a thread waits for it."""
         self._guard = threading.Lock()
 
     def take(self, key: bytes, waited: float) -> DownloadLock | None:
@@ -93,8 +93,8 @@ class DownloadLocks:
             ended.set()
 
     def wait(self, key: bytes, timeout: float, waited: float) -> bool:
-        """Wait for a lock that `take` did not get. True if it ended within `timeout` seconds, by release or
-        by death, or if it is time to ask for the next lane.
+        """Wait for a lock that `take` did not get. Returns True if it ended within `timeout` seconds, by
+        release or by death, or if it is time to ask for the next lane.
 
         Within the process the waiter is woken; another process's lock is polled.
         """

@@ -10,7 +10,7 @@ from lazyfs_cache.index.faults import DAMAGED, DiskFull, IndexFailure, MapFull
 log = logging.getLogger("lazyfs_cache")
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
-"""The disk, or the user's part of it, is full."""
+"""Errors that mean that the disk, or the user's part of it, is full."""
 
 _HARMLESS = FULL | {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR, errno.EAGAIN}
 """Errors of one call that are no sign of a broken disk."""
@@ -43,7 +43,7 @@ class Health:
         self.off = why
 
     def guard(self, act: Callable[[], None]) -> None:
-        """Call `act`, which the cache depends on: any error of it turns the cache off."""
+        """Call `act`; any error that it raises turns the cache off."""
         try:
             act()
         except (OSError, CacheError, *DAMAGED, IndexFailure) as error:

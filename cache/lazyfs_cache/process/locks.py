@@ -113,7 +113,7 @@ class ByteLocks:
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 
     def take(self, number: int) -> bool:
-        """Lock `number` (0 to 2^63 - 2); False if another process has it."""
+        """Lock `number` (0 to 2^63 - 2). Returns False if another process has locked it."""
         try:
             fcntl.fcntl(self._fd, fcntl.F_OFD_SETLK, _flock64(fcntl.F_WRLCK, number))
         except OSError as error:

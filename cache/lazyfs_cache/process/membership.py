@@ -18,8 +18,8 @@ log = logging.getLogger("lazyfs_cache")
 
 
 class Membership:
-    """The membership of this process, made by `enter`. Hold the index lock for every call but `stale` and
-    `close`."""
+    """The membership of this process, made by `enter`. The caller holds the index lock for every call but
+    `stale` and `close`."""
 
     def __init__(
         self,
@@ -37,7 +37,7 @@ class Membership:
         self.state = state
         """The state as this process knows it: other processes may have begun another generation."""
         self.first = first
-        """No other process had the cache open when this one entered."""
+        """True if no other process had the cache open when this one entered."""
         self._lock = lock
         self._presence = presence
 
@@ -90,7 +90,8 @@ class Membership:
 
 
 def enter(root: str, lock: IndexLock, limit: int | None, policy: state_file.Policy | None) -> Membership:
-    """Become one of the processes that have the cache open. Hold the index lock. Raises CacheError."""
+    """Become one of the processes that have the cache open. The caller holds the index lock. Raises
+    CacheError."""
     presence = Presence(os.path.join(root, layout.PRESENCE))
     try:
         first = presence.alone()

@@ -15,8 +15,8 @@ from lazyfs_cache.process.spare_files import SpareFiles
 
 
 class PendingAllowance:
-    """The space given to one process in one generation of the index. Hold the index lock for every call.
-    `wake` is set when the high watermark is passed."""
+    """The space given to one process in one generation of the index. The caller holds the index lock for
+    every call. `wake` is set when the high watermark is passed."""
 
     def __init__(
         self,

@@ -35,7 +35,7 @@ class Rebuild:
         self._room.make(0)
 
     def _clean_tmp(self) -> bool:
-        """Remove the temporary files of dead processes; False if the rebuild must stop."""
+        """Remove the temporary files of dead processes. Returns False if the rebuild must stop."""
         shared = self._shared
         with os.scandir(os.path.join(shared.files.root, layout.TMP)) as found:
             for entry in found:
@@ -46,7 +46,7 @@ class Rebuild:
         return True
 
     def _scan(self, directory: int) -> bool:
-        """Adopt one fan-out directory's files; False if the rebuild must stop."""
+        """Adopt one fan-out directory's files. Returns False if the rebuild must stop."""
         shared = self._shared
         names: list[str] | None = None
         start = 0

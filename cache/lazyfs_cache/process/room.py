@@ -40,7 +40,7 @@ class Room:
                 return False
 
     def make(self, amount: int) -> bool:
-        """Evict until `amount` more bytes may come; False as for `shrink`."""
+        """Evict until `amount` more bytes may come; returns False as for `shrink`."""
         return self.shrink(lambda limits, sums: limits.shortfall(sums, amount))
 
     def fit(self) -> None:

@@ -22,7 +22,7 @@ SUSPECTS_PER_TRANSACTION = 16
 
 
 class Settling:
-    """Makes transactions in which everything is settled. Hold the index lock for every call."""
+    """Makes transactions in which everything is settled. The caller holds the index lock for every call."""
 
     def __init__(self, files: ValueFiles, uses: RecentUses, suspects: Suspects) -> None:
         self._files = files
@@ -31,8 +31,9 @@ class Settling:
 
     @contextmanager
     def transaction(self, generation: IndexGeneration) -> Iterator[Transaction]:
-        """A transaction in which everything is settled. If the block raises, it is dropped, and the next one
-        settles everything again except the uses, which are lost. Raises OSError, lmdb.Error, IndexDamaged."""
+        """A transaction in which everything is settled. If the block raises, the transaction is dropped, and
+        the next one settles everything again except the uses, which are lost. Raises OSError, lmdb.Error,
+        IndexDamaged."""
         generation.journal.begin()
         suspects, arrived = self._suspects.take(), generation.arrivals.take()
         try:
@@ -79,13 +80,14 @@ class Settling:
     def _enter(self, transaction: Transaction, value: Arrived) -> None:
         status = self._files.status(value.key)
         if status is not None:  # another process may have evicted it already
-            # It may be another process's file that lies there: both put the value.
+            # The file may be another process's: both have put the value.
             charge = max(value.occupied, status.st_blocks * 512)
             transaction.insert(value.key, value.size, charge, None, value.tenant)
             measure_directory(transaction, self._files, directory_of(value.key))
 
     def _correct(self, transaction: Transaction, value: Arrived) -> None:
-        """Another process's file of the value has an entry, and ours may lie in its place."""
+        """Raise the charge of a value that another process has entered: our file may have taken the place of
+        its file."""
         status = self._files.status(value.key)
         if status is not None:
             transaction.charge_at_least(value.key, status.st_blocks * 512)

@@ -57,7 +57,8 @@ class SharedIndex:
         *,
         timeout: float,
     ) -> None:
-        """`timeout`: seconds that a transaction waits for the index lock. Hold that lock for this call."""
+        """`timeout`: seconds that a transaction waits for the index lock. The caller holds that lock for this
+        call."""
         self.files = files
         self.health = health
         self.timeout = timeout
@@ -116,14 +117,14 @@ class SharedIndex:
                 yield None
 
     def settle(self) -> bool:
-        """Make a transaction that only settles; False if it was not committed."""
+        """Make a transaction that only settles. Returns False if it was not committed."""
         with self.transaction() as transaction:
             pass
         return transaction is not None and transaction.committed
 
     def carry_out(self, act: Callable[[Transaction], None]) -> bool:
-        """Call `act` in a transaction of its own, and again if the map had to grow for it; True if it is
-        committed."""
+        """Call `act` in a transaction of its own, and again if the map had to grow for it. Returns True if it
+        is committed."""
         grown = True
         while grown and self.health.off is None:
             before = self.generation.index.map_size
@@ -140,8 +141,8 @@ class SharedIndex:
         return False
 
     def set_limit(self, limit: int, check: Callable[[Sums], None]) -> bool:
-        """Set another limit for every process that has the cache open; False if it was not set. `check`
-        raises if the charges do not fit it."""
+        """Set another limit for every process that has the cache open. Returns False if it was not set.
+        `check` raises if the charges do not fit it."""
         with self.transaction(PATIENCE) as transaction:
             if transaction is not None:
                 transaction.sums.limit = limit

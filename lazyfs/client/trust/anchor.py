@@ -49,7 +49,7 @@ def anchor_of_directory(store: str) -> Anchor:
 
 def anchor_of(url: str, trust: str | None) -> Anchor | UsageError:
     """Returns the anchor of first trust of a repository, or the error to raise if no revision is trusted
-    already. `trust`: the operator's. Raises UsageError if that is wrong."""
+    already. `trust`: the operator's root file or fingerprint. Raises UsageError if it is invalid."""
     if trust:
         return read_anchor(trust)
     if "://" in url:

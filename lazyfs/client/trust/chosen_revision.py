@@ -15,8 +15,8 @@ from lazyfs.transport.fetcher import never_cancelled
 
 
 class ChosenRevision:
-    """Revisions whose answer is always the chosen one. Trust in the newest one is kept fresh as ever: its
-    expiry and its keys are what the older one stands on. Blocking; thread-safe."""
+    """Answers like Revisions, but always with the chosen revision. The newest revision is refreshed as ever,
+    because the chosen one is trusted by its keys and until its expiry. Blocking; thread-safe."""
 
     def __init__(self, revisions: Revisions, choice: RevisionChoice, read: Read) -> None:
         """`read` returns the verified plaintext of an object of the repository."""
@@ -28,7 +28,7 @@ class ChosenRevision:
         self._offline: Revision | None = None
 
     def offline(self, now: datetime) -> Revision | None:
-        """As Revisions.offline: what the persisted revision's history says, read from the cache or over the
+        """As Revisions.offline, by the persisted revision's history, which is read from the cache or over the
         network. Raises as `refresh`."""
         newest = self._revisions.offline(now)
         with self._mutex:

@@ -18,7 +18,7 @@ _SLICE = 0.2
 
 
 class Ask(NamedTuple):
-    """One file of metadata/."""
+    """A request for one file of metadata/."""
 
     name: str
     max_bytes: int

@@ -32,7 +32,7 @@ class RefreshAttempt:
         self.now = now.astimezone(UTC)
         self._no_cache = False
         self.probed = False
-        """True if the newest root is known to be the newest."""
+        """True once the server is known to have no newer root."""
         self._roots = 0
         self._root_bytes = 0
 

@@ -22,8 +22,9 @@ RETRY = 15.0
 """Seconds until the first attempt after a failed one; doubles with each failure up to the interval."""
 
 JITTER = 0.2
-"""Part of the interval by which looks come sooner or later, so that the workers of a site do not look at the
-same moment: at 240 s a thousand of them are four small requests a second, which the site's proxy answers."""
+"""Part of the interval by which a refresh comes sooner or later, so that the workers of a site do not refresh
+at the same moment. At 240 s, a thousand workers make four small requests a second, which the site's proxy
+answers."""
 
 
 class Refresher:

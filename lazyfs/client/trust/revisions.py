@@ -70,11 +70,12 @@ class Revisions:
         self._unsupported: tuple[bytes, UnsupportedFormat] | None = None
         self._refreshed = 0.0
         self._probed = float("-inf")
-        """The time at which the newest root was last found to be the newest."""
+        """The time at which the server was last found to have no newer root."""
         self._error = ""
 
     def offline(self, now: datetime) -> Revision | None:
-        """The persisted revision, signatures, versions and hashes checked again; no network, no expiry.
+        """The persisted revision, after its signatures, versions and hashes were checked again. Uses no
+        network, and ignores its expiry.
 
         None if there is none; `report().problem` has the reason if the persisted file is unusable. Raises
         Expired past `max_stale`.

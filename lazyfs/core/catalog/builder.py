@@ -26,14 +26,15 @@ Emit = Callable[[ObjectRef, bytes], None]
 
 
 def build(root: Inode, limit: int, emit: Emit, *, live: bool = False) -> Nested:
-    """Writes the catalogs of the tree below `root` and returns the entry by which a parent names the topmost.
+    """Writes the catalogs of the tree below `root` and returns the entry by which a parent names the topmost
+    one.
 
     A directory whose subtree holds at least `limit` entries (nested catalogs counting as one) becomes a
     catalog of its own, so the split depends on the directory's own subtree only. Where one catalog would hold
     more than `bounds.ENTRIES`, the directory's subdirectories become catalogs too. With `live` the tree must
     be one folder whose subdirectories are all nested. Sets `nlink` of every inode below `root`. Raises
-    FormatError for a name that cannot be one and for a directory that no reader takes, ValueError for a live
-    tree with plain subdirectories.
+    FormatError for an invalid name and for a directory that readers would refuse, ValueError for a live tree
+    with plain subdirectories.
     """
     if root.children is None:
         raise ValueError("a catalog is built from a directory with its children")
@@ -190,7 +191,8 @@ def _encode(
 
 
 def _with_list(entry: Entry, emit: Emit) -> Entry:
-    """The entry with the name of its chunk list, which becomes an object, in place of digests of chunks."""
+    """Returns the entry with the digest of its chunk list in place of the digests of its chunks; emits the
+    list."""
     chunks = entry.chunks
     if chunks is None:
         return entry

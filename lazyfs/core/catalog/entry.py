@@ -12,11 +12,14 @@ from lazyfs.core.errors import FormatError
 from lazyfs.core.pack import PackTable
 
 ADDED = 1
-"""Marks an entry of the publisher (a bind point, say), not of the image's layers; comparisons skip it."""
+"""Marks an entry that the publisher added (a bind point, say) and no layer of the image has; comparisons skip
+it."""
 NESTED = 2
-"""A directory whose content is a catalog of its own: `content` is its digest, `detail` its plaintext size."""
+"""Marks a directory whose content is a catalog of its own: `content` is the catalog's digest, `detail` its
+plaintext size."""
 LIVE = 4
-"""A nested directory above images: a new revision changes it in place, where a snapshot stays as opened."""
+"""Marks a nested directory above images. A new revision changes it in place; a snapshot stays as it was
+opened."""
 _FLAGS = ADDED | NESTED | LIVE
 
 NAME_MAX = bounds.NAME
@@ -44,12 +47,12 @@ class Entry(msgspec.Struct, array_like=True, frozen=True, gc=False, forbid_unkno
     size: U63
     """st_size: file bytes, length of a link's target."""
     content: bytes = b""
-    """File: content id (empty if the file is), also of a packed one; of a file of few chunks their digests,
-    one after another. Link: target. Nested directory: catalog digest."""
+    """File: its content id, empty for an empty file; for a file of few chunks, the chunks' digests one after
+    another. Link: its target. Nested directory: the catalog's digest."""
     detail: U63 = 0
-    """File: 0 if it is an object, log2 of the chunk size if it has several chunks, or `packed_detail`.
-    Directory: its number in this catalog, or the nested catalog's plaintext size. Device: major << 32 |
-    minor."""
+    """File: 0 if its content is one object, log2 of the chunk size if it has several chunks, or
+    `packed_detail`. Directory: its number in this catalog, or the nested catalog's plaintext size. Device:
+    major << 32 | minor."""
     nlink: U32 = 1
     link: I64 = 0
     """0: one name only. Positive: index of the group's first name in this catalog. Negative: minus the
@@ -82,8 +85,8 @@ class Entry(msgspec.Struct, array_like=True, frozen=True, gc=False, forbid_unkno
         return (self.detail >> 32) - 1 if self.detail > 0xFFFF_FFFF and self.is_file else -1
 
     def place(self, packs: PackTable) -> ObjectSlice | None:
-        """The part of an object that is this file's content; None for chunked and empty files, and for what
-        is no file. `packs`: the table of the entry's catalog."""
+        """The part of an object that is this file's content. None for chunked and empty files, and for
+        entries that are not files. `packs`: the table of the entry's catalog."""
         if not self.size or not self.is_file:
             return None
         if not self.detail:
@@ -202,7 +205,7 @@ def _pipe_fault(entry: Entry) -> str:
 
 
 def _special_fault(entry: Entry, surplus: int) -> str:
-    # Nested and no directory: `content` is no digest, and nothing may take it for a catalog's.
+    # The entry is nested but no directory: its `content` is no digest, and must not be taken for a catalog's.
     return (
         "nested" if entry.flags & NESTED else f"a field that its type has not: {surplus}" if surplus else ""
     )

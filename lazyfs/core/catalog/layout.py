@@ -23,7 +23,7 @@ from lazyfs.core.errors import FormatError
 MAGIC = b"LZFCAT"
 VERSION = 2
 READABLE = (1, 2)
-"""Catalogs of version 1 name no packs; a repository that was upgraded still has some."""
+"""Versions that are read. Catalogs of version 1 name no packs; an upgraded repository still has some."""
 PREFIX = struct.Struct("<6sHIII")
 COLUMNS = 5
 MAX_SIZE = bounds.OBJECT
@@ -52,7 +52,8 @@ class Header(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields
     """The directory the catalog hangs at, with an empty name. A snapshot's entry in its parent has the same
     fields."""
     live: bool
-    """A folder above images. A live catalog holds one directory only; its subdirectories are all nested."""
+    """True for a folder above images. A live catalog holds one directory only; its subdirectories are all
+    nested."""
     totals: Totals
     nested: Annotated[tuple[tuple[U32, Totals], ...], msgspec.Meta(max_length=bounds.ENTRIES)] = ()
     """(entry index, totals) of each nested catalog, sorted by index."""

@@ -22,11 +22,12 @@ _AT_ONCE = 1024
 meanwhile, and 131,072 take 30 ms. Larger directories are cut into their entries first (8 ms for 131,072)."""
 
 ENTRY_MEMORY = 260
-"""Bytes that a decoded entry takes before its values: measured."""
+"""Bytes that a decoded entry takes without its values, by measurement."""
 _VALUES = 360
-"""Bytes that its values take beside their own at most; four times their own, if that is less."""
+"""Most bytes that the values of an entry take beyond their encoded bytes; values of few encoded bytes take
+four times those at most."""
 _ROW_MEMORY = 300
-"""The same of a line of the header's tables."""
+"""Bytes that a decoded row of the header's tables takes without its values, by measurement."""
 
 
 class Directory:
@@ -49,7 +50,7 @@ class Directory:
         return position if position < 0 else self.first + position
 
     def find(self, name: bytes) -> Entry | None:
-        """The entry with this name."""
+        """Returns the entry with this name; None if there is none."""
         position = self._positions.get(name)
         return None if position is None else self.entries[position]
 
@@ -126,7 +127,7 @@ class Catalog:
 
     @property
     def root(self) -> Entry:
-        """The directory the catalog hangs at; index 0."""
+        """The entry of the directory at which the catalog hangs; its index is 0."""
         return self.header.root
 
     @property
@@ -135,7 +136,8 @@ class Catalog:
         return self._count
 
     def directory_size(self, number: int) -> int:
-        """The entries of directory `number`, without decoding it. Raises FormatError if there is none."""
+        """Returns the number of entries of directory `number`, without decoding it. Raises FormatError if
+        there is no such directory."""
         if not 0 <= number < self._count:
             raise FormatError(f"catalog has no directory {number}, only {self._count}")
         after = self._firsts[number + 1] if number + 1 < self._count else self.entries
@@ -157,7 +159,7 @@ class Catalog:
         start = self._blobs + self._offsets[number]
         first = self._firsts[number]
         blob = memoryview(self._encoded)[start : start + self._lengths[number]]
-        # Before they are decoded: the blob may hold a million more.
+        # The count is checked before decoding: the blob may hold a million more entries than the table says.
         if _array_length(blob) != count:
             raise FormatError(f"directory {number} of a catalog has not {count} entries, as its table says")
         try:

@@ -63,8 +63,8 @@ class RoundFailures:
                 self.blame(member, failure, now)
 
     def settle(self, route: Route, now: float) -> None:
-        """A path has worked: the round's failures are blamed on the members that only the failed paths
-        had."""
+        """Blames the round's failures on the members that only the failed paths had, because a path has
+        worked."""
         if any(failure.fault in CONTENT for failure in self.items):
             self._chain.healed += 1
         guilty: dict[Member, Failure] = {}
@@ -82,7 +82,8 @@ class RoundFailures:
         self.items.clear()
 
     def end_round(self, now: float) -> bool:
-        """No path worked: decides which members are to blame. Returns True if a proxy reported an origin."""
+        """Decides which members are to blame, because no path has worked. Returns True if a proxy reported
+        that an origin does not work."""
         suspects = [failure for failure in self.items if failure.fault not in CONTENT | self._absent]
         for failure in suspects:
             proxy, origin = failure.route.proxy, failure.route.origin

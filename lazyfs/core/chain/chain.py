@@ -60,8 +60,8 @@ class Chain:
         self._sweeps = 0
 
     def proxy_order(self, key: str) -> list[Member]:
-        """Groups in order; within a group by rendezvous hashing, so that each object has one home among the
-        squids of a group, and the others share the load of a squid that is down."""
+        """Returns the proxies, group by group. Rendezvous hashing orders each group, so that each object has
+        one home among the squids of a group, and the others share the load of a squid that is down."""
         order: list[Member] = []
         for group in self.groups:
             if len(group) == 1:
@@ -71,7 +71,7 @@ class Chain:
         return order
 
     def origin_order(self, now: float) -> list[Member]:
-        """Origins by latency, with a margin so that near-equal origins keep their places: each change of
+        """Returns the origins by latency. A margin lets near-equal origins keep their places: each change of
         place makes the site's caches fetch everything again under another URL."""
         policy, origins = self.policy, self.origins
         for index in range(1, len(origins)):
@@ -94,8 +94,8 @@ class Chain:
         )
 
     def no_path(self, now: float) -> None:
-        """A request found no usable path. If no request has met the outage for a while, it may be over:
-        then its grace begins anew."""
+        """Notes that a request found no usable path. If no request has met the outage for a while, the outage
+        may be over: its grace begins anew."""
         if self._outage is None or self._forgotten(now):
             self._outage = now
             self._sweeps = 0
@@ -123,12 +123,13 @@ class Chain:
         return True
 
     def give_sweep_back(self, now: float) -> None:
-        """The request with the sweep was left before a result: the next request takes the sweep at once."""
+        """Lets the next request take the sweep at once, because the request with the sweep was left before a
+        result."""
         self._sweeps = max(self._sweeps - 1, 0)
         self._sweep_at = now
 
     def path_found(self) -> None:
-        """A path brought the right bytes: the outage, if there was one, is over."""
+        """Notes that a path brought the right bytes: the outage, if there was one, is over."""
         self._outage = None
 
     def tell(self, member: Member) -> None:
@@ -136,7 +137,7 @@ class Chain:
         self.news.append(News(member.name, member.kind, member.state, member.why))
 
     def report(self, now: float) -> ChainReport:
-        """A snapshot."""
+        """Returns a snapshot of the chain's state."""
         members = [(index, proxy) for index, group in enumerate(self.groups) for proxy in group]
         members += list(enumerate(self.origins))
         return ChainReport(

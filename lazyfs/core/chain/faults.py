@@ -41,7 +41,7 @@ class Fault(enum.StrEnum):
 
 
 CERTIFICATE = frozenset({Fault.UNTRUSTED, Fault.EXPIRED, Fault.MISNAMED, Fault.SCHEME, Fault.IDENTITY})
-"""Faults of TLS: its peer is to blame, without a comparison of paths."""
+"""Faults of TLS: the peer is to blame, and no paths have to be compared to know it."""
 
 CERTAIN = CERTIFICATE | {Fault.TUNNEL, Fault.ACCOUNT, Fault.PROXY_ACCOUNT}
 """Faults that need a change of a file or a setting: within one request the path is not tried again."""
@@ -58,7 +58,7 @@ PEER = CERTIFICATE | {
 else against the origin. Later faults may be the origin's, passed on by the proxy, so both are suspects."""
 
 CONTENT = frozenset({Fault.PORTAL, Fault.BAD_CONTENT})
-"""The answer was wrong bytes: the object is asked for again without caches, then past the proxy."""
+"""Faults of an answer with wrong bytes: the object is asked for again without caches, then past the proxy."""
 
 
 class AttemptFailed(TransportError):

@@ -21,8 +21,7 @@ class Hedges:
         self.won = 0
 
     def request(self) -> None:
-        """A request begins and adds its share of a hedge to the budget; at most one whole hedge is saved
-        up."""
+        """Adds the share of a new request to the budget; at most one whole hedge is saved up."""
         self._budget = min(self._budget + self._policy.hedge_share, 1.0)
 
     def took(self, seconds: float) -> None:

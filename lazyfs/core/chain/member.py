@@ -54,8 +54,8 @@ class Member:
         return not self.usable(now) and not (self.state is MemberState.LIAR and not self.failures)
 
     def answered(self, now: float) -> bool:
-        """An attempt over this member brought the right bytes. Returns True if this brings the member up
-        again."""
+        """Notes that an attempt over this member brought the right bytes. Returns True if this brings the
+        member up again."""
         self.answers += 1
         self.failures = 0
         if self.state is MemberState.UP or (self.state is MemberState.LIAR and now < self.retry_at):
@@ -67,7 +67,7 @@ class Member:
     def blame(
         self, why: str, started: float, now: float, *, stay_away: float | None = None, proven: bool = True
     ) -> bool:
-        """A failure was this member's. Returns True if this puts the member aside.
+        """Counts a failure against this member. Returns True if this puts the member aside.
 
         An attempt that began before the last change of state is ignored. Without proof (no other path worked)
         the first failure in a row changes nothing: a hiccup of the only path must not stop every request.
@@ -87,8 +87,8 @@ class Member:
         return True
 
     def lied(self, why: str, now: float) -> bool:
-        """The member served wrong bytes. Returns True if it has done so too often and is put aside by
-        this."""
+        """Notes that the member served wrong bytes. Returns True if it has done so too often and is now put
+        aside."""
         self._lies.append(now)
         while now - self._lies[0] > self._policy.lie_window:
             self._lies.popleft()

@@ -7,17 +7,17 @@ docs/chain.md states for operators:
   origin. After a failure the next origin is asked through the same proxy; a proxy that fails with two
   origins, or that cannot be connected to, is left for the next.
 - Wrong bytes and 404 make all further attempts of the request go past caches.
-- When a path works, the members that only the failed paths had are blamed. If none works, an origin is
-  blamed if it failed over two proxies, or if a proxy itself reports it; otherwise proxy and origin both are.
-- When every usable path has been tried, the paths of members put aside are tried too; then comes a pause,
-  and the next round.
-- When no path has worked for longer than the grace, requests fail at once; one of them, at intervals,
-  sweeps all paths first.
+- When a path works, the members that only the failed paths had are blamed. If none works, an origin is blamed
+  if it failed over two proxies, or if a proxy itself reports it; otherwise proxy and origin both are.
+- When every usable path has been tried, the paths of members put aside are tried too; then comes a pause, and
+  the next round.
+- When no path has worked for longer than the grace, requests fail at once; one of them, at intervals, sweeps
+  all paths first.
 - A fault that another try cannot change (an untrusted certificate, a refused CONNECT) ends its path for the
   request.
 - A request ends with bytes, at its deadline, or when every path says 404 or wrong bytes, or can only fail
-  again. Where a missing file is a valid answer, 403 on every path is one too: a bucket that may not be listed
-  answers 403 for a missing file.
+  again. Where a missing file is a valid answer, 403 on every path is also a valid answer: a bucket that may
+  not be listed answers 403 for a missing file.
 """
 
 from collections import Counter
@@ -112,7 +112,8 @@ class Plan:
         return Pause(min(now + pause * (1 - policy.jitter * self._chain.random()), self._deadline))
 
     def hedge(self, now: float, beside: Route) -> Route | None:
-        """A second path beside a slow one, if the budget allows it and another proxy or origin is up."""
+        """Returns a second path beside a slow one, if the budget allows it and another proxy or origin is
+        up."""
         for proxy in self._proxies:
             for origin in self._origins:
                 if proxy is beside.proxy and (proxy.direct is False or origin is beside.origin):
@@ -131,7 +132,7 @@ class Plan:
     def succeeded(
         self, route: Route, now: float, *, size: int, first_byte: float, elapsed: float, from_cache: bool
     ) -> None:
-        """The attempt brought the right bytes, in a body of `size` bytes."""
+        """Notes that the attempt brought the right bytes, in a body of `size` bytes."""
         self._return(route)
         route.proxy.bytes += size
         route.origin.bytes += size
@@ -142,7 +143,7 @@ class Plan:
         self._failures.settle(route, now)
 
     def failed(self, route: Route, error: AttemptFailed, started: float, now: float) -> None:
-        """The attempt that began at `started` brought nothing, or bytes that were not accepted."""
+        """Notes that the attempt that began at `started` brought nothing, or bytes that were not accepted."""
         self._return(route)
         chain, proxy, origin, fault = self._chain, route.proxy, route.origin, error.fault
         said = str(error) if fault in CERTAIN else fault.value
@@ -171,14 +172,15 @@ class Plan:
             self._failures.add(failure, now)
 
     def abandoned(self, route: Route, *, overtaken: bool = False) -> None:
-        """The attempt was cancelled because its request was left, or because its rival was faster
-        (`overtaken`). The status counts the latter, but no member is blamed: the path is slow, not broken."""
+        """Notes that the attempt was cancelled because its request was left, or because its rival was faster
+        (`overtaken`). The status counts overtaken attempts, but no member is blamed: the path is slow, not
+        broken."""
         self._return(route)
         if overtaken:
             self._note(route, Fault.OVERTAKEN, Fault.OVERTAKEN.value)
 
     def left(self, now: float) -> None:
-        """The caller has gone before there was an answer."""
+        """Notes that the caller has gone before there was an answer."""
         if self._sweeping and self._final is None:
             self._chain.give_sweep_back(now)
 
@@ -237,7 +239,7 @@ class Plan:
         return Route(proxy, origin, no_cache, min(silence, longest), trial, not in_turn)
 
     def _best(self, paths: list[tuple[Member, Member]]) -> tuple[Member, Member]:
-        """The path that is most likely to work, after failures of this round."""
+        """Returns the path that is most likely to work, judged by the failures of this round."""
         over = Counter(failure.route.proxy for failure in self._failures.items)
         to = Counter(failure.route.origin for failure in self._failures.items)
         return min(

@@ -4,12 +4,12 @@ import msgspec
 
 
 class Policy(msgspec.Struct, frozen=True):
-    """Times in seconds."""
+    """The settings of a chain. Times are in seconds."""
 
     probe_first: float = 1.0
     """A member that failed is left alone for this long, then twice as long each time it fails again."""
     probe_max: float = 15.0
-    """The limit of that doubling: a path that works again is found within this time."""
+    """The most that `probe_first` is doubled to: a path that works again is found within this time."""
     jitter: float = 0.25
     """Each of these times is multiplied by a random number in [1 - jitter, 1], so that a site's nodes do not
     return to a restarted proxy at one moment."""
@@ -18,11 +18,12 @@ class Policy(msgspec.Struct, frozen=True):
     no other path is left."""
     outage_grace: float = 5.0
     """The time for which requests go on trying after the last path died (a squid restarts in 1 to 3 s). After
-    that they fail at once, except one that sweeps all paths, after `probe_first` to `probe_max`."""
+    that they fail at once; only one request sweeps all paths, at intervals of `probe_first` to `probe_max`.
+    """
     silence: float = 4.0
     """The time for which an attempt may go without a byte while another path has not been tried."""
     silence_last: float = 10.0
-    """The same for the last path of a round."""
+    """The time for which an attempt over the last path of a round may go without a byte."""
     trial_silence: float = 2.0
     """The time for which a member on trial may be silent while another path exists."""
     least_silence: float = 0.5

@@ -11,7 +11,7 @@ class MemberReport(msgspec.Struct, frozen=True):
     kind: str
     """`proxy` or `origin`."""
     group: int
-    """Proxies: which group of the chain, from 0. Origins: rank in the present order."""
+    """Proxies: number of the group in the chain, from 0. Origins: rank in the present order."""
     state: str
     """`up`, `down` or `liar`."""
     why: str
@@ -22,7 +22,7 @@ class MemberReport(msgspec.Struct, frozen=True):
     """Seconds until it is tried again; 0 when up or due."""
     answers: int
     bytes: int
-    """Stored bytes of the right bodies that came over it."""
+    """Stored bytes of accepted bodies that came over it."""
     latency_ms: float | None
     """Origins: smoothed time to the first byte."""
     faults: dict[str, int]

@@ -20,15 +20,15 @@ class RevisionChoice(NamedTuple):
     """A revision that somebody asks for."""
 
     text: str
-    """As it was written."""
+    """The choice as it was written."""
     number: int | None = None
     time: int | None = None
-    """The last second that counts: the newest revision of that moment is meant."""
+    """The last second of the moment that was asked for: the newest revision at this second is meant."""
 
 
 def parse_choice(text: str) -> RevisionChoice:
-    """Returns what the text asks for. A date alone means the end of that day, UTC; a time without a zone is
-    UTC. Raises UsageError for a text that is no number, date or name."""
+    """Returns the choice that the text states. A date alone means the end of that day, UTC; a time without a
+    zone is UTC. Raises UsageError for a text that is no number, date or name."""
     number = natural(text)
     if number is not None:
         return RevisionChoice(text, number=number)
@@ -44,7 +44,7 @@ def parse_choice(text: str) -> RevisionChoice:
 
 
 def check_name(name: str) -> str:
-    """Returns the name of a revision unchanged. Raises UsageError for one that could be no name."""
+    """Returns the name of a revision unchanged. Raises UsageError for an invalid name."""
     if not NAME.fullmatch(name):
         raise UsageError(
             f"name {name!r}: use letters, digits, '.', '_' and '-', starting with a letter, 128 at most"
@@ -53,7 +53,8 @@ def check_name(name: str) -> str:
 
 
 def as_revision(past: PastRevision, newest: Revision) -> Revision:
-    """Returns an older revision in the form of the newest one, which proves it. Raises UnsupportedFormat."""
+    """Returns an older revision with the name, parameters and history of the newest one, which proves it.
+    Raises UnsupportedFormat."""
     if past.version not in READABLE:
         raise UnsupportedFormat(
             f"revision {past.number} has format version {past.version}; this lazyfs reads versions "
@@ -63,8 +64,8 @@ def as_revision(past: PastRevision, newest: Revision) -> Revision:
 
 
 def choose(history: History, choice: RevisionChoice, read: Read) -> PastRevision:
-    """Returns the revision that was asked for. Raises UsageError, saying what there is, if there is none;
-    also raises as `History.find`."""
+    """Returns the revision that was asked for. Raises UsageError that lists the existing ones if there is
+    none, and as `History.find`."""
     if choice.number is not None:
         found = history.find(choice.number, read)
         if found is None:

@@ -1,9 +1,9 @@
-"""The history of a repository: which revisions there were, what each changed, and which ones have names.
+"""The history of a repository: its revisions, the changes that each made, and the names of revisions.
 
 The signed target of a revision leads to its history's *head*, an object. The head holds the last revisions,
 FANOUT at most, and leads to *blocks*: objects of FANOUT revisions, or of FANOUT blocks, that never change. So
-a commit writes one small head, and a block now and then; a reader finds any of n revisions in log n objects;
-and whoever trusts the newest revision can prove every older one.
+a commit writes one small head, and a block now and then. A reader finds any of n revisions in log n objects,
+and a client that trusts the newest revision can prove every older one.
 """
 
 from bisect import bisect_right
@@ -49,7 +49,7 @@ class BlockAt(NamedTuple):
     block: Block
     level: int
     below: int
-    """The first revision of what comes after it: it has lower ones only."""
+    """A revision above all revisions of this block: the first one that comes after it."""
 
 
 def _placed(blocks: Sequence[Block], level: int, below: int) -> list[BlockAt]:
@@ -59,7 +59,7 @@ def _placed(blocks: Sequence[Block], level: int, below: int) -> list[BlockAt]:
 
 
 class History:
-    """A head, decoded. Immutable: `append`, `named` and `released` return another one."""
+    """A head, decoded. Immutable: `append`, `named` and `released` return a new History."""
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class History:
         blocks: tuple[tuple[Block, ...], ...] = (),
         names: tuple[KeptName, ...] = (),
     ) -> None:
-        """`blocks`: level 0 first, each level's in order."""
+        """`blocks`: the blocks of each level, level 0 first, in order."""
         self.entries = entries
         self.blocks = blocks
         self.names = names

@@ -14,10 +14,10 @@ FANOUT = 64
 LEVELS = 6
 """Levels of blocks: 64 ** 7 revisions."""
 INLINE = 1024
-"""Bytes of a revision's changes that stand in its entry; more are an object of their own, so that a head
-stays small."""
+"""Most bytes of changes that stand in a revision's entry. Larger changes are an object of their own, so that
+a head stays small."""
 MAX_CHANGES = 1 << 16
-"""Changes that a revision states; of more the first ones are kept."""
+"""Most changes that a revision states: if there are more, the first ones are kept."""
 MAX_NAMES = 1024
 """Named revisions at a time."""
 
@@ -28,13 +28,13 @@ Emit = Callable[[ObjectRef, bytes], None]
 
 
 class Change(msgspec.Struct, frozen=True, array_like=True):
-    """One image or published tree that a revision has brought, taken or replaced."""
+    """One image or published tree that a revision has added, removed or replaced."""
 
     path: bytes
-    """The place of its link or tree; of a profile the image's own place in `.flat`."""
+    """The path of the image's link or of the tree; of a profile, the path of the image in `.flat`."""
     old: bytes
-    """The content before: the config's digest behind a link, a tree's catalog, a profile; empty for
-    nothing."""
+    """The earlier content: the digest of the config behind a link, of a tree's catalog, or of a profile;
+    empty if there was none."""
     new: bytes
 
     @property
@@ -58,10 +58,12 @@ class PastRevision(msgspec.Struct, frozen=True, array_like=True):
     changes: list[Change]
     changes_digest: bytes
     changes_size: int
-    """The object of the changes, if they are too many to stand in `changes`; otherwise empty and 0."""
+    """Digest and size of the object of the changes, if they are too many to stand in `changes`; otherwise
+    empty and 0."""
     before_digest: bytes
     before_size: int
-    """The head of the history that the revision before was last signed with; empty and 0 for the first."""
+    """Digest and size of the history's head that the revision before was last signed with; empty and 0 for
+    the first."""
 
     @property
     def root(self) -> ObjectRef:
@@ -70,12 +72,13 @@ class PastRevision(msgspec.Struct, frozen=True, array_like=True):
 
     @property
     def more(self) -> ObjectRef | None:
-        """The object of its changes, if they are not in `changes`."""
+        """The object that holds its changes, if they are not in `changes`."""
         return _optional(self.changes_digest, self.changes_size)
 
     @property
     def before(self) -> ObjectRef | None:
-        """The head of the history before it."""
+        """The head of the history that the revision before was last signed with; None for the first
+        revision."""
         return _optional(self.before_digest, self.before_size)
 
 
@@ -144,7 +147,7 @@ def encode_changes(changes: list[Change]) -> bytes:
 
 
 def decode_changes(plain: bytes) -> list[Change]:
-    """Returns the changes of an object of them. Raises FormatError."""
+    """Returns the changes in an object of changes. Raises FormatError."""
     try:
         version, changes = _changes.decode(plain)
     except msgspec.MsgspecError as error:
@@ -192,14 +195,15 @@ def _optional(digest: bytes, size: int) -> ObjectRef | None:
 
 
 def _check_below(last: int, below: int) -> None:
-    """Numbers that descend make every block count once: without this, blocks that share the blocks in them
-    would give 64 ** 6 revisions for a few hundred objects."""
+    """Raises FormatError unless the revision `last` is lower than `below`. Numbers that descend make every
+    block count once: otherwise blocks that share their blocks would give 64 ** 6 revisions for a few hundred
+    objects."""
     if last >= below:
         raise FormatError(f"the block of a history has revision {last}, and the next one begins with {below}")
 
 
 def check_version(version: int) -> None:
-    """Raises FormatError for a history that another version has written."""
+    """Raises FormatError for a history of another format version."""
     if version != VERSION:
         raise FormatError(f"a history of version {version}, not {VERSION}")
 

@@ -1,4 +1,4 @@
-"""The extended attributes that belong to an image, as against those that its build host left behind."""
+"""Tells the extended attributes that belong to an image from those that its build host left behind."""
 
 _HOST = (
     b"security.selinux",

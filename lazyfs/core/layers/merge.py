@@ -31,7 +31,8 @@ class Merge:
         self.root = Inode(stat.S_IFDIR | 0o755)
         self._warn = warn
         self._upper: dict[Inode, set[bytes]] = {}
-        """Names that the current layer has put somewhere, with the directories that lead to them."""
+        """Directory -> the names in it that the current layer has put there, or that lead to something it has
+        put."""
 
     def start_layer(self) -> None:
         """Begins a layer: the entries so far lie below the records that follow."""
@@ -71,7 +72,8 @@ class Merge:
 
     def _resolve(self, names: list[bytes], record: Record) -> tuple[list[bytes], list[Inode | None]]:
         """Returns the path with every link followed, and the inodes on it from the root on: one more than
-        names, None for each that does not exist. `..` in a link that leads above the root is refused."""
+        there are names, None for each that does not exist. `..` in a link that leads above the root is
+        refused."""
         path: list[bytes] = []
         trail: list[Inode | None] = [self.root]
         rest = names[::-1]

@@ -73,8 +73,8 @@ _I64 = 1 << 63
 def from_member(member: tar.Member, *, whiteouts: bool) -> Record:
     """Returns the record of an archive entry; raises FormatError for one that must not be applied.
 
-    With `whiteouts`, names that begin with `.wh.` hide lower entries, of any type; without (the archive is
-    not a layer) they are ordinary files.
+    With `whiteouts`, names that begin with `.wh.` hide entries of lower layers, whatever their own type;
+    without (the archive is not a layer) they are ordinary files.
     """
     path = clean(member.name, member.name)
     name = path.rpartition(b"/")[2]
@@ -111,7 +111,7 @@ def from_member(member: tar.Member, *, whiteouts: bool) -> Record:
 
 
 def clamped(member: tar.Member, record: Record) -> str | None:
-    """A short text of the values that the record cannot keep of its entry; None if it keeps all."""
+    """Returns a short text of the entry's values that the record cannot keep; None if it keeps all."""
     if record.kind != Kind.INODE:
         return None
     changed = []

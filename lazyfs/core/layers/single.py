@@ -8,7 +8,7 @@ from lazyfs.core.layers.merge import Merge
 from lazyfs.core.layers.record import Kind, Record
 
 OPAQUE_XATTRS = ((b"trusted.overlay.opaque", b"y"), (b"user.overlay.opaque", b"y"))
-"""Rootless overlay mounts read the second attribute and ignore the first."""
+"""Attributes of an opaque directory. Rootless overlay mounts read the second one and ignore the first."""
 
 
 def single(records: list[Record]) -> Inode:

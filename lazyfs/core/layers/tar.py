@@ -29,7 +29,7 @@ NOBODY = 65534
 _SIZE_MAX = (1 << 63) - 1
 
 Read = Callable[[int], bytes]
-"""Exactly that many bytes, fewer only at the end of the stream."""
+"""Returns exactly that many bytes, fewer only at the end of the stream."""
 
 
 class Member(NamedTuple):

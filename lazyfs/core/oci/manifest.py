@@ -114,8 +114,8 @@ def refuse_schema1(data: bytes, name: str) -> None:
 
 
 def _index(entries: list[Any], name: str) -> Index:
-    """The entries that can be read. An index also lists signatures and future kinds of entries; one of those
-    with an unknown digest or form is passed over."""
+    """The entries that can be read. An index also lists signatures and future kinds of entries: those with an
+    unknown digest or form are passed over."""
     readable = []
     problem: FormatError | None = None
     for entry in entries:
@@ -186,8 +186,8 @@ class Config(msgspec.Struct, frozen=True):
 
     @property
     def created_ns(self) -> int:
-        """The image's creation time in nanoseconds since 1970; 0 if it states none; the nearest time that 64
-        bits hold (1677 to 2262) if it lies outside them."""
+        """The image's creation time in nanoseconds since 1970; 0 if none is stated. A time outside the range
+        of 64 bits (1677 to 2262) becomes the nearest one in it."""
         stated = self.created_stated_ns
         return max(-_MAX_TIME, min(stated, _MAX_TIME))
 

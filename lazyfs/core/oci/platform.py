@@ -30,7 +30,7 @@ _ALIASES = {
     "loongarch64": ("loong64", ""),
 }
 _PART = re.compile("[a-z0-9][a-z0-9._-]*")
-"""A part of a platform: it becomes a folder's name, where `:` is before the variant."""
+"""A part of a platform. Parts become folders' names, in which `:` stands before the variant."""
 _ATTESTATION = "vnd.docker.reference.type"
 _ARM = {
     "": ("", "v7", "v6", "v5"),
@@ -43,7 +43,8 @@ _ARM = {
 
 
 def parse_platform(text: str) -> Platform:
-    """`amd64`, `x86_64`, `linux/arm64`, `linux/arm/v7`; the system defaults to linux. Raises UsageError."""
+    """Returns the platform that a text means: `amd64`, `x86_64`, `linux/arm64`, `linux/arm/v7`. The system
+    defaults to linux. Raises UsageError."""
     parts = text.lower().split("/")
     if len(parts) == 1 or (len(parts) == 2 and parts[0] in (*_ALIASES, "amd64", "arm", "arm64")):
         parts.insert(0, "linux")
@@ -96,11 +97,8 @@ def runs(found: Platform, wanted: Platform) -> bool:
 
 
 def choose(index: Index, wanted: Platform, name: str) -> Descriptor:
-    """The manifest for this platform, the best of those that run on it; the first of equal ones.
-
-    If none fits, the first entry that states no platform. Raises FormatError that lists the platforms there
-    are.
-    """
+    """Returns the manifest that fits this platform best, the first of equal ones. If none fits, returns the
+    first entry that states no platform. Raises FormatError that lists the platforms there are."""
     images = [entry for entry in index.manifests if is_image(entry)]
     order = list(variants(wanted))
     best: tuple[int, Descriptor] | None = None

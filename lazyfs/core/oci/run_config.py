@@ -6,7 +6,7 @@ from lazyfs.core.errors import FormatError
 from lazyfs.core.foreign_text import check_text
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-"""PATH where an image sets none; the one of docker and podman."""
+"""PATH where an image sets none; docker and podman use the same."""
 
 
 class RunConfig(msgspec.Struct, frozen=True, rename="pascal"):

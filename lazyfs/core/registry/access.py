@@ -1,4 +1,4 @@
-"""Rules for reading a repository: as which identity, anonymous or an account, each request is made.
+"""Rules that decide for each request to a repository if it is made anonymously or with an account.
 
 Every request is first made anonymously, to learn if the image is public. The account is used when the
 anonymous request is refused (401, 403), is answered with 404 (registries hide private images), or has met the
@@ -53,7 +53,7 @@ class Access:
     """Kinds for which the anonymous rate limit is used up for now."""
     headers: dict[Identity, str] = field(default_factory=dict)
     account_answered: bool = False
-    """True once a request made with the account was served, or told that there is no such thing."""
+    """True once a request made with the account was served, or was answered that the thing does not exist."""
     served_privately: bool = False
     served_beyond_limit: bool = False
     served_publicly: bool = False
@@ -89,7 +89,7 @@ class Exchange:
         self._identity = access.identity(kind)
         self._sent: str | None = None
         self._fresh = False
-        """The header sent was obtained for this very request."""
+        """True if the header sent was obtained for this very request."""
         self._used_up: set[str] = set()
         """Schemes by which this identity was refused."""
         self._vain: list[str] = []
@@ -102,7 +102,7 @@ class Exchange:
         self._after_pause: Step | None = None
 
     def start(self) -> Step:
-        """The first step, and the one after a pause."""
+        """Returns the first step; called again, the step after a pause."""
         if self._after_pause is not None:
             step, self._after_pause = self._after_pause, None
             return step
@@ -256,8 +256,8 @@ class Exchange:
         return self.start()
 
     def _without_account(self, why: Answer) -> Step:
-        """There is no account, or it cannot be used: the answer to the anonymous request stands. A 404 proves
-        nothing where there is an account that was not asked with: the image may be hidden."""
+        """There is no account, or it cannot be used: the answer to the anonymous request stands. If an
+        account exists but was not used, a 404 proves nothing: the image may be hidden."""
         self._identity = Identity.NOBODY
         self._used_up, self._vain = set(), []
         if why.status == 429:

@@ -61,7 +61,7 @@ class Pause(NamedTuple):
 
 
 class Serve(NamedTuple):
-    """The answer is the one to use."""
+    """Use this answer."""
 
 
 class Outcome(Enum):
@@ -83,11 +83,11 @@ class Stop(NamedTuple):
     status: int = 0
     reason: str = ""
     wait: float = 0.0
-    """Seconds that a busy server asks for, if they are too many."""
+    """Seconds that a busy server asks for, if a request may not wait so long."""
     at_token_server: bool = False
     attempts: int = 1
     unknown: bool = False
-    """The registry itself said in so many words that it has none of this name."""
+    """True if the registry itself answered that it has nothing of this name."""
 
 
 Step = Send | Ask | Ping | FindAccount | Pause | Serve | Stop
@@ -101,4 +101,4 @@ class Answer(NamedTuple):
     retry_after: float | None = None
     reason: str = ""
     unknown: bool = False
-    """The body has the distribution API's code for a name that the registry does not know."""
+    """True if the body has the distribution API's code for a name that the registry does not know."""

@@ -1,8 +1,8 @@
 """Checks a saved state as `state.restore` does, without python-tuf, whose import takes a quarter of a mount.
 
 A mount that has a trusted revision answers with it before it imports anything it can do without; after that
-`restore` checks the same bytes again. This check is the narrower one: None is its answer to all that it does
-not know, such as keys other than Ed25519, and to all that is wrong.
+`restore` checks the same bytes again. This check knows less: it returns None for everything wrong, and for
+everything that it does not know, such as keys other than Ed25519.
 """
 
 import json
@@ -35,7 +35,7 @@ class ProvenTarget(NamedTuple):
 
 
 class _Refused(Exception):
-    """The state is not what this check knows."""
+    """The state is wrong, or of a form that this check does not know."""
 
 
 def proven(data: bytes, anchor: bytes | None) -> ProvenTarget | None:
@@ -97,7 +97,7 @@ def _signed(role: str, text: str, prover: _Fields) -> _Fields:
 
 
 def _check_signatures(role: str, envelope: _Fields, prover: _Fields) -> None:
-    """Raises unless enough keys of the role have signed a file of this role."""
+    """Raises _Refused unless the file is of this role and enough of the role's keys have signed it."""
     signed = envelope["signed"]
     if signed["_type"] != role or not _is_version(signed["version"]):
         raise _Refused
@@ -126,7 +126,7 @@ def _is_valid(key: _Fields, signature: str, payload: bytes) -> bool:
 
 
 def _check_named(named: Mapping[str, Any], text: str, signed: _Fields) -> None:
-    """Raises unless this is the file that signed metadata names."""
+    """Raises _Refused unless this is the file that signed metadata names."""
     data = text.encode()
     hashes = named.get("hashes", {})
     if (

@@ -14,8 +14,8 @@ from lazyfs.core.params import FEATURES, READABLE, Params, Revision, unsupported
 from lazyfs.core.trust.errors import Malformed
 
 TARGET = "catalog"
-"""The target's path. Its hash and length are those of the plaintext; the bytes are the object of that name
-under data/, which is a zstd frame."""
+"""The target's path. Its hash and length are those of the root catalog's plaintext; the catalog's frame lies
+under data/."""
 
 
 SINCE_2 = frozenset(("pack_files", "pack_least", "pack_target", "pack_most"))

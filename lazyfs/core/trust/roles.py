@@ -21,8 +21,8 @@ seen that much later at most."""
 
 MAX_ROOTS = 256
 MAX_NEW_ROOTS = 1 << 20
-"""Most new roots, and most bytes of them, that one refresh follows (specification 5.3.3); the next refresh
-goes on from there. A root of three keys has 2 KB."""
+"""Most bytes of new roots that one refresh follows (specification 5.3.3); the next refresh goes on from
+there. A root of three keys has 2 KB."""
 
 MAX_CHAIN = 4 << 20
 """Bytes of the roots that a client keeps, from the given one to the newest: 2,000 changes of keys."""

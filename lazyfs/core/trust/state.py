@@ -63,7 +63,7 @@ class TrustState:
 
     root_bytes: tuple[bytes, ...]
     root: Root
-    """The newest."""
+    """The newest root."""
     proven: ProvenRevision | None = None
 
     def add_root(self, data: bytes) -> "TrustState":

@@ -1,1 +1,1 @@
-"""Wishlists: which images a service is to publish, in the formats of the field."""
+"""Wishlists in the formats of the field: each lists the images that a service is to publish."""

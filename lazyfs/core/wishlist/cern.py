@@ -20,7 +20,7 @@ _TAG_PATTERN = re.compile(r"[A-Za-z0-9_.*-]{1,128}")
 
 
 def read(document: Mapping, findings: Findings) -> list[Wish]:
-    """Returns the wishes of the list; what cannot be read becomes a finding."""
+    """Returns the wishes of the list. Parts that cannot be read become findings."""
     know(document, KEYS, (), findings)
     _check_head(document, findings)
     wishes = []
@@ -66,7 +66,7 @@ def wish_of(line: int, entry: str, findings: Findings, extras: Extras = PLAIN) -
 
 
 def _check_head(document: Mapping, findings: Findings) -> None:
-    """Finds keys above the list that are not as the format has them."""
+    """Adds findings for the faults of `version` and `output_format`."""
     try:
         version = document.values.get("version")
         if version is not None and text(version, "version") != "1":

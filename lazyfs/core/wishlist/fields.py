@@ -10,7 +10,7 @@ _T = TypeVar("_T")
 
 
 def text(node: Node, what: str) -> str:
-    """Returns a scalar's text. Raises Refused for another node and for nothing."""
+    """Returns a scalar's text. Raises Refused for an empty scalar and for any other node."""
     if not isinstance(node, Scalar):
         raise Refused(node.line, f"{what} is a {_kind(node)}", "write one value")
     if node.absent:
@@ -21,7 +21,7 @@ def text(node: Node, what: str) -> str:
 
 
 def items(node: Node, what: str) -> list[Node]:
-    """Returns the items of a list; none of an absent one. Raises Refused for another node."""
+    """Returns the items of a list; no items if the node is absent. Raises Refused for another node."""
     if isinstance(node, Scalar) and node.absent:
         return []
     if not isinstance(node, Sequence):
@@ -44,7 +44,7 @@ def mapping(node: Node, what: str) -> Mapping:
 
 
 def know(node: Mapping, known: Iterable[str], idle: Iterable[str], findings: Findings) -> None:
-    """Finds unknown keys faulty, and says once of each of the `idle` ones that it has no effect."""
+    """Adds an error for each unknown key, and one notice for each of the `idle` keys: it has no effect."""
     known = [*known]
     idle = [*idle]
     for key, line in node.lines.items():

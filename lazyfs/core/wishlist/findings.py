@@ -33,7 +33,7 @@ class Findings:
     """Collects findings while a list is read, up to MOST."""
 
     MOST = 1000
-    """More are counted and not kept: a file of another kind would give one a line."""
+    """Most findings kept. Others are only counted: a file of another kind would give one for each line."""
 
     def __init__(self) -> None:
         self._found: list[Finding] = []
@@ -41,21 +41,21 @@ class Findings:
         self._more = 0
 
     def error(self, line: int, reason: str, mend: str = "") -> None:
-        """Takes an error: the line wishes nothing."""
+        """Adds an error: the line gives no wish."""
         self.add(Finding(line, reason, mend))
 
     def notice(self, line: int, reason: str, mend: str = "") -> None:
-        """Takes a notice: something of the line has no effect."""
+        """Adds a notice: a part of the line has no effect."""
         self.add(Finding(line, reason, mend, error=False))
 
     def once(self, key: str, line: int, reason: str, mend: str = "") -> None:
-        """Takes a notice, unless one with the key was taken before."""
+        """Adds a notice, unless one with the same key was added before."""
         if key not in self._said:
             self._said.add(key)
             self.notice(line, reason, mend)
 
     def add(self, finding: Finding) -> None:
-        """Takes a finding."""
+        """Adds a finding."""
         if len(self._found) < self.MOST:
             self._found.append(finding)
         else:

@@ -1,7 +1,8 @@
 """The Open Science Grid's list: text, one image a line, comments on lines that begin with `#`.
 
-One part is an image of Docker Hub's `library`, two parts are one of a namespace of Docker Hub's, and of
-three or more the first is the registry. The tag is `latest` by default; one with `*` is a shell's pattern.
+A name of one part is an image of Docker Hub's `library`; a name of two parts, an image of a namespace of
+Docker Hub's. If there are three or more parts, the first is the registry. The tag is `latest` by default; a
+tag with `*` is a shell's pattern.
 """
 
 import re
@@ -16,7 +17,7 @@ _TAG_PATTERN = re.compile(r"[A-Za-z0-9_.*?!\[\]-]{1,200}")
 
 
 def read(lines: Iterable[str], findings: Findings) -> list[Wish]:
-    """Returns the wishes of the list; what cannot be read becomes a finding."""
+    """Returns the wishes of the list. Lines that cannot be read become findings."""
     wishes = []
     for number, line in enumerate(lines, 1):
         stripped = line.strip()

@@ -25,7 +25,8 @@ from lazyfs.core.wishlist.yaml_tree import Mapping, Node, Scalar
 KEYS = ("lazyfs", "defaults", "images")
 EXTRAS = ("bind-points", "layout", "owner", "platforms")
 IDLE = ("profile",)
-"""A start is recorded with `lazyfs mount --trace` and published with `lazyfs profile`."""
+"""Keys without effect: a start is recorded with `lazyfs mount --trace` and published with `lazyfs
+profile`."""
 RETENTION = ("keep-last", "keep-by", "newer-than")
 ENTRY_KEYS = ("image", "exclude", "regex", "semver", *RETENTION, *EXTRAS)
 MOST_KEPT = 100_000
@@ -36,7 +37,7 @@ _OWNER = re.compile(r"[A-Za-z0-9_.@+-]{1,100}")
 
 
 class _Exclusion(NamedTuple):
-    """A text that begins with `!`: what of a repository is not wished."""
+    """A text that begins with `!`: images of a repository that are not wished."""
 
     name: str
     """registry/repository"""
@@ -45,7 +46,7 @@ class _Exclusion(NamedTuple):
 
 
 def read(document: Mapping, findings: Findings) -> list[Wish]:
-    """Returns the wishes of the list; what cannot be read becomes a finding."""
+    """Returns the wishes of the list. Parts that cannot be read become findings."""
     know(document, KEYS, (), findings)
     wishes: list[Wish] = []
     exclusions: list[_Exclusion] = []
@@ -166,7 +167,7 @@ def _exclusion(node: Scalar, findings: Findings) -> _Exclusion:
 
 
 def _without(wish: Wish, exclusions: list[_Exclusion], findings: Findings) -> Wish | None:
-    """Returns the wish without what is excluded; None if that is all of it."""
+    """Returns the wish without the excluded images; None if nothing is left of it."""
     name = f"{wish.reference.registry}/{wish.reference.repository}"
     ours = [one for one in exclusions if one.name == name]
     if not ours:

@@ -17,7 +17,8 @@ from lazyfs.core.wishlist.semver import VersionRange
 MOST_LENGTH = 1000
 """Characters of a pattern."""
 MEMORY = 4 << 20
-"""Bytes of a compiled pattern and its automaton; RE2 falls back to a slower linear one beyond them."""
+"""Bytes of a compiled pattern and its automaton. Beyond them RE2 falls back to a slower automaton, which
+still takes linear time."""
 
 Pattern = Callable[[str], bool]
 """Tag -> True if it matches."""

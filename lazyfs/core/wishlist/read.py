@@ -1,4 +1,4 @@
-"""Reads a wishlist of any format; which one it is follows from its content."""
+"""Reads a wishlist of any format; the content shows which format it is."""
 
 import re
 from collections.abc import Callable
@@ -26,7 +26,7 @@ class Wishlist(NamedTuple):
     wishes: tuple[Wish, ...]
     findings: tuple[Finding, ...]
     whole: bool
-    """False if it is no wishlist, or was cut: then it says nothing of what is not wished."""
+    """False if it is no wishlist, or was cut: then an image that it does not name may still be wished."""
 
     @property
     def errors(self) -> list[Finding]:
@@ -34,12 +34,12 @@ class Wishlist(NamedTuple):
 
     @property
     def complete(self) -> bool:
-        """True if every line was understood: then what it does not name is not wished."""
+        """True if every line was understood: only then are images that the list does not name unwished."""
         return self.whole and bool(self.wishes) and not self.errors
 
 
 def read_wishlist(data: bytes, name: str) -> Wishlist:
-    """Reads a list. Never raises: what cannot be read is a finding of the list."""
+    """Reads a list. Never raises: each part that cannot be read becomes a finding of the list."""
     findings = Findings()
     try:
         text = _text(data)
@@ -87,7 +87,7 @@ def _read(text: str, findings: Findings) -> tuple[str, list[Wish]]:
 
 
 def _doubt(text: str, kind: str, wishes: list[Wish], findings: Findings) -> None:
-    """Takes an error for a list that looks like a part of one, or like a server's answer of one word."""
+    """Adds an error for a list that looks like a part of one, or like a server's answer of one word."""
     last = text.rstrip()
     if not text.endswith("\n") and (kind == "osg" or last[-1:] not in ("}", "]")):
         reason = (

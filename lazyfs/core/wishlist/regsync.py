@@ -1,7 +1,7 @@
 """The list of regsync: `sync`, each entry with `source`, `target`, `type`, `tags` and `platforms`.
 
-`tags.allow` and `tags.deny` are regular expressions bound to both ends of the tag; no `allow` is all tags.
-The target has no effect, and neither has what regsync takes from the list for its own work.
+`tags.allow` and `tags.deny` are regular expressions bound to both ends of the tag; without `allow`, all tags
+are meant. The target and the settings of regsync's own work have no effect.
 """
 
 from lazyfs.core.errors import UsageError
@@ -25,7 +25,7 @@ ENTRY_IDLE = (
 
 
 def read(document: Mapping, findings: Findings) -> list[Wish]:
-    """Returns the wishes of the list; what cannot be read becomes a finding."""
+    """Returns the wishes of the list. Parts that cannot be read become findings."""
     know(document, KEYS, IDLE, findings)
     for key in ("target", "defaults"):
         line = document.lines.get(key)

@@ -1,9 +1,10 @@
-"""Keep-last-N and newer-than: which of a pattern's tags stay wished, equal on every run and machine.
+"""Keep-last-N and newer-than: the rules that choose the tags of a pattern that stay wished. Every run on
+every machine chooses the same.
 
 By version, the newest is the highest version in the tag (numbers compared as numbers; a tag that states no
-version comes after all that do), ties broken by the tag's text. By date, it is the date that the image's
-config states, as it stands there, also one in the future; ties, and images without a date (none stated, 1970
-or before), are ordered by version. An image without a date is not too old for `newer_than`: its age is not
+version comes after all that do), ties broken by the tag's text. By date, the newest has the latest date in
+its image's config, even if that lies in the future. Ties, and images without a date (none stated, 1970 or
+before), are ordered by version. An image without a date is not too old for `newer_than`: its age is not
 known.
 """
 
@@ -23,8 +24,8 @@ _NOTHING = Version(-1, 0, 0)
 def kept(tags: Iterable[str], retention: Retention, created: Mapping[str, int], now: float) -> list[str]:
     """Returns the tags that stay wished, newest first where `retention` keeps the last.
 
-    `created`: tag -> seconds since 1970 at which its image was made, of the tags for which that is known.
-    `now`: seconds since 1970.
+    `created`: tag -> the time at which its image was made, in seconds since 1970, if that is known. `now`:
+    seconds since 1970.
     """
     left = list(dict.fromkeys(tags))
     if retention.newer_than:

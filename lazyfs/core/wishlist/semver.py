@@ -1,7 +1,8 @@
 """Semantic versions and their ranges, as skopeo and regsync read them (Masterminds/semver, version 3).
 
-A range is alternatives divided by `||`, each of comparisons divided by commas or spaces, which all have to
-hold: `>=1.2, <2`, `~1.4`, `^2`, `1.2 - 1.4`, `1.x`. A pre-release is in no range whose comparison names none.
+A range consists of alternatives, separated by `||`. An alternative consists of comparisons, separated by
+commas or spaces, all of which have to hold: `>=1.2, <2`, `~1.4`, `^2`, `1.2 - 1.4`, `1.x`. A comparison that
+names no pre-release holds for no pre-release.
 """
 
 import re

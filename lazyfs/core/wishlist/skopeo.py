@@ -1,9 +1,8 @@
 """The list of `skopeo sync --src yaml`: registries with `images`, `images-by-tag-regex` and
 `images-by-semver`.
 
-An empty list of tags is all tags; a regular expression may match anywhere in a tag. What skopeo takes from
-the list for its own connection (credentials, tls-verify, cert-dir) has no effect: a list switches no
-protection off.
+An empty list of tags means all tags; a regular expression may match anywhere in a tag. The settings of
+skopeo's own connection (credentials, tls-verify, cert-dir) have no effect: a list switches no protection off.
 """
 
 from collections.abc import Callable, Iterator
@@ -21,7 +20,7 @@ IDLE = ("credentials", "tls-verify", "cert-dir")
 
 
 def read(document: Mapping, findings: Findings) -> list[Wish]:
-    """Returns the wishes of the list; what cannot be read becomes a finding."""
+    """Returns the wishes of the list. Parts that cannot be read become findings."""
     wishes: list[Wish] = []
     for registry, node in document.values.items():
         try:
@@ -37,7 +36,7 @@ def read(document: Mapping, findings: Findings) -> list[Wish]:
 
 
 class _Entry(NamedTuple):
-    """A repository below a key of a registry, and what stands there of its tags."""
+    """A repository below a key of a registry, and the value that stands there for its tags."""
 
     registry: str
     repository: str

@@ -15,14 +15,14 @@ VERSION, CREATED = "version", "created"
 
 
 class Retention(NamedTuple):
-    """Which of the tags that a pattern finds are kept."""
+    """The rule that keeps some of the tags that a pattern finds."""
 
     last: int = 0
-    """The newest so many; 0 for all."""
+    """The number of newest tags that are kept; 0 for all."""
     by: str = VERSION
-    """VERSION: newest is the highest version in the tag. CREATED: the latest date of the image's config."""
+    """VERSION: the newest tag has the highest version. CREATED: its image's config has the latest date."""
     newer_than: int = 0
-    """Seconds since the image was created, at most; 0 for any age."""
+    """Most seconds since the image was created; 0 for any age."""
 
     @property
     def needs_dates(self) -> bool:
@@ -34,7 +34,7 @@ class Extras(NamedTuple):
     """The options of a wish for its images, beyond their names."""
 
     platforms: tuple[Platform, ...] = ()
-    """The first one hangs at the image's name. Empty: the service's own."""
+    """The platforms to publish; the first one hangs at the image's name. Empty: the service's own."""
     layout: str = ""
     """CERN or OSG; empty: the service's own."""
     owner: str = ""
@@ -46,7 +46,7 @@ PLAIN = Extras()
 
 
 class TagChoice(NamedTuple):
-    """Which tags of a repository are wished."""
+    """The tags of a repository that are wished."""
 
     shown: str
     """The choice as messages and the state write it."""
@@ -70,9 +70,9 @@ class Wish(NamedTuple):
 
     line: int
     reference: Reference
-    """With the tag or digest wished; of a pattern, with neither."""
+    """The reference, with the tag or digest that is wished; without either if `choice` selects tags."""
     choice: TagChoice | None = None
-    """None for one tag or digest."""
+    """The choice of tags; None for one tag or digest."""
     extras: Extras = PLAIN
 
     @property
@@ -97,7 +97,7 @@ def reference_of(line: int, registry: str, repository: str, tag: str = "", diges
 
 
 def compiled(line: int, make: Callable[[str], Pattern], text: str) -> Pattern:
-    """Returns the pattern that `make` makes of a text. Raises Refused for a text that is none."""
+    """Returns the pattern that `make` makes of a text. Raises Refused for a text that is no pattern."""
     try:
         return make(text)
     except ValueError as error:

@@ -1,7 +1,7 @@
 """YAML as a tree of texts with line numbers: a scalar is the text that stands there, so 3.10 is not 3.1.
 
-Nothing is made of a tag, and nothing is expanded but an alias, whose copies count towards MOST_NODES. Keys
-that stand twice in a mapping count for nothing, and both lines are named. A line that breaks the syntax is
+YAML tags have no effect. Only aliases are expanded, and their copies count towards MOST_NODES. A key that
+stands twice in a mapping does not count at all, and both lines are named. A line that breaks the syntax is
 left out if it is one item of a list; else the list cannot be read.
 """
 
@@ -54,10 +54,10 @@ _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def parse_yaml(text: str, findings: Findings) -> Node:
-    """Returns the tree of one document; single lines that break it are left out and found faulty.
+    """Returns the tree of one document; single lines that make it unreadable are left out, and become
+    findings.
 
-    Raises Refused for a text that is no YAML, or has what no wishlist needs: several documents, too many
-    nodes.
+    Raises Refused for a text that is no YAML, or for one that has several documents or too many nodes.
     """
     lines = text.split("\n")
     for _ in range(MOST_REPAIRS):
@@ -81,8 +81,8 @@ def _line_of(error: yaml.MarkedYAMLError) -> int:
 
 
 def _faulty_item(lines: list[str], error: yaml.MarkedYAMLError) -> int | None:
-    """Returns the line, from 0, of a list's item whose absence lets the parser come further; None if none is
-    to blame."""
+    """Returns the number, from 0, of the line that is to blame for an error: an item of a list, without which
+    the parser gets further. None if there is none."""
     stopped = _line_of(error) - 1
     marks = [mark.line for mark in (error.context_mark, error.problem_mark) if mark]
     for at in dict.fromkeys(line for mark in marks for line in (mark, mark - 1)):
@@ -217,7 +217,8 @@ class _Builder:
 
 
 def _tree(text: str, findings: Findings) -> Node:
-    mine = Findings()  # those of a text that is then mended would be found twice
+    # kept apart: a text that is mended is parsed again, and its findings would be there twice
+    mine = Findings()
     builder = _Builder(mine)
     events: Iterator[_Event] = yaml.parse(text, Loader=_Loader)
     for event in events:

@@ -2,7 +2,7 @@
 
 A cold stat from kept bytes costs the daemon half of one from the tree. Kept answers stay right for as long as
 their slots live: an image never changes, and a new revision drops those of the live folders it changes. Their
-bytes are bounded: a full table is emptied, and each answer costs its packing once more.
+bytes are bounded: a full table is emptied, and each answer has to be packed once more.
 """
 
 import sys

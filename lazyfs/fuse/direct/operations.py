@@ -21,7 +21,7 @@ from lazyfs.vfs.missing_objects import NOTHING, Fetched
 from lazyfs.vfs.operator_xattrs import get_xattr, list_xattrs
 
 Pieces = list[bytes]
-"""An answer behind its header."""
+"""The pieces of an answer, without its header."""
 Call = fs.Call[Pieces]
 Operation = Callable[["Operations", int, bytes], Call]
 """Makes the call that answers a request, from its inode number and payload."""
@@ -39,7 +39,7 @@ class Operations:
         self._slot_of = filesystem.tree.slots.get
 
     def call(self, opcode: int, number: int, payload: bytes) -> Call:
-        """Returns the call that answers a request. Raises Malformed, or OSError for one that is refused."""
+        """Returns the call that answers a request. Raises Malformed, or OSError for a refused request."""
         found = _LOCKED.get(opcode)
         if found is not None:
             return self._fs.locked(found(self, number, payload))
@@ -50,7 +50,8 @@ class Operations:
         raise OSError(wrong, os.strerror(wrong))
 
     def lookup(self, parent: int, name: bytes, fetched: Fetched = NOTHING) -> bytes:
-        """Returns the answer to LOOKUP: a kept one that is still right, or a new one. Hold the lock."""
+        """Returns the answer to LOOKUP: a kept one that is still right, or a new one. The caller holds the
+        lock."""
         at, body = self._kept.names.get(key(parent, name), (SHARED, b""))
         if at == MISSING:
             return body
@@ -77,7 +78,7 @@ class Operations:
         return body
 
     def forget(self, pairs: list[tuple[int, int]]) -> None:
-        """Takes lookups back from the kernel. Hold the lock."""
+        """Takes lookups back from the kernel. The caller holds the lock."""
         shared_files, tree = self._tree.shared_files, self._tree
         of_slot: dict[int, int] = {}
         for number, lookups in pairs:
@@ -204,6 +205,11 @@ def _that_fit(lines: Pieces, size: int) -> Pieces:
     return lines
 
 
+def answered() -> tuple[int, ...]:
+    """Returns the opcodes that are answered, in rising order."""
+    return tuple(sorted({*_LOCKED, p.READ}))
+
+
 _LOCKED: dict[int, Operation] = {
     p.LOOKUP: Operations._lookup,
     p.GETATTR: Operations._getattr,
@@ -214,6 +220,6 @@ _LOCKED: dict[int, Operation] = {
     p.READDIR: Operations._readdir,
     p.READDIRPLUS: Operations._readdirplus,
 }
-"""Every other request but READ is refused: OPEN and OPENDIR with ENOSYS, so that the kernel keeps pages and
-listings and does all later opens itself; ACCESS, FLUSH, LSEEK, STATX and IOCTL too, so that it does those
-itself."""
+"""The requests that are answered under the lock. Every other one but READ is refused: OPEN and OPENDIR with
+ENOSYS, so that the kernel keeps pages and listings and does all later opens itself; ACCESS, FLUSH, LSEEK,
+STATX and IOCTL too, so that it does those itself."""

@@ -2,7 +2,8 @@
 
 A reader thread enters a request here before it asks trio for the task, and trio runs the calls it is given in
 order, so an interrupt that finds the request always finds its task too. Until the event loop is there
-(`attach`), the calls wait in the same order: reader threads answer what is at hand before trio is loaded.
+(`attach`), the calls wait in the same order: reader threads answer requests whose objects are at hand before
+trio is loaded.
 """
 
 import errno
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from lazyfs.fuse.direct.channel import Channel
 from lazyfs.fuse.direct.operations import Call
+from lazyfs.fuse.direct.request_table import RequestTable
 from lazyfs.fuse.file_read import FileRead
 from lazyfs.fuse.filesystem import Filesystem
 from lazyfs.vfs.missing_objects import Need, NeedRepository
@@ -26,8 +28,9 @@ log = logging.getLogger(__name__)
 class _Waiting:
     """One waiting request."""
 
-    def __init__(self, unique: int, call: Call, missing: Need | NeedRepository) -> None:
+    def __init__(self, unique: int, call: Call, missing: Need | NeedRepository, slot: int) -> None:
         self.unique = unique
+        self.slot = slot
         self.call = call
         self.missing = missing
         self.interrupted = False
@@ -38,7 +41,8 @@ class _Waiting:
 class PendingRequests:
     """The waiting requests of one session. Call `start` and `interrupt` from other threads than trio's."""
 
-    def __init__(self, filesystem: Filesystem, channel: Channel) -> None:
+    def __init__(self, filesystem: Filesystem, channel: Channel, table: RequestTable) -> None:
+        self._table = table
         self._fs = filesystem
         self._channel = channel
         self._nursery: trio.Nursery | None = None
@@ -69,11 +73,15 @@ class PendingRequests:
         for call in before:
             call()
 
-    def start(self, unique: int, call: Call, missing: Need | NeedRepository) -> None:
+    def start(self, unique: int, call: Call, missing: Need | NeedRepository, slot: int) -> None:
         """Has a request answered once every object it needs is here. `missing`: the objects that the call
-        lacked."""
-        waiting = self._waiting[unique] = _Waiting(unique, call, missing)
+        lacked. `slot`: the request's in the table of requests."""
+        waiting = self._waiting[unique] = _Waiting(unique, call, missing, slot)
         self.soon(lambda: self._spawn(waiting))
+
+    def waits(self, unique: int) -> bool:
+        """Returns True if the request waits here already."""
+        return unique in self._waiting
 
     def interrupt(self, unique: int) -> bool:
         """Cancels a request whose caller was killed. Returns False if the request does not wait here."""
@@ -126,7 +134,8 @@ class PendingRequests:
             if isinstance(waiting.call, FileRead):
                 self._fs.counters.read_bytes += sum(map(len, pieces))
             self._channel.reply(waiting.unique, pieces)
-            return
-        if scope.cancelled_caught:
-            self._fs.counters.interrupted += 1
-        self._channel.refuse(waiting.unique, number)
+        else:
+            if scope.cancelled_caught:
+                self._fs.counters.interrupted += 1
+            self._channel.refuse(waiting.unique, number)
+        self._table.leave(waiting.slot)

@@ -16,11 +16,12 @@ from lazyfs.core.errors import UsageError
 from lazyfs.fuse import device
 from lazyfs.fuse.direct.channel import Channel
 from lazyfs.fuse.direct.kept_answers import KeptAnswers
-from lazyfs.fuse.direct.operations import Operations
+from lazyfs.fuse.direct.operations import Operations, answered
 from lazyfs.fuse.direct.pending_requests import PendingRequests
-from lazyfs.fuse.direct.reader import BUFFER, RequestReader
+from lazyfs.fuse.direct.reader import RequestReader
+from lazyfs.fuse.direct.request_table import SLOTS, Kept, RequestTable
 from lazyfs.fuse.filesystem import Filesystem
-from lazyfs.fuse.session import MountOptions
+from lazyfs.fuse.session import HeldMount, MountOptions
 from lazyfs.fuse.wire import handshake, protocol, replies
 from lazyfs.system import mountpoint as points
 
@@ -43,24 +44,45 @@ class DirectSession:
     kind = "direct"
 
     def __init__(
-        self, filesystem: Filesystem, mountpoint: str, options: MountOptions, *, readers: int = READERS
+        self,
+        filesystem: Filesystem,
+        mountpoint: str,
+        options: MountOptions,
+        *,
+        readers: int = READERS,
+        taken: HeldMount | None = None,
     ) -> None:
-        """Mounts; raises UsageError if the mount is refused, or the kernel is too old for this session."""
+        """Mounts, or serves a mount on that another process has made. `taken`: that mount, whose descriptors
+        are this session's from now on.
+
+        Raises UsageError if the mount is refused, if the kernel is too old for this session, or if this
+        version cannot keep to what the other process has promised the kernel.
+        """
+        if taken is not None:
+            handshake.check_continuation(taken.init)
+            if taken.answered != answered():
+                raise UsageError("the kernel was told of other operations than this version has")
         self._fs = filesystem
         self._readers = readers
         self._kept = KeptAnswers()
         self._operations = Operations(filesystem, self._kept)
-        self._channel = Channel(device.mount(mountpoint, options))
-        self._pending = PendingRequests(filesystem, self._channel)
+        self._channel = Channel(taken.device if taken else device.mount(mountpoint, options))
+        self._table = RequestTable(taken.table if taken else RequestTable.make())
+        self._pending = PendingRequests(filesystem, self._channel, self._table)
+        self._taken = taken is not None
+        self._init = taken.init if taken else b""
         self._threads: list[threading.Thread] = []
         self._ended: trio.Event | None = None
         """Set when a reader thread has ended; None before `serve`."""
         self._mount = points.find(points.absolute(mountpoint))
+        if taken:
+            return
         try:
             self._shake_hands()
         except BaseException:
             self.unmount()
             os.close(self._channel.fd)
+            self._table.close()
             raise
         if self._mount:
             device.raise_read_ahead(self._mount)
@@ -70,19 +92,41 @@ class DirectSession:
         poll.register(self._channel.fd, select.POLLIN)
         if not poll.poll(FIRST_REQUEST):
             raise UsageError("the kernel sends no INIT: mount with --fuse pyfuse3")
-        request = os.read(self._channel.fd, BUFFER)
+        request = os.read(self._channel.fd, protocol.MIN_READ_BUFFER)
         _, opcode, unique, *_ = protocol.IN_HEADER.unpack_from(request)
         if opcode != protocol.INIT:
             raise UsageError(f"the kernel begins with request {opcode}: mount with --fuse pyfuse3")
-        self._channel.reply(unique, [handshake.init_reply(request[protocol.IN_HEADER.size :])])
+        self._init = handshake.init_reply(request[protocol.IN_HEADER.size :])
+        self._channel.reply(unique, [self._init])
 
     def begin(self) -> bool:
         """Starts the reader threads, unless they run already."""
+        if self._taken:
+            self._taken = False
+            self._serve_again([*self._table.kept_in_buffers(), *self._table.kept_in_slots()])
         while len(self._threads) < self._readers:
-            thread = threading.Thread(target=self._read, name=f"fuse {len(self._threads)}", daemon=True)
+            number = len(self._threads)
+            thread = threading.Thread(target=self._read, args=[number], name=f"fuse {number}", daemon=True)
             thread.start()
             self._threads.append(thread)
         return True
+
+    def held(self) -> HeldMount:
+        return HeldMount(self._channel.fd, self._table.fd, self._init, answered())
+
+    def serve_kept(self) -> None:
+        self._serve_again([kept for kept in self._table.kept_in_slots() if kept.slot >= SLOTS])
+
+    def _serve_again(self, requests: list[Kept]) -> None:
+        reader = self._reader(0)
+        for kept in requests:
+            reader.serve_again(kept.request)
+            self._table.leave(kept.slot)
+
+    def _reader(self, number: int) -> RequestReader:
+        return RequestReader(
+            self._fs, self._channel, self._operations, self._pending, self._table, self._table.buffer(number)
+        )
 
     async def serve(self) -> None:
         import trio
@@ -106,13 +150,13 @@ class DirectSession:
         self.unmount()
         self._join()
 
-    def _read(self) -> None:
+    def _read(self, number: int) -> None:
         """The work of a reader thread."""
         ran_out = False
         try:
             while not ran_out:
                 try:
-                    RequestReader(self._fs, self._channel, self._operations, self._pending).run()
+                    self._reader(number).run()
                     ran_out = True
                 except Exception:  # one request has no answer; the thread goes on with the next
                     log.exception("reader thread")
@@ -130,6 +174,7 @@ class DirectSession:
         if self._channel.fd >= 0 and not any(thread.is_alive() for thread in self._threads):
             os.close(self._channel.fd)
             self._channel.fd = -1
+            self._table.close()
 
     def unmount(self) -> None:
         if self._mount:

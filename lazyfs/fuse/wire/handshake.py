@@ -23,8 +23,19 @@ WANTED = (
     | p.INIT_EXT
     | p.NO_EXPORT_SUPPORT
 )
-"""READDIRPLUS always, not READDIRPLUS_AUTO: with AUTO, every second page of a large folder comes without
-attributes, and the kernel then asks for each of its names alone."""
+"""The features that are used if the kernel offers them. READDIRPLUS always, not READDIRPLUS_AUTO: with AUTO,
+every second page of a large folder comes without attributes, and the kernel then asks for each of its names
+alone."""
+
+
+def check_continuation(reply: bytes) -> None:
+    """Checks that this version keeps to the reply that an earlier process gave to INIT. Raises UsageError."""
+    if len(reply) != p.INIT_OUT.size:
+        raise UsageError(f"a reply to INIT of {len(reply)} bytes cannot be continued")
+    _, _, _, flags, *_, flags2 = p.INIT_OUT.unpack(reply)
+    more = (flags | flags2 << 32) & ~WANTED
+    if more:
+        raise UsageError(f"the kernel was promised the features {more:#x}, which this version does not have")
 
 
 def init_reply(payload: bytes) -> bytes:

@@ -2,6 +2,7 @@
 
 import errno
 
+from lazyfs.core.catalog.entry import NAME_MAX
 from lazyfs.fuse.session import FOREVER, StatvfsFields
 from lazyfs.fuse.wire.protocol import (
     ATTR_OUT,
@@ -76,6 +77,11 @@ def statfs(space: StatvfsFields) -> bytes:
     """Returns the answer to STATFS."""
     free = space.bfree
     return KSTATFS.pack(space.blocks, free, free, space.files, 0, space.bsize, space.namemax, space.frsize, 0)
+
+
+def empty_statfs() -> bytes:
+    """Returns the answer to STATFS of a filesystem of which nothing is known: full, without files."""
+    return KSTATFS.pack(0, 0, 0, 0, 0, BLOCK_SIZE, NAME_MAX, BLOCK_SIZE, 0)
 
 
 def xattr(value: bytes, room: int) -> bytes:

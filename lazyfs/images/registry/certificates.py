@@ -1,8 +1,8 @@
 """Trusted CAs and client certificates for each server that a pull touches.
 
-Trusted are the system's CAs, as the environment names them, and the `*.crt` of the registry's folder in
-certs.d, as docker and podman read it. A client certificate of that folder (`NAME.cert` with `NAME.key`) is
-shown to that registry only.
+The system's CAs, as the environment names them, are trusted, and so is every `*.crt` in the registry's folder
+of certs.d, which is read as docker and podman do. A client certificate of that folder (`NAME.cert` with
+`NAME.key`) is shown to that registry only.
 """
 
 import os

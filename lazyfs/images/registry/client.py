@@ -35,15 +35,17 @@ from lazyfs.images.registry.wire import Reply, shown
 MAX_TAGS = 100_000
 MAX_TAG_PAGE = 16 << 20
 MAX_TAG_PAGES = 2000
-"""Registries that give fewer tags at a time than they are asked for give 50 or 100."""
+"""Most pages of a list of tags. Registries that give fewer tags a page than they are asked for give 50 or
+100."""
 TAGS_TIME = 1800.0
 """Seconds for all pages together."""
 MAX_BLOB = 256 << 30
-"""Bytes that a layer may be said to have: the largest layers known, with models in them, have half of it."""
+"""Most bytes that a layer may state as its size: the largest layers known, with models in them, have half of
+it."""
 BLOB_TIME, BLOB_RATE = 600.0, LEAST
-"""Seconds for a blob, and bytes a second beyond them."""
+"""A blob may take BLOB_TIME seconds, and one more for each BLOB_RATE bytes."""
 PROGRESS = 64 << 10
-"""Bytes of an answer that breaks off which count as progress."""
+"""An answer that breaks off counts as progress if it brought so many bytes."""
 
 _ACCEPT = ", ".join((OCI_INDEX, DOCKER_LIST, OCI_MANIFEST, DOCKER_MANIFEST, f"{SCHEMA1}+prettyjws"))
 
@@ -86,21 +88,22 @@ class RegistryClient:
             stated = reply.headers.get("Docker-Content-Digest", "")
         expected = wanted if hashed else stated
         if expected.startswith("sha256:") and f"sha256:{sha256(data).hex()}" != expected:
-            refuse_schema1(data, str(self._reference))  # the stated digest is that of the part only
+            # of schema 1, registries state the digest of a part only
+            refuse_schema1(data, str(self._reference))
             raise DigestMismatch(f"{self._reference}: the manifest does not match its digest {expected}")
         return data
 
     def digest(self, wanted: str) -> str:
-        """The digest of a manifest or index by tag, asked for with HEAD; with GET where the answer to HEAD
-        states none, or is 404: only a body says why.
+        """The digest of a manifest or index by tag, asked for with HEAD; then with GET, if the answer to HEAD
+        states no digest or is 404: only a body has the reason.
 
-        Raises as `manifest`; Unknown if the registry says in so many words that there is none.
+        Raises as `manifest`; Unknown if the registry itself says that there is none.
         """
         try:
             with self._conversation.request(
                 f"manifests/{wanted}", Kind.MANIFEST, {"Accept": _ACCEPT}, method="HEAD"
             ) as reply:
-                reply.small(0)  # so that the connection is kept
+                reply.small(0)  # read to the end, so that the connection is kept
                 stated = reply.headers.get("Docker-Content-Digest", "")
                 if _DIGEST.fullmatch(stated):
                     return stated
@@ -115,8 +118,8 @@ class RegistryClient:
 
     @property
     def account_answered(self) -> bool:
-        """True if the registry served a request made with the account, or told it that there is no such
-        thing."""
+        """True if the registry served a request made with the account, or answered it that the thing does not
+        exist."""
         return self._conversation.account_answered
 
     def small_blob(self, descriptor: Descriptor, limit: int) -> bytes:
@@ -209,8 +212,8 @@ class RegistryClient:
         raise FormatError(f"{self._reference}: the list of tags does not end ({len(seen)} pages)")
 
     def check_public(self, blob: Descriptor) -> None:
-        """Raises UsageError unless the repository is known to be public: an account was needed because of a
-        rate limit, and no blob was served anonymously. Asks for `blob` to find out."""
+        """Raises UsageError if the repository may be private: a rate limit made an account necessary, and no
+        blob was served anonymously. Asks for `blob` to find out."""
         if self._conversation.privacy is not Privacy.UNPROVEN:
             return
         for _ in self.blob(blob):
@@ -228,14 +231,15 @@ class RegistryClient:
             raise FormatError(f"{self._reference}: the list of tags is not one") from None
 
     def _resumed(self, reply: Reply, got: int) -> int:
-        """0 if the partial answer starts at the right byte."""
+        """Checks that an answer goes on at byte `got`. Returns 0: no bytes of it have to be passed over.
+        Raises TransportError if it starts at another byte."""
         if reply.status != 206 or resumed_at(reply.headers) != got:
             raise TransportError(f"{self._reference}: the registry resumes a blob at the wrong byte")
         return 0
 
     def _small(self, reply: Reply, limit: int) -> bytes:
-        """The whole of a small body. A connection that breaks here is an error; the caller's request is
-        small."""
+        """Returns the whole of a small body. If the connection breaks, the request is not resumed but
+        fails."""
         try:
             return reply.small(limit)
         except Failed as error:

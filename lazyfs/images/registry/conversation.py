@@ -42,8 +42,8 @@ class Conversation:
         wall: Callable[[], float] = time.time,
     ) -> None:
         """`find_account` is called at most once, when an anonymous request is refused. `allow_private`:
-        images that only an account may read are allowed, which messages say is given by `permission`.
-        `account_shown`: what messages call the account, in place of its user name, where strangers read them.
+        images that only an account may read are allowed. `permission`: the option that messages name for
+        this. `account_shown`: the account's name in messages that strangers read, in place of its user name.
         `address`: the host[:port] of the registry's API, if it is another than its name says. `wall`: seconds
         since 1970."""
         self._reference = reference
@@ -72,8 +72,8 @@ class Conversation:
 
     @property
     def account_answered(self) -> bool:
-        """True if the registry served a request made with the account, or told it that there is no such
-        thing."""
+        """True if the registry served a request made with the account, or answered it that the thing does not
+        exist."""
         return self._access.account_answered
 
     def request(
@@ -119,7 +119,7 @@ class Conversation:
                     raise self._failure(step, path)
 
     def _now(self, transition: Callable[[], steps.Step]) -> steps.Step:
-        """The next step; changes of the shared state are made one at a time."""
+        """Returns the next step. The shared state is changed by one thread at a time."""
         with self._lock:
             return transition()
 

@@ -18,7 +18,7 @@ from lazyfs.images.registry.credentials import HELPER_DEADLINE, Credentials
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 _ABSENT = ("credentials not found", "no credentials server url", "no credentials username")
-"""The helpers' text for having no account, beside an exit code."""
+"""Texts of helpers that have no account; they come with an exit code other than 0."""
 TOKEN_USER = "<token>"  # noqa: S105 - the name that stands for an identity token
 _MAX_ANSWER = 1 << 20
 

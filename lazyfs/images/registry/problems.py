@@ -1,4 +1,4 @@
-"""The reason why a connection failed, with a remedy, and if another try can help.
+"""Explains why a connection failed, with a remedy, and says if another try can help.
 
 A wrong certificate, scheme or name will still be wrong in half a minute: these fail at once.
 """
@@ -58,7 +58,8 @@ class Failed(TransportError):
 
 
 def refused(text: str) -> Failed:
-    """The client itself refuses to go on: an address or redirect that it may not follow."""
+    """Returns the failure of a request that the client itself refuses: to an address or redirect that it may
+    not follow."""
     return Failed(Problem(text, hopeless=True))
 
 
@@ -148,7 +149,7 @@ def _proxy(chain: list[BaseException], origin: str) -> Problem:
 
 
 def proxy_account(origin: str) -> Problem:
-    """The proxy on the way to `origin` answers 407."""
+    """Returns the problem of a proxy on the way to `origin` that answers 407."""
     variable = f"{origin.partition(':')[0]}_proxy=http://USER:PASSWORD@HOST:PORT"
     text = f"{origin}: the proxy answers 407: it wants another user name and password, or one: {variable}"
     return Problem(text, hopeless=True)

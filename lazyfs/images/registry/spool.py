@@ -79,7 +79,7 @@ class _File:
 def read_ahead(
     layers: Sequence[tuple[int, Descriptor]], fetch: Fetch, *, parallel: int = PARALLEL, limit: int = LIMIT
 ) -> Iterator[tuple[int, Iterator[bytes]]]:
-    """(number, bytes) of each layer in order, the following ones being fetched meanwhile."""
+    """Yields (number, bytes) of each layer in order; the following layers are fetched meanwhile."""
     files: dict[int, _File] = {}
     used = 0
     with ThreadPoolExecutor(max(parallel, 1), "layer") as pool:

@@ -1,4 +1,5 @@
-"""The rate of a transfer over the last minutes: one that trickles ends, however large it is said to be."""
+"""The rate of a transfer over the last minutes. A transfer that only trickles is ended, whatever its stated
+size."""
 
 from collections.abc import Callable, Iterator
 
@@ -10,11 +11,11 @@ slower than any line on which publishing makes sense."""
 
 
 class TransferRate:
-    """Measures one transfer, over all requests that it takes. What the reader does between the parts does not
-    count."""
+    """Measures one transfer, over all requests that it takes. The reader's own time between the parts does
+    not count."""
 
     def __init__(self, name: str, now: Callable[[], float]) -> None:
-        """`name`: of what is transferred, for messages."""
+        """`name`: the name of the transferred file in messages."""
         self._name = name
         self._now = now
         self._waited = 0.0

@@ -1,8 +1,8 @@
 """HTTP as a registry's client needs it: one request, its redirects followed by hand, its proxy, its TLS.
 
-The sources of a general client are not used: no ~/.netrc, no cookies, no user name in an address that a
-server sends. An Authorization field is sent only to the scheme, host and port it was made for, and so is a
-client certificate (see `certificates`).
+Credentials of other sources, which a general client would use, are not sent: no ~/.netrc, no cookies, no user
+name in an address that a server sends. An Authorization field is sent only to the scheme, host and port it
+was made for, and so is a client certificate (see `certificates`).
 """
 
 import re
@@ -92,8 +92,8 @@ class Reply:
         self._response.close()
 
     def parts(self) -> Iterator[bytes]:
-        """The body as it is sent: each part is what has come, so that a body that trickles is noticed. Raises
-        Failed if the time for the server is over, or as BROKEN."""
+        """The body as it is sent, in parts as they come, so that a body that trickles is noticed. Raises
+        Failed if the time for the server is over, or the exceptions in BROKEN."""
         while part := self._response.read1(PART, decode_content=False):
             yield part
             self._check(self.origin)
@@ -117,28 +117,28 @@ class Reply:
 
 
 class Pace(Protocol):
-    """Lets a client that makes many requests keep to what each server takes."""
+    """Limits the requests of a client that makes many, as each server demands."""
 
     def turn(self, origin: Origin) -> AbstractContextManager[None]:
-        """Holds the turn of one request to its answer's head; waits for it. Raises Failed if the server is
-        not to be asked now."""
+        """Waits for the turn of one request, which lasts until its answer's head has come. Raises Failed if
+        the server must not be asked now."""
         ...
 
     def answered(self, origin: Origin, status: int, headers: Mapping[str, str]) -> None:
-        """Is told of the head of an answer."""
+        """Takes the head of an answer."""
         ...
 
     def broke(self, origin: Origin, problem: Problem) -> None:
-        """Is told of a request without an answer."""
+        """Takes the problem of a request without an answer."""
         ...
 
     def check(self, origin: Origin) -> None:
-        """Is asked while a body is read. Raises Failed if it is not to be read on."""
+        """Raises Failed if a body must not be read on; called while it is read."""
         ...
 
 
 class NoPace:
-    """Every request at once: for a client of a few."""
+    """Lets every request go at once, for a client that makes few."""
 
     def turn(self, _: Origin) -> AbstractContextManager[None]:
         return nullcontext()
@@ -169,9 +169,9 @@ class Wire:
         pace: Pace = NO_PACE,
         connections: int = 4,
     ) -> None:
-        """`plain_http`: http is allowed. `proxies`: a function from an address to its proxy's; by default
-        that of the environment (https_proxy, http_proxy, all_proxy, no_proxy). `connections`: those kept open
-        to one server."""
+        """`plain_http`: http is allowed. `proxies`: a function from an address to its proxy's address; by
+        default from the environment (https_proxy, http_proxy, all_proxy, no_proxy). `connections`: those kept
+        open to one server."""
         self._pace = pace
         self._connections = connections
         self._certificates = certificates

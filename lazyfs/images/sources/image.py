@@ -13,7 +13,7 @@ again."""
 
 
 def none_known(_: str, __: Digest) -> bytes | None:
-    """Nothing is published yet."""
+    """The KnownConfig of a tree in which nothing is published."""
     return None
 
 
@@ -55,5 +55,5 @@ class Image(Protocol):
 
 
 def distinct(image: Image) -> list[Layer]:
-    """Returns each layer once: an image may have one several times."""
+    """Returns each layer once: an image may have the same layer several times."""
     return list({layer.diff_id: layer for layer in reversed(image.layers)}.values())

@@ -28,7 +28,7 @@ class Input:
         self.name = name
         status = os.fstat(file.fileno())
         self.size: int | None = status.st_size if stat.S_ISREG(status.st_mode) else None
-        """Bytes; None if only reading to the end shows it."""
+        """Size in bytes; None if only reading to the end shows it."""
         if stat.S_ISREG(status.st_mode):
             self._start = os.lseek(file.fileno(), 0, os.SEEK_CUR)  # a descriptor may stand in mid-file
             self.size = status.st_size - self._start
@@ -69,7 +69,7 @@ class Input:
 
 
 def open_file(path: str, name: str) -> BinaryIO:
-    """Opens a file of a directory that others may have made: waiting for a pipe in it would never end.
+    """Opens a file in a directory that others may have made, without waiting for a pipe there.
 
     Errors call it `name`. Raises UsageError if it cannot be opened or is not a regular file.
     """

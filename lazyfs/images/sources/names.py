@@ -19,8 +19,8 @@ class Which(NamedTuple):
 
 
 def split(text: str, exists: Callable[[str], bool]) -> tuple[str, Which]:
-    """(path, choice of the image). skopeo cuts at the first colon; later colons are tried if that path does
-    not exist.
+    """Returns (path, choice of the image). skopeo cuts at the first colon; later colons are tried if that
+    path does not exist.
 
     Raises UsageError if `@` is followed by neither a number nor a digest.
     """

@@ -31,7 +31,7 @@ class ImageOptions:
     certs: tuple[str, ...] | None = None
     """The certs.d folders; None: those of podman and docker."""
     platform_asked: bool = False
-    """The operator named the platform: an image for another one is refused."""
+    """True if the operator named the platform: an image for another one is refused."""
 
 
 @contextmanager
@@ -39,8 +39,8 @@ def open_image(source: str, options: ImageOptions, known: KnownConfig = none_kno
     """The image of `docker://REFERENCE`, `oci:DIR[:NAME]` or `docker-archive:FILE[:REFERENCE]`.
 
     Raises UsageError for any other text, and the source's exceptions. Leaving the context raises UsageError
-    if the image may not be made public (unless `allow_public`). All requests for it have been made only then,
-    so a commit belongs after the context.
+    if the image may not be made public (unless `allow_public`). Only then have all requests for the image
+    been made, so a commit belongs after the context.
     """
     kind, colon, rest = source.partition(":")
     asked = options.platform_asked

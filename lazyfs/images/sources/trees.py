@@ -28,7 +28,7 @@ def read_tar(path: str, ingest: Ingest) -> list[Record]:
 
 
 def read_directory(path: str, ingest: Ingest) -> list[Record]:
-    """The records of a directory tree as it is now, without sockets, with other filesystems mounted in it.
+    """The records of a directory tree as it is now, and of filesystems mounted in it; sockets are left out.
 
     Raises UsageError if it is not a directory, LazyfsError for a file that cannot be read or changes
     meanwhile.

@@ -43,9 +43,10 @@ class CacheFacts(msgspec.Struct, frozen=True, kw_only=True):
     user: int = 0
     """The user that daemons with this cache run as."""
     owner: int | None = 0
-    """None for a directory that is not made yet; the other facts are then those of the one above."""
+    """The directory's owner; None if it is not made yet. The other facts are then those of the directory
+    above."""
     untrusted: str = ""
-    """The reason why another user could replace it; empty if nobody could."""
+    """The reason why another user could replace the directory; empty if nobody could."""
     fault: str = ""
     """The reason why nothing could be found out."""
     fstype: str = "ext4"
@@ -53,7 +54,7 @@ class CacheFacts(msgspec.Struct, frozen=True, kw_only=True):
     size: int = 1 << 40
     free: int = 1 << 40
     files_free: int | None = None
-    """None if the filesystem does not count them."""
+    """Files that can still be made; None if the filesystem does not count them."""
     limit: int = 4 << 30
     charged: int = 0
     """Bytes that the cache takes already, as far as a daemon tells."""
@@ -160,7 +161,7 @@ def _space(one: CacheFacts, where: str) -> Iterator[Finding]:
 def _look(directory: str, user: int, limit: int, charged: int = 0, off: str = "") -> CacheFacts:
     made = CacheFacts(directory=directory, user=user, limit=limit, charged=charged, off=off)
     there = directory
-    while not os.path.lexists(there):  # what `mount` would make it in
+    while not os.path.lexists(there):  # the directory in which `mount` would make it
         there = os.path.dirname(there)
     changes: dict[str, object] = {}
     try:

@@ -1,4 +1,4 @@
-"""Checks this machine's clock against those of the servers, and the expiry of what lies on them."""
+"""Checks this machine's clock against those of the servers, and the expiry of the signatures on them."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -7,7 +7,7 @@ from lazyfs.node.checks.paths import Way, offsets
 from lazyfs.node.findings import Finding, Level
 
 MOST_APART = 120.0
-"""Seconds. Certificates and signatures bear minutes; more is no drift but a fault."""
+"""Seconds. Certificates and signatures bear a difference of minutes; a larger one is a fault, not drift."""
 
 
 def judge(facts: list[Way]) -> Iterator[Finding]:

@@ -30,7 +30,7 @@ class FileFacts(msgspec.Struct, frozen=True, kw_only=True):
     expires: dict[str, float] = {}
     """Client certificate -> its expiry, in seconds since 1970 as `now`."""
     open_secrets: dict[str, str] = {}
-    """File with a password or key that others may read -> what is in it."""
+    """File with a password or key that others may read -> the kind of secret in it."""
 
 
 def gather(found: Surroundings) -> list[FileFacts]:

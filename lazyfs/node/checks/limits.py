@@ -11,9 +11,10 @@ from lazyfs.node.findings import Finding, Level
 from lazyfs.node.surroundings import Surroundings
 
 LEAST_FILES = 1024
-"""Descriptors: 32 connections for each of twenty repositories, and the cache's files."""
+"""Descriptors that a daemon may need: 32 connections for each of twenty repositories, and the cache's
+files."""
 LEAST_MEMORY = 300 << 20
-"""Bytes: what a daemon may need after a walk over many images."""
+"""Bytes that a daemon may need after a walk over many images."""
 _UNLIMITED = 1 << 60
 """Control groups of version 1 say 2^63, rounded to pages, for no limit."""
 
@@ -29,7 +30,8 @@ class ProcessLimits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def gather(found: Surroundings) -> list[ProcessLimits]:
-    """Returns the limits of the daemons, of this process if there is none in this PID namespace."""
+    """Returns the limits of the daemons in this PID namespace; those of this process if there are no
+    daemons."""
     daemons = {
         one.looked.status.pid: f"the daemon of {one.mount.mountpoint}"
         for one in found.mounts
@@ -91,5 +93,5 @@ def _number(path: str) -> int | None:
     try:
         with open(path, encoding="ascii") as file:
             return int(file.read())
-    except (OSError, ValueError):  # "max"
+    except (OSError, ValueError):  # the file says "max"
         return None

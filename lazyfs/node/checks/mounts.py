@@ -1,4 +1,4 @@
-"""Checks that each mount answers, is to be seen, and works as it was meant to."""
+"""Checks that each mount answers, can be seen, and works as it was meant to."""
 
 import errno
 import os
@@ -21,13 +21,13 @@ class MountFacts(msgspec.Struct, frozen=True, kw_only=True):
     """The reason why the daemon tells no status; empty if it does."""
     owner: int | None = 0
     user: int = 0
-    """The user who looks."""
+    """The user who makes the check."""
     covered_by: str = ""
     journal: str = ""
     """The reason why inode numbers are no longer written down; empty if they are."""
     down: dict[str, str] = {}
-    """The proxies and origins that the daemon has put aside, and why. Only of a mount that tells no settings:
-    those of the others are tried by the check of paths."""
+    """The proxies and origins that the daemon has put aside, and why. Filled only for a mount that tells no
+    settings: the check of paths tries the proxies and origins of the others."""
 
 
 def gather(found: Surroundings) -> list[MountFacts]:

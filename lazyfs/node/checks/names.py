@@ -15,11 +15,12 @@ from lazyfs.node.surroundings import Surroundings
 SECONDS = 5.0
 """Seconds for all names together."""
 SLOW = 2.0
-"""Seconds. An attempt gives up a connection after three, the name included."""
+"""Seconds after which an answer counts as slow. An attempt gives up a connection after three, the look-up of
+the name included."""
 
 
 class LookedUp(msgspec.Struct, frozen=True):
-    """One name."""
+    """The look-up of one name."""
 
     name: str
     seconds: float | None

@@ -30,7 +30,7 @@ class NamespaceFacts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def gather(_: Surroundings) -> NamespaceFacts:
-    """Makes a user namespace: the process is the doctor's child, and ends after its answer."""
+    """Tries to make a user namespace. This process is a child of the doctor's, and ends after its answer."""
     bubblewrap = shutil.which("bwrap") or ""
     settings = {
         "most": _number("/proc/sys/user/max_user_namespaces"),

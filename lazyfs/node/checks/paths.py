@@ -57,11 +57,11 @@ _MENDS: Mapping[Fault, str] = {
 
 
 class Way(msgspec.Struct, frozen=True, kw_only=True):
-    """One origin over one proxy, or a store directory, and what came of a request."""
+    """One origin over one proxy, or a store directory, and the outcome of a request."""
 
     proxy: str = DIRECT
     origin: str
-    """Without account."""
+    """The origin, without an account."""
     fault: Fault | None = None
     detail: str = ""
     by_origin: bool = False
@@ -89,8 +89,9 @@ def gather(found: Surroundings) -> list[Way]:
 
 
 def judge(facts: list[Way]) -> Iterator[Finding]:
-    """Blames a proxy if nothing comes over it and the fault is its own, or if others bring the same; else the
-    origin if it comes over none; else the way from this proxy to this origin."""
+    """Yields the findings. A proxy is to blame if nothing comes over it, and if the fault is its own or other
+    ways reach the same origins. An origin is to blame if nothing comes from it over the other proxies. For
+    all other failures the way from one proxy to one origin is to blame."""
     blamed = set()
     for proxy in dict.fromkeys(way.proxy for way in facts if way.proxy != DIRECT):
         over = [way for way in facts if way.proxy == proxy]
@@ -115,7 +116,7 @@ def judge(facts: list[Way]) -> Iterator[Finding]:
 
 def _finding(subject: str, way: Way) -> Iterator[Finding]:
     fault = way.fault
-    if fault is None or (fault is Fault.DNS and not way.by_origin):  # the check of names says more about it
+    if fault is None or (fault is Fault.DNS and not way.by_origin):  # the check of names reports it
         return
     detail = f" ({way.detail})" if way.detail and way.detail not in fault.value else ""
     do = _MENDS.get(fault, "look into its log; docs/chain.md says what each fault means")
@@ -147,7 +148,7 @@ def _requests(wanted: WantedSettings) -> Iterator[_Request]:
         if "://" not in source.url:
             yield _Request(DIRECT, source.url, tls)
             continue
-        with contextlib.suppress(UsageError):  # the mount says it, or has said it
+        with contextlib.suppress(UsageError):  # the mount itself reports a faulty setting
             proxies = [one for group in parse_proxies(source.proxy or DIRECT) for one in group]
             for origin in parse_origins(source.url, name):
                 for proxy in proxies:

@@ -1,4 +1,4 @@
-"""Checks that what mounts trust is valid, and for how long."""
+"""Checks that the trust of mounts is valid, and for how long."""
 
 import time
 from collections.abc import Iterator

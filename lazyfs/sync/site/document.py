@@ -16,9 +16,9 @@ class ListStatus(msgspec.Struct, frozen=True):
     format: str
     wishes: int
     read: int
-    """Seconds since 1970, as all times: when it was last looked at."""
+    """The time at which it was last looked at: seconds since 1970, as all times."""
     good: int
-    """Moment at which it was last a list; its content of then is in force."""
+    """The time at which it was last a valid list: that content is in force."""
     problems: list[str]
 
 
@@ -34,7 +34,7 @@ class StatusDocument(msgspec.Struct, frozen=True):
     images: list[ImageCondition]
     lists: list[ListStatus]
     events: list[Event]
-    """The latest, newest first."""
+    """The latest events, newest first."""
 
 
 def document(state: State, events: list[Event], now: int) -> StatusDocument:

@@ -59,8 +59,7 @@ def _feed(environment: jinja2.Environment, status: StatusDocument, owner: str) -
 
 
 def _finalized(value: object) -> object:
-    """Returns a value as a page shows it: what strangers have named with escapes for what is not
-    printable."""
+    """Returns a value as a page shows it: in names from strangers, unprintable characters are escaped."""
     return escaped(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
 
 

@@ -1,4 +1,5 @@
-"""Writes the status site into a directory: each file whole, the pages after what they need."""
+"""Writes the status site into a directory: each file in one step, the pages after the files that they
+need."""
 
 import os
 

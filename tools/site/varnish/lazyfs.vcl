@@ -19,7 +19,7 @@ sub vcl_recv {
     }
     unset req.http.Cookie;
     unset req.http.Accept-Encoding;
-    # lazyfs asks past caches for what it found to be wrong: fetch it anew and keep what comes
+    # lazyfs asks past caches for an object that it found to be wrong: fetch it anew, and keep the answer
     if (req.http.Cache-Control ~ "no-cache") {
         set req.hash_always_miss = true;
     }
@@ -36,7 +36,7 @@ sub vcl_backend_response {
     if (bereq.url ~ "^/data/" && beresp.status == 200) {
         set beresp.ttl = 365d;
     } elsif (beresp.status == 404) {
-        # the root probe is a 404 on purpose
+        # 404 is the usual answer to the probe for the next root
         set beresp.ttl = 10s;
     } elsif (beresp.status >= 500) {
         set beresp.uncacheable = true;

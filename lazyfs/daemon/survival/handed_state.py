@@ -1,0 +1,110 @@
+"""The state that a daemon leaves to its successor, beside the kernel's requests."""
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from lazyfs.core.errors import UsageError
+from lazyfs.daemon.setting_origins import Origin
+from lazyfs.daemon.settings import Settings
+from lazyfs.fuse.session import HeldMount
+
+FORMAT = 1
+"""The version of this state. A successor takes its own version alone: otherwise the old daemon stays."""
+PYTHON = (sys.executable, "-E", "-P", "-X", "utf8")
+"""The start of a command line that runs one of our modules, as the installed commands have it."""
+
+
+class HandedState(msgspec.Struct, frozen=True, kw_only=True):
+    """The state of one mount. It lies in memory that only its holders can read: it may have passwords."""
+
+    format: int = FORMAT
+    program: tuple[str, ...] = PYTHON
+    """The start of the command line of a successor."""
+    settings: Settings
+    origins: dict[str, Origin]
+    log: str | None
+    """The file of the daemon's log; None if it writes to its caller's standard error."""
+    device: str
+    """The mount's device number, as in /proc/self/mountinfo."""
+    journal: str
+    """The file of the inode numbers that the kernel knows."""
+    init: bytes
+    """The reply to INIT."""
+    answered: tuple[int, ...]
+    """The opcodes that are answered."""
+    successions: int = 0
+    """How often another process, or another program, has taken the mount over."""
+
+    def with_program(self, program: Sequence[str]) -> "HandedState":
+        """Returns the state for a successor that is started in this way."""
+        return msgspec.structs.replace(self, program=tuple(program))
+
+    def with_settings(self, settings: Settings, origins: dict[str, Origin]) -> "HandedState":
+        """Returns the state for a successor with other settings."""
+        return msgspec.structs.replace(self, settings=settings, origins=origins)
+
+
+class TakenMount(NamedTuple):
+    """A mount that this process takes over."""
+
+    held: HeldMount
+    state: HandedState
+
+
+class KeptState(msgspec.Struct, frozen=True):
+    """The part of the state that a keeper needs, of any version that comes after it."""
+
+    program: tuple[str, ...]
+    settings: "KeptSettings"
+
+
+class KeptSettings(msgspec.Struct, frozen=True):
+    """The part of the settings that a keeper needs."""
+
+    patience: float
+
+
+class _Version(msgspec.Struct):
+    format: int
+
+
+def _fields(data: bytes) -> object:
+    """Returns the JSON's value. Raises msgspec.ValidationError."""
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise msgspec.ValidationError(str(error)) from None
+
+
+def successor_command(program: Sequence[str], descriptors: Sequence[int]) -> list[str]:
+    """Returns the command line of a successor. `descriptors`: of the device, the table of requests, and the
+    line to the keeper (-1: none)."""
+    return [*program, "-m", "lazyfs.daemon.survival.successor", *map(str, descriptors), *program]
+
+
+def encode(state: HandedState) -> bytes:
+    """Returns the state as JSON. Names may hold any bytes: those that are no text are escaped."""
+    return json.dumps(msgspec.to_builtins(state)).encode()
+
+
+def decode_kept(data: bytes) -> KeptState:
+    """Returns the keeper's part of a state. Raises msgspec.ValidationError."""
+    return msgspec.convert(_fields(data), KeptState)
+
+
+def decode(data: bytes) -> HandedState:
+    """Returns the state in JSON. Raises UsageError for one that this version does not understand."""
+    try:
+        fields = _fields(data)
+        version = msgspec.convert(fields, _Version).format
+        if version == FORMAT:
+            return msgspec.convert(fields, HandedState)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"the state of the mount cannot be read: {error}") from None
+    raise UsageError(
+        f"the state of the mount has format {version}, and this version of lazyfs takes {FORMAT}"
+    )

@@ -1,0 +1,140 @@
+"""What one daemon takes over from an earlier one, and leaves to a later one."""
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from lazyfs.core.errors import LazyfsError, UsageError
+from lazyfs.daemon.setting_origins import Origin
+from lazyfs.daemon.settings import Settings
+from lazyfs.daemon.survival.handed_state import (
+    PYTHON,
+    HandedState,
+    TakenMount,
+    encode,
+    successor_command,
+)
+from lazyfs.daemon.survival.keeper_line import Holder
+from lazyfs.fuse.direct.request_table import keep_state
+from lazyfs.fuse.session import HeldMount, Session
+from lazyfs.system.mountpoint import Mount
+from lazyfs.vfs import journal
+
+log = logging.getLogger(__name__)
+
+
+class Handover:
+    """The succession of one mount, as its present daemon sees it."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        origins: Mapping[str, Origin],
+        log_file: str | None,
+        keeper: Holder,
+        taken: TakenMount | None = None,
+    ) -> None:
+        """`taken`: the mount that this process has taken over; None for one that it makes itself."""
+        self.keeper = keeper
+        self._settings = settings
+        self._origins = origins
+        self._log = log_file
+        self._taken = taken
+        self._state: HandedState | None = None
+        self._held: HeldMount | None = None
+
+    @property
+    def taken(self) -> HeldMount | None:
+        """The mount that this process has taken over."""
+        return self._taken.held if self._taken else None
+
+    @property
+    def is_kept(self) -> bool:
+        """True if a successor will come should this process die."""
+        return self.keeper.holds and (self._taken is not None or self._held is not None)
+
+    @property
+    def successions(self) -> int:
+        """How often the mount has been taken over."""
+        return self._taken.state.successions + 1 if self._taken else 0
+
+    def journal(self, path: str) -> tuple[str, journal.HeldNumbers]:
+        """Returns the path of the mount's journal, `path` for a mount of this process, and the numbers that
+        the kernel knows. Raises UsageError if they are lost."""
+        if self._taken is None:
+            return path, journal.NO_NUMBERS
+        path = self._taken.state.journal
+        try:
+            return path, journal.load(path)
+        except (OSError, LazyfsError) as error:
+            raise UsageError(f"the inode numbers of the mount are lost: {error}") from None
+
+    def serve(self, session: Session, mount: Mount, journal_path: str) -> None:
+        """Leaves the mount to a successor from now on, if its session allows it, and to the keeper."""
+        held = self._held = session.held()
+        if held is None:
+            self.keeper.end()
+            return
+        self._state = HandedState(
+            settings=self._settings,
+            origins=dict(self._origins),
+            log=self._log,
+            device=mount.device,
+            journal=journal_path,
+            init=held.init,
+            answered=held.answered,
+            successions=self.successions,
+            program=self._taken.state.program if self._taken else PYTHON,
+        )
+        self._keep(self._state)
+        self.keeper.hold(held.device, held.table)
+
+    def _keep(self, state: HandedState) -> None:
+        assert self._held is not None
+        keep_state(self._held.table, encode(state))
+
+    def next_state(
+        self, program: Sequence[str], settings: Settings, origins: Mapping[str, Origin]
+    ) -> HandedState:
+        """Returns the state for a successor with another program and other settings. Raises UsageError if
+        there can be no successor."""
+        if self._state is None:
+            raise UsageError("this session's mounts cannot be taken over: umount, and mount again")
+        return msgspec.structs.replace(
+            self._state, program=tuple(program), settings=settings, origins=dict(origins)
+        )
+
+    def become(self, state: HandedState) -> None:
+        """Replaces this process by its successor. Returns only by raising OSError: the program cannot be
+        started."""
+        assert self._held is not None
+        assert self._state is not None
+        line = self.keeper.socket
+        needed = [self._held.device, self._held.table, line.fileno() if line else -1]
+        self._keep(state)
+        try:
+            for fd in needed:
+                if fd >= 0:
+                    os.set_inheritable(fd, True)
+            command = successor_command(state.program, needed)
+            os.execv(command[0], command)  # noqa: S606
+        except OSError:
+            self._keep(self._state)
+            raise
+
+    def renew_keeper(self) -> None:
+        """Starts another keeper in place of one that was killed. Blocks. A failure is logged."""
+        assert self._held is not None
+        assert self._state is not None
+        try:
+            self.keeper.begin_anew(self._state.program)
+        except OSError as error:
+            log.warning("no keeper: %s", error)
+            return
+        self.keeper.hold(self._held.device, self._held.table)
+
+    def end(self) -> None:
+        """Ends the succession: the mount is over."""
+        self.keeper.end()

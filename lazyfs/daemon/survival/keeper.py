@@ -1,0 +1,350 @@
+"""The keeper of a mount: a small process that holds the device while daemons come and go.
+
+It sleeps while the daemon lives. When the daemon is killed, it starts a successor, at once the first time and
+later and later if successors die too. While no daemon answers (it is dead, or stopped), the keeper reads the
+kernel's requests: it answers STATFS, so that `df` does not hang, puts the others into the table of requests
+for the next daemon, and answers EIO to those that are past the mount's patience.
+"""
+
+import array
+import errno
+import os
+import select
+import signal
+import socket
+import sys
+import time
+import traceback
+from contextlib import suppress
+from types import FrameType
+from typing import NoReturn
+
+from lazyfs.daemon.survival.handed_state import KeptState, decode_kept, successor_command
+from lazyfs.daemon.survival.keeper_line import END, HOLD, SERVE
+from lazyfs.fuse.device import is_connected
+from lazyfs.fuse.direct.channel import OVER
+from lazyfs.fuse.direct.request_table import RequestTable, read_state
+from lazyfs.fuse.wire import protocol as p
+from lazyfs.fuse.wire import replies, requests
+from lazyfs.system import clean_start
+
+PAUSES = (0.0, 0.2, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
+"""Seconds before the first, second, ... successor in a row that dies soon. The last pause repeats."""
+SOON = 2.0
+"""A daemon that served for so many seconds was well: the pauses begin anew after it. A request that kills
+daemons, which each successor finds again, does so at once."""
+HOPELESS = 6
+"""After so many deaths in a row every request gets EIO at once, until a successor serves."""
+LOOK = 0.25
+"""Seconds between looks for requests that are past the mount's patience."""
+READ = 0.05
+"""Seconds for one read of the device, which another process may have emptied meanwhile."""
+
+_NOTES = (p.FORGET, p.BATCH_FORGET)
+_STATFS = replies.empty_statfs()
+
+
+class _Late(Exception):
+    """The device had nothing to read."""
+
+
+def _give_up(_: int, __: FrameType | None) -> None:
+    raise _Late
+
+
+class Keeper:
+    """The process. Everything runs in its one thread."""
+
+    def __init__(self, line: socket.socket, daemon: int) -> None:
+        """`daemon`: the process at the other end of the line."""
+        self._line = line
+        self._device = -1
+        self._table: RequestTable | None = None
+        self._state: KeptState | None = None
+        """The last serving daemon's: if the program of a reload dies at once, the one before comes back."""
+        self._daemon = daemon
+        self._watch = os.pidfd_open(daemon)
+        self._began = time.monotonic()
+        self._deaths = 0
+        """Deaths in a row, each soon after the start."""
+        self._restart_at: float | None = None
+        self._stopped = False
+        self._serving = True
+        """False from a daemon's death until a successor serves."""
+        self._children, wake = socket.socketpair()
+        self._children.setblocking(False)
+        wake.setblocking(False)
+        self._wake = wake  # kept open
+        signal.set_wakeup_fd(wake.fileno(), warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda _, __: None)
+        signal.signal(signal.SIGALRM, _give_up)
+
+    def run(self) -> None:
+        """Keeps the mount until it is over."""
+        while True:
+            for ready in self._wait():
+                if ready == self._line.fileno():
+                    if not self._hear():
+                        return
+                elif ready == self._children.fileno():
+                    self._look_at_child()
+                elif ready == self._watch:
+                    if not self._take_death():
+                        return
+                elif not self._read_request():
+                    return
+            if self._absent():
+                self._refuse_late()
+                self._start_due()
+
+    def _absent(self) -> bool:
+        return self._device >= 0 and (self._stopped or not self._serving)
+
+    def _wait(self) -> list[int]:
+        poll = select.poll()
+        for fd in (self._line.fileno(), self._children.fileno(), self._watch):
+            if fd >= 0:
+                poll.register(fd, select.POLLIN)
+        if self._absent():
+            poll.register(self._device, select.POLLIN)
+        timeout = None if not self._absent() else LOOK * 1000
+        if timeout is not None and self._restart_at is not None:
+            timeout = min(timeout, max(self._restart_at - time.monotonic(), 0) * 1000)
+        return [fd for fd, _ in poll.poll(timeout)]
+
+    # the daemon
+
+    def _hear(self) -> bool:
+        """Takes a message. Returns False if the keeper is to end."""
+        try:
+            message, ancillary, _, _ = self._line.recvmsg(64, socket.CMSG_SPACE(8))
+        except ConnectionResetError:
+            message, ancillary = b"", []
+        if not message:  # the daemon is dying: its death is seen by itself
+            self._line.close()
+            return True
+        if message == END:
+            return False
+        if message == HOLD:
+            fds = array.array("i")
+            for _, _, data in ancillary:
+                fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
+            self._take(*fds)
+        return True
+
+    def _take(self, device: int, table: int) -> None:
+        if self._table is not None:
+            os.close(self._device)
+            self._table.close()
+        self._device = device
+        self._table = RequestTable(table, keeper=True)
+        self._state = decode_kept(read_state(table))
+        self._serving = True
+        self._began = time.monotonic()
+        self._restart_at = None
+        self._tell_of_requests()
+
+    def _tell_of_requests(self) -> None:
+        with suppress(OSError):
+            self._line.send(SERVE, socket.MSG_DONTWAIT)
+
+    def _look_at_child(self) -> None:
+        """Notes whether the daemon is stopped."""
+        with suppress(BlockingIOError):
+            self._children.recv(4096)
+        with suppress(ChildProcessError):
+            options = os.WSTOPPED | os.WCONTINUED | os.WNOHANG
+            while (found := os.waitid(os.P_PID, self._daemon, options)) is not None:
+                self._stopped = found.si_code == os.CLD_STOPPED
+                if self._stopped:
+                    self._adopt_buffers()
+                else:
+                    self._tell_of_requests()
+
+    def _take_death(self) -> bool:
+        """Plans a successor for a daemon that has died. Returns False if the keeper is to end."""
+        with suppress(ChildProcessError):
+            os.waitpid(self._daemon, 0)
+        os.close(self._watch)
+        self._watch = -1
+        # The last message may still be unread: an end, or the descriptors.
+        while self._line.fileno() >= 0 and select.select([self._line], [], [], 0)[0]:
+            if not self._hear():
+                return False
+        if not is_connected(self._device):
+            return False  # never mounted, or unmounted meanwhile
+        lived = time.monotonic() - self._began if self._serving else 0.0
+        self._serving = self._stopped = False
+        self._deaths = 1 if lived >= SOON else self._deaths + 1
+        pause = PAUSES[min(self._deaths, len(PAUSES)) - 1]
+        self._restart_at = time.monotonic() + pause
+        served = f"after serving for {lived:.1f} s"
+        self._say(f"the daemon {self._daemon} has died {served}; a successor starts in {pause:g} s")
+        self._adopt_buffers()
+        return True
+
+    def _start_due(self) -> None:
+        """Starts a successor if it is time."""
+        if self._restart_at is None or time.monotonic() < self._restart_at:
+            return
+        assert self._table is not None
+        assert self._state is not None
+        self._restart_at = None
+        self._began = time.monotonic()
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._line = ours
+        needed = (self._device, self._table.fd, theirs.fileno())
+        command = successor_command(self._state.program, needed)
+        self._daemon = os.fork()
+        if not self._daemon:
+            _become(command, needed)
+        theirs.close()
+        self._watch = os.pidfd_open(self._daemon)
+
+    # the kernel
+
+    def _read_request(self) -> bool:
+        """Reads one request and deals with it. Returns False if the mount is gone."""
+        assert self._table is not None
+        buffer = self._table.keepers_buffer()
+        buffer[:4] = bytes(4)
+        try:
+            signal.setitimer(signal.ITIMER_REAL, READ, READ)
+            try:
+                if not os.readv(self._device, [buffer]):
+                    return False
+            finally:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+        except _Late:  # perhaps just after the read: the buffer tells
+            pass
+        except OSError as error:
+            return error.errno not in OVER
+        length = int.from_bytes(buffer[:4], sys.byteorder)
+        if length >= p.IN_HEADER.size:
+            self._answer(bytes(buffer[:length]))
+        buffer[:4] = bytes(4)
+        return True
+
+    def _answer(self, request: bytes) -> None:
+        assert self._table is not None
+        _, opcode, unique, number, *_ = p.IN_HEADER.unpack_from(request)
+        payload = request[p.IN_HEADER.size :]
+        if opcode in _NOTES:
+            return  # the next daemon does not count on lookups
+        if opcode == p.STATFS:
+            self._write(p.OUT_HEADER.pack(p.OUT_HEADER.size + len(_STATFS), 0, unique) + _STATFS)
+        elif opcode == p.INTERRUPT:
+            self._interrupt(unique, payload)
+        elif opcode == p.DESTROY:
+            self._refuse(unique, 0)
+        elif self._deaths > HOPELESS or self._table.enter(opcode, unique, number, payload) < 0:
+            self._refuse(unique, errno.EIO)
+
+    def _interrupt(self, unique: int, payload: bytes) -> None:
+        """Ends a request whose caller was killed."""
+        assert self._table is not None
+        with suppress(requests.Malformed):
+            wanted = requests.interrupted(payload)
+            for kept in self._table.kept_in_slots():
+                if p.IN_HEADER.unpack_from(kept.request)[2] == wanted:
+                    self._table.leave(kept.slot)
+                    self._refuse(wanted, errno.EINTR)
+                    return
+        self._refuse(unique, errno.EAGAIN)
+
+    def _adopt_buffers(self) -> None:
+        """Keeps the requests that the readers of a dead or stopped daemon may not have answered."""
+        if self._table is None:
+            return
+        for kept in self._table.kept_in_buffers():
+            self._answer(kept.request)
+
+    def _refuse_late(self) -> None:
+        """Answers EIO to the requests that have waited for longer than the mount's patience."""
+        assert self._table is not None
+        assert self._state is not None
+        patience = 0.0 if self._deaths > HOPELESS else self._state.settings.patience
+        late = time.monotonic_ns() - int(patience * 1e9)
+        for kept in self._table.kept_in_slots():
+            if kept.arrival <= late:
+                self._refuse(p.IN_HEADER.unpack_from(kept.request)[2], errno.EIO)
+                self._table.leave(kept.slot)
+
+    def _refuse(self, unique: int, number: int) -> None:
+        self._write(replies.error(number, unique))
+
+    def _write(self, answer: bytes) -> None:
+        with suppress(OSError):  # nobody waits for it any more
+            os.write(self._device, answer)
+
+    def _say(self, text: str) -> None:
+        with suppress(OSError):
+            stamp = time.strftime("%Y-%m-%d %H:%M:%S")
+            os.write(2, f"{stamp},000 WARNING lazyfs.daemon.survival.keeper: {text}\n".encode())
+
+
+def _become(command: list[str], needed: tuple[int, ...]) -> NoReturn:
+    try:
+        signal.set_wakeup_fd(-1)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        clean_start.default_signals()
+        for fd in needed:
+            os.set_inheritable(fd, True)
+        os.execv(command[0], command)  # noqa: S606
+    finally:
+        os._exit(127)
+
+
+def run(line: socket.socket, daemon: int) -> NoReturn:
+    """Becomes the keeper of a daemon. Standard error is the daemon's log."""
+    status = 1
+    try:
+        os.setsid()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(
+                number, signal.SIG_IGN
+            )  # they are the daemon's: it ends the mount, and so this process
+        clean_start.close_descriptors([line.fileno()])
+        _prefer_the_daemon()
+        Keeper(line, daemon).run()
+        status = 0
+    except Exception:  # noqa: BLE001 - the log is the only place for it
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def _prefer_the_daemon() -> None:
+    """Lets a kernel that is short of memory kill the daemon first, where root may say so."""
+    with suppress(OSError), open("/proc/self/oom_score_adj", "r+", encoding="ascii") as file:
+        now = int(file.read())
+        file.seek(0)
+        file.write(str(max(now - 500, -1000)))
+    with suppress(OSError), open("/proc/self/comm", "w", encoding="ascii") as file:
+        file.write("lazyfs-keeper")
+
+
+def main(arguments: list[str]) -> NoReturn:
+    """Becomes the keeper of a daemon whose keeper was killed. `arguments`: the descriptor of the line, the
+    daemon's process id."""
+    line, daemon = map(int, arguments)
+    os.chdir("/")
+    run(socket.socket(fileno=line), daemon)
+
+
+def fork() -> socket.socket:
+    """Goes on in a child of this process, which becomes the child's keeper. Returns the child's line to it.
+
+    Call it before there are threads.
+    """
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    daemon = os.fork()
+    if not daemon:
+        theirs.close()
+        return ours
+    run(theirs, daemon)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,92 @@
+"""`python -m lazyfs.daemon.survival.successor`: takes a mount over from a daemon that is gone.
+
+successor DEVICE TABLE LINE PROGRAM...   serve the mount on. The first three are inherited descriptors, LINE
+                                         of the keeper, or -1; PROGRAM is the start of this command line
+successor --check                        read a state from stdin, and tell by the exit code and a line if
+                                         this version can take its mount over
+"""
+
+import gc
+import os
+import socket
+import sys
+from collections.abc import Sequence
+
+gc.disable()  # as in lazyfs.__main__
+from lazyfs.core.errors import LazyfsError  # noqa: E402
+from lazyfs.core.printable import escaped  # noqa: E402
+from lazyfs.daemon import process  # noqa: E402
+from lazyfs.daemon.log import DaemonLog, open_log  # noqa: E402
+from lazyfs.daemon.survival.descriptor_store import DescriptorStore  # noqa: E402
+from lazyfs.daemon.survival.handed_state import HandedState, TakenMount, decode  # noqa: E402
+from lazyfs.daemon.survival.keeper_line import Holder, KeeperLine  # noqa: E402
+from lazyfs.fuse.direct.operations import answered  # noqa: E402
+from lazyfs.fuse.direct.request_table import read_state  # noqa: E402
+from lazyfs.fuse.session import HeldMount  # noqa: E402
+from lazyfs.fuse.wire import handshake  # noqa: E402
+from lazyfs.system import clean_start  # noqa: E402
+
+
+def check(state: HandedState) -> None:
+    """Raises UsageError if this version cannot serve the mount on."""
+    from lazyfs.core.errors import UsageError
+
+    handshake.check_continuation(state.init)
+    if state.answered != answered():
+        raise UsageError("the kernel was told of other operations than this version has")
+    from lazyfs.daemon import answering_mount, served_mount  # noqa: F401 - they can be imported, with all below
+
+    process.check_settings(state.settings)
+
+
+def take_over(device: int, table: int, line: int, program: Sequence[str]) -> int:
+    """Serves the mount until it is over. Returns the exit code."""
+    os.chdir("/")
+    os.umask(0o022)
+    clean_start.close_descriptors({device, table, line} - {-1})
+    for fd in {device, table, line} - {-1}:
+        os.set_inheritable(fd, False)
+    clean_start.default_signals()
+    # Not always the state's: if the program of a reload dies at once, the keeper starts the one before.
+    state = decode(read_state(table)).with_program(program)
+    if state.log is not None:
+        _write_log(state.log)
+    held = HeldMount(device, table, state.init, state.answered)
+    process.resume(TakenMount(held, state), _holder(line), DaemonLog(state.log))
+    return 0
+
+
+def _holder(line: int) -> Holder:
+    if line >= 0:
+        return KeeperLine(socket.socket(fileno=line))
+    address = os.environ.get(
+        "NOTIFY_SOCKET"
+    )  # systemd's, which a daemon with a keeper has nothing to do with
+    return DescriptorStore(address) if address else KeeperLine(None)
+
+
+def _write_log(path: str) -> None:
+    target = open_log(path)
+    os.dup2(target, 1)
+    os.dup2(target, 2)
+    os.close(target)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs one of the two forms; returns the exit code."""
+    try:
+        if arguments == ["--check"]:
+            check(decode(sys.stdin.buffer.read()))
+            return 0
+        device, table, line = map(int, arguments[:3])
+        return take_over(device, table, line, arguments[3:])
+    except LazyfsError as error:
+        sys.stderr.write(escaped(f"lazyfs: {error}") + "\n")
+        return error.exit_code
+
+
+if __name__ == "__main__":
+    status = main(sys.argv[1:])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)

@@ -1,0 +1,157 @@
+"""The kernel's requests that have no answer yet, in memory that outlives the process.
+
+A daemon that is killed takes requests with it that the kernel has handed out: their callers would wait for
+ever. So reader threads read requests into this memory, which costs a request nothing, and a request that has
+to wait for objects gets a slot before its reader reads the next one. Whoever holds the memory and the device
+(a successor, the keeper) finds each unanswered request here. Some of those found were answered already:
+the kernel refuses a second answer with ENOENT, because it never uses a unique number again.
+"""
+
+import mmap
+import os
+import time
+from contextlib import suppress
+from sys import byteorder
+from typing import NamedTuple
+
+from lazyfs.fuse.wire.protocol import IN_HEADER
+
+BUFFER = 128 << 10
+"""Bytes for one request. The longest are batches of forgotten inodes, which fill any buffer."""
+STATE = 1 << 20
+"""Bytes for the state that a successor needs beside the requests."""
+SLOT = 512
+"""Bytes of a slot: the time of arrival, then the request. The longest that waits is a LOOKUP of 296 bytes."""
+READERS = 7
+"""Threads of a daemon that can have a buffer."""
+SLOTS = 1 << 15
+"""Slots of the daemon, and as many again of the keeper. Untouched ones take no memory."""
+
+_DAEMON, _KEEPER = range(2)
+_TOP = 2 * 8
+_BUFFERS_AT = STATE
+_SLOTS_AT = _BUFFERS_AT + (READERS + 1) * BUFFER
+_SIZE = _SLOTS_AT + 2 * SLOTS * SLOT
+_HEADER = IN_HEADER.size
+_WORD = 8
+NOWHERE = -1
+"""In place of a slot, for a request that got none."""
+
+
+class Kept(NamedTuple):
+    """An unanswered request."""
+
+    slot: int
+    """NOWHERE for one in a reader's buffer."""
+    arrival: int
+    """On time.monotonic_ns()'s clock; 0 if unknown."""
+    request: bytes
+
+
+class RequestTable:
+    """The table as one process sees it. Thread-safe: each slot and each buffer has one writer."""
+
+    def __init__(self, fd: int, *, keeper: bool = False) -> None:
+        """`fd`: from `make`. `keeper`: enters requests into the keeper's slots instead of the daemon's."""
+        self.fd = fd
+        self._memory = mmap.mmap(fd, _SIZE)
+        self._view = memoryview(self._memory)
+        self._side = _KEEPER if keeper else _DAEMON
+        first = self._side * SLOTS
+        used = {kept.slot for kept in self.kept_in_slots()}
+        self._free = [slot for slot in range(first + SLOTS - 1, first - 1, -1) if slot not in used]
+
+    @staticmethod
+    def make() -> int:
+        """Returns the descriptor of an empty table."""
+        fd = os.memfd_create("lazyfs-requests", os.MFD_CLOEXEC)
+        os.ftruncate(fd, _SIZE)
+        return fd
+
+    def buffer(self, reader: int) -> memoryview:
+        """Returns the memory that a reader thread reads its requests into."""
+        at = _BUFFERS_AT + reader * BUFFER
+        return self._view[at : at + BUFFER]
+
+    def keepers_buffer(self) -> memoryview:
+        """Returns the memory that the keeper reads requests into."""
+        return self.buffer(READERS)
+
+    def enter(self, opcode: int, unique: int, number: int, payload: bytes) -> int:
+        """Keeps a request that waits; returns its slot. Returns NOWHERE if the table is full: that request is
+        lost if the process is killed."""
+        length = _HEADER + len(payload)
+        if length > SLOT - _WORD or not self._free:
+            return NOWHERE
+        slot = self._free.pop()
+        at = _SLOTS_AT + slot * SLOT
+        header = IN_HEADER.pack(length, opcode, unique, number, 0, 0, 0, 0, 0)
+        self._view[at + _WORD : at + _WORD + length] = header + payload
+        self._put(at, time.monotonic_ns())
+        top = self._side * _WORD
+        if slot - self._side * SLOTS >= self._get(top):
+            self._put(top, slot - self._side * SLOTS + 1)
+        return slot
+
+    def leave(self, slot: int) -> None:
+        """Frees the slot of a request that has its answer."""
+        if slot != NOWHERE:
+            self.clear(slot)
+            if slot // SLOTS == self._side:
+                self._free.append(slot)
+
+    def clear(self, slot: int) -> None:
+        """Empties a slot of either side. Its own process may still enter nothing into it before `leave`."""
+        self._put(_SLOTS_AT + slot * SLOT, 0)
+
+    def kept_in_slots(self) -> list[Kept]:
+        """Returns the requests in the slots of both sides."""
+        found = []
+        for side in (_DAEMON, _KEEPER):
+            for slot in range(side * SLOTS, side * SLOTS + self._get(side * _WORD)):
+                at = _SLOTS_AT + slot * SLOT
+                arrival = self._get(at)
+                if arrival:
+                    found.append(Kept(slot, arrival, self._request(at + _WORD, SLOT - _WORD)))
+        return found
+
+    def kept_in_buffers(self) -> list[Kept]:
+        """Returns the request that each reader read last, whether answered or not."""
+        found = []
+        for reader in range(READERS + 1):
+            request = self._request(_BUFFERS_AT + reader * BUFFER, BUFFER)
+            if request:
+                found.append(Kept(NOWHERE, 0, request))
+        return found
+
+    def close(self) -> None:
+        """Gives up the memory; the descriptors of other processes keep it."""
+        self._view.release()
+        with suppress(BufferError):  # a thread that did not end still has its buffer
+            self._memory.close()
+        os.close(self.fd)
+
+    def _request(self, at: int, room: int) -> bytes:
+        length = int.from_bytes(self._view[at : at + 4], byteorder)
+        return bytes(self._view[at : at + length]) if _HEADER <= length <= room else b""
+
+    def _get(self, at: int) -> int:
+        return int.from_bytes(self._view[at : at + _WORD], byteorder)
+
+    def _put(self, at: int, value: int) -> None:
+        self._view[at : at + _WORD] = value.to_bytes(_WORD, byteorder)
+
+
+def read_state(table: int) -> bytes:
+    """Returns the state that was kept last in the table behind a descriptor; empty before."""
+    length = int.from_bytes(os.pread(table, _WORD, _TOP), byteorder)
+    return os.pread(table, length, _TOP + _WORD)
+
+
+def keep_state(table: int, state: bytes) -> None:
+    """Keeps the state that a successor needs. Raises ValueError if it is too long."""
+    if _TOP + _WORD + len(state) > STATE:
+        raise ValueError(f"a state of {len(state)} bytes")
+    os.pwrite(table, bytes(_WORD), _TOP)  # a process that is killed in between leaves no half state
+    os.pwrite(table, state, _TOP + _WORD)
+    os.pwrite(table, len(state).to_bytes(_WORD, byteorder), _TOP)
