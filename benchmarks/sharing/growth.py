@@ -12,6 +12,7 @@ import msgspec
 
 from benchmarks.startup import origin
 from lazyfs.core.digest import Digest, object_path
+from lazyfs.core.params import FLAT
 from lazyfs.core.reach import ObjectKind, catalog_at, objects_at, walk
 from lazyfs.repository.committed import read_revision
 from lazyfs.repository.image_place import find_place
@@ -43,6 +44,7 @@ class Store:
     """A store, filled by the lazyfs of one revision."""
 
     def __init__(self, directory: Path, revision: str, python: str) -> None:
+        directory.mkdir()
         self.path = directory / "store"
         self.revision = revision
         self._keys = ["--keys", str(directory / "keys")]
@@ -93,8 +95,13 @@ class Store:
             return {}  # its format may be another
         store = DirectoryStore(str(self.path))
         root, read = read_revision(store).root, reader(store)
-        place = find_place(StoredTree(read, root), f"{REGISTRY}/{image}:1") if image else ""
-        found = objects_at(root, place.encode(), read) if image else walk([catalog_at(root)], read)
+        if image:
+            tree = StoredTree(read, root)
+            link = tree.find(find_place(tree, f"{REGISTRY}/{image}:1"))
+            assert link is not None  # to ../.flat/xx/DIGEST
+            found = objects_at(root, FLAT + b"/" + link.entry.content.partition(FLAT + b"/")[2], read)
+        else:
+            found = walk([catalog_at(root)], read)
         packs = {one.ref.digest for one in found if one.kind == ObjectKind.PACK}
         return {digest: len(store.get(digest)) for digest in packs}
 
