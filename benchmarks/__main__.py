@@ -20,8 +20,20 @@ from benchmarks.pages import refresh
 
 _CHECKOUT: Final = Path(__file__).parents[1]
 _RESULTS: Final = _CHECKOUT / "benchmarks/results"
-ORDER: Final = ("startup", "filesystem", "cache", "publish", "http", "miss", "scale", "chunks", "packs")
-FULL_ONLY: Final = ("chunks", "packs")
+ORDER: Final = (
+    "startup",
+    "filesystem",
+    "cache",
+    "publish",
+    "http",
+    "miss",
+    "scale",
+    "proxy",
+    "chunks",
+    "packs",
+    "sharing",
+)
+FULL_ONLY: Final = ("proxy", "chunks", "packs", "sharing")
 """Benchmarks that were run for one decision; --quick leaves them out."""
 
 
