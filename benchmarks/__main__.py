@@ -21,9 +21,10 @@ from benchmarks.pages import refresh
 _CHECKOUT: Final = Path(__file__).parents[1]
 _RESULTS: Final = _CHECKOUT / "benchmarks/results"
 ORDER: Final = (
-    *("startup", "run", "filesystem", "cache", "publish", "sync", "http", "miss", "scale", "chunks", "packs"),
+    *("startup", "run", "filesystem", "cache", "publish", "sync", "http", "miss", "scale"),
+    *("proxy", "chunks", "packs", "sharing"),
 )
-FULL_ONLY: Final = ("chunks", "packs")
+FULL_ONLY: Final = ("proxy", "chunks", "packs", "sharing")
 """Benchmarks that were run for one decision; --quick leaves them out."""
 
 

@@ -30,6 +30,7 @@ from benchmarks.startup.services import Line
 from benchmarks.startup.sides import REGISTRY, Lazyfs, Place, bubblewrap
 from benchmarks.startup.start import run_start
 from benchmarks.startup.workloads import ANALYSIS
+from lazyfs.core import codec
 from lazyfs.core.oci.manifest import Platform
 from lazyfs.core.params import Params
 from lazyfs.images.sources.open import ImageOptions, open_image
@@ -38,28 +39,33 @@ from lazyfs.repository import lifecycle
 _CHECKOUT: Final = Path(__file__).parents[2]
 KIB: Final = 1 << 10
 CACHES: Final = (5, 10, 25)
-"""Sizes of caches, in percent of the image."""
+"""Sizes of caches in percent of the image."""
+BEFORE_PACKS: Final = 3
+"""The compression level of a store of single files, with which the others are compared."""
+CHUNKS: Final = {BEFORE_PACKS: 420_000, codec.LEVEL: 399_000}
+"""Stored bytes of a chunk of 1 MiB, on average, by compression level."""
 RANDOM: Final = 200
 """The number of small files that are read at random."""
 
 
-def limits(files: int, target: int) -> Params:
-    """Returns parameters by which files of up to `files` KiB go into packs of about `target` KiB. With
-    `files` 0 no file goes into a pack."""
+def limits(files: int, target: int, least: int = 0, most: int = 0) -> Params:
+    """Returns parameters that put files of up to `files` KiB into packs of about `target` KiB, by default
+    between a quarter and twice of that; `files` 0 packs none."""
     return Params(
         pack_files=files * KIB,
-        pack_least=target * KIB // 4,
+        pack_least=(least or target // 4) * KIB,
         pack_target=target * KIB,
-        pack_most=max(2 * target, files) * KIB,
+        pack_most=(most or max(2 * target, files)) * KIB,
     ).check()
 
 
-REAL: Final = (limits(0, 1024), limits(256, 512), limits(256, 1024), limits(256, 2048))
+REAL: Final = (limits(0, 1024), limits(256, 512), limits(256, 1024))
 SIMULATED: Final = (
     limits(0, 1024),
-    *(limits(64, target) for target in (256, 512, 1024)),
     *(limits(256, target) for target in (512, 1024, 2048)),
-    *(limits(1024, target) for target in (1024, 2048)),
+    *(limits(1024, target) for target in (768, 1024, 2048)),
+    limits(1024, 1024, 256, 1280),
+    limits(1024, 896, 512, 1024),
 )
 
 
@@ -144,9 +150,11 @@ def _replays(image: BenchmarkImage, settings: list[Params], work: Path) -> list[
     ):
         layers = simulation.Layers(one, file)
         for params in settings:
-            root, stored = layers.ingested(params)
+            # what af0a6fc publishes: one object a file, at the level that was the default
+            level = codec.LEVEL if params.pack_files else BEFORE_PACKS
+            root, stored = layers.ingested(params, level)
             contents.add(simulation.names_of(root))
-            touches = simulation.touched(reads, root, stored)
+            touches = simulation.touched(reads, root, stored, CHUNKS[level])
             once, chance = simulation.first(touches), simulation.random_reads(root, stored, RANDOM)
             row = Replay(
                 params=params,

@@ -22,7 +22,8 @@ def cost(waits: int, requests: int, size: int) -> str:
 def _limits(params: Params) -> str:
     if not params.pack_files:
         return "one object a file | "
-    return f"{params.pack_files >> 10} KiB | {params.pack_target >> 10} KiB"
+    range_ = f"{params.pack_least >> 10} to {params.pack_most >> 10}"
+    return f"{params.pack_files >> 10} KiB | {params.pack_target >> 10} KiB, {range_}"
 
 
 def _start(row: Start) -> str:
@@ -32,7 +33,7 @@ def _start(row: Start) -> str:
     )
 
 
-def _replay(row: Replay) -> str:
+def _replay(row: Replay, single: Replay) -> str:
     cells = (
         _limits(row.params),
         f"{row.packs:,}",
@@ -41,7 +42,10 @@ def _replay(row: Replay) -> str:
         f"{row.waits:,}",
         f"{row.bytes / 1e6:.0f}",
         cost(row.waits, row.requests, row.bytes),
-        *(f"{size / 1e6:.0f}" for size in row.cached),
+        *(
+            f"{size / 1e6:.0f} ({size / before:.2f})"
+            for size, before in zip(row.cached, single.cached, strict=True)
+        ),
         str(row.random_requests),
         f"{row.random_bytes / 1e6:.1f}",
     )
@@ -60,9 +64,9 @@ def document(result: Result) -> str:
         + "".join(map(_start, result.starts))
         + "\nThe same reads replayed, without catalogs and read-ahead: small files on the left, seconds "
         f"computed from waits, bytes and {_CPU * 1e3:g} ms for each object, the MB fetched into caches of "
-        "5, 10 and 25% of the image, and 200 small files read at random:\n\n"
+        "5, 10 and 25% of the image (and beside single files), and 200 small files read at random:\n\n"
         f"| files up to | packs of about | objects | MB stored | requests | waits | MB | {lines} "
         "| 5% | 10% | 25% | random: requests | MB |\n"
         "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n"
-        + "".join(map(_replay, result.replays))
+        + "".join(_replay(row, result.replays[0]) for row in result.replays)
     )

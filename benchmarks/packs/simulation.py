@@ -87,11 +87,12 @@ class Layers:
             for number, parts in image.read(range(len(image.layers)))
         ]
 
-    def ingested(self, params: Params) -> tuple[Inode, Stored]:
-        """Returns the merged tree and the objects of the small files at these limits."""
+    def ingested(self, params: Params, level: int) -> tuple[Inode, Stored]:
+        """Returns the merged tree and the objects of the small files at these limits and this compression
+        level."""
         stored = Stored()
         merge = Merge()
-        with Ingest(stored, params) as ingest:
+        with Ingest(stored, params, level=level) as ingest:
             for records in self._layers:
                 files = ingest.layer()
                 for record in records:
@@ -124,8 +125,9 @@ def trace_of(path: Path) -> list[TracedRead]:
     ]
 
 
-def touched(reads: Iterable[TracedRead], root: Inode, stored: Stored) -> list[Touch]:
-    """Returns the objects that the reads need, in order, with repetitions."""
+def touched(reads: Iterable[TracedRead], root: Inode, stored: Stored, chunk: int) -> list[Touch]:
+    """Returns the objects that the reads need, in order, with repetitions. `chunk`: the stored bytes of a
+    chunk."""
     found = []
     for read in reads:
         inode = find(root, read.path)
@@ -135,8 +137,8 @@ def touched(reads: Iterable[TracedRead], root: Inode, stored: Stored) -> list[To
             found.append(Touch(inode.pack.digest, inode.pack.size, stored.sizes[inode.pack.digest]))
         elif inode.size <= LARGEST and inode.content in stored.sizes:
             found.append(Touch(inode.content, inode.size, stored.sizes[Digest(inode.content)]))
-        else:  # a chunk, which the trace names; its frame is taken to have 0.4 of its size
-            found.append(Touch(read.digest, 1 << 20, 420_000))
+        else:  # a chunk: the trace names it
+            found.append(Touch(read.digest, 1 << 20, chunk))
     return found
 
 

@@ -13,6 +13,7 @@ from benchmarks.facts import gather
 from benchmarks.startup import origin, plan, services
 from benchmarks.startup.disk import disk
 from benchmarks.startup.images import BenchmarkImage, analysis_image, kept_directory, shell_image
+from benchmarks.startup.installed import installed
 from benchmarks.startup.plan import Case
 from benchmarks.startup.result import Result
 from benchmarks.startup.services import Line, Relayed
@@ -28,13 +29,13 @@ from benchmarks.startup.sides import (
     Unpack,
 )
 from benchmarks.startup.start import Start, run_start
-from benchmarks.startup.workloads import WORKLOADS, Workload
+from benchmarks.startup.workloads import RANDOM_FILES, WORKLOADS, Workload, with_random_files
 
 _IMAGES = {"shell": shell_image, "analysis": analysis_image}
 METADATA = 10
-"""The most requests that a warm proxy may pass on. They must be for metadata older than one minute, and none
-for an object."""
-_GET_APPTAINER = Path(__file__).parents[2] / "tools/get-apptainer"
+"""The most requests that a warm proxy passes on: for metadata older than one minute, and for no object."""
+_CHECKOUT = Path(__file__).parents[2]
+_GET_APPTAINER = _CHECKOUT / "tools/get-apptainer"
 
 
 class Revision(NamedTuple):
@@ -55,16 +56,23 @@ class Revision(NamedTuple):
         return plan.other(name, self.label) if self.label else name
 
 
-def checkout(directory: Path) -> Revision:
-    """Returns the revision of another checkout, set up by its own tools/setup."""
-    return Revision(gather(directory).commit, str(directory / ".venv/bin/python"))
+class Checkout(NamedTuple):
+    """A checkout that its own tools/setup has set up."""
+
+    label: str
+    directory: Path
+
+
+def checkout(directory: Path) -> Checkout:
+    """Returns another checkout, labelled with its commit."""
+    return Checkout(gather(directory).commit, directory)
 
 
 class Bench:
     """Runs the servers until the stack is closed, and the starts of the plan."""
 
     def __init__(
-        self, stack: ExitStack, work: Path, cases: list[Case], beside: "Revision | None" = None
+        self, stack: ExitStack, work: Path, cases: list[Case], beside: "Checkout | None" = None
     ) -> None:
         """Prepares the servers. `beside` is an older revision, whose sides have names by `plan.other` in
         `cases`."""
@@ -77,7 +85,10 @@ class Bench:
         files = work / "files"
         files.mkdir()
         self._files = files
-        self._revisions = [Revision("", sys.executable), *([beside] if beside else [])]
+        self._revisions = [
+            Revision(label, installed(place, work / f"installed{number}"))
+            for number, (label, place) in enumerate([("", _CHECKOUT), *([beside] if beside else [])])
+        ]
         self._trusts = [
             origin.publish(
                 self.images, files, work / f"keys-{one.store}", store_name=one.store, python=one.python
@@ -108,6 +119,10 @@ class Bench:
             origin.build_sif(image, files, self._apptainer)
         self._ports = {"registry": registry, "files": stack.enter_context(services.nginx(files, work))}
         self._squid = stack.enter_context(services.squid(work))
+        self._workloads = dict(WORKLOADS)
+        if any(case.workload == RANDOM_FILES.name for case in cases):
+            (image,) = (image for image in self.images if image.name == RANDOM_FILES.image)
+            self._workloads[RANDOM_FILES.name] = with_random_files(origin.unpack(image))
         self._relays: dict[Line, Relayed] = {}
         self._warm: set[Path] = set()
         self._sides = {side.name: side for side in self._make_sides()}
@@ -124,7 +139,7 @@ class Bench:
         proxy = f"http://127.0.0.1:{self._squid}"
         return [
             *ours,
-            Lazyfs(plan.WARM_PROXY, str(self._trusts[0]), proxy=proxy),
+            Lazyfs(plan.WARM_PROXY, str(self._trusts[0]), proxy=proxy, python=self._revisions[0].python),
             Podman(),
             Unpack(),
             ApptainerBuild(self._apptainer),
@@ -141,7 +156,7 @@ class Bench:
                 continue
             first = repeat % len(case.sides)
             for name in case.sides[first:] + case.sides[:first]:
-                start = self._start(case.line, WORKLOADS[case.workload], self._sides[name])
+                start = self._start(case.line, self._workloads[case.workload], self._sides[name])
                 result.case(case.line, case.workload, name).starts.append(start)
                 _say(f"{repeat + 1}/{case.repeats}  {case.line}  {case.workload}  {name}: {_summary(start)}")
 

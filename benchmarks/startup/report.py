@@ -5,6 +5,7 @@ from pathlib import Path
 from statistics import median
 from typing import Final
 
+from benchmarks.startup import comparison
 from benchmarks.startup.plan import CASYNC, COLD, LOCAL, PROFILED
 from benchmarks.startup.result import CaseResult, Result
 from benchmarks.startup.services import Line
@@ -36,7 +37,8 @@ def document(result: Result) -> str:
     ]
     for (line, workload), rows in _groups(result):
         parts.append(f"### {workload}, {line} ({_repeats(rows)} starts each)\n\n{_table(result, line, rows)}")
-    return "\n".join(parts)
+    compared = comparison.document(result)
+    return "\n".join([*parts, compared] if compared else parts)
 
 
 def _groups(result: Result) -> Iterable[tuple[tuple[Line, str], list[CaseResult]]]:

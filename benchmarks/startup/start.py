@@ -40,6 +40,8 @@ class Start(msgspec.Struct, frozen=True):
     peak_memory: int
     """The most anonymous and shared memory that all processes of the side held together."""
     cpu_seconds: float
+    cpu_to_fetch: float = 0.0
+    """Processor seconds by the time that the pull or mount had returned."""
 
 
 def run_start(side: Side, workload: Workload, place: Place, relayed: Relayed) -> Start:
@@ -53,6 +55,7 @@ def run_start(side: Side, workload: Workload, place: Place, relayed: Relayed) ->
             for step in side.fetch(place):
                 _finish(step, group)
             fetched = time.monotonic()
+            cpu_to_fetch = group.cpu_seconds()
             step = side.run(place, workload.command)
             first, output = _first_output(step, group)
             end = time.monotonic()
@@ -75,6 +78,7 @@ def run_start(side: Side, workload: Workload, place: Place, relayed: Relayed) ->
         disk_bytes=disk,
         peak_memory=peak.bytes,
         cpu_seconds=cpu,
+        cpu_to_fetch=cpu_to_fetch,
     )
 
 

@@ -1,5 +1,8 @@
 """The programs that are run in the images."""
 
+import os
+import random
+import stat
 from typing import Final
 
 import msgspec
@@ -29,4 +32,34 @@ READ_ALL: Final = Workload(
     ("/bin/sh", "-c", "echo started; cd /; tar -cf - bin etc lib opt sbin usr var | wc -c"),
     answer=b"started\n",
 )
-WORKLOADS: Final = {workload.name: workload for workload in (SHELL, ANALYSIS, HELLO, READ_ALL)}
+RANDOM_FILES: Final = Workload(
+    "random files",
+    "analysis",
+    ("/bin/sh", "-c", 'echo started; cat -- "$@" | wc -c', "sh"),
+    answer=b"started\n",
+)
+"""Its arguments are the files: see `with_random_files`."""
+RANDOM: Final = 200
+"""Files that it reads."""
+SMALL: Final = 64 << 10
+"""Bytes of the largest of them."""
+WORKLOADS: Final = {workload.name: workload for workload in (SHELL, ANALYSIS, HELLO, READ_ALL, RANDOM_FILES)}
+
+
+def with_random_files(tree: str) -> Workload:
+    """Returns RANDOM_FILES with the paths of files that are chosen from an unpacked image at random, the same
+    ones each time."""
+    found = []
+    for directory, folders, files in os.walk(tree):
+        folders[:] = sorted(folders) if directory != tree else sorted(set(folders) - _COVERED)
+        for name in sorted(files):
+            path = os.path.join(directory, name)
+            status = os.lstat(path)
+            if stat.S_ISREG(status.st_mode) and 0 < status.st_size <= SMALL:
+                found.append("/" + os.path.relpath(path, tree))
+    chosen = random.Random(7).sample(found, RANDOM)
+    return msgspec.structs.replace(RANDOM_FILES, command=(*RANDOM_FILES.command, *chosen))
+
+
+_COVERED: Final = {"dev", "proc", "tmp"}
+"""Directories over which the sandbox mounts its own."""

@@ -23,7 +23,8 @@ log = logging.getLogger(__name__)
 _WAIT: Final = 60.0
 """Seconds of one wait at most: new work and the ends of fetches end it."""
 BATCH: Final = 8
-"""Most objects that are admitted and reported together: their readers wait for the last of them."""
+"""Objects that are claimed, or admitted and told of, together, at most: their readers wait for the last of
+them."""
 
 
 class DownloadLoop:
@@ -115,7 +116,7 @@ class DownloadLoop:
         for start in range(0, len(fetched), BATCH):
             self._end(fetched[start : start + BATCH])
         if self._asked:
-            self._begin([self._asked.popleft() for _ in range(len(self._asked))])
+            self._begin([self._asked.popleft() for _ in range(min(len(self._asked), BATCH))])
 
     def _begin(self, downloads: list[Download]) -> None:
         here: list[Download] = []

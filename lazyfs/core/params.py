@@ -29,14 +29,16 @@ class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A directory whose subtree holds at least this many entries becomes a catalog of its own; a nested
     catalog counts as one entry of its parent. 2048 by measurement (benchmarks/chunks): it fetches less than
     8192 in as many requests; smaller ones add requests."""
-    pack_files: int = 256 << 10
-    """Bytes of the largest file that is packed, unless it has several chunks; 0: no file is packed."""
-    pack_least: int = 256 << 10
+    pack_files: int = 1 << 20
+    """Bytes of the largest file that is packed, unless it has several chunks; 0: no file is packed. 1 MiB by
+    measurement, as the limits below (benchmarks/packs): every file of one object then saves its request."""
+    pack_least: int = 512 << 10
     """Least plaintext bytes of a pack; the last pack of a layer may have fewer."""
     pack_target: int = 1 << 20
     """Mean plaintext bytes of a pack, roughly."""
-    pack_most: int = 2 << 20
-    """Plaintext bytes that no pack exceeds."""
+    pack_most: int = 1280 << 10
+    """Plaintext bytes that no pack exceeds. With 2 MiB small caches fetched 1.38 times what single files cost
+    them: who wants a file of a large pack keeps all of it."""
     keep_days: int = 30
     """Days that a replaced revision stays readable."""
 

@@ -31,6 +31,10 @@ Ready = Callable[[Sequence[str]], None]
 """Called once, when the mount works, with notes for the operator, a line each."""
 
 
+COURTESY = 0.02
+"""Seconds for which a daemon that is ready leaves the processor to the command that started it."""
+
+
 class StartFailed(LazyfsError):
     """The daemon ended before it was ready. Carries the daemon's exit code."""
 
@@ -130,6 +134,7 @@ def _become_daemon(
                 os.setsid()  # from here on the daemon belongs to no terminal and no automounter
                 pipe.write(json.dumps({"ready": True, "notes": list(notes)}).encode())
                 pipe.close()
+                guard.let_go()
 
             status = _report_failure(lambda: work(ready, line), pipe)
     finally:
@@ -167,6 +172,11 @@ class _StarterGuard:
     def end(self) -> None:
         """Stops watching the command, which may end from now on."""
         fcntl.fcntl(self._starter, fcntl.F_SETFL, 0)
+
+    def let_go(self) -> None:
+        """Lets the command end first, for COURTESY at most: the daemon's further imports would take the
+        processor from it."""
+        select.select([self._starter], [], [], COURTESY)
         os.close(self._starter)
 
 

@@ -18,6 +18,7 @@ SOON = (
     "lmdb._envid",
     "shutil",
     "subprocess",
+    "tempfile",
     "tuf.api.serialization.json",
 )
 """The modules of every mount. They are imported right after the mount answers."""

@@ -1,11 +1,14 @@
 """The other libraries of a directory, when one of them is missed. Pure.
 
 Of the directories of large libraries that a start of Python's scientific packages touches, most are used
-wholly or nearly so (pandas/_libs 10 of 10, scipy/linalg 8 of 8, pyarrow 9 of 21): the loader opens one after
-the other, and each first page is a round trip. The first miss brings libraries of up to LARGEST bytes along:
-replayed on such a start, 55 files of 89 were waited for, 11 requests and 6 MB were in vain. Waiting for a
-second miss would leave 64 waits and save 2 requests; bringing larger libraries would save 7 more waits for
-another 10 MB in vain.
+wholly or nearly so (pandas/_libs 10 of 10, scipy/linalg 8 of 8): the interpreter loads one module after the
+other, and each first page is a round trip. The first miss brings those of up to LARGEST along: replayed
+on such a start, 55 files of 89 were waited for, 11 requests and 6 MB were in vain. To wait for a second miss
+leaves 64 waits and saves 2 requests; to bring larger ones saves 7 more waits for another 10 MB in vain.
+
+Modules only (`x.so`), which programs load by their paths. Libraries of a version (`libx.so.1`) are loaded
+because an ELF file names them (`needed_libraries`): of the 60 in a system's /usr/lib a start needs ten, and
+to bring them all along cost 34 requests and 8 MB.
 """
 
 from collections import OrderedDict
@@ -13,7 +16,6 @@ from typing import Final
 
 from lazyfs.core.catalog.entry import Entry
 from lazyfs.prefetch.neighbours import SMALL
-from lazyfs.prefetch.programs import is_library
 from lazyfs.vfs.siblings import Siblings
 
 LARGEST: Final = 2 << 20
@@ -25,17 +27,16 @@ DIRECTORIES: Final = 1024
 
 
 class Libraries:
-    """Suggests the libraries of each directory once. Not thread-safe: call it under the tree's lock."""
+    """Suggests the modules of each directory once. Not thread-safe: call it under the tree's lock."""
 
     def __init__(self) -> None:
         self._suggested: OrderedDict[tuple[int, int], None] = OrderedDict()
         """The directories whose libraries were suggested."""
 
     def missed(self, file: Siblings) -> list[Entry]:
-        """Returns the files to fetch after a miss of `file`, nearest names first. Returns none for a file
-        that is no library, for later misses in the same directory, and for a directory of more than FILES
-        libraries."""
-        if not is_library(file.entries[file.position].name) or file.directory in self._suggested:
+        """Returns the files to fetch after a miss of `file`, nearest names first. Empty for a file that is no
+        module, for the later ones of a directory, and for directories of more than FILES."""
+        if not _is_module(file.entries[file.position].name) or file.directory in self._suggested:
             return []
         self._suggested[file.directory] = None
         if len(self._suggested) > DIRECTORIES:
@@ -49,4 +50,8 @@ class Libraries:
 def _comes_along(entry: Entry) -> bool:
     if entry.pack_number >= 0 or entry.size > LARGEST:  # a pack comes with the files that are read beside it
         return False
-    return entry.is_file and entry.size > SMALL and is_library(entry.name)
+    return entry.is_file and entry.size > SMALL and _is_module(entry.name)
+
+
+def _is_module(name: bytes) -> bool:
+    return name.endswith(b".so")

@@ -29,8 +29,8 @@ DIRECTORIES = 1024
 """Directories remembered. The one whose last miss is longest ago is forgotten, and may be suggested again."""
 _PACKS = -1
 NEAR = 4
-"""Misses in packs that are remembered. A new miss is near if its directory is that of one of them, or
-directly above or below it."""
+"""Files read in packs that are remembered: a miss is near if its directory is that of one of them, or the one
+above or below."""
 
 
 class Neighbours:
@@ -39,8 +39,13 @@ class Neighbours:
     def __init__(self) -> None:
         self._suggested: OrderedDict[tuple[int, int], set[int]] = OrderedDict()
         """Directory -> positions of the files suggested or missed; _PACKS once its packs were suggested."""
-        self._missed: deque[tuple[tuple[int, int], tuple[int, int] | None]] = deque(maxlen=NEAR)
-        """The directories of the last misses in packs, and the ones above them."""
+        self._read: deque[Siblings] = deque(maxlen=NEAR)
+        """The last files read in packs."""
+
+    def read(self, file: Siblings) -> None:
+        """Takes a read of a file in a pack, missed or not."""
+        if not self._read or not _is_same(self._read[-1], file):
+            self._read.append(file)
 
     def missed(self, file: Siblings) -> list[ObjectRef]:
         """Returns the objects to fetch along with a file that was missed, nearest names first.
@@ -52,9 +57,7 @@ class Neighbours:
         if len(self._suggested) > DIRECTORIES:
             self._suggested.popitem(last=False)
         if file.entries[file.position].pack_number >= 0:
-            near = self._near(file)
-            self._missed.append((file.directory, file.parent))
-            return self._other_packs(file, suggested) if near and _PACKS not in suggested else []
+            return self._other_packs(file, suggested) if self._near(file) and _PACKS not in suggested else []
         if file.position in suggested:
             return []
         suggested.add(file.position)
@@ -80,8 +83,9 @@ class Neighbours:
     def _near(self, file: Siblings) -> bool:
         """Returns True if a program seems to be on its way through the directories around the file."""
         return any(
-            directory in (file.directory, file.parent) or parent == file.directory
-            for directory, parent in self._missed
+            (one.directory in (file.directory, file.parent) or one.parent == file.directory)
+            and not _is_same(one, file)
+            for one in self._read
         )
 
     def _other_packs(self, file: Siblings, suggested: set[int]) -> list[ObjectRef]:
@@ -95,3 +99,7 @@ class Neighbours:
                 if len(numbers) > PACKS:
                     return []
         return [file.packs[number] for number in numbers if number != own]
+
+
+def _is_same(one: Siblings, other: Siblings) -> bool:
+    return one.directory == other.directory and one.position == other.position

@@ -7,7 +7,9 @@ from lazyfs.prefetch.libraries import Libraries
 from lazyfs.prefetch.neighbours import Neighbours
 from lazyfs.prefetch.next_packs import NextPacks
 from lazyfs.prefetch.programs import Head, Programs
+from lazyfs.prefetch.python_packages import PythonPackages
 from lazyfs.prefetch.readahead import ReadAhead
+from lazyfs.prefetch.same_names import SameNames
 from lazyfs.vfs.content import ReadPlan
 from lazyfs.vfs.siblings import Siblings
 
@@ -24,6 +26,13 @@ class PrefetchPolicy:
         self._programs = Programs()
         self._libraries = Libraries()
         self._next_packs = NextPacks()
+        self._same_names = SameNames()
+        self._packages = PythonPackages()
+
+    def on_packed(self, file: Siblings) -> list[ObjectRef]:
+        """Takes a read of a file in a pack, before its miss if it has to wait."""
+        self._neighbours.read(file)
+        return self._packages.read(file) + self._same_names.read(file)
 
     def on_read(self, read: ReadPlan) -> list[ObjectRef]:
         """Takes a read that is asked for. A sequential reader is expected to read on."""

@@ -2,6 +2,7 @@
 
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import NamedTuple
@@ -30,7 +31,7 @@ from lazyfs.vfs.content import ReadPlan
 from lazyfs.vfs.entries import Entries
 from lazyfs.vfs.missing_objects import Fetched, LocalObjects, Need, NeedRepository
 from lazyfs.vfs.paths_in_images import FileInImage, place_of, siblings_at
-from lazyfs.vfs.siblings import Siblings
+from lazyfs.vfs.siblings import Siblings, siblings
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +64,11 @@ class Prefetcher:
         """Belongs to the trio run it is made in. `cache_limit` returns the bytes that the cache may hold."""
         self._objects = objects
         self._token = trio.lowlevel.current_trio_token()
+        self._thread = threading.get_ident()
+        self._calls: deque[Callable[[], None]] = deque()
+        """Calls to be made in the event loop."""
+        self._called = False
+        """True if the loop has been asked to make them."""
         self._policy = PrefetchPolicy()
         self._queue = PrefetchQueue(objects)
         self._profiles = ProfilePrefetch(objects, fetcher, cache_limit)
@@ -88,7 +94,17 @@ class Prefetcher:
         for part in read.slices if self._budget.unused else ():
             if part.ref.digest in self._budget.unused:
                 self._soon(partial(self._budget.used, part.ref.digest))
+        if read.entry.pack_number >= 0:
+            file = self._siblings(read.number)
+            if file is not None:
+                self._fetch(self._policy.on_packed(file))
         self._fetch(self._policy.on_read(read))
+
+    def _siblings(self, number: int) -> Siblings | None:
+        try:
+            return siblings(self._around.entries, number)
+        except (Need, NeedRepository, OSError, LazyfsError):
+            return None  # the directory was dropped
 
     def on_miss(self, read: ReadPlan, siblings: Siblings | None, fetched: Fetched) -> None:
         """Takes a read that has to wait for objects. `siblings`: the directory around its file, if there is
@@ -159,10 +175,26 @@ class Prefetcher:
             self._soon(lambda: self._queue.start(refs))
 
     def _soon(self, call: Callable[[], None]) -> None:
+        """Has a call made in the event loop, when the caller has begun what it waits for."""
+        self._calls.append(call)
+        if self._called:
+            return
+        self._called = True
+        if threading.get_ident() == self._thread:  # the shorter way: the loop's next round
+            begin(self._make_calls, name="fetching ahead")
+            return
         try:
-            self._token.run_sync_soon(_logged, call)
+            self._token.run_sync_soon(self._make_calls_now)
         except trio.RunFinishedError:
             pass  # the mount has ended; a reader thread finds out a moment later
+
+    async def _make_calls(self) -> None:
+        self._make_calls_now()
+
+    def _make_calls_now(self) -> None:
+        self._called = False  # before the look: what comes after it calls again
+        while self._calls:
+            _logged(self._calls.popleft())
 
 
 def _logged(call: Callable[[], None]) -> None:

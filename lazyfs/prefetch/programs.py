@@ -16,8 +16,9 @@ from lazyfs.core.chunks import ChunkList
 from lazyfs.core.digest import ObjectRef
 
 MAGIC: Final = b"\x7fELF"
-MOST: Final = 32 << 20
-"""Plaintext bytes of one file asked for with a miss; a miss beyond them asks for as many again."""
+MOST: Final = 64 << 20
+"""Plaintext bytes of one file asked for with a miss, as many as the queue takes; a miss beyond them asks for
+as many again."""
 FILES: Final = 1024
 """Files remembered. The one whose last miss is longest ago is forgotten, and may be suggested again."""
 _LIBRARY: Final = re.compile(rb"\.so(\.[0-9]+)*$")

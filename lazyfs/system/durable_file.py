@@ -19,7 +19,7 @@ def write_durably(
     at worst a file in that directory whose name begins with a dot. Raises FileExistsError if the name is
     taken and `replace` is false, OSError if the disk fails.
     """
-    import tempfile  # 4 ms, which a start saves that only uses write_all
+    import tempfile  # 3 ms with what it imports, which mounts on a known revision are spared
 
     directory = os.path.dirname(path) or "."
     descriptor, temporary = tempfile.mkstemp(

@@ -6,8 +6,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
+import lazyfs as lazyfs_package
+import lazyfs_cache
 from lazyfs.system import mountpoint as points
 from tests.support.cli import LAZYFS, lazyfs, mounted, serving, status
 from tests.support.images import image, live
@@ -62,6 +65,21 @@ def test_a_mount_with_a_trusted_revision_imports_little_before_it_answers(
             assert "lazyfs.fuse.direct.session" in modules  # the log was read up to the right place
         finally:
             lazyfs("umount", mnt)
+
+
+def test_an_ordinary_install_spares_a_mount_what_an_editable_one_imports() -> None:
+    """The finder of an editable install imports tempfile with shutil, bz2, lzma and random in every process,
+    which hides that lazyfs needs them."""
+    packages = (lazyfs_package.__path__[0], lazyfs_cache.__path__[0], msgspec.__path__[0])
+    modules = "cli.mount", "daemon.detach", "daemon.process", "daemon.answering_mount", "fuse.direct.session"
+    program = (
+        f"import sys; sys.path += {[str(Path(package).parent) for package in packages]}\n"
+        f"import {', '.join(f'lazyfs.{module}' for module in modules)}\nprint(*sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-S", "-c", program], check=True, capture_output=True, text=True)
+    found = top_level(done.stdout.split())
+    assert {"lazyfs", "lazyfs_cache", "cryptography"} <= found
+    assert not found & (HEAVY | {"bz2", "editables", "lzma", "random", "shutil", "tempfile"})
 
 
 def test_nothing_is_imported_once_a_mount_is_under_way(published: Published, tmp_path: Path) -> None:

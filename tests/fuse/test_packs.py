@@ -16,6 +16,7 @@ import pytest
 from lazyfs.core import codec
 from lazyfs.core.chunks import ChunkList
 from lazyfs.core.digest import ObjectRef, object_path, sha256
+from lazyfs.core.params import Params
 from tests.support.catalog_listing import Listed, open_tree
 from tests.support.cli import mounted, status
 from tests.support.fault_server import FaultServer, of_directory
@@ -24,6 +25,8 @@ from tests.support.until import until
 
 pytestmark = pytest.mark.root
 FILES = 120
+LIMITS = Params(pack_files=256 << 10)
+"""There are files of one object that are too large for a pack."""
 
 
 class Site:
@@ -36,8 +39,8 @@ class Site:
             f"d{number % 7}/f{number}": chance.randbytes(chance.randint(1, 30_000)) for number in range(FILES)
         } | {
             "empty": b"",
-            "limit": chance.randbytes(256 << 10),
-            "above": chance.randbytes((256 << 10) + 1),
+            "limit": chance.randbytes(LIMITS.pack_files),
+            "above": chance.randbytes(LIMITS.pack_files + 1),
             "large": chance.randbytes((2 << 20) + 17),
             "d0/again": chance.randbytes(3000),
         }
@@ -46,7 +49,7 @@ class Site:
         for name, data in self.files.items():
             (tree / name).parent.mkdir(parents=True, exist_ok=True)
             (tree / name).write_bytes(data)
-        self.repository = Repository(directory)
+        self.repository = Repository(directory, LIMITS)
         self.repository.publish(f"dir:{tree}", place="lib/1", now=lambda: datetime.now(UTC))
         self.listed = Listed(open_tree(self.repository.path), "lib/1")
         server.content = of_directory(self.repository.path)

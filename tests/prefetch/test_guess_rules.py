@@ -45,6 +45,14 @@ def test_the_first_missed_library_brings_the_others_once() -> None:
     assert missed(Libraries(), tree, "d/c.so") == [b"d.so", b"a.so", b"b.so"]
 
 
+def test_libraries_of_a_version_are_left_to_those_who_need_them() -> None:
+    names = ("a.so", "b.so", "liba.so.1", "libb.so.2.0")
+    tree = holding(Objects(), {"lib": {name: large(name.encode()) for name in names}})
+    libraries = Libraries()
+    assert missed(libraries, tree, "lib/liba.so.1") == []
+    assert missed(libraries, tree, "lib/a.so") == [b"b.so"]
+
+
 def test_a_directory_of_very_many_libraries_is_no_package() -> None:
     for count, brought in ((FILES + 1, FILES), (FILES + 2, 0)):
         tree = holding(Objects(), {"lib": {f"{at:03}.so": large(b"%d" % at) for at in range(count)}})

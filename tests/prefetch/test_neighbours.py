@@ -14,7 +14,14 @@ def holding(objects: Objects, spec: Spec) -> Tree:
     return shown(objects, live(objects, {"image": image(objects, spec)}))
 
 
+def read(neighbours: Neighbours, tree: Tree, path: str) -> None:
+    around = siblings(tree, number(tree, path))
+    if around is not None and around.entries[around.position].pack_number >= 0:
+        neighbours.read(around)
+
+
 def missed(neighbours: Neighbours, tree: Tree, path: str) -> set[bytes]:
+    read(neighbours, tree, path)
     around = siblings(tree, number(tree, path))
     return set() if around is None else {ref.digest for ref in neighbours.missed(around)}
 
@@ -58,6 +65,16 @@ def test_a_program_on_its_way_through_a_package_gets_the_packs_of_its_directorie
     assert missed(neighbours, tree, "image/d/inner/below/f02") == packs_of("below", 0, 1)
 
 
+def test_what_was_read_from_the_cache_shows_the_way_too() -> None:
+    objects = Objects()
+    tree = holding(objects, {"d": spread(objects, "d") | {"inner": spread(objects, "inner")}})
+    for path in ("image/d/f00", "image/d/inner/f00"):
+        neighbours = Neighbours()
+        read(neighbours, tree, path)
+        read(neighbours, tree, "image/d/f01")  # a part of the file before the miss
+        assert missed(neighbours, tree, "image/d/f01") == packs_of("d", 2, 0)
+
+
 def test_who_reads_here_and_there_gets_what_he_asks_for() -> None:
     objects = Objects()
     names = [f"d{number}" for number in range(NEAR + 1)]
@@ -72,7 +89,7 @@ def test_a_directory_of_many_packs_brings_none() -> None:
     for count, brought in ((PACKS, PACKS - 1), (PACKS + 1, 0)):
         tree, neighbours = holding(objects, spread(objects, f"{count}", count)), Neighbours()
         assert missed(neighbours, tree, "image/f00") == set()
-        assert len(missed(neighbours, tree, "image/f00")) == brought
+        assert len(missed(neighbours, tree, "image/f01")) == brought
 
 
 def test_large_and_empty_files_do_not() -> None:

@@ -1,0 +1,46 @@
+"""The packs of a Python package, once its `__init__` is read. Pure.
+
+An import reads `__init__` first, and then most of the package: of 180 packs that a start of an analysis
+wants, 135 are waited for one after the other, and 88 with this rule, for 11 packs that nobody wants. Who
+reads files here and there meets few `__init__`.
+"""
+
+from collections import OrderedDict
+from typing import Final
+
+from lazyfs.core.digest import ObjectRef
+from lazyfs.vfs.siblings import Siblings, packs_of
+
+PACKS: Final = 8
+"""Packs that a package lies in, at most: of larger ones (`dist-packages` itself) a program uses a part."""
+PACKAGES: Final = 4096
+"""Packages remembered: each is suggested once."""
+_INIT: Final = b"__init__."
+_COMPILED: Final = b"__pycache__"
+
+
+class PythonPackages:
+    """Suggests the packs of each package once. Not thread-safe: call it under the tree's lock."""
+
+    def __init__(self) -> None:
+        self._suggested: OrderedDict[tuple[int, int], None] = OrderedDict()
+
+    def read(self, file: Siblings) -> list[ObjectRef]:
+        """Takes a read of a file in a pack. Returns the packs of its package, the subpackages left out, if
+        the file is an `__init__`, as source or compiled."""
+        catalog, place = file.catalog, file.directory
+        if catalog is None or not file.entries[file.position].name.startswith(_INIT):
+            return []
+        if place[1] and catalog.entry(catalog.own_index(place[1])).name == _COMPILED and file.parent:
+            place = file.parent
+        if place in self._suggested:
+            return []
+        self._suggested[place] = None
+        if len(self._suggested) > PACKAGES:
+            self._suggested.popitem(last=False)
+        package = catalog.directory(place[1])
+        compiled = package.find(_COMPILED)
+        inner = compiled is not None and compiled.is_dir and not compiled.nested
+        numbers = [place[1], *([compiled.detail] if inner and compiled else [])]
+        found = packs_of(catalog, numbers)
+        return found if len(found) <= PACKS else []
