@@ -17,6 +17,7 @@ from lazyfs.daemon.settings import Settings
 from lazyfs.daemon.status import MountStatus
 from lazyfs.daemon.wanted_settings import WantedSettings
 from lazyfs.system.mountpoint import FSTYPE, Mount, absolute, find
+from lazyfs.system.socket_paths import address_of
 
 SECONDS = 5.0
 """Seconds that one daemon may take to answer from memory."""
@@ -168,7 +169,8 @@ def _connect(line: socket.socket, mount: Mount, deadline: float) -> None:
     for path in runtime_directory.socket_paths(mount):
         while True:
             try:
-                line.connect(path)
+                with address_of(path) as address:
+                    line.connect(address)
                 return
             except BlockingIOError:  # the daemon's queue of callers is full
                 if time.monotonic() > deadline:

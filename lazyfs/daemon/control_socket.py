@@ -5,6 +5,8 @@ import socket
 from contextlib import suppress
 from typing import NamedTuple
 
+from lazyfs.system.socket_paths import address_of
+
 CALLERS = 1024
 """Connections that may wait to be accepted: as many as a node's jobs and watchdogs open at one moment."""
 
@@ -33,7 +35,8 @@ def listen(path: str, *, everybody: bool) -> ListeningSocket:
         os.unlink(made)
     before = os.umask(0o111 if everybody else 0o177)
     try:
-        plain.bind(made)
+        with address_of(made) as address:
+            plain.bind(address)
     finally:
         os.umask(before)
     plain.listen(CALLERS)
@@ -49,7 +52,8 @@ def remove_dead(path: str) -> None:
     ):
         line.setblocking(False)
         try:
-            line.connect(path)
+            with address_of(path) as address:
+                line.connect(address)
         except ConnectionRefusedError:
             os.unlink(path)
 

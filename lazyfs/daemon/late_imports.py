@@ -25,6 +25,7 @@ SOON = (
 
 BEFORE_ROOT_IS_GIVEN_UP = (
     *SOON,
+    "encodings.ascii",
     "lazyfs.daemon.metrics",
     "lazyfs.daemon.served_mount",
     "lazyfs.fuse.direct.session",

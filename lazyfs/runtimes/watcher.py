@@ -126,6 +126,9 @@ def _run(command: WatchedCommand, mask: set[signal.Signals]) -> tuple[int, str |
         if command.group is not None:
             enter_group(command.group)
         set_rlimits(command.limits)
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            # Python's handler only notes the signal: one that came just before the exec would be lost.
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
         command.detach()
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 

@@ -1,8 +1,9 @@
 """Has images read by the workers of a concurrent.futures.Executor: processes here, or Dask's anywhere."""
 
 import concurrent.futures
+import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from lazyfs.core.errors import LazyfsError, TransportError
 from lazyfs.core.printable import printable
@@ -32,6 +33,8 @@ class ExecutorPreparer:
     local: ImagePreparer
     executor: concurrent.futures.Executor
     surroundings: Surroundings
+    suspects: threading.Lock = field(default_factory=threading.Lock)
+    """Held while an image whose worker was lost is tried again."""
 
     def prepare(self, job: Job) -> PreparedImage:
         """As ImagePreparer.prepare. Raises LostWorker, which says nothing of other images."""
@@ -54,7 +57,7 @@ class ExecutorPreparer:
             self.local.tell(line)
         return prepared
 
-    def _answer(self, job: Job, known: dict[str, SnapshotForm]) -> Converted:
+    def _answer(self, job: Job, known: dict[str, SnapshotForm], *, alone: bool = False) -> Converted:
         place = job.target.place
         try:
             future = self.executor.submit(convert, self.surroundings, job_of(job.target, job.digest), known)
@@ -64,6 +67,11 @@ class ExecutorPreparer:
         except concurrent.futures.CancelledError:
             raise LostWorker(f"{place}: its conversion was cancelled") from None
         except Exception as error:
+            if not alone:
+                # A scheduler blames every image that the dead worker had before it, not only the one that
+                # killed it. A second try, with no other suspect beside it, tells them apart.
+                with self.suspects:
+                    return self._answer(job, known, alone=True)
             said = printable(f"{type(error).__name__}: {error}", 200)
             raise LostWorker(f"{place}: its worker was lost: {said}") from error
 

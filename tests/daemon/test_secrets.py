@@ -123,7 +123,8 @@ def test_an_origins_password_is_used_and_shown_nowhere(published: Published, tmp
     with closed_store(published.store, "Authorization") as (port, answered):
         url = f"http://site:{SECRET}@127.0.0.1:{port}"
         trust = published.store / "metadata/1.root.json"
-        refused = lazyfs("mount", url, tmp_path, "--cache", tmp_path / "other", check=False)
+        (tmp_path / "point").mkdir()
+        refused = lazyfs("mount", url, tmp_path / "point", "--cache", tmp_path / "other", check=False)
         assert f"http://***@127.0.0.1:{port} is mounted for the first time" in refused.stderr
         rest = ("--trust", trust, "--cache", tmp_path / "cache", "--log", log)
         (tmp_path / "secret").write_text(url)

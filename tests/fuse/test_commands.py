@@ -261,7 +261,8 @@ def test_everything_is_served_with_the_origin_dead(published: Published, tmp_pat
     cache = ("--cache", tmp_path / "cache", "--patience", "2")
     trust = ("--trust", published.store / "metadata/1.root.json")
     with serving(published.store) as url:
-        message = refused("mount", url, tmp_path, *cache)
+        (tmp_path / "mnt").mkdir()
+        message = refused("mount", url, tmp_path / "mnt", *cache)
         assert "--trust" in message
         with mounted(url, tmp_path / "mnt", *cache, *trust) as mnt:
             (mnt / "lib/a:1/f").read_bytes()

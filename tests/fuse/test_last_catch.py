@@ -6,6 +6,7 @@ import os
 import subprocess
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import trio
@@ -90,7 +91,8 @@ async def test_a_bug_while_fetching_ahead_does_not_end_the_loop(
     around = surroundings(Filesystem(Tree(SlotTable()), none))
     objects = ClientObjects(fetcher, cache)
     prefetcher = Prefetcher(objects, fetcher, lambda: 1 << 20, around)
-    prefetcher.on_read(None)  # type: ignore[arg-type] # the policy is a stand-in
+    read = SimpleNamespace(entry=SimpleNamespace(pack_number=-1))  # a whole file; the policy is a stand-in
+    prefetcher.on_read(read)  # type: ignore[arg-type]
     prefetcher.on_enter(ref_of(b"x"))
     await trio.testing.wait_all_tasks_blocked()
     assert asked == 2

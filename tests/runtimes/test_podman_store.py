@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import tarfile
 from collections.abc import Iterator
@@ -86,9 +87,13 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tree]:
 
 
 @pytest.fixture
-def podman(tmp_path: Path) -> Iterator[Podman]:
-    yield Podman(tmp_path)
-    subprocess.run(["umount", "--quiet", str(tmp_path / "root/overlay")], check=False)
+def podman() -> Iterator[Podman]:
+    """Yields a podman in a directory with a short name: it refuses a runroot of more than 50 characters."""
+    directory = Path(f"/tmp/p{os.getpid()}")
+    directory.mkdir()
+    yield Podman(directory)
+    subprocess.run(["umount", "--quiet", str(directory / "root/overlay")], check=False)
+    shutil.rmtree(directory)
 
 
 def test_podman_runs_an_image_of_the_mount_and_unpacks_nothing(tree: Tree, podman: Podman) -> None:

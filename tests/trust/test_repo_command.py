@@ -85,8 +85,8 @@ def test_a_failed_rotation_leaves_no_keys_behind(run: Run) -> None:
         (["init", "store", "--name", "test.example.org"], "holds a repository already"),
         (["init", "new", "--name", "test.example.org"], "holds keys already"),
         (
-            ["show", "s3://bucket/x"],
-            "publishers write to a directory, which a web server serves, not to s3://",
+            ["show", "gs://bucket/x"],
+            "publishers write to a directory, which a web server serves, or s3://BUCKET/PREFIX, not to gs://",
         ),
         (["init", "new", "--name", "../x"], "repository name"),
         (["init", "new", "--name", "y", "--keys", "new/keys"], "lies under the store"),
