@@ -1,5 +1,5 @@
-"""Tries the isolation of a runtime: starts a probe in it, which looks for things that belong to the
-caller."""
+"""Tests the isolation of a runtime: starts a probe in the runtime and lets it look for things of the
+caller's."""
 
 import json
 import os

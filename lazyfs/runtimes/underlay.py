@@ -14,7 +14,7 @@ from lazyfs.runtimes.bind_places import BindPlace
 
 
 class CoveredDirectory(NamedTuple):
-    """One directory to be covered, and the names that are shown in it again."""
+    """One directory to be covered, and the names of the image that are shown in it again."""
 
     path: str
     mode: int
