@@ -9,7 +9,7 @@ from lazyfs.cli.options import Option
 
 
 def with_options(options: Sequence[Option]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Returns a decorator that gives a command the options."""
+    """Returns a decorator that adds the options to a click command."""
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         for option in reversed(options):

@@ -1,4 +1,4 @@
-"""Opens what is only read: a store, or the URL at which one is served."""
+"""Opens a store for reading, from its location or from the URL at which it is served."""
 
 import logging
 from collections.abc import Iterator
