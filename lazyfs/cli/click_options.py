@@ -1,4 +1,4 @@
-"""Click's options, made of `options.Option`."""
+"""Makes click's options from `options.Option`."""
 
 from collections.abc import Callable, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""`lazyfs exec`: a command beside mounts that only it sees."""
+"""`lazyfs exec`: runs a command with mounts that only this command sees."""
 
 import os
 from functools import partial

@@ -9,7 +9,7 @@ from lazyfs.store import ReadableStore, open_store
 
 @contextmanager
 def open_readable(location: str) -> Iterator[ReadableStore]:
-    """Opens a store's directory or bucket, or its http(s) URL. Raises UsageError."""
+    """Opens a store for reading: a directory or bucket, or its http(s) URL. Raises UsageError."""
     if not location.startswith(("http://", "https://")):
         yield open_store(location)
         return

@@ -22,7 +22,7 @@ class Rejection(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """The chosen runtime and everything that was found on the way."""
+    """The chosen runtime, its plan, and the results for the other runtimes that were tried."""
 
     runtime: Runtime
     plan: RuntimePlan

@@ -61,7 +61,7 @@ class DockerApi:
         return found
 
     def remove(self, name: str) -> None:
-        """Ends and removes a container and the image of the same name, if they are there. Raises
+        """Ends and removes a container, and removes the image of the same name, if they exist. Raises
         DockerError."""
         for place in (f"/containers/{name}?force=1&v=1", f"/images/{name}?force=1"):
             self._ask("DELETE", place, absent_is_right=True)

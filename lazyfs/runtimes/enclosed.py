@@ -22,7 +22,7 @@ OF_THE_MACHINE = (
     Bind("/etc/resolv.conf", "/etc/resolv.conf", True),
     Bind("/etc/hosts", "/etc/hosts", True),
 )
-"""Files of the machine that the program needs to look up names."""
+"""The machine's files that a program needs to look up host names."""
 
 
 class InnerMount(NamedTuple):
@@ -284,8 +284,8 @@ def is_evident(report: EnclosedEnd) -> bool:
 
 
 def executable_of(names: Iterable[str], given: str | None = None) -> str | None:
-    """Returns the `given` file, or else the first of the names that is on PATH or in the directories for
-    administrators; None if there is none."""
+    """Returns `given` if it is an executable file. Without `given`, returns the path of the first of the
+    names that is on PATH or in /usr/sbin or /sbin. None if there is none."""
     if given is not None:
         return given if os.access(given, os.X_OK) else None
     path = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"

@@ -196,7 +196,7 @@ def _furnish(enclosure: Enclosure) -> None:
 
 
 def _freeze(top: str) -> None:
-    """Makes every filesystem that is mounted at or below a directory read-only."""
+    """Remounts, read-only, every filesystem that is mounted at or below the directory `top`."""
     # a path may have a carriage return in it, or bytes that are not UTF-8
     with open("/proc/self/mounts", newline="\n", errors="surrogateescape") as file:
         found = [line.split(" ")[1] for line in file]

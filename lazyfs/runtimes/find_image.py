@@ -37,7 +37,8 @@ class FoundImage(NamedTuple):
     """The image's root filesystem with every link resolved, so that a running job keeps its image when a tag
     moves."""
     metadata: str | None
-    """The directory with the image's manifest.json and config.json, if it is in a mounted repository."""
+    """The directory with the image's manifest.json and config.json; None if there is none, as outside of
+    repositories."""
     path: str = ""
     """The path at which the image was found, links not followed."""
 
@@ -255,8 +256,8 @@ def _names(mount: str, tops: Sequence[str], folder: str) -> list[str]:
 
 
 def _metadata(mount: str, path: str, root: str, tops: Sequence[str]) -> str | None:
-    """Returns the directory with an image's metadata, or None. `.metadata/` has the same tree of names as the
-    images, and also each image's digest as a name."""
+    """Returns the directory with an image's metadata, or None. It has the image's own path, or the path of
+    its tree, below `.metadata/`."""
     for place in (path, root):
         inner = os.path.relpath(place, mount)
         if inner.startswith(".."):

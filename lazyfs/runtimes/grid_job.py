@@ -9,7 +9,7 @@ from lazyfs.core.errors import UsageError
 from lazyfs.runtimes.grid_proxy import GridProxy
 
 DATASET = "/input"
-"""The input dataset's directory in a container of this machine or of Slurm."""
+"""The directory of the input dataset in a container that is started on this machine or by Slurm."""
 LARGEST = 10 << 20
 """The most bytes of a file in the working directory that is sent along unasked; larger files have to be named
 with --extFile."""

@@ -49,7 +49,7 @@ def judge(outside: Mapping[str, Any], inside: Mapping[str, Any]) -> tuple[Check,
 
 
 def failures(checks: tuple[Check, ...], level: str) -> list[str]:
-    """Returns, in words for people, the reasons why a runtime does not have a level."""
+    """Returns, in words for people, the reasons why a runtime does not have a level; empty if it has."""
     return [
         f"{check.name}: {check.seen}"
         for check in checks

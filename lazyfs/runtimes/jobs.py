@@ -46,7 +46,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class JobResult:
-    """The end of a job."""
+    """How a job ended."""
 
     exit_code: int
     failure: str | None

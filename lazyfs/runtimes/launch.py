@@ -1,4 +1,5 @@
-"""The description of a start: a command in a root filesystem, and the parts of the host that it may see."""
+"""The description of a start: a command in a root filesystem, and the parts of the host that the command may
+see."""
 
 import os
 import resource

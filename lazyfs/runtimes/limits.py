@@ -15,9 +15,9 @@ class Limits(NamedTuple):
     """The limits that the caller wants; None for no limit."""
 
     memory: int | None = None
-    """Bytes."""
+    """The most bytes of memory."""
     processes: int | None = None
-    """Processes and threads."""
+    """The most processes and threads."""
     seconds: float | None = None
 
     def __bool__(self) -> bool:
@@ -72,7 +72,7 @@ def keep(wanted: Limits, name: str, *, root: bool, by_daemon: bool = False) -> K
 
 
 def set_rlimits(kept: KeptLimits) -> None:
-    """Sets the limits of this process and its children."""
+    """Sets the rlimits of this process, which its children inherit."""
     for number, value in kept.rlimits:
         hard = resource.getrlimit(number)[1]
         least = value if hard == resource.RLIM_INFINITY else min(value, hard)

@@ -94,7 +94,7 @@ def _room(entries: dict[str, int]) -> str:
 
 @contextmanager
 def _opened(directory: str) -> Iterator[tuple[dict[str, int], int]]:
-    """Opens every name of a directory for the block; yields the descriptors and the directory's mode."""
+    """Opens every name of a directory for the block; yields ({name: descriptor}, the directory's mode)."""
     names = os.listdir(directory)
     if len(names) > _MOST:
         raise UsageError(f"{directory} has {len(names)} names, too many to add one; make it there first")

@@ -1,4 +1,4 @@
-"""The interface of runtimes, between a start and the program that carries it out."""
+"""The interface between a start and the runtime that carries it out."""
 
 import os
 from collections.abc import Iterable, Mapping
@@ -22,7 +22,7 @@ RUNTIME_FAILED = 125
 
 
 class RuntimeFailed(LazyfsError):
-    """The runtime's daemon refuses, or does not answer any more."""
+    """The runtime's daemon refuses a request, or does not answer any more."""
 
     exit_code = RUNTIME_FAILED
 
@@ -39,8 +39,8 @@ class RuntimeProbe(NamedTuple):
 
 
 class Attendant(Protocol):
-    """Deals with a daemon that owns the container, because nothing of the container ends with a process of
-    ours."""
+    """Deals with a daemon that owns the container. It is needed because no part of the container ends with a
+    process of ours."""
 
     def make(self) -> None:
         """Makes the container, before the runtime's command is started. Raises RuntimeFailed."""
@@ -145,7 +145,7 @@ class ProgramEnd(NamedTuple):
     failed: str | None = None
     """The part that failed, one of `result.FAILURES`, if the other fields do not tell."""
     limit: str | None = None
-    """As in RuntimeExit."""
+    """The limit that ended the program, as in RuntimeExit."""
 
 
 class Runtime(Protocol):

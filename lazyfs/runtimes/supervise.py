@@ -1,4 +1,4 @@
-"""Runs a runtime's command line to its end and hands signals on to the program."""
+"""Runs a runtime's command line to its end and forwards signals to the program."""
 
 import contextlib
 import json

@@ -17,7 +17,7 @@ from lazyfs.system.clean_start import close_descriptors
 
 _SECONDS = 20
 _CODE = 7
-"""The exit code of the trial's program, chosen so that it is none of a runtime's own."""
+"""The exit code of the trial's program: one that no runtime uses for its own failures."""
 _SYSTEM = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
 
 
@@ -36,7 +36,7 @@ def try_out(runtime: Runtime, programs: Sequence[str], given: str | None) -> Run
 
 
 class TrialEnd(NamedTuple):
-    """The end of a program of this machine that was started in a runtime."""
+    """How a program of this machine, started in a runtime, has ended."""
 
     code: int | None
     """The program's exit code; -1 if the start could not be made; None if it did not end in time."""

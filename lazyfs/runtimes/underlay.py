@@ -19,9 +19,9 @@ class CoveredDirectory(NamedTuple):
     path: str
     mode: int
     shown: tuple[str, ...]
-    """Names to bind from the image."""
+    """Names of the image that are bound into the new directory."""
     links: tuple[tuple[str, str], ...]
-    """(name, target) of symbolic links, made anew."""
+    """(name, target) of the image's symbolic links, which are made again in the new directory."""
 
 
 def covers(root: str, points: Iterable[BindPlace]) -> list[CoveredDirectory]:

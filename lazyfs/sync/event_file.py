@@ -13,7 +13,7 @@ FILE = "events.jsonl"
 
 
 TAIL = 1 << 20
-"""Bytes of the file's end that are read for its latest events."""
+"""Bytes at the end of the file in which the latest events are looked for."""
 
 
 def latest_events(directory: str, most: int) -> list[Event]:

@@ -1,4 +1,5 @@
-"""Has images read by the workers of a concurrent.futures.Executor: processes here, or Dask's anywhere."""
+"""Has images read by the workers of a concurrent.futures.Executor: processes on this machine, or Dask workers
+anywhere."""
 
 import concurrent.futures
 import time

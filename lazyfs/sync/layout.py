@@ -52,7 +52,7 @@ def osg_place(reference: Reference) -> str:
 
 
 def link_target(path: str, target: str) -> str:
-    """Returns the text of a link at `path` that leads to `target`; both are paths from the root of the
+    """Returns the content of a link at `path` that leads to `target`; both are paths from the root of the
     tree."""
     return posixpath.relpath(target, posixpath.dirname(path) or ".")
 

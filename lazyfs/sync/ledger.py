@@ -127,7 +127,7 @@ class Ledger:
 
     def has_no_room(self, target: Target, reason: str, digest: str, size: int) -> None:
         """Notes that an image was read but is too large for its owners' quotas. If the tree has no earlier
-        version of it, keeps its size, so that the next run refuses it before it reads it."""
+        version of it, keeps its size, so that the next run refuses the image before reading it."""
         self.fails(target, reason, digest)
         image = self._of(target)
         image.size = image.size if image.digest else size

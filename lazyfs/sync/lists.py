@@ -258,8 +258,8 @@ def load(name: str, keeper: ListKeeper, get: Callable[[str], bytes] = fetch) -> 
 
 
 def _lost(read: Wishlist, last_good: bytes | None, data: bytes) -> list[Wish]:
-    """Returns the wishes of the last good content that the list has lost, if they are at least two and over
-    half of that content; otherwise an empty list."""
+    """Returns the wishes of the last good content that are missing in `read`, if they are at least two and
+    over half of that content; otherwise an empty list."""
     if last_good is None or last_good == data:
         return []
     before = read_wishlist(last_good, read.name).wishes

@@ -17,8 +17,8 @@ class Leaving(NamedTuple):
     place: str
     reason: str
     ask: bool
-    """True if the registry also has to say that the image is gone: that its list of tags lacks the tag proves
-    nothing."""
+    """True if the registry also has to be asked and say that the image is gone; a list of tags without the
+    image's tag proves nothing."""
 
 
 class Lists(NamedTuple):

@@ -142,8 +142,8 @@ class Service:
         return Committer(self.store, self.keys, self.now, last_update=self.settings.last_update)
 
     def _remove(self, reasons: dict[str, str], committer: Committer, ledger: Ledger) -> str:
-        """Removes the images that are due from the tree. If some are due but too many, removes none and
-        returns the reason; otherwise returns an empty text."""
+        """Removes the images that are due. If they are too many, removes none and returns the reason;
+        otherwise returns an empty text."""
         images = ledger.state.images
         grace = self.settings.grace_hours * 3600
         found = due(images, reasons, ledger.time, grace, self.max_delete)

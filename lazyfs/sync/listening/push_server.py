@@ -101,7 +101,7 @@ class PushServer(ThreadingHTTPServer):
         super().process_request(request, client_address)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """Answers within the deadline."""
+        """Answers a connection within its deadline."""
         end = threading.Timer(self.seconds, _shut, [request])
         end.daemon = True
         end.start()

@@ -30,7 +30,7 @@ class StatusDocument(msgspec.Struct, frozen=True):
     made: int
     run: RunState
     counts: dict[str, int]
-    """Condition -> number of images."""
+    """Condition -> number of images in it."""
     images: list[ImageCondition]
     lists: list[ListStatus]
     events: list[Event]

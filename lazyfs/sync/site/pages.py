@@ -19,7 +19,7 @@ FEED_EVENTS = 100
 LONGEST_NAME = 240
 """The most bytes of a file's name, before its suffix: repository and tag together may have more than 255."""
 SHORT = 12
-"""Hex digits of a digest that a page shows."""
+"""Hex digits of a digest that a page shows, from its beginning."""
 
 
 def pages(status: StatusDocument, *, public: bool = False) -> dict[str, bytes]:
