@@ -5,9 +5,9 @@
 
 The keeper is in a user and a mount namespace in which it may mount. The daemons stay in the machine's pid
 namespace, because they share the node's cache with others. The command runs with the caller's ids, in a pid
-namespace of its own if the machine allows one; the kernel then kills all that the command leaves behind when
-the init ends. Each process asks the kernel to kill it when its parent ends. So if any of them is killed, all
-processes below it end too, and the mounts go with them.
+namespace of its own if the machine allows one: when the init ends, the kernel kills all that the command has
+left. Each process asks the kernel to kill it when its parent ends. So if any of them is killed, all processes
+below it end too, and the mounts go with them.
 """
 
 import json
@@ -153,8 +153,7 @@ def _open_door(
 
 
 def _own_processes(user: tuple[int, int]) -> bool:
-    """Returns True if this machine allows a pid namespace with a /proc of its own; inside containers it may
-    not."""
+    """Returns True if this machine allows a pid namespace with a /proc of its own; some containers do not."""
     trial = os.fork()
     if not trial:
         code = 1

@@ -33,8 +33,8 @@ class InnerMount(NamedTuple):
     target: str
     """The path in the image, free of links; it exists."""
     options: tuple[str, ...]
-    """The options of the source's mount, `ro` or `rw` first. The runtime's own mount has to repeat them:
-    without one it fails in a user namespace, and under root it takes that option off."""
+    """The options of the source's mount, `ro` or `rw` first. The runtime has to repeat them in its own mount.
+    If one is missing, that mount fails in a user namespace, and loses the option if root makes it."""
 
 
 class Surroundings(NamedTuple):

@@ -46,7 +46,7 @@ class Enclosure(NamedTuple):
     """The surroundings of one start."""
 
     scratch: str
-    """The path of the scratch directory, which does not exist yet. It is made; inside, it is a filesystem in
+    """The path of the scratch directory. It does not exist before the start; inside, it is a filesystem in
     memory."""
     root: str
     """The image's root filesystem."""

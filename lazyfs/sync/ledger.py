@@ -74,9 +74,9 @@ class Ledger:
     def found_unchanged(
         self, target: Target, digest: str, config: str, *, asked: bool, private: bool
     ) -> None:
-        """Notes that the tree already has the image that the tag names. It may be new to the state: a run may
-        have published it and been killed before it saved the state. `asked`: True if the registry was asked
-        now. `private`: True if only an account may read the image."""
+        """Notes that the tree already has the image that the tag names. The image may be new to the state, if
+        a run has published it and was killed before it saved the state. `asked`: True if the registry was
+        asked now. `private`: True if only an account may read the image."""
         image = self._of(target)
         self.unchanged += 1
         image.digest, image.config = digest, config or image.config

@@ -92,7 +92,8 @@ def _pushed(target: Target, pushed: PushedImages) -> bool:
 
 
 def _room(service: Service, state: State, wished: Targets) -> OwnersRoom:
-    """Returns the room in the owners' quotas. Images that are in the tree get room before new images."""
+    """Returns the room that the owners' quotas leave. Images that are in the tree get room before new
+    images."""
     there = [
         (place, [one.owner for one in image.wishes]) for place, image in state.images.items() if image.digest
     ]

@@ -51,7 +51,7 @@ def over_quota(
 
 
 class OwnersRoom:
-    """The room in the owners' quotas during one run."""
+    """The room that the owners' quotas leave during one run."""
 
     def __init__(
         self, images: Iterable[Owned], sizes: Mapping[str, int], quotas: Mapping[str, Quota]

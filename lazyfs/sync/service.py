@@ -51,7 +51,8 @@ class Service:
     """Called with each line of progress."""
     platform_asked: bool = False
     max_age: float = 0.0
-    """Seconds after a question about an image for which the image is not asked for again."""
+    """Seconds for which an answer about an image holds: before they are over, its registry is not asked
+    again."""
     max_delete: int = 20
     dry_run: bool = False
     forgotten: tuple[str, ...] = ()
